@@ -1,0 +1,50 @@
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>What generated code implements for a declared model, and all that the runtime knows of it.</summary>
+/// <typeparam name="TSelf">The declared model.</typeparam>
+public interface IMatFormer<TSelf>
+    where TSelf : MatFormerModel, IMatFormer<TSelf>
+{
+    /// <summary>Sizes and costs.</summary>
+    static abstract ModelSpec Spec { get; }
+
+    /// <summary>The granularities as profiles, narrowest first; the last is the whole model.</summary>
+    static abstract IReadOnlyList<Profile<TSelf>> Granularities { get; }
+
+    /// <summary>The declared profiles, in the order of the declaration.</summary>
+    static abstract IReadOnlyList<Profile<TSelf>> Profiles { get; }
+
+    /// <summary>A universal model with newly drawn weights (<c>torch.manual_seed</c> decides them).</summary>
+    static abstract TSelf Create(Device? device = null);
+
+    /// <summary>A model of one profile's shape with newly drawn weights, to load a slice into.</summary>
+    static abstract MatFormerModel CreateSubmodel(Profile<TSelf> profile, Device? device = null);
+
+    /// <summary>Logits of a submodel: tokens (B, T) int64 to (B, T, Vocabulary) float32.</summary>
+    Tensor Forward(Profile<TSelf> profile, Tensor tokens);
+
+    /// <summary>Mean cross-entropy in nats per token of each stream, float32 (streams.Count,), in the order of the streams. tokens and targets: (B, T) int64.</summary>
+    Tensor Losses(Streams streams, Tensor tokens, Tensor targets);
+
+    /// <summary>A model of its own with only the profile's weights, copied.</summary>
+    MatFormerModel Extract(Profile<TSelf> profile);
+
+    /// <summary>The same without a copy: it shares this model's weights, for inference only.</summary>
+    MatFormerModel View(Profile<TSelf> profile);
+}
+
+/// <summary>What generated code implements for the class of one profile, such as <c>DocsLm.Phone</c>.</summary>
+/// <typeparam name="TModel">The declared model.</typeparam>
+/// <typeparam name="TSelf">The class of the profile.</typeparam>
+public interface ISubmodel<TModel, TSelf>
+    where TModel : MatFormerModel, IMatFormer<TModel>
+    where TSelf : MatFormerModel, ISubmodel<TModel, TSelf>
+{
+    /// <summary>The profile whose shape the class has.</summary>
+    static abstract Profile<TModel> Profile { get; }
+
+    /// <summary>Takes the profile's weights out of <paramref name="model"/>, copied, or shared for inference only.</summary>
+    static abstract TSelf From(TModel model, bool copy);
+}

@@ -1,0 +1,75 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>Keys and values of the tokens so far, for every layer: allocated once, (B, Capacity, KeyValueHeads, HeadWidth) each.</summary>
+public sealed class KeyValueCache : IDisposable
+{
+    private readonly Tensor[] _keys;
+    private readonly Tensor[] _values;
+
+    /// <summary>Allocates the cache.</summary>
+    public KeyValueCache(int layers, int batch, int capacity, int keyValueHeads, int headWidth, ScalarType dtype, Device device)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(batch, 1);
+        Batch = batch;
+        Capacity = capacity;
+        _keys = new Tensor[layers];
+        _values = new Tensor[layers];
+        long[] shape = [batch, capacity, keyValueHeads, headWidth];
+        for (var layer = 0; layer < layers; layer++)
+        {
+            _keys[layer] = zeros(shape, dtype, device).DetachFromDisposeScope();
+            _values[layer] = zeros(shape, dtype, device).DetachFromDisposeScope();
+        }
+    }
+
+    /// <summary>Sequences.</summary>
+    public int Batch { get; }
+
+    /// <summary>Tokens per sequence that fit.</summary>
+    public int Capacity { get; }
+
+    /// <summary>Tokens per sequence that are in it.</summary>
+    public int Length { get; private set; }
+
+    /// <summary>
+    /// Writes the keys and values (B, T, KeyValueHeads, HeadWidth) of the next T tokens of one layer, and gives views (B, Length + T, ...) of all
+    /// so far, for the caller to dispose. <see cref="Advance"/> counts the tokens once all layers have them.
+    /// </summary>
+    /// <exception cref="ArgumentException">The batch differs from the cache's.</exception>
+    public (Tensor Keys, Tensor Values) Append(int layer, Tensor key, Tensor value)
+    {
+        if (key.shape[0] != Batch)
+            throw new ArgumentException($"The cache holds {Batch} sequences, but {key.shape[0]} were given.", nameof(key));
+        var time = key.shape[1];
+        using (var keySlot = _keys[layer].narrow(1, Length, time))
+        using (var valueSlot = _values[layer].narrow(1, Length, time))
+        {
+            keySlot.copy_(key);
+            valueSlot.copy_(value);
+        }
+
+        return (_keys[layer].narrow(1, 0, Length + time), _values[layer].narrow(1, 0, Length + time));
+    }
+
+    /// <summary>Counts <paramref name="time"/> more tokens per sequence.</summary>
+    public void Advance(int time) => Length += time;
+
+    /// <summary>Forgets all but the first <paramref name="length"/> tokens.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Fewer are in the cache.</exception>
+    public void Truncate(int length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
+        Length = length;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var tensor in _keys) tensor.Dispose();
+        foreach (var tensor in _values) tensor.Dispose();
+    }
+}

@@ -1,0 +1,52 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>Cosines and sines of rotary position embedding (RoFormer, arXiv 2104.09864), (Context, HeadWidth / 2) float32 each.</summary>
+public sealed class RotaryTable : IDisposable
+{
+    private Tensor _cos;
+    private Tensor _sin;
+
+    /// <summary>Angle of position t and pair i: <c>t * rotaryBase^(-2i / headWidth)</c>, computed in double precision.</summary>
+    public RotaryTable(int context, int headWidth, double rotaryBase, Device device)
+    {
+        var half = headWidth / 2;
+        var cosines = new float[context * half];
+        var sines = new float[context * half];
+        for (var pair = 0; pair < half; pair++)
+        {
+            var frequency = Math.Pow(rotaryBase, -2.0 * pair / headWidth);
+            for (var position = 0; position < context; position++)
+            {
+                cosines[(position * half) + pair] = (float)Math.Cos(position * frequency);
+                sines[(position * half) + pair] = (float)Math.Sin(position * frequency);
+            }
+        }
+
+        long[] shape = [context, half];
+        _cos = tensor(cosines, shape, device: device).DetachFromDisposeScope();
+        _sin = tensor(sines, shape, device: device).DetachFromDisposeScope();
+    }
+
+    /// <summary>Views (time, HeadWidth / 2) of the cosines and sines from <paramref name="position"/> on, for the caller to dispose.</summary>
+    public (Tensor Cos, Tensor Sin) Slice(long position, long time) => (_cos.narrow(0, position, time), _sin.narrow(0, position, time));
+
+    /// <summary>Moves the table to a device.</summary>
+    public void To(Device device)
+    {
+        if (_cos.device_type == device.type && _cos.device_index == device.index) return;
+        (_cos, var oldCos) = (_cos.to(device).DetachFromDisposeScope(), _cos);
+        (_sin, var oldSin) = (_sin.to(device).DetachFromDisposeScope(), _sin);
+        oldCos.Dispose();
+        oldSin.Dispose();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _cos.Dispose();
+        _sin.Dispose();
+    }
+}

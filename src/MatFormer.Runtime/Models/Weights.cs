@@ -1,0 +1,53 @@
+using System.ComponentModel;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>How generated code makes parameters: newly drawn, or sliced from another model's.</summary>
+[EditorBrowsable(EditorBrowsableState.Never)]
+public static class Weights
+{
+    /// <summary>Normally distributed with mean 0, float32.</summary>
+    public static Parameter Normal(double std, Device device, params long[] shape)
+    {
+        // Drawn on the CPU, so that a seed gives the same model on every device.
+        using var drawn = empty(shape, ScalarType.Float32);
+        drawn.normal_(0, std);
+        return Detached(new Parameter(drawn.to(device, copy: true)));
+    }
+
+    /// <summary>All ones, float32.</summary>
+    public static Parameter Ones(Device device, params long[] shape) => Detached(new Parameter(ones(shape, ScalarType.Float32, device)));
+
+    /// <summary>All zeros, float32.</summary>
+    public static Parameter Zeros(Device device, params long[] shape) => Detached(new Parameter(zeros(shape, ScalarType.Float32, device)));
+
+    /// <summary>The first <paramref name="rows"/> rows (dimension 0) of a weight: copied and trainable, or shared for inference only.</summary>
+    public static Parameter Rows(Parameter source, long rows, bool copy) => Slice(source, 0, rows, copy);
+
+    /// <summary>The first <paramref name="columns"/> columns (dimension 1) of a weight: copied and trainable, or shared for inference only.</summary>
+    public static Parameter Columns(Parameter source, long columns, bool copy) => Slice(source, 1, columns, copy);
+
+    /// <summary>All of a weight: copied and trainable, or shared for inference only.</summary>
+    public static Parameter Whole(Parameter source, bool copy) => Slice(source, 0, source.shape[0], copy);
+
+    private static Parameter Slice(Parameter source, long dim, long length, bool copy)
+    {
+        using var all = source.detach();
+        var slice = all.narrow(dim, 0, length);
+        if (!copy) return Detached(new Parameter(slice, requires_grad: false));
+        using (slice)
+        {
+            using var strided = slice.clone();
+            return Detached(new Parameter(strided.contiguous()));
+        }
+    }
+
+    // Parameters live as long as their model, not as long as the scope they were made in.
+    private static Parameter Detached(Parameter parameter)
+    {
+        parameter.DetachFromDisposeScope();
+        return parameter;
+    }
+}
