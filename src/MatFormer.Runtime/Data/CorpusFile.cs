@@ -1,0 +1,225 @@
+using System.Buffers.Binary;
+using System.Security.Cryptography;
+using System.Text;
+
+namespace MatFormer;
+
+/// <summary>
+/// The prepared text: all documents; then a record for each, its offset (8 bytes) and length (4 bytes), first of the training, then of the validation
+/// documents; then a footer. Little-endian.
+/// </summary>
+internal static class CorpusFile
+{
+    /// <summary>Goes up when text is prepared in another way, so that older prepared files are made anew.</summary>
+    public const int Version = 1;
+
+    public const int RecordLength = 12;
+
+    /// <summary>Longer documents are cut into pieces at most this long, so that one large file can be split as well.</summary>
+    public const int MaxDocumentLength = 1 << 14;
+
+    private const double ValidationShare = 0.03;
+    private const int FooterLength = 8 + (4 * 4) + 32 + 32 + 8;
+    private static ReadOnlySpan<byte> Magic => "MFcorpus"u8;
+
+    public sealed record Footer(long DataLength, int TrainingDocuments, int ValidationDocuments, int Files, int SkippedFiles, byte[] Key, byte[] ContentHash);
+
+    /// <summary>The footer, or null if the file is not a whole prepared text.</summary>
+    public static Footer? ReadFooter(string path)
+    {
+        using var handle = File.OpenHandle(path);
+        var length = RandomAccess.GetLength(handle);
+        var bytes = new byte[FooterLength];
+        if (length < FooterLength || RandomAccess.Read(handle, bytes, length - FooterLength) != FooterLength || !bytes.AsSpan(FooterLength - 8).SequenceEqual(Magic)) return null;
+        var footer = new Footer(
+            BinaryPrimitives.ReadInt64LittleEndian(bytes),
+            BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(8)),
+            BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(12)),
+            BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(16)),
+            BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(20)),
+            bytes[24..56],
+            bytes[56..88]);
+        var expected = footer.DataLength + (((long)footer.TrainingDocuments + footer.ValidationDocuments) * RecordLength) + FooterLength;
+        return footer is { DataLength: > 0, TrainingDocuments: > 0, ValidationDocuments: > 0 } && expected == length ? footer : null;
+    }
+
+    /// <summary>Prepares the text of files into one file.</summary>
+    /// <exception cref="DataException">There is too little text.</exception>
+    public static void Write(string path, List<string> files, long limit, byte[] key, string source, CancellationToken cancellationToken) =>
+        AtomicFile.Write(path, stream => new Preparation(stream, limit, cancellationToken).Run(files, key, source));
+
+    private readonly record struct Document(UInt128 Hash, long Offset, int Length);
+
+    private sealed class Preparation(FileStream stream, long limit, CancellationToken cancellationToken)
+    {
+        private readonly HashSet<UInt128> _seen = [];
+        private readonly HashSet<string> _types = new(StringComparer.Ordinal);
+        private readonly List<Document> _documents = [];
+        private readonly IncrementalHash _content = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        private readonly byte[] _piece = new byte[MaxDocumentLength + 2];
+        private long _length;
+
+        private bool Full => _length >= limit;
+
+        public void Run(List<string> files, byte[] key, string source)
+        {
+            var read = 0;
+            var skipped = 0;
+            foreach (var file in files)
+            {
+                if (Full) break;
+                cancellationToken.ThrowIfCancellationRequested();
+                if (AddFile(file)) read++;
+                else skipped++;
+            }
+
+            if (_length < MinimumBytes)
+            {
+                var left = skipped > 0 ? $" ({skipped} files have zero bytes, so they are no text and were left out)" : string.Empty;
+                throw new DataException($"The data {source} holds {_length} bytes of text without duplicates{left}, but at least {MinimumBytes} are needed; give more text.");
+            }
+
+            var (training, validation) = Split();
+            WriteRecords(training);
+            WriteRecords(validation);
+            Span<byte> footer = stackalloc byte[FooterLength];
+            BinaryPrimitives.WriteInt64LittleEndian(footer, _length);
+            BinaryPrimitives.WriteInt32LittleEndian(footer[8..], training.Count);
+            BinaryPrimitives.WriteInt32LittleEndian(footer[12..], validation.Count);
+            BinaryPrimitives.WriteInt32LittleEndian(footer[16..], read);
+            BinaryPrimitives.WriteInt32LittleEndian(footer[20..], skipped);
+            key.CopyTo(footer[24..]);
+            _content.GetHashAndReset().CopyTo(footer[56..]);
+            Magic.CopyTo(footer[88..]);
+            stream.Write(footer);
+            _content.Dispose();
+        }
+
+        private const int MinimumBytes = TextCorpus.MinimumBytes;
+
+        // The documents of the smallest hashes validate: whatever the order of files, and always some.
+        private (List<Document> Training, List<Document> Validation) Split()
+        {
+            var target = Math.Max((long)(_length * ValidationShare), Math.Min(_length / 4, MaxDocumentLength));
+            var validation = new HashSet<UInt128>();
+            long bytes = 0;
+            foreach (var document in _documents.OrderBy(d => d.Hash))
+            {
+                if (bytes >= target) break;
+                validation.Add(document.Hash);
+                bytes += document.Length;
+            }
+
+            return (_documents.FindAll(d => !validation.Contains(d.Hash)), _documents.FindAll(d => validation.Contains(d.Hash)));
+        }
+
+        private void WriteRecords(List<Document> documents)
+        {
+            Span<byte> record = stackalloc byte[RecordLength];
+            foreach (var document in documents)
+            {
+                BinaryPrimitives.WriteInt64LittleEndian(record, document.Offset);
+                BinaryPrimitives.WriteInt32LittleEndian(record[8..], document.Length);
+                stream.Write(record);
+            }
+        }
+
+        // False if the file is no text.
+        private bool AddFile(string path)
+        {
+            if (XmlDocumentation.IsDocumentation(path))
+            {
+                foreach (var (type, text) in XmlDocumentation.Read(path))
+                {
+                    // The same type stands in several versions and packs; the first is the newest.
+                    if (_types.Add(type)) AddText(Encoding.UTF8.GetBytes(text));
+                    if (Full) break;
+                }
+
+                return true;
+            }
+
+            // In pieces, so that a file may be larger than memory.
+            using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1);
+            var buffer = new byte[1 << 20];
+            var kept = 0;
+            var first = true;
+            while (!Full)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                var count = file.ReadAtLeast(buffer.AsSpan(kept), buffer.Length - kept, throwOnEndOfStream: false);
+                var text = buffer.AsSpan(0, kept + count);
+                var last = text.Length < buffer.Length;
+                if (first)
+                {
+                    if (text[..Math.Min(text.Length, 8192)].Contains((byte)0)) return false;
+                    if (text.StartsWith("\uFEFF"u8)) text = text[3..];
+                    first = false;
+                }
+
+                var used = AddPieces(text, last);
+                if (last) break;
+                var rest = text[used..];
+                kept = rest.Length;
+                rest.CopyTo(buffer);
+            }
+
+            return true;
+        }
+
+        private void AddText(ReadOnlySpan<byte> text) => AddPieces(text, last: true);
+
+        // Adds the text in documents; unless it is the last text, an incomplete document at the end is left over.
+        private int AddPieces(ReadOnlySpan<byte> text, bool last)
+        {
+            var start = 0;
+            while (start < text.Length && !Full)
+            {
+                var rest = text[start..];
+                if (!last && rest.Length < MaxDocumentLength) break;
+                var length = Cut(rest);
+                AddDocument(rest[..length]);
+                start += length;
+            }
+
+            return start;
+        }
+
+        // Where to end a document: at a blank line, else a line, else between two characters.
+        private static int Cut(ReadOnlySpan<byte> text)
+        {
+            if (text.Length <= MaxDocumentLength) return text.Length;
+            var window = text[..MaxDocumentLength];
+            var blank = window[(MaxDocumentLength / 2)..].LastIndexOf("\n\n"u8);
+            if (blank >= 0) return (MaxDocumentLength / 2) + blank + 2;
+            var line = window[(MaxDocumentLength / 2)..].LastIndexOf((byte)'\n');
+            if (line >= 0) return (MaxDocumentLength / 2) + line + 1;
+            var end = MaxDocumentLength;
+            while (end > MaxDocumentLength - 4 && (text[end] & 0xC0) == 0x80) end--;
+            return end;
+        }
+
+        private void AddDocument(ReadOnlySpan<byte> text)
+        {
+            text = text.Trim("\r\n \t"u8);
+            if (text.IsEmpty) return;
+            var length = 0;
+            foreach (var value in text)
+            {
+                if (value != '\r') _piece[length++] = value;
+            }
+
+            _piece[length++] = (byte)'\n';
+            _piece[length++] = (byte)'\n';
+            var piece = _piece.AsSpan(0, length);
+            Span<byte> hash = stackalloc byte[32];
+            SHA256.HashData(piece, hash);
+            var id = BinaryPrimitives.ReadUInt128BigEndian(hash);
+            if (!_seen.Add(id)) return;
+            stream.Write(piece);
+            _content.AppendData(piece);
+            _documents.Add(new Document(id, _length, length));
+            _length += length;
+        }
+    }
+}

@@ -1,0 +1,131 @@
+using System.IO.Enumeration;
+using System.Runtime.InteropServices;
+
+namespace MatFormer;
+
+/// <summary>Finds the files of a corpus.</summary>
+internal static class DataSources
+{
+    /// <summary>The files that <c>--data</c> names, in ordinal order of their paths: a file, all files below a folder, or a glob with *, ? and **.</summary>
+    /// <exception cref="DataException">There are none.</exception>
+    public static List<string> Find(string data)
+    {
+        if (File.Exists(data)) return [Path.GetFullPath(data)];
+        if (Directory.Exists(data))
+        {
+            var all = Below(Path.GetFullPath(data), recurse: true);
+            return all.Count > 0 ? all : throw new DataException($"The data folder '{data}' has no files; name a folder, file or glob with text.");
+        }
+
+        if (!data.Contains('*', StringComparison.Ordinal) && !data.Contains('?', StringComparison.Ordinal))
+            throw new DataException($"The data '{data}' does not exist; name a file, a folder, or a glob such as 'docs/**/*.md'.");
+        var found = Glob(data);
+        return found.Count > 0 ? found : throw new DataException($"No file matches the data glob '{data}'; '**' stands for any folders, '*' for any name.");
+    }
+
+    /// <summary>The XML documentation of the newest reference packs of the .NET SDK, the base framework first.</summary>
+    /// <exception cref="DataException">None is installed.</exception>
+    public static List<string> SdkDocumentation() => SdkDocumentation(DotnetRoots());
+
+    internal static List<string> SdkDocumentation(IEnumerable<string> roots)
+    {
+        var searched = new List<string>();
+        foreach (var packs in roots.Select(root => Path.Combine(root, "packs")))
+        {
+            if (!searched.Contains(packs)) searched.Add(packs);
+            if (!Directory.Exists(packs)) continue;
+            var files = new List<string>();
+            var names = Directory.GetDirectories(packs, "*.Ref");
+            foreach (var pack in names.OrderBy(p => Path.GetFileName(p) != "Microsoft.NETCore.App.Ref").ThenBy(p => p, StringComparer.Ordinal))
+            {
+                if (Newest(pack) is { } version && Newest(Path.Combine(version, "ref")) is { } framework) files.AddRange(Below(framework, recurse: false, "*.xml"));
+            }
+
+            if (files.Count > 0) return files;
+        }
+
+        throw new DataException(
+            $"No XML documentation of the .NET SDK is under {string.Join(", ", searched.Select(s => $"'{s}'"))}; give training text with --data FILE, FOLDER or GLOB.");
+    }
+
+    private static IEnumerable<string> DotnetRoots()
+    {
+        foreach (var variable in new[] { "DOTNET_ROOT", "DOTNET_ROOT_X64", "DOTNET_ROOT_ARM64" })
+        {
+            if (Environment.GetEnvironmentVariable(variable) is { Length: > 0 } root) yield return root;
+        }
+
+        if (Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") is { Length: > 0 } host) yield return Path.GetDirectoryName(Path.GetFullPath(host))!;
+
+        // <root>/shared/Microsoft.NETCore.App/<version>/; of no use for a program compiled ahead of time, which then has the others.
+        var runtime = RuntimeEnvironment.GetRuntimeDirectory();
+        yield return Path.GetFullPath(Path.Combine(runtime, "..", "..", ".."));
+        if (OperatingSystem.IsWindows())
+        {
+            yield return Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.ProgramFiles), "dotnet");
+        }
+        else
+        {
+            yield return "/usr/share/dotnet";
+            yield return "/usr/lib/dotnet";
+            yield return "/usr/local/share/dotnet";
+            yield return Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".dotnet");
+        }
+    }
+
+    // Folders such as 10.0.12 or net10.0, by number.
+    private static string? Newest(string folder) => !Directory.Exists(folder) ? null : Directory.GetDirectories(folder)
+        .Select(path => (Path: path, Name: Path.GetFileName(path)))
+        .OrderByDescending(d => Version.TryParse(d.Name.Replace("net", string.Empty, StringComparison.Ordinal).Split('-')[0], out var v) ? v : new Version())
+        .ThenByDescending(d => d.Name, StringComparer.Ordinal)
+        .Select(d => d.Path)
+        .FirstOrDefault();
+
+    private static List<string> Below(string folder, bool recurse, string pattern = "*")
+    {
+        // Hidden files and folders (.git) are no text to learn from; linked folders could lead in circles.
+        var options = new EnumerationOptions
+        {
+            RecurseSubdirectories = recurse,
+            AttributesToSkip = FileAttributes.Hidden | FileAttributes.System,
+            IgnoreInaccessible = false,
+        };
+        var files = new FileSystemEnumerable<string>(folder, static (ref FileSystemEntry entry) => entry.ToFullPath(), options)
+        {
+            ShouldIncludePredicate = (ref FileSystemEntry entry) =>
+                !entry.IsDirectory && FileSystemName.MatchesSimpleExpression(pattern, entry.FileName, ignoreCase: false),
+            ShouldRecursePredicate = static (ref FileSystemEntry entry) => !entry.Attributes.HasFlag(FileAttributes.ReparsePoint),
+        };
+        return [.. files.OrderBy(p => p, StringComparer.Ordinal)];
+    }
+
+    private static List<string> Glob(string pattern)
+    {
+        var segments = pattern.Replace('\\', '/').Split('/', StringSplitOptions.RemoveEmptyEntries);
+        var fixedCount = Array.FindIndex(segments, s => s.Contains('*', StringComparison.Ordinal) || s.Contains('?', StringComparison.Ordinal));
+        var start = string.Join('/', segments.Take(fixedCount));
+        if (pattern.StartsWith('/')) start = "/" + start;
+        var root = Path.GetFullPath(start.Length > 0 ? start : ".");
+        if (!Directory.Exists(root)) return [];
+        var rest = segments[fixedCount..];
+        return [.. Below(root, recurse: rest.Length > 1 || rest[0] == "**").Where(f => Matches(Path.GetRelativePath(root, f).Replace('\\', '/').Split('/'), rest))];
+    }
+
+    internal static bool Matches(ReadOnlySpan<string> path, ReadOnlySpan<string> pattern)
+    {
+        if (pattern.IsEmpty) return path.IsEmpty;
+        if (pattern[0] == "**")
+        {
+            // Any number of folders; as the last part, also any file.
+            if (pattern.Length == 1) return !path.IsEmpty;
+            for (var skip = 0; skip <= path.Length; skip++)
+            {
+                if (Matches(path[skip..], pattern[1..])) return true;
+            }
+
+            return false;
+        }
+
+        return !path.IsEmpty && FileSystemName.MatchesSimpleExpression(pattern[0], path[0], ignoreCase: false) && Matches(path[1..], pattern[1..]);
+    }
+}
