@@ -22,9 +22,9 @@ public readonly struct BFloat16 : IEquatable<BFloat16>, IComparable<BFloat16>, I
 
     public static explicit operator float(BFloat16 bf) => bf.ToSingle();
 
-    public static bool operator ==(BFloat16 left, BFloat16 right) => left.ToSingle() == right.ToSingle();
+    public static bool operator ==(BFloat16 a, BFloat16 b) => a.ToSingle() == b.ToSingle();
 
-    public static bool operator !=(BFloat16 left, BFloat16 right) => left.ToSingle() != right.ToSingle();
+    public static bool operator !=(BFloat16 a, BFloat16 b) => a.ToSingle() != b.ToSingle();
 
     public static BFloat16 FromRawValue(ushort rawValue) => new(rawValue);
 

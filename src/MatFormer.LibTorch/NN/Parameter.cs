@@ -11,21 +11,6 @@ namespace TorchSharp
             public Parameter(Tensor data, bool requires_grad = true)
                 : base(data.requires_grad_(requires_grad).Surrender(out var scope), register: false) => scope?.Add(this);
         }
-
-        /// <summary>How GELU is computed.</summary>
-        public sealed class GELU
-        {
-            private GELU()
-            {
-            }
-
-            /// <summary>Exactly, or by tanh.</summary>
-            public enum Approximate
-            {
-                none,
-                tanh,
-            }
-        }
     }
 
     public static partial class torch

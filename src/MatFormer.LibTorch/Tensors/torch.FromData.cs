@@ -76,10 +76,6 @@ public static partial class torch
         bool requires_grad = false, string[]? names = null) =>
         From([.. rawArray], [dim0, dim1, dim2], ScalarType.Float64, dtype, device, requires_grad, names);
 
-    public static Tensor tensor(IList<double> rawArray, ReadOnlySpan<long> dimensions, ScalarType? dtype = null, Device? device = null,
-        bool requires_grad = false, string[]? names = null) =>
-        From([.. rawArray], dimensions, ScalarType.Float64, dtype, device, requires_grad, names);
-
     public static Tensor tensor(long scalar, ScalarType? dtype = null, Device? device = null, bool requires_grad = false) =>
         From([scalar], [], ScalarType.Int64, dtype, device, requires_grad, null);
 
@@ -371,7 +367,8 @@ public static partial class torch
         }
     }
 
-    private static ReadOnlySpan<T> Flat<T>(T[,] array) => array.Length == 0 ? [] : MemoryMarshal.CreateReadOnlySpan(ref array[0, 0], array.Length);
+    private static ReadOnlySpan<T> Flat<T>(T[,] array) =>
+        array.Length == 0 ? [] : MemoryMarshal.CreateReadOnlySpan(ref array[0, 0], array.Length);
 
     private static ReadOnlySpan<T> Flat<T>(T[,,] array) =>
         array.Length == 0 ? [] : MemoryMarshal.CreateReadOnlySpan(ref array[0, 0, 0], array.Length);
