@@ -110,8 +110,11 @@ public sealed class TensorAccessor<T> : IDisposable, IEnumerable<T>
     {
     }
 
+    private void ThrowIfDisposed() => _ = tensor.Handle;
+
     private long Remaining(long tensorIndex)
     {
+        ThrowIfDisposed();
         ArgumentOutOfRangeException.ThrowIfNegative(tensorIndex);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(tensorIndex, Count);
         return Count - tensorIndex;
@@ -119,7 +122,7 @@ public sealed class TensorAccessor<T> : IDisposable, IEnumerable<T>
 
     private long Offset(ReadOnlySpan<long> indices)
     {
-        _ = tensor.Handle;
+        ThrowIfDisposed();
         if (indices.Length == 1)
         {
             return Offset(indices[0]);
