@@ -1,0 +1,197 @@
+using System.Buffers;
+using System.Runtime.InteropServices;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Torch;
+
+/// <summary>
+/// The fused operations of <c>MatFormer.Kernels</c> over libtorch (native/kernels*.cpp): differentiable, deterministic for one number of
+/// threads, and safe from every thread.
+/// </summary>
+/// <remarks>
+/// Activations are float32 or bfloat16, weights float32. Operands that do not fit are an <see cref="ExternalException"/> that names them.
+/// </remarks>
+public static unsafe partial class NativeKernels
+{
+    /// <summary>The instruction sets that this machine can run the CPU's loops with, best first.</summary>
+    public static IReadOnlyList<string> InstructionSets { get; } = Marshal.PtrToStringUTF8(mf_kernel_instruction_sets())!.Split(',');
+
+    /// <summary>weight (V, W), tokens (B, T) int64 -> (B, T, W).</summary>
+    public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
+        => Tensor.Take(mf_kernel_embedding(Tensor.H(weight), Tensor.H(tokens), (int)dtype), weight, tokens);
+
+    /// <summary>x (B, T, W), weight (Context, W) -> (B, T, W).</summary>
+    public static Tensor AddPositions(Tensor x, Tensor weight, long position)
+        => Tensor.Take(mf_kernel_add_positions(Tensor.H(x), Tensor.H(weight), position), x, weight);
+
+    /// <summary>x (..., W), weight (W) -> (..., W).</summary>
+    public static Tensor RmsNorm(Tensor x, Tensor weight, double epsilon)
+        => Tensor.Take(mf_kernel_rms_norm(Tensor.H(x), Tensor.H(weight), epsilon), x, weight);
+
+    /// <summary>x (..., W), weight and bias (W) -> (..., W).</summary>
+    public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double epsilon)
+        => Tensor.Take(mf_kernel_layer_norm(Tensor.H(x), Tensor.H(weight), Tensor.H(bias), epsilon), x, weight, bias);
+
+    /// <summary>x (..., in), weight (out, in), bias (out) -> (..., out).</summary>
+    public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null)
+        => Tensor.Take(mf_kernel_linear(Tensor.H(x), Tensor.H(weight), Tensor.OptionalHandle(bias)), x, weight, bias);
+
+    /// <summary>x (B, T, H, D), cos and sin (T, D/2) -> (B, T, H, D).</summary>
+    public static Tensor Rotary(Tensor x, Tensor cos, Tensor sin)
+        => Tensor.Take(mf_kernel_rotary(Tensor.H(x), Tensor.H(cos), Tensor.H(sin)), x, cos, sin);
+
+    /// <summary>query (B, T, H, D), key and value (B, S, Hkv, D) -> (B, T, H*D).</summary>
+    public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value)
+        => Tensor.Take(mf_kernel_causal_attention(Tensor.H(query), Tensor.H(key), Tensor.H(value)), query, key, value);
+
+    /// <summary>The nested feed-forward: x (R*B, T, W) -> (R*B, T, W); kind is the value of a FeedForwardKind.</summary>
+    public static Tensor FeedForward(
+        Tensor x, Tensor? gate, Tensor? gateBias, Tensor up, Tensor? upBias, Tensor down, Tensor? downBias, int kind, ReadOnlySpan<int> widths)
+    {
+        fixed (int* wide = widths)
+        {
+            var made = mf_kernel_feed_forward(
+                Tensor.H(x), Tensor.OptionalHandle(gate), Tensor.OptionalHandle(gateBias), Tensor.H(up), Tensor.OptionalHandle(upBias),
+                Tensor.H(down), Tensor.OptionalHandle(downBias), kind, wide, widths.Length);
+            GC.KeepAlive(gate);
+            GC.KeepAlive(gateBias);
+            GC.KeepAlive(upBias);
+            GC.KeepAlive(downBias);
+            return Tensor.Take(made, x, up, down);
+        }
+    }
+
+    /// <summary>x (R*B, T, W), head (V, W), targets (B, T) int64 -> (R) float32.</summary>
+    public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams)
+        => Tensor.Take(mf_kernel_linear_cross_entropy(Tensor.H(x), Tensor.H(head), Tensor.H(targets), streams), x, head, targets);
+
+    /// <summary>x (B, T, W) -> (n*B, T, W).</summary>
+    public static Tensor Fork(Tensor x, int n) => Tensor.Take(mf_kernel_fork(Tensor.H(x), n), x);
+
+    /// <summary>One AdamW step in place; step counts from 1.</summary>
+    public static void AdamW(
+        IReadOnlyList<Tensor> parameters,
+        IReadOnlyList<Tensor> firstMoments,
+        IReadOnlyList<Tensor> secondMoments,
+        IReadOnlyList<double> decay,
+        double learningRate,
+        double beta1,
+        double beta2,
+        double epsilon,
+        long step)
+    {
+        int count = parameters.Count;
+        if (firstMoments.Count != count || secondMoments.Count != count || decay.Count != count)
+        {
+            throw new ArgumentException($"AdamW: one first moment, second moment and decay is needed for each of the {count} parameters.");
+        }
+
+        var handles = ArrayPool<nint>.Shared.Rent(3 * count);
+        var decays = ArrayPool<double>.Shared.Rent(count);
+        for (int i = 0; i < count; i++)
+        {
+            handles[i] = Tensor.H(parameters[i]);
+            handles[count + i] = Tensor.H(firstMoments[i]);
+            handles[(2 * count) + i] = Tensor.H(secondMoments[i]);
+            decays[i] = decay[i];
+        }
+
+        fixed (nint* all = handles)
+        {
+            fixed (double* each = decays)
+            {
+                Native.Check(mf_kernel_adamw(
+                    all, all + count, all + (2 * count), each, count, learningRate, beta1, beta2, epsilon, step));
+            }
+        }
+
+        GC.KeepAlive(parameters);
+        GC.KeepAlive(firstMoments);
+        GC.KeepAlive(secondMoments);
+        ArrayPool<nint>.Shared.Return(handles);
+        ArrayPool<double>.Shared.Return(decays);
+    }
+
+    /// <summary>Scales all gradients so that their common norm is at most max; returns the norm before.</summary>
+    public static double ClipGradientNorm(IReadOnlyList<Tensor> parameters, double max)
+    {
+        var handles = ArrayPool<nint>.Shared.Rent(parameters.Count);
+        for (int i = 0; i < parameters.Count; i++)
+        {
+            handles[i] = Tensor.H(parameters[i]);
+        }
+
+        double norm;
+        fixed (nint* all = handles)
+        {
+            Native.Check(mf_kernel_clip_gradient_norm(all, parameters.Count, max, &norm));
+        }
+
+        GC.KeepAlive(parameters);
+        ArrayPool<nint>.Shared.Return(handles);
+        return norm;
+    }
+
+    /// <summary>Runs the CPU's loops with one of <see cref="InstructionSets"/> from now on, in the whole process. For tests.</summary>
+    /// <exception cref="ExternalException">The name is not among them.</exception>
+    public static void UseInstructionSet(string name)
+    {
+        var text = Marshal.StringToCoTaskMemUTF8(name);
+        try
+        {
+            Native.Check(mf_kernel_use_instruction_set(text));
+        }
+        finally
+        {
+            Marshal.FreeCoTaskMem(text);
+        }
+    }
+
+    private const string Library = "matformer_torch";
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_embedding(nint weight, nint tokens, int dtype);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_add_positions(nint x, nint weight, long position);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_rms_norm(nint x, nint weight, double epsilon);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_layer_norm(nint x, nint weight, nint bias, double epsilon);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_linear(nint x, nint weight, nint bias);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_rotary(nint x, nint cos, nint sin);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_causal_attention(nint query, nint key, nint value);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_feed_forward(
+        nint x, nint gate, nint gate_bias, nint up, nint up_bias, nint down, nint down_bias, int kind, int* widths, long streams);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_linear_cross_entropy(nint x, nint head, nint targets, long streams);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_fork(nint x, long n);
+
+    [LibraryImport(Library)]
+    private static partial int mf_kernel_adamw(
+        nint* parameters, nint* first, nint* second, double* decay, long count, double learning_rate, double beta1, double beta2,
+        double epsilon, long step);
+
+    [LibraryImport(Library)]
+    private static partial int mf_kernel_clip_gradient_norm(nint* parameters, long count, double max, double* norm);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_instruction_sets();
+
+    [LibraryImport(Library)]
+    private static partial int mf_kernel_use_instruction_set(nint name);
+}

@@ -1,0 +1,59 @@
+// The fused operations of MatFormer.Kernels. Each is differentiable; errors are c10::Error and name the operand.
+// On the CPU the loops are our own (kernels_cpu.h); elsewhere ATen's operations compose them (kernels_composite.cpp).
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <string>
+#include <vector>
+
+namespace mf::kernels {
+
+enum class FeedForwardKind : int32_t { Gelu, SquaredRelu, SwiGlu, GeGlu };
+
+inline bool gated(FeedForwardKind kind) { return kind == FeedForwardKind::SwiGlu || kind == FeedForwardKind::GeGlu; }
+
+struct FeedForwardWeights {
+    at::Tensor gate, gate_bias, up, up_bias, down, down_bias;  // undefined when absent
+};
+
+struct AdamWOptions {
+    double learning_rate, beta1, beta2, epsilon;
+    int64_t step;
+};
+
+at::Tensor embedding(const at::Tensor& weight, const at::Tensor& tokens, at::ScalarType dtype);
+at::Tensor add_positions(const at::Tensor& x, const at::Tensor& weight, int64_t position);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double epsilon);
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+at::Tensor causal_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value);
+at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths);
+at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, int64_t streams);
+at::Tensor fork(const at::Tensor& x, int64_t n);
+void adamw(at::TensorList parameters, at::TensorList first, at::TensorList second, at::ArrayRef<double> decay, const AdamWOptions& options);
+double clip_gradient_norm(at::TensorList parameters, double max);
+
+// The instruction sets that this machine can run, best first, and the one in use. For tests and measurements.
+std::vector<std::string> instruction_sets();
+std::string instruction_set();
+void use_instruction_set(const std::string& name);
+
+// The same operations out of ATen's, for any device.
+namespace composite {
+at::Tensor embedding(const at::Tensor& weight, const at::Tensor& tokens, at::ScalarType dtype);
+at::Tensor add_positions(const at::Tensor& x, const at::Tensor& weight, int64_t position);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double epsilon);
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+at::Tensor causal_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value);
+at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths);
+at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, int64_t streams);
+at::Tensor fork(const at::Tensor& x, int64_t n);
+void adamw(at::TensorList parameters, at::TensorList first, at::TensorList second, at::ArrayRef<double> decay, const AdamWOptions& options);
+double clip_gradient_norm(at::TensorList parameters, double max);
+}  // namespace composite
+
+}  // namespace mf::kernels

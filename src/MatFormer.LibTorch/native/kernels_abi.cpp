@@ -1,0 +1,91 @@
+// The C ABI of the fused operations. Null handles are absent operands.
+#include <cstring>
+
+#include "abi.h"
+#include "kernels.h"
+
+using mf::Handle;
+namespace kernels = mf::kernels;
+
+namespace {
+
+std::vector<at::Tensor> list(const Handle* handles, int64_t count) {
+    std::vector<at::Tensor> tensors;
+    tensors.reserve(static_cast<size_t>(count));
+    for (int64_t i = 0; i < count; i++) tensors.push_back(*handles[i]);
+    return tensors;
+}
+
+}  // namespace
+
+MF_API Handle mf_kernel_embedding(Handle weight, Handle tokens, int32_t dtype) {
+    return mf::tensor([&] { return kernels::embedding(*weight, *tokens, static_cast<at::ScalarType>(dtype)); });
+}
+
+MF_API Handle mf_kernel_add_positions(Handle x, Handle weight, int64_t position) {
+    return mf::tensor([&] { return kernels::add_positions(*x, *weight, position); });
+}
+
+MF_API Handle mf_kernel_rms_norm(Handle x, Handle weight, double epsilon) {
+    return mf::tensor([&] { return kernels::rms_norm(*x, *weight, epsilon); });
+}
+
+MF_API Handle mf_kernel_layer_norm(Handle x, Handle weight, Handle bias, double epsilon) {
+    return mf::tensor([&] { return kernels::layer_norm(*x, *weight, *bias, epsilon); });
+}
+
+MF_API Handle mf_kernel_linear(Handle x, Handle weight, Handle bias) {
+    return mf::tensor([&] { return kernels::linear(*x, *weight, mf::optional(bias)); });
+}
+
+MF_API Handle mf_kernel_rotary(Handle x, Handle cos, Handle sin) {
+    return mf::tensor([&] { return kernels::rotary(*x, *cos, *sin); });
+}
+
+MF_API Handle mf_kernel_causal_attention(Handle query, Handle key, Handle value) {
+    return mf::tensor([&] { return kernels::causal_attention(*query, *key, *value); });
+}
+
+MF_API Handle mf_kernel_feed_forward(Handle x, Handle gate, Handle gate_bias, Handle up, Handle up_bias, Handle down, Handle down_bias,
+                                     int32_t kind, const int32_t* widths, int64_t streams) {
+    return mf::tensor([&] {
+        const kernels::FeedForwardWeights weights{mf::optional(gate), mf::optional(gate_bias), *up, mf::optional(up_bias), *down,
+                                                  mf::optional(down_bias)};
+        const std::vector<int64_t> wide(widths, widths + streams);
+        return kernels::feed_forward(*x, weights, static_cast<kernels::FeedForwardKind>(kind), wide);
+    });
+}
+
+MF_API Handle mf_kernel_linear_cross_entropy(Handle x, Handle head, Handle targets, int64_t streams) {
+    return mf::tensor([&] { return kernels::linear_cross_entropy(*x, *head, *targets, streams); });
+}
+
+MF_API Handle mf_kernel_fork(Handle x, int64_t n) {
+    return mf::tensor([&] { return kernels::fork(*x, n); });
+}
+
+MF_API int mf_kernel_adamw(const Handle* parameters, const Handle* first, const Handle* second, const double* decay, int64_t count,
+                           double learning_rate, double beta1, double beta2, double epsilon, int64_t step) {
+    return mf::status([&] {
+        kernels::adamw(list(parameters, count), list(first, count), list(second, count), {decay, static_cast<size_t>(count)},
+                       {learning_rate, beta1, beta2, epsilon, step});
+    });
+}
+
+MF_API int mf_kernel_clip_gradient_norm(const Handle* parameters, int64_t count, double max, double* norm) {
+    return mf::status([&] { *norm = kernels::clip_gradient_norm(list(parameters, count), max); });
+}
+
+// The names of the instruction sets that this machine runs, best first, separated by commas; valid for ever.
+MF_API const char* mf_kernel_instruction_sets() {
+    static const std::string names = [] {
+        std::string joined;
+        for (const std::string& name : kernels::instruction_sets()) joined += (joined.empty() ? "" : ",") + name;
+        return joined;
+    }();
+    return names.c_str();
+}
+
+MF_API int mf_kernel_use_instruction_set(const char* name) {
+    return mf::status([&] { kernels::use_instruction_set(name); });
+}

@@ -1,0 +1,990 @@
+// The inner loops, included by one source file per instruction set, which defines MF_TABLE and gets its own flags.
+// Vectors are GCC's and Clang's 16-lane extension: one register with AVX-512, two with AVX2, four with SSE2 or NEON.
+#include "kernels_cpu.h"
+
+#include <cmath>
+#include <cstring>
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+namespace mf::cpu {
+namespace {
+
+typedef float F __attribute__((vector_size(64)));
+typedef int32_t I __attribute__((vector_size(64)));
+typedef uint32_t U __attribute__((vector_size(64)));
+typedef uint16_t H __attribute__((vector_size(32)));
+
+constexpr int64_t lanes = 16;
+
+struct Narrow {
+    uint16_t bits;
+};
+
+template <class T>
+constexpr Element element_of = Float;
+template <>
+constexpr Element element_of<Narrow> = BFloat16;
+
+inline int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+inline F splat(float x) { return F{} + x; }
+inline F select(I mask, F yes, F no) { return reinterpret_cast<F>((mask & reinterpret_cast<I>(yes)) | (~mask & reinterpret_cast<I>(no))); }
+inline F maximum(F a, F b) { return select(a > b, a, b); }
+
+inline F load(const float* p) {
+    F v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+inline F widen(H h) { return reinterpret_cast<F>(__builtin_convertvector(h, U) << 16); }
+
+// Round to nearest, ties to even; a NaN stays one.
+inline H narrow(F v) {
+#if defined(__AVX512BF16__)
+    return reinterpret_cast<H>(_mm512_cvtneps_pbh(reinterpret_cast<__m512>(v)));
+#else
+    U u = reinterpret_cast<U>(v);
+    U rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+    U quiet = (u >> 16) | 0x40;
+    I nan = v != v;
+    return __builtin_convertvector((reinterpret_cast<U>(nan) & quiet) | (~reinterpret_cast<U>(nan) & rounded), H);
+#endif
+}
+
+inline F load(const Narrow* p) {
+    H h;
+    std::memcpy(&h, p, sizeof h);
+    return widen(h);
+}
+
+inline void store(float* p, F v) { std::memcpy(p, &v, sizeof v); }
+inline void store(Narrow* p, F v) {
+    H h = narrow(v);
+    std::memcpy(p, &h, sizeof h);
+}
+
+// The first n lanes, the others being 0.
+template <class T>
+inline F load(const T* p, int64_t n) {
+    if (n >= lanes) return load(p);
+    T part[lanes] = {};
+    std::memcpy(part, p, static_cast<size_t>(n) * sizeof(T));
+    return load(part);
+}
+
+template <class T>
+inline void store(T* p, F v, int64_t n) {
+    if (n >= lanes) return store(p, v);
+    T part[lanes];
+    store(part, v);
+    std::memcpy(p, part, static_cast<size_t>(n) * sizeof(T));
+}
+
+inline float sum(F v) {
+    float part[lanes];
+    store(part, v);
+    for (int64_t half = lanes / 2; half > 0; half /= 2) {
+        for (int64_t i = 0; i < half; i++) part[i] += part[i + half];
+    }
+    return part[0];
+}
+
+inline float largest(F v) {
+    float part[lanes];
+    store(part, v);
+    for (int64_t half = lanes / 2; half > 0; half /= 2) {
+        for (int64_t i = 0; i < half; i++) part[i] = part[i] > part[i + half] ? part[i] : part[i + half];
+    }
+    return part[0];
+}
+
+inline float to_float(float x) { return x; }
+inline float to_float(Narrow x) {
+    uint32_t u = static_cast<uint32_t>(x.bits) << 16;
+    float f;
+    std::memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+inline uint32_t bits_of(float x) {
+    uint32_t u;
+    std::memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+inline Narrow to_narrow_one(float x) {
+    uint32_t u = bits_of(x);
+    if (x != x) return {static_cast<uint16_t>((u >> 16) | 0x40)};
+    return {static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16)};
+}
+inline Narrow to_narrow_one(Narrow x) { return x; }
+
+// e^x, relative error 1e-7: e^(n ln 2 + r) with a polynomial, fitted on |r| <= ln 2 / 2, for e^r.
+inline F exponential(F x) {
+    const I low = x < -87.3f, high = x > 88.3f;
+    x = select(low, splat(-87.3f), select(high, splat(88.3f), x));
+    F shifted = x * 1.44269504f + 12582912.0f;
+    F n = shifted - 12582912.0f;
+    F r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    F p = r * 1.39505e-3f + 8.36889e-3f;
+    p = p * r + 4.166621e-2f;
+    p = p * r + 1.6666519e-1f;
+    p = p * r + 5.0000001e-1f;
+    p = p * r * r + r + 1.0f;
+    I exponent = (reinterpret_cast<I>(shifted) - 0x4b400000) << 23;
+    return reinterpret_cast<F>(reinterpret_cast<I>(p) + exponent);
+}
+
+// erf(x) and e^(-x^2): erfc(|x|) = t P(t) e^(-x^2), t = 1 / (1 + 0.48 |x|), P fitted to 1e-8 absolute
+// (the form is Hastings', as in Abramowitz and Stegun 7.1.26).
+inline F error_function(F x, F& gauss) {
+    F size = select(x < 0.0f, -x, x);
+    gauss = exponential(-x * x);
+    F t = 1.0f / (size * 0.48f + 1.0f);
+    F p = t * 0.07825416f - 0.34844309f;
+    p = p * t + 0.42723552f;
+    p = p * t + 0.04529436f;
+    p = p * t + 0.25010296f;
+    p = p * t + 0.27845131f;
+    p = p * t + 0.26910479f;
+    F y = 1.0f - p * t * gauss;
+    return select(x < 0.0f, -y, y);
+}
+
+// ---- Products ----
+// C (rows, columns) += A B over words of 4 bytes: one float each, or two bfloat16 of neighbouring k.
+
+struct WideWords {
+    static constexpr int64_t per_word = 1;
+    static F step(F sum, const float* a, const float* b) { return sum + splat(*a) * load(b); }
+};
+
+#if defined(__AVX512BF16__)
+struct NarrowWords {
+    static constexpr int64_t per_word = 2;
+    static F step(F sum, const float* a, const float* b) {
+        const __m512i left = _mm512_set1_epi32(static_cast<int>(bits_of(*a)));
+        return reinterpret_cast<F>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(left),
+                                                    reinterpret_cast<__m512bh>(_mm512_loadu_si512(b))));
+    }
+};
+constexpr bool narrow_words = true;
+#else
+using NarrowWords = WideWords;
+constexpr bool narrow_words = false;
+#endif
+
+// One tile of sums, kept in registers. Element (i, k) of the left operand is a[i * a_row + k * a_column].
+template <class Words, int rows, int vectors>
+inline __attribute__((always_inline)) void accumulate(
+    int64_t words, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row, F (&sums)[rows][vectors]) {
+    for (int64_t k = 0; k < words; k++) {
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+#pragma GCC unroll 4
+            for (int j = 0; j < vectors; j++) sums[i][j] = Words::step(sums[i][j], a + i * a_row, b + j * lanes);
+        }
+        a += a_column;
+        b += b_row;
+    }
+}
+
+template <class T, int rows, int vectors>
+inline void store_tile(const Target& c, int64_t i, int64_t n, int64_t columns, F (&sums)[rows][vectors]) {
+    for (int r = 0; r < rows; r++) {
+        T* out = static_cast<T*>(c.data) + (i + r) * c.row + n;
+        for (int j = 0; j < vectors; j++) {
+            const int64_t left = columns - j * lanes;
+            if (left <= 0) break;
+            F v = sums[r][j] * c.scale;
+            if (c.accumulate) v += load(out + j * lanes, left);
+            if (c.bias != nullptr) v += load(c.bias + n + j * lanes, left);
+            store(out + j * lanes, v, left);
+        }
+    }
+}
+
+// Words of a left operand where they lie, and the panel they meet.
+struct Operands {
+    int64_t words;
+    const float* a;
+    int64_t a_row, a_column;
+    const float* b;
+    int64_t b_row;
+};
+
+template <class Words, int rows, int vectors>
+void tile_product(const Operands* terms, int count, int64_t first, const Target& c, int64_t i, int64_t n, int64_t columns) {
+    F sums[rows][vectors] = {};
+    for (int t = 0; t < count; t++) {
+        const Operands& x = terms[t];
+        const float* a = x.a + first * x.a_row;
+        // A constant stride lets the compiler fold it into the addresses.
+        if (x.a_column == 1) {
+            accumulate<Words, rows, vectors>(x.words, a, x.a_row, 1, x.b, x.b_row, sums);
+        } else if (x.a_row == 1) {
+            accumulate<Words, rows, vectors>(x.words, a, 1, x.a_column, x.b, x.b_row, sums);
+        } else {
+            accumulate<Words, rows, vectors>(x.words, a, x.a_row, x.a_column, x.b, x.b_row, sums);
+        }
+    }
+    if (c.element == Float) {
+        store_tile<float>(c, i, n, columns, sums);
+    } else {
+        store_tile<Narrow>(c, i, n, columns, sums);
+    }
+}
+
+// Any number of rows, up to `panel` columns.
+template <class Words, int vectors>
+void tile_rows(const Operands* terms, int count, const Target& c, int64_t i, int64_t rows, int64_t n, int64_t columns) {
+    int64_t done = 0;
+    for (; done + 12 <= rows; done += 12) tile_product<Words, 12, vectors>(terms, count, done, c, i + done, n, columns);
+    if (done + 8 <= rows) tile_product<Words, 8, vectors>(terms, count, done, c, i + done, n, columns), done += 8;
+    if (done + 4 <= rows) tile_product<Words, 4, vectors>(terms, count, done, c, i + done, n, columns), done += 4;
+    if (done + 2 <= rows) tile_product<Words, 2, vectors>(terms, count, done, c, i + done, n, columns), done += 2;
+    if (done + 1 <= rows) tile_product<Words, 1, vectors>(terms, count, done, c, i + done, n, columns);
+}
+
+// C (rows, columns); the right operand's rows are padded to whole vectors.
+void small_product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b,
+                   int64_t b_row, float* c, int64_t c_row, bool accumulate) {
+    const Target target{c, Float, c_row, accumulate};
+    for (int64_t n = 0; n < columns; n += panel) {
+        const int64_t width = columns - n < panel ? columns - n : panel;
+        const Operands x{depth, a, a_row, a_column, b + n, b_row};
+        if (width > lanes) {
+            tile_rows<WideWords, 2>(&x, 1, target, 0, rows, n, width);
+        } else {
+            tile_rows<WideWords, 1>(&x, 1, target, 0, rows, n, width);
+        }
+    }
+}
+
+// The value at p rounded to the words' precision.
+template <class Words, class T>
+inline float word_of(const T* p, int64_t next, bool has_next, bool round) {
+    if constexpr (Words::per_word == 2) {
+        const uint32_t low = to_narrow_one(p[0]).bits, high = has_next ? to_narrow_one(p[next]).bits : 0;
+        const uint32_t word = low | (high << 16);
+        float f;
+        std::memcpy(&f, &word, sizeof f);
+        return f;
+    } else {
+        return round ? to_float(to_narrow_one(p[0])) : to_float(p[0]);
+    }
+}
+
+// Sixteen words of one k (pair): elements 0..n of p and, for pairs, of p + next.
+template <class Words, class T>
+inline F words_of(const T* p, int64_t next, bool has_next, bool round, int64_t n) {
+    F low = load(p, n);
+    if constexpr (Words::per_word == 2) {
+        F high = has_next ? load(p + next, n) : F{};
+        U a = __builtin_convertvector(narrow(low), U), b = __builtin_convertvector(narrow(high), U);
+        return reinterpret_cast<F>(a | (b << 16));
+    } else {
+        return round ? widen(narrow(low)) : low;
+    }
+}
+
+template <class Words, class T>
+void pack_right_of(const T* b, int64_t b_row, int64_t b_column, int64_t depth, int64_t columns, bool round, float* packed) {
+    const int64_t words = (depth + Words::per_word - 1) / Words::per_word;
+    for (int64_t n = 0; n < columns; n += panel, packed += words * panel) {
+        const int64_t width = columns - n < panel ? columns - n : panel;
+        if (b_column == 1) {
+            for (int64_t w = 0; w < words; w++) {
+                const int64_t k = w * Words::per_word;
+                const T* p = b + k * b_row + n;
+                const bool pair = k + 1 < depth;
+                store(packed + w * panel, words_of<Words>(p, b_row, pair, round, width));
+                store(packed + w * panel + lanes, width > lanes ? words_of<Words>(p + lanes, b_row, pair, round, width - lanes) : F{});
+            }
+        } else {
+            for (int64_t j = 0; j < width; j++) {
+                const T* p = b + (n + j) * b_column;
+                for (int64_t w = 0; w < words; w++) {
+                    const int64_t k = w * Words::per_word;
+                    packed[w * panel + j] = word_of<Words>(p + k * b_row, b_row, k + 1 < depth, round);
+                }
+            }
+            for (int64_t j = width; j < panel; j++) {
+                for (int64_t w = 0; w < words; w++) packed[w * panel + j] = 0;
+            }
+        }
+    }
+}
+
+// Tiles of `tile` rows: word (i, w) of a tile is packed[w * tile + i].
+template <class Words, class T>
+void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, float* packed) {
+    const int64_t words = (depth + Words::per_word - 1) / Words::per_word;
+    for (int64_t i = 0; i < rows; i += tile, packed += words * tile) {
+        const int64_t height = rows - i < tile ? rows - i : tile;
+        if (a_row == 1 && i + lanes <= rows) {
+            // Each store spills four words over into the next step's, which overwrites them.
+            for (int64_t w = 0; w < words; w++) {
+                const int64_t k = w * Words::per_word;
+                store(packed + w * tile, words_of<Words>(a + i + k * a_column, a_column, k + 1 < depth, round, lanes));
+            }
+        } else {
+            for (int64_t r = 0; r < height; r++) {
+                const T* p = a + (i + r) * a_row;
+                for (int64_t w = 0; w < words; w++) {
+                    const int64_t k = w * Words::per_word;
+                    packed[w * tile + r] = word_of<Words>(p + k * a_column, a_column, k + 1 < depth, round);
+                }
+            }
+        }
+    }
+}
+
+int64_t word_count(Element compute, int64_t depth) {
+    return compute == BFloat16 ? (depth + NarrowWords::per_word - 1) / NarrowWords::per_word : depth;
+}
+
+void pack_right(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed) {
+    float* out = static_cast<float*>(packed);
+    const auto* wide = static_cast<const float*>(b.data);
+    const auto* thin = static_cast<const Narrow*>(b.data);
+    if (compute == BFloat16) {
+        if (b.element == Float) {
+            pack_right_of<NarrowWords>(wide, b.row, b.column, depth, columns, true, out);
+        } else {
+            pack_right_of<NarrowWords>(thin, b.row, b.column, depth, columns, false, out);
+        }
+    } else if (b.element == Float) {
+        pack_right_of<WideWords>(wide, b.row, b.column, depth, columns, false, out);
+    } else {
+        pack_right_of<WideWords>(thin, b.row, b.column, depth, columns, false, out);
+    }
+}
+
+template <class Words>
+void multiply_of(Element compute, const Term* terms, int count, int64_t first, int64_t rows, int64_t columns, const Target& c,
+                 float* scratch) {
+    Operands operands[most_terms];
+    int64_t next[most_terms];
+    for (int t = 0; t < count; t++) {
+        const Matrix& a = terms[t].a;
+        const int64_t depth = terms[t].depth, words = (depth + Words::per_word - 1) / Words::per_word;
+        const auto* wide = static_cast<const float*>(a.data) + first * a.row;
+        const auto* thin = static_cast<const Narrow*>(a.data) + first * a.row;
+        const auto* right = static_cast<const float*>(terms[t].packed);
+
+        // Rows of words can be read where they lie.
+        const bool in_place = a.column == 1
+            && (Words::per_word == 1 ? a.element == Float && compute == Float
+                                     : a.element == BFloat16 && a.row % 2 == 0 && depth % 2 == 0);
+        if (in_place) {
+            const float* left = a.element == Float ? wide : reinterpret_cast<const float*>(thin);
+            operands[t] = {words, left, a.row / Words::per_word, 1, right, panel};
+            next[t] = a.row / Words::per_word * tile;
+            continue;
+        }
+        if (a.element == Float) {
+            pack_left_of<Words>(wide, a.row, a.column, rows, depth, compute == BFloat16, scratch);
+        } else {
+            pack_left_of<Words>(thin, a.row, a.column, rows, depth, false, scratch);
+        }
+        operands[t] = {words, scratch, 1, tile, right, panel};
+        next[t] = words * tile;
+        scratch += padded(rows, tile) * words + lanes;
+    }
+
+    for (int64_t j = 0; j < columns; j += panel) {
+        const int64_t width = columns - j < panel ? columns - j : panel;
+        for (int64_t i = 0; i < rows; i += tile) {
+            const int64_t height = rows - i < tile ? rows - i : tile;
+            Operands here[most_terms];
+            for (int t = 0; t < count; t++) {
+                here[t] = operands[t];
+                here[t].a += i / tile * next[t];
+                here[t].b += j / panel * terms[t].stride * panel;
+            }
+            if (width > lanes) {
+                tile_rows<Words, 2>(here, count, c, first + i, height, j, width);
+            } else {
+                tile_rows<Words, 1>(here, count, c, first + i, height, j, width);
+            }
+        }
+    }
+}
+
+void multiply(Element compute, const Term* terms, int count, int64_t first, int64_t rows, int64_t columns, const Target& c, void* scratch) {
+    if (compute == BFloat16) {
+        multiply_of<NarrowWords>(compute, terms, count, first, rows, columns, c, static_cast<float*>(scratch));
+    } else {
+        multiply_of<WideWords>(compute, terms, count, first, rows, columns, c, static_cast<float*>(scratch));
+    }
+}
+
+template <class T>
+void few_rows_of(const T* x, int64_t rows, int64_t width, const float* w, int64_t w_row, const float* bias, int64_t first, int64_t last,
+                 T* y, int64_t y_row) {
+    constexpr int64_t most = 4;
+    for (int64_t n = first; n < last; n++) {
+        const float* row = w + n * w_row;
+        for (int64_t r = 0; r < rows; r += most) {
+            const int64_t count = rows - r < most ? rows - r : most;
+            F sums[most] = {};
+            for (int64_t k = 0; k < width; k += lanes) {
+                F v = load(row + k, width - k);
+                if constexpr (element_of<T> == BFloat16) v = widen(narrow(v));
+                for (int64_t i = 0; i < count; i++) sums[i] += v * load(x + (r + i) * width + k, width - k);
+            }
+            for (int64_t i = 0; i < count; i++) {
+                const float value = sum(sums[i]) + (bias == nullptr ? 0.0f : bias[n]);
+                if constexpr (element_of<T> == BFloat16) {
+                    y[(r + i) * y_row + n] = to_narrow_one(value);
+                } else {
+                    y[(r + i) * y_row + n] = value;
+                }
+            }
+        }
+    }
+}
+
+void few_rows(Element compute, const void* x, int64_t rows, int64_t width, const float* w, int64_t w_row, const float* bias, int64_t first,
+              int64_t last, void* y, int64_t y_row) {
+    if (compute == Float) {
+        few_rows_of(static_cast<const float*>(x), rows, width, w, w_row, bias, first, last, static_cast<float*>(y), y_row);
+    } else {
+        few_rows_of(static_cast<const Narrow*>(x), rows, width, w, w_row, bias, first, last, static_cast<Narrow*>(y), y_row);
+    }
+}
+
+// ---- Norms ----
+
+template <class T>
+void rms_forward(const void* x, const float* weight, void* y, float* statistics, int64_t first, int64_t last, int64_t width, float epsilon) {
+    for (int64_t r = first; r < last; r++) {
+        const T* in = static_cast<const T*>(x) + r * width;
+        T* out = static_cast<T*>(y) + r * width;
+        F squares{};
+        for (int64_t i = 0; i < width; i += lanes) {
+            F v = load(in + i, width - i);
+            squares += v * v;
+        }
+        const float scale = 1.0f / std::sqrt(sum(squares) / static_cast<float>(width) + epsilon);
+        statistics[r] = scale;
+        for (int64_t i = 0; i < width; i += lanes) {
+            const int64_t n = width - i;
+            store(out + i, load(in + i, n) * scale * load(weight + i, n), n);
+        }
+    }
+}
+
+// With n = x s: dx = s (w dy - n mean(w dy n)), dw = sum over rows of dy n.
+template <class T>
+void rms_backward(const void* dy, const void* x, const float* weight, const float* statistics, void* dx, float* dweight, int64_t first,
+                  int64_t last, int64_t width) {
+    for (int64_t r = first; r < last; r++) {
+        const T* grad = static_cast<const T*>(dy) + r * width;
+        const T* in = static_cast<const T*>(x) + r * width;
+        T* out = static_cast<T*>(dx) + r * width;
+        const float scale = statistics[r];
+        F dots{};
+        for (int64_t i = 0; i < width; i += lanes) {
+            const int64_t n = width - i;
+            F d = load(grad + i, n), v = load(in + i, n) * scale;
+            dots += d * load(weight + i, n) * v;
+            store(dweight + i, load(dweight + i, n) + d * v, n);
+        }
+        const float mean = sum(dots) / static_cast<float>(width);
+        for (int64_t i = 0; i < width; i += lanes) {
+            const int64_t n = width - i;
+            F d = load(grad + i, n), v = load(in + i, n) * scale;
+            store(out + i, (d * load(weight + i, n) - v * mean) * scale, n);
+        }
+    }
+}
+
+template <class T>
+void layer_forward(const void* x, const float* weight, const float* bias, void* y, float* statistics, int64_t first, int64_t last,
+                   int64_t width, float epsilon) {
+    for (int64_t r = first; r < last; r++) {
+        const T* in = static_cast<const T*>(x) + r * width;
+        T* out = static_cast<T*>(y) + r * width;
+        F total{};
+        for (int64_t i = 0; i < width; i += lanes) total += load(in + i, width - i);
+        const float mean = sum(total) / static_cast<float>(width);
+        float squares = 0;
+        F sums{};
+        for (int64_t i = 0; i < width; i += lanes) {
+            if (width - i >= lanes) {
+                F v = load(in + i) - mean;
+                sums += v * v;
+            } else {
+                for (int64_t j = i; j < width; j++) {
+                    const float v = to_float(in[j]) - mean;
+                    squares += v * v;
+                }
+            }
+        }
+        const float scale = 1.0f / std::sqrt((sum(sums) + squares) / static_cast<float>(width) + epsilon);
+        statistics[2 * r] = mean;
+        statistics[2 * r + 1] = scale;
+        for (int64_t i = 0; i < width; i += lanes) {
+            const int64_t n = width - i;
+            store(out + i, (load(in + i, n) - mean) * scale * load(weight + i, n) + load(bias + i, n), n);
+        }
+    }
+}
+
+// With n = (x - mean) s: dx = s (w dy - mean(w dy) - n mean(w dy n)).
+template <class T>
+void layer_backward(const void* dy, const void* x, const float* weight, const float* statistics, void* dx, float* dweight, float* dbias,
+                    int64_t first, int64_t last, int64_t width) {
+    for (int64_t r = first; r < last; r++) {
+        const T* grad = static_cast<const T*>(dy) + r * width;
+        const T* in = static_cast<const T*>(x) + r * width;
+        T* out = static_cast<T*>(dx) + r * width;
+        const float mean = statistics[2 * r], scale = statistics[2 * r + 1];
+        F dots{}, total{};
+        for (int64_t i = 0; i < width; i += lanes) {
+            const int64_t n = width - i;
+            F d = load(grad + i, n), v = (load(in + i, n) - mean) * scale, g = d * load(weight + i, n);
+            dots += g * v;
+            total += g;
+            store(dweight + i, load(dweight + i, n) + d * v, n);
+            store(dbias + i, load(dbias + i, n) + d, n);
+        }
+        const float mean_dot = sum(dots) / static_cast<float>(width), mean_gradient = sum(total) / static_cast<float>(width);
+        for (int64_t i = 0; i < width; i += lanes) {
+            const int64_t n = width - i;
+            F d = load(grad + i, n), v = (load(in + i, n) - mean) * scale;
+            store(out + i, (d * load(weight + i, n) - mean_gradient - v * mean_dot) * scale, n);
+        }
+    }
+}
+
+template <class T>
+void rotary(const void* x, const float* cos, const float* sin, void* y, int64_t first, int64_t last, int64_t time, int64_t heads,
+            int64_t depth, float direction) {
+    const int64_t half = depth / 2;
+    for (int64_t r = first; r < last; r++) {
+        const float *c = cos + r % time * half, *s = sin + r % time * half;
+        for (int64_t h = 0; h < heads; h++) {
+            const T* in = static_cast<const T*>(x) + (r * heads + h) * depth;
+            T* out = static_cast<T*>(y) + (r * heads + h) * depth;
+            for (int64_t i = 0; i < half; i += lanes) {
+                const int64_t n = half - i;
+                F a = load(in + i, n), b = load(in + half + i, n), cv = load(c + i, n), sv = load(s + i, n) * direction;
+                store(out + i, a * cv - b * sv, n);
+                store(out + half + i, b * cv + a * sv, n);
+            }
+        }
+    }
+}
+
+// ---- Attention ----
+// One head at a time, by blocks of queries, so that scores stay in the cache. Scores are computed again for the gradient (as in
+// FlashAttention, arXiv 2205.14135): only the log of each row's sum is kept.
+
+template <class T>
+inline const T* head_of(const Heads& x, int64_t b, int64_t h) {
+    return static_cast<const T*>(x.data) + b * x.batch + h * x.head;
+}
+
+// Rows of a head as float32, padded with zeros to `row` columns.
+template <class T>
+void copy_rows(const T* in, int64_t stride, int64_t rows, int64_t depth, float scale, float* out, int64_t row) {
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < row; i += lanes) store(out + r * row + i, i < depth ? load(in + r * stride + i, depth - i) * scale : F{});
+    }
+}
+
+// The transpose of a head in panels: element (s, d) at out[(s / panel * depth + d) * panel + s % panel].
+template <class T>
+void pack_keys(const T* in, int64_t stride, int64_t rows, int64_t depth, float* out) {
+    for (int64_t s = 0; s < padded(rows, panel); s++) {
+        float* column = out + s / panel * depth * panel + s % panel;
+        for (int64_t d = 0; d < depth; d++) column[d * panel] = s < rows ? to_float(in[s * stride + d]) : 0.0f;
+    }
+}
+
+// scores (rows, keys) = left (rows, depth) times packed keys.
+void score(int64_t rows, int64_t keys, int64_t depth, const float* left, int64_t left_row, const float* packed, float* scores, int64_t row) {
+    const Target target{scores, Float, row};
+    for (int64_t n = 0; n < keys; n += panel) {
+        const Operands x{depth, left, left_row, 1, packed + n * depth, panel};
+        tile_rows<WideWords, 2>(&x, 1, target, 0, rows, n, panel);
+    }
+}
+
+// A query or a few: no packing, each key and value read once.
+template <class T>
+void attention_rows(const Attention& a, int64_t b, int64_t h, T* out, float* log_sum, float* scores) {
+    const int64_t kh = h / (a.heads / a.key_heads), depth = a.depth;
+    const T *query = head_of<T>(a.query, b, h), *key = head_of<T>(a.key, b, kh), *value = head_of<T>(a.value, b, kh);
+    for (int64_t t = 0; t < a.queries; t++) {
+        const int64_t visible = a.keys - a.queries + t + 1;
+        const T* q = query + t * a.query.time;
+        float top = -INFINITY;
+        for (int64_t s = 0; s < visible; s++) {
+            F dots{};
+            for (int64_t i = 0; i < depth; i += lanes) dots += load(q + i, depth - i) * load(key + s * a.key.time + i, depth - i);
+            scores[s] = sum(dots) * a.scale;
+            top = top > scores[s] ? top : scores[s];
+        }
+        F totals{};
+        for (int64_t s = 0; s < visible; s += lanes) {
+            F e = exponential(load(scores + s, visible - s) - top);
+            store(scores + s, e, visible - s);
+            totals += visible - s >= lanes ? e : load(scores + s, visible - s);
+        }
+        const float total = sum(totals);
+        if (log_sum != nullptr) log_sum[(b * a.heads + h) * a.queries + t] = top + std::log(total);
+        T* y = out + ((b * a.queries + t) * a.heads + h) * depth;
+        for (int64_t i = 0; i < depth; i += lanes) {
+            F mixed{};
+            for (int64_t s = 0; s < visible; s++) mixed += load(value + s * a.value.time + i, depth - i) * scores[s];
+            store(y + i, mixed * (1.0f / total), depth - i);
+        }
+    }
+}
+
+template <class T>
+void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, float* log_sum, void* scratch) {
+    auto* space = static_cast<float*>(scratch);
+    if (a.queries < 8) return attention_rows<T>(a, b, h, static_cast<T*>(out), log_sum, space);
+
+    const int64_t kh = h / (a.heads / a.key_heads), depth = a.depth, row = padded(depth, lanes), length = padded(a.keys, panel);
+    float* keys = space;
+    float* values = keys + length * depth;
+    float* query = values + a.keys * row;
+    float* scores = query + query_block * depth;
+    float* mixed = scores + query_block * length;
+    pack_keys(head_of<T>(a.key, b, kh), a.key.time, a.keys, depth, keys);
+    copy_rows(head_of<T>(a.value, b, kh), a.value.time, a.keys, depth, 1.0f, values, row);
+
+    for (int64_t t = 0; t < a.queries; t += query_block) {
+        const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
+        const int64_t visible = a.keys - a.queries + t + rows, columns = padded(visible, panel);
+        const T* in = head_of<T>(a.query, b, h) + t * a.query.time;
+        for (int64_t r = 0; r < rows; r++) {
+            for (int64_t i = 0; i < depth; i += lanes) store(query + r * depth + i, load(in + r * a.query.time + i, depth - i) * a.scale, depth - i);
+        }
+        score(rows, columns, depth, query, depth, keys, scores, length);
+
+        float inverse[query_block];
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t count = visible - rows + r + 1;
+            float* p = scores + r * length;
+            F tops = splat(-INFINITY);
+            int64_t i = 0;
+            for (; i + lanes <= count; i += lanes) tops = maximum(tops, load(p + i));
+            for (int64_t j = i; j < padded(count, lanes); j++) {
+                if (j >= count) p[j] = -INFINITY;
+            }
+            if (i < count) tops = maximum(tops, load(p + i));
+            const float top = largest(tops);
+            F totals{};
+            for (i = 0; i < count; i += lanes) {
+                F e = exponential(load(p + i) - top);
+                if (count - i < lanes) {
+                    store(p + i, e);
+                    for (int64_t j = count; j < i + lanes; j++) p[j] = 0;
+                    e = load(p + i);
+                }
+                store(p + i, e);
+                totals += e;
+            }
+            for (; i < columns; i += lanes) store(p + i, F{});
+            const float total = sum(totals);
+            inverse[r] = 1.0f / total;
+            if (log_sum != nullptr) log_sum[(b * a.heads + h) * a.queries + t + r] = top + std::log(total);
+        }
+
+        small_product(rows, row, visible, scores, length, 1, values, row, mixed, row, false);
+        for (int64_t r = 0; r < rows; r++) {
+            T* y = static_cast<T*>(out) + ((b * a.queries + t + r) * a.heads + h) * depth;
+            for (int64_t i = 0; i < depth; i += lanes) store(y + i, load(mixed + r * row + i) * inverse[r], depth - i);
+        }
+    }
+}
+
+// P = exp(S - log sum), dP = dO V^T, dS = P (dP - sum(dO O)); dQ = dS K, dK = dS^T Q, dV = P^T dO.
+template <class T>
+void attention_backward(const Attention& a, int64_t b, int64_t key_head, const void* out, const void* dout, const float* log_sum,
+                        void* dquery, void* dkey, void* dvalue, void* scratch) {
+    const int64_t groups = a.heads / a.key_heads, depth = a.depth, row = padded(depth, lanes), length = padded(a.keys, panel);
+    float* keys = static_cast<float*>(scratch);     // packed
+    float* values = keys + length * depth;          // packed
+    float* key_rows = values + length * depth;
+    float* key_sums = key_rows + a.keys * row;
+    float* value_sums = key_sums + a.keys * row;
+    float* query = value_sums + a.keys * row;
+    float* gradient = query + query_block * row;
+    float* mixed = gradient + query_block * row;
+    float* scores = mixed + query_block * row;
+    float* slopes = scores + query_block * length;
+    const T *key = head_of<T>(a.key, b, key_head), *value = head_of<T>(a.value, b, key_head);
+    pack_keys(key, a.key.time, a.keys, depth, keys);
+    pack_keys(value, a.value.time, a.keys, depth, values);
+    copy_rows(key, a.key.time, a.keys, depth, 1.0f, key_rows, row);
+    std::memset(key_sums, 0, static_cast<size_t>(2 * a.keys * row) * sizeof(float));
+
+    for (int64_t h = key_head * groups; h < (key_head + 1) * groups; h++) {
+        for (int64_t t = 0; t < a.queries; t += query_block) {
+            const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
+            const int64_t visible = a.keys - a.queries + t + rows, columns = padded(visible, panel);
+            const int64_t base = (b * a.queries + t) * a.heads + h;
+            copy_rows(head_of<T>(a.query, b, h) + t * a.query.time, a.query.time, rows, depth, a.scale, query, row);
+            copy_rows(static_cast<const T*>(dout) + base * depth, a.heads * depth, rows, depth, 1.0f, gradient, row);
+            score(rows, columns, depth, query, row, keys, scores, length);
+            score(rows, columns, depth, gradient, row, values, slopes, length);
+            for (int64_t r = 0; r < rows; r++) {
+                const T* y = static_cast<const T*>(out) + (base + r * a.heads) * depth;
+                F dots{};
+                for (int64_t i = 0; i < depth; i += lanes) dots += load(gradient + r * row + i) * load(y + i, depth - i);
+                const float dot = sum(dots), log = log_sum[(b * a.heads + h) * a.queries + t + r];
+                const int64_t count = visible - rows + r + 1;
+                float *p = scores + r * length, *s = slopes + r * length;
+                int64_t i = 0;
+                for (; i < count; i += lanes) {
+                    F e = exponential(load(p + i) - log);
+                    if (count - i < lanes) {
+                        store(p + i, e);
+                        for (int64_t j = count; j < i + lanes; j++) p[j] = 0;
+                        e = load(p + i);
+                    }
+                    store(p + i, e);
+                    store(s + i, e * (load(s + i) - dot));
+                }
+                for (; i < columns; i += lanes) {
+                    store(p + i, F{});
+                    store(s + i, F{});
+                }
+            }
+
+            small_product(rows, row, visible, slopes, length, 1, key_rows, row, mixed, row, false);
+            for (int64_t r = 0; r < rows; r++) {
+                T* dq = static_cast<T*>(dquery) + (base + r * a.heads) * depth;
+                for (int64_t i = 0; i < depth; i += lanes) store(dq + i, load(mixed + r * row + i) * a.scale, depth - i);
+            }
+            small_product(visible, row, rows, scores, 1, length, gradient, row, value_sums, row, true);
+            small_product(visible, row, rows, slopes, 1, length, query, row, key_sums, row, true);
+        }
+    }
+
+    for (int64_t s = 0; s < a.keys; s++) {
+        const int64_t at = ((b * a.keys + s) * a.key_heads + key_head) * depth;
+        for (int64_t i = 0; i < depth; i += lanes) {
+            store(static_cast<T*>(dkey) + at + i, load(key_sums + s * row + i), depth - i);
+            store(static_cast<T*>(dvalue) + at + i, load(value_sums + s * row + i), depth - i);
+        }
+    }
+}
+
+// ---- Feed-forward ----
+
+constexpr float inverse_root_two = 0.70710678f, inverse_root_two_pi = 0.39894228f;
+
+inline F activation(int kind, F x) {
+    if (kind == 2) return x / (1.0f + exponential(-x));
+    if (kind == 1) {
+        F positive = select(x > 0.0f, x, F{});
+        return positive * positive;
+    }
+    F gauss;
+    return x * 0.5f * (1.0f + error_function(x * inverse_root_two, gauss));
+}
+
+// The activation and its slope.
+inline F activation(int kind, F x, F& slope) {
+    if (kind == 2) {
+        F s = 1.0f / (1.0f + exponential(-x));
+        slope = s * (1.0f + x * (1.0f - s));
+        return x * s;
+    }
+    if (kind == 1) {
+        F positive = select(x > 0.0f, x, F{});
+        slope = positive * 2.0f;
+        return positive * positive;
+    }
+    F gauss, cdf = 0.5f * (1.0f + error_function(x * inverse_root_two, gauss));
+    slope = cdf + x * gauss * inverse_root_two_pi;
+    return x * cdf;
+}
+
+template <class T>
+void activate(int kind, const void* gate, const void* up, void* h, int64_t count) {
+    const T *g = static_cast<const T*>(gate), *u = static_cast<const T*>(up);
+    T* out = static_cast<T*>(h);
+    for (int64_t i = 0; i < count; i += lanes) {
+        const int64_t n = count - i;
+        F v = load(u + i, n);
+        store(out + i, g == nullptr ? activation(kind, v) : activation(kind, load(g + i, n)) * v, n);
+    }
+}
+
+template <class T>
+void activate_backward(int kind, const void* gate, const void* up, const void* dh, void* dgate, void* dup, void* h, int64_t count) {
+    const T *g = static_cast<const T*>(gate), *u = static_cast<const T*>(up), *d = static_cast<const T*>(dh);
+    T *dg = static_cast<T*>(dgate), *du = static_cast<T*>(dup), *out = static_cast<T*>(h);
+    for (int64_t i = 0; i < count; i += lanes) {
+        const int64_t n = count - i;
+        F v = load(u + i, n), grad = load(d + i, n), slope;
+        if (g == nullptr) {
+            F y = activation(kind, v, slope);
+            store(out + i, y, n);
+            store(du + i, grad * slope, n);
+        } else {
+            F y = activation(kind, load(g + i, n), slope);
+            store(out + i, y * v, n);
+            store(du + i, grad * y, n);
+            store(dg + i, grad * v * slope, n);
+        }
+    }
+}
+
+// ---- The rest ----
+
+template <class T>
+void column_sums(const void* x, float* sums, int64_t first, int64_t last, int64_t width) {
+    for (int64_t r = first; r < last; r++) {
+        const T* in = static_cast<const T*>(x) + r * width;
+        for (int64_t i = 0; i < width; i += lanes) store(sums + i, load(sums + i, width - i) + load(in + i, width - i), width - i);
+    }
+}
+
+template <class T>
+void add_rows(const void* x, const float* weight, void* y, int64_t first, int64_t last, int64_t time, int64_t width) {
+    for (int64_t r = first; r < last; r++) {
+        const T* in = static_cast<const T*>(x) + r * width;
+        const float* w = weight + r % time * width;
+        T* out = static_cast<T*>(y) + r * width;
+        for (int64_t i = 0; i < width; i += lanes) store(out + i, load(in + i, width - i) + load(w + i, width - i), width - i);
+    }
+}
+
+void to_narrow(const float* x, void* y, int64_t count) {
+    for (int64_t i = 0; i < count; i += lanes) store(static_cast<Narrow*>(y) + i, load(x + i, count - i), count - i);
+}
+
+void to_wide(const void* x, float* y, int64_t count) {
+    for (int64_t i = 0; i < count; i += lanes) store(y + i, load(static_cast<const Narrow*>(x) + i, count - i), count - i);
+}
+
+template <class T>
+void sum_blocks(const void* x, void* y, int64_t n, int64_t stride, int64_t first, int64_t last) {
+    const T* in = static_cast<const T*>(x);
+    for (int64_t i = first; i < last; i += lanes) {
+        F total = load(in + i, last - i);
+        for (int64_t b = 1; b < n; b++) total += load(in + b * stride + i, last - i);
+        store(static_cast<T*>(y) + i, total, last - i);
+    }
+}
+
+template <class T>
+double cross_entropy(const float* logits, const int64_t* targets, void* derivative, int64_t rows, int64_t classes) {
+    double loss = 0;
+    for (int64_t r = 0; r < rows; r++) {
+        const float* x = logits + r * classes;
+        float top = -INFINITY;
+        F tops = splat(-INFINITY);
+        int64_t i = 0;
+        for (; i + lanes <= classes; i += lanes) tops = maximum(tops, load(x + i));
+        for (; i < classes; i++) top = top > x[i] ? top : x[i];
+        const float vector_top = largest(tops);
+        top = top > vector_top ? top : vector_top;
+
+        F totals{};
+        float rest = 0;
+        for (i = 0; i + lanes <= classes; i += lanes) totals += exponential(load(x + i) - top);
+        if (i < classes) {
+            float part[lanes];
+            store(part, exponential(load(x + i, classes - i) - top));
+            for (int64_t j = 0; j < classes - i; j++) rest += part[j];
+        }
+        const float total = sum(totals) + rest;
+        const float log_sum = top + std::log(total);
+        loss += static_cast<double>(log_sum) - static_cast<double>(x[targets[r]]);
+        if (derivative == nullptr) continue;
+        T* out = static_cast<T*>(derivative) + r * classes;
+        const float inverse = 1.0f / total;
+        for (i = 0; i < classes; i += lanes) store(out + i, exponential(load(x + i, classes - i) - top) * inverse, classes - i);
+        const float hit = std::exp(x[targets[r]] - top) * inverse - 1.0f;
+        if constexpr (element_of<T> == BFloat16) {
+            out[targets[r]] = to_narrow_one(hit);
+        } else {
+            out[targets[r]] = hit;
+        }
+    }
+    return loss;
+}
+
+double sum_squares(const float* x, int64_t count) {
+    double total = 0;
+    for (int64_t i = 0; i < count; i += 4096) {
+        const int64_t end = count < i + 4096 ? count : i + 4096;
+        F squares{};
+        for (int64_t j = i; j < end; j += lanes) {
+            F v = load(x + j, end - j);
+            squares += v * v;
+        }
+        total += static_cast<double>(sum(squares));
+    }
+    return total;
+}
+
+void scale(float* x, float factor, int64_t count) {
+    for (int64_t i = 0; i < count; i += lanes) store(x + i, load(x + i, count - i) * factor, count - i);
+}
+
+inline F square_root(F x) {
+    F y;
+    for (int i = 0; i < lanes; i++) y[i] = std::sqrt(x[i]);
+    return y;
+}
+
+void adamw(const AdamW& s, float* parameter, const float* gradient, float* first, float* second, int64_t count) {
+    for (int64_t i = 0; i < count; i += lanes) {
+        const int64_t n = count - i;
+        F g = load(gradient + i, n);
+        F m = load(first + i, n) * s.beta1 + g * s.one_minus_beta1;
+        F v = load(second + i, n) * s.beta2 + g * g * s.one_minus_beta2;
+        F denominator = square_root(v) / s.correction + s.epsilon;
+        store(parameter + i, load(parameter + i, n) * s.decay - m / denominator * s.step_size, n);
+        store(first + i, m, n);
+        store(second + i, v, n);
+    }
+}
+
+}  // namespace
+
+extern const Table MF_TABLE;
+const Table MF_TABLE = {
+    MF_NAME,
+    MF_FAST_PRODUCT,
+    narrow_words,
+    word_count,
+    pack_right,
+    multiply,
+    few_rows,
+    {rms_forward<float>, rms_forward<Narrow>},
+    {rms_backward<float>, rms_backward<Narrow>},
+    {layer_forward<float>, layer_forward<Narrow>},
+    {layer_backward<float>, layer_backward<Narrow>},
+    {rotary<float>, rotary<Narrow>},
+    {attention_forward<float>, attention_forward<Narrow>},
+    {attention_backward<float>, attention_backward<Narrow>},
+    {activate<float>, activate<Narrow>},
+    {activate_backward<float>, activate_backward<Narrow>},
+    {column_sums<float>, column_sums<Narrow>},
+    {add_rows<float>, add_rows<Narrow>},
+    to_narrow,
+    to_wide,
+    {sum_blocks<float>, sum_blocks<Narrow>},
+    {cross_entropy<float>, cross_entropy<Narrow>},
+    sum_squares,
+    scale,
+    adamw,
+};
+
+}  // namespace mf::cpu

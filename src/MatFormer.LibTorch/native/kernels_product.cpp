@@ -1,0 +1,142 @@
+#include "kernels_product.h"
+
+#include <algorithm>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace mf::kernels {
+
+using at::Tensor;
+using cpu::Matrix;
+using cpu::Target;
+using cpu::Term;
+
+namespace {
+
+// Below this many multiplications another thread costs more than it brings.
+constexpr int64_t worth_threads = 1 << 19;
+
+// Tile matrix units (AMX) are out of reach of our loops but not of oneDNN's.
+bool has_tiles() {
+#if defined(__x86_64__)
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    static const bool found = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & (1u << 22)) != 0;
+    return found;
+#else
+    return false;
+#endif
+}
+
+int64_t block_rows(int64_t depth) { return std::clamp<int64_t>(65536 / std::max<int64_t>(depth, 1), 12, 240) / cpu::tile * cpu::tile; }
+
+}  // namespace
+
+bool own_product(at::ScalarType compute) {
+    const cpu::Table& table = cpu::table();
+    return compute == at::kFloat ? table.fast_product : table.fast_narrow && !has_tiles();
+}
+
+Matrix matrix(const Tensor& x) { return {x.data_ptr(), element(x), x.stride(0), x.stride(1)}; }
+
+int64_t left_scratch(int64_t rows, int64_t depth) {
+    return 4 * ((rows + cpu::tile) * (depth + cpu::most_terms) + 16 * cpu::most_terms);
+}
+
+Packed::Packed(at::ScalarType compute, const Tensor& b) {
+    const cpu::Table& table = cpu::table();
+    const int64_t depth = b.size(0), columns = b.size(1), panels = (columns + cpu::panel - 1) / cpu::panel;
+    words_ = table.word_count(element(compute), depth);
+    const int64_t bytes = words_ * cpu::panel * 4;
+    memory_ = at::empty({panels * bytes}, at::kByte);
+    auto* packed = static_cast<char*>(memory_.data_ptr());
+    const Matrix whole = matrix(b);
+    const int64_t size = b.element_size();
+    at::parallel_for(0, panels, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, depth * cpu::panel)), [&](int64_t first, int64_t last) {
+        Matrix part = whole;
+        part.data = static_cast<const char*>(whole.data) + first * cpu::panel * whole.column * size;
+        table.pack_right(element(compute), part, depth, std::min(columns, last * cpu::panel) - first * cpu::panel, packed + first * bytes);
+    });
+}
+
+void run(at::ScalarType compute, std::initializer_list<Term> terms, int64_t rows, int64_t columns, const Target& target) {
+    const cpu::Table& table = cpu::table();
+    const int count = static_cast<int>(terms.size());
+    int64_t depth = 0;
+    for (const Term& term : terms) depth += term.depth;
+    const int64_t tiles = (rows + cpu::tile - 1) / cpu::tile, panels = (columns + cpu::panel - 1) / cpu::panel;
+    const int64_t most = block_rows(depth);
+    const Scratch scratch(left_scratch(most, depth));
+    if (tiles >= 2 * at::get_num_threads() || panels == 1) {
+        const int64_t grain = std::max<int64_t>(1, worth_threads / std::max<int64_t>(1, cpu::tile * columns * depth));
+        at::parallel_for(0, tiles, grain, [&](int64_t first, int64_t last) {
+            const int64_t end = std::min(rows, last * cpu::tile);
+            for (int64_t i = first * cpu::tile; i < end; i += most) {
+                table.multiply(element(compute), terms.begin(), count, i, std::min(most, end - i), columns, target, scratch.mine());
+            }
+        });
+        return;
+    }
+
+    const int64_t grain = std::max<int64_t>(1, worth_threads / std::max<int64_t>(1, cpu::panel * rows * depth));
+    at::parallel_for(0, panels, grain, [&](int64_t first, int64_t last) {
+        Term parts[cpu::most_terms];
+        for (int t = 0; t < count; t++) {
+            parts[t] = terms.begin()[t];
+            parts[t].packed = static_cast<const char*>(parts[t].packed) + first * parts[t].stride * cpu::panel * 4;
+        }
+        Target part = target;
+        part.data = static_cast<char*>(target.data) + first * cpu::panel * (target.element == cpu::Float ? 4 : 2);
+        if (part.bias != nullptr) part.bias += first * cpu::panel;
+        const int64_t width = std::min(columns, last * cpu::panel) - first * cpu::panel;
+        for (int64_t i = 0; i < rows; i += most) {
+            table.multiply(element(compute), parts, count, i, std::min(most, rows - i), width, part, scratch.mine());
+        }
+    });
+}
+
+void product(const Tensor& c, const Tensor& a, const Tensor& b, at::ScalarType compute, bool accumulate, const Tensor& bias, double scale) {
+    const int64_t rows = a.size(0), depth = a.size(1), columns = b.size(1);
+    if (!own_product(compute)) {
+        // One layout for one product, whatever it was cut from: other strides may take other paths, and give other bits.
+        const auto dense = [&](const Tensor& x) {
+            const Tensor y = x.to(compute);
+            return y.is_contiguous() || y.t().is_contiguous() ? y : y.contiguous();
+        };
+        Tensor y = at::mm(dense(a), dense(b)).to(at::kFloat);
+        if (scale != 1) y.mul_(scale);
+        if (bias.defined()) y.add_(bias);
+        if (accumulate) {
+            Tensor(c).add_(y);
+        } else {
+            Tensor(c).copy_(y);
+        }
+        return;
+    }
+
+    Target target{c.data_ptr(), element(c), c.stride(0), accumulate, bias.defined() ? bias.data_ptr<float>() : nullptr,
+                  static_cast<float>(scale)};
+    // Deep products go by blocks that stay in the cache, where the sums between can be kept in float32.
+    const int64_t step = target.element == cpu::Float ? 1024 : depth;
+    for (int64_t k = 0; k < depth; k += step) {
+        const int64_t part = std::min(step, depth - k);
+        const Packed packed(compute, b.narrow(0, k, part));
+        run(compute, {packed.term(matrix(a.narrow(1, k, part)), part)}, rows, columns, target);
+        target.accumulate = true;
+        target.bias = nullptr;
+    }
+}
+
+void project(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) {
+    const int64_t rows = x.size(0), outs = w.size(0), ins = w.size(1);
+    if (rows > few || w.stride(1) != 1 || !x.is_contiguous()) {
+        product(y, x, w.t(), x.scalar_type(), false, bias);
+        return;
+    }
+    at::parallel_for(0, outs, std::max<int64_t>(1, worth_threads / std::max<int64_t>(1, rows * ins)), [&](int64_t first, int64_t last) {
+        cpu::table().few_rows(element(x), x.data_ptr(), rows, ins, w.data_ptr<float>(), w.stride(0),
+                              bias.defined() ? bias.data_ptr<float>() : nullptr, first, last, y.data_ptr(), y.stride(0));
+    });
+}
+
+}  // namespace mf::kernels

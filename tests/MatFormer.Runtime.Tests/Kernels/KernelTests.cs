@@ -1,0 +1,429 @@
+#if MATFORMER_LIBTORCH
+using System.Runtime.InteropServices;
+using MatFormer.Torch;
+using TorchSharp;
+using static TorchSharp.torch;
+using Composite = MatFormer.Kernels.Composite;
+
+namespace MatFormer.Runtime.Tests;
+
+/// <summary>The instruction set is one for the process: nothing else may run while it changes.</summary>
+[CollectionDefinition(nameof(InstructionSetCollection), DisableParallelization = true)]
+public sealed class InstructionSetCollection;
+
+/// <summary>Each native operation against its definition: results, gradients, dtypes, with and without autograd.</summary>
+[Collection(nameof(InstructionSetCollection))]
+public sealed class KernelTests : IDisposable
+{
+    private readonly DisposeScope scope = NewDisposeScope();
+    private readonly Random random = new(7);
+
+    /// <summary>Every instruction set of this machine, in both dtypes.</summary>
+    public static TheoryData<string, ScalarType> Machines()
+    {
+        var data = new TheoryData<string, ScalarType>();
+        foreach (string set in NativeKernels.InstructionSets)
+        {
+            data.Add(set, ScalarType.Float32);
+            data.Add(set, ScalarType.BFloat16);
+        }
+
+        return data;
+    }
+
+    public void Dispose()
+    {
+        NativeKernels.UseInstructionSet(NativeKernels.InstructionSets[0]);
+        scope.Dispose();
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void NormsPositionsAndForkEqualTheirDefinitions(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, width) in new[] { (2L, 5L, 7L), (3, 17, 33), (4, 130, 256), (1, 1, 48) })
+        {
+            var x = Leaf(dtype, 1, batch, time, width);
+            var weight = Leaf(ScalarType.Float32, 1, width);
+            var bias = Leaf(ScalarType.Float32, 1, width);
+            var positions = Leaf(ScalarType.Float32, 1, time + 5, width);
+            AssertEqual(dtype, () => Kernels.RmsNorm(x, weight, 1e-5), () => Composite.RmsNorm(x, weight, 1e-5), x, weight);
+            AssertEqual(
+                dtype, () => Kernels.LayerNorm(x, weight, bias, 1e-5), () => Composite.LayerNorm(x, weight, bias, 1e-5), x, weight, bias);
+            AssertEqual(
+                dtype, () => Kernels.AddPositions(x, positions, 3), () => Composite.AddPositions(x, positions, 3), x, positions);
+            AssertEqual(dtype, () => Kernels.Fork(x, 3), () => Composite.Fork(x, 3), x);
+            AssertEqual(dtype, () => Kernels.Fork(x.mul(2), 1), () => Composite.Fork(x.mul(2), 1), x);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void NormOverHeadsTakesAnyRank(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        var x = Leaf(dtype, 1, 2, 5, 3, 10);
+        var weight = Leaf(ScalarType.Float32, 1, 10);
+        AssertEqual(dtype, () => Kernels.RmsNorm(x, weight, 1e-6), () => Composite.RmsNorm(x, weight, 1e-6), x, weight);
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void LinearAndEmbeddingEqualTheirDefinitions(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, width) in new[] { (2L, 5L, 7L), (3, 17, 33), (2, 130, 64), (1, 1, 48) })
+        {
+            var table = Leaf(ScalarType.Float32, 1, 11, width);
+            var tokens = Integers(11, batch, time);
+            AssertEqual(dtype, () => Kernels.Embedding(table, tokens, dtype), () => Composite.Embedding(table, tokens, dtype), table);
+            var x = Leaf(dtype, 1, batch, time, width);
+            foreach (long outs in new[] { 1L, 5, 32, 77 })
+            {
+                var weight = Leaf(ScalarType.Float32, 0.1f, outs, width);
+                var bias = Leaf(ScalarType.Float32, 1, outs);
+                AssertEqual(dtype, () => Kernels.Linear(x, weight), () => Composite.Linear(x, weight), x, weight);
+                AssertEqual(dtype, () => Kernels.Linear(x, weight, bias), () => Composite.Linear(x, weight, bias), x, weight, bias);
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void RotaryEqualsItsDefinition(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, heads, depth) in new[] { (2L, 5L, 3L, 6L), (1, 33, 2, 32), (1, 1, 2, 130) })
+        {
+            var x = Leaf(dtype, 1, batch, time, heads, depth);
+            var cos = Leaf(ScalarType.Float32, 1, time, depth / 2).detach();
+            var sin = Leaf(ScalarType.Float32, 1, time, depth / 2).detach();
+            AssertEqual(dtype, () => Kernels.Rotary(x, cos, sin), () => Composite.Rotary(x, cos, sin), x);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void AttentionEqualsItsDefinition(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, heads, depth) in new[] { (2L, 5L, 3L, 6L), (1, 33, 2, 32), (2, 100, 4, 16), (2, 9, 2, 10), (1, 49, 2, 130) })
+        {
+            foreach (long keyHeads in new[] { 1, heads })
+            {
+                foreach (long earlier in new[] { 0, 1, 40 })
+                {
+                    var query = Leaf(dtype, 1, batch, time, heads, depth);
+                    var key = Leaf(dtype, 1, batch, time + earlier, keyHeads, depth);
+                    var value = Leaf(dtype, 1, batch, time + earlier, keyHeads, depth);
+                    AssertEqual(
+                        dtype,
+                        () => Kernels.CausalAttention(query, key, value),
+                        () => Composite.CausalAttention(query, key, value),
+                        query, key, value);
+                }
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void AttentionReadsASliceOfACache(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        var keys = Leaf(dtype, 1, 2, 64, 2, 16).detach().narrow(1, 0, 40);
+        var values = Leaf(dtype, 1, 2, 64, 2, 16).detach().narrow(1, 0, 40);
+        foreach (long time in new[] { 1, 3, 20 })
+        {
+            var query = Leaf(dtype, 1, 2, time, 4, 16).detach();
+            AssertClose(Tolerance(dtype), Kernels.CausalAttention(query, keys, values), Composite.CausalAttention(query, keys, values), "cache");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void FeedForwardEqualsItsDefinition(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, width, hidden) in new[] { (2L, 5L, 7L, 5L), (2, 17, 33, 96), (1, 130, 64, 200), (1, 1, 48, 40) })
+        {
+            foreach (var kind in Enum.GetValues<FeedForwardKind>())
+            {
+                foreach (bool biased in new[] { false, true })
+                {
+                    var w = new Weights(this, width, hidden, kind, biased);
+                    int m = (int)hidden;
+                    foreach (int[] widths in new int[][] { [m], [m / 3], [m, m, m / 2, 1], [m - 1, m / 3] })
+                    {
+                        var x = Leaf(dtype, 1, widths.Length * batch, time, width);
+                        AssertEqual(
+                            dtype,
+                            () => Kernels.FeedForward(x, w.Gate, w.GateBias, w.Up, w.UpBias, w.Down, w.DownBias, kind, widths),
+                            () => Composite.FeedForward(x, w.Gate, w.GateBias, w.Up, w.UpBias, w.Down, w.DownBias, kind, widths),
+                            [x, .. w.All]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// <summary>The invariant behind extraction: a slice of the weights gives the very bits of the whole weights at that width.</summary>
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void FeedForwardOfSlicedWeightsIsBitForBitTheSame(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, width, hidden) in new[] { (2L, 5L, 7L, 9L), (1, 130, 64, 200), (2, 1, 256, 1024), (1, 1, 48, 41) })
+        {
+            foreach (var kind in Enum.GetValues<FeedForwardKind>())
+            {
+                var w = new Weights(this, width, hidden, kind, true);
+                var x = Leaf(dtype, 1, batch, time, width).detach();
+                foreach (int m in new[] { 1, (int)hidden / 3, (int)hidden - 1, (int)hidden })
+                {
+                    Tensor? Rows(Tensor? tensor) => tensor?.detach().narrow(0, 0, m).contiguous().clone();
+                    var down = w.Down.detach().narrow(1, 0, m).contiguous().clone();
+                    var whole = Kernels.FeedForward(x, w.Gate, w.GateBias, w.Up, w.UpBias, w.Down, w.DownBias, kind, [m]);
+                    var sliced = Kernels.FeedForward(
+                        x, Rows(w.Gate), Rows(w.GateBias), Rows(w.Up)!, Rows(w.UpBias), down, w.DownBias, kind, [m]);
+                    Assert.True(Bits(whole).SequenceEqual(Bits(sliced)), $"{kind}, width {m} of {hidden}");
+                }
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void LossEqualsItsDefinition(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, width) in new[] { (2L, 5L, 7L), (3, 17, 33), (1, 130, 64), (1, 1, 48) })
+        {
+            foreach (long classes in new[] { 5L, 16, 100, 256 })
+            {
+                var head = Leaf(ScalarType.Float32, 0.2f, classes, width);
+                var targets = Integers(classes, batch, time);
+                foreach (int streams in new[] { 1, 3 })
+                {
+                    var x = Leaf(dtype, 1, streams * batch, time, width);
+                    AssertEqual(
+                        dtype,
+                        () => Kernels.LinearCrossEntropy(x, head, targets, streams),
+                        () => Composite.LinearCrossEntropy(x, head, targets, streams),
+                        x, head);
+                }
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void TheSameTwiceIsBitForBitTheSame(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        var w = new Weights(this, 64, 200, FeedForwardKind.SwiGlu, true);
+        var scale = Leaf(ScalarType.Float32, 1, 64);
+        var x = Leaf(dtype, 1, 8, 130, 64);
+        byte[][] Run()
+        {
+            Clear([x, scale, .. w.All]);
+            var y = Kernels.RmsNorm(x, scale, 1e-5);
+            var q = y.view(8, 130, 4, 16);
+            var z = Kernels.CausalAttention(q, q, q);
+            var f = Kernels.FeedForward(z, w.Gate, w.GateBias, w.Up, w.UpBias, w.Down, w.DownBias, FeedForwardKind.SwiGlu, [200, 77]);
+            f.to(ScalarType.Float32).sum().backward();
+            Tensor[] leaves = [x, scale, .. w.All];
+            return [.. leaves.Select(leaf => Bits(leaf.grad!))];
+        }
+
+        var first = Run();
+        for (int i = 0; i < 5; i++)
+        {
+            Assert.Equal(first, Run());
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void AdamWAndClippingEqualTheirDefinitions(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        _ = dtype; // parameters are float32 in both
+        Tensor[] ours = [Leaf(ScalarType.Float32, 1, 3, 5), Leaf(ScalarType.Float32, 1, 40000), Leaf(ScalarType.Float32, 1, 7)];
+        Tensor[] theirs = [.. ours.Select(p => p.detach().clone().requires_grad_())];
+        Tensor[][] moments = [.. Enumerable.Range(0, 4).Select(_ => ours.Select(p => zeros_like(p.detach())).ToArray())];
+        double[] decay = [0.1, 0, 0.3];
+        for (int step = 1; step <= 5; step++)
+        {
+            // The last parameter has a gradient at the last step only: before it must not move.
+            for (int i = 0; i < (step < 5 ? 2 : 3); i++)
+            {
+                var gradient = Leaf(ScalarType.Float32, 5, ours[i].shape).detach();
+                ours[i].grad = gradient;
+                theirs[i].grad = gradient.clone();
+            }
+
+            double norm = Kernels.ClipGradientNorm(ours, 1.5);
+            double expected = Composite.ClipGradientNorm(theirs, 1.5);
+            Assert.Equal(expected, norm, expected * 1e-5);
+            Assert.Equal(1.5, Composite.ClipGradientNorm(ours, 1e9), 1e-4);
+            Kernels.AdamW(ours, moments[0], moments[1], decay, 1e-2, 0.9, 0.95, 1e-8, step);
+            Composite.AdamW(theirs, moments[2], moments[3], decay, 1e-2, 0.9, 0.95, 1e-8, step);
+            for (int i = 0; i < 3; i++)
+            {
+                AssertClose(1e-6, ours[i], theirs[i], $"parameter {i}, step {step}");
+                AssertClose(1e-6, moments[0][i], moments[2][i], $"first moment {i}, step {step}");
+                AssertClose(1e-6, moments[1][i], moments[3][i], $"second moment {i}, step {step}");
+            }
+        }
+    }
+
+    [Fact]
+    public void ANormThatIsNotFiniteLeavesGradientsAlone()
+    {
+        var parameter = Leaf(ScalarType.Float32, 1, 3);
+        parameter.grad = tensor(new[] { 1f, float.PositiveInfinity, 3f });
+        Assert.Equal(double.PositiveInfinity, Kernels.ClipGradientNorm([parameter], 1));
+        Assert.Equal([1f, float.PositiveInfinity, 3f], parameter.grad!.data<float>().ToArray());
+    }
+
+    [Fact]
+    public void OperandsThatDoNotFitAreNamed()
+    {
+        var x = Leaf(ScalarType.Float32, 1, 2, 3, 4);
+        var weight = Leaf(ScalarType.Float32, 1, 5, 6);
+        var narrow = weight.to(ScalarType.BFloat16);
+        var heads = Leaf(ScalarType.Float32, 1, 2, 3, 2, 4);
+        var late = Leaf(ScalarType.Float32, 1, 2, 2, 2, 4);
+        var up = Leaf(ScalarType.Float32, 1, 8, 4);
+        var down = Leaf(ScalarType.Float32, 1, 4, 8);
+        var tokens = Integers(4, 2, 3);
+
+        AssertNamed("RmsNorm: weight is [5, 6]", () => Kernels.RmsNorm(x, weight, 1e-5));
+        AssertNamed("Linear: x is [2, 3, 4]", () => Kernels.Linear(x, weight));
+        AssertNamed("Linear: weight is BFloat16", () => Kernels.Linear(Leaf(ScalarType.Float32, 1, 6), narrow));
+        AssertNamed("Rotary: cos", () => Kernels.Rotary(heads, weight, weight));
+        AssertNamed("CausalAttention: key", () => Kernels.CausalAttention(heads, late, late));
+        AssertNamed("CausalAttention: value", () => Kernels.CausalAttention(heads, heads, late));
+        AssertNamed("FeedForward: widths", () => Kernels.FeedForward(x, null, null, up, null, down, null, FeedForwardKind.Gelu, [4, 8]));
+        AssertNamed("FeedForward: widths", () => Kernels.FeedForward(x, null, null, up, null, down, null, FeedForwardKind.Gelu, [9]));
+        AssertNamed("FeedForward: the kind needs a gate", () => Kernels.FeedForward(x, null, null, up, null, down, null, FeedForwardKind.SwiGlu, [8]));
+        AssertNamed("FeedForward: down", () => Kernels.FeedForward(x, null, null, up, null, up, null, FeedForwardKind.Gelu, [8]));
+        AssertNamed("LinearCrossEntropy: head", () => Kernels.LinearCrossEntropy(x, weight, tokens, 1));
+        AssertNamed("LinearCrossEntropy: targets", () => Kernels.LinearCrossEntropy(x, up, tokens, 2));
+        AssertNamed("LinearCrossEntropy: target 3", () => Kernels.LinearCrossEntropy(x, up.narrow(0, 0, 3), full_like(tokens, 3), 1));
+        AssertNamed("Embedding: token 9", () => Kernels.Embedding(weight, full_like(tokens, 9), ScalarType.Float32));
+        AssertNamed("AddPositions: positions 6..8", () => Kernels.AddPositions(x, up, 6));
+        AssertNamed("Fork: x", () => Kernels.Fork(heads, 2));
+
+        void AssertNamed(string message, Func<Tensor> call)
+            => Assert.Contains(message, Assert.Throws<ExternalException>(call).Message, StringComparison.Ordinal);
+    }
+
+    private static double Tolerance(ScalarType dtype) => dtype == ScalarType.Float32 ? 1e-5 : 3e-2;
+
+    private static void Clear(IEnumerable<Tensor> leaves)
+    {
+        foreach (var leaf in leaves)
+        {
+            leaf.grad = null;
+        }
+    }
+
+    private static byte[] Bits(Tensor x) => x.detach().contiguous().bytes.ToArray();
+
+    // The distance relative to the size, allowing for results that are all but zero.
+    private static void AssertClose(double tolerance, Tensor actual, Tensor expected, string what)
+    {
+        Assert.Equal(expected.dtype, actual.dtype);
+        Assert.Equal(expected.shape, actual.shape);
+        var a = actual.detach().to(ScalarType.Float64);
+        var b = expected.detach().to(ScalarType.Float64);
+        double distance = (a - b).square().sum().item<double>(), size = b.square().sum().item<double>();
+        double allowed = tolerance * (Math.Sqrt(size) + (1e-3 * Math.Sqrt(b.numel())));
+        Assert.True(Math.Sqrt(distance) <= allowed, $"{what}: off by {Math.Sqrt(distance)}, allowed {allowed}");
+    }
+
+    // The same result, and the same gradients of all leaves, for one random gradient of the result.
+    private void AssertEqual(ScalarType dtype, Func<Tensor> native, Func<Tensor> composite, params Tensor[] leaves)
+    {
+        using var inner = NewDisposeScope();
+        using var expected = composite();
+        var slope = Leaf(ScalarType.Float32, 1, expected.shape).detach();
+        Tensor[] Gradients(Tensor y)
+        {
+            Clear(leaves);
+            y.to(ScalarType.Float32).mul(slope).sum().backward();
+            return [.. leaves.Select(leaf => leaf.grad!)];
+        }
+
+        var expectedGradients = Gradients(expected);
+        using var actual = native();
+        var gradients = Gradients(actual);
+        AssertClose(Tolerance(dtype), actual, expected, "result");
+        for (int i = 0; i < leaves.Length; i++)
+        {
+            AssertClose(Tolerance(dtype), gradients[i], expectedGradients[i], $"gradient {i}");
+        }
+
+        using (no_grad())
+        {
+            var alone = native();
+            Assert.False(alone.requires_grad);
+            Assert.Equal(Bits(actual), Bits(alone));
+        }
+    }
+
+    private Tensor Leaf(ScalarType dtype, float size, params long[] shape)
+    {
+        float[] values = new float[shape.Aggregate(1L, (a, b) => a * b)];
+        for (int i = 0; i < values.Length; i++)
+        {
+            values[i] = size * (float)(Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()));
+        }
+
+        return tensor(values, shape).to(dtype).requires_grad_();
+    }
+
+    private Tensor Integers(long below, params long[] shape)
+    {
+        long[] values = new long[shape.Aggregate(1L, (a, b) => a * b)];
+        for (int i = 0; i < values.Length; i++)
+        {
+            values[i] = random.NextInt64(below);
+        }
+
+        return tensor(values, shape);
+    }
+
+    private sealed class Weights
+    {
+        public Weights(KernelTests test, long width, long hidden, FeedForwardKind kind, bool biased)
+        {
+            bool gated = kind is FeedForwardKind.SwiGlu or FeedForwardKind.GeGlu;
+            Tensor? Optional(bool wanted, float size, params long[] shape) => wanted ? test.Leaf(ScalarType.Float32, size, shape) : null;
+            Gate = Optional(gated, 0.2f, hidden, width);
+            GateBias = Optional(gated && biased, 1, hidden);
+            Up = test.Leaf(ScalarType.Float32, 0.2f, hidden, width);
+            UpBias = Optional(biased, 1, hidden);
+            Down = test.Leaf(ScalarType.Float32, 0.1f, width, hidden);
+            DownBias = Optional(biased, 1, width);
+        }
+
+        public Tensor? Gate { get; }
+
+        public Tensor? GateBias { get; }
+
+        public Tensor Up { get; }
+
+        public Tensor? UpBias { get; }
+
+        public Tensor Down { get; }
+
+        public Tensor? DownBias { get; }
+
+        public IEnumerable<Tensor> All => new[] { Gate, GateBias, Up, UpBias, Down, DownBias }.OfType<Tensor>();
+    }
+}
+#endif
