@@ -12,11 +12,8 @@ internal sealed class CodeFile
     private const char LineEnd = '\uE001';
     private const string Comment = " //|";
 
-    private static readonly string s_generated = string.Format(
-        CultureInfo.InvariantCulture,
-        "[global::System.CodeDom.Compiler.GeneratedCode(\"{0}\", \"{1}\")]",
-        typeof(CodeFile).Assembly.GetName().Name,
-        typeof(CodeFile).Assembly.GetName().Version);
+    private static readonly string s_generated =
+        "(\"" + typeof(CodeFile).Assembly.GetName().Name + "\", \"" + typeof(CodeFile).Assembly.GetName().Version + "\")]";
 
     private readonly TypeSpec _type;
     private readonly SortedSet<string> _aliases = new(StringComparer.Ordinal);
@@ -30,11 +27,13 @@ internal sealed class CodeFile
     /// <summary>The class, as source writes it.</summary>
     public string Model => Names.Escape(_type.Name);
 
+    public string ArgumentException => Alias(nameof(ArgumentException));
+
+    public string ArgumentNullException => Alias(nameof(ArgumentNullException));
+
     public string Device => Alias(nameof(Device));
 
     public string FeedForwardKind => Alias(nameof(FeedForwardKind));
-
-    public string Granularity => Alias(nameof(Granularity));
 
     public string Kernels => Alias(nameof(Kernels));
 
@@ -112,7 +111,7 @@ internal sealed class CodeFile
         text.Append('\n');
     }
 
-    private static IEnumerable<string> Unfold(string line)
+    private IEnumerable<string> Unfold(string line)
     {
         if (line.IndexOf(Nothing) >= 0)
         {
@@ -120,7 +119,7 @@ internal sealed class CodeFile
             if (string.IsNullOrWhiteSpace(line)) return [];
         }
 
-        line = line.Replace("[Generated]", s_generated);
+        if (line.Contains("[Generated]")) line = line.Replace("[Generated]", "[" + Alias("GeneratedCode") + s_generated);
         var indentation = line.Substring(0, line.Length - line.TrimStart().Length);
         return line.Split(LineEnd).Select((part, i) => i == 0 || part.Length == 0 ? part : indentation + part).Select(part => part.TrimEnd());
     }

@@ -11,8 +11,11 @@ internal sealed record GeneratedFile(string HintName, SourceText Text);
 /// <summary>Writes the files of a class: a function of its spec and of nothing else.</summary>
 internal static class Emitter
 {
+    // No byte order mark: files that users keep differ in nothing else between machines.
+    private static readonly Encoding s_utf8 = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+
     public static IEnumerable<GeneratedFile> Emit(Output output) => Files(output).Select(file => new GeneratedFile(
-        output.Type.HintName + "." + file.Name + ".g.cs", SourceText.From(file.Code.ToString(), Encoding.UTF8)));
+        output.Type.HintName + "." + file.Name + ".g.cs", SourceText.From(file.Code.ToString(), s_utf8)));
 
     private static IEnumerable<(string Name, CodeFile Code)> Files(Output output)
     {

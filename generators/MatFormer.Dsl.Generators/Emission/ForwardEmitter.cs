@@ -20,12 +20,12 @@ internal static class ForwardEmitter
         var logits = Shape("B", "T", spec.Vocabulary);
         f.Write($$"""
             /// <summary>Logits of the whole model: tokens (B, T) int64 to {{logits}} float32.</summary>
-            /// <exception cref="global::System.ArgumentException">Not (B, T) int64, or longer than the context of {{Literals.Text(spec.Context)}} tokens.</exception>
+            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than the context of {{Literals.Text(spec.Context)}} tokens.</exception>
             [Generated]
             public override {{f.Tensor}} forward({{f.Tensor}} tokens) => Forward(Profile.{{spec.Widest.Name}}, tokens);
 
             /// <summary>Logits {{logits}} float32 of tokens (B, T) int64 that follow those in the cache, which then holds them too.</summary>
-            /// <exception cref="global::System.ArgumentException">Not (B, T) int64, or more tokens than the cache has room for.</exception>
+            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or more tokens than the cache has room for.</exception>
             [Generated]
             public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache)
             {
@@ -34,11 +34,11 @@ internal static class ForwardEmitter
             }
 
             /// <summary>Logits of a submodel, computed with this model's weights: tokens (B, T) int64 to {{logits}} float32.</summary>
-            /// <exception cref="global::System.ArgumentException">Not (B, T) int64, or longer than the context of {{Literals.Text(spec.Context)}} tokens.</exception>
+            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than the context of {{Literals.Text(spec.Context)}} tokens.</exception>
             [Generated]
             public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens)
             {
-                global::System.ArgumentNullException.ThrowIfNull(profile);
+                {{f.ArgumentNullException}}.ThrowIfNull(profile);
                 CheckTokens(tokens);
                 return _network.Logits(tokens, profile.Streams, null, ComputeType);
             }

@@ -8,9 +8,11 @@ internal static class Names
     /// <summary>Types that generated code calls by their last name, through an alias of each file, unless that name is hidden.</summary>
     public static readonly IReadOnlyDictionary<string, string> Aliases = new SortedDictionary<string, string>(StringComparer.Ordinal)
     {
+        ["ArgumentException"] = "System.ArgumentException",
+        ["ArgumentNullException"] = "System.ArgumentNullException",
         ["Device"] = "TorchSharp.torch.Device",
         ["FeedForwardKind"] = "MatFormer.FeedForwardKind",
-        ["Granularity"] = "MatFormer.Granularity",
+        ["GeneratedCode"] = "System.CodeDom.Compiler.GeneratedCodeAttribute",
         ["Kernels"] = "MatFormer.Kernels",
         ["KeyValueCache"] = "MatFormer.KeyValueCache",
         ["MatFormerModel"] = "MatFormer.MatFormerModel",

@@ -143,7 +143,7 @@ internal static class ProfilesEmitter
                 public override {{f.Device}} Device => _network.EmbedTokens.device;
 
                 /// <summary>Logits: tokens (B, T) int64 to {{logits}} float32.</summary>
-                /// <exception cref="global::System.ArgumentException">Not (B, T) int64, or longer than the context of {{Literals.Text(spec.Context)}} tokens.</exception>
+                /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than the context of {{Literals.Text(spec.Context)}} tokens.</exception>
                 public override {{f.Tensor}} forward({{f.Tensor}} tokens)
                 {
                     CheckTokens(tokens);
@@ -151,7 +151,7 @@ internal static class ProfilesEmitter
                 }
 
                 /// <summary>Logits {{logits}} float32 of tokens (B, T) int64 that follow those in the cache, which then holds them too.</summary>
-                /// <exception cref="global::System.ArgumentException">Not (B, T) int64, or more tokens than the cache has room for.</exception>
+                /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or more tokens than the cache has room for.</exception>
                 public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache)
                 {
                     CheckTokens(tokens, cache);
@@ -159,7 +159,7 @@ internal static class ProfilesEmitter
                 }
 
                 /// <summary>Mean cross-entropy in nats per token, a float32 scalar, to train the slice further. tokens and targets: (B, T) int64.</summary>
-                /// <exception cref="global::System.ArgumentException">Not (B, T) int64 both, or longer than the context.</exception>
+                /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
                 public {{f.Tensor}} Loss({{f.Tensor}} tokens, {{f.Tensor}} targets)
                 {
                     CheckTokens(tokens);
@@ -174,7 +174,7 @@ internal static class ProfilesEmitter
 
                 private static string NameOf({{f.Profile}} profile)
                 {
-                    global::System.ArgumentNullException.ThrowIfNull(profile);
+                    {{f.ArgumentNullException}}.ThrowIfNull(profile);
                     return "{{spec.Type.Name}}." + profile.Name;
                 }
             }

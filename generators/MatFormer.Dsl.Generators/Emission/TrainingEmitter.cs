@@ -13,11 +13,11 @@ internal static class TrainingEmitter
             /// <summary>
             /// The sampled objective: mean cross-entropy in nats per token of one submodel, a float32 scalar. tokens and targets: (B, T) int64.
             /// </summary>
-            /// <exception cref="global::System.ArgumentException">Not (B, T) int64 both, or longer than the context.</exception>
+            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
             [Generated]
             public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} tokens, {{f.Tensor}} targets)
             {
-                global::System.ArgumentNullException.ThrowIfNull(profile);
+                {{f.ArgumentNullException}}.ThrowIfNull(profile);
                 using var losses = Losses(profile.Streams, tokens, targets);  //| (1)
                 return losses.sum();  //| ()
             }
@@ -26,7 +26,7 @@ internal static class TrainingEmitter
             /// The joint objective: mean cross-entropy in nats per token of {{string.Join(", ", granularities)}} on the same batch, computed in one
             /// stacked pass, ({{Literals.Of(granularities.Count)}}) float32. tokens and targets: (B, T) int64.
             /// </summary>
-            /// <exception cref="global::System.ArgumentException">Not (B, T) int64 both, or longer than the context.</exception>
+            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
             [Generated]
             public {{f.Tensor}} JointLosses({{f.Tensor}} tokens, {{f.Tensor}} targets) => Losses(Declared.Joint, tokens, targets);
 
@@ -34,11 +34,11 @@ internal static class TrainingEmitter
             /// Mean cross-entropy in nats per token of each stream, (streams.Count) float32, in the order of the streams, on the same batch in one
             /// stacked pass. tokens and targets: (B, T) int64.
             /// </summary>
-            /// <exception cref="global::System.ArgumentException">Not (B, T) int64 both, or longer than the context.</exception>
+            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
             [Generated]
             public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets)
             {
-                global::System.ArgumentNullException.ThrowIfNull(streams);
+                {{f.ArgumentNullException}}.ThrowIfNull(streams);
                 CheckTokens(tokens);
                 CheckTargets(tokens, targets);
                 return _network.Losses(streams, tokens, targets, ComputeType);
@@ -47,10 +47,10 @@ internal static class TrainingEmitter
             [Generated]
             private static void CheckTargets({{f.Tensor}} tokens, {{f.Tensor}} targets)
             {
-                global::System.ArgumentNullException.ThrowIfNull(targets);
+                {{f.ArgumentNullException}}.ThrowIfNull(targets);
                 long[] expected = tokens.shape, given = targets.shape;
                 if (targets.dtype == {{f.ScalarType}}.Int64 && global::System.MemoryExtensions.SequenceEqual<long>(given, expected)) return;
-                throw new global::System.ArgumentException(
+                throw new {{f.ArgumentException}}(
                     $"The targets are to be ({string.Join(", ", expected)}) Int64, as the tokens are, not ({string.Join(", ", given)}) {targets.dtype}.",
                     nameof(targets));
             }
