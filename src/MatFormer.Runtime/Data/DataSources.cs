@@ -7,19 +7,21 @@ namespace MatFormer;
 internal static class DataSources
 {
     /// <summary>The files that <c>--data</c> names, in ordinal order of their paths: a file, all files below a folder, or a glob with *, ? and **.</summary>
+    /// <param name="data">What is named.</param>
+    /// <param name="exclude">A folder below the named one whose files are left out: what programs write is no text to learn from.</param>
     /// <exception cref="DataException">There are none.</exception>
-    public static List<string> Find(string data)
+    public static List<string> Find(string data, string exclude)
     {
         if (File.Exists(data)) return [Path.GetFullPath(data)];
         if (Directory.Exists(data))
         {
-            var all = Below(Path.GetFullPath(data), recurse: true);
+            var all = Below(Path.GetFullPath(data), recurse: true, exclude: exclude);
             return all.Count > 0 ? all : throw new DataException($"The data folder '{data}' has no files; name a folder, file or glob with text.");
         }
 
         if (!data.Contains('*', StringComparison.Ordinal) && !data.Contains('?', StringComparison.Ordinal))
             throw new DataException($"The data '{data}' does not exist; name a file, a folder, or a glob such as 'docs/**/*.md'.");
-        var found = Glob(data);
+        var found = Glob(data, exclude);
         return found.Count > 0 ? found : throw new DataException($"No file matches the data glob '{data}'; '**' stands for any folders, '*' for any name.");
     }
 
@@ -38,7 +40,7 @@ internal static class DataSources
             var names = Directory.GetDirectories(packs, "*.Ref");
             foreach (var pack in names.OrderBy(p => Path.GetFileName(p) != "Microsoft.NETCore.App.Ref").ThenBy(p => p, StringComparer.Ordinal))
             {
-                if (Newest(pack) is { } version && Newest(Path.Combine(version, "ref")) is { } framework) files.AddRange(Below(framework, recurse: false, "*.xml"));
+                if (Newest(pack) is { } version && Newest(Path.Combine(version, "ref")) is { } framework) files.AddRange(Below(framework, recurse: false, pattern: "*.xml"));
             }
 
             if (files.Count > 0) return files;
@@ -81,7 +83,7 @@ internal static class DataSources
         .Select(d => d.Path)
         .FirstOrDefault();
 
-    private static List<string> Below(string folder, bool recurse, string pattern = "*")
+    private static List<string> Below(string folder, bool recurse, string? exclude = null, string pattern = "*")
     {
         // Hidden files and folders (.git) are no text to learn from; linked folders could lead in circles.
         var options = new EnumerationOptions
@@ -94,12 +96,12 @@ internal static class DataSources
         {
             ShouldIncludePredicate = (ref FileSystemEntry entry) =>
                 !entry.IsDirectory && FileSystemName.MatchesSimpleExpression(pattern, entry.FileName, ignoreCase: false),
-            ShouldRecursePredicate = static (ref FileSystemEntry entry) => !entry.Attributes.HasFlag(FileAttributes.ReparsePoint),
+            ShouldRecursePredicate = (ref FileSystemEntry entry) => !entry.Attributes.HasFlag(FileAttributes.ReparsePoint) && entry.ToFullPath() != exclude,
         };
         return [.. files.OrderBy(p => p, StringComparer.Ordinal)];
     }
 
-    private static List<string> Glob(string pattern)
+    private static List<string> Glob(string pattern, string exclude)
     {
         var segments = pattern.Replace('\\', '/').Split('/', StringSplitOptions.RemoveEmptyEntries);
         var fixedCount = Array.FindIndex(segments, s => s.Contains('*', StringComparison.Ordinal) || s.Contains('?', StringComparison.Ordinal));
@@ -108,7 +110,7 @@ internal static class DataSources
         var root = Path.GetFullPath(start.Length > 0 ? start : ".");
         if (!Directory.Exists(root)) return [];
         var rest = segments[fixedCount..];
-        return [.. Below(root, recurse: rest.Length > 1 || rest[0] == "**").Where(f => Matches(Path.GetRelativePath(root, f).Replace('\\', '/').Split('/'), rest))];
+        return [.. Below(root, rest.Length > 1 || rest[0] == "**", exclude).Where(f => Matches(Path.GetRelativePath(root, f).Replace('\\', '/').Split('/'), rest))];
     }
 
     internal static bool Matches(ReadOnlySpan<string> path, ReadOnlySpan<string> pattern)

@@ -66,7 +66,7 @@ public sealed class TextCorpus : IDisposable
     /// kept in <paramref name="cacheFolder"/> and used again as long as the sources stay as they are.
     /// </summary>
     /// <param name="data">A file, folder or glob; null for the XML documentation of the .NET SDK.</param>
-    /// <param name="cacheFolder">Where the prepared file is kept; data below it is not read as text.</param>
+    /// <param name="cacheFolder">Where the prepared file is kept; left out if it is below a folder of data.</param>
     /// <param name="logger">Told what is prepared.</param>
     /// <param name="cancellationToken">Stops the preparation; nothing is left behind.</param>
     /// <exception cref="DataException">The data is missing, empty or too small.</exception>
@@ -77,9 +77,8 @@ public sealed class TextCorpus : IDisposable
         var source = data is null ? "the XML documentation of the .NET SDK" : $"'{data}'";
         try
         {
-            var folder = System.IO.Path.GetFullPath(cacheFolder);
-            var files = data is null ? DataSources.SdkDocumentation() : DataSources.Find(data);
-            files.RemoveAll(f => f.StartsWith(folder + System.IO.Path.DirectorySeparatorChar, StringComparison.Ordinal));
+            var folder = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(cacheFolder));
+            var files = data is null ? DataSources.SdkDocumentation() : DataSources.Find(data, exclude: folder);
             long limit = data is null ? DefaultCorpusLimit : long.MaxValue;
             var key = Key(files, limit);
             var path = System.IO.Path.Combine(folder, "corpus.bin");
@@ -185,6 +184,9 @@ public sealed class CorpusSplit
 
     /// <summary>Bytes, blank lines between documents included.</summary>
     public long Bytes { get; }
+
+    /// <summary>Bytes of each document, as they are stored.</summary>
+    internal IReadOnlyList<int> Lengths => _lengths;
 
     /// <summary>The documents as they are stored.</summary>
     internal Order Stored { get; }

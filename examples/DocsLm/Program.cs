@@ -1,3 +1,0 @@
-using MatFormer;
-
-return await ModelProgram.RunAsync<DocsLm>(args);

@@ -1,0 +1,200 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>
+/// Weight files: safetensors with the names of Hugging Face's checkpoints. Their metadata says which model, and which of its profiles they hold,
+/// so that a file loads only where it fits.
+/// </summary>
+public static class Checkpoint
+{
+    /// <summary>What names of optimizer tensors in a training checkpoint begin with; whoever wants weights passes over them.</summary>
+    internal const string OptimizerPrefix = "optimizer.";
+
+    private const string Version = "1";
+    private const string FormatKey = "format";
+    private const string ModelKey = "matformer.model";
+    private const string FingerprintKey = "matformer.fingerprint";
+    private const string ProfileKey = "matformer.profile";
+    private const string WidthsKey = "matformer.widths";
+    private const string VersionKey = "matformer.version";
+
+    /// <summary>Saves a model's weights in float32, atomically.</summary>
+    /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
+    public static void Save(this MatFormerModel model, string path)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        Write(path, Metadata(model), [.. model.named_parameters().Select(p => (p.Item1, (Tensor)p.Item2))]);
+    }
+
+    /// <summary>Loads weights that a model of the same declaration and profile saved; a training checkpoint will do.</summary>
+    /// <exception cref="CheckpointException">The file is damaged, of another model, or of another profile; then the model is unchanged.</exception>
+    public static void Load(this MatFormerModel model, string path)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        using var reader = SafetensorsReader.Open(path);
+        var header = ReadHeader(reader, model.Architecture);
+        CheckProfile(header, model);
+        Load(reader, model);
+    }
+
+    /// <summary>Loads a file as what it is: the universal <typeparamref name="TModel"/>, or a model of the profile's shape if it is a slice.</summary>
+    /// <exception cref="CheckpointException">The file is damaged or of another model.</exception>
+    public static MatFormerModel Open<TModel>(string path, Device? device = null)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        using var reader = SafetensorsReader.Open(path);
+        var header = ReadHeader(reader, TModel.Spec);
+        MatFormerModel model;
+        if (header.IsUniversal)
+        {
+            model = TModel.Create(device);
+        }
+        else
+        {
+            try
+            {
+                model = TModel.CreateSubmodel(new Profile<TModel>(header.Profile, header.Widths), device);
+            }
+            catch (ArgumentException e)
+            {
+                throw new CheckpointException(path, $"is a slice that does not fit {TModel.Spec.Name}: {e.Message}", e);
+            }
+        }
+
+        try
+        {
+            Load(reader, model);
+            return model;
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Loads a file that must hold the universal model.</summary>
+    /// <exception cref="CheckpointException">The file is damaged, of another model, or a slice.</exception>
+    public static TModel OpenUniversal<TModel>(string path, Device? device = null)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        using var reader = SafetensorsReader.Open(path);
+        var header = ReadHeader(reader, TModel.Spec);
+        if (!header.IsUniversal) throw AlreadySlice(header);
+        var model = TModel.Create(device);
+        try
+        {
+            Load(reader, model);
+            return model;
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>What the metadata says of a model's file.</summary>
+    internal sealed record Header(string Path, string Profile, ImmutableArray<int> Widths, bool IsUniversal);
+
+    /// <summary>The metadata that says whose weights a file holds.</summary>
+    internal static Dictionary<string, string> Metadata(MatFormerModel model) => new(StringComparer.Ordinal)
+    {
+        [FormatKey] = "pt",
+        [ModelKey] = model.Architecture.Name,
+        [FingerprintKey] = model.Architecture.Fingerprint,
+        [ProfileKey] = model.ProfileName,
+        [WidthsKey] = string.Join(',', model.Widths.Select(w => w.ToString(CultureInfo.InvariantCulture))),
+        [VersionKey] = Version,
+    };
+
+    internal static void Write(string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<(string Name, Tensor Tensor)> tensors)
+    {
+        var byName = tensors.ToDictionary(t => t.Name, t => t.Tensor, StringComparer.Ordinal);
+        SafetensorsWriter.Write(
+            path, [.. tensors.Select(t => TensorData.Entry(t.Name, t.Tensor))], metadata, (entry, stream) => TensorData.Write(byName[entry.Name], stream));
+    }
+
+    /// <summary>Reads whose weights a file holds.</summary>
+    /// <exception cref="CheckpointException">Not those of the model.</exception>
+    internal static Header ReadHeader(SafetensorsReader reader, ModelSpec spec)
+    {
+        var metadata = reader.Metadata;
+        if (!metadata.TryGetValue(ModelKey, out var name) || !metadata.TryGetValue(FingerprintKey, out var fingerprint)
+            || !metadata.TryGetValue(ProfileKey, out var profile) || !metadata.TryGetValue(WidthsKey, out var widthList)
+            || !metadata.TryGetValue(VersionKey, out var version))
+        {
+            throw new CheckpointException(reader.Path, $"was not written by MatFormer (its metadata lacks '{ModelKey}' and others); give a file that {spec.Name} saved.");
+        }
+
+        if (version != Version)
+            throw new CheckpointException(reader.Path, $"has the format version '{version}', but this program reads {Version}; use the program that wrote it.");
+        if (name != spec.Name) throw new CheckpointException(reader.Path, $"holds the model {name}, not {spec.Name}; give a file that {spec.Name} saved.");
+        if (fingerprint != spec.Fingerprint)
+        {
+            throw new CheckpointException(
+                reader.Path, $"holds another declaration of {name} (fingerprint {fingerprint}, this program's is {spec.Fingerprint}); train again or restore the declaration.");
+        }
+
+        var widths = ImmutableArray.CreateBuilder<int>();
+        foreach (var item in widthList.Split(','))
+        {
+            if (!int.TryParse(item, NumberStyles.None, CultureInfo.InvariantCulture, out var width) || width < 1)
+                throw new CheckpointException(reader.Path, $"has the widths '{widthList}' in its metadata, which are no numbers; it is damaged.");
+            widths.Add(width);
+        }
+
+        if (widths.Count != spec.Layers)
+            throw new CheckpointException(reader.Path, $"has {widths.Count} widths in its metadata, but {spec.Name} has {spec.Layers} layers; it is damaged.");
+        if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
+        return new Header(reader.Path, profile, widths.ToImmutable(), widths.All(w => w == spec.HiddenWidth));
+    }
+
+    /// <summary>Fills all parameters of a model, once all are known to be there and to fit.</summary>
+    /// <exception cref="CheckpointException">A tensor is missing, too many, or of another shape.</exception>
+    internal static void Load(SafetensorsReader reader, MatFormerModel model)
+    {
+        var parameters = model.named_parameters().ToList();
+        var entries = parameters.ConvertAll(p => Find(reader, p.Item1, p.Item2));
+        var names = parameters.Select(p => p.Item1).ToHashSet(StringComparer.Ordinal);
+        foreach (var entry in reader.Tensors)
+        {
+            if (!names.Contains(entry.Name) && !entry.Name.StartsWith(OptimizerPrefix, StringComparison.Ordinal))
+                throw new CheckpointException(reader.Path, $"holds the tensor '{entry.Name}', which {model.Architecture.Name} does not have; it belongs to another model.");
+        }
+
+        for (var i = 0; i < entries.Count; i++) TensorData.Read(reader, entries[i], parameters[i].Item2);
+    }
+
+    /// <summary>The entry that fits a tensor.</summary>
+    /// <exception cref="CheckpointException">There is none.</exception>
+    internal static SafetensorsEntry Find(SafetensorsReader reader, string name, Tensor tensor)
+    {
+        var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"lacks the tensor '{name}'; it was written by another program, or is damaged.");
+        if (entry.Type == SafetensorsType.Int64) throw new CheckpointException(reader.Path, $"holds the tensor '{name}' as whole numbers (I64); weights are F32, F16 or BF16.");
+        if (!entry.Shape.AsSpan().SequenceEqual(tensor.shape))
+        {
+            throw new CheckpointException(
+                reader.Path, $"holds the tensor '{name}' of shape ({string.Join(", ", entry.Shape)}), but ({string.Join(", ", tensor.shape)}) fits; it belongs to another model.");
+        }
+
+        return entry;
+    }
+
+    private static void CheckProfile(Header header, MatFormerModel model)
+    {
+        if (header.Widths.AsSpan().SequenceEqual(model.Widths.AsSpan())) return;
+        if (model.IsUniversal) throw AlreadySlice(header);
+        var name = model.Architecture.Name;
+        throw new CheckpointException(header.Path, header.IsUniversal
+            ? $"holds the universal {name}, not its slice {model.ProfileName}; load it into {name} and extract {model.ProfileName}."
+            : $"is the slice {header.Profile} ({model.Architecture.FormatPattern(header.Widths.AsSpan())}) of {name}, not {model.ProfileName}; load the file of {model.ProfileName}.");
+    }
+
+    private static CheckpointException AlreadySlice(Header header) =>
+        new(header.Path, $"is already the slice {header.Profile} and has no other profile's weights; give the universal model's file.");
+}

@@ -1,0 +1,17 @@
+using Microsoft.Extensions.Logging;
+
+namespace MatFormer;
+
+/// <summary>Writes what is logged, one line each.</summary>
+internal sealed class LineLogger(TextWriter writer) : ILogger
+{
+    public IDisposable? BeginScope<TState>(TState state)
+        where TState : notnull => null;
+
+    public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Information;
+
+    public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+    {
+        if (IsEnabled(logLevel)) writer.WriteLine(formatter(state, exception));
+    }
+}

@@ -1,0 +1,40 @@
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>What is known of the machine.</summary>
+internal static class Machine
+{
+    /// <summary>True where the CPU multiplies bfloat16 matrices itself: AMX-BF16 or AVX512-BF16.</summary>
+    public static bool CpuHasBFloat16
+    {
+        get
+        {
+            // Intel's manual, CPUID: leaf 7.0, EDX bit 22 is AMX-BF16; leaf 7.1, EAX bit 5 is AVX512-BF16.
+            if (!X86Base.IsSupported || !Avx512F.IsSupported || X86Base.CpuId(0, 0).Eax < 7) return false;
+            var (subleaves, _, _, amx) = X86Base.CpuId(7, 0);
+            return (amx & (1 << 22)) != 0 || (subleaves >= 1 && (X86Base.CpuId(7, 1).Eax & (1 << 5)) != 0);
+        }
+    }
+
+    /// <summary>One line: processor, cores, system.</summary>
+    public static string Describe(Device device)
+    {
+        var where = device.type == TorchSharp.DeviceType.CUDA ? "CUDA device, " : string.Empty;
+        return $"{where}{Processor()}, {Environment.ProcessorCount} cores, {RuntimeInformation.OSDescription}, {RuntimeInformation.FrameworkDescription}";
+    }
+
+    private static string Processor()
+    {
+        const string Cpus = "/proc/cpuinfo";
+        if (File.Exists(Cpus))
+        {
+            var line = File.ReadLines(Cpus).FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal));
+            if (line is not null) return line[(line.IndexOf(':', StringComparison.Ordinal) + 1)..].Trim();
+        }
+
+        return RuntimeInformation.ProcessArchitecture.ToString();
+    }
+}

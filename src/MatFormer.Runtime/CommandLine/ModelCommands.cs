@@ -1,0 +1,438 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>The commands of a model program.</summary>
+internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter output, TextWriter error, CancellationToken cancellationToken)
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private const int CalibrationRepeats = 3;
+
+    // What people read goes to standard output, unless a document goes there.
+    private readonly TextWriter _human = settings.Json ? error : output;
+    private readonly LineLogger _logger = new(error);
+
+    private static Profile<TModel> Whole => TModel.Granularities[^1];
+
+    public void Train()
+    {
+        var checkpoint = Resumed();
+        var options = Options(checkpoint);
+        var (device, dtype) = Compute(checkpoint);
+        using var corpus = OpenCorpus();
+        var (result, model) = Run(options, checkpoint, device, dtype, corpus);
+        model.Dispose();
+        ThrowIfStopped(result, options);
+        _human.WriteLine($"Trained {result.Steps} steps. Wrote {result.Weights}, {result.Checkpoint} and {Path.Combine(settings.Out, "metrics.jsonl")}.");
+        if (settings.Json)
+        {
+            Output.Json(output, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteNumber("steps", result.Steps);
+                if (result.Last is { } last) WriteLosses(json, last);
+                WriteFiles(json, result.Weights!, result.Checkpoint!, Path.Combine(settings.Out, "metrics.jsonl"));
+            });
+        }
+    }
+
+    public void Evaluate()
+    {
+        var (device, dtype) = Compute(null);
+        using var model = Checkpoint.Open<TModel>(settings.Checkpoint, device);
+        model.ComputeType = dtype;
+        using var corpus = OpenCorpus();
+        var evaluation = Evaluate(model, corpus);
+        Output.Table(_human, evaluation, Whole.Name);
+        if (settings.Json)
+        {
+            Output.Json(output, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteString("checkpoint", settings.Checkpoint);
+                Output.WriteEvaluation(json, evaluation);
+            });
+        }
+    }
+
+    public void Profiles()
+    {
+        var costs = ProfileCosts.Of<TModel>();
+        Output.Table(_human, costs);
+        if (settings.Json)
+        {
+            Output.Json(output, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteStartArray("profiles");
+                foreach (var row in costs)
+                {
+                    json.WriteStartObject();
+                    Output.WriteCosts(json, row);
+                    json.WriteEndObject();
+                }
+
+                json.WriteEndArray();
+            });
+        }
+    }
+
+    public void Extract()
+    {
+        if (settings.Profile is null) throw new UsageException($"--profile is missing; {TModel.Spec.Name} has {Names()}, and patterns such as '{Declared.Pattern}'.");
+        var profile = ParseProfile(settings.Profile);
+        using var model = Checkpoint.OpenUniversal<TModel>(settings.Checkpoint);
+        using var slice = model.Extract(profile);
+        var path = SlicePath(profile);
+        slice.Save(path);
+        _human.WriteLine($"Wrote {path}: {profile.Pattern}, {Output.Count(profile.ParameterCount)} parameters.");
+        if (settings.Json)
+        {
+            Output.Json(output, json =>
+            {
+                json.WriteString("file", path);
+                Output.WriteCosts(json, ProfileCosts.Of(profile, TModel.Granularities.Contains(profile)));
+            });
+        }
+    }
+
+    public void Generate()
+    {
+        var (device, dtype) = Compute(null);
+        var profile = settings.Profile is { } name ? ParseProfile(name) : null;
+        using var model = Checkpoint.Open<TModel>(settings.Checkpoint, device);
+        if (profile is not null && !model.IsUniversal && !profile.Widths.AsSpan().SequenceEqual(model.Widths.AsSpan()))
+        {
+            throw new UsageException(
+                $"'{settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave --profile out, or give the universal model's file.");
+        }
+
+        using var view = profile is not null && model is TModel universal ? universal.View(profile) : null;
+        var chosen = view ?? model;
+        chosen.ComputeType = dtype;
+        var prompt = settings.Prompt ?? string.Empty;
+        var result = TextGenerator.Generate(chosen, prompt, Sampling(settings.Tokens), cancellationToken);
+        _human.WriteLine(prompt + result.Text);
+        error.WriteLine(Output.Invariant($"[{chosen.ProfileName}: {result.Bytes.Length} tokens, {result.TokensPerSecond:0} tokens/s]"));
+        if (settings.Json)
+        {
+            Output.Json(output, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteString("profile", chosen.ProfileName);
+                json.WriteString("prompt", prompt);
+                json.WriteString("text", result.Text);
+                json.WriteNumber("tokens", result.Bytes.Length);
+                json.WriteNumber("tokens_per_second", result.TokensPerSecond);
+            });
+        }
+    }
+
+    public void Demo()
+    {
+        var checkpoint = Resumed();
+        var options = Options(checkpoint);
+        var (device, dtype) = Compute(checkpoint);
+        using var corpus = OpenCorpus();
+        if (checkpoint is null && settings.Steps is null) options = options with { Steps = AffordableSteps(options, device, dtype, corpus) };
+        var (result, model) = Run(options, checkpoint, device, dtype, corpus);
+        using var universal = model;
+        ThrowIfStopped(result, options);
+        try
+        {
+            Finish(options, dtype, corpus, universal, result);
+        }
+        catch (OperationCanceledException)
+        {
+            throw Stopped("Interrupted after training");
+        }
+    }
+
+    private static Profile<TModel> Declared => TModel.Profiles is [var first, ..] ? first : TModel.Granularities[0];
+
+    private static string Names() => string.Join(", ", TModel.Granularities.Concat(TModel.Profiles).Select(p => p.Name));
+
+    private void Finish(TrainerOptions options, ScalarType dtype, TextCorpus corpus, TModel universal, TrainingResult result)
+    {
+        var evaluation = Evaluate(universal, corpus);
+        Output.Table(_human, evaluation, Whole.Name);
+
+        var profile = Declared;
+        var slicePath = SlicePath(profile);
+        using (var copy = universal.Extract(profile)) copy.Save(slicePath);
+        using var slice = Checkpoint.Open<TModel>(slicePath, universal.Device);
+        slice.ComputeType = dtype;
+        var (difference, equal) = Compare(universal, profile, slice, corpus);
+        _human.WriteLine(Output.Invariant(
+            $"{profile.Name}, extracted, saved and loaded again: its logits {(equal ? "are the universal model's own, bit for bit" : "differ from the universal model's own")} (largest difference {difference:0.###E+0})."));
+
+        var prompt = settings.Prompt ?? DefaultPrompt(corpus);
+        var samples = new List<Sample>();
+        using (var narrowest = universal.View(TModel.Granularities[0]))
+        {
+            narrowest.ComputeType = dtype;
+            foreach (var model in new[] { narrowest, slice, universal })
+            {
+                var generated = TextGenerator.Generate(model, prompt, Sampling(settings.Tokens), cancellationToken);
+                samples.Add(new Sample(model.ProfileName, prompt, generated.Text, generated.TokensPerSecond));
+                _human.WriteLine();
+                _human.WriteLine(Output.Invariant($"--- {model.ProfileName}, {generated.TokensPerSecond:0} tokens/s"));
+                _human.WriteLine(prompt + generated.Text);
+            }
+        }
+
+        var metrics = Path.Combine(settings.Out, "metrics.jsonl");
+        var report = Path.Combine(settings.Out, "report.html");
+        var curve = Path.Combine(settings.Out, "curve.svg");
+        var data = new ReportData
+        {
+            Spec = TModel.Spec,
+            Evaluation = evaluation,
+            Whole = Whole.Name,
+            Curves = TrainingCurves.Read(metrics, [.. TModel.Granularities.Select(g => g.Name)]),
+            Samples = samples,
+            Slice = new SliceCheck(profile.Name, slicePath, difference, equal),
+            Facts =
+            [
+                ("Command", $"{TModel.Spec.Name} {settings.Typed}".Trim()),
+                ("Text", corpus.Describe()),
+                ("Objective", options.Objective == Objective.Sampled ? "sampled: one granularity a step" : "joint: all granularities each step"),
+                ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch} × {TModel.Spec.Context} bytes")),
+                ("Seed", Output.Invariant($"{options.Seed}")),
+                ("Precision", dtype == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32"),
+                ("Machine", Machine.Describe(universal.Device)),
+            ],
+        };
+        AtomicFile.WriteText(curve, SizeCurve.Standalone(data));
+        AtomicFile.WriteText(report, HtmlReport.Render(data));
+        string[] files = [report, curve, result.Weights!, slicePath, result.Checkpoint!, metrics];
+        _human.WriteLine();
+        _human.WriteLine("Wrote:");
+        foreach (var file in files) _human.WriteLine("  " + file);
+        if (!settings.Json) return;
+        Output.Json(output, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteNumber("steps", result.Steps);
+            Output.WriteEvaluation(json, evaluation);
+            json.WriteStartObject("extracted");
+            json.WriteString("profile", profile.Name);
+            json.WriteNumber("largest_logit_difference", difference);
+            json.WriteBoolean("bit_equal", equal);
+            json.WriteEndObject();
+            json.WriteStartArray("samples");
+            foreach (var sample in samples)
+            {
+                json.WriteStartObject();
+                json.WriteString("profile", sample.Profile);
+                json.WriteString("prompt", sample.Prompt);
+                json.WriteString("text", sample.Text);
+                json.WriteNumber("tokens_per_second", sample.TokensPerSecond);
+                json.WriteEndObject();
+            }
+
+            json.WriteEndArray();
+            WriteFiles(json, files);
+        });
+    }
+
+    // The checkpoint to go on from, or null.
+    private string? Resumed()
+    {
+        if (!settings.Resume) return null;
+        var path = Path.Combine(settings.Out, "checkpoint.safetensors");
+        return File.Exists(path) ? path : throw new UsageException($"--resume: there is no '{path}' to go on from; give the --out of the run, or leave --resume out.");
+    }
+
+    // Those of the checkpoint, overridden by what is given; the trainer refuses what does not fit together.
+    private TrainerOptions Options(string? checkpoint)
+    {
+        var options = new TrainerOptions();
+        if (checkpoint is not null)
+        {
+            using var reader = SafetensorsReader.Open(checkpoint);
+            options = TrainerOptions.FromMetadata(checkpoint, reader.Metadata);
+        }
+
+        return options with
+        {
+            Steps = settings.Steps ?? options.Steps,
+            Batch = settings.Batch ?? options.Batch,
+            Objective = settings.Objective ?? options.Objective,
+            LearningRate = settings.LearningRate ?? options.LearningRate,
+            Seed = settings.Seed ?? options.Seed,
+            CheckpointEvery = settings.CheckpointEvery ?? options.CheckpointEvery,
+            OutputFolder = settings.Out,
+        };
+    }
+
+    private (Device Device, ScalarType Dtype) Compute(string? checkpoint)
+    {
+        var available = cuda.is_available();
+        if (settings.Device == "cuda" && !available)
+            throw new UsageException("--device cuda: libtorch finds no CUDA device here; use --device cpu, or a libtorch built for CUDA on a machine with a GPU.");
+        var device = settings.Device != "cpu" && available ? CUDA : CPU;
+        var dtype = settings.Dtype ?? (checkpoint is null ? null : DtypeOf(checkpoint));
+        dtype ??= device.type == DeviceType.CUDA || Machine.CpuHasBFloat16 ? "bf16" : "f32";
+        return (device, dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32);
+    }
+
+    private static string? DtypeOf(string checkpoint)
+    {
+        using var reader = SafetensorsReader.Open(checkpoint);
+        return reader.Metadata.GetValueOrDefault(Trainer<TModel>.DtypeKey) switch
+        {
+            nameof(ScalarType.BFloat16) => "bf16",
+            nameof(ScalarType.Float32) => "f32",
+            _ => null,
+        };
+    }
+
+    private TextCorpus OpenCorpus()
+    {
+        var corpus = TextCorpus.Open(settings.Data, settings.Out, cancellationToken: cancellationToken);
+        try
+        {
+            corpus.Training.Windows(TModel.Spec.Context);
+            corpus.Validation.Windows(TModel.Spec.Context);
+        }
+        catch
+        {
+            corpus.Dispose();
+            throw;
+        }
+
+        error.WriteLine($"Text: {corpus.Describe()}.");
+        return corpus;
+    }
+
+    // How many steps fit into the time, by steps of a model that is thrown away: the learning rate needs to know the number beforehand.
+    private int AffordableSteps(TrainerOptions options, Device device, ScalarType dtype, TextCorpus corpus)
+    {
+        using var model = NewModel(options.Seed, device, dtype);
+        using var trainer = new Trainer<TModel>(model, options with { OutputFolder = null });
+        var seconds = trainer.MeasureSecondsPerStep(corpus, CalibrationRepeats, cancellationToken);
+        var steps = (int)Math.Clamp(Math.Floor(settings.Minutes * 60 / seconds / 10) * 10, 10, int.MaxValue);
+        error.WriteLine(Output.Invariant($"A step takes {seconds * 1000:0} ms: {steps:n0} steps in about {settings.Minutes} minutes (--steps sets another number)."));
+        return steps;
+    }
+
+    private (TrainingResult Result, TModel Model) Run(TrainerOptions options, string? checkpoint, Device device, ScalarType dtype, TextCorpus corpus)
+    {
+        var model = NewModel(options.Seed, device, dtype);
+        try
+        {
+            using var trainer = new Trainer<TModel>(model, options, _logger);
+            if (checkpoint is not null) trainer.Resume(checkpoint);
+            var result = new TrainingDisplay(error).Run(progress => trainer.Fit(corpus, progress, cancellationToken), trainer.StepsDone, options.Steps);
+            return (result, model);
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    private static TModel NewModel(long seed, Device device, ScalarType dtype)
+    {
+        manual_seed(seed);
+        var model = TModel.Create(device);
+        model.ComputeType = dtype;
+        return model;
+    }
+
+    private void ThrowIfStopped(TrainingResult result, TrainerOptions options)
+    {
+        if (!result.Finished) throw Stopped($"Stopped at step {result.Steps} of {options.Steps}; saved {result.Checkpoint}");
+    }
+
+    private StoppedException Stopped(string what)
+    {
+        var data = settings.Data is { } path ? $" --data {Quoted(path)}" : string.Empty;
+        return new StoppedException($"{what}. To go on: {settings.Command} --resume --out {Quoted(settings.Out)}{data}");
+    }
+
+    private static string Quoted(string path) => path.Contains(' ', StringComparison.Ordinal) ? $"'{path}'" : path;
+
+    private Evaluation Evaluate(MatFormerModel model, TextCorpus corpus)
+    {
+        var watch = Stopwatch.StartNew();
+        var options = new EvaluationOptions();
+        if (settings.Batch is { } batch) options = options with { Batch = batch };
+        var evaluation = model.IsUniversal && model is TModel universal
+            ? Evaluator.Run(universal, corpus, options, cancellationToken: cancellationToken)
+            : Evaluator.RunSlice(model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Widths), false), corpus, options, cancellationToken: cancellationToken);
+        error.WriteLine(Output.Invariant($"Evaluated on {evaluation.Tokens:n0} bytes of validation text in {watch.Elapsed.TotalSeconds:0.0} s."));
+        return evaluation;
+    }
+
+    private static (double Difference, bool Equal) Compare(TModel universal, Profile<TModel> profile, MatFormerModel slice, TextCorpus corpus)
+    {
+        using var unrecorded = no_grad();
+        using var scope = NewDisposeScope();
+        var context = TModel.Spec.Context;
+        var window = Windows.Fixed(corpus.Validation, context, 1).First();
+        var tokens = new long[context];
+        Windows.Spread(window, tokens, new long[context]);
+        long[] shape = [1, context];
+        var input = tensor(tokens, shape, device: universal.Device);
+        var ours = Floats(universal.Forward(profile, input));
+        var its = Floats(slice.call(input));
+        var difference = 0.0;
+        for (var i = 0; i < ours.Length; i++) difference = Math.Max(difference, Math.Abs((double)ours[i] - its[i]));
+        return (difference, MemoryMarshal.AsBytes<float>(ours).SequenceEqual(MemoryMarshal.AsBytes<float>(its)));
+    }
+
+    private static float[] Floats(Tensor logits) => MemoryMarshal.Cast<byte, float>(logits.contiguous().cpu().bytes).ToArray();
+
+    // The first words of a document that no model has seen.
+    private string DefaultPrompt(TextCorpus corpus)
+    {
+        if (settings.Data is null) return "String.Split(Char)\nSplits a string into ";
+        Span<byte> start = stackalloc byte[64];
+        corpus.Validation.Stored.Read(0, start);
+        var text = Encoding.UTF8.GetString(start).TrimEnd('\uFFFD');
+        return text.LastIndexOf(' ') is var end && end > 0 ? text[..(end + 1)] : text;
+    }
+
+    private GenerationOptions Sampling(int tokens) => new() { Tokens = tokens, Temperature = settings.Temperature, Seed = settings.Seed ?? 1 };
+
+    private string SlicePath(Profile<TModel> profile)
+    {
+        // A pattern has signs that make poor file names.
+        var name = profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
+        return Path.Combine(settings.Out, name + ".safetensors");
+    }
+
+    private static Profile<TModel> ParseProfile(string text)
+    {
+        try
+        {
+            return Profile<TModel>.Parse(text);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--profile: {e.Message.Split(" (Parameter", 2)[0]}", e);
+        }
+    }
+
+    private static void WriteLosses(Utf8JsonWriter json, StepResult last)
+    {
+        json.WriteStartObject("loss");
+        foreach (var (granularity, loss) in last.Losses) json.WriteNumber(granularity, loss);
+        json.WriteEndObject();
+    }
+
+    private static void WriteFiles(Utf8JsonWriter json, params ReadOnlySpan<string> files)
+    {
+        json.WriteStartArray("files");
+        foreach (var file in files) json.WriteStringValue(file);
+        json.WriteEndArray();
+    }
+}

@@ -1,0 +1,77 @@
+using System.Buffers;
+using System.Collections.Immutable;
+using System.Text.Json;
+
+namespace MatFormer;
+
+/// <summary>The file metrics.jsonl: one JSON object a step, losses apart by granularity.</summary>
+internal sealed class MetricsFile : IDisposable
+{
+    private readonly FileStream _stream;
+    private readonly ArrayBufferWriter<byte> _buffer = new();
+
+    private MetricsFile(FileStream stream) => _stream = stream;
+
+    /// <summary>Begins a file anew, or cuts it back to the steps up to a checkpoint's.</summary>
+    public static MetricsFile Open(string path, long step)
+    {
+        var kept = step == 0 || !File.Exists(path) ? [] : File.ReadLines(path).TakeWhile(line => Parse(line) is { } result && result.Step <= step).ToList();
+        AtomicFile.WriteText(path, string.Concat(kept.Select(line => line + "\n")));
+        return new MetricsFile(new FileStream(path, FileMode.Append, FileAccess.Write, FileShare.Read));
+    }
+
+    /// <summary>The steps of a file; a last line that a killed process did not finish is left out.</summary>
+    public static IEnumerable<StepResult> Read(string path)
+    {
+        foreach (var line in File.ReadLines(path))
+        {
+            if (Parse(line) is not { } result) yield break;
+            yield return result;
+        }
+    }
+
+    /// <summary>Adds a step in one write, so that a killed process leaves at most one unfinished line.</summary>
+    public void Add(StepResult result)
+    {
+        _buffer.ResetWrittenCount();
+        using (var json = new Utf8JsonWriter(_buffer))
+        {
+            json.WriteStartObject();
+            json.WriteNumber("step", result.Step);
+            json.WriteString("objective", result.Objective == Objective.Sampled ? "sampled" : "joint");
+            json.WriteStartObject("loss");
+            foreach (var (granularity, loss) in result.Losses) json.WriteNumber(granularity, loss); // the shortest digits that give the same float back
+            json.WriteEndObject();
+            json.WriteNumber("learning_rate", result.LearningRate);
+            json.WriteNumber("gradient_norm", result.GradientNorm);
+            json.WriteNumber("tokens_per_second", Math.Round(result.TokensPerSecond, 1));
+            json.WriteEndObject();
+        }
+
+        _buffer.Write("\n"u8);
+        _stream.Write(_buffer.WrittenSpan);
+        _stream.Flush();
+    }
+
+    public void Dispose() => _stream.Dispose();
+
+    private static StepResult? Parse(string line)
+    {
+        try
+        {
+            using var document = JsonDocument.Parse(line);
+            var root = document.RootElement;
+            return new StepResult(
+                root.GetProperty("step").GetInt64(),
+                root.GetProperty("objective").GetString() == "joint" ? Objective.Joint : Objective.Sampled,
+                [.. root.GetProperty("loss").EnumerateObject().Select(p => (p.Name, p.Value.GetSingle()))],
+                root.GetProperty("learning_rate").GetDouble(),
+                root.GetProperty("gradient_norm").GetDouble(),
+                root.GetProperty("tokens_per_second").GetDouble());
+        }
+        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
+        {
+            return null; // an unfinished line
+        }
+    }
+}

@@ -1,0 +1,21 @@
+using System.Collections.Immutable;
+
+namespace MatFormer;
+
+/// <summary>What one training step did.</summary>
+/// <param name="Step">Its number, from 1 on.</param>
+/// <param name="Objective">Its objective.</param>
+/// <param name="Losses">Loss of each granularity that was trained, by name, nats per token.</param>
+/// <param name="LearningRate">Its learning rate.</param>
+/// <param name="GradientNorm">The norm of all gradients before clipping.</param>
+/// <param name="TokensPerSecond">Tokens of the batch over the seconds that the step took.</param>
+public sealed record StepResult(
+    long Step, Objective Objective, ImmutableArray<(string Granularity, float Loss)> Losses, double LearningRate, double GradientNorm, double TokensPerSecond);
+
+/// <summary>How a run ended.</summary>
+/// <param name="Steps">Steps done in all, those before a resume included.</param>
+/// <param name="Finished">False if it was cancelled before the last step.</param>
+/// <param name="Checkpoint">The training checkpoint, or null without an output folder.</param>
+/// <param name="Weights">The file with the weights alone, or null if unfinished or without an output folder.</param>
+/// <param name="Last">The last step that was run, or null if none was.</param>
+public sealed record TrainingResult(long Steps, bool Finished, string? Checkpoint, string? Weights, StepResult? Last);

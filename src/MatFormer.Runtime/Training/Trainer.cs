@@ -1,0 +1,307 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>Trains all granularities of a universal model at once.</summary>
+/// <typeparam name="TModel">The declared model.</typeparam>
+public sealed class Trainer<TModel> : IDisposable
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private const string CheckpointName = "checkpoint.safetensors";
+    private const string WeightsName = "model.safetensors";
+    private const string FirstMoment = Checkpoint.OptimizerPrefix + "exp_avg.";
+    private const string SecondMoment = Checkpoint.OptimizerPrefix + "exp_avg_sq.";
+    private const string StepKey = "training.step";
+    private const string DataKey = "training.data";
+    internal const string DtypeKey = "training.dtype";
+
+    private readonly TModel _model;
+    private readonly ILogger _logger;
+    private readonly ImmutableArray<string> _names;
+    private readonly Tensor[] _parameters;
+    private readonly Tensor[] _firstMoments;
+    private readonly Tensor[] _secondMoments;
+    private readonly double[] _decay;
+    private readonly double[] _cumulative;
+    private readonly Streams _all;
+    private readonly long[] _tokens;
+    private readonly long[] _targets;
+    private TextCorpus? _corpus;
+    private TrainingBatches? _batches;
+    private string? _expectedData;
+
+    /// <summary>Prepares training; the model must already be on its device.</summary>
+    /// <exception cref="ArgumentException">An option is out of range, or the model's tokens are not bytes.</exception>
+    public Trainer(TModel model, TrainerOptions options, ILogger? logger = null)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(options);
+        options.Validate(TModel.Spec.Granularities.Length);
+        if (TModel.Spec.Vocabulary < 256)
+            throw new ArgumentException($"{TModel.Spec.Name} has a vocabulary of {TModel.Spec.Vocabulary}, but text is trained by bytes; declare Vocabulary = 256.", nameof(model));
+        _model = model;
+        Options = options;
+        _logger = logger ?? NullLogger.Instance;
+        var named = model.named_parameters().ToList();
+        _names = [.. named.Select(p => p.Item1)];
+        _parameters = [.. named.Select(p => (Tensor)p.Item2)];
+        _firstMoments = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
+        _secondMoments = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
+        _decay = [.. named.Select(p => IsBlockMatrix(p.Item1, p.Item2) ? options.WeightDecay : 0)];
+        _cumulative = Cumulative(options.Probabilities);
+        _all = Streams.Of<TModel>([.. TModel.Granularities.Reverse()]);
+        _tokens = new long[options.Batch * TModel.Spec.Context];
+        _targets = new long[_tokens.Length];
+    }
+
+    /// <summary>How it trains.</summary>
+    public TrainerOptions Options { get; }
+
+    /// <summary>Steps done so far.</summary>
+    public long StepsDone { get; private set; }
+
+    private string? CheckpointPath => Options.OutputFolder is { } folder ? Path.Combine(folder, CheckpointName) : null;
+
+    /// <summary>
+    /// Runs the steps that are left, and writes metrics, checkpoints and at the end the weights into the output folder. When cancelled, it stops
+    /// after the step under way, saves, and says so in the result.
+    /// </summary>
+    /// <param name="corpus">The text; after <see cref="Resume"/> the same as before.</param>
+    /// <param name="progress">Told of each step, on this thread.</param>
+    /// <param name="cancellationToken">Stops at a step.</param>
+    /// <exception cref="DataException">The text is too short for the model's context, or not that of the resumed run.</exception>
+    /// <exception cref="TrainingException">A loss or gradient is not finite; nothing is saved then.</exception>
+    public TrainingResult Fit(TextCorpus corpus, Action<StepResult>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(corpus);
+        UseCorpus(corpus);
+        corpus.Validation.Windows(TModel.Spec.Context); // better now than after hours
+        if (Options.OutputFolder is { } folder)
+        {
+            Directory.CreateDirectory(folder);
+            if (StepsDone == 0)
+            {
+                // What an earlier run left: a resume of this one must not find it.
+                File.Delete(Path.Combine(folder, CheckpointName));
+                File.Delete(Path.Combine(folder, WeightsName));
+            }
+        }
+
+        using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, "metrics.jsonl"), StepsDone) : null;
+        _logger.LogInformation(
+            "Training {Model}, {Parameters} parameters, {Objective}, steps {First} to {Last}.",
+            TModel.Spec.Name, _parameters.Sum(p => p.numel()), Options.Objective, StepsDone + 1, Options.Steps);
+        StepResult? last = null;
+        while (StepsDone < Options.Steps && !cancellationToken.IsCancellationRequested)
+        {
+            last = Step(corpus);
+            metrics?.Add(last);
+            progress?.Invoke(last);
+            if (StepsDone % Options.CheckpointEvery == 0 && StepsDone < Options.Steps) SaveCheckpoint(corpus);
+        }
+
+        SaveCheckpoint(corpus);
+        var finished = StepsDone >= Options.Steps;
+        string? weights = null;
+        if (finished && Options.OutputFolder is { } target)
+        {
+            weights = Path.Combine(target, WeightsName);
+            _model.Save(weights);
+        }
+
+        return new TrainingResult(StepsDone, finished, CheckpointPath, weights, last);
+    }
+
+    /// <summary>Runs one step, without writing anything.</summary>
+    /// <exception cref="DataException">The text is too short, or not that of the resumed run.</exception>
+    /// <exception cref="TrainingException">The loss or a gradient is not finite; the weights are those before the step.</exception>
+    public StepResult Step(TextCorpus corpus)
+    {
+        ArgumentNullException.ThrowIfNull(corpus);
+        UseCorpus(corpus);
+        return Step(Options.Objective == Objective.Joint ? null : Drawn(StepsDone + 1));
+    }
+
+    /// <summary>
+    /// Seconds that a step takes on average over what the objective draws, by steps that change the model: throw it away afterwards.
+    /// </summary>
+    internal double MeasureSecondsPerStep(TextCorpus corpus, int repeats, CancellationToken cancellationToken)
+    {
+        UseCorpus(corpus);
+        if (Options.Objective == Objective.Joint) return Measure(null);
+        double seconds = 0;
+        for (var i = 0; i < TModel.Granularities.Count; i++)
+        {
+            var probability = _cumulative[i] - (i == 0 ? 0 : _cumulative[i - 1]);
+            if (probability > 0) seconds += probability * Measure(i);
+        }
+
+        return seconds;
+
+        double Measure(int? granularity)
+        {
+            Step(granularity); // first uses allocate
+            var watch = Stopwatch.StartNew();
+            for (var i = 0; i < repeats; i++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                Step(granularity);
+            }
+
+            return watch.Elapsed.TotalSeconds / repeats;
+        }
+    }
+
+    /// <summary>Takes up a run where its checkpoint left it: weights, moments and step.</summary>
+    /// <exception cref="CheckpointException">The file is damaged, of another model, or of a run with other options.</exception>
+    public void Resume(string path)
+    {
+        using var reader = SafetensorsReader.Open(path);
+        var header = Checkpoint.ReadHeader(reader, TModel.Spec);
+        var metadata = reader.Metadata;
+        foreach (var ((key, now), (_, then)) in Options.ToMetadata().Zip(TrainerOptions.FromMetadata(path, metadata).ToMetadata()))
+            Same(path, key, then, now);
+        Same(path, DtypeKey, Metadata(path, metadata, DtypeKey), _model.ComputeType.ToString());
+        var data = Metadata(path, metadata, DataKey);
+        if (!header.IsUniversal || !long.TryParse(Metadata(path, metadata, StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out var step) || step > Options.Steps)
+            throw new CheckpointException(path, "has metadata that do not fit together; it is damaged.");
+
+        // All is looked up before anything changes.
+        var entries = new List<(SafetensorsEntry Entry, Tensor Tensor)>();
+        for (var i = 0; i < _parameters.Length; i++)
+        {
+            entries.Add((Checkpoint.Find(reader, FirstMoment + _names[i], _firstMoments[i]), _firstMoments[i]));
+            entries.Add((Checkpoint.Find(reader, SecondMoment + _names[i], _secondMoments[i]), _secondMoments[i]));
+        }
+
+        Checkpoint.Load(reader, _model);
+        foreach (var (entry, tensor) in entries) TensorData.Read(reader, entry, tensor);
+        StepsDone = step;
+        _expectedData = data;
+        _corpus = null;
+        _logger.LogInformation("Resumed from {Path} at step {Step} of {Steps}.", path, step, Options.Steps);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var moment in _firstMoments) moment.Dispose();
+        foreach (var moment in _secondMoments) moment.Dispose();
+    }
+
+    // Matrices inside a block; Llama's blocks are model.layers.N, ViT's encoder.layer.N.
+    private static bool IsBlockMatrix(string name, Tensor parameter) =>
+        parameter.dim() >= 2 && (name.Contains(".layers.", StringComparison.Ordinal) || name.Contains(".layer.", StringComparison.Ordinal));
+
+    private static double[] Cumulative(ImmutableArray<double> probabilities)
+    {
+        var weights = probabilities.IsEmpty ? [.. Enumerable.Repeat(1.0, TModel.Granularities.Count)] : probabilities;
+        var total = weights.Sum();
+        var sum = 0.0;
+        var cumulative = weights.Select(w => sum += w / total).ToArray();
+        cumulative[^1] = 1;
+        return cumulative;
+    }
+
+    private static string Metadata(string path, IReadOnlyDictionary<string, string> metadata, string key) => metadata.TryGetValue(key, out var value)
+        ? value
+        : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{key}'); give the checkpoint.safetensors of a training run.");
+
+    private static void Same(string path, string key, string then, string now)
+    {
+        if (then != now)
+        {
+            throw new CheckpointException(
+                path, $"is of a run with {key} = '{then}', but now it is '{now}'; resume with the same options, or begin anew in another folder.");
+        }
+    }
+
+    private void UseCorpus(TextCorpus corpus)
+    {
+        if (ReferenceEquals(corpus, _corpus)) return;
+        if (_expectedData is not null && _expectedData != corpus.Fingerprint)
+        {
+            throw new DataException(
+                $"The text of {corpus.Source} is not that of the resumed run (fingerprint {corpus.Fingerprint}, it was {_expectedData}); resume with the same data.");
+        }
+
+        _batches = new TrainingBatches(corpus.Training, TModel.Spec.Context, Options.Batch, Options.Seed);
+        _corpus = corpus;
+    }
+
+    private int Drawn(long step)
+    {
+        var unit = new CounterRandom(Options.Seed, RandomPurpose.Granularity).Unit(step);
+        return Array.FindIndex(_cumulative, c => unit < c);
+    }
+
+    // Null trains all granularities.
+    private StepResult Step(int? granularity)
+    {
+        var watch = Stopwatch.StartNew();
+        var step = StepsDone + 1;
+        _batches!.Fill(step, _tokens, _targets);
+        var learningRate = Options.LearningRateAt(step);
+        using var scope = NewDisposeScope();
+        long[] shape = [Options.Batch, TModel.Spec.Context];
+        var tokens = tensor(_tokens, shape, device: _model.Device);
+        var targets = tensor(_targets, shape, device: _model.Device);
+        var trained = granularity is { } drawn ? [TModel.Granularities[drawn]] : TModel.Granularities.Reverse().ToArray();
+        var losses = _model.Losses(granularity is null ? _all : trained[0].Streams, tokens, targets);
+        losses.mean().backward();
+        var norm = Kernels.ClipGradientNorm(_parameters, Options.MaxGradientNorm);
+        var values = Values(losses);
+        for (var i = 0; i < values.Length; i++)
+        {
+            if (!float.IsFinite(values[i])) throw NotFinite($"the loss of {trained[i].Name} is {values[i]}", step);
+        }
+
+        if (!double.IsFinite(norm)) throw NotFinite($"the norm of the gradients is {norm}", step);
+        Kernels.AdamW(_parameters, _firstMoments, _secondMoments, _decay, learningRate, Options.Beta1, Options.Beta2, Options.Epsilon, step);
+        _model.zero_grad();
+        StepsDone = step;
+
+        // Narrowest first, as everywhere.
+        var results = ImmutableArray.CreateBuilder<(string, float)>(values.Length);
+        for (var i = values.Length - 1; i >= 0; i--) results.Add((trained[i].Name, values[i]));
+        return new StepResult(step, Options.Objective, results.MoveToImmutable(), learningRate, norm, _tokens.Length / watch.Elapsed.TotalSeconds);
+    }
+
+    private TrainingException NotFinite(string what, long step)
+    {
+        _model.zero_grad();
+        var saved = CheckpointPath is { } path && File.Exists(path) ? $" The last checkpoint, '{path}', is from before." : string.Empty;
+        return new TrainingException(string.Create(
+            CultureInfo.InvariantCulture, $"In step {step} {what}; train again with a lower learning rate than {Options.LearningRate}, or in float32.{saved}"));
+    }
+
+    private static float[] Values(Tensor losses)
+    {
+        using var detached = losses.detach();
+        using var host = detached.cpu();
+        return MemoryMarshal.Cast<byte, float>(host.bytes).ToArray();
+    }
+
+    private void SaveCheckpoint(TextCorpus corpus)
+    {
+        if (CheckpointPath is not { } path) return;
+        var metadata = Checkpoint.Metadata(_model);
+        foreach (var (key, value) in Options.ToMetadata()) metadata.Add(key, value);
+        metadata.Add(StepKey, StepsDone.ToString(CultureInfo.InvariantCulture));
+        metadata.Add(DataKey, corpus.Fingerprint);
+        metadata.Add(DtypeKey, _model.ComputeType.ToString());
+        var tensors = new List<(string, Tensor)>(3 * _parameters.Length);
+        for (var i = 0; i < _parameters.Length; i++) tensors.Add((_names[i], _parameters[i]));
+        for (var i = 0; i < _parameters.Length; i++) tensors.Add((FirstMoment + _names[i], _firstMoments[i]));
+        for (var i = 0; i < _parameters.Length; i++) tensors.Add((SecondMoment + _names[i], _secondMoments[i]));
+        Checkpoint.Write(path, metadata, tensors);
+        _logger.LogDebug("Saved {Path} at step {Step}.", path, StepsDone);
+    }
+}

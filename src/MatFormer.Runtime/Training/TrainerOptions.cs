@@ -1,0 +1,145 @@
+using System.Collections.Immutable;
+using System.Globalization;
+
+namespace MatFormer;
+
+/// <summary>How a model is trained: AdamW, a linear warm-up, then a cosine down to <see cref="FinalLearningRate"/>.</summary>
+public sealed record TrainerOptions
+{
+    private const string Prefix = "training.";
+
+    /// <summary>Steps in all; the schedule ends there.</summary>
+    public int Steps { get; init; } = 1000;
+
+    /// <summary>Sequences a step.</summary>
+    public int Batch { get; init; } = 8;
+
+    /// <summary>How a step treats the granularities.</summary>
+    public Objective Objective { get; init; } = Objective.Sampled;
+
+    /// <summary>For <see cref="Objective.Sampled"/>: the weight of each granularity, narrowest first, in proportion; alike if empty.</summary>
+    public ImmutableArray<double> Probabilities { get; init; } = [];
+
+    /// <summary>The highest learning rate.</summary>
+    public double LearningRate { get; init; } = 2e-3;
+
+    /// <summary>Steps until the highest learning rate; null for a tenth of <see cref="Steps"/>, at most 100.</summary>
+    public int? WarmupSteps { get; init; }
+
+    /// <summary>The last learning rate as a share of the highest.</summary>
+    public double FinalLearningRate { get; init; } = 0.1;
+
+    /// <summary>Decay of AdamW's first moment.</summary>
+    public double Beta1 { get; init; } = 0.9;
+
+    /// <summary>Decay of AdamW's second moment.</summary>
+    public double Beta2 { get; init; } = 0.95;
+
+    /// <summary>Added to AdamW's denominator.</summary>
+    public double Epsilon { get; init; } = 1e-8;
+
+    /// <summary>Weight decay of the matrices in the blocks; norms, biases and embeddings have none.</summary>
+    public double WeightDecay { get; init; } = 0.1;
+
+    /// <summary>The largest norm of all gradients together; larger ones are scaled down.</summary>
+    public double MaxGradientNorm { get; init; } = 1;
+
+    /// <summary>Decides the order of the text and the granularities; with the model's own seed, the whole run.</summary>
+    public long Seed { get; init; } = 1;
+
+    /// <summary>Steps between checkpoints.</summary>
+    public int CheckpointEvery { get; init; } = 100;
+
+    /// <summary>Where metrics.jsonl, checkpoint.safetensors and model.safetensors are written; nothing is if null.</summary>
+    public string? OutputFolder { get; init; }
+
+    /// <summary>The learning rate of a step, from 1 on.</summary>
+    public double LearningRateAt(long step)
+    {
+        var warmup = WarmupSteps ?? Math.Min(100, Steps / 10);
+        if (step <= warmup) return LearningRate * step / warmup;
+        var progress = Math.Min(1.0, (double)(step - warmup) / Math.Max(1, Steps - warmup));
+        return LearningRate * (FinalLearningRate + ((1 - FinalLearningRate) * 0.5 * (1 + Math.Cos(Math.PI * progress))));
+    }
+
+    /// <summary>Checks all values.</summary>
+    /// <param name="granularities">The granularities of the model.</param>
+    /// <exception cref="ArgumentException">A value is out of range; the message names it.</exception>
+    internal void Validate(int granularities)
+    {
+        Check(Steps >= 1, nameof(Steps), Steps, "1 or more");
+        Check(Batch >= 1, nameof(Batch), Batch, "1 or more");
+        Check(Enum.IsDefined(Objective), nameof(Objective), Objective, "Sampled or Joint");
+        Check(
+            Probabilities.IsEmpty || (Probabilities.Length == granularities && Probabilities.All(p => p >= 0 && double.IsFinite(p)) && Probabilities.Sum() > 0),
+            nameof(Probabilities),
+            $"({string.Join(", ", Probabilities)})",
+            $"empty or {granularities} numbers from 0 on, not all 0");
+        Check(LearningRate > 0 && double.IsFinite(LearningRate), nameof(LearningRate), LearningRate, "above 0");
+        Check(WarmupSteps is null or >= 0, nameof(WarmupSteps), WarmupSteps, "0 or more");
+        Check(FinalLearningRate is >= 0 and <= 1, nameof(FinalLearningRate), FinalLearningRate, "from 0 to 1");
+        Check(Beta1 is >= 0 and < 1, nameof(Beta1), Beta1, "from 0 to below 1");
+        Check(Beta2 is >= 0 and < 1, nameof(Beta2), Beta2, "from 0 to below 1");
+        Check(Epsilon > 0 && double.IsFinite(Epsilon), nameof(Epsilon), Epsilon, "above 0");
+        Check(WeightDecay >= 0 && double.IsFinite(WeightDecay), nameof(WeightDecay), WeightDecay, "0 or more");
+        Check(MaxGradientNorm > 0, nameof(MaxGradientNorm), MaxGradientNorm, "above 0");
+        Check(CheckpointEvery >= 1, nameof(CheckpointEvery), CheckpointEvery, "1 or more");
+        Check(OutputFolder is not "", nameof(OutputFolder), "''", "a folder, or null");
+    }
+
+    /// <summary>The values that decide a run, as a checkpoint keeps them.</summary>
+    internal IEnumerable<(string Key, string Value)> ToMetadata() =>
+    [
+        (Prefix + "steps", Text(Steps)),
+        (Prefix + "batch", Text(Batch)),
+        (Prefix + "objective", Objective.ToString()),
+        (Prefix + "probabilities", string.Join(',', Probabilities.Select(p => Text(p)))),
+        (Prefix + "learning_rate", Text(LearningRate)),
+        (Prefix + "warmup_steps", WarmupSteps is { } warmup ? Text(warmup) : string.Empty),
+        (Prefix + "final_learning_rate", Text(FinalLearningRate)),
+        (Prefix + "beta1", Text(Beta1)),
+        (Prefix + "beta2", Text(Beta2)),
+        (Prefix + "epsilon", Text(Epsilon)),
+        (Prefix + "weight_decay", Text(WeightDecay)),
+        (Prefix + "max_gradient_norm", Text(MaxGradientNorm)),
+        (Prefix + "seed", Text(Seed)),
+    ];
+
+    /// <summary>The values that a checkpoint keeps.</summary>
+    /// <exception cref="CheckpointException">It is not a training checkpoint, or damaged.</exception>
+    internal static TrainerOptions FromMetadata(string path, IReadOnlyDictionary<string, string> metadata) => new()
+    {
+        Steps = Number<int>(path, metadata, "steps"),
+        Batch = Number<int>(path, metadata, "batch"),
+        Objective = Enum.TryParse<Objective>(Value(path, metadata, "objective"), out var objective) ? objective : throw Damaged(path, "objective"),
+        Probabilities = [.. Value(path, metadata, "probabilities").Split(',', StringSplitOptions.RemoveEmptyEntries).Select(p => Number<double>(path, "probabilities", p))],
+        LearningRate = Number<double>(path, metadata, "learning_rate"),
+        WarmupSteps = Value(path, metadata, "warmup_steps").Length == 0 ? null : Number<int>(path, metadata, "warmup_steps"),
+        FinalLearningRate = Number<double>(path, metadata, "final_learning_rate"),
+        Beta1 = Number<double>(path, metadata, "beta1"),
+        Beta2 = Number<double>(path, metadata, "beta2"),
+        Epsilon = Number<double>(path, metadata, "epsilon"),
+        WeightDecay = Number<double>(path, metadata, "weight_decay"),
+        MaxGradientNorm = Number<double>(path, metadata, "max_gradient_norm"),
+        Seed = Number<long>(path, metadata, "seed"),
+    };
+
+    private static void Check(bool good, string option, object? value, string wanted)
+    {
+        if (!good) throw new ArgumentException(string.Create(CultureInfo.InvariantCulture, $"The training option {option} is {value}; it must be {wanted}."));
+    }
+
+    private static string Text(IFormattable value) => value.ToString(null, CultureInfo.InvariantCulture);
+
+    private static string Value(string path, IReadOnlyDictionary<string, string> metadata, string key) => metadata.TryGetValue(Prefix + key, out var value)
+        ? value
+        : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{Prefix}{key}'); give the checkpoint.safetensors of a training run.");
+
+    private static T Number<T>(string path, IReadOnlyDictionary<string, string> metadata, string key)
+        where T : struct, IParsable<T> => Number<T>(path, key, Value(path, metadata, key));
+
+    private static T Number<T>(string path, string key, string value)
+        where T : struct, IParsable<T> => T.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number : throw Damaged(path, key);
+
+    private static CheckpointException Damaged(string path, string key) => new(path, $"has a '{Prefix}{key}' in its metadata that cannot be read; it is damaged.");
+}

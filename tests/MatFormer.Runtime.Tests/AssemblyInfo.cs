@@ -1,0 +1,2 @@
+// torch's random numbers and threads are global.
+[assembly: CollectionBehavior(DisableTestParallelization = true)]

@@ -1,0 +1,196 @@
+using System.Text.Json;
+
+namespace MatFormer.Runtime.Tests.CommandLine;
+
+public sealed class ModelProgramTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+    private readonly string _texts;
+    private readonly string _out;
+
+    public ModelProgramTests()
+    {
+        _texts = _folder.WriteTexts();
+        _out = _folder["out"];
+    }
+
+    public void Dispose() => _folder.Dispose();
+
+    [Theory]
+    [InlineData("'many'", "train --batch many")]
+    [InlineData("--steps must be 1 or more, not '-3'", "train --steps -3")]
+    [InlineData("--steps must be 1 or more, not '1.5'", "train --steps 1.5")]
+    [InlineData("--minutes must be more than 0, not '0'", "--minutes 0")]
+    [InlineData("--minutes", "--minutes NaN")]
+    [InlineData("--objective must be sampled or joint, not 'bagged'", "train --objective bagged")]
+    [InlineData("--dtype must be f32 or bf16", "train --dtype f16")]
+    [InlineData("--device must be cpu or cuda", "train --device tpu")]
+    [InlineData("--frobnicate", "train --frobnicate")]
+    [InlineData("frobnicate", "frobnicate")]
+    [InlineData("--data needs PATH after it", "train --data --resume")]
+    [InlineData("--out is empty", "train --out ''")]
+    [InlineData("--steps", "train --steps 1 --steps 2")]
+    [InlineData("--profile is missing", "extract")]
+    [InlineData("'Huge' is no profile of TinyModel", "extract --profile Huge")]
+    [InlineData("'3*S' names more layers than the 2 of TinyModel", "generate --profile 3*S")]
+    [InlineData("nowhere.safetensors", "generate --checkpoint nowhere.safetensors")]
+    [InlineData("nowhere.safetensors", "eval --checkpoint nowhere.safetensors")]
+    [InlineData("there is no", "train --resume")]
+    [InlineData("'nowhere' does not exist", "train --data nowhere")]
+    public async Task WrongUsageEndsWithTwoAndOneLine(string says, string command)
+    {
+        var arguments = command.Split(' ').Select(a => a == "''" ? string.Empty : a).ToArray();
+        if (!command.Contains("--out", StringComparison.Ordinal) && command != "frobnicate") arguments = [.. arguments, "--out", _out];
+        var before = _folder.Files;
+        var (code, output, error) = await Run(arguments);
+        Assert.Equal(2, code);
+        Assert.Contains(says, error, StringComparison.Ordinal);
+        Assert.Single(error.Trim().Split('\n'));
+        Assert.Equal(string.Empty, output);
+        Assert.Equal(before, _folder.Files);
+    }
+
+    [Fact]
+    public async Task CudaWhereThereIsNoneIsRefused()
+    {
+        if (TorchSharp.torch.cuda.is_available()) return;
+        var (code, output, error) = await Run("train", "--data", _texts, "--device", "cuda", "--out", _out);
+        Assert.Equal((2, string.Empty), (code, output));
+        Assert.Contains("no CUDA device", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_out));
+    }
+
+    [Theory]
+    [InlineData("--help")]
+    [InlineData("train --help")]
+    [InlineData("--version")]
+    public async Task HelpIsGiven(string arguments)
+    {
+        var (code, output, error) = await Run(arguments.Split(' '));
+        Assert.Equal((0, string.Empty), (code, error));
+        Assert.NotEqual(string.Empty, output);
+    }
+
+    [Fact]
+    public async Task ProfilesNeedNoWeights()
+    {
+        var (code, output, _) = await Run("profiles");
+        Assert.Equal(0, code);
+        Assert.Contains("1*S 1*XL", output, StringComparison.Ordinal);
+        using var document = await Json("profiles");
+        var phone = document.RootElement.GetProperty("profiles").EnumerateArray().Last();
+        Assert.Equal("Phone", phone.GetProperty("name").GetString());
+        Assert.Equal((256 * 16) + (40 * 32), phone.GetProperty("parameters").GetInt64());
+    }
+
+    [Fact]
+    public async Task AModelGoesAllTheWay()
+    {
+        using (var trained = await Json("train", "--data", _texts, "--steps", "30", "--batch", "2", "--dtype", "f32", "--out", _out))
+        {
+            Assert.Equal(30, trained.RootElement.GetProperty("steps").GetInt32());
+            Assert.All(trained.RootElement.GetProperty("files").EnumerateArray(), f => Assert.True(File.Exists(f.GetString())));
+        }
+
+        var model = Path.Combine(_out, "model.safetensors");
+        using (var evaluated = await Json("eval", "--data", _texts, "--checkpoint", model, "--dtype", "f32", "--out", _out))
+        {
+            var results = evaluated.RootElement.GetProperty("results").EnumerateArray().ToList();
+            Assert.Equal(["S", "M", "XL", "Phone"], results.Select(r => r.GetProperty("name").GetString()));
+            Assert.Equal(1, results[2].GetProperty("agreement").GetDouble());
+        }
+
+        using (var extracted = await Json("extract", "--profile", "Phone", "--checkpoint", model, "--out", _out))
+            Assert.Equal(Path.Combine(_out, "phone.safetensors"), extracted.RootElement.GetProperty("file").GetString());
+        using (var pattern = await Json("extract", "--profile", "2*M", "--checkpoint", model, "--out", _out))
+            Assert.Equal(Path.Combine(_out, "2xm.safetensors"), pattern.RootElement.GetProperty("file").GetString());
+        var phone = Path.Combine(_out, "phone.safetensors");
+        using (var evaluated = await Json("eval", "--data", _texts, "--checkpoint", phone, "--dtype", "f32", "--out", _out))
+            Assert.Equal("Phone", Assert.Single(evaluated.RootElement.GetProperty("results").EnumerateArray()).GetProperty("name").GetString());
+
+        string[] generate = ["generate", "--prompt", "the ", "--tokens", "20", "--dtype", "f32", "--temperature", "0"];
+        using var fromView = await Json([.. generate, "--checkpoint", model, "--profile", "Phone"]);
+        using var fromSlice = await Json([.. generate, "--checkpoint", phone]);
+        Assert.Equal(20, fromView.RootElement.GetProperty("tokens").GetInt32());
+        Assert.Equal(fromView.RootElement.GetProperty("text").GetString(), fromSlice.RootElement.GetProperty("text").GetString());
+
+        var before = _folder.Files;
+        foreach (string[] arguments in (string[][])[["generate", "--checkpoint", phone, "--profile", "S"], ["extract", "--checkpoint", phone, "--profile", "S", "--out", _out]])
+        {
+            var (code, _, error) = await Run(arguments);
+            Assert.Equal(2, code);
+            Assert.Contains("already the slice Phone", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
+        }
+
+        Assert.Equal(before, _folder.Files);
+    }
+
+    [Fact]
+    public async Task TheDemoWritesItsReport()
+    {
+        using var demo = await Json("--data", _texts, "--steps", "40", "--batch", "2", "--tokens", "30", "--out", _out, "--prompt", "<b>&the");
+        Assert.Equal(4, demo.RootElement.GetProperty("results").GetArrayLength());
+        Assert.True(demo.RootElement.GetProperty("extracted").GetProperty("bit_equal").GetBoolean());
+        Assert.Equal(["S", "Phone", "XL"], demo.RootElement.GetProperty("samples").EnumerateArray().Select(s => s.GetProperty("profile").GetString()));
+        var files = demo.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()!).ToList();
+        Assert.All(files, f => Assert.True(File.Exists(f), f));
+        var report = await File.ReadAllTextAsync(files.Single(f => f.EndsWith("report.html", StringComparison.Ordinal)));
+        Assert.Contains("&lt;b&gt;&amp;the", report, StringComparison.Ordinal);
+        Assert.DoesNotContain("<b>&the", report, StringComparison.Ordinal);
+        Assert.DoesNotContain("http", report, StringComparison.Ordinal);
+
+        var (code, output, error) = await Run("--data", _texts, "--resume", "--tokens", "5", "--out", _out);
+        Assert.True(code == 0, error);
+        Assert.Contains("report.html", output, StringComparison.Ordinal);
+        Assert.Contains("bit for bit", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task TheDemoChoosesItsSteps()
+    {
+        using var demo = await Json("--data", _texts, "--minutes", "0.001", "--batch", "2", "--tokens", "5", "--out", _out);
+        Assert.Equal(0, demo.RootElement.GetProperty("steps").GetInt32() % 10);
+        Assert.True(demo.RootElement.GetProperty("steps").GetInt32() >= 10);
+    }
+
+    [Fact]
+    public async Task AnInterruptedRunSavesAndSaysHowToGoOn()
+    {
+        using var stop = new CancellationTokenSource();
+        var error = new StopAtLine("Training", stop);
+        var code = await ModelProgram.RunAsync<TinyModel>(["train", "--data", _texts, "--steps", "50", "--batch", "2", "--out", _out], TextWriter.Null, error, stop.Token);
+        Assert.Equal(130, code);
+        Assert.Contains($"To go on: train --resume --out {_out} --data {_texts}", error.ToString(), StringComparison.Ordinal);
+        var (resumed, _, text) = await Run("train", "--resume", "--out", _out, "--data", _texts);
+        Assert.True(resumed == 0, text);
+        Assert.Equal(50, File.ReadLines(Path.Combine(_out, "metrics.jsonl")).Count());
+        var (refused, _, line) = await Run("train", "--resume", "--out", _out, "--data", _texts, "--batch", "3");
+        Assert.Equal(2, refused);
+        Assert.Contains("training.batch", Assert.Single(line.Trim().Split('\n').TakeLast(1)), StringComparison.Ordinal);
+    }
+
+    private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)
+    {
+        using var output = new StringWriter();
+        using var error = new StringWriter();
+        var code = await ModelProgram.RunAsync<TinyModel>(arguments, output, error, CancellationToken.None);
+        return (code, output.ToString(), error.ToString());
+    }
+
+    private static async Task<JsonDocument> Json(params string[] arguments)
+    {
+        var (code, output, error) = await Run([.. arguments, "--json"]);
+        Assert.True(code == 0, error);
+        return JsonDocument.Parse(output);
+    }
+
+    /// <summary>Cancels when a line that begins so is written.</summary>
+    private sealed class StopAtLine(string start, CancellationTokenSource stop) : StringWriter
+    {
+        public override void WriteLine(string? value)
+        {
+            base.WriteLine(value);
+            if (value?.StartsWith(start, StringComparison.Ordinal) == true) stop.Cancel();
+        }
+    }
+}

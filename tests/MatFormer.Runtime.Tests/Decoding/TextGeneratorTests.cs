@@ -1,0 +1,114 @@
+using System.Text;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Runtime.Tests.Decoding;
+
+public sealed class TextGeneratorTests : IDisposable
+{
+    private readonly TinyModel _model;
+
+    public TextGeneratorTests()
+    {
+        manual_seed(1);
+        _model = TinyModel.Create();
+    }
+
+    public void Dispose() => _model.Dispose();
+
+    [Fact]
+    public void GreedyTextIsTheArgmaxOfTheWholeForward()
+    {
+        var result = TextGenerator.Generate(_model, "abc", new GenerationOptions { Tokens = 10 });
+        var text = new List<byte>("abc"u8.ToArray());
+        using var unrecorded = no_grad();
+        for (var i = 0; i < 10; i++)
+        {
+            using var scope = NewDisposeScope();
+            text.Add(Next([.. text.Select(b => (long)b)]));
+        }
+
+        Assert.Equal(text.Skip(3), result.Bytes);
+        Assert.Equal("abc"u8.ToArray(), result.Prompt);
+        Assert.True(result.TokensPerSecond > 0);
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(3)]
+    [InlineData(16)]
+    [InlineData(40)]
+    public void TextGoesOnBeyondTheContext(int promptLength)
+    {
+        // Context 16; when it is full, positions start again with the last 8 bytes.
+        var prompt = new string('x', promptLength);
+        var result = TextGenerator.Generate(_model, prompt, new GenerationOptions { Tokens = 50 });
+        Assert.Equal(50, result.Bytes.Length);
+
+        var text = Encoding.UTF8.GetBytes(promptLength == 0 ? "\n" : prompt).ToList();
+        var seen = Math.Min(16, text.Count);
+        var start = text.Count;
+        using var unrecorded = no_grad();
+        while (text.Count < start + 50)
+        {
+            using var scope = NewDisposeScope();
+            if (seen > 16) seen = 8;
+            var window = text.TakeLast(seen).Select(b => (long)b).ToArray();
+            text.Add(Next(window));
+            seen++;
+        }
+
+        Assert.Equal(text.Skip(start), result.Bytes);
+    }
+
+    // The likeliest byte after the tokens, without a cache.
+    private byte Next(long[] tokens) =>
+        (byte)_model.call(tensor(tokens, [1, tokens.Length])).argmax(-1).narrow(1, tokens.Length - 1, 1).ToInt64();
+
+    [Fact]
+    public void ASeedDecidesWhatIsDrawn()
+    {
+        GenerationResult Draw(long seed) => TextGenerator.Generate(_model, "abc", new GenerationOptions { Tokens = 30, Temperature = 1.5, Seed = seed });
+        Assert.Equal(Draw(1).Bytes, Draw(1).Bytes);
+        Assert.NotEqual(Draw(1).Bytes, Draw(2).Bytes);
+    }
+
+    [Fact]
+    public void DrawsFollowTheSoftmax()
+    {
+        float[] logits = [0, MathF.Log(2), MathF.Log(5), float.NegativeInfinity];
+        int[] Count(GenerationOptions options)
+        {
+            var sampler = new Sampler(options);
+            var counts = new int[4];
+            for (var i = 0; i < 80_000; i++) counts[sampler.Next(logits, i)]++;
+            return counts;
+        }
+
+        var all = Count(new GenerationOptions { Temperature = 1 });
+        Assert.InRange(all[0], 9_600, 10_400);
+        Assert.InRange(all[1], 19_500, 20_500);
+        Assert.Equal(0, all[3]);
+        var cold = Count(new GenerationOptions { Temperature = 0.5 });
+        Assert.InRange(cold[2], 80_000 * 25 / 30 - 600, (80_000 * 25 / 30) + 600);
+        var two = Count(new GenerationOptions { Temperature = 1, TopK = 2 });
+        Assert.Equal(0, two[0]);
+        Assert.InRange(two[1], (80_000 * 2 / 7) - 600, (80_000 * 2 / 7) + 600);
+        Assert.Equal(80_000, Count(new GenerationOptions { Temperature = 0 })[2]);
+    }
+
+    [Fact]
+    public void NothingLeaksAndWrongOptionsAreRefused()
+    {
+        TextGenerator.Generate(_model, "a", new GenerationOptions { Tokens = 2 });
+        var live = Tensor.TotalCount;
+        TextGenerator.Generate(_model, "a", new GenerationOptions { Tokens = 40, Temperature = 1 });
+        Assert.Equal(live, Tensor.TotalCount);
+        Assert.Throws<ArgumentException>(() => TextGenerator.Generate(_model, "a", new GenerationOptions { Temperature = double.NaN }));
+        Assert.Throws<ArgumentOutOfRangeException>(() => TextGenerator.Generate(_model, "a", new GenerationOptions { Tokens = -1 }));
+        Assert.Throws<ArgumentOutOfRangeException>(() => TextGenerator.Generate(_model, "a", new GenerationOptions { TopK = -1 }));
+        using var cancelled = new CancellationTokenSource();
+        cancelled.Cancel();
+        Assert.Throws<OperationCanceledException>(() => TextGenerator.Generate(_model, "a", cancellationToken: cancelled.Token));
+    }
+}

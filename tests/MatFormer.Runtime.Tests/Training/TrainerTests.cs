@@ -1,0 +1,221 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Runtime.Tests.Training;
+
+public sealed class TrainerTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+    private readonly TextCorpus _corpus;
+
+    public TrainerTests() => _corpus = TextCorpus.Open(_folder.WriteTexts(), _folder["data"]);
+
+    public void Dispose()
+    {
+        _corpus.Dispose();
+        _folder.Dispose();
+    }
+
+    [Theory]
+    [InlineData(1, 2e-4)]
+    [InlineData(10, 2e-3)]
+    [InlineData(55, 1.1e-3)]
+    [InlineData(100, 2e-4)]
+    public void TheLearningRateWarmsUpAndFallsAsACosine(long step, double expected) =>
+        Assert.Equal(expected, new TrainerOptions { Steps = 100, LearningRate = 2e-3 }.LearningRateAt(step), 12);
+
+    [Theory]
+    [InlineData(Objective.Sampled)]
+    [InlineData(Objective.Joint)]
+    public void TheLossFalls(Objective objective)
+    {
+        using var model = Model(1);
+        using var trainer = new Trainer<TinyModel>(model, new TrainerOptions { Steps = 150, Batch = 8, Objective = objective });
+        var losses = new Dictionary<string, List<float>>();
+        for (var i = 0; i < 150; i++)
+        {
+            var result = trainer.Step(_corpus);
+            Assert.Equal(i + 1, result.Step);
+            Assert.Equal(objective == Objective.Joint ? ["S", "M", "XL"] : [result.Losses[0].Granularity], result.Losses.Select(l => l.Granularity));
+            foreach (var (granularity, loss) in result.Losses) (losses.TryGetValue(granularity, out var list) ? list : losses[granularity] = []).Add(loss);
+        }
+
+        Assert.Equal(3, losses.Count);
+        Assert.All(losses.Values, l => Assert.True(l.TakeLast(5).Average() < 0.6 * l[0], $"{l[0]} to {l.TakeLast(5).Average()}"));
+    }
+
+    [Fact]
+    public void ProbabilitiesDecideWhatIsDrawn()
+    {
+        using var model = Model(1);
+        using var trainer = new Trainer<TinyModel>(model, new TrainerOptions { Steps = 60, Batch = 1, Probabilities = [3, 0, 1] });
+        var drawn = Enumerable.Range(0, 60).Select(_ => trainer.Step(_corpus).Losses[0].Granularity).CountBy(g => g).ToDictionary();
+        Assert.DoesNotContain("M", drawn.Keys);
+        Assert.InRange(drawn["S"], 35, 55);
+        Assert.Equal(60, drawn["S"] + drawn["XL"]);
+    }
+
+    [Fact]
+    public void OnlyMatricesOfBlocksDecay()
+    {
+        // Without a learning signal (a rate of almost nothing), what changes is decay alone.
+        using var model = Model(1);
+        var before = model.named_parameters().ToDictionary(p => p.Item1, p => ((Tensor)p.Item2).detach().clone());
+        using var trainer = new Trainer<TinyModel>(model, new TrainerOptions { Steps = 1, Batch = 1, WarmupSteps = 0, FinalLearningRate = 1, LearningRate = 1e-3, WeightDecay = 500, Epsilon = 1e9, Objective = Objective.Joint });
+        trainer.Step(_corpus);
+        foreach (var (name, parameter) in model.named_parameters())
+        {
+            using var halved = before[name] * 0.5;
+            Assert.True(parameter.detach().allclose(name.Contains(".layers.", StringComparison.Ordinal) ? halved : before[name], 1e-4, 1e-6), name);
+        }
+    }
+
+    [Theory]
+    [InlineData(Objective.Sampled)]
+    [InlineData(Objective.Joint)]
+    public void AStoppedRunGoesOnAsIfItNeverStopped(Objective objective)
+    {
+        var options = new TrainerOptions { Steps = 30, Batch = 4, Objective = objective, CheckpointEvery = 7, Seed = 3 };
+        var whole = Fit(options with { OutputFolder = _folder["whole"] }, null, out var steps);
+        Assert.True(whole.Finished);
+        Assert.Equal(30, steps.Count);
+
+        // Stopped in step 12 without saving, as by a kill: the checkpoint is of step 7, the metrics go on to 12 and a half.
+        Assert.Throws<InvalidTimeZoneException>(() => Fit(options with { OutputFolder = _folder["killed"] }, null, out _, result =>
+        {
+            if (result.Step == 12) throw new InvalidTimeZoneException("killed");
+        }));
+        File.AppendAllText(_folder["killed/metrics.jsonl"], "{\"step\":13,\"loss\":");
+        var resumed = Fit(options with { OutputFolder = _folder["killed"] }, _folder["killed/checkpoint.safetensors"], out var rest);
+        Assert.Equal(8, rest[0].Step);
+        Same(resumed, "killed");
+
+        // Stopped by a token after step 12.
+        using var stop = new CancellationTokenSource();
+        var stopped = Fit(options with { OutputFolder = _folder["stopped"] }, null, out _, result =>
+        {
+            if (result.Step == 12) stop.Cancel();
+        }, stop.Token);
+        Assert.Equal((12, false, null), (stopped.Steps, stopped.Finished, stopped.Weights));
+        Same(Fit(options with { OutputFolder = _folder["stopped"] }, stopped.Checkpoint, out _), "stopped");
+
+        void Same(TrainingResult result, string folder)
+        {
+            Assert.True(result.Finished);
+            Assert.Equal(Losses("whole"), Losses(folder));
+            Assert.Equal(File.ReadAllBytes(_folder["whole/checkpoint.safetensors"]), File.ReadAllBytes(_folder[folder + "/checkpoint.safetensors"]));
+            Assert.Equal(File.ReadAllBytes(_folder["whole/model.safetensors"]), File.ReadAllBytes(_folder[folder + "/model.safetensors"]));
+        }
+    }
+
+    [Fact]
+    public void MetricsKeepGranularitiesApartAndAllDigits()
+    {
+        Fit(new TrainerOptions { Steps = 12, Batch = 2, OutputFolder = _folder["out"] }, null, out var steps);
+        var read = MetricsFile.Read(_folder["out/metrics.jsonl"]).ToList();
+        Assert.Equal(steps.SelectMany(s => s.Losses), read.SelectMany(s => s.Losses));
+        Assert.Equal(steps.Select(s => (s.Step, s.LearningRate, s.GradientNorm)), read.Select(s => (s.Step, s.LearningRate, s.GradientNorm)));
+        var curves = TrainingCurves.Read(_folder["out/metrics.jsonl"], ["S", "M", "XL"]);
+        Assert.Equal(steps.Select(s => s.Losses[0].Granularity).Distinct().Count(), curves.Count);
+    }
+
+    [Fact]
+    public void AResumeWithOtherOptionsOrTextIsRefused()
+    {
+        var options = new TrainerOptions { Steps = 5, Batch = 2, OutputFolder = _folder["out"] };
+        var result = Fit(options, null, out _);
+        using var model = Model(1);
+        foreach (var (changed, says) in new (TrainerOptions, string)[]
+        {
+            (options with { Batch = 3 }, "training.batch = '2', but now it is '3'"),
+            (options with { Steps = 6 }, "training.steps"),
+            (options with { Seed = 2 }, "training.seed"),
+            (options with { Objective = Objective.Joint }, "training.objective"),
+            (options with { LearningRate = 1 }, "training.learning_rate"),
+        })
+        {
+            using var other = new Trainer<TinyModel>(model, changed);
+            var e = Assert.Throws<CheckpointException>(() => other.Resume(result.Checkpoint!));
+            Assert.Contains(says, e.Message, StringComparison.Ordinal);
+        }
+
+        using var trainer = new Trainer<TinyModel>(model, options);
+        var weights = Assert.Throws<CheckpointException>(() => trainer.Resume(result.Weights!));
+        Assert.Contains("no training checkpoint", weights.Message, StringComparison.Ordinal);
+        trainer.Resume(result.Checkpoint!);
+        using var corpus = TextCorpus.Open(_folder.WriteTexts("fewer", 50), _folder["data2"]);
+        var data = Assert.Throws<DataException>(() => trainer.Fit(corpus));
+        Assert.Contains("resume with the same data", data.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void ALossThatIsNotFiniteStopsBeforeAnythingIsSaved()
+    {
+        var options = new TrainerOptions { Steps = 5, Batch = 2, OutputFolder = _folder["out"] };
+        using var model = Model(1);
+        using var trainer = new Trainer<TinyModel>(model, options);
+        using (no_grad()) ((Tensor)model.named_parameters().First().Item2).fill_(float.NaN);
+        var e = Assert.Throws<TrainingException>(() => trainer.Fit(_corpus));
+        Assert.Contains("In step 1 the loss of", e.Message, StringComparison.Ordinal);
+        Assert.False(File.Exists(_folder["out/checkpoint.safetensors"]));
+        Assert.Equal(0, trainer.StepsDone);
+    }
+
+    [Fact]
+    public void OptionsOutOfRangeAreNamed()
+    {
+        using var model = Model(1);
+        foreach (var (options, says) in new (TrainerOptions, string)[]
+        {
+            (new() { Steps = 0 }, "Steps is 0"),
+            (new() { Batch = -1 }, "Batch is -1"),
+            (new() { LearningRate = double.NaN }, "LearningRate is NaN"),
+            (new() { Probabilities = [1, 2] }, "Probabilities is (1, 2)"),
+            (new() { Probabilities = [0, 0, 0] }, "Probabilities"),
+            (new() { Beta2 = 1 }, "Beta2 is 1"),
+            (new() { Objective = (Objective)7 }, "Objective is 7"),
+            (new() { MaxGradientNorm = 0 }, "MaxGradientNorm is 0"),
+        })
+        {
+            var e = Assert.Throws<ArgumentException>(() => new Trainer<TinyModel>(model, options));
+            Assert.Contains(says, e.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void TrainingLeaksNoTensors()
+    {
+        using var model = Model(1);
+        using var trainer = new Trainer<TinyModel>(model, new TrainerOptions { Steps = 40, Batch = 2 });
+        trainer.Step(_corpus);
+        var live = Tensor.TotalCount;
+        for (var i = 0; i < 20; i++) trainer.Step(_corpus);
+        Assert.Equal(live, Tensor.TotalCount);
+    }
+
+    private static TinyModel Model(long seed)
+    {
+        manual_seed(seed);
+        return TinyModel.Create();
+    }
+
+    private TrainingResult Fit(TrainerOptions options, string? resume, out List<StepResult> steps, Action<StepResult>? more = null, CancellationToken cancellationToken = default)
+    {
+        using var model = Model(resume is null ? 1 : 99);
+        using var trainer = new Trainer<TinyModel>(model, options);
+        if (resume is not null) trainer.Resume(resume);
+        var seen = new List<StepResult>();
+        steps = seen;
+        return trainer.Fit(
+            _corpus,
+            result =>
+            {
+                seen.Add(result);
+                more?.Invoke(result);
+            },
+            cancellationToken);
+    }
+
+    private List<(long, string)> Losses(string folder) =>
+        [.. MetricsFile.Read(_folder[folder + "/metrics.jsonl"]).Select(s => (s.Step, string.Join(' ', s.Losses.Select(l => $"{l.Granularity} {BitConverter.SingleToInt32Bits(l.Loss)}"))))];
+}
