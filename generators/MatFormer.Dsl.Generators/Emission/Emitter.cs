@@ -1,0 +1,37 @@
+using System.Text;
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Validation;
+using Microsoft.CodeAnalysis.Text;
+
+namespace MatFormer.Generators.Emission;
+
+/// <summary>One file to add to the compilation.</summary>
+internal sealed record GeneratedFile(string HintName, SourceText Text);
+
+/// <summary>Writes the files of a class: a function of its spec and of nothing else.</summary>
+internal static class Emitter
+{
+    // No byte order mark: files that users keep differ in nothing else between machines.
+    private static readonly Encoding s_utf8 = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
+
+    public static IEnumerable<GeneratedFile> Emit(Output output) => Files(output).Select(file => new GeneratedFile(
+        output.Type.HintName + "." + file.Name + ".g.cs", SourceText.From(file.Code.ToString(), s_utf8)));
+
+    private static IEnumerable<(string Name, CodeFile Code)> Files(Output output)
+    {
+        if (output is Output.Skeleton skeleton)
+        {
+            yield return ("Skeleton", SkeletonEmitter.Emit(skeleton));
+            yield break;
+        }
+
+        var spec = ((Output.Whole)output).Spec;
+        var costs = Costs.Of(spec);
+        yield return ("Parameters", ParametersEmitter.Emit(spec, costs));
+        yield return ("Forward", ForwardEmitter.Emit(spec));
+        yield return ("Training", TrainingEmitter.Emit(spec));
+        yield return ("Profiles", ProfilesEmitter.Emit(spec, costs));
+        foreach (var profile in spec.GranularityProfiles.Concat(spec.Profiles))
+            yield return (profile.Name, SubmodelEmitter.Emit(spec, costs, profile));
+    }
+}

@@ -1,0 +1,36 @@
+using System.Globalization;
+using MatFormer.Generators.Model;
+
+namespace MatFormer.Generators.Emission;
+
+/// <summary>The one place that writes numbers, the same in every culture.</summary>
+internal static class Literals
+{
+    /// <summary>As source, digits in groups: <c>8_458_496</c>.</summary>
+    public static string Of(long number) => Text(number).Replace(',', '_');
+
+    /// <summary>As source: <c>1e-5</c>, <c>10000.0</c>.</summary>
+    public static string Of(double number)
+    {
+        var text = number.ToString("R", CultureInfo.InvariantCulture);
+        var exponent = text.IndexOf('E');
+        if (exponent >= 0)
+        {
+            var power = int.Parse(text.Substring(exponent + 1), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture);
+            return text.Substring(0, exponent) + "e" + power.ToString(CultureInfo.InvariantCulture);
+        }
+
+        return text.Contains('.') ? text : text + ".0";
+    }
+
+    /// <summary>As prose: <c>8,458,496</c>.</summary>
+    public static string Text(long number) => number.ToString("#,0", CultureInfo.InvariantCulture);
+
+    /// <summary>As a collection expression: <c>[128, 256]</c>.</summary>
+    public static string List(IEnumerable<int> numbers) =>
+        "[" + string.Join(", ", numbers.Select(n => n.ToString(CultureInfo.InvariantCulture))) + "]";
+
+    /// <summary>A shape in a comment: <c>(256, m)</c>, m being the hidden units of the layer.</summary>
+    public static string Shape(IEnumerable<int> sizes) =>
+        "(" + string.Join(", ", sizes.Select(size => size == WeightSpec.Hidden ? "m" : size.ToString(CultureInfo.InvariantCulture))) + ")";
+}

@@ -1,0 +1,164 @@
+using MatFormer.Generators.Validation;
+using Microsoft.CodeAnalysis.CSharp;
+
+namespace MatFormer.Generators.Emission;
+
+/// <summary>What stands in for a declaration with a mistake, so that the mistake is the only error: every member throws.</summary>
+internal static class SkeletonEmitter
+{
+    public static CodeFile Emit(Output.Skeleton skeleton)
+    {
+        var f = new CodeFile(skeleton.Type);
+        f.Bases = $" : {f.MatFormerModel}, global::MatFormer.IMatFormer<{f.Model}>";
+        var names = skeleton.Granularities.Concat(skeleton.Profiles).ToList();
+        var list = $"global::System.Collections.Generic.IReadOnlyList<{f.Profile}>";
+        var reason = SymbolDisplay.FormatLiteral($"{skeleton.Type.Name} is declared wrongly ({skeleton.Reason})", quote: true);
+        const string problem = "throw new global::System.InvalidOperationException(Problem)";
+        var properties = names.Select(name => $$"""
+            /// <summary>Declared wrongly.</summary>
+            public static {{f.Profile}} {{name}} => {{problem}};
+            """);
+        f.Write($$"""
+            /// <summary>Declared wrongly.</summary>
+            public const long ParameterCount = 0;
+
+            /// <summary>Declared wrongly.</summary>
+            public const long NonEmbeddingParameterCount = 0;
+
+            /// <summary>Declared wrongly.</summary>
+            public const long FlopsPerToken = 0;
+
+            /// <summary>Declared wrongly.</summary>
+            public const long KeyValueCacheBytesPerToken = 0;
+
+            private const string Problem = {{reason}};
+
+            /// <summary>Declared wrongly.</summary>
+            public {{f.Model}}({{f.Device}}? device = null)
+                : base("{{skeleton.Type.Name}}") => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public static {{f.ModelSpec}} Spec => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public static {{list}} Granularities => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public static {{list}} Profiles => {{problem}};
+
+            {{Overrides(f, problem)}}
+
+            /// <summary>Declared wrongly.</summary>
+            public static {{f.Model}} Create({{f.Device}}? device = null) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public static {{f.MatFormerModel}} CreateSubmodel({{f.Profile}} profile, {{f.Device}}? device = null) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public {{f.Tensor}} JointLosses({{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public TSubmodel Extract<TSubmodel>() => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public {{f.MatFormerModel}} Extract({{f.Profile}} profile) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public TSubmodel View<TSubmodel>() => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public {{f.MatFormerModel}} View({{f.Profile}} profile) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public static class Profile
+            {
+                {{string.Join("\n\n", properties)}}
+            }
+
+            /// <summary>Declared wrongly.</summary>
+            public class Submodel : {{f.MatFormerModel}}
+            {
+                /// <summary>Declared wrongly.</summary>
+                public Submodel({{f.Profile}} profile, {{f.Device}}? device = null)
+                    : base("{{skeleton.Type.Name}}") => {{problem}};
+
+                {{Overrides(f, problem)}}
+
+                /// <summary>Declared wrongly.</summary>
+                public {{f.Tensor}} Loss({{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
+            }
+            """);
+        foreach (var name in names) WriteSubmodel(f, name, problem);
+        return f;
+    }
+
+    private static void WriteSubmodel(CodeFile f, string name, string problem)
+    {
+        var submodel = $"global::MatFormer.ISubmodel<{f.Model}, {name}>";
+        f.Write($$"""
+
+            #pragma warning disable CS8981 // The name is the declaration's.
+            /// <summary>Declared wrongly.</summary>
+            public sealed class {{name}} : Submodel, {{submodel}}
+            #pragma warning restore CS8981
+            {
+                /// <summary>Declared wrongly.</summary>
+                public const long ParameterCount = 0;
+
+                /// <summary>Declared wrongly.</summary>
+                public const long NonEmbeddingParameterCount = 0;
+
+                /// <summary>Declared wrongly.</summary>
+                public const long FlopsPerToken = 0;
+
+                /// <summary>Declared wrongly.</summary>
+                public const long KeyValueCacheBytesPerToken = 0;
+
+                /// <summary>Declared wrongly.</summary>
+                public {{name}}({{f.Device}}? device = null)
+                    : base({{f.Model}}.Profile.{{name}}, device)
+                {
+                }
+
+                static {{f.Profile}} {{submodel}}.Profile => {{problem}};
+
+                static {{name}} {{submodel}}.From({{f.Model}} model, bool copy) => {{problem}};
+            }
+            """);
+    }
+
+    private static string Overrides(CodeFile f, string problem) => $$"""
+        /// <inheritdoc/>
+        public override {{f.ModelSpec}} Architecture => {{problem}};
+
+        /// <inheritdoc/>
+        public override string ProfileName => {{problem}};
+
+        /// <inheritdoc/>
+        public override global::System.Collections.Immutable.ImmutableArray<int> Widths => {{problem}};
+
+        /// <inheritdoc/>
+        public override bool IsUniversal => {{problem}};
+
+        /// <inheritdoc/>
+        public override {{f.Device}} Device => {{problem}};
+
+        /// <inheritdoc/>
+        public override {{f.Tensor}} forward({{f.Tensor}} tokens) => {{problem}};
+
+        /// <inheritdoc/>
+        public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache) => {{problem}};
+
+        /// <inheritdoc/>
+        protected override void BindParameters() => {{problem}};
+        """;
+}

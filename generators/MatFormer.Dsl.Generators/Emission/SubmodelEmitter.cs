@@ -1,0 +1,53 @@
+using MatFormer.Generators.Model;
+
+namespace MatFormer.Generators.Emission;
+
+/// <summary>The class of one granularity or profile.</summary>
+internal static class SubmodelEmitter
+{
+    public static CodeFile Emit(ModelSpec spec, Costs costs, ProfileSpec profile)
+    {
+        var f = new CodeFile(spec.Type);
+        var submodel = $"global::MatFormer.ISubmodel<{f.Model}, {profile.Name}>";
+
+        // The compiler reserves names of small letters only for itself; this one is the user's choice.
+        var isLower = profile.Name.All(c => c is >= 'a' and <= 'z');
+        f.Write($$"""
+            {{(isLower ? "#pragma warning disable CS8981 // The name is the declaration's." : null)}}
+            /// <summary>{{profile.Name}}, extracted. {{ProfilesEmitter.Describe(spec, costs, profile)}}</summary>
+            [Generated]
+            public sealed class {{profile.Name}} : Submodel, {{submodel}}
+            {{(isLower ? "#pragma warning restore CS8981" : null)}}
+            {
+                /// <summary>All parameters.</summary>
+                public const long ParameterCount = {{Literals.Of(costs.ParameterCount(profile.Widths))}};
+
+                /// <summary>Parameters without the embeddings and an untied head.</summary>
+                public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(profile.Widths))}};
+
+                /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full causal context.</summary>
+                public const long FlopsPerToken = {{Literals.Of(costs.FlopsPerToken(profile.Widths))}};
+
+                /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
+                public const long KeyValueCacheBytesPerToken = {{Literals.Of(costs.KeyValueCacheBytesPerToken)}};
+
+                /// <summary>Newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
+                /// <param name="device">Where the weights are to be; the CPU if null.</param>
+                public {{profile.Name}}({{f.Device}}? device = null)
+                    : base({{f.Model}}.Profile.{{profile.Name}}, device)
+                {
+                }
+
+                private {{profile.Name}}({{f.Model}} source, bool copy)
+                    : base(source, {{f.Model}}.Profile.{{profile.Name}}, copy)
+                {
+                }
+
+                static {{f.Profile}} {{submodel}}.Profile => {{f.Model}}.Profile.{{profile.Name}};
+
+                static {{profile.Name}} {{submodel}}.From({{f.Model}} model, bool copy) => new(model, copy);
+            }
+            """);
+        return f;
+    }
+}

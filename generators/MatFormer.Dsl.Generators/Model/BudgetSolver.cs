@@ -1,0 +1,25 @@
+namespace MatFormer.Generators.Model;
+
+/// <summary>
+/// Finds the largest model within a budget, as MatFormer's Mix'n'Match does (arXiv 2310.07707, section 3.3): of two adjacent granularities, the
+/// narrower in the first k layers.
+/// </summary>
+internal static class BudgetSolver
+{
+    /// <summary>The width of each layer, or null if even the narrowest model is above the budget.</summary>
+    public static EquatableArray<int>? Solve(Costs costs, int layers, IReadOnlyList<GranularitySpec> granularities, long maxParameters)
+    {
+        for (var wider = granularities.Count - 1; wider > 0; wider--)
+        {
+            for (var narrow = 0; narrow <= layers; narrow++)
+            {
+                var widths = Enumerable.Repeat(granularities[wider - 1].Width, narrow)
+                    .Concat(Enumerable.Repeat(granularities[wider].Width, layers - narrow))
+                    .ToEquatableArray();
+                if (costs.ParameterCount(widths) <= maxParameters) return widths;
+            }
+        }
+
+        return null;
+    }
+}

@@ -1,0 +1,10 @@
+namespace MatFormer.Generators.Model;
+
+/// <summary>Which class the code is for.</summary>
+/// <param name="Namespace">Its namespace, empty if it has none.</param>
+/// <param name="Enclosing">The types it is nested in, outermost first, each as a head such as <c>partial class Outer</c>.</param>
+/// <param name="Name">Its name.</param>
+/// <param name="HintName">What the names of its files begin with: all names, joined by dots.</param>
+/// <param name="HiddenNames">Names of the torch or the runtime that mean something else where the class is declared, and so must be written in full.</param>
+internal sealed record TypeSpec(
+    string Namespace, EquatableArray<string> Enclosing, string Name, string HintName, EquatableArray<string> HiddenNames);

@@ -1,0 +1,148 @@
+using MatFormer.Generators.Model;
+using Microsoft.CodeAnalysis;
+using Microsoft.CodeAnalysis.CSharp;
+using Microsoft.CodeAnalysis.CSharp.Syntax;
+
+namespace MatFormer.Generators.Parsing;
+
+/// <summary>Reads the arguments of one attribute, each with the place where it is written.</summary>
+internal sealed class AttributeReader
+{
+    private readonly AttributeData _data;
+    private readonly AttributeSyntax _syntax;
+
+    public AttributeReader(AttributeData data, AttributeSyntax syntax)
+    {
+        _data = data;
+        _syntax = syntax;
+        IsComplete = data.AttributeConstructor is not null
+            && data.ConstructorArguments.All(IsGood)
+            && data.NamedArguments.All(argument => IsGood(argument.Value));
+    }
+
+    /// <summary>False if the compiler has refused an argument.</summary>
+    public bool IsComplete { get; }
+
+    /// <summary>The attribute's name.</summary>
+    public LocationInfo At => LocationInfo.Of(_syntax.Name);
+
+    /// <summary>A property that was given, or null.</summary>
+    public Located<T>? Property<T>(string name)
+    {
+        foreach (var argument in _data.NamedArguments)
+        {
+            if (argument.Key == name && TryConvert<T>(argument.Value, out var value)) return new Located<T>(value, LocationOfProperty(name));
+        }
+
+        return null;
+    }
+
+    /// <summary>A constructor argument, or null if this constructor has none of that name.</summary>
+    public Located<T>? Argument<T>(string name)
+    {
+        var index = IndexOf(name);
+        return index >= 0 && TryConvert<T>(_data.ConstructorArguments[index], out var value)
+            ? new Located<T>(value, LocationOf(SyntaxOf(index, name)))
+            : null;
+    }
+
+    /// <summary>A constructor argument that is a string, or null if this constructor has none of that name. A null string is an empty one.</summary>
+    public LocatedText? Text(string name)
+    {
+        var index = IndexOf(name);
+        if (index < 0 || _data.ConstructorArguments[index] is not { Kind: TypedConstantKind.Primitive } constant) return null;
+        var value = constant.Value as string ?? "";
+        var syntax = SyntaxOf(index, name);
+        return new LocatedText(value, LocationOf(syntax), CharactersOf(syntax, value));
+    }
+
+    /// <summary>A constructor argument that is an array, or null if this constructor has none of that name.</summary>
+    public (EquatableArray<Located<T>> Items, LocationInfo At)? Array<T>(string name)
+    {
+        var index = IndexOf(name);
+        if (index < 0 || _data.ConstructorArguments[index] is not { Kind: TypedConstantKind.Array, IsNull: false } constant) return null;
+        var written = ItemsOf(index, name);
+        var items = new List<Located<T>>();
+        for (var i = 0; i < constant.Values.Length; i++)
+        {
+            if (!TryConvert<T>(constant.Values[i], out var value)) return null;
+            items.Add(new Located<T>(value, written.Count == constant.Values.Length ? LocationInfo.Of(written[i]) : LocationOf(SyntaxOf(index, name))));
+        }
+
+        var at = written.Count == 0
+            ? LocationOf(SyntaxOf(index, name))
+            : LocationInfo.Of(_syntax.SyntaxTree, Microsoft.CodeAnalysis.Text.TextSpan.FromBounds(written[0].SpanStart, written[written.Count - 1].Span.End));
+        return (items.ToEquatableArray(), at);
+    }
+
+    private static bool IsGood(TypedConstant constant) =>
+        constant.Kind != TypedConstantKind.Error && (constant.Kind != TypedConstantKind.Array || constant.IsNull || constant.Values.All(IsGood));
+
+    private static bool TryConvert<T>(TypedConstant constant, out T value)
+    {
+        // Constants of an enum arrive as its underlying integers.
+        object? raw = constant.Kind is TypedConstantKind.Primitive or TypedConstantKind.Enum ? constant.Value : null;
+        if (raw is not null && typeof(T).IsEnum) raw = Enum.ToObject(typeof(T), raw);
+        if (raw is T typed)
+        {
+            value = typed;
+            return true;
+        }
+
+        value = default!;
+        return false;
+    }
+
+    private static LocationInfo? CharactersOf(AttributeArgumentSyntax? syntax, string value)
+    {
+        if (syntax?.Expression is not LiteralExpressionSyntax { RawKind: (int)SyntaxKind.StringLiteralExpression } literal) return null;
+        var text = literal.Token.Text;
+        var start = value.Length == 0 ? -1 : text.IndexOf(value, StringComparison.Ordinal);
+        if (start < 0 || value.Contains('\n')) return null;
+        return LocationInfo.Of(literal.SyntaxTree, new Microsoft.CodeAnalysis.Text.TextSpan(literal.SpanStart + start, value.Length));
+    }
+
+    private int IndexOf(string name)
+    {
+        if (_data.AttributeConstructor is not { } constructor) return -1;
+        for (var i = 0; i < constructor.Parameters.Length && i < _data.ConstructorArguments.Length; i++)
+        {
+            if (constructor.Parameters[i].Name == name) return i;
+        }
+
+        return -1;
+    }
+
+    private IReadOnlyList<AttributeArgumentSyntax> Arguments => _syntax.ArgumentList?.Arguments is { } arguments ? [.. arguments] : [];
+
+    private AttributeArgumentSyntax? SyntaxOf(int index, string name) =>
+        Arguments.FirstOrDefault(a => a.NameColon?.Name.Identifier.ValueText == name)
+        ?? Arguments.Where(a => a.NameEquals is null).Skip(index).FirstOrDefault(a => a.NameColon is null);
+
+    // The elements of a params array, be they arguments of their own or those of one array.
+    private IReadOnlyList<ExpressionSyntax> ItemsOf(int index, string name)
+    {
+        var first = SyntaxOf(index, name);
+        switch (first?.Expression)
+        {
+            case null:
+                return [];
+            case ArrayCreationExpressionSyntax { Initializer: { } initializer }:
+                return [.. initializer.Expressions];
+            case ImplicitArrayCreationExpressionSyntax array:
+                return [.. array.Initializer.Expressions];
+            case CollectionExpressionSyntax collection:
+                return [.. collection.Elements.OfType<ExpressionElementSyntax>().Select(e => e.Expression)];
+            default:
+                return [.. Arguments.Where(a => a.NameEquals is null && a.SpanStart >= first!.SpanStart).Select(a => a.Expression)];
+        }
+    }
+
+    private LocationInfo LocationOfProperty(string name)
+    {
+        var syntax = Arguments.FirstOrDefault(a => a.NameEquals?.Name.Identifier.ValueText == name);
+        return LocationOf(syntax);
+    }
+
+    private LocationInfo LocationOf(AttributeArgumentSyntax? syntax) => syntax is null ? At : LocationInfo.Of(syntax.Expression);
+}

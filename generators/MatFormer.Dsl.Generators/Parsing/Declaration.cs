@@ -1,0 +1,51 @@
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Validation;
+
+namespace MatFormer.Generators.Parsing;
+
+/// <summary>A value and the argument that gave it, or the attribute if none did.</summary>
+internal sealed record Located<T>(T Value, LocationInfo At);
+
+/// <summary>A string, the argument that gave it, and the characters within the quotes if they are the value's own.</summary>
+internal sealed record LocatedText(string Value, LocationInfo At, LocationInfo? Characters)
+{
+    /// <summary>Where some characters of the value stand, or the whole argument if it is no plain literal.</summary>
+    public LocationInfo Slice(int start, int length) => Characters?.Slice(start, length) ?? At;
+}
+
+internal sealed record MatLMDeclaration(
+    Located<int> Layers, Located<int> Width, Located<int> Heads, Located<int> Context, Located<int> Vocabulary);
+
+internal sealed record FeedForwardDeclaration(Located<int> Width, Located<Activation> Activation, bool Bias);
+
+internal sealed record AttentionDeclaration(Located<int>? KeyValueHeads, Located<int>? HeadWidth, Located<double>? RotaryBase, bool QkNorm);
+
+internal sealed record NormDeclaration(Located<NormKind> Kind, Located<double>? Epsilon);
+
+/// <summary>A granularity by width or by fraction: one of them is null.</summary>
+internal sealed record GranularityDeclaration(LocatedText Name, Located<int>? Width, Located<double>? Fraction);
+
+/// <summary>A profile by pattern, by widths, or by budget: the others are null; all are for <c>[Profile("Name")]</c>.</summary>
+internal sealed record ProfileDeclaration(
+    LocatedText Name, LocatedText? Pattern, EquatableArray<Located<int>>? Widths, LocationInfo? WidthsAt, Located<long>? MaxParameters);
+
+/// <summary>What the attributes of one class say, before anyone has judged it.</summary>
+/// <param name="Type">The class.</param>
+/// <param name="NameAt">Its name.</param>
+/// <param name="Problems">What is wrong with the class itself; no code can be added to it then.</param>
+/// <param name="IsComplete">False if the compiler has already refused an attribute.</param>
+/// <param name="TakenNames">Declared names of granularities and profiles that are members of the class, or inherited, already.</param>
+internal sealed record Declaration(
+    TypeSpec Type,
+    LocationInfo NameAt,
+    EquatableArray<DiagnosticInfo> Problems,
+    bool IsComplete,
+    EquatableArray<string> TakenNames,
+    MatLMDeclaration MatLM,
+    FeedForwardDeclaration? FeedForward,
+    AttentionDeclaration? Attention,
+    NormDeclaration? Norm,
+    Located<PositionKind>? Position,
+    bool Tied,
+    EquatableArray<GranularityDeclaration> Granularities,
+    EquatableArray<ProfileDeclaration> Profiles);

@@ -1,0 +1,172 @@
+using MatFormer.Generators.Emission;
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Validation;
+using Microsoft.CodeAnalysis;
+using Microsoft.CodeAnalysis.CSharp;
+using Microsoft.CodeAnalysis.CSharp.Syntax;
+
+namespace MatFormer.Generators.Parsing;
+
+/// <summary>Turns the attributes of a class into a <see cref="Declaration"/>: the only place that sees symbols and syntax.</summary>
+internal static class DeclarationParser
+{
+    private const string BaseClass = "MatFormer.MatFormerModel";
+
+    public static Declaration Parse(GeneratorAttributeSyntaxContext context, CancellationToken cancellation)
+    {
+        var symbol = (INamedTypeSymbol)context.TargetSymbol;
+        var syntax = (TypeDeclarationSyntax)context.TargetNode;
+        var attributes = ReadAttributes(symbol, cancellation);
+        var granularities = attributes.Where(a => a.Name == Names.Of<GranularityAttribute>()).Select(a => ParseGranularity(a.Reader)).ToList();
+        var profiles = attributes.Where(a => a.Name == Names.Of<ProfileAttribute>()).Select(a => ParseProfile(a.Reader)).ToList();
+        var names = granularities.Select(g => g.Name.Value).Concat(profiles.Select(p => p.Name.Value)).ToList();
+        var members = new HashSet<string>(MemberNames(symbol, context.SemanticModel.Compilation), StringComparer.Ordinal);
+        return new Declaration(
+            ParseType(symbol, syntax, context.SemanticModel, names),
+            LocationInfo.Of(syntax.Identifier),
+            TypeProblems(symbol, syntax, context.SemanticModel.Compilation).ToEquatableArray(),
+            attributes.All(a => a.Reader.IsComplete),
+            names.Distinct().Where(members.Contains).ToEquatableArray(),
+            ParseMatLM(attributes.First(a => a.Name == Names.Of<MatLMAttribute>()).Reader),
+            Find<FeedForwardAttribute>() is { } feedForward ? ParseFeedForward(feedForward) : null,
+            Find<AttentionAttribute>() is { } attention ? ParseAttention(attention) : null,
+            Find<NormAttribute>() is { } norm ? ParseNorm(norm) : null,
+            Find<PositionAttribute>()?.Argument<PositionKind>("kind"),
+            Find<EmbeddingAttribute>()?.Property<bool>(nameof(EmbeddingAttribute.Tied))?.Value ?? true,
+            granularities.ToEquatableArray(),
+            profiles.ToEquatableArray());
+
+        AttributeReader? Find<T>() => attributes.FirstOrDefault(a => a.Name == Names.Of<T>()).Reader;
+    }
+
+    private static List<(string Name, AttributeReader Reader)> ReadAttributes(INamedTypeSymbol symbol, CancellationToken cancellation)
+    {
+        var attributes = new List<(string, AttributeReader)>();
+        foreach (var data in symbol.GetAttributes())
+        {
+            var name = data.AttributeClass?.ToDisplayString() ?? "";
+            if (name.StartsWith(nameof(MatFormer) + ".", StringComparison.Ordinal)
+                && data.ApplicationSyntaxReference?.GetSyntax(cancellation) is AttributeSyntax syntax)
+            {
+                attributes.Add((name, new AttributeReader(data, syntax)));
+            }
+        }
+
+        return attributes;
+    }
+
+    private static TypeSpec ParseType(INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, SemanticModel model, IReadOnlyCollection<string> declaredNames)
+    {
+        var enclosing = new List<string>();
+        var hintName = symbol.Name;
+        for (var outer = symbol.ContainingType; outer is not null; outer = outer.ContainingType)
+        {
+            enclosing.Insert(0, "partial " + Keyword(outer) + " " + Names.Escape(outer.Name));
+            hintName = outer.Name + "." + hintName;
+        }
+
+        var ns = symbol.ContainingNamespace.IsGlobalNamespace ? "" : symbol.ContainingNamespace.ToDisplayString();
+        var hidden = Names.Aliases
+            .Where(alias => declaredNames.Contains(alias.Key) || IsHidden(alias.Key, alias.Value))
+            .Select(alias => alias.Key);
+        return new TypeSpec(ns, enclosing.ToEquatableArray(), symbol.Name, ns.Length == 0 ? hintName : ns + "." + hintName, hidden.ToEquatableArray());
+
+        // A type of the user's with the name of an alias would clash with the alias.
+        bool IsHidden(string alias, string fullName) =>
+            symbol.Name == alias
+            || symbol.GetTypeMembers(alias).Length > 0
+            || model.LookupNamespacesAndTypes(syntax.Identifier.SpanStart, name: alias).Any(found => found.ToDisplayString() != fullName);
+    }
+
+    private static string Keyword(INamedTypeSymbol type) => type switch
+    {
+        { IsRecord: true, TypeKind: TypeKind.Struct } => "record struct",
+        { IsRecord: true } => "record",
+        { TypeKind: TypeKind.Struct } => "struct",
+        { TypeKind: TypeKind.Interface } => "interface",
+        _ => "class",
+    };
+
+    private static IEnumerable<string> MemberNames(INamedTypeSymbol symbol, Compilation compilation)
+    {
+        foreach (var name in symbol.MemberNames) yield return name;
+        for (var type = compilation.GetTypeByMetadataName(BaseClass); type is not null; type = type.BaseType)
+        {
+            foreach (var name in type.MemberNames) yield return name;
+        }
+    }
+
+    private static IEnumerable<DiagnosticInfo> TypeProblems(INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, Compilation compilation)
+    {
+        var at = LocationInfo.Of(syntax.Identifier);
+        if (!syntax.Modifiers.Any(SyntaxKind.PartialKeyword)) yield return new DiagnosticInfo(Descriptors.NotPartial, at, symbol.Name);
+        for (var outer = syntax.Parent as TypeDeclarationSyntax; outer is not null; outer = outer.Parent as TypeDeclarationSyntax)
+        {
+            if (!outer.Modifiers.Any(SyntaxKind.PartialKeyword))
+                yield return new DiagnosticInfo(Descriptors.EnclosingNotPartial, LocationInfo.Of(outer.Identifier), outer.Identifier.ValueText, symbol.Name);
+            if (outer.TypeParameterList is { } outerParameters)
+                yield return new DiagnosticInfo(Descriptors.Generic, LocationInfo.Of(outerParameters), outer.Identifier.ValueText);
+        }
+
+        if (syntax.TypeParameterList is { } parameters) yield return new DiagnosticInfo(Descriptors.Generic, LocationInfo.Of(parameters), symbol.Name);
+        if (symbol.BaseType is { SpecialType: not SpecialType.System_Object } other && other.ToDisplayString() != BaseClass)
+        {
+            var baseAt = syntax.BaseList?.Types.FirstOrDefault() is { } written ? LocationInfo.Of(written) : at;
+            yield return new DiagnosticInfo(Descriptors.OtherBaseClass, baseAt, symbol.Name, other.ToDisplayString());
+        }
+
+        var unfit = symbol switch
+        {
+            { IsRecord: true } => "record",
+            { IsStatic: true } => "static",
+            { IsAbstract: true } => "abstract",
+            { IsFileLocal: true } => "file",
+            _ => null,
+        };
+        if (unfit is not null) yield return new DiagnosticInfo(Descriptors.UnfitClass, at, symbol.Name, unfit);
+        if (compilation.GetTypeByMetadataName(BaseClass) is null) yield return new DiagnosticInfo(Descriptors.NoRuntime, at);
+    }
+
+    private static MatLMDeclaration ParseMatLM(AttributeReader reader)
+    {
+        return new MatLMDeclaration(
+            Size(nameof(MatLMAttribute.Layers)),
+            Size(nameof(MatLMAttribute.Width)),
+            Size(nameof(MatLMAttribute.Heads)),
+            Size(nameof(MatLMAttribute.Context)),
+            Size(nameof(MatLMAttribute.Vocabulary)));
+
+        Located<int> Size(string name) => reader.Property<int>(name) ?? new Located<int>(0, reader.At);
+    }
+
+    private static FeedForwardDeclaration ParseFeedForward(AttributeReader reader) => new(
+        reader.Argument<int>("width") ?? new Located<int>(0, reader.At),
+        reader.Argument<Activation>("activation") ?? new Located<Activation>(default, reader.At),
+        reader.Property<bool>(nameof(FeedForwardAttribute.Bias))?.Value ?? false);
+
+    private static AttentionDeclaration ParseAttention(AttributeReader reader) => new(
+        reader.Property<int>(nameof(AttentionAttribute.KeyValueHeads)),
+        reader.Property<int>(nameof(AttentionAttribute.HeadWidth)),
+        reader.Property<double>(nameof(AttentionAttribute.RotaryBase)),
+        reader.Property<bool>(nameof(AttentionAttribute.QkNorm))?.Value ?? false);
+
+    private static NormDeclaration ParseNorm(AttributeReader reader) => new(
+        reader.Argument<NormKind>("kind") ?? new Located<NormKind>(default, reader.At),
+        reader.Property<double>(nameof(NormAttribute.Epsilon)));
+
+    private static GranularityDeclaration ParseGranularity(AttributeReader reader) => new(
+        reader.Text("name") ?? new LocatedText("", reader.At, null),
+        reader.Argument<int>("width"),
+        reader.Argument<double>("fraction"));
+
+    private static ProfileDeclaration ParseProfile(AttributeReader reader)
+    {
+        var widths = reader.Array<int>("widths");
+        return new ProfileDeclaration(
+            reader.Text("name") ?? new LocatedText("", reader.At, null),
+            reader.Text("pattern"),
+            widths?.Items,
+            widths?.At,
+            reader.Property<long>(nameof(ProfileAttribute.MaxParameters)));
+    }
+}

@@ -1,0 +1,16 @@
+using MatFormer.Generators.Model;
+
+namespace MatFormer.Generators.Validation;
+
+/// <summary>What to emit for a class.</summary>
+internal abstract record Output(TypeSpec Type)
+{
+    /// <summary>A valid model.</summary>
+    public sealed record Whole(ModelSpec Spec) : Output(Spec.Type);
+
+    /// <summary>A declaration with a mistake: members that let the rest of the program compile.</summary>
+    public sealed record Skeleton(TypeSpec Type, string Reason, EquatableArray<string> Granularities, EquatableArray<string> Profiles) : Output(Type);
+}
+
+/// <summary>A judged declaration: what to emit, null if nothing can be, and what to say.</summary>
+internal sealed record Checked(Output? Output, EquatableArray<DiagnosticInfo> Diagnostics);

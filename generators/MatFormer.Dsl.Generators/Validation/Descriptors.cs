@@ -1,0 +1,122 @@
+using Microsoft.CodeAnalysis;
+
+namespace MatFormer.Generators.Validation;
+
+/// <summary>All diagnostics; each has a page in docs/diagnostics.</summary>
+internal static class Descriptors
+{
+    public static readonly DiagnosticDescriptor NotPartial = Error(
+        "MFD0001", "The class is not partial", "The code of '{0}' is generated into the class; declare it as 'partial class {0}'");
+
+    public static readonly DiagnosticDescriptor EnclosingNotPartial = Error(
+        "MFD0002", "The enclosing type is not partial", "'{0}' encloses '{1}', whose code is generated; declare '{0}' as partial too");
+
+    public static readonly DiagnosticDescriptor Generic = Error(
+        "MFD0003", "The class is generic", "A model cannot have type parameters; declare '{0}' without them");
+
+    public static readonly DiagnosticDescriptor OtherBaseClass = Error(
+        "MFD0004", "The class has another base class", "'{0}' is to derive from MatFormer.MatFormerModel, not from '{1}'; remove the base class");
+
+    public static readonly DiagnosticDescriptor UnfitClass = Error(
+        "MFD0005", "The class cannot be a model", "'{0}' is {1}, which a model cannot be; declare it as 'partial class {0}'");
+
+    public static readonly DiagnosticDescriptor NoRuntime = Error(
+        "MFD0006", "The runtime is not referenced", "The generated code needs MatFormer.Runtime; add a reference to it");
+
+    public static readonly DiagnosticDescriptor SizeOutOfRange = Error(
+        "MFD0007", "A size is out of range", "{0} is {1}; write a number from 1 to {2}");
+
+    public static readonly DiagnosticDescriptor NotPositive = Error(
+        "MFD0008", "A value is not positive", "{0} is {1}; write a finite number above {2}");
+
+    public static readonly DiagnosticDescriptor UndefinedValue = Error(
+        "MFD0009", "Not a value of the enumeration", "{1} is no {0}; write one of {2}");
+
+    public static readonly DiagnosticDescriptor HeadsDoNotDivideWidth = Error(
+        "MFD0010",
+        "The heads do not divide the width",
+        "{0} heads do not divide the width {1}; write Heads = {2}, or give the width of a head by [Attention(HeadWidth = ...)]");
+
+    public static readonly DiagnosticDescriptor KeyValueHeadsDoNotDivideHeads = Error(
+        "MFD0011",
+        "The key/value heads do not divide the heads",
+        "{0} key/value heads cannot be shared evenly by {1} heads; write KeyValueHeads = {2}");
+
+    public static readonly DiagnosticDescriptor OddHeadWidth = Error(
+        "MFD0012",
+        "Rotary positions need an even head width",
+        "Rotary positions turn pairs, but a head is {0} wide; choose an even width of a head, or [Position(PositionKind.Learned)]");
+
+    public static readonly DiagnosticDescriptor NoFeedForward = Error(
+        "MFD0013", "The feed-forward is missing", "'{0}' declares no feed-forward; add for instance [FeedForward({1}, Activation.SwiGlu)]");
+
+    public static readonly DiagnosticDescriptor TooFewGranularities = Error(
+        "MFD0014",
+        "There are fewer than two granularities",
+        "'{0}' declares {1} of the two or more granularities that a nested model has; add for instance {2}");
+
+    public static readonly DiagnosticDescriptor GranularityTooWide = Error(
+        "MFD0015",
+        "A granularity is wider than the feed-forward",
+        "'{0}' keeps {1} hidden units, but the feed-forward has {2}; write {2} or less");
+
+    public static readonly DiagnosticDescriptor GranularitiesNotIncreasing = Error(
+        "MFD0016",
+        "The granularities do not increase",
+        "'{0}' keeps {1} hidden units, not more than the {3} of '{2}' before it; declare granularities narrowest first, each wider than the one before");
+
+    public static readonly DiagnosticDescriptor WidestIsNotWhole = Error(
+        "MFD0017",
+        "The widest granularity is not the whole feed-forward",
+        "The last granularity, '{0}', keeps {1} of {2} hidden units; write {2}, so that none is left untrained");
+
+    public static readonly DiagnosticDescriptor FractionNotWhole = Error(
+        "MFD0018",
+        "A fraction does not give a whole width",
+        "{1} of {2} hidden units is {3}, not a whole number from 1 to {2}; write {4}, or a width such as [Granularity(\"{0}\", {5})]");
+
+    public static readonly DiagnosticDescriptor UnknownGranularity = Error(
+        "MFD0019", "A pattern names an unknown granularity", "'{0}' is no granularity of '{1}'; write one of {2}");
+
+    public static readonly DiagnosticDescriptor MalformedPattern = Error(
+        "MFD0020", "A pattern cannot be read", "'{0}' is not a run of layers; write a granularity with a count in front, such as '{1}'");
+
+    public static readonly DiagnosticDescriptor WrongLength = Error(
+        "MFD0021", "A profile has the wrong number of layers", "The profile '{0}' has {1}, but '{2}' has {3}; {4}");
+
+    public static readonly DiagnosticDescriptor WidthIsNoGranularity = Error(
+        "MFD0022", "A width is no granularity", "{0} is the width of no granularity of '{1}'; write one of {2}");
+
+    public static readonly DiagnosticDescriptor BudgetTooSmall = Error(
+        "MFD0023",
+        "The budget is below the smallest model",
+        "No model of '{0}' fits {1} parameters, its smallest has {2}; write MaxParameters = {2} or more");
+
+    public static readonly DiagnosticDescriptor ProfileShape = Error(
+        "MFD0024",
+        "A profile needs one of pattern, widths and budget",
+        "The profile '{0}' has {1}; give exactly one, such as [Profile(\"{0}\", \"{2}\")] or [Profile(\"{0}\", MaxParameters = ...)]");
+
+    public static readonly DiagnosticDescriptor DuplicateName = Error(
+        "MFD0025",
+        "A name is used twice",
+        "'{0}' names a {1} already, and each becomes the class '{2}.{0}'; choose another name");
+
+    public static readonly DiagnosticDescriptor InvalidName = Error(
+        "MFD0026", "A name is not an identifier", "'{0}' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"{1}\"");
+
+    public static readonly DiagnosticDescriptor NameTaken = Error(
+        "MFD0027", "A name is taken", "'{0}' is already a member of '{1}'; choose another name");
+
+    public static readonly DiagnosticDescriptor ClassNameTaken = Error(
+        "MFD0028", "The name of the class is taken", "A model cannot be named '{0}', as a member of its generated code is; choose another name");
+
+    private static DiagnosticDescriptor Error(string id, string title, string message) => new(
+        id,
+        title,
+        message,
+        "MatFormer",
+        DiagnosticSeverity.Error,
+        isEnabledByDefault: true,
+        helpLinkUri: null);
+}

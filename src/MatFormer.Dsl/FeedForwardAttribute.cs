@@ -1,0 +1,31 @@
+using System;
+
+namespace MatFormer;
+
+/// <summary>The feed-forward of every layer, of which the granularities keep the first hidden units (arXiv 2310.07707, section 3.1).</summary>
+[AttributeUsage(AttributeTargets.Class, Inherited = false)]
+#if MATFORMER_GENERATOR
+internal
+#else
+public
+#endif
+sealed class FeedForwardAttribute : Attribute
+{
+    /// <summary>Declares the feed-forward.</summary>
+    /// <param name="width">Hidden units of the whole model (d_ff), those of the widest granularity.</param>
+    /// <param name="activation">Its nonlinearity.</param>
+    public FeedForwardAttribute(int width, Activation activation)
+    {
+        Width = width;
+        Activation = activation;
+    }
+
+    /// <summary>Hidden units of the whole model (d_ff).</summary>
+    public int Width { get; }
+
+    /// <summary>The nonlinearity.</summary>
+    public Activation Activation { get; }
+
+    /// <summary>Adds a bias to each projection; false if not given.</summary>
+    public bool Bias { get; set; }
+}

@@ -1,0 +1,16 @@
+namespace MatFormer;
+
+/// <summary>Which norm.</summary>
+#if MATFORMER_GENERATOR
+internal
+#else
+public
+#endif
+enum NormKind
+{
+    /// <summary>Divides by the root of the mean square; a weight, no bias (arXiv 1910.07467).</summary>
+    Rms,
+
+    /// <summary>Subtracts the mean and divides by the standard deviation; a weight and a bias (arXiv 1607.06450).</summary>
+    Layer,
+}
