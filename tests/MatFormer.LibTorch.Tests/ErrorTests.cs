@@ -24,7 +24,7 @@ public class ErrorTests
         { "index out of range", static () => ones(2, 2).index_select(0, tensor(new long[] { 7 })) },
         { "out of bounds", static () => ones(3).gather(0, tensor(new long[] { 9 })) },
         { "out of range", static () => ones(3)[5] },
-        { "negative dimension", static () => zeros([-1L]) },
+        { "negative", static () => zeros([-1L]) },
         { "k out of range", static () => ones(3).topk(5).values },
         { "out of bounds", static () => nn.functional.cross_entropy(ones(2, 3), tensor(new long[] { 0, 3 })) },
         { "prob", static () => tensor(new float[] { -1, 2 }).multinomial(1) },

@@ -164,7 +164,8 @@ public class FactoryTests
         Assert.Equal(
             [ScalarType.Float64, ScalarType.Int64, ScalarType.Bool],
             new Scalar[] { 1.5f, 2, true }.Select(static s => s.Type));
-        Assert.Equal((2, 2L, 2f, 2.0, true), (2.ToScalar().ToInt32(), 2.ToScalar().ToInt64(), 2.ToScalar().ToSingle(), 2.ToScalar().ToDouble(), 2.ToScalar().ToBoolean()));
+        Assert.Equal((2, 2L, 2f, 2.0, true), (2.ToScalar().ToInt32(), 2.ToScalar().ToInt64(), 2.ToScalar().ToSingle(),
+            2.ToScalar().ToDouble(), 2.ToScalar().ToBoolean()));
         using var integers = ones(2, dtype: int64);
         Assert.Equal(int64, (integers + 1).dtype);
         Assert.Equal(float32, (integers + 1.5).dtype);

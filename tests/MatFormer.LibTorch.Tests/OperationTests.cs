@@ -338,7 +338,7 @@ public class OperationTests
         Assert.Equal(6, x.sum().ToSingle());
         Assert.Equal(bfloat16, x.to(bfloat16).dtype);
         Assert.Equal(float64, x.to(ones(1, dtype: float64)).dtype);
-        Assert.Equal([int64, int32, float16, ScalarType.Bool], new[] { x.@long(), x.@int(), x.half(), x.@bool() }.Select(static t => t.dtype));
+        Assert.Equal([int64, int32, float16, ScalarType.Bool], [x.@long().dtype, x.@int().dtype, x.half().dtype, x.@bool().dtype]);
         var gone = ones(2);
         gone.to(float64, disposeAfter: true);
         Assert.True(gone.IsInvalid);

@@ -157,7 +157,8 @@ public class SurfaceTests
             text.Append("params ");
         }
 
-        text.Append(p.ParameterType.IsByRef ? (p.IsOut ? "out " : "ref ") : "").Append(TypeName(p.ParameterType)).Append(' ').Append(p.Name);
+        text.Append(p.ParameterType.IsByRef ? (p.IsOut ? "out " : "ref ") : "");
+        text.Append(TypeName(p.ParameterType)).Append(' ').Append(p.Name);
         if (p.HasDefaultValue)
         {
             text.Append(" = ").Append(Default(p));

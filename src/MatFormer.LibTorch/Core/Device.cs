@@ -27,7 +27,7 @@ public static partial class torch
 
     public static void set_default_device(string device) => set_default_device(new Device(device));
 
-    /// <summary>Nothing is to be loaded: the library was linked with all of its libtorch. A device that is not there is told of here.</summary>
+    /// <summary>Loads nothing, for the library was linked with all of its libtorch; refuses a device that is not there.</summary>
     /// <exception cref="InvalidOperationException">A CUDA device is asked for, and libtorch sees none.</exception>
     public static void InitializeDeviceType(DeviceType deviceType)
     {
@@ -108,6 +108,7 @@ public static partial class torch
         private static DeviceType ParseType(string name, string description) =>
             Enum.TryParse<DeviceType>(name, ignoreCase: true, out var parsed) && !int.TryParse(name, out _)
                 ? parsed
-                : throw new ArgumentException($"'{description}' names no device: 'cpu', 'cuda' or 'cuda:0' are expected.", nameof(description));
+                : throw new ArgumentException($"'{description}' names no device: 'cpu', 'cuda' or 'cuda:0' are expected.",
+                    nameof(description));
     }
 }

@@ -7,7 +7,7 @@ namespace TorchSharp
         /// <summary>A tensor that a module trains.</summary>
         public class Parameter : Tensor
         {
-            /// <summary>Takes over the handle of <paramref name="data"/>, which is disposed by it, and its place in a DisposeScope.</summary>
+            /// <summary>Takes over the handle of <paramref name="data"/>, which is disposed by it, and its place in a scope.</summary>
             public Parameter(Tensor data, bool requires_grad = true)
                 : base(data.requires_grad_(requires_grad).Surrender(out var scope), register: false) => scope?.Add(this);
         }

@@ -98,7 +98,7 @@ public static partial class torch
             public static Tensor mse_loss(Tensor input, Tensor target, Reduction reduction = Reduction.Mean) =>
                 Tensor.Take(mf_mse_loss(Tensor.H(input), Tensor.H(target), (long)reduction), input, target);
 
-            /// <summary>target (log target - input), both over the last dimension; log_target: the target is given as its logarithm.</summary>
+            /// <summary>target (log target - input), input being logarithms; log_target: so is the target.</summary>
             public static Tensor kl_div(Tensor input, Tensor target, bool log_target = true, Reduction reduction = Reduction.Mean) =>
                 Tensor.Take(mf_kl_div(Tensor.H(input), Tensor.H(target), (long)reduction, log_target ? 1 : 0), input, target);
 

@@ -16,7 +16,12 @@ public static unsafe class Native
     /// <summary>Throws what the last failing call on this thread said.</summary>
     /// <exception cref="ExternalException">Always, with libtorch's message.</exception>
     [DoesNotReturn]
-    internal static void ThrowLastError() => throw new ExternalException(Marshal.PtrToStringUTF8(mf_last_error()));
+    internal static void ThrowLastError()
+    {
+        var message = Marshal.PtrToStringUTF8(mf_last_error());
+        ProcessEnd.AwaitIfEnding();
+        throw new ExternalException(message);
+    }
 
     /// <summary>Throws when <paramref name="status"/> is not 0.</summary>
     internal static void Check(int status)

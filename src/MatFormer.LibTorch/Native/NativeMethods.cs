@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer.Torch;
 
-/// <summary>The exports of libmatformer_torch, in the order of native/*.cpp. Every argument is blittable: no marshalling stub is made.</summary>
+/// <summary>The exports of libmatformer_torch, in the order of native/*.cpp. All arguments are blittable.</summary>
 internal static unsafe partial class NativeMethods
 {
     private const string Library = "matformer_torch";

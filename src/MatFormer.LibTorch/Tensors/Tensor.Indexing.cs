@@ -137,7 +137,7 @@ public static partial class torch
             }
         }
 
-        /// <summary>Applies places, slices and new dimensions; what is left is indexed by the tensors (null: the whole dimension).</summary>
+        /// <summary>Applies places, slices and new dimensions; the tensors index what is left (null: a whole dimension).</summary>
         private (Tensor View, List<Tensor?> Tensors) View(TensorIndex[] indices)
         {
             ArgumentNullException.ThrowIfNull(indices);

@@ -277,7 +277,7 @@ public static partial class torch
             };
             if (!fits)
             {
-                throw new ArgumentException($"The tensor holds {dtype}, and {typeof(T).Name} was asked for: convert it with to(...) first.");
+                throw new ArgumentException($"The tensor holds {dtype}, not {typeof(T).Name}: convert it with to(...) first.");
             }
         }
 

@@ -130,7 +130,8 @@ public sealed class TensorAccessor<T> : IDisposable, IEnumerable<T>
 
         if (indices.Length != shape.Length)
         {
-            throw new ArgumentException($"The tensor has {shape.Length} dimensions, and {indices.Length} indices were given.", nameof(indices));
+            throw new ArgumentException($"The tensor has {shape.Length} dimensions, and {indices.Length} indices were given.",
+                nameof(indices));
         }
 
         long offset = 0;

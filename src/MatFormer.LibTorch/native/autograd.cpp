@@ -3,6 +3,7 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/cuda.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -41,7 +42,8 @@ MF_API int mf_grad(Handle t, Handle* into) {
 MF_API int mf_set_grad(Handle t, Handle grad) {
     return status([&] {
         if (grad != nullptr) {
-            TORCH_CHECK(grad->sizes() == t->sizes(), "assigned grad has data of a different size: ", grad->sizes(), " instead of ", t->sizes());
+            TORCH_CHECK(grad->sizes() == t->sizes(), "assigned grad has data of a different size: ", grad->sizes(), " instead of ",
+                        t->sizes());
             TORCH_CHECK(grad->scalar_type() == t->scalar_type(), "assigned grad has data of a different type");
             TORCH_CHECK(grad->device() == t->device(), "assigned grad has data located on a different device");
             TORCH_CHECK(!grad->is_same(*t), "can't assign a tensor as its own grad");
@@ -79,8 +81,8 @@ MF_API int mf_autograd_grad(const Handle* outputs, int64_t count, const Handle* 
     });
 }
 
-MF_API int mf_grad_mode() { return at::GradMode::is_enabled(); }
-MF_API void mf_set_grad_mode(int enabled) { at::GradMode::set_enabled(enabled != 0); }
+MF_API int mf_grad_mode() { return c10::GradMode::is_enabled(); }
+MF_API void mf_set_grad_mode(int enabled) { c10::GradMode::set_enabled(enabled != 0); }
 
 MF_API int mf_inference_mode() { return c10::InferenceMode::is_enabled(); }
 MF_API c10::InferenceMode* mf_inference_mode_enter(int enabled) {
