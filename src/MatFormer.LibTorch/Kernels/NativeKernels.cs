@@ -47,7 +47,15 @@ public static unsafe partial class NativeKernels
 
     /// <summary>The nested feed-forward: x (R*B, T, W) -> (R*B, T, W); kind is the value of a FeedForwardKind.</summary>
     public static Tensor FeedForward(
-        Tensor x, Tensor? gate, Tensor? gateBias, Tensor up, Tensor? upBias, Tensor down, Tensor? downBias, int kind, ReadOnlySpan<int> widths)
+        Tensor x,
+        Tensor? gate,
+        Tensor? gateBias,
+        Tensor up,
+        Tensor? upBias,
+        Tensor down,
+        Tensor? downBias,
+        int kind,
+        ReadOnlySpan<int> widths)
     {
         fixed (int* wide = widths)
         {

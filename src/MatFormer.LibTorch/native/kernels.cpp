@@ -1,105 +1,12 @@
 #include "kernels.h"
 
-#include <torch/csrc/autograd/custom_function.h>
-#include <torch/version.h>
-
-#include <algorithm>
 #include <cmath>
 
-#include "kernels_product.h"
-#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 5)
-#include <optional>
-#endif
+#include "kernels_common.h"
 
 namespace mf::kernels {
 
-using at::Tensor;
-using torch::autograd::AutogradContext;
-using torch::autograd::Function;
-using torch::autograd::variable_list;
-
 namespace {
-
-#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 5)
-using Optional = std::optional<Tensor>;
-#else
-using Optional = c10::optional<Tensor>;
-#endif
-
-// An undefined tensor may not be an argument of a Function.
-Optional optional(const Tensor& x) { return x.defined() ? Optional(x) : Optional(); }
-Tensor value(const Optional& x) { return x.has_value() ? *x : Tensor(); }
-
-// ---- Arguments ----
-
-void check_activation(const char* operation, const char* name, const Tensor& x) {
-    TORCH_CHECK(x.defined(), operation, ": ", name, " is missing");
-    TORCH_CHECK(!x.is_cpu() || x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16, operation, ": ", name, " is ",
-                x.scalar_type(), ", but must be float32 or bfloat16");
-}
-
-void check_weight(const char* operation, const char* name, const Tensor& weight, const Tensor& x, at::IntArrayRef shape) {
-    TORCH_CHECK(weight.defined(), operation, ": ", name, " is missing");
-    TORCH_CHECK(weight.scalar_type() == at::kFloat, operation, ": ", name, " is ", weight.scalar_type(), ", but must be float32");
-    TORCH_CHECK(weight.sizes() == shape, operation, ": ", name, " is ", weight.sizes(), ", but must be ", shape);
-    TORCH_CHECK(weight.device() == x.device(), operation, ": ", name, " is on ", weight.device(), ", but x is on ", x.device());
-}
-
-void check_rank(const char* operation, const char* name, const Tensor& x, int64_t rank, const char* shape) {
-    TORCH_CHECK(x.dim() == rank, operation, ": ", name, " is ", x.sizes(), ", but must be ", shape);
-}
-
-void check_integers(const char* operation, const char* name, const Tensor& x, const Tensor& beside) {
-    TORCH_CHECK(x.defined() && x.scalar_type() == at::kLong, operation, ": ", name, " must be int64");
-    TORCH_CHECK(x.device() == beside.device(), operation, ": ", name, " is on ", x.device(), ", but the rest is on ", beside.device());
-}
-
-bool differentiable(std::initializer_list<Tensor> inputs) {
-    if (!at::GradMode::is_enabled()) return false;
-    return std::any_of(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.defined() && x.requires_grad(); });
-}
-
-// ---- Helpers ----
-
-Tensor rows_of(const Tensor& x) { return x.contiguous().view({-1, x.size(-1)}); }
-
-Tensor floats(at::IntArrayRef sizes) { return at::empty(sizes, at::kFloat); }
-
-// Elements of a pass over memory that make a second thread worth while.
-constexpr int64_t grain = 16384;
-
-int64_t row_grain(int64_t width) { return std::max<int64_t>(1, grain / std::max<int64_t>(1, width)); }
-
-// Sums that each thread takes over its rows and that are then added in order: the same for the same number of threads.
-template <class Body>
-void sum_rows(int64_t rows, int64_t width, std::initializer_list<Tensor> totals, const Body& body) {
-    const int64_t parts = std::clamp<int64_t>(rows / row_grain(width), 1, at::get_num_threads());
-    const int64_t count = static_cast<int64_t>(totals.size()), each = (rows + parts - 1) / parts;
-    Tensor sums = at::zeros({parts, count, width}, at::kFloat);
-    auto* data = sums.data_ptr<float>();
-    at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
-        for (int64_t p = first; p < last; p++) body(p * each, std::min(rows, (p + 1) * each), data + p * count * width);
-    });
-    for (int64_t i = 0; i < count; i++) {
-        Tensor total = totals.begin()[i];
-        auto* out = total.data_ptr<float>();
-        cpu::table().sum_blocks[cpu::Float](data + i * width, out, parts, count * width, 0, width);
-    }
-}
-
-Tensor column_sums(const Tensor& x) {
-    Tensor total = floats({x.size(1)});
-    sum_rows(x.size(0), x.size(1), {total}, [&](int64_t first, int64_t last, float* sums) {
-        cpu::table().column_sums[element(x)](x.data_ptr(), sums, first, last, x.size(1));
-    });
-    return total;
-}
-
-// A bias as the operation sees it: rounded to the dtype of the activations.
-Tensor rounded(const Tensor& bias, at::ScalarType dtype) {
-    if (!bias.defined()) return bias;
-    return dtype == at::kFloat ? bias.contiguous() : bias.to(dtype).to(at::kFloat);
-}
 
 // ---- Embedding ----
 
@@ -158,8 +65,8 @@ struct PositionsFunction : Function<PositionsFunction> {
         Tensor y = at::empty_like(in);
         const int64_t width = x.size(2);
         at::parallel_for(0, x.size(0) * x.size(1), row_grain(width), [&](int64_t first, int64_t last) {
-            cpu::table().add_rows[element(x)](in.data_ptr(), rows.data_ptr<float>() + position * width, y.data_ptr(), first, last, x.size(1),
-                                              width);
+            cpu::table().add_rows[element(x)](in.data_ptr(), rows.data_ptr<float>() + position * width, y.data_ptr(), first, last,
+                                              x.size(1), width);
         });
         return y;
     }
@@ -185,8 +92,8 @@ struct RmsNormFunction : Function<RmsNormFunction> {
         const int64_t width = x.size(-1);
         Tensor y = at::empty_like(x);
         at::parallel_for(0, statistics.numel(), row_grain(width), [&](int64_t first, int64_t last) {
-            cpu::table().rms_forward[element(x)](x.data_ptr(), weight.data_ptr<float>(), y.data_ptr(), statistics.data_ptr<float>(), first, last,
-                                                 width, static_cast<float>(epsilon));
+            cpu::table().rms_forward[element(x)](x.data_ptr(), weight.data_ptr<float>(), y.data_ptr(), statistics.data_ptr<float>(), first,
+                                                 last, width, static_cast<float>(epsilon));
         });
         return y;
     }
@@ -276,8 +183,8 @@ struct RotaryFunction : Function<RotaryFunction> {
         Tensor y = at::empty_like(in);
         const int64_t heads = x.size(2), depth = x.size(3);
         at::parallel_for(0, x.size(0) * x.size(1), row_grain(heads * depth), [&](int64_t first, int64_t last) {
-            cpu::table().rotary[element(x)](in.data_ptr(), cos.data_ptr<float>(), sin.data_ptr<float>(), y.data_ptr(), first, last, x.size(1),
-                                            heads, depth, direction);
+            cpu::table().rotary[element(x)](in.data_ptr(), cos.data_ptr<float>(), sin.data_ptr<float>(), y.data_ptr(), first, last,
+                                            x.size(1), heads, depth, direction);
         });
         return y;
     }
@@ -298,8 +205,16 @@ struct RotaryFunction : Function<RotaryFunction> {
 cpu::Heads heads_of(const Tensor& x) { return {x.data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
 
 cpu::Attention shape_of(const Tensor& query, const Tensor& key, const Tensor& value) {
-    return {query.size(0), query.size(2), key.size(2), query.size(1), key.size(1), query.size(3),
-            static_cast<float>(1.0 / std::sqrt(static_cast<double>(query.size(3)))), heads_of(query), heads_of(key), heads_of(value)};
+    return {query.size(0),
+            query.size(2),
+            key.size(2),
+            query.size(1),
+            key.size(1),
+            query.size(3),
+            static_cast<float>(1.0 / std::sqrt(static_cast<double>(query.size(3)))),
+            heads_of(query),
+            heads_of(key),
+            heads_of(value)};
 }
 
 struct AttentionFunction : Function<AttentionFunction> {
@@ -327,7 +242,8 @@ struct AttentionFunction : Function<AttentionFunction> {
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
         const auto saved = context->get_saved_variables();
-        const Tensor &query = saved[0], &key = saved[1], &value = saved[2], &y = saved[3], &log_sum = saved[4], dy = gradients[0].contiguous();
+        const Tensor &query = saved[0], &key = saved[1], &value = saved[2], &y = saved[3], &log_sum = saved[4],
+                     dy = gradients[0].contiguous();
         const cpu::Attention a = shape_of(query, key, value);
         Tensor dquery = at::empty(query.sizes(), query.options()), dkey = at::empty(key.sizes(), key.options());
         Tensor dvalue = at::empty(value.sizes(), value.options());
@@ -340,234 +256,6 @@ struct AttentionFunction : Function<AttentionFunction> {
             }
         });
         return {dquery, dkey, dvalue};
-    }
-};
-
-// ---- Feed-forward ----
-
-// Rows of a stream that one thread takes through the whole layer before the next ones, so that they stay in its cache.
-constexpr int64_t chunk = 96;
-// Rows whose hidden values are kept for the gradients of the weights.
-constexpr int64_t span = 1024;
-
-struct FeedForwardShape {
-    int64_t rows;  // of one stream
-    int64_t width;
-    std::vector<int64_t> widths;
-    std::vector<int64_t> offsets;  // where a stream's hidden values start
-    int64_t hidden;                // hidden values of all streams
-    bool gated;
-    int activation;
-
-    FeedForwardShape(const Tensor& x, at::IntArrayRef streams, FeedForwardKind kind)
-        : rows(x.size(0) / static_cast<int64_t>(streams.size()) * x.size(1)), width(x.size(2)), widths(streams.vec()), hidden(0),
-          gated(kernels::gated(kind)),
-          activation(kind == FeedForwardKind::SquaredRelu ? 1 : kind == FeedForwardKind::SwiGlu ? 2 : 0) {
-        for (int64_t m : widths) {
-            offsets.push_back(hidden);
-            hidden += rows * m;
-        }
-    }
-};
-
-struct FeedForwardFunction : Function<FeedForwardFunction> {
-    // `g` and `u`, what the activation is given, are filled in if they are defined.
-    static Tensor compute(const Tensor& x, const FeedForwardWeights& w, const FeedForwardShape& s, const Tensor& g, const Tensor& u) {
-        const auto dtype = x.scalar_type();
-        const Tensor gate_bias = rounded(w.gate_bias, dtype), up_bias = rounded(w.up_bias, dtype), down_bias = rounded(w.down_bias, dtype);
-        Tensor y = at::empty_like(x);
-        const Tensor in = x.view({-1, s.width}), out = y.view({-1, s.width});
-        if (own_product(dtype) && s.rows > few) {
-            fused(in, w, s, g, u, out, gate_bias, up_bias, down_bias);
-            return y;
-        }
-
-        for (size_t r = 0; r < s.widths.size(); r++) {
-            const int64_t m = s.widths[r], first = static_cast<int64_t>(r) * s.rows;
-            const auto hidden = [&](const Tensor& kept) {
-                return kept.defined() ? kept.narrow(0, s.offsets[r], s.rows * m).view({s.rows, m}) : at::empty({s.rows, m}, x.options());
-            };
-            const auto head = [&](const Tensor& b) { return b.defined() ? b.narrow(0, 0, m) : b; };
-            const Tensor part = in.narrow(0, first, s.rows), b = hidden(u);
-            project(b, part, w.up.narrow(0, 0, m), head(up_bias));
-            Tensor a;
-            if (s.gated) project(a = hidden(g), part, w.gate.narrow(0, 0, m), head(gate_bias));
-            Tensor h = at::empty({s.rows, m}, x.options());
-            activate(s, a.defined() ? a.data_ptr() : nullptr, b.data_ptr(), h.data_ptr(), s.rows * m, dtype);
-            project(out.narrow(0, first, s.rows), h, w.down.narrow(1, 0, m), down_bias);
-        }
-        return y;
-    }
-
-    static void activate(const FeedForwardShape& s, const void* g, const void* u, void* h, int64_t count, at::ScalarType dtype) {
-        const int64_t size = dtype == at::kFloat ? 4 : 2;
-        at::parallel_for(0, count, grain, [&](int64_t first, int64_t last) {
-            const auto at_first = [&](const void* p) { return p == nullptr ? p : static_cast<const char*>(p) + first * size; };
-            cpu::table().activate[element(dtype)](s.activation, at_first(g), at_first(u), static_cast<char*>(h) + first * size, last - first);
-        });
-    }
-
-    static void fused(const Tensor& x, const FeedForwardWeights& w, const FeedForwardShape& s, const Tensor& g, const Tensor& u,
-                      const Tensor& y, const Tensor& gate_bias, const Tensor& up_bias, const Tensor& down_bias) {
-        const cpu::Table& table = cpu::table();
-        const auto dtype = x.scalar_type();
-        const cpu::Element type = element(dtype);
-        const int64_t size = x.element_size(), widest = s.widths[0];
-        const Packed up(dtype, w.up.narrow(0, 0, widest).t()), down(dtype, w.down.narrow(1, 0, widest).t());
-        const Packed gate = s.gated ? Packed(dtype, w.gate.narrow(0, 0, widest).t()) : up;
-        const int64_t products = left_scratch(chunk, std::max(widest, s.width));
-        const Scratch scratch(products + 3 * chunk * widest * size);
-        const int64_t chunks = (s.rows + chunk - 1) / chunk, streams = static_cast<int64_t>(s.widths.size());
-        const cpu::Matrix in = matrix(x);
-
-        // The widest streams come first and cost most: deal the chunks out in turns.
-        const int64_t threads = at::get_num_threads();
-        at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-            char* space = static_cast<char*>(scratch.mine());
-            char* hidden = space + (products + 63) / 64 * 64;
-            for (int64_t thread = begin; thread < end; thread++) {
-                for (int64_t c = thread; c < chunks * streams; c += threads) {
-                    const int64_t r = c / chunks, row = c % chunks * chunk, rows = std::min(chunk, s.rows - row), m = s.widths[r];
-                    const int64_t first = r * s.rows + row;
-                    const auto kept = [&](const Tensor& t, int64_t i) {
-                        return t.defined() ? static_cast<char*>(t.data_ptr()) + (s.offsets[r] + row * m) * size : hidden + i * chunk * m * size;
-                    };
-                    char *a = s.gated ? kept(g, 0) : nullptr, *b = kept(u, 1), *h = hidden + 2 * chunk * m * size;
-                    cpu::Matrix part = in;
-                    part.data = static_cast<const char*>(in.data) + first * in.row * size;
-                    const auto bias = [](const Tensor& t) { return t.defined() ? t.data_ptr<float>() : nullptr; };
-                    const cpu::Term up_term = up.term(part, s.width);
-                    table.multiply(type, &up_term, 1, 0, rows, m, {b, type, m, false, bias(up_bias)}, space);
-                    if (s.gated) {
-                        const cpu::Term gate_term = gate.term(part, s.width);
-                        table.multiply(type, &gate_term, 1, 0, rows, m, {a, type, m, false, bias(gate_bias)}, space);
-                    }
-                    table.activate[type](s.activation, a, b, h, rows * m);
-                    const cpu::Term down_term = down.term({h, type, m, 1}, m);
-                    table.multiply(type, &down_term, 1, 0, rows, s.width,
-                                   {static_cast<char*>(y.data_ptr()) + first * s.width * size, type, s.width, false, bias(down_bias)}, space);
-                }
-            }
-        });
-    }
-
-    static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& up, const Tensor& down, const Optional& gate,
-                          const Optional& gate_bias, const Optional& up_bias, const Optional& down_bias, int64_t kind,
-                          std::vector<int64_t> widths) {
-        const FeedForwardWeights w{value(gate), value(gate_bias), up, value(up_bias), down, value(down_bias)};
-        const FeedForwardShape s(x, widths, static_cast<FeedForwardKind>(kind));
-        Tensor u = at::empty({s.hidden}, x.options()), g = s.gated ? at::empty({s.hidden}, x.options()) : Tensor();
-        Tensor y = compute(x, w, s, g, u);
-        context->save_for_backward({x, up, down, w.gate, g, u});
-        context->saved_data["kind"] = kind;
-        context->saved_data["widths"] = std::move(widths);
-        context->saved_data["biases"] = std::vector<int64_t>{w.gate_bias.defined(), w.up_bias.defined(), w.down_bias.defined()};
-        return y;
-    }
-
-    static variable_list backward(AutogradContext* context, variable_list gradients) {
-        const auto saved = context->get_saved_variables();
-        const Tensor &x = saved[0], &up = saved[1], &down = saved[2], &gate = saved[3], &g = saved[4], &u = saved[5];
-        const Tensor dy = gradients[0].contiguous();
-        const auto widths = context->saved_data["widths"].toIntVector(), biases = context->saved_data["biases"].toIntVector();
-        const FeedForwardShape s(x, widths, static_cast<FeedForwardKind>(context->saved_data["kind"].toInt()));
-        const auto dtype = x.scalar_type();
-        const int64_t size = x.element_size(), widest = s.widths[0];
-        Tensor dx = at::empty_like(x), dup = floats(up.sizes()), ddown = floats(down.sizes()), dgate = s.gated ? floats(gate.sizes()) : Tensor();
-        dup.narrow(0, widest, up.size(0) - widest).zero_();
-        ddown.narrow(1, widest, up.size(0) - widest).zero_();
-        if (s.gated) dgate.narrow(0, widest, up.size(0) - widest).zero_();
-        Tensor dup_bias = biases[1] != 0 ? at::zeros({up.size(0)}, at::kFloat) : Tensor();
-        Tensor dgate_bias = biases[0] != 0 ? at::zeros({up.size(0)}, at::kFloat) : Tensor();
-
-        const Tensor in = x.view({-1, s.width}), out = dx.view({-1, s.width}), slope = dy.view({-1, s.width});
-        const bool fused = own_product(dtype);
-        const auto pack = [&](const Tensor& w) { return fused ? std::make_unique<Packed>(dtype, w) : nullptr; };
-        const auto packed_up = pack(up.narrow(0, 0, widest)), packed_down = pack(down.narrow(1, 0, widest));
-        const auto packed_gate = s.gated ? pack(gate.narrow(0, 0, widest)) : nullptr;
-        const int64_t most = std::min(span, s.rows);
-        const Tensor space = at::empty({(s.gated ? 3 : 2) * most * widest}, x.options());
-        const Scratch scratch(left_scratch(chunk, std::max(2 * widest, s.width)) + chunk * widest * size);
-
-        for (size_t r = 0; r < s.widths.size(); r++) {
-            const int64_t m = s.widths[r];
-            for (int64_t row = 0; row < s.rows; row += span) {
-                const int64_t rows = std::min(span, s.rows - row), first = static_cast<int64_t>(r) * s.rows + row;
-                const Tensor h = space.narrow(0, 0, rows * m).view({rows, m}), du = space.narrow(0, most * widest, rows * m).view({rows, m});
-                const Tensor dg = s.gated ? space.narrow(0, 2 * most * widest, rows * m).view({rows, m}) : Tensor();
-                const Tensor part = in.narrow(0, first, rows), dpart = slope.narrow(0, first, rows), dout = out.narrow(0, first, rows);
-                const int64_t start = s.offsets[r] + row * m;
-                const auto slopes = [&](int64_t i, int64_t count, const void* dh) {
-                    const auto at_row = [&](const Tensor& t, int64_t offset) {
-                        return t.defined() ? static_cast<char*>(t.data_ptr()) + (offset + i * m) * size : nullptr;
-                    };
-                    cpu::table().activate_backward[element(dtype)](s.activation, at_row(g, start), at_row(u, start), dh, at_row(dg, 0), at_row(du, 0),
-                                                                   at_row(h, 0), count * m);
-                };
-                if (fused) {
-                    hidden_gradients(s, dpart, *packed_down, *packed_up, packed_gate.get(), du, dg, dout, m, scratch, slopes);
-                    const Packed right(dtype, part);
-                    const bool more = r > 0 || row > 0;
-                    run(dtype, {right.term(matrix(du.t()), rows)}, m, s.width, {dup.data_ptr(), cpu::Float, s.width, more});
-                    if (s.gated) run(dtype, {right.term(matrix(dg.t()), rows)}, m, s.width, {dgate.data_ptr(), cpu::Float, s.width, more});
-                    const Packed values(dtype, h);
-                    run(dtype, {values.term(matrix(dpart.t()), rows)}, s.width, m, {ddown.data_ptr(), cpu::Float, ddown.stride(0), more});
-                } else {
-                    const bool more = r > 0 || row > 0;
-                    Tensor dh = at::empty({rows, m}, x.options());
-                    product(dh, dpart, down.narrow(1, 0, m), dtype);
-                    at::parallel_for(0, rows, row_grain(m), [&](int64_t begin, int64_t end) {
-                        slopes(begin, end - begin, static_cast<char*>(dh.data_ptr()) + begin * m * size);
-                    });
-                    Tensor sum = floats({rows, s.width});
-                    product(sum, du, up.narrow(0, 0, m), dtype);
-                    if (s.gated) product(sum, dg, gate.narrow(0, 0, m), dtype, true);
-                    Tensor(dout).copy_(sum);
-                    product(dup.narrow(0, 0, m), du.t(), part, dtype, more);
-                    if (s.gated) product(dgate.narrow(0, 0, m), dg.t(), part, dtype, more);
-                    product(ddown.narrow(1, 0, m), dpart.t(), h, dtype, more);
-                }
-                if (dup_bias.defined()) dup_bias.narrow(0, 0, m).add_(column_sums(du));
-                if (dgate_bias.defined()) dgate_bias.narrow(0, 0, m).add_(column_sums(dg));
-            }
-        }
-        // In the order of forward's tensors: absent ones have no place.
-        variable_list result{dx, dup, ddown};
-        result.push_back(dgate);
-        result.push_back(dgate_bias);
-        result.push_back(dup_bias);
-        result.push_back(biases[2] != 0 ? column_sums(slope) : Tensor());
-        result.emplace_back();
-        result.emplace_back();
-        return result;
-    }
-
-    // For each row of a span: the gradients of what the activation was given, and of x.
-    template <class Slopes>
-    static void hidden_gradients(const FeedForwardShape& s, const Tensor& dy, const Packed& down, const Packed& up, const Packed* gate,
-                                 const Tensor& du, const Tensor& dg, const Tensor& dx, int64_t m, const Scratch& scratch, const Slopes& slopes) {
-        const cpu::Table& table = cpu::table();
-        const cpu::Element type = element(dy);
-        const int64_t total = dy.size(0), size = dy.element_size(), products = left_scratch(chunk, std::max(2 * s.widths[0], s.width));
-        at::parallel_for(0, (total + chunk - 1) / chunk, 1, [&](int64_t begin, int64_t end) {
-            char* space = static_cast<char*>(scratch.mine());
-            char* dh = space + (products + 63) / 64 * 64;
-            for (int64_t c = begin; c < end; c++) {
-                const int64_t row = c * chunk, rows = std::min(chunk, total - row);
-                const auto part = [&](const Tensor& t) {
-                    cpu::Matrix x = matrix(t);
-                    x.data = static_cast<const char*>(x.data) + row * x.row * size;
-                    return x;
-                };
-                const cpu::Term back = down.term(part(dy), s.width);
-                table.multiply(type, &back, 1, 0, rows, m, {dh, type, m}, space);
-                slopes(row, rows, dh);
-                cpu::Term terms[2] = {up.term(part(du), m)};
-                if (gate != nullptr) terms[1] = gate->term(part(dg), m);
-                table.multiply(type, terms, gate != nullptr ? 2 : 1, 0, rows, s.width,
-                               {static_cast<char*>(dx.data_ptr()) + row * s.width * size, type, s.width}, space);
-            }
-        });
     }
 };
 
@@ -591,8 +279,7 @@ struct CrossEntropyFunction : Function<CrossEntropyFunction> {
         auto* loss = losses.data_ptr<double>();
         const auto finish = [&](int64_t r, int64_t b, const float* logits) {
             const int64_t row = b * block, rows = std::min(block, each - row);
-            void* slope = derivative.defined()
-                ? static_cast<char*>(derivative.data_ptr()) + (r * each + row) * classes * size : nullptr;
+            void* slope = derivative.defined() ? static_cast<char*>(derivative.data_ptr()) + (r * each + row) * classes * size : nullptr;
             loss[r * blocks + b] = cpu::table().cross_entropy[element(dtype)](logits, id + row, slope, rows, classes);
         };
         if (own_product(dtype)) {
@@ -626,7 +313,8 @@ struct CrossEntropyFunction : Function<CrossEntropyFunction> {
         return result;
     }
 
-    static void table_multiply(at::ScalarType dtype, cpu::Term term, int64_t row, int64_t rows, int64_t classes, float* logits, void* space) {
+    static void table_multiply(at::ScalarType dtype, cpu::Term term, int64_t row, int64_t rows, int64_t classes, float* logits,
+                               void* space) {
         term.a.data = static_cast<const char*>(term.a.data) + row * term.a.row * (dtype == at::kFloat ? 4 : 2);
         cpu::table().multiply(element(dtype), &term, 1, 0, rows, classes, {logits, cpu::Float, classes}, space);
     }
@@ -714,8 +402,8 @@ Tensor add_positions(const Tensor& x, const Tensor& weight, int64_t position) {
     check_rank("AddPositions", "x", x, 3, "(B, T, W)");
     check_rank("AddPositions", "weight", weight, 2, "(Context, W)");
     check_weight("AddPositions", "weight", weight, x, {weight.size(0), x.size(2)});
-    TORCH_CHECK(position >= 0 && position + x.size(1) <= weight.size(0), "AddPositions: positions ", position, "..", position + x.size(1) - 1,
-                " are outside the context of ", weight.size(0));
+    TORCH_CHECK(position >= 0 && position + x.size(1) <= weight.size(0), "AddPositions: positions ", position, "..",
+                position + x.size(1) - 1, " are outside the context of ", weight.size(0));
     if (!x.is_cpu()) return composite::add_positions(x, weight, position);
     return differentiable({x, weight}) ? PositionsFunction::apply(x, weight, position) : PositionsFunction::compute(x, weight, position);
 }
@@ -737,16 +425,15 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
     check_weight("LayerNorm", "bias", bias, x, {x.size(-1)});
     if (!x.is_cpu() || x.numel() == 0) return composite::layer_norm(x, weight, bias, epsilon);
     const Tensor in = x.contiguous(), scale = weight.contiguous(), shift = bias.contiguous();
-    return differentiable({x, weight, bias})
-        ? LayerNormFunction::apply(in, scale, shift, epsilon)
-        : LayerNormFunction::compute(in, scale, shift, epsilon, floats({x.numel() / x.size(-1), 2}));
+    return differentiable({x, weight, bias}) ? LayerNormFunction::apply(in, scale, shift, epsilon)
+                                             : LayerNormFunction::compute(in, scale, shift, epsilon, floats({x.numel() / x.size(-1), 2}));
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     check_activation("Linear", "x", x);
     check_rank("Linear", "weight", weight, 2, "(out, in)");
-    TORCH_CHECK(x.dim() > 0 && x.size(-1) == weight.size(1), "Linear: x is ", x.sizes(), ", but its last dimension must be ", weight.size(1),
-                " for weight ", weight.sizes());
+    TORCH_CHECK(x.dim() > 0 && x.size(-1) == weight.size(1), "Linear: x is ", x.sizes(), ", but its last dimension must be ",
+                weight.size(1), " for weight ", weight.sizes());
     check_weight("Linear", "weight", weight, x, weight.sizes());
     if (bias.defined()) check_weight("Linear", "bias", bias, x, {weight.size(0)});
     if (!x.is_cpu() || x.numel() == 0) return composite::linear(x, weight, bias);
@@ -773,46 +460,16 @@ Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& va
                 "CausalAttention: key is ", key.sizes(), ", which does not fit query ", query.sizes(),
                 ": (B, S, Hkv, D) with S >= T and H a multiple of Hkv");
     TORCH_CHECK(value.sizes() == key.sizes(), "CausalAttention: value is ", value.sizes(), ", but must be as key, ", key.sizes());
-    TORCH_CHECK(key.scalar_type() == query.scalar_type() && value.scalar_type() == query.scalar_type(), "CausalAttention: query, key and value are ",
-                query.scalar_type(), ", ", key.scalar_type(), " and ", value.scalar_type(), ", but must be of one dtype");
-    TORCH_CHECK(key.device() == query.device() && value.device() == query.device(), "CausalAttention: query, key and value must be on one device");
+    TORCH_CHECK(key.scalar_type() == query.scalar_type() && value.scalar_type() == query.scalar_type(),
+                "CausalAttention: query, key and value are ", query.scalar_type(), ", ", key.scalar_type(), " and ", value.scalar_type(),
+                ", but must be of one dtype");
+    TORCH_CHECK(key.device() == query.device() && value.device() == query.device(),
+                "CausalAttention: query, key and value must be on one device");
     if (!query.is_cpu() || query.numel() == 0) return composite::causal_attention(query, key, value);
     // Strides are welcome (a slice of a cache), but for the last.
     const auto dense = [](const Tensor& x) { return x.stride(3) == 1 || x.size(3) == 1 ? x : x.contiguous(); };
     const Tensor q = dense(query), k = dense(key), v = dense(value);
     return differentiable({query, key, value}) ? AttentionFunction::apply(q, k, v) : AttentionFunction::compute(q, k, v, {});
-}
-
-Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths) {
-    const char* name = "FeedForward";
-    check_activation(name, "x", x);
-    const int64_t streams = static_cast<int64_t>(widths.size());
-    TORCH_CHECK(streams > 0, "FeedForward: widths is empty, but must hold one width per stream");
-    TORCH_CHECK(x.dim() == 3 && x.size(0) % streams == 0, "FeedForward: x is ", x.sizes(), ", but must be (", streams, "*B, T, W)");
-    TORCH_CHECK(static_cast<int32_t>(kind) >= 0 && static_cast<int32_t>(kind) <= 3, "FeedForward: unknown kind ", static_cast<int32_t>(kind));
-    const int64_t width = x.size(2);
-    TORCH_CHECK(weights.up.defined() && weights.up.dim() == 2, "FeedForward: up must be (hidden, ", width, ")");
-    const int64_t hidden = weights.up.size(0);
-    check_weight(name, "up", weights.up, x, {hidden, width});
-    check_weight(name, "down", weights.down, x, {width, hidden});
-    TORCH_CHECK(gated(kind) == weights.gate.defined(), "FeedForward: the kind ", gated(kind) ? "needs a gate, but none was given" : "has no gate, but one was given");
-    TORCH_CHECK(gated(kind) || !weights.gate_bias.defined(), "FeedForward: gateBias was given without a gate");
-    if (weights.gate.defined()) check_weight(name, "gate", weights.gate, x, {hidden, width});
-    if (weights.gate_bias.defined()) check_weight(name, "gateBias", weights.gate_bias, x, {hidden});
-    if (weights.up_bias.defined()) check_weight(name, "upBias", weights.up_bias, x, {hidden});
-    if (weights.down_bias.defined()) check_weight(name, "downBias", weights.down_bias, x, {width});
-    for (int64_t r = 0; r < streams; r++) {
-        TORCH_CHECK(widths[r] >= 1 && widths[r] <= hidden && (r == 0 || widths[r] <= widths[r - 1]), "FeedForward: widths are ", widths,
-                    ", but must run from the widest to the narrowest, each in 1..", hidden);
-    }
-    if (!x.is_cpu() || x.numel() == 0) return composite::feed_forward(x, weights, kind, widths);
-    const Tensor in = x.contiguous();
-    const auto& w = weights;
-    if (differentiable({x, w.gate, w.gate_bias, w.up, w.up_bias, w.down, w.down_bias})) {
-        return FeedForwardFunction::apply(in, w.up, w.down, optional(w.gate), optional(w.gate_bias), optional(w.up_bias), optional(w.down_bias),
-                                          static_cast<int64_t>(kind), widths.vec());
-    }
-    return FeedForwardFunction::compute(in, w, FeedForwardShape(in, widths, kind), {}, {});
 }
 
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets, int64_t streams) {
@@ -822,8 +479,8 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& t
     check_rank("LinearCrossEntropy", "head", head, 2, "(V, W)");
     check_weight("LinearCrossEntropy", "head", head, x, {head.size(0), x.size(2)});
     check_integers("LinearCrossEntropy", "targets", targets, x);
-    TORCH_CHECK(targets.dim() == 2 && targets.size(0) == x.size(0) / streams && targets.size(1) == x.size(1), "LinearCrossEntropy: targets is ",
-                targets.sizes(), ", but must be (", x.size(0) / streams, ", ", x.size(1), ")");
+    TORCH_CHECK(targets.dim() == 2 && targets.size(0) == x.size(0) / streams && targets.size(1) == x.size(1),
+                "LinearCrossEntropy: targets is ", targets.sizes(), ", but must be (", x.size(0) / streams, ", ", x.size(1), ")");
     TORCH_CHECK(x.numel() > 0, "LinearCrossEntropy: x is empty");
     if (!x.is_cpu()) return composite::linear_cross_entropy(x, head, targets, streams);
     return differentiable({x, head}) ? CrossEntropyFunction::apply(x, head, targets, streams)
@@ -839,7 +496,8 @@ Tensor fork(const Tensor& x, int64_t n) {
     return ForkFunction::apply(x, n);
 }
 
-void adamw(at::TensorList parameters, at::TensorList first, at::TensorList second, at::ArrayRef<double> decay, const AdamWOptions& options) {
+void adamw(at::TensorList parameters, at::TensorList first, at::TensorList second, at::ArrayRef<double> decay,
+           const AdamWOptions& options) {
     TORCH_CHECK(first.size() == parameters.size() && second.size() == parameters.size() && decay.size() == parameters.size(),
                 "AdamW: one first moment, second moment and decay is needed for each of the ", parameters.size(), " parameters");
     TORCH_CHECK(options.step >= 1, "AdamW: steps count from 1");
@@ -847,8 +505,9 @@ void adamw(at::TensorList parameters, at::TensorList first, at::TensorList secon
     std::vector<Tensor> gradients;
     bool ours = true;
     for (size_t i = 0; i < parameters.size(); i++) {
-        TORCH_CHECK(first[i].sizes() == parameters[i].sizes() && second[i].sizes() == parameters[i].sizes(), "AdamW: the moments of parameter ", i,
-                    " are ", first[i].sizes(), " and ", second[i].sizes(), ", but must be ", parameters[i].sizes());
+        TORCH_CHECK(first[i].sizes() == parameters[i].sizes() && second[i].sizes() == parameters[i].sizes(),
+                    "AdamW: the moments of parameter ", i, " are ", first[i].sizes(), " and ", second[i].sizes(), ", but must be ",
+                    parameters[i].sizes());
         const Tensor gradient = parameters[i].grad();
         gradients.push_back(gradient.defined() ? gradient.contiguous() : gradient);
         ours = ours && plain(parameters[i]) && plain(first[i]) && plain(second[i]) && (!gradient.defined() || plain(gradients.back()));
@@ -861,9 +520,13 @@ void adamw(at::TensorList parameters, at::TensorList first, at::TensorList secon
     at::parallel_for(0, static_cast<int64_t>(pieces.size()), 2, [&](int64_t begin, int64_t end) {
         for (int64_t p = begin; p < end; p++) {
             const auto& [i, start, count] = pieces[static_cast<size_t>(p)];
-            const cpu::AdamW s{static_cast<float>(1 - options.learning_rate * decay[i]), static_cast<float>(options.beta1),
-                               static_cast<float>(options.beta2), static_cast<float>(1 - options.beta1), static_cast<float>(1 - options.beta2),
-                               static_cast<float>(options.learning_rate / correction1), static_cast<float>(correction2),
+            const cpu::AdamW s{static_cast<float>(1 - options.learning_rate * decay[i]),
+                               static_cast<float>(options.beta1),
+                               static_cast<float>(options.beta2),
+                               static_cast<float>(1 - options.beta1),
+                               static_cast<float>(1 - options.beta2),
+                               static_cast<float>(options.learning_rate / correction1),
+                               static_cast<float>(correction2),
                                static_cast<float>(options.epsilon)};
             cpu::table().adamw(s, parameters[i].data_ptr<float>() + start, gradients[i].data_ptr<float>() + start,
                                first[i].data_ptr<float>() + start, second[i].data_ptr<float>() + start, count);

@@ -49,7 +49,7 @@ MF_API Handle mf_kernel_causal_attention(Handle query, Handle key, Handle value)
 MF_API Handle mf_kernel_feed_forward(Handle x, Handle gate, Handle gate_bias, Handle up, Handle up_bias, Handle down, Handle down_bias,
                                      int32_t kind, const int32_t* widths, int64_t streams) {
     return mf::tensor([&] {
-        const kernels::FeedForwardWeights weights{mf::optional(gate), mf::optional(gate_bias), *up, mf::optional(up_bias), *down,
+        const kernels::FeedForwardWeights weights{mf::optional(gate),     mf::optional(gate_bias), *up, mf::optional(up_bias), *down,
                                                   mf::optional(down_bias)};
         const std::vector<int64_t> wide(widths, widths + streams);
         return kernels::feed_forward(*x, weights, static_cast<kernels::FeedForwardKind>(kind), wide);

@@ -89,9 +89,8 @@ Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForw
         const int64_t m = widths[r];
         Tensor stream = x.narrow(0, r * batch, batch);
         Tensor u = at::linear(stream, up.narrow(0, 0, m), rows(up_bias, m)).to(at::kFloat);
-        Tensor h = gated(kind)
-            ? activate(at::linear(stream, gate.narrow(0, 0, m), rows(gate_bias, m)).to(at::kFloat), kind) * u
-            : activate(u, kind);
+        Tensor h = gated(kind) ? activate(at::linear(stream, gate.narrow(0, 0, m), rows(gate_bias, m)).to(at::kFloat), kind) * u
+                               : activate(u, kind);
         results.push_back(at::linear(h.to(dtype), down.narrow(1, 0, m), down_bias));
     }
     return results.size() == 1 ? results[0] : at::cat(results, 0);
@@ -105,7 +104,8 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& t
 
 Tensor fork(const Tensor& x, int64_t n) { return x.repeat({n, 1, 1}); }
 
-void adamw(at::TensorList parameters, at::TensorList first, at::TensorList second, at::ArrayRef<double> decay, const AdamWOptions& options) {
+void adamw(at::TensorList parameters, at::TensorList first, at::TensorList second, at::ArrayRef<double> decay,
+           const AdamWOptions& options) {
     const double correction1 = 1 - std::pow(options.beta1, static_cast<double>(options.step));
     const double correction2 = std::sqrt(1 - std::pow(options.beta2, static_cast<double>(options.step)));
 #if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 1)

@@ -50,23 +50,23 @@ struct Attention {
 };
 
 struct AdamW {
-    float decay;         // 1 - learning rate * weight decay
+    float decay;  // 1 - learning rate * weight decay
     float beta1, beta2;
     float one_minus_beta1, one_minus_beta2;
-    float step_size;     // learning rate / (1 - beta1^step)
-    float correction;    // sqrt(1 - beta2^step)
+    float step_size;  // learning rate / (1 - beta1^step)
+    float correction;  // sqrt(1 - beta2^step)
     float epsilon;
 };
 
-constexpr int64_t panel = 32;        // columns of a packed block of the right operand
-constexpr int64_t tile = 12;         // rows of the inner product
+constexpr int64_t panel = 32;  // columns of a packed block of the right operand
+constexpr int64_t tile = 12;  // rows of the inner product
 constexpr int most_terms = 2;
 constexpr int64_t query_block = 48;  // queries that attention treats at once
 
 struct Table {
     const char* name;
-    bool fast_product;     // the float32 product is worth using instead of a BLAS of unknown speed
-    bool fast_narrow;      // so is the bfloat16 one
+    bool fast_product;  // the float32 product is worth using instead of a BLAS of unknown speed
+    bool fast_narrow;  // so is the bfloat16 one
 
     // Products. `compute` is what the operands are rounded to; sums are float32. A packed block holds panels of `panel` columns, each
     // word_count(compute, depth) rows of words of 4 bytes.
@@ -84,8 +84,8 @@ struct Table {
                            float epsilon);
     void (*rms_backward[2])(const void* dy, const void* x, const float* weight, const float* statistics, void* dx, float* dweight,
                             int64_t first, int64_t last, int64_t width);
-    void (*layer_forward[2])(const void* x, const float* weight, const float* bias, void* y, float* statistics, int64_t first,
-                             int64_t last, int64_t width, float epsilon);
+    void (*layer_forward[2])(const void* x, const float* weight, const float* bias, void* y, float* statistics, int64_t first, int64_t last,
+                             int64_t width, float epsilon);
     void (*layer_backward[2])(const void* dy, const void* x, const float* weight, const float* statistics, void* dx, float* dweight,
                               float* dbias, int64_t first, int64_t last, int64_t width);
 
@@ -99,7 +99,8 @@ struct Table {
 
     // kind: 0 gelu, 1 squared relu, 2 silu; gate null when there is none.
     void (*activate[2])(int kind, const void* gate, const void* up, void* h, int64_t count);
-    void (*activate_backward[2])(int kind, const void* gate, const void* up, const void* dh, void* dgate, void* dup, void* h, int64_t count);
+    void (*activate_backward[2])(int kind, const void* gate, const void* up, const void* dh, void* dgate, void* dup, void* h,
+                                 int64_t count);
 
     // Column sums of rows first..last, added to `sums`.
     void (*column_sums[2])(const void* x, float* sums, int64_t first, int64_t last, int64_t width);

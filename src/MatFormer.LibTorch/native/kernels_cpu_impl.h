@@ -4,7 +4,8 @@
 
 #include <cmath>
 #include <cstring>
-#if defined(__AVX512BF16__)
+#include <type_traits>
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
@@ -29,8 +30,21 @@ constexpr Element element_of<Narrow> = BFloat16;
 
 inline int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 inline F splat(float x) { return F{} + x; }
-inline F select(I mask, F yes, F no) { return reinterpret_cast<F>((mask & reinterpret_cast<I>(yes)) | (~mask & reinterpret_cast<I>(no))); }
-inline F maximum(F a, F b) { return select(a > b, a, b); }
+inline F select(I mask, F yes, F no) { return mask ? yes : no; }
+
+#if defined(__AVX512F__)
+inline F maximum(F a, F b) { return reinterpret_cast<F>(_mm512_max_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b))); }
+inline F minimum(F a, F b) { return reinterpret_cast<F>(_mm512_min_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b))); }
+#else
+inline F maximum(F a, F b) { return a > b ? a : b; }
+inline F minimum(F a, F b) { return a < b ? a : b; }
+#endif
+
+// The lanes below n.
+inline I lanes_below(int64_t n) {
+    const I index = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return index < static_cast<int32_t>(n);
+}
 
 inline F load(const float* p) {
     F v;
@@ -74,6 +88,16 @@ inline F load(const T* p, int64_t n) {
     return load(part);
 }
 
+inline H load_bits(const Narrow* p, int64_t n) {
+    H h = {};
+    if (n >= lanes) {
+        std::memcpy(&h, p, sizeof h);
+    } else {
+        std::memcpy(&h, p, static_cast<size_t>(n) * sizeof(Narrow));
+    }
+    return h;
+}
+
 template <class T>
 inline void store(T* p, F v, int64_t n) {
     if (n >= lanes) return store(p, v);
@@ -82,22 +106,22 @@ inline void store(T* p, F v, int64_t n) {
     std::memcpy(p, part, static_cast<size_t>(n) * sizeof(T));
 }
 
+typedef float F8 __attribute__((vector_size(32)));
+typedef float F4 __attribute__((vector_size(16)));
+
 inline float sum(F v) {
-    float part[lanes];
-    store(part, v);
-    for (int64_t half = lanes / 2; half > 0; half /= 2) {
-        for (int64_t i = 0; i < half; i++) part[i] += part[i + half];
-    }
-    return part[0];
+    F8 a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    F4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+    b += __builtin_shufflevector(b, b, 2, 3, 0, 1);
+    return b[0] + b[1];
 }
 
 inline float largest(F v) {
-    float part[lanes];
-    store(part, v);
-    for (int64_t half = lanes / 2; half > 0; half /= 2) {
-        for (int64_t i = 0; i < half; i++) part[i] = part[i] > part[i + half] ? part[i] : part[i + half];
-    }
-    return part[0];
+    const auto greater = [](auto a, auto b) { return a > b ? a : b; };
+    F8 a = greater(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+    F4 b = greater(__builtin_shufflevector(a, a, 0, 1, 2, 3), __builtin_shufflevector(a, a, 4, 5, 6, 7));
+    b = greater(b, __builtin_shufflevector(b, b, 2, 3, 0, 1));
+    return b[0] > b[1] ? b[0] : b[1];
 }
 
 inline float to_float(float x) { return x; }
@@ -123,8 +147,7 @@ inline Narrow to_narrow_one(Narrow x) { return x; }
 
 // e^x, relative error 1e-7: e^(n ln 2 + r) with a polynomial, fitted on |r| <= ln 2 / 2, for e^r.
 inline F exponential(F x) {
-    const I low = x < -87.3f, high = x > 88.3f;
-    x = select(low, splat(-87.3f), select(high, splat(88.3f), x));
+    x = minimum(maximum(x, splat(-87.3f)), splat(88.3f));
     F shifted = x * 1.44269504f + 12582912.0f;
     F n = shifted - 12582912.0f;
     F r = x - n * 0.693359375f + n * 2.12194440e-4f;
@@ -133,8 +156,12 @@ inline F exponential(F x) {
     p = p * r + 1.6666519e-1f;
     p = p * r + 5.0000001e-1f;
     p = p * r * r + r + 1.0f;
+#if defined(__AVX512F__)
+    return reinterpret_cast<F>(_mm512_scalef_ps(reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(n)));
+#else
     I exponent = (reinterpret_cast<I>(shifted) - 0x4b400000) << 23;
     return reinterpret_cast<F>(reinterpret_cast<I>(p) + exponent);
+#endif
 }
 
 // erf(x) and e^(-x^2): erfc(|x|) = t P(t) e^(-x^2), t = 1 / (1 + 0.48 |x|), P fitted to 1e-8 absolute
@@ -178,8 +205,8 @@ constexpr bool narrow_words = false;
 
 // One tile of sums, kept in registers. Element (i, k) of the left operand is a[i * a_row + k * a_column].
 template <class Words, int rows, int vectors>
-inline __attribute__((always_inline)) void accumulate(
-    int64_t words, const float* a, int64_t a_row, int64_t a_column, const float* b, int64_t b_row, F (&sums)[rows][vectors]) {
+inline __attribute__((always_inline)) void accumulate(int64_t words, const float* a, int64_t a_row, int64_t a_column, const float* b,
+                                                      int64_t b_row, F (&sums)[rows][vectors]) {
     for (int64_t k = 0; k < words; k++) {
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
@@ -248,21 +275,6 @@ void tile_rows(const Operands* terms, int count, const Target& c, int64_t i, int
     if (done + 1 <= rows) tile_product<Words, 1, vectors>(terms, count, done, c, i + done, n, columns);
 }
 
-// C (rows, columns); the right operand's rows are padded to whole vectors.
-void small_product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b,
-                   int64_t b_row, float* c, int64_t c_row, bool accumulate) {
-    const Target target{c, Float, c_row, accumulate};
-    for (int64_t n = 0; n < columns; n += panel) {
-        const int64_t width = columns - n < panel ? columns - n : panel;
-        const Operands x{depth, a, a_row, a_column, b + n, b_row};
-        if (width > lanes) {
-            tile_rows<WideWords, 2>(&x, 1, target, 0, rows, n, width);
-        } else {
-            tile_rows<WideWords, 1>(&x, 1, target, 0, rows, n, width);
-        }
-    }
-}
-
 // The value at p rounded to the words' precision.
 template <class Words, class T>
 inline float word_of(const T* p, int64_t next, bool has_next, bool round) {
@@ -280,6 +292,11 @@ inline float word_of(const T* p, int64_t next, bool has_next, bool round) {
 // Sixteen words of one k (pair): elements 0..n of p and, for pairs, of p + next.
 template <class Words, class T>
 inline F words_of(const T* p, int64_t next, bool has_next, bool round, int64_t n) {
+    if constexpr (Words::per_word == 2 && element_of<T> == BFloat16) {
+        U a = __builtin_convertvector(load_bits(p, n), U);
+        U b = has_next ? __builtin_convertvector(load_bits(p + next, n), U) : U{};
+        return reinterpret_cast<F>(a | (b << 16));
+    }
     F low = load(p, n);
     if constexpr (Words::per_word == 2) {
         F high = has_next ? load(p + next, n) : F{};
@@ -376,9 +393,9 @@ void multiply_of(Element compute, const Term* terms, int count, int64_t first, i
         const auto* right = static_cast<const float*>(terms[t].packed);
 
         // Rows of words can be read where they lie.
-        const bool in_place = a.column == 1
-            && (Words::per_word == 1 ? a.element == Float && compute == Float
-                                     : a.element == BFloat16 && a.row % 2 == 0 && depth % 2 == 0);
+        const bool in_place =
+            a.column == 1
+            && (Words::per_word == 1 ? a.element == Float && compute == Float : a.element == BFloat16 && a.row % 2 == 0 && depth % 2 == 0);
         if (in_place) {
             const float* left = a.element == Float ? wide : reinterpret_cast<const float*>(thin);
             operands[t] = {words, left, a.row / Words::per_word, 1, right, panel};
@@ -460,7 +477,8 @@ void few_rows(Element compute, const void* x, int64_t rows, int64_t width, const
 // ---- Norms ----
 
 template <class T>
-void rms_forward(const void* x, const float* weight, void* y, float* statistics, int64_t first, int64_t last, int64_t width, float epsilon) {
+void rms_forward(const void* x, const float* weight, void* y, float* statistics, int64_t first, int64_t last, int64_t width,
+                 float epsilon) {
     for (int64_t r = first; r < last; r++) {
         const T* in = static_cast<const T*>(x) + r * width;
         T* out = static_cast<T*>(y) + r * width;
@@ -583,36 +601,92 @@ void rotary(const void* x, const float* cos, const float* sin, void* y, int64_t 
 
 // ---- Attention ----
 // One head at a time, by blocks of queries, so that scores stay in the cache. Scores are computed again for the gradient (as in
-// FlashAttention, arXiv 2205.14135): only the log of each row's sum is kept.
+// FlashAttention, arXiv 2205.14135): only the log of each row's sum is kept. Bfloat16 heads are multiplied as they are, sums being float32;
+// probabilities and their gradients are rounded to bfloat16 before they are multiplied.
+
+template <class T>
+using WordsOf = std::conditional_t<element_of<T> == BFloat16, NarrowWords, WideWords>;
 
 template <class T>
 inline const T* head_of(const Heads& x, int64_t b, int64_t h) {
     return static_cast<const T*>(x.data) + b * x.batch + h * x.head;
 }
 
-// Rows of a head as float32, padded with zeros to `row` columns.
-template <class T>
-void copy_rows(const T* in, int64_t stride, int64_t rows, int64_t depth, float scale, float* out, int64_t row) {
-    for (int64_t r = 0; r < rows; r++) {
-        for (int64_t i = 0; i < row; i += lanes) store(out + r * row + i, i < depth ? load(in + r * stride + i, depth - i) * scale : F{});
-    }
+template <class Words>
+inline int64_t words_in(int64_t n) {
+    return (n + Words::per_word - 1) / Words::per_word;
 }
 
-// The transpose of a head in panels: element (s, d) at out[(s / panel * depth + d) * panel + s % panel].
+// The transpose of a head in panels: word w of key s at out[(s / panel * words + w) * panel + s % panel].
 template <class T>
 void pack_keys(const T* in, int64_t stride, int64_t rows, int64_t depth, float* out) {
+    using Words = WordsOf<T>;
+    const int64_t words = words_in<Words>(depth);
     for (int64_t s = 0; s < padded(rows, panel); s++) {
-        float* column = out + s / panel * depth * panel + s % panel;
-        for (int64_t d = 0; d < depth; d++) column[d * panel] = s < rows ? to_float(in[s * stride + d]) : 0.0f;
+        float* column = out + s / panel * words * panel + s % panel;
+        for (int64_t w = 0; w < words; w++) {
+            const int64_t d = w * Words::per_word;
+            column[w * panel] = s < rows ? word_of<Words>(in + s * stride + d, 1, d + 1 < depth, false) : 0.0f;
+        }
     }
 }
 
-// scores (rows, keys) = left (rows, depth) times packed keys.
-void score(int64_t rows, int64_t keys, int64_t depth, const float* left, int64_t left_row, const float* packed, float* scores, int64_t row) {
+// Rows (or pairs of rows) of a head as words, `row` to each, padded with zeros.
+template <class T>
+void pack_rows(const T* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
+    using Words = WordsOf<T>;
+    for (int64_t s = 0; s < rows; s += Words::per_word, out += row) {
+        for (int64_t i = 0; i < depth; i += lanes) {
+            store(out + i, words_of<Words>(in + s * stride + i, stride, s + 1 < rows, false, depth - i));
+        }
+    }
+}
+
+// Rows of a head as a left operand: where they lie if that is possible, else copied to `space`.
+template <class T>
+Operands left_of(const T* in, int64_t stride, int64_t rows, int64_t depth, float* space) {
+    using Words = WordsOf<T>;
+    const int64_t words = words_in<Words>(depth);
+    if (element_of<T> == Float || (Words::per_word == 2 && stride % 2 == 0 && depth % 2 == 0)) {
+        return {words, reinterpret_cast<const float*>(in), stride / Words::per_word, 1, nullptr, 0};
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t w = 0; w < words; w++) {
+            const int64_t d = w * Words::per_word;
+            space[r * words + w] = word_of<Words>(in + r * stride + d, 1, d + 1 < depth, false);
+        }
+    }
+    return {words, space, words, 1, nullptr, 0};
+}
+
+// scores (rows, keys) = left times packed keys, as far as each tile of rows sees: row r sees keys 0..first + r.
+template <class Words>
+void score(int64_t rows, int64_t first, Operands left, const float* packed, float* scores, int64_t row) {
     const Target target{scores, Float, row};
-    for (int64_t n = 0; n < keys; n += panel) {
-        const Operands x{depth, left, left_row, 1, packed + n * depth, panel};
-        tile_rows<WideWords, 2>(&x, 1, target, 0, rows, n, panel);
+    for (int64_t i = 0; i < rows; i += tile) {
+        const int64_t height = rows - i < tile ? rows - i : tile;
+        Operands x = left;
+        x.a += i * left.a_row;
+        x.b_row = panel;
+        for (int64_t n = 0; n < first + i + height; n += panel) {
+            x.b = packed + n * left.words;
+            tile_rows<Words, 2>(&x, 1, target, i, height, n, panel);
+        }
+    }
+}
+
+// c (rows, columns) = or += the words of a times rows of b, which are padded to whole vectors.
+template <class Words>
+void mix(int64_t rows, int64_t columns, Operands x, float* c, int64_t c_row, bool accumulate) {
+    const Target target{c, Float, c_row, accumulate};
+    const float* b = x.b;
+    for (int64_t n = 0; n < columns; n += panel) {
+        x.b = b + n;
+        if (columns - n > lanes) {
+            tile_rows<Words, 2>(&x, 1, target, 0, rows, n, columns - n);
+        } else {
+            tile_rows<Words, 1>(&x, 1, target, 0, rows, n, columns - n);
+        }
     }
 }
 
@@ -633,9 +707,9 @@ void attention_rows(const Attention& a, int64_t b, int64_t h, T* out, float* log
         }
         F totals{};
         for (int64_t s = 0; s < visible; s += lanes) {
-            F e = exponential(load(scores + s, visible - s) - top);
+            F e = select(lanes_below(visible - s), exponential(load(scores + s, visible - s) - top), F{});
             store(scores + s, e, visible - s);
-            totals += visible - s >= lanes ? e : load(scores + s, visible - s);
+            totals += e;
         }
         const float total = sum(totals);
         if (log_sum != nullptr) log_sum[(b * a.heads + h) * a.queries + t] = top + std::log(total);
@@ -650,57 +724,62 @@ void attention_rows(const Attention& a, int64_t b, int64_t h, T* out, float* log
 
 template <class T>
 void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, float* log_sum, void* scratch) {
+    using Words = WordsOf<T>;
     auto* space = static_cast<float*>(scratch);
     if (a.queries < 8) return attention_rows<T>(a, b, h, static_cast<T*>(out), log_sum, space);
 
+    // What probabilities are rounded to.
+    using P = std::conditional_t<Words::per_word == 2, Narrow, float>;
     const int64_t kh = h / (a.heads / a.key_heads), depth = a.depth, row = padded(depth, lanes), length = padded(a.keys, panel);
     float* keys = space;
-    float* values = keys + length * depth;
+    float* values = keys + length * (depth + 1);
     float* query = values + a.keys * row;
-    float* scores = query + query_block * depth;
-    float* mixed = scores + query_block * length;
+    float* mixed = query + query_block * row;
+    float* scores = mixed + query_block * row;
+    auto* chances = reinterpret_cast<P*>(Words::per_word == 2 ? scores + query_block * length : scores);
     pack_keys(head_of<T>(a.key, b, kh), a.key.time, a.keys, depth, keys);
-    copy_rows(head_of<T>(a.value, b, kh), a.value.time, a.keys, depth, 1.0f, values, row);
+    pack_rows(head_of<T>(a.value, b, kh), a.value.time, a.keys, depth, values, row);
 
     for (int64_t t = 0; t < a.queries; t += query_block) {
         const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
-        const int64_t visible = a.keys - a.queries + t + rows, columns = padded(visible, panel);
-        const T* in = head_of<T>(a.query, b, h) + t * a.query.time;
-        for (int64_t r = 0; r < rows; r++) {
-            for (int64_t i = 0; i < depth; i += lanes) store(query + r * depth + i, load(in + r * a.query.time + i, depth - i) * a.scale, depth - i);
-        }
-        score(rows, columns, depth, query, depth, keys, scores, length);
+        const int64_t first = a.keys - a.queries + t;
+        const Operands left = left_of(head_of<T>(a.query, b, h) + t * a.query.time, a.query.time, rows, depth, query);
+        score<Words>(rows, first, left, keys, scores, length);
 
         float inverse[query_block];
         for (int64_t r = 0; r < rows; r++) {
-            const int64_t count = visible - rows + r + 1;
-            float* p = scores + r * length;
-            F tops = splat(-INFINITY);
-            int64_t i = 0;
-            for (; i + lanes <= count; i += lanes) tops = maximum(tops, load(p + i));
-            for (int64_t j = i; j < padded(count, lanes); j++) {
-                if (j >= count) p[j] = -INFINITY;
-            }
-            if (i < count) tops = maximum(tops, load(p + i));
-            const float top = largest(tops);
+            const int64_t count = first + r + 1, whole = count / lanes * lanes, end = padded(first + padded(r + 1, tile), panel);
+            const float* x = scores + r * length;
+            P* p = chances + r * length;
+            const I rest = lanes_below(count - whole);
+            F tops = select(rest, load(x + whole), splat(-INFINITY));
+            for (int64_t i = 0; i < whole; i += lanes) tops = maximum(tops, load(x + i));
+            const float top = largest(tops) * a.scale;
             F totals{};
-            for (i = 0; i < count; i += lanes) {
-                F e = exponential(load(p + i) - top);
-                if (count - i < lanes) {
-                    store(p + i, e);
-                    for (int64_t j = count; j < i + lanes; j++) p[j] = 0;
-                    e = load(p + i);
-                }
-                store(p + i, e);
+            int64_t i = 0;
+            for (; i < whole; i += lanes) {
+                F e = exponential(load(x + i) * a.scale - top);
                 totals += e;
+                store(p + i, e);
             }
-            for (; i < columns; i += lanes) store(p + i, F{});
+            if (i < count) {
+                F e = select(rest, exponential(load(x + i) * a.scale - top), F{});
+                totals += e;
+                store(p + i, e);
+                i += lanes;
+            }
+            for (; i < end && i < length; i += lanes) store(p + i, F{});
             const float total = sum(totals);
             inverse[r] = 1.0f / total;
             if (log_sum != nullptr) log_sum[(b * a.heads + h) * a.queries + t + r] = top + std::log(total);
         }
 
-        small_product(rows, row, visible, scores, length, 1, values, row, mixed, row, false);
+        for (int64_t i = 0; i < rows; i += tile) {
+            const int64_t height = rows - i < tile ? rows - i : tile;
+            const auto* p = reinterpret_cast<const float*>(chances + i * length);
+            mix<Words>(height, row, {words_in<Words>(first + i + height), p, length / Words::per_word, 1, values, row}, mixed + i * row,
+                       row, false);
+        }
         for (int64_t r = 0; r < rows; r++) {
             T* y = static_cast<T*>(out) + ((b * a.queries + t + r) * a.heads + h) * depth;
             for (int64_t i = 0; i < depth; i += lanes) store(y + i, load(mixed + r * row + i) * inverse[r], depth - i);
@@ -712,63 +791,106 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
 template <class T>
 void attention_backward(const Attention& a, int64_t b, int64_t key_head, const void* out, const void* dout, const float* log_sum,
                         void* dquery, void* dkey, void* dvalue, void* scratch) {
+    using Words = WordsOf<T>;
     const int64_t groups = a.heads / a.key_heads, depth = a.depth, row = padded(depth, lanes), length = padded(a.keys, panel);
-    float* keys = static_cast<float*>(scratch);     // packed
-    float* values = keys + length * depth;          // packed
-    float* key_rows = values + length * depth;
+    float* keys = static_cast<float*>(scratch);  // packed for scores
+    float* values = keys + length * (depth + 1);
+    float* key_rows = values + length * (depth + 1);  // as rows, for the gradient of the queries
     float* key_sums = key_rows + a.keys * row;
     float* value_sums = key_sums + a.keys * row;
     float* query = value_sums + a.keys * row;
-    float* gradient = query + query_block * row;
-    float* mixed = gradient + query_block * row;
+    float* query_rows = query + query_block * row;
+    float* gradient = query_rows + query_block * row;
+    float* gradient_rows = gradient + query_block * row;
+    float* mixed = gradient_rows + query_block * row;
     float* scores = mixed + query_block * row;
     float* slopes = scores + query_block * length;
+    // dS by rows, and by columns: there words are of neighbouring queries, and so are those of P. Float words need no room of their own.
+    float* slope_rows = Words::per_word == 2 ? slopes + query_block * length : slopes;
+    float* slope_columns = Words::per_word == 2 ? slope_rows + query_block * length : slopes;
+    float* chance_columns = Words::per_word == 2 ? slope_columns + query_block * length : scores;
+
     const T *key = head_of<T>(a.key, b, key_head), *value = head_of<T>(a.value, b, key_head);
     pack_keys(key, a.key.time, a.keys, depth, keys);
     pack_keys(value, a.value.time, a.keys, depth, values);
-    copy_rows(key, a.key.time, a.keys, depth, 1.0f, key_rows, row);
+    pack_rows(key, a.key.time, a.keys, depth, key_rows, row);
     std::memset(key_sums, 0, static_cast<size_t>(2 * a.keys * row) * sizeof(float));
 
     for (int64_t h = key_head * groups; h < (key_head + 1) * groups; h++) {
         for (int64_t t = 0; t < a.queries; t += query_block) {
             const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
-            const int64_t visible = a.keys - a.queries + t + rows, columns = padded(visible, panel);
-            const int64_t base = (b * a.queries + t) * a.heads + h;
-            copy_rows(head_of<T>(a.query, b, h) + t * a.query.time, a.query.time, rows, depth, a.scale, query, row);
-            copy_rows(static_cast<const T*>(dout) + base * depth, a.heads * depth, rows, depth, 1.0f, gradient, row);
-            score(rows, columns, depth, query, row, keys, scores, length);
-            score(rows, columns, depth, gradient, row, values, slopes, length);
+            const int64_t first = a.keys - a.queries + t, base = (b * a.queries + t) * a.heads + h;
+            const int64_t visible = first + rows, columns = padded(visible, lanes);
+            const T* q = head_of<T>(a.query, b, h) + t * a.query.time;
+            const T *y = static_cast<const T*>(out) + base * depth, *dy = static_cast<const T*>(dout) + base * depth;
+            const int64_t stride = a.heads * depth;
+            pack_rows(q, a.query.time, rows, depth, query_rows, row);
+            pack_rows(dy, stride, rows, depth, gradient_rows, row);
+            score<Words>(rows, first, left_of(q, a.query.time, rows, depth, query), keys, scores, length);
+            score<Words>(rows, first, left_of(dy, stride, rows, depth, gradient), values, slopes, length);
+
+            const auto* logs = log_sum + (b * a.heads + h) * a.queries + t;
+            float dots[query_block + 1] = {};
             for (int64_t r = 0; r < rows; r++) {
-                const T* y = static_cast<const T*>(out) + (base + r * a.heads) * depth;
-                F dots{};
-                for (int64_t i = 0; i < depth; i += lanes) dots += load(gradient + r * row + i) * load(y + i, depth - i);
-                const float dot = sum(dots), log = log_sum[(b * a.heads + h) * a.queries + t + r];
-                const int64_t count = visible - rows + r + 1;
-                float *p = scores + r * length, *s = slopes + r * length;
-                int64_t i = 0;
-                for (; i < count; i += lanes) {
-                    F e = exponential(load(p + i) - log);
-                    if (count - i < lanes) {
-                        store(p + i, e);
-                        for (int64_t j = count; j < i + lanes; j++) p[j] = 0;
-                        e = load(p + i);
+                F products{};
+                for (int64_t i = 0; i < depth; i += lanes)
+                    products += load(dy + r * stride + i, depth - i) * load(y + r * stride + i, depth - i);
+                dots[r] = sum(products);
+            }
+            // P and dS of row r, keys i.., zero where the row does not see.
+            const auto chance = [&](int64_t r, int64_t i, F& slope) {
+                const I seen = lanes_below(first + r + 1 - i);
+                F p = select(seen, exponential(load(scores + r * length + i) * a.scale - logs[r]), F{});
+                slope = select(seen, p * (load(slopes + r * length + i) - dots[r]) * a.scale, F{});
+                return p;
+            };
+            for (int64_t r = 0; r < rows; r += Words::per_word) {
+                if constexpr (Words::per_word == 2) {
+                    const bool pair = r + 1 < rows;
+                    auto* even = reinterpret_cast<Narrow*>(slope_rows) + r * length;
+                    for (int64_t i = 0; i < columns; i += lanes) {
+                        F s0{}, s1{}, p0{}, p1{};
+                        if (i <= first + r) p0 = chance(r, i, s0);
+                        if (pair && i <= first + r + 1) p1 = chance(r + 1, i, s1);
+                        store(even + i, s0);
+                        store(even + length + i, s1);
+                        const auto join = [](F low, F high) {
+                            return reinterpret_cast<F>(__builtin_convertvector(narrow(low), U)
+                                                       | (__builtin_convertvector(narrow(high), U) << 16));
+                        };
+                        store(chance_columns + r / 2 * length + i, join(p0, p1));
+                        store(slope_columns + r / 2 * length + i, join(s0, s1));
                     }
-                    store(p + i, e);
-                    store(s + i, e * (load(s + i) - dot));
-                }
-                for (; i < columns; i += lanes) {
-                    store(p + i, F{});
-                    store(s + i, F{});
+                } else {
+                    for (int64_t i = 0; i < columns; i += lanes) {
+                        F s{}, p{};
+                        if (i <= first + r) p = chance(r, i, s);
+                        store(scores + r * length + i, p);
+                        store(slopes + r * length + i, s);
+                    }
                 }
             }
 
-            small_product(rows, row, visible, slopes, length, 1, key_rows, row, mixed, row, false);
+            for (int64_t i = 0; i < rows; i += tile) {
+                const int64_t height = rows - i < tile ? rows - i : tile;
+                const float* s = slope_rows + i * (length / Words::per_word);
+                mix<Words>(height, row, {words_in<Words>(first + i + height), s, length / Words::per_word, 1, key_rows, row},
+                           mixed + i * row, row, false);
+            }
             for (int64_t r = 0; r < rows; r++) {
                 T* dq = static_cast<T*>(dquery) + (base + r * a.heads) * depth;
-                for (int64_t i = 0; i < depth; i += lanes) store(dq + i, load(mixed + r * row + i) * a.scale, depth - i);
+                for (int64_t i = 0; i < depth; i += lanes) store(dq + i, load(mixed + r * row + i), depth - i);
             }
-            small_product(visible, row, rows, scores, 1, length, gradient, row, value_sums, row, true);
-            small_product(visible, row, rows, slopes, 1, length, query, row, key_sums, row, true);
+            // Keys s.. are seen by the queries from s - first on.
+            const int64_t words = words_in<Words>(rows);
+            for (int64_t s = 0; s < visible; s += tile) {
+                const int64_t height = visible - s < tile ? visible - s : tile;
+                const int64_t from = s > first ? (s - first) / Words::per_word : 0;
+                mix<Words>(height, row, {words - from, chance_columns + from * length + s, 1, length, gradient_rows + from * row, row},
+                           value_sums + s * row, row, true);
+                mix<Words>(height, row, {words - from, slope_columns + from * length + s, 1, length, query_rows + from * row, row},
+                           key_sums + s * row, row, true);
+            }
         }
     }
 

@@ -40,13 +40,13 @@ std::atomic<const Table*>& chosen() {
 const Table& table() { return *chosen().load(std::memory_order_relaxed); }
 
 int64_t attention_forward_scratch(const Attention& a) {
-    const int64_t length = (a.keys + panel) / panel * panel, row = a.depth + 16;
-    return 4 * (length * a.depth + a.keys * row + query_block * (a.depth + row + length));
+    const int64_t length = (a.keys + panel) / panel * panel, row = (a.depth + 15) / 16 * 16;
+    return 4 * (length * (a.depth + 1) + a.keys * row + query_block * (2 * row + 2 * length));
 }
 
 int64_t attention_backward_scratch(const Attention& a) {
-    const int64_t length = (a.keys + panel) / panel * panel, row = a.depth + 16;
-    return 4 * (2 * length * a.depth + 3 * a.keys * row + query_block * (3 * row + 2 * length));
+    const int64_t length = (a.keys + panel) / panel * panel, row = (a.depth + 15) / 16 * 16;
+    return 4 * (2 * length * (a.depth + 1) + 3 * a.keys * row + query_block * (5 * row + 5 * length));
 }
 
 }  // namespace mf::cpu

@@ -16,6 +16,8 @@ namespace {
 
 // Below this many multiplications another thread costs more than it brings.
 constexpr int64_t worth_threads = 1 << 19;
+// Where weights are read once, memory is what counts, and it is slower.
+constexpr int64_t worth_threads_once = 1 << 16;
 
 // Tile matrix units (AMX) are out of reach of our loops but not of oneDNN's.
 bool has_tiles() {
@@ -39,9 +41,7 @@ bool own_product(at::ScalarType compute) {
 
 Matrix matrix(const Tensor& x) { return {x.data_ptr(), element(x), x.stride(0), x.stride(1)}; }
 
-int64_t left_scratch(int64_t rows, int64_t depth) {
-    return 4 * ((rows + cpu::tile) * (depth + cpu::most_terms) + 16 * cpu::most_terms);
-}
+int64_t left_scratch(int64_t rows, int64_t depth) { return 4 * ((rows + cpu::tile) * (depth + cpu::most_terms) + 16 * cpu::most_terms); }
 
 Packed::Packed(at::ScalarType compute, const Tensor& b) {
     const cpu::Table& table = cpu::table();
@@ -114,8 +114,8 @@ void product(const Tensor& c, const Tensor& a, const Tensor& b, at::ScalarType c
         return;
     }
 
-    Target target{c.data_ptr(), element(c), c.stride(0), accumulate, bias.defined() ? bias.data_ptr<float>() : nullptr,
-                  static_cast<float>(scale)};
+    Target target{
+        c.data_ptr(), element(c), c.stride(0), accumulate, bias.defined() ? bias.data_ptr<float>() : nullptr, static_cast<float>(scale)};
     // Deep products go by blocks that stay in the cache, where the sums between can be kept in float32.
     const int64_t step = target.element == cpu::Float ? 1024 : depth;
     for (int64_t k = 0; k < depth; k += step) {
@@ -133,7 +133,7 @@ void project(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bi
         product(y, x, w.t(), x.scalar_type(), false, bias);
         return;
     }
-    at::parallel_for(0, outs, std::max<int64_t>(1, worth_threads / std::max<int64_t>(1, rows * ins)), [&](int64_t first, int64_t last) {
+    at::parallel_for(0, outs, std::max<int64_t>(1, worth_threads_once / std::max<int64_t>(1, rows * ins)), [&](int64_t first, int64_t last) {
         cpu::table().few_rows(element(x), x.data_ptr(), rows, ins, w.data_ptr<float>(), w.stride(0),
                               bias.defined() ? bias.data_ptr<float>() : nullptr, first, last, y.data_ptr(), y.stride(0));
     });

@@ -16,8 +16,7 @@ inline cpu::Element element(const at::Tensor& x) { return element(x.scalar_type(
 // A part of a tensor's memory for each thread of a parallel loop.
 class Scratch {
 public:
-    explicit Scratch(int64_t bytes)
-        : each_((bytes + 127) / 64 * 64), memory_(at::empty({each_ * at::get_num_threads()}, at::kByte)) {}
+    explicit Scratch(int64_t bytes) : each_((bytes + 127) / 64 * 64), memory_(at::empty({each_ * at::get_num_threads()}, at::kByte)) {}
     void* mine() const { return static_cast<char*>(memory_.data_ptr()) + each_ * at::get_thread_num(); }
 
 private:

@@ -140,18 +140,20 @@ public static partial class Kernels
             FeedForwardKind kind,
             int[] widths)
         {
-            Check(x.dim() == 3 && widths.Length > 0 && x.shape[0] % widths.Length == 0, "FeedForward", "x", x, $"({widths.Length}*B, T, W)");
+            bool stacked = x.dim() == 3 && widths.Length > 0 && x.shape[0] % widths.Length == 0;
+            Check(stacked, "FeedForward", "x", x, $"({widths.Length}*B, T, W)");
             long width = x.shape[2];
             Check(up.dim() == 2 && up.shape[1] == width, "FeedForward", "up", up, $"(hidden, {width})");
             long hidden = up.shape[0];
-            Check(down.dim() == 2 && down.shape[0] == width && down.shape[1] == hidden, "FeedForward", "down", down, $"({width}, {hidden})");
+            Check(IsMatrix(down, width, hidden), "FeedForward", "down", down, $"({width}, {hidden})");
             bool gated = kind is FeedForwardKind.SwiGlu or FeedForwardKind.GeGlu;
             if (gated != gate is not null)
             {
-                throw new ArgumentException($"FeedForward: {kind} {(gated ? "needs a gate" : "has no gate, but one was given")}.", nameof(gate));
+                throw new ArgumentException(
+                    $"FeedForward: {kind} {(gated ? "needs a gate" : "has no gate, but one was given")}.", nameof(gate));
             }
 
-            Check(gate is null || (gate.dim() == 2 && gate.shape[0] == hidden && gate.shape[1] == width), "FeedForward", "gate", gate, $"({hidden}, {width})");
+            Check(gate is null || IsMatrix(gate, hidden, width), "FeedForward", "gate", gate, $"({hidden}, {width})");
             CheckBias(gateBias, hidden, "gateBias");
             CheckBias(upBias, hidden, "upBias");
             CheckBias(downBias, width, "downBias");
@@ -160,7 +162,8 @@ public static partial class Kernels
                 if (widths[r] < 1 || widths[r] > hidden || (r > 0 && widths[r] > widths[r - 1]))
                 {
                     throw new ArgumentException(
-                        $"FeedForward: widths ({string.Join(", ", widths)}) must run from the widest to the narrowest, each in 1..{hidden}.", nameof(widths));
+                        $"FeedForward: widths ({string.Join(", ", widths)}) must run from the widest to the narrowest, each in 1..{hidden}.",
+                        nameof(widths));
                 }
             }
 
@@ -329,8 +332,13 @@ public static partial class Kernels
             }
         }
 
+        private static bool IsMatrix(Tensor x, long rows, long columns) => x.dim() == 2 && x.shape[0] == rows && x.shape[1] == columns;
+
         private static void CheckLast(Tensor x, Tensor weight, string operation, string name)
-            => Check(weight.dim() == 1 && x.dim() > 0 && weight.shape[0] == x.shape[^1], operation, name, weight, $"({(x.dim() > 0 ? x.shape[^1] : "W")})");
+        {
+            Check(x.dim() > 0, operation, "x", x, "(..., W)");
+            Check(weight.dim() == 1 && weight.shape[0] == x.shape[^1], operation, name, weight, $"({x.shape[^1]})");
+        }
 
         private static void CheckBias(Tensor? bias, long length, string name)
             => Check(bias is null || (bias.dim() == 1 && bias.shape[0] == length), "FeedForward", name, bias, $"({length})");
@@ -340,7 +348,8 @@ public static partial class Kernels
         {
             if (!valid)
             {
-                throw new ArgumentException($"{operation}: {name} is ({string.Join(", ", tensor?.shape ?? [])}), but must be {expected}.", name);
+                string shape = string.Join(", ", tensor?.shape ?? []);
+                throw new ArgumentException($"{operation}: {name} is ({shape}), but must be {expected}.", name);
             }
         }
     }

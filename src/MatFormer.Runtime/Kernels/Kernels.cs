@@ -67,7 +67,15 @@ public static partial class Kernels
     /// <param name="kind">The activation.</param>
     /// <param name="widths">One per stream, from the widest to the narrowest, each in 1..hidden.</param>
     public static Tensor FeedForward(
-        Tensor x, Tensor? gate, Tensor? gateBias, Tensor up, Tensor? upBias, Tensor down, Tensor? downBias, FeedForwardKind kind, int[] widths)
+        Tensor x,
+        Tensor? gate,
+        Tensor? gateBias,
+        Tensor up,
+        Tensor? upBias,
+        Tensor down,
+        Tensor? downBias,
+        FeedForwardKind kind,
+        int[] widths)
 #if MATFORMER_LIBTORCH
         => Provider.FeedForward(x, gate, gateBias, up, upBias, down, downBias, (int)kind, widths);
 #else
