@@ -161,9 +161,9 @@ public static partial class Kernels
             {
                 if (widths[r] < 1 || widths[r] > hidden || (r > 0 && widths[r] > widths[r - 1]))
                 {
+                    string given = string.Join(", ", widths);
                     throw new ArgumentException(
-                        $"FeedForward: widths ({string.Join(", ", widths)}) must run from the widest to the narrowest, each in 1..{hidden}.",
-                        nameof(widths));
+                        $"FeedForward: widths are ({given}), but must run from the widest to the narrowest, each in 1..{hidden}.", nameof(widths));
                 }
             }
 
