@@ -329,7 +329,8 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
         {
             using var trainer = new Trainer<TModel>(model, options, _logger);
             if (checkpoint is not null) trainer.Resume(checkpoint);
-            var result = new TrainingDisplay(error).Run(progress => trainer.Fit(corpus, progress, cancellationToken), trainer.StepsDone, options.Steps);
+            var display = new TrainingDisplay(error, [.. TModel.Granularities.Select(g => g.Name)]);
+            var result = display.Run(progress => trainer.Fit(corpus, progress, cancellationToken), trainer.StepsDone, options.Steps);
             return (result, model);
         }
         catch

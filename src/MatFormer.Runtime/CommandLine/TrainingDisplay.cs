@@ -5,11 +5,13 @@ using Spectre.Console;
 namespace MatFormer;
 
 /// <summary>Shows how training goes: a live bar on a terminal, else a line every few seconds.</summary>
-internal sealed class TrainingDisplay(TextWriter error)
+/// <param name="error">Where it is shown.</param>
+/// <param name="order">The granularities, narrowest first.</param>
+internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> order)
 {
     private static readonly TimeSpan LineInterval = TimeSpan.FromSeconds(5);
-    private readonly Dictionary<string, double> _smoothed = new(StringComparer.Ordinal);
-    private double _tokensPerSecond;
+    private readonly Dictionary<string, Mean> _losses = new(StringComparer.Ordinal);
+    private Mean _tokensPerSecond;
 
     /// <summary>Trains, and shows it.</summary>
     public TrainingResult Run(Func<Action<StepResult>, TrainingResult> train, long stepsDone, int steps)
@@ -50,16 +52,21 @@ internal sealed class TrainingDisplay(TextWriter error)
         });
     }
 
-    // Single steps jump: means over about the last 20 of each granularity.
     private void Smooth(StepResult result)
     {
-        foreach (var (name, loss) in result.Losses) _smoothed[name] = _smoothed.TryGetValue(name, out var mean) ? mean + (0.05 * (loss - mean)) : loss;
-        _tokensPerSecond = _tokensPerSecond == 0 ? result.TokensPerSecond : _tokensPerSecond + (0.05 * (result.TokensPerSecond - _tokensPerSecond));
+        foreach (var (name, loss) in result.Losses) _losses[name] = _losses.GetValueOrDefault(name).Add(loss);
+        _tokensPerSecond = _tokensPerSecond.Add(result.TokensPerSecond);
     }
 
     private string Line(StepResult result, int steps)
     {
-        var losses = string.Join("  ", _smoothed.Select(p => string.Create(CultureInfo.InvariantCulture, $"{p.Key} {p.Value / Math.Log(2):0.000}")));
-        return string.Create(CultureInfo.InvariantCulture, $"step {result.Step}/{steps}  bits/byte {losses}  {_tokensPerSecond:n0} tokens/s");
+        var losses = string.Join("  ", order.Where(_losses.ContainsKey).Select(name => string.Create(CultureInfo.InvariantCulture, $"{name} {_losses[name].Value / Math.Log(2):0.000}")));
+        return string.Create(CultureInfo.InvariantCulture, $"step {result.Step}/{steps}  bits/byte {losses}  {_tokensPerSecond.Value:n0} tokens/s");
+    }
+
+    // Single steps jump: the mean over about the last 20.
+    private readonly record struct Mean(double Value, int Count)
+    {
+        public Mean Add(double value) => new(Value + ((value - Value) / Math.Min(Count + 1, 20)), Count + 1);
     }
 }

@@ -32,12 +32,15 @@ internal static class SizeCurve
         var range = Math.Max(bits.Max() - bits.Min(), 0.02);
         var low = bits.Min() - (0.2 * range);
         var high = bits.Max() + (0.2 * range);
-        if (bigram <= high + range) high = Math.Max(high, bigram + (0.1 * range)); // shown where it does not press the rest flat
+
+        // Shown where it does not press the rest flat.
+        var showBigram = bigram >= low - range && bigram <= high + range;
+        if (showBigram) (low, high) = (Math.Min(low, bigram - (0.1 * range)), Math.Max(high, bigram + (0.1 * range)));
         var x = new Axis(sizes.Min() / 1.1, sizes.Max() * 1.1, Left, Width - Right, log: true);
         var y = new Axis(low, high, Height - Bottom, Top);
         var svg = new Svg();
         ChartParts.Frame(svg, x, y, Width - Right, Height - Bottom, t => t.ToString(CultureInfo.InvariantCulture) + " M", "parameters, log scale", "bits per byte of validation text (lower is better)");
-        if (bigram <= high)
+        if (showBigram)
         {
             svg.Line(Left, y.At(bigram), Width - Right, y.At(bigram), "dash");
             svg.Text(Width - Right, y.At(bigram) - 6, Output.Invariant($"bigram model {bigram:0.000}"), "end", "quiet");

@@ -19,7 +19,7 @@ internal static class TrainingChart
         var low = curves.Min(c => c.Points.Min(p => p.Bits));
 
         // The first steps fall from 8 bits: cut off there, the rest can be told apart.
-        var settled = curves.Select(c => c.Points.FirstOrDefault(p => p.Step >= 0.06 * last).Bits).Where(b => b > 0).DefaultIfEmpty(8).Max();
+        var settled = curves.Select(c => c.Points.FirstOrDefault(p => p.Step >= 0.12 * last).Bits).Where(b => b > 0).DefaultIfEmpty(8).Max();
         var high = Math.Max(settled, low + 0.1);
         var x = new Axis(0, last, Left, Width - Right);
         var y = new Axis(low - (0.06 * (high - low)), high, Height - Bottom, Top);
