@@ -3,7 +3,10 @@ namespace MatFormer;
 /// <summary>Writes files so that a reader sees the old content or all of the new, never a part, also when the process is killed.</summary>
 internal static class AtomicFile
 {
-    /// <summary>Lets <paramref name="write"/> fill a temporary file in the same folder, flushes it to disk and renames it to <paramref name="path"/>.</summary>
+    /// <summary>
+    /// Lets <paramref name="write"/> fill a temporary file in the same folder, flushes it to disk and renames it to
+    /// <paramref name="path"/>.
+    /// </summary>
     /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
     /// <exception cref="UnauthorizedAccessException">The folder or the file may not be written.</exception>
     public static void Write(string path, Action<FileStream> write)

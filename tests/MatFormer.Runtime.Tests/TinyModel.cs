@@ -7,7 +7,8 @@ using static TorchSharp.torch.nn;
 namespace MatFormer.Runtime.Tests;
 
 /// <summary>
-/// A model as small as the runtime can take, written by hand: an embedding, nested feed-forwards, and the mean of what came before through the
+/// A model as small as the runtime can take, written by hand: an embedding, nested feed-forwards, and the mean of what came before through
+/// the
 /// key/value cache, so that context matters. <c>Narrow</c> is declared with other granularities, to be a foreigner.
 /// </summary>
 public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
@@ -148,7 +149,8 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         var x = _embedding.index_select(0, tokens.flatten()).view(batch, time, Width);
         for (var layer = 0; layer < Layers; layer++)
         {
-            // What came before, as one mean: from the cache when decoding; the token itself when training, which needs no more to be a model.
+            // What came before, as one mean: from the cache when decoding; the token itself when training, which needs no more to be a
+            // model.
             if (!training)
             {
                 var own = x.view(batch, time, 1, Width);

@@ -6,8 +6,8 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// Weight files: safetensors with the names of Hugging Face's checkpoints. Their metadata says which model, and which of its profiles they hold,
-/// so that a file loads only where it fits.
+/// Weight files: safetensors with the names of Hugging Face's checkpoints. Their metadata says which model, and which of its profiles
+/// they hold, so that a file loads only where it fits.
 /// </summary>
 public static class Checkpoint
 {
@@ -31,7 +31,8 @@ public static class Checkpoint
     }
 
     /// <summary>Loads weights that a model of the same declaration and profile saved; a training checkpoint will do.</summary>
-    /// <exception cref="CheckpointException">The file is damaged, of another model, or of another profile; then the model is unchanged.</exception>
+    /// <exception cref="CheckpointException">The file is damaged, of another model, or of another profile; then the model is
+    /// unchanged.</exception>
     public static void Load(this MatFormerModel model, string path)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -41,7 +42,9 @@ public static class Checkpoint
         Load(reader, model);
     }
 
-    /// <summary>Loads a file as what it is: the universal <typeparamref name="TModel"/>, or a model of the profile's shape if it is a slice.</summary>
+    /// <summary>
+    /// Loads a file as what it is: the universal <typeparamref name="TModel"/>, or a model of the profile's shape if it is a slice.
+    /// </summary>
     /// <exception cref="CheckpointException">The file is damaged or of another model.</exception>
     public static MatFormerModel Open<TModel>(string path, Device? device = null)
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -112,11 +115,15 @@ public static class Checkpoint
         [VersionKey] = Version,
     };
 
-    internal static void Write(string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<(string Name, Tensor Tensor)> tensors)
+    internal static void Write(
+        string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<(string Name, Tensor Tensor)> tensors)
     {
         var byName = tensors.ToDictionary(t => t.Name, t => t.Tensor, StringComparer.Ordinal);
         SafetensorsWriter.Write(
-            path, [.. tensors.Select(t => TensorData.Entry(t.Name, t.Tensor))], metadata, (entry, stream) => TensorData.Write(byName[entry.Name], stream));
+            path,
+            [.. tensors.Select(t => TensorData.Entry(t.Name, t.Tensor))],
+            metadata,
+            (entry, stream) => TensorData.Write(byName[entry.Name], stream));
     }
 
     /// <summary>Reads whose weights a file holds.</summary>
@@ -128,28 +135,34 @@ public static class Checkpoint
             || !metadata.TryGetValue(ProfileKey, out var profile) || !metadata.TryGetValue(WidthsKey, out var widthList)
             || !metadata.TryGetValue(VersionKey, out var version))
         {
-            throw new CheckpointException(reader.Path, $"was not written by MatFormer (its metadata lacks '{ModelKey}' and others); give a file that {spec.Name} saved.");
+            throw new CheckpointException(reader.Path, $"was not written by MatFormer (its metadata lacks '{ModelKey}' and others); give a "
+                + $"file that {spec.Name} saved.");
         }
 
         if (version != Version)
-            throw new CheckpointException(reader.Path, $"has the format version '{version}', but this program reads {Version}; use the program that wrote it.");
-        if (name != spec.Name) throw new CheckpointException(reader.Path, $"holds the model {name}, not {spec.Name}; give a file that {spec.Name} saved.");
+            throw new CheckpointException(reader.Path, $"has the format version '{version}', but this program reads {Version}; use the "
+                + "program that wrote it.");
+        if (name != spec.Name)
+            throw new CheckpointException(reader.Path, $"holds the model {name}, not {spec.Name}; give a file that {spec.Name} saved.");
         if (fingerprint != spec.Fingerprint)
         {
             throw new CheckpointException(
-                reader.Path, $"holds another declaration of {name} (fingerprint {fingerprint}, this program's is {spec.Fingerprint}); train again or restore the declaration.");
+                reader.Path, $"holds another declaration of {name} (fingerprint {fingerprint}, this program's is {spec.Fingerprint}); "
+                    + "train again or restore the declaration.");
         }
 
         var widths = ImmutableArray.CreateBuilder<int>();
         foreach (var item in widthList.Split(','))
         {
             if (!int.TryParse(item, NumberStyles.None, CultureInfo.InvariantCulture, out var width) || width < 1)
-                throw new CheckpointException(reader.Path, $"has the widths '{widthList}' in its metadata, which are no numbers; it is damaged.");
+                throw new CheckpointException(reader.Path, $"has the widths '{widthList}' in its metadata, which are no numbers; it is "
+                    + "damaged.");
             widths.Add(width);
         }
 
         if (widths.Count != spec.Layers)
-            throw new CheckpointException(reader.Path, $"has {widths.Count} widths in its metadata, but {spec.Name} has {spec.Layers} layers; it is damaged.");
+            throw new CheckpointException(reader.Path, $"has {widths.Count} widths in its metadata, but {spec.Name} has {spec.Layers} "
+                + "layers; it is damaged.");
         if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
         return new Header(reader.Path, profile, widths.ToImmutable(), widths.All(w => w == spec.HiddenWidth));
     }
@@ -164,7 +177,8 @@ public static class Checkpoint
         foreach (var entry in reader.Tensors)
         {
             if (!names.Contains(entry.Name) && !entry.Name.StartsWith(OptimizerPrefix, StringComparison.Ordinal))
-                throw new CheckpointException(reader.Path, $"holds the tensor '{entry.Name}', which {model.Architecture.Name} does not have; it belongs to another model.");
+                throw new CheckpointException(reader.Path, $"holds the tensor '{entry.Name}', which {model.Architecture.Name} does not "
+                    + "have; it belongs to another model.");
         }
 
         for (var i = 0; i < entries.Count; i++) TensorData.Read(reader, entries[i], parameters[i].Item2);
@@ -174,12 +188,15 @@ public static class Checkpoint
     /// <exception cref="CheckpointException">There is none.</exception>
     internal static SafetensorsEntry Find(SafetensorsReader reader, string name, Tensor tensor)
     {
-        var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"lacks the tensor '{name}'; it was written by another program, or is damaged.");
-        if (entry.Type == SafetensorsType.Int64) throw new CheckpointException(reader.Path, $"holds the tensor '{name}' as whole numbers (I64); weights are F32, F16 or BF16.");
+        var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"lacks the tensor '{name}'; it was written by another "
+            + "program, or is damaged.");
+        if (entry.Type == SafetensorsType.Int64)
+            throw new CheckpointException(reader.Path, $"holds the tensor '{name}' as whole numbers (I64); weights are F32, F16 or BF16.");
         if (!entry.Shape.AsSpan().SequenceEqual(tensor.shape))
         {
             throw new CheckpointException(
-                reader.Path, $"holds the tensor '{name}' of shape ({string.Join(", ", entry.Shape)}), but ({string.Join(", ", tensor.shape)}) fits; it belongs to another model.");
+                reader.Path, $"holds the tensor '{name}' of shape ({string.Join(", ", entry.Shape)}), but "
+                    + $"({string.Join(", ", tensor.shape)}) fits; it belongs to another model.");
         }
 
         return entry;
@@ -192,7 +209,8 @@ public static class Checkpoint
         var name = model.Architecture.Name;
         throw new CheckpointException(header.Path, header.IsUniversal
             ? $"holds the universal {name}, not its slice {model.ProfileName}; load it into {name} and extract {model.ProfileName}."
-            : $"is the slice {header.Profile} ({model.Architecture.FormatPattern(header.Widths.AsSpan())}) of {name}, not {model.ProfileName}; load the file of {model.ProfileName}.");
+            : $"is the slice {header.Profile} ({model.Architecture.FormatPattern(header.Widths.AsSpan())}) of {name}, not "
+                + $"{model.ProfileName}; load the file of {model.ProfileName}.");
     }
 
     private static CheckpointException AlreadySlice(Header header) =>

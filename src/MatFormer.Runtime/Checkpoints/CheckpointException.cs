@@ -1,6 +1,8 @@
 namespace MatFormer;
 
-/// <summary>A weight file is damaged, foreign, or does not fit the model; the message names the file, what is wrong and what to do.</summary>
+/// <summary>
+/// A weight file is damaged, foreign, or does not fit the model; the message names the file, what is wrong and what to do.
+/// </summary>
 public sealed class CheckpointException : IOException
 {
     /// <summary>Makes one.</summary>

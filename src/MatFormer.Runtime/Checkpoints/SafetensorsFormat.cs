@@ -26,15 +26,16 @@ public sealed record SafetensorsEntry(string Name, SafetensorsType Type, Immutab
 {
     /// <summary>Bytes of the data.</summary>
     /// <exception cref="OverflowException">More than <see cref="long.MaxValue"/>.</exception>
-    public long Length => Shape.Aggregate((long)SafetensorsFormat.ElementSize(Type), static (product, dimension) => checked(product * dimension));
+    public long Length =>
+        Shape.Aggregate((long)SafetensorsFormat.ElementSize(Type), static (product, dimension) => checked(product * dimension));
 
     /// <summary>Where the data starts, from the start of the file.</summary>
     public long Offset { get; init; }
 }
 
 /// <summary>
-/// The safetensors format (https://huggingface.co/docs/safetensors): the header's length as 8 bytes little-endian, a JSON header of names, types,
-/// shapes and offsets, then the data without holes.
+/// The safetensors format (https://huggingface.co/docs/safetensors): the header's length as 8 bytes little-endian, a JSON header of names,
+/// types, shapes and offsets, then the data without holes.
 /// </summary>
 internal static class SafetensorsFormat
 {

@@ -7,13 +7,16 @@ using Microsoft.Win32.SafeHandles;
 
 namespace MatFormer;
 
-/// <summary>Reads a safetensors file. The header is checked strictly when it is opened; data is read piece by piece, when asked for.</summary>
+/// <summary>
+/// Reads a safetensors file. The header is checked strictly when it is opened; data is read piece by piece, when asked for.
+/// </summary>
 public sealed class SafetensorsReader : IDisposable
 {
     private readonly SafeFileHandle _handle;
     private readonly Dictionary<string, SafetensorsEntry> _byName;
 
-    private SafetensorsReader(string path, SafeFileHandle handle, Dictionary<string, string> metadata, ImmutableArray<SafetensorsEntry> tensors)
+    private SafetensorsReader(
+        string path, SafeFileHandle handle, Dictionary<string, string> metadata, ImmutableArray<SafetensorsEntry> tensors)
     {
         Path = path;
         _handle = handle;
@@ -57,7 +60,8 @@ public sealed class SafetensorsReader : IDisposable
             var fileLength = RandomAccess.GetLength(handle);
             Span<byte> prefix = stackalloc byte[8];
             if (fileLength < 8)
-                throw Bad(path, $"has {fileLength} bytes, which is too short for a safetensors file; it may be cut off, so copy or write it again.");
+                throw Bad(path, $"has {fileLength} bytes, which is too short for a safetensors file; it may be cut off, so copy or write "
+                    + "it again.");
             ReadExactly(handle, path, 0, prefix);
             var headerLength = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
             if (headerLength > SafetensorsFormat.MaxHeaderLength)
@@ -67,7 +71,8 @@ public sealed class SafetensorsReader : IDisposable
             }
 
             if (8 + (long)headerLength > fileLength)
-                throw Bad(path, $"names a header of {headerLength} bytes, but the file has only {fileLength}; it is cut off, so copy or write it again.");
+                throw Bad(path, $"names a header of {headerLength} bytes, but the file has only {fileLength}; it is cut off, so copy or "
+                    + "write it again.");
             var header = new byte[(int)headerLength];
             ReadExactly(handle, path, 8, header);
             var (metadata, tensors) = new Header(path, 8 + (long)headerLength, fileLength).Parse(header);
@@ -144,7 +149,8 @@ public sealed class SafetensorsReader : IDisposable
             {
                 var name = reader.GetString()!;
                 reader.Read();
-                if (reader.TokenType != JsonTokenType.StartObject) throw Bad(path, $"has a header whose '{name}' is not a JSON object; it is damaged.");
+                if (reader.TokenType != JsonTokenType.StartObject)
+                    throw Bad(path, $"has a header whose '{name}' is not a JSON object; it is damaged.");
                 if (name != SafetensorsFormat.MetadataKey)
                 {
                     ReadTensor(ref reader, name);
@@ -182,7 +188,8 @@ public sealed class SafetensorsReader : IDisposable
                     case "dtype" when type is null && reader.TokenType == JsonTokenType.String:
                         var code = reader.GetString()!;
                         type = SafetensorsFormat.TypeOf(code)
-                            ?? throw Bad(path, $"holds the tensor '{name}' with the dtype {code}, which is not supported; save it as F32, F16, BF16 or I64.");
+                            ?? throw Bad(path, $"holds the tensor '{name}' with the dtype {code}, which is not supported; save it as F32, "
+                                + "F16, BF16 or I64.");
                         break;
                     case "shape" when shape is null:
                         shape = ReadNumbers(ref reader, name, key, SafetensorsFormat.MaxDimensions);
@@ -191,7 +198,8 @@ public sealed class SafetensorsReader : IDisposable
                         offsets = ReadNumbers(ref reader, name, key, 2);
                         break;
                     default:
-                        throw Bad(path, $"has a header whose entry for the tensor '{name}' has an unexpected, repeated or malformed '{key}'; it is damaged.");
+                        throw Bad(path, $"has a header whose entry for the tensor '{name}' has an unexpected, repeated or malformed "
+                            + $"'{key}'; it is damaged.");
                 }
             }
 
@@ -210,7 +218,8 @@ public sealed class SafetensorsReader : IDisposable
 
             if (begin > end || end - begin != length)
             {
-                throw Bad(path, $"holds the tensor '{name}' of shape ({string.Join(", ", shape)}) and dtype {SafetensorsFormat.Code(type.Value)}, "
+                throw Bad(path, $"holds the tensor '{name}' of shape ({string.Join(", ", shape)}) and dtype "
+                    + $"{SafetensorsFormat.Code(type.Value)}, "
                     + $"which takes {length} bytes, at data_offsets {begin} to {end}; it is damaged.");
             }
 
@@ -240,7 +249,7 @@ public sealed class SafetensorsReader : IDisposable
 
             throw Bad(path, string.Create(
                 CultureInfo.InvariantCulture,
-                $"has a header whose '{key}' of the tensor '{name}' is not a list of at most {limit} whole numbers from 0 on; it is damaged."));
+                $"has a header whose '{key}' of the tensor '{name}' is no list of at most {limit} whole numbers; it is damaged."));
         }
 
         // The format wants data without holes and overlaps, so that nothing can hide in a file.
@@ -252,7 +261,8 @@ public sealed class SafetensorsReader : IDisposable
             {
                 if (entry.Offset != position)
                 {
-                    throw Bad(path, $"holds the tensor '{entry.Name}' at byte {entry.Offset - dataStart} of the data, but the one before it ends at "
+                    throw Bad(path, $"holds the tensor '{entry.Name}' at byte {entry.Offset - dataStart} of the data, but the one before "
+                        + "it ends at "
                         + $"{position - dataStart}: tensors may neither overlap nor leave holes; it is damaged.");
                 }
 

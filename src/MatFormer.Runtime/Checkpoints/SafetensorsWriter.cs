@@ -43,7 +43,8 @@ public static class SafetensorsWriter
                 if (stream.Position - start != tensor.Length)
                 {
                     throw new InvalidOperationException(
-                        string.Create(CultureInfo.InvariantCulture, $"The tensor '{tensor.Name}' has {tensor.Length} bytes, but {stream.Position - start} were written."));
+                        string.Create(CultureInfo.InvariantCulture, $"The tensor '{tensor.Name}' has {tensor.Length} bytes, but "
+                            + $"{stream.Position - start} were written."));
                 }
             }
         });
@@ -58,7 +59,8 @@ public static class SafetensorsWriter
             if (metadata.Count > 0)
             {
                 json.WriteStartObject(SafetensorsFormat.MetadataKey);
-                foreach (var (key, value) in metadata.OrderBy(p => p.Key, StringComparer.Ordinal)) json.WriteString(Sound(key), Sound(value));
+                foreach (var (key, value) in metadata.OrderBy(p => p.Key, StringComparer.Ordinal))
+                    json.WriteString(Sound(key), Sound(value));
                 json.WriteEndObject();
             }
 
@@ -66,7 +68,8 @@ public static class SafetensorsWriter
             long offset = 0;
             foreach (var tensor in tensors)
             {
-                if (!names.Add(Sound(tensor.Name))) throw new ArgumentException($"The name '{tensor.Name}' is used twice or reserved.", nameof(tensors));
+                if (!names.Add(Sound(tensor.Name)))
+                    throw new ArgumentException($"The name '{tensor.Name}' is used twice or reserved.", nameof(tensors));
                 json.WriteStartObject(tensor.Name);
                 json.WriteString("dtype", SafetensorsFormat.Code(tensor.Type));
                 json.WriteStartArray("shape");
@@ -87,7 +90,8 @@ public static class SafetensorsWriter
         buffer.GetSpan(padding)[..padding].Fill((byte)' ');
         buffer.Advance(padding);
         if (buffer.WrittenCount > SafetensorsFormat.MaxHeaderLength)
-            throw new ArgumentException($"The header takes {buffer.WrittenCount} bytes, but {SafetensorsFormat.MaxHeaderLength} are allowed.", nameof(tensors));
+            throw new ArgumentException(
+                $"The header takes {buffer.WrittenCount} bytes, but {SafetensorsFormat.MaxHeaderLength} are allowed.", nameof(tensors));
         return buffer.WrittenSpan.ToArray();
     }
 
@@ -101,7 +105,8 @@ public static class SafetensorsWriter
         }
         catch (EncoderFallbackException e)
         {
-            throw new ArgumentException("A name or value of the header is not valid Unicode: it has half a surrogate pair.", nameof(text), e);
+            throw new ArgumentException(
+                "A name or value of the header is not valid Unicode: it has half a surrogate pair.", nameof(text), e);
         }
     }
 }

@@ -7,24 +7,37 @@ namespace MatFormer;
 /// <summary>The options of all commands. Null: not given.</summary>
 internal sealed class CommandOptions
 {
-    public readonly Option<string?> Data = Text("--data", "PATH", "Text to learn: a file, folder or glob; by default the XML documentation of the .NET SDK");
-    public readonly Option<int?> Steps = Number<int>("--steps", 1, "1 or more", "Training steps; 1000 by default, in demo as many as --minutes allow");
+    public readonly Option<string?> Data = Text("--data", "PATH", "Text to learn: a file, folder or glob; by default the XML documentation "
+        + "of the .NET SDK");
+    public readonly Option<int?> Steps = Number<int>("--steps", 1, "1 or more", "Training steps; 1000 by default, in demo as many as "
+        + "--minutes allow");
     public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", "Sequences a step; 8 by default");
-    public readonly Option<string?> Objective = Choice("--objective", "How a step treats the granularities; sampled by default", "sampled", "joint");
-    public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", "Decides weights, order of text and what is drawn; 1 by default");
+    public readonly Option<string?> Objective = Choice(
+        "--objective", "How a step treats the granularities; sampled by default", "sampled", "joint");
+    public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", "Decides weights, order of text and what is "
+        + "drawn; 1 by default");
     public readonly Option<string?> Device = Choice("--device", "Where to compute; CUDA by default where there is one", "cpu", "cuda");
-    public readonly Option<string?> Dtype = Choice("--dtype", "Of activations and matrix products; bf16 by default where the hardware has it", "f32", "bf16");
+    public readonly Option<string?> Dtype = Choice(
+        "--dtype", "Of activations and matrix products; bf16 by default where the hardware has it", "f32", "bf16");
     public readonly Option<string?> Out = Text("--out", "DIR", "Folder of what is written; out/<model> by default");
     public readonly Option<string?> Checkpoint = Text("--checkpoint", "FILE", "Weights to use; model.safetensors in --out by default");
-    public readonly Option<string?> Profile = Text("--profile", "NAME", "A granularity, a declared profile, or a pattern such as '4*S 4*M'");
+    public readonly Option<string?> Profile = Text(
+        "--profile", "NAME", "A granularity, a declared profile, or a pattern such as '4*S 4*M'");
     public readonly Option<string?> Prompt = Text("--prompt", "TEXT", "Text to continue");
     public readonly Option<int?> Tokens = Number<int>("--tokens", 1, "1 or more", "Tokens to generate; 200 by default");
-    public readonly Option<double?> Temperature = Number<double>("--temperature", 0, "0 or more", "0 always takes the likeliest token; 0.7 by default");
+    public readonly Option<double?> Temperature = Number<double>(
+        "--temperature", 0, "0 or more", "0 always takes the likeliest token; 0.7 by default");
     public readonly Option<double?> Minutes = Number("--minutes", double.Epsilon, "more than 0", "Time to train for; 4 by default");
-    public readonly Option<double?> LearningRate = Number("--learning-rate", double.Epsilon, "more than 0", "The highest learning rate; 0.002 by default");
-    public readonly Option<int?> CheckpointEvery = Number<int>("--checkpoint-every", 1, "1 or more", "Steps between checkpoints; 100 by default");
+    public readonly Option<double?> LearningRate = Number(
+        "--learning-rate", double.Epsilon, "more than 0", "The highest learning rate; 0.002 by default");
+    public readonly Option<int?> CheckpointEvery = Number<int>(
+        "--checkpoint-every", 1, "1 or more", "Steps between checkpoints; 100 by default");
     public readonly Option<bool> Resume = new("--resume") { Description = "Go on where the checkpoint in --out left off" };
-    public readonly Option<bool> Json = new("--json") { Description = "One JSON document on standard output, everything else on standard error" };
+    public readonly Option<bool> Json = new("--json")
+    {
+        Description = "One JSON document on standard output, everything else on standard "
+        + "error"
+    };
 
     private static Option<string?> Text(string name, string help, string description)
     {
@@ -58,7 +71,8 @@ internal sealed class CommandOptions
             CustomParser = result =>
             {
                 var value = result.Tokens[^1].Value;
-                if (T.TryParse(value, CultureInfo.InvariantCulture, out var number) && number.CompareTo(least) >= 0 && !(number is double d && !double.IsFinite(d)))
+                if (T.TryParse(value, CultureInfo.InvariantCulture, out var number) && number.CompareTo(least) >= 0
+                    && !(number is double d && !double.IsFinite(d)))
                     return number;
                 result.AddError($"{name} must be {wanted}, not '{value}'.");
                 return null;
@@ -113,5 +127,6 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public bool Json => parsed.GetValue(options.Json);
 
     /// <summary>The command as typed, for the report.</summary>
-    public string Typed => string.Join(' ', parsed.Tokens.Select(t => t.Value.Contains(' ', StringComparison.Ordinal) ? $"'{t.Value}'" : t.Value));
+    public string Typed =>
+        string.Join(' ', parsed.Tokens.Select(t => t.Value.Contains(' ', StringComparison.Ordinal) ? $"'{t.Value}'" : t.Value));
 }

@@ -23,7 +23,8 @@ internal static class Machine
     public static string Describe(Device device)
     {
         var where = device.type == TorchSharp.DeviceType.CUDA ? "CUDA device, " : string.Empty;
-        return $"{where}{Processor()}, {Environment.ProcessorCount} cores, {RuntimeInformation.OSDescription}, {RuntimeInformation.FrameworkDescription}";
+        return $"{where}{Processor()}, {Environment.ProcessorCount} cores, {RuntimeInformation.OSDescription}, "
+            + $"{RuntimeInformation.FrameworkDescription}";
     }
 
     private static string Processor()

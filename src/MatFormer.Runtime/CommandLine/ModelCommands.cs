@@ -8,7 +8,8 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>The commands of a model program.</summary>
-internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter output, TextWriter error, CancellationToken cancellationToken)
+internal sealed class ModelCommands<TModel>(
+    CommandSettings settings, TextWriter output, TextWriter error, CancellationToken cancellationToken)
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
     private const int CalibrationRepeats = 3;
@@ -28,7 +29,8 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
         var (result, model) = Run(options, checkpoint, device, dtype, corpus);
         model.Dispose();
         ThrowIfStopped(result, options);
-        _human.WriteLine($"Trained {result.Steps} steps. Wrote {result.Weights}, {result.Checkpoint} and {Path.Combine(settings.Out, "metrics.jsonl")}.");
+        _human.WriteLine($"Trained {result.Steps} steps. Wrote {result.Weights}, {result.Checkpoint} and "
+            + $"{Path.Combine(settings.Out, "metrics.jsonl")}.");
         if (settings.Json)
         {
             Output.Json(output, json =>
@@ -84,7 +86,8 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
 
     public void Extract()
     {
-        if (settings.Profile is null) throw new UsageException($"--profile is missing; {TModel.Spec.Name} has {Names()}, and patterns such as '{Declared.Pattern}'.");
+        if (settings.Profile is null)
+            throw new UsageException($"--profile is missing; {TModel.Spec.Name} has {Names()}, and patterns such as '{Declared.Pattern}'.");
         var profile = ParseProfile(settings.Profile);
         using var model = Checkpoint.OpenUniversal<TModel>(settings.Checkpoint);
         using var slice = model.Extract(profile);
@@ -109,7 +112,8 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
         if (profile is not null && !model.IsUniversal && !profile.Widths.AsSpan().SequenceEqual(model.Widths.AsSpan()))
         {
             throw new UsageException(
-                $"'{settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave --profile out, or give the universal model's file.");
+                $"'{settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave "
+                    + "--profile out, or give the universal model's file.");
         }
 
         using var view = profile is not null && model is TModel universal ? universal.View(profile) : null;
@@ -139,7 +143,8 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
         var options = Options(checkpoint);
         var (device, dtype) = Compute(checkpoint);
         using var corpus = OpenCorpus();
-        if (checkpoint is null && settings.Steps is null) options = options with { Steps = AffordableSteps(options, device, dtype, corpus) };
+        if (checkpoint is null
+            && settings.Steps is null) options = options with { Steps = AffordableSteps(options, device, dtype, corpus) };
         var (result, model) = Run(options, checkpoint, device, dtype, corpus);
         using var universal = model;
         ThrowIfStopped(result, options);
@@ -169,7 +174,8 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
         slice.ComputeType = dtype;
         var (difference, equal) = Compare(universal, profile, slice, corpus);
         _human.WriteLine(Output.Invariant(
-            $"{profile.Name}, extracted, saved and loaded again: its logits {(equal ? "are the universal model's own, bit for bit" : "differ from the universal model's own")} (largest difference {difference:0.###E+0})."));
+            $"{profile.Name}, extracted, saved and loaded again: its logits {(equal ? "are" : "differ from")} the universal model's own"
+            + $"{(equal ? ", bit for bit" : string.Empty)} (largest difference {difference:0.###E+0})."));
 
         var prompt = settings.Prompt ?? DefaultPrompt(corpus);
         var samples = new List<Sample>();
@@ -201,7 +207,8 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
             [
                 ("Command", $"{TModel.Spec.Name} {settings.Typed}".Trim()),
                 ("Text", corpus.Describe()),
-                ("Objective", options.Objective == Objective.Sampled ? "sampled: one granularity a step" : "joint: all granularities each step"),
+                ("Objective", options.Objective == Objective.Sampled ? "sampled: one granularity a step"
+                    : "joint: all granularities each step"),
                 ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch} × {TModel.Spec.Context} bytes")),
                 ("Seed", Output.Invariant($"{options.Seed}")),
                 ("Precision", dtype == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32"),
@@ -246,7 +253,8 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
     {
         if (!settings.Resume) return null;
         var path = Path.Combine(settings.Out, "checkpoint.safetensors");
-        return File.Exists(path) ? path : throw new UsageException($"--resume: there is no '{path}' to go on from; give the --out of the run, or leave --resume out.");
+        return File.Exists(path) ? path : throw new UsageException($"--resume: there is no '{path}' to go on from; give the --out of the "
+            + "run, or leave --resume out.");
     }
 
     // Those of the checkpoint, overridden by what is given; the trainer refuses what does not fit together.
@@ -275,7 +283,8 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
     {
         var available = cuda.is_available();
         if (settings.Device == "cuda" && !available)
-            throw new UsageException("--device cuda: libtorch finds no CUDA device here; use --device cpu, or a libtorch built for CUDA on a machine with a GPU.");
+            throw new UsageException("--device cuda: libtorch finds no CUDA device here; use --device cpu, or a libtorch built for CUDA on "
+                + "a machine with a GPU.");
         var device = settings.Device != "cpu" && available ? CUDA : CPU;
         var dtype = settings.Dtype ?? (checkpoint is null ? null : DtypeOf(checkpoint));
         dtype ??= device.type == DeviceType.CUDA || Machine.CpuHasBFloat16 ? "bf16" : "f32";
@@ -318,11 +327,13 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
         using var trainer = new Trainer<TModel>(model, options with { OutputFolder = null });
         var seconds = trainer.MeasureSecondsPerStep(corpus, CalibrationRepeats, cancellationToken);
         var steps = (int)Math.Clamp(Math.Floor(settings.Minutes * 60 / seconds / 10) * 10, 10, int.MaxValue);
-        error.WriteLine(Output.Invariant($"A step takes {seconds * 1000:0} ms: {steps:n0} steps in about {settings.Minutes} minutes (--steps sets another number)."));
+        error.WriteLine(Output.Invariant($"A step takes {seconds * 1000:0} ms: {steps:n0} steps in about {settings.Minutes} minutes "
+            + $"(--steps sets another number)."));
         return steps;
     }
 
-    private (TrainingResult Result, TModel Model) Run(TrainerOptions options, string? checkpoint, Device device, ScalarType dtype, TextCorpus corpus)
+    private (TrainingResult Result, TModel Model) Run(
+        TrainerOptions options, string? checkpoint, Device device, ScalarType dtype, TextCorpus corpus)
     {
         var model = NewModel(options.Seed, device, dtype);
         try
@@ -368,12 +379,16 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
         if (settings.Batch is { } batch) options = options with { Batch = batch };
         var evaluation = model.IsUniversal && model is TModel universal
             ? Evaluator.Run(universal, corpus, options, cancellationToken: cancellationToken)
-            : Evaluator.RunSlice(model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Widths), false), corpus, options, cancellationToken: cancellationToken);
-        error.WriteLine(Output.Invariant($"Evaluated on {evaluation.Tokens:n0} bytes of validation text in {watch.Elapsed.TotalSeconds:0.0} s."));
+            : Evaluator.RunSlice(
+                model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Widths), false), corpus, options,
+                cancellationToken: cancellationToken);
+        error.WriteLine(Output.Invariant($"Evaluated on {evaluation.Tokens:n0} bytes of validation text in "
+            + $"{watch.Elapsed.TotalSeconds:0.0} s."));
         return evaluation;
     }
 
-    private static (double Difference, bool Equal) Compare(TModel universal, Profile<TModel> profile, MatFormerModel slice, TextCorpus corpus)
+    private static (double Difference, bool Equal) Compare(
+        TModel universal, Profile<TModel> profile, MatFormerModel slice, TextCorpus corpus)
     {
         using var unrecorded = no_grad();
         using var scope = NewDisposeScope();
@@ -402,7 +417,8 @@ internal sealed class ModelCommands<TModel>(CommandSettings settings, TextWriter
         return text.LastIndexOf(' ') is var end && end > 0 ? text[..(end + 1)] : text;
     }
 
-    private GenerationOptions Sampling(int tokens) => new() { Tokens = tokens, Temperature = settings.Temperature, Seed = settings.Seed ?? 1 };
+    private GenerationOptions Sampling(int tokens) =>
+        new() { Tokens = tokens, Temperature = settings.Temperature, Seed = settings.Seed ?? 1 };
 
     private string SlicePath(Profile<TModel> profile)
     {

@@ -14,18 +14,21 @@ public static class ModelProgram
     private const int Interrupted = 130;
 
     /// <summary>
-    /// Runs <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>profiles</c>, <c>extract</c> or <c>generate</c>; <c>--help</c> tells of each.
+    /// Runs <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>profiles</c>, <c>extract</c> or <c>generate</c>; <c>--help</c> tells
+    /// of each.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
     /// <returns>
-    /// The exit code: 0 done; 1 training failed; 2 wrong usage or input, after one line on standard error; 130 interrupted by Ctrl-C or SIGTERM.
+    /// The exit code: 0 done; 1 training failed; 2 wrong usage or input, after one line on standard error; 130 interrupted by Ctrl-C or
+    /// SIGTERM.
     /// </returns>
     public static Task<int> RunAsync<TModel>(string[] args)
         where TModel : MatFormerModel, IMatFormer<TModel> => RunAsync<TModel>(args, Console.Out, Console.Error, CancellationToken.None);
 
     /// <summary>The same with its own output, for tests.</summary>
-    internal static async Task<int> RunAsync<TModel>(string[] args, TextWriter output, TextWriter error, CancellationToken cancellationToken)
+    internal static async Task<int> RunAsync<TModel>(
+        string[] args, TextWriter output, TextWriter error, CancellationToken cancellationToken)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(args);
@@ -49,7 +52,13 @@ public static class ModelProgram
 
         try
         {
-            var configuration = new InvocationConfiguration { Output = output, Error = error, EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null };
+            var configuration = new InvocationConfiguration
+            {
+                Output = output,
+                Error = error,
+                EnableDefaultExceptionHandler = false,
+                ProcessTerminationTimeout = null
+            };
             return await parsed.InvokeAsync(configuration, signals.Token).ConfigureAwait(false);
         }
         catch (OperationCanceledException e)
@@ -80,12 +89,15 @@ public static class ModelProgram
         {
             Make(
                 "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(),
-                o.Minutes, o.Data, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Dtype, o.Out, o.CheckpointEvery, o.Resume,
+                o.Minutes, o.Data, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Dtype, o.Out, o.CheckpointEvery,
+                    o.Resume,
                 o.Prompt, o.Tokens, o.Temperature, o.Json),
             Make(
                 "train", "Train all granularities at once", c => c.Train(),
-                o.Data, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Dtype, o.Out, o.CheckpointEvery, o.Resume, o.Json),
-            Make("eval", "Measure every granularity and profile", c => c.Evaluate(), o.Checkpoint, o.Data, o.Batch, o.Device, o.Dtype, o.Out, o.Json),
+                o.Data, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Dtype, o.Out, o.CheckpointEvery, o.Resume,
+                    o.Json),
+            Make("eval", "Measure every granularity and profile", c => c.Evaluate(), o.Checkpoint, o.Data, o.Batch, o.Device, o.Dtype,
+                o.Out, o.Json),
             Make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
             Make("extract", "Save one profile's weights as a model of its own", c => c.Extract(), o.Checkpoint, o.Profile, o.Out, o.Json),
             Make(
@@ -109,7 +121,8 @@ public static class ModelProgram
         }
     }
 
-    private static string OneLine(string message) => string.Join(' ', message.Split((char[])['\r', '\n'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
+    private static string OneLine(string message) =>
+        string.Join(' ', message.Split((char[])['\r', '\n'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
 }
 
 /// <summary>A run was interrupted; the message says how to go on.</summary>

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Collections.Immutable;
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
@@ -15,7 +16,8 @@ internal static class Output
     public static void Json(TextWriter writer, Action<Utf8JsonWriter> write)
     {
         var buffer = new ArrayBufferWriter<byte>();
-        using (var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        using (var json = new Utf8JsonWriter(
+            buffer, new JsonWriterOptions { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
         {
             json.WriteStartObject();
             write(json);
@@ -59,7 +61,8 @@ internal static class Output
         foreach (var row in rows)
         {
             table.AddRow(
-                Cell(row.Name), Cell(row.Pattern), Cell(Count(row.Parameters)), Cell(Count(row.NonEmbeddingParameters)), Cell(Millions(row.FlopsPerToken)),
+                Cell(row.Name), Cell(row.Pattern), Cell(Count(row.Parameters)), Cell(Count(row.NonEmbeddingParameters)),
+                    Cell(Millions(row.FlopsPerToken)),
                 Cell(Invariant($"{row.KeyValueCacheBytesPerToken:n0} B")));
         }
 
@@ -73,11 +76,13 @@ internal static class Output
         {
             table.AddRow(
                 Cell(row.Costs.Name), Cell(row.Costs.Pattern), Cell(Count(row.Costs.Parameters)), Cell(Millions(row.Costs.FlopsPerToken)),
-                Cell(Invariant($"{row.BitsPerByte:0.000}")), Cell(row.Agreement is { } agreement ? Invariant($"{agreement:0.0%}") : string.Empty));
+                Cell(Invariant($"{row.BitsPerByte:0.000}")),
+                    Cell(row.Agreement is { } agreement ? Invariant($"{agreement:0.0%}") : string.Empty));
         }
 
         table.AddEmptyRow();
-        table.AddRow(Cell("bigram"), Cell(string.Empty), Cell(string.Empty), Cell(string.Empty), Cell(Invariant($"{evaluation.BigramBitsPerByte:0.000}")), Cell(string.Empty));
+        table.AddRow(Cell("bigram"), Cell(string.Empty), Cell(string.Empty), Cell(string.Empty),
+            Cell(Invariant($"{evaluation.BigramBitsPerByte:0.000}")), Cell(string.Empty));
         Print(writer, table);
     }
 
@@ -88,7 +93,7 @@ internal static class Output
     public static string Millions(long number) => Invariant($"{number / 1e6:0.0} M");
 
     /// <summary>Text with numbers as everywhere.</summary>
-    public static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
+    public static string Invariant(ref InvariantText text) => text.ToString();
 
     private static Table NewTable(params string[] headings)
     {
@@ -112,4 +117,17 @@ internal static class Output
         console.Profile.Width = Math.Max(console.Profile.Width, 110);
         console.Write(table);
     }
+}
+
+/// <summary>An interpolated string whose numbers read alike in every culture.</summary>
+[InterpolatedStringHandler]
+internal ref struct InvariantText(int literalLength, int formattedCount)
+{
+    private DefaultInterpolatedStringHandler _text = new(literalLength, formattedCount, CultureInfo.InvariantCulture);
+
+    public void AppendLiteral(string value) => _text.AppendLiteral(value);
+
+    public void AppendFormatted<T>(T value, string? format = null) => _text.AppendFormatted(value, format);
+
+    public override string ToString() => _text.ToStringAndClear();
 }

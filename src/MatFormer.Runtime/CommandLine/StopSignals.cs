@@ -2,7 +2,9 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>Turns Ctrl-C and SIGTERM into cancellation, so that a program stops at a step and saves; a second one ends it at once.</summary>
+/// <summary>
+/// Turns Ctrl-C and SIGTERM into cancellation, so that a program stops at a step and saves; a second one ends it at once.
+/// </summary>
 internal sealed class StopSignals : IDisposable
 {
     private readonly CancellationTokenSource _source;
@@ -11,7 +13,8 @@ internal sealed class StopSignals : IDisposable
     public StopSignals(CancellationToken cancellationToken)
     {
         _source = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        _registrations = [PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop), PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop)];
+        _registrations = [PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop),
+            PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop)];
     }
 
     public CancellationToken Token => _source.Token;

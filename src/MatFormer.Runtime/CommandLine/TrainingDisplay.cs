@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using Spectre.Console;
 
 namespace MatFormer;
@@ -17,11 +16,13 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
     public TrainingResult Run(Func<Action<StepResult>, TrainingResult> train, long stepsDone, int steps)
     {
         if (!IsTerminal(error)) return RunInLines(train, stepsDone, steps);
-        var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(error), Interactive = InteractionSupport.Yes });
+        var console = AnsiConsole.Create(
+            new AnsiConsoleSettings { Out = new AnsiConsoleOutput(error), Interactive = InteractionSupport.Yes });
         return console.Progress()
             .AutoClear(false)
             .HideCompleted(false)
-            .Columns(new SpinnerColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn(), new TaskDescriptionColumn { Alignment = Justify.Left })
+            .Columns(new SpinnerColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn(),
+                new TaskDescriptionColumn { Alignment = Justify.Left })
             .Start(context =>
             {
                 var task = context.AddTask("training", maxValue: steps);
@@ -60,8 +61,9 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
 
     private string Line(StepResult result, int steps)
     {
-        var losses = string.Join("  ", order.Where(_losses.ContainsKey).Select(name => string.Create(CultureInfo.InvariantCulture, $"{name} {_losses[name].Value / Math.Log(2):0.000}")));
-        return string.Create(CultureInfo.InvariantCulture, $"step {result.Step}/{steps}  bits/byte {losses}  {_tokensPerSecond.Value:n0} tokens/s");
+        var known = order.Where(_losses.ContainsKey);
+        var losses = string.Join("  ", known.Select(name => Output.Invariant($"{name} {_losses[name].Value / Math.Log(2):0.000}")));
+        return Output.Invariant($"step {result.Step}/{steps}  bits/byte {losses}  {_tokensPerSecond.Value:n0} tokens/s");
     }
 
     // Single steps jump: the mean over about the last 20.

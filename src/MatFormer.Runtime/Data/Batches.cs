@@ -1,7 +1,8 @@
 namespace MatFormer;
 
 /// <summary>
-/// The training batches: each epoch cuts the shuffled documents into windows and takes each window once, in shuffled order. A batch depends on the seed
+/// The training batches: each epoch cuts the shuffled documents into windows and takes each window once, in shuffled order. A batch depends
+/// on the seed
 /// and the step alone.
 /// </summary>
 internal sealed class TrainingBatches
@@ -55,7 +56,9 @@ internal sealed class TrainingBatches
 /// <summary>Windows of text.</summary>
 internal static class Windows
 {
-    /// <summary>At most <paramref name="count"/> windows of context + 1 bytes, spread evenly over the text; the same ones every time.</summary>
+    /// <summary>
+    /// At most <paramref name="count"/> windows of context + 1 bytes, spread evenly over the text; the same ones every time.
+    /// </summary>
     /// <exception cref="DataException">The text is shorter than one window.</exception>
     public static IEnumerable<byte[]> Fixed(CorpusSplit split, int context, int count)
     {

@@ -5,7 +5,8 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// The prepared text: all documents; then a record for each, its offset (8 bytes) and length (4 bytes), first of the training, then of the validation
+/// The prepared text: all documents; then a record for each, its offset (8 bytes) and length (4 bytes), first of the training, then of the
+/// validation
 /// documents; then a footer. Little-endian.
 /// </summary>
 internal static class CorpusFile
@@ -22,7 +23,8 @@ internal static class CorpusFile
     private const int FooterLength = 8 + (4 * 4) + 32 + 32 + 8;
     private static ReadOnlySpan<byte> Magic => "MFcorpus"u8;
 
-    public sealed record Footer(long DataLength, int TrainingDocuments, int ValidationDocuments, int Files, int SkippedFiles, byte[] Key, byte[] ContentHash);
+    public sealed record Footer(
+        long DataLength, int TrainingDocuments, int ValidationDocuments, int Files, int SkippedFiles, byte[] Key, byte[] ContentHash);
 
     /// <summary>The footer, or null if the file is not a whole prepared text.</summary>
     public static Footer? ReadFooter(string path)
@@ -30,7 +32,8 @@ internal static class CorpusFile
         using var handle = File.OpenHandle(path);
         var length = RandomAccess.GetLength(handle);
         var bytes = new byte[FooterLength];
-        if (length < FooterLength || RandomAccess.Read(handle, bytes, length - FooterLength) != FooterLength || !bytes.AsSpan(FooterLength - 8).SequenceEqual(Magic)) return null;
+        if (length < FooterLength || RandomAccess.Read(handle, bytes, length - FooterLength) != FooterLength
+            || !bytes.AsSpan(FooterLength - 8).SequenceEqual(Magic)) return null;
         var footer = new Footer(
             BinaryPrimitives.ReadInt64LittleEndian(bytes),
             BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(8)),
@@ -76,7 +79,8 @@ internal static class CorpusFile
             if (_length < MinimumBytes)
             {
                 var left = skipped > 0 ? $" ({skipped} files have zero bytes, so they are no text and were left out)" : string.Empty;
-                throw new DataException($"The data {source} holds {_length} bytes of text without duplicates{left}, but at least {MinimumBytes} are needed; give more text.");
+                throw new DataException($"The data {source} holds {_length} bytes of text without duplicates{left}, but at least "
+                    + $"{MinimumBytes} are needed; give more text.");
             }
 
             var (training, validation) = Split();

@@ -24,7 +24,9 @@ internal readonly struct CounterRandom
     /// <summary>A number from 0 to just below 1 at a counter, with 53 random bits.</summary>
     public double Unit(long counter) => (Bits(counter) >> 11) * (1.0 / (1UL << 53));
 
-    /// <summary>A number from 0 to <paramref name="limit"/> - 1 at a counter (Lemire's multiplication; the bias is below limit / 2^64).</summary>
+    /// <summary>
+    /// A number from 0 to <paramref name="limit"/> - 1 at a counter (Lemire's multiplication; the bias is below limit / 2^64).
+    /// </summary>
     public long Below(long limit, long counter) => (long)Math.BigMul(Bits(counter), (ulong)limit, out _);
 
     /// <summary>Shuffles in place (Fisher-Yates).</summary>

@@ -6,7 +6,9 @@ namespace MatFormer;
 /// <summary>Finds the files of a corpus.</summary>
 internal static class DataSources
 {
-    /// <summary>The files that <c>--data</c> names, in ordinal order of their paths: a file, all files below a folder, or a glob with *, ? and **.</summary>
+    /// <summary>
+    /// The files that <c>--data</c> names, in ordinal order of their paths: a file, all files below a folder, or a glob with *, ? and **.
+    /// </summary>
     /// <param name="data">What is named.</param>
     /// <param name="exclude">A folder below the named one whose files are left out: what programs write is no text to learn from.</param>
     /// <exception cref="DataException">There are none.</exception>
@@ -16,13 +18,15 @@ internal static class DataSources
         if (Directory.Exists(data))
         {
             var all = Below(Path.GetFullPath(data), recurse: true, exclude: exclude);
-            return all.Count > 0 ? all : throw new DataException($"The data folder '{data}' has no files; name a folder, file or glob with text.");
+            return all.Count > 0 ? all : throw new DataException($"The data folder '{data}' has no files; name a folder, file or glob with "
+                + "text.");
         }
 
         if (!data.Contains('*', StringComparison.Ordinal) && !data.Contains('?', StringComparison.Ordinal))
             throw new DataException($"The data '{data}' does not exist; name a file, a folder, or a glob such as 'docs/**/*.md'.");
         var found = Glob(data, exclude);
-        return found.Count > 0 ? found : throw new DataException($"No file matches the data glob '{data}'; '**' stands for any folders, '*' for any name.");
+        return found.Count > 0 ? found : throw new DataException($"No file matches the data glob '{data}'; '**' stands for any folders, "
+            + "'*' for any name.");
     }
 
     /// <summary>The XML documentation of the newest reference packs of the .NET SDK, the base framework first.</summary>
@@ -38,16 +42,19 @@ internal static class DataSources
             if (!Directory.Exists(packs)) continue;
             var files = new List<string>();
             var names = Directory.GetDirectories(packs, "*.Ref");
-            foreach (var pack in names.OrderBy(p => Path.GetFileName(p) != "Microsoft.NETCore.App.Ref").ThenBy(p => p, StringComparer.Ordinal))
+            foreach (var pack in names.OrderBy(p => Path.GetFileName(p) != "Microsoft.NETCore.App.Ref")
+                .ThenBy(p => p, StringComparer.Ordinal))
             {
-                if (Newest(pack) is { } version && Newest(Path.Combine(version, "ref")) is { } framework) files.AddRange(Below(framework, recurse: false, pattern: "*.xml"));
+                if (Newest(pack) is { } version && Newest(Path.Combine(version, "ref")) is { } framework)
+                    files.AddRange(Below(framework, recurse: false, pattern: "*.xml"));
             }
 
             if (files.Count > 0) return files;
         }
 
         throw new DataException(
-            $"No XML documentation of the .NET SDK is under {string.Join(", ", searched.Select(s => $"'{s}'"))}; give training text with --data FILE, FOLDER or GLOB.");
+            $"No XML documentation of the .NET SDK is under {string.Join(", ", searched.Select(s => $"'{s}'"))}; give training text with "
+                + "--data FILE, FOLDER or GLOB.");
     }
 
     private static IEnumerable<string> DotnetRoots()
@@ -57,7 +64,8 @@ internal static class DataSources
             if (Environment.GetEnvironmentVariable(variable) is { Length: > 0 } root) yield return root;
         }
 
-        if (Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") is { Length: > 0 } host) yield return Path.GetDirectoryName(Path.GetFullPath(host))!;
+        if (Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") is { Length: > 0 } host)
+            yield return Path.GetDirectoryName(Path.GetFullPath(host))!;
 
         // <root>/shared/Microsoft.NETCore.App/<version>/; of no use for a program compiled ahead of time, which then has the others.
         var runtime = RuntimeEnvironment.GetRuntimeDirectory();
@@ -78,7 +86,8 @@ internal static class DataSources
     // Folders such as 10.0.12 or net10.0, by number.
     private static string? Newest(string folder) => !Directory.Exists(folder) ? null : Directory.GetDirectories(folder)
         .Select(path => (Path: path, Name: Path.GetFileName(path)))
-        .OrderByDescending(d => Version.TryParse(d.Name.Replace("net", string.Empty, StringComparison.Ordinal).Split('-')[0], out var v) ? v : new Version())
+        .OrderByDescending(d => Version.TryParse(d.Name.Replace("net", string.Empty, StringComparison.Ordinal).Split('-')[0], out var v) ? v
+            : new Version())
         .ThenByDescending(d => d.Name, StringComparer.Ordinal)
         .Select(d => d.Path)
         .FirstOrDefault();
@@ -96,7 +105,8 @@ internal static class DataSources
         {
             ShouldIncludePredicate = (ref FileSystemEntry entry) =>
                 !entry.IsDirectory && FileSystemName.MatchesSimpleExpression(pattern, entry.FileName, ignoreCase: false),
-            ShouldRecursePredicate = (ref FileSystemEntry entry) => !entry.Attributes.HasFlag(FileAttributes.ReparsePoint) && entry.ToFullPath() != exclude,
+            ShouldRecursePredicate = (ref FileSystemEntry entry) => !entry.Attributes.HasFlag(FileAttributes.ReparsePoint)
+                && entry.ToFullPath() != exclude,
         };
         return [.. files.OrderBy(p => p, StringComparer.Ordinal)];
     }
@@ -104,13 +114,15 @@ internal static class DataSources
     private static List<string> Glob(string pattern, string exclude)
     {
         var segments = pattern.Replace('\\', '/').Split('/', StringSplitOptions.RemoveEmptyEntries);
-        var fixedCount = Array.FindIndex(segments, s => s.Contains('*', StringComparison.Ordinal) || s.Contains('?', StringComparison.Ordinal));
+        var fixedCount = Array.FindIndex(
+            segments, s => s.Contains('*', StringComparison.Ordinal) || s.Contains('?', StringComparison.Ordinal));
         var start = string.Join('/', segments.Take(fixedCount));
         if (pattern.StartsWith('/')) start = "/" + start;
         var root = Path.GetFullPath(start.Length > 0 ? start : ".");
         if (!Directory.Exists(root)) return [];
         var rest = segments[fixedCount..];
-        return [.. Below(root, rest.Length > 1 || rest[0] == "**", exclude).Where(f => Matches(Path.GetRelativePath(root, f).Replace('\\', '/').Split('/'), rest))];
+        return [.. Below(root, rest.Length > 1 || rest[0] == "**", exclude)
+            .Where(f => Matches(Path.GetRelativePath(root, f).Replace('\\', '/').Split('/'), rest))];
     }
 
     internal static bool Matches(ReadOnlySpan<string> path, ReadOnlySpan<string> pattern)
@@ -128,6 +140,7 @@ internal static class DataSources
             return false;
         }
 
-        return !path.IsEmpty && FileSystemName.MatchesSimpleExpression(pattern[0], path[0], ignoreCase: false) && Matches(path[1..], pattern[1..]);
+        return !path.IsEmpty && FileSystemName.MatchesSimpleExpression(pattern[0], path[0], ignoreCase: false)
+            && Matches(path[1..], pattern[1..]);
     }
 }

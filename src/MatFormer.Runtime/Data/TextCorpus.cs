@@ -9,7 +9,8 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace MatFormer;
 
 /// <summary>
-/// Text as bytes, prepared once into one memory-mapped file of documents without duplicates, and split into a training and a validation part
+/// Text as bytes, prepared once into one memory-mapped file of documents without duplicates, and split into a training and a validation
+/// part
 /// by a hash of each document's content.
 /// </summary>
 public sealed class TextCorpus : IDisposable
@@ -35,7 +36,8 @@ public sealed class TextCorpus : IDisposable
         _file = file;
         _view = file.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
         _view.SafeMemoryMappedViewHandle.AcquirePointer(ref _bytes);
-        var records = new ReadOnlySpan<byte>(_bytes + footer.DataLength, (footer.TrainingDocuments + footer.ValidationDocuments) * CorpusFile.RecordLength);
+        var records = new ReadOnlySpan<byte>(
+            _bytes + footer.DataLength, (footer.TrainingDocuments + footer.ValidationDocuments) * CorpusFile.RecordLength);
         Training = new CorpusSplit(this, "training", records[..(footer.TrainingDocuments * CorpusFile.RecordLength)]);
         Validation = new CorpusSplit(this, "validation", records[(footer.TrainingDocuments * CorpusFile.RecordLength)..]);
     }
@@ -62,7 +64,8 @@ public sealed class TextCorpus : IDisposable
     public CorpusSplit Validation { get; }
 
     /// <summary>
-    /// Opens the text of a file, a folder or a glob; XML documentation is taken as text only, without tags, one document per type. The prepared file is
+    /// Opens the text of a file, a folder or a glob; XML documentation is taken as text only, without tags, one document per type. The
+    /// prepared file is
     /// kept in <paramref name="cacheFolder"/> and used again as long as the sources stay as they are.
     /// </summary>
     /// <param name="data">A file, folder or glob; null for the XML documentation of the .NET SDK.</param>
@@ -98,7 +101,8 @@ public sealed class TextCorpus : IDisposable
     public string Describe() => string.Create(
         CultureInfo.InvariantCulture,
         $"{Source}: {Files} files{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, no text)" : string.Empty)}, "
-        + $"{Training.Documents + Validation.Documents} documents, {Training.Bytes / 1e6:0.00} MB to train on, {Validation.Bytes / 1e6:0.00} MB to validate on");
+        + $"{Training.Documents + Validation.Documents} documents, {Training.Bytes / 1e6:0.00} MB to train on, "
+            + $"{Validation.Bytes / 1e6:0.00} MB to validate on");
 
     /// <inheritdoc/>
     public void Dispose()
@@ -121,10 +125,12 @@ public sealed class TextCorpus : IDisposable
     {
         if (!File.Exists(path)) return null;
         var file = MemoryMappedFile.CreateFromFile(
-            new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete), null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: false);
+            new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete), null, 0, MemoryMappedFileAccess.Read,
+                HandleInheritability.None, leaveOpen: false);
         try
         {
-            if (CorpusFile.ReadFooter(path) is { } footer && footer.Key.AsSpan().SequenceEqual(key)) return new TextCorpus(source, path, file, footer);
+            if (CorpusFile.ReadFooter(path) is { } footer && footer.Key.AsSpan().SequenceEqual(key))
+                return new TextCorpus(source, path, file, footer);
         }
         catch
         {
@@ -144,7 +150,8 @@ public sealed class TextCorpus : IDisposable
         foreach (var path in files)
         {
             var info = new FileInfo(path);
-            hash.AppendData(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{path}\n{info.Length}\n{info.LastWriteTimeUtc.Ticks}\n")));
+            hash.AppendData(Encoding.UTF8.GetBytes(
+                string.Create(CultureInfo.InvariantCulture, $"{path}\n{info.Length}\n{info.LastWriteTimeUtc.Ticks}\n")));
         }
 
         return hash.GetHashAndReset();
@@ -205,7 +212,7 @@ public sealed class CorpusSplit
     {
         var count = (Bytes - 1) / length;
         return count > 0 ? count : throw new DataException(
-            $"The {Name} part of {_corpus.Source} has {Bytes} bytes, but a context of {length} needs at least {length + 1}; give more text.");
+            $"The {Name} part of {_corpus.Source} has {Bytes} bytes, but a context of {length} needs {length + 1}; give more text.");
     }
 
     /// <summary>The documents in some order, as one text.</summary>

@@ -31,7 +31,8 @@ internal static class XmlDocumentation
         using var reader = Open(path);
         while (Advance(reader, path))
         {
-            if (reader.NodeType != XmlNodeType.Element || reader.Name != "member" || reader.GetAttribute("name") is not { Length: > 2 } id) continue;
+            if (reader.NodeType != XmlNodeType.Element || reader.Name != "member"
+                || reader.GetAttribute("name") is not { Length: > 2 } id) continue;
             var type = TypeOf(id);
             if (type != current)
             {
@@ -175,7 +176,8 @@ internal static class XmlDocumentation
         }
     }
 
-    private static bool IsBlock(string element) => element is "summary" or "remarks" or "param" or "typeparam" or "returns" or "value" or "exception"
+    private static bool IsBlock(string element) => element is "summary" or "remarks" or "param" or "typeparam" or "returns" or "value"
+        or "exception"
         or "para" or "p" or "br" or "div" or "code" or "example" or "list" or "item" or "listheader" or "li" or "ul" or "seealso";
 
     private static string Reference(XmlReader reader)
@@ -234,5 +236,12 @@ internal static class XmlDocumentation
 
     private static XmlReader Open(string path) => XmlReader.Create(
         path,
-        new XmlReaderSettings { DtdProcessing = DtdProcessing.Prohibit, XmlResolver = null, IgnoreComments = true, IgnoreProcessingInstructions = true, CloseInput = true });
+        new XmlReaderSettings
+        {
+            DtdProcessing = DtdProcessing.Prohibit,
+            XmlResolver = null,
+            IgnoreComments = true,
+            IgnoreProcessingInstructions = true,
+            CloseInput = true
+        });
 }

@@ -41,7 +41,8 @@ public static class TextGenerator
     /// <param name="options">How.</param>
     /// <param name="cancellationToken">Stops at a token.</param>
     /// <exception cref="ArgumentException">An option is out of range, or the model's tokens are not bytes.</exception>
-    public static GenerationResult Generate(MatFormerModel model, string prompt, GenerationOptions? options = null, CancellationToken cancellationToken = default)
+    public static GenerationResult Generate(
+        MatFormerModel model, string prompt, GenerationOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(prompt);
@@ -51,7 +52,8 @@ public static class TextGenerator
         if (!(options.Temperature >= 0 && double.IsFinite(options.Temperature)))
             throw new ArgumentException($"The temperature {options.Temperature} must be 0 or more.", nameof(options));
         if (model.Architecture.Vocabulary < 256)
-            throw new ArgumentException($"{model.Architecture.Name} has a vocabulary of {model.Architecture.Vocabulary}, which cannot stand for bytes.", nameof(model));
+            throw new ArgumentException($"{model.Architecture.Name} has a vocabulary of {model.Architecture.Vocabulary}, which cannot "
+                + "stand for bytes.", nameof(model));
         var given = Encoding.UTF8.GetBytes(prompt);
         var text = new List<byte>(given.Length + options.Tokens + 1);
         text.AddRange(given.Length > 0 ? given : "\n"u8.ToArray());
@@ -98,7 +100,9 @@ internal sealed class Sampler(GenerationOptions options)
 {
     private readonly CounterRandom _random = new(options.Seed, RandomPurpose.Decoding);
 
-    /// <summary>The token at a position: the most likely (the first, if several are), or one drawn by the softmax at the temperature.</summary>
+    /// <summary>
+    /// The token at a position: the most likely (the first, if several are), or one drawn by the softmax at the temperature.
+    /// </summary>
     public int Next(ReadOnlySpan<float> logits, long position)
     {
         var best = 0;

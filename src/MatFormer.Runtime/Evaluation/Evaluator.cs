@@ -18,7 +18,8 @@ public sealed record EvaluationOptions
 /// <summary>How good a granularity or profile is.</summary>
 /// <param name="Costs">What it is and costs.</param>
 /// <param name="BitsPerByte">Cross-entropy on the validation text, in bits.</param>
-/// <param name="Agreement">The share of positions where its most likely next token is the whole model's; null for a slice, which has no whole model.</param>
+/// <param name="Agreement">The share of positions where its most likely next token is the whole model's; null for a slice, which has no
+/// whole model.</param>
 public sealed record EvaluationRow(ProfileCosts Costs, double BitsPerByte, double? Agreement);
 
 /// <summary>How good a model is.</summary>
@@ -38,7 +39,8 @@ public static class Evaluator
     /// <param name="cancellationToken">Stops it.</param>
     /// <exception cref="DataException">The validation text is shorter than the context.</exception>
     public static Evaluation Run<TModel>(
-        TModel model, TextCorpus corpus, EvaluationOptions? options = null, Action<double>? progress = null, CancellationToken cancellationToken = default)
+        TModel model, TextCorpus corpus, EvaluationOptions? options = null, Action<double>? progress = null,
+            CancellationToken cancellationToken = default)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -99,7 +101,8 @@ public static class Evaluator
             Tensor? best = null;
 
             // The whole model first, for the others to agree with.
-            foreach (var i in whole is { } w ? Enumerable.Range(0, forwards.Count).OrderBy(i => i != w) : Enumerable.Range(0, forwards.Count))
+            foreach (var i in whole is { } w ? Enumerable.Range(0, forwards.Count).OrderBy(i => i != w)
+                : Enumerable.Range(0, forwards.Count))
             {
                 using var inner = NewDisposeScope();
                 var logits = forwards[i](tokens);
@@ -114,7 +117,8 @@ public static class Evaluator
 
         progress?.Invoke(1);
         var count = (long)windows.Count * context;
-        var rows = costs.Select((cost, i) => new EvaluationRow(cost, nats[i] / count / Math.Log(2), whole is null ? null : (double)agreeing[i] / count));
+        var rows = costs.Select(
+            (cost, i) => new EvaluationRow(cost, nats[i] / count / Math.Log(2), whole is null ? null : (double)agreeing[i] / count));
         return new Evaluation([.. rows], bigram, count);
     }
 

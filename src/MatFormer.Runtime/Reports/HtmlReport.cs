@@ -19,7 +19,8 @@ internal static class HtmlReport
         .samples{display:grid;gap:1rem}figure{margin:0;border:1px solid var(--grid);border-radius:8px;padding:.8rem 1rem}
         figcaption{font-weight:600;margin-bottom:.35rem}figcaption span{font-weight:400}
         pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
-        dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.2rem;margin:0;font-size:.92rem}dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
+        dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.2rem;margin:0;font-size:.92rem}
+        dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
         """;
 
     public static string Render(ReportData data)
@@ -29,25 +30,33 @@ internal static class HtmlReport
         var rows = data.Evaluation.Rows;
         var smallest = rows[0].Costs;
         var whole = rows.Last(r => r.Costs.IsGranularity).Costs;
-        page.Append("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
-        page.Append("<meta name=\"color-scheme\" content=\"light dark\">\n<title>").Append(name).Append(": one model, many sizes</title>\n<style>\n")
+        page.Append("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
+            + "content=\"width=device-width,initial-scale=1\">\n");
+        page.Append("<meta name=\"color-scheme\" content=\"light dark\">\n<title>").Append(name)
+            .Append(": one model, many sizes</title>\n<style>\n")
             .Append(Svg.Style).Append('\n').Append(Style).Append("\n</style>\n</head>\n<body>\n<main>\n");
         page.Append("<h1>").Append(name).Append(": one model, many sizes</h1>\n");
-        page.Append(Output.Invariant($"<p class=\"quiet\">Trained once; every point below is cut from the same weights, from {Output.Millions(smallest.Parameters)} to {Output.Millions(whole.Parameters)} parameters, without training again.</p>\n"));
+        page.Append(Output.Invariant($"<p class=\"quiet\">Trained once; every point below is cut from the same weights, from "
+            + $"{Output.Millions(smallest.Parameters)} to {Output.Millions(whole.Parameters)} parameters, without training again.</p>\n"));
 
         page.Append("<h2>Accuracy over size</h2>\n<div class=\"scroll\">").Append(SizeCurve.Inline(data)).Append("</div>\n");
-        page.Append(Output.Invariant($"<p class=\"quiet\">On {data.Evaluation.Tokens:n0} bytes of text that was not trained on. A bigram model of the same training text needs {data.Evaluation.BigramBitsPerByte:0.000} bits per byte.</p>\n"));
+        page.Append(Output.Invariant($"<p class=\"quiet\">On {data.Evaluation.Tokens:n0} bytes of text that was not trained on. A bigram "
+            + $"model of the same training text needs {data.Evaluation.BigramBitsPerByte:0.000} bits per byte.</p>\n"));
 
-        page.Append("<h2>Granularities and profiles</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th class=\"l\">Name</th><th class=\"l\">Layers</th><th>Parameters</th><th>FLOPs per token</th><th>Bits per byte</th><th>Agrees with ")
+        page.Append("<h2>Granularities and profiles</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th class=\"l\">Name</th><th "
+            + "class=\"l\">Layers</th><th>Parameters</th><th>FLOPs per token</th><th>Bits per byte</th><th>Agrees with ")
             .Append(Svg.Escape(data.Whole)).Append("</th></tr></thead>\n<tbody>\n");
         foreach (var row in rows)
         {
-            page.Append("<tr><td class=\"l n\">").Append(Svg.Escape(row.Costs.Name)).Append("</td><td class=\"l\">").Append(Svg.Escape(row.Costs.Pattern))
-                .Append(Output.Invariant($"</td><td>{row.Costs.Parameters:n0}</td><td>{Output.Millions(row.Costs.FlopsPerToken)}</td><td>{row.BitsPerByte:0.000}</td><td>"))
+            page.Append("<tr><td class=\"l n\">").Append(Svg.Escape(row.Costs.Name)).Append("</td><td class=\"l\">")
+                .Append(Svg.Escape(row.Costs.Pattern))
+                .Append(Output.Invariant($"</td><td>{row.Costs.Parameters:n0}</td><td>{Output.Millions(row.Costs.FlopsPerToken)}"))
+                .Append(Output.Invariant($"</td><td>{row.BitsPerByte:0.000}</td><td>"))
                 .Append(row.Agreement is { } agreement ? Output.Invariant($"{agreement:0.0%}") : string.Empty).Append("</td></tr>\n");
         }
 
-        page.Append("</tbody></table></div>\n<p class=\"quiet\">Agreement: the share of positions where both find the same next byte the likeliest.</p>\n");
+        page.Append("</tbody></table></div>\n<p class=\"quiet\">Agreement: the share of positions where both find the same next byte the "
+            + "likeliest.</p>\n");
 
         if (data.Curves.Count > 0)
         {
@@ -55,21 +64,25 @@ internal static class HtmlReport
             page.Append("<p class=\"quiet\">Each line is the mean over equal ranges of steps; the first steps lie above the frame.</p>\n");
         }
 
-        page.Append("<h2>Extraction</h2>\n<p>").Append(Svg.Escape(data.Slice.Profile)).Append(" was extracted, saved to <code>").Append(Svg.Escape(data.Slice.Path))
+        page.Append("<h2>Extraction</h2>\n<p>").Append(Svg.Escape(data.Slice.Profile)).Append(" was extracted, saved to <code>")
+            .Append(Svg.Escape(data.Slice.Path))
             .Append("</code> and loaded again. Its logits ")
-            .Append(data.Slice.Equal ? "are the universal model’s own, bit for bit." : Output.Invariant($"differ from the universal model’s own by at most {data.Slice.Difference:0.###E+0}."))
+            .Append(data.Slice.Equal ? "are the universal model’s own, bit for bit."
+                : Output.Invariant($"differ from the universal model’s own by at most {data.Slice.Difference:0.###E+0}."))
             .Append("</p>\n");
 
         page.Append("<h2>The same prompt, several sizes</h2>\n<div class=\"samples\">\n");
         foreach (var sample in data.Samples)
         {
             page.Append("<figure><figcaption>").Append(Svg.Escape(sample.Profile))
-                .Append(Output.Invariant($" <span class=\"quiet\">{sample.TokensPerSecond:n0} tokens per second</span></figcaption><pre><span class=\"quiet\">"))
+                .Append(Output.Invariant($" <span class=\"quiet\">{sample.TokensPerSecond:n0} tokens per second</span></figcaption>"))
+                .Append("<pre><span class=\"quiet\">")
                 .Append(Svg.Escape(sample.Prompt)).Append("</span>").Append(Svg.Escape(sample.Text)).Append("</pre></figure>\n");
         }
 
         page.Append("</div>\n<h2>How it was made</h2>\n<dl>\n");
-        foreach (var (fact, value) in data.Facts) page.Append("<dt>").Append(Svg.Escape(fact)).Append("</dt><dd>").Append(Svg.Escape(value)).Append("</dd>\n");
+        foreach (var (fact, value) in data.Facts) page.Append("<dt>").Append(Svg.Escape(fact)).Append("</dt><dd>").Append(Svg.Escape(value))
+            .Append("</dd>\n");
         page.Append("</dl>\n</main>\n</body>\n</html>\n");
         return page.ToString();
     }

@@ -55,7 +55,8 @@ internal static class TrainingCurves
         return
         [
             .. granularities.Select(g => new TrainingCurve(
-                g, [.. sums[g].Where(b => b.Count > 0).Select(b => (b.Step / b.Count, b.Nats / b.Count / Math.Log(2)))])).Where(c => c.Points.Count > 0),
+                g, [.. sums[g].Where(b => b.Count > 0).Select(b => (b.Step / b.Count, b.Nats / b.Count / Math.Log(2)))])).Where(
+                    c => c.Points.Count > 0),
         ];
     }
 }

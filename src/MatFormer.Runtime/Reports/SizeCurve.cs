@@ -14,14 +14,16 @@ internal static class SizeCurve
 
     /// <summary>A file of its own.</summary>
     public static string Standalone(ReportData data) =>
-        $"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {Svg.Number(Width)} {Svg.Number(Height)}\" role=\"img\" aria-label=\"{Label(data)}\">\n"
+        $"<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {Svg.Number(Width)} {Svg.Number(Height)}\" role=\"img\" "
+            + $"aria-label=\"{Label(data)}\">\n"
         + $"<style>{Svg.Style}</style>\n<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"var(--surface)\"/>\n{Body(data)}</svg>\n";
 
     /// <summary>A part of a page that has <see cref="Svg.Style"/>.</summary>
     public static string Inline(ReportData data) =>
         $"<svg viewBox=\"0 0 {Svg.Number(Width)} {Svg.Number(Height)}\" role=\"img\" aria-label=\"{Label(data)}\">\n{Body(data)}</svg>\n";
 
-    private static string Label(ReportData data) => Svg.Escape($"Bits per byte of {data.Spec.Name} over its size, for each granularity and profile");
+    private static string Label(ReportData data) => Svg.Escape($"Bits per byte of {data.Spec.Name} over its size, for each granularity and "
+        + "profile");
 
     private static string Body(ReportData data)
     {
@@ -39,7 +41,8 @@ internal static class SizeCurve
         var x = new Axis(sizes.Min() / 1.1, sizes.Max() * 1.1, Left, Width - Right, log: true);
         var y = new Axis(low, high, Height - Bottom, Top);
         var svg = new Svg();
-        ChartParts.Frame(svg, x, y, Width - Right, Height - Bottom, t => t.ToString(CultureInfo.InvariantCulture) + " M", "parameters, log scale", "bits per byte of validation text (lower is better)");
+        ChartParts.Frame(svg, x, y, Width - Right, Height - Bottom, t => t.ToString(CultureInfo.InvariantCulture) + " M",
+            "parameters, log scale", "bits per byte of validation text (lower is better)");
         if (showBigram)
         {
             svg.Line(Left, y.At(bigram), Width - Right, y.At(bigram), "dash");
@@ -65,7 +68,8 @@ internal static class SizeCurve
         foreach (var row in rows.OrderByDescending(r => r.Costs.IsGranularity))
         {
             var (px, py) = (x.At(row.Costs.Parameters / 1e6), y.At(row.BitsPerByte));
-            var tip = $"<title>{Svg.Escape(Output.Invariant($"{row.Costs.Name} ({row.Costs.Pattern}): {row.Costs.Parameters:n0} parameters, {row.BitsPerByte:0.000} bits per byte"))}</title>";
+            var size = Output.Invariant($"{row.Costs.Parameters:n0} parameters, {row.BitsPerByte:0.000} bits per byte");
+            var tip = $"<title>{Svg.Escape($"{row.Costs.Name} ({row.Costs.Pattern}): {size}")}</title>";
             svg.Add(row.Costs.IsGranularity
                 ? $"<circle class=\"af\" cx=\"{Svg.Number(px)}\" cy=\"{Svg.Number(py)}\" r=\"5.5\">{tip}</circle>\n"
                 : $"<path class=\"bf\" d=\"M{Svg.Number(px)} {Svg.Number(py - 7)}l7 7l-7 7l-7-7z\">{tip}</path>\n");
@@ -74,9 +78,11 @@ internal static class SizeCurve
         }
 
         // The legend.
-        svg.Line(Left, 18, Left + 22, 18, "line a").Add($"<circle class=\"af\" cx=\"{Svg.Number(Left + 11)}\" cy=\"18\" r=\"5\"/>\n").Text(Left + 30, 22, "granularities");
+        svg.Line(Left, 18, Left + 22, 18, "line a").Add($"<circle class=\"af\" cx=\"{Svg.Number(Left + 11)}\" cy=\"18\" r=\"5\"/>\n")
+            .Text(Left + 30, 22, "granularities");
         if (rows.Any(r => !r.Costs.IsGranularity))
-            svg.Add($"<path class=\"bf\" d=\"M{Svg.Number(Left + 140)} 11.5l6.5 6.5l-6.5 6.5l-6.5-6.5z\"/>\n").Text(Left + 154, 22, "Mix'n'Match profiles, cut from the same weights");
+            svg.Add($"<path class=\"bf\" d=\"M{Svg.Number(Left + 140)} 11.5l6.5 6.5l-6.5 6.5l-6.5-6.5z\"/>\n")
+                .Text(Left + 154, 22, "Mix'n'Match profiles, cut from the same weights");
         return svg.ToString();
     }
 }
@@ -101,7 +107,8 @@ internal sealed class LabelPlacer(double left, double top, double right, double 
         foreach (var candidate in candidates)
         {
             var box = Box(candidate, width);
-            if (box.X1 < left || box.X2 > right || box.Y1 < top || box.Y2 > bottom || _taken.Any(t => t.X1 < box.X2 && box.X1 < t.X2 && t.Y1 < box.Y2 && box.Y1 < t.Y2)) continue;
+            if (box.X1 < left || box.X2 > right || box.Y1 < top || box.Y2 > bottom
+                || _taken.Any(t => t.X1 < box.X2 && box.X1 < t.X2 && t.Y1 < box.Y2 && box.Y1 < t.Y2)) continue;
             _taken.Add(box);
             return candidate;
         }
@@ -121,7 +128,8 @@ internal sealed class LabelPlacer(double left, double top, double right, double 
 internal static class ChartParts
 {
     /// <summary>Grid, ticks and the titles of both axes.</summary>
-    public static void Frame(Svg svg, Axis x, Axis y, double right, double bottom, Func<double, string> formatX, string titleX, string titleY)
+    public static void Frame(
+        Svg svg, Axis x, Axis y, double right, double bottom, Func<double, string> formatX, string titleX, string titleY)
     {
         var left = x.At(x.From);
         var top = y.At(y.To);
@@ -129,7 +137,8 @@ internal static class ChartParts
         foreach (var tick in y.Ticks)
         {
             svg.Line(left, y.At(tick), right, y.At(tick), "grid");
-            svg.Text(left - 8, y.At(tick) + 4, tick.ToString("F" + digits.ToString(CultureInfo.InvariantCulture), CultureInfo.InvariantCulture), "end", "quiet");
+            svg.Text(left - 8, y.At(tick) + 4,
+                tick.ToString("F" + digits.ToString(CultureInfo.InvariantCulture), CultureInfo.InvariantCulture), "end", "quiet");
         }
 
         svg.Line(left, bottom, right, bottom, "axis");

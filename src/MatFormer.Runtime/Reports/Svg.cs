@@ -13,13 +13,14 @@ internal sealed class Svg
     public const string Style = """
         :root{--surface:#fcfcfb;--ink:#1c1c1a;--muted:#6b6a64;--grid:#e6e5e0;--accent:#2a66c4;--second:#c2541b;
         --s0:#8fbaf2;--s1:#6a9fe6;--s2:#4684d8;--s3:#2a66c4;--s4:#1c4c9c;--s5:#123572}
-        @media(prefers-color-scheme:dark){:root{--surface:#1a1a19;--ink:#ecebe6;--muted:#a3a29a;--grid:#33332f;--accent:#79aaf2;--second:#f08f58;
-        --s0:#2f5ea8;--s1:#4579c8;--s2:#5f95e0;--s3:#82b0f0;--s4:#a9caf7;--s5:#d3e5fc}}
+        @media(prefers-color-scheme:dark){:root{--surface:#1a1a19;--ink:#ecebe6;--muted:#a3a29a;--grid:#33332f;
+        --accent:#79aaf2;--second:#f08f58;--s0:#2f5ea8;--s1:#4579c8;--s2:#5f95e0;--s3:#82b0f0;--s4:#a9caf7;--s5:#d3e5fc}}
         svg{font:13px/1.3 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
         svg text{fill:var(--ink)}svg .quiet{fill:var(--muted)}svg .grid{stroke:var(--grid)}svg .axis{stroke:var(--muted)}
         svg .line{fill:none;stroke-width:2.25;stroke-linejoin:round;stroke-linecap:round}
         svg .a{stroke:var(--accent)}svg .af{fill:var(--accent);stroke:var(--surface);stroke-width:1.5}
-        svg .bf{fill:var(--second);stroke:var(--surface);stroke-width:1.5}svg .dash{stroke:var(--muted);stroke-width:1.5;stroke-dasharray:6 5}
+        svg .bf{fill:var(--second);stroke:var(--surface);stroke-width:1.5}svg .dash{stroke:var(--muted);
+        stroke-width:1.5;stroke-dasharray:6 5}
         """;
 
     public static string Number(double value) => Math.Round(value, 2).ToString(CultureInfo.InvariantCulture);
@@ -28,7 +29,9 @@ internal sealed class Svg
     public static string Escape(string text)
     {
         var clean = new StringBuilder(text.Length);
-        foreach (var rune in text.EnumerateRunes()) // half surrogate pairs come as U+FFFD
+
+        // Half surrogate pairs come as U+FFFD.
+        foreach (var rune in text.EnumerateRunes())
         {
             var allowed = rune.Value is '\n' or '\t' or (>= 0x20 and not (>= 0x7F and <= 0x9F)) and not 0xFFFE and not 0xFFFF;
             clean.Append(allowed ? rune.ToString() : "\uFFFD");

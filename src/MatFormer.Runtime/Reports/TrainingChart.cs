@@ -19,19 +19,24 @@ internal static class TrainingChart
         var low = curves.Min(c => c.Points.Min(p => p.Bits));
 
         // The first steps fall from 8 bits: cut off there, the rest can be told apart.
-        var settled = curves.Select(c => c.Points.FirstOrDefault(p => p.Step >= 0.12 * last).Bits).Where(b => b > 0).DefaultIfEmpty(8).Max();
+        var settled = curves.Select(c => c.Points.FirstOrDefault(p => p.Step >= 0.12 * last).Bits)
+            .Where(b => b > 0).DefaultIfEmpty(8).Max();
         var high = Math.Max(settled, low + 0.1);
         var x = new Axis(0, last, Left, Width - Right);
         var y = new Axis(low - (0.06 * (high - low)), high, Height - Bottom, Top);
         var svg = new Svg();
-        svg.Add($"<svg viewBox=\"0 0 {Svg.Number(Width)} {Svg.Number(Height)}\" role=\"img\" aria-label=\"Training loss of each granularity\">\n");
-        svg.Add($"<clipPath id=\"plot\"><rect x=\"{Svg.Number(Left)}\" y=\"{Svg.Number(Top)}\" width=\"{Svg.Number(Width - Left - Right)}\" height=\"{Svg.Number(Height - Top - Bottom)}\"/></clipPath>\n");
-        ChartParts.Frame(svg, x, y, Width - Right, Height - Bottom, t => Output.Invariant($"{t:n0}"), "step", "bits per byte of training text");
+        svg.Add($"<svg viewBox=\"0 0 {Svg.Number(Width)} {Svg.Number(Height)}\" role=\"img\" aria-label=\"Training loss of each "
+            + "granularity\">\n");
+        svg.Add($"<clipPath id=\"plot\"><rect x=\"{Svg.Number(Left)}\" y=\"{Svg.Number(Top)}\" "
+            + $"width=\"{Svg.Number(Width - Left - Right)}\" height=\"{Svg.Number(Height - Top - Bottom)}\"/></clipPath>\n");
+        ChartParts.Frame(svg, x, y, Width - Right, Height - Bottom, t => Output.Invariant($"{t:n0}"), "step",
+            "bits per byte of training text");
         var ends = new List<(double Y, string Name, int Shade)>();
         for (var i = 0; i < curves.Count; i++)
         {
             var shade = curves.Count == 1 ? 3 : i * (Shades - 1) / (curves.Count - 1);
-            svg.Path(curves[i].Points.Select(p => (x.At(p.Step), y.At(p.Bits))), $"class=\"line\" stroke=\"var(--s{shade})\" clip-path=\"url(#plot)\"");
+            svg.Path(curves[i].Points.Select(p => (x.At(p.Step), y.At(p.Bits))),
+                $"class=\"line\" stroke=\"var(--s{shade})\" clip-path=\"url(#plot)\"");
             ends.Add((y.At(curves[i].Points[^1].Bits), curves[i].Granularity, shade));
         }
 
@@ -43,7 +48,8 @@ internal static class TrainingChart
             var room = Height - Bottom - ((ends.Count - 1 - i) * 16);
             var at = Math.Max(next, Math.Min(ends[i].Y, room));
             svg.Text(Width - Right + 20, at + 4, ends[i].Name);
-            svg.Add($"<circle cx=\"{Svg.Number(Width - Right + 11)}\" cy=\"{Svg.Number(at)}\" r=\"4.5\" fill=\"var(--s{ends[i].Shade})\"/>\n");
+            var fill = $"fill=\"var(--s{ends[i].Shade})\"";
+            svg.Add($"<circle cx=\"{Svg.Number(Width - Right + 11)}\" cy=\"{Svg.Number(at)}\" r=\"4.5\" {fill}/>\n");
             next = at + 16;
         }
 

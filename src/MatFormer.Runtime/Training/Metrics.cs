@@ -15,7 +15,8 @@ internal sealed class MetricsFile : IDisposable
     /// <summary>Begins a file anew, or cuts it back to the steps up to a checkpoint's.</summary>
     public static MetricsFile Open(string path, long step)
     {
-        var kept = step == 0 || !File.Exists(path) ? [] : File.ReadLines(path).TakeWhile(line => Parse(line) is { } result && result.Step <= step).ToList();
+        var kept = step == 0 || !File.Exists(path) ? []
+            : File.ReadLines(path).TakeWhile(line => Parse(line) is { } result && result.Step <= step).ToList();
         AtomicFile.WriteText(path, string.Concat(kept.Select(line => line + "\n")));
         return new MetricsFile(new FileStream(path, FileMode.Append, FileAccess.Write, FileShare.Read));
     }
@@ -40,7 +41,8 @@ internal sealed class MetricsFile : IDisposable
             json.WriteNumber("step", result.Step);
             json.WriteString("objective", result.Objective == Objective.Sampled ? "sampled" : "joint");
             json.WriteStartObject("loss");
-            foreach (var (granularity, loss) in result.Losses) json.WriteNumber(granularity, loss); // the shortest digits that give the same float back
+            foreach (var (granularity, loss) in result.Losses)
+                json.WriteNumber(granularity, loss); // the shortest digits that give the same float back
             json.WriteEndObject();
             json.WriteNumber("learning_rate", result.LearningRate);
             json.WriteNumber("gradient_norm", result.GradientNorm);

@@ -10,7 +10,8 @@ namespace MatFormer;
 /// <param name="GradientNorm">The norm of all gradients before clipping.</param>
 /// <param name="TokensPerSecond">Tokens of the batch over the seconds that the step took.</param>
 public sealed record StepResult(
-    long Step, Objective Objective, ImmutableArray<(string Granularity, float Loss)> Losses, double LearningRate, double GradientNorm, double TokensPerSecond);
+    long Step, Objective Objective, ImmutableArray<(string Granularity, float Loss)> Losses, double LearningRate, double GradientNorm,
+        double TokensPerSecond);
 
 /// <summary>How a run ended.</summary>
 /// <param name="Steps">Steps done in all, those before a resume included.</param>

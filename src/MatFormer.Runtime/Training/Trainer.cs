@@ -45,7 +45,8 @@ public sealed class Trainer<TModel> : IDisposable
         ArgumentNullException.ThrowIfNull(options);
         options.Validate(TModel.Spec.Granularities.Length);
         if (TModel.Spec.Vocabulary < 256)
-            throw new ArgumentException($"{TModel.Spec.Name} has a vocabulary of {TModel.Spec.Vocabulary}, but text is trained by bytes; declare Vocabulary = 256.", nameof(model));
+            throw new ArgumentException($"{TModel.Spec.Name} has a vocabulary of {TModel.Spec.Vocabulary}, but text is trained by bytes; "
+                + "declare Vocabulary = 256.", nameof(model));
         _model = model;
         Options = options;
         _logger = logger ?? NullLogger.Instance;
@@ -70,8 +71,8 @@ public sealed class Trainer<TModel> : IDisposable
     private string? CheckpointPath => Options.OutputFolder is { } folder ? Path.Combine(folder, CheckpointName) : null;
 
     /// <summary>
-    /// Runs the steps that are left, and writes metrics, checkpoints and at the end the weights into the output folder. When cancelled, it stops
-    /// after the step under way, saves, and says so in the result.
+    /// Runs the steps that are left, and writes metrics, checkpoints and at the end the weights into the output folder. When cancelled, it
+    /// stops after the step under way, saves, and says so in the result.
     /// </summary>
     /// <param name="corpus">The text; after <see cref="Resume"/> the same as before.</param>
     /// <param name="progress">Told of each step, on this thread.</param>
@@ -170,7 +171,9 @@ public sealed class Trainer<TModel> : IDisposable
             Same(path, key, then, now);
         Same(path, DtypeKey, Metadata(path, metadata, DtypeKey), _model.ComputeType.ToString());
         var data = Metadata(path, metadata, DataKey);
-        if (!header.IsUniversal || !long.TryParse(Metadata(path, metadata, StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out var step) || step > Options.Steps)
+        if (!header.IsUniversal
+            || !long.TryParse(Metadata(path, metadata, StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out var step)
+            || step > Options.Steps)
             throw new CheckpointException(path, "has metadata that do not fit together; it is damaged.");
 
         // All is looked up before anything changes.
@@ -210,16 +213,19 @@ public sealed class Trainer<TModel> : IDisposable
         return cumulative;
     }
 
-    private static string Metadata(string path, IReadOnlyDictionary<string, string> metadata, string key) => metadata.TryGetValue(key, out var value)
+    private static string Metadata(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
+        metadata.TryGetValue(key, out var value)
         ? value
-        : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{key}'); give the checkpoint.safetensors of a training run.");
+        : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{key}'); give the checkpoint.safetensors of "
+            + "a training run.");
 
     private static void Same(string path, string key, string then, string now)
     {
         if (then != now)
         {
             throw new CheckpointException(
-                path, $"is of a run with {key} = '{then}', but now it is '{now}'; resume with the same options, or begin anew in another folder.");
+                path, $"is of a run with {key} = '{then}', but now it is '{now}'; resume with the same options, or begin anew in another "
+                    + "folder.");
         }
     }
 
@@ -229,7 +235,8 @@ public sealed class Trainer<TModel> : IDisposable
         if (_expectedData is not null && _expectedData != corpus.Fingerprint)
         {
             throw new DataException(
-                $"The text of {corpus.Source} is not that of the resumed run (fingerprint {corpus.Fingerprint}, it was {_expectedData}); resume with the same data.");
+                $"The text of {corpus.Source} is not that of the resumed run (fingerprint {corpus.Fingerprint}, it was {_expectedData}); "
+                    + "resume with the same data.");
         }
 
         _batches = new TrainingBatches(corpus.Training, TModel.Spec.Context, Options.Batch, Options.Seed);
@@ -264,14 +271,16 @@ public sealed class Trainer<TModel> : IDisposable
         }
 
         if (!double.IsFinite(norm)) throw NotFinite($"the norm of the gradients is {norm}", step);
-        Kernels.AdamW(_parameters, _firstMoments, _secondMoments, _decay, learningRate, Options.Beta1, Options.Beta2, Options.Epsilon, step);
+        Kernels.AdamW(_parameters, _firstMoments, _secondMoments, _decay, learningRate, Options.Beta1, Options.Beta2, Options.Epsilon,
+            step);
         _model.zero_grad();
         StepsDone = step;
 
         // Narrowest first, as everywhere.
         var results = ImmutableArray.CreateBuilder<(string, float)>(values.Length);
         for (var i = values.Length - 1; i >= 0; i--) results.Add((trained[i].Name, values[i]));
-        return new StepResult(step, Options.Objective, results.MoveToImmutable(), learningRate, norm, _tokens.Length / watch.Elapsed.TotalSeconds);
+        return new StepResult(
+            step, Options.Objective, results.MoveToImmutable(), learningRate, norm, _tokens.Length / watch.Elapsed.TotalSeconds);
     }
 
     private TrainingException NotFinite(string what, long step)
@@ -279,7 +288,8 @@ public sealed class Trainer<TModel> : IDisposable
         _model.zero_grad();
         var saved = CheckpointPath is { } path && File.Exists(path) ? $" The last checkpoint, '{path}', is from before." : string.Empty;
         return new TrainingException(string.Create(
-            CultureInfo.InvariantCulture, $"In step {step} {what}; train again with a lower learning rate than {Options.LearningRate}, or in float32.{saved}"));
+            CultureInfo.InvariantCulture, $"In step {step} {what}; train again with a lower learning rate than {Options.LearningRate}, or "
+                + $"in float32.{saved}"));
     }
 
     private static float[] Values(Tensor losses)

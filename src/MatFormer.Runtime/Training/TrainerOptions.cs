@@ -17,7 +17,9 @@ public sealed record TrainerOptions
     /// <summary>How a step treats the granularities.</summary>
     public Objective Objective { get; init; } = Objective.Sampled;
 
-    /// <summary>For <see cref="Objective.Sampled"/>: the weight of each granularity, narrowest first, in proportion; alike if empty.</summary>
+    /// <summary>
+    /// For <see cref="Objective.Sampled"/>: the weight of each granularity, narrowest first, in proportion; alike if empty.
+    /// </summary>
     public ImmutableArray<double> Probabilities { get; init; } = [];
 
     /// <summary>The highest learning rate.</summary>
@@ -71,7 +73,9 @@ public sealed record TrainerOptions
         Check(Batch >= 1, nameof(Batch), Batch, "1 or more");
         Check(Enum.IsDefined(Objective), nameof(Objective), Objective, "Sampled or Joint");
         Check(
-            Probabilities.IsEmpty || (Probabilities.Length == granularities && Probabilities.All(p => p >= 0 && double.IsFinite(p)) && Probabilities.Sum() > 0),
+            Probabilities.IsEmpty
+                || (Probabilities.Length == granularities && Probabilities.All(p => p >= 0 && double.IsFinite(p))
+                && Probabilities.Sum() > 0),
             nameof(Probabilities),
             $"({string.Join(", ", Probabilities)})",
             $"empty or {granularities} numbers from 0 on, not all 0");
@@ -111,8 +115,10 @@ public sealed record TrainerOptions
     {
         Steps = Number<int>(path, metadata, "steps"),
         Batch = Number<int>(path, metadata, "batch"),
-        Objective = Enum.TryParse<Objective>(Value(path, metadata, "objective"), out var objective) ? objective : throw Damaged(path, "objective"),
-        Probabilities = [.. Value(path, metadata, "probabilities").Split(',', StringSplitOptions.RemoveEmptyEntries).Select(p => Number<double>(path, "probabilities", p))],
+        Objective = Enum.TryParse<Objective>(Value(path, metadata, "objective"), out var objective) ? objective
+            : throw Damaged(path, "objective"),
+        Probabilities = [.. Value(path, metadata, "probabilities").Split(',', StringSplitOptions.RemoveEmptyEntries)
+            .Select(p => Number<double>(path, "probabilities", p))],
         LearningRate = Number<double>(path, metadata, "learning_rate"),
         WarmupSteps = Value(path, metadata, "warmup_steps").Length == 0 ? null : Number<int>(path, metadata, "warmup_steps"),
         FinalLearningRate = Number<double>(path, metadata, "final_learning_rate"),
@@ -126,20 +132,26 @@ public sealed record TrainerOptions
 
     private static void Check(bool good, string option, object? value, string wanted)
     {
-        if (!good) throw new ArgumentException(string.Create(CultureInfo.InvariantCulture, $"The training option {option} is {value}; it must be {wanted}."));
+        if (!good)
+            throw new ArgumentException(
+                string.Create(CultureInfo.InvariantCulture, $"The training option {option} is {value}; it " + $"must be {wanted}."));
     }
 
     private static string Text(IFormattable value) => value.ToString(null, CultureInfo.InvariantCulture);
 
-    private static string Value(string path, IReadOnlyDictionary<string, string> metadata, string key) => metadata.TryGetValue(Prefix + key, out var value)
+    private static string Value(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
+        metadata.TryGetValue(Prefix + key, out var value)
         ? value
-        : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{Prefix}{key}'); give the checkpoint.safetensors of a training run.");
+        : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{Prefix}{key}'); give the "
+            + "checkpoint.safetensors of a training run.");
 
     private static T Number<T>(string path, IReadOnlyDictionary<string, string> metadata, string key)
         where T : struct, IParsable<T> => Number<T>(path, key, Value(path, metadata, key));
 
     private static T Number<T>(string path, string key, string value)
-        where T : struct, IParsable<T> => T.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number : throw Damaged(path, key);
+        where T : struct, IParsable<T> => T.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number
+            : throw Damaged(path, key);
 
-    private static CheckpointException Damaged(string path, string key) => new(path, $"has a '{Prefix}{key}' in its metadata that cannot be read; it is damaged.");
+    private static CheckpointException Damaged(string path, string key) =>
+        new(path, $"has a '{Prefix}{key}' in its metadata that cannot be read; it is damaged.");
 }

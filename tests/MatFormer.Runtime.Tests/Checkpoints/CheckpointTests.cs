@@ -67,7 +67,8 @@ public sealed class CheckpointTests : IDisposable
 
         using var loaded = Model(2);
         loaded.Load(_folder["bf16.safetensors"]);
-        var expected = MemoryMarshal.Cast<byte, uint>(Weights(model)).ToArray().Select(bits => BitConverter.UInt32BitsToSingle(bits & 0xFFFF0000));
+        var expected = MemoryMarshal.Cast<byte,
+            uint>(Weights(model)).ToArray().Select(bits => BitConverter.UInt32BitsToSingle(bits & 0xFFFF0000));
         Assert.Equal(expected, MemoryMarshal.Cast<byte, float>(Weights(loaded)).ToArray());
     }
 
@@ -123,12 +124,15 @@ public sealed class CheckpointTests : IDisposable
         return contiguous.bytes.ToArray();
     })];
 
-    private void Altered(string name, Action<Dictionary<string, string>>? metadata = null, Func<IEnumerable<SafetensorsEntry>, IEnumerable<SafetensorsEntry>>? tensors = null)
+    private void Altered(
+        string name, Action<Dictionary<string, string>>? metadata = null, Func<IEnumerable<SafetensorsEntry>,
+        IEnumerable<SafetensorsEntry>>? tensors = null)
     {
         using var reader = SafetensorsReader.Open(_folder["universal"]);
         var changed = reader.Metadata.ToDictionary();
         metadata?.Invoke(changed);
-        SafetensorsWriter.Write(_folder[name], [.. (tensors ?? (t => t))(reader.Tensors)], changed, (entry, stream) => stream.Write(new byte[entry.Length]));
+        SafetensorsWriter.Write(
+            _folder[name], [.. (tensors ?? (t => t))(reader.Tensors)], changed, (entry, stream) => stream.Write(new byte[entry.Length]));
     }
 
     private void Refused(MatFormerModel model, string file, string says)

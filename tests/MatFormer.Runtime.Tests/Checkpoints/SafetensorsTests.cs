@@ -50,7 +50,8 @@ public sealed class SafetensorsTests : IDisposable
     public void ALayoutByTheReferenceIsRead()
     {
         // The example of the format's page, by hand.
-        WriteFile("""{"test":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"__metadata__":{"format":"pt"}}  """, [0, 0, 128, 63, 0, 0, 0, 64]);
+        const string Header = """{"test":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"__metadata__":{"format":"pt"}}  """;
+        WriteFile(Header, [0, 0, 128, 63, 0, 0, 0, 64]);
         using var reader = SafetensorsReader.Open(FilePath);
         var data = new byte[8];
         reader.Read(Assert.Single(reader.Tensors), 0, data);
@@ -89,7 +90,10 @@ public sealed class SafetensorsTests : IDisposable
         { """{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}""", "holes", 12 },
         { """{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}""", "holes", 8 },
         { """{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}""", "4 bytes after the last tensor", 8 },
-        { """{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\u0061":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}""", "the tensor 'a' twice", 8 },
+        {
+            """{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\u0061":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}""",
+            "the tensor 'a' twice", 8
+        },
         { """{"__metadata__":{"a":"1"},"__metadata__":{"b":"2"}}""", "'__metadata__' twice", 0 },
         { """{"__metadata__":{"a":"1","a":"2"}}""", "the metadata 'a' twice", 0 },
         { """{"__metadata__":{"a":1}}""", "metadata 'a' that is not a string", 0 },
@@ -162,9 +166,12 @@ public sealed class SafetensorsTests : IDisposable
         SafetensorsWriter.Write(FilePath, tensors, none, (t, s) => s.Write(Data(t)));
         var before = File.ReadAllBytes(FilePath);
         Assert.Throws<InvalidOperationException>(() => SafetensorsWriter.Write(FilePath, tensors, none, (_, s) => s.Write(new byte[11])));
-        Assert.Throws<OperationCanceledException>(() => SafetensorsWriter.Write(FilePath, tensors, none, (_, _) => throw new OperationCanceledException()));
-        Assert.Throws<ArgumentException>(() => SafetensorsWriter.Write(FilePath, [tensors[0], tensors[0]], none, (t, s) => s.Write(Data(t))));
-        Assert.Throws<ArgumentException>(() => SafetensorsWriter.Write(FilePath, [tensors[0] with { Name = "\ud800" }], none, (t, s) => s.Write(Data(t))));
+        Assert.Throws<OperationCanceledException>(
+            () => SafetensorsWriter.Write(FilePath, tensors, none, (_, _) => throw new OperationCanceledException()));
+        Assert.Throws<ArgumentException>(
+            () => SafetensorsWriter.Write(FilePath, [tensors[0], tensors[0]], none, (t, s) => s.Write(Data(t))));
+        Assert.Throws<ArgumentException>(
+            () => SafetensorsWriter.Write(FilePath, [tensors[0] with { Name = "\ud800" }], none, (t, s) => s.Write(Data(t))));
         Assert.Equal(before, File.ReadAllBytes(FilePath));
         Assert.Equal(["x.safetensors"], _folder.Files);
     }
@@ -177,7 +184,8 @@ public sealed class SafetensorsTests : IDisposable
             var tensors = items
                 .Where(i => Sound(i.Item1.Get) && i.Item1.Get != "__metadata__")
                 .DistinctBy(i => i.Item1.Get)
-                .Select(i => new SafetensorsEntry(i.Item1.Get, (SafetensorsType)(i.Item2 % 4), [.. (i.Item3 ?? []).Take(3).Select(d => (long)(d % 5))]))
+                .Select(i => new SafetensorsEntry(
+                    i.Item1.Get, (SafetensorsType)(i.Item2 % 4), [.. (i.Item3 ?? []).Take(3).Select(d => (long)(d % 5))]))
                 .ToArray();
             var metadata = tensors.ToDictionary(t => t.Name, t => t.Name + "!");
             SafetensorsWriter.Write(FilePath, tensors, metadata, (t, s) => s.Write(Data(t)));
@@ -231,7 +239,8 @@ public sealed class SafetensorsTests : IDisposable
 
     private static bool Sound(string text) => text.EnumerateRunes().All(r => r.Value != 0xFFFD);
 
-    private static byte[] Data(SafetensorsEntry tensor) => [.. Enumerable.Range(0, (int)tensor.Length).Select(i => (byte)((i * 7) + tensor.Name.Length))];
+    private static byte[] Data(SafetensorsEntry tensor) =>
+        [.. Enumerable.Range(0, (int)tensor.Length).Select(i => (byte)((i * 7) + tensor.Name.Length))];
 
     private void Refused(string says)
     {

@@ -106,7 +106,8 @@ public sealed class ModelProgramTests : IDisposable
             Assert.Equal(Path.Combine(_out, "2xm.safetensors"), pattern.RootElement.GetProperty("file").GetString());
         var phone = Path.Combine(_out, "phone.safetensors");
         using (var evaluated = await Json("eval", "--data", _texts, "--checkpoint", phone, "--dtype", "f32", "--out", _out))
-            Assert.Equal("Phone", Assert.Single(evaluated.RootElement.GetProperty("results").EnumerateArray()).GetProperty("name").GetString());
+            Assert.Equal("Phone",
+                Assert.Single(evaluated.RootElement.GetProperty("results").EnumerateArray()).GetProperty("name").GetString());
 
         string[] generate = ["generate", "--prompt", "the ", "--tokens", "20", "--dtype", "f32", "--temperature", "0"];
         using var fromView = await Json([.. generate, "--checkpoint", model, "--profile", "Phone"]);
@@ -115,7 +116,9 @@ public sealed class ModelProgramTests : IDisposable
         Assert.Equal(fromView.RootElement.GetProperty("text").GetString(), fromSlice.RootElement.GetProperty("text").GetString());
 
         var before = _folder.Files;
-        foreach (string[] arguments in (string[][])[["generate", "--checkpoint", phone, "--profile", "S"], ["extract", "--checkpoint", phone, "--profile", "S", "--out", _out]])
+        foreach (string[] arguments in (
+            string[][])[["generate", "--checkpoint", phone, "--profile", "S"],
+            ["extract", "--checkpoint", phone, "--profile", "S", "--out", _out]])
         {
             var (code, _, error) = await Run(arguments);
             Assert.Equal(2, code);
@@ -128,10 +131,12 @@ public sealed class ModelProgramTests : IDisposable
     [Fact]
     public async Task TheDemoWritesItsReport()
     {
-        using var demo = await Json("--data", _texts, "--steps", "40", "--batch", "2", "--tokens", "30", "--out", _out, "--prompt", "<b>&the");
+        using var demo = await Json(
+            "--data", _texts, "--steps", "40", "--batch", "2", "--tokens", "30", "--out", _out, "--prompt", "<b>&the");
         Assert.Equal(4, demo.RootElement.GetProperty("results").GetArrayLength());
         Assert.True(demo.RootElement.GetProperty("extracted").GetProperty("bit_equal").GetBoolean());
-        Assert.Equal(["S", "Phone", "XL"], demo.RootElement.GetProperty("samples").EnumerateArray().Select(s => s.GetProperty("profile").GetString()));
+        Assert.Equal(["S", "Phone", "XL"],
+            demo.RootElement.GetProperty("samples").EnumerateArray().Select(s => s.GetProperty("profile").GetString()));
         var files = demo.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()!).ToList();
         Assert.All(files, f => Assert.True(File.Exists(f), f));
         var report = await File.ReadAllTextAsync(files.Single(f => f.EndsWith("report.html", StringComparison.Ordinal)));
@@ -158,7 +163,8 @@ public sealed class ModelProgramTests : IDisposable
     {
         using var stop = new CancellationTokenSource();
         var error = new StopAtLine("Training", stop);
-        var code = await ModelProgram.RunAsync<TinyModel>(["train", "--data", _texts, "--steps", "50", "--batch", "2", "--out", _out], TextWriter.Null, error, stop.Token);
+        var code = await ModelProgram.RunAsync<TinyModel>(
+            ["train", "--data", _texts, "--steps", "50", "--batch", "2", "--out", _out], TextWriter.Null, error, stop.Token);
         Assert.Equal(130, code);
         Assert.Contains($"To go on: train --resume --out {_out} --data {_texts}", error.ToString(), StringComparison.Ordinal);
         var (resumed, _, text) = await Run("train", "--resume", "--out", _out, "--data", _texts);

@@ -18,7 +18,8 @@ public sealed class TextCorpusTests : IDisposable
 
         // The same texts in another order, under other names, in another folder.
         Directory.CreateDirectory(_folder["other"]);
-        foreach (var file in Directory.GetFiles(_folder["texts"])) File.Copy(file, Path.Combine(_folder["other"], $"{99 - int.Parse(Path.GetFileNameWithoutExtension(file))}.md"));
+        foreach (var file in Directory.GetFiles(_folder["texts"]))
+            File.Copy(file, Path.Combine(_folder["other"], $"{99 - int.Parse(Path.GetFileNameWithoutExtension(file))}.md"));
         using var other = TextCorpus.Open(_folder["other"], _folder["out2"]);
         Assert.Equal(Documents(corpus.Validation), Documents(other.Validation));
         Assert.Equal(Documents(corpus.Training), Documents(other.Training));
@@ -56,7 +57,8 @@ public sealed class TextCorpusTests : IDisposable
         Assert.True(documents.Count > 20);
         Assert.All(documents, d => Assert.InRange(Encoding.UTF8.GetByteCount(d), 1, (1 << 14) + 2));
         var expected = lines.Split("\r\n", StringSplitOptions.RemoveEmptyEntries).Order(StringComparer.Ordinal);
-        Assert.Equal(expected, documents.SelectMany(d => d.Split('\n', StringSplitOptions.RemoveEmptyEntries)).Order(StringComparer.Ordinal));
+        Assert.Equal(expected,
+            documents.SelectMany(d => d.Split('\n', StringSplitOptions.RemoveEmptyEntries)).Order(StringComparer.Ordinal));
         Assert.All(documents, d => Assert.EndsWith("file\n\n", d, StringComparison.Ordinal));
     }
 
@@ -143,12 +145,14 @@ public sealed class TextCorpusTests : IDisposable
     [InlineData("b/?.md", "b/a.md", true)]
     [InlineData("b/?.md", "b/aa.md", false)]
     [InlineData("**/*.txt", "a.md", false)]
-    public void GlobsMatch(string pattern, string path, bool matches) => Assert.Equal(matches, DataSources.Matches(path.Split('/'), pattern.Split('/')));
+    public void GlobsMatch(string pattern, string path, bool matches) =>
+        Assert.Equal(matches, DataSources.Matches(path.Split('/'), pattern.Split('/')));
 
     [Fact]
     public void TheNewestSdkDocumentationIsFound()
     {
-        foreach (var path in new[] { "B.App.Ref/9.0.1/ref/net9.0/Old.xml", "B.App.Ref/10.0.2/ref/net10.0/B.xml", "Microsoft.NETCore.App.Ref/10.0.10/ref/net10.0/A.xml", "Microsoft.NETCore.App.Ref/10.0.9/ref/net10.0/A.xml" })
+        foreach (var path in new[] { "B.App.Ref/9.0.1/ref/net9.0/Old.xml", "B.App.Ref/10.0.2/ref/net10.0/B.xml",
+            "Microsoft.NETCore.App.Ref/10.0.10/ref/net10.0/A.xml", "Microsoft.NETCore.App.Ref/10.0.9/ref/net10.0/A.xml" })
         {
             var file = _folder["packs/" + path];
             Directory.CreateDirectory(Path.GetDirectoryName(file)!);
@@ -156,7 +160,8 @@ public sealed class TextCorpusTests : IDisposable
         }
 
         var found = DataSources.SdkDocumentation([_folder["nowhere"], _folder.Path]);
-        Assert.Equal(["Microsoft.NETCore.App.Ref/10.0.10/ref/net10.0/A.xml", "B.App.Ref/10.0.2/ref/net10.0/B.xml"], found.Select(f => Path.GetRelativePath(_folder["packs"], f)));
+        Assert.Equal(["Microsoft.NETCore.App.Ref/10.0.10/ref/net10.0/A.xml", "B.App.Ref/10.0.2/ref/net10.0/B.xml"],
+            found.Select(f => Path.GetRelativePath(_folder["packs"], f)));
         var e = Assert.Throws<DataException>(() => DataSources.SdkDocumentation([_folder["nowhere"]]));
         Assert.Contains("--data", e.Message, StringComparison.Ordinal);
     }

@@ -14,7 +14,8 @@ public sealed class XmlDocumentationTests : IDisposable
     [InlineData("M:System.String.IndexOf(System.Char,System.Int32)", "String.IndexOf(Char, Int32)")]
     [InlineData("M:System.Collections.BitArray.#ctor(System.Boolean[])", "BitArray(Boolean[])")]
     [InlineData("M:System.Object.#ctor", "Object()")]
-    [InlineData("M:System.Linq.Enumerable.Select``2(System.Collections.Generic.IEnumerable{``0},System.Func{``0,``1})", "Enumerable.Select<T>(IEnumerable<0>, Func<0, 1>)")]
+    [InlineData("M:System.Linq.Enumerable.Select``2(System.Collections.Generic.IEnumerable{``0},System.Func{``0,``1})",
+        "Enumerable.Select<T>(IEnumerable<0>, Func<0, 1>)")]
     [InlineData("M:A.B.System#IDisposable#Dispose", "B.Dispose")]
     public void NamesReadWell(string id, string expected) => Assert.Equal(expected, XmlDocumentation.DisplayName(id));
 
@@ -41,7 +42,8 @@ public sealed class XmlDocumentationTests : IDisposable
         var types = XmlDocumentation.Read(_folder["a.xml"]).ToList();
         Assert.Equal(
             [
-                ("N.Thing", "Thing\nA thing <3, see String or null.\n\nThing.Do(Int32)\nDoes it.\nTwice.\ncount: How often, unlike other.\nArgumentException: count is 0.\n"),
+                ("N.Thing", "Thing\nA thing <3, see String or null.\n\nThing.Do(Int32)\nDoes it.\nTwice.\ncount: How often, unlike "
+                    + "other.\nArgumentException: count is 0.\n"),
                 ("N.Other", "Other\nAnother.\n"),
             ],
             types);
@@ -64,7 +66,8 @@ public sealed class XmlDocumentationTests : IDisposable
     public void ATypeIsTakenFromItsFirstFileOnly()
     {
         string Doc(string summary) => "<doc><members>" + string.Concat(Enumerable.Range(0, 900).Select(i =>
-            $"<member name='T:A.Type{i}'><summary>{summary} number {i}, with some words so that there is enough text to open a corpus of it.</summary></member>")) + "</members></doc>";
+            $"<member name='T:A.Type{i}'><summary>{summary} number {i}, with some words so that there is enough text to open a corpus of "
+                + "it.</summary></member>")) + "</members></doc>";
         Directory.CreateDirectory(_folder["docs"]);
         File.WriteAllText(_folder["docs/1.xml"], Doc("First"));
         File.WriteAllText(_folder["docs/2.xml"], Doc("Second"));

@@ -68,7 +68,8 @@ public sealed class TextGeneratorTests : IDisposable
     [Fact]
     public void ASeedDecidesWhatIsDrawn()
     {
-        GenerationResult Draw(long seed) => TextGenerator.Generate(_model, "abc", new GenerationOptions { Tokens = 30, Temperature = 1.5, Seed = seed });
+        GenerationResult Draw(long seed) =>
+            TextGenerator.Generate(_model, "abc", new GenerationOptions { Tokens = 30, Temperature = 1.5, Seed = seed });
         Assert.Equal(Draw(1).Bytes, Draw(1).Bytes);
         Assert.NotEqual(Draw(1).Bytes, Draw(2).Bytes);
     }

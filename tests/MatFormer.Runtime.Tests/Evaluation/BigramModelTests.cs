@@ -25,7 +25,8 @@ public sealed class BigramModelTests
     {
         var model = new BigramModel();
         model.Add("some words of text, to be counted"u8);
-        foreach (var previous in "stq"u8.ToArray()) Assert.Equal(1, Enumerable.Range(0, 256).Sum(b => model.Probability(previous, (byte)b)), 12);
+        foreach (var previous in "stq"u8.ToArray())
+            Assert.Equal(1, Enumerable.Range(0, 256).Sum(b => model.Probability(previous, (byte)b)), 12);
     }
 
     [Fact]

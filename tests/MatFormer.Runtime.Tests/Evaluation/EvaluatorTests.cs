@@ -52,7 +52,8 @@ public sealed class EvaluatorTests : IDisposable
         Assert.Equal(agreeing / 160.0, evaluation.Rows[3].Agreement!.Value, 12);
         Assert.Equal(BigramModel.Train(_corpus.Training).BitsPerByte(windows), evaluation.BigramBitsPerByte);
 
-        var alone = Evaluator.RunSlice(phone, ProfileCosts.Of(TinyModel.Profiles[0], false), _corpus, new EvaluationOptions { Windows = 10 });
+        var alone = Evaluator.RunSlice(
+            phone, ProfileCosts.Of(TinyModel.Profiles[0], false), _corpus, new EvaluationOptions { Windows = 10 });
         Assert.Equal(evaluation.Rows[3].BitsPerByte, Assert.Single(alone.Rows).BitsPerByte, 5);
         Assert.Null(alone.Rows[0].Agreement);
     }

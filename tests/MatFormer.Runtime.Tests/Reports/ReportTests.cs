@@ -13,7 +13,8 @@ public sealed class ReportTests
         var titles = svg.Descendants(ns + "title").Select(t => t.Value).ToList();
         Assert.Contains("Phone<> (1*S 1*XL): 3,000 parameters, 1.450 bits per byte", titles);
         var labels = svg.Descendants(ns + "text").Select(t => t.Value).ToList();
-        foreach (var label in new[] { "S", "XL", "Phone<>", "parameters, log scale", "bits per byte of validation text (lower is better)" }) Assert.Contains(label, labels);
+        foreach (var label in new[] { "S", "XL", "Phone<>", "parameters, log scale",
+            "bits per byte of validation text (lower is better)" }) Assert.Contains(label, labels);
         Assert.DoesNotContain(labels, l => l.StartsWith("bigram", StringComparison.Ordinal));
         Assert.Contains(
             XDocument.Parse(SizeCurve.Standalone(Data(bigram: 1.6))).Descendants(ns + "text").Select(t => t.Value),
@@ -40,16 +41,19 @@ public sealed class ReportTests
     [InlineData(0, 800, false, new double[] { 0, 200, 400, 600, 800 })]
     [InlineData(2.6, 9.3, true, new double[] { 3, 4, 5, 6, 8 })]
     [InlineData(0.9, 110, true, new double[] { 1, 2, 5, 10, 20, 50, 100 })]
-    public void TicksAreRound(double from, double to, bool log, double[] expected) => Assert.Equal(expected, new Axis(from, to, 0, 100, log).Ticks);
+    public void TicksAreRound(double from, double to, bool log, double[] expected) =>
+        Assert.Equal(expected, new Axis(from, to, 0, 100, log).Ticks);
 
     private static ReportData Data(double bigram = 3.7)
     {
         EvaluationRow Row(string name, bool granularity, long parameters, double bits) =>
-            new(new ProfileCosts(name, granularity, granularity ? "2*" + name : "1*S 1*XL", [8, 8], parameters, parameters, 2 * parameters, 64), bits, 0.9);
+            new(new ProfileCosts(
+                name, granularity, granularity ? "2*" + name : "1*S 1*XL", [8, 8], parameters, parameters, 2 * parameters, 64), bits, 0.9);
         return new ReportData
         {
             Spec = TinyModel.Spec,
-            Evaluation = new MatFormer.Evaluation([Row("S", true, 2000, 1.5), Row("XL", true, 5000, 1.4), Row("Phone<>", false, 3000, 1.45)], bigram, 1000),
+            Evaluation = new MatFormer.Evaluation(
+                [Row("S", true, 2000, 1.5), Row("XL", true, 5000, 1.4), Row("Phone<>", false, 3000, 1.45)], bigram, 1000),
             Whole = "XL",
             Curves = [new TrainingCurve("S", [(1, 8), (50, 2), (100, 1.5)]), new TrainingCurve("XL", [(2, 8), (51, 1.9), (99, 1.4)])],
             Samples = [new Sample("S", "pro", "<script>\0", 12)],

@@ -36,8 +36,10 @@ public sealed class TrainerTests : IDisposable
         {
             var result = trainer.Step(_corpus);
             Assert.Equal(i + 1, result.Step);
-            Assert.Equal(objective == Objective.Joint ? ["S", "M", "XL"] : [result.Losses[0].Granularity], result.Losses.Select(l => l.Granularity));
-            foreach (var (granularity, loss) in result.Losses) (losses.TryGetValue(granularity, out var list) ? list : losses[granularity] = []).Add(loss);
+            Assert.Equal(objective == Objective.Joint ? ["S", "M", "XL"] : [result.Losses[0].Granularity],
+                result.Losses.Select(l => l.Granularity));
+            foreach (var (granularity, loss) in result.Losses)
+                (losses.TryGetValue(granularity, out var list) ? list : losses[granularity] = []).Add(loss);
         }
 
         Assert.Equal(3, losses.Count);
@@ -61,12 +63,24 @@ public sealed class TrainerTests : IDisposable
         // Without a learning signal (a rate of almost nothing), what changes is decay alone.
         using var model = Model(1);
         var before = model.named_parameters().ToDictionary(p => p.Item1, p => ((Tensor)p.Item2).detach().clone());
-        using var trainer = new Trainer<TinyModel>(model, new TrainerOptions { Steps = 1, Batch = 1, WarmupSteps = 0, FinalLearningRate = 1, LearningRate = 1e-3, WeightDecay = 500, Epsilon = 1e9, Objective = Objective.Joint });
+        using var trainer = new Trainer<TinyModel>(
+            model, new TrainerOptions
+            {
+                Steps = 1,
+                Batch = 1,
+                WarmupSteps = 0,
+                FinalLearningRate = 1,
+                LearningRate = 1e-3,
+                WeightDecay = 500,
+                Epsilon = 1e9,
+                Objective = Objective.Joint
+            });
         trainer.Step(_corpus);
         foreach (var (name, parameter) in model.named_parameters())
         {
             using var halved = before[name] * 0.5;
-            Assert.True(parameter.detach().allclose(name.Contains(".layers.", StringComparison.Ordinal) ? halved : before[name], 1e-4, 1e-6), name);
+            Assert.True(parameter.detach().allclose(
+                name.Contains(".layers.", StringComparison.Ordinal) ? halved : before[name], 1e-4, 1e-6), name);
         }
     }
 
@@ -103,7 +117,8 @@ public sealed class TrainerTests : IDisposable
         {
             Assert.True(result.Finished);
             Assert.Equal(Losses("whole"), Losses(folder));
-            Assert.Equal(File.ReadAllBytes(_folder["whole/checkpoint.safetensors"]), File.ReadAllBytes(_folder[folder + "/checkpoint.safetensors"]));
+            Assert.Equal(File.ReadAllBytes(_folder["whole/checkpoint.safetensors"]),
+                File.ReadAllBytes(_folder[folder + "/checkpoint.safetensors"]));
             Assert.Equal(File.ReadAllBytes(_folder["whole/model.safetensors"]), File.ReadAllBytes(_folder[folder + "/model.safetensors"]));
         }
     }
@@ -114,7 +129,8 @@ public sealed class TrainerTests : IDisposable
         Fit(new TrainerOptions { Steps = 12, Batch = 2, OutputFolder = _folder["out"] }, null, out var steps);
         var read = MetricsFile.Read(_folder["out/metrics.jsonl"]).ToList();
         Assert.Equal(steps.SelectMany(s => s.Losses), read.SelectMany(s => s.Losses));
-        Assert.Equal(steps.Select(s => (s.Step, s.LearningRate, s.GradientNorm)), read.Select(s => (s.Step, s.LearningRate, s.GradientNorm)));
+        Assert.Equal(steps.Select(s => (s.Step, s.LearningRate, s.GradientNorm)),
+            read.Select(s => (s.Step, s.LearningRate, s.GradientNorm)));
         var curves = TrainingCurves.Read(_folder["out/metrics.jsonl"], ["S", "M", "XL"]);
         Assert.Equal(steps.Select(s => s.Losses[0].Granularity).Distinct().Count(), curves.Count);
     }
@@ -199,7 +215,9 @@ public sealed class TrainerTests : IDisposable
         return TinyModel.Create();
     }
 
-    private TrainingResult Fit(TrainerOptions options, string? resume, out List<StepResult> steps, Action<StepResult>? more = null, CancellationToken cancellationToken = default)
+    private TrainingResult Fit(
+        TrainerOptions options, string? resume, out List<StepResult> steps, Action<StepResult>? more = null,
+        CancellationToken cancellationToken = default)
     {
         using var model = Model(resume is null ? 1 : 99);
         using var trainer = new Trainer<TinyModel>(model, options);
@@ -217,5 +235,6 @@ public sealed class TrainerTests : IDisposable
     }
 
     private List<(long, string)> Losses(string folder) =>
-        [.. MetricsFile.Read(_folder[folder + "/metrics.jsonl"]).Select(s => (s.Step, string.Join(' ', s.Losses.Select(l => $"{l.Granularity} {BitConverter.SingleToInt32Bits(l.Loss)}"))))];
+        [.. MetricsFile.Read(_folder[folder + "/metrics.jsonl"])
+            .Select(s => (s.Step, string.Join(' ', s.Losses.Select(l => $"{l.Granularity} {BitConverter.SingleToInt32Bits(l.Loss)}"))))];
 }
