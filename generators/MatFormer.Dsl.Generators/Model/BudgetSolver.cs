@@ -11,12 +11,12 @@ internal static class BudgetSolver
     {
         for (var wider = granularities.Count - 1; wider > 0; wider--)
         {
-            for (var narrow = 0; narrow <= layers; narrow++)
+            long narrow = granularities[wider - 1].Width, wide = granularities[wider].Width;
+            for (var narrowLayers = 0; narrowLayers <= layers; narrowLayers++)
             {
-                var widths = Enumerable.Repeat(granularities[wider - 1].Width, narrow)
-                    .Concat(Enumerable.Repeat(granularities[wider].Width, layers - narrow))
-                    .ToEquatableArray();
-                if (costs.ParameterCount(widths) <= maxParameters) return widths;
+                var hiddenUnits = (narrow * narrowLayers) + (wide * (layers - narrowLayers));
+                if (costs.SharedParameters + (costs.ParametersPerHiddenUnit * hiddenUnits) > maxParameters) continue;
+                return Enumerable.Repeat((int)narrow, narrowLayers).Concat(Enumerable.Repeat((int)wide, layers - narrowLayers)).ToEquatableArray();
             }
         }
 

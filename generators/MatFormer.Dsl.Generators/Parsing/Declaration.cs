@@ -14,7 +14,7 @@ internal sealed record LocatedText(string Value, LocationInfo At, LocationInfo? 
 }
 
 internal sealed record MatLMDeclaration(
-    Located<int> Layers, Located<int> Width, Located<int> Heads, Located<int> Context, Located<int> Vocabulary);
+    LocationInfo At, Located<int>? Layers, Located<int>? Width, Located<int>? Heads, Located<int>? Context, Located<int>? Vocabulary);
 
 internal sealed record FeedForwardDeclaration(Located<int> Width, Located<Activation> Activation, bool Bias);
 

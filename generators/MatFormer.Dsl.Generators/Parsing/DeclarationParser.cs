@@ -117,27 +117,23 @@ internal static class DeclarationParser
 
         var unfit = symbol switch
         {
-            { IsRecord: true } => "record",
+            { IsRecord: true } => "a record",
             { IsStatic: true } => "static",
             { IsAbstract: true } => "abstract",
-            { IsFileLocal: true } => "file",
+            { IsFileLocal: true } => "local to its file",
             _ => null,
         };
         if (unfit is not null) yield return new DiagnosticInfo(Descriptors.UnfitClass, at, symbol.Name, unfit);
         if (compilation.GetTypeByMetadataName(BaseClass) is null) yield return new DiagnosticInfo(Descriptors.NoRuntime, at);
     }
 
-    private static MatLMDeclaration ParseMatLM(AttributeReader reader)
-    {
-        return new MatLMDeclaration(
-            Size(nameof(MatLMAttribute.Layers)),
-            Size(nameof(MatLMAttribute.Width)),
-            Size(nameof(MatLMAttribute.Heads)),
-            Size(nameof(MatLMAttribute.Context)),
-            Size(nameof(MatLMAttribute.Vocabulary)));
-
-        Located<int> Size(string name) => reader.Property<int>(name) ?? new Located<int>(0, reader.At);
-    }
+    private static MatLMDeclaration ParseMatLM(AttributeReader reader) => new(
+        reader.At,
+        reader.Property<int>(nameof(MatLMAttribute.Layers)),
+        reader.Property<int>(nameof(MatLMAttribute.Width)),
+        reader.Property<int>(nameof(MatLMAttribute.Heads)),
+        reader.Property<int>(nameof(MatLMAttribute.Context)),
+        reader.Property<int>(nameof(MatLMAttribute.Vocabulary)));
 
     private static FeedForwardDeclaration ParseFeedForward(AttributeReader reader) => new(
         reader.Argument<int>("width") ?? new Located<int>(0, reader.At),

@@ -59,13 +59,13 @@ internal sealed class Validator
 
         var spec = new ModelSpec(
             _declaration.Type,
-            model.Layers.Value,
-            model.Width.Value,
-            model.Heads.Value,
+            model.Layers!.Value,
+            model.Width!.Value,
+            model.Heads!.Value,
             attention.Value.KeyValueHeads,
             attention.Value.HeadWidth,
-            model.Context.Value,
-            model.Vocabulary.Value,
+            model.Context!.Value,
+            model.Vocabulary!.Value,
             hidden.Value,
             _declaration.FeedForward!.Activation.Value,
             _declaration.FeedForward.Bias,
@@ -104,10 +104,10 @@ internal sealed class Validator
         && SyntaxFacts.GetKeywordKind(name) == SyntaxKind.None
         && SyntaxFacts.GetContextualKeywordKind(name) == SyntaxKind.None;
 
-    private bool CheckSize(string name, Located<int> size, int max)
+    private bool CheckSize(string name, Located<int>? size, int max)
     {
-        if (size.Value >= 1 && size.Value <= max) return true;
-        Report(Descriptors.SizeOutOfRange, size.At, name, Text(size.Value), Text(max));
+        if (size?.Value >= 1 && size.Value <= max) return true;
+        Report(Descriptors.SizeOutOfRange, size?.At ?? _declaration.MatLM.At, name, size is null ? "missing" : Text(size.Value), Text(max));
         return false;
     }
 
@@ -131,7 +131,7 @@ internal sealed class Validator
         if (attention?.KeyValueHeads is { } given) isGood &= CheckSize(nameof(AttentionAttribute.KeyValueHeads), given, MaxWidth);
         if (attention?.HeadWidth is { } wide) isGood &= CheckSize(nameof(AttentionAttribute.HeadWidth), wide, MaxWidth);
         CheckPositive(nameof(AttentionAttribute.RotaryBase), attention?.RotaryBase, 1);
-        if (!isGood || heads.Value is < 1 or > MaxWidth || width.Value is < 1 or > MaxWidth) return null;
+        if (!isGood || heads?.Value is not (>= 1 and <= MaxWidth) || width?.Value is not (>= 1 and <= MaxWidth)) return null;
 
         if (attention?.HeadWidth is null && width.Value % heads.Value != 0)
         {
@@ -167,7 +167,7 @@ internal sealed class Validator
     {
         if (_declaration.FeedForward is not { } feedForward)
         {
-            Report(Descriptors.NoFeedForward, _declaration.NameAt, ModelName, Text(Math.Max(1L, 4L * _declaration.MatLM.Width.Value)));
+            Report(Descriptors.NoFeedForward, _declaration.NameAt, ModelName, Text(_declaration.MatLM.Width?.Value is { } width and >= 1 and <= MaxWidth / 4 ? 4 * width : 1024));
             return null;
         }
 

@@ -1,0 +1,93 @@
+using System.Collections;
+using System.Collections.Immutable;
+using System.Reflection;
+using MatFormer.Generators.Tests.Harness;
+
+namespace MatFormer.Generators.Tests;
+
+/// <summary>The constants of generated code against the models themselves, made and counted over libtorch.</summary>
+public sealed class CostTests
+{
+    public static TheoryData<string> CaseNames => Cases.ValidNames;
+
+    [Theory]
+    [MemberData(nameof(CaseNames))]
+    public void Constants_are_what_the_models_have(string name)
+    {
+        var type = LoadModel(name);
+        var spec = (MatFormer.ModelSpec)type.GetProperty("Spec")!.GetValue(null)!;
+        using (var whole = (MatFormerModel)Activator.CreateInstance(type, [null])!) Check(whole, type, spec);
+        foreach (var profile in Profiles(type))
+        {
+            var nested = type.GetNestedType((string)profile.GetType().GetProperty("Name")!.GetValue(profile)!)!;
+            using var slice = (MatFormerModel)Activator.CreateInstance(nested, [null])!;
+            Check(slice, nested, spec);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(CaseNames))]
+    public void A_slice_has_the_shapes_of_a_model_made_for_its_profile(string name)
+    {
+        var type = LoadModel(name);
+        using var whole = (MatFormerModel)Activator.CreateInstance(type, [null])!;
+        foreach (var profile in Profiles(type))
+        {
+            using var slice = (MatFormerModel)type.GetMethods().Single(m => m is { Name: "Extract", IsGenericMethod: false }).Invoke(whole, [profile])!;
+            using var view = (MatFormerModel)type.GetMethods().Single(m => m is { Name: "View", IsGenericMethod: false }).Invoke(whole, [profile])!;
+            using var made = (MatFormerModel)type.GetMethod("CreateSubmodel")!.Invoke(null, [profile, null])!;
+            Assert.Equal(Shapes(made), Shapes(slice));
+            Assert.Equal(Shapes(made), Shapes(view));
+            Assert.All(slice.parameters(), parameter => Assert.True(parameter.requires_grad));
+            Assert.All(view.parameters(), parameter => Assert.False(parameter.requires_grad));
+        }
+    }
+
+    // The counts of the paper's definitions, from nothing but the parameters' names and shapes.
+    private static void Check(MatFormerModel model, Type type, MatFormer.ModelSpec spec)
+    {
+        long all = 0, embeddings = 0, matrices = 0, head = 0;
+        foreach (var (name, parameter) in model.named_parameters())
+        {
+            var elements = parameter.shape.Aggregate(1L, (product, size) => product * size);
+            all += elements;
+            var isEmbedding = name is "model.embed_tokens.weight" or "model.embed_positions.weight" or "lm_head.weight";
+            if (isEmbedding) embeddings += elements;
+            else if (parameter.shape.Length == 2) matrices += elements;
+            if (name is "lm_head.weight" || (name is "model.embed_tokens.weight" && head == 0)) head = elements;
+        }
+
+        var attention = 0L;
+        for (var layer = 0; layer < spec.Layers; layer++)
+        {
+            // Scores and values of each position of a full context: one multiply-add per key, head and component.
+            long total = 0;
+            for (var position = 0; position < spec.Context; position++) total += 2L * 2 * spec.Heads * spec.HeadWidth * (position + 1);
+            attention += total / spec.Context;
+        }
+
+        Assert.Equal(all, Constant(type, "ParameterCount"));
+        Assert.Equal(all - embeddings, Constant(type, "NonEmbeddingParameterCount"));
+        Assert.Equal((2 * (matrices + head)) + attention, Constant(type, "FlopsPerToken"));
+        Assert.Equal(2L * spec.Layers * spec.KeyValueHeads * spec.HeadWidth * 4, Constant(type, "KeyValueCacheBytesPerToken"));
+
+        var widths = model.Widths.AsSpan();
+        Assert.Equal(Constant(type, "ParameterCount"), spec.ParameterCount(widths));
+        Assert.Equal(Constant(type, "NonEmbeddingParameterCount"), spec.NonEmbeddingParameterCount(widths));
+        Assert.Equal(Constant(type, "FlopsPerToken"), spec.FlopsPerToken(widths));
+        Assert.Equal(Constant(type, "KeyValueCacheBytesPerToken"), spec.KeyValueCacheBytesPerToken);
+        Assert.Equal(
+            widths.ToArray().Select((width, layer) => (long)width),
+            Enumerable.Range(0, spec.Layers).Select(layer => model.get_parameter($"model.layers.{layer}.mlp.up_proj.weight")!.shape[0]));
+    }
+
+    private static Type LoadModel(string name) => GeneratorRun.Of(Cases.All[name]).Load().GetTypes().Single(t => t.Name == name);
+
+    private static IEnumerable<object> Profiles(Type type) => ((IEnumerable)type.GetProperty("Granularities")!.GetValue(null)!).Cast<object>()
+        .Concat(((IEnumerable)type.GetProperty("Profiles")!.GetValue(null)!).Cast<object>());
+
+    private static long Constant(Type type, string name) => (long)type.GetField(name, BindingFlags.Public | BindingFlags.Static)!.GetRawConstantValue()!;
+
+    private static List<string> Shapes(MatFormerModel model) =>
+        [.. model.named_parameters().Select(p => $"{p.name} {string.Join('x', p.parameter.shape)}")];
+}

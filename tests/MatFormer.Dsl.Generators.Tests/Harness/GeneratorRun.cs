@@ -1,0 +1,81 @@
+using System.Collections.Immutable;
+using System.Reflection;
+using Microsoft.CodeAnalysis;
+using Microsoft.CodeAnalysis.CSharp;
+
+namespace MatFormer.Generators.Tests.Harness;
+
+/// <summary>The generator run on some source, and its result compiled against the real runtime as a strict project would.</summary>
+internal sealed class GeneratorRun
+{
+    private static readonly ImmutableArray<MetadataReference> s_references =
+        [.. ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(Path.PathSeparator).Select(path => MetadataReference.CreateFromFile(path))];
+
+    private GeneratorRun(GeneratorDriver driver, CSharpCompilation compilation)
+    {
+        Driver = driver.RunGeneratorsAndUpdateCompilation(compilation, out var updated, out _);
+        Result = Driver.GetRunResult();
+        Compilation = updated;
+    }
+
+    /// <summary>C# and its documentation comments as the newest compiler reads them.</summary>
+    public static CSharpParseOptions ParseOptions { get; } =
+        CSharpParseOptions.Default.WithLanguageVersion(LanguageVersion.Latest).WithDocumentationMode(DocumentationMode.Diagnose);
+
+    public GeneratorDriver Driver { get; }
+
+    public GeneratorDriverRunResult Result { get; }
+
+    public Compilation Compilation { get; }
+
+    /// <summary>Generated texts by hint name.</summary>
+    public IReadOnlyDictionary<string, string> Sources => Result.Results.SelectMany(r => r.GeneratedSources)
+        .ToDictionary(s => s.HintName, s => s.SourceText.ToString(), StringComparer.Ordinal);
+
+    /// <summary>What the generator itself says.</summary>
+    public ImmutableArray<Diagnostic> Diagnostics => Result.Diagnostics;
+
+    /// <summary>What the compiler says of user's and generated code together: warnings and errors.</summary>
+    public IReadOnlyList<Diagnostic> CompilerDiagnostics =>
+        [.. Compilation.GetDiagnostics().Where(d => d.Severity >= DiagnosticSeverity.Warning)];
+
+    public static GeneratorRun Of(params string[] sources) => Of(Compile(sources));
+
+    public static GeneratorRun Of(CSharpCompilation compilation)
+    {
+        var driver = CSharpGeneratorDriver.Create(
+            [new MatFormerGenerator().AsSourceGenerator()],
+            parseOptions: ParseOptions,
+            driverOptions: new GeneratorDriverOptions(IncrementalGeneratorOutputKind.None, trackIncrementalGeneratorSteps: true));
+        return new GeneratorRun(driver, compilation);
+    }
+
+    /// <summary>The same driver after an edit.</summary>
+    public GeneratorRun Then(CSharpCompilation compilation) => new(Driver, compilation);
+
+    public static CSharpCompilation Compile(params string[] sources) => CSharpCompilation.Create(
+        "Declared",
+        sources.Select((source, i) => Parse(source, $"Source{i}.cs")),
+        s_references,
+        new CSharpCompilationOptions(OutputKind.DynamicallyLinkedLibrary, nullableContextOptions: NullableContextOptions.Enable));
+
+    public static SyntaxTree Parse(string source, string path = "Source0.cs") => CSharpSyntaxTree.ParseText(source, ParseOptions, path);
+
+    /// <summary>Fails if generator or compiler have anything to say.</summary>
+    public GeneratorRun AssertClean()
+    {
+        var all = Diagnostics.Concat(CompilerDiagnostics).ToList();
+        Assert.True(all.Count == 0, string.Join("\n", all.Take(20)));
+        return this;
+    }
+
+    /// <summary>The compiled assembly, loaded.</summary>
+    public Assembly Load()
+    {
+        AssertClean();
+        using var image = new MemoryStream();
+        var result = Compilation.Emit(image);
+        Assert.True(result.Success, string.Join("\n", result.Diagnostics));
+        return Assembly.Load(image.ToArray());
+    }
+}
