@@ -21,16 +21,16 @@ public sealed class IncrementalTests
     }
 
     [Theory]
-    [InlineData("[MatLM", "// A comment.\n[MatLM")]
-    [InlineData("/// <summary>", "\n\n\n/// <summary>")]
-    [InlineData("[FeedForward(1024,", "[FeedForward(512 * 2,")]
-    [InlineData("partial class DocsLm;", "partial class DocsLm { private readonly int _mine = 1; /** <summary>Mine.</summary> */ public int Mine => _mine; }")]
-    public void Moving_the_class_or_writing_it_otherwise_emits_nothing_anew(string old, string replacement)
+    [InlineData("[MatLM", "// A comment.\n[MatLM", IncrementalStepRunReason.Modified)]
+    [InlineData("/// <summary>", "\n\n\n/// <summary>", IncrementalStepRunReason.Modified)]
+    [InlineData("[FeedForward(1024,", "[FeedForward(512 * 2,", IncrementalStepRunReason.Modified)]
+    [InlineData("class DocsLm;", "class DocsLm { private readonly int _mine = 1; }", IncrementalStepRunReason.Unchanged)]
+    public void Moving_the_class_or_writing_it_otherwise_emits_nothing_anew(string old, string replacement, IncrementalStepRunReason declarations)
     {
         var first = GeneratorRun.Of(Cases.DocsLm);
         var second = Edit(first, 0, Cases.DocsLm.Replace(old, replacement, StringComparison.Ordinal));
-        Assert.Equal([IncrementalStepRunReason.Modified], Reasons(second, MatFormerGenerator.Steps.Declarations));
-        Assert.Equal([IncrementalStepRunReason.Unchanged], Reasons(second, MatFormerGenerator.Steps.Outputs));
+        Assert.Equal([declarations], Reasons(second, MatFormerGenerator.Steps.Declarations));
+        Assert.Equal([IncrementalStepRunReason.Cached], Reasons(second, MatFormerGenerator.Steps.Outputs));
         AssertNothingEmitted(second);
     }
 
@@ -65,7 +65,7 @@ public sealed class IncrementalTests
         var first = GeneratorRun.Of(Cases.DocsLm, Cases.Grouped);
         var second = Edit(first, 1, Cases.Grouped.Replace("Layers = 3", "Layers = 4", StringComparison.Ordinal).Replace("S M XL", "2*S M XL", StringComparison.Ordinal));
         Assert.Equal(
-            [IncrementalStepRunReason.Cached, IncrementalStepRunReason.Modified],
+            [IncrementalStepRunReason.Modified, IncrementalStepRunReason.Cached],
             Reasons(second, MatFormerGenerator.Steps.Outputs).Order());
     }
 

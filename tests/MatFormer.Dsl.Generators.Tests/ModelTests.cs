@@ -1,15 +1,13 @@
 using MatFormer.Generators.Model;
 using Microsoft.CodeAnalysis;
+using Spec = MatFormer.Generators.Model.ModelSpec;
 
 namespace MatFormer.Generators.Tests;
-
-// Not the runtime's, which this namespace is nearer to.
-using ModelSpec = Model.ModelSpec;
 
 /// <summary>The value model by itself: no source, no compiler.</summary>
 public sealed class ModelTests
 {
-    private static readonly ModelSpec s_spec = new(
+    private static readonly Spec s_spec = new(
         new TypeSpec("", default, "Lm", "Lm", default), 4, 24, 3, 3, 8, 16, 50, 40, Activation.SwiGlu, false, NormKind.Rms, 1e-5, PositionKind.Rotary,
         10000, false, true, new([new("S", 5), new("M", 12), new("L", 40)]), default);
 
@@ -42,7 +40,7 @@ public sealed class ModelTests
         Assert.Matches("^[0-9a-f]{16}$", fingerprint);
         Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Type = new TypeSpec("A", default, "B", "A.B", default) }));
         Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Profiles = new([new ProfileSpec("P", new([5, 5, 5, 5]), 0)]) }));
-        ModelSpec[] others =
+        Spec[] others =
         [
             s_spec with { Layers = 5 },
             s_spec with { Width = 48 },

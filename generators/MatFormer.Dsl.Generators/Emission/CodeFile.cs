@@ -119,7 +119,7 @@ internal sealed class CodeFile
             if (string.IsNullOrWhiteSpace(line)) return [];
         }
 
-        if (line.Contains("[Generated]")) line = line.Replace("[Generated]", "[" + Alias("GeneratedCode") + s_generated);
+        if (line.Contains("[Generated]")) line = line.Replace("[Generated]", "[" + Alias("GeneratedCodeAttribute") + s_generated);
         var indentation = line.Substring(0, line.Length - line.TrimStart().Length);
         return line.Split(LineEnd).Select((part, i) => i == 0 || part.Length == 0 ? part : indentation + part).Select(part => part.TrimEnd());
     }

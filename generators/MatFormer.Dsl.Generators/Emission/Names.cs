@@ -12,7 +12,7 @@ internal static class Names
         ["ArgumentNullException"] = "System.ArgumentNullException",
         ["Device"] = "TorchSharp.torch.Device",
         ["FeedForwardKind"] = "MatFormer.FeedForwardKind",
-        ["GeneratedCode"] = "System.CodeDom.Compiler.GeneratedCodeAttribute",
+        ["GeneratedCodeAttribute"] = "System.CodeDom.Compiler.GeneratedCodeAttribute",
         ["Kernels"] = "MatFormer.Kernels",
         ["KeyValueCache"] = "MatFormer.KeyValueCache",
         ["MatFormerModel"] = "MatFormer.MatFormerModel",

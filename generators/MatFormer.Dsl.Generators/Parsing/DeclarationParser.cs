@@ -69,7 +69,8 @@ internal static class DeclarationParser
         var hidden = Names.Aliases
             .Where(alias => declaredNames.Contains(alias.Key) || IsHidden(alias.Key, alias.Value))
             .Select(alias => alias.Key);
-        return new TypeSpec(ns, enclosing.ToEquatableArray(), symbol.Name, ns.Length == 0 ? hintName : ns + "." + hintName, hidden.ToEquatableArray());
+        var file = ns.Length == 0 ? hintName : ns.Replace("@", "") + "." + hintName;
+        return new TypeSpec(ns, enclosing.ToEquatableArray(), symbol.Name, file, hidden.ToEquatableArray());
 
         // A type of the user's with the name of an alias would clash with the alias.
         bool IsHidden(string alias, string fullName) =>

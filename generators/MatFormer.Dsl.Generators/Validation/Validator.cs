@@ -82,7 +82,8 @@ internal sealed class Validator
 
     private void CheckNames()
     {
-        var seen = new Dictionary<string, string>(StringComparer.Ordinal);
+        // Files differ in more than case.
+        var seen = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
         foreach (var (name, kind) in _declaration.Granularities.Select(g => (g.Name, "granularity"))
             .Concat(_declaration.Profiles.Select(p => (p.Name, "profile"))))
         {
@@ -340,7 +341,7 @@ internal sealed class Validator
 
     private Output.Skeleton Skeleton(string reason)
     {
-        var seen = new HashSet<string>(StringComparer.Ordinal);
+        var seen = new HashSet<string>(StringComparer.OrdinalIgnoreCase);
         var granularities = _declaration.Granularities.Select(g => g.Name.Value).Where(IsUsable).ToEquatableArray();
         return new Output.Skeleton(
             _declaration.Type, reason, granularities, _declaration.Profiles.Select(p => p.Name.Value).Where(IsUsable).ToEquatableArray());
