@@ -267,7 +267,7 @@ internal sealed class ModelCommands<TModel>(
             options = TrainerOptions.FromMetadata(checkpoint, reader.Metadata);
         }
 
-        return options with
+        options = options with
         {
             Steps = settings.Steps ?? options.Steps,
             Batch = settings.Batch ?? options.Batch,
@@ -277,10 +277,25 @@ internal sealed class ModelCommands<TModel>(
             CheckpointEvery = settings.CheckpointEvery ?? options.CheckpointEvery,
             OutputFolder = settings.Out,
         };
+        try
+        {
+            options.Validate(TModel.Spec);
+            return options;
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException(e.Message, e);
+        }
     }
 
     private (Device Device, ScalarType Dtype) Compute(string? checkpoint)
     {
+        if (TModel.Spec.Vocabulary < 256)
+        {
+            throw new UsageException(
+                $"{TModel.Spec.Name} has a vocabulary of {TModel.Spec.Vocabulary}, but its program works on bytes; declare Vocabulary = 256.");
+        }
+
         var available = cuda.is_available();
         if (settings.Device == "cuda" && !available)
             throw new UsageException("--device cuda: libtorch finds no CUDA device here; use --device cpu, or a libtorch built for CUDA on "
@@ -316,7 +331,6 @@ internal sealed class ModelCommands<TModel>(
             throw;
         }
 
-        error.WriteLine($"Text: {corpus.Describe()}.");
         return corpus;
     }
 
@@ -340,6 +354,7 @@ internal sealed class ModelCommands<TModel>(
         {
             using var trainer = new Trainer<TModel>(model, options, _logger);
             if (checkpoint is not null) trainer.Resume(checkpoint);
+            error.WriteLine($"Text: {corpus.Describe()}.");
             var display = new TrainingDisplay(error, [.. TModel.Granularities.Select(g => g.Name)]);
             var result = display.Run(progress => trainer.Fit(corpus, progress, cancellationToken), trainer.StepsDone, options.Steps);
             return (result, model);

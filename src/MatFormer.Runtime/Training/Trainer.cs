@@ -43,7 +43,7 @@ public sealed class Trainer<TModel> : IDisposable
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(options);
-        options.Validate(TModel.Spec.Granularities.Length);
+        options.Validate(TModel.Spec);
         if (TModel.Spec.Vocabulary < 256)
             throw new ArgumentException($"{TModel.Spec.Name} has a vocabulary of {TModel.Spec.Vocabulary}, but text is trained by bytes; "
                 + "declare Vocabulary = 256.", nameof(model));

@@ -7,6 +7,7 @@ namespace MatFormer;
 public sealed record TrainerOptions
 {
     private const string Prefix = "training.";
+    private const int MaxTokens = 1 << 28;
 
     /// <summary>Steps in all; the schedule ends there.</summary>
     public int Steps { get; init; } = 1000;
@@ -65,12 +66,15 @@ public sealed record TrainerOptions
     }
 
     /// <summary>Checks all values.</summary>
-    /// <param name="granularities">The granularities of the model.</param>
+    /// <param name="spec">The model.</param>
     /// <exception cref="ArgumentException">A value is out of range; the message names it.</exception>
-    internal void Validate(int granularities)
+    internal void Validate(ModelSpec spec)
     {
+        var granularities = spec.Granularities.Length;
         Check(Steps >= 1, nameof(Steps), Steps, "1 or more");
         Check(Batch >= 1, nameof(Batch), Batch, "1 or more");
+        var most = MaxTokens / spec.Context;
+        Check(Batch <= most, nameof(Batch), Batch, $"at most {most}, as {spec.Name} has a context of {spec.Context}");
         Check(Enum.IsDefined(Objective), nameof(Objective), Objective, "Sampled or Joint");
         Check(
             Probabilities.IsEmpty

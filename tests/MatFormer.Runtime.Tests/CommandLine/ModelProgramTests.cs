@@ -25,6 +25,7 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--objective must be sampled or joint, not 'bagged'", "train --objective bagged")]
     [InlineData("--dtype must be f32 or bf16", "train --dtype f16")]
     [InlineData("--device must be cpu or cuda", "train --device tpu")]
+    [InlineData("Batch is 2000000000; it must be at most 16777216", "train --batch 2000000000")]
     [InlineData("--frobnicate", "train --frobnicate")]
     [InlineData("frobnicate", "frobnicate")]
     [InlineData("--data needs PATH after it", "train --data --resume")]
@@ -172,7 +173,7 @@ public sealed class ModelProgramTests : IDisposable
         Assert.Equal(50, File.ReadLines(Path.Combine(_out, "metrics.jsonl")).Count());
         var (refused, _, line) = await Run("train", "--resume", "--out", _out, "--data", _texts, "--batch", "3");
         Assert.Equal(2, refused);
-        Assert.Contains("training.batch", Assert.Single(line.Trim().Split('\n').TakeLast(1)), StringComparison.Ordinal);
+        Assert.Contains("training.batch", Assert.Single(line.Trim().Split('\n')), StringComparison.Ordinal);
     }
 
     private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)

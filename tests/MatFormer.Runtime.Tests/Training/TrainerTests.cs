@@ -185,6 +185,7 @@ public sealed class TrainerTests : IDisposable
         {
             (new() { Steps = 0 }, "Steps is 0"),
             (new() { Batch = -1 }, "Batch is -1"),
+            (new() { Batch = 1 << 30 }, "Batch is 1073741824"),
             (new() { LearningRate = double.NaN }, "LearningRate is NaN"),
             (new() { Probabilities = [1, 2] }, "Probabilities is (1, 2)"),
             (new() { Probabilities = [0, 0, 0] }, "Probabilities"),
