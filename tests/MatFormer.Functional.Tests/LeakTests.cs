@@ -1,0 +1,37 @@
+using System.Diagnostics;
+using MatFormer.Torch;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Functional.Tests;
+
+public sealed class LeakTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-leaks-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData(Objective.Sampled, ScalarType.Float32)]
+    [InlineData(Objective.Joint, ScalarType.BFloat16)]
+    public void TrainingLeaksNothing(Objective objective, ScalarType type)
+    {
+        using var corpus = TestCorpus.Open(_folder);
+        using var model = new OracleBytes { ComputeType = type };
+        using var trainer = new Trainer<OracleBytes>(model, new TrainerOptions { Objective = objective, Steps = 1000, Batch = 4 });
+        for (var step = 0; step < 50; step++) trainer.Step(corpus);
+        var (tensors, resident) = (Native.LiveTensors, Resident());
+        for (var step = 50; step < 500; step++) trainer.Step(corpus);
+        Assert.Equal(tensors, Native.LiveTensors);
+        Assert.InRange(Resident(), 0, resident * 1.01);
+    }
+
+    private static long Resident()
+    {
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        GC.Collect();
+        using var process = Process.GetCurrentProcess();
+        return process.WorkingSet64;
+    }
+}

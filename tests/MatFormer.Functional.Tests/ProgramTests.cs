@@ -1,0 +1,148 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>The command line as a user meets it: another process, its exit code, its words, the files it leaves.</summary>
+public sealed class ProgramTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-program-").FullName;
+
+    private string Corpus { get; }
+
+    public ProgramTests()
+    {
+        Corpus = Path.Combine(_folder, "corpus");
+        TestCorpus.Write(Corpus);
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public async Task WrongInputEndsWithTwoAndOneLine()
+    {
+        var good = Path.Combine(_folder, "good");
+        var trained = await Run("train", "--data", Corpus, "--steps", "3", "--batch", "2", "--out", good);
+        Assert.True(trained.Code == 0, trained.Errors);
+        var model = Path.Combine(good, "model.safetensors");
+        var sliced = await Run("extract", "--checkpoint", model, "--profile", "Mixed", "--out", good);
+        Assert.True(sliced.Code == 0, sliced.Errors);
+        var slice = Path.Combine(good, "mixed.safetensors");
+
+        var empty = Path.Combine(_folder, "empty");
+        Directory.CreateDirectory(empty);
+        var truncated = Path.Combine(_folder, "truncated.safetensors");
+        await File.WriteAllBytesAsync(truncated, (await File.ReadAllBytesAsync(model))[..^100]);
+        var foreign = Path.Combine(AppContext.BaseDirectory, "Oracle", "OracleLlama.safetensors");
+        var text = Path.Combine(_folder, "text.safetensors");
+        await File.WriteAllTextAsync(text, "this is no checkpoint");
+
+        (string Says, string[] Arguments)[] cases =
+        [
+            ("nowhere", ["train", "--data", Path.Combine(_folder, "nowhere"), "--steps", "3"]),
+            ("empty", ["train", "--data", empty, "--steps", "3"]),
+            ("--steps", ["train", "--data", Corpus, "--steps", "-3"]),
+            ("--batch", ["train", "--data", Corpus, "--batch", "many"]),
+            ("--frobnicate", ["train", "--frobnicate"]),
+            ("bagged", ["train", "--data", Corpus, "--objective", "bagged"]),
+            ("truncated.safetensors", ["eval", "--data", Corpus, "--checkpoint", truncated]),
+            ("OracleLlama.safetensors", ["eval", "--data", Corpus, "--checkpoint", foreign]),
+            ("text.safetensors", ["generate", "--checkpoint", text]),
+            ("missing.safetensors", ["generate", "--checkpoint", Path.Combine(_folder, "missing.safetensors")]),
+            ("Mixed", ["extract", "--checkpoint", slice, "--profile", "S"]),
+            ("Huge", ["extract", "--checkpoint", model, "--profile", "Huge"]),
+            ("3*S", ["generate", "--checkpoint", model, "--profile", "3*S"]),
+            ("CUDA", ["train", "--data", Corpus, "--steps", "3", "--device", "cuda"]),
+        ];
+        foreach (var (says, arguments) in cases)
+        {
+            var output = Path.Combine(_folder, "out");
+            var run = await Run([.. arguments, "--out", output]);
+            var what = string.Join(' ', arguments) + "\n" + run.Errors;
+            Assert.True(run.Code == 2, $"exit code {run.Code}: {what}");
+            Assert.True(run.Errors.Trim().Split('\n').Length == 1, what);
+            Assert.Contains(says, run.Errors, StringComparison.OrdinalIgnoreCase);
+            Assert.Equal(string.Empty, run.Output);
+            Assert.Empty(Directory.Exists(output) ? Directory.GetFiles(output, "*", SearchOption.AllDirectories) : []);
+        }
+    }
+
+    [Fact]
+    public async Task JsonIsTheOnlyThingOnStandardOutput()
+    {
+        var output = Path.Combine(_folder, "json");
+        var trained = await Run("train", "--data", Corpus, "--steps", "3", "--batch", "2", "--out", output, "--json");
+        Assert.True(trained.Code == 0, trained.Errors);
+        using var training = JsonDocument.Parse(trained.Output);
+        foreach (string[] arguments in (string[][])[["profiles"], ["eval", "--data", Corpus], ["extract", "--profile", "Mixed"], ["generate", "--tokens", "5"]])
+        {
+            string[] checkpoint = arguments[0] == "profiles" ? [] : ["--checkpoint", Path.Combine(output, "model.safetensors"), "--out", output];
+            var run = await Run([.. arguments, .. checkpoint, "--json"]);
+            Assert.True(run.Code == 0, run.Errors);
+            using var document = JsonDocument.Parse(run.Output);
+            Assert.Equal(JsonValueKind.Object, document.RootElement.ValueKind);
+        }
+    }
+
+    [Theory]
+    [InlineData("INT", 130)]
+    [InlineData("TERM", 130)]
+    [InlineData("KILL", 137)]
+    public async Task AStoppedRunThatResumesGivesTheSameLosses(string signal, int code)
+    {
+        string[] options = ["train", "--data", Corpus, "--steps", "2000", "--batch", "4", "--checkpoint-every", "20", "--dtype", "f32"];
+        var whole = Path.Combine(_folder, "whole");
+        var reference = await Run([.. options, "--out", whole]);
+        Assert.True(reference.Code == 0, reference.Errors);
+
+        var stopped = Path.Combine(_folder, "stopped");
+        using (var process = Start([.. options, "--out", stopped]))
+        {
+            var errors = process.StandardError.ReadToEndAsync();
+            var output = process.StandardOutput.ReadToEndAsync();
+            while (!process.HasExited && !File.Exists(Path.Combine(stopped, "checkpoint.safetensors"))) await Task.Delay(5);
+            if (process.HasExited) Assert.Fail($"it ended before it could be stopped: {await errors}");
+            Process.Start("kill", ["-" + signal, process.Id.ToString(CultureInfo.InvariantCulture)])!.WaitForExit();
+            await process.WaitForExitAsync();
+            Assert.True(process.ExitCode == code, $"exit code {process.ExitCode}: {await errors}");
+            if (signal != "KILL") Assert.Contains("--resume", await errors, StringComparison.Ordinal);
+            await output;
+        }
+
+        var before = Losses(stopped);
+        Assert.InRange(before.Count, 20, 1999);
+        var resumed = await Run([.. options, "--out", stopped, "--resume"]);
+        Assert.True(resumed.Code == 0, resumed.Errors);
+        Assert.Equal(Losses(whole), Losses(stopped));
+        Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(whole, "model.safetensors")), await File.ReadAllBytesAsync(Path.Combine(stopped, "model.safetensors")));
+        Assert.DoesNotContain(Directory.GetFiles(stopped), f => f.Contains(".tmp", StringComparison.Ordinal));
+    }
+
+    // Step and loss of every step, as written.
+    private static List<string> Losses(string folder) =>
+    [
+        .. File.ReadLines(Path.Combine(folder, "metrics.jsonl")).Select(line =>
+        {
+            using var step = JsonDocument.Parse(line);
+            return step.RootElement.GetProperty("step").GetRawText() + ": " + step.RootElement.GetProperty("loss").GetRawText();
+        }),
+    ];
+
+    private static Process Start(string[] arguments)
+    {
+        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "TinyLm.dll"));
+        foreach (var argument in arguments) start.ArgumentList.Add(argument);
+        return Process.Start(start)!;
+    }
+
+    private static async Task<(int Code, string Output, string Errors)> Run(params string[] arguments)
+    {
+        using var process = Start(arguments);
+        var errors = process.StandardError.ReadToEndAsync();
+        var output = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return (process.ExitCode, output, await errors);
+    }
+}

@@ -1,0 +1,72 @@
+using System.Globalization;
+using System.Reflection;
+using System.Text;
+using MatFormer.Generators;
+using Microsoft.CodeAnalysis;
+using Microsoft.CodeAnalysis.CSharp;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>Draws declarations from a seed, compiles them with the generator, and loads the models.</summary>
+internal static class RandomDeclarations
+{
+    public static IReadOnlyList<Type> Compile(int count, int seed)
+    {
+        var random = new Random(seed);
+        var source = new StringBuilder("using MatFormer;\nnamespace Drawn;\n");
+        for (var i = 0; i < count; i++) source.Append(Declare(random, string.Create(CultureInfo.InvariantCulture, $"Drawn{i}")));
+
+        var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!)
+            .Split(Path.PathSeparator)
+            .Select(path => MetadataReference.CreateFromFile(path));
+        var parse = CSharpParseOptions.Default.WithLanguageVersion(LanguageVersion.Latest);
+        var compilation = CSharpCompilation.Create(
+            "Drawn",
+            [CSharpSyntaxTree.ParseText(source.ToString(), parse)],
+            references,
+            new CSharpCompilationOptions(OutputKind.DynamicallyLinkedLibrary, nullableContextOptions: NullableContextOptions.Enable));
+        CSharpGeneratorDriver.Create([new MatFormerGenerator().AsSourceGenerator()], parseOptions: parse)
+            .RunGeneratorsAndUpdateCompilation(compilation, out var generated, out var diagnostics);
+
+        using var image = new MemoryStream();
+        var result = generated.Emit(image);
+        var problems = diagnostics.Concat(result.Diagnostics).Where(d => d.Severity >= DiagnosticSeverity.Warning).Take(10).ToList();
+        Assert.True(result.Success && problems.Count == 0, string.Join("\n", problems) + "\n" + source);
+        var assembly = Assembly.Load(image.ToArray());
+        return [.. Enumerable.Range(0, count).Select(i => assembly.GetType(string.Create(CultureInfo.InvariantCulture, $"Drawn.Drawn{i}"), throwOnError: true)!)];
+    }
+
+    private static string Declare(Random random, string name)
+    {
+        var text = new StringBuilder();
+        int layers = random.Next(1, 5), keyValueHeads = random.Next(1, 4), heads = keyValueHeads * random.Next(1, 4);
+        var headWidth = 2 * random.Next(1, 9);
+        text.Append(CultureInfo.InvariantCulture, $"[MatLM(Layers = {layers}, Width = {heads * headWidth}, Heads = {heads}, ");
+        text.Append(CultureInfo.InvariantCulture, $"Context = {random.Next(4, 33)}, Vocabulary = {random.Next(3, 90)})]\n");
+
+        // Strictly increasing, odd widths among them.
+        var widths = new SortedSet<int>();
+        while (widths.Count < random.Next(2, 6)) widths.Add(random.Next(1, 100));
+        var activation = Pick(random, "Gelu", "SquaredRelu", "SwiGlu", "GeGlu");
+        text.Append(CultureInfo.InvariantCulture, $"[FeedForward({widths.Max}, Activation.{activation}{(Flip(random) ? ", Bias = true" : "")})]\n");
+        text.Append(CultureInfo.InvariantCulture, $"[Attention(KeyValueHeads = {keyValueHeads}, RotaryBase = {random.Next(100, 20000)}");
+        text.Append(Flip(random) ? ", QkNorm = true)]\n" : ")]\n");
+        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Norm(NormKind.{Pick(random, "Rms", "Layer")}, Epsilon = 1e-{random.Next(4, 8)})]\n");
+        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Position(PositionKind.{Pick(random, "Rotary", "Learned")})]\n");
+        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Embedding(Tied = {(Flip(random) ? "true" : "false")})]\n");
+
+        var granularities = widths.Select((width, i) => (Name: string.Create(CultureInfo.InvariantCulture, $"G{i}"), Width: width)).ToList();
+        foreach (var (granularity, width) in granularities) text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"{granularity}\", {width})]\n");
+        for (var profile = 0; profile < 2; profile++)
+        {
+            var pattern = string.Join(' ', Enumerable.Range(0, layers).Select(_ => granularities[random.Next(granularities.Count)].Name));
+            text.Append(CultureInfo.InvariantCulture, $"[Profile(\"P{profile}\", \"{pattern}\")]\n");
+        }
+
+        return text.Append(CultureInfo.InvariantCulture, $"public sealed partial class {name};\n").ToString();
+    }
+
+    private static bool Flip(Random random) => random.Next(2) == 0;
+
+    private static string Pick(Random random, params string[] choices) => choices[random.Next(choices.Length)];
+}

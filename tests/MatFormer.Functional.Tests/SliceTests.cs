@@ -1,0 +1,130 @@
+using System.Collections.Immutable;
+using System.Reflection;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>The invariant behind everything: a slice computes exactly what the universal model computes with it.</summary>
+public sealed class SliceTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-slices-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void OracleModels()
+    {
+        SliceEqualsUniversal<OracleLlama>();
+        SliceEqualsUniversal<OracleClassic>();
+        SliceEqualsUniversal<OracleGemma>();
+        SliceEqualsUniversal<OracleOdd>();
+    }
+
+    [Fact]
+    public void FiftyRandomDeclarations()
+    {
+        var check = typeof(SliceTests).GetMethod(nameof(SliceEqualsUniversal), BindingFlags.Instance | BindingFlags.NonPublic)!;
+        foreach (var model in RandomDeclarations.Compile(50, seed: 20231210))
+        {
+            try
+            {
+                check.MakeGenericMethod(model).Invoke(this, null);
+            }
+            catch (TargetInvocationException e)
+            {
+                throw new InvalidOperationException($"{model.Name}: {e.InnerException!.Message}", e.InnerException);
+            }
+        }
+    }
+
+    [Fact]
+    public void GeneratedClassesOfProfilesHaveTheirConstants()
+    {
+        using var model = new OracleLlama();
+        using var mixed = model.Extract<OracleLlama.Mixed>();
+        Assert.Equal(OracleLlama.Mixed.ParameterCount, CountParameters(mixed));
+        Assert.Equal(OracleLlama.Mixed.ParameterCount, OracleLlama.Profile.Mixed.ParameterCount);
+        Assert.Equal(OracleLlama.Mixed.NonEmbeddingParameterCount, OracleLlama.Profile.Mixed.NonEmbeddingParameterCount);
+        Assert.Equal(OracleLlama.Mixed.FlopsPerToken, OracleLlama.Profile.Mixed.FlopsPerToken);
+        Assert.Equal(OracleLlama.Mixed.KeyValueCacheBytesPerToken, OracleLlama.Spec.KeyValueCacheBytesPerToken);
+        Assert.Equal(OracleLlama.ParameterCount, CountParameters(model));
+    }
+
+    [Fact]
+    public void AViewSharesTheWeightsAndACopyDoesNot()
+    {
+        using var model = new OracleLlama();
+        using var view = model.View<OracleLlama.S>();
+        using var copy = model.Extract<OracleLlama.S>();
+        using var tokens = zeros(1, 3, ScalarType.Int64);
+        using var before = copy.forward(tokens);
+        using (no_grad())
+        {
+            foreach (var (_, parameter) in model.named_parameters()) parameter.mul_(1.5);
+        }
+
+        using var universal = model.Forward(OracleLlama.Profile.S, tokens);
+        using var shared = view.forward(tokens);
+        using var own = copy.forward(tokens);
+        Assert.True(Same(universal, shared));
+        Assert.True(Same(own, before));
+        Assert.False(Same(own, shared));
+    }
+
+    private void SliceEqualsUniversal<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var spec = TModel.Spec;
+        var random = new Random(7);
+        manual_seed(7);
+        using var model = TModel.Create();
+        var mix = new Profile<TModel>("mix", [.. Enumerable.Range(0, spec.Layers).Select(_ => spec.Granularities[random.Next(spec.Granularities.Length)].Width)]);
+        foreach (var profile in TModel.Granularities.Concat(TModel.Profiles).Append(mix))
+        {
+            using var copy = model.Extract(profile);
+            Assert.Equal(profile.ParameterCount, CountParameters(copy));
+            using var view = model.View(profile);
+            var file = Path.Combine(_folder, $"{spec.Name}-{profile.Name}.safetensors");
+            copy.Save(file);
+            using var loaded = TModel.CreateSubmodel(profile);
+            loaded.Load(file);
+
+            foreach (var type in (ScalarType[])[ScalarType.Float32, ScalarType.BFloat16])
+            {
+                foreach (var (batch, time) in ((int, int)[])[(1, 1), (3, spec.Context)])
+                {
+                    using var scope = NewDisposeScope();
+                    using var noGrad = no_grad();
+                    var tokens = randint(0, spec.Vocabulary, [batch, time], ScalarType.Int64);
+                    model.ComputeType = view.ComputeType = copy.ComputeType = loaded.ComputeType = type;
+                    var expected = model.Forward(profile, tokens);
+                    Assert.Equal([batch, time, spec.Vocabulary], expected.shape);
+                    Assert.True(expected.isfinite().all().item<bool>(), $"{profile} {type}: not finite");
+                    Assert.True(Same(expected, copy.forward(tokens)), $"{profile} {type} ({batch}, {time}): the copy differs");
+                    Assert.True(Same(expected, view.forward(tokens)), $"{profile} {type} ({batch}, {time}): the view differs");
+                    Assert.True(Same(expected, loaded.forward(tokens)), $"{profile} {type} ({batch}, {time}): the reloaded copy differs");
+                    CachedDecodingEqualsTheFullForward(copy, tokens, expected, type);
+                }
+            }
+        }
+    }
+
+    private static void CachedDecodingEqualsTheFullForward(MatFormerModel model, Tensor tokens, Tensor expected, ScalarType type)
+    {
+        using var cache = model.NewCache((int)tokens.shape[0]);
+        var prefill = Math.Max(1, tokens.shape[1] / 2);
+        var parts = new List<Tensor> { model.forward(tokens.narrow(1, 0, prefill), cache) };
+        for (var position = prefill; position < tokens.shape[1]; position++) parts.Add(model.forward(tokens.narrow(1, position, 1), cache));
+        Assert.Equal(tokens.shape[1], cache.Length);
+        var stepwise = cat(parts, 1);
+        var scale = expected.abs().max().item<float>();
+        var error = (stepwise - expected).abs().max().item<float>();
+        Assert.True(error <= (type == ScalarType.Float32 ? 1e-5 : 0.05) * scale, $"{type}: cached decoding is off by {error} of {scale}");
+    }
+
+    private static bool Same(Tensor left, Tensor right) => left.shape.AsSpan().SequenceEqual(right.shape) && left.eq(right).all().item<bool>();
+
+    private static long CountParameters(nn.Module model) => model.parameters().Sum(p => p.numel());
+}

@@ -1,0 +1,30 @@
+namespace MatFormer.Functional.Tests;
+
+/// <summary>A byte-level model that is small but has all parts of the DocsLm.</summary>
+[MatLM(Layers = 2, Width = 32, Heads = 4, Context = 32, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu)]
+[Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
+[Profile("Mixed", "1*S 1*XL")]
+public sealed partial class OracleBytes;
+
+/// <summary>Text to train on: sentences drawn from a few words, so that there is something to learn.</summary>
+internal static class TestCorpus
+{
+    public static TextCorpus Open(string folder)
+    {
+        Write(Path.Combine(folder, "text"));
+        return TextCorpus.Open(Path.Combine(folder, "text"), folder);
+    }
+
+    public static void Write(string folder)
+    {
+        Directory.CreateDirectory(folder);
+        string[] words = ["the", "model", "returns", "a", "nested", "width", "of", "every", "layer", "and", "its", "loss"];
+        var random = new Random(5);
+        for (var document = 0; document < 60; document++)
+        {
+            var text = string.Join(' ', Enumerable.Range(0, 400).Select(_ => words[random.Next(words.Length)])) + ".\n";
+            File.WriteAllText(Path.Combine(folder, $"{document:D2}.txt"), text);
+        }
+    }
+}

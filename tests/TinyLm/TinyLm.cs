@@ -1,0 +1,10 @@
+using MatFormer;
+
+return await ModelProgram.RunAsync<TinyLm>(args);
+
+/// <summary>A model program that trains in seconds, for the tests of the command line and of resuming.</summary>
+[MatLM(Layers = 2, Width = 32, Heads = 4, Context = 32, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu)]
+[Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
+[Profile("Mixed", "1*S 1*XL")]
+public sealed partial class TinyLm;
