@@ -1,0 +1,21 @@
+using MatFormer.Benchmarks;
+using TorchSharp;
+
+var json = args.Contains("--json");
+var names = args.Where(a => !a.StartsWith('-')).ToList();
+var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ordinal)
+{
+    ["train"] = TrainBenchmark.Run,
+    ["overhead"] = OverheadBenchmark.Run,
+};
+if (names.Count != 1 || !known.TryGetValue(names[0], out var benchmark) || args.Any(a => a.StartsWith('-') && a != "--json"))
+{
+    Console.Error.WriteLine($"usage: dotnet run -c Release --project tests/MatFormer.Benchmarks -- {string.Join('|', known.Keys)} [--json]");
+    return 2;
+}
+
+torch.set_num_threads(Environment.ProcessorCount);
+var results = benchmark().ToList();
+if (json) Report.Json(results);
+else Report.Text(results);
+return 0;

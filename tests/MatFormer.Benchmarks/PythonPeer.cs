@@ -1,0 +1,62 @@
+using System.Diagnostics;
+using System.Globalization;
+
+namespace MatFormer.Benchmarks;
+
+/// <summary>A Python program of peers/ that stays up and answers each command with the seconds it took.</summary>
+internal sealed class PythonPeer : IDisposable
+{
+    private readonly Process _process;
+
+    private PythonPeer(Process process, string version)
+    {
+        _process = process;
+        Version = version;
+    }
+
+    public string Version { get; }
+
+    /// <summary>Starts the peer, or gives null where no Python has torch.</summary>
+    public static PythonPeer? Start(params string[] arguments)
+    {
+        // The system's own first: python3-torch belongs to it, not to the first python3 on PATH.
+        var python = new[] { "/usr/bin/python3", "python3" }.FirstOrDefault(HasTorch);
+        if (python is null) return null;
+        var start = new ProcessStartInfo(python) { RedirectStandardInput = true, RedirectStandardOutput = true };
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "peers", "matlm_pytorch.py"));
+        foreach (var argument in arguments) start.ArgumentList.Add(argument);
+        var process = Process.Start(start)!;
+        var version = process.StandardOutput.ReadLine() ?? throw new InvalidOperationException("the Python peer ended without a word; its error is above");
+        return new PythonPeer(process, version);
+    }
+
+    public double Time(string command, int count)
+    {
+        _process.StandardInput.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{command} {count}"));
+        _process.StandardInput.Flush();
+        var answer = _process.StandardOutput.ReadLine() ?? throw new InvalidOperationException($"the Python peer ended at '{command}'; its error is above");
+        return double.Parse(answer, CultureInfo.InvariantCulture);
+    }
+
+    public void Dispose()
+    {
+        _process.StandardInput.Close();
+        _process.WaitForExit();
+        _process.Dispose();
+    }
+
+    private static bool HasTorch(string python)
+    {
+        try
+        {
+            using var process = Process.Start(new ProcessStartInfo(python, ["-c", "import torch"]) { RedirectStandardError = true })!;
+            process.StandardError.ReadToEnd();
+            process.WaitForExit();
+            return process.ExitCode == 0;
+        }
+        catch (System.ComponentModel.Win32Exception)
+        {
+            return false; // there is no such program
+        }
+    }
+}

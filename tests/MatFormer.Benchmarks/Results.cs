@@ -1,0 +1,94 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using MatFormer.Torch;
+using TorchSharp;
+
+namespace MatFormer.Benchmarks;
+
+/// <summary>One figure: its name, value and unit, and where it is a ratio what it is made of.</summary>
+internal sealed record Result(string Name, double Value, string Unit, double? Ours = null, double? Peer = null, int Runs = 1, double? Spread = null);
+
+/// <summary>Times two sides in turns, so that both see the same minute of a noisy machine.</summary>
+internal static class Turns
+{
+    /// <summary>Seconds of each side per turn, after one turn that is not counted.</summary>
+    public static (double[] Ours, double[] Peer) Run(int turns, Func<double> ours, Func<double> peer)
+    {
+        var (o, p) = (new double[turns], new double[turns]);
+        ours();
+        peer();
+        for (var turn = 0; turn < turns; turn++) (o[turn], p[turn]) = (ours(), peer());
+        return (o, p);
+    }
+
+    /// <summary>How many times faster we are: the ratio of medians of the times; the spread is the range of the turns' own ratios over it.</summary>
+    public static Result Ratio(string name, (double[] Ours, double[] Peer) times, double unitsPerTurn)
+    {
+        var ratios = times.Peer.Zip(times.Ours, (peer, ours) => peer / ours).ToArray();
+        var (ours, peer) = (Median(times.Ours), Median(times.Peer));
+        return new Result(
+            name, peer / ours, "x", unitsPerTurn / ours, unitsPerTurn / peer, ratios.Length, (ratios.Max() - ratios.Min()) / (peer / ours));
+    }
+
+    public static double Median(double[] values)
+    {
+        var sorted = values.Order().ToArray();
+        return (sorted[(sorted.Length - 1) / 2] + sorted[sorted.Length / 2]) / 2;
+    }
+}
+
+internal static class Report
+{
+    public static void Text(IEnumerable<Result> results)
+    {
+        foreach (var r in results)
+        {
+            var detail = r is { Ours: { } ours, Peer: { } peer }
+                ? string.Create(CultureInfo.InvariantCulture, $"   ours {ours:G4}, peer {peer:G4}, {r.Runs} runs, spread {r.Spread:P0}")
+                : string.Empty;
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{r.Name,-32} {r.Value,10:F3} {r.Unit}{detail}"));
+        }
+    }
+
+    /// <summary>One document on standard output: the machine, and a result per name.</summary>
+    public static void Json(IEnumerable<Result> results)
+    {
+        using var output = Console.OpenStandardOutput();
+        using var json = new Utf8JsonWriter(output, new JsonWriterOptions { Indented = true });
+        json.WriteStartObject();
+        json.WriteStartObject("machine");
+        json.WriteString("processor", Processor());
+        json.WriteNumber("cores", Environment.ProcessorCount);
+        json.WriteNumber("threads", torch.get_num_threads());
+        json.WriteString("os", RuntimeInformation.OSDescription);
+        json.WriteString("dotnet", Environment.Version.ToString());
+        json.WriteString("libtorch", Native.LibTorchVersion);
+        json.WriteEndObject();
+        json.WriteStartArray("results");
+        foreach (var r in results)
+        {
+            json.WriteStartObject();
+            json.WriteString("name", r.Name);
+            json.WriteNumber("value", r.Value);
+            json.WriteString("unit", r.Unit);
+            if (r.Ours is { } ours) json.WriteNumber("ours", ours);
+            if (r.Peer is { } peer) json.WriteNumber("peer", peer);
+            json.WriteNumber("runs", r.Runs);
+            if (r.Spread is { } spread) json.WriteNumber("spread", spread);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteEndObject();
+        json.Flush();
+        output.WriteByte((byte)'\n');
+    }
+
+    private static string Processor()
+    {
+        const string path = "/proc/cpuinfo";
+        var line = File.Exists(path) ? File.ReadLines(path).FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal)) : null;
+        return line?[(line.IndexOf(':', StringComparison.Ordinal) + 1)..].Trim() ?? RuntimeInformation.ProcessArchitecture.ToString();
+    }
+}

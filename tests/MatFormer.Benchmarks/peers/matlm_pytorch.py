@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""The peer of `MatFormer.Benchmarks -- train`: the same MatLM, trained by plain eager PyTorch.
+
+Reads commands from standard input, one a line, and answers each with the seconds that it took:
+    joint N     N joint steps: forward and backward of every granularity on one batch, then clipping and AdamW
+    sampled N   N steps of one granularity each, in turn
+    add N       N additions of two small tensors
+The first line that it prints is its version. Needs torch >= 1.13.
+"""
+import argparse, contextlib, itertools, math, sys, time
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+p = argparse.ArgumentParser()
+for name, value in dict(layers=8, width=256, heads=8, hidden=1024, vocabulary=256, context=256, batch=8, threads=2).items():
+    p.add_argument("--" + name, type=int, default=value)
+p.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
+p.add_argument("--device", default="cpu")
+a = p.parse_args()
+
+torch.manual_seed(0)
+torch.set_num_threads(a.threads)
+head = a.width // a.heads
+sizes = [a.hidden // 8, a.hidden // 4, a.hidden // 2, a.hidden]
+angle = torch.outer(torch.arange(a.context), 10000.0 ** (-torch.arange(0, head, 2) / head)).to(a.device)
+cos, sin = angle.cos()[None, :, None, :], angle.sin()[None, :, None, :]
+hidden_future = torch.ones(a.context, a.context, dtype=torch.bool, device=a.device).triu(1)
+
+
+class RmsNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(a.width))
+
+    def forward(self, x):
+        return (x.float() * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-5)).to(x.dtype) * self.weight
+
+
+def rotate(x):
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        linear = lambda rows, columns: nn.Linear(columns, rows, bias=False)
+        self.norm1, self.norm2 = RmsNorm(), RmsNorm()
+        self.q, self.k, self.v, self.o = (linear(a.width, a.width) for _ in range(4))
+        self.gate, self.up, self.down = linear(a.hidden, a.width), linear(a.hidden, a.width), linear(a.width, a.hidden)
+
+    def forward(self, x, m):
+        b, t, d = x.shape
+        y = self.norm1(x)
+        q, k, v = (f(y).view(b, t, a.heads, head) for f in (self.q, self.k, self.v))
+        q, k, v = rotate(q).transpose(1, 2), rotate(k).transpose(1, 2), v.transpose(1, 2)
+        if hasattr(F, "scaled_dot_product_attention"):
+            y = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
+        else:
+            s = (q @ k.transpose(-1, -2) / math.sqrt(head)).masked_fill(hidden_future, float("-inf"))
+            y = F.softmax(s, -1) @ v
+        x = x + self.o(y.transpose(1, 2).reshape(b, t, d))
+        y = self.norm2(x)
+        h = F.silu(F.linear(y, self.gate.weight[:m])) * F.linear(y, self.up.weight[:m])
+        return x + F.linear(h, self.down.weight[:, :m])
+
+
+class MatLM(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(a.vocabulary, a.width)
+        self.blocks = nn.ModuleList([Block() for _ in range(a.layers)])
+        self.norm = RmsNorm()
+        for w in self.parameters():
+            if w.dim() > 1:
+                nn.init.normal_(w, std=0.02)
+
+    def forward(self, tokens, m):
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x, m)
+        return F.linear(self.norm(x), self.embed.weight)
+
+
+model = MatLM().to(a.device)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+x = torch.randint(0, a.vocabulary, (a.batch, a.context), device=a.device)
+y = torch.randint(0, a.vocabulary, (a.batch, a.context), device=a.device)
+kind = a.device.split(":")[0]
+turn = itertools.cycle(sizes)
+
+
+def step(widths):
+    optimizer.zero_grad(set_to_none=True)
+    for m in widths:
+        with torch.autocast(kind, dtype=torch.bfloat16) if a.dtype == "bf16" else contextlib.nullcontext():
+            logits = model(x, m)
+        loss = F.cross_entropy(logits.float().view(-1, a.vocabulary), y.view(-1)) / len(widths)
+        loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+small = torch.ones(4, 4)
+
+
+def add(n):
+    for _ in range(n):
+        small.add(small)
+
+
+print("PyTorch " + torch.__version__, flush=True)
+for line in sys.stdin:
+    name, count = line.split()
+    start = time.perf_counter()
+    if name == "add":
+        add(int(count))
+    else:
+        for _ in range(int(count)):
+            step(sizes if name == "joint" else [next(turn)])
+    if a.device != "cpu":
+        torch.cuda.synchronize()
+    print(time.perf_counter() - start, flush=True)
