@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Builds the example and runs its demo: trains a MatLM for about four minutes, slices it, and writes a report.
+# Arguments go to the program: `bash examples/run.sh --minutes 1`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. build/setup.sh
+dotnet build examples/DocsLm -c Release -v quiet --nologo
+exec dotnet run --project examples/DocsLm -c Release --no-build -- demo "$@"
