@@ -18,6 +18,13 @@ public sealed class LeakTests : IDisposable
     {
         using var corpus = TestCorpus.Open(_folder);
         using var model = new OracleBytes { ComputeType = type };
+
+        // Another run first: the JIT compiles hot code anew for a while, and heaps grow to their working size once per process.
+        using (var warm = new Trainer<OracleBytes>(model, new TrainerOptions { Objective = objective, Steps = 2000, Batch = 4 }))
+        {
+            for (var step = 0; step < 2000; step++) warm.Step(corpus);
+        }
+
         using var trainer = new Trainer<OracleBytes>(model, new TrainerOptions { Objective = objective, Steps = 1000, Batch = 4 });
         for (var step = 0; step < 50; step++) trainer.Step(corpus);
         var (tensors, resident) = (Native.LiveTensors, Resident());
