@@ -30,7 +30,7 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
         });
 
         var diagnostics = verdicts.SelectMany(static (verdict, _) => verdict.Diagnostics).WithTrackingName(Steps.Diagnostics);
-        context.RegisterSourceOutput(diagnostics, static (production, diagnostic) => production.ReportDiagnostic(diagnostic.ToDiagnostic()));
+        context.RegisterSourceOutput(diagnostics, static (production, found) => production.ReportDiagnostic(found.ToDiagnostic()));
     }
 
     /// <summary>Names of the pipeline's steps, for tests of what an edit runs anew.</summary>

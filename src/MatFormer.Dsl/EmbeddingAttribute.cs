@@ -12,7 +12,8 @@ public
 sealed class EmbeddingAttribute : Attribute
 {
     /// <summary>
-    /// The head that gives the logits uses the embedding's weight (Press and Wolf, arXiv 1608.05859); false gives it one of its own. True if not given.
+    /// The head that gives the logits uses the embedding's weight (Press and Wolf, arXiv 1608.05859); false gives it one of its own.
+    /// True if not given.
     /// </summary>
     public bool Tied { get; set; } = true;
 }

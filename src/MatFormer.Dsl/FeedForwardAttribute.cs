@@ -2,7 +2,9 @@ using System;
 
 namespace MatFormer;
 
-/// <summary>The feed-forward of every layer, of which the granularities keep the first hidden units (arXiv 2310.07707, section 3.1).</summary>
+/// <summary>
+/// The feed-forward of every layer, of which the granularities keep the first hidden units (arXiv 2310.07707, section 3.1).
+/// </summary>
 [AttributeUsage(AttributeTargets.Class, Inherited = false)]
 #if MATFORMER_GENERATOR
 internal

@@ -4,7 +4,8 @@ namespace MatFormer;
 
 /// <summary>
 /// Declares a nested transformer language model on a partial class: a decoder whose feed-forward layers hold smaller ones as prefixes
-/// (MatFormer, arXiv 2310.07707). The class needs a <see cref="FeedForwardAttribute"/> and at least two <see cref="GranularityAttribute"/>s.
+/// (MatFormer, arXiv 2310.07707). The class needs a <see cref="FeedForwardAttribute"/> and at least two
+/// <see cref="GranularityAttribute"/>s.
 /// </summary>
 /// <remarks>
 /// Without other attributes: RMS norms with epsilon 1e-5, rotary positions with base 10000, one key/value head per head, a head tied to the
@@ -24,7 +25,9 @@ sealed class MatLMAttribute : Attribute
     /// <summary>Width of the residual stream (d_model).</summary>
     public int Width { get; set; }
 
-    /// <summary>Attention heads of the queries; divides <see cref="Width"/> unless <see cref="AttentionAttribute.HeadWidth"/> is given.</summary>
+    /// <summary>
+    /// Attention heads of the queries; divides <see cref="Width"/> unless <see cref="AttentionAttribute.HeadWidth"/> is given.
+    /// </summary>
     public int Heads { get; set; }
 
     /// <summary>The longest sequence, in tokens.</summary>

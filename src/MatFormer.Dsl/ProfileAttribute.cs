@@ -3,7 +3,8 @@ using System;
 namespace MatFormer;
 
 /// <summary>
-/// A Mix'n'Match profile: a granularity for each layer (arXiv 2310.07707, section 3.3). Its name becomes that of a class, such as <c>DocsLm.Phone</c>.
+/// A Mix'n'Match profile: a granularity for each layer (arXiv 2310.07707, section 3.3). Its name becomes that of a class, such as
+/// <c>DocsLm.Phone</c>.
 /// </summary>
 [AttributeUsage(AttributeTargets.Class, AllowMultiple = true, Inherited = false)]
 #if MATFORMER_GENERATOR

@@ -34,7 +34,9 @@ public sealed class BaselineTests
 
     [Fact]
     public void Every_baseline_has_its_case() =>
-        Assert.Equal(Cases.All.Keys.Order(StringComparer.Ordinal), Directory.GetDirectories(s_baselines).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        Assert.Equal(
+            Cases.All.Keys.Order(StringComparer.Ordinal),
+            Directory.GetDirectories(s_baselines).Select(Path.GetFileName).Order(StringComparer.Ordinal));
 
     [Theory]
     [MemberData(nameof(ValidCaseNames))]

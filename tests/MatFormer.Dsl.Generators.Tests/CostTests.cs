@@ -33,8 +33,8 @@ public sealed class CostTests
         using var whole = (MatFormerModel)Activator.CreateInstance(type, [null])!;
         foreach (var profile in Profiles(type))
         {
-            using var slice = (MatFormerModel)type.GetMethods().Single(m => m is { Name: "Extract", IsGenericMethod: false }).Invoke(whole, [profile])!;
-            using var view = (MatFormerModel)type.GetMethods().Single(m => m is { Name: "View", IsGenericMethod: false }).Invoke(whole, [profile])!;
+            using var slice = (MatFormerModel)type.GetMethod("Extract", 0, [profile.GetType()])!.Invoke(whole, [profile])!;
+            using var view = (MatFormerModel)type.GetMethod("View", 0, [profile.GetType()])!.Invoke(whole, [profile])!;
             using var made = (MatFormerModel)type.GetMethod("CreateSubmodel")!.Invoke(null, [profile, null])!;
             Assert.Equal(Shapes(made), Shapes(slice));
             Assert.Equal(Shapes(made), Shapes(view));
@@ -83,10 +83,11 @@ public sealed class CostTests
 
     private static Type LoadModel(string name) => GeneratorRun.Of(Cases.All[name]).Load().GetTypes().Single(t => t.Name == name);
 
-    private static IEnumerable<object> Profiles(Type type) => ((IEnumerable)type.GetProperty("Granularities")!.GetValue(null)!).Cast<object>()
-        .Concat(((IEnumerable)type.GetProperty("Profiles")!.GetValue(null)!).Cast<object>());
+    private static IEnumerable<object> Profiles(Type type) => new[] { "Granularities", "Profiles" }
+        .SelectMany(list => ((IEnumerable)type.GetProperty(list)!.GetValue(null)!).Cast<object>());
 
-    private static long Constant(Type type, string name) => (long)type.GetField(name, BindingFlags.Public | BindingFlags.Static)!.GetRawConstantValue()!;
+    private static long Constant(Type type, string name) =>
+        (long)type.GetField(name, BindingFlags.Public | BindingFlags.Static)!.GetRawConstantValue()!;
 
     private static List<string> Shapes(MatFormerModel model) =>
         [.. model.named_parameters().Select(p => $"{p.name} {string.Join('x', p.parameter.shape)}")];

@@ -11,78 +11,335 @@ public sealed partial class DiagnosticTests
     private const string Lm = "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]";
     private const string Ff = "[FeedForward(1024, Activation.SwiGlu)]";
     private const string Gr = "[Granularity(\"S\", 128), Granularity(\"M\", 256), Granularity(\"XL\", 1024)]";
+    private const string Header = "#pragma warning disable CS1591\nusing MatFormer;\n";
+    private const string SevenHeads = "[MatLM(Layers = 8, Width = 256, Heads = 7, Context = 256, Vocabulary = 256)]";
     private const string Class = "public sealed partial class Lm;";
 
     /// <summary>[| and |] mark the squiggle.</summary>
     public static TheoryData<string, string, string> Mistakes => new()
     {
-        { "MFD0001", Declare(type: "public sealed class [|Lm|];"), "The code of 'Lm' is generated into the class; declare it as 'partial class Lm'" },
-        { "MFD0002", $"class [|Outer|]\n{{\n{Lm} {Ff} {Gr} public partial class Lm;\n}}", "'Outer' encloses 'Lm', whose code is generated; declare 'Outer' as partial too" },
-        { "MFD0003", Declare(type: "public partial class Lm[|<T>|];"), "A model cannot have type parameters; declare 'Lm' without them" },
-        { "MFD0003", $"partial class Outer[|<T>|]\n{{\n{Lm} {Ff} {Gr} public partial class Lm;\n}}", "A model cannot have type parameters; declare 'Outer' without them" },
-        { "MFD0004", Declare(type: "public partial class Lm : [|System.IO.MemoryStream|];"), "'Lm' is to derive from MatFormer.MatFormerModel, not from 'System.IO.MemoryStream'; remove the base class" },
-        { "MFD0005", Declare(type: "public abstract partial class [|Lm|];"), "'Lm' is abstract, which a model cannot be; declare it as 'partial class Lm'" },
-        { "MFD0005", Declare(type: "public static partial class [|Lm|];"), "'Lm' is static, which a model cannot be; declare it as 'partial class Lm'" },
-        { "MFD0005", Declare(type: "public partial record [|Lm|];"), "'Lm' is a record, which a model cannot be; declare it as 'partial class Lm'" },
-        { "MFD0005", Declare(type: "file partial class [|Lm|];"), "'Lm' is local to its file, which a model cannot be; declare it as 'partial class Lm'" },
-        { "MFD0007", Declare(lm: "[MatLM(Layers = [|0|], Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]"), "Layers is 0; write a number from 1 to 4096" },
-        { "MFD0007", Declare(lm: "[MatLM(Layers = 8, Width = 256, Heads = [|-8|], Context = 256, Vocabulary = 256)]"), "Heads is -8; write a number from 1 to 1048576" },
-        { "MFD0007", Declare(lm: "[[|MatLM|](Layers = 8, Width = 256, Heads = 8, Context = 256)]"), "Vocabulary is missing; write a number from 1 to 16777216" },
-        { "MFD0007", Declare(ff: "[FeedForward(width: [|0|], activation: Activation.Gelu)]"), "The feed-forward's width is 0; write a number from 1 to 1048576" },
-        { "MFD0007", Declare(gr: "[Granularity(\"S\", [|-1|]), Granularity(\"XL\", 1024)]"), "The width of 'S' is -1; write a number from 1 to 1048576" },
-        { "MFD0007", Declare(more: "[Attention(KeyValueHeads = [|-2|])]"), "KeyValueHeads is -2; write a number from 1 to 1048576" },
-        { "MFD0007", Declare(more: "[Attention(HeadWidth = [|1_000_000|])]"), "HeadWidth is 1000000; write a number from 1 to 131072" },
-        { "MFD0008", Declare(more: "[Norm(Epsilon = [|-1e-5|])]"), "Epsilon is -1E-05; write a finite number above 0" },
-        { "MFD0008", Declare(more: "[Attention(RotaryBase = [|double.NaN|])]"), "RotaryBase is NaN; write a finite number above 1" },
-        { "MFD0009", Declare(ff: "[FeedForward(1024, [|(Activation)9|])]"), "9 is no Activation; write one of Gelu, SquaredRelu, SwiGlu, GeGlu" },
-        { "MFD0009", Declare(more: "[Norm([|(NormKind)2|])]"), "2 is no NormKind; write one of Rms, Layer" },
-        { "MFD0009", Declare(more: "[Position([|(PositionKind)2|])]"), "2 is no PositionKind; write one of Rotary, Learned" },
-        { "MFD0010", Declare(lm: "[MatLM(Layers = 8, Width = 256, Heads = [|7|], Context = 256, Vocabulary = 256)]"), "7 heads do not divide the width 256; write Heads = 8, or give the width of a head by [Attention(HeadWidth = ...)]" },
-        { "MFD0011", Declare(more: "[Attention(KeyValueHeads = [|3|])]"), "3 key/value heads cannot be shared evenly by 8 heads; write KeyValueHeads = 4" },
-        { "MFD0011", Declare(more: "[Attention(KeyValueHeads = [|16|])]"), "16 key/value heads cannot be shared evenly by 8 heads; write KeyValueHeads = 8" },
-        { "MFD0012", Declare(more: "[Attention(HeadWidth = [|33|])]"), "Rotary positions turn pairs, but a head is 33 wide; choose an even width of a head, or [Position(PositionKind.Learned)]" },
-        { "MFD0012", Declare(lm: "[MatLM(Layers = 8, Width = 24, Heads = [|8|], Context = 256, Vocabulary = 256)]"), "Rotary positions turn pairs, but a head is 3 wide; choose an even width of a head, or [Position(PositionKind.Learned)]" },
-        { "MFD0013", Declare(ff: "", type: "public partial class [|Lm|];"), "'Lm' declares no feed-forward; add for instance [FeedForward(1024, Activation.SwiGlu)]" },
-        { "MFD0014", Declare(gr: "", type: "public partial class [|Lm|];"), "'Lm' declares none of the two or more granularities that a nested model has; add for instance [Granularity(\"S\", 128), Granularity(\"XL\", 1024)]" },
-        { "MFD0014", Declare(gr: "[Granularity(\"XL\", 1024)]", type: "public partial class [|Lm|];"), "'Lm' declares one of the two or more granularities that a nested model has; add for instance [Granularity(\"S\", 128), Granularity(\"XL\", 1024)]" },
-        { "MFD0015", Declare(gr: "[Granularity(\"S\", 128), Granularity(\"XL\", [|2048|])]"), "'XL' keeps 2048 hidden units, but the feed-forward has 1024; write 1024 or less" },
-        { "MFD0016", Declare(gr: "[Granularity(\"S\", 128), Granularity(\"M\", [|128|]), Granularity(\"XL\", 1024)]"), "'M' keeps 128 hidden units, not more than the 128 of 'S' before it; declare granularities narrowest first, each wider than the one before" },
-        { "MFD0017", Declare(gr: "[Granularity(\"S\", 128), Granularity(\"XL\", width: [|512|])]"), "The last granularity, 'XL', keeps 512 of 1024 hidden units; write 1024, so that none is left untrained" },
-        { "MFD0018", Declare(gr: "[Granularity(\"S\", [|0.3|]), Granularity(\"XL\", 1.0)]"), "0.3 of 1024 hidden units is 307.2, not a whole number from 1 to 1024; write 0.2998046875, or a width such as [Granularity(\"S\", 307)]" },
-        { "MFD0018", Declare(gr: "[Granularity(\"S\", 0.5), Granularity(\"XL\", [|1.5|])]"), "1.5 of 1024 hidden units is 1536, not a whole number from 1 to 1024; write 1, or a width such as [Granularity(\"XL\", 1024)]" },
-        { "MFD0019", Declare(more: "[Profile(\"P\", \"4*S 4*[|Medium|]\")]"), "'Medium' is no granularity of 'Lm'; write one of S, M, XL" },
-        { "MFD0019", Declare(more: "[Profile(\"P\", @\"[|s|]  7*S\")]"), "'s' is no granularity of 'Lm'; write one of S, M, XL" },
-        { "MFD0019", Declare(more: "[Profile(\"P\", [|\"4*S \" + \"4*Medium\"|])]"), "'Medium' is no granularity of 'Lm'; write one of S, M, XL" },
-        { "MFD0020", Declare(more: "[Profile(\"P\", \"4*S [|0*M|] 4*M\")]"), "'0*M' is not a run of layers; write a granularity with a count in front, such as '2*S'" },
-        { "MFD0020", Declare(more: "[Profile(\"P\", \"4*S [|4*|] M\")]"), "'4*' is not a run of layers; write a granularity with a count in front, such as '2*S'" },
-        { "MFD0020", Declare(more: "[Profile(\"P\", \"[|99999999999*S|]\")]"), "'99999999999*S' is not a run of layers; write a granularity with a count in front, such as '2*S'" },
-        { "MFD0021", Declare(more: "[Profile(\"P\", \"[|4*S 3*M|]\")]"), "The profile 'P' has 7 layers, but 'Lm' has 8 layers; add 1 layer" },
-        { "MFD0021", Declare(more: "[Profile(\"P\", \"[|2000000000*S 2000000000*M|]\")]"), "The profile 'P' has 4000000000 layers, but 'Lm' has 8 layers; remove 3999999992 layers" },
-        { "MFD0021", Declare(more: "[Profile(\"P\", [|\"\"|])]"), "The profile 'P' has 0 layers, but 'Lm' has 8 layers; add 8 layers" },
-        { "MFD0021", Declare(more: "[Profile(\"P\", [|128, 256, 1024|])]"), "The profile 'P' has 3 widths, but 'Lm' has 8 layers; write a width for each layer" },
-        { "MFD0022", Declare(more: "[Profile(\"P\", 128, 128, 128, 128, 128, 128, 128, [|129|])]"), "129 is the width of no granularity of 'Lm'; write one of 128, 256, 1024" },
-        { "MFD0022", Declare(more: "[Profile(\"P\", new[] { 128, 128, 128, 128, 128, 128, 128, [|129|] })]"), "129 is the width of no granularity of 'Lm'; write one of 128, 256, 1024" },
-        { "MFD0023", Declare(more: "[Profile(\"P\", MaxParameters = [|1_000|])]"), "No model of 'Lm' fits 1000 parameters, its smallest has 2953472; write MaxParameters = 2953472 or more" },
-        { "MFD0024", Declare(more: "[Profile([|\"P\"|])]"), "The profile 'P' has none of them; give exactly one, such as [Profile(\"P\", \"8*S\")] or [Profile(\"P\", MaxParameters = ...)]" },
-        { "MFD0024", Declare(more: "[Profile(\"P\", \"8*S\", MaxParameters = [|9_000_000|])]"), "The profile 'P' has a pattern and a budget; give exactly one, such as [Profile(\"P\", \"8*S\")] or [Profile(\"P\", MaxParameters = ...)]" },
-        { "MFD0025", Declare(gr: "[Granularity(\"S\", 128), Granularity([|\"S\"|], 256), Granularity(\"XL\", 1024)]"), "'S' names a granularity already, and each becomes the class 'Lm.S'; choose another name" },
-        { "MFD0025", Declare(more: "[Profile([|\"xl\"|], \"8*S\")]"), "'xl' names a granularity already, and each becomes the class 'Lm.xl'; choose another name" },
-        { "MFD0026", Declare(more: "[Profile([|\"My phone\"|], \"8*S\")]"), "'My phone' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"Phone\"" },
-        { "MFD0026", Declare(more: "[Profile([|\"record\"|], \"8*S\")]"), "'record' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"Phone\"" },
-        { "MFD0026", Declare(gr: "[Granularity([|\"\"|], 128), Granularity(\"XL\", 1024)]"), "'' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"S\"" },
-        { "MFD0027", Declare(more: "[Profile([|\"Forward\"|], \"8*S\")]"), "'Forward' is already a member of 'Lm'; choose another name" },
-        { "MFD0027", Declare(more: "[Profile([|\"train\"|], \"8*S\")]"), "'train' is already a member of 'Lm'; choose another name" },
-        { "MFD0027", Declare(more: "[Profile([|\"ToString\"|], \"8*S\")]"), "'ToString' is already a member of 'Lm'; choose another name" },
-        { "MFD0027", Declare(more: "[Profile([|\"Lm\"|], \"8*S\")]"), "'Lm' is already a member of 'Lm'; choose another name" },
-        { "MFD0027", Declare(more: "[Profile([|\"Mine\"|], \"8*S\")]", type: "public partial class Lm { public int Mine => 1; }"), "'Mine' is already a member of 'Lm'; choose another name" },
-        { "MFD0028", Declare(type: "public partial class [|Network|];"), "A model cannot be named 'Network', as a member of its generated code is; choose another name" },
+        {
+            "MFD0001",
+            Declare(type: "public sealed class [|Lm|];"),
+            "The code of 'Lm' is generated into the class; declare it as 'partial class Lm'"
+        },
+        {
+            "MFD0002",
+            $"class [|Outer|]\n{{\n{Lm} {Ff} {Gr} public partial class Lm;\n}}",
+            "'Outer' encloses 'Lm', whose code is generated; declare 'Outer' as partial too"
+        },
+        {
+            "MFD0003",
+            Declare(type: "public partial class Lm[|<T>|];"),
+            "A model cannot have type parameters; declare 'Lm' without them"
+        },
+        {
+            "MFD0003",
+            $"partial class Outer[|<T>|]\n{{\n{Lm} {Ff} {Gr} public partial class Lm;\n}}",
+            "A model cannot have type parameters; declare 'Outer' without them"
+        },
+        {
+            "MFD0004",
+            Declare(type: "public partial class Lm : [|System.IO.MemoryStream|];"),
+            "'Lm' is to derive from MatFormer.MatFormerModel, not from 'System.IO.MemoryStream'; remove the base "
+                + "class"
+        },
+        {
+            "MFD0005",
+            Declare(type: "public abstract partial class [|Lm|];"),
+            "'Lm' is abstract, which a model cannot be; declare it as 'partial class Lm'"
+        },
+        {
+            "MFD0005",
+            Declare(type: "public static partial class [|Lm|];"),
+            "'Lm' is static, which a model cannot be; declare it as 'partial class Lm'"
+        },
+        {
+            "MFD0005",
+            Declare(type: "public partial record [|Lm|];"),
+            "'Lm' is a record, which a model cannot be; declare it as 'partial class Lm'"
+        },
+        {
+            "MFD0005",
+            Declare(type: "file partial class [|Lm|];"),
+            "'Lm' is local to its file, which a model cannot be; declare it as 'partial class Lm'"
+        },
+        {
+            "MFD0007",
+            Declare(lm: "[MatLM(Layers = [|0|], Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]"),
+            "Layers is 0; write a number from 1 to 4096"
+        },
+        {
+            "MFD0007",
+            Declare(lm: "[MatLM(Layers = 8, Width = 256, Heads = [|-8|], Context = 256, Vocabulary = 256)]"),
+            "Heads is -8; write a number from 1 to 1048576"
+        },
+        {
+            "MFD0007",
+            Declare(lm: "[[|MatLM|](Layers = 8, Width = 256, Heads = 8, Context = 256)]"),
+            "Vocabulary is missing; write a number from 1 to 16777216"
+        },
+        {
+            "MFD0007",
+            Declare(ff: "[FeedForward(width: [|0|], activation: Activation.Gelu)]"),
+            "The feed-forward's width is 0; write a number from 1 to 1048576"
+        },
+        {
+            "MFD0007",
+            Declare(gr: "[Granularity(\"S\", [|-1|]), Granularity(\"XL\", 1024)]"),
+            "The width of 'S' is -1; write a number from 1 to 1048576"
+        },
+        {
+            "MFD0007",
+            Declare(more: "[Attention(KeyValueHeads = [|-2|])]"),
+            "KeyValueHeads is -2; write a number from 1 to 1048576"
+        },
+        {
+            "MFD0007",
+            Declare(more: "[Attention(HeadWidth = [|1_000_000|])]"),
+            "HeadWidth is 1000000; write a number from 1 to 131072"
+        },
+        {
+            "MFD0008",
+            Declare(more: "[Norm(Epsilon = [|-1e-5|])]"),
+            "Epsilon is -1E-05; write a finite number above 0"
+        },
+        {
+            "MFD0008",
+            Declare(more: "[Attention(RotaryBase = [|double.NaN|])]"),
+            "RotaryBase is NaN; write a finite number above 1"
+        },
+        {
+            "MFD0009",
+            Declare(ff: "[FeedForward(1024, [|(Activation)9|])]"),
+            "9 is no Activation; write one of Gelu, SquaredRelu, SwiGlu, GeGlu"
+        },
+        {
+            "MFD0009",
+            Declare(more: "[Norm([|(NormKind)2|])]"),
+            "2 is no NormKind; write one of Rms, Layer"
+        },
+        {
+            "MFD0009",
+            Declare(more: "[Position([|(PositionKind)2|])]"),
+            "2 is no PositionKind; write one of Rotary, Learned"
+        },
+        {
+            "MFD0010",
+            Declare(lm: "[MatLM(Layers = 8, Width = 256, Heads = [|7|], Context = 256, Vocabulary = 256)]"),
+            "7 heads do not divide the width 256; write Heads = 8, or give the width of a head by "
+                + "[Attention(HeadWidth = ...)]"
+        },
+        {
+            "MFD0011",
+            Declare(more: "[Attention(KeyValueHeads = [|3|])]"),
+            "3 key/value heads cannot be shared evenly by 8 heads; write KeyValueHeads = 4"
+        },
+        {
+            "MFD0011",
+            Declare(more: "[Attention(KeyValueHeads = [|16|])]"),
+            "16 key/value heads cannot be shared evenly by 8 heads; write KeyValueHeads = 8"
+        },
+        {
+            "MFD0012",
+            Declare(more: "[Attention(HeadWidth = [|33|])]"),
+            "Rotary positions turn pairs, but a head is 33 wide; choose an even width of a head, or "
+                + "[Position(PositionKind.Learned)]"
+        },
+        {
+            "MFD0012",
+            Declare(lm: "[MatLM(Layers = 8, Width = 24, Heads = [|8|], Context = 256, Vocabulary = 256)]"),
+            "Rotary positions turn pairs, but a head is 3 wide; choose an even width of a head, or "
+                + "[Position(PositionKind.Learned)]"
+        },
+        {
+            "MFD0013",
+            Declare(ff: "", type: "public partial class [|Lm|];"),
+            "'Lm' declares no feed-forward; add for instance [FeedForward(1024, Activation.SwiGlu)]"
+        },
+        {
+            "MFD0014",
+            Declare(gr: "", type: "public partial class [|Lm|];"),
+            "'Lm' declares none of the two or more granularities that a nested model has; add for instance "
+                + "[Granularity(\"S\", 128), Granularity(\"XL\", 1024)]"
+        },
+        {
+            "MFD0014",
+            Declare(gr: "[Granularity(\"XL\", 1024)]", type: "public partial class [|Lm|];"),
+            "'Lm' declares one of the two or more granularities that a nested model has; add for instance "
+                + "[Granularity(\"S\", 128), Granularity(\"XL\", 1024)]"
+        },
+        {
+            "MFD0015",
+            Declare(gr: "[Granularity(\"S\", 128), Granularity(\"XL\", [|2048|])]"),
+            "'XL' keeps 2048 hidden units, but the feed-forward has 1024; write 1024 or less"
+        },
+        {
+            "MFD0016",
+            Declare(gr: "[Granularity(\"S\", 128), Granularity(\"M\", [|128|]), Granularity(\"XL\", 1024)]"),
+            "'M' keeps 128 hidden units, not more than the 128 of 'S' before it; declare them narrowest "
+                + "first, each wider than the last"
+        },
+        {
+            "MFD0017",
+            Declare(gr: "[Granularity(\"S\", 128), Granularity(\"XL\", width: [|512|])]"),
+            "The last granularity, 'XL', keeps 512 of 1024 hidden units; write 1024, so that none is left "
+                + "untrained"
+        },
+        {
+            "MFD0018",
+            Declare(gr: "[Granularity(\"S\", [|0.3|]), Granularity(\"XL\", 1.0)]"),
+            "0.3 of 1024 hidden units is 307.2, not a whole number from 1 to 1024; write 0.2998046875, or a "
+                + "width such as [Granularity(\"S\", 307)]"
+        },
+        {
+            "MFD0018",
+            Declare(gr: "[Granularity(\"S\", 0.5), Granularity(\"XL\", [|1.5|])]"),
+            "1.5 of 1024 hidden units is 1536, not a whole number from 1 to 1024; write 1, or a width such as "
+                + "[Granularity(\"XL\", 1024)]"
+        },
+        {
+            "MFD0019",
+            Declare(more: "[Profile(\"P\", \"4*S 4*[|Medium|]\")]"),
+            "'Medium' is no granularity of 'Lm'; write one of S, M, XL"
+        },
+        {
+            "MFD0019",
+            Declare(more: "[Profile(\"P\", @\"[|s|]  7*S\")]"),
+            "'s' is no granularity of 'Lm'; write one of S, M, XL"
+        },
+        {
+            "MFD0019",
+            Declare(more: "[Profile(\"P\", [|\"4*S \" + \"4*Medium\"|])]"),
+            "'Medium' is no granularity of 'Lm'; write one of S, M, XL"
+        },
+        {
+            "MFD0020",
+            Declare(more: "[Profile(\"P\", \"4*S [|0*M|] 4*M\")]"),
+            "'0*M' is not a run of layers; write a granularity with a count in front, such as '2*S'"
+        },
+        {
+            "MFD0020",
+            Declare(more: "[Profile(\"P\", \"4*S [|4*|] M\")]"),
+            "'4*' is not a run of layers; write a granularity with a count in front, such as '2*S'"
+        },
+        {
+            "MFD0020",
+            Declare(more: "[Profile(\"P\", \"[|99999999999*S|]\")]"),
+            "'99999999999*S' is not a run of layers; write a granularity with a count in front, such as '2*S'"
+        },
+        {
+            "MFD0021",
+            Declare(more: "[Profile(\"P\", \"[|4*S 3*M|]\")]"),
+            "The profile 'P' has 7 layers, but 'Lm' has 8 layers; add 1 layer"
+        },
+        {
+            "MFD0021",
+            Declare(more: "[Profile(\"P\", \"[|2000000000*S 2000000000*M|]\")]"),
+            "The profile 'P' has 4000000000 layers, but 'Lm' has 8 layers; remove 3999999992 layers"
+        },
+        {
+            "MFD0021",
+            Declare(more: "[Profile(\"P\", [|\"\"|])]"),
+            "The profile 'P' has 0 layers, but 'Lm' has 8 layers; add 8 layers"
+        },
+        {
+            "MFD0021",
+            Declare(more: "[Profile(\"P\", [|128, 256, 1024|])]"),
+            "The profile 'P' has 3 widths, but 'Lm' has 8 layers; write a width for each layer"
+        },
+        {
+            "MFD0022",
+            Declare(more: "[Profile(\"P\", 128, 128, 128, 128, 128, 128, 128, [|129|])]"),
+            "129 is the width of no granularity of 'Lm'; write one of 128, 256, 1024"
+        },
+        {
+            "MFD0022",
+            Declare(more: "[Profile(\"P\", new[] { 128, 128, 128, 128, 128, 128, 128, [|129|] })]"),
+            "129 is the width of no granularity of 'Lm'; write one of 128, 256, 1024"
+        },
+        {
+            "MFD0023",
+            Declare(more: "[Profile(\"P\", MaxParameters = [|1_000|])]"),
+            "No model of 'Lm' fits 1000 parameters, its smallest has 2953472; write MaxParameters = 2953472 or "
+                + "more"
+        },
+        {
+            "MFD0024",
+            Declare(more: "[Profile([|\"P\"|])]"),
+            "The profile 'P' has none of them; give exactly one, such as [Profile(\"P\", \"8*S\")] or "
+                + "[Profile(\"P\", MaxParameters = ...)]"
+        },
+        {
+            "MFD0024",
+            Declare(more: "[Profile(\"P\", \"8*S\", MaxParameters = [|9_000_000|])]"),
+            "The profile 'P' has a pattern and a budget; give exactly one, such as [Profile(\"P\", \"8*S\")] or "
+                + "[Profile(\"P\", MaxParameters = ...)]"
+        },
+        {
+            "MFD0025",
+            Declare(gr: "[Granularity(\"S\", 128), Granularity([|\"S\"|], 256), Granularity(\"XL\", 1024)]"),
+            "'S' names a granularity already, and each becomes the class 'Lm.S'; choose another name"
+        },
+        {
+            "MFD0025",
+            Declare(more: "[Profile([|\"xl\"|], \"8*S\")]"),
+            "'xl' names a granularity already, and each becomes the class 'Lm.xl'; choose another name"
+        },
+        {
+            "MFD0026",
+            Declare(more: "[Profile([|\"My phone\"|], \"8*S\")]"),
+            "'My phone' cannot name a class; write an identifier of letters and digits that is no keyword, such "
+                + "as \"Phone\""
+        },
+        {
+            "MFD0026",
+            Declare(more: "[Profile([|\"record\"|], \"8*S\")]"),
+            "'record' cannot name a class; write an identifier of letters and digits that is no keyword, such as "
+                + "\"Phone\""
+        },
+        {
+            "MFD0026",
+            Declare(gr: "[Granularity([|\"\"|], 128), Granularity(\"XL\", 1024)]"),
+            "'' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"S\""
+        },
+        {
+            "MFD0027",
+            Declare(more: "[Profile([|\"Forward\"|], \"8*S\")]"),
+            "'Forward' is already a member of 'Lm'; choose another name"
+        },
+        {
+            "MFD0027",
+            Declare(more: "[Profile([|\"train\"|], \"8*S\")]"),
+            "'train' is already a member of 'Lm'; choose another name"
+        },
+        {
+            "MFD0027",
+            Declare(more: "[Profile([|\"ToString\"|], \"8*S\")]"),
+            "'ToString' is already a member of 'Lm'; choose another name"
+        },
+        {
+            "MFD0027",
+            Declare(more: "[Profile([|\"Lm\"|], \"8*S\")]"),
+            "'Lm' is already a member of 'Lm'; choose another name"
+        },
+        {
+            "MFD0027",
+            Declare(more: "[Profile([|\"Mine\"|], \"8*S\")]", type: "public partial class Lm { public int Mine => 1; }"),
+            "'Mine' is already a member of 'Lm'; choose another name"
+        },
+        {
+            "MFD0028",
+            Declare(type: "public partial class [|Network|];"),
+            "A model cannot be named 'Network', as a member of its generated code is; choose another name"
+        },
     };
 
     [Theory]
     [MemberData(nameof(Mistakes))]
     public void A_mistake_is_one_squiggle(string id, string marked, string message)
     {
-        var (source, span) = Unmark("#pragma warning disable CS1591\nusing MatFormer;\n" + marked);
+        var (source, span) = Unmark(Header + marked);
         var run = GeneratorRun.Of(source);
         var diagnostic = Assert.Single(run.Diagnostics);
         Assert.Equal((id, message), (diagnostic.Id, diagnostic.GetMessage(CultureInfo.InvariantCulture)));
@@ -124,8 +381,8 @@ public sealed partial class DiagnosticTests
                 }
             }
             """;
-        var run = GeneratorRun.Of(
-            "#pragma warning disable CS1591\nusing MatFormer;\n" + Declare(lm: Lm.Replace("Heads = 8", "Heads = 7", StringComparison.Ordinal), more: "[Profile(\"Phone\", \"8*S\")]"), use);
+        var declaration = Declare(lm: SevenHeads, more: "[Profile(\"Phone\", \"8*S\")]");
+        var run = GeneratorRun.Of(Header + declaration, use);
         Assert.Equal("MFD0010", Assert.Single(run.Diagnostics).Id);
         Assert.Empty(run.CompilerDiagnostics);
     }
@@ -133,8 +390,8 @@ public sealed partial class DiagnosticTests
     [Fact]
     public void Several_mistakes_are_all_named()
     {
-        var run = GeneratorRun.Of("using MatFormer;\n" + Declare(
-            lm: Lm.Replace("Heads = 8", "Heads = 7", StringComparison.Ordinal),
+        var run = GeneratorRun.Of(Header + Declare(
+            lm: SevenHeads,
             gr: "[Granularity(\"S\", 128), Granularity(\"XL\", 512)]",
             more: "[Profile(\"a b\", \"8*S\")]"));
         Assert.Equal(["MFD0010", "MFD0017", "MFD0026"], run.Diagnostics.Select(d => d.Id).Order(StringComparer.Ordinal));
@@ -143,7 +400,7 @@ public sealed partial class DiagnosticTests
     [Fact]
     public void What_the_compiler_refuses_is_not_said_again()
     {
-        var run = GeneratorRun.Of("#pragma warning disable CS1591\nusing MatFormer;\n" + Declare(ff: "[FeedForward(1024, Activation.Silu)]"));
+        var run = GeneratorRun.Of(Header + Declare(ff: "[FeedForward(1024, Activation.Silu)]"));
         Assert.Empty(run.Diagnostics);
         Assert.Equal("CS0117", Assert.Single(run.CompilerDiagnostics).Id);
     }
@@ -151,8 +408,9 @@ public sealed partial class DiagnosticTests
     [Fact]
     public void Without_the_runtime_one_error_says_so()
     {
-        var compilation = GeneratorRun.Compile("using MatFormer;\n" + Declare());
-        var run = GeneratorRun.Of(compilation.WithReferences(compilation.References.Where(r => !r.Display!.Contains("MatFormer.Runtime", StringComparison.Ordinal))));
+        var compilation = GeneratorRun.Compile(Header + Declare());
+        var others = compilation.References.Where(r => !r.Display!.Contains("MatFormer.Runtime", StringComparison.Ordinal));
+        var run = GeneratorRun.Of(compilation.WithReferences(others));
         Assert.Equal("MFD0006", Assert.Single(run.Diagnostics).Id);
         Assert.Empty(run.Sources);
     }
@@ -160,11 +418,12 @@ public sealed partial class DiagnosticTests
     [Fact]
     public void Every_diagnostic_is_listed_described_and_tried()
     {
-        var ids = typeof(Validation.Descriptors).GetFields().Select(field => ((DiagnosticDescriptor)field.GetValue(null)!).Id).ToList();
+        var ids = Descriptors.Select(descriptor => descriptor.Id).ToList();
         Assert.Equal(Enumerable.Range(1, ids.Count).Select(n => string.Create(CultureInfo.InvariantCulture, $"MFD{n:0000}")), ids);
 
-        var releases = File.ReadAllText(Path.Combine(Repository.Root, "generators", "MatFormer.Dsl.Generators", "AnalyzerReleases.Unshipped.md"))
-            + File.ReadAllText(Path.Combine(Repository.Root, "generators", "MatFormer.Dsl.Generators", "AnalyzerReleases.Shipped.md"));
+        var generator = Path.Combine(Repository.Root, "generators", "MatFormer.Dsl.Generators");
+        var releases = File.ReadAllText(Path.Combine(generator, "AnalyzerReleases.Shipped.md"))
+            + File.ReadAllText(Path.Combine(generator, "AnalyzerReleases.Unshipped.md"));
         Assert.Equal(ids, Ids().Matches(releases).Select(match => match.Value));
 
         Assert.Equal(ids, Mistakes.Select(row => (string)row[0]).Append("MFD0006").Distinct().Order(StringComparer.Ordinal));
@@ -172,20 +431,23 @@ public sealed partial class DiagnosticTests
         Assert.Equal(ids, Ids().Matches(File.ReadAllText(Path.Combine(Pages, "README.md"))).Select(match => match.Value).Distinct());
     }
 
-    public static TheoryData<string> PageIds => [.. Directory.GetFiles(Pages, "MFD*.md").Select(file => Path.GetFileNameWithoutExtension(file)!).Where(id => id != "MFD0006")];
+    /// <summary>But MFD0006, whose mistake is in the project file.</summary>
+    public static TheoryData<string> PageIds => [.. Descriptors.Select(descriptor => descriptor.Id).Where(id => id != "MFD0006")];
 
     [Theory]
     [MemberData(nameof(PageIds))]
     public void A_page_s_wrong_example_is_wrong_and_its_right_one_right(string id)
     {
         var page = File.ReadAllText(Path.Combine(Pages, id + ".md")).ReplaceLineEndings("\n");
-        var title = typeof(Validation.Descriptors).GetFields().Select(field => (DiagnosticDescriptor)field.GetValue(null)!).Single(d => d.Id == id).Title;
-        Assert.StartsWith($"# {id}: {title}\n\n", page, StringComparison.Ordinal);
+        Assert.StartsWith($"# {id}: {Descriptors.Single(d => d.Id == id).Title}\n\n", page, StringComparison.Ordinal);
         var blocks = Regex.Matches(page, "## (Wrong|Right)\n\n```csharp\n(.*?)```\n", RegexOptions.Singleline);
         Assert.Equal(["Wrong", "Right"], blocks.Select(block => block.Groups[1].Value));
         Assert.Equal([id], GeneratorRun.Of("#pragma warning disable CS1591\n" + blocks[0].Groups[2].Value).Diagnostics.Select(d => d.Id));
         GeneratorRun.Of("#pragma warning disable CS1591\n" + blocks[1].Groups[2].Value).AssertClean();
     }
+
+    private static IEnumerable<DiagnosticDescriptor> Descriptors =>
+        typeof(Validation.Descriptors).GetFields().Select(f => (DiagnosticDescriptor)f.GetValue(null)!);
 
     private static string Pages => Path.Combine(Repository.Root, "docs", "diagnostics");
 

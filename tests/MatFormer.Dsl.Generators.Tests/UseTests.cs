@@ -13,42 +13,112 @@ public sealed class UseTests
         [Profile("Mixed", "S XL")]
         """;
 
+    /// <summary>[Model] stands for the attributes.</summary>
     public static TheoryData<string> Surroundings =>
     [
-        $"using MatFormer; namespace A.B.C;\n{Attributes}\ninternal class Lm;\npublic partial class Other;".Replace("internal class", "internal partial class", StringComparison.Ordinal),
-        $"namespace A {{ namespace B {{ using MatFormer;\n{Attributes}\npublic partial class Lm {{ }} }} }}",
-        $"using MatFormer; namespace A; public partial struct Outer {{ internal partial interface Middle {{ partial record Inner {{\n{Attributes}\nprivate sealed partial class Lm; }} }} }}",
-        $"using MatFormer; namespace A; public static partial class Outer {{ protected internal partial record struct No; }}\n{Attributes}\npublic partial class Lm;".Replace("protected internal ", "internal ", StringComparison.Ordinal),
+        """
+        namespace A.B.C;
+        [Model] internal partial class Lm;
+        """,
+        """
+        namespace A { namespace B { [Model] public partial class Lm { } } }
+        """,
+        """
+        namespace A;
+        public partial struct Outer { internal partial interface IMiddle { partial record Inner { [Model] private partial class Lm; } } }
+        """,
+        """
+        namespace A;
+        public static partial class Outer { internal partial record struct Inner { [Model] public partial class Lm; } }
+        """,
 
         // Names of the user's that the generated code uses otherwise.
-        $"using MatFormer; namespace A;\npublic class Tensor; public class Kernels; public class Weights; public class Device; public class Module; public class torch;\n{Attributes}\npublic partial class Lm;",
-        $"using MatFormer; using Parameter = System.String; namespace A.B {{\n{Attributes}\npublic partial class Lm; }} namespace A {{ public class Streams; public class ModelSpec; }} public class ScalarType; public class Parameter2;",
-        $"using MatFormer;\npublic class Tensor; public class Profile; public class System2;\n{Attributes}\npublic partial class Lm {{ public class Streams; }}",
-        $"using MatFormer; namespace MatFormer.System; public class Profile;\n{Attributes}\npublic partial class Lm;",
-        $"using MatFormer; namespace A.System.TorchSharp;\n{Attributes}\npublic partial class Lm;",
-        $"using MatFormer;\n{Attributes}\npublic partial class Tensor;",
-        $"using MatFormer;\n{Attributes.Replace("Mixed", "Tensor", StringComparison.Ordinal).Replace("\"S\"", "\"Device\"", StringComparison.Ordinal).Replace("\"S XL\"", "\"2*XL\"", StringComparison.Ordinal)}\npublic partial class Lm;"
-            .Replace("\"Device\"", "\"Streams\"", StringComparison.Ordinal),
-        $"using MatFormer; namespace @class.@event;\n{Attributes}\npublic partial class @object;",
+        """
+        namespace A;
+        public class Tensor;
+        public class Kernels;
+        public class Weights;
+        public class Device;
+        public class Module;
+        public class torch;
+        [Model] public partial class Lm;
+        """,
+        """
+        namespace A { public class Streams; public class ModelSpec; }
+        namespace A.B { using Parameter = string; [Model] public partial class Lm; }
+        public class ScalarType;
+        """,
+        """
+        public class Tensor;
+        public class Profile;
+        [Model] public partial class Lm { public class Streams; }
+        """,
+        """
+        namespace MatFormer.System;
+        public class Profile;
+        [Model] public partial class Lm;
+        """,
+        """
+        namespace A.System.TorchSharp;
+        [Model] public partial class Lm;
+        """,
+        """
+        [Model] public partial class Tensor;
+        """,
+        """
+        [Model("Streams", "Tensor")] public partial class Lm;
+        """,
+        """
+        namespace @class.@event;
+        [Model] public partial class @object;
+        """,
 
         // Names of small letters, for which the compiler has a warning.
-        $"using MatFormer;\n{Attributes.Replace("Mixed", "mixed", StringComparison.Ordinal).Replace("\"S\"", "\"s\"", StringComparison.Ordinal).Replace("S XL", "s XL", StringComparison.Ordinal)}\npublic partial class Lm;",
+        """
+        [Model("s", "mixed")] public partial class Lm;
+        """,
 
         // Usings of the whole project.
-        $"global using Tensor = TorchSharp.torch.Tensor; global using Device = System.String; using MatFormer;\n{Attributes}\npublic partial class Lm;",
-        $"global using System.CodeDom.Compiler; global using static TorchSharp.torch; global using TorchSharp.Modules; global using System.Reflection; using MatFormer;\n{Attributes}\npublic partial class Lm;",
+        """
+        global using Tensor = TorchSharp.torch.Tensor;
+        global using Device = string;
+        [Model] public partial class Lm;
+        """,
+        """
+        global using System.CodeDom.Compiler;
+        global using System.Reflection;
+        global using TorchSharp.Modules;
+        global using static TorchSharp.torch;
+        [Model] public partial class Lm;
+        """,
 
-        // The class in two parts, attributes on both.
-        $"using MatFormer;\n{Attributes.Replace("[Profile(\"Mixed\", \"S XL\")]", "", StringComparison.Ordinal)}\npublic partial class Lm;\n[Profile(\"Mixed\", \"S XL\")] public partial class Lm : System.IEquatable<Lm> {{ public bool Equals(Lm? other) => ReferenceEquals(this, other); }}".Replace("public bool", "/**<summary>.</summary>*/ public bool", StringComparison.Ordinal),
-        $"using MatFormer;\n{Attributes}\npublic partial class Lm : MatFormerModel;",
+        // Parts of the user's own.
+        """
+        [Model] public partial class Lm;
+        public partial class Lm : System.IEquatable<Lm> { public bool Equals(Lm? other) => ReferenceEquals(this, other); }
+        """,
+        """
+        [Model] public partial class Lm : MatFormer.MatFormerModel;
+        """,
     ];
 
     [Theory]
     [MemberData(nameof(Surroundings))]
-    public void Compiles_without_a_warning(string source)
+    public void Compiles_without_a_warning(string surroundings)
     {
-        var run = GeneratorRun.Of("#pragma warning disable CS1591, CS8981, CS0660, CS0661\n" + source).AssertClean();
+        var run = GeneratorRun.Of(Declare(surroundings)).AssertClean();
         Assert.Equal(7, run.Sources.Count);
+    }
+
+    [Fact]
+    public void Attributes_may_stand_on_several_parts()
+    {
+        const string profile = "[Profile(\"Mixed\", \"S XL\")]";
+        var together = GeneratorRun.Of(Declare("[Model] public partial class Lm;"));
+        var apart = GeneratorRun.Of(
+            Declare("[Model] public partial class Lm;").Replace(profile, "", StringComparison.Ordinal),
+            $"using MatFormer; {profile} public partial class Lm;").AssertClean();
+        Assert.Equal(together.Sources, apart.Sources);
     }
 
     [Fact]
@@ -56,11 +126,30 @@ public sealed class UseTests
         Assert.Empty(GeneratorRun.Of("using MatFormer;\n[FeedForward(8, Activation.Gelu)] internal class Lm;").AssertClean().Sources);
 
     [Fact]
-    public void The_class_s_files_bear_its_full_name()
+    public void The_files_bear_the_class_s_full_name() => Assert.Equal(
+        [
+            "A.B.Outer.Lm.Forward.g.cs",
+            "A.B.Outer.Lm.Mixed.g.cs",
+            "A.B.Outer.Lm.Parameters.g.cs",
+            "A.B.Outer.Lm.Profiles.g.cs",
+            "A.B.Outer.Lm.S.g.cs",
+            "A.B.Outer.Lm.Training.g.cs",
+            "A.B.Outer.Lm.XL.g.cs",
+        ],
+        GeneratorRun.Of(Declare("namespace A.B; public partial class Outer { [Model] public partial class Lm; }")).Sources.Keys
+            .Order(StringComparer.Ordinal));
+
+    private static string Declare(string surroundings)
     {
-        var sources = GeneratorRun.Of($"using MatFormer; namespace A.B; public partial class Outer {{\n{Attributes}\npublic partial class Lm; }}").Sources.Keys;
-        Assert.Equal(
-            ["A.B.Outer.Lm.Forward.g.cs", "A.B.Outer.Lm.Mixed.g.cs", "A.B.Outer.Lm.Parameters.g.cs", "A.B.Outer.Lm.Profiles.g.cs", "A.B.Outer.Lm.S.g.cs", "A.B.Outer.Lm.Training.g.cs", "A.B.Outer.Lm.XL.g.cs"],
-            sources.Order(StringComparer.Ordinal));
+        var source = surroundings
+            .Replace("[Model]", Attributes, StringComparison.Ordinal)
+            .Replace("[Model(\"Streams\", \"Tensor\")]", Renamed("Streams", "Tensor"), StringComparison.Ordinal)
+            .Replace("[Model(\"s\", \"mixed\")]", Renamed("s", "mixed"), StringComparison.Ordinal);
+        return "#pragma warning disable CS1591, CS8981, CS0659, CS0660, CS0661\nglobal using MatFormer;\n" + source;
     }
+
+    private static string Renamed(string granularity, string profile) => Attributes
+        .Replace("Mixed", profile, StringComparison.Ordinal)
+        .Replace("\"S\"", $"\"{granularity}\"", StringComparison.Ordinal)
+        .Replace("\"S XL\"", $"\"{granularity} XL\"", StringComparison.Ordinal);
 }

@@ -18,13 +18,16 @@ internal static class ForwardEmitter
     private static void WriteModel(CodeFile f, ModelSpec spec)
     {
         var logits = Shape("B", "T", spec.Vocabulary);
+        var context = Literals.Text(spec.Context);
         f.Write($$"""
             /// <summary>Logits of the whole model: tokens (B, T) int64 to {{logits}} float32.</summary>
-            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than the context of {{Literals.Text(spec.Context)}} tokens.</exception>
+            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than {{context}} tokens.</exception>
             [Generated]
             public override {{f.Tensor}} forward({{f.Tensor}} tokens) => Forward(Profile.{{spec.Widest.Name}}, tokens);
 
-            /// <summary>Logits {{logits}} float32 of tokens (B, T) int64 that follow those in the cache, which then holds them too.</summary>
+            /// <summary>
+            /// Logits {{logits}} float32 of tokens (B, T) int64 that follow those in the cache, which then holds them too.
+            /// </summary>
             /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or more tokens than the cache has room for.</exception>
             [Generated]
             public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache)
@@ -34,7 +37,7 @@ internal static class ForwardEmitter
             }
 
             /// <summary>Logits of a submodel, computed with this model's weights: tokens (B, T) int64 to {{logits}} float32.</summary>
-            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than the context of {{Literals.Text(spec.Context)}} tokens.</exception>
+            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than {{context}} tokens.</exception>
             [Generated]
             public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens)
             {
@@ -106,13 +109,14 @@ internal static class ForwardEmitter
             WriteHeads(f, spec, "Key", "keys", spec.KeyValueHeads, keys, angles, angleParameters);
         }
 
+        var heads = Shape("B", "T", "heads", spec.HeadWidth);
         f.Write($$"""
-                // One projection, split into heads: {{states}} to {{Shape("B", "T", "heads", spec.HeadWidth)}}.
+                // One projection, split into heads: {{states}} to {{heads}}.
                 private static {{f.Tensor}} Heads({{f.Tensor}} normed, {{f.Parameter}} projection, long heads)
                 {
                     using var projected = {{f.Kernels}}.Linear(normed, projection);  //| {{Shape("B", "T", $"heads * {spec.HeadWidth}")}}
                     var shape = projected.shape;
-                    return projected.view(shape[0], shape[1], heads, {{Literals.Of(spec.HeadWidth)}});  //| {{Shape("B", "T", "heads", spec.HeadWidth)}}
+                    return projected.view(shape[0], shape[1], heads, {{Literals.Of(spec.HeadWidth)}});  //| {{heads}}
                 }
             }
 
@@ -129,13 +133,14 @@ internal static class ForwardEmitter
             _ => ", turned by their positions",
         };
         var normedHeads = $"{f.Kernels}.RmsNorm(heads, {name}Norm, {Literals.Of(spec.Epsilon)})";
+        var result = spec.Rotary ? $"{f.Kernels}.Rotary({(spec.QkNorm ? "scaled" : "heads")}{angles})" : normedHeads;
         f.Write($$"""
                 // The {{plural}}{{what}}: {{shape}}.
                 private {{f.Tensor}} {{name}}({{f.Tensor}} normed{{angleParameters}})
                 {
                     using var heads = Heads(normed, {{name}}Projection, {{Literals.Of(heads)}});  //| {{shape}}
                     {{(spec.QkNorm && spec.Rotary ? $"using var scaled = {normedHeads};  //| {shape}" : null)}}
-                    return {{(spec.Rotary ? $"{f.Kernels}.Rotary({(spec.QkNorm ? "scaled" : "heads")}{angles})" : normedHeads)}};  //| {{shape}}
+                    return {{result}};  //| {{shape}}
                 }
 
             """);

@@ -26,7 +26,9 @@ internal static class Names
         ["Weights"] = "MatFormer.Weights",
     };
 
-    /// <summary>The files of a model, and members and types that are generated into its class: neither it nor a profile can have such a name.</summary>
+    /// <summary>
+    /// The files of a model, and members and types that are generated into its class: neither it nor a profile can have such a name.
+    /// </summary>
     public static readonly IReadOnlyCollection<string> Generated = new HashSet<string>(StringComparer.OrdinalIgnoreCase)
     {
         "Parameters", "Forward", "Training", "Profiles", "Skeleton",
@@ -41,5 +43,7 @@ internal static class Names
 
     /// <summary>A name as source writes it.</summary>
     public static string Escape(string name) =>
-        SyntaxFacts.GetKeywordKind(name) == SyntaxKind.None && SyntaxFacts.GetContextualKeywordKind(name) == SyntaxKind.None ? name : "@" + name;
+        SyntaxFacts.GetKeywordKind(name) == SyntaxKind.None && SyntaxFacts.GetContextualKeywordKind(name) == SyntaxKind.None
+            ? name
+            : "@" + name;
 }

@@ -26,7 +26,7 @@ internal static class ParametersEmitter
             /// <summary>Parameters of the whole model without the embeddings and an untied head.</summary>
             public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(whole))}};
 
-            /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full causal context.</summary>
+            /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full context.</summary>
             public const long FlopsPerToken = {{Literals.Of(costs.FlopsPerToken(whole))}};
 
             /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>

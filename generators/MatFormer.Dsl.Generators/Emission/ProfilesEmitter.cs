@@ -14,19 +14,27 @@ internal static class ProfilesEmitter
         return file;
     }
 
-    /// <summary>What a profile is and costs, in one sentence for tooltips.</summary>
-    public static string Describe(ModelSpec spec, Costs costs, ProfileSpec profile) =>
-        Pattern.Format(spec, profile.Widths)
-        + (profile.MaxParameters > 0 ? $", the largest within {Literals.Text(profile.MaxParameters)} parameters" : "")
-        + $": {Literals.Text(costs.ParameterCount(profile.Widths))} parameters ({Literals.Text(costs.NonEmbeddingParameterCount(profile.Widths))} without embeddings), "
-        + $"{Literals.Text(costs.FlopsPerToken(profile.Widths))} FLOPs and {Literals.Text(costs.KeyValueCacheBytesPerToken)} bytes of float32 key/value cache per token.";
+    /// <summary>What a profile is and costs, for tooltips: lines of a doc comment.</summary>
+    public static string Describe(ModelSpec spec, Costs costs, ProfileSpec profile)
+    {
+        var budget = profile.MaxParameters > 0 ? $", the largest within {Literals.Text(profile.MaxParameters)} parameters" : "";
+        var all = Literals.Text(costs.ParameterCount(profile.Widths));
+        var nonEmbedding = Literals.Text(costs.NonEmbeddingParameterCount(profile.Widths));
+        var flops = Literals.Text(costs.FlopsPerToken(profile.Widths));
+        var bytes = Literals.Text(costs.KeyValueCacheBytesPerToken);
+        return $"{Pattern.Format(spec, profile.Widths)}{budget}: {all} parameters ({nonEmbedding} without embeddings),\n"
+            + $"/// {flops} FLOPs and {bytes} bytes of float32 key/value cache per token.";
+    }
 
     private static void WriteProfiles(CodeFile f, ModelSpec spec, Costs costs)
     {
         var properties = spec.GranularityProfiles.Concat(spec.Profiles).Select(profile => $$"""
-            /// <summary>{{Describe(spec, costs, profile)}}</summary>
+            /// <summary>
+            /// {{Describe(spec, costs, profile)}}
+            /// </summary>
             public static {{f.Profile}} {{profile.Name}} { get; } = new("{{profile.Name}}", {{Literals.List(profile.Widths)}});
             """);
+        var joint = Names(spec.Granularities.Reverse().Select(g => g.Name));
         f.Write($$"""
             /// <summary>The granularities and Mix'n'Match profiles of {{spec.Type.Name}}.</summary>
             [Generated]
@@ -45,7 +53,7 @@ internal static class ProfilesEmitter
                 public static readonly global::System.Collections.Generic.IReadOnlyList<{{f.Profile}}> Profiles =
                     [{{Names(spec.Profiles.Select(p => p.Name))}}];
 
-                public static readonly {{f.Streams}} Joint = {{f.Streams}}.Of<{{f.Model}}>({{Names(spec.Granularities.Reverse().Select(g => g.Name))}});
+                public static readonly {{f.Streams}} Joint = {{f.Streams}}.Of<{{f.Model}}>({{joint}});
             }
 
             """);
@@ -53,6 +61,7 @@ internal static class ProfilesEmitter
 
     private static void WriteSlicing(CodeFile f, ModelSpec spec)
     {
+        var example = spec.Profiles.Count > 0 ? spec.Profiles[0].Name : spec.Granularities[0].Name;
         f.Write($$"""
             /// <summary>The granularities as profiles, narrowest first; the last is the whole model.</summary>
             [Generated]
@@ -69,10 +78,11 @@ internal static class ProfilesEmitter
             /// <param name="profile">Its shape.</param>
             /// <param name="device">Where the weights are to be; the CPU if null.</param>
             [Generated]
-            public static {{f.MatFormerModel}} CreateSubmodel({{f.Profile}} profile, {{f.Device}}? device = null) => new Submodel(profile, device);
+            public static {{f.MatFormerModel}} CreateSubmodel({{f.Profile}} profile, {{f.Device}}? device = null) =>
+                new Submodel(profile, device);
 
             /// <summary>A model of its own with only the weights of one profile, copied.</summary>
-            /// <typeparam name="TSubmodel">The profile's class, such as <c>{{f.Model}}.{{(spec.Profiles.Count > 0 ? spec.Profiles[0].Name : spec.Granularities[0].Name)}}</c>.</typeparam>
+            /// <typeparam name="TSubmodel">The profile's class, such as <c>{{f.Model}}.{{example}}</c>.</typeparam>
             [Generated]
             public TSubmodel Extract<TSubmodel>()
                 where TSubmodel : {{f.MatFormerModel}}, global::MatFormer.ISubmodel<{{f.Model}}, TSubmodel>
@@ -99,6 +109,7 @@ internal static class ProfilesEmitter
     private static void WriteSubmodel(CodeFile f, ModelSpec spec)
     {
         var logits = $"(B, T, {Literals.Of(spec.Vocabulary)})";
+        var context = Literals.Text(spec.Context);
         f.Write($$"""
             /// <summary>A slice of {{spec.Type.Name}}: a model of its own, with the weights of one profile.</summary>
             [Generated]
@@ -143,14 +154,16 @@ internal static class ProfilesEmitter
                 public override {{f.Device}} Device => _network.EmbedTokens.device;
 
                 /// <summary>Logits: tokens (B, T) int64 to {{logits}} float32.</summary>
-                /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than the context of {{Literals.Text(spec.Context)}} tokens.</exception>
+                /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than {{context}} tokens.</exception>
                 public override {{f.Tensor}} forward({{f.Tensor}} tokens)
                 {
                     CheckTokens(tokens);
                     return _network.Logits(tokens, _profile.Streams, null, ComputeType);
                 }
 
-                /// <summary>Logits {{logits}} float32 of tokens (B, T) int64 that follow those in the cache, which then holds them too.</summary>
+                /// <summary>
+                /// Logits {{logits}} float32 of tokens (B, T) int64 that follow those in the cache, which then holds them too.
+                /// </summary>
                 /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or more tokens than the cache has room for.</exception>
                 public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache)
                 {
@@ -158,7 +171,9 @@ internal static class ProfilesEmitter
                     return _network.Logits(tokens, _profile.Streams, cache, ComputeType);
                 }
 
-                /// <summary>Mean cross-entropy in nats per token, a float32 scalar, to train the slice further. tokens and targets: (B, T) int64.</summary>
+                /// <summary>
+                /// Mean cross-entropy in nats per token, a float32 scalar, to train the slice further. tokens and targets: (B, T) int64.
+                /// </summary>
                 /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
                 public {{f.Tensor}} Loss({{f.Tensor}} tokens, {{f.Tensor}} targets)
                 {

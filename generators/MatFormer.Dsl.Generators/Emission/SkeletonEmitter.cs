@@ -10,11 +10,10 @@ internal static class SkeletonEmitter
     {
         var f = new CodeFile(skeleton.Type);
         f.Bases = $" : {f.MatFormerModel}, global::MatFormer.IMatFormer<{f.Model}>";
-        var names = skeleton.Granularities.Concat(skeleton.Profiles).ToList();
         var list = $"global::System.Collections.Generic.IReadOnlyList<{f.Profile}>";
         var reason = SymbolDisplay.FormatLiteral($"{skeleton.Type.Name} is declared wrongly ({skeleton.Reason})", quote: true);
         const string problem = "throw new global::System.InvalidOperationException(Problem)";
-        var properties = names.Select(name => $$"""
+        var properties = skeleton.Names.Select(name => $$"""
             /// <summary>Declared wrongly.</summary>
             public static {{f.Profile}} {{name}} => {{problem}};
             """);
@@ -97,7 +96,7 @@ internal static class SkeletonEmitter
                 public {{f.Tensor}} Loss({{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
             }
             """);
-        foreach (var name in names) WriteSubmodel(f, name, problem);
+        foreach (var name in skeleton.Names) WriteSubmodel(f, name, problem);
         return f;
     }
 

@@ -14,7 +14,9 @@ internal static class SubmodelEmitter
         var isLower = profile.Name.All(c => c is >= 'a' and <= 'z');
         f.Write($$"""
             {{(isLower ? "#pragma warning disable CS8981 // The name is the declaration's." : null)}}
-            /// <summary>{{profile.Name}}, extracted. {{ProfilesEmitter.Describe(spec, costs, profile)}}</summary>
+            /// <summary>
+            /// {{profile.Name}}, extracted. {{ProfilesEmitter.Describe(spec, costs, profile)}}
+            /// </summary>
             [Generated]
             public sealed class {{profile.Name}} : Submodel, {{submodel}}
             {{(isLower ? "#pragma warning restore CS8981" : null)}}
@@ -25,7 +27,7 @@ internal static class SubmodelEmitter
                 /// <summary>Parameters without the embeddings and an untied head.</summary>
                 public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(profile.Widths))}};
 
-                /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full causal context.</summary>
+                /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full context.</summary>
                 public const long FlopsPerToken = {{Literals.Of(costs.FlopsPerToken(profile.Widths))}};
 
                 /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>

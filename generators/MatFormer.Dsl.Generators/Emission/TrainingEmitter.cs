@@ -11,7 +11,8 @@ internal static class TrainingEmitter
         var granularities = spec.Granularities.Reverse().Select(g => g.Name).ToList();
         f.Write($$"""
             /// <summary>
-            /// The sampled objective: mean cross-entropy in nats per token of one submodel, a float32 scalar. tokens and targets: (B, T) int64.
+            /// The sampled objective: mean cross-entropy in nats per token of one submodel, a float32 scalar. tokens and targets:
+            /// (B, T) int64.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
             [Generated]
@@ -23,16 +24,16 @@ internal static class TrainingEmitter
             }
 
             /// <summary>
-            /// The joint objective: mean cross-entropy in nats per token of {{string.Join(", ", granularities)}} on the same batch, computed in one
-            /// stacked pass, ({{Literals.Of(granularities.Count)}}) float32. tokens and targets: (B, T) int64.
+            /// The joint objective: mean cross-entropy in nats per token of {{string.Join(", ", granularities)}} on the same batch,
+            /// computed in one stacked pass, ({{Literals.Of(granularities.Count)}}) float32. tokens and targets: (B, T) int64.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
             [Generated]
             public {{f.Tensor}} JointLosses({{f.Tensor}} tokens, {{f.Tensor}} targets) => Losses(Declared.Joint, tokens, targets);
 
             /// <summary>
-            /// Mean cross-entropy in nats per token of each stream, (streams.Count) float32, in the order of the streams, on the same batch in one
-            /// stacked pass. tokens and targets: (B, T) int64.
+            /// Mean cross-entropy in nats per token of each stream, (streams.Count) float32, in the order of the streams, on the same
+            /// batch in one stacked pass. tokens and targets: (B, T) int64.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
             [Generated]
@@ -51,7 +52,8 @@ internal static class TrainingEmitter
                 long[] expected = tokens.shape, given = targets.shape;
                 if (targets.dtype == {{f.ScalarType}}.Int64 && global::System.MemoryExtensions.SequenceEqual<long>(given, expected)) return;
                 throw new {{f.ArgumentException}}(
-                    $"The targets are to be ({string.Join(", ", expected)}) Int64, as the tokens are, not ({string.Join(", ", given)}) {targets.dtype}.",
+                    $"The targets are to be ({string.Join(", ", expected)}) Int64, as the tokens are, "
+                    + $"not ({string.Join(", ", given)}) {targets.dtype}.",
                     nameof(targets));
             }
 

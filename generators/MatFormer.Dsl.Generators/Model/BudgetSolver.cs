@@ -1,8 +1,8 @@
 namespace MatFormer.Generators.Model;
 
 /// <summary>
-/// Finds the largest model within a budget, as MatFormer's Mix'n'Match does (arXiv 2310.07707, section 3.3): of two adjacent granularities, the
-/// narrower in the first k layers.
+/// Finds the largest model within a budget, as MatFormer's Mix'n'Match does (arXiv 2310.07707, section 3.3): of two adjacent
+/// granularities, the narrower in the first k layers.
 /// </summary>
 internal static class BudgetSolver
 {
@@ -16,7 +16,9 @@ internal static class BudgetSolver
             {
                 var hiddenUnits = (narrow * narrowLayers) + (wide * (layers - narrowLayers));
                 if (costs.SharedParameters + (costs.ParametersPerHiddenUnit * hiddenUnits) > maxParameters) continue;
-                return Enumerable.Repeat((int)narrow, narrowLayers).Concat(Enumerable.Repeat((int)wide, layers - narrowLayers)).ToEquatableArray();
+                return Enumerable.Repeat((int)narrow, narrowLayers)
+                    .Concat(Enumerable.Repeat((int)wide, layers - narrowLayers))
+                    .ToEquatableArray();
             }
         }
 

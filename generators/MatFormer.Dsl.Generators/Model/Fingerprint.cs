@@ -16,7 +16,10 @@ internal static class Fingerprint
         return string.Concat(hash.Take(8).Select(b => b.ToString("x2", CultureInfo.InvariantCulture)));
     }
 
-    /// <summary>The architecture as text; neither the class's name nor the profiles are in it. Weight files depend on it: never change what is there.</summary>
+    /// <summary>
+    /// The architecture as text; neither the class's name nor the profiles are in it. Weight files depend on it: never change what is
+    /// there.
+    /// </summary>
     public static string Canonical(ModelSpec spec)
     {
         var granularities = string.Join(",", spec.Granularities.Select(g => Invariant($"{g.Name}:{g.Width}")));

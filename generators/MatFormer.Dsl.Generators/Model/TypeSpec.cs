@@ -5,6 +5,8 @@ namespace MatFormer.Generators.Model;
 /// <param name="Enclosing">The types it is nested in, outermost first, each as a head such as <c>partial class Outer</c>.</param>
 /// <param name="Name">Its name.</param>
 /// <param name="HintName">What the names of its files begin with: all names, joined by dots.</param>
-/// <param name="HiddenNames">Names of the torch or the runtime that mean something else where the class is declared, and so must be written in full.</param>
+/// <param name="HiddenNames">
+/// Last names of types that mean something else where the class is declared, and so must be written in full.
+/// </param>
 internal sealed record TypeSpec(
     string Namespace, EquatableArray<string> Enclosing, string Name, string HintName, EquatableArray<string> HiddenNames);

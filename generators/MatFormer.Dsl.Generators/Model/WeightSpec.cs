@@ -79,8 +79,9 @@ internal static class Weights
             "EmbedTokens", "model.embed_tokens.weight", Draw.Normal, Nesting.Whole, Shape(spec.Vocabulary, spec.Width), IsEmbedding: true);
         if (!spec.Rotary)
         {
+            var shape = Shape(spec.Context, spec.Width);
             yield return new WeightSpec(
-                "EmbedPositions", "model.embed_positions.weight", Draw.Normal, Nesting.Whole, Shape(spec.Context, spec.Width), IsEmbedding: true);
+                "EmbedPositions", "model.embed_positions.weight", Draw.Normal, Nesting.Whole, shape, IsEmbedding: true);
         }
     }
 

@@ -2,6 +2,7 @@ using MatFormer.Generators.Model;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
 using Microsoft.CodeAnalysis.CSharp.Syntax;
+using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.Generators.Parsing;
 
@@ -31,7 +32,8 @@ internal sealed class AttributeReader
     {
         foreach (var argument in _data.NamedArguments)
         {
-            if (argument.Key == name && TryConvert<T>(argument.Value, out var value)) return new Located<T>(value, LocationOfProperty(name));
+            if (argument.Key != name || !TryConvert<T>(argument.Value, out var value)) continue;
+            return new Located<T>(value, LocationOf(Arguments.FirstOrDefault(a => a.NameEquals?.Name.Identifier.ValueText == name)));
         }
 
         return null;
@@ -46,7 +48,7 @@ internal sealed class AttributeReader
             : null;
     }
 
-    /// <summary>A constructor argument that is a string, or null if this constructor has none of that name. A null string is an empty one.</summary>
+    /// <summary>A constructor argument that is a string (empty if null), or null if this constructor has none of that name.</summary>
     public LocatedText? Text(string name)
     {
         var index = IndexOf(name);
@@ -62,21 +64,22 @@ internal sealed class AttributeReader
         var index = IndexOf(name);
         if (index < 0 || _data.ConstructorArguments[index] is not { Kind: TypedConstantKind.Array, IsNull: false } constant) return null;
         var written = ItemsOf(index, name);
+        var at = written.Count == 0
+            ? LocationOf(SyntaxOf(index, name))
+            : LocationInfo.Of(_syntax.SyntaxTree, TextSpan.FromBounds(written[0].SpanStart, written[written.Count - 1].Span.End));
         var items = new List<Located<T>>();
         for (var i = 0; i < constant.Values.Length; i++)
         {
             if (!TryConvert<T>(constant.Values[i], out var value)) return null;
-            items.Add(new Located<T>(value, written.Count == constant.Values.Length ? LocationInfo.Of(written[i]) : LocationOf(SyntaxOf(index, name))));
+            items.Add(new Located<T>(value, written.Count == constant.Values.Length ? LocationInfo.Of(written[i]) : at));
         }
 
-        var at = written.Count == 0
-            ? LocationOf(SyntaxOf(index, name))
-            : LocationInfo.Of(_syntax.SyntaxTree, Microsoft.CodeAnalysis.Text.TextSpan.FromBounds(written[0].SpanStart, written[written.Count - 1].Span.End));
         return (items.ToEquatableArray(), at);
     }
 
     private static bool IsGood(TypedConstant constant) =>
-        constant.Kind != TypedConstantKind.Error && (constant.Kind != TypedConstantKind.Array || constant.IsNull || constant.Values.All(IsGood));
+        constant.Kind != TypedConstantKind.Error
+        && (constant.Kind != TypedConstantKind.Array || constant.IsNull || constant.Values.All(IsGood));
 
     private static bool TryConvert<T>(TypedConstant constant, out T value)
     {
@@ -99,7 +102,7 @@ internal sealed class AttributeReader
         var text = literal.Token.Text;
         var start = value.Length == 0 ? -1 : text.IndexOf(value, StringComparison.Ordinal);
         if (start < 0 || value.Contains('\n')) return null;
-        return LocationInfo.Of(literal.SyntaxTree, new Microsoft.CodeAnalysis.Text.TextSpan(literal.SpanStart + start, value.Length));
+        return LocationInfo.Of(literal.SyntaxTree, new TextSpan(literal.SpanStart + start, value.Length));
     }
 
     private int IndexOf(string name)
@@ -136,12 +139,6 @@ internal sealed class AttributeReader
             default:
                 return [.. Arguments.Where(a => a.NameEquals is null && a.SpanStart >= first!.SpanStart).Select(a => a.Expression)];
         }
-    }
-
-    private LocationInfo LocationOfProperty(string name)
-    {
-        var syntax = Arguments.FirstOrDefault(a => a.NameEquals?.Name.Identifier.ValueText == name);
-        return LocationOf(syntax);
     }
 
     private LocationInfo LocationOf(AttributeArgumentSyntax? syntax) => syntax is null ? At : LocationInfo.Of(syntax.Expression);

@@ -17,8 +17,8 @@ internal static class DeclarationParser
         var symbol = (INamedTypeSymbol)context.TargetSymbol;
         var syntax = (TypeDeclarationSyntax)context.TargetNode;
         var attributes = ReadAttributes(symbol, cancellation);
-        var granularities = attributes.Where(a => a.Name == Names.Of<GranularityAttribute>()).Select(a => ParseGranularity(a.Reader)).ToList();
-        var profiles = attributes.Where(a => a.Name == Names.Of<ProfileAttribute>()).Select(a => ParseProfile(a.Reader)).ToList();
+        var granularities = All<GranularityAttribute>().Select(ParseGranularity).ToList();
+        var profiles = All<ProfileAttribute>().Select(ParseProfile).ToList();
         var names = granularities.Select(g => g.Name.Value).Concat(profiles.Select(p => p.Name.Value)).ToList();
         var members = new HashSet<string>(MemberNames(symbol, context.SemanticModel.Compilation), StringComparer.Ordinal);
         return new Declaration(
@@ -27,7 +27,7 @@ internal static class DeclarationParser
             TypeProblems(symbol, syntax, context.SemanticModel.Compilation).ToEquatableArray(),
             attributes.All(a => a.Reader.IsComplete),
             names.Distinct().Where(members.Contains).ToEquatableArray(),
-            ParseMatLM(attributes.First(a => a.Name == Names.Of<MatLMAttribute>()).Reader),
+            ParseMatLM(All<MatLMAttribute>().First()),
             Find<FeedForwardAttribute>() is { } feedForward ? ParseFeedForward(feedForward) : null,
             Find<AttentionAttribute>() is { } attention ? ParseAttention(attention) : null,
             Find<NormAttribute>() is { } norm ? ParseNorm(norm) : null,
@@ -36,7 +36,9 @@ internal static class DeclarationParser
             granularities.ToEquatableArray(),
             profiles.ToEquatableArray());
 
-        AttributeReader? Find<T>() => attributes.FirstOrDefault(a => a.Name == Names.Of<T>()).Reader;
+        IEnumerable<AttributeReader> All<T>() => attributes.Where(a => a.Name == Names.Of<T>()).Select(a => a.Reader);
+
+        AttributeReader? Find<T>() => All<T>().FirstOrDefault();
     }
 
     private static List<(string Name, AttributeReader Reader)> ReadAttributes(INamedTypeSymbol symbol, CancellationToken cancellation)
@@ -55,7 +57,8 @@ internal static class DeclarationParser
         return attributes;
     }
 
-    private static TypeSpec ParseType(INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, SemanticModel model, IReadOnlyCollection<string> declaredNames)
+    private static TypeSpec ParseType(
+        INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, SemanticModel model, IReadOnlyCollection<string> declaredNames)
     {
         var enclosing = new List<string>();
         var hintName = symbol.Name;
@@ -104,12 +107,17 @@ internal static class DeclarationParser
         for (var outer = syntax.Parent as TypeDeclarationSyntax; outer is not null; outer = outer.Parent as TypeDeclarationSyntax)
         {
             if (!outer.Modifiers.Any(SyntaxKind.PartialKeyword))
-                yield return new DiagnosticInfo(Descriptors.EnclosingNotPartial, LocationInfo.Of(outer.Identifier), outer.Identifier.ValueText, symbol.Name);
+            {
+                var name = outer.Identifier;
+                yield return new DiagnosticInfo(Descriptors.EnclosingNotPartial, LocationInfo.Of(name), name.ValueText, symbol.Name);
+            }
+
             if (outer.TypeParameterList is { } outerParameters)
                 yield return new DiagnosticInfo(Descriptors.Generic, LocationInfo.Of(outerParameters), outer.Identifier.ValueText);
         }
 
-        if (syntax.TypeParameterList is { } parameters) yield return new DiagnosticInfo(Descriptors.Generic, LocationInfo.Of(parameters), symbol.Name);
+        if (syntax.TypeParameterList is { } parameters)
+            yield return new DiagnosticInfo(Descriptors.Generic, LocationInfo.Of(parameters), symbol.Name);
         if (symbol.BaseType is { SpecialType: not SpecialType.System_Object } other && other.ToDisplayString() != BaseClass)
         {
             var baseAt = syntax.BaseList?.Types.FirstOrDefault() is { } written ? LocationInfo.Of(written) : at;

@@ -9,7 +9,10 @@ internal abstract record Output(TypeSpec Type)
     public sealed record Whole(ModelSpec Spec) : Output(Spec.Type);
 
     /// <summary>A declaration with a mistake: members that let the rest of the program compile.</summary>
-    public sealed record Skeleton(TypeSpec Type, string Reason, EquatableArray<string> Granularities, EquatableArray<string> Profiles) : Output(Type);
+    /// <param name="Type">The class.</param>
+    /// <param name="Reason">The first mistake.</param>
+    /// <param name="Names">The granularities and profiles that can have classes.</param>
+    public sealed record Skeleton(TypeSpec Type, string Reason, EquatableArray<string> Names) : Output(Type);
 }
 
 /// <summary>A judged declaration: what to emit, null if nothing can be, and what to say.</summary>

@@ -15,7 +15,9 @@ internal static class Descriptors
         "MFD0003", "The class is generic", "A model cannot have type parameters; declare '{0}' without them");
 
     public static readonly DiagnosticDescriptor OtherBaseClass = Error(
-        "MFD0004", "The class has another base class", "'{0}' is to derive from MatFormer.MatFormerModel, not from '{1}'; remove the base class");
+        "MFD0004",
+        "The class has another base class",
+        "'{0}' is to derive from MatFormer.MatFormerModel, not from '{1}'; remove the base class");
 
     public static readonly DiagnosticDescriptor UnfitClass = Error(
         "MFD0005", "The class cannot be a model", "'{0}' is {1}, which a model cannot be; declare it as 'partial class {0}'");
@@ -63,7 +65,7 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor GranularitiesNotIncreasing = Error(
         "MFD0016",
         "The granularities do not increase",
-        "'{0}' keeps {1} hidden units, not more than the {3} of '{2}' before it; declare granularities narrowest first, each wider than the one before");
+        "'{0}' keeps {1} hidden units, not more than the {3} of '{2}' before it; declare them narrowest first, each wider than the last");
 
     public static readonly DiagnosticDescriptor WidestIsNotWhole = Error(
         "MFD0017",
@@ -103,13 +105,17 @@ internal static class Descriptors
         "'{0}' names a {1} already, and each becomes the class '{2}.{0}'; choose another name");
 
     public static readonly DiagnosticDescriptor InvalidName = Error(
-        "MFD0026", "A name is not an identifier", "'{0}' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"{1}\"");
+        "MFD0026",
+        "A name is not an identifier",
+        "'{0}' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"{1}\"");
 
     public static readonly DiagnosticDescriptor NameTaken = Error(
         "MFD0027", "A name is taken", "'{0}' is already a member of '{1}'; choose another name");
 
     public static readonly DiagnosticDescriptor ClassNameTaken = Error(
-        "MFD0028", "The name of the class is taken", "A model cannot be named '{0}', as a member of its generated code is; choose another name");
+        "MFD0028",
+        "The name of the class is taken",
+        "A model cannot be named '{0}', as a member of its generated code is; choose another name");
 
     private static DiagnosticDescriptor Error(string id, string title, string message) => new(
         id,

@@ -121,8 +121,8 @@ internal sealed class Validator
     private void CheckDefined<T>(Located<T>? value)
         where T : struct, Enum
     {
-        if (value is not null && !Enum.IsDefined(typeof(T), value.Value))
-            Report(Descriptors.UndefinedValue, value.At, typeof(T).Name, value.Value.ToString(), string.Join(", ", Enum.GetNames(typeof(T))));
+        if (value is null || Enum.IsDefined(typeof(T), value.Value)) return;
+        Report(Descriptors.UndefinedValue, value.At, typeof(T).Name, value.Value.ToString(), Choices(Enum.GetNames(typeof(T))));
     }
 
     private (int KeyValueHeads, int HeadWidth)? CheckAttention()
@@ -136,7 +136,8 @@ internal sealed class Validator
 
         if (attention?.HeadWidth is null && width.Value % heads.Value != 0)
         {
-            Report(Descriptors.HeadsDoNotDivideWidth, heads.At, Text(heads.Value), Text(width.Value), Text(NearestDivisor(width.Value, heads.Value)));
+            var nearest = NearestDivisor(width.Value, heads.Value);
+            Report(Descriptors.HeadsDoNotDivideWidth, heads.At, Text(heads.Value), Text(width.Value), Text(nearest));
             return null;
         }
 
@@ -144,14 +145,16 @@ internal sealed class Validator
         if (heads.Value % keyValueHeads != 0)
         {
             var nearest = NearestDivisor(heads.Value, keyValueHeads);
-            Report(Descriptors.KeyValueHeadsDoNotDivideHeads, attention!.KeyValueHeads!.At, Text(keyValueHeads), Text(heads.Value), Text(nearest));
+            var at = attention!.KeyValueHeads!.At;
+            Report(Descriptors.KeyValueHeadsDoNotDivideHeads, at, Text(keyValueHeads), Text(heads.Value), Text(nearest));
             return null;
         }
 
         var headWidth = attention?.HeadWidth?.Value ?? width.Value / heads.Value;
         if ((long)headWidth * heads.Value > MaxWidth)
         {
-            Report(Descriptors.SizeOutOfRange, attention!.HeadWidth!.At, nameof(AttentionAttribute.HeadWidth), Text(headWidth), Text(MaxWidth / heads.Value));
+            var most = Text(MaxWidth / heads.Value);
+            Report(Descriptors.SizeOutOfRange, attention!.HeadWidth!.At, nameof(AttentionAttribute.HeadWidth), Text(headWidth), most);
             return null;
         }
 
@@ -168,7 +171,8 @@ internal sealed class Validator
     {
         if (_declaration.FeedForward is not { } feedForward)
         {
-            Report(Descriptors.NoFeedForward, _declaration.NameAt, ModelName, Text(_declaration.MatLM.Width?.Value is { } width and >= 1 and <= MaxWidth / 4 ? 4 * width : 1024));
+            var usual = _declaration.MatLM.Width?.Value is { } width and >= 1 and <= MaxWidth / 4 ? 4 * width : 1024;
+            Report(Descriptors.NoFeedForward, _declaration.NameAt, ModelName, Text(usual));
             return null;
         }
 
@@ -256,14 +260,15 @@ internal sealed class Validator
     private ProfileSpec? CheckProfile(ProfileDeclaration profile, ModelSpec spec)
     {
         var name = profile.Name.Value;
-        var shapes = new[] { (profile.Pattern is not null, "a pattern"), (profile.Widths is not null, "widths"), (profile.MaxParameters is not null, "a budget") }
-            .Where(shape => shape.Item1)
-            .Select(shape => shape.Item2)
-            .ToList();
+        var shapes = new List<string>();
+        if (profile.Pattern is not null) shapes.Add("a pattern");
+        if (profile.Widths is not null) shapes.Add("widths");
+        if (profile.MaxParameters is not null) shapes.Add("a budget");
         if (shapes.Count != 1)
         {
             var has = shapes.Count == 0 ? "none of them" : string.Join(" and ", shapes);
-            Report(Descriptors.ProfileShape, profile.MaxParameters?.At ?? profile.Name.At, name, has, Text(spec.Layers) + "*" + spec.Granularities[0].Name);
+            var example = Text(spec.Layers) + "*" + spec.Granularities[0].Name;
+            Report(Descriptors.ProfileShape, profile.MaxParameters?.At ?? profile.Name.At, name, has, example);
             return null;
         }
 
@@ -272,7 +277,8 @@ internal sealed class Validator
 
         var budget = profile.MaxParameters!;
         var costs = Costs.Of(spec);
-        if (BudgetSolver.Solve(costs, spec.Layers, spec.Granularities, budget.Value) is { } solved) return new ProfileSpec(name, solved, budget.Value);
+        if (BudgetSolver.Solve(costs, spec.Layers, spec.Granularities, budget.Value) is { } solved)
+            return new ProfileSpec(name, solved, budget.Value);
         var smallest = costs.ParameterCount(spec.GranularityProfiles.First().Widths);
         Report(Descriptors.BudgetTooSmall, budget.At, ModelName, Text(budget.Value), Text(smallest));
         return null;
@@ -282,13 +288,14 @@ internal sealed class Validator
     {
         if (widths.Count != spec.Layers)
         {
-            Report(Descriptors.WrongLength, at, name, Count(widths.Count, "width"), ModelName, Count(spec.Layers, "layer"), "write a width for each layer");
+            ReportLength(at, name, Count(widths.Count, "width"), spec, "write a width for each layer");
             return null;
         }
 
         var wrong = widths.FirstOrDefault(width => spec.Granularities.All(g => g.Width != width.Value));
         if (wrong is null) return new ProfileSpec(name, widths.Select(w => w.Value).ToEquatableArray(), 0);
-        Report(Descriptors.WidthIsNoGranularity, wrong.At, Text(wrong.Value), ModelName, Choices(spec.Granularities.Select(g => Text(g.Width))));
+        var choices = Choices(spec.Granularities.Select(g => Text(g.Width)));
+        Report(Descriptors.WidthIsNoGranularity, wrong.At, Text(wrong.Value), ModelName, choices);
         return null;
     }
 
@@ -299,10 +306,9 @@ internal sealed class Validator
         foreach (var (start, term) in Terms(pattern.Value))
         {
             var star = term.IndexOf('*');
-            var count = 1;
+            var count = star < 0 ? 1 : ParseCount(term.Substring(0, star));
             var granularity = term.Substring(star + 1);
-            var isCounted = star < 0 || (int.TryParse(term.Substring(0, star), NumberStyles.None, CultureInfo.InvariantCulture, out count) && count > 0);
-            if (!isCounted || granularity.Length == 0 || granularity.Contains('*'))
+            if (count == 0 || granularity.Length == 0 || granularity.Contains('*'))
             {
                 Report(Descriptors.MalformedPattern, pattern.Slice(start, term.Length), term, "2*" + spec.Granularities[0].Name);
                 return null;
@@ -322,9 +328,16 @@ internal sealed class Validator
         if (layers == spec.Layers) return new ProfileSpec(name, widths.ToEquatableArray(), 0);
         var missing = spec.Layers - layers;
         var remedy = missing > 0 ? "add " + Count(missing, "layer") : "remove " + Count(-missing, "layer");
-        Report(Descriptors.WrongLength, pattern.Characters ?? pattern.At, name, Count(layers, "layer"), ModelName, Count(spec.Layers, "layer"), remedy);
+        ReportLength(pattern.Characters ?? pattern.At, name, Count(layers, "layer"), spec, remedy);
         return null;
     }
+
+    private void ReportLength(LocationInfo at, string profile, string given, ModelSpec spec, string remedy) =>
+        Report(Descriptors.WrongLength, at, profile, given, ModelName, Count(spec.Layers, "layer"), remedy);
+
+    // 0 if it is no count.
+    private static int ParseCount(string text) =>
+        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var count) ? count : 0;
 
     // Runs of characters that are no white space.
     private static IEnumerable<(int Start, string Term)> Terms(string pattern)
@@ -342,9 +355,8 @@ internal sealed class Validator
     private Output.Skeleton Skeleton(string reason)
     {
         var seen = new HashSet<string>(StringComparer.OrdinalIgnoreCase);
-        var granularities = _declaration.Granularities.Select(g => g.Name.Value).Where(IsUsable).ToEquatableArray();
-        return new Output.Skeleton(
-            _declaration.Type, reason, granularities, _declaration.Profiles.Select(p => p.Name.Value).Where(IsUsable).ToEquatableArray());
+        var names = _declaration.Granularities.Select(g => g.Name.Value).Concat(_declaration.Profiles.Select(p => p.Name.Value));
+        return new Output.Skeleton(_declaration.Type, reason, names.Where(IsUsable).ToEquatableArray());
 
         bool IsUsable(string name) => IsIdentifier(name) && !IsTaken(name) && seen.Add(name);
     }

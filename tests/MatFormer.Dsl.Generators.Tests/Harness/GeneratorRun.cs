@@ -9,7 +9,11 @@ namespace MatFormer.Generators.Tests.Harness;
 internal sealed class GeneratorRun
 {
     private static readonly ImmutableArray<MetadataReference> s_references =
-        [.. ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(Path.PathSeparator).Select(path => MetadataReference.CreateFromFile(path))];
+    [
+        .. ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!)
+            .Split(Path.PathSeparator)
+            .Select(path => MetadataReference.CreateFromFile(path)),
+    ];
 
     private GeneratorRun(GeneratorDriver driver, CSharpCompilation compilation)
     {
