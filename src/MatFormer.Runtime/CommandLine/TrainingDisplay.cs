@@ -9,6 +9,7 @@ namespace MatFormer;
 internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> order)
 {
     private static readonly TimeSpan LineInterval = TimeSpan.FromSeconds(5);
+    private const int BarWidth = 16;
     private readonly Dictionary<string, Mean> _losses = new(StringComparer.Ordinal);
     private Mean _tokensPerSecond;
 
@@ -21,7 +22,10 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
         return console.Progress()
             .AutoClear(false)
             .HideCompleted(false)
-            .Columns(new SpinnerColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn(),
+            .Columns(
+                new SpinnerColumn(),
+                new ProgressBarColumn { Width = BarWidth },
+                new RemainingTimeColumn(),
                 new TaskDescriptionColumn { Alignment = Justify.Left })
             .Start(context =>
             {
@@ -31,7 +35,9 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
                 {
                     Smooth(result);
                     task.Value = result.Step;
-                    task.Description = Markup.Escape(Line(result, steps));
+                    var line = Line(result, steps);
+                    var room = Math.Max(20, console.Profile.Width - BarWidth - 16); // the other columns; a longer line would wrap
+                    task.Description = Markup.Escape(line.Length <= room ? line : line[..room]);
                 });
             });
     }
