@@ -11,7 +11,7 @@ internal sealed class CommandOptions
         + "of the .NET SDK");
     public readonly Option<int?> Steps = Number<int>("--steps", 1, "1 or more", "Training steps; 1000 by default, in demo as many as "
         + "--minutes allow");
-    public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", "Sequences a step; 8 by default");
+    public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", "Sequences a step; 4 by default, 16 in eval");
     public readonly Option<string?> Objective = Choice(
         "--objective", "How a step treats the granularities; sampled by default", "sampled", "joint");
     public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", "Decides weights, order of text and what is "
@@ -29,7 +29,7 @@ internal sealed class CommandOptions
         "--temperature", 0, "0 or more", "0 always takes the likeliest token; 0.7 by default");
     public readonly Option<double?> Minutes = Number("--minutes", double.Epsilon, "more than 0", "Time to train for; 4 by default");
     public readonly Option<double?> LearningRate = Number(
-        "--learning-rate", double.Epsilon, "more than 0", "The highest learning rate; 0.002 by default");
+        "--learning-rate", double.Epsilon, "more than 0", "The highest learning rate; 0.001 by default");
     public readonly Option<int?> CheckpointEvery = Number<int>(
         "--checkpoint-every", 1, "1 or more", "Steps between checkpoints; 100 by default");
     public readonly Option<bool> Resume = new("--resume") { Description = "Go on where the checkpoint in --out left off" };

@@ -13,7 +13,7 @@ public sealed record TrainerOptions
     public int Steps { get; init; } = 1000;
 
     /// <summary>Sequences a step.</summary>
-    public int Batch { get; init; } = 8;
+    public int Batch { get; init; } = 4;
 
     /// <summary>How a step treats the granularities.</summary>
     public Objective Objective { get; init; } = Objective.Sampled;
@@ -24,7 +24,7 @@ public sealed record TrainerOptions
     public ImmutableArray<double> Probabilities { get; init; } = [];
 
     /// <summary>The highest learning rate.</summary>
-    public double LearningRate { get; init; } = 2e-3;
+    public double LearningRate { get; init; } = 1e-3;
 
     /// <summary>Steps until the highest learning rate; null for a tenth of <see cref="Steps"/>, at most 100.</summary>
     public int? WarmupSteps { get; init; }
