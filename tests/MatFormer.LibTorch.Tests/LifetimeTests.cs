@@ -261,6 +261,54 @@ public class LifetimeTests
         Assert.Equal(before, Settled());
     }
 
+    [Fact]
+    public void TwoThreadsThatDisposeAtOnceFreeOnce()
+    {
+        var before = Settled();
+        for (var i = 0; i < 500; i++)
+        {
+            var x = ones(4);
+            Parallel.Invoke(x.Dispose, x.Dispose);
+            using var a = zeros(1);
+            using var b = ones(1);
+            Assert.NotEqual(a.Handle, b.Handle);
+        }
+
+        Assert.Equal(before, Settled());
+    }
+
+    [Fact]
+    public void DisposingInAFinalizerDoesNoHarm()
+    {
+        var before = Settled();
+        MakeAndForget();
+        Collect();
+        using (NewDisposeScope())
+        {
+            var alive = ones(16);
+            Collect();
+            Assert.Equal(16, alive.sum().ToSingle());
+        }
+
+        Assert.Equal(before, Settled());
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        static void MakeAndForget()
+        {
+            for (var i = 0; i < 100; i++)
+            {
+                _ = new DisposesInItsFinalizer();
+            }
+        }
+    }
+
+    private sealed class DisposesInItsFinalizer
+    {
+        private readonly Tensor tensor = ones(16);
+
+        ~DisposesInItsFinalizer() => tensor.Dispose();
+    }
+
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static void Escape(int count)
     {

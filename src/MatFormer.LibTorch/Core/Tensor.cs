@@ -13,35 +13,23 @@ public static partial class torch
     /// </summary>
     public partial class Tensor : IDisposable
     {
-        private static long liveCount;
-        private static long peakCount;
-
-        // The native at::Tensor*, 0 once disposed.
-        private nint handle;
+        // Null once disposed.
+        private TensorOwner? owner;
 
         internal Tensor(nint handle, bool register = true)
         {
-            this.handle = handle;
-            var live = Interlocked.Increment(ref liveCount);
-            if (live > peakCount)
-            {
-                peakCount = live;
-            }
-
+            owner = TensorOwner.Of(handle);
             if (register)
             {
                 DisposeScopeManager.Current?.Add(this);
             }
         }
 
-        /// <summary>Frees what nobody disposed.</summary>
-        ~Tensor() => Dispose(false);
-
         /// <summary>Tensors that managed code holds now.</summary>
-        public static long TotalCount => Interlocked.Read(ref liveCount);
+        public static long TotalCount => TensorOwner.Live;
 
         /// <summary>The most that <see cref="TotalCount"/> has been.</summary>
-        public static long PeakCount => Interlocked.Read(ref peakCount);
+        public static long PeakCount => TensorOwner.Peak;
 
         /// <summary>The native at::Tensor*.</summary>
         /// <exception cref="ObjectDisposedException">The tensor was disposed.</exception>
@@ -50,6 +38,7 @@ public static partial class torch
             [MethodImpl(MethodImplOptions.AggressiveInlining)]
             get
             {
+                var handle = owner is { } held ? held.Handle : 0;
                 if (handle == 0)
                 {
                     ThrowDisposed();
@@ -60,7 +49,7 @@ public static partial class torch
         }
 
         /// <summary>Whether the tensor was disposed.</summary>
-        public bool IsInvalid => handle == 0;
+        public bool IsInvalid => owner is null;
 
         /// <summary>A name for people; libtorch does not see it.</summary>
         public string? name { get; set; }
@@ -81,9 +70,7 @@ public static partial class torch
         {
             var given = Handle;
             OwningDisposeScope?.Forget(this);
-            handle = 0;
-            Interlocked.Decrement(ref liveCount);
-            GC.SuppressFinalize(this);
+            Interlocked.Exchange(ref owner, null)?.Release();
             return given;
         }
 
@@ -122,29 +109,15 @@ public static partial class torch
 
         public override int GetHashCode() => RuntimeHelpers.GetHashCode(this);
 
+        /// <summary>Frees the handle. A tensor has no finalizer of its own: its owner (TensorOwner) has.</summary>
         protected virtual void Dispose(bool disposing)
         {
-            var freed = handle;
-            if (freed == 0)
-            {
-                return;
-            }
-
-            handle = 0;
-            if (disposing)
+            // Exchanged, so that two threads that dispose at once free once.
+            var released = Interlocked.Exchange(ref owner, null)?.Release() ?? 0;
+            if (released != 0)
             {
                 OwningDisposeScope?.Forget(this);
-                Interlocked.Decrement(ref liveCount);
-                mf_tensor_free(freed);
-            }
-            else
-            {
-                // At process exit libtorch's static objects go, possibly before this: then the memory is the system's to take.
-                ProcessEnd.RunUnlessEnding(freed, static freed =>
-                {
-                    Interlocked.Decrement(ref liveCount);
-                    mf_tensor_free(freed);
-                });
+                mf_tensor_free(released);
             }
         }
 

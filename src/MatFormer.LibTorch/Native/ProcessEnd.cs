@@ -15,14 +15,18 @@ internal static class ProcessEnd
     /// <summary>Before any tensor exists: a handler that is added while the process ends is not called.</summary>
     [ModuleInitializer]
     [SuppressMessage("Usage", "CA2255", Justification = "There is no later moment that is surely early enough.")]
-    internal static void Watch() => AppDomain.CurrentDomain.ProcessExit += static (_, _) =>
+    internal static void Watch()
     {
-        // Waits for the finalizer that is under way.
-        lock (Gate)
+        AppDomain.CurrentDomain.ProcessExit += static (_, _) =>
         {
-            ending = true;
-        }
-    };
+            // Waits for the finalizer that is under way.
+            lock (Gate)
+            {
+                ending = true;
+            }
+        };
+        TensorOwner.MarkFinalizerThread();
+    }
 
     internal static void RunUnlessEnding<T>(T argument, Action<T> action)
     {
