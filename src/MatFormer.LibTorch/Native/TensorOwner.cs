@@ -71,7 +71,7 @@ internal sealed class TensorOwner
         return owner;
     }
 
-    /// <summary>The handle is the caller's from now on; 0 when it was released or finalized before. The owner may not be used again.</summary>
+    /// <summary>Gives the handle to the caller; 0 when it was released or finalized before. The owner is not the caller's any more.</summary>
     internal nint Release()
     {
         var released = handle;
