@@ -30,7 +30,8 @@ public sealed class TrainerTests : IDisposable
     public void TheLossFalls(Objective objective)
     {
         using var model = Model(1);
-        using var trainer = new Trainer<TinyModel>(model, new TrainerOptions { Steps = 150, Batch = 8, LearningRate = 3e-3, Objective = objective });
+        var options = new TrainerOptions { Steps = 150, Batch = 8, LearningRate = 3e-3, Objective = objective };
+        using var trainer = new Trainer<TinyModel>(model, options);
         var losses = new Dictionary<string, List<float>>();
         for (var i = 0; i < 150; i++)
         {
