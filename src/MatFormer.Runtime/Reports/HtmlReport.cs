@@ -61,7 +61,7 @@ internal static class HtmlReport
         if (data.Curves.Count > 0)
         {
             page.Append("<h2>Training</h2>\n<div class=\"scroll\">").Append(TrainingChart.Inline(data.Curves)).Append("</div>\n");
-            page.Append("<p class=\"quiet\">Each line is the mean over equal ranges of steps; the first steps lie above the frame.</p>\n");
+            page.Append("<p class=\"quiet\">Smoothed over about 5% of the steps; the first steps lie above the frame.</p>\n");
         }
 
         page.Append("<h2>Extraction</h2>\n<p>").Append(Svg.Escape(data.Slice.Profile)).Append(" was extracted, saved to <code>")

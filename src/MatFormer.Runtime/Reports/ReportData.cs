@@ -32,15 +32,18 @@ internal sealed record TrainingCurve(string Granularity, IReadOnlyList<(double S
 /// <summary>Reads training curves from metrics.</summary>
 internal static class TrainingCurves
 {
-    private const int Bins = 120;
+    private const int MaxBins = 200;
 
-    /// <summary>One curve a granularity, narrowest first: means over equal ranges of steps.</summary>
+    // Single steps jump: each point is a mean weighted by a Gaussian as wide as this share of all steps.
+    private const double Smoothing = 0.02;
+
+    /// <summary>One smoothed curve a granularity, narrowest first.</summary>
     public static IReadOnlyList<TrainingCurve> Read(string path, IReadOnlyList<string> granularities)
     {
         if (!File.Exists(path)) return [];
         var last = 1L;
         foreach (var result in MetricsFile.Read(path)) last = Math.Max(last, result.Step);
-        var bins = (int)Math.Min(Bins, Math.Max(1, last / (2 * granularities.Count)));
+        var bins = (int)Math.Min(MaxBins, last);
         var sums = granularities.ToDictionary(g => g, _ => new (double Step, double Nats, int Count)[bins], StringComparer.Ordinal);
         foreach (var result in MetricsFile.Read(path))
         {
@@ -52,11 +55,28 @@ internal static class TrainingCurves
             }
         }
 
-        return
-        [
-            .. granularities.Select(g => new TrainingCurve(
-                g, [.. sums[g].Where(b => b.Count > 0).Select(b => (b.Step / b.Count, b.Nats / b.Count / Math.Log(2)))])).Where(
-                    c => c.Points.Count > 0),
-        ];
+        return [.. granularities.Select(g => new TrainingCurve(g, Smooth(sums[g], last))).Where(c => c.Points.Count > 0)];
+    }
+
+    private static List<(double Step, double Bits)> Smooth((double Step, double Nats, int Count)[] bins, long last)
+    {
+        var points = new List<(double, double)>();
+        foreach (var (step, _, count) in bins)
+        {
+            if (count == 0) continue;
+            var (at, nats, weights) = (step / count, 0.0, 0.0);
+            foreach (var other in bins)
+            {
+                if (other.Count == 0) continue;
+                var distance = ((other.Step / other.Count) - at) / (Smoothing * last);
+                var weight = Math.Exp(-0.5 * distance * distance);
+                nats += weight * other.Nats;
+                weights += weight * other.Count;
+            }
+
+            points.Add((at, nats / weights / Math.Log(2)));
+        }
+
+        return points;
     }
 }

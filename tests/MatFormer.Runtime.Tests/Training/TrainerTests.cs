@@ -137,6 +137,25 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Fact]
+    public void CurvesAreSmoothed()
+    {
+        using (var metrics = MetricsFile.Open(_folder["metrics.jsonl"], 0))
+        {
+            for (var step = 1; step <= 1000; step++)
+            {
+                var (name, loss) = step % 2 == 0 ? ("S", 2f) : ("XL", step % 4 == 1 ? 0.5f : 1.5f);
+                metrics.Add(new StepResult(step, Objective.Sampled, [(name, loss)], 1, 1, 1));
+            }
+        }
+
+        var curves = TrainingCurves.Read(_folder["metrics.jsonl"], ["S", "M", "XL"]);
+        Assert.Equal(["S", "XL"], curves.Select(c => c.Granularity));
+        Assert.All(curves[0].Points, p => Assert.Equal(2 / Math.Log(2), p.Bits, 9));
+        Assert.All(curves[1].Points, p => Assert.InRange(p.Bits, 0.95 / Math.Log(2), 1.05 / Math.Log(2)));
+        Assert.InRange(curves[1].Points[^1].Step, 990, 1000);
+    }
+
+    [Fact]
     public void AResumeWithOtherOptionsOrTextIsRefused()
     {
         var options = new TrainerOptions { Steps = 5, Batch = 2, OutputFolder = _folder["out"] };
