@@ -16,6 +16,7 @@ missing=
 has_libtorch || missing="$missing libtorch-dev libopenblas0-pthread"
 command -v c++ >/dev/null || missing="$missing g++"
 command -v cmake >/dev/null || missing="$missing cmake"
+command -v make >/dev/null || command -v ninja >/dev/null || missing="$missing make"
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null; then
         echo "error: install these first, by your system's means:$missing (or pip install torch for libtorch)" >&2
