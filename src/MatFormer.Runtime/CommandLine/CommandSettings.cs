@@ -17,6 +17,8 @@ internal sealed class CommandOptions
     public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", "Decides weights, order of text and what is "
         + "drawn; 1 by default");
     public readonly Option<string?> Device = Choice("--device", "Where to compute; CUDA by default where there is one", "cpu", "cuda");
+    public readonly Option<int?> Threads = Number<int>("--threads", 1, "1 or more", "Threads on the CPU; by default one per physical core, "
+        + "or OMP_NUM_THREADS");
     public readonly Option<string?> Dtype = Choice(
         "--dtype", "Of activations and matrix products; bf16 by default where the hardware has it", "f32", "bf16");
     public readonly Option<string?> Out = Text("--out", "DIR", "Folder of what is written; out/<model> by default");
@@ -101,6 +103,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public long? Seed => parsed.GetValue(options.Seed);
 
     public string? Device => parsed.GetValue(options.Device);
+
+    public int? Threads => parsed.GetValue(options.Threads);
 
     public string? Dtype => parsed.GetValue(options.Dtype);
 

@@ -19,6 +19,27 @@ internal static class Machine
         }
     }
 
+    /// <summary>
+    /// Threads for computing on the CPU: OMP_NUM_THREADS where it is set, else one per physical core that this process may use. libtorch's own
+    /// default is a single one on some virtual machines.
+    /// </summary>
+    public static int Threads
+    {
+        get
+        {
+            if (int.TryParse(Environment.GetEnvironmentVariable("OMP_NUM_THREADS"), out var wanted) && wanted > 0) return wanted;
+            const string Cpus = "/sys/devices/system/cpu";
+            if (!Directory.Exists(Cpus)) return Environment.ProcessorCount;
+            var cores = Directory.EnumerateDirectories(Cpus, "cpu*")
+                .Select(cpu => Path.Combine(cpu, "topology", "thread_siblings_list"))
+                .Where(File.Exists)
+                .Select(File.ReadAllText)
+                .Distinct()
+                .Count();
+            return cores == 0 ? Environment.ProcessorCount : Math.Min(cores, Environment.ProcessorCount);
+        }
+    }
+
     /// <summary>One line: processor, cores, system.</summary>
     public static string Describe(Device device)
     {

@@ -301,6 +301,7 @@ internal sealed class ModelCommands<TModel>(
             throw new UsageException("--device cuda: libtorch finds no CUDA device here; use --device cpu, or a libtorch built for CUDA on "
                 + "a machine with a GPU.");
         var device = settings.Device != "cpu" && available ? CUDA : CPU;
+        set_num_threads(settings.Threads ?? Machine.Threads);
         var dtype = settings.Dtype ?? (checkpoint is null ? null : DtypeOf(checkpoint));
         dtype ??= device.type == DeviceType.CUDA || Machine.CpuHasBFloat16 ? "bf16" : "f32";
         return (device, dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32);
