@@ -218,14 +218,37 @@ inline __attribute__((always_inline)) void accumulate(int64_t words, const float
     }
 }
 
+// Loops over `sums` are unrolled everywhere, or it would live in memory instead of in registers.
 template <class T, int rows, int vectors>
-inline void store_tile(const Target& c, int64_t i, int64_t n, int64_t columns, F (&sums)[rows][vectors]) {
+inline __attribute__((always_inline)) void store_tile(const Target& c, int64_t i, int64_t n, int64_t columns, F (&sums)[rows][vectors]) {
+    T* out = static_cast<T*>(c.data) + i * c.row + n;
+    if (columns >= vectors * lanes && c.bias == nullptr && c.scale == 1 && !c.accumulate) {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++, out += c.row) {
+#pragma GCC unroll 4
+            for (int j = 0; j < vectors; j++) store(out + j * lanes, sums[r][j]);
+        }
+        return;
+    }
+    if (columns >= vectors * lanes && c.bias == nullptr && c.scale == 1) {
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++, out += c.row) {
+#pragma GCC unroll 4
+            for (int j = 0; j < vectors; j++) store(out + j * lanes, load(out + j * lanes) + sums[r][j]);
+        }
+        return;
+    }
+
+    F copy[rows][vectors];
+#pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
-        T* out = static_cast<T*>(c.data) + (i + r) * c.row + n;
-        for (int j = 0; j < vectors; j++) {
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++) copy[r][j] = sums[r][j] * c.scale;
+    }
+    for (int r = 0; r < rows; r++, out += c.row) {
+        for (int64_t j = 0; j * lanes < columns && j < vectors; j++) {
             const int64_t left = columns - j * lanes;
-            if (left <= 0) break;
-            F v = sums[r][j] * c.scale;
+            F v = copy[r][j];
             if (c.accumulate) v += load(out + j * lanes, left);
             if (c.bias != nullptr) v += load(c.bias + n + j * lanes, left);
             store(out + j * lanes, v, left);
@@ -244,7 +267,12 @@ struct Operands {
 
 template <class Words, int rows, int vectors>
 void tile_product(const Operands* terms, int count, int64_t first, const Target& c, int64_t i, int64_t n, int64_t columns) {
-    F sums[rows][vectors] = {};
+    F sums[rows][vectors];
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 4
+        for (int j = 0; j < vectors; j++) sums[r][j] = F{};
+    }
     for (int t = 0; t < count; t++) {
         const Operands& x = terms[t];
         const float* a = x.a + first * x.a_row;
@@ -307,6 +335,60 @@ inline F words_of(const T* p, int64_t next, bool has_next, bool round, int64_t n
     }
 }
 
+// Sixteen words that lie side by side: elements 0..n of p, 0 after them.
+template <class Words, class T>
+inline F words_along(const T* p, int64_t n, bool round) {
+    if constexpr (Words::per_word == 2) {
+        H low, high;
+        if constexpr (element_of<T> == BFloat16) {
+            low = load_bits(p, n);
+            high = n > lanes ? load_bits(p + lanes, n - lanes) : H{};
+        } else {
+            low = narrow(load(p, n));
+            high = n > lanes ? narrow(load(p + lanes, n - lanes)) : H{};
+        }
+        F words;
+        std::memcpy(&words, &low, sizeof low);
+        std::memcpy(reinterpret_cast<char*>(&words) + sizeof low, &high, sizeof high);
+        return words;
+    } else {
+        F words = load(p, n);
+        return round ? widen(narrow(words)) : words;
+    }
+}
+
+// Rows become columns: by halves, quarters and so on of a block that trade places.
+inline void transpose(F (&x)[lanes]) {
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; i++) {
+        if ((i & 8) != 0) continue;
+        F a = x[i], b = x[i + 8];
+        x[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+        x[i + 8] = __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; i++) {
+        if ((i & 4) != 0) continue;
+        F a = x[i], b = x[i + 4];
+        x[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+        x[i + 4] = __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; i++) {
+        if ((i & 2) != 0) continue;
+        F a = x[i], b = x[i + 2];
+        x[i] = __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+        x[i + 2] = __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; i++) {
+        if ((i & 1) != 0) continue;
+        F a = x[i], b = x[i + 1];
+        x[i] = __builtin_shufflevector(a, b, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30);
+        x[i + 1] = __builtin_shufflevector(a, b, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+    }
+}
+
 template <class Words, class T>
 void pack_right_of(const T* b, int64_t b_row, int64_t b_column, int64_t depth, int64_t columns, bool round, float* packed) {
     const int64_t words = (depth + Words::per_word - 1) / Words::per_word;
@@ -319,6 +401,19 @@ void pack_right_of(const T* b, int64_t b_row, int64_t b_column, int64_t depth, i
                 const bool pair = k + 1 < depth;
                 store(packed + w * panel, words_of<Words>(p, b_row, pair, round, width));
                 store(packed + w * panel + lanes, width > lanes ? words_of<Words>(p + lanes, b_row, pair, round, width - lanes) : F{});
+            }
+        } else if (b_row == 1) {
+            for (int64_t half = 0; half < panel; half += lanes) {
+                for (int64_t w = 0; w < words; w += lanes) {
+                    const int64_t k = w * Words::per_word, left = words - w < lanes ? words - w : lanes;
+                    F block[lanes];
+                    for (int64_t j = 0; j < lanes; j++) {
+                        const bool exists = half + j < width;
+                        block[j] = exists ? words_along<Words>(b + (n + half + j) * b_column + k, depth - k, round) : F{};
+                    }
+                    transpose(block);
+                    for (int64_t i = 0; i < left; i++) store(packed + (w + i) * panel + half, block[i]);
+                }
             }
         } else {
             for (int64_t j = 0; j < width; j++) {
@@ -617,20 +712,6 @@ inline int64_t words_in(int64_t n) {
     return (n + Words::per_word - 1) / Words::per_word;
 }
 
-// The transpose of a head in panels: word w of key s at out[(s / panel * words + w) * panel + s % panel].
-template <class T>
-void pack_keys(const T* in, int64_t stride, int64_t rows, int64_t depth, float* out) {
-    using Words = WordsOf<T>;
-    const int64_t words = words_in<Words>(depth);
-    for (int64_t s = 0; s < padded(rows, panel); s++) {
-        float* column = out + s / panel * words * panel + s % panel;
-        for (int64_t w = 0; w < words; w++) {
-            const int64_t d = w * Words::per_word;
-            column[w * panel] = s < rows ? word_of<Words>(in + s * stride + d, 1, d + 1 < depth, false) : 0.0f;
-        }
-    }
-}
-
 // Rows (or pairs of rows) of a head as words, `row` to each, padded with zeros.
 template <class T>
 void pack_rows(const T* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
@@ -737,7 +818,7 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
     float* mixed = query + query_block * row;
     float* scores = mixed + query_block * row;
     auto* chances = reinterpret_cast<P*>(Words::per_word == 2 ? scores + query_block * length : scores);
-    pack_keys(head_of<T>(a.key, b, kh), a.key.time, a.keys, depth, keys);
+    pack_right_of<Words>(head_of<T>(a.key, b, kh), 1, a.key.time, depth, a.keys, false, keys);
     pack_rows(head_of<T>(a.value, b, kh), a.value.time, a.keys, depth, values, row);
 
     for (int64_t t = 0; t < a.queries; t += query_block) {
@@ -811,8 +892,8 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
     float* chance_columns = Words::per_word == 2 ? slope_columns + query_block * length : scores;
 
     const T *key = head_of<T>(a.key, b, key_head), *value = head_of<T>(a.value, b, key_head);
-    pack_keys(key, a.key.time, a.keys, depth, keys);
-    pack_keys(value, a.value.time, a.keys, depth, values);
+    pack_right_of<Words>(key, 1, a.key.time, depth, a.keys, false, keys);
+    pack_right_of<Words>(value, 1, a.value.time, depth, a.keys, false, values);
     pack_rows(key, a.key.time, a.keys, depth, key_rows, row);
     std::memset(key_sums, 0, static_cast<size_t>(2 * a.keys * row) * sizeof(float));
 

@@ -30,7 +30,7 @@ bool has_tiles() {
 #endif
 }
 
-int64_t block_rows(int64_t depth) { return std::clamp<int64_t>(65536 / std::max<int64_t>(depth, 1), 12, 240) / cpu::tile * cpu::tile; }
+int64_t block_rows(int64_t depth) { return std::clamp<int64_t>(131072 / std::max<int64_t>(depth, 1), 24, 240) / cpu::tile * cpu::tile; }
 
 }  // namespace
 
@@ -117,7 +117,7 @@ void product(const Tensor& c, const Tensor& a, const Tensor& b, at::ScalarType c
     Target target{
         c.data_ptr(), element(c), c.stride(0), accumulate, bias.defined() ? bias.data_ptr<float>() : nullptr, static_cast<float>(scale)};
     // Deep products go by blocks that stay in the cache, where the sums between can be kept in float32.
-    const int64_t step = target.element == cpu::Float ? 1024 : depth;
+    const int64_t step = target.element == cpu::Float ? 512 : depth;
     for (int64_t k = 0; k < depth; k += step) {
         const int64_t part = std::min(step, depth - k);
         const Packed packed(compute, b.narrow(0, k, part));
@@ -133,10 +133,11 @@ void project(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bi
         product(y, x, w.t(), x.scalar_type(), false, bias);
         return;
     }
-    at::parallel_for(0, outs, std::max<int64_t>(1, worth_threads_once / std::max<int64_t>(1, rows * ins)), [&](int64_t first, int64_t last) {
-        cpu::table().few_rows(element(x), x.data_ptr(), rows, ins, w.data_ptr<float>(), w.stride(0),
-                              bias.defined() ? bias.data_ptr<float>() : nullptr, first, last, y.data_ptr(), y.stride(0));
-    });
+    at::parallel_for(0, outs, std::max<int64_t>(1, worth_threads_once / std::max<int64_t>(1, rows * ins)),
+                     [&](int64_t first, int64_t last) {
+                         cpu::table().few_rows(element(x), x.data_ptr(), rows, ins, w.data_ptr<float>(), w.stride(0),
+                                               bias.defined() ? bias.data_ptr<float>() : nullptr, first, last, y.data_ptr(), y.stride(0));
+                     });
 }
 
 }  // namespace mf::kernels
