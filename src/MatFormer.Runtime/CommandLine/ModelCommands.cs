@@ -293,7 +293,7 @@ internal sealed class ModelCommands<TModel>(
         if (TModel.Spec.Vocabulary < 256)
         {
             throw new UsageException(
-                $"{TModel.Spec.Name} has a vocabulary of {TModel.Spec.Vocabulary}, but its program works on bytes; declare Vocabulary = 256.");
+                $"{TModel.Spec.Name} has a vocabulary of {TModel.Spec.Vocabulary}, but its program works on bytes; set Vocabulary = 256.");
         }
 
         var available = cuda.is_available();
