@@ -89,16 +89,15 @@ public static class ModelProgram
         {
             Make(
                 "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(),
-                o.Minutes, o.Data, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.CheckpointEvery,
-                    o.Resume,
-                o.Prompt, o.Tokens, o.Temperature, o.Json),
+                o.Minutes, o.Data, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
+                o.Out, o.CheckpointEvery, o.Resume, o.Prompt, o.Tokens, o.Temperature, o.Json),
             Make(
                 "train", "Train all granularities at once", c => c.Train(),
-                o.Data, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.CheckpointEvery, o.Resume,
-                    o.Json),
-            Make("eval", "Measure every granularity and profile", c => c.Evaluate(),
-                o.Checkpoint, o.Data, o.Batch, o.Device, o.Threads, o.Dtype,
-                o.Out, o.Json),
+                o.Data, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
+                o.Out, o.CheckpointEvery, o.Resume, o.Json),
+            Make(
+                "eval", "Measure every granularity and profile", c => c.Evaluate(),
+                o.Checkpoint, o.Data, o.Batch, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
             Make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
             Make("extract", "Save one profile's weights as a model of its own", c => c.Extract(), o.Checkpoint, o.Profile, o.Out, o.Json),
             Make(

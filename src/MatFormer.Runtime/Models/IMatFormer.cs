@@ -25,7 +25,10 @@ public interface IMatFormer<TSelf>
     /// <summary>Logits of a submodel: tokens (B, T) int64 to (B, T, Vocabulary) float32.</summary>
     Tensor Forward(Profile<TSelf> profile, Tensor tokens);
 
-    /// <summary>Mean cross-entropy in nats per token of each stream, float32 (streams.Count,), in the order of the streams. tokens and targets: (B, T) int64.</summary>
+    /// <summary>
+    /// Mean cross-entropy in nats per token of each stream, float32 (streams.Count,), in the order of the streams. tokens and targets: (B, T)
+    /// int64.
+    /// </summary>
     Tensor Losses(Streams streams, Tensor tokens, Tensor targets);
 
     /// <summary>A model of its own with only the profile's weights, copied.</summary>

@@ -75,7 +75,8 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
         if (tokens.dtype != ScalarType.Int64 || tokens.dim() != 2)
         {
             throw new ArgumentException(
-                $"{Architecture.Name} takes tokens of shape (B, T) and dtype Int64, not ({string.Join(", ", tokens.shape)}) {tokens.dtype}.", nameof(tokens));
+                $"{Architecture.Name} takes tokens of shape (B, T) and dtype Int64, not ({string.Join(", ", tokens.shape)}) {tokens.dtype}.",
+                nameof(tokens));
         }
 
         var limit = cache?.Capacity ?? Architecture.Context;
@@ -84,7 +85,8 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
         if (time == 0 || position + time > limit)
         {
             throw new ArgumentException(
-                $"{Architecture.Name} takes 1 to {limit - position} more tokens here (context {Architecture.Context}, {position} in the cache), not {time}.",
+                $"{Architecture.Name} takes 1 to {limit - position} more tokens here (context {Architecture.Context}, {position} in the cache), "
+                + $"not {time}.",
                 nameof(tokens));
         }
     }

@@ -14,7 +14,7 @@ public sealed record ModelSpec
     /// <summary>The name of the declaring class.</summary>
     public required string Name { get; init; }
 
-    /// <summary>A hash of the declared architecture (not of its profiles), hexadecimal: weight files carry it, so that they load only where they fit.</summary>
+    /// <summary>A hash of the declared architecture, not of its profiles: weight files carry it, so that they load only where they fit.</summary>
     public required string Fingerprint { get; init; }
 
     /// <summary>Transformer blocks.</summary>
@@ -99,11 +99,17 @@ public sealed record ModelSpec
             var star = term.IndexOf('*', StringComparison.Ordinal);
             var count = 1;
             if (star >= 0 && !(int.TryParse(term.AsSpan(0, star), NumberStyles.None, CultureInfo.InvariantCulture, out count) && count > 0))
-                throw new ArgumentException($"'{term}' in the profile '{pattern}' has no number of layers before '*'; write it as '4*S'.", nameof(pattern));
+            {
+                throw new ArgumentException(
+                    $"'{term}' in the profile '{pattern}' has no number of layers before '*'; write it as '4*S'.", nameof(pattern));
+            }
+
             var name = term[(star + 1)..];
             var granularity = Granularities.FirstOrDefault(g => g.Name == name)
                 ?? throw new ArgumentException(
-                    $"'{name}' in the profile '{pattern}' is no granularity of {Name}; it has {string.Join(", ", Granularities.Select(g => g.Name))}.", nameof(pattern));
+                    $"'{name}' in the profile '{pattern}' is no granularity of {Name}; "
+                    + $"it has {string.Join(", ", Granularities.Select(g => g.Name))}.",
+                    nameof(pattern));
             if (count > Layers - widths.Count)
                 throw new ArgumentException($"The profile '{pattern}' names more layers than the {Layers} of {Name}.", nameof(pattern));
             widths.AddRange(Enumerable.Repeat(granularity.Width, count));

@@ -17,7 +17,11 @@ public sealed class Profile<TModel>
         ArgumentException.ThrowIfNullOrEmpty(name);
         var spec = TModel.Spec;
         if (widths.Length != spec.Layers)
-            throw new ArgumentException($"The profile '{name}' has {widths.Length} widths, but {spec.Name} has {spec.Layers} layers.", nameof(widths));
+        {
+            throw new ArgumentException(
+                $"The profile '{name}' has {widths.Length} widths, but {spec.Name} has {spec.Layers} layers.", nameof(widths));
+        }
+
         foreach (var width in widths)
         {
             if (!spec.Granularities.Any(g => g.Width == width))

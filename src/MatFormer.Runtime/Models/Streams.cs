@@ -41,7 +41,8 @@ public sealed class Streams
                 if (stream > 0 && widths[layer][stream] > widths[layer][stream - 1])
                 {
                     throw new ArgumentException(
-                        $"Streams run widest first, but in layer {layer} the profile '{profiles[stream].Name}' is wider than '{profiles[stream - 1].Name}' before it.",
+                        $"Streams run widest first, but in layer {layer} the profile '{profiles[stream].Name}' is wider than "
+                        + $"'{profiles[stream - 1].Name}' before it.",
                         nameof(profiles));
                 }
             }
