@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
-using MatFormer.Torch;
 using TorchSharp;
 
 namespace MatFormer.Benchmarks;
@@ -63,7 +62,7 @@ internal static class Report
         json.WriteNumber("threads", torch.get_num_threads());
         json.WriteString("os", RuntimeInformation.OSDescription);
         json.WriteString("dotnet", Environment.Version.ToString());
-        json.WriteString("libtorch", Native.LibTorchVersion);
+        json.WriteString("libtorch", torch.__version__);
         json.WriteEndObject();
         json.WriteStartArray("results");
         foreach (var r in results)

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using MatFormer.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -27,9 +26,9 @@ public sealed class LeakTests : IDisposable
 
         using var trainer = new Trainer<OracleBytes>(model, new TrainerOptions { Objective = objective, Steps = 1000, Batch = 4 });
         for (var step = 0; step < 50; step++) trainer.Step(corpus);
-        var (tensors, resident) = (Native.LiveTensors, Resident());
+        var (tensors, resident) = (Tensor.TotalCount, Resident());
         for (var step = 50; step < 500; step++) trainer.Step(corpus);
-        Assert.Equal(tensors, Native.LiveTensors);
+        Assert.Equal(tensors, Tensor.TotalCount);
         Assert.InRange(Resident(), 0, resident * 1.01);
     }
 
