@@ -3,20 +3,37 @@ using MatFormer.Generators.Parsing;
 using MatFormer.Generators.Validation;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp.Syntax;
+using Microsoft.CodeAnalysis.Diagnostics;
 
 namespace MatFormer.Generators;
 
-/// <summary>Writes the code of every class that declares a MatFormer in attributes.</summary>
+/// <summary>
+/// Writes the code of every class that declares a MatFormer in attributes. Mistakes are <see cref="Analyzers.DeclarationAnalyzer"/>'s to report,
+/// since editors offer code fixes for an analyzer's diagnostics only; where analyzers are switched off, the generator reports them itself.
+/// </summary>
 [Generator(LanguageNames.CSharp)]
 public sealed class MatFormerGenerator : IIncrementalGenerator
 {
+    // The folder that the compiler puts the generated files into.
+    private static readonly string s_folder = typeof(MatFormerGenerator).FullName + "/";
+
     /// <inheritdoc/>
     public void Initialize(IncrementalGeneratorInitializationContext context)
+    {
+        var reports = context.AnalyzerConfigOptionsProvider.Select(static (options, _) => AnalyzersAreOff(options.GlobalOptions));
+        foreach (var attribute in Names.ModelAttributes) Initialize(context, attribute, reports);
+    }
+
+    /// <summary>True for a file of generated code.</summary>
+    internal static bool HasWritten(SyntaxTree tree) => tree.FilePath.Replace('\\', '/').Contains(s_folder);
+
+    private static void Initialize(
+        IncrementalGeneratorInitializationContext context, string attribute, IncrementalValueProvider<bool> reports)
     {
         // What to emit and what to say part behind the validator: a class that moves has new places in its diagnostics, but no new code.
         var declarations = context.SyntaxProvider
             .ForAttributeWithMetadataName(
-                Names.Of<MatLMAttribute>(),
+                attribute,
                 static (node, _) => node is ClassDeclarationSyntax or RecordDeclarationSyntax,
                 DeclarationParser.Parse)
             .WithTrackingName(Steps.Declarations);
@@ -29,8 +46,25 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
             foreach (var file in Emitter.Emit(output)) production.AddSource(file.HintName, file.Text);
         });
 
-        var diagnostics = verdicts.SelectMany(static (verdict, _) => verdict.Diagnostics).WithTrackingName(Steps.Diagnostics);
+        var diagnostics = verdicts.Combine(reports)
+            .SelectMany(static (found, _) => found.Right ? found.Left.Diagnostics : default)
+            .WithTrackingName(Steps.Diagnostics);
         context.RegisterSourceOutput(diagnostics, static (production, found) => production.ReportDiagnostic(found.ToDiagnostic()));
+    }
+
+    // As the SDK decides whether to pass /skipanalyzers to the compiler, or an editor whether to run analyzers while one types.
+    private static bool AnalyzersAreOff(AnalyzerConfigOptions options)
+    {
+        var duringThis = Property("DesignTimeBuild") == "true" ? "RunAnalyzersDuringLiveAnalysis" : "RunAnalyzersDuringBuild";
+        return Property("RunAnalyzers") switch
+        {
+            "false" => true,
+            "" => Property(duringThis) == "false" || Property("IsImplicitlyTriggeredBuild") == "true",
+            _ => Property("IsImplicitlyTriggeredBuild") == "true",
+        };
+
+        string Property(string name) =>
+            options.TryGetValue("build_property." + name, out var value) ? value.Trim().ToLowerInvariant() : "";
     }
 
     /// <summary>Names of the pipeline's steps, for tests of what an edit runs anew.</summary>

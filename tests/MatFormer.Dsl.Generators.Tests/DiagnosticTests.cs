@@ -11,7 +11,7 @@ public sealed partial class DiagnosticTests
     private const string Lm = "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]";
     private const string Ff = "[FeedForward(1024, Activation.SwiGlu)]";
     private const string Gr = "[Granularity(\"S\", 128), Granularity(\"M\", 256), Granularity(\"XL\", 1024)]";
-    private const string Header = "#pragma warning disable CS1591\nusing MatFormer;\n";
+    internal const string Header = "#pragma warning disable CS1591\nusing MatFormer;\n";
     private const string SevenHeads = "[MatLM(Layers = 8, Width = 256, Heads = 7, Context = 256, Vocabulary = 256)]";
     private const string Class = "public sealed partial class Lm;";
 
@@ -195,7 +195,7 @@ public sealed partial class DiagnosticTests
         {
             "MFD0018",
             Declare(gr: "[Granularity(\"S\", 0.5), Granularity(\"XL\", [|1.5|])]"),
-            "1.5 of 1024 hidden units is 1536, not a whole number from 1 to 1024; write 1, or a width such as "
+            "1.5 of 1024 hidden units is 1536, not a whole number from 1 to 1024; write 1.0, or a width such as "
                 + "[Granularity(\"XL\", 1024)]"
         },
         {

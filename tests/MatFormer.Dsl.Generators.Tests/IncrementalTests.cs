@@ -52,9 +52,21 @@ public sealed class IncrementalTests
     public void A_moved_mistake_moves_its_diagnostic_and_emits_nothing_anew()
     {
         var first = GeneratorRun.Of(Cases.Mistaken);
+        AssertMoves(first, Edit(first, 0, "// First line.\n" + Cases.Mistaken));
+    }
+
+    [Fact]
+    public void So_it_does_where_the_generator_reports_it()
+    {
+        var first = GeneratorRun.Of(GeneratorRun.Compile(Cases.Mistaken), ("RunAnalyzers", "false"));
         var second = Edit(first, 0, "// First line.\n" + Cases.Mistaken);
-        Assert.Equal([IncrementalStepRunReason.Unchanged], Reasons(second, MatFormerGenerator.Steps.Outputs));
         Assert.Equal([IncrementalStepRunReason.Modified], Reasons(second, MatFormerGenerator.Steps.Diagnostics));
+        AssertMoves(first, second);
+    }
+
+    private static void AssertMoves(GeneratorRun first, GeneratorRun second)
+    {
+        Assert.Equal([IncrementalStepRunReason.Unchanged], Reasons(second, MatFormerGenerator.Steps.Outputs));
         Assert.Equal(
             Assert.Single(first.Diagnostics).Location.GetLineSpan().StartLinePosition.Line + 1,
             Assert.Single(second.Diagnostics).Location.GetLineSpan().StartLinePosition.Line);

@@ -5,6 +5,9 @@ namespace MatFormer.Generators.Emission;
 /// <summary>Names that generated code uses, or that it makes.</summary>
 internal static class Names
 {
+    /// <summary>The attributes that make a class a model.</summary>
+    public static readonly IReadOnlyList<string> ModelAttributes = [Of<MatLMAttribute>()];
+
     /// <summary>Types that generated code calls by their last name, through an alias of each file, unless that name is hidden.</summary>
     public static readonly IReadOnlyDictionary<string, string> Aliases = new SortedDictionary<string, string>(StringComparer.Ordinal)
     {

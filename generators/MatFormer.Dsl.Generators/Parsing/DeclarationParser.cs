@@ -12,21 +12,34 @@ internal static class DeclarationParser
 {
     private const string BaseClass = "MatFormer.MatFormerModel";
 
-    public static Declaration Parse(GeneratorAttributeSyntaxContext context, CancellationToken cancellation)
+    public static Declaration Parse(GeneratorAttributeSyntaxContext context, CancellationToken cancellation) => Parse(
+        (INamedTypeSymbol)context.TargetSymbol,
+        (TypeDeclarationSyntax)context.TargetNode,
+        context.SemanticModel.Compilation,
+        context.SemanticModel,
+        cancellation);
+
+    /// <summary>Reads a class.</summary>
+    /// <param name="symbol">The class.</param>
+    /// <param name="syntax">The part of it that bears the attribute of the model.</param>
+    /// <param name="compilation">With or without generated code.</param>
+    /// <param name="scope">Of the part, to tell names that are hidden there; null if nothing is to be emitted.</param>
+    /// <param name="cancellation">Stops it.</param>
+    public static Declaration Parse(
+        INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, Compilation compilation, SemanticModel? scope, CancellationToken cancellation)
     {
-        var symbol = (INamedTypeSymbol)context.TargetSymbol;
-        var syntax = (TypeDeclarationSyntax)context.TargetNode;
         var attributes = ReadAttributes(symbol, cancellation);
         var granularities = All<GranularityAttribute>().Select(ParseGranularity).ToList();
         var profiles = All<ProfileAttribute>().Select(ParseProfile).ToList();
         var names = granularities.Select(g => g.Name.Value).Concat(profiles.Select(p => p.Name.Value)).ToList();
-        var members = new HashSet<string>(MemberNames(symbol, context.SemanticModel.Compilation), StringComparer.Ordinal);
+        var own = new HashSet<string>(symbol.MemberNames, StringComparer.Ordinal);
+        var inherited = new HashSet<string>(InheritedNames(compilation), StringComparer.Ordinal);
         return new Declaration(
-            ParseType(symbol, syntax, context.SemanticModel, names),
+            ParseType(symbol, syntax, scope, names),
             LocationInfo.Of(syntax.Identifier),
-            TypeProblems(symbol, syntax, context.SemanticModel.Compilation).ToEquatableArray(),
+            TypeProblems(symbol, syntax, compilation).ToEquatableArray(),
             attributes.All(a => a.Reader.IsComplete),
-            names.Distinct().Where(members.Contains).ToEquatableArray(),
+            names.Distinct().Where(IsTaken).ToEquatableArray(),
             ParseMatLM(All<MatLMAttribute>().First()),
             Find<FeedForwardAttribute>() is { } feedForward ? ParseFeedForward(feedForward) : null,
             Find<AttentionAttribute>() is { } attention ? ParseAttention(attention) : null,
@@ -39,6 +52,9 @@ internal static class DeclarationParser
         IEnumerable<AttributeReader> All<T>() => attributes.Where(a => a.Name == Names.Of<T>()).Select(a => a.Reader);
 
         AttributeReader? Find<T>() => All<T>().FirstOrDefault();
+
+        // By the user: generated members bear the names that were declared for them.
+        bool IsTaken(string name) => inherited.Contains(name) || (own.Contains(name) && !symbol.GetMembers(name).All(IsGenerated));
     }
 
     private static List<(string Name, AttributeReader Reader)> ReadAttributes(INamedTypeSymbol symbol, CancellationToken cancellation)
@@ -58,7 +74,7 @@ internal static class DeclarationParser
     }
 
     private static TypeSpec ParseType(
-        INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, SemanticModel model, IReadOnlyCollection<string> declaredNames)
+        INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, SemanticModel? scope, IReadOnlyCollection<string> declaredNames)
     {
         var enclosing = new List<string>();
         var hintName = symbol.Name;
@@ -79,7 +95,7 @@ internal static class DeclarationParser
         bool IsHidden(string alias, string fullName) =>
             symbol.Name == alias
             || symbol.GetTypeMembers(alias).Length > 0
-            || model.LookupNamespacesAndTypes(syntax.Identifier.SpanStart, name: alias).Any(found => found.ToDisplayString() != fullName);
+            || scope?.LookupNamespacesAndTypes(syntax.Identifier.SpanStart, name: alias).Any(f => f.ToDisplayString() != fullName) == true;
     }
 
     private static string Keyword(INamedTypeSymbol type) => type switch
@@ -91,14 +107,16 @@ internal static class DeclarationParser
         _ => "class",
     };
 
-    private static IEnumerable<string> MemberNames(INamedTypeSymbol symbol, Compilation compilation)
+    private static IEnumerable<string> InheritedNames(Compilation compilation)
     {
-        foreach (var name in symbol.MemberNames) yield return name;
         for (var type = compilation.GetTypeByMetadataName(BaseClass); type is not null; type = type.BaseType)
         {
             foreach (var name in type.MemberNames) yield return name;
         }
     }
+
+    private static bool IsGenerated(ISymbol member) =>
+        member.DeclaringSyntaxReferences.Any(part => MatFormerGenerator.HasWritten(part.SyntaxTree));
 
     private static IEnumerable<DiagnosticInfo> TypeProblems(INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, Compilation compilation)
     {

@@ -23,5 +23,14 @@ internal sealed record LocationInfo(string Path, TextSpan Span, LinePositionSpan
             new LinePositionSpan(new LinePosition(line, character), new LinePosition(line, character + length)));
     }
 
+    /// <summary>This place, and the text that mends the mistake when it replaces the very characters here; null if there is none.</summary>
+    public Remedy ReplacedBy(string? text) => new(this, text);
+
     public Location ToLocation() => Location.Create(Path, Span, Lines);
+}
+
+/// <summary>A place of a mistake, and the text to write there instead if that is known.</summary>
+internal readonly record struct Remedy(LocationInfo At, string? Replacement)
+{
+    public static implicit operator Remedy(LocationInfo at) => new(at, null);
 }

@@ -117,6 +117,7 @@ internal static class Descriptors
         "The name of the class is taken",
         "A model cannot be named '{0}', as a member of its generated code is; choose another name");
 
+    // No setting or pragma can hide one: what is generated for a mistaken declaration only throws.
     private static DiagnosticDescriptor Error(string id, string title, string message) => new(
         id,
         title,
@@ -124,5 +125,5 @@ internal static class Descriptors
         "MatFormer",
         DiagnosticSeverity.Error,
         isEnabledByDefault: true,
-        helpLinkUri: null);
+        customTags: WellKnownDiagnosticTags.NotConfigurable);
 }

@@ -1,16 +1,41 @@
+using System.Collections.Immutable;
 using MatFormer.Generators.Model;
 using MatFormer.Generators.Parsing;
 using Microsoft.CodeAnalysis;
 
 namespace MatFormer.Generators.Validation;
 
-/// <summary>A mistake, where it is, and what its message is filled with.</summary>
-internal sealed record DiagnosticInfo(DiagnosticDescriptor Descriptor, LocationInfo At, EquatableArray<string> Arguments)
+/// <summary>A mistake, where it is, what its message is filled with, and what could stand there instead.</summary>
+/// <param name="Descriptor">The kind of mistake.</param>
+/// <param name="At">Its place.</param>
+/// <param name="Arguments">Of the message.</param>
+/// <param name="Replacement">
+/// The text that mends the mistake when it replaces the very characters at <paramref name="At"/>, or null. A code fix offers it, whatever the
+/// descriptor.
+/// </param>
+internal sealed record DiagnosticInfo(
+    DiagnosticDescriptor Descriptor, LocationInfo At, EquatableArray<string> Arguments, string? Replacement = null)
 {
-    public DiagnosticInfo(DiagnosticDescriptor descriptor, LocationInfo at, params string[] arguments)
-        : this(descriptor, at, new EquatableArray<string>(arguments))
+    /// <summary>The key of <see cref="Replacement"/> in a diagnostic's properties.</summary>
+    public const string ReplacementKey = nameof(Replacement);
+
+    public DiagnosticInfo(DiagnosticDescriptor descriptor, Remedy at, params string[] arguments)
+        : this(descriptor, at.At, new EquatableArray<string>(arguments), at.Replacement)
     {
     }
 
-    public Diagnostic ToDiagnostic() => Diagnostic.Create(Descriptor, At.ToLocation(), [.. Arguments]);
+    /// <summary>For a generator, which holds no syntax trees.</summary>
+    public Diagnostic ToDiagnostic() => ToDiagnostic(At.ToLocation());
+
+    /// <summary>For an analyzer: at the place within one of the trees, so that editors offer fixes there.</summary>
+    public Diagnostic ToDiagnostic(IEnumerable<SyntaxTree> trees) =>
+        ToDiagnostic(trees.FirstOrDefault(t => t.FilePath == At.Path && t.Length >= At.Span.End) is { } tree
+            ? Location.Create(tree, At.Span)
+            : At.ToLocation());
+
+    private Diagnostic ToDiagnostic(Location at) => Diagnostic.Create(
+        Descriptor,
+        at,
+        Replacement is null ? null : ImmutableDictionary<string, string?>.Empty.Add(ReplacementKey, Replacement),
+        [.. Arguments]);
 }

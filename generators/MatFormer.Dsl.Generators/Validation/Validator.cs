@@ -108,7 +108,8 @@ internal sealed class Validator
     private bool CheckSize(string name, Located<int>? size, int max)
     {
         if (size?.Value >= 1 && size.Value <= max) return true;
-        Report(Descriptors.SizeOutOfRange, size?.At ?? _declaration.MatLM.At, name, size is null ? "missing" : Text(size.Value), Text(max));
+        var at = size?.At.ReplacedBy(Text(size.Value > max ? max : Math.Max(1, Math.Min(max, -(long)size.Value)))) ?? _declaration.MatLM.At;
+        Report(Descriptors.SizeOutOfRange, at, name, size is null ? "missing" : Text(size.Value), Text(max));
         return false;
     }
 
@@ -137,7 +138,7 @@ internal sealed class Validator
         if (attention?.HeadWidth is null && width.Value % heads.Value != 0)
         {
             var nearest = NearestDivisor(width.Value, heads.Value);
-            Report(Descriptors.HeadsDoNotDivideWidth, heads.At, Text(heads.Value), Text(width.Value), Text(nearest));
+            Report(Descriptors.HeadsDoNotDivideWidth, heads.At.ReplacedBy(Text(nearest)), Text(heads.Value), Text(width.Value), Text(nearest));
             return null;
         }
 
@@ -145,7 +146,7 @@ internal sealed class Validator
         if (heads.Value % keyValueHeads != 0)
         {
             var nearest = NearestDivisor(heads.Value, keyValueHeads);
-            var at = attention!.KeyValueHeads!.At;
+            var at = attention!.KeyValueHeads!.At.ReplacedBy(Text(nearest));
             Report(Descriptors.KeyValueHeadsDoNotDivideHeads, at, Text(keyValueHeads), Text(heads.Value), Text(nearest));
             return null;
         }
@@ -154,13 +155,15 @@ internal sealed class Validator
         if ((long)headWidth * heads.Value > MaxWidth)
         {
             var most = Text(MaxWidth / heads.Value);
-            Report(Descriptors.SizeOutOfRange, attention!.HeadWidth!.At, nameof(AttentionAttribute.HeadWidth), Text(headWidth), most);
+            Report(Descriptors.SizeOutOfRange, attention!.HeadWidth!.At.ReplacedBy(most), nameof(AttentionAttribute.HeadWidth), Text(headWidth), most);
             return null;
         }
 
         if (_declaration.Position?.Value is null or PositionKind.Rotary && headWidth % 2 != 0)
         {
-            Report(Descriptors.OddHeadWidth, attention?.HeadWidth?.At ?? heads.At, Text(headWidth));
+            var at = attention?.HeadWidth?.At.ReplacedBy(Text(headWidth + 1))
+                ?? heads.At.ReplacedBy(width.Value % 2 == 0 ? Text(NearestDivisor(width.Value / 2, heads.Value)) : null);
+            Report(Descriptors.OddHeadWidth, at, Text(headWidth));
             return null;
         }
 
@@ -209,7 +212,8 @@ internal sealed class Validator
             var name = granularity.Name.Value;
             if (width > hidden)
             {
-                Report(Descriptors.GranularityTooWide, at, name, Text(width), Text(hidden.Value));
+                var isLast = granularities.Count == declared.Count - 1;
+                Report(Descriptors.GranularityTooWide, at.ReplacedBy(isLast ? Text(hidden.Value) : null), name, Text(width), Text(hidden.Value));
                 return null;
             }
 
@@ -226,7 +230,8 @@ internal sealed class Validator
         var widest = granularities[granularities.Count - 1];
         if (widest.Width != hidden)
         {
-            Report(Descriptors.WidestIsNotWhole, last.Width?.At ?? last.Fraction!.At, widest.Name, Text(widest.Width), Text(hidden.Value));
+            var at = last.Width?.At.ReplacedBy(Text(hidden.Value)) ?? last.Fraction!.At.ReplacedBy("1.0");
+            Report(Descriptors.WidestIsNotWhole, at, widest.Name, Text(widest.Width), Text(hidden.Value));
             return null;
         }
 
@@ -244,15 +249,17 @@ internal sealed class Validator
         var nearest = Math.Round(exact);
         if (exact > 0 && nearest >= 1 && nearest <= hidden && Math.Abs(exact - nearest) <= 1e-9 * hidden) return (int)nearest;
 
+        // With a point: without one, it would be a width.
         var suggested = double.IsNaN(exact) ? hidden : Math.Min(hidden, Math.Max(1, nearest));
+        var suggestedFraction = suggested == hidden ? "1.0" : Text(suggested / hidden);
         Report(
             Descriptors.FractionNotWhole,
-            fraction.At,
+            fraction.At.ReplacedBy(suggestedFraction),
             granularity.Name.Value,
             Text(fraction.Value),
             Text(hidden),
             Text(exact),
-            Text(suggested / hidden),
+            suggestedFraction,
             Text(suggested));
         return null;
     }
@@ -280,7 +287,7 @@ internal sealed class Validator
         if (BudgetSolver.Solve(costs, spec.Layers, spec.Granularities, budget.Value) is { } solved)
             return new ProfileSpec(name, solved, budget.Value);
         var smallest = costs.ParameterCount(spec.GranularityProfiles.First().Widths);
-        Report(Descriptors.BudgetTooSmall, budget.At, ModelName, Text(budget.Value), Text(smallest));
+        Report(Descriptors.BudgetTooSmall, budget.At.ReplacedBy(Text(smallest)), ModelName, Text(budget.Value), Text(smallest));
         return null;
     }
 
@@ -288,14 +295,16 @@ internal sealed class Validator
     {
         if (widths.Count != spec.Layers)
         {
-            ReportLength(at, name, Count(widths.Count, "width"), spec, "write a width for each layer");
+            var filled = widths.Count == 0 ? null : string.Join(", ", Fill(widths.Select(w => Text(w.Value)).ToList(), spec.Layers));
+            ReportLength(at.ReplacedBy(filled), name, Count(widths.Count, "width"), spec, "write a width for each layer");
             return null;
         }
 
         var wrong = widths.FirstOrDefault(width => spec.Granularities.All(g => g.Width != width.Value));
         if (wrong is null) return new ProfileSpec(name, widths.Select(w => w.Value).ToEquatableArray(), 0);
         var choices = Choices(spec.Granularities.Select(g => Text(g.Width)));
-        Report(Descriptors.WidthIsNoGranularity, wrong.At, Text(wrong.Value), ModelName, choices);
+        var nearest = spec.Granularities.OrderBy(g => Math.Abs((long)g.Width - wrong.Value)).First();
+        Report(Descriptors.WidthIsNoGranularity, wrong.At.ReplacedBy(Text(nearest.Width)), Text(wrong.Value), ModelName, choices);
         return null;
     }
 
@@ -317,7 +326,9 @@ internal sealed class Validator
             if (spec.Granularities.FirstOrDefault(g => g.Name == granularity) is not { } known)
             {
                 var at = pattern.Slice(start + star + 1, granularity.Length);
-                Report(Descriptors.UnknownGranularity, at, granularity, ModelName, Choices(spec.Granularities.Select(g => g.Name)));
+                var nearest = pattern.Characters is null ? null : EditDistance.Nearest(granularity, spec.Granularities.Select(g => g.Name));
+                var choices = Choices(spec.Granularities.Select(g => g.Name));
+                Report(Descriptors.UnknownGranularity, at.ReplacedBy(nearest), granularity, ModelName, choices);
                 return null;
             }
 
@@ -328,11 +339,16 @@ internal sealed class Validator
         if (layers == spec.Layers) return new ProfileSpec(name, widths.ToEquatableArray(), 0);
         var missing = spec.Layers - layers;
         var remedy = missing > 0 ? "add " + Count(missing, "layer") : "remove " + Count(-missing, "layer");
-        ReportLength(pattern.Characters ?? pattern.At, name, Count(layers, "layer"), spec, remedy);
+        var filled = pattern.Characters is null || layers == 0 ? null : Pattern.Format(spec, Fill(widths, spec.Layers));
+        ReportLength((pattern.Characters ?? pattern.At).ReplacedBy(filled), name, Count(layers, "layer"), spec, remedy);
         return null;
     }
 
-    private void ReportLength(LocationInfo at, string profile, string given, ModelSpec spec, string remedy) =>
+    // Repeats the last item, or cuts.
+    private static List<T> Fill<T>(IReadOnlyList<T> items, int count) =>
+        [.. items.Take(count), .. Enumerable.Repeat(items[items.Count - 1], Math.Max(0, count - items.Count))];
+
+    private void ReportLength(Remedy at, string profile, string given, ModelSpec spec, string remedy) =>
         Report(Descriptors.WrongLength, at, profile, given, ModelName, Count(spec.Layers, "layer"), remedy);
 
     // 0 if it is no count.
@@ -361,7 +377,7 @@ internal sealed class Validator
         bool IsUsable(string name) => IsIdentifier(name) && !IsTaken(name) && seen.Add(name);
     }
 
-    private void Report(DiagnosticDescriptor descriptor, LocationInfo at, params string[] arguments) =>
+    private void Report(DiagnosticDescriptor descriptor, Remedy at, params string[] arguments) =>
         _diagnostics.Add(new DiagnosticInfo(descriptor, at, arguments));
 
     // The divisor nearest to what was written, the larger of two.

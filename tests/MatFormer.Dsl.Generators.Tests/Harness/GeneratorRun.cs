@@ -1,11 +1,14 @@
 using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
 using System.Reflection;
+using MatFormer.Generators.Analyzers;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
+using Microsoft.CodeAnalysis.Diagnostics;
 
 namespace MatFormer.Generators.Tests.Harness;
 
-/// <summary>The generator run on some source, and its result compiled against the real runtime as a strict project would.</summary>
+/// <summary>The generator and the analyzers run on some source, and the result compiled against the real runtime as a strict project would.</summary>
 internal sealed class GeneratorRun
 {
     private static readonly ImmutableArray<MetadataReference> s_references =
@@ -15,8 +18,14 @@ internal sealed class GeneratorRun
             .Select(path => MetadataReference.CreateFromFile(path)),
     ];
 
-    private GeneratorRun(GeneratorDriver driver, CSharpCompilation compilation)
+    private readonly Lazy<ImmutableArray<Diagnostic>> _analyzed;
+
+    private readonly bool _analyzes;
+
+    private GeneratorRun(GeneratorDriver driver, CSharpCompilation compilation, bool analyzes)
     {
+        _analyzes = analyzes;
+        _analyzed = new(() => analyzes ? Analyze() : []);
         Driver = driver.RunGeneratorsAndUpdateCompilation(compilation, out var updated, out _);
         Result = Driver.GetRunResult();
         Compilation = updated;
@@ -36,8 +45,11 @@ internal sealed class GeneratorRun
     public IReadOnlyDictionary<string, string> Sources => Result.Results.SelectMany(r => r.GeneratedSources)
         .ToDictionary(s => s.HintName, s => s.SourceText.ToString(), StringComparer.Ordinal);
 
-    /// <summary>What the generator itself says.</summary>
-    public ImmutableArray<Diagnostic> Diagnostics => Result.Diagnostics;
+    /// <summary>What the analyzers say, and the generator itself.</summary>
+    public ImmutableArray<Diagnostic> Diagnostics => [.. Result.Diagnostics, .. AnalyzerDiagnostics];
+
+    /// <summary>What the analyzers say; nothing if the build switches them off.</summary>
+    public ImmutableArray<Diagnostic> AnalyzerDiagnostics => _analyzed.Value;
 
     /// <summary>What the compiler says of user's and generated code together: warnings and errors.</summary>
     public IReadOnlyList<Diagnostic> CompilerDiagnostics =>
@@ -45,17 +57,19 @@ internal sealed class GeneratorRun
 
     public static GeneratorRun Of(params string[] sources) => Of(Compile(sources));
 
-    public static GeneratorRun Of(CSharpCompilation compilation)
+    /// <summary>A run in a build of the given properties, names and values.</summary>
+    public static GeneratorRun Of(CSharpCompilation compilation, params (string Name, string Value)[] buildProperties)
     {
         var driver = CSharpGeneratorDriver.Create(
             [new MatFormerGenerator().AsSourceGenerator()],
             parseOptions: ParseOptions,
+            optionsProvider: new BuildProperties(buildProperties),
             driverOptions: new GeneratorDriverOptions(IncrementalGeneratorOutputKind.None, trackIncrementalGeneratorSteps: true));
-        return new GeneratorRun(driver, compilation);
+        return new GeneratorRun(driver, compilation, !buildProperties.Contains(("RunAnalyzers", "false")));
     }
 
     /// <summary>The same driver after an edit.</summary>
-    public GeneratorRun Then(CSharpCompilation compilation) => new(Driver, compilation);
+    public GeneratorRun Then(CSharpCompilation compilation) => new(Driver, compilation, _analyzes);
 
     public static CSharpCompilation Compile(params string[] sources) => CSharpCompilation.Create(
         "Declared",
@@ -81,5 +95,31 @@ internal sealed class GeneratorRun
         var result = Compilation.Emit(image);
         Assert.True(result.Success, string.Join("\n", result.Diagnostics));
         return Assembly.Load(image.ToArray());
+    }
+
+    private ImmutableArray<Diagnostic> Analyze()
+    {
+        ImmutableArray<DiagnosticAnalyzer> analyzers =
+        [
+            .. typeof(DeclarationAnalyzer).Assembly.GetTypes()
+                .Where(type => type.IsSubclassOf(typeof(DiagnosticAnalyzer)) && !type.IsAbstract)
+                .Select(type => (DiagnosticAnalyzer)Activator.CreateInstance(type)!),
+        ];
+        return Compilation.WithAnalyzers(analyzers).GetAnalyzerDiagnosticsAsync().GetAwaiter().GetResult();
+    }
+
+    private sealed class BuildProperties((string Name, string Value)[] properties) : AnalyzerConfigOptionsProvider
+    {
+        public override AnalyzerConfigOptions GlobalOptions { get; } = new Options(
+            properties.ToDictionary(p => "build_property." + p.Name, p => p.Value, AnalyzerConfigOptions.KeyComparer));
+
+        public override AnalyzerConfigOptions GetOptions(SyntaxTree tree) => GlobalOptions;
+
+        public override AnalyzerConfigOptions GetOptions(AdditionalText textFile) => GlobalOptions;
+
+        private sealed class Options(Dictionary<string, string> values) : AnalyzerConfigOptions
+        {
+            public override bool TryGetValue(string key, [NotNullWhen(true)] out string? value) => values.TryGetValue(key, out value);
+        }
     }
 }

@@ -1,0 +1,28 @@
+namespace MatFormer.Generators.Validation;
+
+/// <summary>Finds what was meant by a misspelled name.</summary>
+internal static class EditDistance
+{
+    /// <summary>The name that takes the fewest edits, letters of another case counting least; the first of several.</summary>
+    public static string Nearest(string written, IEnumerable<string> names) => names.OrderBy(name => Between(written, name)).First();
+
+    // Levenshtein's distance, in half edits: a letter of another case costs one, any other edit two.
+    private static int Between(string from, string to)
+    {
+        var row = new int[to.Length + 1];
+        for (var j = 0; j <= to.Length; j++) row[j] = 2 * j;
+        for (var i = 1; i <= from.Length; i++)
+        {
+            var diagonal = row[0];
+            row[0] = 2 * i;
+            for (var j = 1; j <= to.Length; j++)
+            {
+                var (a, b) = (from[i - 1], to[j - 1]);
+                var change = a == b ? 0 : char.ToUpperInvariant(a) == char.ToUpperInvariant(b) ? 1 : 2;
+                (diagonal, row[j]) = (row[j], Math.Min(diagonal + change, Math.Min(row[j], row[j - 1]) + 2));
+            }
+        }
+
+        return row[to.Length];
+    }
+}
