@@ -8,8 +8,8 @@ using Microsoft.CodeAnalysis.Diagnostics;
 namespace MatFormer.Generators;
 
 /// <summary>
-/// Writes the code of every class that declares a MatFormer in attributes. Mistakes are <see cref="Analyzers.DeclarationAnalyzer"/>'s to report,
-/// since editors offer code fixes for an analyzer's diagnostics only; where analyzers are switched off, the generator reports them itself.
+/// Writes the code of every class that declares a MatFormer in attributes. Mistakes are <see cref="Analyzers.DeclarationAnalyzer"/>'s to
+/// report, since editors offer code fixes for an analyzer's diagnostics only; where analyzers are off, the generator reports them itself.
 /// </summary>
 [Generator(LanguageNames.CSharp)]
 public sealed class MatFormerGenerator : IIncrementalGenerator

@@ -10,8 +10,8 @@ namespace MatFormer.Generators.Validation;
 /// <param name="At">Its place.</param>
 /// <param name="Arguments">Of the message.</param>
 /// <param name="Replacement">
-/// The text that mends the mistake when it replaces the very characters at <paramref name="At"/>, or null. A code fix offers it, whatever the
-/// descriptor.
+/// The text that mends the mistake when it replaces the very characters at <paramref name="At"/>, or null. A code fix offers it,
+/// whatever the descriptor.
 /// </param>
 internal sealed record DiagnosticInfo(
     DiagnosticDescriptor Descriptor, LocationInfo At, EquatableArray<string> Arguments, string? Replacement = null)

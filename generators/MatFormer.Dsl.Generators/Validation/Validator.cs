@@ -138,7 +138,8 @@ internal sealed class Validator
         if (attention?.HeadWidth is null && width.Value % heads.Value != 0)
         {
             var nearest = NearestDivisor(width.Value, heads.Value);
-            Report(Descriptors.HeadsDoNotDivideWidth, heads.At.ReplacedBy(Text(nearest)), Text(heads.Value), Text(width.Value), Text(nearest));
+            var at = heads.At.ReplacedBy(Text(nearest));
+            Report(Descriptors.HeadsDoNotDivideWidth, at, Text(heads.Value), Text(width.Value), Text(nearest));
             return null;
         }
 
@@ -155,7 +156,8 @@ internal sealed class Validator
         if ((long)headWidth * heads.Value > MaxWidth)
         {
             var most = Text(MaxWidth / heads.Value);
-            Report(Descriptors.SizeOutOfRange, attention!.HeadWidth!.At.ReplacedBy(most), nameof(AttentionAttribute.HeadWidth), Text(headWidth), most);
+            var at = attention!.HeadWidth!.At.ReplacedBy(most);
+            Report(Descriptors.SizeOutOfRange, at, nameof(AttentionAttribute.HeadWidth), Text(headWidth), most);
             return null;
         }
 
@@ -212,8 +214,8 @@ internal sealed class Validator
             var name = granularity.Name.Value;
             if (width > hidden)
             {
-                var isLast = granularities.Count == declared.Count - 1;
-                Report(Descriptors.GranularityTooWide, at.ReplacedBy(isLast ? Text(hidden.Value) : null), name, Text(width), Text(hidden.Value));
+                var remedy = granularities.Count == declared.Count - 1 ? Text(hidden.Value) : null;
+                Report(Descriptors.GranularityTooWide, at.ReplacedBy(remedy), name, Text(width), Text(hidden.Value));
                 return null;
             }
 
