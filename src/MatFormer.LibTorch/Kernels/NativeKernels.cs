@@ -37,13 +37,21 @@ public static unsafe partial class NativeKernels
     public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null)
         => Tensor.Take(mf_kernel_linear(Tensor.H(x), Tensor.H(weight), Tensor.OptionalHandle(bias)), x, weight, bias);
 
+    /// <summary>x (..., in), weight (out, in) -> (..., rows).</summary>
+    public static Tensor LinearRows(Tensor x, Tensor weight, long rows)
+        => Tensor.Take(mf_kernel_linear_rows(Tensor.H(x), Tensor.H(weight), rows), x, weight);
+
+    /// <summary>x (..., columns), weight (out, in) -> (..., out).</summary>
+    public static Tensor LinearColumns(Tensor x, Tensor weight, long columns)
+        => Tensor.Take(mf_kernel_linear_columns(Tensor.H(x), Tensor.H(weight), columns), x, weight);
+
     /// <summary>x (B, T, H, D), cos and sin (T, D/2) -> (B, T, H, D).</summary>
     public static Tensor Rotary(Tensor x, Tensor cos, Tensor sin)
         => Tensor.Take(mf_kernel_rotary(Tensor.H(x), Tensor.H(cos), Tensor.H(sin)), x, cos, sin);
 
-    /// <summary>query (B, T, H, D), key and value (B, S, Hkv, D) -> (B, T, H*D).</summary>
-    public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value)
-        => Tensor.Take(mf_kernel_causal_attention(Tensor.H(query), Tensor.H(key), Tensor.H(value)), query, key, value);
+    /// <summary>query (B, T, H, D), key and value (B, S, Hkv, D) -> (B, T, H*D); window is 0 for all keys.</summary>
+    public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value, int window = 0)
+        => Tensor.Take(mf_kernel_causal_attention(Tensor.H(query), Tensor.H(key), Tensor.H(value), window), query, key, value);
 
     /// <summary>The nested feed-forward: x (R*B, T, W) -> (R*B, T, W); kind is the value of a FeedForwardKind.</summary>
     public static Tensor FeedForward(
@@ -174,10 +182,16 @@ public static unsafe partial class NativeKernels
     private static partial nint mf_kernel_linear(nint x, nint weight, nint bias);
 
     [LibraryImport(Library)]
+    private static partial nint mf_kernel_linear_rows(nint x, nint weight, long rows);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_linear_columns(nint x, nint weight, long columns);
+
+    [LibraryImport(Library)]
     private static partial nint mf_kernel_rotary(nint x, nint cos, nint sin);
 
     [LibraryImport(Library)]
-    private static partial nint mf_kernel_causal_attention(nint query, nint key, nint value);
+    private static partial nint mf_kernel_causal_attention(nint query, nint key, nint value, long window);
 
     [LibraryImport(Library)]
     private static partial nint mf_kernel_feed_forward(

@@ -158,20 +158,26 @@ struct LinearFunction : Function<LinearFunction> {
         return y;
     }
 
-    static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Optional& bias) {
+    static Tensor prefix(const Tensor& weight, int64_t rows, int64_t columns) { return weight.narrow(0, 0, rows).narrow(1, 0, columns); }
+
+    static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& weight, const Optional& bias, int64_t rows) {
         context->save_for_backward({x, weight});
         context->saved_data["bias"] = bias.has_value();
-        return compute(x, weight, value(bias));
+        context->saved_data["rows"] = rows;
+        return compute(x, prefix(weight, rows, x.size(-1)), value(bias));
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
         const auto saved = context->get_saved_variables();
         const Tensor &x = saved[0], &weight = saved[1], in = rows_of(x), dy = rows_of(gradients[0]);
         const auto dtype = x.scalar_type();
+        const int64_t rows = context->saved_data["rows"].toInt(), columns = x.size(-1);
         Tensor dx = at::empty(x.sizes(), x.options()), dweight = floats(weight.sizes());
-        product(dx.view({-1, x.size(-1)}), dy, weight, dtype);
-        product(dweight, dy.t(), in, dtype);
-        return {dx, dweight, context->saved_data["bias"].toBool() ? column_sums(dy) : Tensor()};
+        product(dx.view({-1, columns}), dy, prefix(weight, rows, columns), dtype);
+        product(prefix(dweight, rows, columns), dy.t(), in, dtype);
+        if (rows < weight.size(0)) dweight.narrow(0, rows, weight.size(0) - rows).zero_();
+        if (columns < weight.size(1)) dweight.narrow(1, columns, weight.size(1) - columns).zero_();
+        return {dx, dweight, context->saved_data["bias"].toBool() ? column_sums(dy) : Tensor(), Tensor()};
     }
 };
 
@@ -204,13 +210,14 @@ struct RotaryFunction : Function<RotaryFunction> {
 
 cpu::Heads heads_of(const Tensor& x) { return {x.data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
 
-cpu::Attention shape_of(const Tensor& query, const Tensor& key, const Tensor& value) {
+cpu::Attention shape_of(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window) {
     return {query.size(0),
             query.size(2),
             key.size(2),
             query.size(1),
             key.size(1),
             query.size(3),
+            window,
             static_cast<float>(1.0 / std::sqrt(static_cast<double>(query.size(3)))),
             heads_of(query),
             heads_of(key),
@@ -219,12 +226,12 @@ cpu::Attention shape_of(const Tensor& query, const Tensor& key, const Tensor& va
 
 struct AttentionFunction : Function<AttentionFunction> {
     // `log_sum` (B, H, T) may be undefined: it is for the gradient.
-    static Tensor compute(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& log_sum) {
-        const cpu::Attention a = shape_of(query, key, value);
+    static Tensor compute(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, const Tensor& log_sum) {
+        const cpu::Attention a = shape_of(query, key, value, window);
         Tensor y = at::empty({a.batch, a.queries, a.heads * a.depth}, query.options());
         const Scratch scratch(cpu::attention_forward_scratch(a));
         auto* log = log_sum.defined() ? log_sum.data_ptr<float>() : nullptr;
-        const int64_t each = std::max<int64_t>(1, a.queries * a.keys * a.depth);
+        const int64_t each = std::max<int64_t>(1, a.queries * a.window * a.depth);
         at::parallel_for(0, a.batch * a.heads, std::max<int64_t>(1, grain * 4 / each), [&](int64_t first, int64_t last) {
             for (int64_t i = first; i < last; i++) {
                 cpu::table().attention_forward[element(query)](a, i / a.heads, i % a.heads, y.data_ptr(), log, scratch.mine());
@@ -233,9 +240,10 @@ struct AttentionFunction : Function<AttentionFunction> {
         return y;
     }
 
-    static Tensor forward(AutogradContext* context, const Tensor& query, const Tensor& key, const Tensor& value) {
+    static Tensor forward(AutogradContext* context, const Tensor& query, const Tensor& key, const Tensor& value, int64_t window) {
         Tensor log_sum = floats({query.size(0), query.size(2), query.size(1)});
-        Tensor y = compute(query, key, value, log_sum);
+        Tensor y = compute(query, key, value, window, log_sum);
+        context->saved_data["window"] = window;
         context->save_for_backward({query, key, value, y, log_sum});
         return y;
     }
@@ -244,7 +252,7 @@ struct AttentionFunction : Function<AttentionFunction> {
         const auto saved = context->get_saved_variables();
         const Tensor &query = saved[0], &key = saved[1], &value = saved[2], &y = saved[3], &log_sum = saved[4],
                      dy = gradients[0].contiguous();
-        const cpu::Attention a = shape_of(query, key, value);
+        const cpu::Attention a = shape_of(query, key, value, context->saved_data["window"].toInt());
         Tensor dquery = at::empty(query.sizes(), query.options()), dkey = at::empty(key.sizes(), key.options());
         Tensor dvalue = at::empty(value.sizes(), value.options());
         const Scratch scratch(cpu::attention_backward_scratch(a));
@@ -255,7 +263,7 @@ struct AttentionFunction : Function<AttentionFunction> {
                                                                 dvalue.data_ptr(), scratch.mine());
             }
         });
-        return {dquery, dkey, dvalue};
+        return {dquery, dkey, dvalue, Tensor()};
     }
 };
 
@@ -381,6 +389,19 @@ std::vector<Piece> pieces_of(at::TensorList tensors) {
     return pieces;
 }
 
+// x times the first rows and columns of weight.
+Tensor linear_prefix(const char* operation, const Tensor& x, const Tensor& weight, int64_t rows, int64_t columns) {
+    if (rows == weight.size(0) && columns == weight.size(1)) return kernels::linear(x, weight, Tensor());
+    check_activation(operation, "x", x);
+    TORCH_CHECK(x.dim() > 0 && x.size(-1) == columns, operation, ": x is ", x.sizes(), ", but its last dimension must be ", columns,
+                " for ", rows, " rows and ", columns, " columns of weight ", weight.sizes());
+    check_weight(operation, "weight", weight, x, weight.sizes());
+    // One layout for one product: elsewhere other strides may take other paths, and give other bits.
+    if (!x.is_cpu() || x.numel() == 0) return composite::linear(x, LinearFunction::prefix(weight, rows, columns).contiguous(), Tensor());
+    return differentiable({x, weight}) ? LinearFunction::apply(x, weight, Optional(), rows)
+                                       : LinearFunction::compute(x, LinearFunction::prefix(weight, rows, columns), {});
+}
+
 bool plain(const Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous(); }
 
 }  // namespace
@@ -437,7 +458,22 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     check_weight("Linear", "weight", weight, x, weight.sizes());
     if (bias.defined()) check_weight("Linear", "bias", bias, x, {weight.size(0)});
     if (!x.is_cpu() || x.numel() == 0) return composite::linear(x, weight, bias);
-    return differentiable({x, weight, bias}) ? LinearFunction::apply(x, weight, optional(bias)) : LinearFunction::compute(x, weight, bias);
+    return differentiable({x, weight, bias}) ? LinearFunction::apply(x, weight, optional(bias), weight.size(0))
+                                             : LinearFunction::compute(x, weight, bias);
+}
+
+Tensor linear_rows(const Tensor& x, const Tensor& weight, int64_t rows) {
+    check_rank("LinearRows", "weight", weight, 2, "(out, in)");
+    TORCH_CHECK(rows >= 1 && rows <= weight.size(0), "LinearRows: rows is ", rows, ", but must be in 1..", weight.size(0), " for weight ",
+                weight.sizes());
+    return linear_prefix("LinearRows", x, weight, rows, weight.size(1));
+}
+
+Tensor linear_columns(const Tensor& x, const Tensor& weight, int64_t columns) {
+    check_rank("LinearColumns", "weight", weight, 2, "(out, in)");
+    TORCH_CHECK(columns >= 1 && columns <= weight.size(1), "LinearColumns: columns is ", columns, ", but must be in 1..", weight.size(1),
+                " for weight ", weight.sizes());
+    return linear_prefix("LinearColumns", x, weight, weight.size(0), columns);
 }
 
 Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin) {
@@ -451,7 +487,7 @@ Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin) {
     return differentiable({x}) ? RotaryFunction::apply(x, c, s) : RotaryFunction::compute(x, c, s, 1);
 }
 
-Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& value) {
+Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window) {
     check_activation("CausalAttention", "query", query);
     check_rank("CausalAttention", "query", query, 4, "(B, T, H, D)");
     check_rank("CausalAttention", "key", key, 4, "(B, S, Hkv, D)");
@@ -465,11 +501,21 @@ Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& va
                 ", but must be of one dtype");
     TORCH_CHECK(key.device() == query.device() && value.device() == query.device(),
                 "CausalAttention: query, key and value must be on one device");
-    if (!query.is_cpu() || query.numel() == 0) return composite::causal_attention(query, key, value);
+    TORCH_CHECK(window >= 0, "CausalAttention: window is ", window, ", but must be a number of keys, or 0 for all");
+    // Keys before every query's window are left out; what is left may need no window.
+    const int64_t queries = query.size(1), keys = key.size(1);
+    if (window > 0 && window < keys - queries + 1) {
+        const int64_t seen = queries + window - 1;
+        return causal_attention(query, key.narrow(1, keys - seen, seen), value.narrow(1, keys - seen, seen), window);
+    }
+    if (window >= keys) window = 0;
+    if (!query.is_cpu() || query.numel() == 0) return composite::causal_attention(query, key, value, window);
     // Strides are welcome (a slice of a cache), but for the last.
     const auto dense = [](const Tensor& x) { return x.stride(3) == 1 || x.size(3) == 1 ? x : x.contiguous(); };
     const Tensor q = dense(query), k = dense(key), v = dense(value);
-    return differentiable({query, key, value}) ? AttentionFunction::apply(q, k, v) : AttentionFunction::compute(q, k, v, {});
+    const int64_t sight = window == 0 ? keys : window;
+    return differentiable({query, key, value}) ? AttentionFunction::apply(q, k, v, sight)
+                                               : AttentionFunction::compute(q, k, v, sight, {});
 }
 
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets, int64_t streams) {

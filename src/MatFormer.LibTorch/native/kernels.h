@@ -27,8 +27,10 @@ at::Tensor add_positions(const at::Tensor& x, const at::Tensor& weight, int64_t 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double epsilon);
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, int64_t rows);
+at::Tensor linear_columns(const at::Tensor& x, const at::Tensor& weight, int64_t columns);
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
-at::Tensor causal_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value);
+at::Tensor causal_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, int64_t window);
 at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths);
 at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, int64_t streams);
 at::Tensor fork(const at::Tensor& x, int64_t n);
@@ -48,7 +50,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilo
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double epsilon);
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
-at::Tensor causal_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value);
+at::Tensor causal_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, int64_t window);
 at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths);
 at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, int64_t streams);
 at::Tensor fork(const at::Tensor& x, int64_t n);

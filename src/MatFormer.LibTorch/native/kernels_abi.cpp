@@ -38,12 +38,20 @@ MF_API Handle mf_kernel_linear(Handle x, Handle weight, Handle bias) {
     return mf::tensor([&] { return kernels::linear(*x, *weight, mf::optional(bias)); });
 }
 
+MF_API Handle mf_kernel_linear_rows(Handle x, Handle weight, int64_t rows) {
+    return mf::tensor([&] { return kernels::linear_rows(*x, *weight, rows); });
+}
+
+MF_API Handle mf_kernel_linear_columns(Handle x, Handle weight, int64_t columns) {
+    return mf::tensor([&] { return kernels::linear_columns(*x, *weight, columns); });
+}
+
 MF_API Handle mf_kernel_rotary(Handle x, Handle cos, Handle sin) {
     return mf::tensor([&] { return kernels::rotary(*x, *cos, *sin); });
 }
 
-MF_API Handle mf_kernel_causal_attention(Handle query, Handle key, Handle value) {
-    return mf::tensor([&] { return kernels::causal_attention(*query, *key, *value); });
+MF_API Handle mf_kernel_causal_attention(Handle query, Handle key, Handle value, int64_t window) {
+    return mf::tensor([&] { return kernels::causal_attention(*query, *key, *value, window); });
 }
 
 MF_API Handle mf_kernel_feed_forward(Handle x, Handle gate, Handle gate_bias, Handle up, Handle up_bias, Handle down, Handle down_bias,

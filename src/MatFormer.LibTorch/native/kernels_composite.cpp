@@ -57,22 +57,28 @@ Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin) {
     return at::cat({a * c - b * s, b * c + a * s}, -1).to(x.scalar_type());
 }
 
-Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& value) {
+Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window) {
     const int64_t time = query.size(1), length = key.size(1), groups = query.size(2) / key.size(2);
     Tensor q = query.transpose(1, 2);
     Tensor k = (groups == 1 ? key : key.repeat_interleave(groups, 2)).transpose(1, 2);
     Tensor v = (groups == 1 ? value : value.repeat_interleave(groups, 2)).transpose(1, 2);
     Tensor y;
+    // (T, S): true where the key is later than the query, or before its window.
+    const auto unseen = [&] {
+        const Tensor all = at::ones({time, length}, query.options().dtype(at::kBool)), future = all.triu(length - time + 1);
+        return window == 0 ? future : future.logical_or(all.tril(length - time - window));
+    };
 #if TORCH_VERSION_MAJOR >= 2
     // is_causal aligns at the start, so it serves only when nothing precedes the queries; a single query sees every key.
-    if (time == length || time == 1) {
+    if (window > 0) {
+        y = at::scaled_dot_product_attention(q, k, v, unseen().logical_not());
+    } else if (time == length || time == 1) {
         y = at::scaled_dot_product_attention(q, k, v, {}, 0.0, time == length && time > 1);
     }
 #endif
     if (!y.defined()) {
         Tensor scores = q.matmul(k.transpose(2, 3)).to(at::kFloat) * (1.0 / std::sqrt(static_cast<double>(query.size(3))));
-        Tensor future = at::ones({time, length}, query.options().dtype(at::kBool)).triu(length - time + 1);
-        y = scores.masked_fill(future, -INFINITY).softmax(-1).to(query.scalar_type()).matmul(v);
+        y = scores.masked_fill(unseen(), -INFINITY).softmax(-1).to(query.scalar_type()).matmul(v);
     }
     return y.transpose(1, 2).reshape({query.size(0), time, query.size(2) * query.size(3)});
 }

@@ -45,6 +45,7 @@ struct Heads {
 
 struct Attention {
     int64_t batch, heads, key_heads, queries, keys, depth;
+    int64_t window;  // a query sees this many keys, its own being the last; at most `keys`
     float scale;
     Heads query, key, value;
 };

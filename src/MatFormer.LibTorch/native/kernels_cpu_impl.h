@@ -740,16 +740,20 @@ Operands left_of(const T* in, int64_t stride, int64_t rows, int64_t depth, float
     return {words, space, words, 1, nullptr, 0};
 }
 
-// scores (rows, keys) = left times packed keys, as far as each tile of rows sees: row r sees keys 0..first + r.
+// The first key that the query beside key `last` sees, and that key's panel, where the tile whose first query it is starts.
+inline int64_t lowest(const Attention& a, int64_t last) { return last < a.window ? 0 : last + 1 - a.window; }
+inline int64_t lowest_panel(const Attention& a, int64_t last) { return lowest(a, last) / panel * panel; }
+
+// scores (rows, keys) = left times packed keys, as far as each tile of rows sees: row r sees keys up to first + r.
 template <class Words>
-void score(int64_t rows, int64_t first, Operands left, const float* packed, float* scores, int64_t row) {
+void score(const Attention& a, int64_t rows, int64_t first, Operands left, const float* packed, float* scores, int64_t row) {
     const Target target{scores, Float, row};
     for (int64_t i = 0; i < rows; i += tile) {
         const int64_t height = rows - i < tile ? rows - i : tile;
         Operands x = left;
         x.a += i * left.a_row;
         x.b_row = panel;
-        for (int64_t n = 0; n < first + i + height; n += panel) {
+        for (int64_t n = lowest_panel(a, first + i); n < first + i + height; n += panel) {
             x.b = packed + n * left.words;
             tile_rows<Words, 2>(&x, 1, target, i, height, n, panel);
         }
@@ -777,17 +781,17 @@ void attention_rows(const Attention& a, int64_t b, int64_t h, T* out, float* log
     const int64_t kh = h / (a.heads / a.key_heads), depth = a.depth;
     const T *query = head_of<T>(a.query, b, h), *key = head_of<T>(a.key, b, kh), *value = head_of<T>(a.value, b, kh);
     for (int64_t t = 0; t < a.queries; t++) {
-        const int64_t visible = a.keys - a.queries + t + 1;
+        const int64_t visible = a.keys - a.queries + t + 1, low = lowest(a, visible - 1);
         const T* q = query + t * a.query.time;
         float top = -INFINITY;
-        for (int64_t s = 0; s < visible; s++) {
+        for (int64_t s = low; s < visible; s++) {
             F dots{};
             for (int64_t i = 0; i < depth; i += lanes) dots += load(q + i, depth - i) * load(key + s * a.key.time + i, depth - i);
             scores[s] = sum(dots) * a.scale;
             top = top > scores[s] ? top : scores[s];
         }
         F totals{};
-        for (int64_t s = 0; s < visible; s += lanes) {
+        for (int64_t s = low; s < visible; s += lanes) {
             F e = select(lanes_below(visible - s), exponential(load(scores + s, visible - s) - top), F{});
             store(scores + s, e, visible - s);
             totals += e;
@@ -797,7 +801,7 @@ void attention_rows(const Attention& a, int64_t b, int64_t h, T* out, float* log
         T* y = out + ((b * a.queries + t) * a.heads + h) * depth;
         for (int64_t i = 0; i < depth; i += lanes) {
             F mixed{};
-            for (int64_t s = 0; s < visible; s++) mixed += load(value + s * a.value.time + i, depth - i) * scores[s];
+            for (int64_t s = low; s < visible; s++) mixed += load(value + s * a.value.time + i, depth - i) * scores[s];
             store(y + i, mixed * (1.0f / total), depth - i);
         }
     }
@@ -825,19 +829,31 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
         const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
         const int64_t first = a.keys - a.queries + t;
         const Operands left = left_of(head_of<T>(a.query, b, h) + t * a.query.time, a.query.time, rows, depth, query);
-        score<Words>(rows, first, left, keys, scores, length);
+        score<Words>(a, rows, first, left, keys, scores, length);
 
         float inverse[query_block];
         for (int64_t r = 0; r < rows; r++) {
             const int64_t count = first + r + 1, whole = count / lanes * lanes, end = padded(first + padded(r + 1, tile), panel);
             const float* x = scores + r * length;
             P* p = chances + r * length;
-            const I rest = lanes_below(count - whole);
+            // Keys low.. are seen, the tile starts at `start`, and from `inner` on all lanes are seen.
+            const int64_t low = lowest(a, first + r), start = lowest_panel(a, first + r / tile * tile), inner = padded(low, lanes);
+            const int64_t edge = inner - lanes;
+            const I above = ~lanes_below(low - edge);
+            const I rest = inner > whole ? lanes_below(count - whole) & above : lanes_below(count - whole);
             F tops = select(rest, load(x + whole), splat(-INFINITY));
-            for (int64_t i = 0; i < whole; i += lanes) tops = maximum(tops, load(x + i));
+            if (inner > low && edge < whole) tops = maximum(tops, select(above, load(x + edge), splat(-INFINITY)));
+            for (int64_t i = inner; i < whole; i += lanes) tops = maximum(tops, load(x + i));
             const float top = largest(tops) * a.scale;
             F totals{};
-            int64_t i = 0;
+            int64_t i = start;
+            for (; i < low / lanes * lanes; i += lanes) store(p + i, F{});
+            if (i < inner && i < whole) {
+                F e = select(above, exponential(load(x + i) * a.scale - top), F{});
+                totals += e;
+                store(p + i, e);
+                i += lanes;
+            }
             for (; i < whole; i += lanes) {
                 F e = exponential(load(x + i) * a.scale - top);
                 totals += e;
@@ -857,9 +873,11 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
 
         for (int64_t i = 0; i < rows; i += tile) {
             const int64_t height = rows - i < tile ? rows - i : tile;
-            const auto* p = reinterpret_cast<const float*>(chances + i * length);
-            mix<Words>(height, row, {words_in<Words>(first + i + height), p, length / Words::per_word, 1, values, row}, mixed + i * row,
-                       row, false);
+            const int64_t start = lowest_panel(a, first + i), skipped = start / Words::per_word;
+            const auto* p = reinterpret_cast<const float*>(chances + i * length) + skipped;
+            mix<Words>(height, row,
+                       {words_in<Words>(first + i + height) - skipped, p, length / Words::per_word, 1, values + skipped * row, row},
+                       mixed + i * row, row, false);
         }
         for (int64_t r = 0; r < rows; r++) {
             T* y = static_cast<T*>(out) + ((b * a.queries + t + r) * a.heads + h) * depth;
@@ -901,14 +919,14 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
         for (int64_t t = 0; t < a.queries; t += query_block) {
             const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
             const int64_t first = a.keys - a.queries + t, base = (b * a.queries + t) * a.heads + h;
-            const int64_t visible = first + rows, columns = padded(visible, lanes);
+            const int64_t visible = first + rows, columns = padded(visible, lanes), start = lowest_panel(a, first);
             const T* q = head_of<T>(a.query, b, h) + t * a.query.time;
             const T *y = static_cast<const T*>(out) + base * depth, *dy = static_cast<const T*>(dout) + base * depth;
             const int64_t stride = a.heads * depth;
             pack_rows(q, a.query.time, rows, depth, query_rows, row);
             pack_rows(dy, stride, rows, depth, gradient_rows, row);
-            score<Words>(rows, first, left_of(q, a.query.time, rows, depth, query), keys, scores, length);
-            score<Words>(rows, first, left_of(dy, stride, rows, depth, gradient), values, slopes, length);
+            score<Words>(a, rows, first, left_of(q, a.query.time, rows, depth, query), keys, scores, length);
+            score<Words>(a, rows, first, left_of(dy, stride, rows, depth, gradient), values, slopes, length);
 
             const auto* logs = log_sum + (b * a.heads + h) * a.queries + t;
             float dots[query_block + 1] = {};
@@ -920,19 +938,22 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
             }
             // P and dS of row r, keys i.., zero where the row does not see.
             const auto chance = [&](int64_t r, int64_t i, F& slope) {
-                const I seen = lanes_below(first + r + 1 - i);
+                I seen = lanes_below(first + r + 1 - i);
+                const int64_t low = lowest(a, first + r);
+                if (i < low) seen &= ~lanes_below(low - i);
                 F p = select(seen, exponential(load(scores + r * length + i) * a.scale - logs[r]), F{});
                 slope = select(seen, p * (load(slopes + r * length + i) - dots[r]) * a.scale, F{});
                 return p;
             };
+            const auto sees = [&](int64_t r, int64_t i) { return i <= first + r && i + lanes > lowest(a, first + r); };
             for (int64_t r = 0; r < rows; r += Words::per_word) {
                 if constexpr (Words::per_word == 2) {
                     const bool pair = r + 1 < rows;
                     auto* even = reinterpret_cast<Narrow*>(slope_rows) + r * length;
-                    for (int64_t i = 0; i < columns; i += lanes) {
+                    for (int64_t i = start; i < columns; i += lanes) {
                         F s0{}, s1{}, p0{}, p1{};
-                        if (i <= first + r) p0 = chance(r, i, s0);
-                        if (pair && i <= first + r + 1) p1 = chance(r + 1, i, s1);
+                        if (sees(r, i)) p0 = chance(r, i, s0);
+                        if (pair && sees(r + 1, i)) p1 = chance(r + 1, i, s1);
                         store(even + i, s0);
                         store(even + length + i, s1);
                         const auto join = [](F low, F high) {
@@ -943,9 +964,9 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
                         store(slope_columns + r / 2 * length + i, join(s0, s1));
                     }
                 } else {
-                    for (int64_t i = 0; i < columns; i += lanes) {
+                    for (int64_t i = start; i < columns; i += lanes) {
                         F s{}, p{};
-                        if (i <= first + r) p = chance(r, i, s);
+                        if (sees(r, i)) p = chance(r, i, s);
                         store(scores + r * length + i, p);
                         store(slopes + r * length + i, s);
                     }
@@ -954,19 +975,22 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
 
             for (int64_t i = 0; i < rows; i += tile) {
                 const int64_t height = rows - i < tile ? rows - i : tile;
-                const float* s = slope_rows + i * (length / Words::per_word);
-                mix<Words>(height, row, {words_in<Words>(first + i + height), s, length / Words::per_word, 1, key_rows, row},
+                const int64_t skipped = lowest_panel(a, first + i) / Words::per_word;
+                const float* s = slope_rows + i * (length / Words::per_word) + skipped;
+                mix<Words>(height, row,
+                           {words_in<Words>(first + i + height) - skipped, s, length / Words::per_word, 1, key_rows + skipped * row, row},
                            mixed + i * row, row, false);
             }
             for (int64_t r = 0; r < rows; r++) {
                 T* dq = static_cast<T*>(dquery) + (base + r * a.heads) * depth;
                 for (int64_t i = 0; i < depth; i += lanes) store(dq + i, load(mixed + r * row + i), depth - i);
             }
-            // Keys s.. are seen by the queries from s - first on.
-            const int64_t words = words_in<Words>(rows);
-            for (int64_t s = 0; s < visible; s += tile) {
+            // Keys s.. are seen by the queries from s - first on, until the window has passed.
+            for (int64_t s = start; s < visible; s += tile) {
                 const int64_t height = visible - s < tile ? visible - s : tile;
-                const int64_t from = s > first ? (s - first) / Words::per_word : 0;
+                const int64_t from = s > first ? (s - first) / Words::per_word : 0, until = s + height - 1 - first + a.window;
+                if (until <= 0) continue;
+                const int64_t words = words_in<Words>(rows < until ? rows : until);
                 mix<Words>(height, row, {words - from, chance_columns + from * length + s, 1, length, gradient_rows + from * row, row},
                            value_sums + s * row, row, true);
                 mix<Words>(height, row, {words - from, slope_columns + from * length + s, 1, length, query_rows + from * row, row},

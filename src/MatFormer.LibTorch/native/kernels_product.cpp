@@ -101,7 +101,8 @@ void product(const Tensor& c, const Tensor& a, const Tensor& b, at::ScalarType c
         // One layout for one product, whatever it was cut from: other strides may take other paths, and give other bits.
         const auto dense = [&](const Tensor& x) {
             const Tensor y = x.to(compute);
-            return y.is_contiguous() || y.t().is_contiguous() ? y : y.contiguous();
+            if (y.is_contiguous() || y.t().is_contiguous()) return y;
+            return y.stride(0) < y.stride(1) ? y.t().contiguous().t() : y.contiguous();
         };
         Tensor y = at::mm(dense(a), dense(b)).to(at::kFloat);
         if (scale != 1) y.mul_(scale);

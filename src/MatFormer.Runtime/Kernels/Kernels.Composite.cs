@@ -74,6 +74,23 @@ public static partial class Kernels
             return nn.functional.linear(x, cast, castBias);
         }
 
+        /// <inheritdoc cref="Kernels.LinearRows"/>
+        public static Tensor LinearRows(Tensor x, Tensor weight, long rows)
+        {
+            CheckPrefix(weight, 0, rows, "LinearRows");
+            using var prefix = weight.narrow(0, 0, rows); // (rows, in)
+            return Linear(x, prefix);
+        }
+
+        /// <inheritdoc cref="Kernels.LinearColumns"/>
+        public static Tensor LinearColumns(Tensor x, Tensor weight, long columns)
+        {
+            CheckPrefix(weight, 1, columns, "LinearColumns");
+            using var prefix = weight.narrow(1, 0, columns); // (out, columns)
+            using var copy = prefix.contiguous(); // as the extracted weight lies: other strides may give other bits
+            return Linear(x, copy);
+        }
+
         /// <inheritdoc cref="Kernels.Rotary"/>
         public static Tensor Rotary(Tensor x, Tensor cos, Tensor sin)
         {
@@ -97,7 +114,7 @@ public static partial class Kernels
         }
 
         /// <inheritdoc cref="Kernels.CausalAttention"/>
-        public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value)
+        public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value, int window = 0)
         {
             Check(query.dim() == 4, "CausalAttention", "query", query, "(B, T, H, D)");
             long batch = query.shape[0], time = query.shape[1], heads = query.shape[2], depth = query.shape[3];
@@ -121,7 +138,9 @@ public static partial class Kernels
             using var all = ones(time, length, dtype: ScalarType.Bool, device: query.device);
             using var future = all.triu(length - time + 1); // (T, S): true where the key is later than the query
             using var masked = scores.masked_fill(future, float.NegativeInfinity);
-            using var probabilities = masked.softmax(-1);
+            using var past = window == 0 ? null : all.tril(length - time - window); // (T, S): true before the window
+            using var seen = past is null ? masked.alias() : masked.masked_fill(past, float.NegativeInfinity);
+            using var probabilities = seen.softmax(-1);
             using var narrow = probabilities.to(query.dtype);
             using var mixed = narrow.matmul(v); // (B, H, T, D)
             using var ordered = mixed.transpose(1, 2); // (B, T, H, D)
@@ -338,6 +357,17 @@ public static partial class Kernels
         {
             Check(x.dim() > 0, operation, "x", x, "(..., W)");
             Check(weight.dim() == 1 && weight.shape[0] == x.shape[^1], operation, name, weight, $"({x.shape[^1]})");
+        }
+
+        private static void CheckPrefix(Tensor weight, int dimension, long length, string operation)
+        {
+            Check(weight.dim() == 2, operation, "weight", weight, "(out, in)");
+            if (length < 1 || length > weight.shape[dimension])
+            {
+                string name = dimension == 0 ? "rows" : "columns";
+                throw new ArgumentOutOfRangeException(
+                    name, length, $"{operation}: {name} must be in 1..{weight.shape[dimension]}, the size of the weight.");
+            }
         }
 
         private static void CheckBias(Tensor? bias, long length, string name)

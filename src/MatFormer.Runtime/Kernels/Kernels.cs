@@ -41,6 +41,14 @@ public static partial class Kernels
     /// <summary>x (..., in) times the transpose of weight (out, in), plus bias (out) -> (..., out).</summary>
     public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null) => Provider.Linear(x, weight, bias);
 
+    /// <summary>x (..., in) times the transpose of the first rows of weight (out, in) -> (..., rows).</summary>
+    /// <remarks>Bit for bit <see cref="Linear"/> with a copy of these rows; the other rows' gradient is zero.</remarks>
+    public static Tensor LinearRows(Tensor x, Tensor weight, long rows) => Provider.LinearRows(x, weight, rows);
+
+    /// <summary>x (..., columns) times the transpose of the first columns of weight (out, in) -> (..., out).</summary>
+    /// <remarks>Bit for bit <see cref="Linear"/> with a copy of these columns; the other columns' gradient is zero.</remarks>
+    public static Tensor LinearColumns(Tensor x, Tensor weight, long columns) => Provider.LinearColumns(x, weight, columns);
+
     /// <summary>
     /// Rotary positions, the two halves of a head being the pairs (RoFormer, arXiv 2104.09864, in the order of Hugging Face's Llama):
     /// x (B, T, H, D), cos and sin (T, D/2) float32 -> (B, T, H, D).
@@ -49,9 +57,18 @@ public static partial class Kernels
 
     /// <summary>
     /// Causal attention aligned at the end: query (B, T, H, D), key and value (B, S, Hkv, D), S >= T, H a multiple of Hkv -> (B, T, H*D).
-    /// Query t sees keys 0..S-T+t; query head h uses key head h / (H / Hkv); the scale is 1/sqrt(D), softmax is in float32.
+    /// Query t sees keys 0..S-T+t, or the last <paramref name="window"/> of them (Mistral 7B, arXiv 2310.06825, section 2); query head h
+    /// uses key head h / (H / Hkv); the scale is 1/sqrt(D), softmax is in float32.
     /// </summary>
-    public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value) => Provider.CausalAttention(query, key, value);
+    /// <param name="query">(B, T, H, D).</param>
+    /// <param name="key">(B, S, Hkv, D).</param>
+    /// <param name="value">(B, S, Hkv, D).</param>
+    /// <param name="window">How many keys a query sees, its own being the last; 0 for all.</param>
+    public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value, int window = 0)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(window);
+        return Provider.CausalAttention(query, key, value, window);
+    }
 
     /// <summary>
     /// The nested feed-forward (MatFormer, arXiv 2310.07707, section 3.1) of R = widths.Length streams stacked along the batch:

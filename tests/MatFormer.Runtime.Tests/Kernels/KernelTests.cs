@@ -91,6 +91,79 @@ public sealed class KernelTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Machines))]
+    public void LinearOfAPrefixEqualsItsDefinition(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, ins, outs) in new[] { (2L, 5L, 7L, 5L), (3, 17, 33, 96), (1, 130, 64, 77), (1, 1, 48, 40) })
+        {
+            var weight = Leaf(ScalarType.Float32, 0.1f, outs, ins);
+            var x = Leaf(dtype, 1, batch, time, ins);
+            foreach (long rows in new[] { 1, outs / 2, outs - 1, outs })
+            {
+                AssertEqual(dtype, () => Kernels.LinearRows(x, weight, rows), () => Composite.LinearRows(x, weight, rows), x, weight);
+                AssertEqual(
+                    dtype, () => Kernels.Linear(x, weight.narrow(0, 0, rows)), () => Composite.LinearRows(x, weight, rows), x, weight);
+            }
+
+            foreach (long columns in new[] { 1, ins / 2, ins - 1, ins })
+            {
+                var z = Leaf(dtype, 1, batch, time, columns);
+                AssertEqual(
+                    dtype, () => Kernels.LinearColumns(z, weight, columns), () => Composite.LinearColumns(z, weight, columns), z, weight);
+                AssertEqual(
+                    dtype, () => Kernels.Linear(z, weight.narrow(1, 0, columns)), () => Composite.LinearColumns(z, weight, columns),
+                    z, weight);
+            }
+        }
+    }
+
+    /// <summary>Extraction copies a prefix of a projection: the copy computes the very bits of the whole, gradients included.</summary>
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void LinearOfAPrefixIsBitForBitThatOfItsCopy(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        var sizes = new[] { (2L, 5L, 7L, 5L), (3, 17, 33, 96), (1, 130, 600, 77), (1, 1, 48, 40), (2, 20, 64, 64) };
+        foreach (var (batch, time, ins, outs) in sizes)
+        {
+            var weight = Leaf(ScalarType.Float32, 0.1f, outs, ins);
+            foreach (long rows in new[] { 1, outs / 2, outs - 1, outs })
+            {
+                Compare(0, rows, ins, (x, w) => Kernels.LinearRows(x, w, rows), $"{rows} rows of {outs}, {ins}");
+            }
+
+            foreach (long columns in new[] { 1, ins / 2, ins - 1, ins })
+            {
+                Compare(1, columns, columns, (x, w) => Kernels.LinearColumns(x, w, columns), $"{columns} columns of {outs}, {ins}");
+            }
+
+            void Compare(int dimension, long length, long width, Func<Tensor, Tensor, Tensor> linear, string what)
+            {
+                var copy = weight.detach().narrow(dimension, 0, length).contiguous().clone().requires_grad_();
+                var x = Leaf(dtype, 1, batch, time, width);
+                Clear([weight, x]);
+                var whole = linear(x, weight);
+                whole.to(ScalarType.Float32).square().sum().backward();
+                var wholeGradient = x.grad!;
+                x.grad = null;
+                var sliced = Kernels.Linear(x, copy);
+                sliced.to(ScalarType.Float32).square().sum().backward();
+                Assert.True(Bits(whole).SequenceEqual(Bits(sliced)), what);
+                Assert.True(Bits(wholeGradient).SequenceEqual(Bits(x.grad!)), $"{what}: gradient of x");
+                var inside = weight.grad!.narrow(dimension, 0, length);
+                Assert.True(Bits(inside).SequenceEqual(Bits(copy.grad!)), $"{what}: gradient of the weight");
+                var outside = weight.grad!.narrow(dimension, length, weight.shape[dimension] - length);
+                Assert.All(outside.contiguous().data<float>().ToArray(), x => Assert.Equal(0f, x));
+                using (no_grad())
+                {
+                    Assert.True(Bits(linear(x, weight)).SequenceEqual(Bits(sliced)), $"{what}: without gradients");
+                }
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
     public void RotaryEqualsItsDefinition(string set, ScalarType dtype)
     {
         NativeKernels.UseInstructionSet(set);
@@ -130,6 +203,79 @@ public sealed class KernelTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Machines))]
+    public void WindowedAttentionEqualsItsDefinition(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        var sizes = new[] { (2L, 5L, 3L, 6L), (1, 33, 2, 32), (1, 150, 4, 16), (1, 60, 2, 7), (1, 7, 2, 10) };
+        foreach (var (batch, time, heads, depth) in sizes)
+        {
+            foreach (var (keyHeads, earlier) in new[] { (1L, 0L), (heads, 0), (1, 1), (heads, 70) })
+            {
+                var query = Leaf(dtype, 1, batch, time, heads, depth);
+                var key = Leaf(dtype, 1, batch, time + earlier, keyHeads, depth);
+                var value = Leaf(dtype, 1, batch, time + earlier, keyHeads, depth);
+                foreach (int window in new[] { 1, 2, 5, 16, 31, 32, 33, 50, 77, (int)(time + earlier) })
+                {
+                    // Where one key is all there is, the gradients of query and key are zero but for rounding.
+                    AssertEqual(
+                        dtype,
+                        () => Kernels.CausalAttention(query, key, value, window),
+                        () => Composite.CausalAttention(query, key, value, window),
+                        window == 1 ? [value] : [query, key, value]);
+                }
+            }
+        }
+    }
+
+    /// <summary>What lies outside its window changes no bit of a query's result, and what lies inside does.</summary>
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void AWindowEndsWhereItSays(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (time, length, window) in new[] { (100L, 100L, 20), (60, 130, 33), (1, 90, 48), (5, 40, 3) })
+        {
+            var query = Leaf(dtype, 1, 1, time, 2, 16).detach();
+            var key = Leaf(dtype, 1, 1, length, 2, 16).detach();
+            var value = Leaf(dtype, 1, 1, length, 2, 16).detach();
+            Func<Tensor, Tensor, Tensor, int, Tensor>[] forms = [Kernels.CausalAttention, Composite.CausalAttention];
+            foreach (var attention in forms)
+            {
+                var before = attention(query, key, value, window);
+                foreach (long position in new[] { 0, length / 2, length - 1 })
+                {
+                    var changed = value.clone();
+                    changed.narrow(1, position, 1).fill_(1000);
+                    var after = attention(query, key, changed, window);
+                    for (long t = 0; t < time; t++)
+                    {
+                        long own = length - time + t;
+                        bool sees = position <= own && position > own - window;
+                        bool same = Bits(before.narrow(1, t, 1)).SequenceEqual(Bits(after.narrow(1, t, 1)));
+                        Assert.True(same != sees, $"query {t} of {time}, key {position} of {length}, window {window}");
+                    }
+                }
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void AWindowOverAllKeysIsBitForBitNone(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (time, length) in new[] { (100L, 100L), (60, 130), (1, 90), (5, 40) })
+        {
+            var query = Leaf(dtype, 1, 1, time, 2, 16).detach();
+            var key = Leaf(dtype, 1, 1, length, 2, 16).detach();
+            var full = Bits(Kernels.CausalAttention(query, key, key));
+            Assert.Equal(full, Bits(Kernels.CausalAttention(query, key, key, (int)length)));
+            Assert.Equal(full, Bits(Kernels.CausalAttention(query, key, key, int.MaxValue)));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
     public void AttentionReadsASliceOfACache(string set, ScalarType dtype)
     {
         NativeKernels.UseInstructionSet(set);
@@ -138,8 +284,11 @@ public sealed class KernelTests : IDisposable
         foreach (long time in new[] { 1, 3, 20 })
         {
             var query = Leaf(dtype, 1, 2, time, 4, 16).detach();
-            var expected = Composite.CausalAttention(query, keys, values);
-            AssertClose(Tolerance(dtype), Kernels.CausalAttention(query, keys, values), expected, "cache");
+            foreach (int window in new[] { 0, 7, 30 })
+            {
+                var expected = Composite.CausalAttention(query, keys, values, window);
+                AssertClose(Tolerance(dtype), Kernels.CausalAttention(query, keys, values, window), expected, "cache");
+            }
         }
     }
 
@@ -308,6 +457,14 @@ public sealed class KernelTests : IDisposable
         AssertNamed("Rotary: cos", () => Kernels.Rotary(heads, weight, weight));
         AssertNamed("CausalAttention: key", () => Kernels.CausalAttention(heads, late, late));
         AssertNamed("CausalAttention: value", () => Kernels.CausalAttention(heads, heads, late));
+        AssertNamed("CausalAttention: window is -1", () => NativeKernels.CausalAttention(heads, heads, heads, -1));
+        AssertNamed("LinearRows: rows is 6, but must be in 1..5", () => Kernels.LinearRows(weight, weight, 6));
+        AssertNamed("LinearRows: x is [2, 3, 4]", () => Kernels.LinearRows(x, weight, 2));
+        AssertNamed("LinearColumns: columns is 0, but must be in 1..6", () => Kernels.LinearColumns(x, weight, 0));
+        AssertNamed("LinearColumns: x is [2, 3, 4]", () => Kernels.LinearColumns(x, weight, 2));
+        Assert.Throws<ArgumentOutOfRangeException>("window", () => Kernels.CausalAttention(heads, heads, heads, -1));
+        Assert.Throws<ArgumentOutOfRangeException>("rows", () => Composite.LinearRows(x, weight, 6));
+        Assert.Throws<ArgumentOutOfRangeException>("columns", () => Composite.LinearColumns(x, weight, 0));
         Tensor FeedForward(Tensor second, FeedForwardKind kind, params int[] widths)
             => Kernels.FeedForward(x, null, null, up, null, second, null, kind, widths);
         AssertNamed("FeedForward: widths", () => FeedForward(down, FeedForwardKind.Gelu, 4, 8));
