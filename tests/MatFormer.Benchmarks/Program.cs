@@ -7,6 +7,7 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
 {
     ["train"] = TrainBenchmark.Run,
     ["overhead"] = OverheadBenchmark.Run,
+    ["compile"] = CompileBenchmark.Run,
 };
 if (names.Count != 1 || !known.TryGetValue(names[0], out var benchmark) || args.Any(a => a.StartsWith('-') && a != "--json"))
 {
