@@ -350,6 +350,10 @@ public sealed partial class DiagnosticTests
         Assert.Equal(source[..span.Start.Value].Count(c => c == '\n'), lines.StartLinePosition.Line);
         Assert.Equal(span.Start.Value - (source.LastIndexOf('\n', span.Start.Value) + 1), lines.StartLinePosition.Character);
         Assert.Empty(run.CompilerDiagnostics);
+
+        // What is mended by a fix says so on its page, where MatFormer.Dsl.CodeFixes.Tests look for it.
+        if (diagnostic.Properties.Count > 0)
+            Assert.Contains("## Fix", File.ReadAllLines(Path.Combine(Pages, id + ".md")));
     }
 
     [Fact]

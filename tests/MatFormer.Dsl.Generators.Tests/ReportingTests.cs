@@ -48,8 +48,9 @@ public sealed class ReportingTests
             Assert.Equal(Text(analyzed), Text(generated));
         }
 
-        static IEnumerable<string> Text(GeneratorRun run) =>
-            run.Diagnostics.Select(d => d.GetMessage(CultureInfo.InvariantCulture) + d.Location.GetLineSpan()).Order(StringComparer.Ordinal);
+        static IEnumerable<string> Text(GeneratorRun run) => run.Diagnostics
+            .Select(d => d.GetMessage(CultureInfo.InvariantCulture) + d.Location.GetLineSpan())
+            .Order(StringComparer.Ordinal);
     }
 
     [Fact]

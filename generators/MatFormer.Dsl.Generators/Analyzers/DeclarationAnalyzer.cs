@@ -24,27 +24,26 @@ public sealed class DeclarationAnalyzer : DiagnosticAnalyzer
     {
         context.EnableConcurrentExecution();
         context.ConfigureGeneratedCodeAnalysis(GeneratedCodeAnalysisFlags.Analyze | GeneratedCodeAnalysisFlags.ReportDiagnostics);
-        context.RegisterCompilationStartAction(static start =>
-        {
-            var models = Names.ModelAttributes.SelectMany(name => start.Compilation.GetTypesByMetadataName(name)).ToImmutableArray();
-            if (models.Length > 0) start.RegisterSymbolAction(context => Analyze(context, models), SymbolKind.NamedType);
-        });
+        context.RegisterSymbolAction(Analyze, SymbolKind.NamedType);
     }
 
-    private static void Analyze(SymbolAnalysisContext context, ImmutableArray<INamedTypeSymbol> models)
+    /// <summary>The validator's verdict on a class, or null if it declares no model.</summary>
+    internal static Checked? Judge(INamedTypeSymbol type, Compilation compilation, CancellationToken cancellation)
     {
-        // A class's attributes are those of all its parts: once for the class.
-        var type = (INamedTypeSymbol)context.Symbol;
-        if (PartOf(type, models, context.CancellationToken) is not { } part) return;
-        var declaration = DeclarationParser.Parse(type, part, context.Compilation, scope: null, context.CancellationToken);
-        foreach (var found in Validator.Check(declaration).Diagnostics)
-            context.ReportDiagnostic(found.ToDiagnostic(type.DeclaringSyntaxReferences.Select(reference => reference.SyntaxTree)));
-    }
-
-    // The part of the class that bears the attribute of a model.
-    private static TypeDeclarationSyntax? PartOf(
-        INamedTypeSymbol type, ImmutableArray<INamedTypeSymbol> models, CancellationToken cancellation) => type.GetAttributes()
-            .Where(attribute => models.Contains(attribute.AttributeClass!, SymbolEqualityComparer.Default))
+        // A class's attributes are those of all its parts. The one of the model is in one of them.
+        var part = type.GetAttributes()
+            .Where(attribute => attribute.AttributeClass is { ContainingNamespace.Name: nameof(MatFormer) } name
+                && Names.ModelAttributes.Contains(name.ToDisplayString()))
             .Select(attribute => attribute.ApplicationSyntaxReference?.GetSyntax(cancellation).Parent?.Parent as TypeDeclarationSyntax)
             .FirstOrDefault(part => part is ClassDeclarationSyntax or RecordDeclarationSyntax);
+        return part is null ? null : Validator.Check(DeclarationParser.Parse(type, part, compilation, scope: null, cancellation));
+    }
+
+    private static void Analyze(SymbolAnalysisContext context)
+    {
+        var type = (INamedTypeSymbol)context.Symbol;
+        if (Judge(type, context.Compilation, context.CancellationToken) is not { } verdict) return;
+        foreach (var found in verdict.Diagnostics)
+            context.ReportDiagnostic(found.ToDiagnostic(type.DeclaringSyntaxReferences.Select(reference => reference.SyntaxTree)));
+    }
 }

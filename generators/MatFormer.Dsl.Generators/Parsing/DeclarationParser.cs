@@ -26,7 +26,11 @@ internal static class DeclarationParser
     /// <param name="scope">Of the part, to tell names that are hidden there; null if nothing is to be emitted.</param>
     /// <param name="cancellation">Stops it.</param>
     public static Declaration Parse(
-        INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, Compilation compilation, SemanticModel? scope, CancellationToken cancellation)
+        INamedTypeSymbol symbol,
+        TypeDeclarationSyntax syntax,
+        Compilation compilation,
+        SemanticModel? scope,
+        CancellationToken cancellation)
     {
         var attributes = ReadAttributes(symbol, cancellation);
         var granularities = All<GranularityAttribute>().Select(ParseGranularity).ToList();

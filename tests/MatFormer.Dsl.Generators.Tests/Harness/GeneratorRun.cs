@@ -8,7 +8,7 @@ using Microsoft.CodeAnalysis.Diagnostics;
 
 namespace MatFormer.Generators.Tests.Harness;
 
-/// <summary>Generator and analyzers run on some source, and the result compiled against the real runtime as a strict project would.</summary>
+/// <summary>Generator and analyzers run on some source; the result compiled against the real runtime as a strict project would.</summary>
 internal sealed class GeneratorRun
 {
     private static readonly ImmutableArray<MetadataReference> s_references =

@@ -1,0 +1,67 @@
+using System.Composition;
+using MatFormer.Generators.Analyzers;
+using MatFormer.Generators.Emission;
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Parsing;
+using MatFormer.Generators.Validation;
+using Microsoft.CodeAnalysis;
+using Microsoft.CodeAnalysis.CodeActions;
+using Microsoft.CodeAnalysis.CodeRefactorings;
+using Microsoft.CodeAnalysis.CSharp;
+using Microsoft.CodeAnalysis.CSharp.Syntax;
+using Microsoft.CodeAnalysis.Text;
+
+namespace MatFormer.CodeFixes;
+
+/// <summary>Turns a profile's pattern into the budget of its size, which the compiler solves, and a budget into its solution.</summary>
+[ExportCodeRefactoringProvider(LanguageNames.CSharp, Name = nameof(ProfileRefactoring)), Shared]
+public sealed class ProfileRefactoring : CodeRefactoringProvider
+{
+    /// <inheritdoc/>
+    public override async Task ComputeRefactoringsAsync(CodeRefactoringContext context)
+    {
+        var (document, cancellation) = (context.Document, context.CancellationToken);
+        var root = await document.GetSyntaxRootAsync(cancellation).ConfigureAwait(false);
+        var attribute = root!.FindNode(context.Span).FirstAncestorOrSelf<AttributeSyntax>();
+        if (attribute?.Parent?.Parent is not TypeDeclarationSyntax part) return;
+        if (attribute.ArgumentList?.Arguments is not { Count: > 1 } arguments) return;
+
+        // The name comes first, unless all is written otherwise than usual.
+        if (arguments[0].NameEquals is not null || arguments[0].NameColon is { Name.Identifier.ValueText: not "name" }) return;
+        if (await document.GetSemanticModelAsync(cancellation).ConfigureAwait(false) is not { } model
+            || model.GetSymbolInfo(attribute, cancellation).Symbol?.ContainingType?.ToDisplayString() != Names.Of<ProfileAttribute>()
+            || model.GetConstantValue(arguments[0].Expression, cancellation).Value is not string name
+            || model.GetDeclaredSymbol(part, cancellation) is not { } type
+            || DeclarationAnalyzer.Judge(type, model.Compilation, cancellation)?.Output is not Output.Whole { Spec: var spec }
+            || spec.Profiles.FirstOrDefault(p => p.Name == name) is not { } profile)
+        {
+            return;
+        }
+
+        var rest = arguments.Skip(1).ToList();
+        if (rest.All(argument => argument.NameEquals is null))
+            Offer(Budget(spec, profile), "Let the compiler solve it: ");
+        else if (rest.Count == 1 && rest[0] is { NameEquals.Name.Identifier.ValueText: nameof(ProfileAttribute.MaxParameters) })
+            Offer((SymbolDisplay.FormatLiteral(Pattern.Format(spec, profile.Widths), quote: true), ""), "Write the pattern: ");
+
+        void Offer((string Text, string Note) written, string title) => context.RegisterRefactoring(CodeAction.Create(
+            title + written.Text + written.Note,
+            async stop =>
+            {
+                var text = await document.GetTextAsync(stop).ConfigureAwait(false);
+                var span = TextSpan.FromBounds(rest[0].SpanStart, rest[rest.Count - 1].Span.End);
+                return document.WithText(text.WithChanges(new TextChange(span, written.Text)));
+            },
+            equivalenceKey: title));
+    }
+
+    // Another mix than the declared one may be what the compiler finds for its size.
+    private static (string Text, string Note) Budget(ModelSpec spec, ProfileSpec profile)
+    {
+        var costs = Costs.Of(spec);
+        var size = costs.ParameterCount(profile.Widths);
+        var solved = BudgetSolver.Solve(costs, spec.Layers, spec.Granularities, size)!.Value;
+        var note = solved.Equals(profile.Widths) ? "" : ", which gives " + Pattern.Format(spec, solved);
+        return (nameof(ProfileAttribute.MaxParameters) + " = " + Literals.Of(size), note);
+    }
+}

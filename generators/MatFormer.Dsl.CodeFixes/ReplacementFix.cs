@@ -1,0 +1,29 @@
+using System.Collections.Immutable;
+using System.Composition;
+using MatFormer.Generators.Analyzers;
+using MatFormer.Generators.Validation;
+using Microsoft.CodeAnalysis;
+using Microsoft.CodeAnalysis.CodeFixes;
+using Microsoft.CodeAnalysis.Text;
+
+namespace MatFormer.CodeFixes;
+
+/// <summary>Writes what the diagnostic itself says to write in the place of what it marks.</summary>
+[ExportCodeFixProvider(LanguageNames.CSharp, Name = nameof(ReplacementFix)), Shared]
+public sealed class ReplacementFix : TextFix
+{
+    /// <inheritdoc/>
+    public override ImmutableArray<string> FixableDiagnosticIds { get; } =
+        [.. new DeclarationAnalyzer().SupportedDiagnostics.Select(descriptor => descriptor.Id)];
+
+    /// <inheritdoc/>
+    protected override string Title(Diagnostic diagnostic) => "Write " + Replacement(diagnostic);
+
+    /// <inheritdoc/>
+    protected override Task<ImmutableArray<TextChange>> ChangesAsync(
+        Document document, Diagnostic diagnostic, CancellationToken cancellation) => Task.FromResult<ImmutableArray<TextChange>>(
+            Replacement(diagnostic) is { } text ? [new TextChange(diagnostic.Location.SourceSpan, text)] : []);
+
+    private static string? Replacement(Diagnostic diagnostic) =>
+        diagnostic.Properties.TryGetValue(DiagnosticInfo.ReplacementKey, out var text) ? text : null;
+}
