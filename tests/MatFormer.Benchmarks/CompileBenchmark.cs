@@ -8,8 +8,8 @@ using Microsoft.CodeAnalysis.CSharp;
 namespace MatFormer.Benchmarks;
 
 /// <summary>
-/// The generator in an editor and in a build: runs of Roslyn's driver over a project of 1, 10 and 100 models of 48 layers and 20 profiles, a
-/// file each. The compiler's own work (parsing, and compiling what was generated) is not in it.
+/// The generator in an editor and in a build: runs of Roslyn's driver over a project of 1, 10 and 100 models of 48 layers and 20
+/// profiles, a file each. The compiler's own work (parsing, and compiling what was generated) is not in it.
 /// </summary>
 internal static class CompileBenchmark
 {
@@ -88,7 +88,8 @@ internal static class CompileBenchmark
         var median = Turns.Median(times);
 
         // Between the quartiles: single runs meet the garbage collector.
-        return new Result(name, median, "ms", Runs: times.Length, Spread: (sorted[sorted.Length * 3 / 4] - sorted[sorted.Length / 4]) / median);
+        var spread = sorted[sorted.Length * 3 / 4] - sorted[sorted.Length / 4];
+        return new Result(name, median, "ms", Runs: times.Length, Spread: spread / median);
     }
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);

@@ -1,5 +1,6 @@
 using System.Globalization;
 using MatFormer.Generators.Model;
+using Microsoft.CodeAnalysis.CSharp;
 
 namespace MatFormer.Generators.Emission;
 
@@ -23,6 +24,12 @@ internal static class Literals
         return text.Contains('.') ? text : text + ".0";
     }
 
+    /// <summary>As source: in quotes, with escapes for what does not print, or would mean something to the writer of files.</summary>
+    public static string Of(string text) => string.Concat(SymbolDisplay.FormatLiteral(text, quote: true)
+        .Replace("[Generated]", "\\u005bGenerated]")
+        .Replace("//|", "//\\u007c")
+        .Select(c => Prints(c) ? c.ToString() : "\\u" + ((int)c).ToString("x4", CultureInfo.InvariantCulture)));
+
     /// <summary>As prose: <c>8,458,496</c>.</summary>
     public static string Text(long number) => number.ToString("#,0", CultureInfo.InvariantCulture);
 
@@ -33,4 +40,8 @@ internal static class Literals
     /// <summary>A shape in a comment: <c>(256, m)</c>, m being the hidden units of the layer.</summary>
     public static string Shape(IEnumerable<int> sizes) =>
         "(" + string.Join(", ", sizes.Select(size => size == WeightSpec.Hidden ? "m" : size.ToString(CultureInfo.InvariantCulture))) + ")";
+
+    private static bool Prints(char c) => char.GetUnicodeCategory(c) is not (UnicodeCategory.Control or UnicodeCategory.Format
+        or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.PrivateUse or UnicodeCategory.Surrogate
+        or UnicodeCategory.OtherNotAssigned);
 }

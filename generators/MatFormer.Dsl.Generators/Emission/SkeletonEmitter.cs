@@ -1,5 +1,4 @@
 using MatFormer.Generators.Validation;
-using Microsoft.CodeAnalysis.CSharp;
 
 namespace MatFormer.Generators.Emission;
 
@@ -11,7 +10,7 @@ internal static class SkeletonEmitter
         var f = new CodeFile(skeleton.Type);
         f.Bases = $" : {f.MatFormerModel}, global::MatFormer.IMatFormer<{f.Model}>";
         var list = $"global::System.Collections.Generic.IReadOnlyList<{f.Profile}>";
-        var reason = SymbolDisplay.FormatLiteral($"{skeleton.Type.Name} is declared wrongly ({skeleton.Reason})", quote: true);
+        var reason = Literals.Of($"{skeleton.Type.Name} is declared wrongly ({skeleton.Reason})");
         const string problem = "throw new global::System.InvalidOperationException(Problem)";
         var properties = skeleton.Names.Select(name => $$"""
             /// <summary>Declared wrongly.</summary>

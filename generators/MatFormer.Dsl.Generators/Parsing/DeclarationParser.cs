@@ -140,9 +140,15 @@ internal static class DeclarationParser
 
         if (syntax.TypeParameterList is { } parameters)
             yield return new DiagnosticInfo(Descriptors.Generic, LocationInfo.Of(parameters), symbol.Name);
-        if (symbol.BaseType is { SpecialType: not SpecialType.System_Object } other && other.ToDisplayString() != BaseClass)
+        var bases = symbol.DeclaringSyntaxReferences
+            .Where(part => !MatFormerGenerator.HasWritten(part.SyntaxTree))
+            .Select(part => (part.GetSyntax() as TypeDeclarationSyntax)?.BaseList?.Types.FirstOrDefault())
+            .OfType<BaseTypeSyntax>()
+            .ToList();
+        if (symbol.BaseType is { } other && other.ToDisplayString() != BaseClass
+            && (other.SpecialType != SpecialType.System_Object || bases.Any(NamesObject)))
         {
-            var baseAt = syntax.BaseList?.Types.FirstOrDefault() is { } written ? LocationInfo.Of(written) : at;
+            var baseAt = bases.Count > 0 ? LocationInfo.Of(bases[0]) : at;
             yield return new DiagnosticInfo(Descriptors.OtherBaseClass, baseAt, symbol.Name, other.ToDisplayString());
         }
 
@@ -157,6 +163,10 @@ internal static class DeclarationParser
         if (unfit is not null) yield return new DiagnosticInfo(Descriptors.UnfitClass, at, symbol.Name, unfit);
         if (compilation.GetTypeByMetadataName(BaseClass) is null) yield return new DiagnosticInfo(Descriptors.NoRuntime, at);
     }
+
+    // A base class, even this one, leaves no room for another.
+    private static bool NamesObject(BaseTypeSyntax written) =>
+        written.Type.ToString() is "object" or "Object" or "System.Object" or "global::System.Object";
 
     private static MatLMDeclaration ParseMatLM(AttributeReader reader) => new(
         reader.At,

@@ -15,6 +15,9 @@ internal sealed class Validator
     private const int MaxWidth = 1 << 20;
     private const int MaxTokens = 1 << 24;
 
+    // Of a granularity or a profile: also a file's name.
+    private const int MaxName = 64;
+
     private readonly Declaration _declaration;
     private readonly List<DiagnosticInfo> _diagnostics = [];
 
@@ -100,8 +103,11 @@ internal sealed class Validator
 
     private bool IsTaken(string name) => name == ModelName || Names.Generated.Contains(name) || _declaration.TakenNames.Contains(name);
 
+    // Characters of category Format may stand in an identifier but are no part of it.
     private static bool IsIdentifier(string name) =>
         SyntaxFacts.IsValidIdentifier(name)
+        && name.Length <= MaxName
+        && !name.Any(c => char.GetUnicodeCategory(c) == UnicodeCategory.Format)
         && SyntaxFacts.GetKeywordKind(name) == SyntaxKind.None
         && SyntaxFacts.GetContextualKeywordKind(name) == SyntaxKind.None;
 
