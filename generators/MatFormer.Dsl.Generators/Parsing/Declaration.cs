@@ -34,7 +34,7 @@ internal sealed record ProfileDeclaration(
 /// <param name="NameAt">Its name.</param>
 /// <param name="Problems">What is wrong with the class itself; no code can be added to it then.</param>
 /// <param name="IsComplete">False if the compiler has already refused an attribute.</param>
-/// <param name="TakenNames">Declared names of granularities and profiles that are members of the class, or inherited, already.</param>
+/// <param name="TakenNames">The class's name and declared names of granularities and profiles, if members or inherited members have them.</param>
 internal sealed record Declaration(
     TypeSpec Type,
     LocationInfo NameAt,

@@ -43,7 +43,7 @@ internal static class DeclarationParser
             LocationInfo.Of(syntax.Identifier),
             TypeProblems(symbol, syntax, compilation).ToEquatableArray(),
             attributes.All(a => a.Reader.IsComplete),
-            names.Distinct().Where(IsTaken).ToEquatableArray(),
+            names.Append(symbol.Name).Distinct().Where(IsTaken).ToEquatableArray(),
             ParseMatLM(All<MatLMAttribute>().First()),
             Find<FeedForwardAttribute>() is { } feedForward ? ParseFeedForward(feedForward) : null,
             Find<AttentionAttribute>() is { } attention ? ParseAttention(attention) : null,

@@ -107,7 +107,7 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor InvalidName = Error(
         "MFD0026",
         "A name is not an identifier",
-        "'{0}' cannot name a class; write an identifier of at most 64 letters and digits that is no keyword, such as \"{1}\"");
+        "'{0}' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"{1}\"");
 
     public static readonly DiagnosticDescriptor NameTaken = Error(
         "MFD0027", "A name is taken", "'{0}' is already a member of '{1}'; choose another name");

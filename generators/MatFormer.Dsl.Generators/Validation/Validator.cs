@@ -30,7 +30,7 @@ internal sealed class Validator
     private Checked Check()
     {
         if (_declaration.Problems.Count > 0) return new Checked(null, _declaration.Problems);
-        if (Names.Generated.Contains(ModelName))
+        if (Names.Generated.Contains(ModelName) || _declaration.TakenNames.Contains(ModelName))
         {
             Report(Descriptors.ClassNameTaken, _declaration.NameAt, ModelName);
             return new Checked(null, _diagnostics.ToEquatableArray());
