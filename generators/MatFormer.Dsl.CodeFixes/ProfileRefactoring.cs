@@ -32,7 +32,8 @@ public sealed class ProfileRefactoring : CodeRefactoringProvider
             || model.GetSymbolInfo(attribute, cancellation).Symbol?.ContainingType?.ToDisplayString() != Names.Of<ProfileAttribute>()
             || model.GetConstantValue(arguments[0].Expression, cancellation).Value is not string name
             || model.GetDeclaredSymbol(part, cancellation) is not { } type
-            || DeclarationAnalyzer.Judge(type, model.Compilation, cancellation)?.Output is not Output.Whole { Spec: var spec }
+            || DeclarationAnalyzer.Parse(type, model.Compilation, cancellation) is not { } declaration
+            || Validator.Check(declaration).Output is not Output.Whole { Spec: var spec }
             || spec.Profiles.FirstOrDefault(p => p.Name == name) is not { } profile)
         {
             return;

@@ -14,7 +14,9 @@ public sealed class ReplacementFix : TextFix
 {
     /// <inheritdoc/>
     public override ImmutableArray<string> FixableDiagnosticIds { get; } =
-        [.. new DeclarationAnalyzer().SupportedDiagnostics.Select(descriptor => descriptor.Id)];
+    [
+        .. new DeclarationAnalyzer().SupportedDiagnostics.Concat(new ProfileTextAnalyzer().SupportedDiagnostics).Select(d => d.Id),
+    ];
 
     /// <inheritdoc/>
     protected override string Title(Diagnostic diagnostic) => "Write " + Replacement(diagnostic);

@@ -27,6 +27,10 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
     /// <summary>True for a file of generated code.</summary>
     internal static bool HasWritten(SyntaxTree tree) => tree.FilePath.Replace('\\', '/').Contains(s_folder);
 
+    /// <summary>True for the code that stands in for a mistaken declaration.</summary>
+    internal static bool HasWrittenSkeleton(SyntaxTree tree) =>
+        tree.FilePath.EndsWith(".Skeleton.g.cs", StringComparison.Ordinal) && HasWritten(tree);
+
     private static void Initialize(
         IncrementalGeneratorInitializationContext context, string attribute, IncrementalValueProvider<bool> reports)
     {

@@ -72,6 +72,9 @@ public sealed class FixTests
         { "MFD0022", "Write 128", Declare(more: "[Profile(\"P\", 128, 128, 128, 128, 128, 128, 128, [|129 => 128|])]") },
         { "MFD0022", "Write 1024", Declare(more: "[Profile(\"P\", new[] { 128, 128, 128, 128, 128, 128, 128, [|4096 => 1024|] })]") },
         { "MFD0023", "Write 2953472", Declare(more: "[Profile(\"P\", MaxParameters = [|1_000 => 2953472|])]") },
+        { "MFD0103", "Write XL", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"[|xl => XL|]\"); }}") },
+        { "MFD0103", "Write S", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"4*S 4*[|L => S|]\"); }}") },
+        { "MFD0103", "Write 4*S 4*M", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"[|4*S M => 4*S 4*M|]\"); }}") },
     };
 
     private const string Learned = "[Position(PositionKind.Learned)]";
@@ -123,6 +126,7 @@ public sealed class FixTests
         { "MFD0007", Declare(lm: "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256)]") },
         { "MFD0004", Declare(type: "public partial class Lm : System.IO.MemoryStream;") },
         { "MFD0025", Declare(more: "[Profile(\"xl\", \"8*S\")]") },
+        { "MFD0103", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"4*\" + \"S\"); }}") },
         { "MFD0012", Declare(lm: "[MatLM(Layers = 8, Width = 21, Heads = 7, Context = 256, Vocabulary = 256)]") },
     };
 

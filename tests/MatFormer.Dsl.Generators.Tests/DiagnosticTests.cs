@@ -1,12 +1,11 @@
 using System.Globalization;
-using System.Text.RegularExpressions;
 using MatFormer.Generators.Tests.Harness;
 using Microsoft.CodeAnalysis;
 
 namespace MatFormer.Generators.Tests;
 
 /// <summary>Each mistake: one diagnostic, on the very characters, that says what to write; and no second error.</summary>
-public sealed partial class DiagnosticTests
+public sealed class DiagnosticTests
 {
     private const string Lm = "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]";
     private const string Ff = "[FeedForward(1024, Activation.SwiGlu)]";
@@ -353,7 +352,7 @@ public sealed partial class DiagnosticTests
 
         // What is mended by a fix says so on its page, where MatFormer.Dsl.CodeFixes.Tests look for it.
         if (diagnostic.Properties.Count > 0)
-            Assert.Contains("## Fix", File.ReadAllLines(Path.Combine(Pages, id + ".md")));
+            Assert.Contains("## Fix", File.ReadAllLines(LedgerTests.PageOf(id)));
     }
 
     [Fact]
@@ -409,62 +408,33 @@ public sealed partial class DiagnosticTests
         Assert.Equal("CS0117", Assert.Single(run.CompilerDiagnostics).Id);
     }
 
-    [Fact]
-    public void Without_the_runtime_one_error_says_so()
+    /// <summary>Whose mistake is in the project file.</summary>
+    public static TheoryData<string, string> MissingReferences => new()
     {
-        var compilation = GeneratorRun.Compile(Header + Declare());
-        var others = compilation.References.Where(r => !r.Display!.Contains("MatFormer.Runtime", StringComparison.Ordinal));
-        var run = GeneratorRun.Of(compilation.WithReferences(others));
-        Assert.Equal("MFD0006", Assert.Single(run.Diagnostics).Id);
-        Assert.Empty(run.Sources);
-    }
-
-    [Fact]
-    public void Every_diagnostic_is_listed_described_and_tried()
-    {
-        var ids = Descriptors.Select(descriptor => descriptor.Id).ToList();
-        Assert.Equal(Enumerable.Range(1, ids.Count).Select(n => string.Create(CultureInfo.InvariantCulture, $"MFD{n:0000}")), ids);
-
-        var generator = Path.Combine(Repository.Root, "generators", "MatFormer.Dsl.Generators");
-        var releases = File.ReadAllText(Path.Combine(generator, "AnalyzerReleases.Shipped.md"))
-            + File.ReadAllText(Path.Combine(generator, "AnalyzerReleases.Unshipped.md"));
-        Assert.Equal(ids, Ids().Matches(releases).Select(match => match.Value));
-
-        Assert.Equal(ids, Mistakes.Select(row => (string)row[0]).Append("MFD0006").Distinct().Order(StringComparer.Ordinal));
-        Assert.Equal(ids, Directory.GetFiles(Pages, "MFD*.md").Select(Path.GetFileNameWithoutExtension).Order(StringComparer.Ordinal));
-        Assert.Equal(ids, Ids().Matches(File.ReadAllText(Path.Combine(Pages, "README.md"))).Select(match => match.Value).Distinct());
-    }
-
-    /// <summary>But MFD0006, whose mistake is in the project file.</summary>
-    public static TheoryData<string> PageIds => [.. Descriptors.Select(descriptor => descriptor.Id).Where(id => id != "MFD0006")];
+        { "MFD0006", Declare(type: "public sealed partial class [|Lm|];") },
+    };
 
     [Theory]
-    [MemberData(nameof(PageIds))]
-    public void A_page_s_wrong_example_is_wrong_and_its_right_one_right(string id)
+    [MemberData(nameof(MissingReferences))]
+    public void Without_the_runtime_one_error_says_so(string id, string marked)
     {
-        var page = File.ReadAllText(Path.Combine(Pages, id + ".md")).ReplaceLineEndings("\n");
-        Assert.StartsWith($"# {id}: {Descriptors.Single(d => d.Id == id).Title}\n\n", page, StringComparison.Ordinal);
-        var blocks = Regex.Matches(page, "## (Wrong|Right)\n\n```csharp\n(.*?)```\n", RegexOptions.Singleline);
-        Assert.Equal(["Wrong", "Right"], blocks.Select(block => block.Groups[1].Value));
-        Assert.Equal([id], GeneratorRun.Of("#pragma warning disable CS1591\n" + blocks[0].Groups[2].Value).Diagnostics.Select(d => d.Id));
-        GeneratorRun.Of("#pragma warning disable CS1591\n" + blocks[1].Groups[2].Value).AssertClean();
+        var (source, span) = Unmark(Header + marked);
+        var compilation = GeneratorRun.Compile(source);
+        var others = compilation.References.Where(r => !r.Display!.Contains("MatFormer.Runtime", StringComparison.Ordinal));
+        var run = GeneratorRun.Of(compilation.WithReferences(others));
+        var diagnostic = Assert.Single(run.Diagnostics);
+        Assert.Equal(id, diagnostic.Id);
+        Assert.Equal(span, diagnostic.Location.SourceSpan.Start..diagnostic.Location.SourceSpan.End);
+        Assert.Empty(run.Sources);
     }
-
-    private static IEnumerable<DiagnosticDescriptor> Descriptors =>
-        typeof(Validation.Descriptors).GetFields().Select(f => (DiagnosticDescriptor)f.GetValue(null)!);
-
-    private static string Pages => Path.Combine(Repository.Root, "docs", "diagnostics");
 
     private static string Declare(string lm = Lm, string ff = Ff, string gr = Gr, string more = "", string type = Class) =>
         string.Join('\n', lm, ff, gr, more, type);
 
-    private static (string Source, Range Span) Unmark(string marked)
+    internal static (string Source, Range Span) Unmark(string marked)
     {
         var start = marked.IndexOf("[|", StringComparison.Ordinal);
         var end = marked.IndexOf("|]", StringComparison.Ordinal) - 2;
         return (marked.Remove(end + 2, 2).Remove(start, 2), start..end);
     }
-
-    [GeneratedRegex("MFD[0-9]{4}(?=[^0-9])")]
-    private static partial Regex Ids();
 }

@@ -17,6 +17,7 @@ public sealed class DeclarationAnalyzer : DiagnosticAnalyzer
     public override ImmutableArray<DiagnosticDescriptor> SupportedDiagnostics { get; } =
     [
         .. typeof(Descriptors).GetFields(BindingFlags.Public | BindingFlags.Static).Select(f => (DiagnosticDescriptor)f.GetValue(null)),
+        MisuseDescriptors.ReadsItself,
     ];
 
     /// <inheritdoc/>
@@ -27,8 +28,8 @@ public sealed class DeclarationAnalyzer : DiagnosticAnalyzer
         context.RegisterSymbolAction(Analyze, SymbolKind.NamedType);
     }
 
-    /// <summary>The validator's verdict on a class, or null if it declares no model.</summary>
-    internal static Checked? Judge(INamedTypeSymbol type, Compilation compilation, CancellationToken cancellation)
+    /// <summary>What the attributes of a class say, or null if it declares no model.</summary>
+    internal static Declaration? Parse(INamedTypeSymbol type, Compilation compilation, CancellationToken cancellation)
     {
         // A class's attributes are those of all its parts. The one of the model is in one of them.
         var part = type.GetAttributes()
@@ -36,14 +37,19 @@ public sealed class DeclarationAnalyzer : DiagnosticAnalyzer
                 && Names.ModelAttributes.Contains(name.ToDisplayString()))
             .Select(attribute => attribute.ApplicationSyntaxReference?.GetSyntax(cancellation).Parent?.Parent as TypeDeclarationSyntax)
             .FirstOrDefault(part => part is ClassDeclarationSyntax or RecordDeclarationSyntax);
-        return part is null ? null : Validator.Check(DeclarationParser.Parse(type, part, compilation, scope: null, cancellation));
+        return part is null ? null : DeclarationParser.Parse(type, part, compilation, scope: null, cancellation);
     }
 
     private static void Analyze(SymbolAnalysisContext context)
     {
         var type = (INamedTypeSymbol)context.Symbol;
-        if (Judge(type, context.Compilation, context.CancellationToken) is not { } verdict) return;
-        foreach (var found in verdict.Diagnostics)
-            context.ReportDiagnostic(found.ToDiagnostic(type.DeclaringSyntaxReferences.Select(reference => reference.SyntaxTree)));
+        if (Parse(type, context.Compilation, context.CancellationToken) is not { } declaration) return;
+        var verdict = Validator.Check(declaration);
+        var trees = type.DeclaringSyntaxReferences.Select(reference => reference.SyntaxTree).ToList();
+        foreach (var found in verdict.Diagnostics) context.ReportDiagnostic(found.ToDiagnostic(trees));
+
+        // What is right with the generated code, the generator could not read without it.
+        if (verdict.Output is Output.Whole && trees.Any(MatFormerGenerator.HasWrittenSkeleton))
+            context.ReportDiagnostic(new DiagnosticInfo(MisuseDescriptors.ReadsItself, declaration.NameAt, type.Name).ToDiagnostic(trees));
     }
 }

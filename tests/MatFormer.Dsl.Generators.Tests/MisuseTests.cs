@@ -1,0 +1,268 @@
+using System.Globalization;
+using MatFormer.Generators.Tests.Harness;
+using Microsoft.CodeAnalysis;
+
+namespace MatFormer.Generators.Tests;
+
+/// <summary>Wrong uses of a right model: one squiggle each, and none on right ones.</summary>
+public sealed class MisuseTests
+{
+    // The optimizers of TorchSharp, which MatFormer.LibTorch does not have.
+    private const string Header = """
+        #pragma warning disable CS1591, CS8019
+        using System.Collections.Generic;
+        using MatFormer;
+        using TorchSharp;
+        using TorchSharp.Modules;
+        using static TorchSharp.torch;
+
+        namespace TorchSharp.Modules
+        {
+            public abstract class Optimizer { public void step() { } }
+
+            public sealed class AdamW(IEnumerable<Parameter> parameters) : Optimizer { public object All => parameters; }
+        }
+
+        namespace Models
+        {
+            public static class optim { public static AdamW AdamW(IEnumerable<Parameter> parameters) => new(parameters); }
+
+            [MatLM(Layers = 2, Width = 12, Heads = 2, Context = 9, Vocabulary = 256), FeedForward(48, Activation.SwiGlu)]
+            [Granularity("S", 6), Granularity("XL", 48), Profile("Mixed", "S XL")]
+            public sealed partial class Lm;
+
+            [MatLM(Layers = 3, Width = 12, Heads = 2, Context = 9, Vocabulary = 256), FeedForward(48, Activation.SwiGlu)]
+            [Granularity("Small", 6), Granularity("Large", 48)]
+            public sealed partial class Other;
+
+            internal static class Program
+            {
+                private static readonly bool s_ok = cuda.is_available();
+                private static Tensor? s_kept;
+
+                private static void Keep(Tensor tensor) => s_kept = tensor;
+
+                private static T Create<T>() where T : MatFormerModel, IMatFormer<T> => T.Create();
+
+
+        """;
+
+    private const string Footer = "\n    }\n}\n";
+
+    /// <summary>[| and |] mark the squiggle.</summary>
+    public static TheoryData<string, string, string> Misuses => new()
+    {
+        {
+            "MFD0101",
+            "static void Run(Lm model, Tensor x) { for (var i = 0; i < 9; i++) { var y = [|model.forward(x)|]; _ = y.sum().shape; } }",
+            "The tensor of 'forward' outlives its round of the loop; write 'using var y = ...', or open a scope in the loop by "
+                + "NewDisposeScope()"
+        },
+        {
+            "MFD0101",
+            "static void Run(Lm model, Tensor x) { while (true) [|model.Forward(Lm.Profile.S, x)|]; }",
+            "The tensor of 'Forward' outlives its round of the loop; write 'using var logits = ...', or open a scope in the loop by "
+                + "NewDisposeScope()"
+        },
+        {
+            "MFD0101",
+            "static void Run(Lm model, Tensor[] all) { foreach (var x in all) { if (s_ok) [|model.JointLosses(x, x)|].backward(); } }",
+            "The tensor of 'JointLosses' outlives its round of the loop; write 'using var losses = ...', or open a scope in the loop by "
+                + "NewDisposeScope()"
+        },
+        {
+            "MFD0101",
+            "static void Run(Lm.Mixed model, Tensor x) { do { _ = [|model.Loss(x, x)|]; } while (true); }",
+            "The tensor of 'Loss' outlives its round of the loop; write 'using var loss = ...', or open a scope in the loop by "
+                + "NewDisposeScope()"
+        },
+        {
+            "MFD0101",
+            "static void Run<T>(T model, Tensor x) where T : MatFormerModel { while (true) { using var y = [|model.call(x)|] * 2; } }",
+            "The tensor of 'call' outlives its round of the loop; write 'using var logits = ...', or open a scope in the loop by "
+                + "NewDisposeScope()"
+        },
+        {
+            "MFD0101",
+            """
+            static void Run<T>(T model, Tensor x) where T : MatFormerModel, IMatFormer<T>
+            {
+                System.Action<int> step = rounds =>
+                {
+                    while (rounds-- > 0)
+                    {
+                        var logits = [|model.Forward(T.Granularities[0], x)|];
+                        using var best = cat([x], 0);
+                        best.add_(logits.sum());
+                    }
+                };
+                step(3);
+            }
+            """,
+            "The tensor of 'Forward' outlives its round of the loop; write 'using var logits = ...', or open a scope in the loop by "
+                + "NewDisposeScope()"
+        },
+        {
+            "MFD0102",
+            "static void Run() { using var model = new Lm(); var all = optim.AdamW([|model.parameters()|]); model.to(CUDA); all.step(); }",
+            "'model.to' later replaces the parameters that are handed over here; build the optimizer after it"
+        },
+        {
+            "MFD0102",
+            "static void Run(Lm model) { var all = new AdamW([.. [|model.parameters()|]]); if (s_ok) { model = model.cuda(); } }",
+            "'model.cuda' later replaces the parameters that are handed over here; build the optimizer after it"
+        },
+        {
+            "MFD0102",
+            """
+            static void Run(TextCorpus corpus)
+            {
+                using var model = new Lm();
+                using var trainer = new Trainer<Lm>([|model|], new TrainerOptions());
+                model.to(ScalarType.Float32, true).to(CUDA);
+                trainer.Fit(corpus);
+            }
+            """,
+            "'model.to' later replaces the parameters that are handed over here; build the trainer after it"
+        },
+        {
+            "MFD0103",
+            "static object Run() => Profile<Lm>.Parse(\"1*S 1*[|M|]\");",
+            "This is no profile of 'Lm': 'M' is no granularity of 'Lm'; write one of S, XL"
+        },
+        {
+            "MFD0103",
+            "static object Run() => Profile<Other>.Parse(\"[|Mixed|]\");",
+            "This is no profile of 'Other': write one of Small, Large, or a pattern of granularities"
+        },
+        {
+            "MFD0103",
+            "const string Both = \"2*Small 2*Large\"; static object Run() => Profile<Other>.Parse([|Both|]);",
+            "This is no profile of 'Other': The profile '2*Small 2*Large' has 4 layers, but 'Other' has 3 layers; remove 1 layer"
+        },
+        {
+            "MFD0103",
+            "static object Run() => Profile<Lm>.Parse(@\"[|3*S|]\");",
+            "This is no profile of 'Lm': The profile '3*S' has 3 layers, but 'Lm' has 2 layers; remove 1 layer"
+        },
+        {
+            "MFD0104",
+            "static void Run(Lm model, Tensor x) { using var v = model.View<Lm.Mixed>(); using var l = [|v.Loss(x, x)|]; l.backward(); }",
+            "A view shares its weights for inference only and has no gradients; train 'model' itself, or a slice that Extract copies"
+        },
+        {
+            "MFD0104",
+            "static void Run(Lm model, Tensor x) => [|model.View<Lm.S>().Loss(x, x)|].backward();",
+            "A view shares its weights for inference only and has no gradients; train 'model' itself, or a slice that Extract copies"
+        },
+        {
+            "MFD0104",
+            "static void Run() { var view = Create<Lm>().View(Lm.Profile.Mixed); optim.AdamW([|view.parameters()|]).step(); }",
+            "A view shares its weights for inference only and has no gradients; train 'Lm' itself, or a slice that Extract copies"
+        },
+    };
+
+    [Theory]
+    [MemberData(nameof(Misuses))]
+    public void A_misuse_is_one_squiggle(string id, string marked, string message)
+    {
+        var (source, span) = DiagnosticTests.Unmark(Header + marked + Footer);
+        var run = GeneratorRun.Of(source);
+        Assert.Empty(run.CompilerDiagnostics);
+        var diagnostic = Assert.Single(run.Diagnostics);
+        Assert.Equal((id, message), (diagnostic.Id, diagnostic.GetMessage(CultureInfo.InvariantCulture)));
+        Assert.Equal(DiagnosticSeverity.Warning, diagnostic.Severity);
+        Assert.Equal(span, diagnostic.Location.SourceSpan.Start..diagnostic.Location.SourceSpan.End);
+    }
+
+    /// <summary>Right uses, each near to a wrong one.</summary>
+    public static TheoryData<string> Uses =>
+    [
+        // Tensors that are disposed, or whose owner is another.
+        "static void Run(Lm model, Tensor x) { var y = model.forward(x); }",
+        "static void Run(Lm model, Tensor x) { while (true) { using var y = model.forward(x); } }",
+        "static void Run(Lm model, Tensor x) { while (true) { using (var y = model.forward(x)) { } } }",
+        "static void Run(Lm model, Tensor x) { while (true) { using (model.forward(x)) { } } }",
+        "static void Run(Lm model, Tensor x) { while (true) { var y = model.forward(x); y.sum().Dispose(); y.Dispose(); } }",
+        "static void Run(Lm model, Tensor x) { while (true) { model.forward(x).Dispose(); } }",
+        "static void Run(Lm model, Tensor x) { while (true) { using var scope = NewDisposeScope(); var y = model.forward(x); } }",
+        "static void Run(Lm model, Tensor x) { using var scope = NewDisposeScope(); while (true) { model.forward(x); } }",
+        "static void Run(Lm model, Tensor x) { while (true) { s_kept = model.forward(x); } }",
+        "static void Run(Lm model, Tensor x) { while (true) { var y = model.forward(x); s_kept = y; } }",
+        "static void Run(Lm model, Tensor x) { while (true) { var y = model.forward(x); Keep(y); } }",
+        "static void Run(Lm model, Tensor x) { while (true) { Keep(model.forward(x)); } }",
+        "static void Run(Lm model, Tensor x) { while (true) { var y = model.forward(x); System.Action a = () => y.sum(); } }",
+        "static void Run(Lm model, Tensor x) { var all = new List<Tensor>(); while (true) { all.Add(model.forward(x)); } }",
+        "static void Run(Lm model, Tensor x) { var all = new Tensor[2]; while (true) { all[0] = model.forward(x); } }",
+        "static Tensor Run(Lm model, Tensor x) { while (true) { return model.forward(x); } }",
+        "static Tensor Run(Lm model, Tensor x) { while (true) { var y = model.forward(x); return y; } }",
+        "static IEnumerable<Tensor> Run(Lm model, Tensor x) { while (true) { yield return model.forward(x); } }",
+        "static (Tensor, int) Run(Lm model, Tensor x) { while (true) { var y = model.forward(x); return (y, 1); } }",
+        "static void Run(Lm model, Tensor x) { while (true) { var y = model.forward(x); var both = (Tensor[])[y, x]; } }",
+        "static void Run(Lm model, Tensor x) { while (true) { var y = model.forward(x).DetachFromDisposeScope(); } }",
+        "static void Run(Lm model, Tensor x) { for (var y = model.forward(x); ;) { y.sum().Dispose(); } }",
+        "static void Run(Lm model, Tensor x) { while (true) { Local(); } void Local() { var y = model.forward(x); } }",
+        "static void Run(nn.Module<Tensor, Tensor> model, Tensor x) { while (true) { var y = model.call(x); } }",
+
+        // Optimizers behind the move, or of another model.
+        "static void Run() { var model = new Lm(); model.to(CUDA); optim.AdamW(model.parameters()).step(); }",
+        "static void Run() { var model = new Lm().to(CUDA); optim.AdamW(model.parameters()).step(); }",
+        "static void Run(Lm model, Lm other) { optim.AdamW(model.parameters()).step(); other.to(CUDA); }",
+        "static void Run(Lm model) { optim.AdamW(model.parameters()).step(); model = new Lm(); model.to(CUDA); }",
+        "static void Run(Lm model, bool b) { if (b) { optim.AdamW(model.parameters()).step(); } else { model.to(CUDA); } }",
+        "static void Run(Lm model, bool b) { if (b) { optim.AdamW(model.parameters()).step(); return; } model.to(CUDA); }",
+        "static void Run(Lm model) { var a = optim.AdamW(model.parameters()); model.to(CUDA); a = optim.AdamW(model.parameters()); }",
+        "static void Run(Lm model) { var a = optim.AdamW(model.parameters()); System.Action move = () => model.to(CUDA); }",
+        "static void Run(Lm model, Tensor x) { var a = optim.AdamW(model.parameters()); x.to(CUDA).Dispose(); }",
+        "static void Run(nn.Module<Tensor, Tensor> model) { var a = optim.AdamW(model.parameters()); model.to(CUDA); }",
+        "static void Run(Lm model) { using var t = new Trainer<Lm>(model, new TrainerOptions()); _ = model.named_parameters(); }",
+
+        // Profiles.
+        "static object Run() => Profile<Lm>.Parse(\"Mixed\");",
+        "static object Run() => Profile<Lm>.Parse(\"XL\");",
+        "static object Run() => Profile<Lm>.Parse(\"1*S  XL\");",
+        "static object Run(string text) => Profile<Lm>.Parse(text);",
+        "static object Run<T>() where T : MatFormerModel, IMatFormer<T> => Profile<T>.Parse(\"8*M\");",
+        "static object Run() => int.Parse(\"8*M\");",
+
+        // Views that are asked, not trained.
+        "static void Run(Lm model, Tensor x) { using var v = model.View<Lm.Mixed>(); using var l = v.Loss(x, x); l.sum().Dispose(); }",
+        "static void Run(Lm model, Tensor x) { var part = model.Extract<Lm.Mixed>(); using var loss = part.Loss(x, x); loss.backward(); }",
+        "static void Run(Lm model, Tensor x) { var part = model.View<Lm.S>(); part = model.Extract<Lm.S>(); part.Loss(x, x).backward(); }",
+        "static void Run(Lm model, Tensor x) { var v = model.View<Lm.S>(); model.Loss(Lm.Profile.S, x, x).backward(); }",
+        "static void Run(Lm model) { var view = model.View<Lm.S>(); foreach (var p in view.parameters()) { _ = p.numel(); } }",
+        "static void Run(Tensor x) { using var loss = x.view(1).sum(); loss.backward(); }",
+    ];
+
+    [Theory]
+    [MemberData(nameof(Uses))]
+    public void A_right_use_has_none(string member) => GeneratorRun.Of(Header + member + Footer).AssertClean();
+
+    /// <summary>Whose attributes the generator cannot read, and the compiler can once there is code.</summary>
+    public static TheoryData<string, string> SelfReading => new()
+    {
+        {
+            "MFD0105",
+            """
+            [MatLM(Layers = 2, Width = 12, Heads = 2, Context = 9, Vocabulary = 256), FeedForward(48, Activation.SwiGlu)]
+            [Granularity("S", 6), Granularity("XL", 48), Profile(nameof(XL) + "2", "S XL")]
+            public sealed partial class [|Lm|];
+            """
+        },
+    };
+
+    [Theory]
+    [MemberData(nameof(SelfReading))]
+    public void A_declaration_that_reads_its_own_code_is_an_error(string id, string marked)
+    {
+        var (source, span) = DiagnosticTests.Unmark(DiagnosticTests.Header + marked);
+        var run = GeneratorRun.Of(source);
+        Assert.Empty(run.CompilerDiagnostics);
+        var diagnostic = Assert.Single(run.Diagnostics);
+        Assert.Equal(
+            (id, "An attribute of 'Lm' has a value that is generated from the attributes; write the value itself"),
+            (diagnostic.Id, diagnostic.GetMessage(CultureInfo.InvariantCulture)));
+        Assert.Equal(DiagnosticSeverity.Error, diagnostic.Severity);
+        Assert.Equal(span, diagnostic.Location.SourceSpan.Start..diagnostic.Location.SourceSpan.End);
+    }
+}
