@@ -29,7 +29,11 @@ public sealed class SortGranularitiesFix : TextFix
         if (part is null || model!.GetDeclaredSymbol(part, cancellation) is not { } type) return [];
 
         var attributes = type.GetAttributes();
-        var hidden = All<FeedForwardAttribute>().Select(a => a.ConstructorArguments.FirstOrDefault().Value).OfType<int>().FirstOrDefault();
+        var hidden = All<FeedForwardAttribute>()
+            .Select(a => a.ConstructorArguments.FirstOrDefault().Value)
+            .OfType<int>()
+            .Distinct()
+            .ToList();
         var granularities = All<GranularityAttribute>()
             .Select(a => (Syntax: a.ApplicationSyntaxReference?.GetSyntax(cancellation), Width: WidthOf(a), Layers: LayersOf(a)))
             .ToList();
@@ -51,7 +55,7 @@ public sealed class SortGranularitiesFix : TextFix
         double? WidthOf(AttributeData granularity) => granularity.ConstructorArguments.ElementAtOrDefault(1).Value switch
         {
             int width => width,
-            double fraction => fraction * hidden,
+            double fraction when hidden.Count == 1 => fraction * hidden[0],
             _ => null,
         };
 

@@ -71,8 +71,12 @@ public sealed partial class LedgerTests
     {
         var blocks = Examples().Matches(Page(id));
         Assert.Equal(["Wrong", "Right"], blocks.Select(block => block.Groups[1].Value));
-        Assert.Equal([id], GeneratorRun.Of("#pragma warning disable CS1591\n" + blocks[0].Groups[2].Value).Diagnostics.Select(d => d.Id));
-        GeneratorRun.Of("#pragma warning disable CS1591\n" + blocks[1].Groups[2].Value).AssertClean();
+
+        // An example may earn advice on the side, that of its own id apart.
+        var wrong = GeneratorRun.Of("#pragma warning disable CS1591\n" + blocks[0].Groups[2].Value).Diagnostics;
+        Assert.Equal([id], wrong.Where(d => d.Severity >= DiagnosticSeverity.Warning || d.Id == id).Select(d => d.Id));
+        var right = GeneratorRun.Of("#pragma warning disable CS1591\n" + blocks[1].Groups[2].Value).AssertClean();
+        Assert.DoesNotContain(right.Diagnostics, d => d.Id == id);
     }
 
     private static string Page(string id) => File.ReadAllText(PageOf(id)).ReplaceLineEndings("\n");

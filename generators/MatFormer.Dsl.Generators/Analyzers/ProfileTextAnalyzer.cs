@@ -62,7 +62,8 @@ public sealed class ProfileTextAnalyzer : DiagnosticAnalyzer
         const string name = "ParsedText";
         var parsed = new ProfileDeclaration(new LocatedText(name, pattern.At, null), pattern, null, null, null);
         var alone = declaration with { Profiles = new[] { parsed }.ToEquatableArray() };
-        if (Validator.Check(alone).Diagnostics.FirstOrDefault() is not { } found) return (pattern.At, null);
+        var mistakes = Validator.Check(alone).Diagnostics.Where(d => d.Descriptor.DefaultSeverity == DiagnosticSeverity.Error);
+        if (mistakes.FirstOrDefault() is not { } found) return (pattern.At, null);
         var renamed = found with { Arguments = found.Arguments.Select(a => a == name ? pattern.Value : a).ToEquatableArray() };
         return (found.At.ReplacedBy(found.Replacement), renamed.ToDiagnostic().GetMessage(CultureInfo.InvariantCulture));
     }
