@@ -1,4 +1,5 @@
 using System.Globalization;
+using MatFormer.Generators.Tests.Fuzzing;
 using MatFormer.Generators.Tests.Harness;
 
 namespace MatFormer.Generators.Tests;
@@ -6,11 +7,17 @@ namespace MatFormer.Generators.Tests;
 /// <summary>Numbers and case are written in one culture, whatever the machine's is.</summary>
 public sealed class CultureTests
 {
+    private static readonly IEnumerable<string> s_drawn = Enumerable.Range(0, 40).Select(Grammar.Declare);
+
     [Theory]
     [InlineData("fi-FI")]
     [InlineData("sv-SE")]
     [InlineData("tr-TR")]
     [InlineData("ar-SA")]
+    [InlineData("fa-IR")]
+    [InlineData("de-DE")]
+    [InlineData("hi-IN")]
+    [InlineData("zh-CN")]
     public void Generated_code_and_messages_do_not_depend_on_the_culture(string name)
     {
         // Odd even where the machine has no data of that culture.
@@ -25,22 +32,23 @@ public sealed class CultureTests
 
     private static List<string> Run(CultureInfo culture)
     {
-        var before = CultureInfo.CurrentCulture;
+        var (before, beforeInterface) = (CultureInfo.CurrentCulture, CultureInfo.CurrentUICulture);
         try
         {
-            CultureInfo.CurrentCulture = culture;
+            (CultureInfo.CurrentCulture, CultureInfo.CurrentUICulture) = (culture, culture);
             return
             [
                 .. Cases.All.Values.Append(Cases.DocsLm.Replace("Layers = 8", "Layers = -8", StringComparison.Ordinal))
                     .Append(Cases.Grouped.Replace("0.125", "0.3", StringComparison.Ordinal))
                     .Select(source => GeneratorRun.Of(source))
+                    .Append(GeneratorRun.Of(GeneratorRun.Compile([.. s_drawn]), ("RunAnalyzers", "false")))
                     .SelectMany(run => run.Sources.OrderBy(s => s.Key, StringComparer.Ordinal).Select(s => s.Key + s.Value)
-                        .Concat(run.Diagnostics.Select(d => d.GetMessage(CultureInfo.InvariantCulture)))),
+                        .Concat(run.Diagnostics.Select(d => d.GetMessage(CultureInfo.InvariantCulture)).Order(StringComparer.Ordinal))),
             ];
         }
         finally
         {
-            CultureInfo.CurrentCulture = before;
+            (CultureInfo.CurrentCulture, CultureInfo.CurrentUICulture) = (before, beforeInterface);
         }
     }
 }

@@ -1,3 +1,5 @@
+using System.Reflection;
+using MatFormer.Generators.Tests.Fuzzing;
 using MatFormer.Generators.Tests.Harness;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
@@ -7,7 +9,80 @@ namespace MatFormer.Generators.Tests;
 /// <summary>What an edit runs anew.</summary>
 public sealed class IncrementalTests
 {
+    private const BindingFlags All = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
+
     private const string Other = "/// <summary>Other.</summary>\npublic static class Other;";
+
+    // What declarations, verdicts and outputs report.
+    private const string Kept = "Unchanged > Cached > Cached"; // the compiler calls the first step for every compilation
+    private const string Moved = "Modified > Unchanged > Cached"; // other places, no other code
+    private const string Anew = "Modified > Modified > Modified";
+
+    /// <summary>By edit of a project with one model, what each step of the pipeline says of each of its results.</summary>
+    private static readonly Dictionary<string, (Func<CSharpCompilation, CSharpCompilation> Edit, string Reasons)> s_table = new()
+    {
+        ["nothing"] = (project => project, Kept),
+        ["unrelated edit"] = (project => Edited(project, 1, "static", "sealed"), Kept),
+        ["unrelated file added"] = (project => project.AddSyntaxTrees(GeneratorRun.Parse("class C;", "C.cs")), Kept),
+        ["unrelated file removed"] = (project => project.RemoveSyntaxTrees(project.SyntaxTrees[1]), Kept),
+        ["comment"] = (project => Edited(project, 0, "[MatLM", "// A comment.\n[MatLM"), Moved),
+        ["comment at the end"] = (project => Edited(project, 0, "class DocsLm;", "class DocsLm; // A comment."), Kept),
+        ["moved class"] = (project => Edited(project, 0, "/// <summary>", "\n\n\n/// <summary>"), Moved),
+        ["member added"] = (project => Edited(project, 0, "DocsLm;", "DocsLm { public int Mine => 1; }"), Kept),
+        ["changed attribute"] = (project => Edited(project, 0, "Width = 256", "Width = 512"), Anew),
+        ["attribute made wrong"] = (project => Edited(project, 0, "Heads = 8", "Heads = 7"), Anew),
+        ["renamed class"] = (project => Edited(project, 0, "class DocsLm", "class TextLm"), Anew),
+        ["class moved to another file"] = (
+            project => project.ReplaceSyntaxTree(project.SyntaxTrees[0], GeneratorRun.Parse(Cases.DocsLm, "Moved.cs")), Moved),
+        ["second model added"] = (
+            project => project.AddSyntaxTrees(GeneratorRun.Parse(Cases.Grouped, "Grouped.cs")), "New+Unchanged > New+Cached > New+Cached"),
+        ["model removed"] = (project => project.RemoveSyntaxTrees(project.SyntaxTrees[0]), "Removed > Removed > Removed"),
+        ["reference added"] = (project => project.AddReferences(CSharpCompilation.Create("Library").ToMetadataReference()), Kept),
+        ["option changed"] = (project => project.WithOptions(project.Options.WithOptimizationLevel(OptimizationLevel.Release)), Kept),
+        ["symbol defined"] = (project => Reparsed(project, GeneratorRun.ParseOptions.WithPreprocessorSymbols("DEBUG")), Kept),
+        ["language version"] = (
+            project => Reparsed(project, GeneratorRun.ParseOptions.WithLanguageVersion(LanguageVersion.CSharp13)), Kept),
+    };
+
+    public static TheoryData<string> EditNames => [.. s_table.Keys];
+
+    [Theory]
+    [MemberData(nameof(EditNames))]
+    public void Steps_run_anew_as_the_table_says(string name)
+    {
+        var (edit, reasons) = s_table[name];
+        var first = GeneratorRun.Of(Cases.DocsLm, Other);
+        var second = first.Then(edit(Declared(first)));
+        string[] steps = [MatFormerGenerator.Steps.Declarations, MatFormerGenerator.Steps.Verdicts, MatFormerGenerator.Steps.Outputs];
+        Assert.Equal(reasons, string.Join(" > ", steps.Select(step => string.Join("+", Reasons(second, step).Order()))));
+
+        // Whatever was kept, it is what would be made.
+        var anew = GeneratorRun.Of(Declared(second));
+        Assert.Equal(anew.Sources.OrderBy(s => s.Key, StringComparer.Ordinal), second.Sources.OrderBy(s => s.Key, StringComparer.Ordinal));
+    }
+
+    /// <summary>A step's value outlives its compilation: it may hold nothing that keeps that alive.</summary>
+    [Fact]
+    public void Nothing_of_Roslyn_is_held_between_runs()
+    {
+        string[] steps =
+        [
+            MatFormerGenerator.Steps.Declarations, MatFormerGenerator.Steps.Verdicts, MatFormerGenerator.Steps.Outputs,
+            MatFormerGenerator.Steps.Diagnostics,
+        ];
+        string[] sources = [Cases.DocsLm, Cases.Mistaken, .. Enumerable.Range(0, 50).Select(Grammar.Declare)];
+        var run = GeneratorRun.Of(GeneratorRun.Compile(sources), ("RunAnalyzers", "false"));
+        var values = run.Result.Results.Single().TrackedSteps.Where(step => steps.Contains(step.Key))
+            .SelectMany(step => step.Value).SelectMany(step => step.Outputs).Select(output => output.Value)
+            .ToList();
+        Assert.True(values.Count > 100, $"Only {values.Count} values were found.");
+        foreach (var value in values) Assert.Null(PathToRoslyn(value));
+
+        // It would be found.
+        var location = Location.Create("File.cs", default, default);
+        Assert.EndsWith("Location", PathToRoslyn(new List<object> { new { Deep = new[] { location } } }), StringComparison.Ordinal);
+        Assert.NotNull(PathToRoslyn(((Func<string>)location.ToString, 1)));
+    }
 
     [Fact]
     public void An_unrelated_edit_runs_nothing_anew()
@@ -82,16 +157,60 @@ public sealed class IncrementalTests
             Reasons(second, MatFormerGenerator.Steps.Outputs).Order());
     }
 
+    // The names of the fields that lead from a value to something of a compilation; null if none do.
+    private static string? PathToRoslyn(object? root)
+    {
+        var seen = new HashSet<object>(ReferenceEqualityComparer.Instance);
+        return Search(root, "value");
+
+        string? Search(object? value, string path)
+        {
+            if (value is null or string or Type or Pointer || value.GetType() is { IsPrimitive: true } or { IsEnum: true }) return null;
+            if (value is ISymbol or SyntaxNode or SyntaxTree or SyntaxReference or Location
+                or Compilation or SemanticModel or AttributeData)
+            {
+                return path + ": " + value.GetType().Name;
+            }
+
+            if (!value.GetType().IsValueType && !seen.Add(value)) return null;
+            if (value is Array array)
+                return array.Cast<object?>().Select(item => Search(item, path + "[]")).FirstOrDefault(found => found is not null);
+            for (var type = value.GetType(); type is not null; type = type.BaseType)
+            {
+                foreach (var field in type.GetFields(All))
+                    if (Search(field.GetValue(value), path + "." + field.Name) is { } found) return found;
+            }
+
+            return null;
+        }
+    }
+
+    private static CSharpCompilation Declared(GeneratorRun run) =>
+        (CSharpCompilation)run.Compilation.RemoveSyntaxTrees(run.Result.GeneratedTrees);
+
+    private static CSharpCompilation Edited(CSharpCompilation project, int tree, string old, string replacement)
+    {
+        var text = project.SyntaxTrees[tree].ToString();
+        Assert.Contains(old, text, StringComparison.Ordinal);
+        var path = project.SyntaxTrees[tree].FilePath;
+        return project.ReplaceSyntaxTree(
+            project.SyntaxTrees[tree], GeneratorRun.Parse(text.Replace(old, replacement, StringComparison.Ordinal), path));
+    }
+
+    private static CSharpCompilation Reparsed(CSharpCompilation project, CSharpParseOptions options) => project
+        .RemoveAllSyntaxTrees()
+        .AddSyntaxTrees(project.SyntaxTrees.Select(tree => CSharpSyntaxTree.ParseText(tree.ToString(), options, tree.FilePath)));
+
     private static GeneratorRun Edit(GeneratorRun run, int tree, string source)
     {
-        var declared = (CSharpCompilation)run.Compilation.RemoveSyntaxTrees(run.Result.GeneratedTrees);
+        var declared = Declared(run);
         var old = declared.SyntaxTrees[tree];
         Assert.NotEqual(old.ToString(), source);
         return run.Then(declared.ReplaceSyntaxTree(old, GeneratorRun.Parse(source, old.FilePath)));
     }
 
     private static IEnumerable<IncrementalStepRunReason> Reasons(GeneratorRun run, string step) =>
-        run.Result.Results.Single().TrackedSteps[step].SelectMany(s => s.Outputs).Select(output => output.Reason);
+        run.Result.Results.Single().TrackedSteps.GetValueOrDefault(step, []).SelectMany(s => s.Outputs).Select(output => output.Reason);
 
     private static void AssertNothingEmitted(GeneratorRun run) => Assert.All(
         run.Result.Results.Single().TrackedOutputSteps.SelectMany(step => step.Value).SelectMany(step => step.Outputs),
