@@ -2,8 +2,8 @@ using System;
 
 namespace MatFormer;
 
-/// <summary>What the attention of every layer has beyond the number of heads; all granularities share it.</summary>
-[AttributeUsage(AttributeTargets.Class, Inherited = false)]
+/// <summary>What attention has beyond the number of heads. Once for all layers, and again, with <see cref="Layers"/>, for some.</summary>
+[AttributeUsage(AttributeTargets.Class, AllowMultiple = true, Inherited = false)]
 #if MATFORMER_GENERATOR
 internal
 #else
@@ -15,6 +15,18 @@ sealed class AttentionAttribute : Attribute
     /// Heads of the keys and values (grouped-query attention, arXiv 2305.13245); divides the heads. As many as heads if not given.
     /// </summary>
     public int KeyValueHeads { get; set; }
+
+    /// <summary>
+    /// How many tokens, its own included, a token attends to (sliding-window attention, arXiv 2004.05150, section 3.1); all before it if
+    /// not given.
+    /// </summary>
+    public int Window { get; set; }
+
+    /// <summary>
+    /// The layers this is for, the first being 0: <c>"0-3"</c>, <c>"0,2,4-7"</c>. What such an attribute does not give is as in the one
+    /// without layers. All layers if not given.
+    /// </summary>
+    public string? Layers { get; set; }
 
     /// <summary>Width of one head; Width / Heads of the model if not given.</summary>
     public int HeadWidth { get; set; }

@@ -3,9 +3,10 @@ using System;
 namespace MatFormer;
 
 /// <summary>
-/// The feed-forward of every layer, of which the granularities keep the first hidden units (arXiv 2310.07707, section 3.1).
+/// The feed-forward, of which the granularities keep the first hidden units (arXiv 2310.07707, section 3.1). Once for all layers, and
+/// again, with <see cref="Layers"/>, for those that have another.
 /// </summary>
-[AttributeUsage(AttributeTargets.Class, Inherited = false)]
+[AttributeUsage(AttributeTargets.Class, AllowMultiple = true, Inherited = false)]
 #if MATFORMER_GENERATOR
 internal
 #else
@@ -30,4 +31,7 @@ sealed class FeedForwardAttribute : Attribute
 
     /// <summary>Adds a bias to each projection; false if not given.</summary>
     public bool Bias { get; set; }
+
+    /// <summary>The layers this is for, the first being 0: <c>"0-3"</c>, <c>"0,2,4-7"</c>. All others if not given.</summary>
+    public string? Layers { get; set; }
 }

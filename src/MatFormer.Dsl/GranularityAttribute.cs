@@ -3,8 +3,9 @@ using System;
 namespace MatFormer;
 
 /// <summary>
-/// One size of the nested feed-forward: the first hidden units of every layer. Declared narrowest first; the last has all of them.
-/// Its name becomes that of a class, such as <c>DocsLm.S</c>.
+/// One size of the nested model: the first hidden units of every layer, and its first <see cref="Heads"/>. Declared narrowest first; the
+/// last has all of them. Its name becomes that of a class, such as <c>DocsLm.S</c>. Once for all layers, and again, with
+/// <see cref="Layers"/>, for those in which it keeps something else.
 /// </summary>
 [AttributeUsage(AttributeTargets.Class, AllowMultiple = true, Inherited = false)]
 #if MATFORMER_GENERATOR
@@ -40,4 +41,10 @@ sealed class GranularityAttribute : Attribute
 
     /// <summary>Share of the hidden units; 0 if declared by width.</summary>
     public double Fraction { get; }
+
+    /// <summary>Attention heads kept, whole groups that share a key/value head; all if not given.</summary>
+    public int Heads { get; set; }
+
+    /// <summary>The layers this is for, the first being 0: <c>"0-3"</c>, <c>"0,2,4-7"</c>. All others if not given.</summary>
+    public string? Layers { get; set; }
 }

@@ -15,15 +15,17 @@ public
 sealed class ProfileAttribute : Attribute
 {
     /// <summary>
-    /// A profile that the compiler solves; needs <see cref="MaxParameters"/>. Two adjacent granularities, the narrower in the first layers,
-    /// as large as the budget allows.
+    /// A profile that the compiler solves; needs one of the budgets, or several. Two adjacent granularities, the narrower in the first
+    /// layers, as large as the budgets allow.
     /// </summary>
     /// <param name="name">An identifier, such as <c>Watch</c>.</param>
     public ProfileAttribute(string name) => Name = name;
 
     /// <summary>A profile by its pattern.</summary>
     /// <param name="name">An identifier, such as <c>Phone</c>.</param>
-    /// <param name="pattern">Granularities separated by spaces, the first layer on the left, runs with a count: <c>4*S 4*M</c>.</param>
+    /// <param name="pattern">
+    /// Granularities separated by spaces, the first layer on the left, runs with a count: <c>4*S 4*M</c>. <c>Skip</c> leaves a layer out.
+    /// </param>
     public ProfileAttribute(string name, string pattern)
     {
         Name = name;
@@ -50,4 +52,21 @@ sealed class ProfileAttribute : Attribute
 
     /// <summary>The most parameters, embeddings included, that the solved profile may have.</summary>
     public long MaxParameters { get; set; }
+
+    /// <summary>The most parameters, without the embeddings and an untied head, that the solved profile may have.</summary>
+    public long MaxNonEmbeddingParameters { get; set; }
+
+    /// <summary>
+    /// The most FLOPs (a multiply-add is two) that one token's forward pass may take, attention averaged over a full context.
+    /// </summary>
+    public long MaxFlopsPerToken { get; set; }
+
+    /// <summary>The most bytes that the weights may take, in <see cref="WeightType"/>.</summary>
+    public long MaxWeightBytes { get; set; }
+
+    /// <summary>What <see cref="MaxWeightBytes"/> counts in; float32 if not given.</summary>
+    public WeightType WeightType { get; set; }
+
+    /// <summary>The largest share of the feed-forwards' hidden units, above 0 and up to 1, that may be kept.</summary>
+    public double FeedForwardShare { get; set; }
 }

@@ -39,6 +39,8 @@ internal sealed class CodeFile
 
     public string KeyValueCache => Alias(nameof(KeyValueCache));
 
+    public string LayerSlice => Alias(nameof(LayerSlice));
+
     public string MatFormerModel => Alias(nameof(MatFormerModel));
 
     public string ModelSpec => Alias(nameof(ModelSpec));

@@ -10,7 +10,7 @@ internal static class ForwardEmitter
     {
         var file = new CodeFile(spec.Type);
         WriteModel(file, spec);
-        WriteBlock(file, spec);
+        WriteBlocks(file, spec);
         WriteNetwork(file, spec);
         return file;
     }
@@ -49,83 +49,167 @@ internal static class ForwardEmitter
             """);
     }
 
-    private static void WriteBlock(CodeFile f, ModelSpec spec)
+    private static void WriteBlocks(CodeFile f, ModelSpec spec)
     {
-        var states = Shape("B", "T", spec.Width);
-        var stacked = Shape("R*B", "T", spec.Width);
-        var queries = Shape("B", "T", spec.Heads, spec.HeadWidth);
-        var keys = Shape("B", "T", spec.KeyValueHeads, spec.HeadWidth);
-        var cachedKeys = Shape("B", "S", spec.KeyValueHeads, spec.HeadWidth);
-        var angles = spec.Rotary ? ", cos, sin" : null;
-        var angleParameters = spec.Rotary ? $", {f.Tensor} cos, {f.Tensor} sin" : null;
-        var shapesHeads = spec.Rotary || spec.QkNorm;
-        var query = shapesHeads ? $"Query(normed{angles})" : $"Heads(normed, QueryProjection, {Literals.Of(spec.Heads)})";
-        var key = shapesHeads ? $"Key(normed{angles})" : $"Heads(normed, KeyProjection, {Literals.Of(spec.KeyValueHeads)})";
-        f.Write($$"""
-            private sealed partial class Block
-            {
-                // x + attention(norm(x)): {{states}} to the same.
-                public {{f.Tensor}} Attend({{f.Tensor}} x{{angleParameters}}, {{f.KeyValueCache}}? cache, int layer)
-                {
-                    using var attended = Attention(x{{angles}}, cache, layer);  //| {{Shape("B", "T", spec.QueryWidth)}}
-                    using var projected = {{f.Kernels}}.Linear(attended, OutputProjection);  //| {{states}}
-                    return x.add(projected);  //| {{states}}
-                }
-
-                // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units: {{stacked}} to the same.
-                public {{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths)
-                {
-                    using var normed = {{Norm(f, spec, "x", "PostAttentionLayerNorm")}};  //| {{stacked}}
-                    using var fed = {{f.Kernels}}.FeedForward(
-                        normed,
-                        {{(spec.Gated ? "GateProjection" : "gate: null")}}, {{(spec.Gated && spec.Bias ? "GateBias" : "gateBias: null")}},
-                        UpProjection, {{(spec.Bias ? "UpBias" : "upBias: null")}},
-                        DownProjection, {{(spec.Bias ? "DownBias" : "downBias: null")}},
-                        {{f.FeedForwardKind}}.{{spec.Activation}}, widths);  //| {{stacked}}
-                    return x.add(fed);  //| {{stacked}}
-                }
-
-            """);
-        f.Write($$"""
-                private {{f.Tensor}} Attention({{f.Tensor}} x{{angleParameters}}, {{f.KeyValueCache}}? cache, int layer)
-                {
-                    var normed = {{Norm(f, spec, "x", "InputLayerNorm")}};  //| {{states}}
-                    using var query = {{query}};  //| {{queries}}
-                    using var key = {{key}};  //| {{keys}}
-                    using var value = Heads(normed, ValueProjection, {{Literals.Of(spec.KeyValueHeads)}});  //| {{keys}}
-                    normed.Dispose();
-                    if (cache is null) return {{f.Kernels}}.CausalAttention(query, key, value);  //| {{Shape("B", "T", spec.QueryWidth)}}
-
-                    var (keys, values) = cache.Append(layer, key, value);  //| {{cachedKeys}} each
-                    using (keys)
-                    using (values)
-                        return {{f.Kernels}}.CausalAttention(query, keys, values);  //| {{Shape("B", "T", spec.QueryWidth)}}
-                }
-
-            """);
-        if (shapesHeads)
+        var kinds = BlockKind.Of(spec);
+        if (kinds.Count > 1)
         {
-            WriteHeads(f, spec, "Query", "queries", spec.Heads, queries, angles, angleParameters);
-            WriteHeads(f, spec, "Key", "keys", spec.KeyValueHeads, keys, angles, angleParameters);
+            f.Write($$"""
+                private abstract partial class Block
+                {
+                    // x + attention(norm(x)): {{Stacked(spec)}} to the same.
+                    public abstract {{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{HeadsParameter(spec)}}, {{f.KeyValueCache}}? cache, int layer);
+
+                    // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units: {{Stacked(spec)}} to the same.
+                    public abstract {{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths);
+                }
+
+                """);
         }
 
-        var heads = Shape("B", "T", "heads", spec.HeadWidth);
+        foreach (var kind in kinds) WriteBlock(f, spec, kind, isAlone: kinds.Count == 1);
+    }
+
+    private static void WriteBlock(CodeFile f, ModelSpec spec, BlockKind kind, bool isAlone)
+    {
+        var block = kind.Block;
+        var overrides = isAlone ? null : "override ";
         f.Write($$"""
-                // One projection, split into heads: {{states}} to {{heads}}.
-                private static {{f.Tensor}} Heads({{f.Tensor}} normed, {{f.Parameter}} projection, long heads)
+            private sealed partial class {{kind.Name}}
+            {
+            """);
+        if (spec.ElasticHeads) WriteElasticAttend(f, spec, overrides);
+        else WriteAttend(f, spec, overrides);
+        var gated = block.Gated;
+        f.Write($$"""
+                // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units: {{Stacked(spec)}} to the same.
+                public {{overrides}}{{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths)
                 {
-                    using var projected = {{f.Kernels}}.Linear(normed, projection);  //| {{Shape("B", "T", $"heads * {spec.HeadWidth}")}}
-                    var shape = projected.shape;
-                    return projected.view(shape[0], shape[1], heads, {{Literals.Of(spec.HeadWidth)}});  //| {{heads}}
+                    using var normed = {{Norm(f, spec, "x", "PostAttentionLayerNorm")}};  //| {{Stacked(spec)}}
+                    using var fed = {{f.Kernels}}.FeedForward(
+                        normed,
+                        {{(gated ? "GateProjection" : "gate: null")}}, {{(gated && block.Bias ? "GateBias" : "gateBias: null")}},
+                        UpProjection, {{(block.Bias ? "UpBias" : "upBias: null")}},
+                        DownProjection, {{(block.Bias ? "DownBias" : "downBias: null")}},
+                        {{f.FeedForwardKind}}.{{block.Activation}}, widths);  //| {{Stacked(spec)}}
+                    return x.add(fed);  //| {{Stacked(spec)}}
                 }
+
+            """);
+        WriteAttention(f, spec, block);
+        f.Write($$"""
             }
 
             """);
     }
 
-    private static void WriteHeads(
-        CodeFile f, ModelSpec spec, string name, string plural, int heads, string shape, string? angles, string? angleParameters)
+    private static void WriteAttend(CodeFile f, ModelSpec spec, string? overrides)
     {
+        var states = Shape("B", "T", spec.Width);
+        f.Write($$"""
+                // x + attention(norm(x)): {{states}} to the same.
+                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}, {{f.KeyValueCache}}? cache, int layer)
+                {
+                    using var attended = Attention(x{{Angles(spec)}}, cache, layer);  //| {{Shape("B", "T", spec.Blocks[0].Heads * spec.HeadWidth)}}
+                    using var projected = {{f.Kernels}}.Linear(attended, OutputProjection);  //| {{states}}
+                    return x.add(projected);  //| {{states}}
+                }
+
+            """);
+    }
+
+    // Streams that keep different heads attend one after the other.
+    private static void WriteElasticAttend(CodeFile f, ModelSpec spec, string? overrides)
+    {
+        var states = Shape("B", "T", spec.Width);
+        f.Write($$"""
+                // x + attention(norm(x)) of R stacked streams, stream r with its first heads[r] heads: {{Stacked(spec)}} to the same.
+                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}, int[] heads, {{f.KeyValueCache}}? cache, int layer)
+                {
+                    if (heads.Length == 1) return AttendOne(x{{Angles(spec)}}, heads[0], cache, layer);  //| {{states}}
+                    var batch = x.shape[0] / heads.Length;
+                    var attended = new {{f.Tensor}}[heads.Length];
+                    for (var stream = 0; stream < heads.Length; stream++)
+                    {
+                        using var one = x.narrow(0, stream * batch, batch);  //| {{states}}
+                        attended[stream] = AttendOne(one{{Angles(spec)}}, heads[stream], cache, layer);  //| {{states}}
+                    }
+
+                    var stacked = global::TorchSharp.torch.cat(attended, 0);  //| {{Stacked(spec)}}
+                    foreach (var one in attended) one.Dispose();
+                    return stacked;
+                }
+
+                // x + attention(norm(x)) with the first heads: {{states}} to the same.
+                private {{f.Tensor}} AttendOne({{f.Tensor}} x{{AngleParameters(f, spec)}}, int heads, {{f.KeyValueCache}}? cache, int layer)
+                {
+                    using var attended = Attention(x{{Angles(spec)}}, heads, cache, layer);  //| {{Shape("B", "T", $"heads * {spec.HeadWidth}")}}
+                    using var projected = {{f.Kernels}}.LinearColumns(attended, OutputProjection, heads * {{Literals.Of(spec.HeadWidth)}});  //| {{states}}
+                    return x.add(projected);  //| {{states}}
+                }
+
+            """);
+    }
+
+    private static void WriteAttention(CodeFile f, ModelSpec spec, BlockSpec block)
+    {
+        var elastic = spec.ElasticHeads;
+        var states = Shape("B", "T", spec.Width);
+        var keyHeads = !elastic ? Literals.Of(block.KeyValueHeads) : block.Group == 1 ? "heads" : $"heads / {Literals.Of(block.Group)}";
+        var shapeHeads = elastic ? "heads" : Literals.Digits(block.Heads);
+        var shapeKeyHeads = elastic ? keyHeads : Literals.Digits(block.KeyValueHeads);
+        var queries = Shape("B", "T", shapeHeads, spec.HeadWidth);
+        var keys = Shape("B", "T", shapeKeyHeads, spec.HeadWidth);
+        var cachedKeys = Shape("B", "S", shapeKeyHeads, spec.HeadWidth);
+        var attended = Shape("B", "T", elastic ? $"heads * {spec.HeadWidth}" : Literals.Digits(block.Heads * spec.HeadWidth));
+        var shapesHeads = spec.Rotary || spec.QkNorm;
+        var (queryCount, keyCount) = elastic ? (", heads", ", " + keyHeads) : (null, null);
+        var query = shapesHeads ? $"Query(normed{Angles(spec)}{queryCount})"
+            : $"Heads(normed, QueryProjection, {(elastic ? "heads" : Literals.Of(block.Heads))})";
+        var key = shapesHeads ? $"Key(normed{Angles(spec)}{keyCount})" : $"Heads(normed, KeyProjection, {keyHeads})";
+        var window = block.Window > 0 ? $", window: {Literals.Of(block.Window)}" : null;
+        f.Write($$"""
+                private {{f.Tensor}} Attention({{f.Tensor}} x{{AngleParameters(f, spec)}}{{(elastic ? ", int heads" : null)}}, {{f.KeyValueCache}}? cache, int layer)
+                {
+                    var normed = {{Norm(f, spec, "x", "InputLayerNorm")}};  //| {{states}}
+                    using var query = {{query}};  //| {{queries}}
+                    using var key = {{key}};  //| {{keys}}
+                    using var value = Heads(normed, ValueProjection, {{keyHeads}});  //| {{keys}}
+                    normed.Dispose();
+                    if (cache is null) return {{f.Kernels}}.CausalAttention(query, key, value{{window}});  //| {{attended}}
+
+                    var (keys, values) = cache.Append(layer, key, value);  //| {{cachedKeys}} each
+                    using (keys)
+                    using (values)
+                        return {{f.Kernels}}.CausalAttention(query, keys, values{{window}});  //| {{attended}}
+                }
+
+            """);
+        if (shapesHeads)
+        {
+            WriteHeads(f, spec, "Query", "queries", Literals.Of(block.Heads));
+            WriteHeads(f, spec, "Key", "keys", Literals.Of(block.KeyValueHeads));
+        }
+
+        var heads = Shape("B", "T", "heads", spec.HeadWidth);
+        var projection = elastic
+            ? $"LinearRows(normed, projection, heads * {Literals.Of(spec.HeadWidth)})"
+            : "Linear(normed, projection)";
+        f.Write($$"""
+                // One projection, split into heads: {{states}} to {{heads}}.
+                private static {{f.Tensor}} Heads({{f.Tensor}} normed, {{f.Parameter}} projection, long heads)
+                {
+                    using var projected = {{f.Kernels}}.{{projection}};  //| {{Shape("B", "T", $"heads * {spec.HeadWidth}")}}
+                    var shape = projected.shape;
+                    return projected.view(shape[0], shape[1], heads, {{Literals.Of(spec.HeadWidth)}});  //| {{heads}}
+                }
+            """);
+    }
+
+    private static void WriteHeads(CodeFile f, ModelSpec spec, string name, string plural, string all)
+    {
+        var (count, parameter) = spec.ElasticHeads ? ("count", ", int count") : (all, null);
+        var shape = Shape("B", "T", count.Replace("_", ""), spec.HeadWidth);
         var what = (spec.QkNorm, spec.Rotary) switch
         {
             (true, true) => ", normed head by head and turned by their positions",
@@ -133,12 +217,12 @@ internal static class ForwardEmitter
             _ => ", turned by their positions",
         };
         var normedHeads = $"{f.Kernels}.RmsNorm(heads, {name}Norm, {Literals.Of(spec.Epsilon)})";
-        var result = spec.Rotary ? $"{f.Kernels}.Rotary({(spec.QkNorm ? "scaled" : "heads")}{angles})" : normedHeads;
+        var result = spec.Rotary ? $"{f.Kernels}.Rotary({(spec.QkNorm ? "scaled" : "heads")}{Angles(spec)})" : normedHeads;
         f.Write($$"""
                 // The {{plural}}{{what}}: {{shape}}.
-                private {{f.Tensor}} {{name}}({{f.Tensor}} normed{{angleParameters}})
+                private {{f.Tensor}} {{name}}({{f.Tensor}} normed{{AngleParameters(f, spec)}}{{parameter}})
                 {
-                    using var heads = Heads(normed, {{name}}Projection, {{Literals.Of(heads)}});  //| {{shape}}
+                    using var heads = Heads(normed, {{name}}Projection, {{count}});  //| {{shape}}
                     {{(spec.QkNorm && spec.Rotary ? $"using var scaled = {normedHeads};  //| {shape}" : null)}}
                     return {{result}};  //| {{shape}}
                 }
@@ -186,20 +270,28 @@ internal static class ForwardEmitter
             """);
         }
 
+        var bang = spec.CanSkip ? "!" : null;
+        var heads = spec.ElasticHeads ? ", streams.Heads(layer)" : null;
+        var forked = spec.ElasticHeads ? "x" : "attended";
+        var fork = $$"""
+            if (layer == streams.Fork)
+            {
+                // Up to here the streams are all alike, and were computed once.
+                var forked = {{f.Kernels}}.Fork({{forked}}, streams.Count);  //| {{states}} to {{stacked}}
+                {{forked}}.Dispose();
+                {{forked}} = forked;
+            }
+
+            """;
         f.Write($$"""
                     for (var layer = 0; layer < {{Literals.Of(spec.Layers)}}; layer++)
                     {
-                        var attended = Blocks[layer].Attend(x{{(spec.Rotary ? ", cos, sin" : null)}}, cache, layer);  //| {{stacked}}
+                        {{(spec.CanSkip ? "if (streams.Skips(layer)) continue;" : null)}}
+                        {{(spec.ElasticHeads ? fork : null)}}
+                        var attended = Blocks[layer]{{bang}}.Attend(x{{Angles(spec)}}{{heads}}, cache, layer);  //| {{stacked}}
                         x.Dispose();
-                        if (layer == 0 && streams.Count > 1)
-                        {
-                            // What precedes the first feed-forward is the same for all streams, and was computed once.
-                            var forked = {{f.Kernels}}.Fork(attended, streams.Count);  //| {{states}} to {{stacked}}
-                            attended.Dispose();
-                            attended = forked;
-                        }
-
-                        x = Blocks[layer].FeedForward(attended, streams[layer]);  //| {{stacked}}
+                        {{(spec.ElasticHeads ? null : fork)}}
+                        x = Blocks[layer]{{bang}}.FeedForward(attended, streams.HiddenWidths(layer));  //| {{stacked}}
                         attended.Dispose();
                     }
 
@@ -213,6 +305,14 @@ internal static class ForwardEmitter
 
     /// <summary>The field whose weight gives the logits.</summary>
     public static string Head(ModelSpec spec) => spec.Tied ? "EmbedTokens" : "Head";
+
+    private static string Stacked(ModelSpec spec) => Shape("R*B", "T", spec.Width);
+
+    private static string? Angles(ModelSpec spec) => spec.Rotary ? ", cos, sin" : null;
+
+    private static string? AngleParameters(CodeFile f, ModelSpec spec) => spec.Rotary ? $", {f.Tensor} cos, {f.Tensor} sin" : null;
+
+    private static string? HeadsParameter(ModelSpec spec) => spec.ElasticHeads ? ", int[] heads" : null;
 
     private static string Norm(CodeFile f, ModelSpec spec, string x, string field) => spec.Norm == NormKind.Rms
         ? $"{f.Kernels}.RmsNorm({x}, {field}, {Literals.Of(spec.Epsilon)})"

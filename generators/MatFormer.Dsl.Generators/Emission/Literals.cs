@@ -33,13 +33,8 @@ internal static class Literals
     /// <summary>As prose: <c>8,458,496</c>.</summary>
     public static string Text(long number) => number.ToString("#,0", CultureInfo.InvariantCulture);
 
-    /// <summary>As a collection expression: <c>[128, 256]</c>.</summary>
-    public static string List(IEnumerable<int> numbers) =>
-        "[" + string.Join(", ", numbers.Select(n => n.ToString(CultureInfo.InvariantCulture))) + "]";
-
-    /// <summary>A shape in a comment: <c>(256, m)</c>, m being the hidden units of the layer.</summary>
-    public static string Shape(IEnumerable<int> sizes) =>
-        "(" + string.Join(", ", sizes.Select(size => size == WeightSpec.Hidden ? "m" : size.ToString(CultureInfo.InvariantCulture))) + ")";
+    /// <summary>As digits alone: <c>8458496</c>.</summary>
+    public static string Digits(long number) => number.ToString(CultureInfo.InvariantCulture);
 
     private static bool Prints(char c) => char.GetUnicodeCategory(c) is not (UnicodeCategory.Control or UnicodeCategory.Format
         or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator or UnicodeCategory.PrivateUse or UnicodeCategory.Surrogate

@@ -18,6 +18,7 @@ internal static class Names
         ["GeneratedCodeAttribute"] = "System.CodeDom.Compiler.GeneratedCodeAttribute",
         ["Kernels"] = "MatFormer.Kernels",
         ["KeyValueCache"] = "MatFormer.KeyValueCache",
+        ["LayerSlice"] = "MatFormer.LayerSlice",
         ["MatFormerModel"] = "MatFormer.MatFormerModel",
         ["ModelSpec"] = "MatFormer.ModelSpec",
         ["Module"] = "TorchSharp.torch.nn.Module",

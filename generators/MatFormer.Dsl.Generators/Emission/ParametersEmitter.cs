@@ -10,15 +10,16 @@ internal static class ParametersEmitter
         var file = new CodeFile(spec.Type);
         file.Bases = $" : {file.MatFormerModel}, global::MatFormer.IMatFormer<{file.Model}>";
         WriteModel(file, spec, costs);
-        WriteBlock(file, spec);
+        WriteBlocks(file, spec);
         WriteNetwork(file, spec);
         return file;
     }
 
     private static void WriteModel(CodeFile f, ModelSpec spec, Costs costs)
     {
-        var whole = Enumerable.Repeat(spec.HiddenWidth, spec.Layers).ToList();
-        var granularities = string.Join(", ", spec.Granularities.Select(g => $"new(\"{g.Name}\", {Literals.Of(g.Width)})"));
+        var whole = spec.Blocks.Select(b => b.Whole).ToArray();
+        var layers = spec.Layers;
+        var granularities = spec.Granularities.Select(g => $"new(\"{g.Name}\", {RunsOf(g)}),");
         f.Write($$"""
             /// <summary>All parameters of the whole model.</summary>
             public const long ParameterCount = {{Literals.Of(costs.ParameterCount(whole))}};
@@ -30,7 +31,7 @@ internal static class ParametersEmitter
             public const long FlopsPerToken = {{Literals.Of(costs.FlopsPerToken(whole))}};
 
             /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
-            public const long KeyValueCacheBytesPerToken = {{Literals.Of(costs.KeyValueCacheBytesPerToken)}};
+            public const long KeyValueCacheBytesPerToken = {{Literals.Of(costs.KeyValueCacheBytesPerToken(whole))}};
 
             private readonly Network _network;
 
@@ -40,7 +41,7 @@ internal static class ParametersEmitter
             public {{f.Model}}({{f.Device}}? device = null)
                 : base("{{spec.Type.Name}}")
             {
-                _network = new Network({{Literals.List(whole)}}, device ?? global::TorchSharp.torch.CPU);
+                _network = new Network(Profile.{{spec.Widest.Name}}.Layers.AsSpan(), device ?? global::TorchSharp.torch.CPU);
                 _network.Register(this);
             }
 
@@ -50,21 +51,20 @@ internal static class ParametersEmitter
             {
                 Name = "{{spec.Type.Name}}",
                 Fingerprint = "{{Fingerprint.Of(spec)}}",
-                Layers = {{Literals.Of(spec.Layers)}},
                 Width = {{Literals.Of(spec.Width)}},
-                Heads = {{Literals.Of(spec.Heads)}},
-                KeyValueHeads = {{Literals.Of(spec.KeyValueHeads)}},
                 HeadWidth = {{Literals.Of(spec.HeadWidth)}},
-                HiddenWidth = {{Literals.Of(spec.HiddenWidth)}},
                 Context = {{Literals.Of(spec.Context)}},
                 Vocabulary = {{Literals.Of(spec.Vocabulary)}},
-                Granularities = [{{granularities}}],
+                Granularities =
+                [
+                    {{string.Join("\n", granularities)}}
+                ],
                 EmbeddingParameters = {{Literals.Of(costs.EmbeddingParameters)}},
                 SharedParameters = {{Literals.Of(costs.SharedParameters)}},
-                ParametersPerHiddenUnit = {{Literals.Of(costs.ParametersPerHiddenUnit)}},
                 SharedFlopsPerToken = {{Literals.Of(costs.SharedFlopsPerToken)}},
-                FlopsPerHiddenUnit = {{Literals.Of(costs.FlopsPerHiddenUnit)}},
-                KeyValueCacheBytesPerToken = KeyValueCacheBytesPerToken,
+                Blocks = global::MatFormer.BlockSpec.Stack(
+                    {{string.Join(",\n", BlockRuns(spec, costs))}}),
+                {{(spec.CanSkip ? "CanSkip = true," : null)}}
             };
 
             /// <inheritdoc/>
@@ -77,7 +77,7 @@ internal static class ParametersEmitter
 
             /// <inheritdoc/>
             [Generated]
-            public override global::System.Collections.Immutable.ImmutableArray<int> Widths => Profile.{{spec.Widest.Name}}.Widths;
+            public override global::System.Collections.Immutable.ImmutableArray<{{f.LayerSlice}}> Layers => Profile.{{spec.Widest.Name}}.Layers;
 
             /// <inheritdoc/>
             [Generated]
@@ -95,6 +95,37 @@ internal static class ParametersEmitter
             """);
     }
 
+    // What a granularity keeps, as runs of layers.
+    private static string RunsOf(GranularitySpec granularity) => string.Join(
+        ", ",
+        Pattern.Runs(granularity.Layers).Select(run =>
+            $"({Literals.Of(run.Count)}, new({Literals.Of(run.Item.HiddenWidth)}, {Literals.Of(run.Item.Heads)}))"));
+
+    private static IEnumerable<string> BlockRuns(ModelSpec spec, Costs costs)
+    {
+        var layer = 0;
+        foreach (var (count, block) in Pattern.Runs(spec.Blocks))
+        {
+            var cost = costs[layer];
+            layer += count;
+            yield return $$"""
+                ({{Literals.Of(count)}}, new()
+                {
+                    HiddenWidth = {{Literals.Of(block.HiddenWidth)}},
+                    Heads = {{Literals.Of(block.Heads)}},
+                    KeyValueHeads = {{Literals.Of(block.KeyValueHeads)}},
+                    Window = {{Literals.Of(block.Window)}},
+                    Parameters = {{CostOf(cost.Parameters)}},
+                    FlopsPerToken = {{CostOf(cost.FlopsPerToken)}},
+                    KeyValueCacheBytesPerToken = {{CostOf(cost.KeyValueCacheBytesPerToken)}},
+                })
+                """;
+        }
+
+        static string CostOf(BlockCost cost) =>
+            $"new({Literals.Of(cost.Shared)}, {Literals.Of(cost.PerHiddenUnit)}, {Literals.Of(cost.PerKeyValueHead)})";
+    }
+
     /// <summary>Releases what the network has beside the parameters, which the module itself releases.</summary>
     public static string? Dispose(ModelSpec spec) => !spec.Rotary ? null : """
 
@@ -107,34 +138,74 @@ internal static class ParametersEmitter
         }
         """;
 
-    private static void WriteBlock(CodeFile f, ModelSpec spec)
+    private static void WriteBlocks(CodeFile f, ModelSpec spec)
     {
-        var weights = Weights.OfBlock(spec).ToList();
+        var kinds = BlockKind.Of(spec);
+        if (kinds.Count > 1) WriteAnyBlock(f, spec, kinds);
+        foreach (var kind in kinds) WriteBlock(f, spec, kind, isAlone: kinds.Count == 1);
+    }
+
+    // What the kinds of blocks have in common.
+    private static void WriteAnyBlock(CodeFile f, ModelSpec spec, IReadOnlyList<BlockKind> kinds)
+    {
+        var created = kinds.Select((kind, i) =>
+            $"{(i == kinds.Count - 1 ? "_" : kind.LayerPattern)} => new {kind.Name}(slice, device),");
         f.Write($$"""
-            // One transformer block; m is the number of its feed-forward's hidden units.
+            // One transformer block.
             [Generated]
-            private sealed partial class Block
+            private abstract partial class Block
             {
-                {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Literals.Shape(w.Shape)} model.layers.*.{w.Name}")}}
+                // The block of a layer, newly drawn.
+                public static Block Create(int layer, {{f.LayerSlice}} slice, {{f.Device}} device) => layer switch
+                {
+                    {{string.Join("\n", created)}}
+                };
+
+                // What a slice keeps of this block.
+                public abstract Block Slice({{f.LayerSlice}} slice, bool copy);
+
+                public abstract void Register({{f.Module}} module, string prefix);
+
+                public abstract void Bind({{f.Module}} module, string prefix);
+            }
+
+            """);
+    }
+
+    private static void WriteBlock(CodeFile f, ModelSpec spec, BlockKind kind, bool isAlone)
+    {
+        var block = kind.Block;
+        var weights = Weights.OfBlock(spec, block).ToList();
+        var (bases, overrides) = isAlone ? (null, null) : (" : Block", "override ");
+        var axes = spec.ElasticHeads
+            ? "m, h and g are the numbers of its hidden units, heads and key/value heads."
+            : "m is the number of its feed-forward's hidden units.";
+        var slice = isAlone ? null : $"\npublic override Block Slice({f.LayerSlice} slice, bool copy) => new {kind.Name}(this, slice, copy);\n";
+        f.Write($$"""
+            // {{(isAlone ? "One transformer block" : $"A transformer block of layers {kind.LayersText}")}}; {{axes}}
+            [Generated]
+            private sealed partial class {{kind.Name}}{{bases}}
+            {
+                {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, block, w)} model.layers.*.{w.Name}")}}
 
                 // Newly drawn.
-                public Block(int hidden, {{f.Device}} device)
+                public {{kind.Name}}({{f.LayerSlice}} slice, {{f.Device}} device)
                 {
-                    {{Lines(weights, w => Drawn(f, spec, w))}}
+                    {{Lines(weights, w => Drawn(f, spec, block, w))}}
                 }
 
-                // The first hidden units of another block.
-                public Block(Block source, int hidden, bool copy)
+                // What a slice keeps of another block.
+                public {{kind.Name}}({{kind.Name}} source, {{f.LayerSlice}} slice, bool copy)
                 {
-                    {{Lines(weights, w => Sliced(f, w))}}
+                    {{Lines(weights, w => Sliced(f, spec, block, w))}}
                 }
-
-                public void Register({{f.Module}} module, string prefix)
+                {{slice}}
+                public {{overrides}}void Register({{f.Module}} module, string prefix)
                 {
                     {{Lines(weights, w => $"module.register_parameter(prefix + \"{w.Name}\", {w.Field});")}}
                 }
 
-                public void Bind({{f.Module}} module, string prefix)
+                public {{overrides}}void Bind({{f.Module}} module, string prefix)
                 {
                     {{Lines(weights, w => $"{w.Field} = module.get_parameter(prefix + \"{w.Name}\")!;")}}
                 }
@@ -150,37 +221,42 @@ internal static class ParametersEmitter
         var weights = before.Concat(after).ToList();
         var layers = Literals.Of(spec.Layers);
         var rotary = $"{Literals.Of(spec.Context)}, {Literals.Of(spec.HeadWidth)}, {Literals.Of(spec.RotaryBase)}";
+        var isAlone = spec.Kinds.Count() == 1;
+        var (maybe, orNone) = spec.CanSkip ? ("?", "layers[layer].IsSkipped ? null : ") : (null, null);
+        var create = isAlone ? "new Block(layers[layer], device)" : "Block.Create(layer, layers[layer], device)";
+        var source = $"source.Blocks[layer]{(spec.CanSkip ? "!" : null)}";
+        var slice = isAlone ? $"new Block({source}, layers[layer], copy)" : $"{source}.Slice(layers[layer], copy)";
         f.Write($$"""
             // The weights of one model, whole or sliced, and what it computes.
             [Generated]
             private sealed partial class Network{{(spec.Rotary ? " : global::System.IDisposable" : null)}}
             {
-                public readonly Block[] Blocks = new Block[{{layers}}];
-                {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Literals.Shape(w.Shape)} {w.Name}")}}
+                public readonly Block{{maybe}}[] Blocks = new Block{{maybe}}[{{layers}}];{{(spec.CanSkip ? "  //| null where a layer is left out" : null)}}
+                {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, null, w)} {w.Name}")}}
                 {{(spec.Rotary ? $"private readonly {f.RotaryTable} _rotary;  //| ({spec.Context}, {spec.HeadWidth / 2}) twice" : null)}}
 
-                // Newly drawn, with hidden[i] hidden units in layer i.
-                public Network(global::System.ReadOnlySpan<int> hidden, {{f.Device}} device)
+                // Newly drawn, with layers[i] of layer i.
+                public Network(global::System.ReadOnlySpan<{{f.LayerSlice}}> layers, {{f.Device}} device)
                 {
-                    {{Lines(before, w => Drawn(f, spec, w))}}
-                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = new Block(hidden[layer], device);
-                    {{Lines(after, w => Drawn(f, spec, w))}}
+                    {{Lines(before, w => Drawn(f, spec, null, w))}}
+                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{create}};
+                    {{Lines(after, w => Drawn(f, spec, null, w))}}
                     {{(spec.Rotary ? $"_rotary = new {f.RotaryTable}({rotary}, device);" : null)}}
                 }
 
-                // The first hidden[i] hidden units of another network's layer i, all else whole.
-                public Network(Network source, global::System.ReadOnlySpan<int> hidden, bool copy)
+                // layers[i] of another network's layer i, all else whole.
+                public Network(Network source, global::System.ReadOnlySpan<{{f.LayerSlice}}> layers, bool copy)
                 {
-                    {{Lines(before, w => Sliced(f, w))}}
-                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = new Block(source.Blocks[layer], hidden[layer], copy);
-                    {{Lines(after, w => Sliced(f, w))}}
+                    {{Lines(before, w => Sliced(f, spec, null, w))}}
+                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{slice}};
+                    {{Lines(after, w => Sliced(f, spec, null, w))}}
                     {{(spec.Rotary ? $"_rotary = new {f.RotaryTable}({rotary}, EmbedTokens.device);" : null)}}
                 }
 
                 public void Register({{f.Module}} module)
                 {
                     {{Lines(before, w => $"module.register_parameter(\"{w.Name}\", {w.Field});")}}
-                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer].Register(module, Prefix(layer));
+                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Register(module, Prefix(layer));
                     {{Lines(after, w => $"module.register_parameter(\"{w.Name}\", {w.Field});")}}
                 }
 
@@ -188,7 +264,7 @@ internal static class ParametersEmitter
                 public void Bind({{f.Module}} module)
                 {
                     {{Lines(before, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
-                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer].Bind(module, Prefix(layer));
+                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Bind(module, Prefix(layer));
                     {{Lines(after, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
                     {{(spec.Rotary ? "_rotary.To(EmbedTokens.device);" : null)}}
                 }
@@ -200,9 +276,9 @@ internal static class ParametersEmitter
             """);
     }
 
-    private static string Drawn(CodeFile f, ModelSpec spec, WeightSpec weight)
+    private static string Drawn(CodeFile f, ModelSpec spec, BlockSpec? block, WeightSpec weight)
     {
-        var shape = string.Join(", ", weight.Shape.Select(size => size == WeightSpec.Hidden ? "hidden" : Literals.Of(size)));
+        var shape = string.Join(", ", weight.Shape.Select(d => Kept(spec, block, d)));
         return weight.Draw switch
         {
             Draw.Ones => $"{weight.Field} = {f.Weights}.Ones(device, {shape});",
@@ -213,12 +289,39 @@ internal static class ParametersEmitter
         };
     }
 
-    private static string Sliced(CodeFile f, WeightSpec weight) => weight.Nesting switch
+    private static string Sliced(CodeFile f, ModelSpec spec, BlockSpec? block, WeightSpec weight)
     {
-        Nesting.Rows => $"{weight.Field} = {f.Weights}.Rows(source.{weight.Field}, hidden, copy);",
-        Nesting.Columns => $"{weight.Field} = {f.Weights}.Columns(source.{weight.Field}, hidden, copy);",
-        _ => $"{weight.Field} = {f.Weights}.Whole(source.{weight.Field}, copy);",
+        var dimension = weight.Shape.ToList().FindIndex(d => IsSliced(spec, d.Axis));
+        if (dimension < 0) return $"{weight.Field} = {f.Weights}.Whole(source.{weight.Field}, copy);";
+        var first = dimension == 0 ? "Rows" : "Columns";
+        return $"{weight.Field} = {f.Weights}.{first}(source.{weight.Field}, {Kept(spec, block, weight.Shape[dimension])}, copy);";
+    }
+
+    // How many elements a slice keeps of a dimension.
+    private static string Kept(ModelSpec spec, BlockSpec? block, Dimension dimension) => dimension.Axis switch
+    {
+        Axis.Hidden => "slice.HiddenWidth",
+        Axis.Heads when spec.ElasticHeads => $"slice.Heads * {Literals.Of(dimension.Count)}",
+        Axis.KeyValueHeads when spec.ElasticHeads && block!.Group > 1 =>
+            $"slice.Heads / {Literals.Of(block.Group)} * {Literals.Of(dimension.Count)}",
+        Axis.KeyValueHeads when spec.ElasticHeads => $"slice.Heads * {Literals.Of(dimension.Count)}",
+        Axis.Heads => Literals.Of(block!.Heads * dimension.Count),
+        Axis.KeyValueHeads => Literals.Of(block!.KeyValueHeads * dimension.Count),
+        _ => Literals.Of(dimension.Count),
     };
+
+    private static bool IsSliced(ModelSpec spec, Axis axis) => axis == Axis.Hidden || (axis != Axis.None && spec.ElasticHeads);
+
+    private static string Shape(ModelSpec spec, BlockSpec? block, WeightSpec weight) =>
+        "(" + string.Join(", ", weight.Shape.Select(d => d.Axis switch
+        {
+            Axis.Hidden => "m",
+            Axis.Heads when spec.ElasticHeads => "h*" + Literals.Digits(d.Count),
+            Axis.KeyValueHeads when spec.ElasticHeads => "g*" + Literals.Digits(d.Count),
+            Axis.Heads => Literals.Digits(block!.Heads * d.Count),
+            Axis.KeyValueHeads => Literals.Digits(block!.KeyValueHeads * d.Count),
+            _ => Literals.Digits(d.Count),
+        })) + ")";
 
     private static string Lines(IEnumerable<WeightSpec> weights, Func<WeightSpec, string> line) => string.Join("\n", weights.Select(line));
 }

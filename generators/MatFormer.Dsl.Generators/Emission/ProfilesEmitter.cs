@@ -14,25 +14,36 @@ internal static class ProfilesEmitter
         return file;
     }
 
-    /// <summary>What a profile is and costs, for tooltips: lines of a doc comment.</summary>
-    public static string Describe(ModelSpec spec, Costs costs, ProfileSpec profile)
+    /// <summary>What a profile is, for tooltips.</summary>
+    public static string Describe(ModelSpec spec, ProfileSpec profile) =>
+        Pattern.Format(spec, profile.Choices) + (profile.Origin.Length > 0 ? ", " + profile.Origin : "");
+
+    /// <summary>What a profile costs, for tooltips: lines of a doc comment.</summary>
+    public static string CostTable(ModelSpec spec, Costs costs, ProfileSpec profile)
     {
-        var budget = profile.MaxParameters > 0 ? $", the largest within {Literals.Text(profile.MaxParameters)} parameters" : "";
-        var all = Literals.Text(costs.ParameterCount(profile.Widths));
-        var nonEmbedding = Literals.Text(costs.NonEmbeddingParameterCount(profile.Widths));
-        var flops = Literals.Text(costs.FlopsPerToken(profile.Widths));
-        var bytes = Literals.Text(costs.KeyValueCacheBytesPerToken);
-        return $"{Pattern.Format(spec, profile.Widths)}{budget}: {all} parameters ({nonEmbedding} without embeddings),\n"
-            + $"/// {flops} FLOPs and {bytes} bytes of float32 key/value cache per token.";
+        var layers = spec.LayersOf(profile.Choices);
+        var cache = costs.KeyValueCacheBytesPerToken(layers);
+        (string What, long Cost)[] rows =
+        [
+            ("parameters", costs.ParameterCount(layers)),
+            ("parameters without embeddings", costs.NonEmbeddingParameterCount(layers)),
+            ("FLOPs per token", costs.FlopsPerToken(layers)),
+            ("bytes of float32 weights", costs.WeightBytes(layers, WeightType.Float32)),
+            ("bytes of bfloat16 weights", costs.WeightBytes(layers, WeightType.BFloat16)),
+            ("bytes of int8 weights", costs.WeightBytes(layers, WeightType.Int8)),
+            ("bytes of float32 key/value cache per token", cache),
+            ("bytes of bfloat16 key/value cache per token", cache / 2),
+        ];
+        var items = rows.Select(row => $"/// <item><term>{row.What}</term><description>{Literals.Text(row.Cost)}</description></item>");
+        return "/// <remarks>\n/// <list type=\"table\">\n" + string.Join("\n", items) + "\n/// </list>\n/// </remarks>";
     }
 
     private static void WriteProfiles(CodeFile f, ModelSpec spec, Costs costs)
     {
         var properties = spec.GranularityProfiles.Concat(spec.Profiles).Select(profile => $$"""
-            /// <summary>
-            /// {{Describe(spec, costs, profile)}}
-            /// </summary>
-            public static {{f.Profile}} {{profile.Name}} { get; } = new("{{profile.Name}}", {{Literals.List(profile.Widths)}});
+            /// <summary>{{Describe(spec, profile)}}.</summary>
+            {{CostTable(spec, costs, profile)}}
+            public static {{f.Profile}} {{profile.Name}} { get; } = new("{{profile.Name}}", "{{Pattern.Format(spec, profile.Choices)}}");
             """);
         var joint = Names(spec.Granularities.Reverse().Select(g => g.Name));
         f.Write($$"""
@@ -125,7 +136,7 @@ internal static class ProfilesEmitter
                     : base(NameOf(profile))
                 {
                     _profile = profile;
-                    _network = new Network(profile.Widths.AsSpan(), device ?? global::TorchSharp.torch.CPU);
+                    _network = new Network(profile.Layers.AsSpan(), device ?? global::TorchSharp.torch.CPU);
                     _network.Register(this);
                 }
 
@@ -133,7 +144,7 @@ internal static class ProfilesEmitter
                     : base(NameOf(profile))
                 {
                     _profile = profile;
-                    _network = new Network(source._network, profile.Widths.AsSpan(), copy);
+                    _network = new Network(source._network, profile.Layers.AsSpan(), copy);
                     _network.Register(this);
                     ComputeType = source.ComputeType;
                 }
@@ -145,7 +156,7 @@ internal static class ProfilesEmitter
                 public override string ProfileName => _profile.Name;
 
                 /// <inheritdoc/>
-                public override global::System.Collections.Immutable.ImmutableArray<int> Widths => _profile.Widths;
+                public override global::System.Collections.Immutable.ImmutableArray<{{f.LayerSlice}}> Layers => _profile.Layers;
 
                 /// <inheritdoc/>
                 public override bool IsUniversal => false;

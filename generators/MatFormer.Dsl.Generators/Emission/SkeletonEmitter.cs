@@ -142,7 +142,7 @@ internal static class SkeletonEmitter
         public override string ProfileName => {{problem}};
 
         /// <inheritdoc/>
-        public override global::System.Collections.Immutable.ImmutableArray<int> Widths => {{problem}};
+        public override global::System.Collections.Immutable.ImmutableArray<{{f.LayerSlice}}> Layers => {{problem}};
 
         /// <inheritdoc/>
         public override bool IsUniversal => {{problem}};

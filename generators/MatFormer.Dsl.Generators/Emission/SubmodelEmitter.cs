@@ -8,6 +8,7 @@ internal static class SubmodelEmitter
     public static CodeFile Emit(ModelSpec spec, Costs costs, ProfileSpec profile)
     {
         var f = new CodeFile(spec.Type);
+        var layers = spec.LayersOf(profile.Choices);
         var submodel = $"global::MatFormer.ISubmodel<{f.Model}, {profile.Name}>";
 
         // The compiler reserves names of small letters only for itself; this one is the user's choice.
@@ -15,23 +16,24 @@ internal static class SubmodelEmitter
         f.Write($$"""
             {{(isLower ? "#pragma warning disable CS8981 // The name is the declaration's." : null)}}
             /// <summary>
-            /// {{profile.Name}}, extracted. {{ProfilesEmitter.Describe(spec, costs, profile)}}
+            /// {{profile.Name}}, extracted: {{ProfilesEmitter.Describe(spec, profile)}}.
             /// </summary>
+            {{ProfilesEmitter.CostTable(spec, costs, profile)}}
             [Generated]
             public sealed class {{profile.Name}} : Submodel, {{submodel}}
             {{(isLower ? "#pragma warning restore CS8981" : null)}}
             {
                 /// <summary>All parameters.</summary>
-                public const long ParameterCount = {{Literals.Of(costs.ParameterCount(profile.Widths))}};
+                public const long ParameterCount = {{Literals.Of(costs.ParameterCount(layers))}};
 
                 /// <summary>Parameters without the embeddings and an untied head.</summary>
-                public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(profile.Widths))}};
+                public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(layers))}};
 
                 /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full context.</summary>
-                public const long FlopsPerToken = {{Literals.Of(costs.FlopsPerToken(profile.Widths))}};
+                public const long FlopsPerToken = {{Literals.Of(costs.FlopsPerToken(layers))}};
 
                 /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
-                public const long KeyValueCacheBytesPerToken = {{Literals.Of(costs.KeyValueCacheBytesPerToken)}};
+                public const long KeyValueCacheBytesPerToken = {{Literals.Of(costs.KeyValueCacheBytesPerToken(layers))}};
 
                 /// <summary>Newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
                 /// <param name="device">Where the weights are to be; the CPU if null.</param>

@@ -1,41 +1,94 @@
 namespace MatFormer.Generators.Model;
 
-/// <summary>What a model costs: linear in the sum of its layers' hidden widths.</summary>
-internal sealed record Costs(
-    long EmbeddingParameters,
-    long SharedParameters,
-    long ParametersPerHiddenUnit,
-    long SharedFlopsPerToken,
-    long FlopsPerHiddenUnit,
-    long KeyValueCacheBytesPerToken)
+/// <summary>A cost of one block, linear in what a slice keeps of it: a coefficient for each axis.</summary>
+internal sealed record BlockCost(long Shared, long PerHiddenUnit, long PerKeyValueHead)
 {
-    public static Costs Of(ModelSpec spec)
+    public long Of(BlockSpec block, LayerSlice slice) => slice.IsSkipped
+        ? 0
+        : checked(Shared + (PerHiddenUnit * slice.HiddenWidth) + (PerKeyValueHead * (slice.Heads / block.Group)));
+}
+
+/// <summary>What one block costs.</summary>
+internal sealed record BlockCosts(BlockCost Parameters, BlockCost FlopsPerToken, BlockCost KeyValueCacheBytesPerToken, BlockCost Int8Bytes);
+
+/// <summary>What a model costs: that of its blocks, and what is around them.</summary>
+internal sealed class Costs
+{
+    private readonly ModelSpec _spec;
+    private readonly BlockCosts[] _blocks;
+
+    private Costs(ModelSpec spec)
     {
-        checked
-        {
-            var block = Weights.OfBlock(spec).ToList();
-            var around = Weights.BeforeBlocks(spec).Concat(Weights.AfterBlocks(spec)).ToList();
-            var shared = block.Where(w => w.Nesting == Nesting.Whole).ToList();
-            var nested = block.Where(w => w.Nesting != Nesting.Whole).ToList();
+        _spec = spec;
+        var around = Weights.BeforeBlocks(spec).Concat(Weights.AfterBlocks(spec)).ToList();
+        EmbeddingParameters = around.Where(w => w.IsEmbedding).Sum(w => w.Elements);
+        SharedParameters = around.Sum(w => w.Elements);
+        SharedInt8Bytes = around.Sum(w => w.Int8Bytes);
 
-            // A multiply-add is two FLOPs. The head costs the same whether its weight is the embedding's or its own.
-            var head = 2L * spec.Vocabulary * spec.Width;
-
-            // Scores and values, 4 * heads * head width for each key; over a full causal context a token sees (Context + 1) / 2 keys.
-            var attention = 2L * spec.Heads * spec.HeadWidth * (spec.Context + 1);
-            return new Costs(
-                around.Where(w => w.IsEmbedding).Sum(w => w.Elements),
-                around.Sum(w => w.Elements) + (spec.Layers * shared.Sum(w => w.Elements)),
-                nested.Sum(w => w.Elements),
-                head + (spec.Layers * (attention + (2 * shared.Where(w => w.IsMatrix).Sum(w => w.Elements)))),
-                2 * nested.Where(w => w.IsMatrix).Sum(w => w.Elements),
-                2L * spec.Layers * spec.KeyValueHeads * spec.HeadWidth * sizeof(float));
-        }
+        // A multiply-add is two FLOPs. The head costs the same whether its weight is the embedding's or its own.
+        SharedFlopsPerToken = 2L * spec.Vocabulary * spec.Width;
+        var kinds = spec.Blocks.Select(b => b.Kind).Distinct().ToDictionary(kind => kind, OfBlock);
+        _blocks = [.. spec.Blocks.Select(b => kinds[b.Kind])];
     }
 
-    public long ParameterCount(IEnumerable<int> widths) => SharedParameters + (ParametersPerHiddenUnit * widths.Sum(w => (long)w));
+    public long EmbeddingParameters { get; }
 
-    public long NonEmbeddingParameterCount(IEnumerable<int> widths) => ParameterCount(widths) - EmbeddingParameters;
+    /// <summary>Parameters around the blocks.</summary>
+    public long SharedParameters { get; }
 
-    public long FlopsPerToken(IEnumerable<int> widths) => SharedFlopsPerToken + (FlopsPerHiddenUnit * widths.Sum(w => (long)w));
+    /// <summary>FLOPs around the blocks.</summary>
+    public long SharedFlopsPerToken { get; }
+
+    private long SharedInt8Bytes { get; }
+
+    public static Costs Of(ModelSpec spec) => new(spec);
+
+    /// <summary>What one block costs.</summary>
+    public BlockCosts this[int layer] => _blocks[layer];
+
+    public long ParameterCount(LayerSlice[] layers) => SharedParameters + Sum(layers, block => block.Parameters);
+
+    public long NonEmbeddingParameterCount(LayerSlice[] layers) => ParameterCount(layers) - EmbeddingParameters;
+
+    public long FlopsPerToken(LayerSlice[] layers) => SharedFlopsPerToken + Sum(layers, block => block.FlopsPerToken);
+
+    public long KeyValueCacheBytesPerToken(LayerSlice[] layers) => Sum(layers, block => block.KeyValueCacheBytesPerToken);
+
+    /// <summary>Bytes of the weights alone.</summary>
+    public long WeightBytes(LayerSlice[] layers, WeightType type) => type switch
+    {
+        WeightType.Float32 => checked(4 * ParameterCount(layers)),
+        WeightType.Int8 => SharedInt8Bytes + Sum(layers, block => block.Int8Bytes),
+        _ => checked(2 * ParameterCount(layers)),
+    };
+
+    private BlockCosts OfBlock(BlockSpec block)
+    {
+        var weights = Weights.OfBlock(_spec, block).ToList();
+
+        // Scores and values, 4 * head width for each head and key; over a full context a token sees so many keys on average.
+        long context = _spec.Context, window = block.Window == 0 ? context : Math.Min(block.Window, context);
+        var keys = (window * (window + 1) / 2) + ((context - window) * window);
+        var attention = (long)(4m * block.Group * block.HeadWidth * keys / context);
+        var flops = Sum(weights.Where(w => w.IsMatrix), w => 2 * w.Elements);
+        var int8 = Sum(weights, w => w.Int8Bytes);
+        return new BlockCosts(
+            Sum(weights, w => w.Elements),
+            flops with { PerKeyValueHead = flops.PerKeyValueHead + attention },
+            new BlockCost(0, 0, 2L * block.HeadWidth * sizeof(float)),
+            int8 with { Shared = int8.Shared + weights.Sum(w => w.SharedScaleBytes) });
+
+        BlockCost Sum(IEnumerable<WeightSpec> of, Func<WeightSpec, long> cost) => new(
+            of.Where(w => w.Axis == Axis.None).Sum(cost),
+            of.Where(w => w.Axis == Axis.Hidden).Sum(cost),
+            of.Where(w => w.Axis == Axis.KeyValueHeads).Sum(cost) + (block.Group * of.Where(w => w.Axis == Axis.Heads).Sum(cost)));
+    }
+
+    private long Sum(LayerSlice[] layers, Func<BlockCosts, BlockCost> cost)
+    {
+        long sum = 0;
+        for (var layer = 0; layer < layers.Length; layer++)
+            sum = checked(sum + cost(_blocks[layer]).Of(_spec.Blocks[layer], layers[layer]));
+        return sum;
+    }
 }

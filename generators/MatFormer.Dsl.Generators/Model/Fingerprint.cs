@@ -22,24 +22,43 @@ internal static class Fingerprint
     /// </summary>
     public static string Canonical(ModelSpec spec)
     {
-        var granularities = string.Join(",", spec.Granularities.Select(g => Invariant($"{g.Name}:{g.Width}")));
-        return string.Join(
-            ";",
+        var block = spec.Blocks[0];
+        var granularities = string.Join(",", spec.Granularities.Select(g => Invariant($"{g.Name}:{List(g.Layers.Select(l => l.HiddenWidth))}")));
+        var parts = new List<string>
+        {
             "MatLM/1",
             Invariant($"layers={spec.Layers}"),
             Invariant($"width={spec.Width}"),
-            Invariant($"heads={spec.Heads}"),
-            Invariant($"key_value_heads={spec.KeyValueHeads}"),
+            Invariant($"heads={block.Heads}"),
+            "key_value_heads=" + List(spec.Blocks.Select(b => b.KeyValueHeads)),
             Invariant($"head_width={spec.HeadWidth}"),
             Invariant($"context={spec.Context}"),
             Invariant($"vocabulary={spec.Vocabulary}"),
-            Invariant($"hidden={spec.HiddenWidth}"),
-            Invariant($"activation={spec.Activation}"),
-            Invariant($"bias={spec.Bias}"),
+            "hidden=" + List(spec.Blocks.Select(b => b.HiddenWidth)),
+            "activation=" + List(spec.Blocks.Select(b => b.Activation)),
+            "bias=" + List(spec.Blocks.Select(b => b.Bias)),
             Invariant($"norm={spec.Norm}({spec.Epsilon:R})"),
             spec.Rotary ? Invariant($"position=Rotary({spec.RotaryBase:R})") : "position=Learned",
             Invariant($"qk_norm={spec.QkNorm}"),
             Invariant($"tied={spec.Tied}"),
-            Invariant($"granularities={granularities}"));
+            "granularities=" + granularities,
+        };
+        if (spec.Blocks.Any(b => b.Window > 0)) parts.Add("window=" + List(spec.Blocks.Select(b => b.Window)));
+        if (spec.ElasticHeads)
+        {
+            var heads = spec.Granularities.Select(g => Invariant($"{g.Name}:{List(g.Layers.Select(l => l.Heads))}"));
+            parts.Add("granularity_heads=" + string.Join(",", heads));
+        }
+
+        return string.Join(";", parts);
+    }
+
+    // A value of every layer; one for all, if they are alike.
+    private static string List<T>(IEnumerable<T> values)
+    {
+        var runs = Pattern.Runs(values.ToList()).ToList();
+        return runs.Count == 1
+            ? Invariant($"{runs[0].Item}")
+            : string.Join("/", runs.Select(run => Invariant($"{run.Count}*{run.Item}")));
     }
 }

@@ -5,19 +5,24 @@ namespace MatFormer.Generators.Model;
 /// <summary>Writes profiles as a user writes them.</summary>
 internal static class Pattern
 {
-    /// <summary>Widths as runs of granularities, such as <c>4*S 4*M</c>.</summary>
-    public static string Format(ModelSpec spec, IReadOnlyList<int> widths)
+    /// <summary>What a pattern names the layers that it leaves out.</summary>
+    public const string Skip = nameof(Skip);
+
+    /// <summary>Runs of granularities, such as <c>4*S 4*M</c>.</summary>
+    public static string Format(ModelSpec spec, IReadOnlyList<int> choices) => string.Join(
+        " ",
+        Runs(choices).Select(run => run.Count.ToString(CultureInfo.InvariantCulture) + "*"
+            + (run.Item == ProfileSpec.Skip ? Skip : spec.Granularities[run.Item].Name)));
+
+    /// <summary>Equal items that follow each other.</summary>
+    public static IEnumerable<(int Count, T Item)> Runs<T>(IReadOnlyList<T> items)
     {
-        var runs = new List<string>();
-        for (var start = 0; start < widths.Count;)
+        for (var start = 0; start < items.Count;)
         {
             var end = start;
-            while (end < widths.Count && widths[end] == widths[start]) end++;
-            var name = spec.Granularities.First(g => g.Width == widths[start]).Name;
-            runs.Add((end - start).ToString(CultureInfo.InvariantCulture) + "*" + name);
+            while (end < items.Count && EqualityComparer<T>.Default.Equals(items[end], items[start])) end++;
+            yield return (end - start, items[start]);
             start = end;
         }
-
-        return string.Join(" ", runs);
     }
 }

@@ -12,101 +12,118 @@ internal enum Draw
     Zeros,
 }
 
-/// <summary>What a slice of a model keeps of a weight.</summary>
-internal enum Nesting
+/// <summary>What a dimension of a weight counts, of which a slice keeps the first.</summary>
+internal enum Axis
 {
-    Whole,
+    /// <summary>Nothing that is sliced.</summary>
+    None,
 
-    /// <summary>The first rows, one for each hidden unit.</summary>
-    Rows,
+    /// <summary>Hidden units of the feed-forward.</summary>
+    Hidden,
 
-    /// <summary>The first columns, one for each hidden unit.</summary>
-    Columns,
+    /// <summary>Attention heads of the queries.</summary>
+    Heads,
+
+    /// <summary>Attention heads of the keys and values.</summary>
+    KeyValueHeads,
 }
+
+/// <summary>A dimension: <paramref name="Count"/> elements, or as many for each unit of its axis.</summary>
+internal readonly record struct Dimension(int Count, Axis Axis);
 
 /// <summary>One weight of a block, or of the model around the blocks.</summary>
 /// <param name="Field">The name of the field that holds it.</param>
 /// <param name="Name">Its name in a weight file, within the block if it is a block's (Hugging Face's Llama).</param>
 /// <param name="Draw">How it is drawn.</param>
-/// <param name="Nesting">What a slice keeps.</param>
-/// <param name="Shape">Its shape; <see cref="Hidden"/> stands for the hidden units of the layer.</param>
+/// <param name="Shape">Its dimensions, at most one of them along an axis.</param>
 /// <param name="IsMatrix">True if each token multiplies it: 2 FLOPs an element.</param>
 /// <param name="IsEmbedding">True for the embeddings and an untied head.</param>
 internal sealed record WeightSpec(
-    string Field, string Name, Draw Draw, Nesting Nesting, EquatableArray<int> Shape, bool IsMatrix = false, bool IsEmbedding = false)
+    string Field, string Name, Draw Draw, EquatableArray<Dimension> Shape, bool IsMatrix = false, bool IsEmbedding = false)
 {
-    public const int Hidden = -1;
+    /// <summary>The axis along which it is sliced.</summary>
+    public Axis Axis => Shape.Select(d => d.Axis).FirstOrDefault(axis => axis != Axis.None);
 
-    /// <summary>Elements, or elements per hidden unit if <see cref="Nesting"/> is not <see cref="Nesting.Whole"/>.</summary>
-    public long Elements => Shape.Where(size => size != Hidden).Aggregate(1L, (product, size) => checked(product * size));
+    /// <summary>Elements, or elements per unit of <see cref="Axis"/>.</summary>
+    public long Elements => Shape.Aggregate(1L, (product, d) => checked(product * d.Count));
+
+    /// <summary>
+    /// Bytes in int8: a matrix has a float32 scale for each row, all else is float32. Per unit of <see cref="Axis"/>, if that counts rows;
+    /// the scales of other rows are left to <see cref="SharedScaleBytes"/>.
+    /// </summary>
+    public long Int8Bytes => Shape.Count < 2 ? Elements * sizeof(float)
+        : Elements + (SharedScaleBytes > 0 ? 0 : (long)Shape[0].Count * sizeof(float));
+
+    /// <summary>Bytes of int8 scales that do not depend on how many columns are kept.</summary>
+    public long SharedScaleBytes => Shape.Count == 2 && Shape[1].Axis != Axis.None ? (long)Shape[0].Count * sizeof(float) : 0;
 }
 
 /// <summary>The weights of a model, in the order in which they are drawn.</summary>
 internal static class Weights
 {
     /// <summary>Those of one block.</summary>
-    public static IEnumerable<WeightSpec> OfBlock(ModelSpec spec)
+    public static IEnumerable<WeightSpec> OfBlock(ModelSpec spec, BlockSpec block)
     {
-        const int hidden = WeightSpec.Hidden;
+        var width = new Dimension(spec.Width, Axis.None);
+        var hidden = new Dimension(1, Axis.Hidden);
+        var queries = new Dimension(block.HeadWidth, Axis.Heads);
+        var keys = new Dimension(block.HeadWidth, Axis.KeyValueHeads);
         foreach (var norm in Norm(spec, "InputLayerNorm", "input_layernorm")) yield return norm;
-        yield return Matrix("QueryProjection", "self_attn.q_proj.weight", Draw.Normal, Nesting.Whole, spec.QueryWidth, spec.Width);
-        yield return Matrix("KeyProjection", "self_attn.k_proj.weight", Draw.Normal, Nesting.Whole, spec.KeyValueWidth, spec.Width);
-        yield return Matrix("ValueProjection", "self_attn.v_proj.weight", Draw.Normal, Nesting.Whole, spec.KeyValueWidth, spec.Width);
-        yield return Matrix("OutputProjection", "self_attn.o_proj.weight", Draw.Residual, Nesting.Whole, spec.Width, spec.QueryWidth);
+        yield return Matrix("QueryProjection", "self_attn.q_proj.weight", Draw.Normal, queries, width);
+        yield return Matrix("KeyProjection", "self_attn.k_proj.weight", Draw.Normal, keys, width);
+        yield return Matrix("ValueProjection", "self_attn.v_proj.weight", Draw.Normal, keys, width);
+        yield return Matrix("OutputProjection", "self_attn.o_proj.weight", Draw.Residual, width, queries);
         if (spec.QkNorm)
         {
-            yield return Vector("QueryNorm", "self_attn.q_norm.weight", Draw.Ones, spec.HeadWidth);
-            yield return Vector("KeyNorm", "self_attn.k_norm.weight", Draw.Ones, spec.HeadWidth);
+            var head = new Dimension(block.HeadWidth, Axis.None);
+            yield return Vector("QueryNorm", "self_attn.q_norm.weight", Draw.Ones, head);
+            yield return Vector("KeyNorm", "self_attn.k_norm.weight", Draw.Ones, head);
         }
 
         foreach (var norm in Norm(spec, "PostAttentionLayerNorm", "post_attention_layernorm")) yield return norm;
-        if (spec.Gated)
+        if (block.Gated)
         {
-            yield return Matrix("GateProjection", "mlp.gate_proj.weight", Draw.Normal, Nesting.Rows, hidden, spec.Width);
-            if (spec.Bias) yield return Vector("GateBias", "mlp.gate_proj.bias", Draw.Zeros, hidden);
+            yield return Matrix("GateProjection", "mlp.gate_proj.weight", Draw.Normal, hidden, width);
+            if (block.Bias) yield return Vector("GateBias", "mlp.gate_proj.bias", Draw.Zeros, hidden);
         }
 
-        yield return Matrix("UpProjection", "mlp.up_proj.weight", Draw.Normal, Nesting.Rows, hidden, spec.Width);
-        if (spec.Bias) yield return Vector("UpBias", "mlp.up_proj.bias", Draw.Zeros, hidden);
-        yield return Matrix("DownProjection", "mlp.down_proj.weight", Draw.Residual, Nesting.Columns, spec.Width, hidden);
-        if (spec.Bias) yield return Vector("DownBias", "mlp.down_proj.bias", Draw.Zeros, spec.Width);
+        yield return Matrix("UpProjection", "mlp.up_proj.weight", Draw.Normal, hidden, width);
+        if (block.Bias) yield return Vector("UpBias", "mlp.up_proj.bias", Draw.Zeros, hidden);
+        yield return Matrix("DownProjection", "mlp.down_proj.weight", Draw.Residual, width, hidden);
+        if (block.Bias) yield return Vector("DownBias", "mlp.down_proj.bias", Draw.Zeros, width);
     }
 
     /// <summary>Those in front of the blocks.</summary>
     public static IEnumerable<WeightSpec> BeforeBlocks(ModelSpec spec)
     {
-        yield return new WeightSpec(
-            "EmbedTokens", "model.embed_tokens.weight", Draw.Normal, Nesting.Whole, Shape(spec.Vocabulary, spec.Width), IsEmbedding: true);
-        if (!spec.Rotary)
-        {
-            var shape = Shape(spec.Context, spec.Width);
-            yield return new WeightSpec(
-                "EmbedPositions", "model.embed_positions.weight", Draw.Normal, Nesting.Whole, shape, IsEmbedding: true);
-        }
+        yield return Embedding("EmbedTokens", "model.embed_tokens.weight", spec.Vocabulary, spec.Width);
+        if (!spec.Rotary) yield return Embedding("EmbedPositions", "model.embed_positions.weight", spec.Context, spec.Width);
     }
 
     /// <summary>Those behind the blocks.</summary>
     public static IEnumerable<WeightSpec> AfterBlocks(ModelSpec spec)
     {
         foreach (var norm in Norm(spec, "Norm", "model.norm")) yield return norm;
-        if (!spec.Tied)
-        {
-            yield return new WeightSpec(
-                "Head", "lm_head.weight", Draw.Normal, Nesting.Whole, Shape(spec.Vocabulary, spec.Width), IsEmbedding: true);
-        }
+        if (!spec.Tied) yield return Embedding("Head", "lm_head.weight", spec.Vocabulary, spec.Width);
     }
 
     private static IEnumerable<WeightSpec> Norm(ModelSpec spec, string field, string name)
     {
-        yield return Vector(field, name + ".weight", Draw.Ones, spec.Width);
-        if (spec.Norm == NormKind.Layer) yield return Vector(field + "Bias", name + ".bias", Draw.Zeros, spec.Width);
+        var width = new Dimension(spec.Width, Axis.None);
+        yield return Vector(field, name + ".weight", Draw.Ones, width);
+        if (spec.Norm == NormKind.Layer) yield return Vector(field + "Bias", name + ".bias", Draw.Zeros, width);
     }
 
-    private static WeightSpec Matrix(string field, string name, Draw draw, Nesting nesting, int rows, int columns) =>
-        new(field, name, draw, nesting, Shape(rows, columns), IsMatrix: true);
+    private static WeightSpec Matrix(string field, string name, Draw draw, Dimension rows, Dimension columns) =>
+        new(field, name, draw, new EquatableArray<Dimension>([rows, columns]), IsMatrix: true);
 
-    private static WeightSpec Vector(string field, string name, Draw draw, int size) =>
-        new(field, name, draw, size == WeightSpec.Hidden ? Nesting.Rows : Nesting.Whole, Shape(size));
+    private static WeightSpec Vector(string field, string name, Draw draw, Dimension size) =>
+        new(field, name, draw, new EquatableArray<Dimension>([size]));
 
-    private static EquatableArray<int> Shape(params int[] sizes) => new(sizes);
+    private static WeightSpec Embedding(string field, string name, int rows, int columns) => new(
+        field,
+        name,
+        Draw.Normal,
+        new EquatableArray<Dimension>([new Dimension(rows, Axis.None), new Dimension(columns, Axis.None)]),
+        IsEmbedding: true);
 }

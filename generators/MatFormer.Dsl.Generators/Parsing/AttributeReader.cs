@@ -39,6 +39,14 @@ internal sealed class AttributeReader
         return null;
     }
 
+    /// <summary>A property that is a string, or null if it was not given, or as null.</summary>
+    public LocatedText? PropertyText(string name)
+    {
+        if (Property<string>(name) is not { } given) return null;
+        var syntax = Arguments.FirstOrDefault(a => a.NameEquals?.Name.Identifier.ValueText == name);
+        return new LocatedText(given.Value, given.At, CharactersOf(syntax, given.Value));
+    }
+
     /// <summary>A constructor argument, or null if this constructor has none of that name.</summary>
     public Located<T>? Argument<T>(string name)
     {

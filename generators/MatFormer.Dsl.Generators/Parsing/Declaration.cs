@@ -1,3 +1,4 @@
+using System.Globalization;
 using MatFormer.Generators.Model;
 using MatFormer.Generators.Validation;
 
@@ -16,18 +17,62 @@ internal sealed record LocatedText(string Value, LocationInfo At, LocationInfo? 
 internal sealed record MatLMDeclaration(
     LocationInfo At, Located<int>? Layers, Located<int>? Width, Located<int>? Heads, Located<int>? Context, Located<int>? Vocabulary);
 
-internal sealed record FeedForwardDeclaration(Located<int> Width, Located<Activation> Activation, bool Bias);
+/// <summary>An attribute for some layers, or for all others.</summary>
+internal interface IOfLayers
+{
+    /// <summary>Where it is.</summary>
+    LocationInfo At { get; }
 
-internal sealed record AttentionDeclaration(Located<int>? KeyValueHeads, Located<int>? HeadWidth, Located<double>? RotaryBase, bool QkNorm);
+    /// <summary>The layers that it names, or null for all others.</summary>
+    LocatedText? Layers { get; }
+}
+
+internal sealed record FeedForwardDeclaration(
+    LocationInfo At, Located<int> Width, Located<Activation> Activation, bool Bias, LocatedText? Layers) : IOfLayers;
+
+internal sealed record AttentionDeclaration(
+    LocationInfo At,
+    Located<int>? KeyValueHeads,
+    Located<int>? Window,
+    Located<int>? HeadWidth,
+    Located<double>? RotaryBase,
+    Located<bool>? QkNorm,
+    LocatedText? Layers) : IOfLayers;
 
 internal sealed record NormDeclaration(Located<NormKind> Kind, Located<double>? Epsilon);
 
 /// <summary>A granularity by width or by fraction: one of them is null.</summary>
-internal sealed record GranularityDeclaration(LocatedText Name, Located<int>? Width, Located<double>? Fraction);
+internal sealed record GranularityDeclaration(
+    LocatedText Name, Located<int>? Width, Located<double>? Fraction, Located<int>? Heads, LocatedText? Layers) : IOfLayers
+{
+    public LocationInfo At => Name.At;
 
-/// <summary>A profile by pattern, by widths, or by budget: the others are null; all are for <c>[Profile("Name")]</c>.</summary>
+    /// <summary>The argument that says how wide it is.</summary>
+    public LocationInfo WidthAt => Width?.At ?? Fraction?.At ?? Name.At;
+}
+
+/// <summary>A profile by pattern, by widths, or by budgets: the others are null; all are for <c>[Profile("Name")]</c>.</summary>
 internal sealed record ProfileDeclaration(
-    LocatedText Name, LocatedText? Pattern, EquatableArray<Located<int>>? Widths, LocationInfo? WidthsAt, Located<long>? MaxParameters);
+    LocatedText Name,
+    LocatedText? Pattern,
+    EquatableArray<Located<int>>? Widths,
+    LocationInfo? WidthsAt,
+    Located<long>? MaxParameters,
+    Located<long>? MaxNonEmbeddingParameters,
+    Located<long>? MaxFlopsPerToken,
+    Located<long>? MaxWeightBytes,
+    Located<WeightType>? WeightType,
+    Located<double>? FeedForwardShare);
+
+internal sealed record ProfileGridDeclaration(LocationInfo At, Located<int> Count, LocatedText? Prefix)
+{
+    // More names than anyone could use.
+    public const int MaxCount = 256;
+
+    /// <summary>The profiles' names.</summary>
+    public IEnumerable<string> Names => Enumerable.Range(1, Math.Max(0, Math.Min(Count.Value, MaxCount)))
+        .Select(i => (Prefix?.Value ?? "Grid") + i.ToString(CultureInfo.InvariantCulture));
+}
 
 /// <summary>What the attributes of one class say, before anyone has judged it.</summary>
 /// <param name="Type">The class.</param>
@@ -42,10 +87,11 @@ internal sealed record Declaration(
     bool IsComplete,
     EquatableArray<string> TakenNames,
     MatLMDeclaration MatLM,
-    FeedForwardDeclaration? FeedForward,
-    AttentionDeclaration? Attention,
+    EquatableArray<FeedForwardDeclaration> FeedForwards,
+    EquatableArray<AttentionDeclaration> Attentions,
     NormDeclaration? Norm,
     Located<PositionKind>? Position,
     bool Tied,
     EquatableArray<GranularityDeclaration> Granularities,
-    EquatableArray<ProfileDeclaration> Profiles);
+    EquatableArray<ProfileDeclaration> Profiles,
+    ProfileGridDeclaration? Grid);

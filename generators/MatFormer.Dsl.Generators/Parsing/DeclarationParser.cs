@@ -35,7 +35,8 @@ internal static class DeclarationParser
         var attributes = ReadAttributes(symbol, cancellation);
         var granularities = All<GranularityAttribute>().Select(ParseGranularity).ToList();
         var profiles = All<ProfileAttribute>().Select(ParseProfile).ToList();
-        var names = granularities.Select(g => g.Name.Value).Concat(profiles.Select(p => p.Name.Value)).ToList();
+        var grid = Find<ProfileGridAttribute>() is { } found ? ParseGrid(found) : null;
+        var names = granularities.Select(g => g.Name.Value).Concat(profiles.Select(p => p.Name.Value)).Concat(grid?.Names ?? []).ToList();
         var own = new HashSet<string>(symbol.MemberNames, StringComparer.Ordinal);
         var inherited = new HashSet<string>(InheritedNames(compilation), StringComparer.Ordinal);
         return new Declaration(
@@ -45,13 +46,14 @@ internal static class DeclarationParser
             attributes.All(a => a.Reader.IsComplete),
             names.Append(symbol.Name).Distinct().Where(IsTaken).ToEquatableArray(),
             ParseMatLM(All<MatLMAttribute>().First()),
-            Find<FeedForwardAttribute>() is { } feedForward ? ParseFeedForward(feedForward) : null,
-            Find<AttentionAttribute>() is { } attention ? ParseAttention(attention) : null,
+            All<FeedForwardAttribute>().Select(ParseFeedForward).ToEquatableArray(),
+            All<AttentionAttribute>().Select(ParseAttention).ToEquatableArray(),
             Find<NormAttribute>() is { } norm ? ParseNorm(norm) : null,
             Find<PositionAttribute>()?.Argument<PositionKind>("kind"),
             Find<EmbeddingAttribute>()?.Property<bool>(nameof(EmbeddingAttribute.Tied))?.Value ?? true,
             granularities.ToEquatableArray(),
-            profiles.ToEquatableArray());
+            profiles.ToEquatableArray(),
+            grid);
 
         IEnumerable<AttributeReader> All<T>() => attributes.Where(a => a.Name == Names.Of<T>()).Select(a => a.Reader);
 
@@ -177,15 +179,20 @@ internal static class DeclarationParser
         reader.Property<int>(nameof(MatLMAttribute.Vocabulary)));
 
     private static FeedForwardDeclaration ParseFeedForward(AttributeReader reader) => new(
+        reader.At,
         reader.Argument<int>("width") ?? new Located<int>(0, reader.At),
         reader.Argument<Activation>("activation") ?? new Located<Activation>(default, reader.At),
-        reader.Property<bool>(nameof(FeedForwardAttribute.Bias))?.Value ?? false);
+        reader.Property<bool>(nameof(FeedForwardAttribute.Bias))?.Value ?? false,
+        reader.PropertyText(nameof(FeedForwardAttribute.Layers)));
 
     private static AttentionDeclaration ParseAttention(AttributeReader reader) => new(
+        reader.At,
         reader.Property<int>(nameof(AttentionAttribute.KeyValueHeads)),
+        reader.Property<int>(nameof(AttentionAttribute.Window)),
         reader.Property<int>(nameof(AttentionAttribute.HeadWidth)),
         reader.Property<double>(nameof(AttentionAttribute.RotaryBase)),
-        reader.Property<bool>(nameof(AttentionAttribute.QkNorm))?.Value ?? false);
+        reader.Property<bool>(nameof(AttentionAttribute.QkNorm)),
+        reader.PropertyText(nameof(AttentionAttribute.Layers)));
 
     private static NormDeclaration ParseNorm(AttributeReader reader) => new(
         reader.Argument<NormKind>("kind") ?? new Located<NormKind>(default, reader.At),
@@ -194,7 +201,9 @@ internal static class DeclarationParser
     private static GranularityDeclaration ParseGranularity(AttributeReader reader) => new(
         reader.Text("name") ?? new LocatedText("", reader.At, null),
         reader.Argument<int>("width"),
-        reader.Argument<double>("fraction"));
+        reader.Argument<double>("fraction"),
+        reader.Property<int>(nameof(GranularityAttribute.Heads)),
+        reader.PropertyText(nameof(GranularityAttribute.Layers)));
 
     private static ProfileDeclaration ParseProfile(AttributeReader reader)
     {
@@ -204,6 +213,16 @@ internal static class DeclarationParser
             reader.Text("pattern"),
             widths?.Items,
             widths?.At,
-            reader.Property<long>(nameof(ProfileAttribute.MaxParameters)));
+            reader.Property<long>(nameof(ProfileAttribute.MaxParameters)),
+            reader.Property<long>(nameof(ProfileAttribute.MaxNonEmbeddingParameters)),
+            reader.Property<long>(nameof(ProfileAttribute.MaxFlopsPerToken)),
+            reader.Property<long>(nameof(ProfileAttribute.MaxWeightBytes)),
+            reader.Property<WeightType>(nameof(ProfileAttribute.WeightType)),
+            reader.Property<double>(nameof(ProfileAttribute.FeedForwardShare)));
     }
+
+    private static ProfileGridDeclaration ParseGrid(AttributeReader reader) => new(
+        reader.At,
+        reader.Argument<int>("count") ?? new Located<int>(0, reader.At),
+        reader.PropertyText(nameof(ProfileGridAttribute.Prefix)));
 }

@@ -60,17 +60,17 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor GranularityTooWide = Error(
         "MFD0015",
         "A granularity is wider than the feed-forward",
-        "'{0}' keeps {1} hidden units, but the feed-forward has {2}; write {2} or less");
+        "'{0}' keeps {1} hidden units, but the feed-forward{3} has {2}; write {2} or less");
 
     public static readonly DiagnosticDescriptor GranularitiesNotIncreasing = Error(
         "MFD0016",
         "The granularities do not increase",
-        "'{0}' keeps {1} hidden units, not more than the {3} of '{2}' before it; declare them narrowest first, each wider than the last");
+        "'{0}' keeps {1} hidden units{4}, not more than the {3} of '{2}' before it; declare them narrowest first, each wider than the last");
 
     public static readonly DiagnosticDescriptor WidestIsNotWhole = Error(
         "MFD0017",
-        "The widest granularity is not the whole feed-forward",
-        "The last granularity, '{0}', keeps {1} of {2} hidden units; write {2}, so that none is left untrained");
+        "The widest granularity is not the whole model",
+        "The last granularity, '{0}', keeps {1} of {2} {3}{4}; write {2}, so that none is left untrained");
 
     public static readonly DiagnosticDescriptor FractionNotWhole = Error(
         "MFD0018",
@@ -87,12 +87,12 @@ internal static class Descriptors
         "MFD0021", "A profile has the wrong number of layers", "The profile '{0}' has {1}, but '{2}' has {3}; {4}");
 
     public static readonly DiagnosticDescriptor WidthIsNoGranularity = Error(
-        "MFD0022", "A width is no granularity", "{0} is the width of no granularity of '{1}'; write one of {2}");
+        "MFD0022", "A width is no granularity", "{0} is the width of no granularity{3} of '{1}'; write one of {2}");
 
     public static readonly DiagnosticDescriptor BudgetTooSmall = Error(
         "MFD0023",
         "The budget is below the smallest model",
-        "No model of '{0}' fits {1} parameters, its smallest has {2}; write MaxParameters = {2} or more");
+        "No model of '{0}' fits {1} {2}, its smallest has {3}; write {4} = {3} or more");
 
     public static readonly DiagnosticDescriptor ProfileShape = Error(
         "MFD0024",
@@ -117,6 +117,75 @@ internal static class Descriptors
         "The name of the class is taken",
         "A model cannot be named '{0}', as a member of its generated code is; choose another name");
 
+    public static readonly DiagnosticDescriptor NoLayers = Error(
+        "MFD0029", "Layers cannot be read", "'{0}' names no layers; write numbers from 0 to {1} and ranges of them, such as {2}");
+
+    public static readonly DiagnosticDescriptor LayerDeclaredTwice = Error(
+        "MFD0030", "A layer is given twice", "Layer {0} has a {1} of its own already; name each layer once");
+
+    public static readonly DiagnosticDescriptor LayerNotDeclared = Error(
+        "MFD0031",
+        "A layer is left without",
+        "Layer {0} of '{1}' has no {2}; name it too, or add one without Layers, which is for all others");
+
+    public static readonly DiagnosticDescriptor DeclaredTwice = Error(
+        "MFD0032", "Declared twice for all layers", "'{0}' has a {1} for all layers already; remove one, or say by Layers which it is for");
+
+    public static readonly DiagnosticDescriptor SameInAllLayers = Error(
+        "MFD0033", "The same in all layers", "{0} is the same in all layers; write it in an [Attention] without Layers");
+
+    public static readonly DiagnosticDescriptor HeadsNotWholeGroups = Error(
+        "MFD0034",
+        "The heads of a granularity are no whole groups",
+        "'{0}' keeps {1} heads, but key/value heads{4} are shared by {2} each; write Heads = {3}");
+
+    public static readonly DiagnosticDescriptor GranularityHeadsDecrease = Error(
+        "MFD0035",
+        "A wider granularity keeps fewer heads",
+        "'{0}' keeps {1} heads{4}, fewer than the {3} of '{2}' before it, whose weights it is to hold; write Heads = {3} or more");
+
+    public static readonly DiagnosticDescriptor AllLayersSkipped = Error(
+        "MFD0036", "A profile leaves out every layer", "The profile '{0}' leaves out every layer; keep at least one, such as {1}");
+
+    public static readonly DiagnosticDescriptor ReservedName = Error(
+        "MFD0037", "A name is reserved", "'{0}' leaves layers out in patterns; choose another name");
+
+    public static readonly DiagnosticDescriptor WidthIsAmbiguous = Error(
+        "MFD0038", "A width is that of several granularities", "{0} is the width of {1}, which differ in heads; name one in a pattern");
+
+    public static readonly DiagnosticDescriptor ShareOutOfRange = Error(
+        "MFD0039", "Not a share", "{0} is {1}; write a share above 0 and up to 1");
+
+    public static readonly DiagnosticDescriptor WeightTypeOfNothing = Error(
+        "MFD0040", "A weight type without a budget", "{0} says what {1} counts in; give {1} too, or remove it");
+
+    public static readonly DiagnosticDescriptor GridTooFine = Error(
+        "MFD0041", "A grid has more profiles than there are mixes", "There are {1} mixes between '{2}' and '{3}', not {0}; write {1} or less");
+
+    public static readonly DiagnosticDescriptor LearnedContextTooLong = Error(
+        "MFD0042",
+        "The context is too long for learned positions",
+        "Learned positions have a row for each of {0} tokens; write Context = {1} or less, or [Position(PositionKind.Rotary)]");
+
+    public static readonly DiagnosticDescriptor BudgetTooLarge = Warning(
+        "MFD0043",
+        "The budget is above the whole model",
+        "All of '{3}' is {4} {2}, within {1}, and so '{0}' is '{6}'; write {5} below {4}");
+
+    public static readonly DiagnosticDescriptor WidthNotAligned = Hint(
+        "MFD0044",
+        "A width does not fill vector units",
+        "'{0}' keeps {1} hidden units; a multiple of {2}, such as {3}, makes better use of vector and matrix units");
+
+    public static readonly DiagnosticDescriptor SameAsAnother = Hint(
+        "MFD0045", "Two profiles are the same", "'{0}' is the same model as '{1}': {2}");
+
+    public static readonly DiagnosticDescriptor NarrowsWithDepth = Hint(
+        "MFD0046",
+        "A profile narrows with depth",
+        "'{0}' is narrower from layer {1} on than before; mixes whose widths never decrease with depth were consistently the more "
+        + "accurate ones (MatFormer, arXiv 2310.07707, section 3.3)");
+
     // No setting or pragma can hide one: what is generated for a mistaken declaration only throws.
     private static DiagnosticDescriptor Error(string id, string title, string message) => new(
         id,
@@ -126,4 +195,20 @@ internal static class Descriptors
         DiagnosticSeverity.Error,
         isEnabledByDefault: true,
         customTags: WellKnownDiagnosticTags.NotConfigurable);
+
+    private static DiagnosticDescriptor Warning(string id, string title, string message) => new(
+        id,
+        title,
+        message,
+        "MatFormer",
+        DiagnosticSeverity.Warning,
+        isEnabledByDefault: true);
+
+    private static DiagnosticDescriptor Hint(string id, string title, string message) => new(
+        id,
+        title,
+        message,
+        "MatFormer",
+        DiagnosticSeverity.Info,
+        isEnabledByDefault: true);
 }

@@ -20,6 +20,7 @@ public static class Checkpoint
     private const string FingerprintKey = "matformer.fingerprint";
     private const string ProfileKey = "matformer.profile";
     private const string WidthsKey = "matformer.widths";
+    private const string HeadsKey = "matformer.heads";
     private const string VersionKey = "matformer.version";
 
     /// <summary>Saves a model's weights in float32, atomically.</summary>
@@ -60,7 +61,7 @@ public static class Checkpoint
         {
             try
             {
-                model = TModel.CreateSubmodel(new Profile<TModel>(header.Profile, header.Widths), device);
+                model = TModel.CreateSubmodel(new Profile<TModel>(header.Profile, header.Layers), device);
             }
             catch (ArgumentException e)
             {
@@ -102,7 +103,7 @@ public static class Checkpoint
     }
 
     /// <summary>What the metadata says of a model's file.</summary>
-    internal sealed record Header(string Path, string Profile, ImmutableArray<int> Widths, bool IsUniversal);
+    internal sealed record Header(string Path, string Profile, ImmutableArray<LayerSlice> Layers, bool IsUniversal);
 
     /// <summary>The metadata that says whose weights a file holds.</summary>
     internal static Dictionary<string, string> Metadata(MatFormerModel model) => new(StringComparer.Ordinal)
@@ -111,7 +112,8 @@ public static class Checkpoint
         [ModelKey] = model.Architecture.Name,
         [FingerprintKey] = model.Architecture.Fingerprint,
         [ProfileKey] = model.ProfileName,
-        [WidthsKey] = string.Join(',', model.Widths.Select(w => w.ToString(CultureInfo.InvariantCulture))),
+        [WidthsKey] = string.Join(',', model.Layers.Select(l => l.HiddenWidth.ToString(CultureInfo.InvariantCulture))),
+        [HeadsKey] = string.Join(',', model.Layers.Select(l => l.Heads.ToString(CultureInfo.InvariantCulture))),
         [VersionKey] = Version,
     };
 
@@ -151,20 +153,33 @@ public static class Checkpoint
                     + "train again or restore the declaration.");
         }
 
-        var widths = ImmutableArray.CreateBuilder<int>();
-        foreach (var item in widthList.Split(','))
+        var widths = ReadNumbers(reader, WidthsKey, widthList, spec);
+        var heads = metadata.TryGetValue(HeadsKey, out var headList)
+            ? ReadNumbers(reader, HeadsKey, headList, spec)
+            : [.. spec.Blocks.Select((block, layer) => widths[layer] == 0 ? 0 : block.Heads)];
+        var layers = ImmutableArray.CreateRange(widths.Zip(heads, (width, count) => new LayerSlice(width, count)));
+        if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
+        return new Header(reader.Path, profile, layers, layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()));
+    }
+
+    // One number for each layer.
+    private static List<int> ReadNumbers(SafetensorsReader reader, string key, string list, ModelSpec spec)
+    {
+        var numbers = new List<int>();
+        foreach (var item in list.Split(','))
         {
-            if (!int.TryParse(item, NumberStyles.None, CultureInfo.InvariantCulture, out var width) || width < 1)
-                throw new CheckpointException(reader.Path, $"has the widths '{widthList}' in its metadata, which are no numbers; it is "
-                    + "damaged.");
-            widths.Add(width);
+            if (!int.TryParse(item, NumberStyles.None, CultureInfo.InvariantCulture, out var number))
+                throw new CheckpointException(reader.Path, $"has '{list}' for '{key}' in its metadata, which are no numbers; it is damaged.");
+            numbers.Add(number);
         }
 
-        if (widths.Count != spec.Layers)
-            throw new CheckpointException(reader.Path, $"has {widths.Count} widths in its metadata, but {spec.Name} has {spec.Layers} "
-                + "layers; it is damaged.");
-        if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
-        return new Header(reader.Path, profile, widths.ToImmutable(), widths.All(w => w == spec.HiddenWidth));
+        if (numbers.Count != spec.Layers)
+        {
+            throw new CheckpointException(
+                reader.Path, $"has {numbers.Count} numbers for '{key}' in its metadata, but {spec.Name} has {spec.Layers} layers; it is damaged.");
+        }
+
+        return numbers;
     }
 
     /// <summary>Fills all parameters of a model, once all are known to be there and to fit.</summary>
@@ -204,12 +219,12 @@ public static class Checkpoint
 
     private static void CheckProfile(Header header, MatFormerModel model)
     {
-        if (header.Widths.AsSpan().SequenceEqual(model.Widths.AsSpan())) return;
+        if (header.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return;
         if (model.IsUniversal) throw AlreadySlice(header);
         var name = model.Architecture.Name;
         throw new CheckpointException(header.Path, header.IsUniversal
             ? $"holds the universal {name}, not its slice {model.ProfileName}; load it into {name} and extract {model.ProfileName}."
-            : $"is the slice {header.Profile} ({model.Architecture.FormatPattern(header.Widths.AsSpan())}) of {name}, not "
+            : $"is the slice {header.Profile} ({model.Architecture.FormatPattern(header.Layers.AsSpan())}) of {name}, not "
                 + $"{model.ProfileName}; load the file of {model.ProfileName}.");
     }
 

@@ -109,7 +109,7 @@ internal sealed class ModelCommands<TModel>(
         var (device, dtype) = Compute(null);
         var profile = settings.Profile is { } name ? ParseProfile(name) : null;
         using var model = Checkpoint.Open<TModel>(settings.Checkpoint, device);
-        if (profile is not null && !model.IsUniversal && !profile.Widths.AsSpan().SequenceEqual(model.Widths.AsSpan()))
+        if (profile is not null && !model.IsUniversal && !profile.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan()))
         {
             throw new UsageException(
                 $"'{settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave "
@@ -396,7 +396,7 @@ internal sealed class ModelCommands<TModel>(
         var evaluation = model.IsUniversal && model is TModel universal
             ? Evaluator.Run(universal, corpus, options, cancellationToken: cancellationToken)
             : Evaluator.RunSlice(
-                model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Widths), false), corpus, options,
+                model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false), corpus, options,
                 cancellationToken: cancellationToken);
         error.WriteLine(Output.Invariant($"Evaluated on {evaluation.Tokens:n0} bytes of validation text in "
             + $"{watch.Elapsed.TotalSeconds:0.0} s."));

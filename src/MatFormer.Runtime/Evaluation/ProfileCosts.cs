@@ -6,7 +6,7 @@ namespace MatFormer;
 /// <param name="Name">Its name.</param>
 /// <param name="IsGranularity">True if all its layers are alike.</param>
 /// <param name="Pattern">Its layers, such as <c>4*S 4*M</c>.</param>
-/// <param name="Widths">Hidden units of each layer.</param>
+/// <param name="Layers">What is kept of each layer.</param>
 /// <param name="Parameters">All parameters.</param>
 /// <param name="NonEmbeddingParameters">Parameters without the embeddings and an untied head.</param>
 /// <param name="FlopsPerToken">FLOPs (a multiply-add is two) of one token's forward pass.</param>
@@ -15,7 +15,7 @@ public sealed record ProfileCosts(
     string Name,
     bool IsGranularity,
     string Pattern,
-    ImmutableArray<int> Widths,
+    ImmutableArray<LayerSlice> Layers,
     long Parameters,
     long NonEmbeddingParameters,
     long FlopsPerToken,
@@ -35,10 +35,10 @@ public sealed record ProfileCosts(
             profile.Name,
             isGranularity,
             profile.Pattern,
-            profile.Widths,
+            profile.Layers,
             profile.ParameterCount,
             profile.NonEmbeddingParameterCount,
             profile.FlopsPerToken,
-            TModel.Spec.KeyValueCacheBytesPerToken);
+            profile.KeyValueCacheBytesPerToken);
     }
 }

@@ -3,23 +3,30 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Keys and values of the tokens so far, for every layer: allocated once, (B, Capacity, KeyValueHeads, HeadWidth) each.</summary>
+/// <summary>Keys and values of the tokens so far, for every layer: allocated once, (B, Capacity, heads, HeadWidth) each.</summary>
 public sealed class KeyValueCache : IDisposable
 {
     private readonly Tensor[] _keys;
     private readonly Tensor[] _values;
 
     /// <summary>Allocates the cache.</summary>
-    public KeyValueCache(int layers, int batch, int capacity, int keyValueHeads, int headWidth, ScalarType dtype, Device device)
+    /// <param name="keyValueHeads">Key/value heads of each layer; 0 for one that is left out.</param>
+    /// <param name="batch">Sequences.</param>
+    /// <param name="capacity">Tokens per sequence.</param>
+    /// <param name="headWidth">Width of a head.</param>
+    /// <param name="dtype">Of keys and values.</param>
+    /// <param name="device">Where they are.</param>
+    public KeyValueCache(
+        ReadOnlySpan<int> keyValueHeads, int batch, int capacity, int headWidth, ScalarType dtype, Device device)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(batch, 1);
         Batch = batch;
         Capacity = capacity;
-        _keys = new Tensor[layers];
-        _values = new Tensor[layers];
-        long[] shape = [batch, capacity, keyValueHeads, headWidth];
-        for (var layer = 0; layer < layers; layer++)
+        _keys = new Tensor[keyValueHeads.Length];
+        _values = new Tensor[keyValueHeads.Length];
+        for (var layer = 0; layer < keyValueHeads.Length; layer++)
         {
+            long[] shape = [batch, capacity, keyValueHeads[layer], headWidth];
             _keys[layer] = zeros(shape, dtype, device).DetachFromDisposeScope();
             _values[layer] = zeros(shape, dtype, device).DetachFromDisposeScope();
         }
@@ -35,7 +42,7 @@ public sealed class KeyValueCache : IDisposable
     public int Length { get; private set; }
 
     /// <summary>
-    /// Writes the keys and values (B, T, KeyValueHeads, HeadWidth) of the next T tokens of one layer, and gives views (B, Length + T, ...) of all
+    /// Writes the keys and values (B, T, heads, HeadWidth) of the next T tokens of one layer, and gives views (B, Length + T, ...) of all
     /// so far, for the caller to dispose. <see cref="Advance"/> counts the tokens once all layers have them.
     /// </summary>
     /// <exception cref="ArgumentException">The batch differs from the cache's.</exception>

@@ -24,8 +24,8 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     /// <summary>The profile that this model has, such as <c>XL</c> or <c>Phone</c>.</summary>
     public abstract string ProfileName { get; }
 
-    /// <summary>Hidden units of each layer of this model, first layer first.</summary>
-    public abstract ImmutableArray<int> Widths { get; }
+    /// <summary>What this model keeps of each layer, first layer first.</summary>
+    public abstract ImmutableArray<LayerSlice> Layers { get; }
 
     /// <summary>True when all granularities are in it: not a slice.</summary>
     public abstract bool IsUniversal { get; }
@@ -60,8 +60,9 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
         var tokens = capacity ?? Architecture.Context;
         ArgumentOutOfRangeException.ThrowIfLessThan(tokens, 1, nameof(capacity));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(tokens, Architecture.Context, nameof(capacity));
-        return new KeyValueCache(
-            Architecture.Layers, batch, tokens, Architecture.KeyValueHeads, Architecture.HeadWidth, ComputeType, Device);
+        var heads = new int[Layers.Length];
+        for (var layer = 0; layer < heads.Length; layer++) heads[layer] = Architecture.Blocks[layer].KeyValueHeadsOf(Layers[layer]);
+        return new KeyValueCache(heads, batch, tokens, Architecture.HeadWidth, ComputeType, Device);
     }
 
     /// <summary>Reads the fields of generated code anew from the registered parameters, which <c>to</c> replaces.</summary>

@@ -3,37 +3,23 @@ using System.Globalization;
 
 namespace MatFormer;
 
-/// <summary>One size of a model's nested feed-forward: its name and how many of the hidden units it keeps in every layer.</summary>
-/// <param name="Name">The name in the declaration, such as <c>S</c>.</param>
-/// <param name="Width">Hidden units kept: the first <c>Width</c> of the feed-forward.</param>
-public sealed record Granularity(string Name, int Width);
-
 /// <summary>What is known of a declared model without its weights: sizes, granularities and costs. Generated code holds one per model.</summary>
 public sealed record ModelSpec
 {
+    /// <summary>What a pattern names the layers that it leaves out.</summary>
+    public const string Skip = "Skip";
+
     /// <summary>The name of the declaring class.</summary>
     public required string Name { get; init; }
 
     /// <summary>A hash of the declared architecture, not of its profiles: weight files carry it, so that they load only where they fit.</summary>
     public required string Fingerprint { get; init; }
 
-    /// <summary>Transformer blocks.</summary>
-    public required int Layers { get; init; }
-
     /// <summary>Width of the residual stream.</summary>
     public required int Width { get; init; }
 
-    /// <summary>Attention heads of the query.</summary>
-    public required int Heads { get; init; }
-
-    /// <summary>Attention heads of the keys and values; divides <see cref="Heads"/>.</summary>
-    public required int KeyValueHeads { get; init; }
-
     /// <summary>Width of one attention head.</summary>
     public required int HeadWidth { get; init; }
-
-    /// <summary>Hidden units of the whole feed-forward.</summary>
-    public required int HiddenWidth { get; init; }
 
     /// <summary>The longest sequence, in tokens.</summary>
     public required int Context { get; init; }
@@ -47,40 +33,54 @@ public sealed record ModelSpec
     /// <summary>Parameters of the token and position embeddings and of an untied head.</summary>
     public required long EmbeddingParameters { get; init; }
 
-    /// <summary>Parameters that every profile has, the embeddings included.</summary>
+    /// <summary>Parameters around the blocks, which every profile has, the embeddings included.</summary>
     public required long SharedParameters { get; init; }
 
-    /// <summary>Parameters that one hidden unit adds to one layer.</summary>
-    public required long ParametersPerHiddenUnit { get; init; }
-
-    /// <summary>FLOPs of one token's forward pass that every profile needs, attention averaged over a full causal context.</summary>
+    /// <summary>FLOPs of one token's forward pass around the blocks.</summary>
     public required long SharedFlopsPerToken { get; init; }
 
-    /// <summary>FLOPs of one token's forward pass that one hidden unit of one layer adds.</summary>
-    public required long FlopsPerHiddenUnit { get; init; }
+    /// <summary>The blocks, first layer first.</summary>
+    public required ImmutableArray<BlockSpec> Blocks { get; init; }
 
-    /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
-    public required long KeyValueCacheBytesPerToken { get; init; }
+    /// <summary>How many blocks there are.</summary>
+    public int Layers => Blocks.Length;
 
-    /// <summary>All parameters of a model with the given hidden width per layer.</summary>
-    public long ParameterCount(ReadOnlySpan<int> widths) => SharedParameters + (ParametersPerHiddenUnit * Sum(widths));
+    /// <summary>True if a declared profile leaves layers out, so that others may too.</summary>
+    public bool CanSkip { get; init; }
+
+    /// <summary>The whole model, as what it keeps of each layer.</summary>
+    public ImmutableArray<LayerSlice> WholeLayers => Granularities[^1].Layers;
+
+    /// <summary>All parameters of a model that keeps this of each layer.</summary>
+    public long ParameterCount(ReadOnlySpan<LayerSlice> layers) => SharedParameters + Sum(layers, block => block.Parameters);
 
     /// <summary>Parameters without the embeddings and an untied head.</summary>
-    public long NonEmbeddingParameterCount(ReadOnlySpan<int> widths) => ParameterCount(widths) - EmbeddingParameters;
+    public long NonEmbeddingParameterCount(ReadOnlySpan<LayerSlice> layers) => ParameterCount(layers) - EmbeddingParameters;
 
     /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full causal context.</summary>
-    public long FlopsPerToken(ReadOnlySpan<int> widths) => SharedFlopsPerToken + (FlopsPerHiddenUnit * Sum(widths));
+    public long FlopsPerToken(ReadOnlySpan<LayerSlice> layers) => SharedFlopsPerToken + Sum(layers, block => block.FlopsPerToken);
 
-    /// <summary>Writes the hidden widths of a profile as a pattern of granularities, such as <c>4*S 4*M</c>.</summary>
-    public string FormatPattern(ReadOnlySpan<int> widths)
+    /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
+    public long KeyValueCacheBytesPerToken(ReadOnlySpan<LayerSlice> layers) => Sum(layers, block => block.KeyValueCacheBytesPerToken);
+
+    /// <summary>Writes a profile as a pattern of granularities, such as <c>4*S 4*M</c> or <c>2*S Skip 5*M</c>.</summary>
+    public string FormatPattern(ReadOnlySpan<LayerSlice> layers)
     {
         var runs = new List<string>();
-        for (var start = 0; start < widths.Length;)
+        for (var start = 0; start < layers.Length;)
         {
-            var end = start;
-            while (end < widths.Length && widths[end] == widths[start]) end++;
-            var width = widths[start];
-            var name = Granularities.FirstOrDefault(g => g.Width == width)?.Name ?? width.ToString(CultureInfo.InvariantCulture);
+            // Granularities may be alike in some layers: the one that lasts longest is named.
+            string? name = null;
+            var end = start + 1;
+            foreach (var granularity in Granularities)
+            {
+                var last = start;
+                while (last < layers.Length && layers[last] == granularity.Layers[last]) last++;
+                if (last > start && (name is null || last > end)) (name, end) = (granularity.Name, last);
+            }
+
+            while (layers[start].IsSkipped && end < layers.Length && layers[end].IsSkipped) end++;
+            name ??= layers[start].IsSkipped ? Skip : layers[start].ToString();
             runs.Add(string.Create(CultureInfo.InvariantCulture, $"{end - start}*{name}"));
             start = end;
         }
@@ -88,12 +88,17 @@ public sealed record ModelSpec
         return string.Join(' ', runs);
     }
 
-    /// <summary>Reads a pattern such as <c>4*S 4*M</c> or <c>S S M XL</c>, the first layer on the left, into a hidden width per layer.</summary>
-    /// <exception cref="ArgumentException">The pattern names an unknown granularity or has the wrong number of layers.</exception>
-    public ImmutableArray<int> ParsePattern(string pattern)
+    /// <summary>
+    /// Reads a pattern such as <c>4*S 4*M</c>, <c>S S M XL</c> or <c>2*S Skip 5*M</c>, the first layer on the left, into what is kept of each
+    /// layer.
+    /// </summary>
+    /// <exception cref="ArgumentException">
+    /// The pattern names an unknown granularity, has the wrong number of layers, or leaves out layers that the model always has.
+    /// </exception>
+    public ImmutableArray<LayerSlice> ParsePattern(string pattern)
     {
         ArgumentNullException.ThrowIfNull(pattern);
-        var widths = ImmutableArray.CreateBuilder<int>(Layers);
+        var layers = ImmutableArray.CreateBuilder<LayerSlice>(Layers);
         foreach (var term in pattern.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries))
         {
             var star = term.IndexOf('*', StringComparison.Ordinal);
@@ -105,25 +110,30 @@ public sealed record ModelSpec
             }
 
             var name = term[(star + 1)..];
-            var granularity = Granularities.FirstOrDefault(g => g.Name == name)
-                ?? throw new ArgumentException(
+            var granularity = Granularities.FirstOrDefault(g => g.Name == name);
+            if (granularity is null && !(CanSkip && name == Skip))
+            {
+                throw new ArgumentException(
                     $"'{name}' in the profile '{pattern}' is no granularity of {Name}; "
-                    + $"it has {string.Join(", ", Granularities.Select(g => g.Name))}.",
+                    + $"it has {string.Join(", ", Granularities.Select(g => g.Name))}"
+                    + (CanSkip ? $", and {Skip}." : name == Skip ? ", and no declared profile of it leaves layers out." : "."),
                     nameof(pattern));
-            if (count > Layers - widths.Count)
+            }
+
+            if (count > Layers - layers.Count)
                 throw new ArgumentException($"The profile '{pattern}' names more layers than the {Layers} of {Name}.", nameof(pattern));
-            widths.AddRange(Enumerable.Repeat(granularity.Width, count));
+            for (; count > 0; count--) layers.Add(granularity?.Layers[layers.Count] ?? LayerSlice.Skipped);
         }
 
-        if (widths.Count != Layers)
-            throw new ArgumentException($"The profile '{pattern}' names {widths.Count} layers, but {Name} has {Layers}.", nameof(pattern));
-        return widths.MoveToImmutable();
+        if (layers.Count != Layers)
+            throw new ArgumentException($"The profile '{pattern}' names {layers.Count} layers, but {Name} has {Layers}.", nameof(pattern));
+        return layers.MoveToImmutable();
     }
 
-    private static long Sum(ReadOnlySpan<int> widths)
+    private long Sum(ReadOnlySpan<LayerSlice> layers, Func<BlockSpec, BlockCost> cost)
     {
         long sum = 0;
-        foreach (var width in widths) sum += width;
+        for (var layer = 0; layer < layers.Length; layer++) sum += Blocks[layer].CostOf(cost(Blocks[layer]), layers[layer]);
         return sum;
     }
 }

@@ -3,57 +3,71 @@ using System.Collections.Immutable;
 namespace MatFormer;
 
 /// <summary>
-/// A Mix'n'Match profile of <typeparamref name="TModel"/>: one hidden width per layer. A granularity is a profile whose layers are alike.
+/// A Mix'n'Match profile of <typeparamref name="TModel"/>: what it keeps of each layer. A granularity is a
+/// profile too.
 /// The type parameter makes another model's profile a type error.
 /// </summary>
 /// <typeparam name="TModel">The model that declares it.</typeparam>
 public sealed class Profile<TModel>
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
-    /// <summary>Makes a profile from a hidden width per layer, first layer first.</summary>
-    /// <exception cref="ArgumentException">The number of widths is not the model's number of layers, or a width is no granularity's.</exception>
-    public Profile(string name, ImmutableArray<int> widths)
+    /// <summary>Makes a profile from what it keeps of each layer, first layer first.</summary>
+    /// <exception cref="ArgumentException">
+    /// The number of layers is not the model's, a slice is no granularity's, or layers are left out that the model always has.
+    /// </exception>
+    public Profile(string name, ImmutableArray<LayerSlice> layers)
     {
         ArgumentException.ThrowIfNullOrEmpty(name);
         var spec = TModel.Spec;
-        if (widths.Length != spec.Layers)
+        if (layers.Length != spec.Layers)
         {
             throw new ArgumentException(
-                $"The profile '{name}' has {widths.Length} widths, but {spec.Name} has {spec.Layers} layers.", nameof(widths));
+                $"The profile '{name}' has {layers.Length} layers, but {spec.Name} has {spec.Layers}.", nameof(layers));
         }
 
-        foreach (var width in widths)
+        for (var layer = 0; layer < layers.Length; layer++)
         {
-            if (!spec.Granularities.Any(g => g.Width == width))
-            {
-                throw new ArgumentException(
-                    $"The profile '{name}' has a layer of width {width}, which is no granularity of {spec.Name}; "
-                    + $"it has {string.Join(", ", spec.Granularities.Select(g => $"{g.Name}={g.Width}"))}.", nameof(widths));
-            }
+            var slice = layers[layer];
+            if (slice.IsSkipped ? spec.CanSkip : spec.Granularities.Any(g => g.Layers[layer] == slice)) continue;
+            throw new ArgumentException(
+                $"The profile '{name}' keeps {slice.HiddenWidth} hidden units and {slice.Heads} heads of layer {layer}, as no granularity of "
+                + $"{spec.Name} does; there are "
+                + $"{string.Join(", ", spec.Granularities.Select(g => $"{g.Name} ({g.Layers[layer].HiddenWidth}, {g.Layers[layer].Heads})"))}.",
+                nameof(layers));
         }
 
         Name = name;
-        Widths = widths;
-        Streams = Streams.Of(widths);
+        Layers = layers;
+        Streams = Streams.Of(layers);
+    }
+
+    /// <summary>Makes a profile from a pattern such as <c>4*S 4*M</c>.</summary>
+    /// <exception cref="ArgumentException">The pattern cannot be read: see <see cref="ModelSpec.ParsePattern"/>.</exception>
+    public Profile(string name, string pattern)
+        : this(name, TModel.Spec.ParsePattern(pattern))
+    {
     }
 
     /// <summary>The declared name, or the pattern of a profile made at run time.</summary>
     public string Name { get; }
 
-    /// <summary>Hidden units of each layer, first layer first.</summary>
-    public ImmutableArray<int> Widths { get; }
+    /// <summary>What it keeps of each layer, first layer first.</summary>
+    public ImmutableArray<LayerSlice> Layers { get; }
 
-    /// <summary>The widths as a pattern of granularities, such as <c>4*S 4*M</c>.</summary>
-    public string Pattern => TModel.Spec.FormatPattern(Widths.AsSpan());
+    /// <summary>The layers as a pattern of granularities, such as <c>4*S 4*M</c>.</summary>
+    public string Pattern => TModel.Spec.FormatPattern(Layers.AsSpan());
 
     /// <summary>All parameters of the extracted model.</summary>
-    public long ParameterCount => TModel.Spec.ParameterCount(Widths.AsSpan());
+    public long ParameterCount => TModel.Spec.ParameterCount(Layers.AsSpan());
 
     /// <summary>Parameters without the embeddings and an untied head.</summary>
-    public long NonEmbeddingParameterCount => TModel.Spec.NonEmbeddingParameterCount(Widths.AsSpan());
+    public long NonEmbeddingParameterCount => TModel.Spec.NonEmbeddingParameterCount(Layers.AsSpan());
 
     /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full causal context.</summary>
-    public long FlopsPerToken => TModel.Spec.FlopsPerToken(Widths.AsSpan());
+    public long FlopsPerToken => TModel.Spec.FlopsPerToken(Layers.AsSpan());
+
+    /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
+    public long KeyValueCacheBytesPerToken => TModel.Spec.KeyValueCacheBytesPerToken(Layers.AsSpan());
 
     /// <summary>This profile alone, as what a forward pass runs.</summary>
     public Streams Streams { get; }
@@ -70,7 +84,7 @@ public sealed class Profile<TModel>
 
         try
         {
-            return new Profile<TModel>(text, TModel.Spec.ParsePattern(text));
+            return new Profile<TModel>(text, text);
         }
         catch (ArgumentException e) when (!text.Contains('*', StringComparison.Ordinal) && !text.Contains(' ', StringComparison.Ordinal))
         {

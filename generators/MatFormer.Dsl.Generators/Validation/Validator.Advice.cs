@@ -1,0 +1,59 @@
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Parsing;
+
+namespace MatFormer.Generators.Validation;
+
+/// <content>What is valid, but could be better.</content>
+internal sealed partial class Validator
+{
+    private void Advise(ModelSpec spec)
+    {
+        foreach (var granularity in _declaration.Granularities)
+        {
+            // Vector units take eight or more numbers at a time, matrix units 64.
+            if (granularity.Width is not { } width) continue;
+            var multiple = width.Value < 64 ? 8 : 64;
+            if (width.Value % multiple == 0) continue;
+            var nearest = Math.Max(1, (int)Math.Round((double)width.Value / multiple)) * multiple;
+            Report(Descriptors.WidthNotAligned, width.At, granularity.Name.Value, Text(width.Value), Text(multiple), Text(nearest));
+        }
+
+        var known = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var granularity in spec.GranularityProfiles) known[KeyOf(granularity)] = granularity.Name;
+        foreach (var profile in spec.Profiles)
+        {
+            var declared = _declaration.Profiles.FirstOrDefault(p => p.Name.Value == profile.Name);
+            var at = declared?.Name.At ?? _declaration.Grid!.At;
+            if (known.TryGetValue(KeyOf(profile), out var twin))
+            {
+                // A budget that is above the whole model has been told of.
+                if (!_diagnostics.Any(d => d.Descriptor == Descriptors.BudgetTooLarge && d.Arguments[0] == profile.Name))
+                    Report(Descriptors.SameAsAnother, at, profile.Name, twin, Pattern.Format(spec, profile.Choices));
+            }
+            else
+            {
+                known.Add(KeyOf(profile), profile.Name);
+            }
+
+            if (NarrowsAt(profile, spec) is { } layer)
+                Report(Descriptors.NarrowsWithDepth, declared?.Pattern?.Characters ?? declared?.Pattern?.At ?? at, profile.Name, Text(layer));
+        }
+
+        string KeyOf(ProfileSpec profile) => string.Join(" ", spec.LayersOf(profile.Choices).Select(l => l.HiddenWidth + "/" + l.Heads));
+    }
+
+    // The first layer that has a narrower granularity than one before it.
+    private static int? NarrowsAt(ProfileSpec profile, ModelSpec spec)
+    {
+        var widest = ProfileSpec.Skip;
+        for (var layer = 0; layer < spec.Layers; layer++)
+        {
+            var choice = profile.Choices[layer];
+            if (choice == ProfileSpec.Skip) continue;
+            if (choice < widest) return layer;
+            widest = choice;
+        }
+
+        return null;
+    }
+}

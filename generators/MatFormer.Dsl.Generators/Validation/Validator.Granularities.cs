@@ -1,0 +1,140 @@
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Parsing;
+
+namespace MatFormer.Generators.Validation;
+
+/// <content>Granularities: what each keeps of each layer.</content>
+internal sealed partial class Validator
+{
+    // Null if one is wrong; the profiles, which would only repeat it, are not looked at then.
+    private List<GranularitySpec>? CheckGranularities(int[]? hiddenWidths, EquatableArray<BlockSpec>? blocks)
+    {
+        var declared = _declaration.Granularities.GroupBy(g => g.Name.Value).ToList();
+        if (declared.Count < 2)
+        {
+            var hidden = _declaration.FeedForwards.FirstOrDefault()?.Width.Value;
+            var whole = hidden is null or < 1 or > MaxWidth ? "..." : Text(hidden.Value);
+            var narrow = hidden is null or < 1 or > MaxWidth ? "..." : Text(Math.Max(1, hidden.Value / 8));
+            var example = "[Granularity(\"S\", " + narrow + "), Granularity(\"XL\", " + whole + ")]";
+            Report(Descriptors.TooFewGranularities, _declaration.NameAt, ModelName, declared.Count == 0 ? "none" : "one", example);
+            return null;
+        }
+
+        if (hiddenWidths is null) return null;
+        var granularities = new List<GranularitySpec>();
+        GranularityDeclaration?[] ofLayers = [];
+        foreach (var group in declared)
+        {
+            // What is said of names is said of duplicates too.
+            var distinct = group.Where((g, i) => g.Layers is not null || group.Take(i).All(before => before.Layers is not null)).ToList();
+            var assigned = Assign(distinct, "granularity '" + group.Key + "'", isNeeded: true);
+            if (assigned is null) return null;
+            ofLayers = assigned;
+            var slices = new LayerSlice[ofLayers.Length];
+            for (var layer = 0; layer < slices.Length; layer++)
+            {
+                if (CheckSlice(ofLayers[layer]!, layer, hiddenWidths[layer], blocks) is not { } slice) return null;
+                slices[layer] = slice;
+            }
+
+            if (granularities.Count > 0 && !CheckIncrease(granularities[granularities.Count - 1], ofLayers, slices)) return null;
+            granularities.Add(new GranularitySpec(group.Key, slices.ToEquatableArray()));
+        }
+
+        return CheckWidest(granularities[granularities.Count - 1], ofLayers, hiddenWidths, blocks) ? granularities : null;
+    }
+
+    private LayerSlice? CheckSlice(GranularityDeclaration granularity, int layer, int hidden, EquatableArray<BlockSpec>? blocks)
+    {
+        var name = granularity.Name.Value;
+        if (CheckWidth(granularity, hidden) is not { } width) return null;
+        if (width > hidden)
+        {
+            var isLast = name == _declaration.Granularities[_declaration.Granularities.Count - 1].Name.Value;
+            var at = granularity.WidthAt.ReplacedBy(isLast ? Text(hidden) : null);
+            Report(Descriptors.GranularityTooWide, at, name, Text(width), Text(hidden), OfLayer(layer));
+            return null;
+        }
+
+        if (granularity.Heads is not { } heads) return new LayerSlice(width, blocks?[layer].Heads ?? 1);
+        if (blocks is null) return null;
+        var block = blocks.Value[layer];
+        if (!CheckSize("Heads of '" + name + "'", heads, block.Heads)) return null;
+        if (heads.Value % block.Group == 0) return new LayerSlice(width, heads.Value);
+        var nearest = Math.Max(1, (int)Math.Round((double)heads.Value / block.Group)) * block.Group;
+        Report(Descriptors.HeadsNotWholeGroups, heads.At.ReplacedBy(Text(nearest)), name, Text(heads.Value), Text(block.Group), Text(nearest), OfLayer(layer));
+        return null;
+    }
+
+    private bool CheckIncrease(GranularitySpec before, GranularityDeclaration?[] ofLayers, LayerSlice[] slices)
+    {
+        for (var layer = 0; layer < slices.Length; layer++)
+        {
+            var (slice, least, granularity) = (slices[layer], before.Layers[layer], ofLayers[layer]!);
+            if (slice.Holds(least) && (layer < slices.Length - 1 || !slices.SequenceEqual(before.Layers))) continue;
+            var (name, of) = (granularity.Name.Value, OfLayer(layer));
+            if (slice.HiddenWidth >= least.HiddenWidth && slice.Heads < least.Heads)
+            {
+                var at = granularity.Heads!.At.ReplacedBy(Text(least.Heads));
+                Report(Descriptors.GranularityHeadsDecrease, at, name, Text(slice.Heads), before.Name, Text(least.Heads), of);
+            }
+            else
+            {
+                var (width, narrower) = (Text(slice.HiddenWidth), Text(least.HiddenWidth));
+                Report(Descriptors.GranularitiesNotIncreasing, granularity.WidthAt, name, width, before.Name, narrower, of);
+            }
+
+            return false;
+        }
+
+        return true;
+    }
+
+    private bool CheckWidest(GranularitySpec widest, GranularityDeclaration?[] ofLayers, int[] hiddenWidths, EquatableArray<BlockSpec>? blocks)
+    {
+        for (var layer = 0; layer < hiddenWidths.Length; layer++)
+        {
+            var (slice, granularity, hidden) = (widest.Layers[layer], ofLayers[layer]!, hiddenWidths[layer]);
+            var (at, kept, all, units) = slice.HiddenWidth < hidden ? (granularity.WidthAt, slice.HiddenWidth, hidden, "hidden units")
+                : (granularity.Heads?.At ?? granularity.At, slice.Heads, blocks?[layer].Heads ?? slice.Heads, "heads");
+            if (kept == all) continue;
+            var whole = granularity.Fraction is not null && units != "heads" ? "1.0" : Text(all);
+            Report(Descriptors.WidestIsNotWhole, at.ReplacedBy(whole), widest.Name, Text(kept), Text(all), units, OfLayer(layer));
+            return false;
+        }
+
+        return true;
+    }
+
+    private int? CheckWidth(GranularityDeclaration granularity, int hidden)
+    {
+        if (granularity.Width is { } width)
+            return CheckSize("The width of '" + granularity.Name.Value + "'", width, MaxWidth) ? width.Value : null;
+
+        // A fraction such as 0.1 is not exact in binary; a width that is whole but for that is meant.
+        var fraction = granularity.Fraction!;
+        var exact = fraction.Value * hidden;
+        var nearest = Math.Round(exact);
+        if (exact > 0 && nearest >= 1 && nearest <= hidden && Math.Abs(exact - nearest) <= 1e-9 * hidden) return (int)nearest;
+
+        // With a point: without one, it would be a width.
+        var suggested = double.IsNaN(exact) ? hidden : Math.Min(hidden, Math.Max(1, nearest));
+        var suggestedFraction = suggested == hidden ? "1.0" : Text(suggested / hidden);
+        Report(
+            Descriptors.FractionNotWhole,
+            fraction.At.ReplacedBy(suggestedFraction),
+            granularity.Name.Value,
+            Text(fraction.Value),
+            Text(hidden),
+            Text(exact),
+            suggestedFraction,
+            Text(suggested));
+        return null;
+    }
+
+    // Said only where layers differ.
+    private string OfLayer(int layer) =>
+        _declaration.FeedForwards.Concat<IOfLayers>(_declaration.Attentions).Concat(_declaration.Granularities).Any(a => a.Layers is not null)
+            ? " of layer " + Text(layer)
+            : "";
+}
