@@ -57,29 +57,44 @@ public sealed class CostTests
             if (name is "lm_head.weight" || (name is "model.embed_tokens.weight" && head == 0)) head = elements;
         }
 
-        var attention = 0L;
+        long attention = 0, cache = 0;
         for (var layer = 0; layer < spec.Layers; layer++)
         {
-            // Scores and values of each position of a full context: one multiply-add per key, head and component.
+            // Scores and values of each position of a full context: one multiply-add per key, head and component. Counted by groups.
+            var (block, slice) = (spec.Blocks[layer], model.Layers[layer]);
+            if (slice.IsSkipped) continue;
+            var groups = slice.Heads / (block.Heads / block.KeyValueHeads);
             long total = 0;
-            for (var position = 0; position < spec.Context; position++) total += 2L * 2 * spec.Heads * spec.HeadWidth * (position + 1);
-            attention += total / spec.Context;
+            for (var position = 0; position < spec.Context; position++)
+            {
+                var keys = block.Window == 0 ? position + 1 : Math.Min(position + 1, block.Window);
+                total += 2L * 2 * (block.Heads / block.KeyValueHeads) * spec.HeadWidth * keys;
+            }
+
+            attention += groups * (total / spec.Context);
+            cache += 2L * groups * spec.HeadWidth * 4;
         }
 
         Assert.Equal(all, Constant(type, "ParameterCount"));
         Assert.Equal(all - embeddings, Constant(type, "NonEmbeddingParameterCount"));
         Assert.Equal((2 * (matrices + head)) + attention, Constant(type, "FlopsPerToken"));
-        Assert.Equal(2L * spec.Layers * spec.KeyValueHeads * spec.HeadWidth * 4, Constant(type, "KeyValueCacheBytesPerToken"));
+        Assert.Equal(cache, Constant(type, "KeyValueCacheBytesPerToken"));
 
-        var widths = model.Widths.AsSpan();
-        Assert.Equal(Constant(type, "ParameterCount"), spec.ParameterCount(widths));
-        Assert.Equal(Constant(type, "NonEmbeddingParameterCount"), spec.NonEmbeddingParameterCount(widths));
-        Assert.Equal(Constant(type, "FlopsPerToken"), spec.FlopsPerToken(widths));
-        Assert.Equal(Constant(type, "KeyValueCacheBytesPerToken"), spec.KeyValueCacheBytesPerToken);
+        var layers = model.Layers.AsSpan();
+        Assert.Equal(Constant(type, "ParameterCount"), spec.ParameterCount(layers));
+        Assert.Equal(Constant(type, "NonEmbeddingParameterCount"), spec.NonEmbeddingParameterCount(layers));
+        Assert.Equal(Constant(type, "FlopsPerToken"), spec.FlopsPerToken(layers));
+        Assert.Equal(Constant(type, "KeyValueCacheBytesPerToken"), spec.KeyValueCacheBytesPerToken(layers));
         Assert.Equal(
-            widths.ToArray().Select((width, layer) => (long)width),
-            Enumerable.Range(0, spec.Layers).Select(layer => model.get_parameter($"model.layers.{layer}.mlp.up_proj.weight")!.shape[0]));
+            layers.ToArray().Where(l => !l.IsSkipped).Select(l => (long)l.HiddenWidth),
+            Kept(model).Select(layer => model.get_parameter($"model.layers.{layer}.mlp.up_proj.weight")!.shape[0]));
+        Assert.Equal(
+            layers.ToArray().Where(l => !l.IsSkipped).Select(l => (long)l.Heads * spec.HeadWidth),
+            Kept(model).Select(layer => model.get_parameter($"model.layers.{layer}.self_attn.q_proj.weight")!.shape[0]));
     }
+
+    private static IEnumerable<int> Kept(MatFormerModel model) =>
+        Enumerable.Range(0, model.Layers.Length).Where(layer => !model.Layers[layer].IsSkipped);
 
     private static Type LoadModel(string name) => GeneratorRun.Of(Cases.All[name]).Load().GetTypes().Single(t => t.Name == name);
 

@@ -1,5 +1,7 @@
 using MatFormer.Generators.Model;
 using Microsoft.CodeAnalysis;
+using Block = MatFormer.Generators.Model.BlockSpec;
+using Slice = MatFormer.Generators.Model.LayerSlice;
 using Spec = MatFormer.Generators.Model.ModelSpec;
 
 namespace MatFormer.Generators.Tests;
@@ -7,47 +9,130 @@ namespace MatFormer.Generators.Tests;
 /// <summary>The value model by itself: no source, no compiler.</summary>
 public sealed class ModelTests
 {
+    private static readonly Block s_block = new(40, Activation.SwiGlu, Bias: false, Heads: 3, KeyValueHeads: 3, HeadWidth: 8, Window: 0);
+
     private static readonly Spec s_spec = new(
         new TypeSpec("", default, "Lm", "Lm", default),
-        Layers: 4,
         Width: 24,
-        Heads: 3,
-        KeyValueHeads: 3,
         HeadWidth: 8,
         Context: 16,
         Vocabulary: 50,
-        HiddenWidth: 40,
-        Activation.SwiGlu,
-        Bias: false,
         NormKind.Rms,
         Epsilon: 1e-5,
         PositionKind.Rotary,
         RotaryBase: 10000,
         QkNorm: false,
         Tied: true,
-        new([new("S", 5), new("M", 12), new("L", 40)]),
+        Stack(s_block, s_block, s_block, s_block),
+        new([Uniform("S", 5), Uniform("M", 12), Uniform("L", 40)]),
         default);
 
-    [Fact]
-    public void The_solver_finds_the_largest_model_of_two_adjacent_granularities()
+    // Layers that differ in both axes, and granularities that are alike in one of them.
+    private static readonly Spec s_uneven = s_spec with
     {
-        var costs = Costs.Of(s_spec);
-        var smallest = costs.ParameterCount([5, 5, 5, 5]);
-        var largest = costs.ParameterCount([40, 40, 40, 40]);
+        Blocks = Stack(s_block with { HiddenWidth = 20 }, s_block with { KeyValueHeads = 1 }, s_block with { Bias = true }, s_block),
+        Granularities = new(
+        [
+            new("S", new([new(5, 1), new(8, 3), new(12, 2), new(2, 1)])),
+            new("M", new([new(10, 1), new(8, 3), new(24, 2), new(30, 2)])),
+            new("L", new([new(20, 3), new(40, 3), new(40, 3), new(40, 3)])),
+        ]),
+    };
 
-        // Every shape that the method allows: lo for the first k layers, hi for the rest.
-        int[] widths = [5, 12, 40];
-        var shapes = (from pair in Enumerable.Range(0, 2)
-                      from k in Enumerable.Range(0, 5)
-                      select Enumerable.Range(0, 4).Select(layer => layer < k ? widths[pair] : widths[pair + 1]).ToArray()).ToList();
-        for (var budget = smallest; budget <= largest + 10; budget += 7)
+    public static TheoryData<string, bool> Budgets
+    {
+        get
         {
-            var solved = BudgetSolver.Solve(costs, 4, [.. s_spec.Granularities], budget);
-            var best = shapes.Where(shape => costs.ParameterCount(shape) <= budget).MaxBy(costs.ParameterCount)!;
-            Assert.Equal(best, solved!.Value.ToArray());
+            var data = new TheoryData<string, bool>();
+            string[] budgets = ["MaxParameters", "MaxNonEmbeddingParameters", "MaxFlopsPerToken", "MaxWeightBytes", "FeedForwardShare"];
+            foreach (var budget in budgets)
+            {
+                data.Add(budget, false);
+                data.Add(budget, true);
+            }
+
+            return data;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Budgets))]
+    public void The_solver_finds_the_largest_mix_of_two_adjacent_granularities(string budget, bool isUneven)
+    {
+        var spec = isUneven ? s_uneven : s_spec;
+        var costs = Costs.Of(spec);
+        Func<Slice[], long> cost = budget switch
+        {
+            "MaxParameters" => costs.ParameterCount,
+            "MaxNonEmbeddingParameters" => costs.NonEmbeddingParameterCount,
+            "MaxFlopsPerToken" => costs.FlopsPerToken,
+            "MaxWeightBytes" => layers => costs.WeightBytes(layers, WeightType.Int8),
+            _ => layers => layers.Sum(l => (long)l.HiddenWidth),
+        };
+        var solver = new BudgetSolver(spec);
+
+        // All mixes that never narrow with depth, and of those the ones that the method allows: two adjacent granularities.
+        var mixes = NeverNarrowing(3, 4).ToList();
+        Assert.Equal(15, mixes.Count);
+        var allowed = mixes.Where(mix => mix.Max() - mix.Min() <= 1).ToList();
+        Assert.Equal(allowed.Count, solver.Count);
+        var (smallest, largest) = (cost(spec.LayersOf([0, 0, 0, 0])), cost(spec.LayersOf([2, 2, 2, 2])));
+        for (var most = smallest; most <= largest + 10; most += Math.Max(1, (largest - smallest) / 300))
+        {
+            var solved = solver.Solve([(cost, most)])!.Value;
+            var spent = cost(spec.LayersOf(solved));
+            Assert.Contains(allowed, mix => mix.SequenceEqual(solved));
+            Assert.Equal(allowed.Select(mix => cost(spec.LayersOf(mix))).Where(c => c <= most).Max(), spent);
+
+            // No mix at all that fits costs more than the next step of the solver would have.
+            var best = mixes.Select(mix => cost(spec.LayersOf(mix))).Where(c => c <= most).Max();
+            var next = allowed.Select(mix => cost(spec.LayersOf(mix))).Where(c => c > spent).DefaultIfEmpty(long.MaxValue).Min();
+            Assert.InRange(best, spent, next);
         }
 
-        Assert.Null(BudgetSolver.Solve(costs, 4, [.. s_spec.Granularities], smallest - 1));
+        Assert.Null(solver.Solve([(cost, smallest - 1)]));
+    }
+
+    [Fact]
+    public void Several_budgets_are_met_together()
+    {
+        var costs = Costs.Of(s_spec);
+        var solver = new BudgetSolver(s_spec);
+        var middle = s_spec.LayersOf([0, 0, 1, 1]);
+        var solved = solver.Solve([(costs.ParameterCount, costs.ParameterCount(middle)), (costs.FlopsPerToken, long.MaxValue)]);
+        Assert.Equal([0, 0, 1, 1], solved!.Value.ToArray());
+        Assert.Null(solver.Solve([(costs.ParameterCount, long.MaxValue), (costs.FlopsPerToken, 1)]));
+    }
+
+    [Fact]
+    public void A_grid_is_as_even_as_the_mixes_allow()
+    {
+        var costs = Costs.Of(s_spec);
+        var solver = new BudgetSolver(s_spec);
+        var all = Enumerable.Range(0, solver.Count).Select(i => costs.FlopsPerToken(s_spec.LayersOf(solver[i]))).ToList();
+        for (var count = 1; count <= solver.Count - 2; count++)
+        {
+            var grid = solver.Grid(costs, count).Select(mix => costs.FlopsPerToken(s_spec.LayersOf(mix))).ToList();
+            Assert.Equal(count, grid.Count);
+            Assert.Equal(grid.Distinct().Order(), grid);
+            Assert.All(grid, flops => Assert.InRange(flops, all[0] + 1, all[^1] - 1));
+        }
+
+        Assert.Equal(solver.Count - 2, solver.Grid(costs, 100).Count);
+
+        // One is the mix nearest to the middle.
+        var middle = (all[0] + all[^1]) / 2.0;
+        var one = Assert.Single(solver.Grid(costs, 1));
+        Assert.Equal(all.Min(flops => Math.Abs(flops - middle)), Math.Abs(costs.FlopsPerToken(s_spec.LayersOf(one)) - middle));
+    }
+
+    [Fact]
+    public void Int8_weights_have_a_scale_for_each_row_of_a_matrix()
+    {
+        // Counted by hand: 2 norms of 24; 4 matrices of 24 x 24; gate and up of m x 24, down of 24 x m; around them 50 x 24 and a norm.
+        static long BytesOf(long m) => (2 * 24 * 4) + (4 * ((24 * 24) + (24 * 4))) + (2 * ((m * 24) + (m * 4))) + (24 * m) + (24 * 4);
+        var expected = (50 * 24) + (50 * 4) + (24 * 4) + BytesOf(5) + BytesOf(5) + BytesOf(12) + BytesOf(40);
+        Assert.Equal(expected, Costs.Of(s_spec).WeightBytes(s_spec.LayersOf([0, 0, 1, 2]), WeightType.Int8));
     }
 
     [Fact]
@@ -56,26 +141,37 @@ public sealed class ModelTests
         var fingerprint = Fingerprint.Of(s_spec);
         Assert.Matches("^[0-9a-f]{16}$", fingerprint);
         Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Type = new TypeSpec("A", default, "B", "A.B", default) }));
-        Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Profiles = new([new ProfileSpec("P", new([5, 5, 5, 5]), 0)]) }));
+        Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Profiles = new([new ProfileSpec("P", new([0, 0, 0, 0]), "")]) }));
         Spec[] others =
         [
-            s_spec with { Layers = 5 },
+            s_spec with
+            {
+                Blocks = Stack(s_block, s_block, s_block),
+                Granularities = new([.. s_spec.Granularities.Select(g => g with { Layers = g.Layers.Take(3).ToEquatableArray() })]),
+            },
             s_spec with { Width = 48 },
-            s_spec with { Heads = 6 },
-            s_spec with { KeyValueHeads = 1 },
+            All(s_block with { Heads = 6 }),
+            All(s_block with { KeyValueHeads = 1 }),
             s_spec with { HeadWidth = 4 },
             s_spec with { Context = 17 },
             s_spec with { Vocabulary = 51 },
-            s_spec with { HiddenWidth = 41 },
-            s_spec with { Activation = Activation.GeGlu },
-            s_spec with { Bias = true },
+            All(s_block with { HiddenWidth = 41 }),
+            All(s_block with { Activation = Activation.GeGlu }),
+            All(s_block with { Bias = true }),
+            All(s_block with { Window = 8 }),
             s_spec with { Norm = NormKind.Layer },
             s_spec with { Epsilon = 1e-6 },
             s_spec with { Position = PositionKind.Learned },
             s_spec with { RotaryBase = 500 },
             s_spec with { QkNorm = true },
             s_spec with { Tied = false },
-            s_spec with { Granularities = new([new("S", 5), new("L", 40)]) },
+            s_spec with { Granularities = new([Uniform("S", 5), Uniform("L", 40)]) },
+            s_spec with { Granularities = new([Uniform("S", 5, heads: 1), Uniform("M", 12), Uniform("L", 40)]) },
+            s_spec with { Blocks = Stack(s_block, s_block with { HiddenWidth = 80 }, s_block, s_block) },
+            s_spec with { Blocks = Stack(s_block, s_block, s_block with { HiddenWidth = 80 }, s_block) },
+            s_spec with { Blocks = Stack(s_block, s_block, s_block with { KeyValueHeads = 1 }, s_block) },
+            s_spec with { Blocks = Stack(s_block, s_block, s_block with { Window = 8 }, s_block) },
+            s_uneven,
         ];
         Assert.Equal(others.Length + 1, others.Select(Fingerprint.Of).Append(fingerprint).Distinct().Count());
     }
@@ -90,10 +186,10 @@ public sealed class ModelTests
     [Fact]
     public void Specs_with_equal_values_are_equal()
     {
-        var same = s_spec with { Granularities = new([new("S", 5), new("M", 12), new("L", 40)]) };
+        var same = s_spec with { Granularities = new([Uniform("S", 5), Uniform("M", 12), Uniform("L", 40)]) };
         Assert.Equal(s_spec, same);
         Assert.Equal(s_spec.GetHashCode(), same.GetHashCode());
-        Assert.NotEqual(s_spec, s_spec with { Granularities = new([new("S", 5), new("M", 13), new("L", 40)]) });
+        Assert.NotEqual(s_spec, s_spec with { Granularities = new([Uniform("S", 5), Uniform("M", 13), Uniform("L", 40)]) });
     }
 
     /// <summary>A symbol, a syntax node or a location in it would keep a compilation alive.</summary>
@@ -116,4 +212,17 @@ public sealed class ModelTests
             if (type.BaseType is { } parent && parent != typeof(object)) Visit(parent);
         }
     }
+
+    private static EquatableArray<Block> Stack(params Block[] blocks) => new(blocks);
+
+    private static Spec All(Block block) => s_spec with { Blocks = Stack(block, block, block, block) };
+
+    private static GranularitySpec Uniform(string name, int width, int heads = 3) =>
+        new(name, new([new(width, heads), new(width, heads), new(width, heads), new(width, heads)]));
+
+    private static IEnumerable<int[]> NeverNarrowing(int granularities, int layers) => layers == 0
+        ? [[]]
+        : from rest in NeverNarrowing(granularities, layers - 1)
+          from next in Enumerable.Range(rest.LastOrDefault(), granularities - rest.LastOrDefault())
+          select rest.Append(next).ToArray();
 }

@@ -47,24 +47,47 @@ internal static class RandomDeclarations
         // Strictly increasing, odd widths among them.
         var widths = new SortedSet<int>();
         while (widths.Count < random.Next(2, 6)) widths.Add(random.Next(1, 100));
-        var activation = Pick(random, "Gelu", "SquaredRelu", "SwiGlu", "GeGlu");
-        text.Append(CultureInfo.InvariantCulture, $"[FeedForward({widths.Max}, Activation.{activation}{(Flip(random) ? ", Bias = true" : "")})]\n");
+        text.Append(CultureInfo.InvariantCulture, $"[FeedForward({widths.Max}, {FeedForward(random)})]\n");
         text.Append(CultureInfo.InvariantCulture, $"[Attention(KeyValueHeads = {keyValueHeads}, RotaryBase = {random.Next(100, 20000)}");
         text.Append(Flip(random) ? ", QkNorm = true)]\n" : ")]\n");
         if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Norm(NormKind.{Pick(random, "Rms", "Layer")}, Epsilon = 1e-{random.Next(4, 8)})]\n");
         if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Position(PositionKind.{Pick(random, "Rotary", "Learned")})]\n");
         if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Embedding(Tied = {(Flip(random) ? "true" : "false")})]\n");
 
+        // Layers of another kind, granularities with fewer heads, profiles with fewer layers: each in every second declaration or so.
+        var own = random.Next(layers);
+        var widening = random.Next(3);
+        var differs = Flip(random);
+        if (differs)
+            text.Append(CultureInfo.InvariantCulture, $"[FeedForward({widths.Max + widening}, {FeedForward(random)}, Layers = \"{own}\")]\n");
+
+        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Attention(KeyValueHeads = {heads}, Window = 3, Layers = \"{own}-{layers - 1}\")]\n");
+        var group = heads / keyValueHeads;
+        var elastic = Flip(random);
         var granularities = widths.Select((width, i) => (Name: string.Create(CultureInfo.InvariantCulture, $"G{i}"), Width: width)).ToList();
-        foreach (var (granularity, width) in granularities) text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"{granularity}\", {width})]\n");
+        for (var i = 0; i < granularities.Count; i++)
+        {
+            var kept = group * Math.Max(1, keyValueHeads * (i + 1) / granularities.Count);
+            var head = elastic ? string.Create(CultureInfo.InvariantCulture, $", Heads = {kept}") : "";
+            text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"{granularities[i].Name}\", {granularities[i].Width}{head})]\n");
+        }
+
+        if (differs)
+            text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"G{widths.Count - 1}\", {widths.Max + widening}, Layers = \"{own}\")]\n");
+        var skips = layers > 1 && Flip(random);
         for (var profile = 0; profile < 2; profile++)
         {
-            var pattern = string.Join(' ', Enumerable.Range(0, layers).Select(_ => granularities[random.Next(granularities.Count)].Name));
+            var left = skips ? random.Next(layers) : -1;
+            var pattern = string.Join(' ', Enumerable.Range(0, layers)
+                .Select(layer => layer == left ? "Skip" : granularities[random.Next(granularities.Count)].Name));
             text.Append(CultureInfo.InvariantCulture, $"[Profile(\"P{profile}\", \"{pattern}\")]\n");
         }
 
         return text.Append(CultureInfo.InvariantCulture, $"public sealed partial class {name};\n").ToString();
     }
+
+    private static string FeedForward(Random random) =>
+        "Activation." + Pick(random, "Gelu", "SquaredRelu", "SwiGlu", "GeGlu") + (Flip(random) ? ", Bias = true" : "");
 
     private static bool Flip(Random random) => random.Next(2) == 0;
 

@@ -48,7 +48,7 @@ public sealed class SliceTests : IDisposable
         Assert.Equal(OracleLlama.Mixed.ParameterCount, OracleLlama.Profile.Mixed.ParameterCount);
         Assert.Equal(OracleLlama.Mixed.NonEmbeddingParameterCount, OracleLlama.Profile.Mixed.NonEmbeddingParameterCount);
         Assert.Equal(OracleLlama.Mixed.FlopsPerToken, OracleLlama.Profile.Mixed.FlopsPerToken);
-        Assert.Equal(OracleLlama.Mixed.KeyValueCacheBytesPerToken, OracleLlama.Spec.KeyValueCacheBytesPerToken);
+        Assert.Equal(OracleLlama.Mixed.KeyValueCacheBytesPerToken, OracleLlama.Profile.Mixed.KeyValueCacheBytesPerToken);
         Assert.Equal(OracleLlama.ParameterCount, CountParameters(model));
     }
 
@@ -80,7 +80,8 @@ public sealed class SliceTests : IDisposable
         var random = new Random(7);
         manual_seed(7);
         using var model = TModel.Create();
-        var mix = new Profile<TModel>("mix", [.. Enumerable.Range(0, spec.Layers).Select(_ => spec.Granularities[random.Next(spec.Granularities.Length)].Width)]);
+        var mix = new Profile<TModel>(
+            "mix", [.. Enumerable.Range(0, spec.Layers).Select(l => spec.Granularities[random.Next(spec.Granularities.Length)].Layers[l])]);
         foreach (var profile in TModel.Granularities.Concat(TModel.Profiles).Append(mix))
         {
             using var copy = model.Extract(profile);

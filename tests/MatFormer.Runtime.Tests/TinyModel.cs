@@ -13,12 +13,12 @@ namespace MatFormer.Runtime.Tests;
 /// </summary>
 public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
 {
-    private const int Layers = 2;
-    private readonly ImmutableArray<int> _widths;
+    private const int LayerCount = 2;
+    private readonly ImmutableArray<LayerSlice> _layers;
     private readonly string _profileName;
     private Parameter _embedding = null!;
-    private readonly Parameter[] _up = new Parameter[Layers];
-    private readonly Parameter[] _down = new Parameter[Layers];
+    private readonly Parameter[] _up = new Parameter[LayerCount];
+    private readonly Parameter[] _down = new Parameter[LayerCount];
 
     public TinyModel(Device? device = null)
         : this(Granularities[^1], device ?? CPU)
@@ -28,13 +28,13 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
     private TinyModel(Profile<TinyModel> profile, Device device)
         : base("TinyModel")
     {
-        _widths = profile.Widths;
+        _layers = profile.Layers;
         _profileName = profile.Name;
         register_parameter("model.embed_tokens.weight", Weights.Normal(0.5, device, 256, Width));
-        for (var layer = 0; layer < Layers; layer++)
+        for (var layer = 0; layer < LayerCount; layer++)
         {
-            register_parameter($"model.layers.{layer}.mlp.up_proj.weight", Weights.Normal(0.3, device, _widths[layer], Width));
-            register_parameter($"model.layers.{layer}.mlp.down_proj.weight", Weights.Normal(0.3, device, Width, _widths[layer]));
+            register_parameter($"model.layers.{layer}.mlp.up_proj.weight", Weights.Normal(0.3, device, _layers[layer].HiddenWidth, Width));
+            register_parameter($"model.layers.{layer}.mlp.down_proj.weight", Weights.Normal(0.3, device, Width, _layers[layer].HiddenWidth));
         }
 
         Bind();
@@ -43,13 +43,13 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
     private TinyModel(TinyModel source, Profile<TinyModel> profile, bool copy)
         : base("TinyModel")
     {
-        _widths = profile.Widths;
+        _layers = profile.Layers;
         _profileName = profile.Name;
         register_parameter("model.embed_tokens.weight", Weights.Whole(source._embedding, copy));
-        for (var layer = 0; layer < Layers; layer++)
+        for (var layer = 0; layer < LayerCount; layer++)
         {
-            register_parameter($"model.layers.{layer}.mlp.up_proj.weight", Weights.Rows(source._up[layer], _widths[layer], copy));
-            register_parameter($"model.layers.{layer}.mlp.down_proj.weight", Weights.Columns(source._down[layer], _widths[layer], copy));
+            register_parameter($"model.layers.{layer}.mlp.up_proj.weight", Weights.Rows(source._up[layer], _layers[layer].HiddenWidth, copy));
+            register_parameter($"model.layers.{layer}.mlp.down_proj.weight", Weights.Columns(source._down[layer], _layers[layer].HiddenWidth, copy));
         }
 
         Bind();
@@ -61,34 +61,36 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
     {
         Name = "TinyModel",
         Fingerprint = "0123456789abcdef",
-        Layers = Layers,
         Width = Width,
-        Heads = 1,
-        KeyValueHeads = 1,
         HeadWidth = Width,
-        HiddenWidth = 32,
         Context = 16,
         Vocabulary = 256,
-        Granularities = [new("S", 8), new("M", 16), new("XL", 32)],
+        Granularities = [new("S", (LayerCount, new(8, 1))), new("M", (LayerCount, new(16, 1))), new("XL", (LayerCount, new(32, 1)))],
         EmbeddingParameters = 256 * Width,
         SharedParameters = 256 * Width,
-        ParametersPerHiddenUnit = 2 * Width,
         SharedFlopsPerToken = 2 * 256 * Width,
-        FlopsPerHiddenUnit = 4 * Width,
-        KeyValueCacheBytesPerToken = 2 * Layers * Width * 4,
+        Blocks = BlockSpec.Stack((LayerCount, new()
+        {
+            HiddenWidth = 32,
+            Heads = 1,
+            KeyValueHeads = 1,
+            Parameters = new(0, 2 * Width, 0),
+            FlopsPerToken = new(0, 4 * Width, 0),
+            KeyValueCacheBytesPerToken = new(0, 0, 2 * Width * 4),
+        })),
     };
 
-    public static IReadOnlyList<Profile<TinyModel>> Granularities { get; } = [new("S", [8, 8]), new("M", [16, 16]), new("XL", [32, 32])];
+    public static IReadOnlyList<Profile<TinyModel>> Granularities { get; } = [new("S", "2*S"), new("M", "2*M"), new("XL", "2*XL")];
 
-    public static IReadOnlyList<Profile<TinyModel>> Profiles { get; } = [new("Phone", [8, 32])];
+    public static IReadOnlyList<Profile<TinyModel>> Profiles { get; } = [new("Phone", "S XL")];
 
     public override ModelSpec Architecture => Spec;
 
     public override string ProfileName => _profileName;
 
-    public override ImmutableArray<int> Widths => _widths;
+    public override ImmutableArray<LayerSlice> Layers => _layers;
 
-    public override bool IsUniversal => _widths.All(w => w == Spec.HiddenWidth) && _profileName == "XL";
+    public override bool IsUniversal => _layers.All(l => l.HiddenWidth == 32) && _profileName == "XL";
 
     public override Device Device => _embedding.device;
 
@@ -102,12 +104,12 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         return forward(tokens, cache);
     }
 
-    public override Tensor forward(Tensor tokens, KeyValueCache cache) => Run(_widths, tokens, cache);
+    public override Tensor forward(Tensor tokens, KeyValueCache cache) => Run(_layers, tokens, cache);
 
     public Tensor Forward(Profile<TinyModel> profile, Tensor tokens)
     {
         using var cache = NewCache((int)tokens.shape[0]);
-        return Run(profile.Widths, tokens, cache);
+        return Run(profile.Layers, tokens, cache);
     }
 
     public Tensor Losses(Streams streams, Tensor tokens, Tensor targets)
@@ -117,7 +119,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         for (var stream = 0; stream < streams.Count; stream++)
         {
             using var cache = NewCache((int)tokens.shape[0]);
-            var logits = Run([.. Enumerable.Range(0, Layers).Select(l => streams[l][stream])], tokens, cache, training: true);
+            var logits = Run([.. Enumerable.Range(0, LayerCount).Select(l => new LayerSlice(streams.HiddenWidths(l)[l < streams.Fork ? 0 : stream], 1))], tokens, cache, training: true);
             losses.Add(functional.cross_entropy(logits.view(-1, 256), targets.view(-1)));
         }
 
@@ -134,20 +136,20 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
     {
         var named = named_parameters().ToDictionary(p => p.Item1, p => p.Item2);
         _embedding = named["model.embed_tokens.weight"];
-        for (var layer = 0; layer < Layers; layer++)
+        for (var layer = 0; layer < LayerCount; layer++)
         {
             _up[layer] = named[$"model.layers.{layer}.mlp.up_proj.weight"];
             _down[layer] = named[$"model.layers.{layer}.mlp.down_proj.weight"];
         }
     }
 
-    private Tensor Run(ImmutableArray<int> widths, Tensor tokens, KeyValueCache cache, bool training = false)
+    private Tensor Run(ImmutableArray<LayerSlice> layers, Tensor tokens, KeyValueCache cache, bool training = false)
     {
         CheckTokens(tokens, cache);
         using var scope = NewDisposeScope();
         var (batch, time) = (tokens.shape[0], tokens.shape[1]);
         var x = _embedding.index_select(0, tokens.flatten()).view(batch, time, Width);
-        for (var layer = 0; layer < Layers; layer++)
+        for (var layer = 0; layer < LayerCount; layer++)
         {
             // What came before, as one mean: from the cache when decoding; the token itself when training, which needs no more to be a
             // model.
@@ -159,8 +161,8 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
                 x = x + (sums * 0.01);
             }
 
-            var hidden = functional.linear(x, _up[layer].narrow(0, 0, widths[layer])).relu();
-            x = x + functional.linear(hidden, _down[layer].narrow(1, 0, widths[layer]));
+            var hidden = functional.linear(x, _up[layer].narrow(0, 0, layers[layer].HiddenWidth)).relu();
+            x = x + functional.linear(hidden, _down[layer].narrow(1, 0, layers[layer].HiddenWidth));
         }
 
         cache.Advance((int)time);

@@ -8,8 +8,8 @@ namespace MatFormer.Generators.Emission;
 /// <param name="Layers">Their layers.</param>
 internal sealed record BlockKind(string Name, BlockSpec Block, IReadOnlyList<int> Layers)
 {
-    /// <summary>Their layers in prose: <c>0-3, 6</c>.</summary>
-    public string LayersText => string.Join(", ", Ranges.Select(r => r.First == r.Last
+    /// <summary>Their layers in prose: <c>layers 0-3, 6</c>.</summary>
+    public string LayersText => (Layers.Count == 1 ? "layer " : "layers ") + string.Join(", ", Ranges.Select(r => r.First == r.Last
         ? Literals.Digits(r.First)
         : Literals.Digits(r.First) + "-" + Literals.Digits(r.Last)));
 

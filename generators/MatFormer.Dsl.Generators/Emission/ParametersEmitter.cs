@@ -114,13 +114,15 @@ internal static class ParametersEmitter
                     HiddenWidth = {{Literals.Of(block.HiddenWidth)}},
                     Heads = {{Literals.Of(block.Heads)}},
                     KeyValueHeads = {{Literals.Of(block.KeyValueHeads)}},
-                    Window = {{Literals.Of(block.Window)}},
+                    {{Window(block)}}
                     Parameters = {{CostOf(cost.Parameters)}},
                     FlopsPerToken = {{CostOf(cost.FlopsPerToken)}},
                     KeyValueCacheBytesPerToken = {{CostOf(cost.KeyValueCacheBytesPerToken)}},
                 })
                 """;
         }
+
+        static string? Window(BlockSpec block) => block.Window == 0 ? null : $"Window = {Literals.Of(block.Window)},";
 
         static string CostOf(BlockCost cost) =>
             $"new({Literals.Of(cost.Shared)}, {Literals.Of(cost.PerHiddenUnit)}, {Literals.Of(cost.PerKeyValueHead)})";
@@ -182,7 +184,7 @@ internal static class ParametersEmitter
             : "m is the number of its feed-forward's hidden units.";
         var slice = isAlone ? null : $"\npublic override Block Slice({f.LayerSlice} slice, bool copy) => new {kind.Name}(this, slice, copy);\n";
         f.Write($$"""
-            // {{(isAlone ? "One transformer block" : $"A transformer block of layers {kind.LayersText}")}}; {{axes}}
+            // {{(isAlone ? "One transformer block" : $"A transformer block of {kind.LayersText}")}}; {{axes}}
             [Generated]
             private sealed partial class {{kind.Name}}{{bases}}
             {

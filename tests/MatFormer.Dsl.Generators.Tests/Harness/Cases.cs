@@ -63,6 +63,39 @@ internal static class Cases
         public sealed partial class Grouped;
         """;
 
+    /// <summary>Granularities that keep heads too, in groups.</summary>
+    public const string Elastic = """
+        using MatFormer;
+
+        /// <summary>Two axes.</summary>
+        [MatLM(Layers = 4, Width = 24, Heads = 6, Context = 16, Vocabulary = 40)]
+        [FeedForward(48, Activation.SwiGlu)]
+        [Attention(KeyValueHeads = 3)]
+        [Granularity("S", 8, Heads = 2), Granularity("M", 16, Heads = 4), Granularity("L", 24, Heads = 4), Granularity("XL", 48)]
+        [Profile("Phone", "2*S 2*L"), Profile("Deep", "S L XL XL")]
+        public sealed partial class Elastic;
+        """;
+
+    /// <summary>Layers that differ in all that they can, and profiles that leave some out.</summary>
+    public const string Uneven = """
+        using MatFormer;
+
+        namespace Models;
+
+        /// <summary>Sliding windows and full attention, wide and narrow feed-forwards.</summary>
+        [MatLM(Layers = 6, Width = 24, Heads = 4, Context = 16, Vocabulary = 40)]
+        [FeedForward(48, Activation.SwiGlu)]
+        [FeedForward(32, Activation.Gelu, Bias = true, Layers = "4-5")]
+        [Attention(Window = 4, KeyValueHeads = 2, QkNorm = true), Attention(Window = 16, KeyValueHeads = 4, Layers = "2, 5")]
+        [Granularity("S", 0.25), Granularity("M", 0.5), Granularity("XL", 1.0)]
+        [Granularity("S", 16, Layers = "0")]
+        [Profile("Shallow", "S Skip M M Skip XL"), Profile("Small", "6*S")]
+        [Profile("Share", FeedForwardShare = 0.6), Profile("Flops", MaxFlopsPerToken = 45_000, MaxNonEmbeddingParameters = 19_000)]
+        [Profile("Bytes", MaxWeightBytes = 26_000, WeightType = WeightType.Int8)]
+        [ProfileGrid(3, Prefix = "Mix")]
+        public sealed partial class Uneven;
+        """;
+
     /// <summary>A mistake: what stands in for the model.</summary>
     public const string Mistaken = """
         using MatFormer;
@@ -83,6 +116,8 @@ internal static class Cases
         [nameof(Unlike)] = Unlike,
         [nameof(Classic)] = Classic,
         [nameof(Grouped)] = Grouped,
+        [nameof(Elastic)] = Elastic,
+        [nameof(Uneven)] = Uneven,
         [nameof(Mistaken)] = Mistaken,
     };
 

@@ -37,7 +37,7 @@ public sealed class CheckpointTests : IDisposable
         slice.Save(_folder["phone.safetensors"]);
         using var opened = Checkpoint.Open<TinyModel>(_folder["phone.safetensors"]);
         Assert.Equal("Phone", opened.ProfileName);
-        Assert.Equal([8, 32], opened.Widths.AsEnumerable());
+        Assert.Equal([8, 32], opened.Layers.Select(l => l.HiddenWidth));
         Assert.Equal(Weights(slice), Weights(opened));
 
         // A view, whose columns are not contiguous, is saved alike.
@@ -100,7 +100,7 @@ public sealed class CheckpointTests : IDisposable
         Refused(model, "plain", "not written by MatFormer");
         Refused(model, "version", "format version '99'");
         Refused(model, "widths", "'32,x'");
-        Refused(model, "layers", "3 widths");
+        Refused(model, "layers", "3 numbers");
         Refused(model, "missing", "lacks the tensor 'model.layers.1.mlp.up_proj.weight'");
         Refused(model, "more", "'lm_head.weight'");
         Refused(model, "shape", "'model.layers.0.mlp.up_proj.weight' of shape (31, 16), but (32, 16)");
