@@ -40,10 +40,10 @@ public sealed class ProfileRefactoring : CodeRefactoringProvider
         }
 
         var rest = arguments.Skip(1).ToList();
-        if (rest.All(argument => argument.NameEquals is null))
-            Offer(Budget(spec, profile), "Let the compiler solve it: ");
-        else if (rest.Count == 1 && rest[0] is { NameEquals.Name.Identifier.ValueText: nameof(ProfileAttribute.MaxParameters) })
-            Offer((SymbolDisplay.FormatLiteral(Pattern.Format(spec, profile.Widths), quote: true), ""), "Write the pattern: ");
+        if (profile.Origin.Length > 0)
+            Offer((SymbolDisplay.FormatLiteral(Pattern.Format(spec, profile.Choices), quote: true), ""), "Write the pattern: ");
+        else if (Budget(spec, profile) is { } budget)
+            Offer(budget, "Let the compiler solve it: ");
 
         void Offer((string Text, string Note) written, string title) => context.RegisterRefactoring(CodeAction.Create(
             title + written.Text + written.Note,
@@ -56,13 +56,13 @@ public sealed class ProfileRefactoring : CodeRefactoringProvider
             equivalenceKey: title));
     }
 
-    // Another mix than the declared one may be what the compiler finds for its size.
-    private static (string Text, string Note) Budget(ModelSpec spec, ProfileSpec profile)
+    // Another mix than the declared one may be what the compiler finds for its size; none, if layers are left out.
+    private static (string Text, string Note)? Budget(ModelSpec spec, ProfileSpec profile)
     {
         var costs = Costs.Of(spec);
-        var size = costs.ParameterCount(profile.Widths);
-        var solved = BudgetSolver.Solve(costs, spec.Layers, spec.Granularities, size)!.Value;
-        var note = solved.Equals(profile.Widths) ? "" : ", which gives " + Pattern.Format(spec, solved);
+        var size = costs.ParameterCount(spec.LayersOf(profile.Choices));
+        if (new BudgetSolver(spec).Solve([(costs.ParameterCount, size)]) is not { } solved) return null;
+        var note = solved.Equals(profile.Choices) ? "" : ", which gives " + Pattern.Format(spec, solved);
         return (nameof(ProfileAttribute.MaxParameters) + " = " + Literals.Of(size), note);
     }
 }

@@ -332,6 +332,169 @@ public sealed class DiagnosticTests
             Declare(type: "public partial class [|Network|];"),
             "A model cannot be named 'Network', as a member of its generated code is; choose another name"
         },
+        {
+            "MFD0007",
+            Declare(gr: "[Granularity(\"S\", 128, Heads = [|9|]), Granularity(\"XL\", 1024)]"),
+            "Heads of 'S' is 9; write a number from 1 to 8"
+        },
+        {
+            "MFD0007",
+            Declare(more: "[Attention(Window = [|257|])]"),
+            "Window is 257; write a number from 1 to 256"
+        },
+        {
+            "MFD0007",
+            Declare(more: "[ProfileGrid([|0|])]"),
+            "The number of profiles is 0; write a number from 1 to 256"
+        },
+        {
+            "MFD0016",
+            Declare(more: "[Granularity(\"M\", [|64|], Layers = \"2\")]"),
+            "'M' keeps 64 hidden units of layer 2, not more than the 128 of 'S' before it; declare them narrowest "
+                + "first, each wider than the last"
+        },
+        {
+            "MFD0017",
+            Declare(gr: "[Granularity(\"S\", 128, Heads = 4), Granularity(\"XL\", 1024, Heads = [|4|])]"),
+            "The last granularity, 'XL', keeps 4 of 8 heads; write 8, so that none is left untrained"
+        },
+        {
+            "MFD0023",
+            Declare(more: "[Profile(\"P\", MaxFlopsPerToken = [|1|])]"),
+            "No model of 'Lm' fits 1 FLOPs per token, its smallest has 6950912; write MaxFlopsPerToken = 6950912 or more"
+        },
+        {
+            "MFD0023",
+            Declare(more: "[Profile(\"P\", FeedForwardShare = [|0.1|])]"),
+            "No model of 'Lm' fits 0.1 of the hidden units, its smallest has 0.125; write FeedForwardShare = 0.125 or more"
+        },
+        {
+            "MFD0023",
+            Declare(more: "[Profile(\"P\", MaxParameters = 4_000_000, MaxWeightBytes = [|-1|], WeightType = WeightType.BFloat16)]"),
+            "No model of 'Lm' fits -1 bytes of BFloat16 weights, its smallest has 5906944; write MaxWeightBytes = "
+                + "5906944 or more"
+        },
+        {
+            "MFD0026",
+            Declare(more: "[ProfileGrid(3, Prefix = [|\"My \"|])]"),
+            "'My 1' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"Phone\""
+        },
+        {
+            "MFD0029",
+            Declare(more: "[Attention(Window = 8, Layers = \"0-3, [|4-8|]\")]"),
+            "'4-8' names no layers; write numbers from 0 to 7 and ranges of them, such as \"0-7\""
+        },
+        {
+            "MFD0029",
+            Declare(more: "[Attention(Window = 8, Layers = [|\"\"|])]"),
+            "'' names no layers; write numbers from 0 to 7 and ranges of them, such as \"0-7\""
+        },
+        {
+            "MFD0029",
+            Declare(more: "[Granularity(\"M\", 512, Layers = \"[|7-3|]\")]"),
+            "'7-3' names no layers; write numbers from 0 to 7 and ranges of them, such as \"0-7\""
+        },
+        {
+            "MFD0030",
+            Declare(more: "[Attention(Window = 8, Layers = \"0-3\"), Attention(Window = 4, Layers = \"[|3-4|]\")]"),
+            "Layer 3 has its attention already; name each layer once"
+        },
+        {
+            "MFD0031",
+            Declare(ff: "[FeedForward(1024, Activation.SwiGlu, Layers = [|\"0-3\"|])]"),
+            "Layer 4 of 'Lm' has no feed-forward; name it too, or add one without Layers, which is for all others"
+        },
+        {
+            "MFD0031",
+            Declare(gr: "[Granularity(\"S\", 128, Layers = [|\"1-7\"|]), Granularity(\"XL\", 1024)]"),
+            "Layer 0 of 'Lm' has no granularity 'S'; name it too, or add one without Layers, which is for all others"
+        },
+        {
+            "MFD0032",
+            Declare(ff: "[FeedForward(1024, Activation.SwiGlu), [|FeedForward|](512, Activation.SwiGlu)]"),
+            "'Lm' has its feed-forward for all layers already; remove one, or say by Layers which it is for"
+        },
+        {
+            "MFD0033",
+            Declare(more: "[Attention(HeadWidth = [|64|], Layers = \"0-3\")]"),
+            "HeadWidth is the same in all layers; write it in an [Attention] without Layers"
+        },
+        {
+            "MFD0034",
+            Declare(gr: "[Granularity(\"S\", 128, Heads = [|3|]), Granularity(\"XL\", 1024)]", more: "[Attention(KeyValueHeads = 2)]"),
+            "'S' keeps 3 heads, but key/value heads are shared by 4 each; write Heads = 4"
+        },
+        {
+            "MFD0035",
+            Declare(gr: "[Granularity(\"S\", 128, Heads = 4), Granularity(\"M\", 256, Heads = [|2|]), Granularity(\"XL\", 1024)]"),
+            "'M' keeps 2 heads, fewer than the 4 of 'S' before it, whose weights it is to hold; write Heads = 4 or more"
+        },
+        {
+            "MFD0036",
+            Declare(more: "[Profile(\"P\", \"[|8*Skip|]\")]"),
+            "The profile 'P' leaves out every layer; keep at least one, such as 1*S"
+        },
+        {
+            "MFD0037",
+            Declare(more: "[Profile([|\"Skip\"|], \"8*S\")]"),
+            "'Skip' leaves layers out in patterns; choose another name"
+        },
+        {
+            "MFD0038",
+            Declare(
+                gr: "[Granularity(\"S\", 128, Heads = 4), Granularity(\"M\", 128), Granularity(\"XL\", 1024)]",
+                more: "[Profile(\"P\", 1024, [|128|], 128, 128, 128, 128, 128, 128)]"),
+            "128 is the width of S and M, which differ in heads; name one in a pattern"
+        },
+        {
+            "MFD0039",
+            Declare(more: "[Profile(\"P\", FeedForwardShare = [|1.5|])]"),
+            "FeedForwardShare is 1.5; write a share above 0 and up to 1"
+        },
+        {
+            "MFD0039",
+            Declare(more: "[Profile(\"P\", FeedForwardShare = [|double.NaN|])]"),
+            "FeedForwardShare is NaN; write a share above 0 and up to 1"
+        },
+        {
+            "MFD0040",
+            Declare(more: "[Profile(\"P\", MaxParameters = 4_000_000, WeightType = [|WeightType.Int8|])]"),
+            "WeightType says what MaxWeightBytes counts in; give MaxWeightBytes too, or remove it"
+        },
+        {
+            "MFD0041",
+            Declare(more: "[ProfileGrid([|99|])]"),
+            "There are 15 mixes between 'S' and 'XL', not 99; write 15 or less"
+        },
+        {
+            "MFD0042",
+            Declare(
+                lm: "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = [|100_000|], Vocabulary = 256)]",
+                more: "[Position(PositionKind.Learned)]"),
+            "Learned positions have a row for each of 100000 tokens; write Context = 65536 or less, or "
+                + "[Position(PositionKind.Rotary)]"
+        },
+        {
+            "MFD0043",
+            Declare(more: "[Profile(\"P\", MaxParameters = [|9_000_000|])]"),
+            "All of 'Lm' is 8458496 parameters, within 9000000, and so 'P' is 'XL'; write MaxParameters below 8458496"
+        },
+        {
+            "MFD0044",
+            Declare(gr: "[Granularity(\"S\", [|100|]), Granularity(\"XL\", 1024)]"),
+            "'S' keeps 100 hidden units; a multiple of 64, such as 128, makes better use of vector and matrix units"
+        },
+        {
+            "MFD0045",
+            Declare(more: "[Profile([|\"P\"|], \"8*S\")]"),
+            "'P' is the same model as 'S': 8*S"
+        },
+        {
+            "MFD0046",
+            Declare(more: "[Profile(\"P\", \"[|2*M Skip 5*S|]\")]"),
+            "'P' is narrower from layer 3 on than before; mixes whose widths never decrease with depth were "
+                + "consistently the more accurate ones (MatFormer, arXiv 2310.07707, section 3.3)"
+        },
     };
 
     [Theory]

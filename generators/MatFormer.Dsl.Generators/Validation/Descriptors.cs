@@ -121,7 +121,7 @@ internal static class Descriptors
         "MFD0029", "Layers cannot be read", "'{0}' names no layers; write numbers from 0 to {1} and ranges of them, such as {2}");
 
     public static readonly DiagnosticDescriptor LayerDeclaredTwice = Error(
-        "MFD0030", "A layer is given twice", "Layer {0} has a {1} of its own already; name each layer once");
+        "MFD0030", "A layer is given twice", "Layer {0} has its {1} already; name each layer once");
 
     public static readonly DiagnosticDescriptor LayerNotDeclared = Error(
         "MFD0031",
@@ -129,7 +129,7 @@ internal static class Descriptors
         "Layer {0} of '{1}' has no {2}; name it too, or add one without Layers, which is for all others");
 
     public static readonly DiagnosticDescriptor DeclaredTwice = Error(
-        "MFD0032", "Declared twice for all layers", "'{0}' has a {1} for all layers already; remove one, or say by Layers which it is for");
+        "MFD0032", "Declared twice for all layers", "'{0}' has its {1} for all layers already; remove one, or say by Layers which it is for");
 
     public static readonly DiagnosticDescriptor SameInAllLayers = Error(
         "MFD0033", "The same in all layers", "{0} is the same in all layers; write it in an [Attention] without Layers");
