@@ -58,13 +58,13 @@ internal sealed class Editor : IDisposable
     private IEnumerable<Document> Documents =>
         _workspace.CurrentSolution.Projects.Single().Documents.OrderBy(d => d.Name, StringComparer.Ordinal);
 
-    /// <summary>The squiggles.</summary>
+    /// <summary>The squiggles; advice is none.</summary>
     public async Task<ImmutableArray<Diagnostic>> DiagnosticsAsync()
     {
         var compilation = await _workspace.CurrentSolution.Projects.Single().GetCompilationAsync();
         var found = await compilation!.WithAnalyzers(InstancesOf<DiagnosticAnalyzer>(typeof(DeclarationAnalyzer)))
             .GetAnalyzerDiagnosticsAsync();
-        return [.. found.OrderBy(d => d.Location.SourceTree!.FilePath).ThenBy(d => d.Location.SourceSpan)];
+        return [.. found.Where(d => d.Severity > DiagnosticSeverity.Info).OrderBy(d => d.Location.SourceTree!.FilePath).ThenBy(d => d.Location.SourceSpan)];
     }
 
     /// <summary>What the compiler says of user's and generated code together.</summary>

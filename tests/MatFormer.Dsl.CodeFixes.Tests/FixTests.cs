@@ -72,6 +72,23 @@ public sealed class FixTests
         { "MFD0022", "Write 128", Declare(more: "[Profile(\"P\", 128, 128, 128, 128, 128, 128, 128, [|129 => 128|])]") },
         { "MFD0022", "Write 1024", Declare(more: "[Profile(\"P\", new[] { 128, 128, 128, 128, 128, 128, 128, [|4096 => 1024|] })]") },
         { "MFD0023", "Write 2953472", Declare(more: "[Profile(\"P\", MaxParameters = [|1_000 => 2953472|])]") },
+        { "MFD0023", "Write 0.125", Declare(more: "[Profile(\"P\", FeedForwardShare = [|0.1 => 0.125|])]") },
+        {
+            "MFD0034",
+            "Write 4",
+            Declare(gr: "[Granularity(\"S\", 128, Heads = [|3 => 4|]), Granularity(\"XL\", 1024)]", more: "[Attention(KeyValueHeads = 2)]")
+        },
+        {
+            "MFD0035",
+            "Write 4",
+            Declare(gr: "[Granularity(\"S\", 128, Heads = 4), Granularity(\"M\", 256, Heads = [|2 => 4|]), Granularity(\"XL\", 1024)]")
+        },
+        { "MFD0041", "Write 15", Declare(more: "[ProfileGrid([|99 => 15|])]") },
+        {
+            "MFD0042",
+            "Write 65536",
+            Declare(lm: "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = [|100_000 => 65536|], Vocabulary = 256)]", more: Learned)
+        },
         { "MFD0103", "Write XL", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"[|xl => XL|]\"); }}") },
         { "MFD0103", "Write S", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"4*S 4*[|L => S|]\"); }}") },
         { "MFD0103", "Write 4*S 4*M", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"[|4*S M => 4*S 4*M|]\"); }}") },

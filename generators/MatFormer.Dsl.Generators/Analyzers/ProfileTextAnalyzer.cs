@@ -48,7 +48,7 @@ public sealed class ProfileTextAnalyzer : DiagnosticAnalyzer
         if (names.Contains(text)) return;
         var located = new LocatedText(text, LocationInfo.Of(argument.Syntax), CharactersOf(argument.Syntax, text));
         var (remedy, reason) = text.Any(c => c == '*' || char.IsWhiteSpace(c))
-            ? Pattern(declaration, located)
+            ? Pattern(declaration, spec, located)
             : (located.Slice(0, text.Length).ReplacedBy(located.Characters is null ? null : EditDistance.Nearest(text, names)),
                 "write one of " + string.Join(", ", names) + ", or a pattern of granularities");
         if (reason is null) return;
@@ -57,13 +57,16 @@ public sealed class ProfileTextAnalyzer : DiagnosticAnalyzer
     }
 
     // What the validator would say of a profile that is declared with this pattern. It bears the pattern as its name at run time.
-    private static (Remedy At, string? Reason) Pattern(Declaration declaration, LocatedText pattern)
+    private static (Remedy At, string? Reason) Pattern(Declaration declaration, ModelSpec spec, LocatedText pattern)
     {
         const string name = "ParsedText";
-        var parsed = new ProfileDeclaration(new LocatedText(name, pattern.At, null), pattern, null, null, null);
-        var alone = declaration with { Profiles = new[] { parsed }.ToEquatableArray() };
-        var mistakes = Validator.Check(alone).Diagnostics.Where(d => d.Descriptor.DefaultSeverity == DiagnosticSeverity.Error);
-        if (mistakes.FirstOrDefault() is not { } found) return (pattern.At, null);
+        var parsed = new ProfileDeclaration(
+            new LocatedText(name, pattern.At, null), pattern, null, null, null, null, null, null, null, null);
+        var judged = Validator.Check(declaration with { Profiles = new[] { parsed }.ToEquatableArray(), Grid = null });
+        if (judged.Output is Output.Whole { Spec: { CanSkip: true } } && !spec.CanSkip)
+            return (pattern.At, "no declared profile leaves layers out, and so none can at run time; declare one that does");
+        if (judged.Diagnostics.FirstOrDefault(d => d.Descriptor.DefaultSeverity == DiagnosticSeverity.Error) is not { } found)
+            return (pattern.At, null);
         var renamed = found with { Arguments = found.Arguments.Select(a => a == name ? pattern.Value : a).ToEquatableArray() };
         return (found.At.ReplacedBy(found.Replacement), renamed.ToDiagnostic().GetMessage(CultureInfo.InvariantCulture));
     }

@@ -114,7 +114,7 @@ internal sealed partial class Validator
         if (!isGood) return null;
         var solved = new BudgetSolver(spec).Solve(budgets.ConvertAll(b => (b.Cost, b.Most)))!.Value;
         var whole = spec.LayersOf(Enumerable.Repeat(spec.Granularities.Count - 1, spec.Layers).ToList());
-        if (budgets.All(b => b.Cost(whole) <= b.Most && b.Scale == 1))
+        if (budgets.All(b => b.Cost(whole) < b.Most && b.Scale == 1))
         {
             var budget = budgets[0];
             var (most, all) = (Text(budget.Most), Text(budget.Cost(whole)));

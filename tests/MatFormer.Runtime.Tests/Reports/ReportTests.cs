@@ -48,7 +48,7 @@ public sealed class ReportTests
     {
         EvaluationRow Row(string name, bool granularity, long parameters, double bits) =>
             new(new ProfileCosts(
-                name, granularity, granularity ? "2*" + name : "1*S 1*XL", [8, 8], parameters, parameters, 2 * parameters, 64), bits, 0.9);
+                name, granularity, granularity ? "2*" + name : "1*S 1*XL", [new(8, 1), new(8, 1)], parameters, parameters, 2 * parameters, 64), bits, 0.9);
         return new ReportData
         {
             Spec = TinyModel.Spec,
