@@ -1,5 +1,6 @@
 using System.Globalization;
 using MatFormer.Generators.Tests.Harness;
+using MatFormer.Generators.Validation;
 using Microsoft.CodeAnalysis;
 
 namespace MatFormer.Generators.Tests;
@@ -51,6 +52,27 @@ public sealed class ReportingTests
         static IEnumerable<string> Text(GeneratorRun run) => run.Diagnostics
             .Select(d => d.GetMessage(CultureInfo.InvariantCulture) + d.Location.GetLineSpan())
             .Order(StringComparer.Ordinal);
+    }
+
+    [Fact]
+    public void What_a_mistake_is_to_be_replaced_by_mends_it()
+    {
+        var replaced = 0;
+        foreach (var row in DiagnosticTests.Mistakes)
+        {
+            var (source, _) = DiagnosticTests.Unmark(DiagnosticTests.Header + (string)row[1]);
+            foreach (var mistake in GeneratorRun.Of(source).Diagnostics)
+            {
+                if (!mistake.Properties.TryGetValue(DiagnosticInfo.ReplacementKey, out var text)) continue;
+                var span = mistake.Location.SourceSpan;
+                var mended = GeneratorRun.Of(source.Remove(span.Start, span.Length).Insert(span.Start, text!));
+                Assert.DoesNotContain(mended.Diagnostics, d => d.Id == mistake.Id);
+                Assert.Empty(mended.CompilerDiagnostics);
+                replaced++;
+            }
+        }
+
+        Assert.NotEqual(0, replaced);
     }
 
     [Fact]
