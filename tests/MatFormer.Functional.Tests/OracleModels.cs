@@ -1,6 +1,7 @@
 namespace MatFormer.Functional.Tests;
 
-// The declarations of Oracle/record.py, between them every kind of feed-forward, norm, position, tying and head grouping.
+// The declarations of Oracle/record.py, between them every kind of feed-forward, norm, position, tying and head
+// grouping, both axes, and layers that differ.
 
 /// <summary>Llama's shape.</summary>
 [MatLM(Layers = 2, Width = 16, Heads = 4, Context = 12, Vocabulary = 31)]
@@ -34,3 +35,19 @@ public sealed partial class OracleGemma;
 [Granularity("S", 5), Granularity("M", 13), Granularity("XL", 27)]
 [Profile("Mixed", "S XL")]
 public sealed partial class OracleOdd;
+
+/// <summary>Granularities over hidden units and heads.</summary>
+[MatLM(Layers = 2, Width = 24, Heads = 6, Context = 9, Vocabulary = 19)]
+[FeedForward(32, Activation.SwiGlu)]
+[Attention(KeyValueHeads = 3, QkNorm = true)]
+[Granularity("S", 8, Heads = 2), Granularity("M", 8, Heads = 4), Granularity("L", 16, Heads = 4), Granularity("XL", 32)]
+[Profile("Mixed", "S L")]
+public sealed partial class OracleElastic;
+
+/// <summary>Layers that differ, sliding windows, and a profile that leaves a layer out.</summary>
+[MatLM(Layers = 4, Width = 16, Heads = 4, Context = 11, Vocabulary = 21)]
+[FeedForward(32, Activation.GeGlu), FeedForward(24, Activation.Gelu, Bias = true, Layers = "2")]
+[Attention(KeyValueHeads = 2, Window = 3), Attention(KeyValueHeads = 4, Window = 11, Layers = "1")]
+[Granularity("S", 0.25), Granularity("M", 0.5), Granularity("XL", 1.0), Granularity("S", 16, Layers = "0")]
+[Profile("Shallow", "M Skip XL M")]
+public sealed partial class OracleUneven;

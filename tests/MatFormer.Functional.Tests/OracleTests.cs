@@ -21,6 +21,12 @@ public sealed class OracleTests
     [Fact]
     public void Odd() => Compare<OracleOdd>();
 
+    [Fact]
+    public void Elastic() => Compare<OracleElastic>();
+
+    [Fact]
+    public void Uneven() => Compare<OracleUneven>();
+
     private static void Compare<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -36,6 +42,12 @@ public sealed class OracleTests
         }
 
         using var joint = Load<TModel>(recorded);
+        foreach (var profile in TModel.Profiles)
+        {
+            if (recorded.TryGetValue("logits." + profile.Name, out var logits))
+                AssertClose(logits, joint.Forward(profile, tokens), $"logits of {profile.Name}");
+        }
+
         Follow(joint, Streams.Of<TModel>([.. TModel.Granularities.Reverse()]), "joint");
 
         void Follow(TModel model, Streams streams, string objective)

@@ -20,6 +20,8 @@ public sealed class SliceTests : IDisposable
         SliceEqualsUniversal<OracleClassic>();
         SliceEqualsUniversal<OracleGemma>();
         SliceEqualsUniversal<OracleOdd>();
+        SliceEqualsUniversal<OracleElastic>();
+        SliceEqualsUniversal<OracleUneven>();
     }
 
     [Fact]

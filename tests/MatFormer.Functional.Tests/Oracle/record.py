@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records what PyTorch computes for four small MatLMs: the values that OracleTests compares with.
+"""Records what PyTorch computes for six small MatLMs: the values that OracleTests compares with.
 
     python3 record.py            # writes <Case>.safetensors beside this file; needs torch >= 1.13, nothing else
 
@@ -21,13 +21,31 @@ CASES = {
                         base=500.0, epsilon=1e-6, sizes=dict(S=10, M=20, XL=40)),
     "OracleOdd": dict(layers=2, width=10, heads=5, kv=5, context=7, vocabulary=13, hidden=27, kind="SquaredRelu", tied=False,
                       sizes=dict(S=5, M=13, XL=27)),
+    # A size keeps m hidden units, or (m, h) hidden units and heads, in every layer or, as a list, in each; None leaves a layer out.
+    "OracleElastic": dict(layers=2, width=24, heads=6, kv=3, context=9, vocabulary=19, hidden=32, kind="SwiGlu", qk_norm=True,
+                          sizes=dict(S=(8, 2), M=(8, 4), L=(16, 4), XL=(32, 6))),
+    # What a layer has of its own stands in its dictionary.
+    "OracleUneven": dict(layers=4, width=16, heads=4, kv=2, context=11, vocabulary=21, hidden=32, kind="GeGlu", window=3,
+                         own={1: dict(kv=4, window=None), 2: dict(hidden=24, kind="Gelu", bias=True)},
+                         sizes=dict(S=[16, 8, 6, 8], M=[16, 16, 12, 16], XL=[32, 32, 24, 32]),
+                         profiles=dict(Shallow=[16, None, 24, 16])),
 }
+
+
+def layer(c, i):
+    """What one layer has."""
+    return {**c, **c.get("own", {}).get(i, {})}
+
+
+def sizes_of(c, size):
+    """(m, h) of each layer, or None."""
+    each = size if isinstance(size, list) else [size] * c["layers"]
+    return [(s, c["heads"]) if isinstance(s, int) else s for s in each]
 
 
 def parameters(c):
     """Names in Hugging Face's Llama layout, and shapes."""
-    d, kvw = c["width"], c["kv"] * (c["width"] // c["heads"])
-    layer_norm, bias, gated = c.get("norm") == "Layer", c.get("bias", False), c["kind"] in ("SwiGlu", "GeGlu")
+    d, layer_norm = c["width"], c.get("norm") == "Layer"
     out = {"model.embed_tokens.weight": (c["vocabulary"], d)}
     if c.get("learned"):
         out["model.embed_positions.weight"] = (c["context"], d)
@@ -43,7 +61,8 @@ def parameters(c):
             out[name + ".bias"] = (rows,)
 
     for i in range(c["layers"]):
-        p = f"model.layers.{i}."
+        p, own = f"model.layers.{i}.", layer(c, i)
+        kvw, bias, gated = own["kv"] * (d // c["heads"]), own.get("bias", False), own["kind"] in ("SwiGlu", "GeGlu")
         norm(p + "input_layernorm")
         linear(p + "self_attn.q_proj", d, d, False)
         linear(p + "self_attn.k_proj", kvw, d, False)
@@ -54,19 +73,19 @@ def parameters(c):
             out[p + "self_attn.k_norm.weight"] = (d // c["heads"],)
         norm(p + "post_attention_layernorm")
         if gated:
-            linear(p + "mlp.gate_proj", c["hidden"], d, bias)
-        linear(p + "mlp.up_proj", c["hidden"], d, bias)
-        linear(p + "mlp.down_proj", d, c["hidden"], bias)
+            linear(p + "mlp.gate_proj", own["hidden"], d, bias)
+        linear(p + "mlp.up_proj", own["hidden"], d, bias)
+        linear(p + "mlp.down_proj", d, own["hidden"], bias)
     norm("model.norm")
     if not c.get("tied", True):
         out["lm_head.weight"] = (c["vocabulary"], d)
     return out
 
 
-def forward(c, w, tokens, m):
-    """Logits (B, T, V) with the first m hidden units of every feed-forward."""
-    (b, t), d, heads, kv = tokens.shape, c["width"], c["heads"], c["kv"]
-    head, eps = d // heads, c.get("epsilon", 1e-5)
+def forward(c, w, tokens, size):
+    """Logits (B, T, V) with the first hidden units and heads of every layer."""
+    (b, t), d = tokens.shape, c["width"]
+    head, eps = d // c["heads"], c.get("epsilon", 1e-5)
 
     def rms(x, weight):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
@@ -83,37 +102,43 @@ def forward(c, w, tokens, m):
         first, second = x.chunk(2, -1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
-    def part(name, columns=False):
+    def part(name, count, columns=False):
         if name not in w:
             return None
-        return w[name][:, :m] if columns else w[name][:m]
+        return w[name][:, :count] if columns else w[name][:count]
 
     x = w["model.embed_tokens.weight"][tokens]
     if c.get("learned"):
         x = x + w["model.embed_positions.weight"][:t]
-    for i in range(c["layers"]):
-        p = f"model.layers.{i}."
+    for i, kept in enumerate(sizes_of(c, size)):
+        if kept is None:
+            continue
+        (m, heads), p, own = kept, f"model.layers.{i}.", layer(c, i)
+        group = c["heads"] // own["kv"]
         y = norm(x, p + "input_layernorm")
-        q = F.linear(y, w[p + "self_attn.q_proj.weight"]).view(b, t, heads, head)
-        k = F.linear(y, w[p + "self_attn.k_proj.weight"]).view(b, t, kv, head)
-        v = F.linear(y, w[p + "self_attn.v_proj.weight"]).view(b, t, kv, head)
+        q = F.linear(y, part(p + "self_attn.q_proj.weight", heads * head)).view(b, t, heads, head)
+        k = F.linear(y, part(p + "self_attn.k_proj.weight", heads // group * head)).view(b, t, heads // group, head)
+        v = F.linear(y, part(p + "self_attn.v_proj.weight", heads // group * head)).view(b, t, heads // group, head)
         if c.get("qk_norm"):
             q, k = rms(q, w[p + "self_attn.q_norm.weight"]), rms(k, w[p + "self_attn.k_norm.weight"])
         if not c.get("learned"):
             q, k = rotate(q), rotate(k)
-        k, v = (z.repeat_interleave(heads // kv, 2) for z in (k, v))
+        k, v = (z.repeat_interleave(group, 2) for z in (k, v))
         scores = torch.einsum("bthd,bshd->bhts", q, k) / math.sqrt(head)
-        scores = scores.masked_fill(torch.ones(t, t).triu(1).bool(), float("-inf"))
-        y = torch.einsum("bhts,bshd->bthd", scores.softmax(-1), v).reshape(b, t, d)
-        x = x + F.linear(y, w[p + "self_attn.o_proj.weight"])
+        hidden_keys = torch.ones(t, t).triu(1)
+        if own.get("window"):
+            hidden_keys += torch.ones(t, t).tril(-own["window"])
+        scores = scores.masked_fill(hidden_keys.bool(), float("-inf"))
+        y = torch.einsum("bhts,bshd->bthd", scores.softmax(-1), v).reshape(b, t, heads * head)
+        x = x + F.linear(y, part(p + "self_attn.o_proj.weight", heads * head, True))
         y = norm(x, p + "post_attention_layernorm")
-        up = F.linear(y, part(p + "mlp.up_proj.weight"), part(p + "mlp.up_proj.bias"))
-        if c["kind"] in ("SwiGlu", "GeGlu"):
-            gate = F.linear(y, part(p + "mlp.gate_proj.weight"), part(p + "mlp.gate_proj.bias"))
-            h = (F.silu(gate) if c["kind"] == "SwiGlu" else F.gelu(gate)) * up
+        up = F.linear(y, part(p + "mlp.up_proj.weight", m), part(p + "mlp.up_proj.bias", m))
+        if own["kind"] in ("SwiGlu", "GeGlu"):
+            gate = F.linear(y, part(p + "mlp.gate_proj.weight", m), part(p + "mlp.gate_proj.bias", m))
+            h = (F.silu(gate) if own["kind"] == "SwiGlu" else F.gelu(gate)) * up
         else:
-            h = F.gelu(up) if c["kind"] == "Gelu" else F.relu(up).square()
-        x = x + F.linear(h, part(p + "mlp.down_proj.weight", True), w.get(p + "mlp.down_proj.bias"))
+            h = F.gelu(up) if own["kind"] == "Gelu" else F.relu(up).square()
+        x = x + F.linear(h, part(p + "mlp.down_proj.weight", m, True), w.get(p + "mlp.down_proj.bias"))
     head_weight = w["model.embed_tokens.weight"] if c.get("tied", True) else w["lm_head.weight"]
     return F.linear(norm(x, "model.norm"), head_weight)
 
@@ -132,6 +157,9 @@ def record(c, seed):
     tokens = torch.randint(0, c["vocabulary"], (3, c["context"] - 1))
     targets = torch.randint(0, c["vocabulary"], tokens.shape)
     out["tokens"], out["targets"] = tokens, targets
+    for name, size in c.get("profiles", {}).items():
+        with torch.no_grad():
+            out["logits." + name] = forward(c, w, tokens, size)
     objectives = {name: [m] for name, m in c["sizes"].items()}
     objectives["joint"] = list(c["sizes"].values())
     for name, sizes in objectives.items():
