@@ -1,0 +1,76 @@
+namespace MatFormer.Packages.Tests;
+
+/// <summary>A user's way: install the template, start a project somewhere else, run it.</summary>
+[Collection(nameof(PackedFolder))]
+public sealed class ConsumerTests(PackedFolder packed)
+{
+    [Fact]
+    public async Task ANewProjectTrains()
+    {
+        // A name that is no identifier, as folders have.
+        const string name = "my-model";
+        var hive = Path.Combine(packed.Projects, "hive");
+        await Run(packed.Projects, "dotnet", "new", "install", Template(), "--debug:custom-hive", hive);
+        await Run(packed.Projects, "dotnet", "new", "matformer", "-n", name, "--debug:custom-hive", hive);
+        var project = Path.Combine(packed.Projects, name);
+        Assert.Equal(
+            [".gitignore", "Program.cs", "README.md", "TextLm.cs", $"{name}.csproj"],
+            Directory.GetFiles(project).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        await Run(project, "dotnet", "build", "-warnaserror");
+        var program = Path.Combine(project, "bin", "Debug", "net10.0", name);
+        Assert.True(File.Exists(Path.Combine(Path.GetDirectoryName(program)!, "libmatformer_torch.so")));
+
+        // Without arguments it trains; that would take half a minute.
+        using (var process = Command.Start(project, packed.Environment, program))
+        {
+            var output = process.StandardOutput.ReadToEndAsync();
+            var errors = string.Empty;
+            while (!errors.Contains("Training TextLm", StringComparison.Ordinal) && await process.StandardError.ReadLineAsync() is { } line)
+                errors += line + "\n";
+            Assert.Contains("Training TextLm", errors, StringComparison.Ordinal);
+            await Run(project, "kill", "-TERM", $"{process.Id}");
+            errors += await process.StandardError.ReadToEndAsync();
+            await process.WaitForExitAsync();
+            Assert.True(process.ExitCode == 130, errors + await output);
+            Assert.Contains("--resume", errors, StringComparison.Ordinal);
+        }
+
+        PackedFolder.WriteText(Path.Combine(project, "text"));
+        var trained = await Run(project, "dotnet", "run", "--no-build", "--", "--data", "text", "--steps", "3", "--batch", "2", "--tokens", "10", "--out", "trained");
+        Assert.Contains("bit for bit", trained, StringComparison.Ordinal);
+        Assert.True(File.Exists(Path.Combine(project, "trained", "phone.safetensors")), trained);
+        var profiles = await Run(project, "dotnet", "run", "--no-build", "--", "profiles");
+        Assert.Matches(@"Phone\s.*2\*S 2\*M", profiles);
+
+        // The analyzers came along, through the runtime's package.
+        var declaration = Path.Combine(project, "TextLm.cs");
+        await File.WriteAllTextAsync(declaration, (await File.ReadAllTextAsync(declaration)).Replace("Heads = 4", "Heads = 3"));
+        var (code, mistake) = await Command.Try(project, packed.Environment, "dotnet", "build", "--no-restore");
+        Assert.NotEqual(0, code);
+        Assert.Matches(@"TextLm\.cs\(\d+,\d+\): error MFD\d{4}", mistake);
+    }
+
+    [Fact]
+    public async Task AMissingLibtorchIsAnErrorThatSaysWhereToGetOne()
+    {
+        var folder = packed.NewProject("NoTorch", "<OutputType>Exe</OutputType>", f => File.WriteAllText(Path.Combine(f, "Program.cs"), "return 0;"));
+        var (code, output) = await Command.Try(folder, packed.Environment, "dotnet", "build", "-p:LibTorchPath=" + folder);
+        Assert.NotEqual(0, code);
+        Assert.Contains("error MFN0002", output, StringComparison.Ordinal);
+        Assert.Contains("apt-get install libtorch-dev", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task AClassLibraryNeedsNoLibtorch()
+    {
+        var folder = packed.NewProject(
+            "Models", "<NoWarn>CS1591</NoWarn>",
+            f => File.Copy(Path.Combine(PackedFolder.Root, "examples", "DocsLm", "DocsLm.cs"), Path.Combine(f, "DocsLm.cs")));
+        await Run(folder, "dotnet", "build", "-warnaserror", "-p:LibTorchPath=" + folder);
+        Assert.False(File.Exists(Path.Combine(folder, "bin", "Debug", "net10.0", "libmatformer_torch.so")));
+    }
+
+    private string Template() => Path.Combine(packed.Packages, $"MatFormer.Templates.{packed.Version}.nupkg");
+
+    private Task<string> Run(string folder, string program, params string[] arguments) => Command.Run(folder, packed.Environment, program, arguments);
+}

@@ -1,0 +1,157 @@
+using System.Text;
+using System.Xml.Linq;
+
+namespace MatFormer.Packages.Tests;
+
+/// <summary>What lies in each package, and what it says of itself.</summary>
+[Collection(nameof(PackedFolder))]
+public sealed class ContentTests(PackedFolder packed)
+{
+    private static readonly string[] s_assemblies = ["MatFormer.Dsl", "MatFormer.LibTorch", "MatFormer.Runtime"];
+
+    private static readonly string[] s_all = [.. s_assemblies, "MatFormer.Templates"];
+
+    [Fact]
+    public void AllPackagesAndTheirSymbolsAreThere() =>
+        Assert.Equal(
+            s_all.Select(p => $"{p}.{packed.Version}.nupkg").Concat(s_assemblies.Select(p => $"{p}.{packed.Version}.snupkg")).Order(StringComparer.Ordinal),
+            Directory.GetFiles(packed.Packages).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+
+    [Fact]
+    public void DslHoldsAttributesAnalyzersAndFixes() => HasFiles(
+        "MatFormer.Dsl",
+        "analyzers/dotnet/cs/MatFormer.Dsl.CodeFixes.dll",
+        "analyzers/dotnet/cs/MatFormer.Dsl.Generators.dll",
+        "buildTransitive/MatFormer.Dsl.props",
+        "lib/netstandard2.0/MatFormer.Dsl.dll",
+        "lib/netstandard2.0/MatFormer.Dsl.xml");
+
+    [Fact]
+    public void RuntimeHoldsItself() => HasFiles(
+        "MatFormer.Runtime",
+        "lib/net10.0/MatFormer.Runtime.dll",
+        "lib/net10.0/MatFormer.Runtime.xml");
+
+    [Fact]
+    public void LibTorchHoldsTheSourcesOfItsNativePart()
+    {
+        var native = Path.Combine(PackedFolder.Root, "src", "MatFormer.LibTorch", "native");
+        string[] sources = [.. Directory.GetFiles(native).Select(f => "native/" + Path.GetFileName(f))];
+        Assert.Contains("native/CMakeLists.txt", sources);
+        HasFiles(
+            "MatFormer.LibTorch",
+            [
+                "buildTransitive/MatFormer.LibTorch.targets",
+                "lib/net10.0/MatFormer.LibTorch.dll",
+                "lib/net10.0/MatFormer.LibTorch.xml",
+                .. sources,
+            ]);
+    }
+
+    [Fact]
+    public void TheTemplateNamesTheVersionThatWasPacked()
+    {
+        var files = HasFiles(
+            "MatFormer.Templates",
+            "content/MatFormerApp/.gitignore",
+            "content/MatFormerApp/.template.config/template.json",
+            "content/MatFormerApp/MatFormerApp.csproj",
+            "content/MatFormerApp/Program.cs",
+            "content/MatFormerApp/README.md",
+            "content/MatFormerApp/TextLm.cs");
+        var project = XDocument.Parse(Encoding.UTF8.GetString(files["content/MatFormerApp/MatFormerApp.csproj"]));
+        var reference = Assert.Single(project.Descendants("PackageReference"));
+        Assert.Equal("MatFormer.Runtime", reference.Attribute("Include")!.Value);
+        Assert.Equal(packed.Version, reference.Attribute("Version")!.Value);
+    }
+
+    [Fact]
+    public void SymbolPackagesHoldSymbols()
+    {
+        foreach (var package in s_assemblies)
+        {
+            var framework = package == "MatFormer.Dsl" ? "netstandard2.0" : "net10.0";
+            Assert.Equal(
+                [package + ".nuspec", $"lib/{framework}/{package}.pdb"],
+                packed.Read(package, ".snupkg").Keys.Order(StringComparer.Ordinal));
+        }
+    }
+
+    [Fact]
+    public void NoPackageHoldsNativeBinariesOrPathsOfThisMachine()
+    {
+        string[] private_ = [PackedFolder.Root, Environment.GetFolderPath(Environment.SpecialFolder.UserProfile).TrimEnd('/') + "/", "file://"];
+        foreach (var package in s_all)
+        {
+            foreach (var (name, content) in packed.Read(package))
+            {
+                Assert.False(content is [0x7f, (byte)'E', (byte)'L', (byte)'F', ..], $"{package}: {name} is a native binary");
+                if (Path.GetExtension(name) is ".dll" or ".png") continue;
+                var text = Encoding.UTF8.GetString(content);
+                foreach (var path in private_)
+                    Assert.False(text.Contains(path, StringComparison.Ordinal), $"{package}: {name} names {path}");
+            }
+        }
+    }
+
+    [Fact]
+    public void EachPackageIntroducesItself()
+    {
+        foreach (var package in s_all)
+        {
+            var files = packed.Read(package);
+            var metadata = Metadata(package);
+            Assert.Equal(package, Value("id"));
+            Assert.Equal(packed.Version, Value("version"));
+            Assert.Equal("MIT", Value("license"));
+            Assert.Contains("matformer", Value("tags").Split(' '));
+            Assert.InRange(Value("description").Length, 40, 400);
+            Assert.InRange(files[Value("icon")].Length, 100, 10_000);
+            Assert.StartsWith("# MatFormer.Dsl", Encoding.UTF8.GetString(files[Value("readme")]), StringComparison.Ordinal);
+            if (metadata.Elements().SingleOrDefault(e => e.Name.LocalName == "repository")?.Attribute("url") is { } url)
+                Assert.StartsWith("https://", url.Value, StringComparison.Ordinal);
+
+            string Value(string name) => metadata.Elements().Single(e => e.Name.LocalName == name).Value;
+        }
+    }
+
+    [Fact]
+    public void TheRuntimeBringsTheGeneratorAndTheNativeBuild()
+    {
+        Assert.Equal(
+            [
+                ("MatFormer.Dsl", packed.Version, null),
+                ("MatFormer.LibTorch", packed.Version, null),
+                ("Microsoft.Extensions.Logging.Abstractions", "10.0.0", "Build,Analyzers"),
+                ("Spectre.Console", "0.49.1", "Build,Analyzers"),
+                ("System.CommandLine", "2.0.15", "Build,Analyzers"),
+            ],
+            Dependencies("MatFormer.Runtime").Order());
+        foreach (var package in s_all.Where(p => p != "MatFormer.Runtime")) Assert.Empty(Dependencies(package));
+    }
+
+    [Fact]
+    public async Task ForTorchSharpTheRuntimeHasANameOfItsOwn()
+    {
+        var output = await Command.Run(
+            PackedFolder.Root, packed.Environment, "dotnet", "msbuild", "src/MatFormer.Runtime", "-getProperty:PackageId",
+            "-p:TorchBackend=TorchSharp-cpu");
+        Assert.Equal("MatFormer.Runtime.TorchSharp", output.Trim());
+    }
+
+    private IEnumerable<(string Id, string Version, string? Excluded)> Dependencies(string package) =>
+        Metadata(package).Descendants().Where(e => e.Name.LocalName == "dependency")
+            .Select(d => (d.Attribute("id")!.Value, d.Attribute("version")!.Value, d.Attribute("exclude")?.Value));
+
+    private XElement Metadata(string package) =>
+        XDocument.Load(new MemoryStream(packed.Read(package)[package + ".nuspec"])).Root!.Elements().Single();
+
+    private IReadOnlyDictionary<string, byte[]> HasFiles(string package, params string[] expected)
+    {
+        var files = packed.Read(package);
+        Assert.Equal(
+            expected.Concat([package + ".nuspec", "README.md", "icon.png"]).Order(StringComparer.Ordinal),
+            files.Keys.Order(StringComparer.Ordinal));
+        return files;
+    }
+}

@@ -1,0 +1,135 @@
+using System.Globalization;
+using System.IO.Compression;
+using System.Runtime.CompilerServices;
+using System.Text;
+using System.Xml.Linq;
+
+namespace MatFormer.Packages.Tests;
+
+/// <summary>
+/// All packages, packed once from what was built, with a version that no other run gives; and a folder outside of the repository to use
+/// them in, with a package cache of its own, so that nothing stays in the user's.
+/// </summary>
+public sealed class PackedFolder : IAsyncLifetime
+{
+#if DEBUG
+    private const string Configuration = "Debug";
+#else
+    private const string Configuration = "Release";
+#endif
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-packages-").FullName;
+
+    /// <summary>The repository.</summary>
+    public static string Root { get; } = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(ThisFile())!, "..", ".."));
+
+    /// <summary>Where the packages are.</summary>
+    public string Packages => Path.Combine(_folder, "packages");
+
+    /// <summary>Where projects find them: the folder's nuget.config names them beside the machine's own sources.</summary>
+    public string Projects => Path.Combine(_folder, "projects");
+
+    /// <summary>The version of all of them.</summary>
+    public string Version { get; private set; } = string.Empty;
+
+    /// <summary>For commands that use the packages.</summary>
+    public IReadOnlyDictionary<string, string> Environment { get; private set; } = new Dictionary<string, string>();
+
+    public async Task InitializeAsync()
+    {
+        var suffix = "test." + DateTime.UtcNow.Ticks.ToString(CultureInfo.InvariantCulture);
+        await Command.Run(
+            Root, Environment, "dotnet", "pack", "MatFormer.Dsl.sln", "-c", Configuration, "--no-build", "-o", Packages, "-v", "quiet",
+            "-p:VersionSuffix=" + suffix);
+        var runtime = Assert.Single(Directory.GetFiles(Packages, "MatFormer.Runtime.*.nupkg"));
+        Version = Path.GetFileNameWithoutExtension(runtime)["MatFormer.Runtime.".Length..];
+        Assert.EndsWith(suffix, Version, StringComparison.Ordinal);
+
+        // Packages of others come from where they lie already.
+        var cache = System.Environment.GetEnvironmentVariable("NUGET_PACKAGES") is { Length: > 0 } given
+            ? given
+            : Path.Combine(System.Environment.GetFolderPath(System.Environment.SpecialFolder.UserProfile), ".nuget", "packages");
+        Directory.CreateDirectory(Projects);
+        new XDocument(
+            new XElement(
+                "configuration",
+                new XElement("packageSources", Add("matformer", Packages)),
+                new XElement("fallbackPackageFolders", Add("machine", cache)))).Save(Path.Combine(Projects, "nuget.config"));
+        Environment = new Dictionary<string, string>
+        {
+            ["NUGET_PACKAGES"] = Path.Combine(_folder, "cache"),
+            // Named after its content, so what an earlier run left is right or not found.
+            ["MatFormerNativeCache"] = Path.Combine(Root, "tests", "MatFormer.Packages.Tests", "obj", "native-cache"),
+        };
+
+        static XElement Add(string key, string value) => new("add", new XAttribute("key", key), new XAttribute("value", value));
+    }
+
+    public Task DisposeAsync()
+    {
+        Directory.Delete(_folder, recursive: true);
+        return Task.CompletedTask;
+    }
+
+    /// <summary>The files of a package, NuGet's own bookkeeping left out.</summary>
+    public IReadOnlyDictionary<string, byte[]> Read(string package, string extension = ".nupkg")
+    {
+        using var zip = ZipFile.OpenRead(Path.Combine(Packages, $"{package}.{Version}{extension}"));
+        var files = new Dictionary<string, byte[]>(StringComparer.Ordinal);
+        foreach (var entry in zip.Entries)
+        {
+            if (entry.FullName.StartsWith("_rels/", StringComparison.Ordinal) || entry.FullName.StartsWith("package/", StringComparison.Ordinal)
+                || entry.FullName == "[Content_Types].xml")
+                continue;
+            using var content = new MemoryStream();
+            using (var stream = entry.Open()) stream.CopyTo(content);
+            files.Add(Uri.UnescapeDataString(entry.FullName), content.ToArray());
+        }
+
+        return files;
+    }
+
+    /// <summary>Makes a program of the sources that <paramref name="write"/> puts into its folder.</summary>
+    public string NewProject(string name, string properties, Action<string> write)
+    {
+        var folder = Path.Combine(Projects, name);
+        Directory.CreateDirectory(folder);
+        File.WriteAllText(
+            Path.Combine(folder, name + ".csproj"),
+            $"""
+            <Project Sdk="Microsoft.NET.Sdk">
+              <PropertyGroup>
+                <TargetFramework>net10.0</TargetFramework>
+                <Nullable>enable</Nullable>
+                <ImplicitUsings>enable</ImplicitUsings>
+                {properties}
+              </PropertyGroup>
+              <ItemGroup>
+                <PackageReference Include="MatFormer.Runtime" Version="{Version}" />
+              </ItemGroup>
+            </Project>
+            """);
+        write(folder);
+        return folder;
+    }
+
+    /// <summary>Writes text that a model can learn.</summary>
+    public static void WriteText(string folder)
+    {
+        Directory.CreateDirectory(folder);
+        string[] words = ["the", "model", "returns", "a", "nested", "width", "of", "every", "layer", "and", "its", "loss"];
+        var random = new Random(5);
+        for (var document = 0; document < 60; document++)
+        {
+            var text = new StringBuilder();
+            for (var word = 0; word < 400; word++) text.Append(words[random.Next(words.Length)]).Append(' ');
+            File.WriteAllText(Path.Combine(folder, $"{document:D2}.txt"), text.ToString());
+        }
+    }
+
+    private static string ThisFile([CallerFilePath] string path = "") => path;
+}
+
+/// <summary>All tests share one packing.</summary>
+[CollectionDefinition(nameof(PackedFolder))]
+public sealed class PackedFolderCollection : ICollectionFixture<PackedFolder>;
