@@ -23,9 +23,10 @@ public sealed class TrimmingTests(PackedFolder packed)
                 foreach (var source in Directory.GetFiles(Path.Combine(PackedFolder.Root, "examples", "DocsLm"), "*.cs"))
                     File.Copy(source, Path.Combine(folder, Path.GetFileName(source)));
             });
+        var machine = "linux-" + RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant();
         await Run(project, "dotnet", "build", "-c", "Release", "-o", "ordinary");
         var published = await Run(
-            project, "dotnet", "publish", "-c", "Release", "-r", RuntimeInformation.RuntimeIdentifier, "--self-contained",
+            project, "dotnet", "publish", "-c", "Release", "-r", machine, "--self-contained",
             "-p:PublishTrimmed=true", "-o", "trimmed");
         Assert.DoesNotMatch(@"warning|IL\d{4}", published);
         var runtime = new FileInfo(Path.Combine(project, "trimmed", "MatFormer.Runtime.dll"));

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics.X86;
 using static TorchSharp.torch;
 
@@ -13,7 +14,9 @@ internal static class Machine
         get
         {
             // Intel's manual, CPUID: leaf 7.0, EDX bit 22 is AMX-BF16; leaf 7.1, EAX bit 5 is AVX512-BF16.
-            if (!X86Base.IsSupported || !Avx512F.IsSupported || X86Base.CpuId(0, 0).Eax < 7) return false;
+            // Compiled ahead of time, Avx512F.IsSupported tells of the CPUs that were compiled for, not of this one.
+            if (!X86Base.IsSupported || (RuntimeFeature.IsDynamicCodeCompiled && !Avx512F.IsSupported)) return false;
+            if (X86Base.CpuId(0, 0).Eax < 7) return false;
             var (subleaves, _, _, amx) = X86Base.CpuId(7, 0);
             return (amx & (1 << 22)) != 0 || (subleaves >= 1 && (X86Base.CpuId(7, 1).Eax & (1 << 5)) != 0);
         }
