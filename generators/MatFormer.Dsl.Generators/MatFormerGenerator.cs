@@ -1,8 +1,8 @@
 using MatFormer.Generators.Emission;
+using MatFormer.Generators.Model;
 using MatFormer.Generators.Parsing;
 using MatFormer.Generators.Validation;
 using Microsoft.CodeAnalysis;
-using Microsoft.CodeAnalysis.CSharp.Syntax;
 using Microsoft.CodeAnalysis.Diagnostics;
 
 namespace MatFormer.Generators;
@@ -21,25 +21,11 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
     public void Initialize(IncrementalGeneratorInitializationContext context)
     {
         var reports = context.AnalyzerConfigOptionsProvider.Select(static (options, _) => AnalyzersAreOff(options.GlobalOptions));
-        foreach (var attribute in Names.ModelAttributes) Initialize(context, attribute, reports);
-    }
 
-    /// <summary>True for a file of generated code.</summary>
-    internal static bool HasWritten(SyntaxTree tree) => tree.FilePath.Replace('\\', '/').Contains(s_folder);
-
-    /// <summary>True for the code that stands in for a mistaken declaration.</summary>
-    internal static bool HasWrittenSkeleton(SyntaxTree tree) =>
-        tree.FilePath.EndsWith(".Skeleton.g.cs", StringComparison.Ordinal) && HasWritten(tree);
-
-    private static void Initialize(
-        IncrementalGeneratorInitializationContext context, string attribute, IncrementalValueProvider<bool> reports)
-    {
         // What to emit and what to say part behind the validator: a class that moves has new places in its diagnostics, but no new code.
         var declarations = context.SyntaxProvider
-            .ForAttributeWithMetadataName(
-                attribute,
-                static (node, _) => node is ClassDeclarationSyntax or RecordDeclarationSyntax,
-                DeclarationParser.Parse)
+            .CreateSyntaxProvider(static (node, _) => DeclarationReader.MayDeclare(node), DeclarationReader.Read)
+            .SelectMany(static (declaration, _) => declaration is null ? default : new EquatableArray<Declaration>([declaration]))
             .WithTrackingName(Steps.Declarations);
         var verdicts = declarations.Select(static (declaration, _) => Validator.Check(declaration)).WithTrackingName(Steps.Verdicts);
 
@@ -55,6 +41,13 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
             .WithTrackingName(Steps.Diagnostics);
         context.RegisterSourceOutput(diagnostics, static (production, found) => production.ReportDiagnostic(found.ToDiagnostic()));
     }
+
+    /// <summary>True for a file of generated code.</summary>
+    internal static bool HasWritten(SyntaxTree tree) => tree.FilePath.Replace('\\', '/').Contains(s_folder);
+
+    /// <summary>True for the code that stands in for a mistaken declaration.</summary>
+    internal static bool HasWrittenSkeleton(SyntaxTree tree) =>
+        tree.FilePath.EndsWith(".Skeleton.g.cs", StringComparison.Ordinal) && HasWritten(tree);
 
     // As the SDK decides whether to pass /skipanalyzers to the compiler, or an editor whether to run analyzers while one types.
     private static bool AnalyzersAreOff(AnalyzerConfigOptions options)

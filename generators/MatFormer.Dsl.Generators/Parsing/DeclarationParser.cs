@@ -12,13 +12,6 @@ internal static class DeclarationParser
 {
     private const string BaseClass = "MatFormer.MatFormerModel";
 
-    public static Declaration Parse(GeneratorAttributeSyntaxContext context, CancellationToken cancellation) => Parse(
-        (INamedTypeSymbol)context.TargetSymbol,
-        (TypeDeclarationSyntax)context.TargetNode,
-        context.SemanticModel.Compilation,
-        context.SemanticModel,
-        cancellation);
-
     /// <summary>Reads a class.</summary>
     /// <param name="symbol">The class.</param>
     /// <param name="syntax">The part of it that bears the attribute of the model.</param>
