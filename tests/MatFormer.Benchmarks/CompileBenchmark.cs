@@ -14,7 +14,7 @@ namespace MatFormer.Benchmarks;
 internal static class CompileBenchmark
 {
     private const int Profiles = 20;
-    private const int FilesPerModel = 28; // four of the model, and one for each of 4 granularities and 20 profiles
+    private const int FilesPerModel = 5;
     private const int Runs = 9;
     private const int Edits = 60;
 

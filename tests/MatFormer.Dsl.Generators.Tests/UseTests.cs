@@ -107,7 +107,7 @@ public sealed class UseTests
     public void Compiles_without_a_warning(string surroundings)
     {
         var run = GeneratorRun.Of(Declare(surroundings)).AssertClean();
-        Assert.Equal(7, run.Sources.Count);
+        Assert.Equal(5, run.Sources.Count);
     }
 
     [Fact]
@@ -129,12 +129,10 @@ public sealed class UseTests
     public void The_files_bear_the_class_s_full_name() => Assert.Equal(
         [
             "A.B.Outer.Lm.Forward.g.cs",
-            "A.B.Outer.Lm.Mixed.g.cs",
             "A.B.Outer.Lm.Parameters.g.cs",
             "A.B.Outer.Lm.Profiles.g.cs",
-            "A.B.Outer.Lm.S.g.cs",
+            "A.B.Outer.Lm.Submodels.g.cs",
             "A.B.Outer.Lm.Training.g.cs",
-            "A.B.Outer.Lm.XL.g.cs",
         ],
         GeneratorRun.Of(Declare("namespace A.B; public partial class Outer { [Model] public partial class Lm; }")).Sources.Keys
             .Order(StringComparer.Ordinal));

@@ -31,7 +31,6 @@ internal static class Emitter
         yield return ("Forward", ForwardEmitter.Emit(spec));
         yield return ("Training", TrainingEmitter.Emit(spec));
         yield return ("Profiles", ProfilesEmitter.Emit(spec, costs));
-        foreach (var profile in spec.GranularityProfiles.Concat(spec.Profiles))
-            yield return (profile.Name, SubmodelEmitter.Emit(spec, costs, profile));
+        yield return ("Submodels", SubmodelsEmitter.Emit(spec, costs));
     }
 }

@@ -79,7 +79,7 @@ internal sealed record ProfileGridDeclaration(LocationInfo At, Located<int> Coun
 /// <param name="NameAt">Its name.</param>
 /// <param name="Problems">What is wrong with the class itself; no code can be added to it then.</param>
 /// <param name="IsComplete">False if the compiler has already refused an attribute.</param>
-/// <param name="TakenNames">The class's name and declared names of granularities and profiles, if members or inherited members have them.</param>
+/// <param name="TakenNames">The class's name and declared names of granularities and profiles that members or base classes have.</param>
 internal sealed record Declaration(
     TypeSpec Type,
     LocationInfo NameAt,

@@ -25,7 +25,7 @@ internal static class DeclarationReader
         if (!syntax.AttributeLists.Any(list => list.Attributes.Any(surroundings.MayMeanAModel))) return null;
 
         var memory = s_memories.GetOrCreateValue(syntax);
-        if (memory.Reading is { } last && last.Surroundings.Equals(surroundings)) return last.Declaration;
+        if (memory.Reading is { } last && last.Surroundings.AreSameFor(syntax.Identifier.ValueText, surroundings)) return last.Declaration;
         var declaration = Parse(context, syntax, cancellation);
         memory.Reading = new Reading(surroundings, declaration);
         return declaration;

@@ -10,22 +10,25 @@ namespace MatFormer.Generators.Parsing;
 
 /// <summary>
 /// Everything of a compilation, but for the class itself, that the meaning of a declaration may depend on: references, options, and of
-/// each file its <see cref="Surface"/>. In equal surroundings the same class declares the same.
+/// each file its <see cref="Surface"/>. In the same surroundings the same class declares the same.
 /// </summary>
-internal sealed class Surroundings : IEquatable<Surroundings>
+internal sealed class Surroundings
 {
     private static readonly ConditionalWeakTable<Compilation, Surroundings> s_known = new();
 
     // The attributes' names, as they are written.
     private static readonly HashSet<string> s_names = new(
-        Names.ModelAttributes.Select(LastPart).SelectMany(name => new[] { name, name.Substring(0, name.Length - nameof(Attribute).Length) }),
+        Names.ModelAttributes
+            .Select(LastPart)
+            .SelectMany(name => new[] { name, name.Substring(0, name.Length - nameof(Attribute).Length) }),
         StringComparer.Ordinal);
 
     private readonly string? _assembly;
     private readonly CompilationOptions _options;
     private readonly ImmutableArray<MetadataReference> _references;
     private readonly Surface[] _surfaces;
-    private readonly HashSet<string> _aliases;
+    private readonly HashSet<string> _aliases = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, string> _parts = new(StringComparer.Ordinal);
 
     private Surroundings(Compilation compilation, CancellationToken cancellation)
     {
@@ -33,7 +36,12 @@ internal sealed class Surroundings : IEquatable<Surroundings>
         _options = compilation.Options;
         _references = compilation.ExternalReferences;
         _surfaces = compilation.SyntaxTrees.Select(tree => Surface.Of(tree, cancellation)).ToArray();
-        _aliases = new HashSet<string>(_surfaces.SelectMany(surface => surface.ModelAliases), StringComparer.Ordinal);
+        foreach (var surface in _surfaces)
+        {
+            _aliases.UnionWith(surface.ModelAliases);
+            foreach (var part in surface.Parts)
+                _parts[part.Key] = _parts.TryGetValue(part.Key, out var others) ? others + part.Value : part.Value;
+        }
     }
 
     /// <summary>Those of a compilation.</summary>
@@ -47,98 +55,104 @@ internal sealed class Surroundings : IEquatable<Surroundings>
         return s_names.Contains(name) || _aliases.Contains(name) || _aliases.Contains(name + nameof(Attribute));
     }
 
-    public bool Equals(Surroundings? other) => other is not null
-        && (ReferenceEquals(this, other)
-            || (_assembly == other._assembly
-                && _options.Equals(other._options)
-                && (_references == other._references || _references.SequenceEqual(other._references))
-                && _surfaces.SequenceEqual(other._surfaces)));
+    /// <summary>True if a class of this name declares the same here as there.</summary>
+    public bool AreSameFor(string name, Surroundings others) =>
+        ReferenceEquals(this, others)
+        || (PartsOf(name) == others.PartsOf(name)
+            && _assembly == others._assembly
+            && _options.Equals(others._options)
+            && (_references == others._references || _references.SequenceEqual(others._references))
+            && _surfaces.SequenceEqual(others._surfaces));
 
-    public override bool Equals(object? obj) => Equals(obj as Surroundings);
-
-    public override int GetHashCode() => _surfaces.Length;
+    private string PartsOf(string name) => _parts.TryGetValue(name, out var parts) ? parts : "";
 
     // Of a qualified or aliased name; type arguments make it another name.
     private static string LastPart(string name) => name.Substring(name.LastIndexOfAny(['.', ':']) + 1).Trim().TrimStart('@');
 
     /// <summary>
-    /// What other files can see of a file in a declaration: using directives, types and namespaces by name, constants, and the parts of
-    /// partial types, of which the class may be one.
+    /// What declarations in other files can see of a file: using directives, types and namespaces by name, and constants; and, for
+    /// classes of the same name alone, the attributes and members of partial types.
     /// </summary>
     private sealed class Surface : IEquatable<Surface>
     {
         private static readonly ConditionalWeakTable<SyntaxTree, Surface> s_known = new();
 
+        private readonly Dictionary<string, string> _parts = new(StringComparer.Ordinal);
+        private readonly List<string> _aliases = [];
         private readonly string _text;
 
         private Surface(SyntaxTree tree, CancellationToken cancellation)
         {
-            var text = new StringBuilder(tree.Options.GetHashCode().ToString());
-            var aliases = new List<string>();
-            if (tree.GetRoot(cancellation) is CompilationUnitSyntax unit)
-            {
-                foreach (var external in unit.Externs) Add(text, external);
-                Add(text, aliases, unit.Usings);
-                foreach (var member in unit.Members) Add(text, aliases, member);
-            }
-
+            var text = new StringBuilder();
+            if (tree.GetRoot(cancellation) is CompilationUnitSyntax unit) Add(text, unit.Externs, unit.Usings, unit.Members);
             _text = text.ToString();
-            ModelAliases = aliases;
         }
 
         /// <summary>Other names for the attributes, by a using directive.</summary>
-        public IReadOnlyList<string> ModelAliases { get; }
+        public IReadOnlyList<string> ModelAliases => _aliases;
+
+        /// <summary>By a partial type's name, what this file adds to it.</summary>
+        public IReadOnlyDictionary<string, string> Parts => _parts;
 
         public static Surface Of(SyntaxTree tree, CancellationToken cancellation) =>
             s_known.GetValue(tree, _ => new Surface(tree, cancellation));
 
+        /// <summary>But for the parts.</summary>
         public bool Equals(Surface? other) => ReferenceEquals(this, other) || _text == other?._text;
 
         public override bool Equals(object? obj) => Equals(obj as Surface);
 
         public override int GetHashCode() => _text.Length;
 
-        private static void Add(StringBuilder text, List<string> aliases, SyntaxList<UsingDirectiveSyntax> usings)
+        private void Add(
+            StringBuilder text,
+            SyntaxList<ExternAliasDirectiveSyntax> externs,
+            SyntaxList<UsingDirectiveSyntax> usings,
+            SyntaxList<MemberDeclarationSyntax> members)
         {
+            foreach (var external in externs) Write(text, external);
             foreach (var directive in usings)
             {
-                Add(text, directive);
+                Write(text, directive);
                 if (directive.Alias is { } alias && s_names.Contains(LastPart(directive.NamespaceOrType.ToString())))
-                    aliases.Add(alias.Name.Identifier.ValueText);
+                    _aliases.Add(alias.Name.Identifier.ValueText);
             }
+
+            foreach (var member in members) Add(text, member);
+            text.Append("}\n");
         }
 
-        private static void Add(StringBuilder text, List<string> aliases, MemberDeclarationSyntax member, bool isOfPart = false)
+        private void Add(StringBuilder text, MemberDeclarationSyntax member)
         {
             switch (member)
             {
                 case BaseNamespaceDeclarationSyntax space:
-                    Add(text, space.Name);
-                    foreach (var external in space.Externs) Add(text, external);
-                    Add(text, aliases, space.Usings);
-                    foreach (var inner in space.Members) Add(text, aliases, inner);
-                    text.Append('}');
+                    Write(text, space.Name);
+                    Add(text, space.Externs, space.Usings, space.Members);
                     break;
                 case TypeDeclarationSyntax type:
-                    var isPart = type.Modifiers.Any(SyntaxKind.PartialKeyword);
-                    if (isPart)
-                        foreach (var list in type.AttributeLists) Add(text, list);
                     text.Append(type.Modifiers.ToString()).Append(' ').Append(type.Keyword.ValueText).Append(' ');
                     text.Append(type.Identifier.ValueText);
-                    Add(text, type.TypeParameterList);
-                    Add(text, type.ParameterList);
-                    Add(text, type.BaseList);
-                    foreach (var inner in type.Members) Add(text, aliases, inner, isPart);
-                    text.Append('}');
+                    Write(text, type.TypeParameterList);
+                    Write(text, type.ParameterList);
+                    Write(text, type.BaseList);
+                    foreach (var inner in type.Members) Add(text, inner);
+                    text.Append("}\n");
+                    if (type.Modifiers.Any(SyntaxKind.PartialKeyword)) AddPart(type);
                     break;
-                case FieldDeclarationSyntax field when isOfPart || field.Modifiers.Any(SyntaxKind.ConstKeyword):
+                case FieldDeclarationSyntax field when field.Modifiers.Any(SyntaxKind.ConstKeyword):
                 case EnumDeclarationSyntax or DelegateDeclarationSyntax:
-                    Add(text, member);
-                    break;
-                case not null when isOfPart:
-                    text.Append(NameOf(member)).Append('\n');
+                    Write(text, member);
                     break;
             }
+        }
+
+        private void AddPart(TypeDeclarationSyntax type)
+        {
+            var text = new StringBuilder(_parts.TryGetValue(type.Identifier.ValueText, out var others) ? others : "");
+            foreach (var list in type.AttributeLists) Write(text, list);
+            foreach (var member in type.Members) text.Append(NameOf(member)).Append('\n');
+            _parts[type.Identifier.ValueText] = text.ToString();
         }
 
         private static string NameOf(MemberDeclarationSyntax member) => member switch
@@ -146,10 +160,10 @@ internal sealed class Surroundings : IEquatable<Surroundings>
             MethodDeclarationSyntax method => method.Identifier.ValueText,
             PropertyDeclarationSyntax property => property.Identifier.ValueText,
             EventDeclarationSyntax @event => @event.Identifier.ValueText,
-            EventFieldDeclarationSyntax events => events.Declaration.ToString(),
+            BaseFieldDeclarationSyntax field => field.Declaration.ToString(),
             _ => member.Kind().ToString(),
         };
 
-        private static void Add(StringBuilder text, SyntaxNode? node) => text.Append(node?.ToString()).Append('\n');
+        private static void Write(StringBuilder text, SyntaxNode? node) => text.Append(node?.ToString()).Append('\n');
     }
 }

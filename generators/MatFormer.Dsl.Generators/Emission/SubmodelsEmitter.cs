@@ -2,12 +2,26 @@ using MatFormer.Generators.Model;
 
 namespace MatFormer.Generators.Emission;
 
-/// <summary>The class of one granularity or profile.</summary>
-internal static class SubmodelEmitter
+/// <summary>The class of each granularity and profile.</summary>
+internal static class SubmodelsEmitter
 {
-    public static CodeFile Emit(ModelSpec spec, Costs costs, ProfileSpec profile)
+    // In one file: Roslyn compares the names of all generated files pairwise after every edit.
+    public static CodeFile Emit(ModelSpec spec, Costs costs)
     {
         var f = new CodeFile(spec.Type);
+        var isFirst = true;
+        foreach (var profile in spec.GranularityProfiles.Concat(spec.Profiles))
+        {
+            if (!isFirst) f.Write($"");
+            isFirst = false;
+            Write(f, spec, costs, profile);
+        }
+
+        return f;
+    }
+
+    private static void Write(CodeFile f, ModelSpec spec, Costs costs, ProfileSpec profile)
+    {
         var layers = spec.LayersOf(profile.Choices);
         var submodel = $"global::MatFormer.ISubmodel<{f.Model}, {profile.Name}>";
 
@@ -52,6 +66,5 @@ internal static class SubmodelEmitter
                 static {{profile.Name}} {{submodel}}.From({{f.Model}} model, bool copy) => new(model, copy);
             }
             """);
-        return f;
     }
 }
