@@ -64,7 +64,8 @@ internal sealed class CodeFile
 
     /// <summary>
     /// Writes lines of the class's body. A line of which nothing but empty arguments is left is dropped; an argument of several lines
-    /// keeps the indentation of its first; <c>[Generated]</c> becomes the attribute; comments that begin with <c>//|</c> are aligned.
+    /// keeps the indentation of its first; <c>[Generated]</c> becomes the attribute; comments that begin with <c>//|</c> are aligned up to
+    /// the next empty line.
     /// </summary>
     public void Write(FormattableString template)
     {
@@ -81,8 +82,14 @@ internal sealed class CodeFile
             .Split('\n')
             .SelectMany(Unfold)
             .ToList();
-        var column = lines.Max(line => line.IndexOf(Comment, StringComparison.Ordinal)) + 1;
-        foreach (var line in lines) _body.Append(Align(line, column)).Append('\n');
+        for (var start = 0; start < lines.Count;)
+        {
+            var end = lines.FindIndex(start, line => line.Length == 0);
+            var paragraph = lines.GetRange(start, (end < 0 ? lines.Count : end + 1) - start);
+            var column = paragraph.Max(line => line.IndexOf(Comment, StringComparison.Ordinal)) + 1;
+            foreach (var line in paragraph) _body.Append(Align(line, column)).Append('\n');
+            start += paragraph.Count;
+        }
     }
 
     /// <summary>The whole text.</summary>

@@ -113,8 +113,7 @@ internal static class ParametersEmitter
                 {
                     HiddenWidth = {{Literals.Of(block.HiddenWidth)}},
                     Heads = {{Literals.Of(block.Heads)}},
-                    KeyValueHeads = {{Literals.Of(block.KeyValueHeads)}},
-                    {{Window(block)}}
+                    KeyValueHeads = {{Literals.Of(block.KeyValueHeads)}},{{Window(block)}}
                     Parameters = {{CostOf(cost.Parameters)}},
                     FlopsPerToken = {{CostOf(cost.FlopsPerToken)}},
                     KeyValueCacheBytesPerToken = {{CostOf(cost.KeyValueCacheBytesPerToken)}},
@@ -122,7 +121,7 @@ internal static class ParametersEmitter
                 """;
         }
 
-        static string? Window(BlockSpec block) => block.Window == 0 ? null : $"Window = {Literals.Of(block.Window)},";
+        static string? Window(BlockSpec block) => block.Window == 0 ? null : $"\n    Window = {Literals.Of(block.Window)},";
 
         static string CostOf(BlockCost cost) =>
             $"new({Literals.Of(cost.Shared)}, {Literals.Of(cost.PerHiddenUnit)}, {Literals.Of(cost.PerKeyValueHead)})";
