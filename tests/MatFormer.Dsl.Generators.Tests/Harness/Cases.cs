@@ -3,20 +3,6 @@ namespace MatFormer.Generators.Tests.Harness;
 /// <summary>Declarations whose generated code stands in Baselines/.</summary>
 internal static class Cases
 {
-    /// <summary>The example of the README.</summary>
-    public const string DocsLm = """
-        using MatFormer;
-
-        /// <summary>A byte-level MatLM over the .NET API documentation.</summary>
-        [MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]
-        [FeedForward(1024, Activation.SwiGlu)]
-        [Granularity("S", 128), Granularity("M", 256), Granularity("L", 512), Granularity("XL", 1024)]
-        [Profile("Phone",  "4*S 4*M")]                 // Mix'n'Match: first layer on the left
-        [Profile("Laptop", "2*M 4*L 2*XL")]
-        [Profile("Watch",  MaxParameters = 3_000_000)] // the compiler solves it; the result is in the tooltip
-        public sealed partial class DocsLm;
-        """;
-
     /// <summary>As unlike DocsLm as a declaration can be.</summary>
     public const string Unlike = """
         using MatFormer;
@@ -110,9 +96,16 @@ internal static class Cases
         public sealed partial class Mistaken;
         """;
 
+    /// <summary>The example of the README.</summary>
+    public static string DocsLm { get; } = Repository.Read("examples/DocsLm/DocsLm.cs");
+
+    /// <summary>What the template starts a project with.</summary>
+    public static string TextLm { get; } = Repository.Read("templates/content/MatFormerApp/TextLm.cs");
+
     public static IReadOnlyDictionary<string, string> All { get; } = new Dictionary<string, string>
     {
         [nameof(DocsLm)] = DocsLm,
+        [nameof(TextLm)] = TextLm,
         [nameof(Unlike)] = Unlike,
         [nameof(Classic)] = Classic,
         [nameof(Grouped)] = Grouped,

@@ -9,5 +9,8 @@ internal static class Repository
 
     public static string Root { get; } = Path.GetFullPath(Path.Combine(TestProject, "..", ".."));
 
+    /// <summary>The text of a file, with \n as line ends.</summary>
+    public static string Read(string path) => File.ReadAllText(Path.Combine(Root, path)).ReplaceLineEndings("\n");
+
     private static string ThisFile([CallerFilePath] string path = "") => path;
 }
