@@ -1,0 +1,24 @@
+using System.Text.RegularExpressions;
+using MatFormer.Generators.Tests.Harness;
+
+namespace MatFormer.Generators.Tests;
+
+/// <summary>Declarations that the documentation shows.</summary>
+public sealed partial class DocumentationTests
+{
+    [Theory]
+    [InlineData("README.md", 1)]
+    [InlineData("docs/declaring.md", 3)]
+    public void Declarations_compile_without_a_warning(string page, int count)
+    {
+        var declarations = CSharpBlock().Matches(Repository.Read(page))
+            .Select(block => block.Groups[1].Value)
+            .Where(code => code.Contains("[MatLM(", StringComparison.Ordinal))
+            .ToList();
+        Assert.Equal(count, declarations.Count);
+        foreach (var declaration in declarations) GeneratorRun.Of(declaration).AssertClean();
+    }
+
+    [GeneratedRegex("^```csharp\n(.*?)^```$", RegexOptions.Multiline | RegexOptions.Singleline)]
+    private static partial Regex CSharpBlock();
+}
