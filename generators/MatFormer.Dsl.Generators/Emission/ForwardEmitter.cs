@@ -86,13 +86,13 @@ internal static class ForwardEmitter
                 public {{overrides}}{{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths)
                 {
                     using var normed = {{Norm(f, spec, "x", "PostAttentionLayerNorm")}};  //| {{Stacked(spec)}}
-                    using var fed = {{f.Kernels}}.FeedForward(
+                    var fed = {{f.Kernels}}.FeedForward(
                         normed,
                         {{(gated ? "GateProjection" : "gate: null")}}, {{(gated && block.Bias ? "GateBias" : "gateBias: null")}},
                         UpProjection, {{(block.Bias ? "UpBias" : "upBias: null")}},
                         DownProjection, {{(block.Bias ? "DownBias" : "downBias: null")}},
                         {{f.FeedForwardKind}}.{{block.Activation}}, widths);  //| {{Stacked(spec)}}
-                    return x.add(fed);  //| {{Stacked(spec)}}
+                    return fed.add_(x);  //| {{Stacked(spec)}}
                 }
 
             """);
@@ -111,8 +111,8 @@ internal static class ForwardEmitter
                 public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}, {{f.KeyValueCache}}? cache, int layer)
                 {
                     using var attended = Attention(x{{Angles(spec)}}, cache, layer);  //| {{Shape("B", "T", spec.Blocks[0].Heads * spec.HeadWidth)}}
-                    using var projected = {{f.Kernels}}.Linear(attended, OutputProjection);  //| {{states}}
-                    return x.add(projected);  //| {{states}}
+                    var projected = {{f.Kernels}}.Linear(attended, OutputProjection);  //| {{states}}
+                    return projected.add_(x);  //| {{states}}
                 }
 
             """);
@@ -144,8 +144,8 @@ internal static class ForwardEmitter
                 private {{f.Tensor}} AttendOne({{f.Tensor}} x{{AngleParameters(f, spec)}}, int heads, {{f.KeyValueCache}}? cache, int layer)
                 {
                     using var attended = Attention(x{{Angles(spec)}}, heads, cache, layer);  //| {{Shape("B", "T", $"heads * {spec.HeadWidth}")}}
-                    using var projected = {{f.Kernels}}.LinearColumns(attended, OutputProjection, heads * {{Literals.Of(spec.HeadWidth)}});  //| {{states}}
-                    return x.add(projected);  //| {{states}}
+                    var projected = {{f.Kernels}}.LinearColumns(attended, OutputProjection, heads * {{Literals.Of(spec.HeadWidth)}});  //| {{states}}
+                    return projected.add_(x);  //| {{states}}
                 }
 
             """);
