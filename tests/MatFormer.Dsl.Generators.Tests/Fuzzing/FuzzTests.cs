@@ -29,6 +29,7 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
     {
         var count = int.Parse(Environment.GetEnvironmentVariable("FUZZ") ?? "200", CultureInfo.InvariantCulture);
         int models = 0, refusals = 0;
+        var (said, written) = (new HashSet<string>(), new HashSet<string>());
         var (slowest, slowestSeed) = (TimeSpan.Zero, -1);
         var failures = new List<string>();
         for (var first = 0; first < count; first += Batch)
@@ -49,17 +50,27 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
                 if (verdict.Output is { } emitted) Assert.NotEmpty(Emitter.Emit(emitted).ToList());
                 var time = Stopwatch.GetElapsedTime(start);
                 if (time > slowest) (slowest, slowestSeed) = (time, Seed(declaration.Type.Namespace));
+                said.UnionWith(verdict.Diagnostics.Select(d => d.Descriptor.Id));
                 if (verdict.Output is Output.Whole) models++;
                 else refusals++;
+                if (verdict.Output is Output.Whole { Spec.Type: var type } && declared.GetTypeByMetadataName(type.HintName) is { } model)
+                    written.UnionWith(model.GetAttributes().SelectMany(Written));
             }
         }
 
         output.WriteLine(Invariant($"{count} declarations: {models} models, {refusals} refused by us, the rest by the compiler."));
         output.WriteLine(Invariant($"The slowest took {slowest.TotalMilliseconds:F0} ms, seed {slowestSeed}."));
-        Assert.True(failures.Count == 0, Invariant($"{failures.Count} failures\n") + string.Join("\n\n", failures.Take(5)));
+        Assert.True(failures.Count == 0, Invariant($"{failures.Count} failures\n") + string.Join("\n\n", failures.Take(40)));
 
         // Else nothing would be tested.
         Assert.True(models > count / 4 && refusals > count / 20, Invariant($"{models} models, {refusals} refusals of {count}"));
+        if (count < 200) return;
+        Assert.Empty(Writable().Except(written));
+        if (count < 10_000) return;
+
+        // No declaration can cause a missing reference.
+        var mistakes = new DeclarationAnalyzer().SupportedDiagnostics.Select(d => d.Id).Except([Descriptors.NoRuntime.Id]);
+        Assert.Empty(mistakes.Except(said));
     }
 
     // The analyzer and, where analyzers are off, the generator: both say the same, and neither dies of it.
@@ -95,6 +106,18 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
             .SelectMany(result => result.TrackedSteps[MatFormerGenerator.Steps.Declarations])
             .SelectMany(step => step.Outputs)
             .Select(step => (Declaration)step.Value);
+
+    // Arguments and properties, such as FeedForwardAttribute.width and FeedForwardAttribute.Layers.
+    private static IEnumerable<string> Written(AttributeData attribute) => attribute.NamedArguments.Select(argument => argument.Key)
+        .Concat(attribute.AttributeConstructor!.Parameters.Select(parameter => parameter.Name))
+        .Select(name => attribute.AttributeClass!.Name + "." + name);
+
+    private static IEnumerable<string> Writable() =>
+        from type in typeof(MatLMAttribute).Assembly.GetTypes()
+        where type.IsSubclassOf(typeof(Attribute)) && type.Namespace == typeof(MatLMAttribute).Namespace
+        from name in type.GetProperties().Where(property => property.CanWrite).Select(property => property.Name)
+            .Concat(type.GetConstructors().SelectMany(constructor => constructor.GetParameters()).Select(parameter => parameter.Name!))
+        select type.Name + "." + name;
 
     private static int Seed(Location location) => location.SourceTree is { } tree ? Seed(tree) : -1;
 

@@ -43,58 +43,189 @@ internal sealed class Grammar
     // The grammar: every attribute and property that there is.
     private List<string> Attributes()
     {
-        int layers = _random.Next(20) switch { 0 => 48, 1 => 200, _ => _random.Next(1, 7) };
-        int keyValueHeads = _random.Next(1, 4), heads = keyValueHeads * _random.Next(1, 4), headWidth = 2 * _random.Next(1, 9);
-        var widths = new SortedSet<int>();
-        for (var granularities = _random.Next(2, 6); widths.Count < granularities;) widths.Add(_random.Next(1, 100));
-        var hidden = widths.Max;
-        string[] names = [.. Names().Take(widths.Count)];
-        string Pattern() => string.Join(" ", Enumerable.Range(0, layers).Select(_ => Pick(names)));
-        string Runs()
-        {
-            var first = _random.Next(layers + 1);
-            return first == 0 || first == layers
-                ? Invariant($"{layers}*{Pick(names)}")
-                : Invariant($"{first}*{Pick(names)} {layers - first}*{Pick(names)}");
-        }
-
+        int layers = _random.Next(60) switch { 0 => 4096, < 3 => 200, < 6 => 48, _ => _random.Next(1, 7) };
+        int keyValueHeads = _random.Next(1, 4), group = _random.Next(1, 4), heads = keyValueHeads * group, headWidth = 2 * _random.Next(1, 9);
+        int width = heads * headWidth, context = _random.Next(1, 300), vocabulary = _random.Next(1, 1000);
+        var granularities = Granularities(layers, keyValueHeads, group, out var feedForwards);
+        string[] names = [.. granularities.Names];
         var attributes = new List<string>
         {
             Of("MatLM",
-                ("Layers", Int(layers)), ("Width", Int(heads * headWidth)), ("Heads", Int(heads)), ("Context", Int(_random.Next(1, 300))),
-                ("Vocabulary", Int(_random.Next(1, 1000)))),
-            Of("FeedForward", ("", Int(hidden)), ("", Enum("Activation", "Gelu", "SquaredRelu", "SwiGlu", "GeGlu")), ("Bias?", Bool())),
+                ("Layers", Int(layers)), ("Width", Int(width)), ("Heads", Int(heads)), ("Context", Int(context)),
+                ("Vocabulary", Int(vocabulary))),
         };
-        attributes.AddRange(widths.Select((width, i) => Flip() || width * 8 % hidden != 0
-            ? Of("Granularity", ("", Text(names[i])), ("", Int(width)))
-            : Of("Granularity", ("", Text(names[i])), ("", Number((double)width / hidden)))));
+        attributes.AddRange(feedForwards);
         if (Flip())
         {
             attributes.Add(Of("Attention",
-                ("KeyValueHeads", Int(keyValueHeads)), ("HeadWidth", Int(headWidth)), ("RotaryBase?", Number(_random.Next(2, 20000))),
-                ("QkNorm?", Bool())));
+                ("KeyValueHeads", Int(keyValueHeads)), ("Window?", Int(_random.Next(1, context + 1))), ("HeadWidth", Int(headWidth)),
+                ("RotaryBase?", Number(_random.Next(2, 20000))), ("QkNorm?", Bool())));
+
+            // Any granularity's heads are whole groups of a layer with smaller groups too.
+            foreach (var own in Apart(layers).Take(_random.Next(3)))
+            {
+                var arguments = new List<(string, string)>
+                {
+                    ("KeyValueHeads?", Int(Flip() ? keyValueHeads : heads)), ("Window?", Int(_random.Next(1, context + 1))),
+                    ("Layers", Layers(own)),
+                };
+                if (IsWild()) arguments.Add(Pick(("HeadWidth", Int(headWidth)), ("RotaryBase", Number(100)), ("QkNorm", Bool())));
+                attributes.Add(Of("Attention", [.. arguments]));
+            }
+        }
+        else if (group > 1)
+        {
+            attributes.Add(Of("Attention", ("KeyValueHeads", Int(keyValueHeads))));
         }
 
         if (Flip()) attributes.Add(Of("Norm", ("?", Enum("NormKind", "Rms", "Layer")), ("Epsilon?", Number(1e-6))));
         if (Flip()) attributes.Add(Of("Position", ("", Enum("PositionKind", "Rotary", "Learned"))));
         if (Flip()) attributes.Add(Of("Embedding", ("Tied?", Bool())));
-        foreach (var name in Names().Where(name => !names.Contains(name)).Take(_random.Next(6)))
+
+        // Above what the narrowest has, and around what the whole has.
+        long elements = (long)width * ((2 * vocabulary) + context + 2), hidden = granularities.Widths[0].Max();
+        elements += layers * width * ((4L * width) + (3 * hidden) + 20);
+        elements += (long)(elements * _random.NextDouble());
+        (string, string)[] Budgets()
         {
-            attributes.Add(_random.Next(4) switch
+            var share = granularities.Share + ((1 - granularities.Share) * _random.NextDouble());
+            List<(string, string)[]> all =
+            [
+                [("MaxParameters", Long(elements))],
+                [("MaxNonEmbeddingParameters", Long(elements))],
+                [("MaxFlopsPerToken", Long((2 * elements) + (8L * layers * width * context)))],
+                [("MaxWeightBytes", Long(4 * elements)), ("WeightType?", Enum("WeightType", "Float32", "BFloat16", "Float16", "Int8"))],
+                [("FeedForwardShare", Number(share))],
+            ];
+            return [.. Enumerable.Range(0, _random.Next(1, 3)).Select(_ => _random.Next(all.Count)).Distinct().SelectMany(i => all[i])];
+        }
+
+        var profiles = _random.Next(200) == 0 ? 100 : _random.Next(6);
+        foreach (var name in Names().Concat(Enumerable.Range(0, 100).Select(i => Invariant($"P{i}"))).Except(names).Take(profiles))
+        {
+            var pattern = Flip() ? Runs(layers, names) : Pattern(layers, names);
+            attributes.Add(_random.Next(6) switch
             {
-                0 => Of("Profile", ("", Text(name)), ("", Text(Runs(), isPattern: true))),
-                1 => Of("Profile", ("", Text(name)), ("", Text(Pattern(), isPattern: true))),
-                2 => Of("Profile", [("", Text(name)), .. Enumerable.Range(0, layers).Select(_ => ("", Int(Pick([.. widths]))))]),
-                _ => Of("Profile", ("", Text(name)), ("MaxParameters", Long(100_000_000))),
+                < 2 => Of("Profile", [("", Text(name)), ("", Text(pattern, WildPattern)), .. IsWild() ? Budgets() : []]),
+                2 when layers <= 48 => Of("Profile", [("", Text(name)), .. Widths()]),
+                _ => Of("Profile", [("", Text(name)), .. Budgets()]),
             });
         }
 
+        var mixes = ((names.Length - 1) * layers) - 1;
+        if (Flip() && mixes > 0)
+        {
+            var count = _random.Next(100) == 0 ? Math.Min(mixes, 256) : _random.Next(1, Math.Min(mixes, 12) + 1);
+            attributes.Add(Of("ProfileGrid", ("", Int(count)), ("Prefix?", Text(Pick("Grid", "Size", "_")))));
+        }
+
         // Attributes stand in any order, except that granularities grow.
-        var granularity = attributes.Where(a => a.StartsWith("Granularity", StringComparison.Ordinal)).ToList();
-        var others = attributes.Except(granularity).ToArray();
+        var others = attributes.ToArray();
         _random.Shuffle(others);
         var at = _random.Next(others.Length + 1);
-        return [.. others[..at], .. granularity, .. others[at..]];
+        return [.. others[..at], .. granularities.Attributes, .. others[at..]];
+
+        IEnumerable<(string, string)> Widths() =>
+            Enumerable.Range(0, layers).Select(layer => ("", Int(Pick([.. granularities.Widths.Select(w => w[layer])]))));
+    }
+
+    // Names, narrowest first, what each keeps of each layer, the narrowest's share of the whole, and the attributes.
+    private sealed record Nested(IReadOnlyList<string> Names, int[][] Widths, double Share, IReadOnlyList<string> Attributes);
+
+    private Nested Granularities(int layers, int keyValueHeads, int group, out List<string> feedForwards)
+    {
+        var sorted = new SortedSet<int>();
+        for (var count = _random.Next(2, 6); sorted.Count < count;) sorted.Add(_random.Next(1, 100));
+        int[] widths = [.. sorted];
+        string[] names = [.. Names().Take(widths.Length)];
+        var isElastic = Flip();
+        int Kept(int i) => group * Math.Max(1, keyValueHeads * (i + 1) / widths.Length);
+
+        // Some differ in heads alone; their widths are ambiguous.
+        if (isElastic && widths.Length > 2 && _random.Next(4) == 0 && Kept(0) < Kept(1)) widths[1] = widths[0];
+
+        var hidden = widths[^1];
+        var table = widths.Select(width => Enumerable.Repeat(width, layers).ToArray()).ToArray();
+        feedForwards = [FeedForward(hidden)];
+        var uneven = Apart(layers).Take(_random.Next(4) - 1).ToList();
+        foreach (var own in uneven)
+        {
+            var other = _random.Next(widths[^2] + 1, hidden + 50);
+            feedForwards.Add(FeedForward(other, ("Layers", Layers(own))));
+            foreach (var layer in own) table[^1][layer] = other;
+        }
+
+        var attributes = new List<string>();
+        for (var i = 0; i < widths.Length; i++)
+        {
+            var isLast = i == widths.Length - 1;
+            (string, string)[] kept = isElastic ? [("Heads" + (isLast ? "?" : ""), Int(Kept(i)))] : [];
+            var isFraction = Flip() && (isLast || (uneven.Count == 0 && widths[i] * 8 % hidden == 0));
+            attributes.Add(Of(
+                "Granularity", [("", Text(names[i])), ("", isFraction ? Number((double)widths[i] / hidden) : Int(widths[i])), .. kept]));
+            if (!isFraction && isLast)
+            {
+                foreach (var own in uneven) AddFor(own, table[i][own[0]]);
+            }
+            else if (!isLast && widths[i] < widths[i + 1] && _random.Next(3) == 0)
+            {
+                var own = Apart(layers).First();
+                var width = _random.Next(widths[i], Math.Min(widths[i + 1], own.Min(layer => table[^1][layer])));
+                foreach (var layer in own) table[i][layer] = width;
+                AddFor(own, width);
+            }
+
+            void AddFor(int[] own, int width) =>
+                attributes.Add(Of("Granularity", [("", Text(names[i])), ("", Int(width)), .. kept, ("Layers", Layers(own))]));
+        }
+
+        return new Nested(names, table, (double)table[0].Sum() / table[^1].Sum(), attributes);
+
+        string FeedForward(int width, params (string, string)[] more) => Of(
+            "FeedForward",
+            [("", Int(width)), ("", Enum("Activation", "Gelu", "SquaredRelu", "SwiGlu", "GeGlu")), ("Bias?", Bool()), .. more]);
+    }
+
+    // Sets of layers, at least one, none in two of them.
+    private IEnumerable<int[]> Apart(int layers)
+    {
+        for (var next = 0; next < layers;)
+        {
+            var first = _random.Next(next, layers);
+            next = _random.Next(first, layers) + 1;
+            yield return [.. Enumerable.Range(first, next - first).Where(layer => layer == first || layers > 48 || _random.Next(4) > 0)];
+        }
+    }
+
+    // As ranges where they follow each other.
+    private string Layers(int[] layers)
+    {
+        var ranges = new List<string>();
+        for (var start = 0; start < layers.Length;)
+        {
+            var end = start + 1;
+            while (end < layers.Length && layers[end] == layers[end - 1] + 1) end++;
+            ranges.Add(end == start + 1 ? Plain(layers[start]) : Plain(layers[start]) + Pick("-", " - ") + Plain(layers[end - 1]));
+            start = end;
+        }
+
+        return Text(string.Join(Pick(",", ", "), ranges), WildLayers);
+    }
+
+    private string Pattern(int layers, string[] names)
+    {
+        var kept = _random.Next(layers);
+        var skips = _random.Next(3) == 0;
+        return string.Join(" ", Enumerable.Range(0, layers)
+            .Select(layer => skips && layer != kept && _random.Next(4) == 0 ? "Skip" : Pick(names)));
+    }
+
+    private string Runs(int layers, string[] names)
+    {
+        var first = _random.Next(layers + 1);
+        return first == 0 || first == layers
+            ? Invariant($"{layers}*{Pick(names)}")
+            : Invariant($"{first}*{Pick([.. names, "Skip"])} {layers - first}*{Pick(names)}");
     }
 
     // Ending in a question mark, a name is of an argument that may be left out; without a name, an argument stands by its place.
@@ -110,11 +241,11 @@ internal sealed class Grammar
 
     private string Int(int valid) => !IsWild() ? Plain(valid) : Pick(
         "0", "-1", "1", "2", "3", "7", "'a'", "int.MinValue", "int.MaxValue", "4096", "4097", "1 << 20", "(1 << 20) + 1", "1 << 24",
-        "1000 * 1000", "unchecked(int.MaxValue + 1)", "int.MaxValue + 1", "default", "1.5", "\"3\"", "null", "-" + Plain(valid),
+        "1000 * 1000", "256", "257", "unchecked(int.MaxValue + 1)", "int.MaxValue + 1", "default", "1.5", "\"3\"", "null", "-" + Plain(valid),
         Plain(valid + 1), Plain(valid * 2), Plain(_random.Next()), Plain(_random.Next(200)));
 
     private string Long(long valid) => !IsWild() ? Invariant($"{valid}") : Pick(
-        "0", "-1", "1", "long.MaxValue", "long.MinValue", "1e9", "ulong.MaxValue", "1L << 40", "int.MaxValue", Plain(_random.Next(100_000)),
+        "0", "-1", "1", "long.MaxValue", "long.MinValue", "-" + Plain(valid), Plain(valid / 10), Plain(valid / 100), "1e9", "ulong.MaxValue", "1L << 40", "int.MaxValue", Plain(_random.Next(100_000)),
         Plain(_random.Next()));
 
     private string Number(double valid) => !IsWild() ? valid.ToString("R", CultureInfo.InvariantCulture) + "d" : Pick(
@@ -128,10 +259,10 @@ internal sealed class Grammar
         "(" + type + ")99", "(" + type + ")(-1)", "default", "0", "1", type + ".None", "(" + type + ")int.MaxValue", "null",
         type + "." + valid[0] + " | " + type + "." + valid[^1]);
 
-    private string Text(string valid, bool isPattern = false)
+    private string Text(string valid, Func<string, string>? wild = null)
     {
         var value = valid;
-        if (IsWild()) value = isPattern && Flip() ? WildPattern(valid) : WildText(valid);
+        if (IsWild()) value = wild is not null && Flip() ? wild(valid) : WildText(valid);
         if (IsWild())
         {
             return Pick(
@@ -153,7 +284,7 @@ internal sealed class Grammar
         "", " ", valid + " ", " " + valid, valid + valid, valid.ToUpperInvariant(), valid.ToLowerInvariant(), "_", "0", "4X", "a b", "a.b",
         "a-b", "class", "async", "record", "file", "var", "nameof", "@S", "__arglist", "Profile", "Forward", "Model", "Tensor", "Device",
         "ToString", "Equals", "Dispose", "Extract", "Spec", "forward", "_network", "Finalize", "MemberwiseClone", "GetType", "get_Spec",
-        "op_Implicit", "\u00DCber", "\u5927", "\u0130stanbul", "a\u200Db", "e\u0301", "\u2028", "\uFEFF", "\u202E", "\uD83D\uDE00",
+        "op_Implicit", "Skip", "Grid1", "\u00DCber", "\u5927", "\u0130stanbul", "a\u200Db", "e\u0301", "\u2028", "\uFEFF", "\u202E", "\uD83D\uDE00",
         "\uD800", "\uDC00x", "\uE000", "\uE001", "\0", "\u0001", "\r\n", "\n", "\t", "\\", "\"", "\"\"\"", "'", "{0}", "{", "}", "<", "&",
         "*/", "//", "//|", "[Generated]", "/// <summary>", "#if", "$", "%", "../x", "a/b", "a\\b", "CON", "nul.txt", "a:b",
         new string('x', 600), new string('x', 20_000), new string('\u5927', 700), Random(1 + _random.Next(40)),
@@ -166,13 +297,19 @@ internal sealed class Grammar
         {
             text.Append(Pick(
                 valid, "1*", "2*S", "0*S", "-1*S", "+1*S", "99999999999*S", "2147483647*S", "18446744073709551617*S", "*", "**", "*S", "S*",
-                "S*2", "S", "Skip", "2*Skip", "skip", "(2*S)", ",", ";", "+", "|", "\t", "\n", "\u3000", "\u00A0", "\u0661*S", "1e1*S",
+                "S*2", "S", "Skip", "2*Skip", "1000000*Skip", "1000000*S", "skip", "(2*S)", ",", ";", "+", "|", "\t", "\n", "\u3000", "\u00A0", "\u0661*S", "1e1*S",
                 "0x2*S", "2 * S", "2*S*S", "\0", WildText("S")));
             if (Flip()) text.Append(' ');
         }
 
         return text.ToString();
     }
+
+    private string WildLayers(string valid) => Pick(
+        "", " ", ",", "-", "0", "1", "0-1", "1-0", "0,0", "0-1,1", "0-0", "-1", "--1", "-1-0", "0-", "0--1", "0,", ",0", "0-1-2", "0..3",
+        "0;1", "*", "all", "+1", "0x0", "1e0", "\u0660", "\u3000" + "0", "0-4095", "0-999999", "0-2147483647", "2147483648",
+        "0-99999999999999999999", valid + "," + valid, "0-5," + valid, string.Join(",", Enumerable.Repeat("0", 5000)),
+        string.Join(",", Enumerable.Range(0, 5000)), new string('0', 5000), Random(1 + _random.Next(40)));
 
     private string Random(int length) => string.Concat(Enumerable.Range(0, length).Select(_ => (char)(_random.Next(3) switch
     {
