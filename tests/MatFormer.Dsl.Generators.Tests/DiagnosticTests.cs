@@ -64,6 +64,11 @@ public sealed class DiagnosticTests
             "'Lm' is local to its file, which a model cannot be; declare it as 'partial class Lm'"
         },
         {
+            "MFD0005",
+            Declare(type: "public partial class [|Lm|]();"),
+            "'Lm' is a class with parameters, which a model cannot be; declare it as 'partial class Lm'"
+        },
+        {
             "MFD0007",
             Declare(lm: "[MatLM(Layers = [|0|], Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]"),
             "Layers is 0; write a number from 1 to 4096"
@@ -326,6 +331,21 @@ public sealed class DiagnosticTests
             "MFD0027",
             Declare(more: "[Profile([|\"Mine\"|], \"8*S\")]", type: "public partial class Lm { public int Mine => 1; }"),
             "'Mine' is already a member of 'Lm'; choose another name"
+        },
+        {
+            "MFD0027",
+            Declare(more: "[Profile([|\"get_Spec\"|], \"8*S\")]"),
+            "'get_Spec' is already a member of 'Lm'; choose another name"
+        },
+        {
+            "MFD0027",
+            Declare(type: "public partial class Lm { public static int [|Spec|] => 1; }"),
+            "'Spec' is already a member of 'Lm'; choose another name"
+        },
+        {
+            "MFD0027",
+            Declare(type: "public partial class Lm { public static int Loss(string text) => 1; private const int [|Forward|] = 1; }"),
+            "'Forward' is already a member of 'Lm'; choose another name"
         },
         {
             "MFD0028",

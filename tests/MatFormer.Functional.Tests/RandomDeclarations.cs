@@ -65,14 +65,20 @@ internal static class RandomDeclarations
         var group = heads / keyValueHeads;
         var elastic = Flip(random);
         var granularities = widths.Select((width, i) => (Name: string.Create(CultureInfo.InvariantCulture, $"G{i}"), Width: width)).ToList();
+        var isWhole = Flip(random);
         for (var i = 0; i < granularities.Count; i++)
         {
             var kept = group * Math.Max(1, keyValueHeads * (i + 1) / granularities.Count);
             var head = elastic ? string.Create(CultureInfo.InvariantCulture, $", Heads = {kept}") : "";
-            text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"{granularities[i].Name}\", {granularities[i].Width}{head})]\n");
+            var size = isWhole && i == granularities.Count - 1 ? "1.0" : granularities[i].Width.ToString(CultureInfo.InvariantCulture);
+            text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"{granularities[i].Name}\", {size}{head})]\n");
+
+            // In one layer as wide as the next may be without being it.
+            if (i == 0 && Flip(random))
+                text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"G0\", {granularities[1].Width - 1}{head}, Layers = \"{own}\")]\n");
         }
 
-        if (differs)
+        if (differs && !isWhole)
             text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"G{widths.Count - 1}\", {widths.Max + widening}, Layers = \"{own}\")]\n");
         var skips = layers > 1 && Flip(random);
         for (var profile = 0; profile < 2; profile++)
@@ -83,6 +89,11 @@ internal static class RandomDeclarations
             text.Append(CultureInfo.InvariantCulture, $"[Profile(\"P{profile}\", \"{pattern}\")]\n");
         }
 
+        // Solved by the compiler; the share is one that the narrowest model keeps to.
+        var least = (widths.Max * (layers - 1) + granularities[1].Width) / (double)(widths.Max * layers);
+        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Profile(\"Solved\", FeedForwardShare = {least:R}d)]\n");
+        var mixes = ((granularities.Count - 1) * layers) - 1;
+        if (mixes > 0 && Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[ProfileGrid({Math.Min(mixes, 2)}, Prefix = \"Q\")]\n");
         return text.Append(CultureInfo.InvariantCulture, $"public sealed partial class {name};\n").ToString();
     }
 

@@ -39,7 +39,23 @@ internal static class Names
         "Block", "Network", "Profile", "Submodel", "Declared",
         "ParameterCount", "NonEmbeddingParameterCount", "FlopsPerToken", "KeyValueCacheBytesPerToken",
         "Spec", "Granularities", "Joint", "CreateSubmodel", "Extract", "View", "Loss", "Losses", "JointLosses", "CheckTargets", "Problem",
-        "_network",
+        "_network", "get_Spec", "get_Granularities", "get_Profiles",
+    };
+
+    /// <summary>Members that are generated into a model's class and are no methods: its author can have none of these names.</summary>
+    public static readonly IReadOnlyCollection<string> Members = new HashSet<string>(StringComparer.Ordinal)
+    {
+        "Block", "Network", "Profile", "Submodel", "Declared",
+        "ParameterCount", "NonEmbeddingParameterCount", "FlopsPerToken", "KeyValueCacheBytesPerToken",
+        "Spec", "Granularities", "Profiles", "Problem", "_network", "get_Spec", "get_Granularities", "get_Profiles",
+        "Architecture", "ProfileName", "Layers", "IsUniversal", "Device",
+    };
+
+    /// <summary>Methods that are generated into a model's class: its author can have none but overloads of them.</summary>
+    public static readonly IReadOnlyCollection<string> Methods = new HashSet<string>(StringComparer.Ordinal)
+    {
+        "forward", "Forward", "Loss", "Losses", "JointLosses", "CheckTargets",
+        "Create", "CreateSubmodel", "Extract", "View", "BindParameters", "Dispose",
     };
 
     /// <summary>The full name of an attribute, whose source is shared with the assembly that users reference.</summary>

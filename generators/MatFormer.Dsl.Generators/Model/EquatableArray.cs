@@ -12,14 +12,23 @@ internal readonly struct EquatableArray<T>(T[] items) : IEquatable<EquatableArra
 
     public T this[int index] => _items is null ? throw new ArgumentOutOfRangeException(nameof(index)) : _items[index];
 
-    public bool Equals(EquatableArray<T> other) => this.SequenceEqual(other);
+    public bool Equals(EquatableArray<T> other)
+    {
+        if (Count != other.Count) return false;
+        for (var i = 0; i < Count; i++)
+        {
+            if (!EqualityComparer<T>.Default.Equals(_items![i], other._items![i])) return false;
+        }
+
+        return true;
+    }
 
     public override bool Equals(object? obj) => obj is EquatableArray<T> other && Equals(other);
 
     public override int GetHashCode()
     {
         var hash = 17;
-        foreach (var item in this) hash = unchecked((hash * 31) + (item?.GetHashCode() ?? 0));
+        foreach (var item in _items ?? []) hash = unchecked((hash * 31) + (item?.GetHashCode() ?? 0));
         return hash;
     }
 

@@ -88,6 +88,11 @@ internal sealed record ModelSpec(
     public GranularitySpec Widest => Granularities[Granularities.Count - 1];
 
     /// <summary>What a profile keeps of each layer.</summary>
-    public LayerSlice[] LayersOf(IReadOnlyList<int> choices) =>
-        [.. choices.Select((choice, layer) => choice == ProfileSpec.Skip ? default : Granularities[choice].Layers[layer])];
+    public LayerSlice[] LayersOf(IReadOnlyList<int> choices)
+    {
+        var layers = new LayerSlice[choices.Count];
+        for (var layer = 0; layer < layers.Length; layer++)
+            layers[layer] = choices[layer] == ProfileSpec.Skip ? default : Granularities[choices[layer]].Layers[layer];
+        return layers;
+    }
 }

@@ -153,11 +153,27 @@ internal static class DeclarationParser
             { IsStatic: true } => "static",
             { IsAbstract: true } => "abstract",
             { IsFileLocal: true } => "local to its file",
+            _ when HasParameters(symbol) => "a class with parameters",
             _ => null,
         };
         if (unfit is not null) yield return new DiagnosticInfo(Descriptors.UnfitClass, at, symbol.Name, unfit);
+        foreach (var member in symbol.GetMembers().Where(member => Clashes(member) && !IsGenerated(member)))
+        {
+            var place = member.Locations[0];
+            yield return new DiagnosticInfo(
+                Descriptors.NameTaken, LocationInfo.Of(place.SourceTree!, place.SourceSpan), member.Name, symbol.Name);
+        }
+
         if (compilation.GetTypeByMetadataName(BaseClass) is null) yield return new DiagnosticInfo(Descriptors.NoRuntime, at);
     }
+
+    // With a generated member of the same name.
+    private static bool Clashes(ISymbol member) => member is IMethodSymbol method
+        ? Names.Members.Contains(member.Name) && method.AssociatedSymbol is null
+        : Names.Members.Contains(member.Name) || Names.Methods.Contains(member.Name);
+
+    private static bool HasParameters(INamedTypeSymbol symbol) =>
+        symbol.DeclaringSyntaxReferences.Any(part => part.GetSyntax() is ClassDeclarationSyntax { ParameterList: not null });
 
     // A base class, even this one, leaves no room for another.
     private static bool NamesObject(BaseTypeSyntax written) =>

@@ -151,7 +151,7 @@ internal sealed class Surroundings
         {
             var text = new StringBuilder(_parts.TryGetValue(type.Identifier.ValueText, out var others) ? others : "");
             foreach (var list in type.AttributeLists) Write(text, list);
-            foreach (var member in type.Members) text.Append(NameOf(member)).Append('\n');
+            foreach (var member in type.Members) text.Append(member.Kind()).Append(' ').Append(NameOf(member)).Append('\n');
             _parts[type.Identifier.ValueText] = text.ToString();
         }
 
@@ -161,7 +161,7 @@ internal sealed class Surroundings
             PropertyDeclarationSyntax property => property.Identifier.ValueText,
             EventDeclarationSyntax @event => @event.Identifier.ValueText,
             BaseFieldDeclarationSyntax field => field.Declaration.ToString(),
-            _ => member.Kind().ToString(),
+            _ => "",
         };
 
         private static void Write(StringBuilder text, SyntaxNode? node) => text.Append(node?.ToString()).Append('\n');

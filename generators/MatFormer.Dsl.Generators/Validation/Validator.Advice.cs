@@ -18,13 +18,14 @@ internal sealed partial class Validator
             Report(Descriptors.WidthNotAligned, width.At, granularity.Name.Value, Text(width.Value), Text(multiple), Text(nearest));
         }
 
-        var known = new Dictionary<string, string>(StringComparer.Ordinal);
+        var known = new Dictionary<EquatableArray<LayerSlice>, string>();
         foreach (var granularity in spec.GranularityProfiles) known[KeyOf(granularity)] = granularity.Name;
         foreach (var profile in spec.Profiles)
         {
             var declared = _declaration.Profiles.FirstOrDefault(p => p.Name.Value == profile.Name);
             var at = declared?.Name.At ?? _declaration.Grid!.At;
-            if (known.TryGetValue(KeyOf(profile), out var twin))
+            var key = KeyOf(profile);
+            if (known.TryGetValue(key, out var twin))
             {
                 // A budget that is above the whole model has been told of.
                 if (!_diagnostics.Any(d => d.Descriptor == Descriptors.BudgetTooLarge && d.Arguments[0] == profile.Name))
@@ -32,14 +33,14 @@ internal sealed partial class Validator
             }
             else
             {
-                known.Add(KeyOf(profile), profile.Name);
+                known.Add(key, profile.Name);
             }
 
             if (NarrowsAt(profile, spec) is { } layer)
                 Report(Descriptors.NarrowsWithDepth, declared?.Pattern?.Characters ?? declared?.Pattern?.At ?? at, profile.Name, Text(layer));
         }
 
-        string KeyOf(ProfileSpec profile) => string.Join(" ", spec.LayersOf(profile.Choices).Select(l => l.HiddenWidth + "/" + l.Heads));
+        EquatableArray<LayerSlice> KeyOf(ProfileSpec profile) => new(spec.LayersOf(profile.Choices));
     }
 
     // The first layer that has a narrower granularity than one before it.

@@ -185,7 +185,7 @@ internal sealed partial class Validator
             {
                 var at = pattern.Slice(start + star + 1, granularity.Length);
                 var names = spec.Granularities.Select(g => g.Name).ToList();
-                var nearest = pattern.Characters is null ? null : EditDistance.Nearest(granularity, names);
+                var nearest = pattern.Characters is null || granularity.Length > MaxName ? null : EditDistance.Nearest(granularity, names);
                 Report(Descriptors.UnknownGranularity, at.ReplacedBy(nearest), granularity, ModelName, Choices(names));
                 return null;
             }

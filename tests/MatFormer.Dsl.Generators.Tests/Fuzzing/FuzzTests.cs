@@ -60,7 +60,7 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
 
         output.WriteLine(Invariant($"{count} declarations: {models} models, {refusals} refused by us, the rest by the compiler."));
         output.WriteLine(Invariant($"The slowest took {slowest.TotalMilliseconds:F0} ms, seed {slowestSeed}."));
-        Assert.True(failures.Count == 0, Invariant($"{failures.Count} failures\n") + string.Join("\n\n", failures.Take(40)));
+        Assert.True(failures.Count == 0, Invariant($"{failures.Count} failures\n") + string.Join("\n\n", failures.Take(5)));
 
         // Else nothing would be tested.
         Assert.True(models > count / 4 && refusals > count / 20, Invariant($"{models} models, {refusals} refusals of {count}"));
@@ -68,9 +68,9 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
         Assert.Empty(Writable().Except(written));
         if (count < 10_000) return;
 
-        // No declaration can cause a missing reference.
-        var mistakes = new DeclarationAnalyzer().SupportedDiagnostics.Select(d => d.Id).Except([Descriptors.NoRuntime.Id]);
-        Assert.Empty(mistakes.Except(said));
+        // A missing reference and code that reads what is generated are no mistakes of a declaration.
+        var mistakes = new DeclarationAnalyzer().SupportedDiagnostics.Except([Descriptors.NoRuntime, MisuseDescriptors.ReadsItself]);
+        Assert.Empty(mistakes.Select(d => d.Id).Except(said));
     }
 
     // The analyzer and, where analyzers are off, the generator: both say the same, and neither dies of it.
