@@ -115,6 +115,9 @@ public sealed class IncrementalTests
     [InlineData(
         "class Sizes { public const int Layers = 2; }",
         "class Sizes { public const int Layers = 2; } partial class Lm : System.Exception;")]
+    [InlineData(
+        "class Sizes { public const int Layers = 2; } partial class Lm { static int Loss() => 1; }",
+        "class Sizes { public const int Layers = 2; } partial class Lm { static int Loss => 1; }")]
     public void An_edit_elsewhere_that_changes_a_declaration_is_seen(string other, string edited)
     {
         var first = GeneratorRun.Of(Surrounded, other);

@@ -44,7 +44,8 @@ internal sealed class Grammar
     private List<string> Attributes()
     {
         int layers = _random.Next(60) switch { 0 => 4096, < 3 => 200, < 6 => 48, _ => _random.Next(1, 7) };
-        int keyValueHeads = _random.Next(1, 4), group = _random.Next(1, 4), heads = keyValueHeads * group, headWidth = 2 * _random.Next(1, 9);
+        int keyValueHeads = _random.Next(1, 4), group = _random.Next(1, 4);
+        int heads = keyValueHeads * group, headWidth = 2 * _random.Next(1, 9);
         int width = heads * headWidth, context = _random.Next(1, 300), vocabulary = _random.Next(1, 1000);
         var granularities = Granularities(layers, keyValueHeads, group, out var feedForwards);
         string[] names = [.. granularities.Names];
@@ -123,7 +124,11 @@ internal sealed class Grammar
         var others = attributes.ToArray();
         _random.Shuffle(others);
         var at = _random.Next(others.Length + 1);
-        return [.. others[..at], .. granularities.Attributes, .. others[at..]];
+        List<string> ordered = [.. others[..at], .. granularities.Attributes, .. others[at..]];
+
+        // A mistake that shows only where there is no other.
+        if (_wildness == 0 && _random.Next(100) == 0) ordered.Add(Of("Profile", ("", Text("Nothing")), ("", Text(Invariant($"{layers}*Skip")))));
+        return ordered;
 
         IEnumerable<(string, string)> Widths() =>
             Enumerable.Range(0, layers).Select(layer => ("", Int(Pick([.. granularities.Widths.Select(w => w[layer])]))));
@@ -241,11 +246,13 @@ internal sealed class Grammar
 
     private string Int(int valid) => !IsWild() ? Plain(valid) : Pick(
         "0", "-1", "1", "2", "3", "7", "'a'", "int.MinValue", "int.MaxValue", "4096", "4097", "1 << 20", "(1 << 20) + 1", "1 << 24",
-        "1000 * 1000", "256", "257", "unchecked(int.MaxValue + 1)", "int.MaxValue + 1", "default", "1.5", "\"3\"", "null", "-" + Plain(valid),
+        "1000 * 1000", "256", "257",
+        "unchecked(int.MaxValue + 1)", "int.MaxValue + 1", "default", "1.5", "\"3\"", "null", "-" + Plain(valid),
         Plain(valid + 1), Plain(valid * 2), Plain(_random.Next()), Plain(_random.Next(200)));
 
     private string Long(long valid) => !IsWild() ? Invariant($"{valid}") : Pick(
-        "0", "-1", "1", "long.MaxValue", "long.MinValue", "-" + Plain(valid), Plain(valid / 10), Plain(valid / 100), "1e9", "ulong.MaxValue", "1L << 40", "int.MaxValue", Plain(_random.Next(100_000)),
+        "0", "-1", "1", "long.MaxValue", "long.MinValue", "-" + Plain(valid), Plain(valid / 10),
+        Plain(valid / 100), "1e9", "ulong.MaxValue", "1L << 40", "int.MaxValue", Plain(_random.Next(100_000)),
         Plain(_random.Next()));
 
     private string Number(double valid) => !IsWild() ? valid.ToString("R", CultureInfo.InvariantCulture) + "d" : Pick(
@@ -284,7 +291,8 @@ internal sealed class Grammar
         "", " ", valid + " ", " " + valid, valid + valid, valid.ToUpperInvariant(), valid.ToLowerInvariant(), "_", "0", "4X", "a b", "a.b",
         "a-b", "class", "async", "record", "file", "var", "nameof", "@S", "__arglist", "Profile", "Forward", "Model", "Tensor", "Device",
         "ToString", "Equals", "Dispose", "Extract", "Spec", "forward", "_network", "Finalize", "MemberwiseClone", "GetType", "get_Spec",
-        "op_Implicit", "Skip", "Grid1", "\u00DCber", "\u5927", "\u0130stanbul", "a\u200Db", "e\u0301", "\u2028", "\uFEFF", "\u202E", "\uD83D\uDE00",
+        "op_Implicit", "Skip", "Grid1",
+        "\u00DCber", "\u5927", "\u0130stanbul", "a\u200Db", "e\u0301", "\u2028", "\uFEFF", "\u202E", "\uD83D\uDE00",
         "\uD800", "\uDC00x", "\uE000", "\uE001", "\0", "\u0001", "\r\n", "\n", "\t", "\\", "\"", "\"\"\"", "'", "{0}", "{", "}", "<", "&",
         "*/", "//", "//|", "[Generated]", "/// <summary>", "#if", "$", "%", "../x", "a/b", "a\\b", "CON", "nul.txt", "a:b",
         new string('x', 600), new string('x', 20_000), new string('\u5927', 700), Random(1 + _random.Next(40)),
@@ -297,7 +305,8 @@ internal sealed class Grammar
         {
             text.Append(Pick(
                 valid, "1*", "2*S", "0*S", "-1*S", "+1*S", "99999999999*S", "2147483647*S", "18446744073709551617*S", "*", "**", "*S", "S*",
-                "S*2", "S", "Skip", "2*Skip", "1000000*Skip", "1000000*S", "skip", "(2*S)", ",", ";", "+", "|", "\t", "\n", "\u3000", "\u00A0", "\u0661*S", "1e1*S",
+                "S*2", "S", "Skip", "2*Skip", "1000000*Skip", "1000000*S",
+                "skip", "(2*S)", ",", ";", "+", "|", "\t", "\n", "\u3000", "\u00A0", "\u0661*S", "1e1*S",
                 "0x2*S", "2 * S", "2*S*S", "\0", WildText("S")));
             if (Flip()) text.Append(' ');
         }
