@@ -30,7 +30,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
     {
         _layers = profile.Layers;
         _profileName = profile.Name;
-        register_parameter("model.embed_tokens.weight", Weights.Normal(0.5, device, 256, Width));
+        register_parameter("model.embed_tokens.weight", Weights.Normal(0.5, device, Vocabulary, Width));
         for (var layer = 0; layer < LayerCount; layer++)
         {
             register_parameter($"model.layers.{layer}.mlp.up_proj.weight", Weights.Normal(0.3, device, _layers[layer].HiddenWidth, Width));
@@ -57,6 +57,9 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
 
     public const int Width = 16;
 
+    /// <summary>More than bytes, so that these do not need all of it.</summary>
+    public const int Vocabulary = 320;
+
     public static ModelSpec Spec { get; } = new()
     {
         Name = "TinyModel",
@@ -64,11 +67,11 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         Width = Width,
         HeadWidth = Width,
         Context = 16,
-        Vocabulary = 256,
+        Vocabulary = Vocabulary,
         Granularities = [new("S", (LayerCount, new(8, 1))), new("M", (LayerCount, new(16, 1))), new("XL", (LayerCount, new(32, 1)))],
-        EmbeddingParameters = 256 * Width,
-        SharedParameters = 256 * Width,
-        SharedFlopsPerToken = 2 * 256 * Width,
+        EmbeddingParameters = Vocabulary * Width,
+        SharedParameters = Vocabulary * Width,
+        SharedFlopsPerToken = 2 * Vocabulary * Width,
         Blocks = BlockSpec.Stack((LayerCount, new()
         {
             HiddenWidth = 32,
@@ -120,7 +123,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         {
             using var cache = NewCache((int)tokens.shape[0]);
             var logits = Run([.. Enumerable.Range(0, LayerCount).Select(l => new LayerSlice(streams.HiddenWidths(l)[l < streams.Fork ? 0 : stream], 1))], tokens, cache, training: true);
-            losses.Add(functional.cross_entropy(logits.view(-1, 256), targets.view(-1)));
+            losses.Add(functional.cross_entropy(logits.view(-1, Vocabulary), targets.view(-1)));
         }
 
         return stack(losses).MoveToOuterDisposeScope();

@@ -22,6 +22,7 @@ public static class Checkpoint
     private const string WidthsKey = "matformer.widths";
     private const string HeadsKey = "matformer.heads";
     private const string VersionKey = "matformer.version";
+    private const string TokenizerKey = "matformer.tokenizer";
 
     /// <summary>Saves a model's weights in float32, atomically.</summary>
     /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
@@ -106,16 +107,21 @@ public static class Checkpoint
     internal sealed record Header(string Path, string Profile, ImmutableArray<LayerSlice> Layers, bool IsUniversal);
 
     /// <summary>The metadata that says whose weights a file holds.</summary>
-    internal static Dictionary<string, string> Metadata(MatFormerModel model) => new(StringComparer.Ordinal)
+    internal static Dictionary<string, string> Metadata(MatFormerModel model)
     {
-        [FormatKey] = "pt",
-        [ModelKey] = model.Architecture.Name,
-        [FingerprintKey] = model.Architecture.Fingerprint,
-        [ProfileKey] = model.ProfileName,
-        [WidthsKey] = string.Join(',', model.Layers.Select(l => l.HiddenWidth.ToString(CultureInfo.InvariantCulture))),
-        [HeadsKey] = string.Join(',', model.Layers.Select(l => l.Heads.ToString(CultureInfo.InvariantCulture))),
-        [VersionKey] = Version,
-    };
+        var metadata = new Dictionary<string, string>(StringComparer.Ordinal)
+        {
+            [FormatKey] = "pt",
+            [ModelKey] = model.Architecture.Name,
+            [FingerprintKey] = model.Architecture.Fingerprint,
+            [ProfileKey] = model.ProfileName,
+            [WidthsKey] = string.Join(',', model.Layers.Select(l => l.HiddenWidth.ToString(CultureInfo.InvariantCulture))),
+            [HeadsKey] = string.Join(',', model.Layers.Select(l => l.Heads.ToString(CultureInfo.InvariantCulture))),
+            [VersionKey] = Version,
+        };
+        if (model.TokenizerFingerprint is { } tokenizer) metadata.Add(TokenizerKey, tokenizer);
+        return metadata;
+    }
 
     internal static void Write(
         string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<(string Name, Tensor Tensor)> tensors)
@@ -197,6 +203,7 @@ public static class Checkpoint
         }
 
         for (var i = 0; i < entries.Count; i++) TensorData.Read(reader, entries[i], parameters[i].Item2);
+        model.TokenizerFingerprint = reader.Metadata.GetValueOrDefault(TokenizerKey);
     }
 
     /// <summary>The entry that fits a tensor.</summary>

@@ -9,6 +9,10 @@ internal sealed class CommandOptions
 {
     public readonly Option<string?> Data = Text("--data", "PATH", "Text to learn: a file, folder or glob; by default the XML documentation "
         + "of the .NET SDK");
+    public readonly Option<string?> Tokenizer = Text("--tokenizer", "FILE", "A tokenizer.json, or 'bytes'; by default the one beside the "
+        + "weights, in train and demo in --out, else bytes");
+    public readonly Option<int?> Vocabulary = Number<int>(
+        "--vocabulary", 256, "256 or more", "Tokens to learn at most; as many as the model declares by default");
     public readonly Option<int?> Steps = Number<int>("--steps", 1, "1 or more", "Training steps; 1000 by default, in demo as many as "
         + "--minutes allow");
     public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", "Sequences a step; 4 by default, 16 in eval");
@@ -88,6 +92,10 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public string Command => parsed.CommandResult.Command.Name;
 
     public string? Data => parsed.GetValue(options.Data);
+
+    public string? Tokenizer => parsed.GetValue(options.Tokenizer);
+
+    public int? Vocabulary => parsed.GetValue(options.Vocabulary);
 
     public int? Steps => parsed.GetValue(options.Steps);
 

@@ -20,12 +20,52 @@ internal sealed class ModelCommands<TModel>(
 
     private static Profile<TModel> Whole => TModel.Granularities[^1];
 
+    public void TrainTokenizer()
+    {
+        var vocabulary = settings.Vocabulary ?? TModel.Spec.Vocabulary;
+        if (vocabulary > TModel.Spec.Vocabulary)
+        {
+            throw new UsageException($"--vocabulary {vocabulary} is more than the {TModel.Spec.Vocabulary} tokens that {TModel.Spec.Name} "
+                + $"declares; declare Vocabulary = {vocabulary}, or give a smaller number.");
+        }
+
+        var options = new TokenizerOptions { Vocabulary = vocabulary };
+        try
+        {
+            options.Validate();
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"{e.Message} {TModel.Spec.Name} declares Vocabulary = {TModel.Spec.Vocabulary}.", e);
+        }
+
+        using var corpus = OpenCorpus(Tokenizer.ByteLevel);
+        var tokenizer = Tokenizer.Train(corpus, options, cancellationToken);
+        var path = Path.Combine(settings.Out, Tokenizer.FileName);
+        tokenizer.Save(path);
+        using var encoded = OpenCorpus(tokenizer);
+        var bytesPerToken = encoded.Validation.BytesPerToken;
+        _human.WriteLine(Output.Invariant($"Wrote {path}: {tokenizer.VocabularySize:n0} tokens, of {bytesPerToken:0.00} bytes each in the "
+            + $"validation text. To use it: train --tokenizer {Quoted(path)}"));
+        if (settings.Json)
+        {
+            Output.Json(output, json =>
+            {
+                json.WriteString("file", path);
+                json.WriteNumber("vocabulary", tokenizer.VocabularySize);
+                json.WriteString("fingerprint", tokenizer.Fingerprint);
+                json.WriteNumber("validation_bytes_per_token", bytesPerToken);
+            });
+        }
+    }
+
     public void Train()
     {
         var checkpoint = Resumed();
         var options = Options(checkpoint);
+        var tokenizer = FindTokenizer(settings.Out);
         var (device, dtype) = Compute(checkpoint);
-        using var corpus = OpenCorpus();
+        using var corpus = OpenCorpus(tokenizer);
         var (result, model) = Run(options, checkpoint, device, dtype, corpus);
         model.Dispose();
         ThrowIfStopped(result, options);
@@ -48,7 +88,9 @@ internal sealed class ModelCommands<TModel>(
         var (device, dtype) = Compute(null);
         using var model = Checkpoint.Open<TModel>(settings.Checkpoint, device);
         model.ComputeType = dtype;
-        using var corpus = OpenCorpus();
+        var tokenizer = FindTokenizer(CheckpointFolder);
+        tokenizer.CheckFits(model);
+        using var corpus = OpenCorpus(tokenizer);
         var evaluation = Evaluate(model, corpus);
         Output.Table(_human, evaluation, Whole.Name);
         if (settings.Json)
@@ -91,8 +133,11 @@ internal sealed class ModelCommands<TModel>(
         var profile = ParseProfile(settings.Profile);
         using var model = Checkpoint.OpenUniversal<TModel>(settings.Checkpoint);
         using var slice = model.Extract(profile);
+        slice.TokenizerFingerprint = model.TokenizerFingerprint;
         var path = SlicePath(profile);
         slice.Save(path);
+        var tokenizer = Path.Combine(CheckpointFolder, Tokenizer.FileName);
+        if (File.Exists(tokenizer)) Tokenizer.Load(tokenizer).Save(Path.Combine(settings.Out, Tokenizer.FileName));
         _human.WriteLine($"Wrote {path}: {profile.Pattern}, {Output.Count(profile.ParameterCount)} parameters.");
         if (settings.Json)
         {
@@ -119,10 +164,21 @@ internal sealed class ModelCommands<TModel>(
         using var view = profile is not null && model is TModel universal ? universal.View(profile) : null;
         var chosen = view ?? model;
         chosen.ComputeType = dtype;
+        chosen.TokenizerFingerprint = model.TokenizerFingerprint;
+        var tokenizer = FindTokenizer(CheckpointFolder);
+        tokenizer.CheckFits(chosen);
         var prompt = settings.Prompt ?? string.Empty;
-        var result = TextGenerator.Generate(chosen, prompt, Sampling(settings.Tokens), cancellationToken);
-        _human.WriteLine(prompt + result.Text);
-        error.WriteLine(Output.Invariant($"[{chosen.ProfileName}: {result.Bytes.Length} tokens, {result.TokensPerSecond:0} tokens/s]"));
+        _human.Write(prompt);
+        var result = TextGenerator.Generate(
+            chosen, prompt, Sampling(tokenizer, settings.Tokens),
+            text =>
+            {
+                _human.Write(text);
+                _human.Flush();
+            },
+            cancellationToken);
+        _human.WriteLine();
+        error.WriteLine(Output.Invariant($"[{chosen.ProfileName}: {result.Tokens} tokens, {result.TokensPerSecond:0} tokens/s]"));
         if (settings.Json)
         {
             Output.Json(output, json =>
@@ -131,7 +187,7 @@ internal sealed class ModelCommands<TModel>(
                 json.WriteString("profile", chosen.ProfileName);
                 json.WriteString("prompt", prompt);
                 json.WriteString("text", result.Text);
-                json.WriteNumber("tokens", result.Bytes.Length);
+                json.WriteNumber("tokens", result.Tokens);
                 json.WriteNumber("tokens_per_second", result.TokensPerSecond);
             });
         }
@@ -141,8 +197,9 @@ internal sealed class ModelCommands<TModel>(
     {
         var checkpoint = Resumed();
         var options = Options(checkpoint);
+        var tokenizer = FindTokenizer(settings.Out);
         var (device, dtype) = Compute(checkpoint);
-        using var corpus = OpenCorpus();
+        using var corpus = OpenCorpus(tokenizer);
         if (checkpoint is null
             && settings.Steps is null) options = options with { Steps = AffordableSteps(options, device, dtype, corpus) };
         var (result, model) = Run(options, checkpoint, device, dtype, corpus);
@@ -169,7 +226,12 @@ internal sealed class ModelCommands<TModel>(
 
         var profile = Declared;
         var slicePath = SlicePath(profile);
-        using (var copy = universal.Extract(profile)) copy.Save(slicePath);
+        using (var copy = universal.Extract(profile))
+        {
+            copy.TokenizerFingerprint = universal.TokenizerFingerprint;
+            copy.Save(slicePath);
+        }
+
         using var slice = Checkpoint.Open<TModel>(slicePath, universal.Device);
         slice.ComputeType = dtype;
         var (difference, equal) = Compare(universal, profile, slice, corpus);
@@ -184,7 +246,8 @@ internal sealed class ModelCommands<TModel>(
             narrowest.ComputeType = dtype;
             foreach (var model in new[] { narrowest, slice, universal })
             {
-                var generated = TextGenerator.Generate(model, prompt, Sampling(settings.Tokens), cancellationToken);
+                var generated = TextGenerator.Generate(
+                    model, prompt, Sampling(corpus.Tokenizer, settings.Tokens), cancellationToken: cancellationToken);
                 samples.Add(new Sample(model.ProfileName, prompt, generated.Text, generated.TokensPerSecond));
                 _human.WriteLine();
                 _human.WriteLine(Output.Invariant($"--- {model.ProfileName}, {generated.TokensPerSecond:0} tokens/s"));
@@ -200,7 +263,7 @@ internal sealed class ModelCommands<TModel>(
             Spec = TModel.Spec,
             Evaluation = evaluation,
             Whole = Whole.Name,
-            Curves = TrainingCurves.Read(metrics, [.. TModel.Granularities.Select(g => g.Name)]),
+            Curves = TrainingCurves.Read(metrics, [.. TModel.Granularities.Select(g => g.Name)], corpus.Training.BytesPerToken),
             Samples = samples,
             Slice = new SliceCheck(profile.Name, slicePath, difference, equal),
             Facts =
@@ -209,7 +272,7 @@ internal sealed class ModelCommands<TModel>(
                 ("Text", corpus.Describe()),
                 ("Objective", options.Objective == Objective.Sampled ? "sampled: one granularity a step"
                     : "joint: all granularities each step"),
-                ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch} × {TModel.Spec.Context} bytes")),
+                ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch} × {TModel.Spec.Context} tokens")),
                 ("Seed", Output.Invariant($"{options.Seed}")),
                 ("Precision", dtype == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32"),
                 ("Machine", Machine.Describe(universal.Device)),
@@ -290,12 +353,6 @@ internal sealed class ModelCommands<TModel>(
 
     private (Device Device, ScalarType Dtype) Compute(string? checkpoint)
     {
-        if (TModel.Spec.Vocabulary < 256)
-        {
-            throw new UsageException(
-                $"{TModel.Spec.Name} has a vocabulary of {TModel.Spec.Vocabulary}, but its program works on bytes; set Vocabulary = 256.");
-        }
-
         var available = cuda.is_available();
         if (settings.Device == "cuda" && !available)
             throw new UsageException("--device cuda: libtorch finds no CUDA device here; use --device cpu, or a libtorch built for CUDA on "
@@ -318,9 +375,21 @@ internal sealed class ModelCommands<TModel>(
         };
     }
 
-    private TextCorpus OpenCorpus()
+    private string CheckpointFolder => Path.GetDirectoryName(Path.GetFullPath(settings.Checkpoint))!;
+
+    // The one that is named, or the one in a folder, or bytes; the model can have its tokens.
+    private Tokenizer FindTokenizer(string folder)
     {
-        var corpus = TextCorpus.Open(settings.Data, settings.Out, cancellationToken: cancellationToken);
+        var path = settings.Tokenizer ?? Path.Combine(folder, Tokenizer.FileName);
+        var isByteLevel = settings.Tokenizer is null ? !File.Exists(path) : settings.Tokenizer == "bytes";
+        var tokenizer = isByteLevel ? Tokenizer.ByteLevel : Tokenizer.Load(path);
+        tokenizer.CheckFits(TModel.Spec);
+        return tokenizer;
+    }
+
+    private TextCorpus OpenCorpus(Tokenizer tokenizer)
+    {
+        var corpus = TextCorpus.Open(settings.Data, settings.Out, tokenizer, cancellationToken: cancellationToken);
         try
         {
             corpus.Training.Windows(TModel.Spec.Context);
@@ -356,7 +425,7 @@ internal sealed class ModelCommands<TModel>(
             using var trainer = new Trainer<TModel>(model, options, _logger);
             if (checkpoint is not null) trainer.Resume(checkpoint);
             error.WriteLine($"Text: {corpus.Describe()}.");
-            var display = new TrainingDisplay(error, [.. TModel.Granularities.Select(g => g.Name)]);
+            var display = new TrainingDisplay(error, [.. TModel.Granularities.Select(g => g.Name)], corpus.Training.BytesPerToken);
             var result = display.Run(progress => trainer.Fit(corpus, progress, cancellationToken), trainer.StepsDone, options.Steps);
             return (result, model);
         }
@@ -398,7 +467,7 @@ internal sealed class ModelCommands<TModel>(
             : Evaluator.RunSlice(
                 model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false), corpus, options,
                 cancellationToken: cancellationToken);
-        error.WriteLine(Output.Invariant($"Evaluated on {evaluation.Tokens:n0} bytes of validation text in "
+        error.WriteLine(Output.Invariant($"Evaluated on {evaluation.Tokens:n0} tokens ({evaluation.Bytes:n0} bytes) of validation text in "
             + $"{watch.Elapsed.TotalSeconds:0.0} s."));
         return evaluation;
     }
@@ -428,13 +497,13 @@ internal sealed class ModelCommands<TModel>(
     {
         if (settings.Data is null) return "String.Split(Char)\nSplits a string into ";
         Span<byte> start = stackalloc byte[64];
-        corpus.Validation.Stored.Read(0, start);
+        corpus.Validation.Text.Read(0, start);
         var text = Encoding.UTF8.GetString(start).TrimEnd('\uFFFD');
         return text.LastIndexOf(' ') is var end && end > 0 ? text[..(end + 1)] : text;
     }
 
-    private GenerationOptions Sampling(int tokens) =>
-        new() { Tokens = tokens, Temperature = settings.Temperature, Seed = settings.Seed ?? 1 };
+    private GenerationOptions Sampling(Tokenizer tokenizer, int tokens) =>
+        new() { Tokenizer = tokenizer, Tokens = tokens, Temperature = settings.Temperature, Seed = settings.Seed ?? 1 };
 
     private string SlicePath(Profile<TModel> profile)
     {

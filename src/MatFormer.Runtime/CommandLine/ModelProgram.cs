@@ -14,8 +14,8 @@ public static class ModelProgram
     private const int Interrupted = 130;
 
     /// <summary>
-    /// Runs <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>profiles</c>, <c>extract</c> or <c>generate</c>; <c>--help</c> tells
-    /// of each.
+    /// Runs <c>demo</c> (the default), <c>tokenizer</c>, <c>train</c>, <c>eval</c>, <c>profiles</c>, <c>extract</c> or
+    /// <c>generate</c>; <c>--help</c> tells of each.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
@@ -89,20 +89,24 @@ public static class ModelProgram
         {
             Make(
                 "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(),
-                o.Minutes, o.Data, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
+                o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
                 o.Out, o.CheckpointEvery, o.Resume, o.Prompt, o.Tokens, o.Temperature, o.Json),
             Make(
+                "tokenizer", "Learn a vocabulary of byte pairs, for train --tokenizer", c => c.TrainTokenizer(),
+                o.Data, o.Vocabulary, o.Out, o.Json),
+            Make(
                 "train", "Train all granularities at once", c => c.Train(),
-                o.Data, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
+                o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
                 o.Out, o.CheckpointEvery, o.Resume, o.Json),
             Make(
                 "eval", "Measure every granularity and profile", c => c.Evaluate(),
-                o.Checkpoint, o.Data, o.Batch, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+                o.Checkpoint, o.Data, o.Tokenizer, o.Batch, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
             Make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
             Make("extract", "Save one profile's weights as a model of its own", c => c.Extract(), o.Checkpoint, o.Profile, o.Out, o.Json),
             Make(
                 "generate", "Continue a prompt", c => c.Generate(),
-                o.Checkpoint, o.Profile, o.Prompt, o.Tokens, o.Temperature, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+                o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Temperature, o.Seed, o.Device, o.Threads, o.Dtype,
+                o.Out, o.Json),
         };
         return root;
 

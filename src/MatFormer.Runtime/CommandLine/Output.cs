@@ -42,12 +42,14 @@ internal static class Output
     {
         json.WriteNumber("bigram_bits_per_byte", evaluation.BigramBitsPerByte);
         json.WriteNumber("validation_tokens", evaluation.Tokens);
+        json.WriteNumber("validation_bytes", evaluation.Bytes);
         json.WriteStartArray("results");
         foreach (var row in evaluation.Rows)
         {
             json.WriteStartObject();
             WriteCosts(json, row.Costs);
             json.WriteNumber("bits_per_byte", row.BitsPerByte);
+            json.WriteNumber("nats_per_token", row.NatsPerToken);
             if (row.Agreement is { } agreement) json.WriteNumber("agreement", agreement);
             json.WriteEndObject();
         }
@@ -71,18 +73,18 @@ internal static class Output
 
     public static void Table(TextWriter writer, Evaluation evaluation, string whole)
     {
-        var table = NewTable("", "layers", "parameters", "FLOPs/token", "bits/byte", "agrees with " + whole);
+        var table = NewTable("", "layers", "parameters", "FLOPs/token", "bits/byte", "nats/token", "agrees with " + whole);
         foreach (var row in evaluation.Rows)
         {
             table.AddRow(
                 Cell(row.Costs.Name), Cell(row.Costs.Pattern), Cell(Count(row.Costs.Parameters)), Cell(Millions(row.Costs.FlopsPerToken)),
-                Cell(Invariant($"{row.BitsPerByte:0.000}")),
+                Cell(Invariant($"{row.BitsPerByte:0.000}")), Cell(Invariant($"{row.NatsPerToken:0.000}")),
                     Cell(row.Agreement is { } agreement ? Invariant($"{agreement:0.0%}") : string.Empty));
         }
 
         table.AddEmptyRow();
         table.AddRow(Cell("bigram"), Cell(string.Empty), Cell(string.Empty), Cell(string.Empty),
-            Cell(Invariant($"{evaluation.BigramBitsPerByte:0.000}")), Cell(string.Empty));
+            Cell(Invariant($"{evaluation.BigramBitsPerByte:0.000}")), Cell(string.Empty), Cell(string.Empty));
         Print(writer, table);
     }
 

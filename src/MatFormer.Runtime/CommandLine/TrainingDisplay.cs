@@ -6,7 +6,8 @@ namespace MatFormer;
 /// <summary>Shows how training goes: a live bar on a terminal, else a line every few seconds.</summary>
 /// <param name="error">Where it is shown.</param>
 /// <param name="order">The granularities, narrowest first.</param>
-internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> order)
+/// <param name="bytesPerToken">Bytes of text that a token stands for, on average.</param>
+internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> order, double bytesPerToken)
 {
     private static readonly TimeSpan LineInterval = TimeSpan.FromSeconds(5);
     private const int BarWidth = 16;
@@ -68,7 +69,8 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
     private string Line(StepResult result, int steps)
     {
         var known = order.Where(_losses.ContainsKey);
-        var losses = string.Join("  ", known.Select(name => Output.Invariant($"{name} {_losses[name].Value / Math.Log(2):0.000}")));
+        var bits = 1 / Math.Log(2) / bytesPerToken;
+        var losses = string.Join("  ", known.Select(name => Output.Invariant($"{name} {_losses[name].Value * bits:0.000}")));
         return Output.Invariant($"step {result.Step}/{steps}  bits/byte {losses}  {_tokensPerSecond.Value:n0} tokens/s");
     }
 

@@ -21,19 +21,22 @@ internal static class CorpusFile
 
     private const double ValidationShare = 0.03;
     private const int FooterLength = 8 + (4 * 4) + 32 + 32 + 8;
+
+    /// <summary>What ends each document.</summary>
+    public static ReadOnlySpan<byte> BlankLine => "\n\n"u8;
+
     private static ReadOnlySpan<byte> Magic => "MFcorpus"u8;
 
     public sealed record Footer(
         long DataLength, int TrainingDocuments, int ValidationDocuments, int Files, int SkippedFiles, byte[] Key, byte[] ContentHash);
 
     /// <summary>The footer, or null if the file is not a whole prepared text.</summary>
-    public static Footer? ReadFooter(string path)
+    public static Footer? ReadFooter(MappedFile file)
     {
-        using var handle = File.OpenHandle(path);
-        var length = RandomAccess.GetLength(handle);
+        if (file.Length < FooterLength) return null;
         var bytes = new byte[FooterLength];
-        if (length < FooterLength || RandomAccess.Read(handle, bytes, length - FooterLength) != FooterLength
-            || !bytes.AsSpan(FooterLength - 8).SequenceEqual(Magic)) return null;
+        file.Read(file.Length - FooterLength, bytes);
+        if (!bytes.AsSpan(FooterLength - 8).SequenceEqual(Magic)) return null;
         var footer = new Footer(
             BinaryPrimitives.ReadInt64LittleEndian(bytes),
             BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(8)),
@@ -43,7 +46,24 @@ internal static class CorpusFile
             bytes[24..56],
             bytes[56..88]);
         var expected = footer.DataLength + (((long)footer.TrainingDocuments + footer.ValidationDocuments) * RecordLength) + FooterLength;
-        return footer is { DataLength: > 0, TrainingDocuments: > 0, ValidationDocuments: > 0 } && expected == length ? footer : null;
+        return footer is { DataLength: > 0, TrainingDocuments: > 0, ValidationDocuments: > 0 } && expected == file.Length ? footer : null;
+    }
+
+    /// <summary>Offset and length of each document, first of the training, then of the validation documents.</summary>
+    public static (long[] Offsets, int[] Lengths) ReadRecords(MappedFile file, Footer footer)
+    {
+        var count = footer.TrainingDocuments + footer.ValidationDocuments;
+        var records = new byte[count * RecordLength];
+        file.Read(footer.DataLength, records);
+        var (offsets, lengths) = (new long[count], new int[count]);
+        for (var i = 0; i < count; i++)
+        {
+            var record = records.AsSpan(i * RecordLength, RecordLength);
+            offsets[i] = BinaryPrimitives.ReadInt64LittleEndian(record);
+            lengths[i] = BinaryPrimitives.ReadInt32LittleEndian(record[8..]);
+        }
+
+        return (offsets, lengths);
     }
 
     /// <summary>Prepares the text of files into one file.</summary>
@@ -59,7 +79,7 @@ internal static class CorpusFile
         private readonly HashSet<string> _types = new(StringComparer.Ordinal);
         private readonly List<Document> _documents = [];
         private readonly IncrementalHash _content = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        private readonly byte[] _piece = new byte[MaxDocumentLength + 2];
+        private readonly byte[] _piece = new byte[MaxDocumentLength + BlankLine.Length];
         private long _length;
 
         private bool Full => _length >= limit;
@@ -213,8 +233,8 @@ internal static class CorpusFile
                 if (value != '\r') _piece[length++] = value;
             }
 
-            _piece[length++] = (byte)'\n';
-            _piece[length++] = (byte)'\n';
+            BlankLine.CopyTo(_piece.AsSpan(length));
+            length += BlankLine.Length;
             var piece = _piece.AsSpan(0, length);
             Span<byte> hash = stackalloc byte[32];
             SHA256.HashData(piece, hash);

@@ -1,6 +1,4 @@
-using System.Buffers.Binary;
 using System.Globalization;
-using System.IO.MemoryMappedFiles;
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Extensions.Logging;
@@ -9,9 +7,8 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace MatFormer;
 
 /// <summary>
-/// Text as bytes, prepared once into one memory-mapped file of documents without duplicates, and split into a training and a validation
-/// part
-/// by a hash of each document's content.
+/// Text, prepared once into one memory-mapped file of documents without duplicates, split into a training and a validation part by a hash
+/// of each document's content, and encoded once into a memory-mapped file of tokens, unless bytes are the tokens.
 /// </summary>
 public sealed class TextCorpus : IDisposable
 {
@@ -21,25 +18,23 @@ public sealed class TextCorpus : IDisposable
     /// <summary>The most text of the SDK's documentation that is used, in bytes.</summary>
     public const int DefaultCorpusLimit = 32_000_000;
 
-    private readonly MemoryMappedFile _file;
-    private readonly MemoryMappedViewAccessor _view;
-    private readonly unsafe byte* _bytes;
-    private bool _disposed;
+    private readonly MappedFile _text;
+    private MappedFile? _tokens;
 
-    private unsafe TextCorpus(string source, string path, MemoryMappedFile file, CorpusFile.Footer footer)
+    private TextCorpus(string source, string path, MappedFile text, CorpusFile.Footer footer)
     {
         Source = source;
         Path = path;
         Fingerprint = Convert.ToHexStringLower(footer.ContentHash);
         Files = footer.Files;
         SkippedFiles = footer.SkippedFiles;
-        _file = file;
-        _view = file.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
-        _view.SafeMemoryMappedViewHandle.AcquirePointer(ref _bytes);
-        var records = new ReadOnlySpan<byte>(
-            _bytes + footer.DataLength, (footer.TrainingDocuments + footer.ValidationDocuments) * CorpusFile.RecordLength);
-        Training = new CorpusSplit(this, "training", records[..(footer.TrainingDocuments * CorpusFile.RecordLength)]);
-        Validation = new CorpusSplit(this, "validation", records[(footer.TrainingDocuments * CorpusFile.RecordLength)..]);
+        _text = text;
+        var (offsets, lengths) = CorpusFile.ReadRecords(text, footer);
+        var middle = footer.TrainingDocuments;
+        Training = NewSplit("training", new Documents(text, 1, offsets[..middle], lengths[..middle]));
+        Validation = NewSplit("validation", new Documents(text, 1, offsets[middle..], lengths[middle..]));
+
+        CorpusSplit NewSplit(string name, Documents documents) => new(this, name, documents, documents);
     }
 
     /// <summary>Where the text comes from, in words.</summary>
@@ -57,43 +52,47 @@ public sealed class TextCorpus : IDisposable
     /// <summary>Files that were left out because they are no text (they have zero bytes).</summary>
     public int SkippedFiles { get; }
 
+    /// <summary>What its tokens are.</summary>
+    public Tokenizer Tokenizer { get; private set; } = Tokenizer.ByteLevel;
+
     /// <summary>What is trained on.</summary>
-    public CorpusSplit Training { get; }
+    public CorpusSplit Training { get; private set; }
 
     /// <summary>What is measured on: about 3% of the documents, those with the smallest hashes.</summary>
-    public CorpusSplit Validation { get; }
+    public CorpusSplit Validation { get; private set; }
 
     /// <summary>
     /// Opens the text of a file, a folder or a glob; XML documentation is taken as text only, without tags, one document per type. The
-    /// prepared file is
-    /// kept in <paramref name="cacheFolder"/> and used again as long as the sources stay as they are.
+    /// prepared files are kept in <paramref name="cacheFolder"/> and used again as long as the sources and the tokenizer stay as they are.
     /// </summary>
     /// <param name="data">A file, folder or glob; null for the XML documentation of the .NET SDK.</param>
-    /// <param name="cacheFolder">Where the prepared file is kept; left out if it is below a folder of data.</param>
+    /// <param name="cacheFolder">Where the prepared files are kept; left out if it is below a folder of data.</param>
+    /// <param name="tokenizer">What the tokens are; bytes if null.</param>
     /// <param name="logger">Told what is prepared.</param>
     /// <param name="cancellationToken">Stops the preparation; nothing is left behind.</param>
     /// <exception cref="DataException">The data is missing, empty or too small.</exception>
-    public static TextCorpus Open(string? data, string cacheFolder, ILogger? logger = null, CancellationToken cancellationToken = default)
+    public static TextCorpus Open(
+        string? data, string cacheFolder, Tokenizer? tokenizer = null, ILogger? logger = null,
+        CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(cacheFolder);
         logger ??= NullLogger.Instance;
         var source = data is null ? "the XML documentation of the .NET SDK" : $"'{data}'";
+        TextCorpus? corpus = null;
         try
         {
             var folder = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(cacheFolder));
-            var files = data is null ? DataSources.SdkDocumentation() : DataSources.Find(data, exclude: folder);
-            long limit = data is null ? DefaultCorpusLimit : long.MaxValue;
-            var key = Key(files, limit);
-            var path = System.IO.Path.Combine(folder, "corpus.bin");
-            if (Map(source, path, key) is { } prepared) return prepared;
-
-            logger.LogInformation("Preparing text from {Source} ({Files} files).", source, files.Count);
-            CorpusFile.Write(path, files, limit, key, source, cancellationToken);
-            return Map(source, path, key) ?? throw new DataException($"The prepared text '{path}' changed while it was opened; run again.");
+            corpus = OpenText(data, source, folder, logger, cancellationToken);
+            if (tokenizer is { IsByteLevel: false })
+                corpus.UseTokens(tokenizer, System.IO.Path.Combine(folder, "tokens.bin"), logger, cancellationToken);
+            return corpus;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException && e is not DataException)
+        catch (Exception e)
         {
-            throw new DataException($"The data {source} cannot be prepared: {e.Message}", e);
+            corpus?.Dispose();
+            if (e is IOException or UnauthorizedAccessException && e is not DataException)
+                throw new DataException($"The data {source} cannot be prepared: {e.Message}", e);
+            throw;
         }
     }
 
@@ -102,34 +101,39 @@ public sealed class TextCorpus : IDisposable
         CultureInfo.InvariantCulture,
         $"{Source}: {Files} files{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, no text)" : string.Empty)}, "
         + $"{Training.Documents + Validation.Documents} documents, {Training.Bytes / 1e6:0.00} MB to train on, "
-            + $"{Validation.Bytes / 1e6:0.00} MB to validate on");
+        + $"{Validation.Bytes / 1e6:0.00} MB to validate on; tokens: {Tokenizer.Describe()}{(Tokenizer.IsByteLevel ? string.Empty
+            : string.Create(CultureInfo.InvariantCulture, $", of {Training.BytesPerToken:0.00} bytes each"))}");
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        if (_disposed) return;
-        _disposed = true;
-        _view.SafeMemoryMappedViewHandle.ReleasePointer();
-        _view.Dispose();
-        _file.Dispose();
+        _text.Dispose();
+        _tokens?.Dispose();
     }
 
-    /// <summary>Copies prepared bytes.</summary>
-    internal unsafe void Read(long offset, Span<byte> destination)
+    /// <summary>The text that a token stands for: of the token between documents the blank line in its place.</summary>
+    internal ReadOnlySpan<byte> TextOf(int token) => token == Tokenizer.EndOfText ? CorpusFile.BlankLine : Tokenizer.BytesOf(token);
+
+    private static TextCorpus OpenText(string? data, string source, string folder, ILogger logger, CancellationToken cancellationToken)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
-        new ReadOnlySpan<byte>(_bytes + offset, destination.Length).CopyTo(destination);
+        var files = data is null ? DataSources.SdkDocumentation() : DataSources.Find(data, exclude: folder);
+        long limit = data is null ? DefaultCorpusLimit : long.MaxValue;
+        var key = Key(files, limit);
+        var path = System.IO.Path.Combine(folder, "corpus.bin");
+        if (Map(source, path, key) is { } prepared) return prepared;
+
+        logger.LogInformation("Preparing text from {Source} ({Files} files).", source, files.Count);
+        CorpusFile.Write(path, files, limit, key, source, cancellationToken);
+        return Map(source, path, key) ?? throw new DataException($"The prepared text '{path}' changed while it was opened; run again.");
     }
 
     private static TextCorpus? Map(string source, string path, byte[] key)
     {
-        if (!File.Exists(path)) return null;
-        var file = MemoryMappedFile.CreateFromFile(
-            new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete), null, 0, MemoryMappedFileAccess.Read,
-                HandleInheritability.None, leaveOpen: false);
+        if (!File.Exists(path) || new FileInfo(path).Length == 0) return null;
+        var file = new MappedFile(path);
         try
         {
-            if (CorpusFile.ReadFooter(path) is { } footer && footer.Key.AsSpan().SequenceEqual(key))
+            if (CorpusFile.ReadFooter(file) is { } footer && footer.Key.AsSpan().SequenceEqual(key))
                 return new TextCorpus(source, path, file, footer);
         }
         catch
@@ -140,6 +144,42 @@ public sealed class TextCorpus : IDisposable
 
         file.Dispose();
         return null;
+    }
+
+    private void UseTokens(Tokenizer tokenizer, string path, ILogger logger, CancellationToken cancellationToken)
+    {
+        var hash = Convert.FromHexString(Fingerprint);
+        var documents = Training.Documents + Validation.Documents;
+        if (!MapTokens(tokenizer, path, hash, documents))
+        {
+            logger.LogInformation("Encoding text ({Tokenizer}).", tokenizer.Describe());
+            TokenFile.Write(
+                path, tokenizer, hash, documents,
+                i => i < Training.Documents ? Training.ReadDocument(i) : Validation.ReadDocument(i - Training.Documents),
+                cancellationToken);
+            if (!MapTokens(tokenizer, path, hash, documents))
+                throw new DataException($"The prepared tokens '{path}' changed while they were opened; run again.");
+        }
+
+        Tokenizer = tokenizer;
+    }
+
+    private bool MapTokens(Tokenizer tokenizer, string path, byte[] hash, int documents)
+    {
+        if (!File.Exists(path) || new FileInfo(path).Length == 0) return false;
+        var file = new MappedFile(path);
+        if (TokenFile.Read(file, tokenizer, hash, documents) is not { } found)
+        {
+            file.Dispose();
+            return false;
+        }
+
+        _tokens = file;
+        var (width, offsets, lengths) = found;
+        var middle = Training.Documents;
+        Training = Training.With(new Documents(file, width, offsets[..middle], lengths[..middle]));
+        Validation = Validation.With(new Documents(file, width, offsets[middle..], lengths[middle..]));
+        return true;
     }
 
     // The prepared file is used again while paths, sizes and times of its sources are the same.
@@ -158,99 +198,76 @@ public sealed class TextCorpus : IDisposable
     }
 }
 
-/// <summary>One part of a corpus: documents one after the other, each followed by a blank line.</summary>
+/// <summary>
+/// One part of a corpus: documents one after the other, each followed by a blank line, which is the token between documents if there is
+/// one.
+/// </summary>
 public sealed class CorpusSplit
 {
     private readonly TextCorpus _corpus;
-    private readonly long[] _offsets;
-    private readonly int[] _lengths;
+    private readonly Documents _text;
+    private readonly Documents _tokens;
 
-    internal CorpusSplit(TextCorpus corpus, string name, ReadOnlySpan<byte> records)
+    internal CorpusSplit(TextCorpus corpus, string name, Documents text, Documents tokens)
     {
         _corpus = corpus;
+        _text = text;
+        _tokens = tokens;
         Name = name;
-        var count = records.Length / CorpusFile.RecordLength;
-        _offsets = new long[count];
-        _lengths = new int[count];
-        for (var i = 0; i < count; i++)
-        {
-            var record = records.Slice(i * CorpusFile.RecordLength, CorpusFile.RecordLength);
-            _offsets[i] = BinaryPrimitives.ReadInt64LittleEndian(record);
-            _lengths[i] = BinaryPrimitives.ReadInt32LittleEndian(record[8..]);
-            Bytes += _lengths[i];
-        }
-
-        Stored = new Order(this, [.. Enumerable.Range(0, count)]);
+        int[] order = [.. Enumerable.Range(0, text.Count)];
+        Text = new DocumentOrder(text, order);
+        Stored = new DocumentOrder(tokens, order);
     }
 
     /// <summary>training or validation.</summary>
     public string Name { get; }
 
     /// <summary>Documents.</summary>
-    public int Documents => _offsets.Length;
+    public int Documents => _text.Count;
 
-    /// <summary>Bytes, blank lines between documents included.</summary>
-    public long Bytes { get; }
+    /// <summary>Bytes of text, blank lines between documents included.</summary>
+    public long Bytes => _text.Total;
+
+    /// <summary>Tokens, those between documents included.</summary>
+    public long Tokens => _tokens.Total;
+
+    /// <summary>Bytes of text that a token stands for, on average.</summary>
+    public double BytesPerToken => (double)Bytes / Tokens;
 
     /// <summary>Bytes of each document, as they are stored.</summary>
-    internal IReadOnlyList<int> Lengths => _lengths;
+    internal IReadOnlyList<int> Lengths => _text.Lengths;
 
-    /// <summary>The documents as they are stored.</summary>
-    internal Order Stored { get; }
+    /// <summary>The text of the documents as they are stored.</summary>
+    internal DocumentOrder Text { get; }
 
-    /// <summary>The documents in an order of their own for each seed and epoch.</summary>
-    internal Order Shuffled(long seed, long epoch)
+    /// <summary>The tokens of the documents as they are stored.</summary>
+    internal DocumentOrder Stored { get; }
+
+    /// <summary>The tokens of the documents in an order of their own for each seed and epoch.</summary>
+    internal DocumentOrder Shuffled(long seed, long epoch)
     {
         var order = Enumerable.Range(0, Documents).ToArray();
         new CounterRandom(seed, RandomPurpose.DocumentOrder, epoch).Shuffle(order);
-        return new Order(this, order);
+        return new DocumentOrder(_tokens, order);
     }
 
-    /// <summary>Windows of <paramref name="length"/> bytes, each followed by the byte to predict, that fit one after the other.</summary>
+    /// <summary>The same text with other tokens.</summary>
+    internal CorpusSplit With(Documents tokens) => new(_corpus, Name, _text, tokens);
+
+    /// <summary>The text of a document.</summary>
+    internal byte[] ReadDocument(int document)
+    {
+        var bytes = new byte[_text.Lengths[document]];
+        _text.Read(document, 0, bytes);
+        return bytes;
+    }
+
+    /// <summary>Windows of <paramref name="length"/> tokens, each followed by the token to predict, that fit one after the other.</summary>
     /// <exception cref="DataException">There is none.</exception>
     internal long Windows(int length)
     {
-        var count = (Bytes - 1) / length;
+        var count = (Tokens - 1) / length;
         return count > 0 ? count : throw new DataException(
-            $"The {Name} part of {_corpus.Source} has {Bytes} bytes, but a context of {length} needs {length + 1}; give more text.");
-    }
-
-    /// <summary>The documents in some order, as one text.</summary>
-    internal sealed class Order
-    {
-        private readonly CorpusSplit _split;
-        private readonly int[] _order;
-        private readonly long[] _starts;
-
-        public Order(CorpusSplit split, int[] order)
-        {
-            _split = split;
-            _order = order;
-            _starts = new long[order.Length];
-            long start = 0;
-            for (var i = 0; i < order.Length; i++)
-            {
-                _starts[i] = start;
-                start += split._lengths[order[i]];
-            }
-        }
-
-        /// <summary>Copies bytes from a position on, across documents.</summary>
-        public void Read(long position, Span<byte> destination)
-        {
-            ArgumentOutOfRangeException.ThrowIfNegative(position);
-            ArgumentOutOfRangeException.ThrowIfGreaterThan(position, _split.Bytes - destination.Length);
-            var i = Array.BinarySearch(_starts, position);
-            if (i < 0) i = ~i - 1;
-            while (!destination.IsEmpty)
-            {
-                var within = position - _starts[i];
-                var document = _order[i++];
-                var count = (int)Math.Min(destination.Length, _split._lengths[document] - within);
-                _split._corpus.Read(_split._offsets[document] + within, destination[..count]);
-                destination = destination[count..];
-                position += count;
-            }
-        }
+            $"The {Name} part of {_corpus.Source} has {Tokens} tokens, but a context of {length} needs {length + 1}; give more text.");
     }
 }

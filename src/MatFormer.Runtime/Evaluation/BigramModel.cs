@@ -22,7 +22,7 @@ public sealed class BigramModel
         {
             cancellationToken.ThrowIfCancellationRequested();
             var chunk = buffer.AsSpan(0, (int)Math.Min(buffer.Length, split.Bytes - position));
-            split.Stored.Read(position, chunk);
+            split.Text.Read(position, chunk);
             model.Add(chunk);
         }
 

@@ -17,16 +17,18 @@ public sealed record EvaluationOptions
 
 /// <summary>How good a granularity or profile is.</summary>
 /// <param name="Costs">What it is and costs.</param>
-/// <param name="BitsPerByte">Cross-entropy on the validation text, in bits.</param>
+/// <param name="BitsPerByte">Cross-entropy on the validation text, in bits per byte of the text: comparable between tokenizers.</param>
+/// <param name="NatsPerToken">The same in nats per token: comparable between models with the same tokenizer only.</param>
 /// <param name="Agreement">The share of positions where its most likely next token is the whole model's; null for a slice, which has no
 /// whole model.</param>
-public sealed record EvaluationRow(ProfileCosts Costs, double BitsPerByte, double? Agreement);
+public sealed record EvaluationRow(ProfileCosts Costs, double BitsPerByte, double NatsPerToken, double? Agreement);
 
 /// <summary>How good a model is.</summary>
 /// <param name="Rows">Granularities, narrowest first, then profiles.</param>
-/// <param name="BigramBitsPerByte">What a bigram model, trained on the same training text, reaches on the same positions.</param>
-/// <param name="Tokens">Positions that were predicted.</param>
-public sealed record Evaluation(ImmutableArray<EvaluationRow> Rows, double BigramBitsPerByte, long Tokens);
+/// <param name="BigramBitsPerByte">What a bigram model of bytes, trained on the same training text, reaches on the same text.</param>
+/// <param name="Tokens">Tokens that were predicted.</param>
+/// <param name="Bytes">Bytes of text that these tokens stand for.</param>
+public sealed record Evaluation(ImmutableArray<EvaluationRow> Rows, double BigramBitsPerByte, long Tokens, long Bytes);
 
 /// <summary>Measures models on the validation text of a corpus; the same windows every time.</summary>
 public static class Evaluator
@@ -38,6 +40,7 @@ public static class Evaluator
     /// <param name="progress">Told the share that is done, from 0 to 1.</param>
     /// <param name="cancellationToken">Stops it.</param>
     /// <exception cref="DataException">The validation text is shorter than the context.</exception>
+    /// <exception cref="TokenizerException">The model's tokens are not the corpus's.</exception>
     public static Evaluation Run<TModel>(
         TModel model, TextCorpus corpus, EvaluationOptions? options = null, Action<double>? progress = null,
             CancellationToken cancellationToken = default)
@@ -59,6 +62,7 @@ public static class Evaluator
     /// <param name="progress">Told the share that is done, from 0 to 1.</param>
     /// <param name="cancellationToken">Stops it.</param>
     /// <exception cref="DataException">The validation text is shorter than the context.</exception>
+    /// <exception cref="TokenizerException">The model's tokens are not the corpus's.</exception>
     public static Evaluation RunSlice(
         MatFormerModel slice,
         ProfileCosts costs,
@@ -84,9 +88,12 @@ public static class Evaluator
         ArgumentNullException.ThrowIfNull(corpus);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Windows, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Batch, 1);
+        corpus.Tokenizer.CheckFits(model);
         var context = model.Architecture.Context;
         var windows = Windows.Fixed(corpus.Validation, context, options.Windows).ToList();
-        var bigram = BigramModel.Train(corpus.Training, cancellationToken).BitsPerByte(windows);
+        var texts = windows.ConvertAll(window => Windows.Text(corpus, window));
+        var bytes = texts.Sum(text => text.Length - 1L);
+        var bigram = BigramModel.Train(corpus.Training, cancellationToken).BitsPerByte(texts);
         var nats = new double[forwards.Count];
         var agreeing = new long[forwards.Count];
         using var unrecorded = no_grad();
@@ -118,11 +125,12 @@ public static class Evaluator
         progress?.Invoke(1);
         var count = (long)windows.Count * context;
         var rows = costs.Select(
-            (cost, i) => new EvaluationRow(cost, nats[i] / count / Math.Log(2), whole is null ? null : (double)agreeing[i] / count));
-        return new Evaluation([.. rows], bigram, count);
+            (cost, i) => new EvaluationRow(
+                cost, nats[i] / bytes / Math.Log(2), nats[i] / count, whole is null ? null : (double)agreeing[i] / count));
+        return new Evaluation([.. rows], bigram, count, bytes);
     }
 
-    private static (Tensor Tokens, Tensor Targets) ToTensors(List<byte[]> windows, int context, Device device)
+    private static (Tensor Tokens, Tensor Targets) ToTensors(List<int[]> windows, int context, Device device)
     {
         var tokens = new long[windows.Count * context];
         var targets = new long[tokens.Length];

@@ -43,6 +43,12 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
             : throw new ArgumentException($"The compute type {value} is not supported; use Float32 or BFloat16.", nameof(value));
     }
 
+    /// <summary>
+    /// The <see cref="Tokenizer.Fingerprint"/> of the tokenizer that it was trained with, which is saved with the weights; null if unknown,
+    /// and then any is taken.
+    /// </summary>
+    public string? TokenizerFingerprint { get; set; }
+
     /// <summary>Where the weights are.</summary>
     public abstract Device Device { get; }
 

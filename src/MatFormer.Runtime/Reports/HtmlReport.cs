@@ -40,7 +40,7 @@ internal static class HtmlReport
             + $"{Output.Millions(smallest.Parameters)} to {Output.Millions(whole.Parameters)} parameters, without training again.</p>\n"));
 
         page.Append("<h2>Accuracy over size</h2>\n<div class=\"scroll\">").Append(SizeCurve.Inline(data)).Append("</div>\n");
-        page.Append(Output.Invariant($"<p class=\"quiet\">On {data.Evaluation.Tokens:n0} bytes of text that was not trained on. A bigram "
+        page.Append(Output.Invariant($"<p class=\"quiet\">On {data.Evaluation.Bytes:n0} bytes of text that was not trained on. A bigram "
             + $"model of the same training text needs {data.Evaluation.BigramBitsPerByte:0.000} bits per byte.</p>\n"));
 
         page.Append("<h2>Granularities and profiles</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th class=\"l\">Name</th><th "
@@ -55,7 +55,7 @@ internal static class HtmlReport
                 .Append(row.Agreement is { } agreement ? Output.Invariant($"{agreement:0.0%}") : string.Empty).Append("</td></tr>\n");
         }
 
-        page.Append("</tbody></table></div>\n<p class=\"quiet\">Agreement: the share of positions where both find the same next byte the "
+        page.Append("</tbody></table></div>\n<p class=\"quiet\">Agreement: the share of positions where both find the same next token the "
             + "likeliest.</p>\n");
 
         if (data.Curves.Count > 0)

@@ -38,7 +38,10 @@ internal static class TrainingCurves
     private const double Smoothing = 0.02;
 
     /// <summary>One smoothed curve a granularity, narrowest first.</summary>
-    public static IReadOnlyList<TrainingCurve> Read(string path, IReadOnlyList<string> granularities)
+    /// <param name="path">The metrics.</param>
+    /// <param name="granularities">Their names.</param>
+    /// <param name="bytesPerToken">Bytes of text that a token stands for, on average.</param>
+    public static IReadOnlyList<TrainingCurve> Read(string path, IReadOnlyList<string> granularities, double bytesPerToken)
     {
         if (!File.Exists(path)) return [];
         var last = 1L;
@@ -55,10 +58,10 @@ internal static class TrainingCurves
             }
         }
 
-        return [.. granularities.Select(g => new TrainingCurve(g, Smooth(sums[g], last))).Where(c => c.Points.Count > 0)];
+        return [.. granularities.Select(g => new TrainingCurve(g, Smooth(sums[g], last, bytesPerToken))).Where(c => c.Points.Count > 0)];
     }
 
-    private static List<(double Step, double Bits)> Smooth((double Step, double Nats, int Count)[] bins, long last)
+    private static List<(double Step, double Bits)> Smooth((double Step, double Nats, int Count)[] bins, long last, double bytesPerToken)
     {
         var points = new List<(double, double)>();
         foreach (var (step, _, count) in bins)
@@ -74,7 +77,7 @@ internal static class TrainingCurves
                 weights += weight * other.Count;
             }
 
-            points.Add((at, nats / weights / Math.Log(2)));
+            points.Add((at, nats / weights / Math.Log(2) / bytesPerToken));
         }
 
         return points;

@@ -34,19 +34,16 @@ public sealed class Trainer<TModel> : IDisposable
     private readonly long[] _tokens;
     private readonly long[] _targets;
     private TextCorpus? _corpus;
-    private TrainingBatches? _batches;
+    private IBatches? _batches;
     private string? _expectedData;
 
     /// <summary>Prepares training; the model must already be on its device.</summary>
-    /// <exception cref="ArgumentException">An option is out of range, or the model's tokens are not bytes.</exception>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
     public Trainer(TModel model, TrainerOptions options, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(options);
         options.Validate(TModel.Spec);
-        if (TModel.Spec.Vocabulary < 256)
-            throw new ArgumentException($"{TModel.Spec.Name} has a vocabulary of {TModel.Spec.Vocabulary}, but text is trained by bytes; "
-                + "declare Vocabulary = 256.", nameof(model));
         _model = model;
         Options = options;
         _logger = logger ?? NullLogger.Instance;
@@ -78,6 +75,7 @@ public sealed class Trainer<TModel> : IDisposable
     /// <param name="progress">Told of each step, on this thread.</param>
     /// <param name="cancellationToken">Stops at a step.</param>
     /// <exception cref="DataException">The text is too short for the model's context, or not that of the resumed run.</exception>
+    /// <exception cref="TokenizerException">The model's tokens are not those of the corpus.</exception>
     /// <exception cref="TrainingException">A loss or gradient is not finite; nothing is saved then.</exception>
     public TrainingResult Fit(TextCorpus corpus, Action<StepResult>? progress = null, CancellationToken cancellationToken = default)
     {
@@ -93,6 +91,9 @@ public sealed class Trainer<TModel> : IDisposable
                 File.Delete(Path.Combine(folder, CheckpointName));
                 File.Delete(Path.Combine(folder, WeightsName));
             }
+
+            // Whoever uses the weights needs it.
+            corpus.Tokenizer.Save(Path.Combine(folder, Tokenizer.FileName));
         }
 
         using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, "metrics.jsonl"), StepsDone) : null;
@@ -100,12 +101,24 @@ public sealed class Trainer<TModel> : IDisposable
             "Training {Model}, {Parameters} parameters, {Objective}, steps {First} to {Last}.",
             TModel.Spec.Name, _parameters.Sum(p => p.numel()), Options.Objective, StepsDone + 1, Options.Steps);
         StepResult? last = null;
-        while (StepsDone < Options.Steps && !cancellationToken.IsCancellationRequested)
+        var direct = _batches!;
+        using (var prefetched = new PrefetchedBatches(direct, StepsDone + 1, Options.Steps, _tokens.Length))
         {
-            last = Step(corpus);
-            metrics?.Add(last);
-            progress?.Invoke(last);
-            if (StepsDone % Options.CheckpointEvery == 0 && StepsDone < Options.Steps) SaveCheckpoint(corpus);
+            _batches = prefetched;
+            try
+            {
+                while (StepsDone < Options.Steps && !cancellationToken.IsCancellationRequested)
+                {
+                    last = Step(corpus);
+                    metrics?.Add(last);
+                    progress?.Invoke(last);
+                    if (StepsDone % Options.CheckpointEvery == 0 && StepsDone < Options.Steps) SaveCheckpoint(corpus);
+                }
+            }
+            finally
+            {
+                _batches = direct;
+            }
         }
 
         SaveCheckpoint(corpus);
@@ -232,6 +245,7 @@ public sealed class Trainer<TModel> : IDisposable
     private void UseCorpus(TextCorpus corpus)
     {
         if (ReferenceEquals(corpus, _corpus)) return;
+        corpus.Tokenizer.CheckFits(_model);
         if (_expectedData is not null && _expectedData != corpus.Fingerprint)
         {
             throw new DataException(
@@ -240,6 +254,7 @@ public sealed class Trainer<TModel> : IDisposable
         }
 
         _batches = new TrainingBatches(corpus.Training, TModel.Spec.Context, Options.Batch, Options.Seed);
+        _model.TokenizerFingerprint = corpus.Tokenizer.Fingerprint;
         _corpus = corpus;
     }
 

@@ -53,7 +53,9 @@ public sealed record TrainerOptions
     /// <summary>Steps between checkpoints.</summary>
     public int CheckpointEvery { get; init; } = 100;
 
-    /// <summary>Where metrics.jsonl, checkpoint.safetensors and model.safetensors are written; nothing is if null.</summary>
+    /// <summary>
+    /// Where metrics.jsonl, checkpoint.safetensors, model.safetensors and tokenizer.json are written; nothing is if null.
+    /// </summary>
     public string? OutputFolder { get; init; }
 
     /// <summary>The learning rate of a step, from 1 on.</summary>

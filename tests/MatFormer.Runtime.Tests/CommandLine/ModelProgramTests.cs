@@ -81,7 +81,7 @@ public sealed class ModelProgramTests : IDisposable
         using var document = await Json("profiles");
         var phone = document.RootElement.GetProperty("profiles").EnumerateArray().Last();
         Assert.Equal("Phone", phone.GetProperty("name").GetString());
-        Assert.Equal((256 * 16) + (40 * 32), phone.GetProperty("parameters").GetInt64());
+        Assert.Equal((320 * 16) + (40 * 32), phone.GetProperty("parameters").GetInt64());
     }
 
     [Fact]
@@ -128,6 +128,66 @@ public sealed class ModelProgramTests : IDisposable
 
         Assert.Equal(before, _folder.Files);
     }
+
+    [Fact]
+    public async Task AModelOfBytePairsGoesAllTheWay()
+    {
+        using (var learnt = await Json("tokenizer", "--data", _texts, "--vocabulary", "300", "--out", _folder["pairs"]))
+            Assert.True(learnt.RootElement.GetProperty("validation_bytes_per_token").GetDouble() > 2);
+        var file = _folder["pairs/tokenizer.json"];
+        string[] small = ["--data", _texts, "--batch", "2", "--dtype", "f32"];
+        using (await Json([.. small, "--tokenizer", file, "--steps", "20", "--tokens", "5", "--out", _out])) // the demo
+        {
+            Assert.Equal(File.ReadAllBytes(file), File.ReadAllBytes(Path.Combine(_out, "tokenizer.json")));
+        }
+
+        // Found beside the weights, and in --out when resuming.
+        var model = Path.Combine(_out, "model.safetensors");
+        using (var evaluated = await Json(["eval", .. small, "--checkpoint", model, "--out", _out]))
+        {
+            var (tokens, bytes) = (evaluated.RootElement.GetProperty("validation_tokens").GetInt64(),
+                evaluated.RootElement.GetProperty("validation_bytes").GetInt64());
+            Assert.True(bytes > 2 * tokens, $"{bytes} {tokens}");
+            foreach (var row in evaluated.RootElement.GetProperty("results").EnumerateArray())
+            {
+                var bits = row.GetProperty("nats_per_token").GetDouble() / Math.Log(2) * tokens / bytes;
+                Assert.Equal(bits, row.GetProperty("bits_per_byte").GetDouble(), 9);
+            }
+        }
+
+        using (await Json(["train", .. small, "--resume", "--out", _out])) { }
+        using (await Json("extract", "--profile", "Phone", "--checkpoint", model, "--out", _folder["slice"])) { }
+        string[] generate = ["generate", "--prompt", "the model", "--tokens", "20", "--temperature", "0", "--dtype", "f32"];
+        using var fromView = await Json([.. generate, "--checkpoint", model, "--profile", "Phone"]);
+        using var fromSlice = await Json([.. generate, "--checkpoint", _folder["slice/phone.safetensors"]]);
+        Assert.Equal(fromView.RootElement.GetProperty("text").GetString(), fromSlice.RootElement.GetProperty("text").GetString());
+        var (_, printed, _) = await Run([.. generate, "--checkpoint", model, "--profile", "Phone"]);
+        Assert.Equal("the model" + fromView.RootElement.GetProperty("text").GetString(), printed.TrimEnd('\n'));
+
+        // A wrong tokenizer, or none, is refused, before anything is written.
+        File.WriteAllText(_folder["other.json"], File.ReadAllText(file).Replace("<|endoftext|>", "<|end|>", StringComparison.Ordinal));
+        var before = _folder.Files;
+        foreach (var other in new[] { "bytes", _folder["other.json"] })
+        {
+            foreach (string[] command in (string[][])[
+                [.. generate, "--checkpoint", model], ["eval", .. small, "--checkpoint", model, "--out", _out],
+                ["train", .. small, "--resume", "--out", _out], ["generate", "--checkpoint", _folder["slice/phone.safetensors"]]])
+            {
+                var (code, output, error) = await Run([.. command, "--tokenizer", other]);
+                Assert.Equal((2, string.Empty), (code, output.Replace("the model", string.Empty, StringComparison.Ordinal)));
+                Assert.Contains("trained with another tokenizer", error.Trim().Split('\n')[^1], StringComparison.Ordinal);
+            }
+        }
+
+        Assert.Equal(before.Where(f => f != "out/tokens.bin"), _folder.Files.Where(f => f != "out/tokens.bin"));
+    }
+
+    [Theory]
+    [InlineData("--vocabulary 321 is more than the 320 tokens that TinyModel declares", "tokenizer --vocabulary 321")]
+    [InlineData("Vocabulary is 256; it must be at least 257", "tokenizer --vocabulary 256")]
+    [InlineData("'nowhere.json' does not exist", "train --tokenizer nowhere.json")]
+    public async Task AWrongTokenizerEndsWithTwoAndOneLine(string says, string command) =>
+        await WrongUsageEndsWithTwoAndOneLine(says, command);
 
     [Fact]
     public async Task TheDemoWritesItsReport()

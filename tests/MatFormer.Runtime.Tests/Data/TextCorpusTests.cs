@@ -230,7 +230,7 @@ public sealed class TextCorpusTests : IDisposable
     internal static List<string> Documents(CorpusSplit split)
     {
         var bytes = new byte[split.Bytes];
-        split.Stored.Read(0, bytes);
+        split.Text.Read(0, bytes);
         return [.. split.Lengths.Select(DocumentAt).Order(StringComparer.Ordinal)];
 
         string DocumentAt(int length, int index) => Encoding.UTF8.GetString(bytes, split.Lengths.Take(index).Sum(), length);

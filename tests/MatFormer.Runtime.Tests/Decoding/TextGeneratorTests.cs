@@ -63,7 +63,7 @@ public sealed class TextGeneratorTests : IDisposable
 
     // The likeliest byte after the tokens, without a cache.
     private byte Next(long[] tokens) =>
-        (byte)_model.call(tensor(tokens, [1, tokens.Length])).argmax(-1).narrow(1, tokens.Length - 1, 1).ToInt64();
+        (byte)_model.call(tensor(tokens, [1, tokens.Length])).narrow(2, 0, 256).argmax(-1).narrow(1, tokens.Length - 1, 1).ToInt64();
 
     [Fact]
     public void ASeedDecidesWhatIsDrawn()
@@ -111,5 +111,36 @@ public sealed class TextGeneratorTests : IDisposable
         using var cancelled = new CancellationTokenSource();
         cancelled.Cancel();
         Assert.Throws<OperationCanceledException>(() => TextGenerator.Generate(_model, "a", cancellationToken: cancelled.Token));
+    }
+
+    [Fact]
+    public void TextOfBytePairsComesInWholeCharactersUntilTheDocumentEnds()
+    {
+        // Characters of several bytes, of which some pairs are tokens.
+        var words = new WordCounts();
+        words.Add(Encoding.UTF8.GetBytes("日本語 日本 日々 ありがとう ありがたい 👍👍🏽"));
+        var tokenizer = TokenizerTraining.Run(words, new TokenizerOptions { Vocabulary = 265 }, CancellationToken.None);
+        var options = new GenerationOptions { Tokenizer = tokenizer, Tokens = 300, Temperature = 3, Seed = 2 };
+        var pieces = new List<string>();
+        var result = TextGenerator.Generate(_model, "日本", options, pieces.Add);
+        Assert.Equal(result.Text, string.Concat(pieces));
+        Assert.All(pieces, piece => Assert.False(char.IsHighSurrogate(piece[^1])));
+        Assert.True(result.Tokens > 10);
+
+        // A model that always ends the document says nothing.
+        var end = tokenizer.EndOfText!.Value;
+        using (var unrecorded = no_grad())
+        {
+            var embedding = (Tensor)_model.named_parameters().First(p => p.Item1 == "model.embed_tokens.weight").Item2;
+            embedding.fill_(1);
+            embedding.narrow(0, end, 1).fill_(2);
+        }
+
+        var nothing = TextGenerator.Generate(_model, string.Empty, options with { Temperature = 0 });
+        Assert.Equal((0, string.Empty), (nothing.Tokens, nothing.Text));
+
+        _model.TokenizerFingerprint = tokenizer.Fingerprint;
+        var e = Assert.Throws<TokenizerException>(() => TextGenerator.Generate(_model, "a"));
+        Assert.Contains("trained with another tokenizer", e.Message, StringComparison.Ordinal);
     }
 }

@@ -35,11 +35,11 @@ public sealed class BigramModelTests
         using var folder = new TemporaryFolder();
         using var corpus = TextCorpus.Open(folder.WriteTexts(), folder["out"]);
         var bytes = new byte[corpus.Training.Bytes];
-        corpus.Training.Stored.Read(0, bytes);
+        corpus.Training.Text.Read(0, bytes);
         var expected = new BigramModel();
         expected.Add(bytes);
         var trained = BigramModel.Train(corpus.Training);
         Assert.Equal(expected.BitsPerByte([bytes]), trained.BitsPerByte([bytes]));
-        Assert.InRange(trained.BitsPerByte(Windows.Fixed(corpus.Validation, 64, 20)), 1, 3);
+        Assert.InRange(trained.BitsPerByte(Windows.Fixed(corpus.Validation, 64, 20).Select(w => Windows.Text(corpus, w))), 1, 3);
     }
 }

@@ -26,7 +26,8 @@ public sealed class EvaluatorTests : IDisposable
         var evaluation = Evaluator.Run(model, _corpus, new EvaluationOptions { Windows = 10, Batch = 4 });
         Assert.Equal(live, Tensor.TotalCount);
         Assert.Equal(["S", "M", "XL", "Phone"], evaluation.Rows.Select(r => r.Costs.Name));
-        Assert.Equal(10 * 16, evaluation.Tokens);
+        Assert.Equal((10 * 16, 10 * 16), (evaluation.Tokens, evaluation.Bytes));
+        Assert.All(evaluation.Rows, r => Assert.Equal(r.NatsPerToken / Math.Log(2), r.BitsPerByte, 12));
         Assert.Equal(1, evaluation.Rows[2].Agreement);
         Assert.All(evaluation.Rows, r => Assert.InRange(r.Agreement!.Value, 0, 1));
         Assert.True(evaluation.Rows[0].Agreement < 1);
@@ -43,14 +44,15 @@ public sealed class EvaluatorTests : IDisposable
             var whole = Floats(model.call(tokens));
             for (var t = 0; t < 16; t++)
             {
-                bits -= its[(t * 256) + window[t + 1]] / Math.Log(2);
+                bits -= its[(t * TinyModel.Vocabulary) + window[t + 1]] / Math.Log(2);
                 if (Best(its, t) == Best(whole, t)) agreeing++;
             }
         }
 
         Assert.Equal(bits / 160, evaluation.Rows[3].BitsPerByte, 4);
         Assert.Equal(agreeing / 160.0, evaluation.Rows[3].Agreement!.Value, 12);
-        Assert.Equal(BigramModel.Train(_corpus.Training).BitsPerByte(windows), evaluation.BigramBitsPerByte);
+        var texts = windows.Select(w => Windows.Text(_corpus, w));
+        Assert.Equal(BigramModel.Train(_corpus.Training).BitsPerByte(texts), evaluation.BigramBitsPerByte);
 
         var alone = Evaluator.RunSlice(
             phone, ProfileCosts.Of(TinyModel.Profiles[0], false), _corpus, new EvaluationOptions { Windows = 10 });
@@ -62,7 +64,7 @@ public sealed class EvaluatorTests : IDisposable
 
     private static int Best(float[] logits, int position)
     {
-        var row = logits.AsSpan(position * 256, 256).ToArray();
+        var row = logits.AsSpan(position * TinyModel.Vocabulary, TinyModel.Vocabulary).ToArray();
         return Array.IndexOf(row, row.Max());
     }
 

@@ -48,12 +48,13 @@ public sealed class ReportTests
     {
         EvaluationRow Row(string name, bool granularity, long parameters, double bits) =>
             new(new ProfileCosts(
-                name, granularity, granularity ? "2*" + name : "1*S 1*XL", [new(8, 1), new(8, 1)], parameters, parameters, 2 * parameters, 64), bits, 0.9);
+                name, granularity, granularity ? "2*" + name : "1*S 1*XL", [new(8, 1), new(8, 1)], parameters, parameters, 2 * parameters, 64),
+                bits, bits * Math.Log(2), 0.9);
         return new ReportData
         {
             Spec = TinyModel.Spec,
             Evaluation = new MatFormer.Evaluation(
-                [Row("S", true, 2000, 1.5), Row("XL", true, 5000, 1.4), Row("Phone<>", false, 3000, 1.45)], bigram, 1000),
+                [Row("S", true, 2000, 1.5), Row("XL", true, 5000, 1.4), Row("Phone<>", false, 3000, 1.45)], bigram, 1000, 1000),
             Whole = "XL",
             Curves = [new TrainingCurve("S", [(1, 8), (50, 2), (100, 1.5)]), new TrainingCurve("XL", [(2, 8), (51, 1.9), (99, 1.4)])],
             Samples = [new Sample("S", "pro", "<script>\0", 12)],

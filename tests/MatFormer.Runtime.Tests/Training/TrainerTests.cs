@@ -132,7 +132,7 @@ public sealed class TrainerTests : IDisposable
         Assert.Equal(steps.SelectMany(s => s.Losses), read.SelectMany(s => s.Losses));
         Assert.Equal(steps.Select(s => (s.Step, s.LearningRate, s.GradientNorm)),
             read.Select(s => (s.Step, s.LearningRate, s.GradientNorm)));
-        var curves = TrainingCurves.Read(_folder["out/metrics.jsonl"], ["S", "M", "XL"]);
+        var curves = TrainingCurves.Read(_folder["out/metrics.jsonl"], ["S", "M", "XL"], 1);
         Assert.Equal(steps.Select(s => s.Losses[0].Granularity).Distinct().Count(), curves.Count);
     }
 
@@ -148,7 +148,7 @@ public sealed class TrainerTests : IDisposable
             }
         }
 
-        var curves = TrainingCurves.Read(_folder["metrics.jsonl"], ["S", "M", "XL"]);
+        var curves = TrainingCurves.Read(_folder["metrics.jsonl"], ["S", "M", "XL"], 1);
         Assert.Equal(["S", "XL"], curves.Select(c => c.Granularity));
         Assert.All(curves[0].Points, p => Assert.Equal(2 / Math.Log(2), p.Bits, 9));
         Assert.All(curves[1].Points, p => Assert.InRange(p.Bits, 0.95 / Math.Log(2), 1.05 / Math.Log(2)));
