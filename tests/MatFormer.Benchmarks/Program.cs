@@ -1,6 +1,13 @@
 using MatFormer.Benchmarks;
 using TorchSharp;
 
+if (args is [MemoryBenchmark.Child, var dtype])
+{
+    torch.set_num_threads(Environment.ProcessorCount);
+    MemoryBenchmark.RunChild(dtype);
+    return 0;
+}
+
 var json = args.Contains("--json");
 var names = args.Where(a => !a.StartsWith('-')).ToList();
 var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ordinal)
@@ -8,6 +15,7 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
     ["train"] = TrainBenchmark.Run,
     ["overhead"] = OverheadBenchmark.Run,
     ["compile"] = CompileBenchmark.Run,
+    ["memory"] = MemoryBenchmark.Run,
 };
 if (names.Count != 1 || !known.TryGetValue(names[0], out var benchmark) || args.Any(a => a.StartsWith('-') && a != "--json"))
 {

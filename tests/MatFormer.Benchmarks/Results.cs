@@ -44,7 +44,7 @@ internal static class Report
         foreach (var r in results)
         {
             var detail = r is { Ours: { } ours, Peer: { } peer }
-                ? string.Create(CultureInfo.InvariantCulture, $"   ours {ours:G4}, peer {peer:G4}, {r.Runs} runs, spread {r.Spread:P0}")
+                ? string.Create(CultureInfo.InvariantCulture, $"   ours {ours:G4}, peer {peer:G4}, {r.Runs} runs{(r.Spread is { } spread ? $", spread {spread:P0}" : null)}")
                 : string.Empty;
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{r.Name,-32} {r.Value,10:F3} {r.Unit}{detail}"));
         }

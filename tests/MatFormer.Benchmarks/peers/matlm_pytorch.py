@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""The peer of `MatFormer.Benchmarks -- train`: the same MatLM, trained by plain eager PyTorch.
+"""The peer of `MatFormer.Benchmarks -- train` and `-- memory`: the same MatLM, trained by plain eager PyTorch.
 
 Reads commands from standard input, one a line, and answers each with the seconds that it took:
     joint N     N joint steps: forward and backward of every granularity on one batch, then clipping and AdamW
     sampled N   N steps of one granularity each, in turn
     add N       N additions of two small tensors
+    base 0      instead of seconds, the megabytes of this process before there was a model
+    peak 0      instead of seconds, the most megabytes that it had
 The first line that it prints is its version. Needs torch >= 1.13.
 """
 import argparse, contextlib, itertools, math, sys, time
@@ -83,6 +85,14 @@ class MatLM(nn.Module):
         return F.linear(self.norm(x), self.embed.weight)
 
 
+
+def megabytes(key):
+    with open("/proc/self/status") as status:
+        return int(next(line for line in status if line.startswith(key + ":")).split()[1]) * 1024 / 1e6
+
+
+torch.ones(4, 4) + torch.ones(4, 4)
+base = megabytes("VmRSS") if a.device == "cpu" else 0
 model = MatLM().to(a.device)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 x = torch.randint(0, a.vocabulary, (a.batch, a.context), device=a.device)
@@ -114,6 +124,9 @@ def add(n):
 print("PyTorch " + torch.__version__, flush=True)
 for line in sys.stdin:
     name, count = line.split()
+    if name in ("base", "peak"):
+        print(base if name == "base" else megabytes("VmHWM"), flush=True)
+        continue
     start = time.perf_counter()
     if name == "add":
         add(int(count))

@@ -1,0 +1,93 @@
+using System.Diagnostics;
+using System.Globalization;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Benchmarks;
+
+/// <summary>
+/// The most memory that joint steps take, in a process of its own: of the whole process, and of it beyond what it had before there was a
+/// model. The peer's are measured alike. Linux only: the kernel's own account (VmHWM of /proc/self/status) is read.
+/// </summary>
+internal static class MemoryBenchmark
+{
+    /// <summary>The name under which the benchmark calls itself.</summary>
+    public const string Child = "memory-of-one-run";
+
+    private const int Batch = 8;
+    private const int Steps = 4;
+
+    public static IEnumerable<Result> Run()
+    {
+        if (!File.Exists("/proc/self/status"))
+        {
+            Console.Error.WriteLine("skipped memory.*: only Linux tells the memory of a process as it is measured here");
+            yield break;
+        }
+
+        foreach (var dtype in (string[])["f32", "bf16"])
+        {
+            var ours = OfChild(dtype);
+            using var peer = PythonPeer.Start("--dtype", dtype, "--batch", Text(Batch), "--threads", Text(get_num_threads()));
+            if (peer is null)
+            {
+                Console.Error.WriteLine($"skipped memory.*.{dtype}.vs_pytorch: no Python here has torch (Debian: apt-get install python3-torch)");
+                yield return new Result($"memory.joint.{dtype}.mb", ours.Peak, "MB");
+                continue;
+            }
+
+            peer.Time("joint", Steps);
+            var (before, peak) = (peer.Time("base", 0), peer.Time("peak", 0));
+            yield return new Result($"memory.joint.{dtype}.vs_pytorch", ours.Peak / peak, "x", ours.Peak, peak);
+            yield return new Result(
+                $"memory.joint.{dtype}.model.vs_pytorch", (ours.Peak - ours.Before) / (peak - before), "x", ours.Peak - ours.Before, peak - before);
+        }
+    }
+
+    /// <summary>What the child does: trains, and prints the megabytes before there was a model, and at most.</summary>
+    public static void RunChild(string dtype)
+    {
+        var folder = Directory.CreateTempSubdirectory("matformer-benchmark-");
+        try
+        {
+            using (var first = ones(4, 4)) first.add(first).Dispose();
+            var megabytes = Megabytes("VmRSS");
+            var random = new Random(0);
+            File.WriteAllText(
+                Path.Combine(folder.FullName, "text.txt"),
+                string.Join("\n\n", Enumerable.Range(0, 100).Select(_ => new string(random.GetItems("abcdefgh .,".AsSpan(), 4000)))));
+            using var model = new BenchLm { ComputeType = dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32 };
+            using var corpus = TextCorpus.Open(folder.FullName, folder.FullName);
+            using var trainer = new Trainer<BenchLm>(model, new TrainerOptions { Objective = Objective.Joint, Batch = Batch });
+            for (var step = 0; step < Steps; step++) trainer.Step(corpus);
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{megabytes} {Megabytes("VmHWM")}"));
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+    }
+
+    private static (double Before, double Peak) OfChild(string dtype)
+    {
+        var start = new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardOutput = true };
+        start.ArgumentList.Add(typeof(MemoryBenchmark).Assembly.Location);
+        start.ArgumentList.Add(Child);
+        start.ArgumentList.Add(dtype);
+        if (Path.GetFileNameWithoutExtension(Environment.ProcessPath) != "dotnet") start.ArgumentList.RemoveAt(0);
+        using var process = Process.Start(start)!;
+        var numbers = process.StandardOutput.ReadToEnd().Split(' ');
+        process.WaitForExit();
+        if (process.ExitCode != 0) throw new InvalidOperationException($"memory: the run in {dtype} failed; its error is above");
+        return (double.Parse(numbers[0], CultureInfo.InvariantCulture), double.Parse(numbers[1], CultureInfo.InvariantCulture));
+    }
+
+    // "VmHWM:     123456 kB"
+    private static double Megabytes(string key)
+    {
+        var line = File.ReadLines("/proc/self/status").First(line => line.StartsWith(key + ":", StringComparison.Ordinal));
+        return double.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture) * 1024 / 1e6;
+    }
+
+    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
+}
