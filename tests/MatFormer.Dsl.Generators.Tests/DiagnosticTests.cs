@@ -314,6 +314,16 @@ public sealed class DiagnosticTests
         },
         {
             "MFD0027",
+            Declare(more: "[Profile([|\"Block0\"|], \"8*S\")]"),
+            "'Block0' is already a member of 'Lm'; choose another name"
+        },
+        {
+            "MFD0027",
+            Declare(type: "public partial class Lm { private sealed class [|Block12|]; }"),
+            "'Block12' is already a member of 'Lm'; choose another name"
+        },
+        {
+            "MFD0027",
             Declare(more: "[Profile([|\"train\"|], \"8*S\")]"),
             "'train' is already a member of 'Lm'; choose another name"
         },

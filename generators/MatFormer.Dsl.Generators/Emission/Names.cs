@@ -30,22 +30,10 @@ internal static class Names
         ["Weights"] = "MatFormer.Weights",
     };
 
-    /// <summary>
-    /// The files of a model, and members and types that are generated into its class: neither it nor a profile can have such a name.
-    /// </summary>
-    public static readonly IReadOnlyCollection<string> Generated = new HashSet<string>(StringComparer.OrdinalIgnoreCase)
+    private static readonly HashSet<string> s_members = new(StringComparer.Ordinal)
     {
-        "Parameters", "Forward", "Training", "Profiles", "Skeleton",
-        "Block", "Network", "Profile", "Submodel", "Declared",
-        "ParameterCount", "NonEmbeddingParameterCount", "FlopsPerToken", "KeyValueCacheBytesPerToken",
-        "Spec", "Granularities", "Joint", "CreateSubmodel", "Extract", "View", "Loss", "Losses", "JointLosses", "CheckTargets", "Problem",
-        "_network", "get_Spec", "get_Granularities", "get_Profiles",
-    };
-
-    /// <summary>Members that are generated into a model's class and are no methods: its author can have none of these names.</summary>
-    public static readonly IReadOnlyCollection<string> Members = new HashSet<string>(StringComparer.Ordinal)
-    {
-        "Block", "Network", "Profile", "Submodel", "Declared",
+        // "Block" and "Block0", "Block1"..., too
+        "Network", "Profile", "Submodel", "Declared",
         "ParameterCount", "NonEmbeddingParameterCount", "FlopsPerToken", "KeyValueCacheBytesPerToken",
         "Spec", "Granularities", "Profiles", "Problem", "_network", "get_Spec", "get_Granularities", "get_Profiles",
         "Architecture", "ProfileName", "Layers", "IsUniversal", "Device",
@@ -58,8 +46,18 @@ internal static class Names
         "Create", "CreateSubmodel", "Extract", "View", "BindParameters", "Dispose",
     };
 
+    /// <summary>True for members that are generated into a model's class and are no methods: its author can have none of them.</summary>
+    public static bool IsMember(string name) => s_members.Contains(name) || IsBlock(name);
+
+    /// <summary>True for all generated members, and for what stands beside profiles: no model or profile can be so named.</summary>
+    public static bool IsGenerated(string name) => IsMember(name) || Methods.Contains(name) || name == "Joint";
+
     /// <summary>The full name of an attribute, whose source is shared with the assembly that users reference.</summary>
     public static string Of<TAttribute>() => typeof(TAttribute).FullName;
+
+    // Kinds of blocks are numbered by their first layers.
+    private static bool IsBlock(string name) =>
+        name.StartsWith("Block", StringComparison.Ordinal) && name.Skip("Block".Length).All(c => c is >= '0' and <= '9');
 
     /// <summary>A name as source writes it.</summary>
     public static string Escape(string name) =>

@@ -169,8 +169,8 @@ internal static class DeclarationParser
 
     // With a generated member of the same name.
     private static bool Clashes(ISymbol member) => member is IMethodSymbol method
-        ? Names.Members.Contains(member.Name) && method.AssociatedSymbol is null
-        : Names.Members.Contains(member.Name) || Names.Methods.Contains(member.Name);
+        ? Names.IsMember(member.Name) && method.AssociatedSymbol is null
+        : Names.IsMember(member.Name) || Names.Methods.Contains(member.Name);
 
     private static bool HasParameters(INamedTypeSymbol symbol) =>
         symbol.DeclaringSyntaxReferences.Any(part => part.GetSyntax() is ClassDeclarationSyntax { ParameterList: not null });

@@ -31,7 +31,7 @@ internal sealed partial class Validator
     private Checked Check()
     {
         if (_declaration.Problems.Count > 0) return new Checked(null, _declaration.Problems);
-        if (Names.Generated.Contains(ModelName) || _declaration.TakenNames.Contains(ModelName))
+        if (Names.IsGenerated(ModelName) || _declaration.TakenNames.Contains(ModelName))
         {
             Report(Descriptors.ClassNameTaken, _declaration.NameAt, ModelName);
             return new Checked(null, _diagnostics.ToEquatableArray());
@@ -125,7 +125,7 @@ internal sealed partial class Validator
         }
     }
 
-    private bool IsTaken(string name) => name == ModelName || Names.Generated.Contains(name) || _declaration.TakenNames.Contains(name);
+    private bool IsTaken(string name) => name == ModelName || Names.IsGenerated(name) || _declaration.TakenNames.Contains(name);
 
     // Characters of category Format may stand in an identifier but are no part of it.
     private static bool IsIdentifier(string name) =>
