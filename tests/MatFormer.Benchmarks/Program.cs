@@ -16,6 +16,7 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
     ["overhead"] = OverheadBenchmark.Run,
     ["compile"] = CompileBenchmark.Run,
     ["memory"] = MemoryBenchmark.Run,
+    ["tokenizer"] = TokenizerBenchmark.Run,
 };
 if (names.Count != 1 || !known.TryGetValue(names[0], out var benchmark) || args.Any(a => a.StartsWith('-') && a != "--json"))
 {
