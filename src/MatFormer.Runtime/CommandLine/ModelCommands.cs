@@ -42,6 +42,7 @@ internal sealed class ModelCommands<TModel>(
         using var corpus = OpenCorpus(Tokenizer.ByteLevel);
         var tokenizer = Tokenizer.Train(corpus, options, cancellationToken);
         var path = Path.Combine(settings.Out, Tokenizer.FileName);
+        if (File.Exists(settings.Checkpoint)) CheckReplaces(path, tokenizer);
         tokenizer.Save(path);
         using var encoded = OpenCorpus(tokenizer);
         var bytesPerToken = encoded.Validation.BytesPerToken;
@@ -135,9 +136,17 @@ internal sealed class ModelCommands<TModel>(
         using var slice = model.Extract(profile);
         slice.TokenizerFingerprint = model.TokenizerFingerprint;
         var path = SlicePath(profile);
+        var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
+        if (File.Exists(source))
+        {
+            // Whoever uses the slice needs it too.
+            var tokenizer = Tokenizer.Load(source);
+            var copy = Path.Combine(settings.Out, Tokenizer.FileName);
+            CheckReplaces(copy, tokenizer);
+            tokenizer.Save(copy);
+        }
+
         slice.Save(path);
-        var tokenizer = Path.Combine(CheckpointFolder, Tokenizer.FileName);
-        if (File.Exists(tokenizer)) Tokenizer.Load(tokenizer).Save(Path.Combine(settings.Out, Tokenizer.FileName));
         _human.WriteLine($"Wrote {path}: {profile.Pattern}, {Output.Count(profile.ParameterCount)} parameters.");
         if (settings.Json)
         {
@@ -385,6 +394,13 @@ internal sealed class ModelCommands<TModel>(
         var tokenizer = isByteLevel ? Tokenizer.ByteLevel : Tokenizer.Load(path);
         tokenizer.CheckFits(TModel.Spec);
         return tokenizer;
+    }
+
+    // Weights that are there need the tokenizer that is there.
+    private static void CheckReplaces(string path, Tokenizer tokenizer)
+    {
+        if (File.Exists(path) && Tokenizer.Load(path).Fingerprint != tokenizer.Fingerprint)
+            throw new UsageException($"'{path}' is another tokenizer, which weights beside it may need; give another --out, or delete it.");
     }
 
     private TextCorpus OpenCorpus(Tokenizer tokenizer)

@@ -164,6 +164,20 @@ public sealed class ModelProgramTests : IDisposable
         var (_, printed, _) = await Run([.. generate, "--checkpoint", model, "--profile", "Phone"]);
         Assert.Equal("the model" + fromView.RootElement.GetProperty("text").GetString(), printed.TrimEnd('\n'));
 
+        // One that weights need is not replaced by another.
+        using (await Json("tokenizer", "--data", _texts, "--vocabulary", "300", "--out", _out)) { }
+        foreach (string[] command in (string[][])[
+            ["tokenizer", "--data", _texts, "--vocabulary", "290", "--out", _out],
+            ["extract", "--profile", "Phone", "--checkpoint", model, "--out", _folder["other"]]])
+        {
+            if (command[0] == "extract") Tokenizer.ByteLevel.Save(_folder["other/tokenizer.json"]);
+            var (code, _, error) = await Run(command);
+            Assert.Equal(2, code);
+            Assert.Contains("is another tokenizer", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
+        }
+
+        Assert.False(File.Exists(_folder["other/phone.safetensors"]));
+
         // A wrong tokenizer, or none, is refused, before anything is written.
         File.WriteAllText(_folder["other.json"], File.ReadAllText(file).Replace("<|endoftext|>", "<|end|>", StringComparison.Ordinal));
         var before = _folder.Files;

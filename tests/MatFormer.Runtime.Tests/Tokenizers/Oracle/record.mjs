@@ -1,14 +1,16 @@
 // Records what Hugging Face's own tokenizers (Rust, through its Node binding) make of texts, for TokenizerOracleTests.
 //
 //   UPDATE_BASELINES=1 dotnet test tests/MatFormer.Runtime.Tests --filter TokenizerOracle   # writes trained.json and bytes.json
-//   npm install --prefix /tmp/oracle --ignore-scripts tokenizers@0.23.2
-//   NODE_PATH=/tmp/oracle/node_modules node tests/MatFormer.Runtime.Tests/Tokenizers/Oracle/record.mjs
+//   npm install --prefix "$HOME/oracle" --ignore-scripts tokenizers@0.23.2
+//   NODE_PATH="$HOME/oracle/node_modules" node tests/MatFormer.Runtime.Tests/Tokenizers/Oracle/record.mjs
 //
 // Reads text.txt, trained.json and bytes.json beside it (the latter two written by our tests, loaded here: they must be sound); writes
 // llama3.json, qwen2.json (the pairs of trained.json in the form of those files) and expected.json.
 import { createHash } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const { Tokenizer, BPE, byteLevelPreTokenizer } = createRequire(import.meta.url)('tokenizers')
@@ -73,8 +75,9 @@ for (const name of ['trained', 'bytes', 'llama3', 'qwen2']) {
 const own = new Tokenizer(BPE.empty())
 own.setPreTokenizer(byteLevelPreTokenizer(false))
 own.train([at('text.txt')])
-own.save('/tmp/oracle-trained.json')
-const learnt = JSON.parse(readFileSync('/tmp/oracle-trained.json', 'utf8')).model.merges.map(pair => Array.isArray(pair) ? pair.join(' ') : pair)
+const saved = join(mkdtempSync(join(tmpdir(), 'oracle-')), 'tokenizer.json')
+own.save(saved)
+const learnt = JSON.parse(readFileSync(saved, 'utf8')).model.merges.map(pair => Array.isArray(pair) ? pair.join(' ') : pair)
 write('expected.json', {
   merges: { count: learnt.length, sha256: createHash('sha256').update(learnt.join('\n')).digest('hex'), first: learnt.slice(0, 20) },
   texts,
