@@ -53,7 +53,9 @@ public static unsafe partial class NativeKernels
     public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value, int window = 0)
         => Tensor.Take(mf_kernel_causal_attention(Tensor.H(query), Tensor.H(key), Tensor.H(value), window), query, key, value);
 
-    /// <summary>The nested feed-forward: x (R*B, T, W) -> (R*B, T, W); kind is the value of a FeedForwardKind.</summary>
+    /// <summary>
+    /// The nested feed-forward: x (N, T, W) -> (N, T, W); kind is the value of a FeedForwardKind; rows is empty if all streams have as many.
+    /// </summary>
     public static Tensor FeedForward(
         Tensor x,
         Tensor? gate,
@@ -63,13 +65,16 @@ public static unsafe partial class NativeKernels
         Tensor down,
         Tensor? downBias,
         int kind,
-        ReadOnlySpan<int> widths)
+        ReadOnlySpan<int> widths,
+        ReadOnlySpan<int> rows = default)
     {
+        CheckRows("FeedForward", rows, widths.Length);
         fixed (int* wide = widths)
+        fixed (int* tall = rows)
         {
             var made = mf_kernel_feed_forward(
                 Tensor.H(x), Tensor.OptionalHandle(gate), Tensor.OptionalHandle(gateBias), Tensor.H(up), Tensor.OptionalHandle(upBias),
-                Tensor.H(down), Tensor.OptionalHandle(downBias), kind, wide, widths.Length);
+                Tensor.H(down), Tensor.OptionalHandle(downBias), kind, wide, tall, widths.Length);
             GC.KeepAlive(gate);
             GC.KeepAlive(gateBias);
             GC.KeepAlive(upBias);
@@ -78,9 +83,33 @@ public static unsafe partial class NativeKernels
         }
     }
 
-    /// <summary>x (R*B, T, W), head (V, W), targets (B, T) int64 -> (R) float32.</summary>
-    public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams)
-        => Tensor.Take(mf_kernel_linear_cross_entropy(Tensor.H(x), Tensor.H(head), Tensor.H(targets), streams), x, head, targets);
+    /// <summary>
+    /// x (N, T, W), head (V, W), targets int64 (B, T), or (N, T) with rows -> (R) float32; rows is empty if all streams share the batch.
+    /// </summary>
+    public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams, ReadOnlySpan<int> rows = default)
+    {
+        CheckRows("LinearCrossEntropy", rows, streams);
+        fixed (int* tall = rows)
+        {
+            return Tensor.Take(
+                mf_kernel_linear_cross_entropy(Tensor.H(x), Tensor.H(head), Tensor.H(targets), tall, streams), x, head, targets);
+        }
+    }
+
+    /// <summary>
+    /// x (N, T, W), teacher (B, T, W), or the rows of the streams from the student on, head (V, W) -> (R) float32, 0 before the student.
+    /// </summary>
+    public static Tensor LinearDivergence(
+        Tensor x, Tensor teacher, Tensor head, int streams, ReadOnlySpan<int> rows, int student, double temperature)
+    {
+        CheckRows("LinearDivergence", rows, streams);
+        fixed (int* tall = rows)
+        {
+            return Tensor.Take(
+                mf_kernel_linear_divergence(Tensor.H(x), Tensor.H(teacher), Tensor.H(head), tall, streams, student, temperature),
+                x, teacher, head);
+        }
+    }
 
     /// <summary>x (B, T, W) -> (n*B, T, W).</summary>
     public static Tensor Fork(Tensor x, int n) => Tensor.Take(mf_kernel_fork(Tensor.H(x), n), x);
@@ -164,6 +193,13 @@ public static unsafe partial class NativeKernels
         }
     }
 
+    // The pointer tells native code no length.
+    private static void CheckRows(string operation, ReadOnlySpan<int> rows, int streams)
+    {
+        if (rows.IsEmpty || rows.Length == streams) return;
+        throw new ArgumentException($"{operation}: rows has {rows.Length} numbers, but must have one for each of {streams} streams, or none.", nameof(rows));
+    }
+
     private const string Library = "matformer_torch";
 
     [LibraryImport(Library)]
@@ -195,10 +231,15 @@ public static unsafe partial class NativeKernels
 
     [LibraryImport(Library)]
     private static partial nint mf_kernel_feed_forward(
-        nint x, nint gate, nint gate_bias, nint up, nint up_bias, nint down, nint down_bias, int kind, int* widths, long streams);
+        nint x, nint gate, nint gate_bias, nint up, nint up_bias, nint down, nint down_bias, int kind, int* widths, int* rows,
+        long streams);
 
     [LibraryImport(Library)]
-    private static partial nint mf_kernel_linear_cross_entropy(nint x, nint head, nint targets, long streams);
+    private static partial nint mf_kernel_linear_cross_entropy(nint x, nint head, nint targets, int* rows, long streams);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_linear_divergence(
+        nint x, nint teacher, nint head, int* rows, long streams, long student, double temperature);
 
     [LibraryImport(Library)]
     private static partial nint mf_kernel_fork(nint x, long n);

@@ -271,52 +271,69 @@ struct AttentionFunction : Function<AttentionFunction> {
 
 struct CrossEntropyFunction : Function<CrossEntropyFunction> {
     // (R) losses; `derivative` (R*B*T, V), softmax minus one-hot, is filled in if it is defined.
-    static Tensor compute(const Tensor& x, const Tensor& head, const Tensor& targets, int64_t streams, const Tensor& derivative) {
+    static Tensor compute(const Tensor& x, const Tensor& head, const Tensor& targets, const Segments& s, const Tensor& derivative) {
         const Tensor in = rows_of(x), ids = targets.contiguous();
-        const int64_t classes = head.size(0), width = head.size(1), total = in.size(0), each = total / streams;
+        const int64_t classes = head.size(0), width = head.size(1), time = x.size(1);
         const auto* id = ids.data_ptr<int64_t>();
-        for (int64_t i = 0; i < each; i++) {
+        for (int64_t i = 0; i < ids.numel(); i++) {
             TORCH_CHECK_INDEX(id[i] >= 0 && id[i] < classes, "LinearCrossEntropy: target ", id[i], " is outside 0..", classes - 1);
         }
 
         // Logits live a block at a time.
         const auto dtype = x.scalar_type();
-        const int64_t block = std::clamp<int64_t>(65536 / classes / 12 * 12, 12, 240), blocks = (each + block - 1) / block;
-        const int64_t size = x.element_size();
-        Tensor losses = at::empty({streams, blocks}, at::kDouble), result = floats({streams});
-        auto* loss = losses.data_ptr<double>();
-        const auto finish = [&](int64_t r, int64_t b, const float* logits) {
-            const int64_t row = b * block, rows = std::min(block, each - row);
-            void* slope = derivative.defined() ? static_cast<char*>(derivative.data_ptr()) + (r * each + row) * classes * size : nullptr;
-            loss[r * blocks + b] = cpu::table().cross_entropy[element(dtype)](logits, id + row, slope, rows, classes);
+        const int64_t block = std::clamp<int64_t>(65536 / classes / 12 * 12, 12, 240), size = x.element_size();
+        struct Block {
+            int64_t row, rows, target;
+            double loss;
         };
+        std::vector<Block> blocks;
+        std::vector<size_t> ends;  // of the blocks of a stream
+        for (size_t r = 0; r < s.first.size(); r++) {
+            const int64_t each = s.count[r] * time;
+            for (int64_t row = 0; row < each; row += block) {
+                blocks.push_back({s.first[r] * time + row, std::min(block, each - row), s.source(r) * time + row, 0});
+            }
+            ends.push_back(blocks.size());
+        }
+        const auto finish = [&](Block& b, const float* logits) {
+            void* slope = derivative.defined() ? static_cast<char*>(derivative.data_ptr()) + b.row * classes * size : nullptr;
+            b.loss = cpu::table().cross_entropy[element(dtype)](logits, id + b.target, slope, b.rows, classes);
+        };
+        const auto count = static_cast<int64_t>(blocks.size());
         if (own_product(dtype)) {
             const Packed packed(dtype, head.t());
             const int64_t products = (left_scratch(block, width) + 63) / 64 * 64;
             const Scratch scratch(products + block * classes * 4);
             const cpu::Term term = packed.term(matrix(in), width);
-            at::parallel_for(0, streams * blocks, 1, [&](int64_t first, int64_t last) {
+            at::parallel_for(0, count, 1, [&](int64_t first, int64_t last) {
                 char* space = static_cast<char*>(scratch.mine());
                 auto* logits = reinterpret_cast<float*>(space + products);
                 for (int64_t i = first; i < last; i++) {
-                    const int64_t r = i / blocks, b = i % blocks, row = r * each + b * block, rows = std::min(block, each - b * block);
-                    table_multiply(dtype, term, row, rows, classes, logits, space);
-                    finish(r, b, logits);
+                    Block& b = blocks[static_cast<size_t>(i)];
+                    table_multiply(dtype, term, b.row, b.rows, classes, logits, space);
+                    finish(b, logits);
                 }
             });
         } else {
-            Tensor logits = floats({each, classes});
-            for (int64_t r = 0; r < streams; r++) {
-                product(logits, in.narrow(0, r * each, each).to(at::kFloat), head.to(dtype).to(at::kFloat).t(), at::kFloat);
-                at::parallel_for(0, blocks, 1, [&](int64_t first, int64_t last) {
-                    for (int64_t b = first; b < last; b++) finish(r, b, logits.data_ptr<float>() + b * block * classes);
+            size_t begin = 0;
+            for (size_t r = 0; r < ends.size(); begin = ends[r++]) {
+                const int64_t start = s.first[r] * time, each = s.count[r] * time;
+                Tensor logits = floats({each, classes});
+                product(logits, in.narrow(0, start, each).to(at::kFloat), head.to(dtype).to(at::kFloat).t(), at::kFloat);
+                at::parallel_for(static_cast<int64_t>(begin), static_cast<int64_t>(ends[r]), 1, [&](int64_t first, int64_t last) {
+                    for (int64_t i = first; i < last; i++) {
+                        Block& b = blocks[static_cast<size_t>(i)];
+                        finish(b, logits.data_ptr<float>() + (b.row - start) * classes);
+                    }
                 });
             }
         }
-        for (int64_t r = 0; r < streams; r++) {
+        Tensor result = floats({static_cast<int64_t>(ends.size())});
+        size_t b = 0;
+        for (size_t r = 0; r < ends.size(); r++) {
             double sum = 0;
-            for (int64_t b = 0; b < blocks; b++) sum += loss[r * blocks + b];
-            result.data_ptr<float>()[r] = static_cast<float>(sum / static_cast<double>(each));
+            for (; b < ends[r]; b++) sum += blocks[b].loss;
+            result.data_ptr<float>()[r] = static_cast<float>(sum / static_cast<double>(s.count[r] * time));
         }
         return result;
     }
@@ -327,27 +344,30 @@ struct CrossEntropyFunction : Function<CrossEntropyFunction> {
         cpu::table().multiply(element(dtype), &term, 1, 0, rows, classes, {logits, cpu::Float, classes}, space);
     }
 
-    static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& head, const Tensor& targets, int64_t streams) {
+    static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& head, const Tensor& targets, int64_t streams,
+                          std::vector<int64_t> rows) {
         Tensor derivative = at::empty({x.size(0) * x.size(1), head.size(0)}, x.options());
-        Tensor result = compute(x, head, targets, streams, derivative);
+        Tensor result = compute(x, head, targets, Segments("LinearCrossEntropy", x, streams, rows), derivative);
         context->save_for_backward({x, head, derivative});
         context->saved_data["streams"] = streams;
+        context->saved_data["rows"] = std::move(rows);
         return result;
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
         const auto saved = context->get_saved_variables();
         const Tensor &x = saved[0], &head = saved[1], &derivative = saved[2], in = rows_of(x), scales = gradients[0].contiguous();
-        const int64_t streams = context->saved_data["streams"].toInt(), each = in.size(0) / streams;
+        const Segments s("LinearCrossEntropy", x, context->saved_data["streams"].toInt(), context->saved_data["rows"].toIntVector());
         const auto dtype = x.scalar_type();
         Tensor dx = at::empty(x.sizes(), x.options()), dhead = floats(head.sizes()), out = dx.view({-1, x.size(-1)});
-        for (int64_t r = 0; r < streams; r++) {
+        for (size_t r = 0; r < s.first.size(); r++) {
+            const int64_t start = s.first[r] * x.size(1), each = s.count[r] * x.size(1);
             const double scale = static_cast<double>(scales.data_ptr<float>()[r]) / static_cast<double>(each);
-            const Tensor slope = derivative.narrow(0, r * each, each);
-            product(out.narrow(0, r * each, each), slope, head, dtype, false, {}, scale);
-            product(dhead, slope.t(), in.narrow(0, r * each, each), dtype, r > 0, {}, scale);
+            const Tensor slope = derivative.narrow(0, start, each);
+            product(out.narrow(0, start, each), slope, head, dtype, false, {}, scale);
+            product(dhead, slope.t(), in.narrow(0, start, each), dtype, r > 0, {}, scale);
         }
-        return {dx, dhead, Tensor(), Tensor()};
+        return {dx, dhead, Tensor(), Tensor(), Tensor()};
     }
 };
 
@@ -405,6 +425,25 @@ Tensor linear_prefix(const char* operation, const Tensor& x, const Tensor& weigh
 bool plain(const Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous(); }
 
 }  // namespace
+
+Segments::Segments(const char* operation, const Tensor& x, int64_t streams, at::IntArrayRef rows) : shared(rows.empty()) {
+    TORCH_CHECK(streams > 0, operation, ": there is no stream");
+    TORCH_CHECK(x.dim() == 3, operation, ": x is ", x.sizes(), ", but must be (", streams, "*B, T, W)");
+    if (shared) {
+        TORCH_CHECK(x.size(0) % streams == 0, operation, ": x is ", x.sizes(), ", but must be (", streams, "*B, T, W)");
+        count.assign(static_cast<size_t>(streams), x.size(0) / streams);
+    } else {
+        count = rows.vec();
+        TORCH_CHECK(static_cast<int64_t>(count.size()) == streams && std::all_of(count.begin(), count.end(), [](int64_t n) { return n > 0; }),
+                    operation, ": rows are ", rows, ", but must be one number above 0 for each of ", streams, " streams");
+    }
+    int64_t sum = 0;
+    for (int64_t n : count) {
+        first.push_back(sum);
+        sum += n;
+    }
+    TORCH_CHECK(sum == x.size(0), operation, ": rows are ", rows, ", but must add up to those of x ", x.sizes());
+}
 
 // ---- What is called ----
 
@@ -518,19 +557,19 @@ Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& va
                                                : AttentionFunction::compute(q, k, v, sight, {});
 }
 
-Tensor linear_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets, int64_t streams) {
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets, int64_t streams, at::IntArrayRef rows) {
     check_activation("LinearCrossEntropy", "x", x);
-    TORCH_CHECK(streams > 0 && x.dim() == 3 && x.size(0) % streams == 0, "LinearCrossEntropy: x is ", x.sizes(), ", but must be (", streams,
-                "*B, T, W)");
+    const Segments segments("LinearCrossEntropy", x, streams, rows);
     check_rank("LinearCrossEntropy", "head", head, 2, "(V, W)");
     check_weight("LinearCrossEntropy", "head", head, x, {head.size(0), x.size(2)});
     check_integers("LinearCrossEntropy", "targets", targets, x);
-    TORCH_CHECK(targets.dim() == 2 && targets.size(0) == x.size(0) / streams && targets.size(1) == x.size(1),
-                "LinearCrossEntropy: targets is ", targets.sizes(), ", but must be (", x.size(0) / streams, ", ", x.size(1), ")");
+    const int64_t batch = segments.shared ? segments.count[0] : x.size(0);
+    TORCH_CHECK(targets.dim() == 2 && targets.size(0) == batch && targets.size(1) == x.size(1), "LinearCrossEntropy: targets is ",
+                targets.sizes(), ", but must be (", batch, ", ", x.size(1), ")");
     TORCH_CHECK(x.numel() > 0, "LinearCrossEntropy: x is empty");
-    if (!x.is_cpu()) return composite::linear_cross_entropy(x, head, targets, streams);
-    return differentiable({x, head}) ? CrossEntropyFunction::apply(x, head, targets, streams)
-                                     : CrossEntropyFunction::compute(x, head, targets, streams, {});
+    if (!x.is_cpu()) return composite::linear_cross_entropy(x, head, targets, streams, rows);
+    return differentiable({x, head}) ? CrossEntropyFunction::apply(x, head, targets, streams, rows.vec())
+                                     : CrossEntropyFunction::compute(x, head, targets, segments, {});
 }
 
 Tensor fork(const Tensor& x, int64_t n) {

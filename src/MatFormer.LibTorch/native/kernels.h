@@ -17,6 +17,18 @@ struct FeedForwardWeights {
     at::Tensor gate, gate_bias, up, up_bias, down, down_bias;  // undefined when absent
 };
 
+// Where the streams of a stack lie along the batch. `rows` is how many of the batch each has, one after the other; if it is empty, all have
+// as many, and run over the same batch.
+struct Segments {
+    std::vector<int64_t> first, count;
+    bool shared;
+
+    // Of x (N, ...).
+    Segments(const char* operation, const at::Tensor& x, int64_t streams, at::IntArrayRef rows);
+    // Where a stream begins in what is given once for all streams, such as targets.
+    int64_t source(size_t stream) const { return shared ? 0 : first[stream]; }
+};
+
 struct AdamWOptions {
     double learning_rate, beta1, beta2, epsilon;
     int64_t step;
@@ -31,8 +43,12 @@ at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, int64_t ro
 at::Tensor linear_columns(const at::Tensor& x, const at::Tensor& weight, int64_t columns);
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 at::Tensor causal_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, int64_t window);
-at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths);
-at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, int64_t streams);
+at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths,
+                        at::IntArrayRef rows);
+at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, int64_t streams,
+                                at::IntArrayRef rows);
+at::Tensor linear_divergence(const at::Tensor& x, const at::Tensor& teacher, const at::Tensor& head, int64_t streams, at::IntArrayRef rows,
+                             int64_t student, double temperature);
 at::Tensor fork(const at::Tensor& x, int64_t n);
 void adamw(at::TensorList parameters, at::TensorList first, at::TensorList second, at::ArrayRef<double> decay, const AdamWOptions& options);
 double clip_gradient_norm(at::TensorList parameters, double max);
@@ -51,8 +67,10 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::T
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 at::Tensor causal_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, int64_t window);
-at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths);
-at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, int64_t streams);
+at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths,
+                        at::IntArrayRef rows);
+at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, int64_t streams,
+                                at::IntArrayRef rows);
 at::Tensor fork(const at::Tensor& x, int64_t n);
 void adamw(at::TensorList parameters, at::TensorList first, at::TensorList second, at::ArrayRef<double> decay, const AdamWOptions& options);
 double clip_gradient_norm(at::TensorList parameters, double max);

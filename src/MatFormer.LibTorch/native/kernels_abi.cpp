@@ -16,6 +16,11 @@ std::vector<at::Tensor> list(const Handle* handles, int64_t count) {
     return tensors;
 }
 
+// None if the pointer is null.
+std::vector<int64_t> numbers(const int32_t* data, int64_t count) {
+    return data == nullptr ? std::vector<int64_t>() : std::vector<int64_t>(data, data + count);
+}
+
 }  // namespace
 
 MF_API Handle mf_kernel_embedding(Handle weight, Handle tokens, int32_t dtype) {
@@ -55,17 +60,21 @@ MF_API Handle mf_kernel_causal_attention(Handle query, Handle key, Handle value,
 }
 
 MF_API Handle mf_kernel_feed_forward(Handle x, Handle gate, Handle gate_bias, Handle up, Handle up_bias, Handle down, Handle down_bias,
-                                     int32_t kind, const int32_t* widths, int64_t streams) {
+                                     int32_t kind, const int32_t* widths, const int32_t* rows, int64_t streams) {
     return mf::tensor([&] {
         const kernels::FeedForwardWeights weights{mf::optional(gate),     mf::optional(gate_bias), *up, mf::optional(up_bias), *down,
                                                   mf::optional(down_bias)};
-        const std::vector<int64_t> wide(widths, widths + streams);
-        return kernels::feed_forward(*x, weights, static_cast<kernels::FeedForwardKind>(kind), wide);
+        return kernels::feed_forward(*x, weights, static_cast<kernels::FeedForwardKind>(kind), numbers(widths, streams), numbers(rows, streams));
     });
 }
 
-MF_API Handle mf_kernel_linear_cross_entropy(Handle x, Handle head, Handle targets, int64_t streams) {
-    return mf::tensor([&] { return kernels::linear_cross_entropy(*x, *head, *targets, streams); });
+MF_API Handle mf_kernel_linear_cross_entropy(Handle x, Handle head, Handle targets, const int32_t* rows, int64_t streams) {
+    return mf::tensor([&] { return kernels::linear_cross_entropy(*x, *head, *targets, streams, numbers(rows, streams)); });
+}
+
+MF_API Handle mf_kernel_linear_divergence(Handle x, Handle teacher, Handle head, const int32_t* rows, int64_t streams, int64_t student,
+                                          double temperature) {
+    return mf::tensor([&] { return kernels::linear_divergence(*x, *teacher, *head, streams, numbers(rows, streams), student, temperature); });
 }
 
 MF_API Handle mf_kernel_fork(Handle x, int64_t n) {

@@ -83,17 +83,19 @@ Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& va
     return y.transpose(1, 2).reshape({query.size(0), time, query.size(2) * query.size(3)});
 }
 
-Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths) {
+Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths,
+                    at::IntArrayRef rows_of_streams) {
     const auto dtype = x.scalar_type();
-    const int64_t streams = static_cast<int64_t>(widths.size()), batch = x.size(0) / streams, widest = widths[0];
+    const Segments segments("FeedForward", x, static_cast<int64_t>(widths.size()), rows_of_streams);
+    const int64_t widest = widths[0];
     // One cast serves every stream.
     const Tensor gate = cast(rows(weights.gate, widest), dtype), gate_bias = cast(rows(weights.gate_bias, widest), dtype);
     const Tensor up = cast(rows(weights.up, widest), dtype), up_bias = cast(rows(weights.up_bias, widest), dtype);
     const Tensor down = cast(weights.down.narrow(1, 0, widest), dtype), down_bias = cast(weights.down_bias, dtype);
     std::vector<Tensor> results;
-    for (int64_t r = 0; r < streams; r++) {
+    for (size_t r = 0; r < widths.size(); r++) {
         const int64_t m = widths[r];
-        Tensor stream = x.narrow(0, r * batch, batch);
+        Tensor stream = x.narrow(0, segments.first[r], segments.count[r]);
         Tensor u = at::linear(stream, up.narrow(0, 0, m), rows(up_bias, m)).to(at::kFloat);
         Tensor h = gated(kind) ? activate(at::linear(stream, gate.narrow(0, 0, m), rows(gate_bias, m)).to(at::kFloat), kind) * u
                                : activate(u, kind);
@@ -102,10 +104,14 @@ Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForw
     return results.size() == 1 ? results[0] : at::cat(results, 0);
 }
 
-Tensor linear_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets, int64_t streams) {
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets, int64_t streams, at::IntArrayRef rows) {
+    const Segments segments("LinearCrossEntropy", x, streams, rows);
     Tensor logits = at::linear(x, head.to(x.scalar_type())).to(at::kFloat);
-    Tensor all = targets.reshape({1, -1}).expand({streams, targets.numel()}).reshape(-1);
-    return at::cross_entropy_loss(logits.view({-1, head.size(0)}), all, {}, at::Reduction::None).view({streams, -1}).mean({1});
+    Tensor all = segments.shared ? targets.repeat({streams, 1}) : targets;
+    Tensor each = at::cross_entropy_loss(logits.view({-1, head.size(0)}), all.reshape(-1), {}, at::Reduction::None).view({x.size(0), -1});
+    std::vector<Tensor> means;
+    for (size_t r = 0; r < segments.first.size(); r++) means.push_back(each.narrow(0, segments.first[r], segments.count[r]).mean());
+    return at::stack(means);
 }
 
 Tensor fork(const Tensor& x, int64_t n) { return x.repeat({n, 1, 1}); }

@@ -13,7 +13,8 @@ constexpr int64_t chunk = 96;
 constexpr int64_t span = 1024;
 
 struct FeedForwardShape {
-    int64_t rows;  // of one stream
+    std::vector<int64_t> firsts, rows;  // of each stream, in tokens
+    int64_t most_rows;  // of a stream
     int64_t width;
     std::vector<int64_t> widths;
     std::vector<int64_t> offsets;  // where a stream's hidden values start
@@ -21,19 +22,22 @@ struct FeedForwardShape {
     bool gated;
     int activation;
 
-    FeedForwardShape(const Tensor& x, at::IntArrayRef streams, FeedForwardKind kind)
-        : rows(x.size(0) / static_cast<int64_t>(streams.size()) * x.size(1)),
-          width(x.size(2)),
+    FeedForwardShape(const Tensor& x, at::IntArrayRef streams, at::IntArrayRef rows_of_streams, FeedForwardKind kind)
+        : width(x.size(2)),
           widths(streams.vec()),
           hidden(0),
           gated(kernels::gated(kind)),
           activation(kind == FeedForwardKind::SquaredRelu ? 1
                      : kind == FeedForwardKind::SwiGlu    ? 2
                                                           : 0) {
-        for (int64_t m : widths) {
+        const Segments segments("FeedForward", x, static_cast<int64_t>(widths.size()), rows_of_streams);
+        for (size_t r = 0; r < widths.size(); r++) {
+            firsts.push_back(segments.first[r] * x.size(1));
+            rows.push_back(segments.count[r] * x.size(1));
             offsets.push_back(hidden);
-            hidden += rows * m;
+            hidden += rows[r] * widths[r];
         }
+        most_rows = *std::max_element(rows.begin(), rows.end());
     }
 };
 
@@ -44,24 +48,24 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         const Tensor gate_bias = rounded(w.gate_bias, dtype), up_bias = rounded(w.up_bias, dtype), down_bias = rounded(w.down_bias, dtype);
         Tensor y = at::empty_like(x);
         const Tensor in = x.view({-1, s.width}), out = y.view({-1, s.width});
-        if (own_product(dtype) && s.rows > few) {
+        if (own_product(dtype) && s.most_rows > few) {
             fused(in, w, s, g, u, out, gate_bias, up_bias, down_bias);
             return y;
         }
 
         for (size_t r = 0; r < s.widths.size(); r++) {
-            const int64_t m = s.widths[r], first = static_cast<int64_t>(r) * s.rows;
+            const int64_t m = s.widths[r], first = s.firsts[r], rows = s.rows[r];
             const auto hidden = [&](const Tensor& kept) {
-                return kept.defined() ? kept.narrow(0, s.offsets[r], s.rows * m).view({s.rows, m}) : at::empty({s.rows, m}, x.options());
+                return kept.defined() ? kept.narrow(0, s.offsets[r], rows * m).view({rows, m}) : at::empty({rows, m}, x.options());
             };
             const auto head = [&](const Tensor& b) { return b.defined() ? b.narrow(0, 0, m) : b; };
-            const Tensor part = in.narrow(0, first, s.rows), b = hidden(u);
+            const Tensor part = in.narrow(0, first, rows), b = hidden(u);
             project(b, part, w.up.narrow(0, 0, m), head(up_bias));
             Tensor a;
             if (s.gated) project(a = hidden(g), part, w.gate.narrow(0, 0, m), head(gate_bias));
-            Tensor h = at::empty({s.rows, m}, x.options());
-            activate(s, a.defined() ? a.data_ptr() : nullptr, b.data_ptr(), h.data_ptr(), s.rows * m, dtype);
-            project(out.narrow(0, first, s.rows), h, w.down.narrow(1, 0, m), down_bias);
+            Tensor h = at::empty({rows, m}, x.options());
+            activate(s, a.defined() ? a.data_ptr() : nullptr, b.data_ptr(), h.data_ptr(), rows * m, dtype);
+            project(out.narrow(0, first, rows), h, w.down.narrow(1, 0, m), down_bias);
         }
         return y;
     }
@@ -85,7 +89,10 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         const Packed gate = s.gated ? Packed(dtype, w.gate.narrow(0, 0, widest).t()) : up;
         const int64_t products = left_scratch(chunk, std::max(widest, s.width));
         const Scratch scratch(products + 3 * chunk * widest * size);
-        const int64_t chunks = (s.rows + chunk - 1) / chunk, streams = static_cast<int64_t>(s.widths.size());
+        std::vector<std::pair<size_t, int64_t>> chunks;  // the stream, and where in it
+        for (size_t r = 0; r < s.widths.size(); r++) {
+            for (int64_t row = 0; row < s.rows[r]; row += chunk) chunks.emplace_back(r, row);
+        }
         const cpu::Matrix in = matrix(x);
 
         // The widest streams come first and cost most: deal the chunks out in turns.
@@ -94,12 +101,12 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
             char* space = static_cast<char*>(scratch.mine());
             char* hidden = space + (products + 63) / 64 * 64;
             for (int64_t thread = begin; thread < end; thread++) {
-                for (int64_t c = thread; c < chunks * streams; c += threads) {
-                    const int64_t r = c / chunks, row = c % chunks * chunk, rows = std::min(chunk, s.rows - row), m = s.widths[r];
-                    const int64_t first = r * s.rows + row;
+                for (size_t c = static_cast<size_t>(thread); c < chunks.size(); c += static_cast<size_t>(threads)) {
+                    const auto [r, row] = chunks[c];
+                    const int64_t m = s.widths[r], offset = s.offsets[r] + row * m;
+                    const int64_t rows = std::min(chunk, s.rows[r] - row), first = s.firsts[r] + row;
                     const auto kept = [&](const Tensor& t, int64_t i) {
-                        return t.defined() ? static_cast<char*>(t.data_ptr()) + (s.offsets[r] + row * m) * size
-                                           : hidden + i * chunk * m * size;
+                        return t.defined() ? static_cast<char*>(t.data_ptr()) + offset * size : hidden + i * chunk * m * size;
                     };
                     char *a = s.gated ? kept(g, 0) : nullptr, *b = kept(u, 1), *h = hidden + 2 * chunk * m * size;
                     cpu::Matrix part = in;
@@ -123,14 +130,15 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
 
     static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& up, const Tensor& down, const Optional& gate,
                           const Optional& gate_bias, const Optional& up_bias, const Optional& down_bias, int64_t kind,
-                          std::vector<int64_t> widths) {
+                          std::vector<int64_t> widths, std::vector<int64_t> rows) {
         const FeedForwardWeights w{value(gate), value(gate_bias), up, value(up_bias), down, value(down_bias)};
-        const FeedForwardShape s(x, widths, static_cast<FeedForwardKind>(kind));
+        const FeedForwardShape s(x, widths, rows, static_cast<FeedForwardKind>(kind));
         Tensor u = at::empty({s.hidden}, x.options()), g = s.gated ? at::empty({s.hidden}, x.options()) : Tensor();
         Tensor y = compute(x, w, s, g, u);
         context->save_for_backward({x, up, down, w.gate, g, u});
         context->saved_data["kind"] = kind;
         context->saved_data["widths"] = std::move(widths);
+        context->saved_data["rows"] = std::move(rows);
         context->saved_data["biases"] = std::vector<int64_t>{w.gate_bias.defined(), w.up_bias.defined(), w.down_bias.defined()};
         return y;
     }
@@ -140,7 +148,8 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         const Tensor &x = saved[0], &up = saved[1], &down = saved[2], &gate = saved[3], &g = saved[4], &u = saved[5];
         const Tensor dy = gradients[0].contiguous();
         const auto widths = context->saved_data["widths"].toIntVector(), biases = context->saved_data["biases"].toIntVector();
-        const FeedForwardShape s(x, widths, static_cast<FeedForwardKind>(context->saved_data["kind"].toInt()));
+        const FeedForwardShape s(x, widths, context->saved_data["rows"].toIntVector(),
+                                 static_cast<FeedForwardKind>(context->saved_data["kind"].toInt()));
         const auto dtype = x.scalar_type();
         const int64_t size = x.element_size(), widest = s.widths[0];
         Tensor dx = at::empty_like(x), dup = floats(up.sizes()), ddown = floats(down.sizes()),
@@ -156,14 +165,14 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         const auto pack = [&](const Tensor& w) { return fused ? std::make_unique<Packed>(dtype, w) : nullptr; };
         const auto packed_up = pack(up.narrow(0, 0, widest)), packed_down = pack(down.narrow(1, 0, widest));
         const auto packed_gate = s.gated ? pack(gate.narrow(0, 0, widest)) : nullptr;
-        const int64_t most = std::min(span, s.rows);
+        const int64_t most = std::min(span, s.most_rows);
         const Tensor space = at::empty({(s.gated ? 3 : 2) * most * widest}, x.options());
         const Scratch scratch(left_scratch(chunk, std::max(2 * widest, s.width)) + chunk * widest * size);
 
         for (size_t r = 0; r < s.widths.size(); r++) {
             const int64_t m = s.widths[r];
-            for (int64_t row = 0; row < s.rows; row += span) {
-                const int64_t rows = std::min(span, s.rows - row), first = static_cast<int64_t>(r) * s.rows + row;
+            for (int64_t row = 0; row < s.rows[r]; row += span) {
+                const int64_t rows = std::min(span, s.rows[r] - row), first = s.firsts[r] + row;
                 const Tensor h = space.narrow(0, 0, rows * m).view({rows, m}),
                              du = space.narrow(0, most * widest, rows * m).view({rows, m});
                 const Tensor dg = s.gated ? space.narrow(0, 2 * most * widest, rows * m).view({rows, m}) : Tensor();
@@ -209,8 +218,7 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         result.push_back(dgate_bias);
         result.push_back(dup_bias);
         result.push_back(biases[2] != 0 ? column_sums(slope) : Tensor());
-        result.emplace_back();
-        result.emplace_back();
+        result.resize(result.size() + 3);
         return result;
     }
 
@@ -246,12 +254,13 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
 
 }  // namespace
 
-Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths) {
+Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths,
+                    at::IntArrayRef rows) {
     const char* name = "FeedForward";
     check_activation(name, "x", x);
     const int64_t streams = static_cast<int64_t>(widths.size());
     TORCH_CHECK(streams > 0, "FeedForward: widths is empty, but must hold one width per stream");
-    TORCH_CHECK(x.dim() == 3 && x.size(0) % streams == 0, "FeedForward: x is ", x.sizes(), ", but must be (", streams, "*B, T, W)");
+    const Segments segments(name, x, streams, rows);
     TORCH_CHECK(static_cast<int32_t>(kind) >= 0 && static_cast<int32_t>(kind) <= 3, "FeedForward: unknown kind ",
                 static_cast<int32_t>(kind));
     const int64_t width = x.size(2);
@@ -270,14 +279,14 @@ Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForw
         TORCH_CHECK(widths[r] >= 1 && widths[r] <= hidden && (r == 0 || widths[r] <= widths[r - 1]), "FeedForward: widths are ", widths,
                     ", but must run from the widest to the narrowest, each in 1..", hidden);
     }
-    if (!x.is_cpu() || x.numel() == 0) return composite::feed_forward(x, weights, kind, widths);
+    if (!x.is_cpu() || x.numel() == 0) return composite::feed_forward(x, weights, kind, widths, rows);
     const Tensor in = x.contiguous();
     const auto& w = weights;
     if (differentiable({x, w.gate, w.gate_bias, w.up, w.up_bias, w.down, w.down_bias})) {
         return FeedForwardFunction::apply(in, w.up, w.down, optional(w.gate), optional(w.gate_bias), optional(w.up_bias),
-                                          optional(w.down_bias), static_cast<int64_t>(kind), widths.vec());
+                                          optional(w.down_bias), static_cast<int64_t>(kind), widths.vec(), rows.vec());
     }
-    return FeedForwardFunction::compute(in, w, FeedForwardShape(in, widths, kind), {}, {});
+    return FeedForwardFunction::compute(in, w, FeedForwardShape(in, widths, rows, kind), {}, {});
 }
 
 }  // namespace mf::kernels

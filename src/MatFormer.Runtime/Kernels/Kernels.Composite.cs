@@ -157,10 +157,10 @@ public static partial class Kernels
             Tensor down,
             Tensor? downBias,
             FeedForwardKind kind,
-            int[] widths)
+            int[] widths,
+            int[]? rows = null)
         {
-            bool stacked = x.dim() == 3 && widths.Length > 0 && x.shape[0] % widths.Length == 0;
-            Check(stacked, "FeedForward", "x", x, $"({widths.Length}*B, T, W)");
+            var counts = Rows("FeedForward", x, widths.Length, rows);
             long width = x.shape[2];
             Check(up.dim() == 2 && up.shape[1] == width, "FeedForward", "up", up, $"(hidden, {width})");
             long hidden = up.shape[0];
@@ -186,11 +186,11 @@ public static partial class Kernels
                 }
             }
 
-            long batch = x.shape[0] / widths.Length;
+            long first = 0;
             var streams = new Tensor[widths.Length];
-            for (int r = 0; r < widths.Length; r++)
+            for (int r = 0; r < widths.Length; first += counts[r++])
             {
-                using var stream = x.narrow(0, r * batch, batch); // (B, T, W)
+                using var stream = x.narrow(0, first, counts[r]); // (B, T, W)
                 streams[r] = One(stream, gate, gateBias, up, upBias, down, downBias, kind, widths[r]);
             }
 
@@ -204,24 +204,50 @@ public static partial class Kernels
         }
 
         /// <inheritdoc cref="Kernels.LinearCrossEntropy"/>
-        public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams)
+        public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams, int[]? rows = null)
         {
-            Check(x.dim() == 3 && streams > 0 && x.shape[0] % streams == 0, "LinearCrossEntropy", "x", x, $"({streams}*B, T, W)");
+            var counts = Rows("LinearCrossEntropy", x, streams, rows);
+            long batch = rows is null ? counts[0] : x.shape[0];
             Check(head.dim() == 2 && head.shape[1] == x.shape[2], "LinearCrossEntropy", "head", head, $"(V, {x.shape[2]})");
             Check(
-                targets.dim() == 2 && targets.shape[0] == x.shape[0] / streams && targets.shape[1] == x.shape[1],
-                "LinearCrossEntropy", "targets", targets, $"({x.shape[0] / streams}, {x.shape[1]})");
+                targets.dim() == 2 && targets.shape[0] == batch && targets.shape[1] == x.shape[1],
+                "LinearCrossEntropy", "targets", targets, $"({batch}, {x.shape[1]})");
             using var cast = head.to(x.dtype);
             using var wideHead = cast.to(ScalarType.Float32);
             using var wide = x.to(ScalarType.Float32);
             using var logits = nn.functional.linear(wide, wideHead); // (R*B, T, V)
             using var logProbabilities = logits.log_softmax(-1);
-            using var shaped = logProbabilities.view(streams, -1, head.shape[0]); // (R, B*T, V)
-            using var flat = targets.reshape(1, -1, 1);
-            using var index = flat.expand(streams, -1, -1); // (R, B*T, 1)
-            using var picked = shaped.gather(2, index);
-            using var mean = picked.mean([1, 2]); // (R)
-            return mean.neg();
+            using var all = rows is null ? targets.repeat(streams, 1) : targets.alias(); // (N, T)
+            using var index = all.unsqueeze(2);
+            using var picked = logProbabilities.gather(2, index); // (N, T, 1)
+            using var losses = picked.neg();
+            return Means(losses, counts);
+        }
+
+        /// <inheritdoc cref="Kernels.LinearDivergence"/>
+        public static Tensor LinearDivergence(
+            Tensor x, Tensor teacher, Tensor head, int streams, int[]? rows, int student, double temperature)
+        {
+            var counts = Rows("LinearDivergence", x, streams, rows);
+            long first = counts.Take(student).Sum(n => (long)n), batch = rows is null ? counts[0] : x.shape[0] - first;
+            Check(head.dim() == 2 && head.shape[1] == x.shape[2], "LinearDivergence", "head", head, $"(V, {x.shape[2]})");
+            Check(
+                teacher.dim() == 3 && teacher.shape[0] == batch && teacher.shape[1] == x.shape[1] && teacher.shape[2] == x.shape[2],
+                "LinearDivergence", "teacher", teacher, $"({batch}, {x.shape[1]}, {x.shape[2]})");
+            using var students = x.narrow(0, first, x.shape[0] - first);
+            using var learnt = LogProbabilities(students, head, temperature); // (N, T, V)
+            using var detached = teacher.detach();
+            using var detachedHead = head.detach();
+            using var one = LogProbabilities(detached, detachedHead, temperature);
+            using var known = rows is null ? one.repeat(streams - student, 1, 1) : one.alias();
+            using var weights = known.exp();
+            using var difference = known.sub(learnt);
+            using var terms = weights.mul(difference);
+            using var divergences = terms.sum([-1]); // (N, T)
+            using var means = Means(divergences, counts[student..]);
+            using var scaled = means.mul(temperature * temperature);
+            using var none = zeros(student, dtype: ScalarType.Float32, device: x.device);
+            return cat([none, scaled]);
         }
 
         /// <inheritdoc cref="Kernels.AdamW"/>
@@ -293,6 +319,44 @@ public static partial class Kernels
         {
             Check(x.dim() == 3, "Fork", "x", x, "(B, T, W)");
             return x.repeat(n, 1, 1);
+        }
+
+        // log softmax(x head^T / temperature) in float32; the head is rounded to x's dtype.
+        private static Tensor LogProbabilities(Tensor x, Tensor head, double temperature)
+        {
+            using var cast = head.to(x.dtype);
+            using var wideHead = cast.to(ScalarType.Float32);
+            using var wide = x.to(ScalarType.Float32);
+            using var logits = nn.functional.linear(wide, wideHead);
+            using var scaled = logits.div(temperature);
+            return scaled.log_softmax(-1);
+        }
+
+        // How many rows of the batch each stream has.
+        private static int[] Rows(string operation, Tensor x, int streams, int[]? rows)
+        {
+            Check(x.dim() == 3 && streams > 0 && (rows is not null || x.shape[0] % streams == 0), operation, "x", x, $"({streams}*B, T, W)");
+            if (rows is null) return [.. Enumerable.Repeat((int)x.shape[0] / streams, streams)];
+            if (rows.Length == streams && rows.All(n => n > 0) && rows.Sum() == x.shape[0]) return rows;
+            throw new ArgumentException(
+                $"{operation}: rows are ({string.Join(", ", rows)}), but must be {streams} numbers above 0 that add up to {x.shape[0]}, the rows of x.",
+                nameof(rows));
+        }
+
+        // The mean of each stream: (N, ...) to (R).
+        private static Tensor Means(Tensor x, int[] rows)
+        {
+            var means = new Tensor[rows.Length];
+            long first = 0;
+            for (int r = 0; r < rows.Length; first += rows[r++])
+            {
+                using var stream = x.narrow(0, first, rows[r]);
+                means[r] = stream.mean();
+            }
+
+            var result = stack(means);
+            foreach (var mean in means) mean.Dispose();
+            return result;
         }
 
         // Each head `groups` times in a row: (B, S, Hkv, D) -> (B, S, Hkv*groups, D).

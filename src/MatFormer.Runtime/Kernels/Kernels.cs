@@ -72,9 +72,9 @@ public static partial class Kernels
 
     /// <summary>
     /// The nested feed-forward (MatFormer, arXiv 2310.07707, section 3.1) of R = widths.Length streams stacked along the batch:
-    /// x (R*B, T, W) -> (R*B, T, W), without the residual. Stream r uses hidden units 0..widths[r].
+    /// x (N, T, W) -> (N, T, W), without the residual. Stream r uses hidden units 0..widths[r].
     /// </summary>
-    /// <param name="x">(R*B, T, W), the widest stream first.</param>
+    /// <param name="x">(N, T, W), the widest stream first.</param>
     /// <param name="gate">(hidden, W) for the gated kinds, else null.</param>
     /// <param name="gateBias">(hidden) or null.</param>
     /// <param name="up">(hidden, W).</param>
@@ -83,6 +83,7 @@ public static partial class Kernels
     /// <param name="downBias">(W) or null; whole for every width.</param>
     /// <param name="kind">The activation.</param>
     /// <param name="widths">One per stream, from the widest to the narrowest, each in 1..hidden.</param>
+    /// <param name="rows">How many of N each stream has, N in all; null if all have as many.</param>
     public static Tensor FeedForward(
         Tensor x,
         Tensor? gate,
@@ -92,19 +93,47 @@ public static partial class Kernels
         Tensor down,
         Tensor? downBias,
         FeedForwardKind kind,
-        int[] widths)
+        int[] widths,
+        int[]? rows = null)
 #if MATFORMER_LIBTORCH
-        => Provider.FeedForward(x, gate, gateBias, up, upBias, down, downBias, (int)kind, widths);
+        => Provider.FeedForward(x, gate, gateBias, up, upBias, down, downBias, (int)kind, widths, rows);
 #else
-        => Provider.FeedForward(x, gate, gateBias, up, upBias, down, downBias, kind, widths);
+        => Provider.FeedForward(x, gate, gateBias, up, upBias, down, downBias, kind, widths, rows);
 #endif
 
     /// <summary>
-    /// Mean cross entropy, in nats, of each stream: x (R*B, T, W), head (V, W), targets (B, T) int64 shared by all streams -> (R) float32.
+    /// Mean cross entropy, in nats, of each stream: x (N, T, W), head (V, W) -> (R) float32.
     /// The head is rounded to x's dtype; logits and softmax are float32.
     /// </summary>
-    public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams)
-        => Provider.LinearCrossEntropy(x, head, targets, streams);
+    /// <param name="x">(N, T, W).</param>
+    /// <param name="head">(V, W).</param>
+    /// <param name="targets">int64: (N, T); or (B, T), shared by all streams, if rows is null.</param>
+    /// <param name="streams">R.</param>
+    /// <param name="rows">How many of N each stream has, N in all; null if each has the same B.</param>
+    public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams, int[]? rows = null)
+        => Provider.LinearCrossEntropy(x, head, targets, streams, rows);
+
+    /// <summary>
+    /// How far each stream's next-token distributions are from a teacher's: temperature^2 KL(teacher || stream), both softmax(logits /
+    /// temperature), in nats, the mean over its tokens (Hinton et al., arXiv 1503.02531, section 2) -> (R) float32. No gradient flows into the
+    /// teacher, nor through it into the head. The native form keeps logits for a block of tokens at a time, and computes them anew for the
+    /// gradients.
+    /// </summary>
+    /// <param name="x">(N, T, W).</param>
+    /// <param name="teacher">(B, T, W) if rows is null; else the rows of the streams from the student on.</param>
+    /// <param name="head">(V, W).</param>
+    /// <param name="streams">R.</param>
+    /// <param name="rows">How many of N each stream has, N in all; null if each has the same B.</param>
+    /// <param name="student">The first stream that learns; 0 is the result of those before it.</param>
+    /// <param name="temperature">Above 0.</param>
+    public static Tensor LinearDivergence(
+        Tensor x, Tensor teacher, Tensor head, int streams, int[]? rows, int student, double temperature)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(temperature);
+        ArgumentOutOfRangeException.ThrowIfNegative(student);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(student, streams);
+        return Provider.LinearDivergence(x, teacher, head, streams, rows, student, temperature);
+    }
 
     /// <summary>
     /// One AdamW step in place (Loshchilov and Hutter, arXiv 1711.05101, as in torch.optim.AdamW) over float32 parameters.

@@ -319,6 +319,77 @@ public sealed class KernelTests : IDisposable
         }
     }
 
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void StreamsMayDivideTheBatch(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (time, width, hidden) in new[] { (5L, 7L, 5L), (17, 33, 96), (130, 64, 200) })
+        {
+            foreach (int[] rows in new int[][] { [3], [1, 2], [2, 1, 4] })
+            {
+                int[] widths = [.. rows.Select((_, r) => (int)hidden / (r + 1))];
+                var x = Leaf(dtype, 1, rows.Sum(), time, width);
+                foreach (var kind in new[] { FeedForwardKind.SwiGlu, FeedForwardKind.Gelu })
+                {
+                    var w = new Weights(this, width, hidden, kind, true);
+                    AssertEqual(
+                        dtype,
+                        () => Kernels.FeedForward(x, w.Gate, w.GateBias, w.Up, w.UpBias, w.Down, w.DownBias, kind, widths, rows),
+                        () => Composite.FeedForward(x, w.Gate, w.GateBias, w.Up, w.UpBias, w.Down, w.DownBias, kind, widths, rows),
+                        [x, .. w.All]);
+                }
+
+                var head = Leaf(ScalarType.Float32, 0.2f, 100, width);
+                var targets = Integers(100, rows.Sum(), time);
+                AssertEqual(
+                    dtype,
+                    () => Kernels.LinearCrossEntropy(x, head, targets, rows.Length, rows),
+                    () => Composite.LinearCrossEntropy(x, head, targets, rows.Length, rows),
+                    x, head);
+            }
+        }
+    }
+
+    // Vocabularies so that a stream takes one block of logits, and several.
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void DivergenceEqualsItsDefinition(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, width, classes) in new[] { (2L, 5L, 7L, 5L), (3, 17, 33, 100), (2, 30, 24, 30000) })
+        {
+            var head = Leaf(ScalarType.Float32, 0.2f, classes, width);
+            foreach (var (temperature, student) in new[] { (1.0, 0), (2.5, 1) })
+            {
+                var shared = Leaf(dtype, 1, 3 * batch, time, width);
+                var teacher = Leaf(dtype, 1, batch, time, width);
+                AssertEqual(
+                    dtype,
+                    () => Kernels.LinearDivergence(shared, teacher.detach(), head, 3, null, student, temperature),
+                    () => Composite.LinearDivergence(shared, teacher.detach(), head, 3, null, student, temperature),
+                    shared, head);
+                int[] rows = [(int)batch, 1, 2];
+                var divided = Leaf(dtype, 1, batch + 3, time, width);
+                var others = Leaf(dtype, 1, student == 0 ? batch + 3 : 3, time, width).detach();
+                AssertEqual(
+                    dtype,
+                    () => Kernels.LinearDivergence(divided, others, head, 3, rows, student, temperature),
+                    () => Composite.LinearDivergence(divided, others, head, 3, rows, student, temperature),
+                    divided, head);
+                if (student == 0) continue;
+                using var itself = Kernels.LinearDivergence(shared, shared.narrow(0, 0, batch), head, 3, null, 1, temperature);
+                Assert.Equal(0, itself.data<float>()[0]);
+            }
+
+            var same = Leaf(dtype, 1, batch, time, width);
+            using var none = Kernels.LinearDivergence(same, same, head, 1, null, 0, 2);
+            Assert.InRange(none.item<float>(), -1e-6, 1e-6);
+            none.sum().backward();
+            Assert.Equal(0, same.grad!.to(ScalarType.Float32).abs().max().item<float>()); // the teacher's own part has no gradient
+        }
+    }
+
     /// <summary>The invariant behind extraction: a slice of the weights gives the very bits of the whole weights at that width.</summary>
     [Theory]
     [MemberData(nameof(Machines))]
@@ -474,6 +545,11 @@ public sealed class KernelTests : IDisposable
         AssertNamed("LinearCrossEntropy: head", () => Kernels.LinearCrossEntropy(x, weight, tokens, 1));
         AssertNamed("LinearCrossEntropy: targets", () => Kernels.LinearCrossEntropy(x, up, tokens, 2));
         AssertNamed("LinearCrossEntropy: target 3", () => Kernels.LinearCrossEntropy(x, up.narrow(0, 0, 3), full_like(tokens, 3), 1));
+        AssertNamed("LinearCrossEntropy: rows are [1, 2]", () => Kernels.LinearCrossEntropy(x, up, tokens, 2, [1, 2]));
+        AssertNamed("LinearDivergence: teacher is [1, 3, 4]", () => Kernels.LinearDivergence(x, x.narrow(0, 0, 1), up, 1, null, 0, 1));
+        AssertNamed("FeedForward: rows are [1, 0]", () => Kernels.FeedForward(x, null, null, up, null, down, null, FeedForwardKind.Gelu, [8, 4], [1, 0]));
+        Assert.Throws<ArgumentException>("rows", () => Kernels.FeedForward(x, null, null, up, null, down, null, FeedForwardKind.Gelu, [8, 4], [2]));
+        Assert.Throws<ArgumentException>("rows", () => Composite.LinearCrossEntropy(x, up, tokens, 2, [1, 2]));
         AssertNamed("Embedding: token 9", () => Kernels.Embedding(weight, full_like(tokens, 9), ScalarType.Float32));
         AssertNamed("AddPositions: positions 6..8", () => Kernels.AddPositions(x, up, 6));
         AssertNamed("Fork: x", () => Kernels.Fork(heads, 2));
