@@ -117,16 +117,35 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
 
     public Tensor Losses(Streams streams, Tensor tokens, Tensor targets)
     {
+        using var both = DistilledLosses(streams, tokens, targets, 1);
+        return both.select(0, 0);
+    }
+
+    public Tensor DistilledLosses(Streams streams, Tensor tokens, Tensor targets, double temperature)
+    {
+        streams.CheckBatch(tokens);
         using var scope = NewDisposeScope();
-        var losses = new List<Tensor>();
+        var (losses, divergences) = (new List<Tensor>(), new List<Tensor>());
+        var first = 0L;
         for (var stream = 0; stream < streams.Count; stream++)
         {
-            using var cache = NewCache((int)tokens.shape[0]);
-            var logits = Run([.. Enumerable.Range(0, LayerCount).Select(l => new LayerSlice(streams.HiddenWidths(l)[l < streams.Fork ? 0 : stream], 1))], tokens, cache, training: true);
-            losses.Add(functional.cross_entropy(logits.view(-1, Vocabulary), targets.view(-1)));
+            var rows = streams.BatchRows?[stream] ?? tokens.shape[0];
+            var (its, wanted) = (tokens.narrow(0, first, rows), targets.narrow(0, first, rows));
+            if (streams.BatchRows is not null) first += rows;
+            LayerSlice[] layers = [.. Enumerable.Range(0, LayerCount).Select(l => new LayerSlice(streams.HiddenWidths(l) is [var all] ? all : streams.HiddenWidths(l)[stream], 1))];
+            var logits = Logits([.. layers], its);
+            losses.Add(functional.cross_entropy(logits.view(-1, Vocabulary), wanted.reshape(-1)));
+            var (known, learnt) = ((Logits(Spec.WholeLayers, its).detach() / temperature).log_softmax(-1), (logits / temperature).log_softmax(-1));
+            divergences.Add((known.exp() * (known - learnt)).sum([-1]).mean() * (temperature * temperature));
         }
 
-        return stack(losses).MoveToOuterDisposeScope();
+        return stack([stack(losses), stack(divergences)]).MoveToOuterDisposeScope();
+    }
+
+    private Tensor Logits(ImmutableArray<LayerSlice> layers, Tensor tokens)
+    {
+        using var cache = NewCache((int)tokens.shape[0]);
+        return Run(layers, tokens, cache, training: true);
     }
 
     public MatFormerModel Extract(Profile<TinyModel> profile) => new TinyModel(this, profile, copy: true);

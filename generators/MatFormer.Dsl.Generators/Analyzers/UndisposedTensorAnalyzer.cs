@@ -12,7 +12,7 @@ namespace MatFormer.Generators.Analyzers;
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
 public sealed class UndisposedTensorAnalyzer : DiagnosticAnalyzer
 {
-    private static readonly ImmutableHashSet<string> s_methods = ["forward", "Forward", "call", "Loss", "Losses", "JointLosses"];
+    private static readonly ImmutableHashSet<string> s_methods = ["forward", "Forward", "call", "Loss", "Losses", "JointLosses", "DistilledLosses"];
 
     /// <inheritdoc/>
     public override ImmutableArray<DiagnosticDescriptor> SupportedDiagnostics { get; } = [MisuseDescriptors.NotDisposed];

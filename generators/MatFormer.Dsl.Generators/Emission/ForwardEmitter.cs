@@ -61,7 +61,7 @@ internal static class ForwardEmitter
                     public abstract {{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{HeadsParameter(spec)}}, {{f.KeyValueCache}}? cache, int layer);
 
                     // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units: {{Stacked(spec)}} to the same.
-                    public abstract {{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths);
+                    public abstract {{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows);
                 }
 
                 """);
@@ -83,7 +83,7 @@ internal static class ForwardEmitter
         var gated = block.Gated;
         f.Write($$"""
                 // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units: {{Stacked(spec)}} to the same.
-                public {{overrides}}{{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths)
+                public {{overrides}}{{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows)
                 {
                     using var normed = {{Norm(f, spec, "x", "PostAttentionLayerNorm")}};  //| {{Stacked(spec)}}
                     var fed = {{f.Kernels}}.FeedForward(
@@ -91,7 +91,7 @@ internal static class ForwardEmitter
                         {{(gated ? "GateProjection" : "gate: null")}}, {{(gated && block.Bias ? "GateBias" : "gateBias: null")}},
                         UpProjection, {{(block.Bias ? "UpBias" : "upBias: null")}},
                         DownProjection, {{(block.Bias ? "DownBias" : "downBias: null")}},
-                        {{f.FeedForwardKind}}.{{block.Activation}}, widths);  //| {{Stacked(spec)}}
+                        {{f.FeedForwardKind}}.{{block.Activation}}, widths, rows);  //| {{Stacked(spec)}}
                     return fed.add_(x);  //| {{Stacked(spec)}}
                 }
 
@@ -124,15 +124,17 @@ internal static class ForwardEmitter
         var states = Shape("B", "T", spec.Width);
         f.Write($$"""
                 // x + attention(norm(x)) of R stacked streams, stream r with its first heads[r] heads: {{Stacked(spec)}} to the same.
-                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}, int[] heads, {{f.KeyValueCache}}? cache, int layer)
+                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}, int[] heads, int[]? rows, {{f.KeyValueCache}}? cache, int layer)
                 {
                     if (heads.Length == 1) return AttendOne(x{{Angles(spec)}}, heads[0], cache, layer);  //| {{states}}
-                    var batch = x.shape[0] / heads.Length;
                     var attended = new {{f.Tensor}}[heads.Length];
+                    var start = 0L;
                     for (var stream = 0; stream < heads.Length; stream++)
                     {
-                        using var one = x.narrow(0, stream * batch, batch);  //| {{states}}
+                        var count = rows is null ? x.shape[0] / heads.Length : rows[stream];
+                        using var one = x.narrow(0, start, count);  //| {{states}}
                         attended[stream] = AttendOne(one{{Angles(spec)}}, heads[stream], cache, layer);  //| {{states}}
+                        start += count;
                     }
 
                     var stacked = global::TorchSharp.torch.cat(attended, 0);  //| {{Stacked(spec)}}
@@ -233,7 +235,7 @@ internal static class ForwardEmitter
     private static void WriteNetwork(CodeFile f, ModelSpec spec)
     {
         var states = Shape("B", "T", spec.Width);
-        var stacked = Shape("R*B", "T", spec.Width);
+        var stacked = Shape("N", "T", spec.Width);
         var logits = Shape("B", "T", spec.Vocabulary);
         f.Write($$"""
             private sealed partial class Network
@@ -246,7 +248,7 @@ internal static class ForwardEmitter
                     return logits.to({{f.ScalarType}}.Float32);  //| {{logits}}
                 }
 
-                // The last hidden states, normed, of R = streams.Count streams: tokens (B, T) to {{stacked}}.
+                // The last hidden states, normed, of all streams: tokens (B, T) to {{stacked}}.
                 private {{f.Tensor}} Hidden({{f.Tensor}} tokens, {{f.Streams}} streams, {{f.KeyValueCache}}? cache, {{f.ScalarType}} type)
                 {
                     var position = cache?.Length ?? 0;
@@ -271,7 +273,7 @@ internal static class ForwardEmitter
         }
 
         var bang = spec.CanSkip ? "!" : null;
-        var heads = spec.ElasticHeads ? ", streams.Heads(layer)" : null;
+        var heads = spec.ElasticHeads ? ", streams.Heads(layer), streams.Rows(layer)" : null;
         var forked = spec.ElasticHeads ? "x" : "attended";
         var fork = $$"""
             if (layer == streams.Fork)
@@ -291,7 +293,7 @@ internal static class ForwardEmitter
                         var attended = Blocks[layer]{{bang}}.Attend(x{{Angles(spec)}}{{heads}}, cache, layer);  //| {{stacked}}
                         x.Dispose();
                         {{(spec.ElasticHeads ? null : fork)}}
-                        x = Blocks[layer]{{bang}}.FeedForward(attended, streams.HiddenWidths(layer));  //| {{stacked}}
+                        x = Blocks[layer]{{bang}}.FeedForward(attended, streams.HiddenWidths(layer), streams.Rows(layer));  //| {{stacked}}
                         attended.Dispose();
                     }
 
@@ -306,13 +308,13 @@ internal static class ForwardEmitter
     /// <summary>The field whose weight gives the logits.</summary>
     public static string Head(ModelSpec spec) => spec.Tied ? "EmbedTokens" : "Head";
 
-    private static string Stacked(ModelSpec spec) => Shape("R*B", "T", spec.Width);
+    private static string Stacked(ModelSpec spec) => Shape("N", "T", spec.Width);
 
     private static string? Angles(ModelSpec spec) => spec.Rotary ? ", cos, sin" : null;
 
     private static string? AngleParameters(CodeFile f, ModelSpec spec) => spec.Rotary ? $", {f.Tensor} cos, {f.Tensor} sin" : null;
 
-    private static string? HeadsParameter(ModelSpec spec) => spec.ElasticHeads ? ", int[] heads" : null;
+    private static string? HeadsParameter(ModelSpec spec) => spec.ElasticHeads ? ", int[] heads, int[]? rows" : null;
 
     private static string Norm(CodeFile f, ModelSpec spec, string x, string field) => spec.Norm == NormKind.Rms
         ? $"{f.Kernels}.RmsNorm({x}, {field}, {Literals.Of(spec.Epsilon)})"

@@ -42,7 +42,7 @@ internal static class Names
     /// <summary>Methods that are generated into a model's class: its author can have none but overloads of them.</summary>
     public static readonly IReadOnlyCollection<string> Methods = new HashSet<string>(StringComparer.Ordinal)
     {
-        "forward", "Forward", "Loss", "Losses", "JointLosses", "CheckTargets",
+        "forward", "Forward", "Loss", "Losses", "JointLosses", "DistilledLosses", "CheckTargets",
         "Create", "CreateSubmodel", "Extract", "View", "BindParameters", "Dispose",
     };
 

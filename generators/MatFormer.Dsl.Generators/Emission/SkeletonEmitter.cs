@@ -65,6 +65,9 @@ internal static class SkeletonEmitter
             public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
 
             /// <summary>Declared wrongly.</summary>
+            public {{f.Tensor}} DistilledLosses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
             public TSubmodel Extract<TSubmodel>() => {{problem}};
 
             /// <summary>Declared wrongly.</summary>

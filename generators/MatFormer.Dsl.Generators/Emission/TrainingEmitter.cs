@@ -33,16 +33,36 @@ internal static class TrainingEmitter
 
             /// <summary>
             /// Mean cross-entropy in nats per token of each stream, (streams.Count) float32, in the order of the streams, on the same
-            /// batch in one stacked pass. tokens and targets: (B, T) int64.
+            /// batch or its own rows of it, in one stacked pass. tokens and targets: (B, T) int64.
             /// </summary>
-            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
+            /// <exception cref="{{f.ArgumentException}}">
+            /// Not (B, T) int64 both, longer than the context, or not the rows that the streams divide among them.
+            /// </exception>
             [Generated]
             public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(streams);
                 CheckTokens(tokens);
                 CheckTargets(tokens, targets);
+                streams.CheckBatch(tokens);
                 return _network.Losses(streams, tokens, targets, ComputeType);
+            }
+
+            /// <summary>
+            /// Two rows (2, streams.Count) float32: the losses of Losses, and how far each stream is from {{spec.Widest.Name}} on the same rows,
+            /// temperature^2 KL({{spec.Widest.Name}} || stream), 0 for {{spec.Widest.Name}} itself. {{spec.Widest.Name}} learns nothing by that; where it is not
+            /// among the streams of some rows, it runs over them without gradient. tokens and targets: (B, T) int64.
+            /// </summary>
+            /// <exception cref="{{f.ArgumentException}}">As of Losses, or the temperature is not above 0.</exception>
+            [Generated]
+            public {{f.Tensor}} DistilledLosses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature)
+            {
+                {{f.ArgumentNullException}}.ThrowIfNull(streams);
+                CheckTokens(tokens);
+                CheckTargets(tokens, targets);
+                streams.CheckBatch(tokens);
+                global::System.ArgumentOutOfRangeException.ThrowIfNegativeOrZero(temperature);
+                return _network.DistilledLosses(streams, tokens, targets, temperature, ComputeType);
             }
 
             [Generated]
@@ -62,8 +82,42 @@ internal static class TrainingEmitter
                 // Mean cross-entropy of each stream: tokens and targets (B, T) to (R) float32.
                 public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, {{f.ScalarType}} type)
                 {
-                    using var hidden = Hidden(tokens, streams, null, type);  //| (R*B, T, {{Literals.Of(spec.Width)}})
-                    return {{f.Kernels}}.LinearCrossEntropy(hidden, {{ForwardEmitter.Head(spec)}}, targets, streams.Count);  //| (R)
+                    using var hidden = Hidden(tokens, streams, null, type);  //| (N, T, {{Literals.Of(spec.Width)}})
+                    return {{f.Kernels}}.LinearCrossEntropy(hidden, {{ForwardEmitter.Head(spec)}}, targets, streams.Count, streams.BatchRows);  //| (R)
+                }
+
+                // Mean cross-entropy of each stream, and its divergence from {{spec.Widest.Name}}: tokens and targets (B, T) to (2, R) float32.
+                public {{f.Tensor}} DistilledLosses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature, {{f.ScalarType}} type)
+                {
+                    using var hidden = Hidden(tokens, streams, null, type);  //| (N, T, {{Literals.Of(spec.Width)}})
+                    using var losses = {{f.Kernels}}.LinearCrossEntropy(hidden, {{ForwardEmitter.Head(spec)}}, targets, streams.Count, streams.BatchRows);  //| (R)
+                    using var divergences = Divergences(hidden, tokens, streams, temperature, type);  //| (R)
+                    return global::TorchSharp.torch.stack([losses, divergences]);  //| (2, R)
+                }
+
+                // The divergence of each stream from {{spec.Widest.Name}}: hidden (N, T, {{Literals.Of(spec.Width)}}) to (R) float32.
+                private {{f.Tensor}} Divergences({{f.Tensor}} hidden, {{f.Tensor}} tokens, {{f.Streams}} streams, double temperature, {{f.ScalarType}} type)
+                {
+                    var student = streams.BeginWith(Profile.{{spec.Widest.Name}}.Layers) ? 1 : 0;
+                    if (student == streams.Count) return global::TorchSharp.torch.zeros(student, {{f.ScalarType}}.Float32, hidden.device);
+                    using var teacher = Teacher(hidden, tokens, streams, student, type);  //| (B, T, {{Literals.Of(spec.Width)}}), of the students' rows
+                    return {{f.Kernels}}.LinearDivergence(
+                        hidden, teacher, {{ForwardEmitter.Head(spec)}}, streams.Count, streams.BatchRows, student, temperature);  //| (R)
+                }
+
+                // {{spec.Widest.Name}}'s last hidden states, without gradient, of the rows that others than it run over: (B, T, {{Literals.Of(spec.Width)}}).
+                private {{f.Tensor}} Teacher({{f.Tensor}} hidden, {{f.Tensor}} tokens, {{f.Streams}} streams, int student, {{f.ScalarType}} type)
+                {
+                    using var frozen = global::TorchSharp.torch.no_grad();
+                    if (student == 1 && streams.BatchRows is null)
+                    {
+                        using var detached = hidden.detach();  //| (N, T, {{Literals.Of(spec.Width)}})
+                        return detached.narrow(0, 0, tokens.shape[0]);  //| (B, T, {{Literals.Of(spec.Width)}})
+                    }
+
+                    var first = student == 1 ? streams.BatchRows![0] : 0;
+                    using var others = tokens.narrow(0, first, tokens.shape[0] - first);  //| (B, T)
+                    return Hidden(others, Profile.{{spec.Widest.Name}}.Streams, null, type);  //| (B, T, {{Literals.Of(spec.Width)}})
                 }
             }
             """);

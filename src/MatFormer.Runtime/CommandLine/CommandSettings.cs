@@ -17,7 +17,17 @@ internal sealed class CommandOptions
         + "--minutes allow");
     public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", "Sequences a step; 4 by default, 16 in eval");
     public readonly Option<string?> Objective = Choice(
-        "--objective", "How a step treats the granularities; sampled by default", "sampled", "joint");
+        "--objective", "How a step treats the granularities (docs/objectives.md); sampled by default", [.. Objectives.Names]);
+    public readonly Option<double[]?> Probabilities = Numbers(
+        "--probabilities", "How likely each granularity is, narrowest first, as '1,1,1,2'; alike by default");
+    public readonly Option<double[]?> LossWeights = Numbers(
+        "--loss-weights", "What the loss of each granularity is multiplied with, narrowest first; 1 by default");
+    public readonly Option<string?> Reduction = Choice(
+        "--reduction", "How losses on the same batch become one; mean by default", "mean", "sum");
+    public readonly Option<double?> Distillation = Number(
+        "--distillation", double.Epsilon, "above 0, at most 1", "The share of the loss in which submodels learn from the largest; none by default", 1);
+    public readonly Option<double?> DistillationTemperature = Number(
+        "--distillation-temperature", double.Epsilon, "more than 0", "Of the distributions that are compared; 1 by default");
     public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", "Decides weights, order of text and what is "
         + "drawn; 1 by default");
     public readonly Option<string?> Device = Choice("--device", "Where to compute; CUDA by default where there is one", "cpu", "cuda");
@@ -64,12 +74,26 @@ internal sealed class CommandOptions
         CustomParser = result =>
         {
             var value = result.Tokens[^1].Value;
-            if (!choices.Contains(value)) result.AddError($"{name} must be {string.Join(" or ", choices)}, not '{value}'.");
+            if (!choices.Contains(value)) result.AddError($"{name} must be {string.Join(", ", choices[..^1])} or {choices[^1]}, not '{value}'.");
             return value;
         },
     };
 
-    private static Option<T?> Number<T>(string name, T least, string wanted, string description)
+    private static Option<double[]?> Numbers(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "N,N,...",
+        CustomParser = result =>
+        {
+            var value = result.Tokens[^1].Value;
+            var numbers = value.Split(',').Select(n => double.TryParse(n, CultureInfo.InvariantCulture, out var number) ? number : double.NaN);
+            if (numbers.All(double.IsFinite)) return [.. numbers];
+            result.AddError($"{name} must be numbers with commas between them, such as 1,1,1,2, not '{value}'.");
+            return null;
+        },
+    };
+
+    private static Option<T?> Number<T>(string name, T least, string wanted, string description, T? most = null)
         where T : struct, IParsable<T>, IComparable<T> => new(name)
         {
             Description = description,
@@ -77,7 +101,7 @@ internal sealed class CommandOptions
             CustomParser = result =>
             {
                 var value = result.Tokens[^1].Value;
-                if (T.TryParse(value, CultureInfo.InvariantCulture, out var number) && number.CompareTo(least) >= 0
+                if (T.TryParse(value, CultureInfo.InvariantCulture, out var number) && number.CompareTo(least) >= 0 && (most is not { } limit || number.CompareTo(limit) <= 0)
                     && !(number is double d && !double.IsFinite(d)))
                     return number;
                 result.AddError($"{name} must be {wanted}, not '{value}'.");
@@ -101,12 +125,22 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public int? Batch => parsed.GetValue(options.Batch);
 
-    public Objective? Objective => parsed.GetValue(options.Objective) switch
+    public Objective? Objective => Objectives.Parse(parsed.GetValue(options.Objective));
+
+    public double[]? Probabilities => parsed.GetValue(options.Probabilities);
+
+    public double[]? LossWeights => parsed.GetValue(options.LossWeights);
+
+    public Reduction? Reduction => parsed.GetValue(options.Reduction) switch
     {
-        "joint" => MatFormer.Objective.Joint,
-        "sampled" => MatFormer.Objective.Sampled,
+        "mean" => MatFormer.Reduction.Mean,
+        "sum" => MatFormer.Reduction.Sum,
         _ => null,
     };
+
+    public double? Distillation => parsed.GetValue(options.Distillation);
+
+    public double? DistillationTemperature => parsed.GetValue(options.DistillationTemperature);
 
     public long? Seed => parsed.GetValue(options.Seed);
 

@@ -1,4 +1,6 @@
+using System.Collections.Immutable;
 using System.Diagnostics;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
@@ -272,15 +274,14 @@ internal sealed class ModelCommands<TModel>(
             Spec = TModel.Spec,
             Evaluation = evaluation,
             Whole = Whole.Name,
-            Curves = TrainingCurves.Read(metrics, [.. TModel.Granularities.Select(g => g.Name)], corpus.Training.BytesPerToken),
+            Curves = TrainingCurves.Read(metrics, Planner<TModel>.AllNames, corpus.Training.BytesPerToken),
             Samples = samples,
             Slice = new SliceCheck(profile.Name, slicePath, difference, equal),
             Facts =
             [
                 ("Command", $"{TModel.Spec.Name} {settings.Typed}".Trim()),
                 ("Text", corpus.Describe()),
-                ("Objective", options.Objective == Objective.Sampled ? "sampled: one granularity a step"
-                    : "joint: all granularities each step"),
+                ("Objective", Describe(options)),
                 ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch} × {TModel.Spec.Context} tokens")),
                 ("Seed", Output.Invariant($"{options.Seed}")),
                 ("Precision", dtype == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32"),
@@ -344,6 +345,10 @@ internal sealed class ModelCommands<TModel>(
             Steps = settings.Steps ?? options.Steps,
             Batch = settings.Batch ?? options.Batch,
             Objective = settings.Objective ?? options.Objective,
+            Probabilities = settings.Probabilities is { } probabilities ? [.. probabilities] : options.Probabilities,
+            LossWeights = settings.LossWeights is { } weights ? [.. weights] : options.LossWeights,
+            Reduction = settings.Reduction ?? options.Reduction,
+            Distillation = Distilled(options.Distillation),
             LearningRate = settings.LearningRate ?? options.LearningRate,
             Seed = settings.Seed ?? options.Seed,
             CheckpointEvery = settings.CheckpointEvery ?? options.CheckpointEvery,
@@ -358,6 +363,27 @@ internal sealed class ModelCommands<TModel>(
         {
             throw new UsageException(e.Message, e);
         }
+    }
+
+    private Distillation? Distilled(Distillation? given)
+    {
+        if (settings.DistillationTemperature is not null && (settings.Distillation ?? given?.Weight) is null)
+            throw new UsageException("--distillation-temperature is given, but nothing is distilled; add --distillation 0.5, or leave it out.");
+        if (settings.Distillation is { } weight) given = (given ?? new Distillation()) with { Weight = weight };
+        return settings.DistillationTemperature is { } temperature ? given! with { Temperature = temperature } : given;
+    }
+
+    private static string Describe(TrainerOptions options)
+    {
+        var text = Objectives.Describe(options.Objective);
+        if (options.Reduction == Reduction.Sum) text += ", summed";
+        if (!options.Probabilities.IsEmpty) text += $", probabilities {Numbers(options.Probabilities)}";
+        if (!options.LossWeights.IsEmpty) text += $", loss weights {Numbers(options.LossWeights)}";
+        return options.Distillation is { } distillation
+            ? text + Output.Invariant($", {distillation.Weight:0.##%} distilled from {Whole.Name} at temperature {distillation.Temperature}")
+            : text;
+
+        static string Numbers(ImmutableArray<double> numbers) => string.Join('/', numbers.Select(n => n.ToString(CultureInfo.InvariantCulture)));
     }
 
     private (Device Device, ScalarType Dtype) Compute(string? checkpoint)
@@ -441,7 +467,7 @@ internal sealed class ModelCommands<TModel>(
             using var trainer = new Trainer<TModel>(model, options, _logger);
             if (checkpoint is not null) trainer.Resume(checkpoint);
             error.WriteLine($"Text: {corpus.Describe()}.");
-            var display = new TrainingDisplay(error, [.. TModel.Granularities.Select(g => g.Name)], corpus.Training.BytesPerToken);
+            var display = new TrainingDisplay(error, Planner<TModel>.AllNames, corpus.Training.BytesPerToken);
             var result = display.Run(progress => trainer.Fit(corpus, progress, cancellationToken), trainer.StepsDone, options.Steps);
             return (result, model);
         }
@@ -542,9 +568,8 @@ internal sealed class ModelCommands<TModel>(
 
     private static void WriteLosses(Utf8JsonWriter json, StepResult last)
     {
-        json.WriteStartObject("loss");
-        foreach (var (granularity, loss) in last.Losses) json.WriteNumber(granularity, loss);
-        json.WriteEndObject();
+        MetricsFile.WriteNumbers(json, "loss", last.Losses);
+        if (!last.Divergences.IsEmpty) MetricsFile.WriteNumbers(json, "divergence", last.Divergences);
     }
 
     private static void WriteFiles(Utf8JsonWriter json, params ReadOnlySpan<string> files)

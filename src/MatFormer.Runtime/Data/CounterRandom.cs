@@ -54,4 +54,6 @@ internal enum RandomPurpose : ulong
     WindowOrder = 2,
     Granularity = 3,
     Decoding = 4,
+    Mix = 5,
+    Branching = 6,
 }

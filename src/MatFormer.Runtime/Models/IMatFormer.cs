@@ -31,6 +31,12 @@ public interface IMatFormer<TSelf>
     /// </summary>
     Tensor Losses(Streams streams, Tensor tokens, Tensor targets);
 
+    /// <summary>
+    /// Two rows, float32 (2, streams.Count): the losses of <see cref="Losses"/>, and temperature^2 KL(largest granularity || stream) on the same
+    /// rows, without gradient into the largest; 0 for itself. tokens and targets: (B, T) int64.
+    /// </summary>
+    Tensor DistilledLosses(Streams streams, Tensor tokens, Tensor targets, double temperature);
+
     /// <summary>A model of its own with only the profile's weights, copied.</summary>
     MatFormerModel Extract(Profile<TSelf> profile);
 

@@ -1,26 +1,31 @@
 using System.Collections.Immutable;
+using static TorchSharp.torch;
 
 namespace MatFormer;
 
 /// <summary>
 /// The submodels that one forward pass runs, stacked along the batch, widest first, so that each slab of a feed-forward multiplies a prefix
-/// of the batch. Layers in which all are alike run once, until the streams part.
+/// of the stack. They all run over the same batch (<c>Of</c>) or divide it among them (<c>Split</c>). Layers in which all are alike run once,
+/// until the streams part.
 /// </summary>
 public sealed class Streams
 {
     private readonly int[][] _hiddenWidths;
     private readonly int[][] _heads;
+    private readonly int _parting;
 
-    private Streams(int count, int fork, ReadOnlySpan<ImmutableArray<LayerSlice>> streams)
+    private Streams(int parting, ReadOnlySpan<ImmutableArray<LayerSlice>> streams, int[]? rows)
     {
-        Count = count;
-        Fork = fork;
+        Count = streams.Length;
+        BatchRows = rows;
+        _parting = parting;
+        Fork = rows is null ? parting : -1;
         var layers = streams[0].Length;
         _hiddenWidths = new int[layers][];
         _heads = new int[layers][];
         for (var layer = 0; layer < layers; layer++)
         {
-            var running = layer < fork ? 1 : count;
+            var running = layer < parting ? 1 : Count;
             _hiddenWidths[layer] = new int[running];
             _heads[layer] = new int[running];
             for (var stream = 0; stream < running; stream++)
@@ -31,8 +36,15 @@ public sealed class Streams
     /// <summary>How many submodels run.</summary>
     public int Count { get; }
 
-    /// <summary>The layer in which they part, or -1 if there is only one.</summary>
+    /// <summary>
+    /// The layer before which the batch is copied for each stream, as they part there; -1 if there is only one, or if they divide the batch.
+    /// </summary>
     public int Fork { get; }
+
+    /// <summary>
+    /// How many rows of the batch each stream has, the widest its first ones; null if all run over the whole batch. Not to be changed.
+    /// </summary>
+    public int[]? BatchRows { get; }
 
     /// <summary>Hidden widths in one layer: of each stream, widest first, or one for all before they part; not to be changed.</summary>
     public int[] HiddenWidths(int layer) => _hiddenWidths[layer];
@@ -40,23 +52,66 @@ public sealed class Streams
     /// <summary>Attention heads of the queries in one layer: of each stream, or one for all before they part; not to be changed.</summary>
     public int[] Heads(int layer) => _heads[layer];
 
+    /// <summary>Rows of the stack in one layer: of each stream, or null if all have as many; not to be changed.</summary>
+    public int[]? Rows(int layer) => layer < _parting ? null : BatchRows;
+
     /// <summary>True if the layer is left out.</summary>
     public bool Skips(int layer) => _hiddenWidths[layer][0] == 0;
 
-    /// <summary>One stream that keeps this of each layer.</summary>
-    public static Streams Of(ImmutableArray<LayerSlice> layers) => new(1, -1, [layers]);
+    /// <summary>True if the first stream keeps just this of each layer.</summary>
+    public bool BeginWith(ImmutableArray<LayerSlice> layers)
+    {
+        for (var layer = 0; layer < _heads.Length; layer++)
+        {
+            if (layers[layer] != new LayerSlice(_hiddenWidths[layer][0], _heads[layer][0])) return false;
+        }
 
-    /// <summary>Several profiles of one model, in the order given.</summary>
+        return true;
+    }
+
+    /// <summary>Checks that a batch has the rows that the streams divide among them. tokens: (B, T).</summary>
+    /// <exception cref="ArgumentException">It has not.</exception>
+    public void CheckBatch(Tensor tokens)
+    {
+        ArgumentNullException.ThrowIfNull(tokens);
+        if (BatchRows is null || BatchRows.Sum() == tokens.shape[0]) return;
+        throw new ArgumentException(
+            $"These streams divide {BatchRows.Sum()} rows among them ({string.Join(", ", BatchRows)}), but the tokens have "
+            + $"{tokens.shape[0]}; make the streams for this batch.", nameof(tokens));
+    }
+
+    /// <summary>One stream that keeps this of each layer.</summary>
+    public static Streams Of(ImmutableArray<LayerSlice> layers) => new(-1, [layers], null);
+
+    /// <summary>Several profiles of one model, in the order given, each over the whole batch.</summary>
     /// <exception cref="ArgumentException">
     /// There is none, one keeps more of some layer than the one before it, or one of several leaves layers out.
     /// </exception>
     public static Streams Of<TModel>(params ReadOnlySpan<Profile<TModel>> profiles)
+        where TModel : MatFormerModel, IMatFormer<TModel> => Make(profiles, null);
+
+    /// <summary>Several profiles of one model, in the order given, that divide the batch: each runs over as many rows as it is given.</summary>
+    /// <param name="profiles">The profiles, widest first.</param>
+    /// <param name="rows">Rows of each, 1 or more; their sum is the batch.</param>
+    /// <exception cref="ArgumentException">
+    /// The profiles cannot be stacked (see <see cref="Of{TModel}"/>), or there is not one number of rows for each, above 0.
+    /// </exception>
+    public static Streams Split<TModel>(ReadOnlySpan<Profile<TModel>> profiles, ReadOnlySpan<int> rows)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        if (rows.Length == profiles.Length && rows.IndexOfAnyExceptInRange(1, int.MaxValue) < 0) return Make(profiles, rows.ToArray());
+        throw new ArgumentException(
+            $"{profiles.Length} profiles are to divide the batch, but their rows are ({string.Join(", ", rows.ToArray())}); give each of them "
+            + "1 or more, and leave out those without any.", nameof(rows));
+    }
+
+    private static Streams Make<TModel>(ReadOnlySpan<Profile<TModel>> profiles, int[]? rows)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         if (profiles.IsEmpty) throw new ArgumentException("A pass needs at least one profile.", nameof(profiles));
-        if (profiles.Length == 1) return profiles[0].Streams;
+        if (profiles.Length == 1) return rows is null ? profiles[0].Streams : new Streams(-1, [profiles[0].Layers], rows);
         var streams = new ImmutableArray<LayerSlice>[profiles.Length];
-        var fork = TModel.Spec.Layers - 1;
+        var parting = TModel.Spec.Layers - 1;
         for (var stream = 0; stream < streams.Length; stream++)
         {
             var layers = streams[stream] = profiles[stream].Layers;
@@ -69,7 +124,7 @@ public sealed class Streams
                         nameof(profiles));
                 }
 
-                if (layers[layer] != streams[0][layer]) fork = Math.Min(fork, layer);
+                if (layers[layer] != streams[0][layer]) parting = Math.Min(parting, layer);
                 if (stream == 0 || streams[stream - 1][layer].Holds(layers[layer])) continue;
                 throw new ArgumentException(
                     $"Streams run widest first, but in layer {layer} the profile '{profiles[stream].Name}' is wider than "
@@ -78,6 +133,6 @@ public sealed class Streams
             }
         }
 
-        return new Streams(streams.Length, fork, streams);
+        return new Streams(parting, streams, rows);
     }
 }

@@ -39,11 +39,9 @@ internal sealed class MetricsFile : IDisposable
         {
             json.WriteStartObject();
             json.WriteNumber("step", result.Step);
-            json.WriteString("objective", result.Objective == Objective.Sampled ? "sampled" : "joint");
-            json.WriteStartObject("loss");
-            foreach (var (granularity, loss) in result.Losses)
-                json.WriteNumber(granularity, loss); // the shortest digits that give the same float back
-            json.WriteEndObject();
+            json.WriteString("objective", Objectives.NameOf(result.Objective));
+            WriteNumbers(json, "loss", result.Losses);
+            if (!result.Divergences.IsEmpty) WriteNumbers(json, "divergence", result.Divergences);
             json.WriteNumber("learning_rate", result.LearningRate);
             json.WriteNumber("gradient_norm", result.GradientNorm);
             json.WriteNumber("tokens_per_second", Math.Round(result.TokensPerSecond, 1));
@@ -57,6 +55,18 @@ internal sealed class MetricsFile : IDisposable
 
     public void Dispose() => _stream.Dispose();
 
+    /// <summary>An object with a number of each submodel.</summary>
+    public static void WriteNumbers(Utf8JsonWriter json, string name, ImmutableArray<(string Granularity, float Number)> numbers)
+    {
+        json.WriteStartObject(name);
+        foreach (var (granularity, number) in numbers)
+            json.WriteNumber(granularity, number); // the shortest digits that give the same float back
+        json.WriteEndObject();
+    }
+
+    private static ImmutableArray<(string, float)> ReadNumbers(JsonElement numbers) =>
+        [.. numbers.EnumerateObject().Select(p => (p.Name, p.Value.GetSingle()))];
+
     private static StepResult? Parse(string line)
     {
         try
@@ -65,11 +75,14 @@ internal sealed class MetricsFile : IDisposable
             var root = document.RootElement;
             return new StepResult(
                 root.GetProperty("step").GetInt64(),
-                root.GetProperty("objective").GetString() == "joint" ? Objective.Joint : Objective.Sampled,
-                [.. root.GetProperty("loss").EnumerateObject().Select(p => (p.Name, p.Value.GetSingle()))],
+                Objectives.Parse(root.GetProperty("objective").GetString()) ?? throw new FormatException("no objective"),
+                ReadNumbers(root.GetProperty("loss")),
                 root.GetProperty("learning_rate").GetDouble(),
                 root.GetProperty("gradient_norm").GetDouble(),
-                root.GetProperty("tokens_per_second").GetDouble());
+                root.GetProperty("tokens_per_second").GetDouble())
+            {
+                Divergences = root.TryGetProperty("divergence", out var divergences) ? ReadNumbers(divergences) : [],
+            };
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
         {

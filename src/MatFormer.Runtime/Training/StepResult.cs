@@ -5,13 +5,20 @@ namespace MatFormer;
 /// <summary>What one training step did.</summary>
 /// <param name="Step">Its number, from 1 on.</param>
 /// <param name="Objective">Its objective.</param>
-/// <param name="Losses">Loss of each granularity that was trained, by name, nats per token.</param>
+/// <param name="Losses">
+/// Cross-entropy of each submodel that was trained, nats per token: of granularities, narrowest first, by name, then of mixes, as <c>mix</c>,
+/// or <c>mix-L</c> for one that ends in L.
+/// </param>
 /// <param name="LearningRate">Its learning rate.</param>
 /// <param name="GradientNorm">The norm of all gradients before clipping.</param>
 /// <param name="TokensPerSecond">Tokens of the batch over the seconds that the step took.</param>
 public sealed record StepResult(
     long Step, Objective Objective, ImmutableArray<(string Granularity, float Loss)> Losses, double LearningRate, double GradientNorm,
-        double TokensPerSecond);
+        double TokensPerSecond)
+{
+    /// <summary>With <see cref="Distillation"/>: Temperature^2 KL(largest granularity || submodel) of the submodels in it, by the same names.</summary>
+    public ImmutableArray<(string Granularity, float Divergence)> Divergences { get; init; } = [];
+}
 
 /// <summary>How a run ended.</summary>
 /// <param name="Steps">Steps done in all, those before a resume included.</param>

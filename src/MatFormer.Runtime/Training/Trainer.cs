@@ -29,8 +29,7 @@ public sealed class Trainer<TModel> : IDisposable
     private readonly Tensor[] _firstMoments;
     private readonly Tensor[] _secondMoments;
     private readonly double[] _decay;
-    private readonly double[] _cumulative;
-    private readonly Streams _all;
+    private readonly Planner<TModel> _planner;
     private readonly long[] _tokens;
     private readonly long[] _targets;
     private TextCorpus? _corpus;
@@ -53,8 +52,7 @@ public sealed class Trainer<TModel> : IDisposable
         _firstMoments = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
         _secondMoments = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
         _decay = [.. named.Select(p => IsBlockMatrix(p.Item1, p.Item2) ? options.WeightDecay : 0)];
-        _cumulative = Cumulative(options.Probabilities);
-        _all = Streams.Of<TModel>([.. TModel.Granularities.Reverse()]);
+        _planner = new Planner<TModel>(options);
         _tokens = new long[options.Batch * TModel.Spec.Context];
         _targets = new long[_tokens.Length];
     }
@@ -140,7 +138,7 @@ public sealed class Trainer<TModel> : IDisposable
     {
         ArgumentNullException.ThrowIfNull(corpus);
         UseCorpus(corpus);
-        return Step(Options.Objective == Objective.Joint ? null : Drawn(StepsDone + 1));
+        return Step(_planner.At(StepsDone + 1));
     }
 
     /// <summary>
@@ -149,28 +147,23 @@ public sealed class Trainer<TModel> : IDisposable
     internal double MeasureSecondsPerStep(TextCorpus corpus, int repeats, CancellationToken cancellationToken)
     {
         UseCorpus(corpus);
-        if (Options.Objective == Objective.Joint) return Measure(null);
+        var plans = _planner.Typical().ToList();
+        var times = plans.Count <= TModel.Granularities.Count ? repeats : 1; // many plans are repeats by themselves
         double seconds = 0;
-        for (var i = 0; i < TModel.Granularities.Count; i++)
+        foreach (var (plan, share) in plans)
         {
-            var probability = _cumulative[i] - (i == 0 ? 0 : _cumulative[i - 1]);
-            if (probability > 0) seconds += probability * Measure(i);
+            Step(plan); // first uses allocate
+            var watch = Stopwatch.StartNew();
+            for (var i = 0; i < times; i++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                Step(plan);
+            }
+
+            seconds += share * watch.Elapsed.TotalSeconds / times;
         }
 
         return seconds;
-
-        double Measure(int? granularity)
-        {
-            Step(granularity); // first uses allocate
-            var watch = Stopwatch.StartNew();
-            for (var i = 0; i < repeats; i++)
-            {
-                cancellationToken.ThrowIfCancellationRequested();
-                Step(granularity);
-            }
-
-            return watch.Elapsed.TotalSeconds / repeats;
-        }
     }
 
     /// <summary>Takes up a run where its checkpoint left it: weights, moments and step.</summary>
@@ -216,16 +209,6 @@ public sealed class Trainer<TModel> : IDisposable
     private static bool IsBlockMatrix(string name, Tensor parameter) =>
         parameter.dim() >= 2 && (name.Contains(".layers.", StringComparison.Ordinal) || name.Contains(".layer.", StringComparison.Ordinal));
 
-    private static double[] Cumulative(ImmutableArray<double> probabilities)
-    {
-        var weights = probabilities.IsEmpty ? [.. Enumerable.Repeat(1.0, TModel.Granularities.Count)] : probabilities;
-        var total = weights.Sum();
-        var sum = 0.0;
-        var cumulative = weights.Select(w => sum += w / total).ToArray();
-        cumulative[^1] = 1;
-        return cumulative;
-    }
-
     private static string Metadata(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
         metadata.TryGetValue(key, out var value)
         ? value
@@ -258,14 +241,7 @@ public sealed class Trainer<TModel> : IDisposable
         _corpus = corpus;
     }
 
-    private int Drawn(long step)
-    {
-        var unit = new CounterRandom(Options.Seed, RandomPurpose.Granularity).Unit(step);
-        return Array.FindIndex(_cumulative, c => unit < c);
-    }
-
-    // Null trains all granularities.
-    private StepResult Step(int? granularity)
+    private StepResult Step(StepPlan plan)
     {
         var watch = Stopwatch.StartNew();
         var step = StepsDone + 1;
@@ -275,14 +251,17 @@ public sealed class Trainer<TModel> : IDisposable
         long[] shape = [Options.Batch, TModel.Spec.Context];
         var tokens = tensor(_tokens, shape, device: _model.Device);
         var targets = tensor(_targets, shape, device: _model.Device);
-        var trained = granularity is { } drawn ? [TModel.Granularities[drawn]] : TModel.Granularities.Reverse().ToArray();
-        var losses = _model.Losses(granularity is null ? _all : trained[0].Streams, tokens, targets);
-        losses.mean().backward();
+        var students = plan.Names.IndexOf(TModel.Granularities[^1].Name) + 1; // it comes first, and does not learn from itself
+        var losses = Options.Distillation is { } distillation
+            ? _model.DistilledLosses(plan.Streams, tokens, targets, distillation.Temperature)
+            : _model.Losses(plan.Streams, tokens, targets);
+        (losses * tensor(plan.Factors(Options.Distillation?.Weight, students), device: _model.Device).view(losses.shape)).sum().backward();
         var norm = Kernels.ClipGradientNorm(_parameters, Options.MaxGradientNorm);
         var values = Values(losses);
         for (var i = 0; i < values.Length; i++)
         {
-            if (!float.IsFinite(values[i])) throw NotFinite($"the loss of {trained[i].Name} is {values[i]}", step);
+            if (float.IsFinite(values[i])) continue;
+            throw NotFinite($"the {(i < plan.Names.Length ? "loss" : "divergence")} of {plan.Names[i % plan.Names.Length]} is {values[i]}", step);
         }
 
         if (!double.IsFinite(norm)) throw NotFinite($"the norm of the gradients is {norm}", step);
@@ -290,13 +269,16 @@ public sealed class Trainer<TModel> : IDisposable
             step);
         _model.zero_grad();
         StepsDone = step;
-
-        // Narrowest first, as everywhere.
-        var results = ImmutableArray.CreateBuilder<(string, float)>(values.Length);
-        for (var i = values.Length - 1; i >= 0; i--) results.Add((trained[i].Name, values[i]));
         return new StepResult(
-            step, Options.Objective, results.MoveToImmutable(), learningRate, norm, _tokens.Length / watch.Elapsed.TotalSeconds);
+            step, Options.Objective, InOrder(plan.Names.Zip(values)), learningRate, norm, _tokens.Length / watch.Elapsed.TotalSeconds)
+        {
+            Divergences = InOrder(plan.Names.Zip(values.Skip(plan.Names.Length)).Skip(students)),
+        };
     }
+
+    // Narrowest first, as everywhere, then mixes.
+    private static ImmutableArray<(string, float)> InOrder(IEnumerable<(string Name, float)> numbers) =>
+        [.. numbers.OrderBy(number => Planner<TModel>.AllNames.IndexOf(number.Name))];
 
     private TrainingException NotFinite(string what, long step)
     {

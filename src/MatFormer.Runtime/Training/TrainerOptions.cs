@@ -19,9 +19,24 @@ public sealed record TrainerOptions
     public Objective Objective { get; init; } = Objective.Sampled;
 
     /// <summary>
-    /// For <see cref="Objective.Sampled"/>: the weight of each granularity, narrowest first, in proportion; alike if empty.
+    /// How likely each granularity is, narrowest first, in proportion; alike if empty. For <see cref="Objective.Sampled"/>, for
+    /// <see cref="Objective.Split"/> its share of the batch, for <see cref="Objective.Branching"/> the one before the streams part.
     /// </summary>
     public ImmutableArray<double> Probabilities { get; init; } = [];
+
+    /// <summary>
+    /// What the loss of each granularity is multiplied with, narrowest first; 1 if empty, and for mixes, which are none.
+    /// </summary>
+    public ImmutableArray<double> LossWeights { get; init; } = [];
+
+    /// <summary>
+    /// How the losses of streams over the same batch become one: <see cref="Objective.Joint"/>, <see cref="Objective.Sandwich"/>,
+    /// <see cref="Objective.Branching"/>.
+    /// </summary>
+    public Reduction Reduction { get; init; } = Reduction.Mean;
+
+    /// <summary>Whether and how submodels learn from the largest granularity too; null if not.</summary>
+    public Distillation? Distillation { get; init; }
 
     /// <summary>The highest learning rate.</summary>
     public double LearningRate { get; init; } = 1e-3;
@@ -77,7 +92,10 @@ public sealed record TrainerOptions
         Check(Batch >= 1, nameof(Batch), Batch, "1 or more");
         var most = MaxTokens / spec.Context;
         Check(Batch <= most, nameof(Batch), Batch, $"at most {most}, as {spec.Name} has a context of {spec.Context}");
-        Check(Enum.IsDefined(Objective), nameof(Objective), Objective, "Sampled or Joint");
+        Check(Enum.IsDefined(Objective), nameof(Objective), Objective, $"one of {string.Join(", ", Enum.GetNames<Objective>())}");
+        Check(
+            !Objectives.Mixes(Objective) || Objectives.CanMix(spec), nameof(Objective), Objective,
+            $"another one, as the layers of {spec.Name} cannot be mixed into more than its granularities");
         Check(
             Probabilities.IsEmpty
                 || (Probabilities.Length == granularities && Probabilities.All(p => p >= 0 && double.IsFinite(p))
@@ -85,6 +103,20 @@ public sealed record TrainerOptions
             nameof(Probabilities),
             $"({string.Join(", ", Probabilities)})",
             $"empty or {granularities} numbers from 0 on, not all 0");
+        Check(
+            Probabilities.IsEmpty || Objectives.Draws(Objective), nameof(Probabilities), $"({string.Join(", ", Probabilities)})",
+            $"empty for the objective {Objective}, which draws none by them");
+        Check(
+            LossWeights.IsEmpty || (LossWeights.Length == granularities && LossWeights.All(w => w > 0 && double.IsFinite(w))),
+            nameof(LossWeights), $"({string.Join(", ", LossWeights)})", $"empty or {granularities} numbers above 0");
+        Check(Enum.IsDefined(Reduction), nameof(Reduction), Reduction, "Mean or Sum");
+        Check(
+            Reduction == Reduction.Mean || Objectives.SharesTheBatch(Objective), nameof(Reduction), Reduction,
+            $"Mean for the objective {Objective}, which gives each row of the batch one loss");
+        Check(Distillation is null or { Weight: > 0 and <= 1 }, "Distillation.Weight", Distillation?.Weight, "above 0, at most 1");
+        Check(
+            Distillation is null || (Distillation.Temperature > 0 && double.IsFinite(Distillation.Temperature)), "Distillation.Temperature",
+            Distillation?.Temperature, "above 0");
         Check(LearningRate > 0 && double.IsFinite(LearningRate), nameof(LearningRate), LearningRate, "above 0");
         Check(WarmupSteps is null or >= 0, nameof(WarmupSteps), WarmupSteps, "0 or more");
         Check(FinalLearningRate is >= 0 and <= 1, nameof(FinalLearningRate), FinalLearningRate, "from 0 to 1");
@@ -104,6 +136,10 @@ public sealed record TrainerOptions
         (Prefix + "batch", Text(Batch)),
         (Prefix + "objective", Objective.ToString()),
         (Prefix + "probabilities", string.Join(',', Probabilities.Select(p => Text(p)))),
+        (Prefix + "loss_weights", string.Join(',', LossWeights.Select(w => Text(w)))),
+        (Prefix + "reduction", Reduction.ToString()),
+        (Prefix + "distillation_weight", Distillation is { } weighted ? Text(weighted.Weight) : string.Empty),
+        (Prefix + "distillation_temperature", Distillation is { } warm ? Text(warm.Temperature) : string.Empty),
         (Prefix + "learning_rate", Text(LearningRate)),
         (Prefix + "warmup_steps", WarmupSteps is { } warmup ? Text(warmup) : string.Empty),
         (Prefix + "final_learning_rate", Text(FinalLearningRate)),
@@ -123,8 +159,12 @@ public sealed record TrainerOptions
         Batch = Number<int>(path, metadata, "batch"),
         Objective = Enum.TryParse<Objective>(Value(path, metadata, "objective"), out var objective) ? objective
             : throw Damaged(path, "objective"),
-        Probabilities = [.. Value(path, metadata, "probabilities").Split(',', StringSplitOptions.RemoveEmptyEntries)
-            .Select(p => Number<double>(path, "probabilities", p))],
+        Probabilities = Numbers(path, metadata, "probabilities"),
+        LossWeights = Numbers(path, metadata, "loss_weights"),
+        Reduction = Enum.TryParse<Reduction>(Value(path, metadata, "reduction"), out var reduction) ? reduction
+            : throw Damaged(path, "reduction"),
+        Distillation = Value(path, metadata, "distillation_weight").Length == 0 ? null
+            : new(Number<double>(path, metadata, "distillation_weight"), Number<double>(path, metadata, "distillation_temperature")),
         LearningRate = Number<double>(path, metadata, "learning_rate"),
         WarmupSteps = Value(path, metadata, "warmup_steps").Length == 0 ? null : Number<int>(path, metadata, "warmup_steps"),
         FinalLearningRate = Number<double>(path, metadata, "final_learning_rate"),
@@ -150,6 +190,9 @@ public sealed record TrainerOptions
         ? value
         : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{Prefix}{key}'); give the "
             + "checkpoint.safetensors of a training run.");
+
+    private static ImmutableArray<double> Numbers(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
+        [.. Value(path, metadata, key).Split(',', StringSplitOptions.RemoveEmptyEntries).Select(n => Number<double>(path, key, n))];
 
     private static T Number<T>(string path, IReadOnlyDictionary<string, string> metadata, string key)
         where T : struct, IParsable<T> => Number<T>(path, key, Value(path, metadata, key));

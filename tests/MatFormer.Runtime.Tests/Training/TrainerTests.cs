@@ -24,9 +24,48 @@ public sealed class TrainerTests : IDisposable
     public void TheLearningRateWarmsUpAndFallsAsACosine(long step, double expected) =>
         Assert.Equal(expected, new TrainerOptions { Steps = 100, LearningRate = 2e-3 }.LearningRateAt(step), 12);
 
+    // The narrowest and the widest granularity, before and after, whatever the steps trained.
+    [Theory]
+    [MemberData(nameof(Objectives))]
+    public void BothEndsLearn(Objective objective, bool distilled)
+    {
+        using var model = Model(1);
+        var options = new TrainerOptions { Steps = 150, Batch = 8, LearningRate = 3e-3, Objective = objective, Distillation = distilled ? new() : null };
+        using var trainer = new Trainer<TinyModel>(model, options);
+        var before = Losses();
+        for (var i = 0; i < 150; i++) trainer.Step(_corpus);
+        var after = Losses();
+        for (var i = 0; i < 2; i++) Assert.True(after[i] < 0.7 * before[i], $"{before[i]} to {after[i]}");
+
+        float[] Losses()
+        {
+            using var unrecorded = no_grad();
+            using var scope = NewDisposeScope();
+            var window = Windows.Fixed(_corpus.Validation, TinyModel.Spec.Context, 1).First();
+            var tokens = new long[window.Length - 1];
+            var targets = new long[tokens.Length];
+            Windows.Spread(window, tokens, targets);
+            var ends = Streams.Of<TinyModel>(TinyModel.Granularities[^1], TinyModel.Granularities[0]);
+            return model.Losses(ends, tensor(tokens, [1, tokens.Length]), tensor(targets, [1, tokens.Length])).data<float>().ToArray();
+        }
+    }
+
+    public static TheoryData<Objective, bool> Objectives()
+    {
+        var data = new TheoryData<Objective, bool>();
+        foreach (var objective in Enum.GetValues<Objective>())
+        {
+            data.Add(objective, false);
+            data.Add(objective, true);
+        }
+
+        return data;
+    }
+
     [Theory]
     [InlineData(Objective.Sampled)]
     [InlineData(Objective.Joint)]
+    [InlineData(Objective.Split)]
     public void TheLossFalls(Objective objective)
     {
         using var model = Model(1);
@@ -37,7 +76,7 @@ public sealed class TrainerTests : IDisposable
         {
             var result = trainer.Step(_corpus);
             Assert.Equal(i + 1, result.Step);
-            Assert.Equal(objective == Objective.Joint ? ["S", "M", "XL"] : [result.Losses[0].Granularity],
+            Assert.Equal(objective != Objective.Sampled ? ["S", "M", "XL"] : [result.Losses[0].Granularity],
                 result.Losses.Select(l => l.Granularity));
             foreach (var (granularity, loss) in result.Losses)
                 (losses.TryGetValue(granularity, out var list) ? list : losses[granularity] = []).Add(loss);
@@ -86,11 +125,19 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Theory]
-    [InlineData(Objective.Sampled)]
-    [InlineData(Objective.Joint)]
-    public void AStoppedRunGoesOnAsIfItNeverStopped(Objective objective)
+    [MemberData(nameof(Objectives))]
+    public void AStoppedRunGoesOnAsIfItNeverStopped(Objective objective, bool distilled)
     {
-        var options = new TrainerOptions { Steps = 30, Batch = 4, Objective = objective, CheckpointEvery = 7, Seed = 3 };
+        var options = new TrainerOptions
+        {
+            Steps = 30,
+            Batch = 4,
+            Objective = objective,
+            LossWeights = [0.5, 1, 2],
+            Distillation = distilled ? new(0.3, 2) : null,
+            CheckpointEvery = 7,
+            Seed = 3,
+        };
         var whole = Fit(options with { OutputFolder = _folder["whole"] }, null, out var steps);
         Assert.True(whole.Finished);
         Assert.Equal(30, steps.Count);
@@ -130,10 +177,28 @@ public sealed class TrainerTests : IDisposable
         Fit(new TrainerOptions { Steps = 12, Batch = 2, OutputFolder = _folder["out"] }, null, out var steps);
         var read = MetricsFile.Read(_folder["out/metrics.jsonl"]).ToList();
         Assert.Equal(steps.SelectMany(s => s.Losses), read.SelectMany(s => s.Losses));
+        Assert.All(read, s => Assert.Empty(s.Divergences));
         Assert.Equal(steps.Select(s => (s.Step, s.LearningRate, s.GradientNorm)),
             read.Select(s => (s.Step, s.LearningRate, s.GradientNorm)));
         var curves = TrainingCurves.Read(_folder["out/metrics.jsonl"], ["S", "M", "XL"], 1);
         Assert.Equal(steps.Select(s => s.Losses[0].Granularity).Distinct().Count(), curves.Count);
+    }
+
+    [Fact]
+    public void MixesAndDivergencesHaveColumnsOfTheirOwn()
+    {
+        var options = new TrainerOptions { Steps = 12, Batch = 2, OutputFolder = _folder["out"], Distillation = new() };
+        Fit(options with { Objective = Objective.Sandwich }, null, out var sandwich);
+        Assert.All(sandwich, s => Assert.Equal(["S", "XL", "mix"], s.Losses.Select(l => l.Granularity)));
+        Assert.All(sandwich, s => Assert.Equal(["S", "mix"], s.Divergences.Select(d => d.Granularity)));
+        var read = MetricsFile.Read(_folder["out/metrics.jsonl"]).ToList();
+        Assert.Equal(sandwich.SelectMany(s => s.Divergences), read.SelectMany(s => s.Divergences));
+        Assert.All(read, s => Assert.Equal(Objective.Sandwich, s.Objective));
+        Assert.Equal(["S", "XL", "mix"], TrainingCurves.Read(_folder["out/metrics.jsonl"], Planner<TinyModel>.AllNames, 1).Select(c => c.Granularity));
+
+        Fit(options with { Objective = Objective.Branching, Steps = 30 }, null, out var branching);
+        var names = branching.SelectMany(s => s.Losses).Select(l => l.Granularity).Distinct().Order(StringComparer.Ordinal);
+        Assert.Equal(["M", "S", "XL", "mix-M", "mix-XL"], names);
     }
 
     [Fact]
@@ -168,6 +233,8 @@ public sealed class TrainerTests : IDisposable
             (options with { Seed = 2 }, "training.seed"),
             (options with { Objective = Objective.Joint }, "training.objective"),
             (options with { LearningRate = 1 }, "training.learning_rate"),
+            (options with { LossWeights = [1, 1, 2] }, "training.loss_weights = '', but now it is '1,1,2'"),
+            (options with { Distillation = new(0.5, 2) }, "training.distillation_weight"),
         })
         {
             using var other = new Trainer<TinyModel>(model, changed);
@@ -211,6 +278,11 @@ public sealed class TrainerTests : IDisposable
             (new() { Probabilities = [0, 0, 0] }, "Probabilities"),
             (new() { Beta2 = 1 }, "Beta2 is 1"),
             (new() { Objective = (Objective)7 }, "Objective is 7"),
+            (new() { Probabilities = [1, 1, 1], Objective = Objective.Joint }, "empty for the objective Joint"),
+            (new() { LossWeights = [1, 0, 1] }, "LossWeights is (1, 0, 1)"),
+            (new() { Reduction = Reduction.Sum }, "Reduction is Sum; it must be Mean for the objective Sampled"),
+            (new() { Distillation = new(1.5) }, "Distillation.Weight is 1.5"),
+            (new() { Distillation = new(0.5, 0) }, "Distillation.Temperature is 0"),
             (new() { MaxGradientNorm = 0 }, "MaxGradientNorm is 0"),
         })
         {

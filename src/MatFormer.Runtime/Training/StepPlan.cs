@@ -1,0 +1,181 @@
+using System.Collections.Immutable;
+
+namespace MatFormer;
+
+/// <summary>What one step trains.</summary>
+/// <param name="Streams">The submodels, widest first, and their rows of the batch.</param>
+/// <param name="Names">The name of each stream's loss: a granularity's, <c>mix</c>, or <c>mix-</c> and the granularity a branch ends in.</param>
+/// <param name="Weights">What each stream's loss is multiplied with before they are added.</param>
+internal sealed record StepPlan(Streams Streams, ImmutableArray<string> Names, ImmutableArray<float> Weights)
+{
+    /// <summary>What losses (R), or with distillation losses and divergences (2, R), are multiplied with before they are added.</summary>
+    /// <param name="distilled">The divergences' share, or null.</param>
+    /// <param name="students">The first stream that learns from the largest granularity.</param>
+    public float[] Factors(double? distilled, int students)
+    {
+        if (distilled is not { } share) return [.. Weights];
+        return [.. Weights.Select((w, i) => i < students ? w : (float)(w * (1 - share))), .. Weights.Select((w, i) => i < students ? 0 : (float)(w * share))];
+    }
+}
+
+/// <summary>Makes the plans of an objective; a plan depends on the options and the step alone.</summary>
+internal sealed class Planner<TModel>
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    /// <summary>The name of a random mix's loss.</summary>
+    public const string Mix = "mix";
+
+    private const string Branch = Mix + "-";
+
+    private readonly TrainerOptions _options;
+    private readonly double[] _cumulative;
+    private readonly StepPlan[] _alone;
+    private readonly StepPlan _all;
+
+    /// <param name="options">Checked before.</param>
+    public Planner(TrainerOptions options)
+    {
+        _options = options;
+        _cumulative = Cumulative(options.Probabilities);
+        _alone = [.. TModel.Granularities.Select(g => Shared([(g.Name, g)]))];
+        _all = Shared([.. TModel.Granularities.Reverse().Select(g => (g.Name, g))]);
+    }
+
+    /// <summary>What losses may be named, in the order shown.</summary>
+    public static ImmutableArray<string> AllNames { get; } =
+        [.. TModel.Granularities.Select(g => g.Name), Mix, .. TModel.Granularities.Select(g => Branch + g.Name)];
+
+    /// <summary>The plan of a step, from 1 on.</summary>
+    public StepPlan At(long step) => _options.Objective switch
+    {
+        Objective.Sampled => _alone[Drawn(step)],
+        Objective.Joint => _all,
+        Objective.Split => Split(step),
+        Objective.SampledPerLayer => Shared([(Mix, RandomMix(step))]),
+        Objective.Sandwich => Shared(
+            [(TModel.Granularities[^1].Name, TModel.Granularities[^1]), (Mix, RandomMix(step)), (TModel.Granularities[0].Name, TModel.Granularities[0])]),
+        _ => Branching(step),
+    };
+
+    /// <summary>Plans whose costs, weighted with their shares, are a step's on average, or near it.</summary>
+    public IEnumerable<(StepPlan Plan, double Share)> Typical()
+    {
+        const int drawn = 8;
+        return _options.Objective switch
+        {
+            Objective.Sampled => _alone.Select((plan, i) => (plan, _cumulative[i] - (i == 0 ? 0 : _cumulative[i - 1]))).Where(p => p.Item2 > 0),
+            Objective.Joint => [(_all, 1)],
+            _ => Enumerable.Range(1, drawn).Select(step => (At(step), 1.0 / drawn)),
+        };
+    }
+
+    // Systematic sampling: each granularity has its share of the batch on average, and never misses it by a whole row.
+    private StepPlan Split(long step)
+    {
+        var offset = new CounterRandom(_options.Seed, RandomPurpose.Granularity).Unit(step);
+        var streams = new List<Profile<TModel>>();
+        var rows = new List<int>();
+        for (var i = TModel.Granularities.Count - 1; i >= 0; i--)
+        {
+            var count = RowsUpTo(i) - RowsUpTo(i - 1);
+            if (count == 0) continue;
+            streams.Add(TModel.Granularities[i]);
+            rows.Add(count);
+        }
+
+        // Each token counts alike, whichever granularity has it.
+        return new StepPlan(
+            streams is [var only] ? only.Streams : Streams.Split<TModel>([.. streams], [.. rows]),
+            [.. streams.Select(s => s.Name)],
+            [.. streams.Select((s, i) => (float)(WeightOf(s) * rows[i] / _options.Batch))]);
+
+        int RowsUpTo(int granularity) => granularity < 0 ? 0 : (int)Math.Floor((_cumulative[granularity] * _options.Batch) + offset);
+    }
+
+    private StepPlan Branching(long step)
+    {
+        var prefix = Drawn(step);
+        var parting = (int)new CounterRandom(_options.Seed, RandomPurpose.Branching, step).Below(TModel.Spec.Layers, 0);
+        var streams = new List<(string Name, Profile<TModel> Profile)>();
+        for (var i = TModel.Granularities.Count - 1; i >= prefix; i--)
+        {
+            var branch = TModel.Granularities[i];
+            ImmutableArray<LayerSlice> layers = [.. TModel.Granularities[prefix].Layers[..parting], .. branch.Layers[parting..]];
+
+            // Granularities may be alike from here on: one of them is enough.
+            if (streams.Count > 0 && SameLayers(streams[^1].Profile, layers)) continue;
+            var granularity = TModel.Granularities.FirstOrDefault(g => SameLayers(g, layers));
+            streams.Add(granularity is null
+                ? (Branch + branch.Name, new Profile<TModel>(Branch + branch.Name, layers))
+                : (granularity.Name, granularity));
+        }
+
+        return Shared([.. streams]);
+    }
+
+    // Each layer draws its granularity, anew until the whole is none.
+    private Profile<TModel> RandomMix(long step)
+    {
+        var random = new CounterRandom(_options.Seed, RandomPurpose.Mix, step);
+        var granularities = TModel.Granularities;
+        for (var attempt = 0L; ; attempt++)
+        {
+            var counter = attempt * TModel.Spec.Layers;
+            ImmutableArray<LayerSlice> layers =
+                [.. Enumerable.Range(0, TModel.Spec.Layers).Select(l => granularities[(int)random.Below(granularities.Count, counter + l)].Layers[l])];
+            if (!granularities.Any(g => SameLayers(g, layers))) return new Profile<TModel>(Mix, layers);
+        }
+    }
+
+    private int Drawn(long step)
+    {
+        var unit = new CounterRandom(_options.Seed, RandomPurpose.Granularity).Unit(step);
+        return Array.FindIndex(_cumulative, c => unit < c);
+    }
+
+    private StepPlan Shared(ReadOnlySpan<(string Name, Profile<TModel> Profile)> streams)
+    {
+        var profiles = new Profile<TModel>[streams.Length];
+        var names = ImmutableArray.CreateBuilder<string>(streams.Length);
+        var weights = ImmutableArray.CreateBuilder<float>(streams.Length);
+        for (var i = 0; i < streams.Length; i++)
+        {
+            profiles[i] = streams[i].Profile;
+            names.Add(streams[i].Name);
+            weights.Add((float)(WeightOf(profiles[i]) / (_options.Reduction == Reduction.Mean ? streams.Length : 1)));
+        }
+
+        return new StepPlan(Streams.Of<TModel>(profiles), names.MoveToImmutable(), weights.MoveToImmutable());
+    }
+
+    // A mix is none of the granularities, and weighs 1.
+    private double WeightOf(Profile<TModel> profile)
+    {
+        for (var i = 0; i < _options.LossWeights.Length; i++)
+        {
+            if (ReferenceEquals(TModel.Granularities[i], profile)) return _options.LossWeights[i];
+        }
+
+        return 1;
+    }
+
+    private static bool SameLayers(Profile<TModel> profile, ImmutableArray<LayerSlice> layers) =>
+        profile.Layers.AsSpan().SequenceEqual(layers.AsSpan());
+
+    private static double[] Cumulative(ImmutableArray<double> probabilities)
+    {
+        var weights = probabilities.IsEmpty ? [.. Enumerable.Repeat(1.0, TModel.Granularities.Count)] : probabilities;
+        var total = weights.Sum();
+        var sum = 0.0;
+        var cumulative = weights.Select(w => sum += w / total).ToArray();
+
+        // Rounding must not leave a gap at the end, nor give what has no probability a chance.
+        for (var i = cumulative.Length - 1; i >= 0; i--)
+        {
+            cumulative[i] = 1;
+            if (weights[i] > 0) break;
+        }
+
+        return cumulative;
+    }
+}

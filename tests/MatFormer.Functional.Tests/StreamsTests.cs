@@ -1,0 +1,183 @@
+using System.Collections.Immutable;
+using System.Reflection;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>One stacked pass over any streams gives the losses and gradients of a pass for each.</summary>
+public sealed class StreamsTests
+{
+    private const double Tolerance = 2e-5;
+    private const int Batch = 5;
+
+    [Fact]
+    public void OracleModels()
+    {
+        StackedEqualsSequential<OracleLlama>();
+        StackedEqualsSequential<OracleClassic>();
+        StackedEqualsSequential<OracleGemma>();
+        StackedEqualsSequential<OracleOdd>();
+        StackedEqualsSequential<OracleElastic>();
+        StackedEqualsSequential<OracleUneven>();
+    }
+
+    [Fact]
+    public void ThirtyRandomDeclarations()
+    {
+        var check = typeof(StreamsTests).GetMethod(nameof(StackedEqualsSequential), BindingFlags.Static | BindingFlags.NonPublic)!;
+        foreach (var model in RandomDeclarations.Compile(30, seed: 20261121))
+        {
+            try
+            {
+                check.MakeGenericMethod(model).Invoke(null, null);
+            }
+            catch (TargetInvocationException e)
+            {
+                throw new InvalidOperationException($"{model.Name}: {e.InnerException!.Message}", e.InnerException);
+            }
+        }
+    }
+
+    [Fact]
+    public void StreamsThatDoNotFitAreRefused()
+    {
+        var (narrow, wide) = (OracleLlama.Granularities[0], OracleLlama.Granularities[^1]);
+        var order = Assert.Throws<ArgumentException>(() => Streams.Of<OracleLlama>(narrow, wide));
+        Assert.Contains("widest first", order.Message, StringComparison.Ordinal);
+        var rows = Assert.Throws<ArgumentException>(() => Streams.Split<OracleLlama>([wide, narrow], [3, 0]));
+        Assert.Contains("(3, 0)", rows.Message, StringComparison.Ordinal);
+        using var model = new OracleLlama();
+        using var tokens = zeros(4, 3, ScalarType.Int64);
+        var batch = Assert.Throws<ArgumentException>(() => model.Losses(Streams.Split<OracleLlama>([wide, narrow], [3, 2]), tokens, tokens));
+        Assert.Contains("divide 5 rows among them (3, 2), but the tokens have 4", batch.Message, StringComparison.Ordinal);
+    }
+
+    private static void StackedEqualsSequential<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        manual_seed(11);
+        using var model = TModel.Create();
+        var random = new Random(11);
+        var spec = TModel.Spec;
+        for (var plan = 0; plan < 4; plan++)
+        {
+            var profiles = RandomStreams<TModel>(random);
+            int[] rows = [.. profiles.Select(_ => 1 + random.Next(2))];
+            Compare(model, Streams.Of<TModel>([.. profiles]), profiles, null, random);
+            Compare(model, Streams.Split<TModel>([.. profiles], rows), profiles, rows, random);
+        }
+
+        // What each objective really runs.
+        foreach (var objective in Enum.GetValues<Objective>())
+        {
+            if (Objectives.Mixes(objective) && !Objectives.CanMix(spec)) continue;
+            var planner = new Planner<TModel>(new() { Objective = objective, Batch = Batch });
+            for (var step = 1; step <= 2; step++)
+            {
+                var streams = planner.At(step).Streams;
+                Compare(model, streams, [.. Enumerable.Range(0, streams.Count).Select(s => Part<TModel>(streams, s))], streams.BatchRows, random);
+            }
+        }
+    }
+
+    // What one of the streams keeps of each layer.
+    private static Profile<TModel> Part<TModel>(Streams streams, int stream)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var whole = TModel.Spec.WholeLayers;
+        return new("part", [.. whole.Select((_, l) => new LayerSlice(Of(streams.HiddenWidths(l)), Of(streams.Heads(l))))]);
+
+        int Of(int[] all) => all.Length == 1 ? all[0] : all[stream];
+    }
+
+    // Alike up to a layer, then each layer with granularities of its own, widest first.
+    private static List<Profile<TModel>> RandomStreams<TModel>(Random random)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var spec = TModel.Spec;
+        var count = 1 + random.Next(4);
+        var parting = random.Next(spec.Layers + 1);
+        var layers = new ImmutableArray<LayerSlice>.Builder[count];
+        for (var stream = 0; stream < count; stream++) layers[stream] = ImmutableArray.CreateBuilder<LayerSlice>(spec.Layers);
+        for (var layer = 0; layer < spec.Layers; layer++)
+        {
+            var common = random.Next(spec.Granularities.Length);
+            var drawn = layers.Select(_ => layer < parting ? common : random.Next(spec.Granularities.Length)).OrderDescending().ToList();
+            for (var stream = 0; stream < count; stream++) layers[stream].Add(spec.Granularities[drawn[stream]].Layers[layer]);
+        }
+
+        return [.. layers.Select((l, i) => new Profile<TModel>($"stream {i}", l.ToImmutable()))];
+    }
+
+    private static void Compare<TModel>(TModel model, Streams streams, List<Profile<TModel>> profiles, int[]? rows, Random random)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        using var scope = NewDisposeScope();
+        var spec = TModel.Spec;
+        long batch = rows?.Sum() ?? Batch, time = 1 + random.Next(spec.Context);
+        var tokens = randint(0, spec.Vocabulary, [batch, time], ScalarType.Int64);
+        var targets = randint(0, spec.Vocabulary, [batch, time], ScalarType.Int64);
+        float[] weights = [.. profiles.Select(_ => 0.2f + random.NextSingle())];
+        var (temperature, what) = (0.5 + (2 * random.NextDouble()), $"{string.Join(" | ", profiles.Select(p => p.Pattern))}, rows ({string.Join(", ", rows ?? [])})");
+
+        Same(model.Losses(streams, tokens, targets), stack(Each((profile, x, y) => model.Losses(profile.Streams, x, y).select(0, 0))), weights);
+        Same(
+            model.DistilledLosses(streams, tokens, targets, temperature),
+            stack([
+                stack(Each((profile, x, y) => model.Losses(profile.Streams, x, y).select(0, 0))),
+                stack(Each((profile, x, _) => Divergence(profile, x))),
+            ]),
+            [.. weights, .. weights.Reverse()]);
+
+        Tensor[] Each(Func<Profile<TModel>, Tensor, Tensor, Tensor> one)
+        {
+            var first = 0L;
+            var results = new List<Tensor>();
+            for (var stream = 0; stream < profiles.Count; stream++)
+            {
+                var count = rows?[stream] ?? batch;
+                results.Add(one(profiles[stream], tokens.narrow(0, first, count), targets.narrow(0, first, count)));
+                if (rows is not null) first += count;
+            }
+
+            return [.. results];
+        }
+
+        Tensor Divergence(Profile<TModel> profile, Tensor x)
+        {
+            var known = (model.Forward(TModel.Granularities[^1], x).detach() / temperature).log_softmax(-1);
+            var learnt = (model.Forward(profile, x) / temperature).log_softmax(-1);
+            return (known.exp() * (known - learnt)).sum([-1]).mean() * (temperature * temperature);
+        }
+
+        void Same(Tensor stacked, Tensor sequential, float[] factors)
+        {
+            Near(sequential, stacked, sequential.abs().max().item<float>(), "losses");
+            var expected = Gradients(sequential, factors);
+            var actual = Gradients(stacked, factors);
+            var scale = expected.Max(g => g.Gradient?.abs().max().item<float>() ?? 0);
+            foreach (var ((name, gradient), (_, its)) in expected.Zip(actual))
+            {
+                // A layer that no stream reaches has no gradient in one form, and zeros in the other.
+                var wanted = gradient ?? zeros_like(its ?? tensor(0f));
+                Near(wanted, its ?? zeros_like(wanted), Math.Max(wanted.abs().max().item<float>(), 0.01f * scale), "gradient of " + name);
+            }
+        }
+
+        List<(string Name, Tensor? Gradient)> Gradients(Tensor losses, float[] factors)
+        {
+            foreach (var (_, parameter) in model.named_parameters()) parameter.grad = null;
+            (losses * tensor(factors).view(losses.shape)).sum().backward();
+            return [.. model.named_parameters().Select(p => (p.Item1, p.Item2.grad?.clone()))];
+        }
+
+        void Near(Tensor expected, Tensor actual, float scale, string of)
+        {
+            Assert.Equal(expected.shape, actual.shape);
+            Assert.True(expected.isfinite().all().item<bool>(), $"{what}: {of}: not finite");
+            var error = (expected - actual).abs().max().item<float>();
+            Assert.True(error <= Tolerance * Math.Max(scale, 1e-3f), $"{what}: {of}: off by {error}, largest value {scale}");
+        }
+    }
+}
