@@ -43,7 +43,7 @@ internal sealed class ModelCommands<TModel>(
 
         using var corpus = OpenCorpus(Tokenizer.ByteLevel);
         var tokenizer = Tokenizer.Train(corpus, options, cancellationToken);
-        var path = Path.Combine(settings.Out, Tokenizer.FileName);
+        var path = InOut(Tokenizer.FileName);
         if (File.Exists(settings.Checkpoint)) CheckReplaces(path, tokenizer);
         tokenizer.Save(path);
         using var encoded = OpenCorpus(tokenizer);
@@ -72,8 +72,8 @@ internal sealed class ModelCommands<TModel>(
         var (result, model) = Run(options, checkpoint, device, dtype, corpus);
         model.Dispose();
         ThrowIfStopped(result, options);
-        _human.WriteLine($"Trained {result.Steps} steps. Wrote {result.Weights}, {result.Checkpoint} and "
-            + $"{Path.Combine(settings.Out, "metrics.jsonl")}.");
+        string[] files = [result.Weights!, result.Checkpoint!, InOut(Tokenizer.FileName), InOut("metrics.jsonl")];
+        _human.WriteLine($"Trained {result.Steps} steps. Wrote {string.Join(", ", files)}.");
         if (settings.Json)
         {
             Output.Json(output, json =>
@@ -81,7 +81,7 @@ internal sealed class ModelCommands<TModel>(
                 json.WriteString("model", TModel.Spec.Name);
                 json.WriteNumber("steps", result.Steps);
                 if (result.Last is { } last) WriteLosses(json, last);
-                WriteFiles(json, result.Weights!, result.Checkpoint!, Path.Combine(settings.Out, "metrics.jsonl"));
+                WriteFiles(json, files);
             });
         }
     }
@@ -143,7 +143,7 @@ internal sealed class ModelCommands<TModel>(
         {
             // Whoever uses the slice needs it too.
             var tokenizer = Tokenizer.Load(source);
-            var copy = Path.Combine(settings.Out, Tokenizer.FileName);
+            var copy = InOut(Tokenizer.FileName);
             CheckReplaces(copy, tokenizer);
             tokenizer.Save(copy);
         }
@@ -266,9 +266,9 @@ internal sealed class ModelCommands<TModel>(
             }
         }
 
-        var metrics = Path.Combine(settings.Out, "metrics.jsonl");
-        var report = Path.Combine(settings.Out, "report.html");
-        var curve = Path.Combine(settings.Out, "curve.svg");
+        var metrics = InOut("metrics.jsonl");
+        var report = InOut("report.html");
+        var curve = InOut("curve.svg");
         var data = new ReportData
         {
             Spec = TModel.Spec,
@@ -290,7 +290,7 @@ internal sealed class ModelCommands<TModel>(
         };
         AtomicFile.WriteText(curve, SizeCurve.Standalone(data));
         AtomicFile.WriteText(report, HtmlReport.Render(data));
-        string[] files = [report, curve, result.Weights!, slicePath, result.Checkpoint!, metrics];
+        string[] files = [report, curve, result.Weights!, slicePath, result.Checkpoint!, InOut(Tokenizer.FileName), metrics];
         _human.WriteLine();
         _human.WriteLine("Wrote:");
         foreach (var file in files) _human.WriteLine("  " + file);
@@ -325,7 +325,7 @@ internal sealed class ModelCommands<TModel>(
     private string? Resumed()
     {
         if (!settings.Resume) return null;
-        var path = Path.Combine(settings.Out, "checkpoint.safetensors");
+        var path = InOut("checkpoint.safetensors");
         return File.Exists(path) ? path : throw new UsageException($"--resume: there is no '{path}' to go on from; give the --out of the "
             + "run, or leave --resume out.");
     }
@@ -410,6 +410,8 @@ internal sealed class ModelCommands<TModel>(
         };
     }
 
+    private string InOut(string name) => Path.Combine(settings.Out, name);
+
     private string CheckpointFolder => Path.GetDirectoryName(Path.GetFullPath(settings.Checkpoint))!;
 
     // The one that is named, or the one in a folder, or bytes; the model can have its tokens.
@@ -467,6 +469,12 @@ internal sealed class ModelCommands<TModel>(
             using var trainer = new Trainer<TModel>(model, options, _logger);
             if (checkpoint is not null) trainer.Resume(checkpoint);
             error.WriteLine($"Text: {corpus.Describe()}.");
+            if (settings.Tokenizer is null && corpus.Tokenizer.IsByteLevel && TModel.Spec.Vocabulary >= 2 * corpus.Tokenizer.VocabularySize)
+            {
+                error.WriteLine($"Of the {TModel.Spec.Vocabulary} tokens that {TModel.Spec.Name} declares only bytes are used; the command "
+                    + "tokenizer learns more.");
+            }
+
             var display = new TrainingDisplay(error, Planner<TModel>.AllNames, corpus.Training.BytesPerToken);
             var result = display.Run(progress => trainer.Fit(corpus, progress, cancellationToken), trainer.StepsDone, options.Steps);
             return (result, model);
@@ -551,7 +559,7 @@ internal sealed class ModelCommands<TModel>(
     {
         // A pattern has signs that make poor file names.
         var name = profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
-        return Path.Combine(settings.Out, name + ".safetensors");
+        return InOut(name + ".safetensors");
     }
 
     private static Profile<TModel> ParseProfile(string text)

@@ -70,7 +70,7 @@ internal static class TokenizerFile
         json.WriteNull("end_of_word_suffix");
         json.WriteBoolean("fuse_unk", false);
         json.WriteBoolean("byte_fallback", false);
-        json.WriteBoolean("ignore_merges", false);
+        json.WriteBoolean("ignore_merges", content.WordsFirst);
         json.WriteStartObject("vocab");
         var apart = content.Added.Select(a => a.Token).ToHashSet();
         for (var token = 0; token < content.Tokens.Length; token++)
