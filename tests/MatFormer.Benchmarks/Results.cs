@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
@@ -11,14 +12,30 @@ internal sealed record Result(string Name, double Value, string Unit, double? Ou
 /// <summary>Times two sides in turns, so that both see the same minute of a noisy machine.</summary>
 internal static class Turns
 {
+    private static readonly TimeSpan s_long = TimeSpan.FromSeconds(8);
+
     /// <summary>Seconds of each side per turn, after one turn that is not counted.</summary>
     public static (double[] Ours, double[] Peer) Run(int turns, Func<double> ours, Func<double> peer)
     {
-        var (o, p) = (new double[turns], new double[turns]);
         ours();
         peer();
-        for (var turn = 0; turn < turns; turn++) (o[turn], p[turn]) = (ours(), peer());
-        return (o, p);
+        var times = RunWarm(turns, ours, peer);
+        return (times[0], times[1]);
+    }
+
+    /// <summary>
+    /// The same for any number of sides that have run before; where a side is so slow that turns take long, there are fewer of them, 2 at least.
+    /// </summary>
+    public static double[][] RunWarm(int turns, params Func<double>[] sides)
+    {
+        var times = Array.ConvertAll(sides, _ => new List<double>());
+        var start = Stopwatch.GetTimestamp();
+        for (var turn = 0; turn < turns && (turn < 2 || Stopwatch.GetElapsedTime(start) < s_long); turn++)
+        {
+            for (var side = 0; side < sides.Length; side++) times[side].Add(sides[side]());
+        }
+
+        return Array.ConvertAll(times, t => t.ToArray());
     }
 
     /// <summary>How many times faster we are: the ratio of medians of the times; the spread is the range of the turns' own ratios over it.</summary>
@@ -28,6 +45,14 @@ internal static class Turns
         var (ours, peer) = (Median(times.Ours), Median(times.Peer));
         return new Result(
             name, peer / ours, "x", unitsPerTurn / ours, unitsPerTurn / peer, ratios.Length, (ratios.Max() - ratios.Min()) / (peer / ours));
+    }
+
+    /// <summary>How much time the first takes for one of the second: of medians, the spread being of the turns' own ratios.</summary>
+    public static Result TimeRatio(string name, double[] times, double[] others)
+    {
+        var ratios = times.Zip(others, (time, other) => time / other).ToArray();
+        var ratio = Median(times) / Median(others);
+        return new Result(name, ratio, "x the time", Median(times), Median(others), ratios.Length, (ratios.Max() - ratios.Min()) / ratio);
     }
 
     public static double Median(double[] values)

@@ -11,7 +11,9 @@ namespace MatFormer.Benchmarks;
 [Granularity("S", 128), Granularity("M", 256), Granularity("L", 512), Granularity("XL", 1024)]
 internal sealed partial class BenchLm;
 
-/// <summary>Training steps of ours against plain PyTorch's of the same model, batch and dtype, in turns.</summary>
+/// <summary>
+/// Training steps of ours against plain PyTorch's of the same model, batch and dtype, and of our objectives against each other, in turns.
+/// </summary>
 internal static class TrainBenchmark
 {
     private const int Batch = 8;
@@ -23,18 +25,44 @@ internal static class TrainBenchmark
         {
             using var peer = PythonPeer.Start("--dtype", name, "--batch", Batch.ToString(CultureInfo.InvariantCulture), "--threads", get_num_threads().ToString(CultureInfo.InvariantCulture));
             if (peer is null) Console.Error.WriteLine($"skipped train.*.{name}.vs_pytorch: no Python here has torch (Debian: apt-get install python3-torch)");
-            foreach (var (objective, steps) in ((Objective, int)[])[(Objective.Joint, 1), (Objective.Sampled, 4)])
+            peer?.Time("split", 1); // warm from here on
+            foreach (var (objective, steps) in ((Objective, int)[])[(Objective.Joint, 1), (Objective.Sampled, 4), (Objective.Split, 1)])
             {
                 var objectiveName = objective.ToString().ToLowerInvariant();
                 using var bench = new Bench(type, objective);
-                var times = Benchmarks.Turns.Run(Turns, () => bench.Time(steps), () => peer?.Time(objectiveName, steps) ?? double.NaN);
+                bench.Time(steps);
+                var times = Benchmarks.Turns.RunWarm(Turns, () => bench.Time(steps), () => peer?.Time(objectiveName, steps) ?? double.NaN);
                 var tokens = (double)Batch * BenchLm.Spec.Context * steps;
-                if (peer is not null) yield return Benchmarks.Turns.Ratio($"train.{objectiveName}.{name}.vs_pytorch", times, tokens);
-                else yield return new Result($"train.{objectiveName}.{name}.tokens_per_second", tokens / Benchmarks.Turns.Median(times.Ours), "tokens/s", Runs: Turns);
+                if (peer is not null) yield return Benchmarks.Turns.Ratio($"train.{objectiveName}.{name}.vs_pytorch", (times[0], times[1]), tokens);
+                else yield return new Result($"train.{objectiveName}.{name}.tokens_per_second", tokens / Benchmarks.Turns.Median(times[0]), "tokens/s", Runs: times[0].Length);
             }
         }
 
+        foreach (var result in Objectives()) yield return result;
         foreach (var result in OverheadBenchmark.Run()) yield return result;
+    }
+
+    // A joint and a branching step against steps of the four sizes trained apart, as models of their own, and of the largest; bf16.
+    private static IEnumerable<Result> Objectives()
+    {
+        using var joint = new Bench(ScalarType.BFloat16, Objective.Joint);
+        using var branching = new Bench(ScalarType.BFloat16, Objective.Branching);
+        var separate = BenchLm.Granularities.Select(g => new Separate(g, ScalarType.BFloat16)).ToList();
+        var plans = new Planner<BenchLm>(new TrainerOptions { Objective = Objective.Branching }).Typical().ToList();
+        joint.Time(2);
+        branching.Time(4);
+        foreach (var model in separate) model.Time();
+        var times = Benchmarks.Turns.RunWarm(
+            Turns,
+            () => joint.Time(1),
+            () => plans.Sum(p => p.Share * branching.Time(p.Plan)),
+            () => separate[..^1].Sum(model => model.Time()),
+            () => separate[^1].Time());
+        foreach (var model in separate) model.Dispose();
+        var four = times[2].Zip(times[3], (smaller, largest) => smaller + largest).ToArray();
+        yield return Benchmarks.Turns.TimeRatio("train.joint.vs_separate", times[0], four);
+        yield return Benchmarks.Turns.TimeRatio("train.branching.vs_separate", times[1], four);
+        yield return Benchmarks.Turns.TimeRatio("train.joint.vs_xl", times[0], times[3]);
     }
 
     /// <summary>A model and what trains it: the real trainer, so that nothing of a step is left out.</summary>
@@ -59,7 +87,7 @@ internal static class TrainBenchmark
             var options = new TrainerOptions { Objective = objective, Batch = Batch, Steps = int.MaxValue, LearningRate = 1e-3, WarmupSteps = 0 };
 
             // Sampled: each granularity in its turn, as the peer does, so that both do the same work.
-            _turns = objective == Objective.Joint
+            _turns = objective != Objective.Sampled
                 ? [new Trainer<BenchLm>(_model, options)]
                 : [.. Enumerable.Range(0, 4).Select(i => new Trainer<BenchLm>(_model, options with { Probabilities = [.. Enumerable.Range(0, 4).Select(j => j == i ? 1.0 : 0.0)] }))];
         }
@@ -71,12 +99,64 @@ internal static class TrainBenchmark
             return Stopwatch.GetElapsedTime(start).TotalSeconds;
         }
 
+        public double Time(StepPlan plan)
+        {
+            var start = Stopwatch.GetTimestamp();
+            _turns[0].Step(_corpus, plan);
+            return Stopwatch.GetElapsedTime(start).TotalSeconds;
+        }
+
         public void Dispose()
         {
             foreach (var trainer in _turns) trainer.Dispose();
             _corpus.Dispose();
             _model.Dispose();
             _folder.Delete(recursive: true);
+        }
+    }
+
+    /// <summary>A model of one size alone, and what a step of it needs.</summary>
+    private sealed class Separate : IDisposable
+    {
+        private readonly BenchLm.Submodel _model;
+        private readonly Tensor[] _parameters;
+        private readonly Tensor[] _first;
+        private readonly Tensor[] _second;
+        private readonly double[] _decay;
+        private readonly long[] _tokens = [.. Enumerable.Range(0, Batch * BenchLm.Spec.Context).Select(i => (long)((i * 7919) % 251))];
+        private long _step;
+
+        public Separate(Profile<BenchLm> granularity, ScalarType type)
+        {
+            manual_seed(0);
+            _model = new BenchLm.Submodel(granularity) { ComputeType = type };
+            _parameters = [.. _model.parameters()];
+            _first = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
+            _second = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
+            _decay = Array.ConvertAll(_parameters, p => p.dim() > 1 ? 0.1 : 0);
+        }
+
+        public double Time()
+        {
+            var start = Stopwatch.GetTimestamp();
+            using (NewDisposeScope())
+            {
+                var tokens = tensor(_tokens, [Batch, BenchLm.Spec.Context]);
+                var loss = _model.Loss(tokens, tokens);
+                loss.backward();
+                Kernels.ClipGradientNorm(_parameters, 1);
+                Kernels.AdamW(_parameters, _first, _second, _decay, 1e-3, 0.9, 0.95, 1e-8, ++_step);
+                _model.zero_grad();
+                loss.item<float>();
+            }
+
+            return Stopwatch.GetElapsedTime(start).TotalSeconds;
+        }
+
+        public void Dispose()
+        {
+            foreach (var moment in _first.Concat(_second)) moment.Dispose();
+            _model.Dispose();
         }
     }
 }

@@ -65,6 +65,7 @@ internal sealed class Planner<TModel>
         {
             Objective.Sampled => _alone.Select((plan, i) => (plan, _cumulative[i] - (i == 0 ? 0 : _cumulative[i - 1]))).Where(p => p.Item2 > 0),
             Objective.Joint => [(_all, 1)],
+            Objective.Branching => TypicalBranches(),
             _ => Enumerable.Range(1, drawn).Select(step => (At(step), 1.0 / drawn)),
         };
     }
@@ -92,10 +93,24 @@ internal sealed class Planner<TModel>
         int RowsUpTo(int granularity) => granularity < 0 ? 0 : (int)Math.Floor((_cumulative[granularity] * _options.Batch) + offset);
     }
 
-    private StepPlan Branching(long step)
+    // A step's cost falls evenly with the layer of parting, so that the middle stands for all.
+    private IEnumerable<(StepPlan Plan, double Share)> TypicalBranches()
     {
-        var prefix = Drawn(step);
-        var parting = (int)new CounterRandom(_options.Seed, RandomPurpose.Branching, step).Below(TModel.Spec.Layers, 0);
+        var last = TModel.Spec.Layers - 1;
+        for (var prefix = 0; prefix < _cumulative.Length; prefix++)
+        {
+            var share = (_cumulative[prefix] - (prefix == 0 ? 0 : _cumulative[prefix - 1])) / 2;
+            if (share == 0) continue;
+            yield return (Branching(prefix, last / 2), share);
+            yield return (Branching(prefix, (last + 1) / 2), share);
+        }
+    }
+
+    private StepPlan Branching(long step) =>
+        Branching(Drawn(step), (int)new CounterRandom(_options.Seed, RandomPurpose.Branching, step).Below(TModel.Spec.Layers, 0));
+
+    private StepPlan Branching(int prefix, int parting)
+    {
         var streams = new List<(string Name, Profile<TModel> Profile)>();
         for (var i = TModel.Granularities.Count - 1; i >= prefix; i--)
         {

@@ -141,6 +141,13 @@ public sealed class Trainer<TModel> : IDisposable
         return Step(_planner.At(StepsDone + 1));
     }
 
+    /// <summary>Runs one step of another plan than the objective's own. For measurements.</summary>
+    internal StepResult Step(TextCorpus corpus, StepPlan plan)
+    {
+        UseCorpus(corpus);
+        return Step(plan);
+    }
+
     /// <summary>
     /// Seconds that a step takes on average over what the objective draws, by steps that change the model: throw it away afterwards.
     /// </summary>
@@ -148,7 +155,7 @@ public sealed class Trainer<TModel> : IDisposable
     {
         UseCorpus(corpus);
         var plans = _planner.Typical().ToList();
-        var times = plans.Count <= TModel.Granularities.Count ? repeats : 1; // many plans are repeats by themselves
+        var times = plans.Count <= TModel.Granularities.Count ? repeats : 1; // many plans are as good as repeats
         double seconds = 0;
         foreach (var (plan, share) in plans)
         {

@@ -4,6 +4,7 @@
 Reads commands from standard input, one a line, and answers each with the seconds that it took:
     joint N     N joint steps: forward and backward of every granularity on one batch, then clipping and AdamW
     sampled N   N steps of one granularity each, in turn
+    split N     N steps of every granularity, each on its quarter of the batch
     add N       N additions of two small tensors
     base 0      instead of seconds, the megabytes of this process before there was a model
     peak 0      instead of seconds, the most megabytes that it had
@@ -101,12 +102,13 @@ kind = a.device.split(":")[0]
 turn = itertools.cycle(sizes)
 
 
-def step(widths):
+def step(widths, split=False):
     optimizer.zero_grad(set_to_none=True)
-    for m in widths:
+    n = len(widths)
+    for m, tokens, targets in zip(widths, x.chunk(n) if split else [x] * n, y.chunk(n) if split else [y] * n):
         with torch.autocast(kind, dtype=torch.bfloat16) if a.dtype == "bf16" else contextlib.nullcontext():
-            logits = model(x, m)
-        loss = F.cross_entropy(logits.float().view(-1, a.vocabulary), y.view(-1)) / len(widths)
+            logits = model(tokens, m)
+        loss = F.cross_entropy(logits.float().view(-1, a.vocabulary), targets.reshape(-1)) / n
         loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
@@ -132,7 +134,7 @@ for line in sys.stdin:
         add(int(count))
     else:
         for _ in range(int(count)):
-            step(sizes if name == "joint" else [next(turn)])
+            step([next(turn)] if name == "sampled" else sizes, split=name == "split")
     if a.device != "cpu":
         torch.cuda.synchronize()
     print(time.perf_counter() - start, flush=True)
