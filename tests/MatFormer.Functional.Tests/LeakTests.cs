@@ -32,6 +32,26 @@ public sealed class LeakTests : IDisposable
         Assert.InRange(Resident(), 0, resident * 1.01);
     }
 
+    // Every objective, and what distillation adds to it: tensors alone, in few steps.
+    [Fact]
+    public void NoObjectiveLeavesTensorsBehind()
+    {
+        using var corpus = TestCorpus.Open(_folder);
+        using var model = new OracleBytes();
+        foreach (var objective in Enum.GetValues<Objective>())
+        {
+            foreach (var distillation in (Distillation?[])[null, new()])
+            {
+                using var trainer = new Trainer<OracleBytes>(
+                    model, new TrainerOptions { Objective = objective, Distillation = distillation, Steps = 100, Batch = 4 });
+                for (var step = 0; step < 5; step++) trainer.Step(corpus);
+                var tensors = Tensor.TotalCount;
+                for (var step = 0; step < 20; step++) trainer.Step(corpus);
+                Assert.True(tensors == Tensor.TotalCount, $"{objective}, {distillation}: {Tensor.TotalCount - tensors} tensors more");
+            }
+        }
+    }
+
     private static long Resident()
     {
         GC.Collect();

@@ -54,7 +54,8 @@ public static unsafe partial class NativeKernels
         => Tensor.Take(mf_kernel_causal_attention(Tensor.H(query), Tensor.H(key), Tensor.H(value), window), query, key, value);
 
     /// <summary>
-    /// The nested feed-forward: x (N, T, W) -> (N, T, W); kind is the value of a FeedForwardKind; rows is empty if all streams have as many.
+    /// The nested feed-forward: x (N, T, W) -> (N, T, W); kind is the value of a FeedForwardKind; rows is empty if all streams have as
+    /// many.
     /// </summary>
     public static Tensor FeedForward(
         Tensor x,
@@ -197,7 +198,8 @@ public static unsafe partial class NativeKernels
     private static void CheckRows(string operation, ReadOnlySpan<int> rows, int streams)
     {
         if (rows.IsEmpty || rows.Length == streams) return;
-        throw new ArgumentException($"{operation}: rows has {rows.Length} numbers, but must have one for each of {streams} streams, or none.", nameof(rows));
+        throw new ArgumentException(
+            $"{operation}: rows has {rows.Length} numbers, but must have one for each of {streams} streams, or none.", nameof(rows));
     }
 
     private const string Library = "matformer_torch";

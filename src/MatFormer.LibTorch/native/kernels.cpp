@@ -434,8 +434,9 @@ Segments::Segments(const char* operation, const Tensor& x, int64_t streams, at::
         count.assign(static_cast<size_t>(streams), x.size(0) / streams);
     } else {
         count = rows.vec();
-        TORCH_CHECK(static_cast<int64_t>(count.size()) == streams && std::all_of(count.begin(), count.end(), [](int64_t n) { return n > 0; }),
-                    operation, ": rows are ", rows, ", but must be one number above 0 for each of ", streams, " streams");
+        const bool some = std::all_of(count.begin(), count.end(), [](int64_t n) { return n > 0; });
+        TORCH_CHECK(some && static_cast<int64_t>(count.size()) == streams, operation, ": rows are ", rows,
+                    ", but must be one number above 0 for each of ", streams, " streams");
     }
     int64_t sum = 0;
     for (int64_t n : count) {

@@ -64,7 +64,8 @@ MF_API Handle mf_kernel_feed_forward(Handle x, Handle gate, Handle gate_bias, Ha
     return mf::tensor([&] {
         const kernels::FeedForwardWeights weights{mf::optional(gate),     mf::optional(gate_bias), *up, mf::optional(up_bias), *down,
                                                   mf::optional(down_bias)};
-        return kernels::feed_forward(*x, weights, static_cast<kernels::FeedForwardKind>(kind), numbers(widths, streams), numbers(rows, streams));
+        return kernels::feed_forward(*x, weights, static_cast<kernels::FeedForwardKind>(kind), numbers(widths, streams),
+                                     numbers(rows, streams));
     });
 }
 
@@ -74,7 +75,8 @@ MF_API Handle mf_kernel_linear_cross_entropy(Handle x, Handle head, Handle targe
 
 MF_API Handle mf_kernel_linear_divergence(Handle x, Handle teacher, Handle head, const int32_t* rows, int64_t streams, int64_t student,
                                           double temperature) {
-    return mf::tensor([&] { return kernels::linear_divergence(*x, *teacher, *head, streams, numbers(rows, streams), student, temperature); });
+    return mf::tensor(
+        [&] { return kernels::linear_divergence(*x, *teacher, *head, streams, numbers(rows, streams), student, temperature); });
 }
 
 MF_API Handle mf_kernel_fork(Handle x, int64_t n) {

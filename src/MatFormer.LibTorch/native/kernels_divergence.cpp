@@ -33,7 +33,7 @@ struct DivergenceFunction : Function<DivergenceFunction> {
         return at::log_softmax(logits.div_(temperature), -1);
     }
 
-    // Calls body(stream, rows of the stream, first row of x, first row of the teacher, rows) for each block of the streams from `student` on.
+    // Calls body(stream, its tokens, first token of the block in x, and in the teacher, tokens) for each block of the streams that learn.
     template <class Body>
     static void blocks(const Tensor& x, const Segments& s, int64_t classes, int64_t student, const Body& body) {
         const int64_t time = x.size(1), most = std::clamp<int64_t>(most_logits / classes, 16, 4096);

@@ -25,7 +25,8 @@ internal sealed class CommandOptions
     public readonly Option<string?> Reduction = Choice(
         "--reduction", "How losses on the same batch become one; mean by default", "mean", "sum");
     public readonly Option<double?> Distillation = Number(
-        "--distillation", double.Epsilon, "above 0, at most 1", "The share of the loss in which submodels learn from the largest; none by default", 1);
+        "--distillation", double.Epsilon, "above 0, at most 1", "The share of the loss in which submodels learn from the largest; none by "
+        + "default", 1);
     public readonly Option<double?> DistillationTemperature = Number(
         "--distillation-temperature", double.Epsilon, "more than 0", "Of the distributions that are compared; 1 by default");
     public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", "Decides weights, order of text and what is "
@@ -74,7 +75,8 @@ internal sealed class CommandOptions
         CustomParser = result =>
         {
             var value = result.Tokens[^1].Value;
-            if (!choices.Contains(value)) result.AddError($"{name} must be {string.Join(", ", choices[..^1])} or {choices[^1]}, not '{value}'.");
+            if (!choices.Contains(value))
+                result.AddError($"{name} must be {string.Join(", ", choices[..^1])} or {choices[^1]}, not '{value}'.");
             return value;
         },
     };
@@ -86,7 +88,8 @@ internal sealed class CommandOptions
         CustomParser = result =>
         {
             var value = result.Tokens[^1].Value;
-            var numbers = value.Split(',').Select(n => double.TryParse(n, CultureInfo.InvariantCulture, out var number) ? number : double.NaN);
+            var numbers = value.Split(',')
+                .Select(n => double.TryParse(n, CultureInfo.InvariantCulture, out var number) ? number : double.NaN);
             if (numbers.All(double.IsFinite)) return [.. numbers];
             result.AddError($"{name} must be numbers with commas between them, such as 1,1,1,2, not '{value}'.");
             return null;
@@ -101,7 +104,8 @@ internal sealed class CommandOptions
             CustomParser = result =>
             {
                 var value = result.Tokens[^1].Value;
-                if (T.TryParse(value, CultureInfo.InvariantCulture, out var number) && number.CompareTo(least) >= 0 && (most is not { } limit || number.CompareTo(limit) <= 0)
+                if (T.TryParse(value, CultureInfo.InvariantCulture, out var number) && number.CompareTo(least) >= 0
+                    && (most is not { } limit || number.CompareTo(limit) <= 0)
                     && !(number is double d && !double.IsFinite(d)))
                     return number;
                 result.AddError($"{name} must be {wanted}, not '{value}'.");

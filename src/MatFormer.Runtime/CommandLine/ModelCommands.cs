@@ -368,7 +368,8 @@ internal sealed class ModelCommands<TModel>(
     private Distillation? Distilled(Distillation? given)
     {
         if (settings.DistillationTemperature is not null && (settings.Distillation ?? given?.Weight) is null)
-            throw new UsageException("--distillation-temperature is given, but nothing is distilled; add --distillation 0.5, or leave it out.");
+            throw new UsageException("--distillation-temperature is given, but nothing is distilled; add --distillation 0.5, or leave it "
+                + "out.");
         if (settings.Distillation is { } weight) given = (given ?? new Distillation()) with { Weight = weight };
         return settings.DistillationTemperature is { } temperature ? given! with { Temperature = temperature } : given;
     }
@@ -380,10 +381,12 @@ internal sealed class ModelCommands<TModel>(
         if (!options.Probabilities.IsEmpty) text += $", probabilities {Numbers(options.Probabilities)}";
         if (!options.LossWeights.IsEmpty) text += $", loss weights {Numbers(options.LossWeights)}";
         return options.Distillation is { } distillation
-            ? text + Output.Invariant($", {distillation.Weight:0.##%} distilled from {Whole.Name} at temperature {distillation.Temperature}")
+            ? text + Output.Invariant(
+                $", {distillation.Weight:0.##%} distilled from {Whole.Name} at temperature {distillation.Temperature}")
             : text;
 
-        static string Numbers(ImmutableArray<double> numbers) => string.Join('/', numbers.Select(n => n.ToString(CultureInfo.InvariantCulture)));
+        static string Numbers(ImmutableArray<double> numbers) =>
+            string.Join('/', numbers.Select(n => n.ToString(CultureInfo.InvariantCulture)));
     }
 
     private (Device Device, ScalarType Dtype) Compute(string? checkpoint)

@@ -335,11 +335,13 @@ public static partial class Kernels
         // How many rows of the batch each stream has.
         private static int[] Rows(string operation, Tensor x, int streams, int[]? rows)
         {
-            Check(x.dim() == 3 && streams > 0 && (rows is not null || x.shape[0] % streams == 0), operation, "x", x, $"({streams}*B, T, W)");
+            Check(
+                x.dim() == 3 && streams > 0 && (rows is not null || x.shape[0] % streams == 0), operation, "x", x, $"({streams}*B, T, W)");
             if (rows is null) return [.. Enumerable.Repeat((int)x.shape[0] / streams, streams)];
             if (rows.Length == streams && rows.All(n => n > 0) && rows.Sum() == x.shape[0]) return rows;
             throw new ArgumentException(
-                $"{operation}: rows are ({string.Join(", ", rows)}), but must be {streams} numbers above 0 that add up to {x.shape[0]}, the rows of x.",
+                $"{operation}: rows are ({string.Join(", ", rows)}), but must be {streams} numbers above 0 that add up to the rows of x, "
+                + $"{x.shape[0]}.",
                 nameof(rows));
         }
 

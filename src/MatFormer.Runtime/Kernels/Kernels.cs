@@ -115,9 +115,9 @@ public static partial class Kernels
 
     /// <summary>
     /// How far each stream's next-token distributions are from a teacher's: temperature^2 KL(teacher || stream), both softmax(logits /
-    /// temperature), in nats, the mean over its tokens (Hinton et al., arXiv 1503.02531, section 2) -> (R) float32. No gradient flows into the
-    /// teacher, nor through it into the head. The native form keeps logits for a block of tokens at a time, and computes them anew for the
-    /// gradients.
+    /// temperature), in nats, the mean over its tokens (Hinton et al., arXiv 1503.02531, section 2) -> (R) float32. No gradient flows into
+    /// the teacher, nor through it into the head. The native form keeps logits for a block of tokens at a time, and computes them anew for
+    /// the gradients.
     /// </summary>
     /// <param name="x">(N, T, W).</param>
     /// <param name="teacher">(B, T, W) if rows is null; else the rows of the streams from the student on.</param>

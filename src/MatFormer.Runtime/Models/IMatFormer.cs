@@ -26,14 +26,14 @@ public interface IMatFormer<TSelf>
     Tensor Forward(Profile<TSelf> profile, Tensor tokens);
 
     /// <summary>
-    /// Mean cross-entropy in nats per token of each stream, float32 (streams.Count,), in the order of the streams. tokens and targets: (B, T)
-    /// int64.
+    /// Mean cross-entropy in nats per token of each stream, float32 (streams.Count,), in the order of the streams. tokens and targets: (B,
+    /// T) int64.
     /// </summary>
     Tensor Losses(Streams streams, Tensor tokens, Tensor targets);
 
     /// <summary>
-    /// Two rows, float32 (2, streams.Count): the losses of <see cref="Losses"/>, and temperature^2 KL(largest granularity || stream) on the same
-    /// rows, without gradient into the largest; 0 for itself. tokens and targets: (B, T) int64.
+    /// Two rows, float32 (2, streams.Count): the losses of <see cref="Losses"/>, and temperature^2 KL(largest granularity || stream) on the
+    /// same rows, without gradient into the largest; 0 for itself. tokens and targets: (B, T) int64.
     /// </summary>
     Tensor DistilledLosses(Streams streams, Tensor tokens, Tensor targets, double temperature);
 

@@ -5,8 +5,8 @@ namespace MatFormer;
 
 /// <summary>
 /// The submodels that one forward pass runs, stacked along the batch, widest first, so that each slab of a feed-forward multiplies a prefix
-/// of the stack. They all run over the same batch (<c>Of</c>) or divide it among them (<c>Split</c>). Layers in which all are alike run once,
-/// until the streams part.
+/// of the stack. They all run over the same batch (<c>Of</c>) or divide it among them (<c>Split</c>). Layers in which all are alike run
+/// once, until the streams part.
 /// </summary>
 public sealed class Streams
 {
@@ -37,7 +37,8 @@ public sealed class Streams
     public int Count { get; }
 
     /// <summary>
-    /// The layer before which the batch is copied for each stream, as they part there; -1 if there is only one, or if they divide the batch.
+    /// The layer before which the batch is copied for each stream, as they part there; -1 if there is only one, or if they divide the
+    /// batch.
     /// </summary>
     public int Fork { get; }
 
@@ -90,7 +91,9 @@ public sealed class Streams
     public static Streams Of<TModel>(params ReadOnlySpan<Profile<TModel>> profiles)
         where TModel : MatFormerModel, IMatFormer<TModel> => Make(profiles, null);
 
-    /// <summary>Several profiles of one model, in the order given, that divide the batch: each runs over as many rows as it is given.</summary>
+    /// <summary>
+    /// Several profiles of one model, in the order given, that divide the batch: each runs over as many rows as it is given.
+    /// </summary>
     /// <param name="profiles">The profiles, widest first.</param>
     /// <param name="rows">Rows of each, 1 or more; their sum is the batch.</param>
     /// <exception cref="ArgumentException">
@@ -101,8 +104,8 @@ public sealed class Streams
     {
         if (rows.Length == profiles.Length && rows.IndexOfAnyExceptInRange(1, int.MaxValue) < 0) return Make(profiles, rows.ToArray());
         throw new ArgumentException(
-            $"{profiles.Length} profiles are to divide the batch, but their rows are ({string.Join(", ", rows.ToArray())}); give each of them "
-            + "1 or more, and leave out those without any.", nameof(rows));
+            $"{profiles.Length} profiles are to divide the batch, but their rows are ({string.Join(", ", rows.ToArray())}); give each of "
+            + "them 1 or more, and leave out those without any.", nameof(rows));
     }
 
     private static Streams Make<TModel>(ReadOnlySpan<Profile<TModel>> profiles, int[]? rows)

@@ -3,14 +3,14 @@ using System.Collections.Immutable;
 namespace MatFormer;
 
 /// <summary>
-/// How a training step treats the granularities; the choices are not interchangeable (docs/objectives.md). Costs are of one step against one
-/// of the largest granularity alone (XL), on average, for feed-forwards of a half, a quarter and an eighth.
+/// How a training step treats the granularities; the choices are not interchangeable (docs/objectives.md). Costs are of one step against
+/// one of the largest granularity alone (XL), on average, for feed-forwards of a half, a quarter and an eighth.
 /// </summary>
 public enum Objective
 {
     /// <summary>
-    /// One granularity a step, drawn by <see cref="TrainerOptions.Probabilities"/> (MatFormer, arXiv 2310.07707, section 3.2). Costs about 0.65
-    /// XL.
+    /// One granularity a step, drawn by <see cref="TrainerOptions.Probabilities"/> (MatFormer, arXiv 2310.07707, section 3.2). Costs about
+    /// 0.65 XL.
     /// </summary>
     Sampled,
 
@@ -21,8 +21,8 @@ public enum Objective
     Joint,
 
     /// <summary>
-    /// The rows of the batch are divided among the granularities, by <see cref="TrainerOptions.Probabilities"/>, in one stacked pass: our own.
-    /// Costs about 0.65 XL.
+    /// The rows of the batch are divided among the granularities, by <see cref="TrainerOptions.Probabilities"/>, in one stacked pass: our
+    /// own. Costs about 0.65 XL.
     /// </summary>
     Split,
 
@@ -32,14 +32,14 @@ public enum Objective
     SampledPerLayer,
 
     /// <summary>
-    /// The largest and smallest granularity and a random mix on the same batch (the sandwich rule, arXiv 1903.05134, with layers drawn apart).
-    /// Costs about 2.1 XL.
+    /// The largest and smallest granularity and a random mix on the same batch (the sandwich rule, arXiv 1903.05134, with layers drawn
+    /// apart). Costs about 2.1 XL.
     /// </summary>
     Sandwich,
 
     /// <summary>
-    /// One granularity, drawn by <see cref="TrainerOptions.Probabilities"/>, up to a layer drawn; from there on it and all wider ones, on the
-    /// same batch: our own. Costs about 1.3 XL.
+    /// One granularity, drawn by <see cref="TrainerOptions.Probabilities"/>, up to a layer drawn; from there on it and all wider ones, on
+    /// the same batch: our own. Costs about 1.3 XL.
     /// </summary>
     Branching,
 }
@@ -61,8 +61,9 @@ public enum Reduction
 /// </summary>
 /// <remarks>
 /// Where the largest granularity does not run over the same rows (<see cref="Objective.Sampled"/>, <see cref="Objective.Split"/>,
-/// <see cref="Objective.SampledPerLayer"/>, <see cref="Objective.Branching"/>), it runs over those of the others once more without gradient,
-/// which costs about a third of its training on them. The divergence costs six products with the head a row, a cross-entropy three.
+/// <see cref="Objective.SampledPerLayer"/>, <see cref="Objective.Branching"/>), it runs over those of the others once more without
+/// gradient, which costs about a third of its training on them. The divergence costs six products with the head a row, a cross-entropy
+/// three.
 /// </remarks>
 /// <param name="Weight">The divergence's share of the loss, above 0, at most 1.</param>
 /// <param name="Temperature">Above 0; higher ones weigh the less likely tokens more.</param>
@@ -84,7 +85,8 @@ internal static class Objectives
     };
 
     /// <summary>The objective of a name, or null.</summary>
-    public static Objective? Parse(string? name) => Enum.GetValues<Objective>().Select(o => (Objective?)o).FirstOrDefault(o => NameOf(o!.Value) == name);
+    public static Objective? Parse(string? name) =>
+        Enum.GetValues<Objective>().Select(o => (Objective?)o).FirstOrDefault(o => NameOf(o!.Value) == name);
 
     /// <summary>All names.</summary>
     public static ImmutableArray<string> Names { get; } = [.. Enum.GetValues<Objective>().Select(NameOf)];

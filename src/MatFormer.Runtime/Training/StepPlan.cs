@@ -4,7 +4,9 @@ namespace MatFormer;
 
 /// <summary>What one step trains.</summary>
 /// <param name="Streams">The submodels, widest first, and their rows of the batch.</param>
-/// <param name="Names">The name of each stream's loss: a granularity's, <c>mix</c>, or <c>mix-</c> and the granularity a branch ends in.</param>
+/// <param name="Names">
+/// The name of each stream's loss: a granularity's, <c>mix</c>, or <c>mix-</c> and the granularity a branch ends in.
+/// </param>
 /// <param name="Weights">What each stream's loss is multiplied with before they are added.</param>
 internal sealed record StepPlan(Streams Streams, ImmutableArray<string> Names, ImmutableArray<float> Weights)
 {
@@ -14,7 +16,8 @@ internal sealed record StepPlan(Streams Streams, ImmutableArray<string> Names, I
     public float[] Factors(double? distilled, int students)
     {
         if (distilled is not { } share) return [.. Weights];
-        return [.. Weights.Select((w, i) => i < students ? w : (float)(w * (1 - share))), .. Weights.Select((w, i) => i < students ? 0 : (float)(w * share))];
+        var losses = Weights.Select((weight, i) => i < students ? weight : (float)(weight * (1 - share)));
+        return [.. losses, .. Weights.Select((weight, i) => i < students ? 0 : (float)(weight * share))];
     }
 }
 
@@ -37,8 +40,8 @@ internal sealed class Planner<TModel>
     {
         _options = options;
         _cumulative = Cumulative(options.Probabilities);
-        _alone = [.. TModel.Granularities.Select(g => Shared([(g.Name, g)]))];
-        _all = Shared([.. TModel.Granularities.Reverse().Select(g => (g.Name, g))]);
+        _alone = [.. TModel.Granularities.Select((_, i) => Shared([Named(i)]))];
+        _all = Shared([.. TModel.Granularities.Select((_, i) => Named(^(i + 1)))]);
     }
 
     /// <summary>What losses may be named, in the order shown.</summary>
@@ -52,8 +55,7 @@ internal sealed class Planner<TModel>
         Objective.Joint => _all,
         Objective.Split => Split(step),
         Objective.SampledPerLayer => Shared([(Mix, RandomMix(step))]),
-        Objective.Sandwich => Shared(
-            [(TModel.Granularities[^1].Name, TModel.Granularities[^1]), (Mix, RandomMix(step)), (TModel.Granularities[0].Name, TModel.Granularities[0])]),
+        Objective.Sandwich => Shared([Named(^1), (Mix, RandomMix(step)), Named(0)]),
         _ => Branching(step),
     };
 
@@ -63,7 +65,7 @@ internal sealed class Planner<TModel>
         const int drawn = 8;
         return _options.Objective switch
         {
-            Objective.Sampled => _alone.Select((plan, i) => (plan, _cumulative[i] - (i == 0 ? 0 : _cumulative[i - 1]))).Where(p => p.Item2 > 0),
+            Objective.Sampled => _alone.Select((plan, i) => (Plan: plan, Share: Probability(i))).Where(p => p.Share > 0),
             Objective.Joint => [(_all, 1)],
             Objective.Branching => TypicalBranches(),
             _ => Enumerable.Range(1, drawn).Select(step => (At(step), 1.0 / drawn)),
@@ -99,7 +101,7 @@ internal sealed class Planner<TModel>
         var last = TModel.Spec.Layers - 1;
         for (var prefix = 0; prefix < _cumulative.Length; prefix++)
         {
-            var share = (_cumulative[prefix] - (prefix == 0 ? 0 : _cumulative[prefix - 1])) / 2;
+            var share = Probability(prefix) / 2;
             if (share == 0) continue;
             yield return (Branching(prefix, last / 2), share);
             yield return (Branching(prefix, (last + 1) / 2), share);
@@ -136,11 +138,19 @@ internal sealed class Planner<TModel>
         for (var attempt = 0L; ; attempt++)
         {
             var counter = attempt * TModel.Spec.Layers;
-            ImmutableArray<LayerSlice> layers =
-                [.. Enumerable.Range(0, TModel.Spec.Layers).Select(l => granularities[(int)random.Below(granularities.Count, counter + l)].Layers[l])];
+            var drawn = Enumerable.Range(0, TModel.Spec.Layers).Select(l => (int)random.Below(granularities.Count, counter + l));
+            ImmutableArray<LayerSlice> layers = [.. drawn.Select((granularity, l) => granularities[granularity].Layers[l])];
             if (!granularities.Any(g => SameLayers(g, layers))) return new Profile<TModel>(Mix, layers);
         }
     }
+
+    private static (string Name, Profile<TModel> Profile) Named(Index index)
+    {
+        var granularity = TModel.Granularities[index];
+        return (granularity.Name, granularity);
+    }
+
+    private double Probability(int granularity) => _cumulative[granularity] - (granularity == 0 ? 0 : _cumulative[granularity - 1]);
 
     private int Drawn(long step)
     {

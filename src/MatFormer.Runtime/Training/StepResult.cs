@@ -6,8 +6,8 @@ namespace MatFormer;
 /// <param name="Step">Its number, from 1 on.</param>
 /// <param name="Objective">Its objective.</param>
 /// <param name="Losses">
-/// Cross-entropy of each submodel that was trained, nats per token: of granularities, narrowest first, by name, then of mixes, as <c>mix</c>,
-/// or <c>mix-L</c> for one that ends in L.
+/// Cross-entropy of each submodel that was trained, nats per token: of granularities, narrowest first, by name, then of mixes, as
+/// <c>mix</c>, or <c>mix-L</c> for one that ends in L.
 /// </param>
 /// <param name="LearningRate">Its learning rate.</param>
 /// <param name="GradientNorm">The norm of all gradients before clipping.</param>
@@ -16,7 +16,9 @@ public sealed record StepResult(
     long Step, Objective Objective, ImmutableArray<(string Granularity, float Loss)> Losses, double LearningRate, double GradientNorm,
         double TokensPerSecond)
 {
-    /// <summary>With <see cref="Distillation"/>: Temperature^2 KL(largest granularity || submodel) of the submodels in it, by the same names.</summary>
+    /// <summary>
+    /// With <see cref="Distillation"/>: Temperature^2 KL(largest granularity || submodel) of the submodels in it, by the same names.
+    /// </summary>
     public ImmutableArray<(string Granularity, float Divergence)> Divergences { get; init; } = [];
 }
 

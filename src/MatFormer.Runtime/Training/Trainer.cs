@@ -268,7 +268,8 @@ public sealed class Trainer<TModel> : IDisposable
         for (var i = 0; i < values.Length; i++)
         {
             if (float.IsFinite(values[i])) continue;
-            throw NotFinite($"the {(i < plan.Names.Length ? "loss" : "divergence")} of {plan.Names[i % plan.Names.Length]} is {values[i]}", step);
+            var what = i < plan.Names.Length ? "loss" : "divergence";
+            throw NotFinite($"the {what} of {plan.Names[i % plan.Names.Length]} is {values[i]}", step);
         }
 
         if (!double.IsFinite(norm)) throw NotFinite($"the norm of the gradients is {norm}", step);

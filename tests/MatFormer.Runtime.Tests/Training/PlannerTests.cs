@@ -118,6 +118,12 @@ public sealed class PlannerTests
     {
         foreach (var objective in Enum.GetValues<Objective>())
             Assert.Equal(1, new Planner<TinyModel>(new() { Objective = objective }).Typical().Sum(p => p.Share), 9);
+
+        // The prefix as likely as it is drawn, each of the two layers of parting as often as the other.
+        var branches = new Planner<TinyModel>(new() { Objective = Objective.Branching, Probabilities = [2, 1, 1] }).Typical().ToList();
+        Assert.Equal(
+            [("XL M S", 0.25), ("mix-XL mix-M S", 0.25), ("XL M", 0.125), ("mix-XL M", 0.125), ("XL", 0.125), ("XL", 0.125)],
+            branches.Select(b => (string.Join(' ', b.Plan.Names), b.Share)));
     }
 
     private static IEnumerable<StepPlan> Plans(TrainerOptions options)
