@@ -45,6 +45,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
     {
         _layers = profile.Layers;
         _profileName = profile.Name;
+        TokenizerFingerprint = source.TokenizerFingerprint;
         register_parameter("model.embed_tokens.weight", Weights.Whole(source._embedding, copy));
         for (var layer = 0; layer < LayerCount; layer++)
         {
@@ -146,6 +147,28 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
     {
         using var cache = NewCache((int)tokens.shape[0]);
         return Run(layers, tokens, cache, training: true);
+    }
+
+    public Tensor[] HiddenImportance(Tensor tokens)
+    {
+        using var scope = NewDisposeScope();
+        using var frozen = no_grad();
+        var importance = new Tensor[LayerCount];
+        var x = _embedding.index_select(0, tokens.flatten()).view(tokens.shape[0], tokens.shape[1], Width);
+        for (var layer = 0; layer < LayerCount; layer++)
+        {
+            var hidden = functional.linear(x, _up[layer]).relu();
+            importance[layer] = (hidden.mean([0, 1]) * _down[layer].square().sum([0]).sqrt()).MoveToOuterDisposeScope();
+            x = x + functional.linear(hidden, _down[layer]);
+        }
+
+        return importance;
+    }
+
+    public void ReorderHiddenUnits(int layer, Tensor order)
+    {
+        Weights.Reorder(_up[layer], 0, order);
+        Weights.Reorder(_down[layer], 1, order);
     }
 
     public MatFormerModel Extract(Profile<TinyModel> profile) => new TinyModel(this, profile, copy: true);

@@ -248,8 +248,10 @@ internal static class ForwardEmitter
                     return logits.to({{f.ScalarType}}.Float32);  //| {{logits}}
                 }
 
-                // The last hidden states, normed, of all streams: tokens (B, T) to {{stacked}}.
-                private {{f.Tensor}} Hidden({{f.Tensor}} tokens, {{f.Streams}} streams, {{f.KeyValueCache}}? cache, {{f.ScalarType}} type)
+                // The last hidden states, normed, of all streams: tokens (B, T) to {{stacked}}; if asked for, also the importance of each
+                // layer's hidden units.
+                public {{f.Tensor}} Hidden(
+                    {{f.Tensor}} tokens, {{f.Streams}} streams, {{f.KeyValueCache}}? cache, {{f.ScalarType}} type, {{f.Tensor}}[]? importance = null)
                 {
                     var position = cache?.Length ?? 0;
                     var time = tokens.shape[1];
@@ -293,6 +295,7 @@ internal static class ForwardEmitter
                         var attended = Blocks[layer]{{bang}}.Attend(x{{Angles(spec)}}{{heads}}, cache, layer);  //| {{stacked}}
                         x.Dispose();
                         {{(spec.ElasticHeads ? null : fork)}}
+                        if (importance is not null) importance[layer] = Blocks[layer]{{bang}}.Importance(attended);  //| (m)
                         x = Blocks[layer]{{bang}}.FeedForward(attended, streams.HiddenWidths(layer), streams.Rows(layer));  //| {{stacked}}
                         attended.Dispose();
                     }
@@ -316,7 +319,8 @@ internal static class ForwardEmitter
 
     private static string? HeadsParameter(ModelSpec spec) => spec.ElasticHeads ? ", int[] heads, int[]? rows" : null;
 
-    private static string Norm(CodeFile f, ModelSpec spec, string x, string field) => spec.Norm == NormKind.Rms
+    /// <summary>The norm of something, by its field's weight.</summary>
+    public static string Norm(CodeFile f, ModelSpec spec, string x, string field) => spec.Norm == NormKind.Rms
         ? $"{f.Kernels}.RmsNorm({x}, {field}, {Literals.Of(spec.Epsilon)})"
         : $"{f.Kernels}.LayerNorm({x}, {field}, {field}Bias, {Literals.Of(spec.Epsilon)})";
 

@@ -43,7 +43,7 @@ internal static class Names
     public static readonly IReadOnlyCollection<string> Methods = new HashSet<string>(StringComparer.Ordinal)
     {
         "forward", "Forward", "Loss", "Losses", "JointLosses", "DistilledLosses", "CheckTargets",
-        "Create", "CreateSubmodel", "Extract", "View", "BindParameters", "Dispose",
+        "HiddenImportance", "ReorderHiddenUnits", "Create", "CreateSubmodel", "Extract", "View", "BindParameters", "Dispose",
     };
 
     /// <summary>True for members that are generated into a model's class and are no methods: its author can have none of them.</summary>

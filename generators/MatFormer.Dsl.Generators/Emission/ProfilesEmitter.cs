@@ -147,6 +147,7 @@ internal static class ProfilesEmitter
                     _network = new Network(source._network, profile.Layers.AsSpan(), copy);
                     _network.Register(this);
                     ComputeType = source.ComputeType;
+                    TokenizerFingerprint = source.TokenizerFingerprint;
                 }
 
                 /// <inheritdoc/>

@@ -68,6 +68,12 @@ internal static class SkeletonEmitter
             public {{f.Tensor}} DistilledLosses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature) => {{problem}};
 
             /// <summary>Declared wrongly.</summary>
+            public {{f.Tensor}}[] HiddenImportance({{f.Tensor}} tokens) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
             public TSubmodel Extract<TSubmodel>() => {{problem}};
 
             /// <summary>Declared wrongly.</summary>

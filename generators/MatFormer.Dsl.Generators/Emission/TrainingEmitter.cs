@@ -65,6 +65,25 @@ internal static class TrainingEmitter
                 return _network.DistilledLosses(streams, tokens, targets, temperature, ComputeType);
             }
 
+            /// <summary>
+            /// How much each hidden unit of each layer adds to tokens (B, T) int64: the mean magnitude of its activation times the norm of what
+            /// it writes, (hidden) float32 for each layer.
+            /// </summary>
+            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than the context.</exception>
+            [Generated]
+            public {{f.Tensor}}[] HiddenImportance({{f.Tensor}} tokens)
+            {
+                CheckTokens(tokens);
+                using var frozen = global::TorchSharp.torch.no_grad();
+                var importance = new {{f.Tensor}}[{{Literals.Of(spec.Layers)}}];
+                _network.Hidden(tokens, Profile.{{spec.Widest.Name}}.Streams, null, ComputeType, importance).Dispose();
+                return importance;
+            }
+
+            /// <summary>Puts the hidden units of a layer into another order, (hidden) int64; {{spec.Widest.Name}} computes what it did, up to rounding.</summary>
+            [Generated]
+            public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => _network.Blocks[layer]{{(spec.CanSkip ? "!" : null)}}.Reorder(order);
+
             [Generated]
             private static void CheckTargets({{f.Tensor}} tokens, {{f.Tensor}} targets)
             {
@@ -77,6 +96,9 @@ internal static class TrainingEmitter
                     nameof(targets));
             }
 
+            """);
+        WriteBlocks(f, spec);
+        f.Write($$"""
             private sealed partial class Network
             {
                 // Mean cross-entropy of each stream: tokens and targets (B, T) to (R) float32.
@@ -122,5 +144,57 @@ internal static class TrainingEmitter
             }
             """);
         return f;
+    }
+
+    // What orders hidden units by importance.
+    private static void WriteBlocks(CodeFile f, ModelSpec spec)
+    {
+        var kinds = BlockKind.Of(spec);
+        if (kinds.Count > 1)
+        {
+            f.Write($$"""
+                private abstract partial class Block
+                {
+                    // How much each hidden unit adds to x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
+                    public abstract {{f.Tensor}} Importance({{f.Tensor}} x);
+
+                    // Puts the hidden units into another order: (m) int64.
+                    public abstract void Reorder({{f.Tensor}} order);
+                }
+
+                """);
+        }
+
+        foreach (var kind in kinds)
+        {
+            var overrides = kinds.Count > 1 ? "override " : null;
+            var block = kind.Block;
+            var hidden = Model.Weights.OfBlock(spec, block)
+                .Select(weight => (weight.Field, Dimension: weight.Shape.ToList().FindIndex(d => d.Axis == Axis.Hidden)))
+                .Where(weight => weight.Dimension >= 0)
+                .Select(weight => $"{f.Weights}.Reorder({weight.Field}, {Literals.Of(weight.Dimension)}, order);");
+            f.Write($$"""
+                private sealed partial class {{kind.Name}}
+                {
+                    // How much each hidden unit adds to x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
+                    public {{overrides}}{{f.Tensor}} Importance({{f.Tensor}} x)
+                    {
+                        using var normed = {{ForwardEmitter.Norm(f, spec, "x", "PostAttentionLayerNorm")}};  //| (B, T, {{Literals.Of(spec.Width)}})
+                        return {{f.Kernels}}.HiddenImportance(
+                            normed,
+                            {{(block.Gated ? "GateProjection" : "gate: null")}}, {{(block.Gated && block.Bias ? "GateBias" : "gateBias: null")}},
+                            UpProjection, {{(block.Bias ? "UpBias" : "upBias: null")}},
+                            DownProjection, {{f.FeedForwardKind}}.{{block.Activation}});  //| (m)
+                    }
+
+                    // Puts the hidden units into another order: (m) int64.
+                    public {{overrides}}void Reorder({{f.Tensor}} order)
+                    {
+                        {{string.Join("\n", hidden)}}
+                    }
+                }
+
+                """);
+        }
     }
 }

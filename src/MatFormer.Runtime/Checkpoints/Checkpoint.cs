@@ -22,7 +22,7 @@ public static class Checkpoint
     private const string WidthsKey = "matformer.widths";
     private const string HeadsKey = "matformer.heads";
     private const string VersionKey = "matformer.version";
-    private const string TokenizerKey = "matformer.tokenizer";
+    internal const string TokenizerKey = "matformer.tokenizer";
 
     /// <summary>Saves a model's weights in float32, atomically.</summary>
     /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
@@ -133,6 +133,9 @@ public static class Checkpoint
             metadata,
             (entry, stream) => TensorData.Write(byName[entry.Name], stream));
     }
+
+    /// <summary>True for a file that MatFormer wrote.</summary>
+    internal static bool IsOurs(SafetensorsReader reader) => reader.Metadata.ContainsKey(ModelKey);
 
     /// <summary>Reads whose weights a file holds.</summary>
     /// <exception cref="CheckpointException">Not those of the model.</exception>

@@ -38,6 +38,8 @@ internal sealed class CommandOptions
         "--dtype", "Of activations and matrix products; bf16 by default where the hardware has it", "f32", "bf16");
     public readonly Option<string?> Out = Text("--out", "DIR", "Folder of what is written; out/<model> by default");
     public readonly Option<string?> Checkpoint = Text("--checkpoint", "FILE", "Weights to use; model.safetensors in --out by default");
+    public readonly Option<string?> Init = Text("--init", "FILE", "Weights to begin with: a MatFormer's, or a dense model's of the same "
+        + "shape, whose hidden units are then ordered by importance");
     public readonly Option<string?> Profile = Text(
         "--profile", "NAME", "A granularity, a declared profile, or a pattern such as '4*S 4*M'");
     public readonly Option<string?> Prompt = Text("--prompt", "TEXT", "Text to continue");
@@ -157,6 +159,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public string Out => parsed.GetValue(options.Out) ?? Path.Combine("out", modelName);
 
     public string Checkpoint => parsed.GetValue(options.Checkpoint) ?? Path.Combine(Out, "model.safetensors");
+
+    public string? Init => parsed.GetValue(options.Init);
 
     public string? Profile => parsed.GetValue(options.Profile);
 

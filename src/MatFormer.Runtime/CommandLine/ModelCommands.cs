@@ -136,7 +136,6 @@ internal sealed class ModelCommands<TModel>(
         var profile = ParseProfile(settings.Profile);
         using var model = Checkpoint.OpenUniversal<TModel>(settings.Checkpoint);
         using var slice = model.Extract(profile);
-        slice.TokenizerFingerprint = model.TokenizerFingerprint;
         var path = SlicePath(profile);
         var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
         if (File.Exists(source))
@@ -175,7 +174,6 @@ internal sealed class ModelCommands<TModel>(
         using var view = profile is not null && model is TModel universal ? universal.View(profile) : null;
         var chosen = view ?? model;
         chosen.ComputeType = dtype;
-        chosen.TokenizerFingerprint = model.TokenizerFingerprint;
         var tokenizer = FindTokenizer(CheckpointFolder);
         tokenizer.CheckFits(chosen);
         var prompt = settings.Prompt ?? string.Empty;
@@ -237,11 +235,7 @@ internal sealed class ModelCommands<TModel>(
 
         var profile = Declared;
         var slicePath = SlicePath(profile);
-        using (var copy = universal.Extract(profile))
-        {
-            copy.TokenizerFingerprint = universal.TokenizerFingerprint;
-            copy.Save(slicePath);
-        }
+        using (var copy = universal.Extract(profile)) copy.Save(slicePath);
 
         using var slice = Checkpoint.Open<TModel>(slicePath, universal.Device);
         slice.ComputeType = dtype;
@@ -325,6 +319,8 @@ internal sealed class ModelCommands<TModel>(
     private string? Resumed()
     {
         if (!settings.Resume) return null;
+        if (settings.Init is not null)
+            throw new UsageException("--resume goes on with the run's own weights, so --init has no use; leave one of them out.");
         var path = InOut("checkpoint.safetensors");
         return File.Exists(path) ? path : throw new UsageException($"--resume: there is no '{path}' to go on from; give the --out of the "
             + "run, or leave --resume out.");
@@ -476,6 +472,12 @@ internal sealed class ModelCommands<TModel>(
             {
                 error.WriteLine($"Of the {TModel.Spec.Vocabulary} tokens that {TModel.Spec.Name} declares only bytes are used; the command "
                     + "tokenizer learns more.");
+            }
+
+            if (settings.Init is { } weights)
+            {
+                var isDense = WarmStart.Load(model, weights, corpus);
+                error.WriteLine($"Beginning with {weights}{(isDense ? ", its hidden units ordered by importance" : string.Empty)}.");
             }
 
             var display = new TrainingDisplay(error, Planner<TModel>.AllNames, corpus.Training.BytesPerToken);

@@ -203,6 +203,20 @@ public static partial class Kernels
             return result;
         }
 
+        /// <inheritdoc cref="Kernels.HiddenImportance"/>
+        public static Tensor HiddenImportance(
+            Tensor x, Tensor? gate, Tensor? gateBias, Tensor up, Tensor? upBias, Tensor down, FeedForwardKind kind)
+        {
+            using var h = Hidden(x, gate, gateBias, up, upBias, kind, up.shape[0]); // (B, T, hidden)
+            using var wide = h.to(ScalarType.Float32);
+            using var magnitudes = wide.abs();
+            using var mean = magnitudes.mean([0, 1]); // (hidden)
+            using var squares = down.square(); // (W, hidden)
+            using var sums = squares.sum([0]);
+            using var norms = sums.sqrt(); // (hidden)
+            return mean.mul(norms);
+        }
+
         /// <inheritdoc cref="Kernels.LinearCrossEntropy"/>
         public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams, int[]? rows = null)
         {
@@ -381,6 +395,15 @@ public static partial class Kernels
             FeedForwardKind kind,
             long m)
         {
+            using var h = Hidden(x, gate, gateBias, up, upBias, kind, m); // (B, T, m)
+            using var downColumns = down.narrow(1, 0, m);
+            return Linear(h, downColumns, downBias); // (B, T, W)
+        }
+
+        // The first m hidden units: (B, T, W) -> (B, T, m).
+        private static Tensor Hidden(
+            Tensor x, Tensor? gate, Tensor? gateBias, Tensor up, Tensor? upBias, FeedForwardKind kind, long m)
+        {
             using var upRows = up.narrow(0, 0, m);
             using var upBiasRows = upBias?.narrow(0, 0, m);
             using var u = Linear(x, upRows, upBiasRows); // (B, T, m)
@@ -393,9 +416,7 @@ public static partial class Kernels
             using var wideGate = g?.to(ScalarType.Float32);
             using var activated = Activate(wideGate ?? wideUp, kind);
             using var product = wideGate is null ? activated.alias() : activated.mul(wideUp);
-            using var h = product.to(x.dtype);
-            using var downColumns = down.narrow(1, 0, m);
-            return Linear(h, downColumns, downBias); // (B, T, W)
+            return product.to(x.dtype);
         }
 
         private static Tensor Activate(Tensor x, FeedForwardKind kind)

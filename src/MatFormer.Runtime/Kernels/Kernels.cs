@@ -102,6 +102,14 @@ public static partial class Kernels
 #endif
 
     /// <summary>
+    /// How much each hidden unit of a feed-forward adds on average: the mean magnitude of its activation times the norm of its column of
+    /// <paramref name="down"/>. x (B, T, W), normed -> (hidden) float32. Seldom computed, so in one form only.
+    /// </summary>
+    public static Tensor HiddenImportance(
+        Tensor x, Tensor? gate, Tensor? gateBias, Tensor up, Tensor? upBias, Tensor down, FeedForwardKind kind)
+        => Composite.HiddenImportance(x, gate, gateBias, up, upBias, down, kind);
+
+    /// <summary>
     /// Mean cross entropy, in nats, of each stream: x (N, T, W), head (V, W) -> (R) float32.
     /// The head is rounded to x's dtype; logits and softmax are float32.
     /// </summary>

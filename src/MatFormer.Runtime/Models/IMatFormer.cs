@@ -37,6 +37,15 @@ public interface IMatFormer<TSelf>
     /// </summary>
     Tensor DistilledLosses(Streams streams, Tensor tokens, Tensor targets, double temperature);
 
+    /// <summary>
+    /// How much each hidden unit of each layer adds to tokens (B, T) int64: the mean magnitude of its activation times the norm of what it
+    /// writes, (hidden) float32 for each layer.
+    /// </summary>
+    Tensor[] HiddenImportance(Tensor tokens);
+
+    /// <summary>Puts the hidden units of a layer into another order, (hidden) int64; the whole model computes what it did, up to rounding.</summary>
+    void ReorderHiddenUnits(int layer, Tensor order);
+
     /// <summary>A model of its own with only the profile's weights, copied.</summary>
     MatFormerModel Extract(Profile<TSelf> profile);
 

@@ -32,6 +32,14 @@ public static class Weights
     /// <summary>All of a weight: copied and trainable, or shared for inference only.</summary>
     public static Parameter Whole(Parameter source, bool copy) => Slice(source, 0, source.shape[0], copy);
 
+    /// <summary>Puts the rows (dimension 0) or columns (dimension 1) of a weight into another order, (rows) or (columns) int64, in place.</summary>
+    public static void Reorder(Parameter weight, long dim, Tensor order)
+    {
+        using var frozen = no_grad();
+        using var reordered = weight.index_select(dim, order);
+        weight.copy_(reordered);
+    }
+
     private static Parameter Slice(Parameter source, long dim, long length, bool copy)
     {
         using var all = source.detach();

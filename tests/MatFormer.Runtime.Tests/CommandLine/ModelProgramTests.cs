@@ -41,6 +41,7 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("nowhere.safetensors", "generate --checkpoint nowhere.safetensors")]
     [InlineData("nowhere.safetensors", "eval --checkpoint nowhere.safetensors")]
     [InlineData("there is no", "train --resume")]
+    [InlineData("--init has no use", "train --resume --init weights.safetensors")]
     [InlineData("'nowhere' does not exist", "train --data nowhere")]
     public async Task WrongUsageEndsWithTwoAndOneLine(string says, string command)
     {
@@ -119,6 +120,10 @@ public sealed class ModelProgramTests : IDisposable
         using var fromSlice = await Json([.. generate, "--checkpoint", phone]);
         Assert.Equal(20, fromView.RootElement.GetProperty("tokens").GetInt32());
         Assert.Equal(fromView.RootElement.GetProperty("text").GetString(), fromSlice.RootElement.GetProperty("text").GetString());
+
+        var (begun, _, said) = await Run("train", "--data", _texts, "--steps", "1", "--init", model, "--out", _folder["again"]);
+        Assert.True(begun == 0, said);
+        Assert.Contains($"Beginning with {model}.", said, StringComparison.Ordinal);
 
         var before = _folder.Files;
         foreach (string[] arguments in (
