@@ -51,6 +51,12 @@ internal sealed class CommandOptions
         "--learning-rate", double.Epsilon, "more than 0", "The highest learning rate; 0.001 by default");
     public readonly Option<int?> CheckpointEvery = Number<int>(
         "--checkpoint-every", 1, "1 or more", "Steps between checkpoints; 100 by default");
+    public readonly Option<int?> Accumulation = Number<int>(
+        "--accumulation", 1, "1 or more", "Batches in a step, their gradients averaged; 1 by default");
+    public readonly Option<int?> EvaluateEvery = Number<int>(
+        "--evaluate-every", 1, "1 or more", "Steps between looks at the validation text; the best weights are kept in best.safetensors");
+    public readonly Option<int?> Patience = Number<int>(
+        "--patience", 1, "1 or more", "Looks in a row that find nothing better, after which training ends; never by default");
     public readonly Option<bool> Resume = new("--resume") { Description = "Go on where the checkpoint in --out left off" };
     public readonly Option<bool> Json = new("--json")
     {
@@ -175,6 +181,12 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public double? LearningRate => parsed.GetValue(options.LearningRate);
 
     public int? CheckpointEvery => parsed.GetValue(options.CheckpointEvery);
+
+    public int? Accumulation => parsed.GetValue(options.Accumulation);
+
+    public int? EvaluateEvery => parsed.GetValue(options.EvaluateEvery);
+
+    public int? Patience => parsed.GetValue(options.Patience);
 
     public bool Resume => parsed.GetValue(options.Resume);
 

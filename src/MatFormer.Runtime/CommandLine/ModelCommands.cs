@@ -72,14 +72,23 @@ internal sealed class ModelCommands<TModel>(
         var (result, model) = Run(options, checkpoint, device, dtype, corpus);
         model.Dispose();
         ThrowIfStopped(result, options);
-        string[] files = [result.Weights!, result.Checkpoint!, InOut(Tokenizer.FileName), InOut("metrics.jsonl")];
-        _human.WriteLine($"Trained {result.Steps} steps. Wrote {string.Join(", ", files)}.");
+        string[] files =
+        [
+            result.Weights!, result.Checkpoint!, .. result.Best is { } best ? (string[])[best] : [], InOut(Tokenizer.FileName),
+            InOut("metrics.jsonl"),
+        ];
+        var early = result.StoppedEarly ? ", and stopped as nothing better was found" : string.Empty;
+        var skipped = result.Skipped > 0 ? $", {result.Skipped} of them skipped" : string.Empty;
+        var kept = result.Best is not null ? $" Best on validation text: step {result.BestStep}." : string.Empty;
+        _human.WriteLine($"Trained {result.Steps} steps{skipped}{early}.{kept} Wrote {string.Join(", ", files)}.");
         if (settings.Json)
         {
             Output.Json(output, json =>
             {
                 json.WriteString("model", TModel.Spec.Name);
                 json.WriteNumber("steps", result.Steps);
+                json.WriteNumber("skipped", result.Skipped);
+                if (result.Best is not null) json.WriteNumber("best_step", result.BestStep);
                 if (result.Last is { } last) WriteLosses(json, last);
                 WriteFiles(json, files);
             });
@@ -348,6 +357,9 @@ internal sealed class ModelCommands<TModel>(
             LearningRate = settings.LearningRate ?? options.LearningRate,
             Seed = settings.Seed ?? options.Seed,
             CheckpointEvery = settings.CheckpointEvery ?? options.CheckpointEvery,
+            Accumulation = settings.Accumulation ?? options.Accumulation,
+            EvaluateEvery = settings.EvaluateEvery ?? options.EvaluateEvery,
+            Patience = settings.Patience ?? options.Patience,
             OutputFolder = settings.Out,
         };
         try

@@ -43,8 +43,11 @@ internal sealed class MetricsFile : IDisposable
             WriteNumbers(json, "loss", result.Losses);
             if (!result.Divergences.IsEmpty) WriteNumbers(json, "divergence", result.Divergences);
             json.WriteNumber("learning_rate", result.LearningRate);
-            json.WriteNumber("gradient_norm", result.GradientNorm);
+            if (double.IsFinite(result.GradientNorm)) json.WriteNumber("gradient_norm", result.GradientNorm);
+            else json.WriteNull("gradient_norm");
             json.WriteNumber("tokens_per_second", Math.Round(result.TokensPerSecond, 1));
+            if (result.Skipped is { } reason) json.WriteString("skipped", reason);
+            if (!result.Validation.IsEmpty) WriteNumbers(json, "validation", result.Validation);
             json.WriteEndObject();
         }
 
@@ -78,10 +81,12 @@ internal sealed class MetricsFile : IDisposable
                 Objectives.Parse(root.GetProperty("objective").GetString()) ?? throw new FormatException("no objective"),
                 ReadNumbers(root.GetProperty("loss")),
                 root.GetProperty("learning_rate").GetDouble(),
-                root.GetProperty("gradient_norm").GetDouble(),
+                root.GetProperty("gradient_norm") is { ValueKind: JsonValueKind.Number } norm ? norm.GetDouble() : double.NaN,
                 root.GetProperty("tokens_per_second").GetDouble())
             {
                 Divergences = root.TryGetProperty("divergence", out var divergences) ? ReadNumbers(divergences) : [],
+                Skipped = root.TryGetProperty("skipped", out var reason) ? reason.GetString() : null,
+                Validation = root.TryGetProperty("validation", out var validation) ? ReadNumbers(validation) : [],
             };
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)

@@ -33,7 +33,6 @@ internal sealed class Planner<TModel>
     private readonly TrainerOptions _options;
     private readonly double[] _cumulative;
     private readonly StepPlan[] _alone;
-    private readonly StepPlan _all;
 
     /// <param name="options">Checked before.</param>
     public Planner(TrainerOptions options)
@@ -41,18 +40,21 @@ internal sealed class Planner<TModel>
         _options = options;
         _cumulative = Cumulative(options.Probabilities);
         _alone = [.. TModel.Granularities.Select((_, i) => Shared([Named(i)]))];
-        _all = Shared([.. TModel.Granularities.Select((_, i) => Named(^(i + 1)))]);
+        All = Shared([.. TModel.Granularities.Select((_, i) => Named(^(i + 1)))]);
     }
 
     /// <summary>What losses may be named, in the order shown.</summary>
     public static ImmutableArray<string> AllNames { get; } =
         [.. TModel.Granularities.Select(g => g.Name), Mix, .. TModel.Granularities.Select(g => Branch + g.Name)];
 
+    /// <summary>All granularities over the same batch.</summary>
+    public StepPlan All { get; }
+
     /// <summary>The plan of a step, from 1 on.</summary>
     public StepPlan At(long step) => _options.Objective switch
     {
         Objective.Sampled => _alone[Drawn(step)],
-        Objective.Joint => _all,
+        Objective.Joint => All,
         Objective.Split => Split(step),
         Objective.SampledPerLayer => Shared([(Mix, RandomMix(step))]),
         Objective.Sandwich => Shared([Named(^1), (Mix, RandomMix(step)), Named(0)]),
@@ -66,7 +68,7 @@ internal sealed class Planner<TModel>
         return _options.Objective switch
         {
             Objective.Sampled => _alone.Select((plan, i) => (Plan: plan, Share: Probability(i))).Where(p => p.Share > 0),
-            Objective.Joint => [(_all, 1)],
+            Objective.Joint => [(All, 1)],
             Objective.Branching => TypicalBranches(),
             _ => Enumerable.Range(1, drawn).Select(step => (At(step), 1.0 / drawn)),
         };

@@ -18,7 +18,12 @@ public sealed class Trainer<TModel> : IDisposable
     private const string WeightsName = "model.safetensors";
     private const string FirstMoment = Checkpoint.OptimizerPrefix + "exp_avg.";
     private const string SecondMoment = Checkpoint.OptimizerPrefix + "exp_avg_sq.";
+    private const string BestName = "best.safetensors";
     private const string StepKey = "training.step";
+    private const string SkippedKey = "training.skipped";
+    private const string BestLossKey = "training.best_loss";
+    private const string BestStepKey = "training.best_step";
+    private const string WorseKey = "training.looks_since_best";
     private const string DataKey = "training.data";
     internal const string DtypeKey = "training.dtype";
 
@@ -34,6 +39,10 @@ public sealed class Trainer<TModel> : IDisposable
     private readonly long[] _targets;
     private TextCorpus? _corpus;
     private IBatches? _batches;
+    private int _skippedInARow;
+    private double _bestLoss = double.PositiveInfinity;
+    private long _bestStep;
+    private int _looksSinceBest;
     private string? _expectedData;
 
     /// <summary>Prepares training; the model must already be on its device.</summary>
@@ -63,7 +72,12 @@ public sealed class Trainer<TModel> : IDisposable
     /// <summary>Steps done so far.</summary>
     public long StepsDone { get; private set; }
 
-    private string? CheckpointPath => Options.OutputFolder is { } folder ? Path.Combine(folder, CheckpointName) : null;
+    /// <summary>Steps of them that were skipped, as a loss or the gradients were not finite.</summary>
+    public long StepsSkipped { get; private set; }
+
+    private bool HasStoppedEarly => Options.Patience > 0 && _looksSinceBest >= Options.Patience;
+
+    private string? CheckpointPath => PathOf(CheckpointName);
 
     /// <summary>
     /// Runs the steps that are left, and writes metrics, checkpoints and at the end the weights into the output folder. When cancelled, it
@@ -74,7 +88,9 @@ public sealed class Trainer<TModel> : IDisposable
     /// <param name="cancellationToken">Stops at a step.</param>
     /// <exception cref="DataException">The text is too short for the model's context, or not that of the resumed run.</exception>
     /// <exception cref="TokenizerException">The model's tokens are not those of the corpus.</exception>
-    /// <exception cref="TrainingException">A loss or gradient is not finite; nothing is saved then.</exception>
+    /// <exception cref="TrainingException">
+    /// More steps in a row had to be skipped than the options allow; nothing is saved then.
+    /// </exception>
     public TrainingResult Fit(TextCorpus corpus, Action<StepResult>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(corpus);
@@ -88,6 +104,7 @@ public sealed class Trainer<TModel> : IDisposable
                 // What an earlier run left: a resume of this one must not find it.
                 File.Delete(Path.Combine(folder, CheckpointName));
                 File.Delete(Path.Combine(folder, WeightsName));
+                File.Delete(Path.Combine(folder, BestName));
             }
 
             // Whoever uses the weights needs it.
@@ -100,14 +117,16 @@ public sealed class Trainer<TModel> : IDisposable
             TModel.Spec.Name, _parameters.Sum(p => p.numel()), Options.Objective, StepsDone + 1, Options.Steps);
         StepResult? last = null;
         var direct = _batches!;
-        using (var prefetched = new PrefetchedBatches(direct, StepsDone + 1, Options.Steps, _tokens.Length))
+        using (var prefetched = new PrefetchedBatches(direct, FirstBatch(StepsDone + 1), FirstBatch(Options.Steps + 1L) - 1, _tokens.Length))
         {
             _batches = prefetched;
             try
             {
-                while (StepsDone < Options.Steps && !cancellationToken.IsCancellationRequested)
+                while (StepsDone < Options.Steps && !HasStoppedEarly && !cancellationToken.IsCancellationRequested)
                 {
                     last = Step(corpus);
+                    if (Options.EvaluateEvery > 0 && (StepsDone % Options.EvaluateEvery == 0 || StepsDone == Options.Steps))
+                        last = last with { Validation = Look(corpus) };
                     metrics?.Add(last);
                     progress?.Invoke(last);
                     if (StepsDone % Options.CheckpointEvery == 0 && StepsDone < Options.Steps) SaveCheckpoint(corpus);
@@ -120,7 +139,7 @@ public sealed class Trainer<TModel> : IDisposable
         }
 
         SaveCheckpoint(corpus);
-        var finished = StepsDone >= Options.Steps;
+        var finished = StepsDone >= Options.Steps || HasStoppedEarly;
         string? weights = null;
         if (finished && Options.OutputFolder is { } target)
         {
@@ -128,12 +147,20 @@ public sealed class Trainer<TModel> : IDisposable
             _model.Save(weights);
         }
 
-        return new TrainingResult(StepsDone, finished, CheckpointPath, weights, last);
+        return new TrainingResult(StepsDone, finished, CheckpointPath, weights, last)
+        {
+            StoppedEarly = HasStoppedEarly && StepsDone < Options.Steps,
+            Best = _bestStep > 0 ? PathOf(BestName) : null,
+            BestStep = _bestStep,
+            Skipped = StepsSkipped,
+        };
     }
 
     /// <summary>Runs one step, without writing anything.</summary>
     /// <exception cref="DataException">The text is too short, or not that of the resumed run.</exception>
-    /// <exception cref="TrainingException">The loss or a gradient is not finite; the weights are those before the step.</exception>
+    /// <exception cref="TrainingException">
+    /// A loss or the gradients are not finite, and were not in too many steps before; the weights are those before the step.
+    /// </exception>
     public StepResult Step(TextCorpus corpus)
     {
         ArgumentNullException.ThrowIfNull(corpus);
@@ -189,6 +216,11 @@ public sealed class Trainer<TModel> : IDisposable
             || step > Options.Steps)
             throw new CheckpointException(path, "has metadata that do not fit together; it is damaged.");
 
+        // Of runs without looks and skipped steps they are not there.
+        var skipped = Optional(path, metadata, SkippedKey, 0L);
+        var (bestLoss, bestStep) = (Optional(path, metadata, BestLossKey, double.PositiveInfinity), Optional(path, metadata, BestStepKey, 0L));
+        var looksSinceBest = Optional(path, metadata, WorseKey, 0);
+
         // All is looked up before anything changes.
         var entries = new List<(SafetensorsEntry Entry, Tensor Tensor)>();
         for (var i = 0; i < _parameters.Length; i++)
@@ -200,6 +232,8 @@ public sealed class Trainer<TModel> : IDisposable
         Checkpoint.Load(reader, _model);
         foreach (var (entry, tensor) in entries) TensorData.Read(reader, entry, tensor);
         StepsDone = step;
+        StepsSkipped = skipped;
+        (_bestLoss, _bestStep, _looksSinceBest) = (bestLoss, bestStep, looksSinceBest);
         _expectedData = data;
         _corpus = null;
         _logger.LogInformation("Resumed from {Path} at step {Step} of {Steps}.", path, step, Options.Steps);
@@ -221,6 +255,17 @@ public sealed class Trainer<TModel> : IDisposable
         ? value
         : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{key}'); give the checkpoint.safetensors of "
             + "a training run.");
+
+    private static T Optional<T>(string path, IReadOnlyDictionary<string, string> metadata, string key, T otherwise)
+        where T : struct, IParsable<T> =>
+        !metadata.TryGetValue(key, out var value) ? otherwise
+        : T.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number
+        : throw new CheckpointException(path, $"has '{value}' for '{key}' in its metadata, which is no number; it is damaged.");
+
+    private string? PathOf(string name) => Options.OutputFolder is { } folder ? Path.Combine(folder, name) : null;
+
+    // The number of a step's first batch, from 1 on.
+    private long FirstBatch(long step) => ((step - 1) * Options.Accumulation) + 1;
 
     private static void Same(string path, string key, string then, string now)
     {
@@ -252,50 +297,118 @@ public sealed class Trainer<TModel> : IDisposable
     {
         var watch = Stopwatch.StartNew();
         var step = StepsDone + 1;
-        _batches!.Fill(step, _tokens, _targets);
         var learningRate = Options.LearningRateAt(step);
+        var students = plan.Names.IndexOf(TModel.Granularities[^1].Name) + 1; // it comes first, and does not learn from itself
+        var factors = plan.Factors(Options.Distillation?.Weight, students);
+        for (var i = 0; i < factors.Length; i++) factors[i] /= Options.Accumulation;
+        var values = new float[factors.Length];
+        for (var part = 0; part < Options.Accumulation; part++) Backward(plan, FirstBatch(step) + part, factors, values);
+        for (var i = 0; i < values.Length; i++) values[i] /= Options.Accumulation;
+        var norm = Kernels.ClipGradientNorm(_parameters, Options.MaxGradientNorm);
+        var problem = Problem(plan, values, norm);
+        if (problem is null)
+        {
+            Kernels.AdamW(
+                _parameters, _firstMoments, _secondMoments, _decay, learningRate, Options.Beta1, Options.Beta2, Options.Epsilon, step);
+            _skippedInARow = 0;
+        }
+
+        _model.zero_grad();
+        if (problem is not null) Skip(problem, step);
+        StepsDone = step;
+        return new StepResult(
+            step, Options.Objective, problem is null ? InOrder(plan.Names.Zip(values)) : [], learningRate, norm,
+            (long)_tokens.Length * Options.Accumulation / watch.Elapsed.TotalSeconds)
+        {
+            Divergences = problem is null ? InOrder(plan.Names.Zip(values.Skip(plan.Names.Length)).Skip(students)) : [],
+            Skipped = problem,
+        };
+    }
+
+    // Adds a batch's gradients to those that are there, and its losses to their sums.
+    private void Backward(StepPlan plan, long batch, float[] factors, float[] sums)
+    {
+        _batches!.Fill(batch, _tokens, _targets);
         using var scope = NewDisposeScope();
         long[] shape = [Options.Batch, TModel.Spec.Context];
         var tokens = tensor(_tokens, shape, device: _model.Device);
         var targets = tensor(_targets, shape, device: _model.Device);
-        var students = plan.Names.IndexOf(TModel.Granularities[^1].Name) + 1; // it comes first, and does not learn from itself
         var losses = Options.Distillation is { } distillation
             ? _model.DistilledLosses(plan.Streams, tokens, targets, distillation.Temperature)
             : _model.Losses(plan.Streams, tokens, targets);
-        (losses * tensor(plan.Factors(Options.Distillation?.Weight, students), device: _model.Device).view(losses.shape)).sum().backward();
-        var norm = Kernels.ClipGradientNorm(_parameters, Options.MaxGradientNorm);
+        (losses * tensor(factors, device: _model.Device).view(losses.shape)).sum().backward();
         var values = Values(losses);
+        for (var i = 0; i < values.Length; i++) sums[i] += values[i];
+    }
+
+    // What is not finite, or null.
+    private static string? Problem(StepPlan plan, float[] values, double norm)
+    {
         for (var i = 0; i < values.Length; i++)
         {
             if (float.IsFinite(values[i])) continue;
             var what = i < plan.Names.Length ? "loss" : "divergence";
-            throw NotFinite($"the {what} of {plan.Names[i % plan.Names.Length]} is {values[i]}", step);
+            return Text($"the {what} of {plan.Names[i % plan.Names.Length]} is {values[i]}");
         }
 
-        if (!double.IsFinite(norm)) throw NotFinite($"the norm of the gradients is {norm}", step);
-        Kernels.AdamW(_parameters, _firstMoments, _secondMoments, _decay, learningRate, Options.Beta1, Options.Beta2, Options.Epsilon,
-            step);
-        _model.zero_grad();
-        StepsDone = step;
-        return new StepResult(
-            step, Options.Objective, InOrder(plan.Names.Zip(values)), learningRate, norm, _tokens.Length / watch.Elapsed.TotalSeconds)
+        return double.IsFinite(norm) ? null : Text($"the norm of the gradients is {norm}");
+
+        static string Text(FormattableString text) => FormattableString.Invariant(text);
+    }
+
+    private void Skip(string problem, long step)
+    {
+        if (++_skippedInARow > Options.MaxSkippedSteps)
         {
-            Divergences = InOrder(plan.Names.Zip(values.Skip(plan.Names.Length)).Skip(students)),
-        };
+            var saved = CheckpointPath is { } path && File.Exists(path) ? $" The last checkpoint is '{path}'." : string.Empty;
+            var before = _skippedInARow > 1 ? $", after {_skippedInARow - 1} skipped steps in a row" : string.Empty;
+            throw new TrainingException(string.Create(
+                CultureInfo.InvariantCulture, $"In step {step} {problem}{before}; train again with a lower learning rate than "
+                    + $"{Options.LearningRate}, or in float32.{saved}"));
+        }
+
+        StepsSkipped++;
+        _logger.LogWarning("Skipped step {Step}: {Problem}.", step, problem);
+    }
+
+    // The losses of all granularities on validation text; keeps the weights if they are the best so far.
+    private ImmutableArray<(string, float)> Look(TextCorpus corpus)
+    {
+        using var unrecorded = no_grad();
+        var sums = new double[TModel.Granularities.Count];
+        var windows = Windows.Fixed(corpus.Validation, TModel.Spec.Context, Options.EvaluationWindows).ToList();
+        foreach (var batch in windows.Chunk(Options.Batch))
+        {
+            using var scope = NewDisposeScope();
+            long[] shape = [batch.Length, TModel.Spec.Context];
+            var (from, to) = (new long[batch.Length * TModel.Spec.Context], new long[batch.Length * TModel.Spec.Context]);
+            for (var row = 0; row < batch.Length; row++)
+            {
+                var start = row * TModel.Spec.Context;
+                Windows.Spread(batch[row], from.AsSpan(start, TModel.Spec.Context), to.AsSpan(start, TModel.Spec.Context));
+            }
+
+            var losses = Values(_model.Losses(_planner.All.Streams, tensor(from, shape, device: _model.Device), tensor(to, shape, device: _model.Device)));
+            for (var i = 0; i < sums.Length; i++) sums[i] += losses[i] * (double)batch.Length / windows.Count;
+        }
+
+        var mean = sums.Average();
+        if (mean < _bestLoss)
+        {
+            (_bestLoss, _bestStep, _looksSinceBest) = (mean, StepsDone, 0);
+            if (PathOf(BestName) is { } path) _model.Save(path);
+        }
+        else
+        {
+            _looksSinceBest++;
+        }
+
+        return InOrder(_planner.All.Names.Zip(sums.Select(sum => (float)sum)));
     }
 
     // Narrowest first, as everywhere, then mixes.
     private static ImmutableArray<(string, float)> InOrder(IEnumerable<(string Name, float)> numbers) =>
         [.. numbers.OrderBy(number => Planner<TModel>.AllNames.IndexOf(number.Name))];
-
-    private TrainingException NotFinite(string what, long step)
-    {
-        _model.zero_grad();
-        var saved = CheckpointPath is { } path && File.Exists(path) ? $" The last checkpoint, '{path}', is from before." : string.Empty;
-        return new TrainingException(string.Create(
-            CultureInfo.InvariantCulture, $"In step {step} {what}; train again with a lower learning rate than {Options.LearningRate}, or "
-                + $"in float32.{saved}"));
-    }
 
     private static float[] Values(Tensor losses)
     {
@@ -310,6 +423,14 @@ public sealed class Trainer<TModel> : IDisposable
         var metadata = Checkpoint.Metadata(_model);
         foreach (var (key, value) in Options.ToMetadata()) metadata.Add(key, value);
         metadata.Add(StepKey, StepsDone.ToString(CultureInfo.InvariantCulture));
+        if (StepsSkipped > 0) metadata.Add(SkippedKey, StepsSkipped.ToString(CultureInfo.InvariantCulture));
+        if (_bestStep > 0)
+        {
+            metadata.Add(BestLossKey, _bestLoss.ToString(CultureInfo.InvariantCulture));
+            metadata.Add(BestStepKey, _bestStep.ToString(CultureInfo.InvariantCulture));
+            metadata.Add(WorseKey, _looksSinceBest.ToString(CultureInfo.InvariantCulture));
+        }
+
         metadata.Add(DataKey, corpus.Fingerprint);
         metadata.Add(DtypeKey, _model.ComputeType.ToString());
         var tensors = new List<(string, Tensor)>(3 * _parameters.Length);

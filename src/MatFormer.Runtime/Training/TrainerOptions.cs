@@ -12,8 +12,11 @@ public sealed record TrainerOptions
     /// <summary>Steps in all; the schedule ends there.</summary>
     public int Steps { get; init; } = 1000;
 
-    /// <summary>Sequences a step.</summary>
+    /// <summary>Sequences that run at once.</summary>
     public int Batch { get; init; } = 4;
+
+    /// <summary>Batches in a step, one after the other, their gradients averaged: a larger batch in the memory of a small one.</summary>
+    public int Accumulation { get; init; } = 1;
 
     /// <summary>How a step treats the granularities.</summary>
     public Objective Objective { get; init; } = Objective.Sampled;
@@ -65,11 +68,30 @@ public sealed record TrainerOptions
     /// <summary>Decides the order of the text and the granularities; with the model's own seed, the whole run.</summary>
     public long Seed { get; init; } = 1;
 
+    /// <summary>
+    /// Steps in a row that may be skipped, since a loss or the gradients are not finite (they leave the weights alone, and are counted);
+    /// one more ends training.
+    /// </summary>
+    public int MaxSkippedSteps { get; init; } = 5;
+
+    /// <summary>
+    /// Steps between looks at the validation text, after which the best weights so far are kept in best.safetensors; 0 for none. What
+    /// counts is the mean over all granularities.
+    /// </summary>
+    public int EvaluateEvery { get; init; }
+
+    /// <summary>Sequences of validation text that are looked at.</summary>
+    public int EvaluationWindows { get; init; } = 64;
+
+    /// <summary>Looks in a row that find nothing better, after which training ends early; 0 for never.</summary>
+    public int Patience { get; init; }
+
     /// <summary>Steps between checkpoints.</summary>
     public int CheckpointEvery { get; init; } = 100;
 
     /// <summary>
-    /// Where metrics.jsonl, checkpoint.safetensors, model.safetensors and tokenizer.json are written; nothing is if null.
+    /// Where metrics.jsonl, checkpoint.safetensors, model.safetensors, best.safetensors and tokenizer.json are written; nothing is if
+    /// null.
     /// </summary>
     public string? OutputFolder { get; init; }
 
@@ -92,6 +114,12 @@ public sealed record TrainerOptions
         Check(Batch >= 1, nameof(Batch), Batch, "1 or more");
         var most = MaxTokens / spec.Context;
         Check(Batch <= most, nameof(Batch), Batch, $"at most {most}, as {spec.Name} has a context of {spec.Context}");
+        Check(Accumulation >= 1, nameof(Accumulation), Accumulation, "1 or more");
+        Check(MaxSkippedSteps >= 0, nameof(MaxSkippedSteps), MaxSkippedSteps, "0 or more");
+        Check(EvaluateEvery >= 0, nameof(EvaluateEvery), EvaluateEvery, "0 or more");
+        Check(EvaluationWindows >= 1, nameof(EvaluationWindows), EvaluationWindows, "1 or more");
+        Check(Patience >= 0, nameof(Patience), Patience, "0 or more");
+        Check(Patience == 0 || EvaluateEvery > 0, nameof(Patience), Patience, "0 unless EvaluateEvery is given");
         Check(Enum.IsDefined(Objective), nameof(Objective), Objective, $"one of {string.Join(", ", Enum.GetNames<Objective>())}");
         Check(
             !Objectives.Mixes(Objective) || Objectives.CanMix(spec), nameof(Objective), Objective,
@@ -134,6 +162,7 @@ public sealed record TrainerOptions
     [
         (Prefix + "steps", Text(Steps)),
         (Prefix + "batch", Text(Batch)),
+        (Prefix + "accumulation", Text(Accumulation)),
         (Prefix + "objective", Objective.ToString()),
         (Prefix + "probabilities", string.Join(',', Probabilities.Select(p => Text(p)))),
         (Prefix + "loss_weights", string.Join(',', LossWeights.Select(w => Text(w)))),
@@ -157,6 +186,7 @@ public sealed record TrainerOptions
     {
         Steps = Number<int>(path, metadata, "steps"),
         Batch = Number<int>(path, metadata, "batch"),
+        Accumulation = Number<int>(path, metadata, "accumulation"),
         Objective = Enum.TryParse<Objective>(Value(path, metadata, "objective"), out var objective) ? objective
             : throw Damaged(path, "objective"),
         Probabilities = Numbers(path, metadata, "probabilities"),

@@ -135,6 +135,9 @@ public sealed class TrainerTests : IDisposable
             Objective = objective,
             LossWeights = [0.5, 1, 2],
             Distillation = distilled ? new(0.3, 2) : null,
+            Accumulation = 2,
+            EvaluateEvery = 5,
+            EvaluationWindows = 4,
             CheckpointEvery = 7,
             Seed = 3,
         };
@@ -254,7 +257,7 @@ public sealed class TrainerTests : IDisposable
     [Fact]
     public void ALossThatIsNotFiniteStopsBeforeAnythingIsSaved()
     {
-        var options = new TrainerOptions { Steps = 5, Batch = 2, OutputFolder = _folder["out"] };
+        var options = new TrainerOptions { Steps = 5, Batch = 2, MaxSkippedSteps = 0, OutputFolder = _folder["out"] };
         using var model = Model(1);
         using var trainer = new Trainer<TinyModel>(model, options);
         using (no_grad()) ((Tensor)model.named_parameters().First().Item2).fill_(float.NaN);
@@ -265,6 +268,115 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Fact]
+    public void AStepThatIsNotFiniteIsSkippedAndCounted()
+    {
+        var options = new TrainerOptions { Steps = 20, Batch = 2, MaxSkippedSteps = 2, Objective = Objective.Joint, OutputFolder = _folder["out"] };
+        using var model = Model(1);
+        using var trainer = new Trainer<TinyModel>(model, options);
+        var weight = (Tensor)model.named_parameters().First().Item2;
+        using var good = weight.detach().clone();
+        var spoilt = new HashSet<long> { 3, 6, 7 };
+        var seen = new List<StepResult>();
+        var result = trainer.Fit(_corpus, step =>
+        {
+            seen.Add(step);
+            using var frozen = no_grad();
+            if (!spoilt.Contains(step.Step)) good.copy_(weight);
+            if (spoilt.Contains(step.Step + 1)) weight.fill_(float.NaN);
+            else if (spoilt.Contains(step.Step)) weight.copy_(good);
+        });
+        Assert.True(result.Finished);
+        Assert.Equal(3, result.Skipped);
+        Assert.Equal(3, trainer.StepsSkipped);
+        Assert.Equal([3, 6, 7], seen.Where(step => step.Skipped is not null).Select(step => step.Step));
+        Assert.All(seen, step => Assert.Equal(step.Skipped is null ? 3 : 0, step.Losses.Length));
+        Assert.StartsWith("the loss of XL is NaN", seen[2].Skipped, StringComparison.Ordinal);
+        Assert.All(model.named_parameters(), p => Assert.True(((Tensor)p.Item2).isfinite().all().item<bool>()));
+        var read = MetricsFile.Read(_folder["out/metrics.jsonl"]).ToList();
+        Assert.Equal(seen.Select(step => step.Skipped), read.Select(step => step.Skipped));
+        Assert.Equal(20, read.Count);
+
+        using var resumed = new Trainer<TinyModel>(model, options);
+        resumed.Resume(result.Checkpoint!);
+        Assert.Equal(3, resumed.StepsSkipped);
+    }
+
+    [Fact]
+    public void SeveralSkippedStepsInARowEndTraining()
+    {
+        using var model = Model(1);
+        using var trainer = new Trainer<TinyModel>(model, new TrainerOptions { Steps = 9, Batch = 2, MaxSkippedSteps = 2 });
+        using (no_grad()) ((Tensor)model.named_parameters().First().Item2).fill_(float.NaN);
+        var e = Assert.Throws<TrainingException>(() => trainer.Fit(_corpus));
+        Assert.Contains("In step 3 the loss of", e.Message, StringComparison.Ordinal);
+        Assert.Contains("after 2 skipped steps in a row; train again with a lower learning rate than", e.Message, StringComparison.Ordinal);
+        Assert.Equal(2, trainer.StepsDone);
+    }
+
+    [Theory]
+    [InlineData(Objective.Joint)]
+    [InlineData(Objective.Sampled)]
+    public void AccumulatedBatchesAreOneLargeBatch(Objective objective)
+    {
+        var whole = Losses(new TrainerOptions { Steps = 8, Batch = 6, Objective = objective });
+        var parts = Losses(new TrainerOptions { Steps = 8, Batch = 2, Accumulation = 3, Objective = objective });
+        Assert.Equal(8, parts.Count);
+        for (var i = 0; i < whole.Count; i++)
+        {
+            Assert.Equal(whole[i].Losses.Select(l => l.Granularity), parts[i].Losses.Select(l => l.Granularity));
+            for (var k = 0; k < whole[i].Losses.Length; k++) Assert.Equal(whole[i].Losses[k].Loss, parts[i].Losses[k].Loss, 1e-4);
+            Assert.Equal(whole[i].GradientNorm, parts[i].GradientNorm, 1e-3 * whole[i].GradientNorm);
+        }
+
+        List<StepResult> Losses(TrainerOptions options)
+        {
+            using var model = Model(1);
+            using var trainer = new Trainer<TinyModel>(model, options);
+            var steps = new List<StepResult>();
+            trainer.Fit(_corpus, steps.Add);
+            return steps;
+        }
+    }
+
+    [Fact]
+    public void TheBestWeightsAreKeptAndTrainingEndsEarly()
+    {
+        // A learning rate that rises until nothing is learnt any more.
+        var options = new TrainerOptions
+        {
+            Steps = 400, Batch = 4, WarmupSteps = 400, LearningRate = 2, MaxGradientNorm = 100,
+            EvaluateEvery = 5, EvaluationWindows = 8, Patience = 3, OutputFolder = _folder["out"],
+        };
+        using var model = Model(1);
+        using var trainer = new Trainer<TinyModel>(model, options);
+        var looks = new List<(long Step, double Loss)>();
+        var result = trainer.Fit(_corpus, step =>
+        {
+            Assert.Equal(step.Step % 5 == 0, !step.Validation.IsEmpty);
+            if (step.Validation.IsEmpty) return;
+            Assert.Equal(["S", "M", "XL"], step.Validation.Select(loss => loss.Granularity));
+            looks.Add((step.Step, step.Validation.Average(loss => (double)loss.Loss)));
+        });
+        Assert.True(result.Finished && result.StoppedEarly);
+        var best = looks.MinBy(look => look.Loss);
+        Assert.Equal(best.Step, result.BestStep);
+        Assert.Equal(best.Step + (3 * 5), result.Steps);
+        Assert.Equal(result.Steps, looks[^1].Step);
+        Assert.Equal(_folder["out/best.safetensors"], result.Best);
+        using var kept = Checkpoint.OpenUniversal<TinyModel>(result.Best!);
+        using var after = new Trainer<TinyModel>(kept, options with { Steps = 1, EvaluateEvery = 1, LearningRate = 1e-12, OutputFolder = null });
+        var again = after.Fit(_corpus).Last!.Validation.Average(loss => (double)loss.Loss);
+        Assert.Equal(best.Loss, again, 1e-4);
+
+        // Whoever resumes it finds it ended.
+        using var resumed = new Trainer<TinyModel>(model, options);
+        resumed.Resume(result.Checkpoint!);
+        var nothing = resumed.Fit(_corpus);
+        Assert.True(nothing.StoppedEarly && nothing.Last is null);
+        Assert.Equal((result.Steps, best.Step), (nothing.Steps, nothing.BestStep));
+    }
+
+    [Fact]
     public void OptionsOutOfRangeAreNamed()
     {
         using var model = Model(1);
@@ -272,6 +384,9 @@ public sealed class TrainerTests : IDisposable
         {
             (new() { Steps = 0 }, "Steps is 0"),
             (new() { Batch = -1 }, "Batch is -1"),
+            (new() { Accumulation = 0 }, "Accumulation is 0"),
+            (new() { MaxSkippedSteps = -1 }, "MaxSkippedSteps is -1"),
+            (new() { Patience = 2 }, "Patience is 2; it must be 0 unless EvaluateEvery is given"),
             (new() { Batch = 1 << 30 }, "Batch is 1073741824"),
             (new() { LearningRate = double.NaN }, "LearningRate is NaN"),
             (new() { Probabilities = [1, 2] }, "Probabilities is (1, 2)"),
