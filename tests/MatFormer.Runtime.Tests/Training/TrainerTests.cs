@@ -344,8 +344,15 @@ public sealed class TrainerTests : IDisposable
         // A learning rate that rises until nothing is learnt any more.
         var options = new TrainerOptions
         {
-            Steps = 400, Batch = 4, WarmupSteps = 400, LearningRate = 2, MaxGradientNorm = 100,
-            EvaluateEvery = 5, EvaluationWindows = 8, Patience = 3, OutputFolder = _folder["out"],
+            Steps = 400,
+            Batch = 4,
+            WarmupSteps = 400,
+            LearningRate = 2,
+            MaxGradientNorm = 100,
+            EvaluateEvery = 5,
+            EvaluationWindows = 8,
+            Patience = 3,
+            OutputFolder = _folder["out"],
         };
         using var model = Model(1);
         using var trainer = new Trainer<TinyModel>(model, options);
