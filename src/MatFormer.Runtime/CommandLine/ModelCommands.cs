@@ -14,7 +14,7 @@ internal sealed class ModelCommands<TModel>(
     CommandSettings settings, TextWriter output, TextWriter error, CancellationToken cancellationToken)
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
-    private const int CalibrationRepeats = 3;
+    private const int CalibrationRepeats = 7;
 
     // What people read goes to standard output, unless a document goes there.
     private readonly TextWriter _human = settings.Json ? error : output;

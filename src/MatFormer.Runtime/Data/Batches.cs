@@ -1,4 +1,5 @@
 using System.Runtime.ExceptionServices;
+using static TorchSharp.torch;
 
 namespace MatFormer;
 
@@ -179,6 +180,18 @@ internal static class Windows
         var text = new List<byte> { corpus.TextOf(window[0])[^1] };
         foreach (var token in window[1..]) text.AddRange(corpus.TextOf(token));
         return [.. text];
+    }
+
+    /// <summary>Windows of one length as tokens (B, T) int64, and the tokens after them.</summary>
+    public static (Tensor Tokens, Tensor Targets) ToTensors(IReadOnlyList<int[]> windows, Device device)
+    {
+        var context = windows[0].Length - 1;
+        var tokens = new long[windows.Count * context];
+        var targets = new long[tokens.Length];
+        for (var row = 0; row < windows.Count; row++)
+            Spread(windows[row], tokens.AsSpan(row * context, context), targets.AsSpan(row * context, context));
+        long[] shape = [windows.Count, context];
+        return (tensor(tokens, shape, device: device), tensor(targets, shape, device: device));
     }
 
     /// <summary>The tokens of a window and the tokens after them.</summary>

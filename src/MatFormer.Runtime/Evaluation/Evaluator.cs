@@ -103,7 +103,7 @@ public static class Evaluator
             progress?.Invoke((double)start / windows.Count);
             var batch = windows.GetRange(start, Math.Min(options.Batch, windows.Count - start));
             using var scope = NewDisposeScope();
-            var (tokens, targets) = ToTensors(batch, context, model.Device);
+            var (tokens, targets) = Windows.ToTensors(batch, model.Device);
             var flatTargets = targets.view(-1);
             Tensor? best = null;
 
@@ -128,15 +128,5 @@ public static class Evaluator
             (cost, i) => new EvaluationRow(
                 cost, nats[i] / bytes / Math.Log(2), nats[i] / count, whole is null ? null : (double)agreeing[i] / count));
         return new Evaluation([.. rows], bigram, count, bytes);
-    }
-
-    private static (Tensor Tokens, Tensor Targets) ToTensors(List<int[]> windows, int context, Device device)
-    {
-        var tokens = new long[windows.Count * context];
-        var targets = new long[tokens.Length];
-        for (var row = 0; row < windows.Count; row++)
-            Windows.Spread(windows[row], tokens.AsSpan(row * context, context), targets.AsSpan(row * context, context));
-        long[] shape = [windows.Count, context];
-        return (tensor(tokens, shape, device: device), tensor(targets, shape, device: device));
     }
 }

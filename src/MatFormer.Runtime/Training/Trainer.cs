@@ -182,19 +182,21 @@ public sealed class Trainer<TModel> : IDisposable
     {
         UseCorpus(corpus);
         var plans = _planner.Typical().ToList();
-        var times = plans.Count <= TModel.Granularities.Count ? repeats : 1; // many plans are as good as repeats
+        var times = new double[plans.Count <= TModel.Granularities.Count ? repeats : 1]; // many plans are as good as repeats
+        foreach (var (plan, _) in plans) Step(plan); // first uses allocate
         double seconds = 0;
         foreach (var (plan, share) in plans)
         {
-            Step(plan); // first uses allocate
-            var watch = Stopwatch.StartNew();
-            for (var i = 0; i < times; i++)
+            for (var i = 0; i < times.Length; i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
+                var watch = Stopwatch.StartNew();
                 Step(plan);
+                times[i] = watch.Elapsed.TotalSeconds;
             }
 
-            seconds += share * watch.Elapsed.TotalSeconds / times;
+            // The median: the first steps of a process are slow.
+            seconds += share * times.Order().ElementAt(times.Length / 2);
         }
 
         return seconds;
@@ -380,15 +382,8 @@ public sealed class Trainer<TModel> : IDisposable
         foreach (var batch in windows.Chunk(Options.Batch))
         {
             using var scope = NewDisposeScope();
-            long[] shape = [batch.Length, TModel.Spec.Context];
-            var (from, to) = (new long[batch.Length * TModel.Spec.Context], new long[batch.Length * TModel.Spec.Context]);
-            for (var row = 0; row < batch.Length; row++)
-            {
-                var start = row * TModel.Spec.Context;
-                Windows.Spread(batch[row], from.AsSpan(start, TModel.Spec.Context), to.AsSpan(start, TModel.Spec.Context));
-            }
-
-            var losses = Values(_model.Losses(_planner.All.Streams, tensor(from, shape, device: _model.Device), tensor(to, shape, device: _model.Device)));
+            var (tokens, targets) = Windows.ToTensors(batch, _model.Device);
+            var losses = Values(_model.Losses(_planner.All.Streams, tokens, targets));
             for (var i = 0; i < sums.Length; i++) sums[i] += losses[i] * (double)batch.Length / windows.Count;
         }
 

@@ -61,9 +61,7 @@ public static class WarmStart
         foreach (var windows in Windows.Fixed(corpus.Training, TModel.Spec.Context, Samples).Chunk(Batch))
         {
             using var scope = NewDisposeScope();
-            var tokens = tensor(windows.SelectMany(window => window[..^1].Select(token => (long)token)).ToArray())
-                .view(windows.Length, TModel.Spec.Context)
-                .to(model.Device);
+            var (tokens, _) = Windows.ToTensors(windows, model.Device);
             var importance = model.HiddenImportance(tokens);
             for (var layer = 0; layer < sums.Length; layer++)
             {
@@ -75,9 +73,9 @@ public static class WarmStart
         for (var layer = 0; layer < sums.Length; layer++)
         {
             // A stable order, so that equal units stay where they are.
-            using var order = tensor(sums[layer].Select((sum, unit) => (sum, unit: (long)unit)).OrderByDescending(u => u.sum).Select(u => u.unit).ToArray());
-            using var there = order.to(model.Device);
-            model.ReorderHiddenUnits(layer, there);
+            var units = Enumerable.Range(0, sums[layer].Length).OrderByDescending(unit => sums[layer][unit]).Select(unit => (long)unit);
+            using var order = tensor(units.ToArray(), device: model.Device);
+            model.ReorderHiddenUnits(layer, order);
         }
     }
 }
