@@ -38,9 +38,6 @@ internal sealed class TrainingBatches : IBatches
         _window = new int[context + 1];
     }
 
-    /// <summary>The epoch that a step, from 1 on, begins in; from 0 on.</summary>
-    public long Epoch(long step) => (step - 1) * _batch / _windows;
-
     /// <inheritdoc/>
     public void Fill(long step, Span<long> tokens, Span<long> targets)
     {

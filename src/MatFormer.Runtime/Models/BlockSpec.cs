@@ -33,11 +33,14 @@ public sealed record BlockSpec
     public required BlockCost KeyValueCacheBytesPerToken { get; init; }
 
     /// <summary>A stack of blocks, given as runs of equal ones, the first layer first.</summary>
-    public static ImmutableArray<BlockSpec> Stack(params ReadOnlySpan<(int Count, BlockSpec Block)> runs)
+    public static ImmutableArray<BlockSpec> Stack(params ReadOnlySpan<(int Count, BlockSpec Block)> runs) => Expand(runs);
+
+    /// <summary>One element for each layer, given as runs of equal ones, the first layer first.</summary>
+    internal static ImmutableArray<T> Expand<T>(ReadOnlySpan<(int Count, T Element)> runs)
     {
-        var blocks = ImmutableArray.CreateBuilder<BlockSpec>();
-        foreach (var (count, block) in runs) blocks.AddRange(Enumerable.Repeat(block, count));
-        return blocks.ToImmutable();
+        var layers = ImmutableArray.CreateBuilder<T>();
+        foreach (var (count, element) in runs) layers.AddRange(Enumerable.Repeat(element, count));
+        return layers.ToImmutable();
     }
 
     /// <summary>Key/value heads that a slice keeps.</summary>

@@ -9,14 +9,7 @@ public sealed record Granularity(string Name, ImmutableArray<LayerSlice> Layers)
 {
     /// <summary>A granularity given as runs of layers that keep the same.</summary>
     public Granularity(string name, params ReadOnlySpan<(int Count, LayerSlice Slice)> runs)
-        : this(name, Expand(runs))
+        : this(name, BlockSpec.Expand(runs))
     {
-    }
-
-    private static ImmutableArray<LayerSlice> Expand(ReadOnlySpan<(int Count, LayerSlice Slice)> runs)
-    {
-        var layers = ImmutableArray.CreateBuilder<LayerSlice>();
-        foreach (var (count, slice) in runs) layers.AddRange(Enumerable.Repeat(slice, count));
-        return layers.ToImmutable();
     }
 }
