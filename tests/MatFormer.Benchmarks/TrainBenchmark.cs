@@ -39,6 +39,7 @@ internal static class TrainBenchmark
         }
 
         foreach (var result in Objectives()) yield return result;
+        foreach (var result in Limits()) yield return result;
         foreach (var result in OverheadBenchmark.Run()) yield return result;
     }
 
@@ -63,6 +64,64 @@ internal static class TrainBenchmark
         yield return Benchmarks.Turns.TimeRatio("train.joint.vs_separate", times[0], four);
         yield return Benchmarks.Turns.TimeRatio("train.branching.vs_separate", times[1], four);
         yield return Benchmarks.Turns.TimeRatio("train.joint.vs_xl", times[0], times[3]);
+    }
+
+    // How near a joint bf16 step comes to the time that its matrix products would take by themselves, at the rate of our own on large matrices;
+    // and which operations take the rest.
+    private static IEnumerable<Result> Limits()
+    {
+        using var joint = new Bench(ScalarType.BFloat16, Objective.Joint);
+        using var large = new LargeProduct();
+        joint.Time(2);
+        large.Time();
+        var times = Benchmarks.Turns.RunWarm(Turns, () => joint.Time(1), large.Time);
+        var products = Array.ConvertAll(times[1], seconds => seconds / LargeProduct.Operations * ProductsOfJointStep());
+        yield return Benchmarks.Turns.TimeRatio("train.matmul_share", products, times[0]) with { Unit = "of the step" };
+#if MATFORMER_LIBTORCH
+        const int steps = 5;
+        Torch.NativeKernels.StartProfile();
+        var seconds = joint.Time(steps);
+        var parts = Torch.NativeKernels.StopProfile();
+        foreach (var (name, part) in parts.OrderByDescending(part => part.Value))
+            yield return new Result($"train.profile.{name}", part / seconds, "of the step", Runs: steps);
+        yield return new Result("train.profile.other", 1 - (parts.Values.Sum() / seconds), "of the step", Runs: steps);
+#endif
+    }
+
+    // Floating-point operations of the matrix products of a joint step: forward, and twice as many for the gradients. Up to the first
+    // feed-forward the streams are one.
+    private static double ProductsOfJointStep()
+    {
+        var spec = BenchLm.Spec;
+        var block = spec.Blocks[0];
+        var attention = block.CostOf(block.FlopsPerToken, spec.WholeLayers[0] with { HiddenWidth = 0 });
+        var forward = spec.Granularities.Sum(g => spec.FlopsPerToken(g.Layers.AsSpan())) - ((spec.Granularities.Length - 1) * attention);
+        return 3.0 * forward * Batch * spec.Context;
+    }
+
+    /// <summary>Our product where it is fastest: bf16, and large in every dimension.</summary>
+    private sealed class LargeProduct : IDisposable
+    {
+        private const int Rows = 4096;
+        private const int Width = 1024;
+        private const int Calls = 4;
+        private readonly Tensor _x = randn(Rows, Width, dtype: ScalarType.BFloat16);
+        private readonly Tensor _weight = randn(Width, Width);
+
+        public static double Operations => 2.0 * Rows * Width * Width * Calls;
+
+        public double Time()
+        {
+            var start = Stopwatch.GetTimestamp();
+            for (var call = 0; call < Calls; call++) Kernels.Linear(_x, _weight).Dispose();
+            return Stopwatch.GetElapsedTime(start).TotalSeconds;
+        }
+
+        public void Dispose()
+        {
+            _x.Dispose();
+            _weight.Dispose();
+        }
     }
 
     /// <summary>A model and what trains it: the real trainer, so that nothing of a step is left out.</summary>

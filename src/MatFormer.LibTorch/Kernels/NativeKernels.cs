@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -194,6 +195,18 @@ public static unsafe partial class NativeKernels
         }
     }
 
+    /// <summary>Measures how long each operation takes, in the whole process, until <see cref="StopProfile"/>.</summary>
+    public static void StartProfile() => mf_profile(1);
+
+    /// <summary>The seconds that each operation took since <see cref="StartProfile"/>, by names such as feed_forward.backward.</summary>
+    public static IReadOnlyDictionary<string, double> StopProfile()
+    {
+        mf_profile(0);
+        var lines = Marshal.PtrToStringUTF8(mf_profile_read())!.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        return lines.Select(line => line.Split(' '))
+            .ToDictionary(part => part[0], part => double.Parse(part[1], CultureInfo.InvariantCulture), StringComparer.Ordinal);
+    }
+
     // The pointer tells native code no length.
     private static void CheckRows(string operation, ReadOnlySpan<int> rows, int streams)
     {
@@ -259,4 +272,10 @@ public static unsafe partial class NativeKernels
 
     [LibraryImport(Library)]
     private static partial int mf_kernel_use_instruction_set(nint name);
+
+    [LibraryImport(Library)]
+    private static partial void mf_profile(int on);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_profile_read();
 }

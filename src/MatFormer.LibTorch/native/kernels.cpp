@@ -41,6 +41,7 @@ struct EmbeddingFunction : Function<EmbeddingFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("embedding.backward");
         const Tensor ids = context->get_saved_variables()[0].contiguous(), dy = rows_of(gradients[0]).to(at::kFloat);
         const int64_t width = dy.size(1), count = ids.numel();
         Tensor dweight = at::zeros({context->saved_data["vocabulary"].toInt(), width}, at::kFloat);
@@ -78,6 +79,7 @@ struct PositionsFunction : Function<PositionsFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("positions.backward");
         const Tensor dy = gradients[0];
         Tensor dweight = at::zeros({context->saved_data["context"].toInt(), dy.size(2)}, at::kFloat);
         dweight.narrow(0, context->saved_data["position"].toInt(), dy.size(1)).copy_(dy.to(at::kFloat).sum(0));
@@ -105,6 +107,7 @@ struct RmsNormFunction : Function<RmsNormFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("norm.backward");
         const auto saved = context->get_saved_variables();
         const Tensor &x = saved[0], &weight = saved[1], &statistics = saved[2], dy = gradients[0].contiguous();
         const int64_t width = x.size(-1);
@@ -135,6 +138,7 @@ struct LayerNormFunction : Function<LayerNormFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("norm.backward");
         const auto saved = context->get_saved_variables();
         const Tensor &x = saved[0], &weight = saved[1], &statistics = saved[2], dy = gradients[0].contiguous();
         const int64_t width = x.size(-1);
@@ -168,6 +172,7 @@ struct LinearFunction : Function<LinearFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("linear.backward");
         const auto saved = context->get_saved_variables();
         const Tensor &x = saved[0], &weight = saved[1], in = rows_of(x), dy = rows_of(gradients[0]);
         const auto dtype = x.scalar_type();
@@ -201,6 +206,7 @@ struct RotaryFunction : Function<RotaryFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("rotary.backward");
         const auto saved = context->get_saved_variables();
         return {compute(gradients[0], saved[0], saved[1], -1), Tensor(), Tensor()};
     }
@@ -249,6 +255,7 @@ struct AttentionFunction : Function<AttentionFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("attention.backward");
         const auto saved = context->get_saved_variables();
         const Tensor &query = saved[0], &key = saved[1], &value = saved[2], &y = saved[3], &log_sum = saved[4],
                      dy = gradients[0].contiguous();
@@ -355,6 +362,7 @@ struct CrossEntropyFunction : Function<CrossEntropyFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("cross_entropy.backward");
         const auto saved = context->get_saved_variables();
         const Tensor &x = saved[0], &head = saved[1], &derivative = saved[2], in = rows_of(x), scales = gradients[0].contiguous();
         const Segments s("LinearCrossEntropy", x, context->saved_data["streams"].toInt(), context->saved_data["rows"].toIntVector());
@@ -380,6 +388,7 @@ struct ForkFunction : Function<ForkFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("fork.backward");
         const Tensor dy = gradients[0].contiguous();
         const int64_t n = context->saved_data["n"].toInt(), stride = dy.numel() / n;
         Tensor dx = at::empty({dy.size(0) / n, dy.size(1), dy.size(2)}, dy.options());

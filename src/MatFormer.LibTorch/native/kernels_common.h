@@ -8,6 +8,7 @@
 
 #include "kernels.h"
 #include "kernels_product.h"
+#include "profile.h"
 #if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 5)
 #include <optional>
 #endif
@@ -15,6 +16,7 @@
 namespace mf::kernels {
 
 using at::Tensor;
+using profile::Timed;
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;

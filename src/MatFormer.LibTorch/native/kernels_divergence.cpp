@@ -69,6 +69,7 @@ struct DivergenceFunction : Function<DivergenceFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("divergence.backward");
         const auto saved = context->get_saved_variables();
         const Tensor &x = saved[0], &head = saved[2], in = rows_of(x), taught = rows_of(saved[1]), scales = gradients[0];
         const Segments s("LinearDivergence", x, context->saved_data["streams"].toInt(), context->saved_data["rows"].toIntVector());

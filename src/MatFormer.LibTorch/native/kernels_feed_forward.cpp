@@ -144,6 +144,7 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
     }
 
     static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("feed_forward.backward");
         const auto saved = context->get_saved_variables();
         const Tensor &x = saved[0], &up = saved[1], &down = saved[2], &gate = saved[3], &g = saved[4], &u = saved[5];
         const Tensor dy = gradients[0].contiguous();

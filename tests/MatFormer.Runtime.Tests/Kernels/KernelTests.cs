@@ -37,6 +37,21 @@ public sealed class KernelTests : IDisposable
         scope.Dispose();
     }
 
+    [Fact]
+    public void AProfileTellsWhatRanWhileItWasTaken()
+    {
+        var x = Leaf(ScalarType.Float32, 1, 2, 5, 7);
+        var weight = Leaf(ScalarType.Float32, 1, 7);
+        Kernels.Fork(x, 2);
+        NativeKernels.StartProfile();
+        Kernels.RmsNorm(x, weight, 1e-5).sum().backward();
+        var seconds = NativeKernels.StopProfile();
+        Kernels.Fork(x, 2);
+        Assert.Equal(["norm.backward", "norm.forward"], seconds.Keys.Order(StringComparer.Ordinal));
+        Assert.All(seconds.Values, time => Assert.True(time > 0));
+        Assert.Equal(seconds, NativeKernels.StopProfile());
+    }
+
     [Theory]
     [MemberData(nameof(Machines))]
     public void NormsPositionsAndForkEqualTheirDefinitions(string set, ScalarType dtype)
