@@ -32,7 +32,7 @@ public sealed class LeakTests : IDisposable
         Assert.InRange(Resident(), 0, resident * 1.01);
     }
 
-    // Every objective, and what distillation adds to it: tensors alone, in few steps.
+    // Every objective, and what distillation and recomputation add to it: tensors alone, in few steps.
     [Fact]
     public void NoObjectiveLeavesTensorsBehind()
     {
@@ -42,8 +42,14 @@ public sealed class LeakTests : IDisposable
         {
             foreach (var distillation in (Distillation?[])[null, new()])
             {
-                using var trainer = new Trainer<OracleBytes>(
-                    model, new TrainerOptions { Objective = objective, Distillation = distillation, Steps = 100, Batch = 4 });
+                using var trainer = new Trainer<OracleBytes>(model, new TrainerOptions
+                {
+                    Objective = objective,
+                    Distillation = distillation,
+                    Steps = 100,
+                    Batch = 4,
+                    RecomputeActivations = distillation is not null,
+                });
                 for (var step = 0; step < 5; step++) trainer.Step(corpus);
                 var tensors = Tensor.TotalCount;
                 for (var step = 0; step < 20; step++) trainer.Step(corpus);

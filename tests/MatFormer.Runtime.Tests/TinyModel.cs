@@ -116,14 +116,16 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         return Run(profile.Layers, tokens, cache);
     }
 
-    public Tensor Losses(Streams streams, Tensor tokens, Tensor targets)
+    public Tensor Losses(Streams streams, Tensor tokens, Tensor targets, Recomputation? recomputation = null)
     {
-        using var both = DistilledLosses(streams, tokens, targets, 1);
+        using var both = DistilledLosses(streams, tokens, targets, 1, recomputation);
         return both.select(0, 0);
     }
 
-    public Tensor DistilledLosses(Streams streams, Tensor tokens, Tensor targets, double temperature)
+    public Tensor DistilledLosses(
+        Streams streams, Tensor tokens, Tensor targets, double temperature, Recomputation? recomputation = null)
     {
+        if (recomputation is not null) throw new NotSupportedException("The streams of a TinyModel run one after the other.");
         streams.CheckBatch(tokens);
         using var scope = NewDisposeScope();
         var (losses, divergences) = (new List<Tensor>(), new List<Tensor>());

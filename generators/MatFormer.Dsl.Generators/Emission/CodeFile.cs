@@ -52,6 +52,8 @@ internal sealed class CodeFile
     /// <summary>The type of the model's profiles.</summary>
     public string Profile => "global::MatFormer.Profile<" + Model + ">";
 
+    public string Recomputation => Alias(nameof(Recomputation));
+
     public string RotaryTable => Alias(nameof(RotaryTable));
 
     public string ScalarType => Alias(nameof(ScalarType));

@@ -80,7 +80,6 @@ internal static class ForwardEmitter
             """);
         if (spec.ElasticHeads) WriteElasticAttend(f, spec, overrides);
         else WriteAttend(f, spec, overrides);
-        var gated = block.Gated;
         f.Write($$"""
                 // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units: {{Stacked(spec)}} to the same.
                 public {{overrides}}{{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows)
@@ -88,8 +87,7 @@ internal static class ForwardEmitter
                     using var normed = {{Norm(f, spec, "x", "PostAttentionLayerNorm")}};  //| {{Stacked(spec)}}
                     var fed = {{f.Kernels}}.FeedForward(
                         normed,
-                        {{(gated ? "GateProjection" : "gate: null")}}, {{(gated && block.Bias ? "GateBias" : "gateBias: null")}},
-                        UpProjection, {{(block.Bias ? "UpBias" : "upBias: null")}},
+                        {{ExpandingWeights(block)}},
                         DownProjection, {{(block.Bias ? "DownBias" : "downBias: null")}},
                         {{f.FeedForwardKind}}.{{block.Activation}}, widths, rows);  //| {{Stacked(spec)}}
                     return fed.add_(x);  //| {{Stacked(spec)}}
@@ -251,7 +249,8 @@ internal static class ForwardEmitter
                 // The last hidden states, normed, of all streams: tokens (B, T) to {{stacked}}; if asked for, also the importance of each
                 // layer's hidden units.
                 public {{f.Tensor}} Hidden(
-                    {{f.Tensor}} tokens, {{f.Streams}} streams, {{f.KeyValueCache}}? cache, {{f.ScalarType}} type, {{f.Tensor}}[]? importance = null)
+                    {{f.Tensor}} tokens, {{f.Streams}} streams, {{f.KeyValueCache}}? cache, {{f.ScalarType}} type,
+                    {{f.Recomputation}}? recomputation = null, {{f.Tensor}}[]? importance = null)
                 {
                     var position = cache?.Length ?? 0;
                     var time = tokens.shape[1];
@@ -274,42 +273,96 @@ internal static class ForwardEmitter
             """);
         }
 
-        var bang = spec.CanSkip ? "!" : null;
-        var heads = spec.ElasticHeads ? ", streams.Heads(layer), streams.Rows(layer)" : null;
-        var forked = spec.ElasticHeads ? "x" : "attended";
-        var fork = $$"""
-            if (layer == streams.Fork)
-            {
-                // Up to here the streams are all alike, and were computed once.
-                var forked = {{f.Kernels}}.Fork({{forked}}, streams.Count);  //| {{states}} to {{stacked}}
-                {{forked}}.Dispose();
-                {{forked}} = forked;
-            }
-
-            """;
         f.Write($$"""
                     for (var layer = 0; layer < {{Literals.Of(spec.Layers)}}; layer++)
                     {
                         {{(spec.CanSkip ? "if (streams.Skips(layer)) continue;" : null)}}
-                        {{(spec.ElasticHeads ? fork : null)}}
-                        var attended = Blocks[layer]{{bang}}.Attend(x{{Angles(spec)}}{{heads}}, cache, layer);  //| {{stacked}}
-                        x.Dispose();
-                        {{(spec.ElasticHeads ? null : fork)}}
-                        if (importance is not null) importance[layer] = Blocks[layer]{{bang}}.Importance(attended);  //| (m)
-                        x = Blocks[layer]{{bang}}.FeedForward(attended, streams.HiddenWidths(layer), streams.Rows(layer));  //| {{stacked}}
-                        attended.Dispose();
+                        using var input = x;
+                        x = recomputation is null
+                            ? Layer(input{{Angles(spec)}}, streams, cache, layer, importance)
+                            : recomputation.Run(input, Alone(streams, layer));  //| {{stacked}}
                     }
 
                     using var last = x;
                     cache?.Advance((int)time);
                     return {{Norm(f, spec, "last", "Norm")}};  //| {{stacked}}
                 }
+
+            """);
+        WriteLayer(f, spec);
+        f.Write($$"""
             }
             """);
     }
 
+    private static void WriteLayer(CodeFile f, ModelSpec spec)
+    {
+        var states = Shape("B", "T", spec.Width);
+        var stacked = Stacked(spec);
+        var bang = spec.CanSkip ? "!" : null;
+        f.Write($$"""
+                // One layer of all streams: {{stacked}} to the same, or {{states}} where they part.
+                private {{f.Tensor}} Layer(
+                    {{f.Tensor}} x{{AngleParameters(f, spec)}}, {{f.Streams}} streams, {{f.KeyValueCache}}? cache, int layer, {{f.Tensor}}[]? importance)
+                {
+            """);
+        string fed;
+        if (spec.ElasticHeads)
+        {
+            fed = "attended";
+            f.Write($$"""
+                    // Up to where they part the streams are all alike, and were computed once.
+                    using var forked = layer == streams.Fork ? {{f.Kernels}}.Fork(x, streams.Count) : null;  //| {{stacked}}
+                    using var attended = Blocks[layer]{{bang}}.Attend(
+                        forked ?? x{{Angles(spec)}}, streams.Heads(layer), streams.Rows(layer), cache, layer);  //| {{stacked}}
+            """);
+        }
+        else
+        {
+            fed = "forked ?? attended";
+            f.Write($$"""
+                    using var attended = Blocks[layer]{{bang}}.Attend(x{{Angles(spec)}}, cache, layer);  //| {{stacked}}
+
+                    // Up to where they part the streams are all alike, and were computed once.
+                    using var forked = layer == streams.Fork ? {{f.Kernels}}.Fork(attended, streams.Count) : null;  //| {{stacked}}
+            """);
+        }
+
+        f.Write($$"""
+                    if (importance is not null) importance[layer] = Blocks[layer]{{bang}}.Importance(attended);  //| (m)
+                    return Blocks[layer]{{bang}}.FeedForward({{fed}}, streams.HiddenWidths(layer), streams.Rows(layer));  //| {{stacked}}
+                }
+
+                // A layer from its input alone, for who keeps that and nothing else for the gradients.
+            """);
+        var function = $"private global::System.Func<{f.Tensor}, {f.Tensor}> Alone({f.Streams} streams, int layer) => ";
+        if (spec.Rotary)
+        {
+            f.Write($$"""
+                {{function}}x =>
+                {
+                    var (cosines, sines) = _rotary.Slice(0, x.shape[1]);
+                    using var cos = cosines;  //| {{Shape("T", spec.HeadWidth / 2)}}
+                    using var sin = sines;  //| {{Shape("T", spec.HeadWidth / 2)}}
+                    return Layer(x, cos, sin, streams, null, layer, null);  //| {{stacked}}
+                };
+            """);
+        }
+        else
+        {
+            f.Write($$"""
+                {{function}}x => Layer(x, streams, null, layer, null);
+            """);
+        }
+    }
+
     /// <summary>The field whose weight gives the logits.</summary>
     public static string Head(ModelSpec spec) => spec.Tied ? "EmbedTokens" : "Head";
+
+    /// <summary>The weights that a feed-forward takes to its hidden units, as arguments, on two lines.</summary>
+    public static string ExpandingWeights(BlockSpec block) =>
+        $"{(block.Gated ? "GateProjection" : "gate: null")}, {(block.Gated && block.Bias ? "GateBias" : "gateBias: null")},\n"
+        + $"UpProjection, {(block.Bias ? "UpBias" : "upBias: null")}";
 
     private static string Stacked(ModelSpec spec) => Shape("N", "T", spec.Width);
 

@@ -23,6 +23,7 @@ internal static class Names
         ["ModelSpec"] = "MatFormer.ModelSpec",
         ["Module"] = "TorchSharp.torch.nn.Module",
         ["Parameter"] = "TorchSharp.Modules.Parameter",
+        ["Recomputation"] = "MatFormer.Recomputation",
         ["RotaryTable"] = "MatFormer.RotaryTable",
         ["ScalarType"] = "TorchSharp.torch.ScalarType",
         ["Streams"] = "MatFormer.Streams",

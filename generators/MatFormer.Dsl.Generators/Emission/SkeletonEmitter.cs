@@ -62,10 +62,13 @@ internal static class SkeletonEmitter
             public {{f.Tensor}} JointLosses({{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
 
             /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
+            public {{f.Tensor}} Losses(
+                {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, {{f.Recomputation}}? recomputation = null) => {{problem}};
 
             /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}} DistilledLosses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature) => {{problem}};
+            public {{f.Tensor}} DistilledLosses(
+                {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature, {{f.Recomputation}}? recomputation = null)
+                => {{problem}};
 
             /// <summary>Declared wrongly.</summary>
             public {{f.Tensor}}[] HiddenImportance({{f.Tensor}} tokens) => {{problem}};

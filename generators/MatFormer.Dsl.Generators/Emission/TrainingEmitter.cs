@@ -33,19 +33,20 @@ internal static class TrainingEmitter
 
             /// <summary>
             /// Mean cross-entropy in nats per token of each stream, (streams.Count) float32, in the order of the streams, on the same
-            /// batch or its own rows of it, in one stacked pass. tokens and targets: (B, T) int64.
+            /// batch or its own rows of it, in one stacked pass. tokens and targets: (B, T) int64. With a recomputation, what the layers compute
+            /// is not kept for the gradients, which that then gives.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">
             /// Not (B, T) int64 both, longer than the context, or not the rows that the streams divide among them.
             /// </exception>
             [Generated]
-            public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets)
+            public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, {{f.Recomputation}}? recomputation = null)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(streams);
                 CheckTokens(tokens);
                 CheckTargets(tokens, targets);
                 streams.CheckBatch(tokens);
-                return _network.Losses(streams, tokens, targets, ComputeType);
+                return _network.Losses(streams, tokens, targets, ComputeType, recomputation);
             }
 
             /// <summary>
@@ -55,14 +56,15 @@ internal static class TrainingEmitter
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">As of Losses, or the temperature is not above 0.</exception>
             [Generated]
-            public {{f.Tensor}} DistilledLosses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature)
+            public {{f.Tensor}} DistilledLosses(
+                {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature, {{f.Recomputation}}? recomputation = null)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(streams);
                 CheckTokens(tokens);
                 CheckTargets(tokens, targets);
                 streams.CheckBatch(tokens);
                 global::System.ArgumentOutOfRangeException.ThrowIfNegativeOrZero(temperature);
-                return _network.DistilledLosses(streams, tokens, targets, temperature, ComputeType);
+                return _network.DistilledLosses(streams, tokens, targets, temperature, ComputeType, recomputation);
             }
 
             /// <summary>
@@ -76,7 +78,7 @@ internal static class TrainingEmitter
                 CheckTokens(tokens);
                 using var frozen = global::TorchSharp.torch.no_grad();
                 var importance = new {{f.Tensor}}[{{Literals.Of(spec.Layers)}}];
-                _network.Hidden(tokens, Profile.{{spec.Widest.Name}}.Streams, null, ComputeType, importance).Dispose();
+                _network.Hidden(tokens, Profile.{{spec.Widest.Name}}.Streams, null, ComputeType, importance: importance).Dispose();
                 return importance;
             }
 
@@ -102,16 +104,19 @@ internal static class TrainingEmitter
             private sealed partial class Network
             {
                 // Mean cross-entropy of each stream: tokens and targets (B, T) to (R) float32.
-                public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, {{f.ScalarType}} type)
+                public {{f.Tensor}} Losses(
+                    {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, {{f.ScalarType}} type, {{f.Recomputation}}? recomputation = null)
                 {
-                    using var hidden = Hidden(tokens, streams, null, type);  //| (N, T, {{Literals.Of(spec.Width)}})
+                    using var hidden = Hidden(tokens, streams, null, type, recomputation);  //| (N, T, {{Literals.Of(spec.Width)}})
                     return {{f.Kernels}}.LinearCrossEntropy(hidden, {{ForwardEmitter.Head(spec)}}, targets, streams.Count, streams.BatchRows);  //| (R)
                 }
 
                 // Mean cross-entropy of each stream, and its divergence from {{spec.Widest.Name}}: tokens and targets (B, T) to (2, R) float32.
-                public {{f.Tensor}} DistilledLosses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature, {{f.ScalarType}} type)
+                public {{f.Tensor}} DistilledLosses(
+                    {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature, {{f.ScalarType}} type,
+                    {{f.Recomputation}}? recomputation)
                 {
-                    using var hidden = Hidden(tokens, streams, null, type);  //| (N, T, {{Literals.Of(spec.Width)}})
+                    using var hidden = Hidden(tokens, streams, null, type, recomputation);  //| (N, T, {{Literals.Of(spec.Width)}})
                     using var losses = {{f.Kernels}}.LinearCrossEntropy(hidden, {{ForwardEmitter.Head(spec)}}, targets, streams.Count, streams.BatchRows);  //| (R)
                     using var divergences = Divergences(hidden, tokens, streams, temperature, type);  //| (R)
                     return global::TorchSharp.torch.stack([losses, divergences]);  //| (2, R)
@@ -182,8 +187,7 @@ internal static class TrainingEmitter
                         using var normed = {{ForwardEmitter.Norm(f, spec, "x", "PostAttentionLayerNorm")}};  //| (B, T, {{Literals.Of(spec.Width)}})
                         return {{f.Kernels}}.HiddenImportance(
                             normed,
-                            {{(block.Gated ? "GateProjection" : "gate: null")}}, {{(block.Gated && block.Bias ? "GateBias" : "gateBias: null")}},
-                            UpProjection, {{(block.Bias ? "UpBias" : "upBias: null")}},
+                            {{ForwardEmitter.ExpandingWeights(block)}},
                             DownProjection, {{f.FeedForwardKind}}.{{block.Activation}});  //| (m)
                     }
 

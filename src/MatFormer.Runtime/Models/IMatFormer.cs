@@ -27,15 +27,16 @@ public interface IMatFormer<TSelf>
 
     /// <summary>
     /// Mean cross-entropy in nats per token of each stream, float32 (streams.Count,), in the order of the streams. tokens and targets: (B,
-    /// T) int64.
+    /// T) int64. With a recomputation, what the layers compute is not kept for the gradients, which that then gives.
     /// </summary>
-    Tensor Losses(Streams streams, Tensor tokens, Tensor targets);
+    Tensor Losses(Streams streams, Tensor tokens, Tensor targets, Recomputation? recomputation = null);
 
     /// <summary>
     /// Two rows, float32 (2, streams.Count): the losses of <see cref="Losses"/>, and temperature^2 KL(largest granularity || stream) on the
     /// same rows, without gradient into the largest; 0 for itself. tokens and targets: (B, T) int64.
     /// </summary>
-    Tensor DistilledLosses(Streams streams, Tensor tokens, Tensor targets, double temperature);
+    Tensor DistilledLosses(
+        Streams streams, Tensor tokens, Tensor targets, double temperature, Recomputation? recomputation = null);
 
     /// <summary>
     /// How much each hidden unit of each layer adds to tokens (B, T) int64: the mean magnitude of its activation times the norm of what it

@@ -335,10 +335,13 @@ public sealed class Trainer<TModel> : IDisposable
         long[] shape = [Options.Batch, TModel.Spec.Context];
         var tokens = tensor(_tokens, shape, device: _model.Device);
         var targets = tensor(_targets, shape, device: _model.Device);
+        using var recomputation = Options.RecomputeActivations ? new Recomputation(_model) : null;
         var losses = Options.Distillation is { } distillation
-            ? _model.DistilledLosses(plan.Streams, tokens, targets, distillation.Temperature)
-            : _model.Losses(plan.Streams, tokens, targets);
-        (losses * tensor(factors, device: _model.Device).view(losses.shape)).sum().backward();
+            ? _model.DistilledLosses(plan.Streams, tokens, targets, distillation.Temperature, recomputation)
+            : _model.Losses(plan.Streams, tokens, targets, recomputation);
+        var loss = (losses * tensor(factors, device: _model.Device).view(losses.shape)).sum();
+        if (recomputation is null) loss.backward();
+        else recomputation.Backward(loss);
         var values = Values(losses);
         for (var i = 0; i < values.Length; i++) sums[i] += values[i];
     }

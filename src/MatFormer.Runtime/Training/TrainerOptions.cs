@@ -18,6 +18,12 @@ public sealed record TrainerOptions
     /// <summary>Batches in a step, one after the other, their gradients averaged: a larger batch in the memory of a small one.</summary>
     public int Accumulation { get; init; } = 1;
 
+    /// <summary>
+    /// Keeps for the gradients only what goes into each layer, and computes the rest once more (<see cref="Recomputation"/>): less memory
+    /// for about a third more arithmetic, and the same results. Not kept in checkpoints, so that a run can go on with it or without.
+    /// </summary>
+    public bool RecomputeActivations { get; init; }
+
     /// <summary>How a step treats the granularities.</summary>
     public Objective Objective { get; init; } = Objective.Sampled;
 

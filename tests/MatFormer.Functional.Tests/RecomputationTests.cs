@@ -1,0 +1,152 @@
+using System.Reflection;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>What is computed once more for the gradients gives the bits that keeping it gives.</summary>
+public sealed class RecomputationTests : IDisposable
+{
+    private const int Batch = 5;
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-recomputation-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData(ScalarType.Float32)]
+    [InlineData(ScalarType.BFloat16)]
+    public void OracleModels(ScalarType type)
+    {
+        RecomputedEqualsKept<OracleLlama>(type);
+        RecomputedEqualsKept<OracleClassic>(type);
+        RecomputedEqualsKept<OracleGemma>(type);
+        RecomputedEqualsKept<OracleOdd>(type);
+        RecomputedEqualsKept<OracleElastic>(type);
+        RecomputedEqualsKept<OracleUneven>(type);
+    }
+
+    [Fact]
+    public void TwentyRandomDeclarations()
+    {
+        var check = typeof(RecomputationTests).GetMethod(nameof(RecomputedEqualsKept), BindingFlags.Static | BindingFlags.NonPublic)!;
+        foreach (var model in RandomDeclarations.Compile(20, seed: 20160421))
+        {
+            try
+            {
+                check.MakeGenericMethod(model).Invoke(null, [ScalarType.Float32]);
+            }
+            catch (TargetInvocationException e)
+            {
+                throw new InvalidOperationException($"{model.Name}: {e.InnerException!.Message}", e.InnerException);
+            }
+        }
+    }
+
+    [Fact]
+    public void ARunIsTheSameWithIt()
+    {
+        using var corpus = TestCorpus.Open(_folder);
+        Assert.Equal(Weights(false), Weights(true));
+
+        byte[][] Weights(bool recomputed)
+        {
+            manual_seed(2);
+            using var model = new OracleBytes();
+            using var trainer = new Trainer<OracleBytes>(model, new()
+            {
+                Objective = Objective.Sandwich,
+                Distillation = new(0.5, 2),
+                Steps = 20,
+                Batch = 3,
+                Accumulation = 2,
+                RecomputeActivations = recomputed,
+            });
+            for (var step = 0; step < 20; step++) trainer.Step(corpus);
+            return [.. model.parameters().Select(parameter => parameter.bytes.ToArray())];
+        }
+    }
+
+    [Fact]
+    public void LittleIsKept()
+    {
+        using var model = new OracleUneven();
+        using var tokens = zeros(2, 7, ScalarType.Int64);
+        var streams = OracleUneven.Granularities[^1].Streams;
+        using var recomputation = new Recomputation(model);
+        using var losses = model.Losses(streams, tokens, tokens, recomputation);
+        using var loss = losses.sum();
+
+        // Its own gradient knows what is behind the layers, and nothing of them.
+        loss.backward();
+        var reached = model.named_parameters().Where(p => p.Item2.grad is not null).Select(p => p.Item1);
+        Assert.Equal(["model.embed_tokens.weight", "model.norm.weight"], reached.Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public void EachPassHasItsOwn()
+    {
+        using var model = new OracleLlama();
+        using var tokens = zeros(2, 7, ScalarType.Int64);
+        using var recomputation = new Recomputation(model);
+        using var kept = model.Loss(OracleLlama.Profile.S, tokens, tokens);
+        var none = Assert.Throws<InvalidOperationException>(() => recomputation.Backward(kept));
+        Assert.Contains("give it to Losses", none.Message, StringComparison.Ordinal);
+        using var losses = model.Losses(OracleLlama.Profile.S.Streams, tokens, tokens, recomputation);
+        using var loss = losses.sum();
+        recomputation.Backward(loss);
+        Assert.Throws<InvalidOperationException>(() => recomputation.Backward(loss));
+    }
+
+    private static void RecomputedEqualsKept<TModel>(ScalarType type)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        manual_seed(12);
+        using var model = TModel.Create();
+        model.ComputeType = type;
+        var random = new Random(12);
+        foreach (var objective in Enum.GetValues<Objective>())
+        {
+            if (Objectives.Mixes(objective) && !Objectives.CanMix(TModel.Spec)) continue;
+            var planner = new Planner<TModel>(new() { Objective = objective, Batch = Batch });
+            for (var step = 1; step <= 3; step++) Compare(model, planner.At(step).Streams, random, $"{typeof(TModel).Name}, {objective}");
+        }
+
+        foreach (var profile in TModel.Profiles) Compare(model, profile.Streams, random, $"{typeof(TModel).Name}, {profile.Name}");
+    }
+
+    private static void Compare<TModel>(TModel model, Streams streams, Random random, string what)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        using var scope = NewDisposeScope();
+        var spec = TModel.Spec;
+        long time = 1 + random.Next(spec.Context);
+        var batches = Enumerable.Range(0, 2)
+            .Select(_ => (
+                randint(0, spec.Vocabulary, [Batch, time], ScalarType.Int64), randint(0, spec.Vocabulary, [Batch, time], ScalarType.Int64)))
+            .ToList();
+        foreach (var distilled in (bool[])[false, true])
+        {
+            var (kept, recomputed) = (Gradients(false), Gradients(true));
+            foreach (var ((name, expected), (_, actual)) in kept.Zip(recomputed))
+                Assert.True(expected.AsSpan().SequenceEqual(actual), $"{what}, distilled: {distilled}: the gradients of {name} differ");
+
+            // Of two batches, one after the other.
+            List<(string Name, byte[] Bits)> Gradients(bool again)
+            {
+                foreach (var (_, parameter) in model.named_parameters()) parameter.grad = null;
+                foreach (var (tokens, targets) in batches)
+                {
+                    using var recomputation = again ? new Recomputation(model) : null;
+                    var losses = distilled
+                        ? model.DistilledLosses(streams, tokens, targets, 2, recomputation)
+                        : model.Losses(streams, tokens, targets, recomputation);
+                    var loss = losses.mean();
+                    if (recomputation is null) loss.backward();
+                    else recomputation.Backward(loss);
+                }
+
+                return [.. model.named_parameters().Select(p => (p.Item1, p.Item2.grad?.bytes.ToArray() ?? []))];
+            }
+        }
+    }
+}
