@@ -7,13 +7,16 @@ namespace MatFormer.Benchmarks;
 
 /// <summary>
 /// The most memory that joint steps take, in a process of its own: of the whole process, and of it beyond what it had before there was a
-/// model. The peer's are measured alike. Linux only: the kernel's own account (VmHWM of /proc/self/status) is read.
+/// model. The peer's are measured alike. The same once more with activations recomputed, and what that costs in time. Linux only: the
+/// kernel's own account (VmHWM of /proc/self/status) is read.
 /// </summary>
 internal static class MemoryBenchmark
 {
     /// <summary>The name under which the benchmark calls itself.</summary>
     public const string Child = "memory-of-one-run";
 
+    private const string Kept = "kept";
+    private const string Recomputed = "recomputed";
     private const int Batch = 8;
     private const int Steps = 4;
 
@@ -27,7 +30,14 @@ internal static class MemoryBenchmark
 
         foreach (var dtype in (string[])["f32", "bf16"])
         {
-            var ours = OfChild(dtype);
+            var (ours, recomputed) = (OfChild(dtype, Kept), OfChild(dtype, Recomputed));
+            yield return new Result(
+                $"memory.joint.{dtype}.recomputed.vs_kept", recomputed.Peak / ours.Peak, "x", recomputed.Peak, ours.Peak);
+            yield return new Result(
+                $"memory.joint.{dtype}.recomputed.model.vs_kept", (recomputed.Peak - recomputed.Before) / (ours.Peak - ours.Before), "x",
+                recomputed.Peak - recomputed.Before, ours.Peak - ours.Before);
+            yield return new Result(
+                $"memory.joint.{dtype}.recomputed.time.vs_kept", recomputed.Seconds / ours.Seconds, "x the time", recomputed.Seconds, ours.Seconds);
             using var peer = PythonPeer.Start("--dtype", dtype, "--batch", Text(Batch), "--threads", Text(get_num_threads()));
             if (peer is null)
             {
@@ -44,8 +54,10 @@ internal static class MemoryBenchmark
         }
     }
 
-    /// <summary>What the child does: trains, and prints the megabytes before there was a model, and at most.</summary>
-    public static void RunChild(string dtype)
+    /// <summary>
+    /// What the child does: trains, and prints the megabytes before there was a model, those at most, and the seconds of its fastest step.
+    /// </summary>
+    public static void RunChild(string dtype, string activations)
     {
         var folder = Directory.CreateTempSubdirectory("matformer-benchmark-");
         try
@@ -58,9 +70,17 @@ internal static class MemoryBenchmark
                 string.Join("\n\n", Enumerable.Range(0, 100).Select(_ => new string(random.GetItems("abcdefgh .,".AsSpan(), 4000)))));
             using var model = new BenchLm { ComputeType = dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32 };
             using var corpus = TextCorpus.Open(folder.FullName, folder.FullName);
-            using var trainer = new Trainer<BenchLm>(model, new TrainerOptions { Objective = Objective.Joint, Batch = Batch });
-            for (var step = 0; step < Steps; step++) trainer.Step(corpus);
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{megabytes} {Megabytes("VmHWM")}"));
+            using var trainer = new Trainer<BenchLm>(
+                model, new TrainerOptions { Objective = Objective.Joint, Batch = Batch, RecomputeActivations = activations == Recomputed });
+            var seconds = double.PositiveInfinity;
+            for (var step = 0; step < Steps; step++)
+            {
+                var start = Stopwatch.GetTimestamp();
+                trainer.Step(corpus);
+                seconds = Math.Min(seconds, Stopwatch.GetElapsedTime(start).TotalSeconds);
+            }
+
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{megabytes} {Megabytes("VmHWM")} {seconds}"));
         }
         finally
         {
@@ -68,18 +88,20 @@ internal static class MemoryBenchmark
         }
     }
 
-    private static (double Before, double Peak) OfChild(string dtype)
+    private static (double Before, double Peak, double Seconds) OfChild(string dtype, string activations)
     {
         var start = new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardOutput = true };
         start.ArgumentList.Add(typeof(MemoryBenchmark).Assembly.Location);
         start.ArgumentList.Add(Child);
         start.ArgumentList.Add(dtype);
+        start.ArgumentList.Add(activations);
         if (Path.GetFileNameWithoutExtension(Environment.ProcessPath) != "dotnet") start.ArgumentList.RemoveAt(0);
         using var process = Process.Start(start)!;
-        var numbers = process.StandardOutput.ReadToEnd().Split(' ');
+        var written = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
         if (process.ExitCode != 0) throw new InvalidOperationException($"memory: the run in {dtype} failed; its error is above");
-        return (double.Parse(numbers[0], CultureInfo.InvariantCulture), double.Parse(numbers[1], CultureInfo.InvariantCulture));
+        double[] numbers = [.. written.Split(' ').Select(number => double.Parse(number, CultureInfo.InvariantCulture))];
+        return (numbers[0], numbers[1], numbers[2]);
     }
 
     // "VmHWM:     123456 kB"

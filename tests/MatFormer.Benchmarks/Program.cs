@@ -1,10 +1,10 @@
 using MatFormer.Benchmarks;
 using TorchSharp;
 
-if (args is [MemoryBenchmark.Child, var dtype])
+if (args is [MemoryBenchmark.Child, var dtype, var activations])
 {
     torch.set_num_threads(Environment.ProcessorCount);
-    MemoryBenchmark.RunChild(dtype);
+    MemoryBenchmark.RunChild(dtype, activations);
     return 0;
 }
 

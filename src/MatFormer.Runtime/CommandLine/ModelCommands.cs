@@ -358,6 +358,7 @@ internal sealed class ModelCommands<TModel>(
             Seed = settings.Seed ?? options.Seed,
             CheckpointEvery = settings.CheckpointEvery ?? options.CheckpointEvery,
             Accumulation = settings.Accumulation ?? options.Accumulation,
+            RecomputeActivations = settings.RecomputeActivations,
             EvaluateEvery = settings.EvaluateEvery ?? options.EvaluateEvery,
             Patience = settings.Patience ?? options.Patience,
             OutputFolder = settings.Out,
@@ -519,7 +520,8 @@ internal sealed class ModelCommands<TModel>(
     private StoppedException Stopped(string what)
     {
         var data = settings.Data is { } path ? $" --data {Quoted(path)}" : string.Empty;
-        return new StoppedException($"{what}. To go on: {settings.Command} --resume --out {Quoted(settings.Out)}{data}");
+        var recompute = settings.RecomputeActivations ? " --recompute-activations" : string.Empty;
+        return new StoppedException($"{what}. To go on: {settings.Command} --resume --out {Quoted(settings.Out)}{data}{recompute}");
     }
 
     private static string Quoted(string path) => path.Contains(' ', StringComparison.Ordinal) ? $"'{path}'" : path;

@@ -91,7 +91,8 @@ public static class ModelProgram
                 "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(),
                 o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
                 o.Distillation, o.DistillationTemperature, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
-                o.Out, o.Accumulation, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Prompt, o.Tokens, o.Temperature, o.Json),
+                o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+                o.Prompt, o.Tokens, o.Temperature, o.Json),
             Make(
                 "tokenizer", "Learn a vocabulary of byte pairs, for train --tokenizer", c => c.TrainTokenizer(),
                 o.Data, o.Vocabulary, o.Out, o.Json),
@@ -99,7 +100,8 @@ public static class ModelProgram
                 "train", "Train all granularities at once", c => c.Train(),
                 o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
                 o.Distillation, o.DistillationTemperature, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
-                o.Out, o.Accumulation, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
+                o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+                o.Json),
             Make(
                 "eval", "Measure every granularity and profile", c => c.Evaluate(),
                 o.Checkpoint, o.Data, o.Tokenizer, o.Batch, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
