@@ -62,6 +62,11 @@ internal sealed class CommandOptions
         "--evaluate-every", 1, "1 or more", "Steps between looks at the validation text; the best weights are kept in best.safetensors");
     public readonly Option<int?> Patience = Number<int>(
         "--patience", 1, "1 or more", "Looks in a row that find nothing better, after which training ends; never by default");
+    public readonly Option<int?> Windows = Number<int>("--windows", 1, "1 or more", "Windows of validation text, each as long as the "
+        + "context, to measure on; 256 by default");
+    public readonly Option<int?> Sweep = Number<int>("--sweep", 1, "1 or more", "Points over the compute between the smallest and the "
+        + "largest granularity at which to measure mixes: increasing, decreasing and others");
+    public readonly Option<string?> Report = Text("--report", "FILE", "An HTML page of what was measured");
     public readonly Option<bool> Resume = new("--resume") { Description = "Go on where the checkpoint in --out left off" };
     public readonly Option<bool> Json = new("--json")
     {
@@ -194,6 +199,12 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public bool RecomputeActivations => parsed.GetValue(options.RecomputeActivations);
 
     public int? Patience => parsed.GetValue(options.Patience);
+
+    public int? Windows => parsed.GetValue(options.Windows);
+
+    public int? Sweep => parsed.GetValue(options.Sweep);
+
+    public string? Report => parsed.GetValue(options.Report);
 
     public bool Resume => parsed.GetValue(options.Resume);
 

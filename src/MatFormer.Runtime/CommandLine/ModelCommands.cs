@@ -103,8 +103,35 @@ internal sealed class ModelCommands<TModel>(
         var tokenizer = FindTokenizer(CheckpointFolder);
         tokenizer.CheckFits(model);
         using var corpus = OpenCorpus(tokenizer);
+        if (settings.Sweep is not null && !model.IsUniversal)
+        {
+            throw new UsageException($"--sweep needs all granularities, but '{settings.Checkpoint}' is the slice {model.ProfileName}; give "
+                + "the universal model's file, or leave --sweep out.");
+        }
+
         var evaluation = Evaluate(model, corpus);
         Output.Table(_human, evaluation, Whole.Name);
+        Evaluation? sweep = null;
+        if (settings.Sweep is { } points && model is TModel universal)
+        {
+            var mixes = Mixes.Sweep<TModel>(points, settings.Seed ?? 1);
+            if (mixes.IsEmpty)
+                throw new UsageException($"--sweep: {TModel.Spec.Name} has no mixes besides its granularities; leave it out.");
+            sweep = Timed(() => Evaluator.Run(universal, mixes, corpus, HowMuch, cancellationToken: cancellationToken));
+            Output.Table(_human, evaluation, sweep, Whole.Name);
+        }
+
+        if (settings.Report is { } report)
+        {
+            AtomicFile.WriteText(report, HtmlReport.Render(
+                TModel.Spec.Name, Whole.Name, evaluation, sweep,
+                [
+                    ("Command", $"{TModel.Spec.Name} {settings.Typed}".Trim()), ("Weights", settings.Checkpoint),
+                    ("Text", corpus.Describe()), ("Precision", Describe(dtype)), ("Machine", Machine.Describe(device)),
+                ]));
+            _human.WriteLine($"Wrote {report}.");
+        }
+
         if (settings.Json)
         {
             Output.Json(output, json =>
@@ -112,6 +139,8 @@ internal sealed class ModelCommands<TModel>(
                 json.WriteString("model", TModel.Spec.Name);
                 json.WriteString("checkpoint", settings.Checkpoint);
                 Output.WriteEvaluation(json, evaluation);
+                if (sweep is not null) Output.WriteSweep(json, evaluation, sweep);
+                if (settings.Report is not null) WriteFiles(json, settings.Report);
             });
         }
     }
@@ -287,11 +316,11 @@ internal sealed class ModelCommands<TModel>(
                 ("Objective", Describe(options)),
                 ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch} × {TModel.Spec.Context} tokens")),
                 ("Seed", Output.Invariant($"{options.Seed}")),
-                ("Precision", dtype == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32"),
+                ("Precision", Describe(dtype)),
                 ("Machine", Machine.Describe(universal.Device)),
             ],
         };
-        AtomicFile.WriteText(curve, SizeCurve.Standalone(data));
+        AtomicFile.WriteText(curve, SizeCurve.OfSizes(data.Spec.Name, data.Evaluation).ToSvg());
         AtomicFile.WriteText(report, HtmlReport.Render(data));
         string[] files = [report, curve, result.Weights!, slicePath, result.Checkpoint!, InOut(Tokenizer.FileName), metrics];
         _human.WriteLine();
@@ -528,18 +557,32 @@ internal sealed class ModelCommands<TModel>(
 
     private Evaluation Evaluate(MatFormerModel model, TextCorpus corpus)
     {
-        var watch = Stopwatch.StartNew();
-        var options = new EvaluationOptions();
-        if (settings.Batch is { } batch) options = options with { Batch = batch };
-        var evaluation = model.IsUniversal && model is TModel universal
-            ? Evaluator.Run(universal, corpus, options, cancellationToken: cancellationToken)
+        return Timed(() => model.IsUniversal && model is TModel universal
+            ? Evaluator.Run(universal, corpus, HowMuch, cancellationToken: cancellationToken)
             : Evaluator.RunSlice(
-                model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false), corpus, options,
-                cancellationToken: cancellationToken);
+                model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false), corpus, HowMuch,
+                cancellationToken: cancellationToken));
+    }
+
+    private EvaluationOptions HowMuch
+    {
+        get
+        {
+            var options = new EvaluationOptions();
+            return options with { Batch = settings.Batch ?? options.Batch, Windows = settings.Windows ?? options.Windows };
+        }
+    }
+
+    private Evaluation Timed(Func<Evaluation> run)
+    {
+        var watch = Stopwatch.StartNew();
+        var evaluation = run();
         error.WriteLine(Output.Invariant($"Evaluated on {evaluation.Tokens:n0} tokens ({evaluation.Bytes:n0} bytes) of validation text in "
             + $"{watch.Elapsed.TotalSeconds:0.0} s."));
         return evaluation;
     }
+
+    private static string Describe(ScalarType dtype) => dtype == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32";
 
     private static (double Difference, bool Equal) Compare(
         TModel universal, Profile<TModel> profile, MatFormerModel slice, TextCorpus corpus)

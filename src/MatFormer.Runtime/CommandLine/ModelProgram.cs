@@ -104,7 +104,7 @@ public static class ModelProgram
                 o.Json),
             Make(
                 "eval", "Measure every granularity and profile", c => c.Evaluate(),
-                o.Checkpoint, o.Data, o.Tokenizer, o.Batch, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+                o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
             Make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
             Make("extract", "Save one profile's weights as a model of its own", c => c.Extract(), o.Checkpoint, o.Profile, o.Out, o.Json),
             Make(

@@ -47,14 +47,38 @@ internal static class Output
         foreach (var row in evaluation.Rows)
         {
             json.WriteStartObject();
-            WriteCosts(json, row.Costs);
-            json.WriteNumber("bits_per_byte", row.BitsPerByte);
-            json.WriteNumber("nats_per_token", row.NatsPerToken);
-            if (row.Agreement is { } agreement) json.WriteNumber("agreement", agreement);
+            WriteRow(json, row);
             json.WriteEndObject();
         }
 
         json.WriteEndArray();
+    }
+
+    public static void WriteSweep(Utf8JsonWriter json, Evaluation evaluation, Evaluation sweep)
+    {
+        json.WriteStartArray("sweep");
+        foreach (var row in ByFlops(sweep))
+        {
+            json.WriteStartObject();
+            json.WriteString("shape", NameOf(row.Costs.Shape));
+            WriteRow(json, row);
+            if (evaluation.ExcessOf(row) is { } excess) json.WriteNumber("bits_per_byte_above_line", excess);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static void WriteRow(Utf8JsonWriter json, EvaluationRow row)
+    {
+        WriteCosts(json, row.Costs);
+        json.WriteNumber("bits_per_byte", row.BitsPerByte);
+        json.WriteNumber("nats_per_token", row.NatsPerToken);
+        if (row.Consistency is not { } consistency) return;
+        json.WriteNumber("agreement", consistency.Agreement);
+        if (consistency.GeneratedAgreement is { } generated) json.WriteNumber("generated_agreement", generated);
+        json.WriteNumber("divergence", consistency.Divergence);
+        json.WriteNumber("reverse_divergence", consistency.ReverseDivergence);
     }
 
     public static void Table(TextWriter writer, ImmutableArray<ProfileCosts> rows)
@@ -73,20 +97,70 @@ internal static class Output
 
     public static void Table(TextWriter writer, Evaluation evaluation, string whole)
     {
-        var table = NewTable("", "layers", "parameters", "FLOPs/token", "bits/byte", "nats/token", "agrees with " + whole);
+        // A slice has no whole model to agree with.
+        string[] consistency = evaluation.Rows.All(r => r.Consistency is null) ? []
+            : ["agrees with " + whole, $"on {whole}'s text", $"KL(.||{whole})", $"KL({whole}||.)"];
+        var table = NewTable(["", "layers", "parameters", "FLOPs/token", "bits/byte", "nats/token", .. consistency]);
         foreach (var row in evaluation.Rows)
         {
-            table.AddRow(
-                Cell(row.Costs.Name), Cell(row.Costs.Pattern), Cell(Count(row.Costs.Parameters)), Cell(Millions(row.Costs.FlopsPerToken)),
-                Cell(Invariant($"{row.BitsPerByte:0.000}")), Cell(Invariant($"{row.NatsPerToken:0.000}")),
-                    Cell(row.Agreement is { } agreement ? Invariant($"{agreement:0.0%}") : string.Empty));
+            string[] cells =
+            [
+                row.Costs.Name, row.Costs.Pattern, Count(row.Costs.Parameters), Millions(row.Costs.FlopsPerToken),
+                Invariant($"{row.BitsPerByte:0.000}"), Invariant($"{row.NatsPerToken:0.000}"), Percent(row.Consistency?.Agreement),
+                Percent(row.Consistency?.GeneratedAgreement), Nats(row.Consistency?.Divergence), Nats(row.Consistency?.ReverseDivergence),
+            ];
+            table.AddRow(cells[..table.Columns.Count].Select(Cell));
         }
 
         table.AddEmptyRow();
-        table.AddRow(Cell("bigram"), Cell(string.Empty), Cell(string.Empty), Cell(string.Empty),
-            Cell(Invariant($"{evaluation.BigramBitsPerByte:0.000}")), Cell(string.Empty), Cell(string.Empty));
+        table.AddRow([Cell("bigram"), Cell(""), Cell(""), Cell(""), Cell(Invariant($"{evaluation.BigramBitsPerByte:0.000}"))]);
         Print(writer, table);
     }
+
+    /// <summary>The mixes of a sweep by their compute, and what is to be said of each shape.</summary>
+    public static void Table(TextWriter writer, Evaluation evaluation, Evaluation sweep, string whole)
+    {
+        var table = NewTable("layers", "shape", "FLOPs/token", "bits/byte", "above the line", "agrees with " + whole);
+        foreach (var row in ByFlops(sweep))
+        {
+            table.AddRow(
+                Cell(row.Costs.Pattern), Cell(NameOf(row.Costs.Shape)), Cell(Millions(row.Costs.FlopsPerToken)),
+                Cell(Invariant($"{row.BitsPerByte:0.000}")), Cell(Signed(evaluation.ExcessOf(row))), Cell(Percent(row.Consistency?.Agreement)));
+        }
+
+        Print(writer, table);
+        foreach (var (shape, count, mean, worst) in ByShape(evaluation, sweep))
+        {
+            writer.WriteLine(Invariant($"{NameOf(shape)}: {count} mixes, {Signed(mean)} bits per byte above the line through the "
+                + $"granularities on average, {Signed(worst)} at worst"));
+        }
+    }
+
+    /// <summary>The mixes of a sweep from the cheapest to the dearest.</summary>
+    public static IEnumerable<EvaluationRow> ByFlops(Evaluation sweep) =>
+        sweep.Rows.OrderBy(r => r.Costs.FlopsPerToken).ThenBy(r => r.Costs.Shape).ThenBy(r => r.BitsPerByte);
+
+    /// <summary>How far the mixes of each shape lie above the line through the granularities, in bits per byte.</summary>
+    public static IEnumerable<(MixShape Shape, int Count, double Mean, double Worst)> ByShape(Evaluation evaluation, Evaluation sweep) =>
+        from row in sweep.Rows
+        let excess = evaluation.ExcessOf(row)
+        where excess is not null
+        group excess.Value by row.Costs.Shape into shape
+        orderby shape.Key
+        select (shape.Key, shape.Count(), shape.Average(), shape.Max());
+
+    /// <summary>A shape in text.</summary>
+    public static string NameOf(MixShape shape) => shape.ToString().ToLowerInvariant();
+
+    /// <summary>12.3%; nothing if unknown.</summary>
+    public static string Percent(double? share) => share is { } known ? Invariant($"{known:0.0%}") : string.Empty;
+
+    /// <summary>0.1234; nothing if unknown.</summary>
+    public static string Nats(double? nats) => nats is { } known ? Invariant($"{known:0.0000}") : string.Empty;
+
+    /// <summary>+0.123; nothing if unknown.</summary>
+    public static string Signed(double? difference) =>
+        difference is { } known ? Invariant($"{known:+0.000;-0.000;0.000}") : string.Empty;
 
     /// <summary>12,345,678.</summary>
     public static string Count(long number) => Invariant($"{number:n0}");
@@ -116,7 +190,7 @@ internal static class Output
         var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) });
 
         // A file has no width; on a narrow terminal the lines wrap.
-        console.Profile.Width = Math.Max(console.Profile.Width, 110);
+        console.Profile.Width = Math.Max(console.Profile.Width, 150);
         console.Write(table);
     }
 }

@@ -5,6 +5,7 @@ namespace MatFormer;
 /// <summary>What a granularity or profile costs.</summary>
 /// <param name="Name">Its name.</param>
 /// <param name="IsGranularity">True if all its layers are alike.</param>
+/// <param name="Shape">How its layers change from the first to the last.</param>
 /// <param name="Pattern">Its layers, such as <c>4*S 4*M</c>.</param>
 /// <param name="Layers">What is kept of each layer.</param>
 /// <param name="Parameters">All parameters.</param>
@@ -14,6 +15,7 @@ namespace MatFormer;
 public sealed record ProfileCosts(
     string Name,
     bool IsGranularity,
+    MixShape Shape,
     string Pattern,
     ImmutableArray<LayerSlice> Layers,
     long Parameters,
@@ -34,6 +36,7 @@ public sealed record ProfileCosts(
         return new ProfileCosts(
             profile.Name,
             isGranularity,
+            Mixes.ShapeOf(profile),
             profile.Pattern,
             profile.Layers,
             profile.ParameterCount,

@@ -11,16 +11,17 @@ internal sealed class Svg
 
     /// <summary>Colours and type of all charts, for light and dark; a page and a file of its own share them.</summary>
     public const string Style = """
-        :root{--surface:#fcfcfb;--ink:#1c1c1a;--muted:#6b6a64;--grid:#e6e5e0;--accent:#2a66c4;--second:#c2541b;
+        :root{--surface:#fcfcfb;--ink:#1c1c1a;--muted:#6b6a64;--grid:#e6e5e0;--m0:#2a66c4;--m1:#c2541b;--m2:#2c8a57;--m3:#8b55bd;--m4:#8a7415;
         --s0:#8fbaf2;--s1:#6a9fe6;--s2:#4684d8;--s3:#2a66c4;--s4:#1c4c9c;--s5:#123572}
         @media(prefers-color-scheme:dark){:root{--surface:#1a1a19;--ink:#ecebe6;--muted:#a3a29a;--grid:#33332f;
-        --accent:#79aaf2;--second:#f08f58;--s0:#2f5ea8;--s1:#4579c8;--s2:#5f95e0;--s3:#82b0f0;--s4:#a9caf7;--s5:#d3e5fc}}
+        --m0:#79aaf2;--m1:#f08f58;--m2:#5fc48c;--m3:#bf93e6;--m4:#cdb550;--s0:#2f5ea8;--s1:#4579c8;--s2:#5f95e0;--s3:#82b0f0;--s4:#a9caf7;--s5:#d3e5fc}}
         svg{font:13px/1.3 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
         svg text{fill:var(--ink)}svg .quiet{fill:var(--muted)}svg .grid{stroke:var(--grid)}svg .axis{stroke:var(--muted)}
         svg .line{fill:none;stroke-width:2.25;stroke-linejoin:round;stroke-linecap:round}
-        svg .a{stroke:var(--accent)}svg .af{fill:var(--accent);stroke:var(--surface);stroke-width:1.5}
-        svg .bf{fill:var(--second);stroke:var(--surface);stroke-width:1.5}svg .dash{stroke:var(--muted);
-        stroke-width:1.5;stroke-dasharray:6 5}
+        svg .m0{stroke:var(--m0)}svg .m1{stroke:var(--m1)}svg .m2{stroke:var(--m2)}svg .m3{stroke:var(--m3)}svg .m4{stroke:var(--m4)}
+        svg .f0{fill:var(--m0)}svg .f1{fill:var(--m1)}svg .f2{fill:var(--m2)}svg .f3{fill:var(--m3)}svg .f4{fill:var(--m4)}
+        svg .f0,svg .f1,svg .f2,svg .f3,svg .f4{stroke:var(--surface);stroke-width:1.5}
+        svg .dash{stroke:var(--muted);stroke-width:1.5;stroke-dasharray:6 5}
         """;
 
     public static string Number(double value) => Math.Round(value, 2).ToString(CultureInfo.InvariantCulture);

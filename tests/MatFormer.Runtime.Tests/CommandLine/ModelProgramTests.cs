@@ -106,6 +106,17 @@ public sealed class ModelProgramTests : IDisposable
             Assert.Equal(1, results[2].GetProperty("agreement").GetDouble());
         }
 
+        var page = _folder["eval.html"];
+        using (var swept = await Json(
+            "eval", "--data", _texts, "--checkpoint", model, "--dtype", "f32", "--out", _out, "--sweep", "2", "--windows", "8", "--report", page))
+        {
+            var mixes = swept.RootElement.GetProperty("sweep").EnumerateArray().ToList();
+            Assert.Equal(8 * 16, swept.RootElement.GetProperty("validation_tokens").GetInt32());
+            Assert.Contains("increasing", mixes.Select(m => m.GetProperty("shape").GetString()));
+            Assert.All(mixes, m => Assert.True(double.IsFinite(m.GetProperty("bits_per_byte_above_line").GetDouble())));
+            Assert.Contains("1*S 1*M", File.ReadAllText(page), StringComparison.Ordinal);
+        }
+
         using (var extracted = await Json("extract", "--profile", "Phone", "--checkpoint", model, "--out", _out))
             Assert.Equal(Path.Combine(_out, "phone.safetensors"), extracted.RootElement.GetProperty("file").GetString());
         using (var pattern = await Json("extract", "--profile", "2*M", "--checkpoint", model, "--out", _out))
@@ -114,6 +125,9 @@ public sealed class ModelProgramTests : IDisposable
         using (var evaluated = await Json("eval", "--data", _texts, "--checkpoint", phone, "--dtype", "f32", "--out", _out))
             Assert.Equal("Phone",
                 Assert.Single(evaluated.RootElement.GetProperty("results").EnumerateArray()).GetProperty("name").GetString());
+        var (refused, _, reason) = await Run("eval", "--data", _texts, "--checkpoint", phone, "--out", _out, "--sweep", "2");
+        Assert.Equal(2, refused);
+        Assert.Contains("is the slice Phone", reason, StringComparison.Ordinal);
 
         string[] generate = ["generate", "--prompt", "the ", "--tokens", "20", "--dtype", "f32", "--temperature", "0"];
         using var fromView = await Json([.. generate, "--checkpoint", model, "--profile", "Phone"]);

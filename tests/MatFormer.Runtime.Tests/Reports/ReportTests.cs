@@ -7,7 +7,7 @@ public sealed class ReportTests
     [Fact]
     public void TheCurveIsSoundXmlWithAllPoints()
     {
-        var svg = XDocument.Parse(SizeCurve.Standalone(Data()));
+        var svg = XDocument.Parse(SizeCurve.OfSizes("TinyModel", Data().Evaluation).ToSvg());
         XNamespace ns = "http://www.w3.org/2000/svg";
         Assert.Equal(2 + 1, svg.Descendants(ns + "circle").Count()); // and one in the legend
         var titles = svg.Descendants(ns + "title").Select(t => t.Value).ToList();
@@ -17,7 +17,7 @@ public sealed class ReportTests
             "bits per byte of validation text (lower is better)" }) Assert.Contains(label, labels);
         Assert.DoesNotContain(labels, l => l.StartsWith("bigram", StringComparison.Ordinal));
         Assert.Contains(
-            XDocument.Parse(SizeCurve.Standalone(Data(bigram: 1.6))).Descendants(ns + "text").Select(t => t.Value),
+            XDocument.Parse(SizeCurve.OfSizes("TinyModel", Data(bigram: 1.6).Evaluation).ToSvg()).Descendants(ns + "text").Select(t => t.Value),
             l => l.StartsWith("bigram", StringComparison.Ordinal));
     }
 
@@ -36,6 +36,53 @@ public sealed class ReportTests
         Assert.Equal(2, XDocument.Parse(body).Descendants("svg").Count());
     }
 
+    [Fact]
+    public void TheSweepIsShownByShape()
+    {
+        var data = Data();
+        var sweep = data.Evaluation with { Rows = [.. data.Evaluation.Rows.Where(r => !r.Costs.IsGranularity)] };
+        var html = HtmlReport.Render("TinyModel", "XL", data.Evaluation, sweep, data.Facts);
+        var body = XDocument.Parse(html[html.IndexOf("<body>", StringComparison.Ordinal)..].Replace("</html>", string.Empty, StringComparison.Ordinal));
+        Assert.Equal(2, body.Descendants("svg").Count());
+        var cells = body.Descendants("tr").Select(row => string.Join(' ', row.Elements().Select(cell => cell.Value))).ToList();
+        Assert.Contains("increasing 1 -0.017 -0.017", cells); // a third of the way from 1.5 to 1.4
+        Assert.Contains("1*S 1*XL increasing 0.0 M 1.450 -0.017 90.0%", cells);
+    }
+
+    [Fact]
+    public void MarkdownLinksToItsChartsAndEscapes()
+    {
+        var chart = SizeCurve.OfSizes("TinyModel", Data().Evaluation);
+        var page = new ReportPage("A * page").Text("snake_case <b>").Chart("size.svg", chart)
+            .Table(["Name", "Value"], [["4*S", "a|b"]]).Note("small").Facts([("Seed", "1")]).Sample("S", "fast", "The ", "end\nof it");
+        Assert.Equal(
+            """
+            # A \* page
+
+            snake\_case \<b>
+
+            ![Bits per byte of TinyModel over its size, for each granularity and profile](size.svg)
+
+            | Name | Value |
+            |---|---:|
+            | 4\*S | a\|b |
+
+            *small*
+
+            - Seed: 1
+
+            **S** fast
+
+                The end
+                of it
+
+            """.ReplaceLineEndings("\n"),
+            page.ToMarkdown());
+        Assert.Equal([("size.svg", chart)], page.Charts);
+        Assert.Throws<ArgumentException>(() => page.Table(["Name", "Value"], [["one"]]));
+        Assert.Throws<InvalidOperationException>(() => (chart with { Series = [] }).ToSvg());
+    }
+
     [Theory]
     [InlineData(1.02, 1.31, false, new[] { 1.05, 1.1, 1.15, 1.2, 1.25, 1.3 })]
     [InlineData(0, 800, false, new double[] { 0, 200, 400, 600, 800 })]
@@ -48,8 +95,8 @@ public sealed class ReportTests
     {
         EvaluationRow Row(string name, bool granularity, long parameters, double bits) =>
             new(new ProfileCosts(
-                name, granularity, granularity ? "2*" + name : "1*S 1*XL", [new(8, 1), new(8, 1)], parameters, parameters, 2 * parameters, 64),
-                bits, bits * Math.Log(2), 0.9);
+                name, granularity, granularity ? MixShape.Uniform : MixShape.Increasing, granularity ? "2*" + name : "1*S 1*XL", [new(8, 1), new(8, 1)], parameters, parameters, 2 * parameters, 64),
+                bits, bits * Math.Log(2), new Consistency(0.9, 0.8, 0.02, 0.03));
         return new ReportData
         {
             Spec = TinyModel.Spec,

@@ -1,0 +1,112 @@
+using System.Collections.Immutable;
+
+namespace MatFormer;
+
+/// <summary>How the layers of a Mix'n'Match profile change from the first to the last (MatFormer, arXiv 2310.07707, section 3.3).</summary>
+public enum MixShape
+{
+    /// <summary>All layers are of one granularity.</summary>
+    Uniform,
+
+    /// <summary>No layer is narrower than the one before it: what the paper advises.</summary>
+    Increasing,
+
+    /// <summary>No layer is wider than the one before it.</summary>
+    Decreasing,
+
+    /// <summary>Neither.</summary>
+    Other,
+}
+
+/// <summary>Mix'n'Match profiles, found by their shape and cost.</summary>
+public static class Mixes
+{
+    private const int Draws = 64;
+
+    /// <summary>The shape of a profile. A layer that is left out is the narrowest.</summary>
+    public static MixShape ShapeOf<TModel>(Profile<TModel> profile)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentNullException.ThrowIfNull(profile);
+        var granularities = TModel.Spec.Granularities;
+        if (granularities.Any(g => g.Layers.AsSpan().SequenceEqual(profile.Layers.AsSpan()))) return MixShape.Uniform;
+        return IsIncreasing(Enumerable.Range(0, TModel.Spec.Layers)) ? MixShape.Increasing
+            : IsIncreasing(Enumerable.Range(0, TModel.Spec.Layers).Reverse()) ? MixShape.Decreasing
+            : MixShape.Other;
+
+        // Granularities may be alike in a layer: it can then pass as each of them.
+        bool IsIncreasing(IEnumerable<int> layers)
+        {
+            var least = -1;
+            foreach (var layer in layers)
+            {
+                var slice = profile.Layers[layer];
+                var alike = Enumerable.Range(0, granularities.Length).Where(g => granularities[g].Layers[layer] == slice).ToList();
+                if (alike is []) alike = [-1];
+                if (alike[^1] < least) return false;
+                least = Math.Max(least, alike[0]);
+            }
+
+            return true;
+        }
+    }
+
+    /// <summary>
+    /// Mixes spread evenly over the FLOPs between the smallest and the largest granularity. Around each point: the two adjacent
+    /// granularities that come nearest to it, the narrower one first (the paper's choice), the same layers in reverse and shuffled; the
+    /// smallest and the largest granularity, in both orders; and layers drawn from all granularities. No mix comes twice.
+    /// </summary>
+    /// <param name="points">How many points.</param>
+    /// <param name="seed">Decides what is shuffled and drawn.</param>
+    /// <exception cref="ArgumentOutOfRangeException">There are no points.</exception>
+    public static ImmutableArray<Profile<TModel>> Sweep<TModel>(int points, long seed = 1)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(points, 1);
+        var (layers, last) = (TModel.Spec.Layers, TModel.Granularities.Count - 1);
+        var adjacent = Enumerable.Range(0, last).SelectMany(lower => Steps(lower, lower + 1)).ToList();
+        var steep = Steps(0, last).ToList();
+        var found = new List<Profile<TModel>>();
+        for (var point = 0; point < points; point++)
+        {
+            var share = (point + 1.0) / (points + 1);
+            var (least, most) = (TModel.Granularities[0].FlopsPerToken, TModel.Granularities[^1].FlopsPerToken);
+            var flops = least + (share * (most - least));
+            var random = new CounterRandom(seed, RandomPurpose.Mix, point);
+            if (adjacent.MinBy(Distance) is { } paper)
+            {
+                Add(paper);
+                Add([.. paper.Reverse()]);
+                int[] shuffled = [.. paper];
+                random.Shuffle(shuffled);
+                Add(shuffled);
+            }
+
+            if (steep.MinBy(Distance) is { } widest)
+            {
+                Add(widest);
+                Add([.. widest.Reverse()]);
+            }
+
+            var drawn = Enumerable.Range(1, Draws)
+                .Select(draw => Enumerable.Range(0, layers).Select(l => (int)random.Below(last + 1, (draw * layers) + l)).ToArray());
+            Add(drawn.MinBy(Distance)!);
+
+            double Distance(int[] mix) => Math.Abs(TModel.Spec.FlopsPerToken(Slices(mix).AsSpan()) - flops);
+        }
+
+        return [.. found];
+
+        IEnumerable<int[]> Steps(int lower, int upper) =>
+            Enumerable.Range(1, layers - 1).Select(k => Enumerable.Range(0, layers).Select(l => l < k ? lower : upper).ToArray());
+
+        static ImmutableArray<LayerSlice> Slices(int[] mix) => [.. mix.Select((g, layer) => TModel.Granularities[g].Layers[layer])];
+
+        void Add(int[] mix)
+        {
+            var slices = Slices(mix);
+            var known = TModel.Granularities.Concat(found).Any(p => p.Layers.AsSpan().SequenceEqual(slices.AsSpan()));
+            if (!known) found.Add(new Profile<TModel>(TModel.Spec.FormatPattern(slices.AsSpan()), slices));
+        }
+    }
+}

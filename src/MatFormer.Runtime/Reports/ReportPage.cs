@@ -1,0 +1,172 @@
+using System.Collections.Immutable;
+using System.Text;
+
+namespace MatFormer;
+
+/// <summary>
+/// A page of text, tables and charts: as HTML that needs nothing else, or as Markdown with charts beside it. All text is taken as it is.
+/// </summary>
+public sealed class ReportPage
+{
+    private const string Style = """
+        *{box-sizing:border-box}
+        body{margin:0;background:var(--surface);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+        main{max-width:52rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
+        h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem;text-wrap:balance}h2{font-size:1.2rem;margin:2.75rem 0 .6rem}
+        p{margin:.4rem 0 .8rem}.quiet{color:var(--muted)}.scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
+        .scroll svg{display:block;width:100%;min-width:30rem;height:auto}
+        table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
+        th{font-weight:600;text-align:right;border-bottom:2px solid var(--grid);padding:.35rem .6rem;white-space:nowrap}
+        td{text-align:right;border-bottom:1px solid var(--grid);padding:.35rem .6rem;white-space:nowrap}
+        th.l,td.l{text-align:left}td.n{font-weight:600}
+        figure{margin:0 0 1rem;border:1px solid var(--grid);border-radius:8px;padding:.8rem 1rem}
+        figcaption{font-weight:600;margin-bottom:.35rem}figcaption span{font-weight:400}
+        pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+        dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.2rem;margin:0;font-size:.92rem}
+        dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
+        """;
+
+    private readonly string _title;
+    private readonly StringBuilder _html = new();
+    private readonly StringBuilder _markdown = new();
+    private readonly List<(string File, ScatterChart Chart)> _charts = [];
+
+    /// <summary>Begins a page.</summary>
+    public ReportPage(string title)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(title);
+        _title = title;
+        _html.Append("<h1>").Append(Svg.Escape(title)).Append("</h1>\n");
+        _markdown.Append("# ").Append(Plain(title)).Append('\n');
+    }
+
+    /// <summary>The charts of the page: the file names that <see cref="ToMarkdown"/> links to, and what belongs into them.</summary>
+    public IReadOnlyList<(string File, ScatterChart Chart)> Charts => _charts;
+
+    /// <summary>Begins a section.</summary>
+    public ReportPage Heading(string text)
+    {
+        _html.Append("<h2>").Append(Svg.Escape(text)).Append("</h2>\n");
+        _markdown.Append("\n## ").Append(Plain(text)).Append('\n');
+        return this;
+    }
+
+    /// <summary>Adds a paragraph.</summary>
+    public ReportPage Text(string text)
+    {
+        _html.Append("<p>").Append(Svg.Escape(text)).Append("</p>\n");
+        _markdown.Append('\n').Append(Plain(text)).Append('\n');
+        return this;
+    }
+
+    /// <summary>Adds a paragraph that explains what stands before it.</summary>
+    public ReportPage Note(string text)
+    {
+        _html.Append("<p class=\"quiet\">").Append(Svg.Escape(text)).Append("</p>\n");
+        _markdown.Append("\n*").Append(Plain(text)).Append("*\n");
+        return this;
+    }
+
+    /// <summary>Adds a table.</summary>
+    /// <param name="headings">One for each column.</param>
+    /// <param name="rows">As many cells each.</param>
+    /// <param name="names">The first columns that are names, not numbers.</param>
+    /// <exception cref="ArgumentException">A row has more or fewer cells.</exception>
+    public ReportPage Table(ImmutableArray<string> headings, IEnumerable<ImmutableArray<string>> rows, int names = 1)
+    {
+        ArgumentNullException.ThrowIfNull(rows);
+        _html.Append("<div class=\"scroll\"><table>\n<thead><tr>");
+        for (var i = 0; i < headings.Length; i++)
+            _html.Append(i < names ? "<th class=\"l\">" : "<th>").Append(Svg.Escape(headings[i])).Append("</th>");
+        _html.Append("</tr></thead>\n<tbody>\n");
+        _markdown.Append('\n').Append(Row(headings)).Append("\n|").Append(string.Concat(headings.Select((_, i) => i < names ? "---|" : "---:|")))
+            .Append('\n');
+        foreach (var row in rows)
+        {
+            if (row.Length != headings.Length)
+                throw new ArgumentException($"A row has {row.Length} cells, but there are {headings.Length} headings.", nameof(rows));
+            _html.Append("<tr>");
+            for (var i = 0; i < row.Length; i++)
+                _html.Append(i >= names ? "<td>" : i == 0 ? "<td class=\"l n\">" : "<td class=\"l\">").Append(Svg.Escape(row[i])).Append("</td>");
+            _html.Append("</tr>\n");
+            _markdown.Append(Row(row)).Append('\n');
+        }
+
+        _html.Append("</tbody></table></div>\n");
+        return this;
+
+        static string Row(ImmutableArray<string> cells) =>
+            $"| {string.Join(" | ", cells.Select(c => Plain(c).Replace("|", "\\|", StringComparison.Ordinal)))} |";
+    }
+
+    /// <summary>Adds a chart.</summary>
+    /// <param name="file">The name that its file has beside the Markdown.</param>
+    /// <param name="chart">The chart.</param>
+    public ReportPage Chart(string file, ScatterChart chart)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(file);
+        ArgumentNullException.ThrowIfNull(chart);
+        _charts.Add((file, chart));
+        _markdown.Append($"\n![{Plain(chart.Title)}]({file})\n");
+        return Drawing(chart.Inline());
+    }
+
+    /// <summary>Adds text with a caption, line by line as it is.</summary>
+    /// <param name="caption">Its name.</param>
+    /// <param name="detail">What else there is to say of it.</param>
+    /// <param name="given">Text that was there before.</param>
+    /// <param name="text">The text.</param>
+    public ReportPage Sample(string caption, string detail, string given, string text)
+    {
+        _html.Append("<figure><figcaption>").Append(Svg.Escape(caption)).Append(" <span class=\"quiet\">").Append(Svg.Escape(detail))
+            .Append("</span></figcaption><pre><span class=\"quiet\">").Append(Svg.Escape(given)).Append("</span>").Append(Svg.Escape(text))
+            .Append("</pre></figure>\n");
+        _markdown.Append($"\n**{Plain(caption)}** {Plain(detail)}\n\n")
+            .Append(string.Join('\n', (given + text).Split('\n').Select(line => "    " + line))).Append('\n');
+        return this;
+    }
+
+    /// <summary>Adds names and what they stand for.</summary>
+    public ReportPage Facts(IEnumerable<(string Name, string Value)> facts)
+    {
+        ArgumentNullException.ThrowIfNull(facts);
+        _html.Append("<dl>\n");
+        _markdown.Append('\n');
+        foreach (var (name, value) in facts)
+        {
+            _html.Append("<dt>").Append(Svg.Escape(name)).Append("</dt><dd>").Append(Svg.Escape(value)).Append("</dd>\n");
+            _markdown.Append("- ").Append(Plain(name)).Append(": ").Append(Plain(value)).Append('\n');
+        }
+
+        _html.Append("</dl>\n");
+        return this;
+    }
+
+    /// <summary>An HTML page for light and dark, without scripts and without anything that must be fetched.</summary>
+    public string ToHtml() =>
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
+        + "content=\"width=device-width,initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n"
+        + $"<title>{Svg.Escape(_title)}</title>\n<style>\n{Svg.Style}\n{Style}\n</style>\n</head>\n<body>\n<main>\n{_html}</main>\n</body>\n</html>\n";
+
+    /// <summary>Markdown that links to the files of <see cref="Charts"/> beside it.</summary>
+    public string ToMarkdown() => _markdown.ToString();
+
+    /// <summary>Adds an SVG to the HTML page.</summary>
+    internal ReportPage Drawing(string svg)
+    {
+        _html.Append("<div class=\"scroll\">").Append(svg).Append("</div>\n");
+        return this;
+    }
+
+    private static string Plain(string text)
+    {
+        var plain = new StringBuilder(text.Length);
+        foreach (var character in text)
+        {
+            if (character is '*' or '_' or '`' or '<' or '[' or '\\') plain.Append('\\');
+            plain.Append(character == '\n' ? ' ' : character);
+        }
+
+        return plain.ToString();
+    }
+}

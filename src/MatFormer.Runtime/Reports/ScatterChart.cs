@@ -1,0 +1,222 @@
+using System.Collections.Immutable;
+using System.Globalization;
+
+namespace MatFormer;
+
+/// <summary>A point of a chart.</summary>
+/// <param name="X">Where it lies across.</param>
+/// <param name="Y">Where it lies upwards.</param>
+/// <param name="Tip">What is told of it under the pointer.</param>
+/// <param name="Label">What stands beside it; nothing if empty.</param>
+public sealed record ChartPoint(double X, double Y, string Tip = "", string Label = "");
+
+/// <summary>Points that belong together: they share a mark and a place in the legend.</summary>
+/// <param name="Name">What the legend says.</param>
+/// <param name="Points">The points; of a line, from left to right.</param>
+/// <param name="IsLine">True if a line joins them.</param>
+public sealed record ChartSeries(string Name, ImmutableArray<ChartPoint> Points, bool IsLine = false);
+
+/// <summary>Points and lines over two axes, as an SVG for light and dark.</summary>
+public sealed record ScatterChart
+{
+    private const double Width = 680;
+    private const double PlotHeight = 302;
+    private const double Left = 64;
+    private const double Right = 24;
+    private const double Bottom = 54;
+    private const double LegendRow = 22;
+    private const int Marks = 5;
+
+    /// <summary>What it shows, for those who cannot see it.</summary>
+    public required string Title { get; init; }
+
+    /// <summary>What the axis across counts.</summary>
+    public required string XTitle { get; init; }
+
+    /// <summary>What the axis upwards counts.</summary>
+    public required string YTitle { get; init; }
+
+    /// <summary>What follows the numbers of the axis across, such as <c> M</c>.</summary>
+    public string XUnit { get; init; } = string.Empty;
+
+    /// <summary>True for a logarithmic axis across.</summary>
+    public bool LogX { get; init; }
+
+    /// <summary>A dashed line across the chart, where it does not press the rest flat; null for none.</summary>
+    public (double Y, string Label)? Reference { get; init; }
+
+    /// <summary>What it shows; at most five series can be told apart.</summary>
+    public required ImmutableArray<ChartSeries> Series { get; init; }
+
+    /// <summary>An SVG as a file of its own.</summary>
+    /// <exception cref="InvalidOperationException">There are no points.</exception>
+    public string ToSvg()
+    {
+        var (height, body) = Draw();
+        return $"<svg xmlns=\"http://www.w3.org/2000/svg\" {Attributes(height)}>\n<style>{Svg.Style}</style>\n"
+            + $"<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"var(--surface)\"/>\n{body}</svg>\n";
+    }
+
+    /// <summary>A part of a page that has <see cref="Svg.Style"/>.</summary>
+    internal string Inline()
+    {
+        var (height, body) = Draw();
+        return $"<svg {Attributes(height)}>\n{body}</svg>\n";
+    }
+
+    private string Attributes(double height) =>
+        $"viewBox=\"0 0 {Svg.Number(Width)} {Svg.Number(height)}\" role=\"img\" aria-label=\"{Svg.Escape(Title)}\"";
+
+    private (double Height, string Body) Draw()
+    {
+        var points = Series.SelectMany(s => s.Points).ToList();
+        if (points.Count == 0) throw new InvalidOperationException($"The chart '{Title}' has no points to show.");
+        var legend = new Svg();
+        var top = Legend(legend) + 18;
+        var (lowest, highest) = (points.Min(p => p.Y), points.Max(p => p.Y));
+        var range = Math.Max(highest - lowest, 0.02);
+        var (low, high) = (lowest - (0.2 * range), highest + (0.2 * range));
+        var reference = Reference is { } given && given.Y >= low - range && given.Y <= high + range ? Reference : null;
+        if (reference is { } shown) (low, high) = (Math.Min(low, shown.Y - (0.1 * range)), Math.Max(high, shown.Y + (0.1 * range)));
+        var (least, most) = (points.Min(p => p.X), points.Max(p => p.X));
+        var margin = 0.05 * (most - least);
+        var bottom = top + PlotHeight;
+        var x = LogX ? new Axis(least / 1.1, most * 1.1, Left, Width - Right, log: true)
+            : new Axis(least - margin, most + margin, Left, Width - Right);
+        var y = new Axis(low, high, bottom, top);
+        var svg = new Svg();
+        ChartParts.Frame(svg, x, y, Width - Right, bottom, t => t.ToString(CultureInfo.InvariantCulture) + XUnit, XTitle, YTitle);
+        if (reference is { } line)
+        {
+            svg.Line(Left, y.At(line.Y), Width - Right, y.At(line.Y), "dash");
+            svg.Text(Width - Right, y.At(line.Y) - 6, line.Label, "end", "quiet");
+        }
+
+        var labels = new LabelPlacer(Left, top, Width - Right, bottom);
+        foreach (var point in points) labels.Block(x.At(point.X), y.At(point.Y), 7);
+        for (var i = 0; i < Series.Length; i++)
+        {
+            if (!Series[i].IsLine) continue;
+            var joined = Series[i].Points.Select(p => (X: x.At(p.X), Y: y.At(p.Y))).ToList();
+            svg.Path(joined, $"class=\"line m{i % Marks}\"");
+            foreach (var (from, to) in joined.Zip(joined.Skip(1)))
+            {
+                // The line is in the way of labels, too.
+                for (var t = 0.0; t <= 1; t += 0.05) labels.Block((from.X * (1 - t)) + (to.X * t), (from.Y * (1 - t)) + (to.Y * t), 2);
+            }
+        }
+
+        for (var i = 0; i < Series.Length; i++)
+        {
+            foreach (var point in Series[i].Points)
+            {
+                var (px, py) = (x.At(point.X), y.At(point.Y));
+                Mark(svg, i, px, py, 5.5, point.Tip);
+                if (point.Label.Length == 0) continue;
+                var (lx, ly, anchor) = labels.Place(px, py, point.Label);
+                svg.Text(lx, ly, point.Label, anchor, string.Empty, i == 0 ? " font-weight=\"600\"" : string.Empty);
+            }
+        }
+
+        return (bottom + Bottom, legend.ToString() + svg);
+    }
+
+    // Rows of marks and names; gives where they end.
+    private double Legend(Svg svg)
+    {
+        var (at, row) = (Left, 18.0);
+        for (var i = 0; i < Series.Length; i++)
+        {
+            var width = 30 + (7.2 * Series[i].Name.Length) + 18;
+            if (at > Left && at + width > Width) (at, row) = (Left, row + LegendRow);
+            if (Series[i].IsLine) svg.Line(at, row, at + 22, row, $"line m{i % Marks}");
+            Mark(svg, i, at + 11, row, 5, string.Empty);
+            svg.Text(at + 30, row + 4, Series[i].Name);
+            at += width;
+        }
+
+        return row;
+    }
+
+    private static void Mark(Svg svg, int series, double x, double y, double size, string tip)
+    {
+        var title = tip.Length == 0 ? string.Empty : $"<title>{Svg.Escape(tip)}</title>";
+        var wide = Svg.Number(size * 1.25);
+        var shape = (series % Marks) switch
+        {
+            0 => $"<circle cx=\"{Svg.Number(x)}\" cy=\"{Svg.Number(y)}\" r=\"{Svg.Number(size)}\"",
+            1 => $"<path d=\"M{Svg.Number(x)} {Svg.Number(y - (size * 1.25))}l{wide} {wide}l-{wide} {wide}l-{wide}-{wide}z\"",
+            2 => $"<path d=\"M{Svg.Number(x)} {Svg.Number(y - size)}l{wide} {Svg.Number(size * 2)}h-{Svg.Number(size * 2.5)}z\"",
+            3 => $"<path d=\"M{Svg.Number(x)} {Svg.Number(y + size)}l{wide}-{Svg.Number(size * 2)}h-{Svg.Number(size * 2.5)}z\"",
+            _ => $"<path d=\"M{Svg.Number(x - size)} {Svg.Number(y - size)}h{Svg.Number(2 * size)}v{Svg.Number(2 * size)}h-{Svg.Number(2 * size)}z\"",
+        };
+        svg.Add($"{shape} class=\"f{series % Marks}\">{title}</{(series % Marks == 0 ? "circle" : "path")}>\n");
+    }
+}
+
+/// <summary>Finds room for labels beside points.</summary>
+internal sealed class LabelPlacer(double left, double top, double right, double bottom)
+{
+    private readonly List<(double X1, double Y1, double X2, double Y2)> _taken = [];
+
+    /// <summary>Keeps labels off a point.</summary>
+    public void Block(double x, double y, double radius) => _taken.Add((x - radius, y - radius, x + radius, y + radius));
+
+    /// <summary>Where the text of a label goes: above, below or beside the point, the first that is free; else above.</summary>
+    public (double X, double Y, string Anchor) Place(double x, double y, string label)
+    {
+        var width = (7.2 * label.Length) + 4;
+        (double X, double Y, string Anchor)[] candidates =
+        [
+            (x + 11, y + 4, "start"), (x, y - 13, "middle"), (x, y + 22, "middle"), (x - 11, y + 4, "end"), (x + 9, y - 10, "start"),
+            (x + 9, y + 18, "start"), (x - 9, y - 10, "end"), (x - 9, y + 18, "end"), (x, y - 28, "middle"), (x, y + 37, "middle"),
+        ];
+        foreach (var candidate in candidates)
+        {
+            var box = Box(candidate, width);
+            if (box.X1 < left || box.X2 > right || box.Y1 < top || box.Y2 > bottom
+                || _taken.Any(t => t.X1 < box.X2 && box.X1 < t.X2 && t.Y1 < box.Y2 && box.Y1 < t.Y2)) continue;
+            _taken.Add(box);
+            return candidate;
+        }
+
+        _taken.Add(Box(candidates[1], width));
+        return candidates[1];
+    }
+
+    private static (double X1, double Y1, double X2, double Y2) Box((double X, double Y, string Anchor) at, double width)
+    {
+        var x = at.Anchor switch { "start" => at.X, "end" => at.X - width, _ => at.X - (width / 2) };
+        return (x, at.Y - 12, x + width, at.Y + 3);
+    }
+}
+
+/// <summary>What all charts have.</summary>
+internal static class ChartParts
+{
+    /// <summary>Grid, ticks and the titles of both axes.</summary>
+    public static void Frame(
+        Svg svg, Axis x, Axis y, double right, double bottom, Func<double, string> formatX, string titleX, string titleY)
+    {
+        var left = x.At(x.From);
+        var top = y.At(y.To);
+        var digits = y.Ticks.Count > 1 ? Math.Clamp((int)Math.Ceiling(-Math.Log10(y.Ticks[1] - y.Ticks[0]) - 1e-9), 0, 4) : 2;
+        foreach (var tick in y.Ticks)
+        {
+            svg.Line(left, y.At(tick), right, y.At(tick), "grid");
+            svg.Text(left - 8, y.At(tick) + 4,
+                tick.ToString("F" + digits.ToString(CultureInfo.InvariantCulture), CultureInfo.InvariantCulture), "end", "quiet");
+        }
+
+        svg.Line(left, bottom, right, bottom, "axis");
+        foreach (var tick in x.Ticks)
+        {
+            svg.Line(x.At(tick), bottom, x.At(tick), bottom + 5, "axis");
+            svg.Text(x.At(tick), bottom + 20, formatX(tick), "middle", "quiet");
+        }
+
+        svg.Text((left + right) / 2, bottom + 42, titleX, "middle", "quiet");
+        var middle = (top + bottom) / 2;
+        svg.Text(16, middle, titleY, "middle", "quiet", $" transform=\"rotate(-90 16 {Svg.Number(middle)})\"");
+    }
+}
