@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>What is known of the machine.</summary>
-internal static class Machine
+/// <summary>What is known of the machine that this runs on.</summary>
+public static class Machine
 {
     /// <summary>True where the CPU multiplies bfloat16 matrices itself: AMX-BF16 or AVX512-BF16.</summary>
     public static bool CpuHasBFloat16
@@ -44,8 +44,10 @@ internal static class Machine
     }
 
     /// <summary>One line: processor, cores, system.</summary>
+    /// <param name="device">Where it computes.</param>
     public static string Describe(Device device)
     {
+        ArgumentNullException.ThrowIfNull(device);
         var where = device.type == TorchSharp.DeviceType.CUDA ? "CUDA device, " : string.Empty;
         return $"{where}{Processor()}, {Environment.ProcessorCount} cores, {RuntimeInformation.OSDescription}, "
             + $"{RuntimeInformation.FrameworkDescription}";

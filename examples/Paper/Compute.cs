@@ -1,0 +1,65 @@
+using System.Collections.Immutable;
+using MatFormer;
+
+namespace Paper;
+
+/// <summary>
+/// What a training step costs: FLOPs of a token's forward pass over all streams of the step, a token of the batch; backward costs twice as
+/// much for each, so that ratios are those of whole steps.
+/// </summary>
+internal static class Compute<TModel>
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private const int Draws = 256;
+
+    /// <summary>A step of an objective, on average over what it draws.</summary>
+    public static double OfStep(Objective objective, ImmutableArray<double> probabilities, bool isDistilled)
+    {
+        var granularities = TModel.Granularities;
+        var shares = probabilities.IsEmpty ? [.. granularities.Select(_ => 1.0 / granularities.Count)]
+            : probabilities.Select(p => p / probabilities.Sum()).ToArray();
+        var random = new Random(1);
+        var cost = objective switch
+        {
+            Objective.Sampled or Objective.Split => granularities.Zip(shares, (g, share) => share * Of(g)).Sum(),
+            Objective.SampledPerLayer => Enumerable.Range(0, Draws).Average(_ => Of(Mix(random))),
+            Objective.Joint => Of([.. granularities.Reverse()]),
+            Objective.Sandwich => Enumerable.Range(0, Draws).Average(_ => Of(granularities[^1], Mix(random), granularities[0])),
+            Objective.Branching => granularities.Select((_, prefix) => shares[prefix] * Branches(prefix)).Sum(),
+            _ => throw new ArgumentOutOfRangeException(nameof(objective)),
+        };
+
+        // The largest runs forward once more over the rows of the others.
+        return isDistilled && objective is Objective.Sampled or Objective.Split ? cost + ((1 - shares[^1]) * Of(granularities[^1]) / 3) : cost;
+    }
+
+    /// <summary>Streams over the same batch. What they share is computed once: the layers in which all are alike, and one attention more.</summary>
+    public static double Of(params ReadOnlySpan<Profile<TModel>> streams)
+    {
+        var first = streams[0].Layers;
+        var shared = TModel.Spec.Layers;
+        foreach (var stream in streams)
+            shared = Math.Min(shared, stream.Layers.AsSpan().CommonPrefixLength(first.AsSpan()));
+        if (shared == TModel.Spec.Layers) return streams[0].FlopsPerToken;
+        double sum = 0;
+        foreach (var stream in streams) sum += stream.FlopsPerToken;
+        for (var layer = 0; layer < shared; layer++) sum -= (streams.Length - 1) * Layer(first[layer].HiddenWidth);
+        return sum - ((streams.Length - 1) * Layer(0));
+    }
+
+    private static double Branches(int prefix) => Enumerable.Range(0, TModel.Spec.Layers).Average(parting => Of(
+        [.. TModel.Granularities.Skip(prefix).Reverse().Select(g => new Profile<TModel>("branch",
+            [.. TModel.Granularities[prefix].Layers[..parting], .. g.Layers[parting..]]))]));
+
+    private static Profile<TModel> Mix(Random random) => new("mix",
+        [.. Enumerable.Range(0, TModel.Spec.Layers).Select(l => TModel.Granularities[random.Next(TModel.Granularities.Count)].Layers[l])]);
+
+    // A layer's FLOPs are a line over its hidden width; at 0 there is attention alone. All layers are alike here.
+    private static double Layer(int hidden)
+    {
+        var (narrow, wide) = (TModel.Granularities[0], TModel.Granularities[^1]);
+        var slope = (double)(wide.FlopsPerToken - narrow.FlopsPerToken) / (wide.Layers[0].HiddenWidth - narrow.Layers[0].HiddenWidth);
+        var attention = wide.FlopsPerToken - TModel.Spec.SharedFlopsPerToken - (slope * wide.Layers[0].HiddenWidth);
+        return (attention + (slope * hidden)) / TModel.Spec.Layers;
+    }
+}

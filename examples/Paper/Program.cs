@@ -1,0 +1,70 @@
+using System.CommandLine;
+using System.Globalization;
+using MatFormer;
+using Paper;
+using static TorchSharp.torch;
+
+CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
+var data = new Option<string?>("--data") { Description = "Text to learn: a file, folder or glob; by default the XML documentation of the .NET SDK" };
+var seeds = new Option<int>("--seeds") { Description = "Trainings of each kind", DefaultValueFactory = _ => 3 };
+var scale = new Option<double>("--scale") { Description = "The share of all steps that is run: 1 takes about an hour on two cores", DefaultValueFactory = _ => 1 };
+var windows = new Option<int>("--windows") { Description = "Windows of validation text to measure on", DefaultValueFactory = _ => 256 };
+var threads = new Option<int?>("--threads") { Description = "Threads; by default one per physical core" };
+var dtype = new Option<string>("--dtype") { Description = "f32 or bf16; bf16 by default where the CPU has it", DefaultValueFactory = _ => Machine.CpuHasBFloat16 ? "bf16" : "f32" };
+var output = new Option<string>("--out") { Description = "Folder of what is written", DefaultValueFactory = _ => Path.Combine("out", "Paper") };
+dtype.AcceptOnlyFromAmong("f32", "bf16");
+seeds.Validators.Add(r => Check(r.GetValue(seeds) is >= 1 and <= 10, r, "--seeds must be from 1 to 10"));
+scale.Validators.Add(r => Check(r.GetValue(scale) is > 0 and <= 100, r, "--scale must be above 0, at most 100"));
+windows.Validators.Add(r => Check(r.GetValue(windows) >= 1, r, "--windows must be 1 or more"));
+threads.Validators.Add(r => Check(r.GetValue(threads) is null or >= 1, r, "--threads must be 1 or more"));
+
+var reproduce = new Command("reproduce", "Train universal models and their baselines, and write a page beside the paper's numbers")
+{
+    data, seeds, scale, windows, threads, dtype, output,
+};
+reproduce.SetAction((parsed, cancellationToken) =>
+{
+    set_num_threads(parsed.GetValue(threads) ?? Machine.Threads);
+    var folder = parsed.GetValue(output)!;
+    var runs = Path.Combine(folder, "runs");
+    Directory.CreateDirectory(runs);
+    using var corpus = TextCorpus.Open(parsed.GetValue(data), folder, cancellationToken: cancellationToken);
+    var type = parsed.GetValue(dtype) == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32;
+    var bench = new Bench(corpus, type, runs, parsed.GetValue(windows), Console.Error);
+    var found = Reproduction.Run(bench, parsed.GetValue(seeds), parsed.GetValue(scale), cancellationToken);
+    var page = Findings.Write(found, bench, string.Join(' ', args));
+    Json.Write(Path.Combine(folder, "results.json"), found.All.ToList());
+    foreach (var (file, chart) in page.Charts) Json.WriteText(Path.Combine(folder, file), chart.ToSvg());
+    Json.WriteText(Path.Combine(folder, "reproduction.md"), page.ToMarkdown());
+    Json.WriteText(Path.Combine(folder, "report.html"), page.ToHtml());
+    foreach (var claim in Findings.Claims(found)) Console.WriteLine($"{claim.Claim}\n    {claim.Verdict}");
+    Console.WriteLine($"Wrote {Path.Combine(folder, "report.html")}, reproduction.md and results.json beside it.");
+    return Task.FromResult(0);
+});
+var root = new RootCommand("The paper's claims, at a scale of two cores and an hour.") { reproduce };
+var command = root.Parse(args);
+if (command.Errors is [var error, ..])
+{
+    Console.Error.WriteLine($"{error.Message} See '{(command.CommandResult.Command == root ? string.Empty : "reproduce ")}--help'.");
+    return 2;
+}
+
+try
+{
+    return await command.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(30) });
+}
+catch (OperationCanceledException)
+{
+    Console.Error.WriteLine("Interrupted; what is trained is kept, and the same command goes on.");
+    return 130;
+}
+catch (Exception e) when (e is DataException or CheckpointException or IOException or UnauthorizedAccessException)
+{
+    Console.Error.WriteLine(e.Message);
+    return 2;
+}
+
+static void Check(bool good, System.CommandLine.Parsing.OptionResult result, string message)
+{
+    if (!good) result.AddError($"{message}, not '{string.Join(' ', result.Tokens)}'.");
+}
