@@ -17,6 +17,7 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
     ["compile"] = CompileBenchmark.Run,
     ["memory"] = MemoryBenchmark.Run,
     ["tokenizer"] = TokenizerBenchmark.Run,
+    ["kernels"] = KernelsBenchmark.Run,
 };
 if (names.Count != 1 || !known.TryGetValue(names[0], out var benchmark) || args.Any(a => a.StartsWith('-') && a != "--json"))
 {
