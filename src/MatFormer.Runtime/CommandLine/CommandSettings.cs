@@ -15,7 +15,7 @@ internal sealed class CommandOptions
         "--vocabulary", 256, "256 or more", "Tokens to learn at most; as many as the model declares by default");
     public readonly Option<int?> Steps = Number<int>("--steps", 1, "1 or more", "Training steps; 1000 by default, in demo as many as "
         + "--minutes allow");
-    public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", "Sequences a step; 4 by default, 16 in eval");
+    public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", "Sequences at once; 4 by default, 16 in eval");
     public readonly Option<string?> Objective = Choice(
         "--objective", "How a step treats the granularities (docs/objectives.md); sampled by default", [.. Objectives.Names]);
     public readonly Option<double[]?> Probabilities = Numbers(
@@ -55,7 +55,7 @@ internal sealed class CommandOptions
         "--accumulation", 1, "1 or more", "Batches in a step, their gradients averaged; 1 by default");
     public readonly Option<bool> RecomputeActivations = new("--recompute-activations")
     {
-        Description = "Keep only what goes into each layer and compute the rest once more for the gradients: less memory, about a third "
+        Description = "Keep only what goes into each layer and compute the rest once more for the gradients: less memory, up to a third "
         + "more time"
     };
     public readonly Option<int?> EvaluateEvery = Number<int>(

@@ -65,6 +65,7 @@ internal sealed class ModelCommands<TModel>(
     public void Train()
     {
         var checkpoint = Resumed();
+        CheckInit();
         var options = Options(checkpoint);
         var tokenizer = FindTokenizer(settings.Out);
         var (device, dtype) = Compute(checkpoint);
@@ -243,6 +244,7 @@ internal sealed class ModelCommands<TModel>(
     public void Demo()
     {
         var checkpoint = Resumed();
+        CheckInit();
         var options = Options(checkpoint);
         var tokenizer = FindTokenizer(settings.Out);
         var (device, dtype) = Compute(checkpoint);
@@ -314,7 +316,7 @@ internal sealed class ModelCommands<TModel>(
                 ("Command", $"{TModel.Spec.Name} {settings.Typed}".Trim()),
                 ("Text", corpus.Describe()),
                 ("Objective", Describe(options)),
-                ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch} × {TModel.Spec.Context} tokens")),
+                ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch * options.Accumulation} × {TModel.Spec.Context} tokens")),
                 ("Seed", Output.Invariant($"{options.Seed}")),
                 ("Precision", Describe(dtype)),
                 ("Machine", Machine.Describe(universal.Device)),
@@ -364,6 +366,14 @@ internal sealed class ModelCommands<TModel>(
             + "run, or leave --resume out.");
     }
 
+    // A new run replaces what an earlier one left in its folder.
+    private void CheckInit()
+    {
+        if (settings.Init is not { } path || !File.Exists(path) || Path.GetFullPath(path) is not { } full) return;
+        if (Path.GetDirectoryName(full) == Path.GetFullPath(settings.Out).TrimEnd(Path.DirectorySeparatorChar))
+            throw new UsageException($"--init {Quoted(path)} lies in --out, where this run replaces what is there; give another --out.");
+    }
+
     // Those of the checkpoint, overridden by what is given; the trainer refuses what does not fit together.
     private TrainerOptions Options(string? checkpoint)
     {
@@ -374,6 +384,9 @@ internal sealed class ModelCommands<TModel>(
             options = TrainerOptions.FromMetadata(checkpoint, reader.Metadata);
         }
 
+        if (settings.Patience is not null && (settings.EvaluateEvery ?? options.EvaluateEvery) == 0)
+            throw new UsageException("--patience counts looks at the validation text, and there are none; add --evaluate-every 100, or leave it "
+                + "out.");
         options = options with
         {
             Steps = settings.Steps ?? options.Steps,
@@ -640,6 +653,7 @@ internal sealed class ModelCommands<TModel>(
     {
         MetricsFile.WriteNumbers(json, "loss", last.Losses);
         if (!last.Divergences.IsEmpty) MetricsFile.WriteNumbers(json, "divergence", last.Divergences);
+        if (!last.Validation.IsEmpty) MetricsFile.WriteNumbers(json, "validation", last.Validation);
     }
 
     private static void WriteFiles(Utf8JsonWriter json, params ReadOnlySpan<string> files)

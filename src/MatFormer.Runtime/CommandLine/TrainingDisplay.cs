@@ -12,6 +12,7 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
     private static readonly TimeSpan LineInterval = TimeSpan.FromSeconds(5);
     private const int BarWidth = 16;
     private readonly Dictionary<string, Mean> _losses = new(StringComparer.Ordinal);
+    private IReadOnlyList<(string Name, float Loss)> _validation = [];
     private Mean _tokensPerSecond;
 
     /// <summary>Trains, and shows it.</summary>
@@ -53,7 +54,7 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
         return train(result =>
         {
             Smooth(result);
-            if (result.Step < steps && watch.Elapsed - shown < LineInterval) return;
+            if (result.Validation.IsEmpty && result.Step < steps && watch.Elapsed - shown < LineInterval) return;
             shown = watch.Elapsed;
             var left = watch.Elapsed / (result.Step - stepsDone) * (steps - result.Step);
             error.WriteLine($"{Line(result, steps)}, {left:m\\:ss} left");
@@ -63,16 +64,19 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
     private void Smooth(StepResult result)
     {
         foreach (var (name, loss) in result.Losses) _losses[name] = _losses.GetValueOrDefault(name).Add(loss);
+        if (!result.Validation.IsEmpty) _validation = result.Validation;
         _tokensPerSecond = _tokensPerSecond.Add(result.TokensPerSecond);
     }
 
     private string Line(StepResult result, int steps)
     {
-        var known = order.Where(_losses.ContainsKey);
-        var bits = 1 / Math.Log(2) / bytesPerToken;
-        var losses = string.Join("  ", known.Select(name => Output.Invariant($"{name} {_losses[name].Value * bits:0.000}")));
-        return Output.Invariant($"step {result.Step}/{steps}  bits/byte {losses}  {_tokensPerSecond.Value:n0} tokens/s");
+        var losses = Bits(order.Where(_losses.ContainsKey).Select(name => (name, _losses[name].Value)));
+        var validation = _validation.Count == 0 ? string.Empty : $"  validation {Bits(_validation.Select(v => (v.Name, (double)v.Loss)))}";
+        return Output.Invariant($"step {result.Step}/{steps}  bits/byte {losses}{validation}  {_tokensPerSecond.Value:n0} tokens/s");
     }
+
+    private string Bits(IEnumerable<(string Name, double Loss)> losses) =>
+        string.Join("  ", losses.Select(loss => Output.Invariant($"{loss.Name} {loss.Loss / Math.Log(2) / bytesPerToken:0.000}")));
 
     // Single steps jump: the mean over about the last 20.
     private readonly record struct Mean(double Value, int Count)

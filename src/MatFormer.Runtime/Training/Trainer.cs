@@ -112,9 +112,13 @@ public sealed class Trainer<TModel> : IDisposable
         }
 
         using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, "metrics.jsonl"), StepsDone) : null;
-        _logger.LogInformation(
-            "Training {Model}, {Parameters} parameters, {Objective}, steps {First} to {Last}.",
-            TModel.Spec.Name, _parameters.Sum(p => p.numel()), Options.Objective, StepsDone + 1, Options.Steps);
+        if (StepsDone < Options.Steps)
+        {
+            _logger.LogInformation(
+                "Training {Model}, {Parameters} parameters, {Objective}, steps {First} to {Last}.",
+                TModel.Spec.Name, _parameters.Sum(p => p.numel()), Options.Objective, StepsDone + 1, Options.Steps);
+        }
+
         StepResult? last = null;
         var direct = _batches!;
         using (var prefetched = new PrefetchedBatches(direct, FirstBatch(StepsDone + 1), FirstBatch(Options.Steps + 1L) - 1, _tokens.Length))
@@ -419,7 +423,7 @@ public sealed class Trainer<TModel> : IDisposable
     {
         if (CheckpointPath is not { } path) return;
         var metadata = Checkpoint.Metadata(_model);
-        foreach (var (key, value) in Options.ToMetadata()) metadata.Add(key, value);
+        foreach (var (key, value) in Options.ToMetadata().Concat(Options.ToChangeableMetadata())) metadata.Add(key, value);
         metadata.Add(StepKey, StepsDone.ToString(CultureInfo.InvariantCulture));
         if (StepsSkipped > 0) metadata.Add(SkippedKey, StepsSkipped.ToString(CultureInfo.InvariantCulture));
         if (_bestStep > 0)

@@ -20,7 +20,7 @@ public sealed record TrainerOptions
 
     /// <summary>
     /// Keeps for the gradients only what goes into each layer, and computes the rest once more (<see cref="Recomputation"/>): less memory
-    /// for about a third more arithmetic, and the same results. Not kept in checkpoints, so that a run can go on with it or without.
+    /// for up to a third more time, and the same results. Not kept in checkpoints, so that a run can go on with it or without.
     /// </summary>
     public bool RecomputeActivations { get; init; }
 
@@ -186,6 +186,18 @@ public sealed record TrainerOptions
         (Prefix + "seed", Text(Seed)),
     ];
 
+    /// <summary>
+    /// Values that a checkpoint keeps too, for a run that goes on without being told again; they may change, as they decide no step.
+    /// </summary>
+    internal IEnumerable<(string Key, string Value)> ToChangeableMetadata() =>
+    [
+        (Prefix + "evaluate_every", Text(EvaluateEvery)),
+        (Prefix + "evaluation_windows", Text(EvaluationWindows)),
+        (Prefix + "patience", Text(Patience)),
+        (Prefix + "max_skipped_steps", Text(MaxSkippedSteps)),
+        (Prefix + "checkpoint_every", Text(CheckpointEvery)),
+    ];
+
     /// <summary>The values that a checkpoint keeps.</summary>
     /// <exception cref="CheckpointException">It is not a training checkpoint, or damaged.</exception>
     internal static TrainerOptions FromMetadata(string path, IReadOnlyDictionary<string, string> metadata) => new()
@@ -210,6 +222,11 @@ public sealed record TrainerOptions
         WeightDecay = Number<double>(path, metadata, "weight_decay"),
         MaxGradientNorm = Number<double>(path, metadata, "max_gradient_norm"),
         Seed = Number<long>(path, metadata, "seed"),
+        EvaluateEvery = Number<int>(path, metadata, "evaluate_every"),
+        EvaluationWindows = Number<int>(path, metadata, "evaluation_windows"),
+        Patience = Number<int>(path, metadata, "patience"),
+        MaxSkippedSteps = Number<int>(path, metadata, "max_skipped_steps"),
+        CheckpointEvery = Number<int>(path, metadata, "checkpoint_every"),
     };
 
     private static void Check(bool good, string option, object? value, string wanted)

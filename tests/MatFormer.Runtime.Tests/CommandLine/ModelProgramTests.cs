@@ -41,6 +41,8 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("nowhere.safetensors", "generate --checkpoint nowhere.safetensors")]
     [InlineData("nowhere.safetensors", "eval --checkpoint nowhere.safetensors")]
     [InlineData("there is no", "train --resume")]
+    [InlineData("--patience counts looks at the validation text", "train --patience 2")]
+    [InlineData("--accumulation must be 1 or more, not '0'", "train --accumulation 0")]
     [InlineData("--init has no use", "train --resume --init weights.safetensors")]
     [InlineData("'nowhere' does not exist", "train --data nowhere")]
     public async Task WrongUsageEndsWithTwoAndOneLine(string says, string command)
@@ -262,15 +264,35 @@ public sealed class ModelProgramTests : IDisposable
         using var stop = new CancellationTokenSource();
         var error = new StopAtLine("Training", stop);
         var code = await ModelProgram.RunAsync<TinyModel>(
-            ["train", "--data", _texts, "--steps", "50", "--batch", "2", "--out", _out], TextWriter.Null, error, stop.Token);
+            ["train", "--data", _texts, "--steps", "50", "--batch", "2", "--evaluate-every", "10", "--patience", "40", "--out", _out],
+            TextWriter.Null, error, stop.Token);
         Assert.Equal(130, code);
         Assert.Contains($"To go on: train --resume --out {_out} --data {_texts}", error.ToString(), StringComparison.Ordinal);
         var (resumed, _, text) = await Run("train", "--resume", "--out", _out, "--data", _texts);
         Assert.True(resumed == 0, text);
-        Assert.Equal(50, File.ReadLines(Path.Combine(_out, "metrics.jsonl")).Count());
+
+        // It goes on as it was begun: looks at the validation text too, and tells of them.
+        Assert.Contains("  validation S ", text, StringComparison.Ordinal);
+        var steps = MetricsFile.Read(Path.Combine(_out, "metrics.jsonl")).ToList();
+        Assert.Equal(50, steps.Count);
+        Assert.Equal([10, 20, 30, 40, 50], steps.Where(step => !step.Validation.IsEmpty).Select(step => step.Step));
         var (refused, _, line) = await Run("train", "--resume", "--out", _out, "--data", _texts, "--batch", "3");
         Assert.Equal(2, refused);
         Assert.Contains("training.batch", Assert.Single(line.Trim().Split('\n')), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task WeightsToBeginWithAreNotReplaced()
+    {
+        using (await Json("train", "--data", _texts, "--steps", "2", "--batch", "2", "--out", _out)) { }
+        var before = _folder.Files;
+        var (code, _, error) = await Run(
+            "train", "--data", _texts, "--steps", "2", "--init", Path.Combine(_out, "model.safetensors"), "--out", _out + "/");
+        Assert.Equal(2, code);
+        Assert.Contains("lies in --out", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
+        Assert.Equal(before, _folder.Files);
+        using (await Json(
+            "train", "--data", _texts, "--steps", "2", "--init", Path.Combine(_out, "model.safetensors"), "--out", _folder["more"])) { }
     }
 
     private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)
