@@ -11,6 +11,18 @@ namespace MatFormer.Benchmarks;
 [Granularity("S", 128), Granularity("M", 256), Granularity("L", 512), Granularity("XL", 1024)]
 internal sealed partial class BenchLm;
 
+/// <summary><see cref="BenchLm"/> twice as wide: four times as large.</summary>
+[MatLM(Layers = 8, Width = 512, Heads = 16, Context = 256, Vocabulary = 256)]
+[FeedForward(2048, Activation.SwiGlu)]
+[Granularity("S", 256), Granularity("M", 512), Granularity("L", 1024), Granularity("XL", 2048)]
+internal sealed partial class BenchLm4;
+
+/// <summary><see cref="BenchLm"/> four times as wide: sixteen times as large.</summary>
+[MatLM(Layers = 8, Width = 1024, Heads = 32, Context = 256, Vocabulary = 256)]
+[FeedForward(4096, Activation.SwiGlu)]
+[Granularity("S", 512), Granularity("M", 1024), Granularity("L", 2048), Granularity("XL", 4096)]
+internal sealed partial class BenchLm16;
+
 /// <summary>
 /// Training steps of ours against plain PyTorch's of the same model, batch and dtype, and of our objectives against each other, in turns.
 /// </summary>
@@ -21,33 +33,63 @@ internal static class TrainBenchmark
 
     public static IEnumerable<Result> Run()
     {
-        foreach (var (type, name) in ((ScalarType, string)[])[(ScalarType.Float32, "f32"), (ScalarType.BFloat16, "bf16")])
-        {
-            using var peer = PythonPeer.Start("--dtype", name, "--batch", Batch.ToString(CultureInfo.InvariantCulture), "--threads", get_num_threads().ToString(CultureInfo.InvariantCulture));
-            if (peer is null) Console.Error.WriteLine($"skipped train.*.{name}.vs_pytorch: no Python here has torch (Debian: apt-get install python3-torch)");
-            peer?.Time("split", 1); // warm from here on
-            foreach (var (objective, steps) in ((Objective, int)[])[(Objective.Joint, 1), (Objective.Sampled, 4), (Objective.Split, 1)])
-            {
-                var objectiveName = objective.ToString().ToLowerInvariant();
-                using var bench = new Bench(type, objective);
-                bench.Time(steps);
-                var times = Benchmarks.Turns.RunWarm(Turns, () => bench.Time(steps), () => peer?.Time(objectiveName, steps) ?? double.NaN);
-                var tokens = (double)Batch * BenchLm.Spec.Context * steps;
-                if (peer is not null) yield return Benchmarks.Turns.Ratio($"train.{objectiveName}.{name}.vs_pytorch", (times[0], times[1]), tokens);
-                else yield return new Result($"train.{objectiveName}.{name}.tokens_per_second", tokens / Benchmarks.Turns.Median(times[0]), "tokens/s", Runs: times[0].Length);
-            }
-        }
-
+        var objectives = new[] { (Objective.Joint, 1), (Objective.Sampled, 4), (Objective.Split, 1) };
+        foreach (var result in AgainstPyTorch<BenchLm>("f32", ScalarType.Float32, objectives)) yield return result;
+        foreach (var result in AgainstPyTorch<BenchLm>("bf16", ScalarType.BFloat16, objectives)) yield return result;
+        foreach (var result in AgainstPyTorch<BenchLm4>("bf16.4x", ScalarType.BFloat16, objectives[..2])) yield return result;
+        foreach (var result in Scaling()) yield return result;
         foreach (var result in Objectives()) yield return result;
         foreach (var result in Limits()) yield return result;
         foreach (var result in OverheadBenchmark.Run()) yield return result;
     }
 
+    // Steps of each objective, so many to a turn.
+    private static IEnumerable<Result> AgainstPyTorch<TModel>(string name, ScalarType type, (Objective Objective, int Steps)[] objectives)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var block = TModel.Spec.Blocks[0];
+        using var peer = PythonPeer.Start(
+            "--dtype", type == ScalarType.BFloat16 ? "bf16" : "f32", "--batch", Text(Batch), "--threads", Text(get_num_threads()),
+            "--width", Text(TModel.Spec.Width), "--heads", Text(block.Heads), "--hidden", Text(block.HiddenWidth));
+        if (peer is null) Console.Error.WriteLine($"skipped train.*.{name}.vs_pytorch: no Python here has torch (Debian: apt-get install python3-torch)");
+        peer?.Time("split", 1); // warm from here on
+        foreach (var (objective, steps) in objectives)
+        {
+            var objectiveName = objective.ToString().ToLowerInvariant();
+            using var bench = new Bench<TModel>(type, objective);
+            bench.Time(steps);
+            var times = Benchmarks.Turns.RunWarm(Turns, () => bench.Time(steps), () => peer?.Time(objectiveName, steps) ?? double.NaN);
+            var tokens = (double)Batch * TModel.Spec.Context * steps;
+            if (peer is not null) yield return Benchmarks.Turns.Ratio($"train.{objectiveName}.{name}.vs_pytorch", (times[0], times[1]), tokens);
+            else yield return new Result($"train.{objectiveName}.{name}.tokens_per_second", tokens / Benchmarks.Turns.Median(times[0]), "tokens/s", Runs: times[0].Length);
+        }
+    }
+
+    // Tokens per second times parameters, over that of the smallest: whether larger models use the machine as well. Joint steps in bf16.
+    private static IEnumerable<Result> Scaling()
+    {
+        using var small = new Bench<BenchLm>(ScalarType.BFloat16, Objective.Joint);
+        using var medium = new Bench<BenchLm4>(ScalarType.BFloat16, Objective.Joint);
+        using var large = new Bench<BenchLm16>(ScalarType.BFloat16, Objective.Joint);
+        Func<double>[] sides = [() => small.Time(4) / 4, () => medium.Time(1), () => large.Time(1)];
+        foreach (var side in sides) side();
+        var times = Benchmarks.Turns.RunWarm(Turns, sides);
+        var parameters = new[] { BenchLm.Spec, BenchLm4.Spec, BenchLm16.Spec }.Select(spec => (double)spec.ParameterCount(spec.WholeLayers.AsSpan())).ToArray();
+        for (var i = 1; i < sides.Length; i++)
+        {
+            var perParameter = Array.ConvertAll(times[i], seconds => seconds / parameters[i] * parameters[0]);
+            var result = Benchmarks.Turns.Ratio($"train.scaling.{(i == 1 ? "4x" : "16x")}", (perParameter, times[0]), (double)Batch * BenchLm.Spec.Context * parameters[0]);
+            yield return result with { Unit = "x that of 1x" };
+        }
+    }
+
+    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
+
     // A joint and a branching step against steps of the four sizes trained apart, as models of their own, and of the largest; bf16.
     private static IEnumerable<Result> Objectives()
     {
-        using var joint = new Bench(ScalarType.BFloat16, Objective.Joint);
-        using var branching = new Bench(ScalarType.BFloat16, Objective.Branching);
+        using var joint = new Bench<BenchLm>(ScalarType.BFloat16, Objective.Joint);
+        using var branching = new Bench<BenchLm>(ScalarType.BFloat16, Objective.Branching);
         var separate = BenchLm.Granularities.Select(g => new Separate(g, ScalarType.BFloat16)).ToList();
         var plans = new Planner<BenchLm>(new TrainerOptions { Objective = Objective.Branching }).Typical().ToList();
         joint.Time(2);
@@ -70,7 +112,7 @@ internal static class TrainBenchmark
     // and which operations take the rest.
     private static IEnumerable<Result> Limits()
     {
-        using var joint = new Bench(ScalarType.BFloat16, Objective.Joint);
+        using var joint = new Bench<BenchLm>(ScalarType.BFloat16, Objective.Joint);
         using var large = new LargeProduct();
         joint.Time(2);
         large.Time();
@@ -125,18 +167,20 @@ internal static class TrainBenchmark
     }
 
     /// <summary>A model and what trains it: the real trainer, so that nothing of a step is left out.</summary>
-    private sealed class Bench : IDisposable
+    private sealed class Bench<TModel> : IDisposable
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
         private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("matformer-benchmark-");
-        private readonly BenchLm _model;
+        private readonly TModel _model;
         private readonly TextCorpus _corpus;
-        private readonly Trainer<BenchLm>[] _turns;
+        private readonly Trainer<TModel>[] _turns;
         private int _next;
 
         public Bench(ScalarType type, Objective objective)
         {
             manual_seed(0);
-            _model = new BenchLm { ComputeType = type };
+            _model = TModel.Create();
+            _model.ComputeType = type;
             var text = Path.Combine(_folder.FullName, "text");
             Directory.CreateDirectory(text);
             var random = new Random(0);
@@ -147,8 +191,8 @@ internal static class TrainBenchmark
 
             // Sampled: each granularity in its turn, as the peer does, so that both do the same work.
             _turns = objective != Objective.Sampled
-                ? [new Trainer<BenchLm>(_model, options)]
-                : [.. Enumerable.Range(0, 4).Select(i => new Trainer<BenchLm>(_model, options with { Probabilities = [.. Enumerable.Range(0, 4).Select(j => j == i ? 1.0 : 0.0)] }))];
+                ? [new Trainer<TModel>(_model, options)]
+                : [.. Enumerable.Range(0, 4).Select(i => new Trainer<TModel>(_model, options with { Probabilities = [.. Enumerable.Range(0, 4).Select(j => j == i ? 1.0 : 0.0)] }))];
         }
 
         public double Time(int steps)

@@ -434,21 +434,32 @@ void pack_right_of(const T* b, int64_t b_row, int64_t b_column, int64_t depth, i
 template <class Words, class T>
 void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, float* packed) {
     const int64_t words = (depth + Words::per_word - 1) / Words::per_word;
-    for (int64_t i = 0; i < rows; i += tile, packed += words * tile) {
-        const int64_t height = rows - i < tile ? rows - i : tile;
-        if (a_row == 1 && i + lanes <= rows) {
-            // Each store spills four words over into the next step's, which overwrites them.
+    int64_t i = 0;
+    if (a_row == 1 && rows >= lanes) {
+        // By bands of tiles: down the columns every step is on another line of the cache, and those of wide matrices are on the same few
+        // sets. A line holds what a band of five tiles takes from two rows.
+        constexpr int64_t band = 5;
+        const int64_t whole = (rows - lanes) / tile + 1;
+        for (int64_t begin = 0; begin < whole; begin += band) {
+            const int64_t end = whole - begin < band ? whole : begin + band;
             for (int64_t w = 0; w < words; w++) {
                 const int64_t k = w * Words::per_word;
-                store(packed + w * tile, words_of<Words>(a + i + k * a_column, a_column, k + 1 < depth, round, lanes));
-            }
-        } else {
-            for (int64_t r = 0; r < height; r++) {
-                const T* p = a + (i + r) * a_row;
-                for (int64_t w = 0; w < words; w++) {
-                    const int64_t k = w * Words::per_word;
-                    packed[w * tile + r] = word_of<Words>(p + k * a_column, a_column, k + 1 < depth, round);
+                for (int64_t t = begin; t < end; t++) {
+                    const F v = words_of<Words>(a + t * tile + k * a_column, a_column, k + 1 < depth, round, lanes);
+                    std::memcpy(packed + (t * words + w) * tile, &v, tile * sizeof(float));
                 }
+            }
+        }
+        i = whole * tile;
+        packed += whole * words * tile;
+    }
+    for (; i < rows; i += tile, packed += words * tile) {
+        const int64_t height = rows - i < tile ? rows - i : tile;
+        for (int64_t r = 0; r < height; r++) {
+            const T* p = a + (i + r) * a_row;
+            for (int64_t w = 0; w < words; w++) {
+                const int64_t k = w * Words::per_word;
+                packed[w * tile + r] = word_of<Words>(p + k * a_column, a_column, k + 1 < depth, round);
             }
         }
     }
