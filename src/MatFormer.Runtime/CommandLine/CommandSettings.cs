@@ -46,6 +46,17 @@ internal sealed class CommandOptions
     public readonly Option<int?> Tokens = Number<int>("--tokens", 1, "1 or more", "Tokens to generate; 200 by default");
     public readonly Option<double?> Temperature = Number<double>(
         "--temperature", 0, "0 or more", "0 always takes the likeliest token; 0.7 by default");
+    public readonly Option<int?> TopK = Number<int>(
+        "--top-k", 1, "1 or more", "Draw among so many likeliest tokens; all by default");
+    public readonly Option<double?> TopP = Number(
+        "--top-p", double.Epsilon, "above 0, at most 1", "Draw among the fewest likeliest tokens that have this probability together; 1, "
+        + "all, by default", 1);
+    public readonly Option<double?> MinP = Number<double>(
+        "--min-p", 0, "within 0 and 1", "Draw among tokens at least this share as probable as the likeliest; 0, all, by default", 1);
+    public readonly Option<double?> RepetitionPenalty = Number(
+        "--repetition-penalty", double.Epsilon, "more than 0", "What logits of tokens that are there already are divided by; 1, nothing, "
+        + "by default");
+    public readonly Option<string[]?> Stop = Texts("--stop", "TEXT", "Stop before this text; may be given several times");
     public readonly Option<double?> Minutes = Number("--minutes", double.Epsilon, "more than 0", "Time to train for; 4 by default");
     public readonly Option<double?> LearningRate = Number(
         "--learning-rate", double.Epsilon, "more than 0", "The highest learning rate; 0.001 by default");
@@ -74,14 +85,25 @@ internal sealed class CommandOptions
         + "error"
     };
 
-    private static Option<string?> Text(string name, string help, string description)
+    private static Option<string?> Text(string name, string help, string description) => Checked<string?>(name, help, description);
+
+    private static Option<string[]?> Texts(string name, string help, string description)
     {
-        var option = new Option<string?>(name) { Description = description, HelpName = help };
+        var option = Checked<string[]?>(name, help, description);
+        option.Arity = ArgumentArity.OneOrMore; // one each time that it is given
+        return option;
+    }
+
+    private static Option<T> Checked<T>(string name, string help, string description)
+    {
+        var option = new Option<T>(name) { Description = description, HelpName = help };
         option.Validators.Add(result =>
         {
-            if (result.Tokens is not [{ Value: var value }]) return;
-            if (value.Length == 0 && name != "--prompt") result.AddError($"{name} is empty; give {help}, or leave it out.");
-            if (value.StartsWith("--", StringComparison.Ordinal)) result.AddError($"{name} needs {help} after it, not '{value}'.");
+            foreach (var value in result.Tokens.Select(t => t.Value))
+            {
+                if (value.Length == 0 && name != "--prompt") result.AddError($"{name} is empty; give {help}, or leave it out.");
+                if (value.StartsWith("--", StringComparison.Ordinal)) result.AddError($"{name} needs {help} after it, not '{value}'.");
+            }
         });
         return option;
     }
@@ -185,6 +207,16 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public int Tokens => parsed.GetValue(options.Tokens) ?? 200;
 
     public double Temperature => parsed.GetValue(options.Temperature) ?? 0.7;
+
+    public int TopK => parsed.GetValue(options.TopK) ?? 0;
+
+    public double TopP => parsed.GetValue(options.TopP) ?? 1;
+
+    public double MinP => parsed.GetValue(options.MinP) ?? 0;
+
+    public double RepetitionPenalty => parsed.GetValue(options.RepetitionPenalty) ?? 1;
+
+    public IReadOnlyList<string> Stop => parsed.GetValue(options.Stop) ?? [];
 
     public double Minutes => parsed.GetValue(options.Minutes) ?? 4;
 

@@ -226,7 +226,9 @@ internal sealed class ModelCommands<TModel>(
             },
             cancellationToken);
         _human.WriteLine();
-        error.WriteLine(Output.Invariant($"[{chosen.ProfileName}: {result.Tokens} tokens, {result.TokensPerSecond:0} tokens/s]"));
+        var reason = result.FinishReason.ToString().ToLowerInvariant();
+        error.WriteLine(
+            Output.Invariant($"[{chosen.ProfileName}: {result.Tokens} tokens, {result.TokensPerSecond:0} tokens/s, finish: {reason}]"));
         if (settings.Json)
         {
             Output.Json(output, json =>
@@ -235,6 +237,7 @@ internal sealed class ModelCommands<TModel>(
                 json.WriteString("profile", chosen.ProfileName);
                 json.WriteString("prompt", prompt);
                 json.WriteString("text", result.Text);
+                json.WriteString("finish_reason", reason);
                 json.WriteNumber("tokens", result.Tokens);
                 json.WriteNumber("tokens_per_second", result.TokensPerSecond);
             });
@@ -627,8 +630,18 @@ internal sealed class ModelCommands<TModel>(
         return text.LastIndexOf(' ') is var end && end > 0 ? text[..(end + 1)] : text;
     }
 
-    private GenerationOptions Sampling(Tokenizer tokenizer, int tokens) =>
-        new() { Tokenizer = tokenizer, Tokens = tokens, Temperature = settings.Temperature, Seed = settings.Seed ?? 1 };
+    private GenerationOptions Sampling(Tokenizer tokenizer, int tokens) => new()
+    {
+        Tokenizer = tokenizer,
+        Tokens = tokens,
+        Temperature = settings.Temperature,
+        TopK = settings.TopK,
+        TopP = settings.TopP,
+        MinP = settings.MinP,
+        RepetitionPenalty = settings.RepetitionPenalty,
+        StopStrings = [.. settings.Stop],
+        Seed = settings.Seed ?? 1,
+    };
 
     private string SlicePath(Profile<TModel> profile)
     {

@@ -20,7 +20,7 @@ public static class ModelProgram
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
     /// <returns>
-    /// The exit code: 0 done; 1 training failed; 2 wrong usage or input, after one line on standard error; 130 interrupted by Ctrl-C or
+    /// The exit code: 0 done; 1 training or generating failed; 2 wrong usage or input, after one line on standard error; 130 interrupted by Ctrl-C or
     /// SIGTERM.
     /// </returns>
     public static Task<int> RunAsync<TModel>(string[] args)
@@ -71,7 +71,7 @@ public static class ModelProgram
             error.WriteLine(OneLine(e.Message));
             return WrongInput;
         }
-        catch (Exception e) when (e is TrainingException or ExternalException)
+        catch (Exception e) when (e is TrainingException or DecodingException or ExternalException)
         {
             // What libtorch says may have several lines; all of it helps.
             error.WriteLine(e.Message);
@@ -109,8 +109,8 @@ public static class ModelProgram
             Make("extract", "Save one profile's weights as a model of its own", c => c.Extract(), o.Checkpoint, o.Profile, o.Out, o.Json),
             Make(
                 "generate", "Continue a prompt", c => c.Generate(),
-                o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Temperature, o.Seed, o.Device, o.Threads, o.Dtype,
-                o.Out, o.Json),
+                o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,
+                o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
         };
         return root;
 

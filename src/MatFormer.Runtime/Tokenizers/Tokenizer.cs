@@ -256,13 +256,17 @@ public sealed class TokenStream(Tokenizer tokenizer)
 
     /// <summary>The text that a token completes; empty as long as a character is not complete.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such token.</exception>
-    public string Add(int token) => Convert(tokenizer.BytesOf(token), flush: false);
+    public string Add(int token) => Add(tokenizer.BytesOf(token));
+
+    /// <summary>The text that bytes complete.</summary>
+    internal string Add(ReadOnlySpan<byte> bytes) => Convert(bytes, flush: false);
 
     /// <summary>What is left at the end: U+FFFD for a character that was never completed, else nothing.</summary>
     public string Finish() => Convert([], flush: true);
 
     private string Convert(ReadOnlySpan<byte> bytes, bool flush)
     {
+        if (bytes.IsEmpty && !flush) return string.Empty;
         Span<char> characters = new char[_decoder.GetCharCount(bytes, flush)];
         return new string(characters[.._decoder.GetChars(bytes, characters, flush)]);
     }

@@ -39,6 +39,13 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("'Huge' is no profile of TinyModel", "extract --profile Huge")]
     [InlineData("'3*S' names more layers than the 2 of TinyModel", "generate --profile 3*S")]
     [InlineData("nowhere.safetensors", "generate --checkpoint nowhere.safetensors")]
+    [InlineData("--top-k must be 1 or more, not '0'", "generate --top-k 0")]
+    [InlineData("--top-p must be above 0, at most 1, not '0'", "generate --top-p 0")]
+    [InlineData("--top-p must be above 0, at most 1, not '1.01'", "generate --top-p 1.01")]
+    [InlineData("--min-p must be within 0 and 1, not '-0.1'", "generate --min-p -0.1")]
+    [InlineData("--repetition-penalty must be more than 0, not '0'", "generate --repetition-penalty 0")]
+    [InlineData("--stop is empty", "generate --stop a --stop ''")]
+    [InlineData("--stop needs TEXT after it, not '--json'", "generate --stop --json")]
     [InlineData("nowhere.safetensors", "eval --checkpoint nowhere.safetensors")]
     [InlineData("there is no", "train --resume")]
     [InlineData("--patience counts looks at the validation text", "train --patience 2")]
@@ -71,6 +78,7 @@ public sealed class ModelProgramTests : IDisposable
     [Theory]
     [InlineData("--help")]
     [InlineData("train --help")]
+    [InlineData("generate --help")]
     [InlineData("--version")]
     public async Task HelpIsGiven(string arguments)
     {
@@ -135,7 +143,23 @@ public sealed class ModelProgramTests : IDisposable
         using var fromView = await Json([.. generate, "--checkpoint", model, "--profile", "Phone"]);
         using var fromSlice = await Json([.. generate, "--checkpoint", phone]);
         Assert.Equal(20, fromView.RootElement.GetProperty("tokens").GetInt32());
+        Assert.Equal("length", fromView.RootElement.GetProperty("finish_reason").GetString());
         Assert.Equal(fromView.RootElement.GetProperty("text").GetString(), fromSlice.RootElement.GetProperty("text").GetString());
+
+        // Of one token only the likeliest is left, whatever the temperature; and text ends before either of two strings.
+        var greedy = fromView.RootElement.GetProperty("text").GetString()!;
+        foreach (string[] narrow in (string[][])[["--top-k", "1"], ["--top-p", "0.000001"], ["--min-p", "1"]])
+        {
+            using var drawn = await Json([.. generate[..^2], "--temperature", "2", "--checkpoint", phone, .. narrow]);
+            Assert.Equal(greedy, drawn.RootElement.GetProperty("text").GetString());
+        }
+
+        using var varied = await Json([.. generate, "--checkpoint", phone, "--repetition-penalty", "1000"]);
+        Assert.NotEqual(greedy, varied.RootElement.GetProperty("text").GetString());
+        var stop = greedy.Substring(3, 2);
+        using var stopped = await Json([.. generate, "--checkpoint", phone, "--stop", "never said", "--stop", stop]);
+        Assert.Equal("stop", stopped.RootElement.GetProperty("finish_reason").GetString());
+        Assert.Equal(greedy[..greedy.IndexOf(stop, StringComparison.Ordinal)], stopped.RootElement.GetProperty("text").GetString());
 
         var (begun, _, said) = await Run("train", "--data", _texts, "--steps", "1", "--init", model, "--out", _folder["again"]);
         Assert.True(begun == 0, said);

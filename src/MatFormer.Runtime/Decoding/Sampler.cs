@@ -1,0 +1,181 @@
+namespace MatFormer;
+
+/// <summary>
+/// Chooses a token by logits, as <see cref="GenerationOptions"/> says. Allocates at the first token only. For one thread.
+/// </summary>
+internal sealed class Sampler(GenerationOptions options)
+{
+    private readonly CounterRandom _random = new(options.Seed, RandomPurpose.Decoding);
+    private float[] _logits = [];
+    private double[] _weights = [];
+    private ulong[] _ranks = [];
+    private int[] _penalizedIn = [];
+    private int _round;
+
+    /// <summary>The token at a position: the most likely (the first, if several are), or one drawn.</summary>
+    /// <param name="logits">Of each token, (Vocabulary).</param>
+    /// <param name="tokens">Those before it, for the repetition penalty.</param>
+    /// <param name="position">What is drawn depends on it and the seed alone.</param>
+    /// <exception cref="DecodingException">A logit is not a number or infinite, or all are minus infinity.</exception>
+    public int Next(ReadOnlySpan<float> logits, ReadOnlySpan<int> tokens, long position)
+    {
+        logits = Penalized(logits, tokens);
+        var best = Best(logits);
+        if (options.Temperature == 0) return best;
+        var weights = Weights(logits, best);
+        var rest = _random.Unit(position) * Sum(weights);
+        var last = best;
+        for (var token = 0; token < weights.Length; token++)
+        {
+            if (weights[token] == 0) continue;
+            rest -= weights[token];
+            if (rest < 0) return token;
+            last = token;
+        }
+
+        return last; // rounding left a rest at the very end
+    }
+
+    /// <summary>
+    /// What each token is drawn by at a temperature above 0: its probability over that of the likeliest, 0 if it is filtered out. Valid
+    /// until the next call.
+    /// </summary>
+    internal ReadOnlySpan<double> Weights(ReadOnlySpan<float> logits, ReadOnlySpan<int> tokens)
+    {
+        logits = Penalized(logits, tokens);
+        return Weights(logits, Best(logits));
+    }
+
+    private Span<double> Weights(ReadOnlySpan<float> logits, int best)
+    {
+        if (_weights.Length < logits.Length) _weights = new double[logits.Length];
+        var weights = _weights.AsSpan(0, logits.Length);
+        for (var token = 0; token < weights.Length; token++)
+            weights[token] = Math.Exp(((double)logits[token] - logits[best]) / options.Temperature);
+
+        if ((options.TopK > 0 && options.TopK < logits.Length) || options.TopP < 1) KeepTop(logits, weights);
+        if (options.MinP > 0)
+        {
+            foreach (ref var weight in weights) weight = weight < options.MinP ? 0 : weight; // the likeliest has 1
+        }
+
+        return weights;
+    }
+
+    private ReadOnlySpan<float> Penalized(ReadOnlySpan<float> logits, ReadOnlySpan<int> tokens)
+    {
+        if (options.RepetitionPenalty == 1) return logits;
+        if (_logits.Length < logits.Length)
+        {
+            _logits = new float[logits.Length];
+            _penalizedIn = new int[logits.Length];
+        }
+
+        var penalized = _logits.AsSpan(0, logits.Length);
+        logits.CopyTo(penalized);
+        _round++;
+        if (options.RepetitionWindow > 0 && options.RepetitionWindow < tokens.Length) tokens = tokens[^options.RepetitionWindow..];
+        foreach (var token in tokens)
+        {
+            // Once, however often it is there.
+            if (_penalizedIn[token] == _round) continue;
+            _penalizedIn[token] = _round;
+            var logit = penalized[token];
+            penalized[token] = (float)(logit < 0 ? logit * options.RepetitionPenalty : logit / options.RepetitionPenalty);
+        }
+
+        return penalized;
+    }
+
+    private static int Best(ReadOnlySpan<float> logits)
+    {
+        var best = 0;
+        for (var token = 0; token < logits.Length; token++)
+        {
+            if (float.IsNaN(logits[token]) || float.IsPositiveInfinity(logits[token]))
+            {
+                throw new DecodingException(
+                    $"The model's logit of token {token} is {(float.IsNaN(logits[token]) ? "not a number" : "infinite")}, so no token can "
+                    + "be chosen; its weights are damaged, or too large for the dtype: compute in float32, or train with a lower learning "
+                    + "rate.");
+            }
+
+            if (logits[token] > logits[best]) best = token;
+        }
+
+        return float.IsFinite(logits[best]) ? best
+            : throw new DecodingException("The model's logits are all minus infinity, so no token can be chosen; its weights are damaged.");
+    }
+
+    // Sets the weights to 0 that TopK and then TopP leave out. A heap gives the tokens from the likeliest on, and only as many as needed.
+    private void KeepTop(ReadOnlySpan<float> logits, Span<double> weights)
+    {
+        var count = logits.Length;
+        if (_ranks.Length < count) _ranks = new ulong[count];
+        var ranks = _ranks.AsSpan(0, count);
+        for (var token = 0; token < count; token++) ranks[token] = Rank(logits[token], token);
+        for (var parent = (count / 2) - 1; parent >= 0; parent--) SiftDown(ranks, parent);
+
+        // Those taken off the heap lie behind it, the likeliest last.
+        var taken = 0;
+        var mass = 0.0;
+        if (options.TopK > 0 && options.TopK < count)
+        {
+            while (taken < count && (taken < options.TopK || logits[TokenOf(ranks[0])] == logits[TokenOf(ranks[count - taken])]))
+                mass += weights[Take(ranks)];
+        }
+        else
+        {
+            mass = Sum(weights);
+        }
+
+        var most = taken > 0 ? taken : count;
+        var kept = most;
+        if (options.TopP < 1)
+        {
+            var before = 0.0;
+            for (kept = 0; kept < most && before < options.TopP * mass; kept++)
+                before += weights[kept < taken ? TokenOf(ranks[count - 1 - kept]) : Take(ranks)];
+        }
+
+        foreach (var rank in ranks[..(count - Math.Min(kept, taken))]) weights[TokenOf(rank)] = 0;
+
+        int Take(Span<ulong> heap)
+        {
+            var first = heap[0];
+            taken++;
+            heap[0] = heap[count - taken];
+            heap[count - taken] = first;
+            SiftDown(heap[..(count - taken)], 0);
+            return TokenOf(first);
+        }
+    }
+
+    private static double Sum(ReadOnlySpan<double> weights)
+    {
+        var sum = 0.0;
+        foreach (var weight in weights) sum += weight;
+        return sum;
+    }
+
+    // Smaller the likelier, then the smaller the token.
+    private static ulong Rank(float logit, int token)
+    {
+        var bits = BitConverter.SingleToUInt32Bits(logit + 0f); // no negative zero
+        var ascending = bits >> 31 == 0 ? bits | 0x8000_0000 : ~bits;
+        return ((ulong)~ascending << 32) | (uint)token;
+    }
+
+    private static int TokenOf(ulong rank) => (int)(uint)rank;
+
+    private static void SiftDown(Span<ulong> heap, int parent)
+    {
+        while ((2 * parent) + 1 is var child && child < heap.Length)
+        {
+            if (child + 1 < heap.Length && heap[child + 1] < heap[child]) child++;
+            if (heap[parent] <= heap[child]) return;
+            (heap[parent], heap[child]) = (heap[child], heap[parent]);
+            parent = child;
+        }
+    }
+}
