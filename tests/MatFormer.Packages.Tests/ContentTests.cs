@@ -7,7 +7,7 @@ namespace MatFormer.Packages.Tests;
 [Collection(nameof(PackedFolder))]
 public sealed class ContentTests(PackedFolder packed)
 {
-    private static readonly string[] s_assemblies = ["MatFormer.Dsl", "MatFormer.LibTorch", "MatFormer.Runtime"];
+    private static readonly string[] s_assemblies = ["MatFormer.Dsl", "MatFormer.Extensions.AI", "MatFormer.LibTorch", "MatFormer.Runtime"];
 
     private static readonly string[] s_all = [.. s_assemblies, "MatFormer.Templates"];
 
@@ -31,6 +31,12 @@ public sealed class ContentTests(PackedFolder packed)
         "MatFormer.Runtime",
         "lib/net10.0/MatFormer.Runtime.dll",
         "lib/net10.0/MatFormer.Runtime.xml");
+
+    [Fact]
+    public void ExtensionsHoldThemselves() => HasFiles(
+        "MatFormer.Extensions.AI",
+        "lib/net10.0/MatFormer.Extensions.AI.dll",
+        "lib/net10.0/MatFormer.Extensions.AI.xml");
 
     [Fact]
     public void LibTorchHoldsTheSourcesOfItsNativePart()
@@ -127,16 +133,22 @@ public sealed class ContentTests(PackedFolder packed)
                 ("System.CommandLine", "2.0.15", "Build,Analyzers"),
             ],
             Dependencies("MatFormer.Runtime").Order());
-        foreach (var package in s_all.Where(p => p != "MatFormer.Runtime")) Assert.Empty(Dependencies(package));
+        Assert.Equal(
+            [("MatFormer.Runtime", packed.Version, null), ("Microsoft.Extensions.AI.Abstractions", "10.3.0", "Build,Analyzers")],
+            Dependencies("MatFormer.Extensions.AI").Order());
+        foreach (var package in (string[])["MatFormer.Dsl", "MatFormer.LibTorch", "MatFormer.Templates"]) Assert.Empty(Dependencies(package));
     }
 
     [Fact]
-    public async Task ForTorchSharpTheRuntimeHasANameOfItsOwn()
+    public async Task ForTorchSharpPackagesHaveNamesOfTheirOwn()
     {
-        var output = await Command.Run(
-            PackedFolder.Root, packed.Environment, "dotnet", "msbuild", "src/MatFormer.Runtime", "-getProperty:PackageId",
-            "-p:TorchBackend=TorchSharp-cpu");
-        Assert.Equal("MatFormer.Runtime.TorchSharp", output.Trim());
+        foreach (var package in (string[])["MatFormer.Runtime", "MatFormer.Extensions.AI"])
+        {
+            var output = await Command.Run(
+                PackedFolder.Root, packed.Environment, "dotnet", "msbuild", "src/" + package, "-getProperty:PackageId",
+                "-p:TorchBackend=TorchSharp-cpu");
+            Assert.Equal(package + ".TorchSharp", output.Trim());
+        }
     }
 
     private IEnumerable<(string Id, string Version, string? Excluded)> Dependencies(string package) =>
