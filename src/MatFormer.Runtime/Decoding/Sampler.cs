@@ -3,9 +3,11 @@ namespace MatFormer;
 /// <summary>
 /// Chooses a token by logits, as <see cref="GenerationOptions"/> says. Allocates at the first token only. For one thread.
 /// </summary>
-internal sealed class Sampler(GenerationOptions options)
+/// <param name="options">How.</param>
+/// <param name="row">Which of several sequences it is for: each has random numbers of its own.</param>
+internal sealed class Sampler(GenerationOptions options, int row = 0)
 {
-    private readonly CounterRandom _random = new(options.Seed, RandomPurpose.Decoding);
+    private readonly CounterRandom _random = new(options.Seed, RandomPurpose.Decoding, row);
     private float[] _logits = [];
     private double[] _weights = [];
     private ulong[] _ranks = [];

@@ -74,6 +74,77 @@ public sealed class TextGeneratorTests : IDisposable
         Assert.NotEqual(Draw(1).Bytes, Draw(2).Bytes);
     }
 
+    [Theory]
+    [InlineData(0.0, 1)]
+    [InlineData(1.3, 5)]
+    public void PromptsTogetherGiveWhatEachGivesAlone(double temperature, int count)
+    {
+        // Of lengths below, at and beyond the context of 16, over which all go.
+        string[] prompts = [.. new[] { "abc", "", "a longer prompt of many bytes", "sixteen bytes ..", "x" }.Take(count)];
+        var options = new GenerationOptions { Tokens = 45, Temperature = temperature, RepetitionPenalty = 1.2 };
+        var live = Tensor.TotalCount;
+        var together = TextGenerator.GenerateBatch(_model, prompts, options);
+        Assert.Equal(live, Tensor.TotalCount);
+        Assert.Equal(prompts, together.Select(r => Encoding.UTF8.GetString(r.Prompt)));
+        for (var row = 0; row < count; row++)
+        {
+            var alone = Alone(prompts[row], row, options);
+            Assert.Equal(alone, together[row].Bytes);
+            Assert.Equal((45, FinishReason.Length), (together[row].Tokens, together[row].FinishReason));
+        }
+
+        Assert.Equal(TextGenerator.Generate(_model, prompts[0], options).Bytes, together[0].Bytes);
+    }
+
+    // By the whole forward and a sampler.
+    private byte[] Alone(string prompt, int row, GenerationOptions options)
+    {
+        var sampler = new Sampler(options, row);
+        var tokens = Encoding.UTF8.GetBytes(prompt.Length == 0 ? "\n" : prompt).Select(b => (int)b).ToList();
+        var (first, seen) = (tokens.Count, Math.Min(16, tokens.Count));
+        using var unrecorded = no_grad();
+        for (var i = 0; i < options.Tokens; i++)
+        {
+            using var scope = NewDisposeScope();
+            if (seen > 16) seen = 8;
+            var window = tokens.TakeLast(seen).Select(t => (long)t).ToArray();
+            var logits = _model.call(tensor(window, [1, window.Length])).narrow(1, window.Length - 1, 1).narrow(2, 0, 256).contiguous();
+            tokens.Add(sampler.Next(logits.data<float>().ToArray(), [.. tokens], i));
+            seen++;
+        }
+
+        return [.. tokens.Skip(first).Select(t => (byte)t)];
+    }
+
+    [Fact]
+    public void OfPromptsTogetherEachEndsAtItsOwnStopString()
+    {
+        var options = new GenerationOptions { Tokens = 60, Temperature = 2 };
+        string[] prompts = ["abc", "the other", "abc"];
+        var whole = TextGenerator.GenerateBatch(_model, prompts, options);
+        Assert.NotEqual(whole[0].Bytes, whole[2].Bytes); // of prompts that are alike each draws its own
+        var stop = whole[1].Bytes.Skip(10).First(b => b is > 32 and < 127);
+        var stopped = TextGenerator.GenerateBatch(_model, prompts, options with { StopStrings = [((char)stop).ToString()] });
+        for (var row = 0; row < prompts.Length; row++)
+        {
+            var end = Array.IndexOf(whole[row].Bytes, stop);
+            Assert.Equal(end < 0 ? whole[row].Bytes : whole[row].Bytes[..end], stopped[row].Bytes);
+            Assert.Equal(end < 0 ? (60, FinishReason.Length) : (end + 1, FinishReason.Stop), (stopped[row].Tokens, stopped[row].FinishReason));
+        }
+
+        Assert.True(stopped.Select(r => r.Tokens).Distinct().Count() > 1);
+        Assert.All(TextGenerator.GenerateBatch(_model, ["a", "b"], options with { Tokens = 0 }), r => Assert.Equal(0, r.Tokens));
+        foreach (string[] wrong in (string[][])[[], ["a", null!]])
+        {
+            var e = Assert.Throws<ArgumentException>(() => TextGenerator.GenerateBatch(_model, wrong));
+            Assert.Contains("give at least one", e.Message, StringComparison.Ordinal);
+        }
+
+        using var cancelled = new CancellationTokenSource();
+        cancelled.Cancel();
+        Assert.Throws<OperationCanceledException>(() => TextGenerator.GenerateBatch(_model, ["a"], cancellationToken: cancelled.Token));
+    }
+
     [Fact]
     public void NothingLeaksAndACancelledRunIsRefused()
     {
