@@ -69,6 +69,10 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         HeadWidth = Width,
         Context = 16,
         Vocabulary = Vocabulary,
+        Norm = NormKind.Rms,
+        NormEpsilon = 1e-5,
+        Position = PositionKind.Learned,
+        TiedHead = true,
         Granularities = [new("S", (LayerCount, new(8, 1))), new("M", (LayerCount, new(16, 1))), new("XL", (LayerCount, new(32, 1)))],
         EmbeddingParameters = Vocabulary * Width,
         SharedParameters = Vocabulary * Width,
@@ -76,6 +80,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         Blocks = BlockSpec.Stack((LayerCount, new()
         {
             HiddenWidth = 32,
+            Activation = Activation.SquaredRelu,
             Heads = 1,
             KeyValueHeads = 1,
             Parameters = new(0, 2 * Width, 0),

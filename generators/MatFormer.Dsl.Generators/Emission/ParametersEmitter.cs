@@ -55,6 +55,12 @@ internal static class ParametersEmitter
                 HeadWidth = {{Literals.Of(spec.HeadWidth)}},
                 Context = {{Literals.Of(spec.Context)}},
                 Vocabulary = {{Literals.Of(spec.Vocabulary)}},
+                Norm = global::MatFormer.NormKind.{{spec.Norm}},
+                NormEpsilon = {{Literals.Of(spec.Epsilon)}},
+                Position = global::MatFormer.PositionKind.{{spec.Position}},
+                {{(spec.Rotary ? $"RotaryBase = {Literals.Of(spec.RotaryBase)}," : null)}}
+                {{(spec.QkNorm ? "QkNorm = true," : null)}}
+                {{(spec.Tied ? "TiedHead = true," : null)}}
                 Granularities =
                 [
                     {{string.Join("\n", granularities)}}
@@ -112,6 +118,7 @@ internal static class ParametersEmitter
                 ({{Literals.Of(count)}}, new()
                 {
                     HiddenWidth = {{Literals.Of(block.HiddenWidth)}},
+                    Activation = global::MatFormer.Activation.{{block.Activation}},{{(block.Bias ? "\n    Bias = true," : null)}}
                     Heads = {{Literals.Of(block.Heads)}},
                     KeyValueHeads = {{Literals.Of(block.KeyValueHeads)}},{{Window(block)}}
                     Parameters = {{CostOf(cost.Parameters)}},

@@ -24,12 +24,15 @@ public static class Checkpoint
     private const string VersionKey = "matformer.version";
     internal const string TokenizerKey = "matformer.tokenizer";
 
+    /// <summary>The layers of the model that a file keeps, if it numbers them anew.</summary>
+    internal const string KeptKey = "matformer.kept_layers";
+
     /// <summary>Saves a model's weights in float32, atomically.</summary>
     /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
     public static void Save(this MatFormerModel model, string path)
     {
         ArgumentNullException.ThrowIfNull(model);
-        Write(path, Metadata(model), [.. model.named_parameters().Select(p => (p.Item1, (Tensor)p.Item2))]);
+        Write(path, MetadataOf(model), [.. model.named_parameters().Select(p => (p.Item1, (Tensor)p.Item2))]);
     }
 
     /// <summary>Loads weights that a model of the same declaration and profile saved; a training checkpoint will do.</summary>
@@ -88,8 +91,7 @@ public static class Checkpoint
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         using var reader = SafetensorsReader.Open(path);
-        var header = ReadHeader(reader, TModel.Spec);
-        if (!header.IsUniversal) throw AlreadySlice(header);
+        ReadUniversalHeader(reader, TModel.Spec);
         var model = TModel.Create(device);
         try
         {
@@ -107,19 +109,24 @@ public static class Checkpoint
     internal sealed record Header(string Path, string Profile, ImmutableArray<LayerSlice> Layers, bool IsUniversal);
 
     /// <summary>The metadata that says whose weights a file holds.</summary>
-    internal static Dictionary<string, string> Metadata(MatFormerModel model)
+    internal static Dictionary<string, string> MetadataOf(MatFormerModel model) =>
+        MetadataOf(model.Architecture, model.ProfileName, model.Layers, model.TokenizerFingerprint);
+
+    /// <summary>The same of a profile of a model.</summary>
+    internal static Dictionary<string, string> MetadataOf(
+        ModelSpec spec, string profile, ImmutableArray<LayerSlice> layers, string? tokenizer)
     {
         var metadata = new Dictionary<string, string>(StringComparer.Ordinal)
         {
             [FormatKey] = "pt",
-            [ModelKey] = model.Architecture.Name,
-            [FingerprintKey] = model.Architecture.Fingerprint,
-            [ProfileKey] = model.ProfileName,
-            [WidthsKey] = string.Join(',', model.Layers.Select(l => l.HiddenWidth.ToString(CultureInfo.InvariantCulture))),
-            [HeadsKey] = string.Join(',', model.Layers.Select(l => l.Heads.ToString(CultureInfo.InvariantCulture))),
+            [ModelKey] = spec.Name,
+            [FingerprintKey] = spec.Fingerprint,
+            [ProfileKey] = profile,
+            [WidthsKey] = string.Join(',', layers.Select(l => l.HiddenWidth.ToString(CultureInfo.InvariantCulture))),
+            [HeadsKey] = string.Join(',', layers.Select(l => l.Heads.ToString(CultureInfo.InvariantCulture))),
             [VersionKey] = Version,
         };
-        if (model.TokenizerFingerprint is { } tokenizer) metadata.Add(TokenizerKey, tokenizer);
+        if (tokenizer is not null) metadata.Add(TokenizerKey, tokenizer);
         return metadata;
     }
 
@@ -171,6 +178,14 @@ public static class Checkpoint
         return new Header(reader.Path, profile, layers, layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()));
     }
 
+    /// <summary>Reads whose weights a file holds.</summary>
+    /// <exception cref="CheckpointException">Not those of the whole model.</exception>
+    internal static Header ReadUniversalHeader(SafetensorsReader reader, ModelSpec spec)
+    {
+        var header = ReadHeader(reader, spec);
+        return header.IsUniversal ? header : throw AlreadySlice(header);
+    }
+
     // One number for each layer.
     private static List<int> ReadNumbers(SafetensorsReader reader, string key, string list, ModelSpec spec)
     {
@@ -195,8 +210,22 @@ public static class Checkpoint
     /// <exception cref="CheckpointException">A tensor is missing, too many, or of another shape.</exception>
     internal static void Load(SafetensorsReader reader, MatFormerModel model)
     {
+        foreach (var (parameter, entry) in Match(reader, model)) TensorData.Read(reader, entry, parameter);
+        model.TokenizerFingerprint = reader.Metadata.GetValueOrDefault(TokenizerKey);
+    }
+
+    /// <summary>The parameters of a model and what a file has for them, in the model's order.</summary>
+    /// <exception cref="CheckpointException">A tensor is missing, too many, or of another shape.</exception>
+    internal static List<(Parameter Parameter, SafetensorsEntry Entry)> Match(SafetensorsReader reader, MatFormerModel model)
+    {
+        if (reader.Metadata.TryGetValue(KeptKey, out var kept))
+        {
+            throw new CheckpointException(reader.Path, $"holds only the layers {kept} of {model.Architecture.Name}, numbered anew for "
+                + "Hugging Face's programs; extract the profile once more with --format safetensors.");
+        }
+
         var parameters = model.named_parameters().ToList();
-        var entries = parameters.ConvertAll(p => Find(reader, p.Item1, p.Item2));
+        var entries = parameters.ConvertAll(p => (p.Item2, Find(reader, p.Item1, p.Item2)));
         var names = parameters.Select(p => p.Item1).ToHashSet(StringComparer.Ordinal);
         foreach (var entry in reader.Tensors)
         {
@@ -205,8 +234,7 @@ public static class Checkpoint
                     + "have; it belongs to another model.");
         }
 
-        for (var i = 0; i < entries.Count; i++) TensorData.Read(reader, entries[i], parameters[i].Item2);
-        model.TokenizerFingerprint = reader.Metadata.GetValueOrDefault(TokenizerKey);
+        return entries;
     }
 
     /// <summary>The entry that fits a tensor.</summary>

@@ -42,6 +42,11 @@ internal sealed class CommandOptions
         + "shape, whose hidden units are then ordered by importance");
     public readonly Option<string?> Profile = Text(
         "--profile", "NAME", "A granularity, a declared profile, or a pattern such as '4*S 4*M'");
+    public readonly Option<string?> Format = Choice(
+        "--format", "A file of this program, a folder for Hugging Face's transformers, or a file for llama.cpp (docs/export.md); "
+        + "safetensors by default", "safetensors", "huggingface", "gguf");
+    public readonly Option<string?> Type = Choice(
+        "--type", "What to store weights as; f32 by default, q8_0 only in gguf", "f32", "f16", "bf16", "q8_0");
     public readonly Option<string?> Prompt = Text("--prompt", "TEXT", "Text to continue");
     public readonly Option<int?> Tokens = Number<int>("--tokens", 1, "1 or more", "Tokens to generate; 200 by default");
     public readonly Option<double?> Temperature = Number<double>(
@@ -201,6 +206,10 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public string? Init => parsed.GetValue(options.Init);
 
     public string? Profile => parsed.GetValue(options.Profile);
+
+    public string Format => parsed.GetValue(options.Format) ?? "safetensors";
+
+    public string Type => parsed.GetValue(options.Type) ?? "f32";
 
     public string? Prompt => parsed.GetValue(options.Prompt);
 

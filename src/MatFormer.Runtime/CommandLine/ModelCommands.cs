@@ -173,20 +173,36 @@ internal sealed class ModelCommands<TModel>(
         if (settings.Profile is null)
             throw new UsageException($"--profile is missing; {TModel.Spec.Name} has {Names()}, and patterns such as '{Declared.Pattern}'.");
         var profile = ParseProfile(settings.Profile);
-        using var model = Checkpoint.OpenUniversal<TModel>(settings.Checkpoint);
-        using var slice = model.Extract(profile);
-        var path = SlicePath(profile);
-        var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
-        if (File.Exists(source))
+        var encoding = settings.Type switch
         {
-            // Whoever uses the slice needs it too.
-            var tokenizer = Tokenizer.Load(source);
-            var copy = InOut(Tokenizer.FileName);
-            CheckReplaces(copy, tokenizer);
-            tokenizer.Save(copy);
+            "f16" => WeightEncoding.Float16,
+            "bf16" => WeightEncoding.BFloat16,
+            "q8_0" => WeightEncoding.Q8,
+            _ => WeightEncoding.Float32,
+        };
+        if (encoding == WeightEncoding.Q8 && settings.Format != "gguf")
+            throw new UsageException($"--type q8_0 is not in --format {settings.Format}; add --format gguf, or give f32, f16 or bf16.");
+        var path = settings.Format switch
+        {
+            "huggingface" => InOut(FileName(profile)),
+            "gguf" => InOut($"{FileName(profile)}-{settings.Type}.gguf"),
+            _ => SlicePath(profile),
+        };
+        if (Path.GetFullPath(path) == Path.GetFullPath(settings.Checkpoint))
+            throw new UsageException($"'{path}' would replace the weights that it is taken from; give another --out.");
+        switch (settings.Format)
+        {
+            case "huggingface":
+                Extraction.ToHuggingFace(settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding);
+                break;
+            case "gguf":
+                Extraction.ToGguf(settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding);
+                break;
+            default:
+                ExtractSafetensors(profile, path, encoding);
+                break;
         }
 
-        slice.Save(path);
         _human.WriteLine($"Wrote {path}: {profile.Pattern}, {Output.Count(profile.ParameterCount)} parameters.");
         if (settings.Json)
         {
@@ -196,6 +212,25 @@ internal sealed class ModelCommands<TModel>(
                 Output.WriteCosts(json, ProfileCosts.Of(profile, TModel.Granularities.Contains(profile)));
             });
         }
+    }
+
+    private void ExtractSafetensors(Profile<TModel> profile, string path, WeightEncoding encoding)
+    {
+        // Whoever uses the slice needs the tokenizer too.
+        var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
+        var tokenizer = File.Exists(source) ? Tokenizer.Load(source) : null;
+        var copy = InOut(Tokenizer.FileName);
+        if (tokenizer is not null) CheckReplaces(copy, tokenizer);
+        Extraction.ToSafetensors(settings.Checkpoint, profile, path, encoding);
+        tokenizer?.Save(copy);
+    }
+
+    // The one beside the weights, or bytes; none if the model has too few tokens for these.
+    private Tokenizer? TokenizerOfWeights()
+    {
+        var path = Path.Combine(CheckpointFolder, Tokenizer.FileName);
+        if (File.Exists(path)) return Tokenizer.Load(path);
+        return TModel.Spec.Vocabulary >= Tokenizer.ByteLevel.VocabularySize ? Tokenizer.ByteLevel : null;
     }
 
     public void Generate()
@@ -643,12 +678,10 @@ internal sealed class ModelCommands<TModel>(
         Seed = settings.Seed ?? 1,
     };
 
-    private string SlicePath(Profile<TModel> profile)
-    {
-        // A pattern has signs that make poor file names.
-        var name = profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
-        return InOut(name + ".safetensors");
-    }
+    private string SlicePath(Profile<TModel> profile) => InOut(FileName(profile) + ".safetensors");
+
+    // A pattern has signs that make poor file names.
+    private static string FileName(Profile<TModel> profile) => profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
 
     private static Profile<TModel> ParseProfile(string text)
     {

@@ -66,7 +66,8 @@ public static class ModelProgram
             error.WriteLine(OneLine(e is StoppedException ? e.Message : "Interrupted."));
             return Interrupted;
         }
-        catch (Exception e) when (e is UsageException or CheckpointException or DataException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is UsageException or ExtractionException or CheckpointException or DataException or IOException
+            or UnauthorizedAccessException)
         {
             error.WriteLine(OneLine(e.Message));
             return WrongInput;
@@ -106,7 +107,9 @@ public static class ModelProgram
                 "eval", "Measure every granularity and profile", c => c.Evaluate(),
                 o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
             Make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
-            Make("extract", "Save one profile's weights as a model of its own", c => c.Extract(), o.Checkpoint, o.Profile, o.Out, o.Json),
+            Make(
+                "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
+                o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json),
             Make(
                 "generate", "Continue a prompt", c => c.Generate(),
                 o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,

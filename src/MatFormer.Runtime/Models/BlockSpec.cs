@@ -14,6 +14,12 @@ public sealed record BlockSpec
     /// <summary>Hidden units of the whole feed-forward.</summary>
     public required int HiddenWidth { get; init; }
 
+    /// <summary>Its nonlinearity, and whether it is gated.</summary>
+    public required Activation Activation { get; init; }
+
+    /// <summary>True if each projection of the feed-forward has a bias.</summary>
+    public bool Bias { get; init; }
+
     /// <summary>Attention heads of the queries.</summary>
     public required int Heads { get; init; }
 

@@ -27,6 +27,24 @@ public sealed record ModelSpec
     /// <summary>The number of different tokens.</summary>
     public required int Vocabulary { get; init; }
 
+    /// <summary>The norms in front of attention, feed-forward and head.</summary>
+    public required NormKind Norm { get; init; }
+
+    /// <summary>Added to the mean square, or to the variance, before the root is taken.</summary>
+    public required double NormEpsilon { get; init; }
+
+    /// <summary>How the model knows a token's position.</summary>
+    public required PositionKind Position { get; init; }
+
+    /// <summary>The base of the rotary angles; 0 with learned positions.</summary>
+    public double RotaryBase { get; init; }
+
+    /// <summary>True if each head of queries and keys is RMS-normalised before it is turned.</summary>
+    public bool QkNorm { get; init; }
+
+    /// <summary>True if the head uses the embedding's weight.</summary>
+    public bool TiedHead { get; init; }
+
     /// <summary>The granularities, narrowest first; the last is the whole model.</summary>
     public required ImmutableArray<Granularity> Granularities { get; init; }
 

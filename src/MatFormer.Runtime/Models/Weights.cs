@@ -1,4 +1,5 @@
 using System.ComponentModel;
+using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -11,6 +12,9 @@ public static class Weights
     /// <summary>Normally distributed with mean 0, float32.</summary>
     public static Parameter Normal(double std, Device device, params long[] shape)
     {
+        // Shapes alone: nothing is drawn, and nothing takes memory.
+        if (device.type == DeviceType.META) return Detached(new Parameter(empty(shape, ScalarType.Float32, device)));
+
         // Drawn on the CPU, so that a seed gives the same model on every device.
         using var drawn = empty(shape, ScalarType.Float32);
         drawn.normal_(0, std);

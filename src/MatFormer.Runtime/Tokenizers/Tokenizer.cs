@@ -62,6 +62,9 @@ public sealed class Tokenizer
     /// </summary>
     public string Fingerprint { get; }
 
+    /// <summary>All that decides how text is encoded.</summary>
+    internal TokenizerContent Content => _content;
+
     /// <summary>Whether tokens are bytes.</summary>
     internal bool IsByteLevel { get; }
 
@@ -163,13 +166,17 @@ public sealed class Tokenizer
 
     /// <summary>Checks that a model can have these tokens and was not trained with others.</summary>
     /// <exception cref="TokenizerException">It cannot, or was.</exception>
-    internal void CheckFits(MatFormerModel model)
+    internal void CheckFits(MatFormerModel model) => CheckFits(model.Architecture, model.TokenizerFingerprint);
+
+    /// <summary>Checks that a model can have these tokens and, if it is known with which it was trained, that it was with these.</summary>
+    /// <exception cref="TokenizerException">It cannot, or was not.</exception>
+    internal void CheckFits(ModelSpec spec, string? trainedWith)
     {
-        CheckFits(model.Architecture);
-        if (model.TokenizerFingerprint is { } fingerprint && fingerprint != Fingerprint)
+        CheckFits(spec);
+        if (trainedWith is not null && trainedWith != Fingerprint)
         {
             throw new TokenizerException(
-                $"The weights of {model.Architecture.Name} were trained with another tokenizer (fingerprint {fingerprint}, this one, "
+                $"The weights of {spec.Name} were trained with another tokenizer (fingerprint {trainedWith}, this one, "
                 + $"{Describe()}, has {Fingerprint}); give the {FileName} that lies beside the weights.");
         }
     }

@@ -422,7 +422,7 @@ public sealed class Trainer<TModel> : IDisposable
     private void SaveCheckpoint(TextCorpus corpus)
     {
         if (CheckpointPath is not { } path) return;
-        var metadata = Checkpoint.Metadata(_model);
+        var metadata = Checkpoint.MetadataOf(_model);
         foreach (var (key, value) in Options.ToMetadata().Concat(Options.ToChangeableMetadata())) metadata.Add(key, value);
         metadata.Add(StepKey, StepsDone.ToString(CultureInfo.InvariantCulture));
         if (StepsSkipped > 0) metadata.Add(SkippedKey, StepsSkipped.ToString(CultureInfo.InvariantCulture));

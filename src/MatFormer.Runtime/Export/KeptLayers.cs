@@ -1,0 +1,78 @@
+using System.Collections.Immutable;
+using System.Globalization;
+
+namespace MatFormer;
+
+/// <summary>What a profile keeps, seen by those who must find an architecture for it that other programs know.</summary>
+internal sealed class KeptLayers
+{
+    private readonly ModelSpec _spec;
+    private readonly string _profile;
+    private readonly string _format;
+
+    public KeptLayers(ModelSpec spec, string profile, ImmutableArray<LayerSlice> layers, string format)
+    {
+        (_spec, _profile, _format) = (spec, profile, format);
+        Numbers = [.. Enumerable.Range(0, layers.Length).Where(layer => !layers[layer].IsSkipped)];
+        HiddenWidths = [.. Numbers.Select(layer => layers[layer].HiddenWidth)];
+        Heads = [.. Numbers.Select(layer => layers[layer].Heads)];
+        KeyValueHeads = [.. Numbers.Select(layer => spec.Blocks[layer].KeyValueHeadsOf(layers[layer]))];
+    }
+
+    /// <summary>The layers that are not left out, by their numbers in the model.</summary>
+    public ImmutableArray<int> Numbers { get; }
+
+    /// <summary>Hidden units of each.</summary>
+    public ImmutableArray<int> HiddenWidths { get; }
+
+    /// <summary>Attention heads of the queries of each.</summary>
+    public ImmutableArray<int> Heads { get; }
+
+    /// <summary>Attention heads of the keys and values of each.</summary>
+    public ImmutableArray<int> KeyValueHeads { get; }
+
+    /// <summary>True if all have the same sizes.</summary>
+    public bool IsUniform => HiddenWidths.Distinct().Count() == 1 && Heads.Distinct().Count() == 1 && KeyValueHeads.Distinct().Count() == 1;
+
+    /// <summary>The blocks of the layers.</summary>
+    public IEnumerable<(int Layer, BlockSpec Block)> Blocks => Numbers.Select(layer => (layer, _spec.Blocks[layer]));
+
+    /// <summary>The name that a layer's parts have once what is left out is not counted.</summary>
+    public int NumberOf(int layer) => Numbers.IndexOf(layer);
+
+    /// <summary>Refuses what no architecture of Llama's kind has.</summary>
+    /// <exception cref="ExtractionException">There is such a part.</exception>
+    public void CheckLlama()
+    {
+        if (_spec.Norm != NormKind.Rms) throw Refused($"[Norm(NormKind.{_spec.Norm})]", "Llama's norms are RMS norms");
+        if (_spec.Position != PositionKind.Rotary)
+            throw Refused($"[Position(PositionKind.{_spec.Position})]", "Llama's positions are rotary");
+        foreach (var (layer, block) in Blocks)
+        {
+            if (block.Activation is not (Activation.SwiGlu or Activation.GeGlu))
+                throw Refused($"Activation.{block.Activation} in layer {Text(layer)}", "Llama's feed-forwards are gated");
+            if (block.Window > 0 && block.Window < _spec.Context)
+            {
+                throw Refused(
+                    $"[Attention(Window = {Text(block.Window)})] in layer {Text(layer)}", "Llama attends to all that came before");
+            }
+        }
+    }
+
+    /// <summary>Refuses biases beside norms of queries and keys: no such architecture has both.</summary>
+    /// <exception cref="ExtractionException">There are both.</exception>
+    public void CheckQwen3()
+    {
+        foreach (var (layer, block) in Blocks)
+        {
+            if (block.Bias)
+                throw Refused($"QkNorm together with Bias in layer {Text(layer)}", "Qwen3, which norms queries and keys, has no biases");
+        }
+    }
+
+    public ExtractionException Refused(string part, string reason, string? instead = null) => new(
+        $"The profile {_profile} of {_spec.Name} cannot be written for {_format}: it has {part}, but {reason}; "
+        + $"{instead ?? "only --format safetensors can hold it"}.");
+
+    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,108 @@
+using System.Runtime.InteropServices;
+
+namespace MatFormer;
+
+/// <summary>What the weights of an extracted file are stored as.</summary>
+public enum WeightEncoding
+{
+    /// <summary>Four bytes each: exactly the weights.</summary>
+    Float32,
+
+    /// <summary>Two bytes each, rounded to the nearest; at most 65504.</summary>
+    Float16,
+
+    /// <summary>Two bytes each, rounded to the nearest.</summary>
+    BFloat16,
+
+    /// <summary>
+    /// GGUF's Q8_0: 32 neighbours in a row share a float16 scale, a 127th of the largest, and each is a byte. Rows whose width is no
+    /// multiple of 32 are float16.
+    /// </summary>
+    Q8,
+}
+
+/// <summary>Turns float32 values into the bytes of an encoding, little-endian.</summary>
+internal static class WeightEncoder
+{
+    /// <summary>Values of a row that share a scale in <see cref="WeightEncoding.Q8"/>.</summary>
+    public const int BlockValues = 32;
+
+    private const int BlockBytes = 2 + BlockValues;
+
+    /// <summary>Bytes of values; those of <see cref="WeightEncoding.Q8"/> come in whole blocks.</summary>
+    public static long ByteCount(WeightEncoding encoding, long values) => encoding switch
+    {
+        WeightEncoding.Float32 => checked(values * 4),
+        WeightEncoding.Float16 or WeightEncoding.BFloat16 => checked(values * 2),
+        WeightEncoding.Q8 => checked(values / BlockValues * BlockBytes),
+        _ => throw new ArgumentOutOfRangeException(nameof(encoding), encoding, null),
+    };
+
+    /// <summary>Encodes values; false if one of them is too large for the encoding, or in Q8 no number.</summary>
+    public static bool TryEncode(WeightEncoding encoding, ReadOnlySpan<float> values, Span<byte> bytes)
+    {
+        switch (encoding)
+        {
+            case WeightEncoding.Float32:
+                MemoryMarshal.AsBytes(values).CopyTo(bytes);
+                return true;
+            case WeightEncoding.Float16:
+                return TryEncode(values, MemoryMarshal.Cast<byte, Half>(bytes));
+            case WeightEncoding.BFloat16:
+                return TryEncodeBFloat16(values, MemoryMarshal.Cast<byte, ushort>(bytes));
+            default:
+                for (; !values.IsEmpty; values = values[BlockValues..], bytes = bytes[BlockBytes..])
+                {
+                    if (!TryEncodeBlock(values[..BlockValues], bytes[..BlockBytes])) return false;
+                }
+
+                return true;
+        }
+    }
+
+    private static bool TryEncode(ReadOnlySpan<float> values, Span<Half> halves)
+    {
+        var fits = true;
+        for (var i = 0; i < values.Length; i++)
+        {
+            halves[i] = (Half)values[i];
+            fits &= Half.IsFinite(halves[i]) || !float.IsFinite(values[i]);
+        }
+
+        return fits;
+    }
+
+    private static bool TryEncodeBFloat16(ReadOnlySpan<float> values, Span<ushort> halves)
+    {
+        var fits = true;
+        for (var i = 0; i < values.Length; i++)
+        {
+            // To the nearest, of two equally near ones the even one; what is no number stays none.
+            var bits = BitConverter.SingleToUInt32Bits(values[i]);
+            halves[i] = float.IsNaN(values[i]) ? (ushort)((bits >> 16) | 0x40) : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+            fits &= (halves[i] & 0x7F80) != 0x7F80 || !float.IsFinite(values[i]);
+        }
+
+        return fits;
+    }
+
+    // As ggml's reference: the scale is rounded to float16 only after the values were divided by it; halves round away from zero.
+    private static bool TryEncodeBlock(ReadOnlySpan<float> values, Span<byte> block)
+    {
+        var largest = 0f;
+        foreach (var value in values)
+        {
+            if (!float.IsFinite(value)) return false;
+            largest = Math.Max(largest, Math.Abs(value));
+        }
+
+        var scale = largest / 127;
+        var inverse = 1 / scale;
+        if (!float.IsFinite(inverse)) inverse = 0;
+        var half = (Half)scale;
+        MemoryMarshal.Write(block, half);
+        for (var i = 0; i < values.Length; i++)
+            block[2 + i] = (byte)(sbyte)MathF.Round(values[i] * inverse, MidpointRounding.AwayFromZero);
+        return Half.IsFinite(half);
+    }
+}

@@ -1,0 +1,389 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>Everything that a Llama may have here: both axes, biases, a head of its own, layers that are left out, more tokens than bytes.</summary>
+[MatLM(Layers = 4, Width = 64, Heads = 4, Context = 12, Vocabulary = 300)]
+[FeedForward(96, Activation.SwiGlu, Bias = true)]
+[Attention(KeyValueHeads = 2, RotaryBase = 500), Attention(KeyValueHeads = 4, Layers = "2")]
+[Norm(NormKind.Rms, Epsilon = 1e-3), Embedding(Tied = false)]
+[Granularity("S", 32, Heads = 2), Granularity("M", 64), Granularity("XL", 96)]
+[Profile("Shallow", "S Skip XL M"), Profile("Alike", "M M Skip M")]
+public sealed partial class ExportedLm;
+
+/// <summary>Large enough that a copy of its weights would show.</summary>
+[MatLM(Layers = 4, Width = 512, Heads = 8, Context = 16, Vocabulary = 256)]
+[FeedForward(2048, Activation.SwiGlu)]
+[Granularity("S", 1024), Granularity("XL", 2048)]
+public sealed partial class LargeLm;
+
+/// <summary>What is extracted from file to file is what the model says, for whoever reads it.</summary>
+public sealed class ExtractionTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-extraction-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void ASafetensorsFileIsWhatTheExtractedModelSaves()
+    {
+        SameBytes<OracleClassic>();
+        SameBytes<OracleElastic>();
+        SameBytes<ExportedLm>();
+        var check = typeof(ExtractionTests).GetMethod(nameof(SameBytes), BindingFlags.Instance | BindingFlags.NonPublic)!;
+        foreach (var model in RandomDeclarations.Compile(10, seed: 5)) check.MakeGenericMethod(model).Invoke(this, null);
+    }
+
+    [Fact]
+    public void HalvesLoadAgainAsTheNearestWeights()
+    {
+        var checkpoint = Save<OracleLlama>();
+        using var model = Checkpoint.OpenUniversal<OracleLlama>(checkpoint);
+        using var exact = model.Extract(OracleLlama.Profile.Mixed);
+        foreach (var (encoding, type) in ((WeightEncoding, ScalarType)[])
+                 [(WeightEncoding.Float16, ScalarType.Float16), (WeightEncoding.BFloat16, ScalarType.BFloat16)])
+        {
+            var path = PathOf($"{encoding}.safetensors");
+            Extraction.ToSafetensors(checkpoint, OracleLlama.Profile.Mixed, path, encoding);
+            using var loaded = Checkpoint.Open<OracleLlama>(path);
+            foreach (var (parameter, its) in loaded.parameters().Zip(exact.parameters()))
+            {
+                using var rounded = its.detach().to(type).to(ScalarType.Float32);
+                Assert.True(parameter.detach().eq(rounded).all().item<bool>(), $"{encoding}");
+            }
+        }
+    }
+
+    [Fact]
+    public void LlamaCppReadsTheSameLogits()
+    {
+        foreach (var profile in OracleLlama.Granularities.Concat(OracleLlama.Profiles)) CompareGguf(profile);
+        foreach (var profile in OracleElastic.Granularities) CompareGguf(profile);
+        foreach (var profile in ExportedLm.Granularities.Concat(ExportedLm.Profiles)) CompareGguf(profile);
+    }
+
+    [Fact]
+    public void TransformersReadTheSameLogits()
+    {
+        foreach (var profile in OracleLlama.Granularities) CompareHuggingFace(profile);
+        foreach (var profile in OracleElastic.Granularities) CompareHuggingFace(profile);
+        CompareHuggingFace(ExportedLm.Profile.Alike);
+        CompareHuggingFace(GatedGelu.Profile.S);
+    }
+
+    [Fact]
+    public void GgufHoldsEveryWeightBitForBitOrRoundedAsItsTypeSays()
+    {
+        var checkpoint = Save<ExportedLm>();
+        using var model = Checkpoint.OpenUniversal<ExportedLm>(checkpoint);
+        using var slice = model.Extract(ExportedLm.Profile.Shallow);
+        foreach (var (encoding, type) in ((WeightEncoding, uint)[])
+                 [(WeightEncoding.Float32, 0), (WeightEncoding.Float16, 1), (WeightEncoding.BFloat16, 30), (WeightEncoding.Q8, 8)])
+        {
+            var path = PathOf($"{encoding}.gguf");
+            Extraction.ToGguf(checkpoint, ExportedLm.Profile.Shallow, path, Tokenizer.ByteLevel, encoding);
+            var file = new GgufFile(path);
+            Assert.Equal(slice.named_parameters().Count(), file.Tensors.Count);
+            foreach (var (name, parameter) in slice.named_parameters())
+            {
+                var its = GgufName(name);
+                var (shape, stored, data) = file.Tensors[its];
+                var values = MemoryMarshal.Cast<byte, float>(parameter.detach().contiguous().bytes).ToArray();
+                Assert.Equal(parameter.shape, shape);
+                Assert.Equal(shape.Length == 2 ? type : 0, stored);
+                if (its.EndsWith("attn_q.weight", StringComparison.Ordinal) || its.EndsWith("attn_k.weight", StringComparison.Ordinal))
+                    values = Interleave(values, ExportedLm.Spec.HeadWidth, (int)shape[1]);
+                Assert.True(data.Span.SequenceEqual(Encode(values, stored)), $"{its} as {encoding}");
+            }
+        }
+
+        // Layer 1 is left out; the others are counted anew.
+        static string GgufName(string name)
+        {
+            var parts = name.Split('.');
+            return name switch
+            {
+                "model.embed_tokens.weight" => "token_embd.weight",
+                "model.norm.weight" => "output_norm.weight",
+                "lm_head.weight" => "output.weight",
+                _ => $"blk.{(parts[2] == "0" ? 0 : int.Parse(parts[2]) - 1)}." + string.Join('.', parts[3..]) switch
+                {
+                    "input_layernorm.weight" => "attn_norm.weight",
+                    "post_attention_layernorm.weight" => "ffn_norm.weight",
+                    "self_attn.o_proj.weight" => "attn_output.weight",
+                    var rest when parts[3] == "self_attn" => $"attn_{parts[4][..1]}.weight",
+                    var rest => $"ffn_{parts[4].Replace("_proj", "", StringComparison.Ordinal)}.{parts[5]}",
+                },
+            };
+        }
+    }
+
+    [Fact]
+    public void GgufSaysWhatItHolds()
+    {
+        var checkpoint = Save<ExportedLm>();
+        var path = PathOf("shallow.gguf");
+        Extraction.ToGguf(checkpoint, ExportedLm.Profile.Shallow, path, Tokenizer.ByteLevel, WeightEncoding.Q8);
+        var file = new GgufFile(path);
+        Assert.Equal("deci", file.Value<string>("general.architecture"));
+        Assert.Equal("ExportedLm Shallow", file.Value<string>("general.name"));
+        Assert.Equal(7u, file.Value<uint>("general.file_type"));
+        Assert.Equal([32, 96, 64], file.Value<object[]>("deci.feed_forward_length").Cast<int>());
+        Assert.Equal([2, 4, 4], file.Value<object[]>("deci.attention.head_count").Cast<int>());
+        Assert.Equal([1, 4, 2], file.Value<object[]>("deci.attention.head_count_kv").Cast<int>());
+        Assert.Equal(12u, file.Value<uint>("deci.context_length"));
+        Assert.Equal(ExportedLm.Spec.Fingerprint, file.Value<string>("matformer.fingerprint"));
+        Assert.Equal("32,0,96,64", file.Value<string>("matformer.widths"));
+
+        var tokens = file.Value<object[]>("tokenizer.ggml.tokens").Cast<string>().ToList();
+        Assert.Equal(300, tokens.Count);
+        Assert.Equal(300, tokens.Distinct().Count());
+        Assert.Equal(["A", "\u0120", "\u010A", "[UNUSED256]"], [tokens['A'], tokens[' '], tokens['\n'], tokens[256]]);
+        Assert.Equal([1, 1, 5, 5], new[] { 0, 255, 256, 299 }.Select(t => (int)file.Value<object[]>("tokenizer.ggml.token_type")[t]));
+        Assert.Empty(file.Value<object[]>("tokenizer.ggml.merges"));
+        Assert.Equal(255u, file.Value<uint>("tokenizer.ggml.eos_token_id"));
+        Assert.False(file.Value<bool>("tokenizer.ggml.add_bos_token"));
+    }
+
+    [Fact]
+    public void TheTokenizerComesAlong()
+    {
+        var pairs = new Tokenizer(TokenizerContent.Bytes with
+        {
+            Tokens = [.. TokenizerContent.Bytes.Tokens, "th"u8.ToArray(), " th"u8.ToArray(), Encoding.UTF8.GetBytes(Tokenizer.DefaultEndOfText)],
+            Merges = [('t', 'h', 256), (' ', 256, 257)],
+            Added = [new AddedToken(258, true)],
+            Pattern = WordPattern.Gpt2,
+        });
+        var checkpoint = Save<ExportedLm>(pairs.Fingerprint);
+        Extraction.ToGguf(checkpoint, ExportedLm.Profile.Alike, PathOf("alike.gguf"), pairs);
+        var file = new GgufFile(PathOf("alike.gguf"));
+        Assert.Equal("gpt-2", file.Value<string>("tokenizer.ggml.pre"));
+        Assert.Equal(["t h", "\u0120 th"], file.Value<object[]>("tokenizer.ggml.merges").Cast<string>());
+        Assert.Equal(Tokenizer.DefaultEndOfText, file.Value<object[]>("tokenizer.ggml.tokens")[258]);
+        Assert.Equal(3, file.Value<object[]>("tokenizer.ggml.token_type")[258]);
+        Assert.Equal(258u, file.Value<uint>("tokenizer.ggml.eos_token_id"));
+
+        var folder = PathOf("alike");
+        Extraction.ToHuggingFace(checkpoint, ExportedLm.Profile.Alike, folder, pairs, WeightEncoding.BFloat16);
+        Assert.Equal(pairs.Fingerprint, Tokenizer.Load(Path.Combine(folder, "tokenizer.json")).Fingerprint);
+        using var config = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "config.json")));
+        Assert.Equal(258, config.RootElement.GetProperty("eos_token_id").GetInt32());
+        Assert.Equal("bfloat16", config.RootElement.GetProperty("torch_dtype").GetString());
+
+        var wrong = Assert.Throws<TokenizerException>(
+            () => Extraction.ToGguf(checkpoint, ExportedLm.Profile.Alike, PathOf("wrong.gguf"), Tokenizer.ByteLevel));
+        Assert.Contains("another tokenizer", wrong.Message, StringComparison.Ordinal);
+        Assert.False(File.Exists(PathOf("wrong.gguf")));
+
+        var whole = new Tokenizer(pairs.Content with { Pattern = WordPattern.Whole });
+        var cut = Assert.Throws<ExtractionException>(
+            () => Extraction.ToGguf(Save<ExportedLm>(), ExportedLm.Profile.Alike, PathOf("wrong.gguf"), whole));
+        Assert.Contains("cuts text into words", cut.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void WhatAFormatCannotExpressIsRefusedByItsName()
+    {
+        Refuses(OracleClassic.Profile.Small, "[Norm(NormKind.Layer)]", "[Norm(NormKind.Layer)]");
+        Refuses(OracleOdd.Profile.S, "Activation.SquaredRelu in layer 0", "Activation.SquaredRelu in layer 0");
+        Refuses(OracleUneven.Profile.S, "[Attention(Window = 3)] in layer 0", "[Attention(Window = 3)] in layer 0");
+        Refuses(OracleGemma.Profile.S, "QkNorm together with Bias in layer 0", "Activation.GeGlu in layer 0");
+        Refuses(OracleElastic.Profile.Mixed, "layers of different sizes (1*S 1*L)", "QkNorm and layers of different sizes (1*S 1*L)");
+        Refuses(OracleLlama.Profile.Mixed, "layers of different sizes (1*S 1*L)", null);
+        Refuses(Positioned.Profile.S, "[Position(PositionKind.Learned)]", "[Position(PositionKind.Learned)]");
+        Refuses(FewHeads.Profile.S, "3 heads and Width = 64", null);
+
+        void Refuses<TModel>(Profile<TModel> profile, string huggingFace, string? gguf)
+            where TModel : MatFormerModel, IMatFormer<TModel>
+        {
+            var checkpoint = Save<TModel>();
+            var folder = PathOf("refused");
+            var refusal = Assert.Throws<ExtractionException>(() => Extraction.ToHuggingFace(checkpoint, profile, folder, null));
+            Assert.Contains(huggingFace, refusal.Message, StringComparison.Ordinal);
+            Assert.Contains(profile.Name, refusal.Message, StringComparison.Ordinal);
+            if (gguf is not null)
+            {
+                refusal = Assert.Throws<ExtractionException>(
+                    () => Extraction.ToGguf(checkpoint, profile, Path.Combine(folder, "refused.gguf"), null));
+                Assert.Contains(gguf, refusal.Message, StringComparison.Ordinal);
+            }
+
+            Assert.False(Directory.Exists(folder));
+        }
+    }
+
+    [Fact]
+    public void ASliceIsNeitherSlicedAgainNorMistaken()
+    {
+        var checkpoint = Save<ExportedLm>();
+        var slice = PathOf("slice.safetensors");
+        Extraction.ToSafetensors(checkpoint, ExportedLm.Profile.M, slice);
+        var again = Assert.Throws<CheckpointException>(() => Extraction.ToGguf(slice, ExportedLm.Profile.S, PathOf("s.gguf"), null));
+        Assert.Contains("is already the slice M", again.Message, StringComparison.Ordinal);
+
+        // The weights of a folder are ours as long as their layers have our numbers.
+        Extraction.ToHuggingFace(checkpoint, ExportedLm.Profile.Alike, PathOf("alike"), null);
+        var numbered = Assert.Throws<CheckpointException>(() => Checkpoint.Open<ExportedLm>(Path.Combine(PathOf("alike"), "model.safetensors")));
+        Assert.Contains("only the layers 0,1,3", numbered.Message, StringComparison.Ordinal);
+        var llama = Save<OracleLlama>();
+        Extraction.ToHuggingFace(llama, OracleLlama.Profile.S, PathOf("s"), null);
+        using var loaded = Checkpoint.Open<OracleLlama>(Path.Combine(PathOf("s"), "model.safetensors"));
+        Assert.Equal("S", loaded.ProfileName);
+    }
+
+    [Fact]
+    public void AWeightThatDoesNotFitIsRefused()
+    {
+        using var model = new OracleLlama();
+        using (no_grad()) model.get_parameter("model.layers.1.mlp.up_proj.weight")!.fill_(1e5);
+        var checkpoint = PathOf("huge.safetensors");
+        model.Save(checkpoint);
+        var path = PathOf("huge.gguf");
+        var refusal = Assert.Throws<ExtractionException>(
+            () => Extraction.ToGguf(checkpoint, OracleLlama.Profile.S, path, null, WeightEncoding.Float16));
+        Assert.Contains("model.layers.1.mlp.up_proj.weight", refusal.Message, StringComparison.Ordinal);
+        Assert.Equal([checkpoint], Directory.GetFiles(_folder));
+        Extraction.ToGguf(checkpoint, OracleLlama.Profile.S, path, null, WeightEncoding.BFloat16);
+    }
+
+    /// <summary>67 MB of weights go through pieces of a megabyte; what libtorch allocates is not counted, but it has no part in it.</summary>
+    [Fact]
+    public void MemoryDoesNotGrowWithTheModel()
+    {
+        var checkpoint = Save<LargeLm>();
+        Assert.InRange(new FileInfo(checkpoint).Length, 60_000_000, long.MaxValue);
+        foreach (var encoding in Enum.GetValues<WeightEncoding>())
+        {
+            Extraction.ToGguf(checkpoint, LargeLm.Profile.S, PathOf("s.gguf"), Tokenizer.ByteLevel, encoding);
+            var before = GC.GetAllocatedBytesForCurrentThread();
+            Extraction.ToGguf(checkpoint, LargeLm.Profile.S, PathOf("s.gguf"), Tokenizer.ByteLevel, encoding);
+            Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 10_000_000);
+        }
+    }
+
+    private void SameBytes<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var checkpoint = Save<TModel>();
+        using var model = Checkpoint.OpenUniversal<TModel>(checkpoint);
+        foreach (var profile in TModel.Granularities.Concat(TModel.Profiles))
+        {
+            using var slice = model.Extract(profile);
+            slice.Save(PathOf("saved.safetensors"));
+            Extraction.ToSafetensors(checkpoint, profile, PathOf("extracted.safetensors"));
+            Assert.True(
+                File.ReadAllBytes(PathOf("saved.safetensors")).AsSpan().SequenceEqual(File.ReadAllBytes(PathOf("extracted.safetensors"))),
+                $"{profile}");
+        }
+    }
+
+    private void CompareGguf<TModel>(Profile<TModel> profile)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var checkpoint = Save<TModel>();
+        Extraction.ToGguf(checkpoint, profile, PathOf("model.gguf"), null);
+        Compare(checkpoint, profile, new PlainLlama(new GgufFile(PathOf("model.gguf"))));
+    }
+
+    private void CompareHuggingFace<TModel>(Profile<TModel> profile)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var checkpoint = Save<TModel>();
+        Extraction.ToHuggingFace(checkpoint, profile, PathOf("model"), null);
+        Compare(checkpoint, profile, new PlainLlama(PathOf("model")));
+    }
+
+    private static void Compare<TModel>(string checkpoint, Profile<TModel> profile, PlainLlama reader)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        using var model = Checkpoint.OpenUniversal<TModel>(checkpoint);
+        var tokens = Enumerable.Range(0, TModel.Spec.Context).Select(t => ((t * 7) + 3) % TModel.Spec.Vocabulary).ToArray();
+        long[] shape = [1, tokens.Length];
+        var logits = model.Forward(profile, tensor(Array.ConvertAll(tokens, t => (long)t), shape));
+        var expected = MemoryMarshal.Cast<byte, float>(logits.contiguous().bytes).ToArray();
+        var its = reader.Logits(tokens).SelectMany(row => row).ToArray();
+        Assert.Equal(expected.Length, its.Length);
+        var scale = expected.Max(Math.Abs);
+        for (var i = 0; i < its.Length; i++)
+            Assert.True(Math.Abs(its[i] - expected[i]) <= 1e-5 * scale, $"{profile}: logit {i} is {its[i]}, not {expected[i]} (of {scale})");
+    }
+
+    // Weights as they may be after training: large enough that every part matters, norms and biases too.
+    private string Save<TModel>(string? tokenizer = null)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        manual_seed(11);
+        using var model = TModel.Create();
+        using (no_grad())
+        {
+            foreach (var (_, parameter) in model.named_parameters())
+            {
+                if (parameter.dim() == 1) parameter.add_(randn(parameter.shape) * 0.3);
+                else parameter.mul_(8);
+            }
+        }
+
+        model.TokenizerFingerprint = tokenizer;
+        var path = PathOf(TModel.Spec.Name + ".safetensors");
+        model.Save(path);
+        return path;
+    }
+
+    private string PathOf(string name) => Path.Combine(_folder, name);
+
+    // Row 2i of a head is its row i, row 2i + 1 its row i + width/2.
+    private static float[] Interleave(float[] values, int headWidth, int columns)
+    {
+        var rows = values.Chunk(columns).ToArray();
+        return [.. rows.Chunk(headWidth).SelectMany(head => Enumerable.Range(0, headWidth / 2).SelectMany(i => (float[])[.. head[i], .. head[i + (headWidth / 2)]]))];
+    }
+
+    private static byte[] Encode(float[] values, uint type) => type switch
+    {
+        0 => MemoryMarshal.AsBytes<float>(values).ToArray(),
+        1 => MemoryMarshal.AsBytes<Half>(Array.ConvertAll(values, value => (Half)value)).ToArray(),
+        30 => BFloat16(values),
+        _ => [.. values.Chunk(32).SelectMany(Block)],
+    };
+
+    // By libtorch's own rounding.
+    private static byte[] BFloat16(float[] values)
+    {
+        using var exact = tensor(values);
+        using var rounded = exact.to(ScalarType.BFloat16);
+        return rounded.bytes.ToArray();
+    }
+
+    private static IEnumerable<byte> Block(float[] values)
+    {
+        var scale = values.Max(Math.Abs) / 127f;
+        return BitConverter.GetBytes((Half)scale).Concat(values.Select(value =>
+            (byte)(sbyte)(scale == 0 ? 0 : Math.Floor(Math.Abs(value * (1 / scale)) + 0.5) * Math.Sign(value))));
+    }
+}
+
+/// <summary>Llama's with another activation, which transformers can name.</summary>
+[MatLM(Layers = 2, Width = 16, Heads = 2, Context = 8, Vocabulary = 20)]
+[FeedForward(24, Activation.GeGlu, Bias = true)]
+[Granularity("S", 8), Granularity("XL", 24)]
+public sealed partial class GatedGelu;
+
+/// <summary>Llama's with learned positions.</summary>
+[MatLM(Layers = 1, Width = 16, Heads = 2, Context = 8, Vocabulary = 20)]
+[FeedForward(24, Activation.SwiGlu), Position(PositionKind.Learned)]
+[Granularity("S", 8), Granularity("XL", 24)]
+public sealed partial class Positioned;
+
+/// <summary>Keeps a number of heads that does not divide the width.</summary>
+[MatLM(Layers = 1, Width = 64, Heads = 4, Context = 8, Vocabulary = 20)]
+[FeedForward(24, Activation.SwiGlu)]
+[Granularity("S", 8, Heads = 3), Granularity("XL", 24)]
+public sealed partial class FewHeads;
