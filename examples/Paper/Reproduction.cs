@@ -22,7 +22,7 @@ internal sealed class Reproduction
     /// <summary>Steps of a baseline and the highest learning rate of each size, at scale 1. Rates were tried on XL alone, one seed.</summary>
     public static ImmutableArray<(Size Size, int Steps, double LearningRate)> Sizes { get; } =
     [
-        (new Size<Tiny>(), 400, 4e-3),
+        (new Size<Tiny>(), 2000, 4e-3),
         (new Size<Small>(), 500, 3e-3),
         (new Size<Medium>(), 500, 1.5e-3),
     ];
