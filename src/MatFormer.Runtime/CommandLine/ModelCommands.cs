@@ -362,7 +362,11 @@ internal sealed class ModelCommands<TModel>(
         };
         AtomicFile.WriteText(curve, SizeCurve.OfSizes(data.Spec.Name, data.Evaluation).ToSvg());
         AtomicFile.WriteText(report, HtmlReport.Render(data));
-        string[] files = [report, curve, result.Weights!, slicePath, result.Checkpoint!, InOut(Tokenizer.FileName), metrics];
+        string[] files =
+        [
+            report, curve, result.Weights!, .. result.Best is { } best ? (string[])[best] : [], slicePath, result.Checkpoint!,
+            InOut(Tokenizer.FileName), metrics,
+        ];
         _human.WriteLine();
         _human.WriteLine("Wrote:");
         foreach (var file in files) _human.WriteLine("  " + file);
