@@ -103,9 +103,9 @@ internal static class Findings
             names: 2);
         page.Note("Universal: one set of weights, one granularity drawn a step; as many steps as the four baselines together, so that each granularity is "
             + "trained on as many tokens as its baseline, at the same compute in all. A quarter: as many steps as one baseline.");
-        page.Text("Mind the scale: these baselines see about a megabyte of text, far from what they could learn, and the universal model's shared weights "
-            + "get the updates of all four. The lead shows what that is worth while updates are scarce; the paper's models, trained ten thousand times longer, "
-            + "lead by hundredths. The smallest size is trained longest (twenty bytes a parameter), and is the nearest to the paper's case.");
+        page.Text("Mind the scale: at scale 1 the larger baselines see a megabyte of text, far from what they could learn, and the universal model's shared weights "
+            + "get the updates of all four. The lead shows what that is worth while updates are scarce; the paper's models, on ten thousand times as much text, "
+            + "lead by hundredths. The smallest size is trained longest (four megabytes, twenty bytes a parameter), and is the nearest to the paper's case.");
         page.Text("The paper's (trained alone / MatLM):");
         page.Table(
             ["Size", .. s_names],
