@@ -158,10 +158,11 @@ public static class Evaluator
             var (tokens, targets) = Windows.ToTensors(batches[i], model.Device);
             var flatTargets = targets.view(-1, 1);
             var reference = whole is null ? null : LogProbabilities(whole.call(tokens));
+            var choice = reference?.argmax(-1);
             for (var j = 0; j < forwards.Length; j++)
             {
                 using var inner = NewDisposeScope();
-                tallies[j].Add(LogProbabilities(forwards[j](tokens)), flatTargets, reference);
+                tallies[j].Add(LogProbabilities(forwards[j](tokens)), flatTargets, reference, choice);
             }
         }
 
@@ -175,13 +176,13 @@ public static class Evaluator
             var (tokens, _) = Windows.ToTensors(batch, model.Device);
             var text = Continue(whole!, tokens.narrow(1, 0, context / 2), cancellationToken);
             var first = (context / 2) - 1; // the position that predicts the first generated token
-            var choice = Choices(whole!.call, text, first);
-            continued += choice.numel();
+            var wanted = Choices(whole!.call, text, first);
+            continued += wanted.numel();
             for (var j = 0; j < forwards.Length; j++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 using var inner = NewDisposeScope();
-                tallies[j].Generated += Choices(forwards[j], text, first).eq(choice).sum().item<long>();
+                tallies[j].Generated += Choices(forwards[j], text, first).eq(wanted).sum().item<long>();
             }
         }
 
@@ -229,12 +230,14 @@ public static class Evaluator
 
         public long Generated { get; set; }
 
-        /// <summary>Adds log-probabilities (rows, Vocabulary) for targets (rows, 1), compared with those of the whole model.</summary>
-        public void Add(Tensor logs, Tensor targets, Tensor? whole)
+        /// <summary>
+        /// Adds log-probabilities (rows, Vocabulary) for targets (rows, 1), compared with those of the whole model and its choices (rows).
+        /// </summary>
+        public void Add(Tensor logs, Tensor targets, Tensor? whole, Tensor? choice)
         {
             _nats -= Sum(logs.gather(1, targets));
-            if (whole is null) return;
-            _agreeing += logs.argmax(-1).eq(whole.argmax(-1)).sum().item<long>();
+            if (whole is null || choice is null) return;
+            _agreeing += logs.argmax(-1).eq(choice).sum().item<long>();
             var difference = logs - whole;
             _divergence += Sum(logs.exp() * difference);
             _reverse -= Sum(whole.exp() * difference);
