@@ -107,7 +107,7 @@ public sealed class UseTests
     public void Compiles_without_a_warning(string surroundings)
     {
         var run = GeneratorRun.Of(Declare(surroundings)).AssertClean();
-        Assert.Equal(5, run.Sources.Count);
+        Assert.Equal(6, run.Sources.Count);
     }
 
     [Fact]
@@ -128,6 +128,7 @@ public sealed class UseTests
     [Fact]
     public void The_files_bear_the_class_s_full_name() => Assert.Equal(
         [
+            "A.B.Outer.Lm.Decoding.g.cs",
             "A.B.Outer.Lm.Forward.g.cs",
             "A.B.Outer.Lm.Parameters.g.cs",
             "A.B.Outer.Lm.Profiles.g.cs",

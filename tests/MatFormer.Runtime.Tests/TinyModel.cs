@@ -107,6 +107,9 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
 
     public static MatFormerModel CreateSubmodel(Profile<TinyModel> profile, Device? device = null) => new TinyModel(profile, device ?? CPU);
 
+    public static DecodingNetwork CreateDecodingNetwork(ImmutableArray<LayerSlice> layers, WeightPacker packer) =>
+        throw new NotSupportedException("A TinyModel attends to nothing, and so has no decoding network.");
+
     public override Tensor forward(Tensor tokens)
     {
         using var cache = NewCache((int)tokens.shape[0]);

@@ -31,6 +31,10 @@ internal sealed class CodeFile
 
     public string ArgumentNullException => Alias(nameof(ArgumentNullException));
 
+    public string DecodingNetwork => Alias(nameof(DecodingNetwork));
+
+    public string DecodingThread => Alias(nameof(DecodingThread));
+
     public string Device => Alias(nameof(Device));
 
     public string FeedForwardKind => Alias(nameof(FeedForwardKind));
@@ -47,6 +51,10 @@ internal sealed class CodeFile
 
     public string Module => Alias(nameof(Module));
 
+    public string PackedMatrix => Alias(nameof(PackedMatrix));
+
+    public string PackedTable => Alias(nameof(PackedTable));
+
     public string Parameter => Alias(nameof(Parameter));
 
     /// <summary>The type of the model's profiles.</summary>
@@ -61,6 +69,8 @@ internal sealed class CodeFile
     public string Streams => Alias(nameof(Streams));
 
     public string Tensor => Alias(nameof(Tensor));
+
+    public string WeightPacker => Alias(nameof(WeightPacker));
 
     public string Weights => Alias(nameof(Weights));
 

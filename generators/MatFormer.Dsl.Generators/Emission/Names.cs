@@ -13,6 +13,8 @@ internal static class Names
     {
         ["ArgumentException"] = "System.ArgumentException",
         ["ArgumentNullException"] = "System.ArgumentNullException",
+        ["DecodingNetwork"] = "MatFormer.DecodingNetwork",
+        ["DecodingThread"] = "MatFormer.DecodingThread",
         ["Device"] = "TorchSharp.torch.Device",
         ["FeedForwardKind"] = "MatFormer.FeedForwardKind",
         ["GeneratedCodeAttribute"] = "System.CodeDom.Compiler.GeneratedCodeAttribute",
@@ -22,22 +24,25 @@ internal static class Names
         ["MatFormerModel"] = "MatFormer.MatFormerModel",
         ["ModelSpec"] = "MatFormer.ModelSpec",
         ["Module"] = "TorchSharp.torch.nn.Module",
+        ["PackedMatrix"] = "MatFormer.PackedMatrix",
+        ["PackedTable"] = "MatFormer.PackedTable",
         ["Parameter"] = "TorchSharp.Modules.Parameter",
         ["Recomputation"] = "MatFormer.Recomputation",
         ["RotaryTable"] = "MatFormer.RotaryTable",
         ["ScalarType"] = "TorchSharp.torch.ScalarType",
         ["Streams"] = "MatFormer.Streams",
         ["Tensor"] = "TorchSharp.torch.Tensor",
+        ["WeightPacker"] = "MatFormer.WeightPacker",
         ["Weights"] = "MatFormer.Weights",
     };
 
     private static readonly HashSet<string> s_members = new(StringComparer.Ordinal)
     {
         // "Block" and "Block0", "Block1"..., too
-        "Network", "Profile", "Submodel", "Declared",
+        "Network", "Decoding", "Profile", "Submodel", "Declared",
         "ParameterCount", "NonEmbeddingParameterCount", "FlopsPerToken", "KeyValueCacheBytesPerToken",
         "Spec", "Granularities", "Profiles", "Problem", "_network", "get_Spec", "get_Granularities", "get_Profiles",
-        "Architecture", "ProfileName", "Layers", "IsUniversal", "Device",
+        "Architecture", "ProfileName", "Layers", "IsUniversal", "Device", "CanDecode",
     };
 
     /// <summary>Methods that are generated into a model's class: its author can have none but overloads of them.</summary>
@@ -45,6 +50,7 @@ internal static class Names
     {
         "forward", "Forward", "Loss", "Losses", "JointLosses", "DistilledLosses", "CheckTargets",
         "HiddenImportance", "ReorderHiddenUnits", "Create", "CreateSubmodel", "Extract", "View", "BindParameters", "Dispose",
+        "NewDecodingNetwork", "CreateDecodingNetwork",
     };
 
     /// <summary>True for members that are generated into a model's class and are no methods: its author can have none of them.</summary>

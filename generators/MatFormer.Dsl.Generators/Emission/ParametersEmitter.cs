@@ -278,7 +278,7 @@ internal static class ParametersEmitter
                 }
                 {{(spec.Rotary ? "\npublic void Dispose() => _rotary.Dispose();" : null)}}
 
-                private static string Prefix(int layer) => string.Create(
+                public static string Prefix(int layer) => string.Create(
                     global::System.Globalization.CultureInfo.InvariantCulture, $"model.layers.{layer}.");
             }
             """);

@@ -196,6 +196,12 @@ internal static class ProfilesEmitter
                 }
 
                 /// <inheritdoc/>
+                protected override bool CanDecode => true;
+
+                /// <inheritdoc/>
+                protected override {{f.DecodingNetwork}} NewDecodingNetwork({{f.WeightPacker}} packer) => new Decoding(Layers, packer);
+
+                /// <inheritdoc/>
                 protected override void BindParameters() => _network.Bind(this);
                 {{ParametersEmitter.Dispose(spec)?.Replace("[Generated]\n", "")}}
 

@@ -52,6 +52,9 @@ internal static class SkeletonEmitter
             /// <summary>Declared wrongly.</summary>
             public static {{f.MatFormerModel}} CreateSubmodel({{f.Profile}} profile, {{f.Device}}? device = null) => {{problem}};
 
+            static {{f.DecodingNetwork}} global::MatFormer.IMatFormer<{{f.Model}}>.CreateDecodingNetwork(
+                global::System.Collections.Immutable.ImmutableArray<{{f.LayerSlice}}> layers, {{f.WeightPacker}} packer) => {{problem}};
+
             /// <summary>Declared wrongly.</summary>
             public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens) => {{problem}};
 

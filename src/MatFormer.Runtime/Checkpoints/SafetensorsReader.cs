@@ -1,6 +1,8 @@
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Collections.Immutable;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Unicode;
 using Microsoft.Win32.SafeHandles;
@@ -97,6 +99,28 @@ public sealed class SafetensorsReader : IDisposable
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, entry.Length - destination.Length);
         ReadExactly(_handle, Path, entry.Offset + offset, destination);
+    }
+
+    /// <summary>Reads float32, float16 or bfloat16 values of a tensor, from value <paramref name="first"/> on, as float32.</summary>
+    internal void ReadValues(SafetensorsEntry entry, long first, Span<float> values)
+    {
+        if (entry.Type == SafetensorsType.Float32)
+        {
+            Read(entry, first * sizeof(float), MemoryMarshal.AsBytes(values));
+            return;
+        }
+
+        var rented = ArrayPool<ushort>.Shared.Rent(values.Length);
+        var halves = rented.AsSpan(0, values.Length);
+        Read(entry, first * sizeof(ushort), MemoryMarshal.AsBytes(halves));
+        for (var i = 0; i < halves.Length; i++)
+        {
+            values[i] = entry.Type == SafetensorsType.Float16
+                ? (float)BitConverter.UInt16BitsToHalf(halves[i])
+                : BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
+        }
+
+        ArrayPool<ushort>.Shared.Return(rented);
     }
 
     /// <inheritdoc/>

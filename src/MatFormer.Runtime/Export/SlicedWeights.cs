@@ -1,7 +1,5 @@
-using System.Buffers;
 using System.Collections.Immutable;
 using System.Globalization;
-using System.Runtime.InteropServices;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -138,32 +136,11 @@ internal sealed class SlicedWeights : IDisposable
         var width = tensor.Source.Shape[^1];
         if (tensor.Columns == width && tensor.Interleaved == 0)
         {
-            ReadValues(tensor.Source, row * width, values);
+            _reader.ReadValues(tensor.Source, row * width, values);
             return;
         }
 
         for (; !values.IsEmpty; values = values[tensor.Columns..], row++)
-            ReadValues(tensor.Source, tensor.SourceRow(row) * width, values[..tensor.Columns]);
-    }
-
-    private void ReadValues(SafetensorsEntry source, long first, Span<float> values)
-    {
-        if (source.Type == SafetensorsType.Float32)
-        {
-            _reader.Read(source, first * sizeof(float), MemoryMarshal.AsBytes(values));
-            return;
-        }
-
-        var rented = ArrayPool<ushort>.Shared.Rent(values.Length);
-        var halves = rented.AsSpan(0, values.Length);
-        _reader.Read(source, first * sizeof(ushort), MemoryMarshal.AsBytes(halves));
-        for (var i = 0; i < halves.Length; i++)
-        {
-            values[i] = source.Type == SafetensorsType.Float16
-                ? (float)BitConverter.UInt16BitsToHalf(halves[i])
-                : BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
-        }
-
-        ArrayPool<ushort>.Shared.Return(rented);
+            _reader.ReadValues(tensor.Source, tensor.SourceRow(row) * width, values[..tensor.Columns]);
     }
 }

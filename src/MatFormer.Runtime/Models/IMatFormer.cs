@@ -1,3 +1,5 @@
+using System.Collections.Immutable;
+using System.ComponentModel;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -21,6 +23,10 @@ public interface IMatFormer<TSelf>
 
     /// <summary>A model of one profile's shape with newly drawn weights, to load a slice into.</summary>
     static abstract MatFormerModel CreateSubmodel(Profile<TSelf> profile, Device? device = null);
+
+    /// <summary>Packs the weights of a submodel for a <see cref="DecodingEngine"/>.</summary>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    static abstract DecodingNetwork CreateDecodingNetwork(ImmutableArray<LayerSlice> layers, WeightPacker packer);
 
     /// <summary>Logits of a submodel: tokens (B, T) int64 to (B, T, Vocabulary) float32.</summary>
     Tensor Forward(Profile<TSelf> profile, Tensor tokens);

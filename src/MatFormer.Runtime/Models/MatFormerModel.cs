@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.ComponentModel;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -70,6 +71,19 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
         for (var layer = 0; layer < heads.Length; layer++) heads[layer] = Architecture.Blocks[layer].KeyValueHeadsOf(Layers[layer]);
         return new KeyValueCache(heads, batch, tokens, Architecture.HeadWidth, ComputeType, Device);
     }
+
+    /// <summary>Whether <see cref="NewDecodingNetwork"/> is there: in generated code it is.</summary>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    protected virtual bool CanDecode => false;
+
+    internal bool IsDecodable => CanDecode;
+
+    /// <summary>Packs the weights for a <see cref="DecodingEngine"/>.</summary>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    protected virtual DecodingNetwork NewDecodingNetwork(WeightPacker packer) =>
+        throw new NotSupportedException($"{Architecture.Name} has no decoding network.");
+
+    internal DecodingNetwork Pack(WeightPacker packer) => NewDecodingNetwork(packer);
 
     /// <summary>Reads the fields of generated code anew from the registered parameters, which <c>to</c> replaces.</summary>
     protected abstract void BindParameters();

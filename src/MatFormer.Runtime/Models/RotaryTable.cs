@@ -15,19 +15,23 @@ public sealed class RotaryTable : IDisposable
         var half = headWidth / 2;
         var cosines = new float[context * half];
         var sines = new float[context * half];
-        for (var pair = 0; pair < half; pair++)
-        {
-            var frequency = Math.Pow(rotaryBase, -2.0 * pair / headWidth);
-            for (var position = 0; position < context; position++)
-            {
-                cosines[(position * half) + pair] = (float)Math.Cos(position * frequency);
-                sines[(position * half) + pair] = (float)Math.Sin(position * frequency);
-            }
-        }
+        Fill(context, headWidth, rotaryBase, (position, pair, cosine, sine) =>
+            (cosines[(position * half) + pair], sines[(position * half) + pair]) = (cosine, sine));
 
         long[] shape = [context, half];
         _cos = tensor(cosines, shape, device: device).DetachFromDisposeScope();
         _sin = tensor(sines, shape, device: device).DetachFromDisposeScope();
+    }
+
+    /// <summary>Tells the cosine and sine of every position and pair.</summary>
+    internal static void Fill(int context, int headWidth, double rotaryBase, Action<int, int, float, float> set)
+    {
+        for (var pair = 0; pair < headWidth / 2; pair++)
+        {
+            var frequency = Math.Pow(rotaryBase, -2.0 * pair / headWidth);
+            for (var position = 0; position < context; position++)
+                set(position, pair, (float)Math.Cos(position * frequency), (float)Math.Sin(position * frequency));
+        }
     }
 
     /// <summary>Views (time, HeadWidth / 2) of the cosines and sines from <paramref name="position"/> on, for the caller to dispose.</summary>

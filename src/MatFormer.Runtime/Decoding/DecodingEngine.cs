@@ -1,0 +1,341 @@
+using System.Collections.Immutable;
+using System.Runtime.InteropServices;
+using TorchSharp;
+
+namespace MatFormer;
+
+/// <summary>How a <see cref="DecodingEngine"/> is made.</summary>
+public sealed record DecodingOptions
+{
+    /// <summary>How the weights are kept.</summary>
+    public DecodingWeights Weights { get; init; }
+
+    /// <summary>Sequences that it can hold at once.</summary>
+    public int Sequences { get; init; } = 1;
+
+    /// <summary>Tokens of each sequence that it can hold; the model's context if null.</summary>
+    public int? Capacity { get; init; }
+
+    /// <summary>Threads that compute; <see cref="Machine.Threads"/> if null.</summary>
+    public int? Threads { get; init; }
+
+    /// <summary>Bits of the registers to compute in, for tests; the widest if null.</summary>
+    internal int? RegisterBits { get; init; }
+}
+
+/// <summary>
+/// Continues sequences with a model whose weights it has packed once, on the CPU, without tensors: each pass takes any tokens of any of its
+/// sequences, and each sequence may run as a submodel of its own. A sequence changes its submodel at no cost. After the first passes none
+/// allocates memory. For one thread.
+/// </summary>
+/// <remarks>What a sequence yields does not depend, to the bit, on what else is in the pass, nor on the number of threads.</remarks>
+public sealed unsafe class DecodingEngine : IDisposable
+{
+    private readonly DecodingNetwork _network;
+    private readonly DecodingPass _pass;
+    private readonly Sequence[] _sequences;
+    private readonly List<(int Sequence, int Token, bool Logits)> _rows = [];
+    private void* _caches;
+    private float* _logits;
+    private int _logitsCapacity;
+    private int _logitsAsked;
+    private int _logitsComputed;
+
+    private DecodingEngine(DecodingNetwork network, DecodingOptions options, string profileName, string? tokenizerFingerprint)
+    {
+        (_network, ProfileName, TokenizerFingerprint) = (network, profileName, tokenizerFingerprint);
+        Capacity = options.Capacity ?? network.Spec.Context;
+        _pass = new DecodingPass(network, Capacity, options.Threads ?? Machine.Threads, options.RegisterBits);
+        _caches = PackedMatrix.Allocate(_pass.SequenceBytes * options.Sequences);
+        _sequences = new Sequence[options.Sequences];
+        for (var i = 0; i < _sequences.Length; i++)
+            _sequences[i] = new Sequence((nint)_caches + (i * _pass.SequenceBytes), network.Layers);
+    }
+
+    /// <summary>The declared model.</summary>
+    public ModelSpec Architecture => _network.Spec;
+
+    /// <summary>The profile that the whole of it has, such as <c>XL</c> or <c>Phone</c>.</summary>
+    public string ProfileName { get; }
+
+    /// <summary>What the whole of it keeps of each layer.</summary>
+    public ImmutableArray<LayerSlice> Layers => _network.Layers;
+
+    /// <summary>The fingerprint of the tokenizer that the model was trained with; null if unknown.</summary>
+    public string? TokenizerFingerprint { get; }
+
+    /// <summary>How the weights are kept.</summary>
+    public DecodingWeights Weights => _network.Type;
+
+    /// <summary>Sequences that it can hold at once.</summary>
+    public int Sequences => _sequences.Length;
+
+    /// <summary>Tokens of each sequence that it can hold.</summary>
+    public int Capacity { get; }
+
+    /// <summary>Bytes of the packed weights.</summary>
+    public long WeightBytes => _network.Bytes;
+
+    /// <summary>Bytes of the keys and values of one sequence.</summary>
+    public long SequenceBytes => _pass.SequenceBytes;
+
+    /// <summary>Whether a model can be decoded this way: it is generated, and on the CPU.</summary>
+    public static bool Supports(MatFormerModel model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        return model.Device.type == DeviceType.CPU && model.IsDecodable;
+    }
+
+    /// <summary>Packs the weights that a universal model, a view or a slice has now; later changes of them are not seen.</summary>
+    /// <exception cref="NotSupportedException">The model is on another device than the CPU, or not a generated one.</exception>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
+    public static DecodingEngine Create(MatFormerModel model, DecodingOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        options ??= new DecodingOptions();
+        if (!Supports(model))
+        {
+            throw new NotSupportedException(
+                $"{model.Architecture.Name} is {(model.IsDecodable ? $"on {model.Device}; a decoder computes on the CPU" : "not a generated model")}.");
+        }
+
+        Validate(options, model.Architecture);
+        return Pack(
+            new ModelWeights(model), model.Pack, options, model.ProfileName, model.TokenizerFingerprint);
+    }
+
+    /// <summary>
+    /// Packs the weights of a file, of the universal model or of a slice, without making a model: nothing of libtorch is used, and no more
+    /// memory than for the packed weights.
+    /// </summary>
+    /// <typeparam name="TModel">The declared model.</typeparam>
+    /// <param name="path">A safetensors file that <see cref="Checkpoint.Save"/> or training wrote.</param>
+    /// <param name="profile">What to keep of a universal model's file; all of it if null.</param>
+    /// <param name="options">How.</param>
+    /// <exception cref="CheckpointException">
+    /// The file is damaged or another model's, or a profile is asked of a slice that is another.
+    /// </exception>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
+    public static DecodingEngine Open<TModel>(string path, Profile<TModel>? profile = null, DecodingOptions? options = null)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        options ??= new DecodingOptions();
+        Validate(options, TModel.Spec);
+        using var reader = SafetensorsReader.Open(path);
+        var header = Checkpoint.ReadHeader(reader, TModel.Spec);
+        if (profile is not null && !header.IsUniversal && !profile.Layers.AsSpan().SequenceEqual(header.Layers.AsSpan()))
+        {
+            throw new CheckpointException(path, $"is the slice {header.Profile} ({TModel.Spec.FormatPattern(header.Layers.AsSpan())}), not "
+                + $"{profile.Name} ({profile.Pattern}); give the universal model's file.");
+        }
+
+        var layers = profile?.Layers ?? header.Layers;
+        return Pack(
+            new FileWeights(reader), packer => TModel.CreateDecodingNetwork(layers, packer), options, profile?.Name ?? header.Profile,
+            reader.Metadata.GetValueOrDefault(Checkpoint.TokenizerKey));
+    }
+
+    /// <summary>Tokens of a sequence that are in it.</summary>
+    public int Length(int sequence) => _sequences[sequence].Length;
+
+    /// <summary>
+    /// Goes on with a sequence as another submodel, from its next token on. Earlier tokens keep the keys and values that they have.
+    /// </summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="layers">What to keep of each layer: a profile's <see cref="Profile{TModel}.Layers"/>.</param>
+    /// <exception cref="ArgumentException">
+    /// It keeps more than there is, or attention heads or layers that earlier tokens of the sequence left out.
+    /// </exception>
+    public void Use(int sequence, ImmutableArray<LayerSlice> layers)
+    {
+        var its = _sequences[sequence];
+        if (its.Layers == layers) return;
+        if (its.Length > its.Computed) throw new InvalidOperationException("Tokens wait for Run; a sequence cannot change before.");
+        CheckHeld(layers);
+        its.Use(layers, Architecture);
+    }
+
+    /// <summary>Forgets all but the first tokens of a sequence.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Fewer are in it.</exception>
+    public void Truncate(int sequence, int length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, _sequences[sequence].Length);
+        if (_rows.Count > 0) throw new InvalidOperationException("Tokens wait for Run; a sequence cannot be cut before.");
+        _sequences[sequence].Truncate(length);
+    }
+
+    /// <summary>Puts the next tokens of a sequence into the next <see cref="Run"/>.</summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="tokens">At least one.</param>
+    /// <param name="allLogits">Whether the logits after each of them are wanted, not only after the last.</param>
+    /// <returns>Which of the logits of the run are the first of these: see <see cref="Logits"/>.</returns>
+    /// <exception cref="ArgumentException">There is none, one is not in the vocabulary, or they are more than fit.</exception>
+    public int Append(int sequence, ReadOnlySpan<int> tokens, bool allLogits = false)
+    {
+        var its = _sequences[sequence];
+        if (tokens.IsEmpty || tokens.Length > Capacity - its.Length)
+        {
+            throw new ArgumentException(
+                $"The sequence takes 1 to {Capacity - its.Length} more tokens ({its.Length} of {Capacity} are in it), not {tokens.Length}.",
+                nameof(tokens));
+        }
+
+        var stranger = tokens.IndexOfAnyExceptInRange(0, Architecture.Vocabulary - 1);
+        if (stranger >= 0)
+        {
+            throw new ArgumentException(
+                $"Token {stranger} is {tokens[stranger]}; {Architecture.Name} has a vocabulary of {Architecture.Vocabulary}.",
+                nameof(tokens));
+        }
+
+        var first = _logitsAsked;
+        for (var i = 0; i < tokens.Length; i++) _rows.Add((sequence, tokens[i], allLogits || i == tokens.Length - 1));
+        _logitsAsked += allLogits ? tokens.Length : 1;
+        its.Append(tokens.Length);
+        return first;
+    }
+
+    /// <summary>Computes all that was appended.</summary>
+    public void Run()
+    {
+        if (_logitsAsked > _logitsCapacity)
+        {
+            NativeMemory.AlignedFree(_logits);
+            _logits = (float*)PackedMatrix.Allocate((nint)_logitsAsked * _pass.LogitsStride * sizeof(float));
+            _logitsCapacity = _logitsAsked;
+        }
+
+        foreach (var sequence in _sequences) sequence.Next = sequence.Computed;
+        var logits = 0;
+        for (var start = 0; start < _rows.Count; start += DecodingPass.MaxRows)
+        {
+            _pass.Clear();
+            foreach (var (index, token, wanted) in CollectionsMarshal.AsSpan(_rows)[start..Math.Min(_rows.Count, start + DecodingPass.MaxRows)])
+            {
+                var its = _sequences[index];
+                _pass.AddRow(token, its.Next++, its.Cache, its.Layers, wanted);
+            }
+
+            _pass.Logits = _logits + ((nint)logits * _pass.LogitsStride);
+            _pass.Run();
+            logits += _pass.LogitCount;
+        }
+
+        foreach (var sequence in _sequences) sequence.Computed = sequence.Length;
+        _rows.Clear();
+        (_logitsComputed, _logitsAsked) = (logits, 0);
+    }
+
+    /// <summary>Logits (Vocabulary) of the last run; valid until the next one.</summary>
+    /// <param name="index">Which, counted as they were asked for.</param>
+    public ReadOnlySpan<float> Logits(int index)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(index, _logitsComputed);
+        return new ReadOnlySpan<float>(_logits + ((nint)index * _pass.LogitsStride), Architecture.Vocabulary);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _pass.Dispose();
+        _network.Dispose();
+        NativeMemory.AlignedFree(_caches);
+        NativeMemory.AlignedFree(_logits);
+        _caches = null;
+        _logits = null;
+        _logitsComputed = 0;
+    }
+
+    private static DecodingEngine Pack(
+        WeightSource source, Func<WeightPacker, DecodingNetwork> network, DecodingOptions options, string profileName, string? tokenizer)
+    {
+        var packer = new WeightPacker(source, options.Weights);
+        try
+        {
+            return new DecodingEngine(network(packer), options, profileName, tokenizer);
+        }
+        catch
+        {
+            packer.Release();
+            throw;
+        }
+    }
+
+    private static void Validate(DecodingOptions options, ModelSpec spec)
+    {
+        Check(options.Sequences >= 1, nameof(options.Sequences), options.Sequences, "1 or more");
+        Check(options.Threads is null or >= 1, nameof(options.Threads), options.Threads, "1 or more");
+        Check(
+            options.Capacity is null || (options.Capacity >= 1 && options.Capacity <= spec.Context), nameof(options.Capacity),
+            options.Capacity, $"within 1 and the context of {spec.Context}");
+        Check(Enum.IsDefined(options.Weights), nameof(options.Weights), options.Weights, "Float32, BFloat16 or Int8");
+    }
+
+    private static void Check(bool holds, string name, object? value, string wanted)
+    {
+        if (holds) return;
+        throw new ArgumentException(FormattableString.Invariant($"The decoding option {name} is {value}; it must be {wanted}."));
+    }
+
+    private void CheckHeld(ImmutableArray<LayerSlice> layers)
+    {
+        var fits = !layers.IsDefault && layers.Length == Layers.Length;
+        for (var layer = 0; fits && layer < layers.Length; layer++) fits = Layers[layer].Holds(layers[layer]);
+        if (fits) return;
+        throw new ArgumentException(
+            $"The decoder has the weights of {Architecture.Name}.{ProfileName} ({Architecture.FormatPattern(Layers.AsSpan())}), not of "
+            + (layers.IsDefault || layers.Length != Layers.Length ? "as many layers." : $"{Architecture.FormatPattern(layers.AsSpan())}."),
+            nameof(layers));
+    }
+
+    // A sequence's tokens, and as which submodels they were computed.
+    private sealed class Sequence(nint cache, ImmutableArray<LayerSlice> layers)
+    {
+        // From which token on which submodel.
+        private readonly List<(int First, ImmutableArray<LayerSlice> Layers)> _computedAs = [];
+
+        public nint Cache => cache;
+
+        /// <summary>As which submodel it goes on.</summary>
+        public ImmutableArray<LayerSlice> Layers { get; private set; } = layers;
+
+        /// <summary>Tokens that are in it or wait.</summary>
+        public int Length { get; private set; }
+
+        public int Computed { get; set; }
+
+        /// <summary>The position of the next row of a run.</summary>
+        public int Next { get; set; }
+
+        public void Append(int tokens)
+        {
+            if (_computedAs.Count == 0 || _computedAs[^1].Layers != Layers) _computedAs.Add((Length, Layers));
+            Length += tokens;
+        }
+
+        public void Truncate(int length)
+        {
+            Length = Computed = length;
+            while (_computedAs.Count > 0 && _computedAs[^1].First >= length) _computedAs.RemoveAt(_computedAs.Count - 1);
+        }
+
+        public void Use(ImmutableArray<LayerSlice> next, ModelSpec spec)
+        {
+            foreach (var (first, layers) in _computedAs)
+            {
+                for (var layer = 0; layer < next.Length; layer++)
+                {
+                    if (next[layer].Heads <= layers[layer].Heads) continue;
+                    throw new ArgumentException(
+                        $"The sequence cannot go on as {spec.FormatPattern(next.AsSpan())}: that needs {next[layer].Heads} heads of layer "
+                        + $"{layer}, of which its tokens from {first} on, computed as {spec.FormatPattern(layers.AsSpan())}, have "
+                        + $"{layers[layer].Heads}. Truncate it to {first} tokens and append the others again.", nameof(next));
+                }
+            }
+
+            Layers = next;
+        }
+    }
+}

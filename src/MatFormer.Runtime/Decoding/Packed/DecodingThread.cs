@@ -1,0 +1,279 @@
+using System.ComponentModel;
+
+namespace MatFormer;
+
+/// <summary>
+/// The steps of a pass, of which every thread does its share: generated code names them in their order. A step ends when all threads have
+/// done theirs.
+/// </summary>
+[EditorBrowsable(EditorBrowsableState.Never)]
+public sealed unsafe class DecodingThread
+{
+    private const int Lanes = PackedMatrix.Lanes;
+
+    // Panels of a product that are computed together.
+    private const int Tile = 4;
+
+    // Up to so many rows each thread norms all for itself, which is sooner done than waited for.
+    private const int OwnRows = 2;
+
+    private readonly DecodingPass _pass;
+    private readonly DecodingKernels _kernels;
+    private readonly int _index;
+    private readonly int _count;
+    private readonly float* _ownNormed;
+    private readonly float* _scores;
+    private readonly float* _tile;
+    private readonly float* _head;
+    private float* _normed;
+    private bool _logitsOnly;
+
+    internal DecodingThread(DecodingPass pass, int index)
+    {
+        (_pass, _kernels, _index, _count) = (pass, pass.Kernels, index, pass.Team.Count);
+        _ownNormed = pass.Allocate(OwnRows * pass.Stride);
+        _scores = pass.Allocate(pass.Capacity);
+        _tile = pass.Allocate(DecodingPass.MaxRows * Tile * Lanes);
+        _head = pass.Allocate(DecodingPass.MaxRows * pass.HeadStride);
+    }
+
+    /// <summary>The embeddings of the rows' tokens, plus those of their positions if these are learned.</summary>
+    public void Embed(PackedMatrix table, PackedTable? positions = null)
+    {
+        _logitsOnly = false;
+        var (first, end) = Share(_pass.Rows);
+        for (var row = first; row < end; row++)
+        {
+            var x = _pass.X + (row * _pass.Stride);
+            table.CopyRow(_pass.Tokens[row], x);
+            if (positions is not null) _kernels.Add(x, positions.Row(_pass.Positions[row]), _pass.Stride);
+        }
+
+        _pass.Team.Wait();
+    }
+
+    /// <summary>True if no row keeps the layer.</summary>
+    public bool Skips(int layer)
+    {
+        for (var run = 0; run < _pass.RunCount; run++)
+        {
+            if (!_pass.Runs[run].Layers[layer].IsSkipped) return false;
+        }
+
+        return true;
+    }
+
+    /// <summary>Norms all rows, or those whose logits are wanted.</summary>
+    public void RmsNorm(PackedTable weight, double epsilon) => Norm(weight, null, epsilon);
+
+    /// <inheritdoc cref="RmsNorm"/>
+    public void LayerNorm(PackedTable weight, PackedTable bias, double epsilon) => Norm(weight, bias, epsilon);
+
+    /// <summary>
+    /// Queries, keys and values of the normed rows; keys and values go into the rows' caches. Queries and keys are normed head by head and
+    /// turned by their positions, if the model does so.
+    /// </summary>
+    public void Heads(
+        int layer, PackedMatrix query, PackedMatrix key, PackedMatrix value, PackedTable? cos = null,
+        PackedTable? sin = null, PackedTable? queryNorm = null, PackedTable? keyNorm = null, double epsilon = 0)
+    {
+        var headPanels = _pass.HeadStride / Lanes;
+        var (heads, keyHeads) = (query.Panels / headPanels, key.Panels / headPanels);
+        var (first, end) = Share(heads + (2 * keyHeads));
+        for (var unit = first; unit < end; unit++)
+        {
+            var isQuery = unit < heads;
+            var isKey = !isQuery && unit < heads + keyHeads;
+            var (matrix, head) = isQuery ? (query, unit) : isKey ? (key, unit - heads) : (value, unit - heads - keyHeads);
+            for (var r = 0; r < _pass.RunCount; r++)
+            {
+                var run = _pass.Runs[r];
+                var slice = run.Layers[layer];
+                if (head >= (isQuery ? slice.Heads : _pass.Spec.Blocks[layer].KeyValueHeadsOf(slice))) continue;
+                _kernels.Multiply(
+                    matrix.Panel(head * headPanels), matrix.PanelBytes, headPanels, matrix.Columns, _normed + (run.First * _pass.Stride),
+                    _pass.Stride, run.Count, _head, _pass.HeadStride);
+                for (var i = 0; i < run.Count; i++)
+                {
+                    var row = run.First + i;
+                    var x = _head + (i * _pass.HeadStride);
+                    Finish(x, matrix, head * headPanels, headPanels);
+                    if (isQuery || isKey)
+                    {
+                        if ((isQuery ? queryNorm : keyNorm) is { } norm)
+                            _kernels.RmsNorm(x, norm.Row(0), _pass.Spec.HeadWidth, (float)epsilon, x);
+                        if (cos is not null)
+                            _kernels.Rotate(x, cos.Row(_pass.Positions[row]), sin!.Row(_pass.Positions[row]), _pass.Spec.HeadWidth / 2);
+                    }
+
+                    if (isQuery) Copy(x, _pass.Queries + (row * _pass.HeadsStride) + (head * _pass.HeadStride), _pass.HeadStride);
+                    else if (isKey) KeepKey(x, layer, head, row);
+                    else KeepValue(x, layer, head, row);
+                }
+            }
+        }
+
+        _pass.Team.Wait();
+    }
+
+    /// <summary>Attention of the rows' queries over what is in their caches up to themselves; with a window, over its last tokens.</summary>
+    public void Attend(int layer, int window = 0)
+    {
+        var block = _pass.Spec.Blocks[layer];
+        var scale = 1 / MathF.Sqrt(_pass.Spec.HeadWidth);
+        var heads = 0;
+        for (var run = 0; run < _pass.RunCount; run++) heads = Math.Max(heads, _pass.Runs[run].Layers[layer].Heads);
+        var (first, end) = Share(heads * _pass.Rows);
+        for (var item = first; item < end; item++)
+        {
+            var (head, row) = Math.DivRem(item, _pass.Rows);
+            if (head >= _pass.Runs[_pass.RunOf[row]].Layers[layer].Heads) continue;
+            var position = _pass.Positions[row];
+            var keys = Cache(layer, head / (block.Heads / block.KeyValueHeads), row);
+            var place = (row * _pass.HeadsStride) + (head * _pass.HeadStride);
+            _kernels.Attend(
+                _pass.Queries + place, keys, keys + ValuesOffset, _pass.Spec.HeadWidth, _pass.HeadStride, _pass.Capacity,
+                window > 0 ? Math.Max(0, position - window + 1) : 0, position, scale, _scores, _pass.Attended + place);
+        }
+
+        _pass.Team.Wait();
+    }
+
+    /// <summary>Adds the projection of what the heads gathered to the rows.</summary>
+    public void AddAttended(int layer, PackedMatrix output) => AddProduct(layer, output, _pass.Attended, _pass.HeadsStride, isHidden: false);
+
+    /// <summary>The hidden units of the normed rows, each as many as it keeps.</summary>
+    public void Expand(int layer, PackedMatrix matrix, FeedForwardKind kind)
+    {
+        var isGated = kind is FeedForwardKind.SwiGlu or FeedForwardKind.GeGlu;
+        var perUnits = isGated ? 2 : 1; // panels for 16 units
+        var most = 0;
+        for (var r = 0; r < _pass.RunCount; r++) most = Math.Max(most, UnitPanels(_pass.Runs[r], layer));
+        var (first, end) = Share(most);
+        for (var units = first; units < end;)
+        {
+            var together = Math.Min(Tile / perUnits, end - units);
+            for (var r = 0; r < _pass.RunCount; r++)
+            {
+                var run = _pass.Runs[r];
+                var count = Math.Min(together, UnitPanels(run, layer) - units);
+                if (count <= 0) continue;
+                _kernels.Multiply(
+                    matrix.Panel(units * perUnits), matrix.PanelBytes, count * perUnits, matrix.Columns,
+                    _normed + (run.First * _pass.Stride), _pass.Stride, run.Count, _tile, Tile * Lanes);
+                for (var i = 0; i < run.Count; i++)
+                {
+                    var products = _tile + (i * Tile * Lanes);
+                    Finish(products, matrix, units * perUnits, count * perUnits);
+                    var hidden = _pass.Hidden + ((run.First + i) * (nint)_pass.HiddenStride) + (units * Lanes);
+                    for (var u = 0; u < count; u++, products += perUnits * Lanes)
+                        _kernels.Activate(kind, isGated ? products : null, isGated ? products + Lanes : products, hidden + (u * Lanes));
+                }
+            }
+
+            units += together;
+        }
+
+        _pass.Team.Wait();
+    }
+
+    /// <summary>Adds the projection of the hidden units to the rows.</summary>
+    public void AddHidden(int layer, PackedMatrix down) => AddProduct(layer, down, _pass.Hidden, _pass.HiddenStride, isHidden: true);
+
+    /// <summary>From here on only the rows whose logits are wanted; false if there are none.</summary>
+    public bool KeepLogitRows()
+    {
+        _logitsOnly = true;
+        return _pass.LogitCount > 0;
+    }
+
+    /// <summary>The logits of the normed rows.</summary>
+    public void Logits(PackedMatrix head)
+    {
+        var (first, end) = Share(head.Panels);
+        if (end > first)
+        {
+            var logits = _pass.Logits + (first * Lanes);
+            _kernels.Multiply(
+                head.Panel(first), head.PanelBytes, end - first, head.Columns, _normed, _pass.Stride, _pass.LogitCount, logits,
+                _pass.LogitsStride);
+            for (var i = 0; i < _pass.LogitCount; i++) Finish(logits + (i * (nint)_pass.LogitsStride), head, first, end - first);
+        }
+
+        _pass.Team.Wait();
+    }
+
+    private nint ValuesOffset => (nint)_pass.Spec.HeadWidth * _pass.Capacity * _kernels.CacheSize;
+
+    private static void Copy(float* source, float* target, int count) =>
+        new ReadOnlySpan<float>(source, count).CopyTo(new Span<float>(target, count));
+
+    private static int UnitPanels(in DecodingRun run, int layer) => PackedMatrix.RoundUp(run.Layers[layer].HiddenWidth) / Lanes;
+
+    // This thread's of so many pieces of work.
+    private (int First, int End) Share(int pieces) =>
+        ((int)((long)pieces * _index / _count), (int)((long)pieces * (_index + 1) / _count));
+
+    private void Norm(PackedTable weight, PackedTable? bias, double epsilon)
+    {
+        var rows = _logitsOnly ? _pass.LogitCount : _pass.Rows;
+        var isOwn = rows <= OwnRows;
+        _normed = isOwn ? _ownNormed : _pass.Normed;
+        var (first, end) = isOwn ? (0, rows) : Share(rows);
+        for (var i = first; i < end; i++)
+        {
+            var x = _pass.X + ((_logitsOnly ? _pass.LogitRows[i] : i) * _pass.Stride);
+            var result = _normed + (i * _pass.Stride);
+            if (bias is null) _kernels.RmsNorm(x, weight.Row(0), _pass.Spec.Width, (float)epsilon, result);
+            else _kernels.LayerNorm(x, weight.Row(0), bias.Row(0), _pass.Spec.Width, (float)epsilon, result);
+        }
+
+        if (!isOwn) _pass.Team.Wait();
+    }
+
+    private void AddProduct(int layer, PackedMatrix matrix, float* source, int stride, bool isHidden)
+    {
+        var (first, end) = Share(matrix.Panels);
+        for (var panel = first; panel < end; panel += Tile)
+        {
+            var count = Math.Min(Tile, end - panel);
+            for (var r = 0; r < _pass.RunCount; r++)
+            {
+                var run = _pass.Runs[r];
+                var slice = run.Layers[layer];
+                if (slice.IsSkipped) continue;
+                _kernels.Multiply(
+                    matrix.Panel(panel), matrix.PanelBytes, count, isHidden ? slice.HiddenWidth : slice.Heads * _pass.HeadStride,
+                    source + (run.First * (nint)stride), stride, run.Count, _tile, Tile * Lanes);
+                for (var i = 0; i < run.Count; i++)
+                {
+                    var products = _tile + (i * Tile * Lanes);
+                    Finish(products, matrix, panel, count);
+                    _kernels.Add(_pass.X + ((run.First + i) * _pass.Stride) + (panel * Lanes), products, count * Lanes);
+                }
+            }
+        }
+
+        _pass.Team.Wait();
+    }
+
+    private void Finish(float* products, PackedMatrix matrix, int panel, int count)
+    {
+        if (matrix.Scales(panel) is null && !matrix.HasBias) return;
+        for (var p = 0; p < count; p++) _kernels.Finish(products + (p * Lanes), matrix.Scales(panel + p), matrix.Bias(panel + p));
+    }
+
+    private byte* Cache(int layer, int head, int row) => (byte*)_pass.Caches[row] + _pass.LayerOffsets[layer] + (head * _pass.HeadBytes);
+
+    private void KeepKey(float* key, int layer, int head, int row)
+    {
+        var target = Cache(layer, head, row) + ((nint)_pass.Positions[row] * _kernels.CacheSize);
+        _kernels.Keep(key, target, _pass.Spec.HeadWidth, (nint)_pass.Capacity * _kernels.CacheSize);
+    }
+
+    private void KeepValue(float* value, int layer, int head, int row)
+    {
+        var target = Cache(layer, head, row) + ValuesOffset + ((nint)_pass.Positions[row] * _pass.HeadStride * _kernels.CacheSize);
+        _kernels.Keep(value, target, _pass.HeadStride, _kernels.CacheSize);
+    }
+}

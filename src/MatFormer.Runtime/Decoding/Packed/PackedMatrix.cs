@@ -1,0 +1,131 @@
+using System.ComponentModel;
+using System.Runtime.InteropServices;
+
+namespace MatFormer;
+
+/// <summary>
+/// A weight matrix (rows, columns) as a decoder reads it: panels of 16 rows, of each panel column after column. The first rows of it are
+/// its first panels, the first columns the beginning of each panel: what a submodel keeps lies together and is read without a copy.
+/// </summary>
+/// <remarks>Called by generated code. The last panel is filled up with zeros.</remarks>
+[EditorBrowsable(EditorBrowsableState.Never)]
+public sealed unsafe class PackedMatrix : IDisposable
+{
+    /// <summary>Rows of a panel.</summary>
+    internal const int Lanes = 16;
+
+    private byte* _panels;
+    private float* _scales;
+    private float* _bias;
+
+    internal PackedMatrix(int rows, int columns, DecodingWeights type, bool hasBias)
+    {
+        (Columns, Type) = (columns, type);
+        Panels = RoundUp(rows) / Lanes;
+        PanelBytes = (nint)columns * Lanes * SizeOf(type);
+        _panels = (byte*)Allocate(Panels * PanelBytes);
+        if (type == DecodingWeights.Int8) _scales = (float*)Allocate((nint)Panels * Lanes * sizeof(float));
+        if (hasBias) _bias = (float*)Allocate((nint)Panels * Lanes * sizeof(float));
+    }
+
+    /// <summary>Columns.</summary>
+    public int Columns { get; }
+
+    internal DecodingWeights Type { get; }
+
+    internal int Panels { get; }
+
+    internal nint PanelBytes { get; }
+
+    /// <summary>Bytes that it takes.</summary>
+    internal long Bytes => (Panels * (long)PanelBytes) + (_scales is null ? 0 : Panels * Lanes * sizeof(float));
+
+    internal bool HasBias => _bias is not null;
+
+    internal byte* Panel(int panel) => _panels + (panel * PanelBytes);
+
+    /// <summary>What the products of a panel's rows are multiplied with; null if with nothing.</summary>
+    internal float* Scales(int panel) => _scales is null ? null : _scales + (panel * Lanes);
+
+    /// <summary>What is added to the products of a panel's rows; null if nothing.</summary>
+    internal float* Bias(int panel) => _bias is null ? null : _bias + (panel * Lanes);
+
+    /// <summary>The least multiple of 16 that is no less.</summary>
+    internal static int RoundUp(int count) => (count + Lanes - 1) / Lanes * Lanes;
+
+    internal static int SizeOf(DecodingWeights type) => type switch
+    {
+        DecodingWeights.Float32 => Float32Element.Size,
+        DecodingWeights.BFloat16 => BFloat16Element.Size,
+        _ => Int8Element.Size,
+    };
+
+    /// <summary>Zeroed, on a border of cache lines.</summary>
+    internal static void* Allocate(nint bytes)
+    {
+        var size = (nuint)Math.Max(bytes, 1);
+        var memory = NativeMemory.AlignedAlloc(size, 64);
+        NativeMemory.Clear(memory, size);
+        return memory;
+    }
+
+    /// <summary>Writes one row, given as float32.</summary>
+    internal void SetRow(int row, ReadOnlySpan<float> values)
+    {
+        var (panel, lane) = Math.DivRem(row, Lanes);
+        var target = Panel(panel);
+        switch (Type)
+        {
+            case DecodingWeights.Float32:
+                Write<Float32Element>(target, lane, values, 1);
+                break;
+            case DecodingWeights.BFloat16:
+                Write<BFloat16Element>(target, lane, values, 1);
+                break;
+            default:
+                var largest = 0f;
+                foreach (var value in values) largest = Math.Max(largest, Math.Abs(value));
+                Scales(panel)[lane] = largest / 127;
+                Write<Int8Element>(target, lane, values, largest > 0 ? 127 / largest : 0);
+                break;
+        }
+    }
+
+    /// <summary>Reads one row as float32, as the decoder sees it.</summary>
+    internal void CopyRow(int row, float* target)
+    {
+        var (panel, lane) = Math.DivRem(row, Lanes);
+        var source = Panel(panel);
+        switch (Type)
+        {
+            case DecodingWeights.Float32:
+                for (var c = 0; c < Columns; c++) target[c] = ((float*)source)[(c * Lanes) + lane];
+                break;
+            case DecodingWeights.BFloat16:
+                for (var c = 0; c < Columns; c++) target[c] = BitConverter.UInt32BitsToSingle((uint)((ushort*)source)[(c * Lanes) + lane] << 16);
+                break;
+            default:
+                var scale = Scales(panel)[lane];
+                for (var c = 0; c < Columns; c++) target[c] = ((sbyte*)source)[(c * Lanes) + lane] * scale;
+                break;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        NativeMemory.AlignedFree(_panels);
+        NativeMemory.AlignedFree(_scales);
+        NativeMemory.AlignedFree(_bias);
+        _panels = null;
+        _scales = null;
+        _bias = null;
+    }
+
+    private static void Write<TElement>(byte* panel, int lane, ReadOnlySpan<float> values, float factor)
+        where TElement : struct, IElement
+    {
+        var target = panel + (lane * TElement.Size);
+        for (var c = 0; c < values.Length; c++) TElement.Store(values[c] * factor, target + (c * Lanes * TElement.Size));
+    }
+}

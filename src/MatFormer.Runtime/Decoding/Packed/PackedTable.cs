@@ -1,0 +1,31 @@
+using System.ComponentModel;
+using System.Runtime.InteropServices;
+
+namespace MatFormer;
+
+/// <summary>Rows of float32 as a decoder reads them one at a time: a norm's weight, positions, angles. Called by generated code.</summary>
+[EditorBrowsable(EditorBrowsableState.Never)]
+public sealed unsafe class PackedTable : IDisposable
+{
+    private float* _values;
+
+    internal PackedTable(int rows, int columns)
+    {
+        Stride = PackedMatrix.RoundUp(columns);
+        _values = (float*)PackedMatrix.Allocate((nint)rows * Stride * sizeof(float));
+        Bytes = (long)rows * Stride * sizeof(float);
+    }
+
+    internal int Stride { get; }
+
+    internal long Bytes { get; }
+
+    internal float* Row(int row) => _values + ((nint)row * Stride);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        NativeMemory.AlignedFree(_values);
+        _values = null;
+    }
+}

@@ -1,0 +1,132 @@
+using System.Runtime.InteropServices;
+
+namespace MatFormer;
+
+/// <summary>Threads that do the same work together and wait for one another, many times in a millisecond.</summary>
+internal sealed class ThreadTeam : IDisposable
+{
+    // A wait is mostly over within a microsecond; a pass comes mostly within a few hundred of the one before. Beyond that the core may be
+    // wanted by others.
+    private const int SpinsInWait = 4000;
+    private const int SpinsBetweenRuns = 20_000;
+
+    private readonly Action<int> _work;
+    private readonly Thread[] _threads;
+    private readonly Lock _gate = new();
+    private readonly SemaphoreSlim _wake = new(0);
+    private Counters _counters;
+    private bool _stops;
+
+    /// <param name="count">Threads, the caller's included.</param>
+    /// <param name="work">What each does in a run, told which it is; it must not throw.</param>
+    public ThreadTeam(int count, Action<int> work)
+    {
+        Count = count;
+        _work = work;
+        _threads = new Thread[count - 1];
+        for (var i = 0; i < _threads.Length; i++)
+        {
+            var index = i + 1;
+            _threads[i] = new Thread(() => Follow(index)) { IsBackground = true, Name = $"MatFormer decoder {index}" };
+            _threads[i].Start();
+        }
+    }
+
+    /// <summary>Threads, the caller's included.</summary>
+    public int Count { get; }
+
+    /// <summary>Lets all do the work once, the caller as the first of them.</summary>
+    public void Run()
+    {
+        Interlocked.Increment(ref _counters.Runs);
+        if (Interlocked.CompareExchange(ref _counters.Sleeping, 0, 0) > 0) WakeAll();
+        _work(0);
+        Wait();
+    }
+
+    /// <summary>Waits until all have come as far.</summary>
+    public void Wait()
+    {
+        if (Count == 1) return;
+        var phase = Volatile.Read(ref _counters.Phase);
+        if (Interlocked.Increment(ref _counters.Arrived) == Count)
+        {
+            Volatile.Write(ref _counters.Arrived, 0);
+            Volatile.Write(ref _counters.Phase, phase + 1);
+            return;
+        }
+
+        for (var spins = 0; Volatile.Read(ref _counters.Phase) == phase; spins++)
+        {
+            if (spins < SpinsInWait) Thread.SpinWait(1);
+            else Thread.Yield();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (_stops) return;
+        _stops = true;
+        Interlocked.Increment(ref _counters.Runs);
+        WakeAll();
+        foreach (var thread in _threads) thread.Join();
+        _wake.Dispose();
+    }
+
+    private void Follow(int index)
+    {
+        var seen = 0;
+        while (true)
+        {
+            for (var spins = 0; Volatile.Read(ref _counters.Runs) == seen && spins < SpinsBetweenRuns; spins++) Thread.SpinWait(1);
+            if (Volatile.Read(ref _counters.Runs) == seen) Sleep(seen);
+            seen++;
+            if (_stops) return;
+            _work(index);
+            Wait();
+        }
+    }
+
+    private void Sleep(int seen)
+    {
+        lock (_gate)
+        {
+            // Counted before it looks again: either it sees the run, or who runs sees it asleep.
+            Interlocked.Increment(ref _counters.Sleeping);
+            if (Interlocked.CompareExchange(ref _counters.Runs, 0, 0) != seen)
+            {
+                Interlocked.Decrement(ref _counters.Sleeping);
+                return;
+            }
+        }
+
+        _wake.Wait();
+    }
+
+    private void WakeAll()
+    {
+        lock (_gate)
+        {
+            var sleeping = Interlocked.Exchange(ref _counters.Sleeping, 0);
+            if (sleeping > 0) _wake.Release(sleeping);
+        }
+    }
+
+    // Each on a cache line of its own (two: some CPUs fetch pairs).
+    [StructLayout(LayoutKind.Explicit, Size = 640)]
+    private struct Counters
+    {
+        [FieldOffset(128)]
+        public int Runs;
+
+        [FieldOffset(256)]
+        public int Sleeping;
+
+        [FieldOffset(384)]
+        public int Arrived;
+
+        [FieldOffset(512)]
+        public int Phase;
+    }
+}
