@@ -15,6 +15,7 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
     ["train"] = TrainBenchmark.Run,
     ["overhead"] = OverheadBenchmark.Run,
     ["compile"] = CompileBenchmark.Run,
+    ["decode"] = DecodeBenchmark.Run,
     ["memory"] = MemoryBenchmark.Run,
     ["tokenizer"] = TokenizerBenchmark.Run,
     ["kernels"] = KernelsBenchmark.Run,

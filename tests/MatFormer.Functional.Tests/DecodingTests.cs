@@ -19,6 +19,21 @@ public sealed partial class WindowedLm;
 [Profile("Mixed", "S XL")]
 public sealed partial class PositionedLm;
 
+/// <summary>Granularities that keep fewer heads.</summary>
+[MatLM(Layers = 3, Width = 24, Heads = 6, Context = 18, Vocabulary = 256)]
+[FeedForward(32, Activation.SwiGlu)]
+[Attention(KeyValueHeads = 3)]
+[Granularity("S", 8, Heads = 2), Granularity("XL", 32)]
+[Profile("Mixed", "S S XL")]
+public sealed partial class HeadsLm;
+
+/// <summary>A profile that leaves layers out.</summary>
+[MatLM(Layers = 4, Width = 16, Heads = 2, Context = 20, Vocabulary = 256)]
+[FeedForward(32, Activation.GeGlu)]
+[Granularity("S", 8), Granularity("XL", 32)]
+[Profile("Shallow", "S Skip XL Skip")]
+public sealed partial class ShallowLm;
+
 public sealed class DecodingTests
 {
     [Fact]
@@ -26,6 +41,68 @@ public sealed class DecodingTests
     {
         await Check<WindowedLm>();
         await Check<PositionedLm>();
+        await Check<HeadsLm>();
+        await Check<ShallowLm>();
+    }
+
+    [Fact]
+    public void ADraftChangesNoToken()
+    {
+        CheckDraft<WindowedLm>();
+        CheckDraft<PositionedLm>();
+        CheckDraft<HeadsLm>();
+        CheckDraft<ShallowLm>();
+    }
+
+    [Fact]
+    public void ADraftThatIsNoPartIsRefused()
+    {
+        using var model = new WindowedLm();
+        using var small = model.Extract(WindowedLm.Profile.S);
+        var error = Assert.Throws<ArgumentException>(
+            () => TextGenerator.Generate(small, "a", new GenerationOptions { Draft = WindowedLm.Profile.Mixed.Layers }));
+        Assert.Contains("The draft keeps 1*S 1*XL 1*S, which is not part of the 3*S that it is to draft for", error.Message, StringComparison.Ordinal);
+        error = Assert.Throws<ArgumentException>(() => TextGenerator.Generate(small, "a", new GenerationOptions { Draft = [] }));
+        Assert.Contains("The draft keeps 0 layers", error.Message, StringComparison.Ordinal);
+        error = Assert.Throws<ArgumentException>(() => TextGenerator.Generate(small, "a", new GenerationOptions { DraftLength = 9 }));
+        Assert.Contains("DraftLength is 9; it must be within 1 and 8", error.Message, StringComparison.Ordinal);
+    }
+
+    private static void CheckDraft<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        manual_seed(5);
+        using var model = TModel.Create();
+        string[] prompts = ["short", "", "a prompt that is longer than the context, whose end counts"];
+        foreach (var temperature in (double[])[0, 0.7, 1.5])
+        {
+            var plain = new GenerationOptions { Tokens = 60, Temperature = temperature, RepetitionPenalty = 1.3, StopStrings = ["\u0007"], Seed = 11 };
+            var wanted = prompts.Select(p => TextGenerator.Generate(model, p, plain)).ToList();
+            Assert.All(wanted, w => Assert.Null(w.Drafts));
+            foreach (var draft in TModel.Granularities.Concat(TModel.Profiles))
+            {
+                foreach (var length in (int?[])[null, 1, 3, 8])
+                {
+                    var options = plain with { Draft = draft.Layers, DraftLength = length };
+                    for (var i = 0; i < prompts.Length; i++)
+                    {
+                        var drafted = TextGenerator.Generate(model, prompts[i], options);
+                        Assert.Equal(wanted[i].Bytes, drafted.Bytes);
+                        Assert.Equal(wanted[i].FinishReason, drafted.FinishReason);
+                        var drafts = drafted.Drafts!;
+                        Assert.InRange(drafts.Accepted, 0, drafts.Drafted);
+                        if (length is not null && drafted.Tokens > 2) Assert.True(drafts.Passes > 0);
+                        if (draft.Layers.AsSpan().SequenceEqual(TModel.Spec.WholeLayers.AsSpan()) && drafted.FinishReason == FinishReason.Length)
+                            Assert.Equal(drafts.Drafted, drafts.Accepted); // it drafts for itself
+                    }
+
+                    // Rows draw numbers of their own; without draws they are as alone.
+                    if (temperature > 0) continue;
+                    var together = TextGenerator.GenerateBatch(model, prompts, options);
+                    for (var i = 0; i < prompts.Length; i++) Assert.Equal(wanted[i].Bytes, together[i].Bytes);
+                }
+            }
+        }
     }
 
     private static async Task Check<TModel>()

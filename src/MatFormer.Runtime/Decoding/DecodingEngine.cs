@@ -138,6 +138,9 @@ public sealed unsafe class DecodingEngine : IDisposable
     /// <summary>Tokens of a sequence that are in it.</summary>
     public int Length(int sequence) => _sequences[sequence].Length;
 
+    /// <summary>As which submodel a sequence goes on: what it keeps of each layer.</summary>
+    public ImmutableArray<LayerSlice> LayersOf(int sequence) => _sequences[sequence].Layers;
+
     /// <summary>
     /// Goes on with a sequence as another submodel, from its next token on. Earlier tokens keep the keys and values that they have.
     /// </summary>
@@ -279,6 +282,17 @@ public sealed unsafe class DecodingEngine : IDisposable
         throw new ArgumentException(FormattableString.Invariant($"The decoding option {name} is {value}; it must be {wanted}."));
     }
 
+    /// <exception cref="ArgumentException">A draft is none of the model that it drafts for.</exception>
+    internal static void CheckDraft(ImmutableArray<LayerSlice> draft, ImmutableArray<LayerSlice> layers, ModelSpec spec)
+    {
+        var fits = draft.Length == layers.Length;
+        for (var layer = 0; fits && layer < draft.Length; layer++) fits = layers[layer].Holds(draft[layer]);
+        if (fits) return;
+        throw new ArgumentException(
+            $"The draft keeps {(draft.Length == layers.Length ? spec.FormatPattern(draft.AsSpan()) : $"{draft.Length} layers")}, which is not part "
+            + $"of the {spec.FormatPattern(layers.AsSpan())} that it is to draft for; take a smaller profile.", nameof(draft));
+    }
+
     private void CheckHeld(ImmutableArray<LayerSlice> layers)
     {
         var fits = !layers.IsDefault && layers.Length == Layers.Length;
@@ -293,7 +307,7 @@ public sealed unsafe class DecodingEngine : IDisposable
     // A sequence's tokens, and as which submodels they were computed.
     private sealed class Sequence(nint cache, ImmutableArray<LayerSlice> layers)
     {
-        // From which token on which submodel.
+        // From which token on which submodel; others that have the same heads are not told apart.
         private readonly List<(int First, ImmutableArray<LayerSlice> Layers)> _computedAs = [];
 
         public nint Cache => cache;
@@ -311,7 +325,7 @@ public sealed unsafe class DecodingEngine : IDisposable
 
         public void Append(int tokens)
         {
-            if (_computedAs.Count == 0 || _computedAs[^1].Layers != Layers) _computedAs.Add((Length, Layers));
+            if (_computedAs.Count == 0 || !HaveSameHeads(_computedAs[^1].Layers, Layers)) _computedAs.Add((Length, Layers));
             Length += tokens;
         }
 
@@ -336,6 +350,17 @@ public sealed unsafe class DecodingEngine : IDisposable
             }
 
             Layers = next;
+        }
+
+        private static bool HaveSameHeads(ImmutableArray<LayerSlice> some, ImmutableArray<LayerSlice> others)
+        {
+            if (some == others) return true;
+            for (var layer = 0; layer < some.Length; layer++)
+            {
+                if (some[layer].Heads != others[layer].Heads) return false;
+            }
+
+            return true;
         }
     }
 }

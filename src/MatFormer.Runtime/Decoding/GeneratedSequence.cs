@@ -13,6 +13,7 @@ internal sealed class GeneratedSequence
     private readonly List<int> _tokens = []; // the prompt's, then those generated
     private readonly List<byte> _bytes = []; // generated
     private readonly int _promptTokens;
+    private int _proposed; // the last tokens, which are no more than a draft
     private int _told; // tokens in earlier pieces
     private int _shown; // bytes in earlier pieces, or of a character that these began
     private bool _hasTheLastPiece;
@@ -67,6 +68,27 @@ internal sealed class GeneratedSequence
             Ended = FinishReason.Stop;
             return;
         }
+    }
+
+    /// <summary>
+    /// Adds the token that would be chosen if these logits were the model's: a draft, to be withdrawn before one is chosen. False, and
+    /// nothing is added, if that is the end of the document.
+    /// </summary>
+    /// <exception cref="DecodingException">The logits are damaged.</exception>
+    public bool Propose(ReadOnlySpan<float> logits)
+    {
+        var next = _sampler.Next(logits, Tokens, Generated);
+        if (next == _options.Tokenizer.EndOfText) return false;
+        _tokens.Add(next);
+        _proposed++;
+        return true;
+    }
+
+    /// <summary>Takes the draft away.</summary>
+    public void Withdraw()
+    {
+        CollectionsMarshal.SetCount(_tokens, _tokens.Count - _proposed);
+        _proposed = 0;
     }
 
     /// <summary>Ends it before its time.</summary>

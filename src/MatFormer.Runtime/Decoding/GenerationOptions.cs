@@ -49,6 +49,17 @@ public sealed record GenerationOptions
     /// </summary>
     public ImmutableArray<string> StopStrings { get; init; } = [];
 
+    /// <summary>
+    /// What a smaller submodel keeps of each layer, which drafts tokens that the model then verifies, several in one pass over its weights
+    /// (speculative decoding: Leviathan et al., arXiv 2211.17192; a slice as the draft: MatFormer, arXiv 2310.07707, section 4.1.2). It
+    /// changes the speed and nothing else: the tokens are, to the last, those that come without it. Both use one key/value cache. A
+    /// profile's <see cref="Profile{TModel}.Layers"/>; default for none.
+    /// </summary>
+    public ImmutableArray<LayerSlice> Draft { get; init; }
+
+    /// <summary>Tokens that are drafted at once; null chooses them by what is accepted and what passes take, up to 8.</summary>
+    public int? DraftLength { get; init; }
+
     /// <summary>Decides what is drawn.</summary>
     public long Seed { get; init; } = 1;
 
@@ -64,6 +75,7 @@ public sealed record GenerationOptions
         Check(
             RepetitionPenalty > 0 && double.IsFinite(RepetitionPenalty), nameof(RepetitionPenalty), RepetitionPenalty,
             "more than 0; above 1 is against repetition, 1 for none");
+        Check(DraftLength is null or (>= 1 and <= DraftLengths.Longest), nameof(DraftLength), DraftLength!, $"within 1 and {DraftLengths.Longest}");
         Check(RepetitionWindow >= 0, nameof(RepetitionWindow), RepetitionWindow, "0 (for all tokens) or more");
         Check(!StopStrings.IsDefault, nameof(StopStrings), "default", "an array, [] for none");
         foreach (var stop in StopStrings)

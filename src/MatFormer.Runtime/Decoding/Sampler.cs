@@ -7,6 +7,8 @@ namespace MatFormer;
 /// <param name="row">Which of several sequences it is for: each has random numbers of its own.</param>
 internal sealed class Sampler(GenerationOptions options, int row = 0)
 {
+    private const int TokenBits = 24;
+
     private readonly CounterRandom _random = new(options.Seed, RandomPurpose.Decoding, row);
     private float[] _logits = [];
     private double[] _weights = [];
@@ -25,17 +27,20 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
         var best = Best(logits);
         if (options.Temperature == 0) return best;
         var weights = Weights(logits, best);
-        var rest = _random.Unit(position) * Sum(weights);
-        var last = best;
+
+        // A race: each token arrives after an exponential time whose rate is its weight, and the first is the one drawn. Distributions that
+        // are alike so draw the same token mostly, which is what a draft needs.
+        var (first, earliest) = (best, double.PositiveInfinity);
         for (var token = 0; token < weights.Length; token++)
         {
             if (weights[token] == 0) continue;
-            rest -= weights[token];
-            if (rest < 0) return token;
-            last = token;
+            var unit = _random.Unit((position << TokenBits) + token);
+            if (unit >= earliest * weights[token]) continue; // -log(1 - unit) is no less than unit
+            var time = -Math.Log(1 - unit) / weights[token];
+            if (time < earliest) (first, earliest) = (token, time);
         }
 
-        return last; // rounding left a rest at the very end
+        return first;
     }
 
     /// <summary>

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""The peer of `MatFormer.Benchmarks -- train` and `-- memory`: the same MatLM, trained by plain eager PyTorch.
+"""The peer of `MatFormer.Benchmarks -- train`, `-- memory` and `-- decode`: the same MatLM in plain eager PyTorch.
 
 Reads commands from standard input, one a line, and answers each with the seconds that it took:
     joint N     N joint steps: forward and backward of every granularity on one batch, then clipping and AdamW
     sampled N   N steps of one granularity each, in turn
     split N     N steps of every granularity, each on its quarter of the batch
+    decode N    N tokens of one sequence, greedily, one by one with a key/value cache; weights in the dtype
     add N       N additions of two small tensors
     base 0      instead of seconds, the megabytes of this process before there was a model
     peak 0      instead of seconds, the most megabytes that it had
 The first line that it prints is its version. Needs torch >= 1.13.
 """
-import argparse, contextlib, itertools, math, sys, time
+import argparse, contextlib, functools, itertools, math, sys, time
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -40,9 +41,10 @@ class RmsNorm(nn.Module):
         return (x.float() * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-5)).to(x.dtype) * self.weight
 
 
-def rotate(x):
+def rotate(x, position=0):
     first, second = x.chunk(2, -1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+    c, s = cos[:, position:position + x.shape[1]], sin[:, position:position + x.shape[1]]
+    return torch.cat([first * c - second * s, second * c + first * s], -1).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -53,12 +55,19 @@ class Block(nn.Module):
         self.q, self.k, self.v, self.o = (linear(a.width, a.width) for _ in range(4))
         self.gate, self.up, self.down = linear(a.hidden, a.width), linear(a.hidden, a.width), linear(a.width, a.hidden)
 
-    def forward(self, x, m):
+    def forward(self, x, m, cache=None, position=0):
         b, t, d = x.shape
         y = self.norm1(x)
         q, k, v = (f(y).view(b, t, a.heads, head) for f in (self.q, self.k, self.v))
-        q, k, v = rotate(q).transpose(1, 2), rotate(k).transpose(1, 2), v.transpose(1, 2)
-        if hasattr(F, "scaled_dot_product_attention"):
+        q, k, v = rotate(q, position).transpose(1, 2), rotate(k, position).transpose(1, 2), v.transpose(1, 2)
+        if cache is not None:
+            cache[0][:, :, position:position + t], cache[1][:, :, position:position + t] = k, v
+            k, v = cache[0][:, :, :position + t], cache[1][:, :, :position + t]
+            if hasattr(F, "scaled_dot_product_attention"):
+                y = F.scaled_dot_product_attention(q, k, v)
+            else:
+                y = F.softmax(q @ k.transpose(-1, -2) / math.sqrt(head), -1) @ v
+        elif hasattr(F, "scaled_dot_product_attention"):
             y = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), is_causal=True)
         else:
             s = (q @ k.transpose(-1, -2) / math.sqrt(head)).masked_fill(hidden_future, float("-inf"))
@@ -79,10 +88,10 @@ class MatLM(nn.Module):
             if w.dim() > 1:
                 nn.init.normal_(w, std=0.02)
 
-    def forward(self, tokens, m):
+    def forward(self, tokens, m, caches=None, position=0):
         x = self.embed(tokens)
-        for block in self.blocks:
-            x = block(x, m)
+        for i, block in enumerate(self.blocks):
+            x = block(x, m, caches[i] if caches else None, position)
         return F.linear(self.norm(x), self.embed.weight)
 
 
@@ -115,6 +124,21 @@ def step(widths, split=False):
     return loss.item()
 
 
+@functools.lru_cache
+def decoder():
+    net = MatLM().to(a.device, torch.bfloat16 if a.dtype == "bf16" else torch.float32)
+    shape = (1, a.heads, a.context, head)
+    return net, [[torch.zeros(shape, dtype=net.norm.weight.dtype, device=a.device) for _ in range(2)] for _ in range(a.layers)]
+
+
+@torch.inference_mode()
+def decode(n):
+    net, caches = decoder()
+    token = torch.zeros(1, 1, dtype=torch.long, device=a.device)
+    for position in range(n):
+        token = net(token, a.hidden, caches, position)[:, -1].argmax(-1, keepdim=True)
+
+
 small = torch.ones(4, 4)
 
 
@@ -132,6 +156,8 @@ for line in sys.stdin:
     start = time.perf_counter()
     if name == "add":
         add(int(count))
+    elif name == "decode":
+        decode(int(count))
     else:
         for _ in range(int(count)):
             step([next(turn)] if name == "sampled" else sizes, split=name == "split")

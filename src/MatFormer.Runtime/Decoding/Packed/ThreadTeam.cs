@@ -7,9 +7,11 @@ internal sealed class ThreadTeam : IDisposable
 {
     // A wait is mostly over within a microsecond; a pass comes mostly within a few hundred of the one before. Beyond that the core may be
     // wanted by others.
-    private const int SpinsInWait = 4000;
-    private const int SpinsBetweenRuns = 20_000;
+    private const int SpinsInWait = 1000;
+    private const int SpinsBetweenRuns = 5000;
 
+    // Without a core for each, who spins keeps those from working for whom it waits.
+    private readonly bool _spins;
     private readonly Action<int> _work;
     private readonly Thread[] _threads;
     private readonly Lock _gate = new();
@@ -23,6 +25,7 @@ internal sealed class ThreadTeam : IDisposable
     {
         Count = count;
         _work = work;
+        _spins = count <= Environment.ProcessorCount;
         _threads = new Thread[count - 1];
         for (var i = 0; i < _threads.Length; i++)
         {
@@ -58,7 +61,7 @@ internal sealed class ThreadTeam : IDisposable
 
         for (var spins = 0; Volatile.Read(ref _counters.Phase) == phase; spins++)
         {
-            if (spins < SpinsInWait) Thread.SpinWait(1);
+            if (_spins && spins < SpinsInWait) Thread.SpinWait(1);
             else Thread.Yield();
         }
     }
@@ -79,7 +82,8 @@ internal sealed class ThreadTeam : IDisposable
         var seen = 0;
         while (true)
         {
-            for (var spins = 0; Volatile.Read(ref _counters.Runs) == seen && spins < SpinsBetweenRuns; spins++) Thread.SpinWait(1);
+            for (var spins = 0; _spins && Volatile.Read(ref _counters.Runs) == seen && spins < SpinsBetweenRuns; spins++)
+                Thread.SpinWait(1);
             if (Volatile.Read(ref _counters.Runs) == seen) Sleep(seen);
             seen++;
             if (_stops) return;

@@ -1,0 +1,181 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+
+namespace MatFormer;
+
+/// <summary>How a draft fared.</summary>
+/// <param name="Drafted">Tokens that the draft proposed.</param>
+/// <param name="Accepted">Those of them that the model chose too.</param>
+/// <param name="Passes">Passes of the model, each over its last token and those drafted after it.</param>
+public sealed record DraftStatistics(int Drafted, int Accepted, int Passes)
+{
+    /// <summary>The share of drafted tokens that were accepted, from 0 to 1; 0 if there were none.</summary>
+    public double Acceptance => Drafted == 0 ? 0 : (double)Accepted / Drafted;
+
+    /// <summary>Tokens drafted for a pass, on average.</summary>
+    public double MeanLength => Passes == 0 ? 0 : (double)Drafted / Passes;
+}
+
+/// <summary>Generation by a <see cref="DecodingEngine"/>: each sequence takes what it has, and a draft runs ahead if one is asked for.</summary>
+internal sealed class EngineGeneration : Generation
+{
+    private readonly DecodingEngine _engine;
+    private readonly bool _ownsEngine;
+    private readonly ImmutableArray<LayerSlice> _draft;
+    private readonly DraftLengths? _lengths;
+    private readonly int _vocabulary;
+    private readonly int _tokens;
+    private readonly Row[] _rows;
+    private int _drafted;
+    private int _accepted;
+    private int _passes;
+
+    public EngineGeneration(DecodingEngine engine, IReadOnlyList<byte[]> prompts, GenerationOptions options, bool ownsEngine)
+        : base(prompts, options)
+    {
+        (_engine, _ownsEngine, _draft) = (engine, ownsEngine, options.Draft);
+        (_vocabulary, _tokens) = (options.Tokenizer.VocabularySize, options.Tokens);
+        if (!_draft.IsDefault) _lengths = new DraftLengths(options.DraftLength);
+        _rows = [.. Sequences.Select((sequence, index) => new Row(sequence, index, engine.LayersOf(index)))];
+        foreach (var row in _rows)
+        {
+            engine.Truncate(row.Index, 0);
+            row.Start = Math.Max(0, row.Sequence.Tokens.Length - engine.Capacity); // a longer prompt loses its beginning
+        }
+    }
+
+    /// <inheritdoc/>
+    public override DraftStatistics? Drafts => _lengths is null ? null : new DraftStatistics(_drafted, _accepted, _passes);
+
+    /// <inheritdoc/>
+    public override void Step()
+    {
+        var isPrompt = false;
+        foreach (var row in _rows)
+        {
+            if (row.Sequence.Ended is not null) continue;
+            if (_engine.Length(row.Index) == _engine.Capacity)
+            {
+                // Full: positions start again, with the last half of the tokens.
+                _engine.Truncate(row.Index, 0);
+                row.Start = Math.Max(0, row.Sequence.Tokens.Length - Math.Max(1, _engine.Capacity / 2));
+            }
+
+            row.Fed = _engine.Length(row.Index);
+            isPrompt |= row.Pending > 1;
+        }
+
+        var longest = _lengths is null || isPrompt ? 0 : _lengths.Next();
+        if (longest > 0) Draft(longest);
+        var start = Stopwatch.GetTimestamp();
+        foreach (var row in _rows)
+        {
+            if (row.Sequence.Ended is not null) continue;
+            row.Logits = _engine.Append(row.Index, row.Sequence.Tokens[(row.Start + row.Fed)..], allLogits: row.Drafted > 0);
+        }
+
+        _engine.Run();
+        if (!isPrompt) _lengths?.Took(longest, Stopwatch.GetElapsedTime(start).TotalSeconds);
+        foreach (var row in _rows)
+        {
+            if (row.Sequence.Ended is null) Choose(row);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        if (_ownsEngine) _engine.Dispose();
+    }
+
+    // The smaller submodel goes on alone; then what it put into the cache is forgotten, to be written by the model.
+    private void Draft(int longest)
+    {
+        var start = Stopwatch.GetTimestamp();
+        foreach (var row in _rows)
+        {
+            // The pass that follows takes these and one more, and may choose one more than it takes.
+            row.Wanted = row.Sequence.Ended is not null ? 0
+                : Math.Min(longest, Math.Min(_engine.Capacity - row.Fed, _tokens - row.Sequence.Generated) - 1);
+            if (row.Wanted > 0) _engine.Use(row.Index, _draft);
+        }
+
+        var steps = 0;
+        for (; _rows.Any(r => r.Drafted < r.Wanted); steps++)
+        {
+            foreach (var row in _rows)
+            {
+                if (row.Drafted < row.Wanted) row.Logits = _engine.Append(row.Index, row.Sequence.Tokens[^1..]);
+            }
+
+            _engine.Run();
+            foreach (var row in _rows)
+            {
+                if (row.Drafted >= row.Wanted) continue;
+                if (row.Sequence.Propose(_engine.Logits(row.Logits)[.._vocabulary])) row.Drafted++;
+                else row.Wanted = row.Drafted;
+            }
+        }
+
+        foreach (var row in _rows)
+        {
+            if (_engine.Length(row.Index) == row.Fed) continue;
+            _engine.Truncate(row.Index, row.Fed);
+            _engine.Use(row.Index, row.Layers);
+        }
+
+        _lengths!.Drafted(steps, Stopwatch.GetElapsedTime(start).TotalSeconds);
+    }
+
+    // What the model chooses after its last token, and after each drafted one as long as they are its own choice.
+    private void Choose(Row row)
+    {
+        var (sequence, drafted) = (row.Sequence, row.Drafted);
+        if (drafted == 0)
+        {
+            sequence.Choose(_engine.Logits(row.Logits)[.._vocabulary]);
+            return;
+        }
+
+        Span<int> draft = stackalloc int[drafted];
+        sequence.Tokens[^drafted..].CopyTo(draft);
+        sequence.Withdraw();
+        var accepted = 0;
+        while (true)
+        {
+            sequence.Choose(_engine.Logits(row.Logits + accepted)[.._vocabulary]);
+            if (accepted == drafted || sequence.Ended == FinishReason.Stop || sequence.Tokens[^1] != draft[accepted]) break;
+            accepted++;
+            if (sequence.Ended is not null) break;
+        }
+
+        if (sequence.Ended is null) _engine.Truncate(row.Index, row.Fed + 1 + accepted);
+        row.Drafted = 0;
+        _lengths!.Verified(drafted, accepted);
+        (_drafted, _accepted, _passes) = (_drafted + drafted, _accepted + accepted, _passes + 1);
+    }
+
+    private sealed class Row(GeneratedSequence sequence, int index, ImmutableArray<LayerSlice> layers)
+    {
+        public GeneratedSequence Sequence => sequence;
+
+        public int Index => index;
+
+        /// <summary>As which submodel it is continued.</summary>
+        public ImmutableArray<LayerSlice> Layers => layers;
+
+        /// <summary>The token at the first position.</summary>
+        public int Start { get; set; }
+
+        /// <summary>Tokens from there on that were fed.</summary>
+        public int Fed { get; set; }
+
+        public int Pending => Sequence.Tokens.Length - Start - Fed;
+
+        public int Wanted { get; set; }
+
+        public int Drafted { get; set; }
+
+        public int Logits { get; set; }
+    }
+}

@@ -1,0 +1,63 @@
+namespace MatFormer;
+
+/// <summary>Generation by the model's own forward pass: on devices other than the CPU, and with models that are not generated.</summary>
+/// <remarks>
+/// All sequences begin at the first position and take as many tokens in each step, so that none needs padding: at first as many as the
+/// shortest prompt has, then, as one has to choose its next, one at a time, of a longer prompt the next that is given.
+/// </remarks>
+internal sealed class TensorGeneration : Generation
+{
+    private readonly ModelStep _step;
+    private readonly int[] _starts; // of each sequence, the token at the first position
+    private readonly int _vocabulary;
+    private readonly int _tokenizerVocabulary;
+    private int[] _fed = [];
+
+    public TensorGeneration(MatFormerModel model, IReadOnlyList<byte[]> prompts, GenerationOptions options)
+        : base(prompts, options)
+    {
+        (_vocabulary, _tokenizerVocabulary) = (model.Architecture.Vocabulary, options.Tokenizer.VocabularySize);
+        _step = new ModelStep(model, prompts.Count);
+        _starts = [.. Sequences.Select(s => Math.Max(0, s.Tokens.Length - _step.Capacity))]; // a longer prompt loses its beginning
+    }
+
+    /// <inheritdoc/>
+    public override void Step()
+    {
+        if (_step.Length == _step.Capacity)
+        {
+            // Full, of all at once: positions start again, with the last half of the tokens.
+            _step.Truncate(0);
+            for (var row = 0; row < _starts.Length; row++)
+                _starts[row] = Math.Max(0, Sequences[row].Tokens.Length - Math.Max(1, _step.Capacity / 2));
+        }
+
+        var time = int.MaxValue;
+        for (var row = 0; row < _starts.Length; row++)
+        {
+            if (Sequences[row].Ended is null) time = Math.Min(time, Sequences[row].Tokens.Length - _starts[row] - _step.Length);
+        }
+
+        if (_fed.Length != time * _starts.Length) _fed = new int[time * _starts.Length];
+        for (var row = 0; row < _starts.Length; row++)
+        {
+            // One that has ended takes any tokens.
+            var target = _fed.AsSpan(row * time, time);
+            if (Sequences[row].Ended is null) Sequences[row].Tokens.Slice(_starts[row] + _step.Length, time).CopyTo(target);
+            else target.Clear();
+        }
+
+        var logits = _step.Feed(_fed);
+        for (var row = 0; row < _starts.Length; row++)
+        {
+            var sequence = Sequences[row];
+            if (sequence.Ended is not null || _starts[row] + _step.Length < sequence.Tokens.Length) continue;
+
+            // A model may have more tokens than the tokenizer; those say nothing.
+            sequence.Choose(logits.Slice(row * _vocabulary, _tokenizerVocabulary));
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Dispose() => _step.Dispose();
+}

@@ -1,0 +1,320 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+using System.Globalization;
+using System.Numerics;
+using System.Runtime.InteropServices;
+using TorchSharp;
+
+namespace MatFormer.Benchmarks;
+
+/// <summary>A MatLM whose weights are in no cache: 0.2 billion of them.</summary>
+[MatLM(Layers = 12, Width = 1024, Heads = 16, Context = 256, Vocabulary = 256)]
+[FeedForward(4096, Activation.SwiGlu)]
+[Granularity("S", 512), Granularity("XL", 4096)]
+internal sealed partial class BenchLmLarge;
+
+/// <summary>
+/// Token by token, batch 1: the decoding engine against plain PyTorch, a small size against a large one, weights larger than the caches
+/// against the memory, and drafts against none.
+/// </summary>
+internal static class DecodeBenchmark
+{
+    private const int Tokens = 128;
+    private const int Turns = 7;
+
+    // About a minute of training: the sizes agree as those of a short run do.
+    private const int TrainingSteps = 500;
+    private const int DraftLength = 4;
+
+    public static IEnumerable<Result> Run() =>
+        [.. AgainstPyTorch(), .. ShareOfIdeal(), .. Large(), .. Switching(), .. Trained()];
+
+    private static string NameOf(DecodingWeights weights) => weights switch
+    {
+        DecodingWeights.Float32 => "f32",
+        DecodingWeights.BFloat16 => "bf16",
+        _ => "int8",
+    };
+
+    private static IEnumerable<Result> AgainstPyTorch()
+    {
+        foreach (var weights in Enum.GetValues<DecodingWeights>())
+        {
+            using var model = new BenchLm();
+            using var engine = DecodingEngine.Create(model, new DecodingOptions { Weights = weights });
+            var name = $"decode.xl.{NameOf(weights)}";
+            Greedy(engine);
+            var prefills = RunWarm(() => Prefill(engine));
+            yield return new Result($"decode.prefill.{NameOf(weights)}", Tokens / Benchmarks.Turns.Median(prefills), "tokens/s", Runs: prefills.Length);
+
+            // PyTorch has no int8 weights for this: against its bfloat16.
+            using var peer = PythonPeer.Start(
+                "--dtype", weights == DecodingWeights.Float32 ? "f32" : "bf16", "--threads", torch.get_num_threads().ToString(CultureInfo.InvariantCulture));
+            if (peer is null)
+            {
+                Console.Error.WriteLine($"skipped {name}.vs_pytorch: no Python here has torch (Debian: apt-get install python3-torch)");
+                var alone = RunWarm(() => Greedy(engine));
+                yield return new Result($"{name}.tokens_per_second", Tokens / Benchmarks.Turns.Median(alone), "tokens/s", Runs: alone.Length);
+                continue;
+            }
+
+            peer.Time("decode", Tokens);
+            var times = Benchmarks.Turns.RunWarm(Turns, () => Greedy(engine), () => peer.Time("decode", Tokens));
+            yield return Benchmarks.Turns.Ratio($"{name}.vs_pytorch", (times[0], times[1]), Tokens);
+        }
+    }
+
+    // How much faster the smallest granularity is than the largest, over how much less it reads for a token: weights, keys and values.
+    private static IEnumerable<Result> ShareOfIdeal()
+    {
+        using var model = new BenchLm();
+        foreach (var weights in Enum.GetValues<DecodingWeights>())
+        {
+            using var large = DecodingEngine.Create(model, new DecodingOptions { Weights = weights });
+            using var view = model.View<BenchLm.S>();
+            using var small = DecodingEngine.Create(view, new DecodingOptions { Weights = weights });
+            var times = Benchmarks.Turns.RunWarm(Turns, () => Greedy(small), () => Greedy(large));
+            var bytes = (double)BytesPerToken(large) / BytesPerToken(small);
+            var speedUp = Benchmarks.Turns.Median(times[1]) / Benchmarks.Turns.Median(times[0]);
+            yield return new Result(
+                weights == DecodingWeights.Float32 ? "decode.s.share_of_ideal" : $"decode.s.{NameOf(weights)}.share_of_ideal", speedUp / bytes,
+                "of the ratio of bytes", speedUp, bytes, times[0].Length);
+        }
+
+        // Half of the tokens' keys and values are there on average.
+        static long BytesPerToken(DecodingEngine engine) => engine.WeightBytes + (engine.SequenceBytes * Tokens / engine.Capacity / 2);
+    }
+
+    private static IEnumerable<Result> Large()
+    {
+        torch.manual_seed(0);
+        foreach (var weights in Enum.GetValues<DecodingWeights>())
+        {
+            using var model = new BenchLmLarge();
+            using var engine = DecodingEngine.Create(model, new DecodingOptions { Weights = weights });
+            const int tokens = 8;
+            using var memory = new Memory(engine.WeightBytes);
+            var times = Benchmarks.Turns.RunWarm(Turns, () => Greedy(engine, tokens) / tokens, memory.Read);
+            var (ours, limit) = (engine.WeightBytes / Benchmarks.Turns.Median(times[0]), memory.Bytes / Benchmarks.Turns.Median(times[1]));
+            yield return new Result(
+                weights == DecodingWeights.Float32 ? "decode.large.bandwidth_share" : $"decode.large.{NameOf(weights)}.bandwidth_share",
+                ours / limit, "of the memory's bytes/s", ours, limit, times[0].Length);
+        }
+    }
+
+    private static IEnumerable<Result> Switching()
+    {
+        using var model = new BenchLm();
+        using var engine = DecodingEngine.Create(model);
+        ImmutableArray<LayerSlice>[] sizes = [BenchLm.Profile.S.Layers, BenchLm.Profile.XL.Layers];
+        Switch(100);
+        const int switches = 10_000;
+        var before = GC.GetTotalAllocatedBytes(precise: true);
+        var seconds = Switch(switches);
+        yield return new Result("switch.us", seconds / switches * 1e6, "us", Runs: switches);
+        yield return new Result("switch.bytes", (GC.GetTotalAllocatedBytes(precise: true) - before) / (double)switches, "bytes", Runs: switches);
+
+        Greedy(engine);
+        engine.Truncate(0, 0);
+        before = GC.GetTotalAllocatedBytes(precise: true);
+        for (var token = 0; token < Tokens; token++)
+        {
+            engine.Use(0, sizes[token % 2]);
+            Next(engine, token);
+        }
+
+        yield return new Result("decode.bytes_per_token", (GC.GetTotalAllocatedBytes(precise: true) - before) / (double)Tokens, "bytes", Runs: Tokens);
+
+        // Each time after a token, as what is there is looked at.
+        double Switch(int count)
+        {
+            engine.Truncate(0, 0);
+            Next(engine, 1);
+            var start = Stopwatch.GetTimestamp();
+            for (var i = 0; i < count; i++) engine.Use(0, sizes[i % 2]);
+            return Stopwatch.GetElapsedTime(start).TotalSeconds;
+        }
+    }
+
+    // What depends on the weights: how often a draft is right, and what rounding costs.
+    private static IEnumerable<Result> Trained()
+    {
+        var folder = Directory.CreateTempSubdirectory("matformer-benchmark-");
+        torch.manual_seed(0);
+        using var model = new BenchLm { ComputeType = Machine.CpuHasBFloat16 ? torch.ScalarType.BFloat16 : torch.ScalarType.Float32 };
+        using (var corpus = TextCorpus.Open(null, folder.FullName))
+        {
+            var trainer = new TrainerOptions { Steps = TrainingSteps, Batch = 8, LearningRate = 2e-3 };
+            new Trainer<BenchLm>(model, trainer).Fit(corpus);
+        }
+
+        folder.Delete(recursive: true);
+        string[] prompts = ["Returns the ", "Gets or sets a value that ", "The exception that is thrown when "];
+        foreach (var weights in (DecodingWeights[])[DecodingWeights.Float32, DecodingWeights.BFloat16])
+        {
+            var suffix = weights == DecodingWeights.Float32 ? string.Empty : $".{NameOf(weights)}";
+            using var engine = DecodingEngine.Create(model, new DecodingOptions { Weights = weights });
+            var plain = new GenerationOptions { Tokens = 200 };
+            var drafted = plain with { Draft = BenchLm.Profile.S.Layers };
+            var (texts, results) = (prompts.Select(p => TextGenerator.Generate(engine, p, plain).Text).ToList(), new List<GenerationResult>());
+            var times = Benchmarks.Turns.RunWarm(
+                Turns,
+                () => prompts.Select(p => TextGenerator.Generate(engine, p, drafted)).Select(Noted).Sum(r => r.Tokens / r.TokensPerSecond),
+                () => prompts.Sum(p => TextGenerator.Generate(engine, p, plain) is var r ? r.Tokens / r.TokensPerSecond : 0));
+            for (var i = 0; i < results.Count; i++)
+            {
+                if (results[i].Text != texts[i % prompts.Length]) throw new InvalidOperationException("A draft changed the text.");
+            }
+
+            yield return Benchmarks.Turns.Ratio($"speculative.vs_greedy{suffix}", (times[0], times[1]), prompts.Length * plain.Tokens);
+            yield return new Result($"speculative.acceptance{suffix}", results.Average(r => r.Drafts!.Acceptance), "of drafted tokens", Runs: results.Count);
+            yield return new Result($"speculative.draft_length{suffix}", results.Average(r => r.Drafts!.MeanLength), "tokens a pass", Runs: results.Count);
+
+            using var view = model.View<BenchLm.S>();
+            using var small = DecodingEngine.Create(view, new DecodingOptions { Weights = weights });
+            var separateTexts = new List<string>();
+            var shared = drafted with { DraftLength = DraftLength };
+            times = Benchmarks.Turns.RunWarm(
+                Turns,
+                () => prompts.Sum(p => TextGenerator.Generate(engine, p, shared) is var r ? r.Tokens / r.TokensPerSecond : 0),
+                () => prompts.Sum(p => Separate(engine, small, p, plain.Tokens, separateTexts)));
+            for (var i = 0; i < separateTexts.Count; i++)
+            {
+                if (separateTexts[i] != texts[i % prompts.Length]) throw new InvalidOperationException("A draft with a cache of its own changed the text.");
+            }
+
+            yield return Benchmarks.Turns.Ratio($"speculative.shared_vs_separate_cache{suffix}", (times[0], times[1]), prompts.Length * plain.Tokens);
+
+            GenerationResult Noted(GenerationResult result)
+            {
+                results.Add(result);
+                return result;
+            }
+        }
+    }
+
+    // Speculative decoding as of two models: the small one has a cache of its own, and reads all that the large one chose.
+    private static double Separate(DecodingEngine large, DecodingEngine small, string prompt, int count, List<string> texts)
+    {
+        var start = Stopwatch.GetTimestamp();
+        var tokens = new List<int>(Tokenizer.ByteLevel.Encode(prompt));
+        var given = tokens.Count;
+        large.Truncate(0, 0);
+        small.Truncate(0, 0);
+        large.Append(0, CollectionsMarshal.AsSpan(tokens));
+        large.Run();
+        tokens.Add(ArgMax(large.Logits(0)));
+        while (tokens.Count < given + count)
+        {
+            var fed = tokens.Count - 1;
+            var most = Math.Min(DraftLength, Math.Min(large.Capacity - fed, given + count - tokens.Count) - 1);
+            for (var i = 0; i < most; i++)
+            {
+                small.Append(0, CollectionsMarshal.AsSpan(tokens)[small.Length(0)..]);
+                small.Run();
+                tokens.Add(ArgMax(small.Logits(0)));
+            }
+
+            var draft = tokens[(fed + 1)..];
+            large.Append(0, CollectionsMarshal.AsSpan(tokens)[fed..], allLogits: true);
+            large.Run();
+            tokens.RemoveRange(fed + 1, draft.Count);
+            for (var i = 0; i <= draft.Count; i++)
+            {
+                tokens.Add(ArgMax(large.Logits(i)));
+                if (i < draft.Count && tokens[^1] != draft[i]) break;
+            }
+
+            large.Truncate(0, tokens.Count - 1);
+            small.Truncate(0, Math.Min(small.Length(0), tokens.Count - 1));
+        }
+
+        var seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        texts.Add(Tokenizer.ByteLevel.Decode(CollectionsMarshal.AsSpan(tokens)[given..]));
+        return seconds;
+    }
+
+    private static double[] RunWarm(Func<double> side)
+    {
+        side();
+        return Benchmarks.Turns.RunWarm(Turns, side)[0];
+    }
+
+    private static double Prefill(DecodingEngine engine)
+    {
+        engine.Truncate(0, 0);
+        Span<int> prompt = stackalloc int[Tokens];
+        for (var i = 0; i < prompt.Length; i++) prompt[i] = i;
+        var start = Stopwatch.GetTimestamp();
+        engine.Append(0, prompt);
+        engine.Run();
+        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+    }
+
+    private static double Greedy(DecodingEngine engine, int tokens = Tokens)
+    {
+        engine.Truncate(0, 0);
+        var start = Stopwatch.GetTimestamp();
+        var token = 0;
+        for (var i = 0; i < tokens; i++) token = Next(engine, token);
+        return Stopwatch.GetElapsedTime(start).TotalSeconds;
+    }
+
+    private static int Next(DecodingEngine engine, int token)
+    {
+        engine.Append(0, [token]);
+        engine.Run();
+        return ArgMax(engine.Logits(0));
+    }
+
+    private static int ArgMax(ReadOnlySpan<float> logits)
+    {
+        var best = 0;
+        for (var i = 1; i < logits.Length; i++)
+        {
+            if (logits[i] > logits[best]) best = i;
+        }
+
+        return best;
+    }
+
+    /// <summary>As many bytes as some weights have, read by as many threads from beginning to end.</summary>
+    private sealed unsafe class Memory : IDisposable
+    {
+        private readonly float* _values;
+        private readonly nint _count;
+        private readonly float[] _sums = new float[Environment.ProcessorCount];
+
+        public Memory(long bytes)
+        {
+            _count = (nint)(bytes / sizeof(float));
+            _values = (float*)NativeMemory.AlignedAlloc((nuint)(_count * sizeof(float)), 64);
+            for (nint i = 0; i < _count; i++) _values[i] = i % 7;
+        }
+
+        public long Bytes => _count * sizeof(float);
+
+        public double Read()
+        {
+            var start = Stopwatch.GetTimestamp();
+            Parallel.For(0, _sums.Length, thread =>
+            {
+                var (first, end) = (_count / _sums.Length * thread, _count / _sums.Length * (thread + 1));
+                var (a, b, c, d) = (Vector<float>.Zero, Vector<float>.Zero, Vector<float>.Zero, Vector<float>.Zero);
+                var step = Vector<float>.Count;
+                for (var i = first; i + (4 * step) <= end; i += 4 * step)
+                {
+                    a += Vector.Load(_values + i);
+                    b += Vector.Load(_values + i + step);
+                    c += Vector.Load(_values + i + (2 * step));
+                    d += Vector.Load(_values + i + (3 * step));
+                }
+
+                _sums[thread] = Vector.Sum((a + b) + (c + d));
+            });
+            return Stopwatch.GetElapsedTime(start).TotalSeconds;
+        }
+
+        public void Dispose() => NativeMemory.AlignedFree(_values);
+    }
+}
