@@ -35,6 +35,147 @@ public sealed class DecodingEngineTests
         }
     }
 
+    [Theory]
+    [InlineData(DecodingWeights.BFloat16)]
+    [InlineData(DecodingWeights.Int8)]
+    public void RoundedWeightsAreThoseOfTheRoundedModel(DecodingWeights weights)
+    {
+        manual_seed(7);
+        using var model = new OracleLlama();
+        Perturb(model);
+        foreach (var bits in (int[])[128, 256, 512])
+        {
+            if (bits > DecodingKernels.RegisterBits) continue;
+            using var engine = DecodingEngine.Create(model, new DecodingOptions { Weights = weights, RegisterBits = bits });
+            using var rounded = new OracleLlama();
+            rounded.load_state_dict(model.state_dict());
+            DecodingEngine.RoundWeights(rounded, weights);
+            using var unrecorded = no_grad();
+            using var given = tensor(new long[] { 3, 1, 4, 1, 5 }, [1, 5]);
+            using var all = rounded.forward(given);
+            using var exact = model.forward(given);
+            var (wanted, unrounded) = (all.flatten().data<float>().ToArray(), exact.flatten().data<float>().ToArray());
+            engine.Append(0, [3, 1, 4, 1, 5], allLogits: true);
+            engine.Run();
+            float[] got = [.. Enumerable.Range(0, 5).SelectMany(i => engine.Logits(i).ToArray())];
+
+            // Keys and values are rounded too, to 8 bits of mantissa.
+            var largest = wanted.Max(MathF.Abs);
+            Close(wanted, got, 0.02f * largest, $"{weights} in {bits} bits");
+            Assert.NotEqual(unrounded, wanted);
+        }
+    }
+
+    [Fact]
+    public void AFileNeedsNoModel()
+    {
+        using var model = new OracleElastic();
+        Perturb(model);
+        var folder = Directory.CreateTempSubdirectory("matformer-engine-");
+        try
+        {
+            var (whole, slice) = (Path.Combine(folder.FullName, "whole.safetensors"), Path.Combine(folder.FullName, "slice.safetensors"));
+            model.Save(whole);
+            using (var mixed = model.Extract<OracleElastic.Mixed>()) mixed.Save(slice);
+            int[] tokens = [1, 2, 3];
+            using var packed = DecodingEngine.Create(model);
+            using var read = DecodingEngine.Open<OracleElastic>(whole);
+            using var part = DecodingEngine.Open(whole, OracleElastic.Profile.Mixed);
+            using var alone = DecodingEngine.Open<OracleElastic>(slice);
+            Assert.Equal(("XL", "XL", "Mixed", "Mixed"), (packed.ProfileName, read.ProfileName, part.ProfileName, alone.ProfileName));
+            Assert.True(part.WeightBytes < read.WeightBytes && part.WeightBytes == alone.WeightBytes);
+            Same(Logits(packed, tokens), Logits(read, tokens), "read");
+            foreach (var engine in (DecodingEngine[])[packed, read])
+            {
+                engine.Truncate(0, 0);
+                engine.Use(0, OracleElastic.Profile.Mixed.Layers);
+            }
+
+            var wanted = Logits(packed, tokens);
+            Same(wanted, Logits(read, tokens), "read, as the mix");
+            Same(wanted, Logits(part, tokens), "a part of the file");
+            Same(wanted, Logits(alone, tokens), "the slice's file");
+
+            var refused = Assert.Throws<CheckpointException>(() => DecodingEngine.Open(slice, OracleElastic.Profile.S));
+            Assert.Contains("is already the slice Mixed", refused.Message, StringComparison.Ordinal);
+            Assert.Throws<CheckpointException>(() => DecodingEngine.Open<OracleLlama>(whole));
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+
+        static float[] Logits(DecodingEngine engine, int[] tokens)
+        {
+            engine.Append(0, tokens);
+            engine.Run();
+            return engine.Logits(0).ToArray();
+        }
+    }
+
+    [Fact]
+    public void ASubmodelThatNeedsWhatIsNotThereIsRefused()
+    {
+        using var model = new OracleElastic();
+        using var engine = DecodingEngine.Create(model, new DecodingOptions { Sequences = 2 });
+        engine.Append(0, [1, 2]);
+        engine.Run();
+        engine.Use(0, OracleElastic.Profile.S.Layers);
+        engine.Append(0, [3]);
+        Assert.Throws<InvalidOperationException>(() => engine.Use(0, OracleElastic.Profile.XL.Layers));
+        Assert.Throws<InvalidOperationException>(() => engine.Truncate(0, 1));
+        engine.Run();
+        var error = Assert.Throws<ArgumentException>(() => engine.Use(0, OracleElastic.Profile.XL.Layers));
+        Assert.Contains("tokens from 2 on, computed as 2*S, have 2", error.Message, StringComparison.Ordinal);
+        engine.Truncate(0, 2);
+        engine.Use(0, OracleElastic.Profile.XL.Layers);
+        engine.Append(0, [3]);
+        engine.Append(1, [1, 2, 3]);
+        engine.Run();
+        Same(engine.Logits(1), engine.Logits(0), "after going back");
+
+        Assert.Contains("8 of 9 are in it", Assert.Throws<ArgumentException>(() => Fill()).Message, StringComparison.Ordinal);
+        error = Assert.Throws<ArgumentException>(() => engine.Append(1, [19]));
+        Assert.Contains("Token 0 is 19; OracleElastic has a vocabulary of 19", error.Message, StringComparison.Ordinal);
+        using var small = model.Extract<OracleElastic.S>();
+        using var few = DecodingEngine.Create(small);
+        error = Assert.Throws<ArgumentException>(() => few.Use(0, OracleElastic.Profile.Mixed.Layers));
+        Assert.Contains("has the weights of OracleElastic.S (2*S), not of 1*S 1*L", error.Message, StringComparison.Ordinal);
+        foreach (var (options, says) in ((DecodingOptions, string)[])[
+            (new() { Sequences = 0 }, "Sequences is 0"), (new() { Threads = 0 }, "Threads is 0"), (new() { Capacity = 10 }, "Capacity is 10"),
+            (new() { Weights = (DecodingWeights)7 }, "Weights is 7")])
+            Assert.Contains(says, Assert.Throws<ArgumentException>(() => DecodingEngine.Create(model, options)).Message, StringComparison.Ordinal);
+
+        void Fill()
+        {
+            engine.Append(0, [1, 1, 1, 1, 1]);
+            engine.Append(0, [1, 1]);
+        }
+    }
+
+    [Fact]
+    public void APassAllocatesNothing()
+    {
+        using var model = new OracleLlama();
+        using var engine = DecodingEngine.Create(model, new DecodingOptions { Threads = 1 });
+        int[] tokens = [1];
+        Pass();
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        Pass();
+        Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
+
+        void Pass()
+        {
+            engine.Truncate(0, 0);
+            for (var i = 0; i < engine.Capacity; i++)
+            {
+                engine.Use(0, i % 2 == 0 ? OracleLlama.Profile.S.Layers : OracleLlama.Profile.Mixed.Layers);
+                engine.Append(0, tokens);
+                engine.Run();
+            }
+        }
+    }
+
     private static void EngineEqualsModel<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {

@@ -56,6 +56,10 @@ public sealed class ProgramTests : IDisposable
             ("q8_0", ["extract", "--checkpoint", model, "--profile", "Mixed", "--type", "q8_0"]),
             ("Huge", ["extract", "--checkpoint", model, "--profile", "Huge"]),
             ("3*S", ["generate", "--checkpoint", model, "--profile", "3*S"]),
+            ("not part of the", ["generate", "--checkpoint", slice, "--draft", "XL"]),
+            ("give --draft too", ["generate", "--checkpoint", model, "--draft-length", "3"]),
+            ("within 1 and 8", ["generate", "--checkpoint", model, "--draft", "S", "--draft-length", "9"]),
+            ("int4", ["generate", "--checkpoint", model, "--weights", "int4"]),
             ("CUDA", ["train", "--data", Corpus, "--steps", "3", "--device", "cuda"]),
         ];
         foreach (var (says, arguments) in cases)
@@ -85,6 +89,41 @@ public sealed class ProgramTests : IDisposable
             Assert.True(run.Code == 0, run.Errors);
             using var document = JsonDocument.Parse(run.Output);
             Assert.Equal(JsonValueKind.Object, document.RootElement.ValueKind);
+        }
+    }
+
+    [Fact]
+    public async Task ADraftGivesTheSameTextAndWeightsAreRounded()
+    {
+        var output = Path.Combine(_folder, "drafts");
+        var trained = await Run("train", "--data", Corpus, "--steps", "30", "--out", output, "--json");
+        Assert.True(trained.Code == 0, trained.Errors);
+        string[] weights = ["--out", output, "--checkpoint", Path.Combine(output, "model.safetensors"), "--json"];
+        foreach (var type in (string[])["f32", "bf16", "int8"])
+        {
+            string[] generate = ["generate", "--prompt", "a", "--tokens", "60", "--temperature", "0.5", "--weights", type, .. weights];
+            using var plain = await Json(generate);
+            using var drafted = await Json([.. generate, "--draft", "S", "--draft-length", "4"]);
+            Assert.Equal(plain.RootElement.GetProperty("text").GetString(), drafted.RootElement.GetProperty("text").GetString());
+            Assert.False(plain.RootElement.TryGetProperty("drafted_tokens", out _));
+            Assert.InRange(drafted.RootElement.GetProperty("accepted_tokens").GetInt32(), 1, drafted.RootElement.GetProperty("drafted_tokens").GetInt32());
+        }
+
+        var losses = new List<double>();
+        foreach (var type in (string[])["f32", "bf16", "int8"])
+        {
+            using var evaluation = await Json(["eval", "--data", Corpus, "--dtype", "f32", "--weights", type, .. weights]);
+            losses.Add(evaluation.RootElement.GetProperty("results").EnumerateArray().First().GetProperty("nats_per_token").GetDouble());
+        }
+
+        Assert.Equal(losses.Distinct().Count(), losses.Count);
+        Assert.All(losses, loss => Assert.InRange(loss, losses[0] * 0.98, losses[0] * 1.02));
+
+        async Task<JsonDocument> Json(string[] arguments)
+        {
+            var run = await Run(arguments);
+            Assert.True(run.Code == 0, run.Errors);
+            return JsonDocument.Parse(run.Output);
         }
     }
 

@@ -36,6 +36,13 @@ internal sealed class CommandOptions
         + "or OMP_NUM_THREADS");
     public readonly Option<string?> Dtype = Choice(
         "--dtype", "Of activations and matrix products; bf16 by default where the hardware has it", "f32", "bf16");
+    public readonly Option<string?> Weights = Choice(
+        "--weights", "What a decoder on the CPU keeps weights as, int8 with a scale for each row; as --dtype by default", "f32", "bf16", "int8");
+    public readonly Option<string?> Draft = Text(
+        "--draft", "NAME", "A smaller profile that drafts tokens for the model to verify: the same text, sooner");
+    public readonly Option<int?> DraftLength = Number(
+        "--draft-length", 1, $"within 1 and {DraftLengths.Longest}", "Tokens drafted at once; by default as many as pay off",
+        DraftLengths.Longest);
     public readonly Option<string?> Out = Text("--out", "DIR", "Folder of what is written; out/<model> by default");
     public readonly Option<string?> Checkpoint = Text("--checkpoint", "FILE", "Weights to use; model.safetensors in --out by default");
     public readonly Option<string?> Init = Text("--init", "FILE", "Weights to begin with: a MatFormer's, or a dense model's of the same "
@@ -198,6 +205,18 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public int? Threads => parsed.GetValue(options.Threads);
 
     public string? Dtype => parsed.GetValue(options.Dtype);
+
+    public DecodingWeights? Weights => parsed.GetValue(options.Weights) switch
+    {
+        "f32" => DecodingWeights.Float32,
+        "bf16" => DecodingWeights.BFloat16,
+        "int8" => DecodingWeights.Int8,
+        _ => null,
+    };
+
+    public string? Draft => parsed.GetValue(options.Draft);
+
+    public int? DraftLength => parsed.GetValue(options.DraftLength);
 
     public string Out => parsed.GetValue(options.Out) ?? Path.Combine("out", modelName);
 

@@ -101,6 +101,7 @@ internal sealed class ModelCommands<TModel>(
         var (device, dtype) = Compute(null);
         using var model = Checkpoint.Open<TModel>(settings.Checkpoint, device);
         model.ComputeType = dtype;
+        if (settings.Weights is { } weights) DecodingEngine.RoundWeights(model, weights);
         var tokenizer = FindTokenizer(CheckpointFolder);
         tokenizer.CheckFits(model);
         using var corpus = OpenCorpus(tokenizer);
@@ -128,7 +129,8 @@ internal sealed class ModelCommands<TModel>(
                 TModel.Spec.Name, Whole.Name, evaluation, sweep,
                 [
                     ("Command", $"{TModel.Spec.Name} {settings.Typed}".Trim()), ("Weights", settings.Checkpoint),
-                    ("Text", corpus.Describe()), ("Precision", Describe(dtype)), ("Machine", Machine.Describe(device)),
+                    ("Text", corpus.Describe()),
+                    ("Precision", Describe(dtype) + (settings.Weights is { } rounded ? $", weights rounded to {rounded}" : null)), ("Machine", Machine.Describe(device)),
                 ]));
             _human.WriteLine($"Wrote {report}.");
         }
@@ -250,20 +252,30 @@ internal sealed class ModelCommands<TModel>(
         chosen.ComputeType = dtype;
         var tokenizer = FindTokenizer(CheckpointFolder);
         tokenizer.CheckFits(chosen);
+        var sampling = Sampling(tokenizer, settings.Tokens) with
+        {
+            Draft = settings.Draft is { } draft ? CheckedDraft(ParseProfile(draft), chosen) : default,
+            DraftLength = settings.DraftLength,
+        };
+        if (settings.DraftLength is not null && settings.Draft is null)
+            throw new UsageException("--draft-length is how far a draft runs ahead, but there is none; give --draft too.");
+        if (settings.Weights is not null && !DecodingEngine.Supports(chosen))
+            throw new UsageException($"--weights is for decoding on the CPU, not on {device}; leave it out, or give --device cpu.");
+        using var engine = !DecodingEngine.Supports(chosen) ? null : DecodingEngine.Create(chosen, new DecodingOptions
+        {
+            Weights = settings.Weights ?? (dtype == ScalarType.BFloat16 ? DecodingWeights.BFloat16 : DecodingWeights.Float32),
+            Threads = settings.Threads,
+        });
         var prompt = settings.Prompt ?? string.Empty;
         _human.Write(prompt);
-        var result = TextGenerator.Generate(
-            chosen, prompt, Sampling(tokenizer, settings.Tokens),
-            text =>
-            {
-                _human.Write(text);
-                _human.Flush();
-            },
-            cancellationToken);
+        var result = engine is null ? TextGenerator.Generate(chosen, prompt, sampling, Show, cancellationToken)
+            : TextGenerator.Generate(engine, prompt, sampling, Show, cancellationToken);
         _human.WriteLine();
         var reason = result.FinishReason.ToString().ToLowerInvariant();
-        error.WriteLine(
-            Output.Invariant($"[{chosen.ProfileName}: {result.Tokens} tokens, {result.TokensPerSecond:0} tokens/s, finish: {reason}]"));
+        var drafts = result.Drafts is not { } d ? string.Empty : Output.Invariant(
+            $", {d.Acceptance:P0} of {d.Drafted} drafted tokens accepted, {d.MeanLength:0.0} at once");
+        error.WriteLine(Output.Invariant(
+            $"[{chosen.ProfileName}: {result.Tokens} tokens, {result.TokensPerSecond:0} tokens/s{drafts}, finish: {reason}]"));
         if (settings.Json)
         {
             Output.Json(output, json =>
@@ -275,8 +287,34 @@ internal sealed class ModelCommands<TModel>(
                 json.WriteString("finish_reason", reason);
                 json.WriteNumber("tokens", result.Tokens);
                 json.WriteNumber("tokens_per_second", result.TokensPerSecond);
+                if (result.Drafts is not { } drafts) return;
+                json.WriteNumber("drafted_tokens", drafts.Drafted);
+                json.WriteNumber("accepted_tokens", drafts.Accepted);
+                json.WriteNumber("draft_length", drafts.MeanLength);
             });
         }
+
+        void Show(string text)
+        {
+            _human.Write(text);
+            _human.Flush();
+        }
+    }
+
+    private static ImmutableArray<LayerSlice> CheckedDraft(Profile<TModel> draft, MatFormerModel model)
+    {
+        if (!DecodingEngine.Supports(model))
+            throw new UsageException($"--draft is for decoding on the CPU, not on {model.Device}; leave it out, or give --device cpu.");
+        try
+        {
+            DecodingEngine.CheckDraft(draft.Layers, model.Layers, TModel.Spec);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--draft {draft.Name}: {e.Message}");
+        }
+
+        return draft.Layers;
     }
 
     public void Demo()

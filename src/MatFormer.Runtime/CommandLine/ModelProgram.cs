@@ -105,7 +105,8 @@ public static class ModelProgram
                 o.Json),
             Make(
                 "eval", "Measure every granularity and profile", c => c.Evaluate(),
-                o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+                o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
+                o.Weights, o.Out, o.Json),
             Make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
             Make(
                 "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
@@ -113,7 +114,7 @@ public static class ModelProgram
             Make(
                 "generate", "Continue a prompt", c => c.Generate(),
                 o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,
-                o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+                o.Draft, o.DraftLength, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json),
         };
         return root;
 

@@ -125,14 +125,42 @@ public sealed unsafe class DecodingEngine : IDisposable
         var header = Checkpoint.ReadHeader(reader, TModel.Spec);
         if (profile is not null && !header.IsUniversal && !profile.Layers.AsSpan().SequenceEqual(header.Layers.AsSpan()))
         {
-            throw new CheckpointException(path, $"is the slice {header.Profile} ({TModel.Spec.FormatPattern(header.Layers.AsSpan())}), not "
-                + $"{profile.Name} ({profile.Pattern}); give the universal model's file.");
+            throw new CheckpointException(
+                path, $"is already the slice {header.Profile} ({TModel.Spec.FormatPattern(header.Layers.AsSpan())}), so it cannot be "
+                + $"{profile.Name} ({profile.Pattern}); leave the profile out, or give the universal model's file.");
         }
 
         var layers = profile?.Layers ?? header.Layers;
         return Pack(
             new FileWeights(reader), packer => TModel.CreateDecodingNetwork(layers, packer), options, profile?.Name ?? header.Profile,
             reader.Metadata.GetValueOrDefault(Checkpoint.TokenizerKey));
+    }
+
+    /// <summary>
+    /// Rounds a model's matrices in place to what an engine would keep of them, so that evaluation shows what that costs. (An engine of a
+    /// slice has scales of its own for the rows of which it keeps less: it loses no more.)
+    /// </summary>
+    public static void RoundWeights(MatFormerModel model, DecodingWeights weights)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        using var scope = torch.NewDisposeScope();
+        using var unrecorded = torch.no_grad();
+        foreach (var (name, parameter) in model.named_parameters())
+        {
+            // As generated code packs them: positions are a table, which is added and stays as it is.
+            if (parameter.dim() != 2 || name.EndsWith("embed_positions.weight", StringComparison.Ordinal)) continue;
+            var (rows, columns) = ((int)parameter.shape[0], (int)parameter.shape[1]);
+            using var row = new PackedMatrix(1, columns, weights, hasBias: false);
+            var rounded = new float[columns];
+            new ModelWeights(model).Read(name, rows, columns, (index, values) =>
+            {
+                row.SetRow(0, values);
+                fixed (float* target = rounded) row.CopyRow(0, target);
+                using var whole = torch.tensor(rounded);
+                using var kept = parameter.select(0, index);
+                kept.copy_(whole);
+            });
+        }
     }
 
     /// <summary>Tokens of a sequence that are in it.</summary>
@@ -285,7 +313,7 @@ public sealed unsafe class DecodingEngine : IDisposable
     /// <exception cref="ArgumentException">A draft is none of the model that it drafts for.</exception>
     internal static void CheckDraft(ImmutableArray<LayerSlice> draft, ImmutableArray<LayerSlice> layers, ModelSpec spec)
     {
-        var fits = draft.Length == layers.Length;
+        var fits = !draft.IsDefault && draft.Length == layers.Length;
         for (var layer = 0; fits && layer < draft.Length; layer++) fits = layers[layer].Holds(draft[layer]);
         if (fits) return;
         throw new ArgumentException(
