@@ -169,6 +169,12 @@ public static class Checkpoint
                     + "train again or restore the declaration.");
         }
 
+        if (metadata.TryGetValue(KeptKey, out var kept))
+        {
+            throw new CheckpointException(reader.Path, $"holds only the layers {kept} of {name}, numbered anew for Hugging Face's "
+                + "programs; extract the profile once more with --format safetensors, or import it into a declaration of so many layers.");
+        }
+
         var widths = ReadNumbers(reader, WidthsKey, widthList, spec);
         var heads = metadata.TryGetValue(HeadsKey, out var headList)
             ? ReadNumbers(reader, HeadsKey, headList, spec)
@@ -218,41 +224,11 @@ public static class Checkpoint
     /// <exception cref="CheckpointException">A tensor is missing, too many, or of another shape.</exception>
     internal static List<(Parameter Parameter, SafetensorsEntry Entry)> Match(SafetensorsReader reader, MatFormerModel model)
     {
-        if (reader.Metadata.TryGetValue(KeptKey, out var kept))
-        {
-            throw new CheckpointException(reader.Path, $"holds only the layers {kept} of {model.Architecture.Name}, numbered anew for "
-                + "Hugging Face's programs; extract the profile once more with --format safetensors.");
-        }
-
         var parameters = model.named_parameters().ToList();
-        var entries = parameters.ConvertAll(p => (p.Item2, Find(reader, p.Item1, p.Item2)));
-        var names = parameters.Select(p => p.Item1).ToHashSet(StringComparer.Ordinal);
-        foreach (var entry in reader.Tensors)
-        {
-            if (!names.Contains(entry.Name) && !entry.Name.StartsWith(OptimizerPrefix, StringComparison.Ordinal))
-                throw new CheckpointException(reader.Path, $"holds the tensor '{entry.Name}', which {model.Architecture.Name} does not "
-                    + "have; it belongs to another model.");
-        }
-
+        var misfits = new Misfits(reader, model.Architecture);
+        var entries = parameters.ConvertAll(p => (p.Item2, misfits.Find(p.Item1, p.Item2)));
+        misfits.CheckNoOthers(parameters.Select(p => p.Item1));
         return entries;
-    }
-
-    /// <summary>The entry that fits a tensor.</summary>
-    /// <exception cref="CheckpointException">There is none.</exception>
-    internal static SafetensorsEntry Find(SafetensorsReader reader, string name, Tensor tensor)
-    {
-        var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"lacks the tensor '{name}'; it was written by another "
-            + "program, or is damaged.");
-        if (entry.Type == SafetensorsType.Int64)
-            throw new CheckpointException(reader.Path, $"holds the tensor '{name}' as whole numbers (I64); weights are F32, F16 or BF16.");
-        if (!entry.Shape.AsSpan().SequenceEqual(tensor.shape))
-        {
-            throw new CheckpointException(
-                reader.Path, $"holds the tensor '{name}' of shape ({string.Join(", ", entry.Shape)}), but "
-                    + $"({string.Join(", ", tensor.shape)}) fits; it belongs to another model.");
-        }
-
-        return entry;
     }
 
     private static void CheckProfile(Header header, MatFormerModel model)

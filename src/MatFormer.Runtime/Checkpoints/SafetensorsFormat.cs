@@ -31,6 +31,9 @@ public sealed record SafetensorsEntry(string Name, SafetensorsType Type, Immutab
 
     /// <summary>Where the data starts, from the start of the file.</summary>
     public long Offset { get; init; }
+
+    /// <summary>The number of the file that holds it, in a set.</summary>
+    internal int File { get; init; }
 }
 
 /// <summary>

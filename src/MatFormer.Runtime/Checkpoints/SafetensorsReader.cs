@@ -10,81 +10,171 @@ using Microsoft.Win32.SafeHandles;
 namespace MatFormer;
 
 /// <summary>
-/// Reads a safetensors file. The header is checked strictly when it is opened; data is read piece by piece, when asked for.
+/// Reads a safetensors file, or the files of a set that an index holds together, as one. Headers are checked strictly when they are
+/// opened; data is read piece by piece, when asked for.
 /// </summary>
 public sealed class SafetensorsReader : IDisposable
 {
-    private readonly SafeFileHandle _handle;
+    private const string FileName = "model.safetensors";
+    private readonly ImmutableArray<(string Path, SafeFileHandle Handle)> _files;
     private readonly Dictionary<string, SafetensorsEntry> _byName;
 
     private SafetensorsReader(
-        string path, SafeFileHandle handle, Dictionary<string, string> metadata, ImmutableArray<SafetensorsEntry> tensors)
+        string path, ImmutableArray<(string Path, SafeFileHandle Handle)> files, IReadOnlyDictionary<string, string> metadata,
+        ImmutableArray<SafetensorsEntry> tensors)
     {
         Path = path;
-        _handle = handle;
+        _files = files;
         Metadata = metadata;
         Tensors = tensors;
         _byName = tensors.ToDictionary(t => t.Name, StringComparer.Ordinal);
     }
 
-    /// <summary>The file.</summary>
+    /// <summary>The file, or the index of the set.</summary>
     public string Path { get; }
 
-    /// <summary>What the header says beside the tensors.</summary>
+    /// <summary>What the header says beside the tensors; of a set, what all headers say alike.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
-    /// <summary>The tensors in the order of their data.</summary>
+    /// <summary>The tensors in the order of their data, the first file's first.</summary>
     public ImmutableArray<SafetensorsEntry> Tensors { get; }
 
-    /// <summary>Opens a file and checks all of its header.</summary>
-    /// <exception cref="CheckpointException">There is no such file, or it is not a sound safetensors file.</exception>
+    /// <summary>Opens weights and checks all of their headers.</summary>
+    /// <param name="path">
+    /// A safetensors file; or the index of a set of them (<c>model.safetensors.index.json</c>), which lie beside it; or a folder with a
+    /// <c>model.safetensors</c> or such an index, as Hugging Face's transformers write it.
+    /// </param>
+    /// <exception cref="CheckpointException">There is no such file, or it is not sound, or the set is not whole.</exception>
     public static SafetensorsReader Open(string path)
     {
+        var located = Locate(path);
+        return located.EndsWith(".json", StringComparison.Ordinal) ? OpenSet(located) : OpenSet(located, [located]);
+    }
+
+    /// <summary>The file or index that holds a folder's weights; any other path as it is.</summary>
+    /// <exception cref="CheckpointException">The folder has none.</exception>
+    internal static string Locate(string path)
+    {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        SafeFileHandle handle;
-        try
+        if (!Directory.Exists(path)) return path;
+        foreach (var name in (string[])[FileName, SafetensorsIndex.FileName])
         {
-            handle = File.OpenHandle(path);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            var problem = e switch
-            {
-                FileNotFoundException or DirectoryNotFoundException => "does not exist; give the path of a .safetensors file.",
-                _ when Directory.Exists(path) => "is a folder; give the path of a .safetensors file.",
-                _ => $"cannot be read: {e.Message}",
-            };
-            throw new CheckpointException(path, problem, e);
+            if (System.IO.Path.Combine(path, name) is var file && File.Exists(file)) return file;
         }
 
+        throw new CheckpointException(path, Directory.EnumerateFiles(path, "*.bin").Any()
+            ? "is a folder without safetensors files; save the model once more with save_pretrained(..., safe_serialization=True)."
+            : $"is a folder with neither {FileName} nor {SafetensorsIndex.FileName}; give one that has, or the path of a .safetensors "
+                + "file.");
+    }
+
+    private static SafetensorsReader OpenSet(string index)
+    {
+        var fileOf = SafetensorsIndex.Read(index);
+        var folder = System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(index))!;
+        var names = fileOf.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal).ToList();
+        var missing = names.Where(name => !File.Exists(System.IO.Path.Combine(folder, name))).ToList();
+        if (missing.Count > 0)
+        {
+            throw new CheckpointException(index, $"names the file '{missing[0]}', which is not beside it"
+                + $"{(missing.Count > 1 ? $", nor are {missing.Count - 1} others" : string.Empty)}; copy or download the whole set.");
+        }
+
+        var reader = OpenSet(index, [.. names.Select(name => System.IO.Path.Combine(folder, name))]);
         try
         {
-            var fileLength = RandomAccess.GetLength(handle);
-            Span<byte> prefix = stackalloc byte[8];
-            if (fileLength < 8)
-                throw Bad(path, $"has {fileLength} bytes, which is too short for a safetensors file; it may be cut off, so copy or write "
-                    + "it again.");
-            ReadExactly(handle, path, 0, prefix);
-            var headerLength = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
-            if (headerLength > SafetensorsFormat.MaxHeaderLength)
+            foreach (var entry in reader.Tensors)
             {
-                throw Bad(path, $"names a header of {headerLength} bytes, but at most {SafetensorsFormat.MaxHeaderLength} are allowed; "
-                    + "it is damaged, or no safetensors file.");
+                var name = names[entry.File];
+                if (!fileOf.Remove(entry.Name, out var expected) || expected != name)
+                {
+                    throw Bad(index, $"does not name the tensor '{entry.Name}' as one of '{name}', where it is; the files are not of one "
+                        + "set, so copy or download them again.");
+                }
             }
 
-            if (8 + (long)headerLength > fileLength)
-                throw Bad(path, $"names a header of {headerLength} bytes, but the file has only {fileLength}; it is cut off, so copy or "
-                    + "write it again.");
-            var header = new byte[(int)headerLength];
-            ReadExactly(handle, path, 8, header);
-            var (metadata, tensors) = new Header(path, 8 + (long)headerLength, fileLength).Parse(header);
-            return new SafetensorsReader(path, handle, metadata, tensors);
+            if (fileOf.Count == 0) return reader;
+            var (tensor, file) = fileOf.First();
+            throw Bad(index, $"names the tensor '{tensor}' as one of '{file}', which does not have it; the files are not of one set, so "
+                + "copy or download them again.");
         }
         catch
         {
-            handle.Dispose();
+            reader.Dispose();
             throw;
         }
+    }
+
+    private static SafetensorsReader OpenSet(string path, ImmutableArray<string> files)
+    {
+        var opened = new List<(string Path, SafeFileHandle Handle)>();
+        try
+        {
+            var tensors = ImmutableArray.CreateBuilder<SafetensorsEntry>();
+            var names = new HashSet<string>(StringComparer.Ordinal);
+            Dictionary<string, string>? metadata = null;
+            foreach (var file in files)
+            {
+                opened.Add((file, OpenFile(file)));
+                var (its, entries) = ReadHeader(file, opened[^1].Handle);
+                foreach (var entry in entries)
+                {
+                    if (!names.Add(entry.Name))
+                        throw Bad(file, $"has the tensor '{entry.Name}', as another file of its set; it is damaged.");
+                    tensors.Add(entry with { File = opened.Count - 1 });
+                }
+
+                metadata = metadata is null
+                    ? its
+                    : metadata.Where(its.Contains).ToDictionary(StringComparer.Ordinal);
+            }
+
+            return new SafetensorsReader(path, [.. opened], metadata!, tensors.ToImmutable());
+        }
+        catch
+        {
+            foreach (var (_, handle) in opened) handle.Dispose();
+            throw;
+        }
+    }
+
+    private static SafeFileHandle OpenFile(string path)
+    {
+        try
+        {
+            return File.OpenHandle(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            var problem = e is FileNotFoundException or DirectoryNotFoundException
+                ? "does not exist; give the path of a .safetensors file."
+                : $"cannot be read: {e.Message}";
+            throw new CheckpointException(path, problem, e);
+        }
+    }
+
+    private static (Dictionary<string, string> Metadata, ImmutableArray<SafetensorsEntry> Tensors) ReadHeader(
+        string path, SafeFileHandle handle)
+    {
+        var fileLength = RandomAccess.GetLength(handle);
+        Span<byte> prefix = stackalloc byte[8];
+        if (fileLength < 8)
+            throw Bad(path, $"has {fileLength} bytes, which is too short for a safetensors file; it may be cut off, so copy or write "
+                + "it again.");
+        ReadExactly(handle, path, 0, prefix);
+        var headerLength = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
+        if (headerLength > SafetensorsFormat.MaxHeaderLength)
+        {
+            throw Bad(path, $"names a header of {headerLength} bytes, but at most {SafetensorsFormat.MaxHeaderLength} are allowed; "
+                + "it is damaged, or no safetensors file.");
+        }
+
+        if (8 + (long)headerLength > fileLength)
+            throw Bad(path, $"names a header of {headerLength} bytes, but the file has only {fileLength}; it is cut off, so copy or "
+                + "write it again.");
+        var header = new byte[(int)headerLength];
+        ReadExactly(handle, path, 8, header);
+        return new Header(path, 8 + (long)headerLength, fileLength).Parse(header);
     }
 
     /// <summary>The tensor of that name, or null.</summary>
@@ -98,7 +188,8 @@ public sealed class SafetensorsReader : IDisposable
         ArgumentNullException.ThrowIfNull(entry);
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, entry.Length - destination.Length);
-        ReadExactly(_handle, Path, entry.Offset + offset, destination);
+        var (path, handle) = _files[entry.File];
+        ReadExactly(handle, path, entry.Offset + offset, destination);
     }
 
     /// <summary>Reads float32, float16 or bfloat16 values of a tensor, from value <paramref name="first"/> on, as float32.</summary>
@@ -123,8 +214,14 @@ public sealed class SafetensorsReader : IDisposable
         ArrayPool<ushort>.Shared.Return(rented);
     }
 
+    /// <summary>The file that holds a tensor.</summary>
+    internal string PathOf(SafetensorsEntry entry) => _files[entry.File].Path;
+
     /// <inheritdoc/>
-    public void Dispose() => _handle.Dispose();
+    public void Dispose()
+    {
+        foreach (var (_, handle) in _files) handle.Dispose();
+    }
 
     private static void ReadExactly(SafeFileHandle handle, string path, long offset, Span<byte> destination)
     {

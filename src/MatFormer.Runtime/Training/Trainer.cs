@@ -229,10 +229,11 @@ public sealed class Trainer<TModel> : IDisposable
 
         // All is looked up before anything changes.
         var entries = new List<(SafetensorsEntry Entry, Tensor Tensor)>();
+        var misfits = new Misfits(reader, TModel.Spec);
         for (var i = 0; i < _parameters.Length; i++)
         {
-            entries.Add((Checkpoint.Find(reader, FirstMoment + _names[i], _firstMoments[i]), _firstMoments[i]));
-            entries.Add((Checkpoint.Find(reader, SecondMoment + _names[i], _secondMoments[i]), _secondMoments[i]));
+            entries.Add((misfits.Find(FirstMoment + _names[i], _firstMoments[i]), _firstMoments[i]));
+            entries.Add((misfits.Find(SecondMoment + _names[i], _secondMoments[i]), _secondMoments[i]));
         }
 
         Checkpoint.Load(reader, _model);

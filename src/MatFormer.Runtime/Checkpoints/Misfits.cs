@@ -1,0 +1,165 @@
+using System.Globalization;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>
+/// Finds what a file has for a model's tensors, and says of the first that does not fit which part of the declaration it contradicts.
+/// </summary>
+internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
+{
+    private const string LayerPrefix = "model.layers.";
+    private const string Embedding = "model.embed_tokens.weight";
+    private const string Head = "lm_head.weight";
+    private const int CompareBytes = 1 << 16;
+
+    /// <summary>The entry that fits a tensor.</summary>
+    /// <exception cref="CheckpointException">There is none.</exception>
+    public SafetensorsEntry Find(string name, Tensor tensor)
+    {
+        var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"lacks the tensor '{name}'; {WhyMissing(name)}.");
+        if (entry.Type == SafetensorsType.Int64)
+        {
+            throw new CheckpointException(
+                reader.PathOf(entry), $"holds the tensor '{name}' as whole numbers (I64); weights are F32, F16 or BF16.");
+        }
+
+        if (!entry.Shape.AsSpan().SequenceEqual(tensor.shape))
+        {
+            var instead = Declared(name, entry.Shape.AsSpan(), tensor.shape);
+            throw new CheckpointException(
+                reader.PathOf(entry), $"holds the tensor '{name}' of shape ({string.Join(", ", entry.Shape)}), but "
+                    + $"({string.Join(", ", tensor.shape)}) fits {spec.Name}; it belongs to another model"
+                    + $"{(instead.Count > 0 ? $", or declare {string.Join(" and ", instead)}" : string.Empty)}.");
+        }
+
+        return entry;
+    }
+
+    /// <summary>Checks that a file holds none but these tensors, an optimizer's, and those that say nothing of their own.</summary>
+    /// <exception cref="CheckpointException">It does.</exception>
+    public void CheckNoOthers(IEnumerable<string> names)
+    {
+        var known = names.ToHashSet(StringComparer.Ordinal);
+        var others = reader.Tensors.Where(entry => !known.Contains(entry.Name) && !SaysNothing(entry)).ToList();
+        if (others is not [var first, ..]) return;
+        var more = others.Count > 1 ? string.Create(CultureInfo.InvariantCulture, $" (and {others.Count - 1} others)") : string.Empty;
+        throw new CheckpointException(
+            reader.PathOf(first), $"holds the tensor '{first.Name}'{more}, which {spec.Name} does not have; {WhyMore(first.Name)}.");
+    }
+
+    // Frequencies of the rotary positions, which old checkpoints have; a tied head that is written once more.
+    private bool SaysNothing(SafetensorsEntry entry) =>
+        entry.Name.StartsWith(Checkpoint.OptimizerPrefix, StringComparison.Ordinal)
+        || entry.Name.EndsWith(".rotary_emb.inv_freq", StringComparison.Ordinal)
+        || (entry.Name == Head && reader.Find(Embedding) is { } embedding && AreEqual(entry, embedding));
+
+    private bool AreEqual(SafetensorsEntry one, SafetensorsEntry other)
+    {
+        if (one.Type != other.Type || !one.Shape.AsSpan().SequenceEqual(other.Shape.AsSpan())) return false;
+        Span<byte> ones = new byte[CompareBytes], others = new byte[CompareBytes];
+        for (long offset = 0; offset < one.Length; offset += CompareBytes)
+        {
+            var length = (int)Math.Min(CompareBytes, one.Length - offset);
+            reader.Read(one, offset, ones[..length]);
+            reader.Read(other, offset, others[..length]);
+            if (!ones[..length].SequenceEqual(others[..length])) return false;
+        }
+
+        return true;
+    }
+
+    // What to declare for a tensor to have the shape that it has.
+    private List<string> Declared(string name, ReadOnlySpan<long> shape, ReadOnlySpan<long> declared)
+    {
+        var (layer, part) = Place(name);
+        var sizes = part.Split('.') switch
+        {
+            ["model", "embed_tokens", ..] or ["lm_head", ..] => (string[])["Vocabulary", "Width"],
+            ["model", "embed_positions", ..] => ["Context", "Width"],
+            ["self_attn", "q_proj", ..] => ["Heads", "Width"],
+            ["self_attn", "k_proj" or "v_proj", ..] => ["KeyValueHeads", "Width"],
+            ["self_attn", "o_proj", ..] => ["Width", "Heads"],
+            ["self_attn", "q_norm" or "k_norm", ..] => ["HeadWidth"],
+            ["mlp", "gate_proj" or "up_proj", ..] => ["Hidden", "Width"],
+            ["mlp", "down_proj", "weight"] => ["Width", "Hidden"],
+            ["model", "norm", ..] or ["input_layernorm" or "post_attention_layernorm", ..] or ["mlp", ..] => ["Width"],
+            _ => [],
+        };
+        var arguments = new List<string>();
+        if (sizes.Length < shape.Length || shape.Length != declared.Length) return arguments;
+        for (var i = 0; i < shape.Length; i++)
+        {
+            if (shape[i] == declared[i]) continue;
+            arguments.Add(sizes[i] switch
+            {
+                "Hidden" => Invariant($"[FeedForward({shape[i]}, ...)] in layer {layer}"),
+                "Heads" => OfHeads("MatLM(Heads", shape[i]),
+                "KeyValueHeads" => OfHeads("Attention(KeyValueHeads", shape[i]),
+                "HeadWidth" => Invariant($"[Attention(HeadWidth = {shape[i]})]"),
+                var size => Invariant($"[MatLM({size} = {shape[i]})]"),
+            });
+        }
+
+        return arguments;
+    }
+
+    private string OfHeads(string argument, long rows) => rows % spec.HeadWidth == 0
+        ? Invariant($"[{argument} = {rows / spec.HeadWidth})], or another HeadWidth than {spec.HeadWidth}")
+        : Invariant($"[{argument})] and HeadWidth so that their product is {rows}");
+
+    private string WhyMissing(string name)
+    {
+        var (layer, part) = Place(name);
+        var layers = LayersInFile;
+        if (layer >= layers && layers > 0) return Invariant($"it has {layers} layers, so declare [MatLM(Layers = {layers})]");
+        return part.Split('.') switch
+        {
+            ["lm_head", ..] => "its head is its embedding's weight, so leave [Embedding(Tied = false)] out",
+            ["model", "embed_positions", ..] => "it has no learned positions, so leave [Position(PositionKind.Learned)] out",
+            ["self_attn", "q_norm" or "k_norm", ..] => "it does not norm queries and keys, so leave [Attention(QkNorm = true)] out",
+            ["mlp", "gate_proj", "weight"] => "its feed-forward is not gated, so declare Activation.Gelu or Activation.SquaredRelu",
+            ["mlp", _, "bias"] => "its feed-forward has no biases, so leave [FeedForward(..., Bias = true)] out",
+            [.., "norm" or "input_layernorm" or "post_attention_layernorm", "bias"] =>
+                "its norms have no biases, so declare [Norm(NormKind.Rms)]",
+            _ when IsPartOfSet => "it is one of several files, so give the folder with all of them, or their " + SafetensorsIndex.FileName,
+            _ => "it was written by another program, or is damaged",
+        };
+    }
+
+    private string WhyMore(string name)
+    {
+        var (layer, part) = Place(name);
+        if (layer >= spec.Layers) return Invariant($"it has {LayersInFile} layers, so declare [MatLM(Layers = {LayersInFile})]");
+        return part.Split('.') switch
+        {
+            ["lm_head", "weight"] => "its head is not its embedding's weight, so declare [Embedding(Tied = false)]",
+            ["self_attn", "q_norm" or "k_norm", "weight"] => "it norms queries and keys, so declare [Attention(QkNorm = true)]",
+            ["self_attn", _, "bias"] => "its attention has biases, for which declarations have no word, so it cannot be imported",
+            ["mlp", "gate_proj", "weight"] => "its feed-forward is gated, so declare Activation.SwiGlu or Activation.GeGlu",
+            ["mlp", "gate_proj" or "up_proj" or "down_proj", "bias"] =>
+                "its feed-forward has biases, so declare [FeedForward(..., Bias = true)]",
+            [.., "norm" or "input_layernorm" or "post_attention_layernorm", "bias"] =>
+                "its norms have biases, so declare [Norm(NormKind.Layer)]",
+            _ => "it belongs to another model, or has a part for which declarations have no word",
+        };
+    }
+
+    private bool IsPartOfSet => System.IO.Path.GetFileNameWithoutExtension(reader.Path).Split('-') is [.., _, "of", var count]
+        && int.TryParse(count, NumberStyles.None, CultureInfo.InvariantCulture, out var files) && files > 1;
+
+    private int LayersInFile => reader.Tensors.Select(entry => Place(entry.Name).Layer + 1).Max() ?? 0;
+
+    // The layer that a tensor is of, or null, and its name there.
+    private static (int? Layer, string Part) Place(string name)
+    {
+        if (!name.StartsWith(LayerPrefix, StringComparison.Ordinal)) return (null, name);
+        var parts = name[LayerPrefix.Length..].Split('.', 2);
+        return parts.Length == 2 && int.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out var layer)
+            ? (layer, parts[1])
+            : (null, name);
+    }
+
+    private static string Invariant(FormattableString text) => FormattableString.Invariant(text);
+}
