@@ -10,6 +10,7 @@ public sealed partial class DocumentationTests
     [InlineData("README.md", 1)]
     [InlineData("docs/declaring.md", 3)]
     [InlineData("docs/data.md", 1)]
+    [InlineData("docs/import.md", 1)]
     public void Declarations_compile_without_a_warning(string page, int count)
     {
         var declarations = CSharpBlock().Matches(Repository.Read(page))

@@ -15,14 +15,20 @@ internal static class RandomDeclarations
         var random = new Random(seed);
         var source = new StringBuilder("using MatFormer;\nnamespace Drawn;\n");
         for (var i = 0; i < count; i++) source.Append(Declare(random, string.Create(CultureInfo.InvariantCulture, $"Drawn{i}")));
+        var assembly = Compile(source.ToString());
+        return [.. Enumerable.Range(0, count).Select(i => assembly.GetType(string.Create(CultureInfo.InvariantCulture, $"Drawn.Drawn{i}"), throwOnError: true)!)];
+    }
 
+    /// <summary>Compiles declarations, without a warning.</summary>
+    public static Assembly Compile(string source)
+    {
         var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!)
             .Split(Path.PathSeparator)
             .Select(path => MetadataReference.CreateFromFile(path));
         var parse = CSharpParseOptions.Default.WithLanguageVersion(LanguageVersion.Latest);
         var compilation = CSharpCompilation.Create(
             "Drawn",
-            [CSharpSyntaxTree.ParseText(source.ToString(), parse)],
+            [CSharpSyntaxTree.ParseText(source, parse)],
             references,
             new CSharpCompilationOptions(OutputKind.DynamicallyLinkedLibrary, nullableContextOptions: NullableContextOptions.Enable));
         CSharpGeneratorDriver.Create([new MatFormerGenerator().AsSourceGenerator()], parseOptions: parse)
@@ -32,8 +38,7 @@ internal static class RandomDeclarations
         var result = generated.Emit(image);
         var problems = diagnostics.Concat(result.Diagnostics).Where(d => d.Severity >= DiagnosticSeverity.Warning).Take(10).ToList();
         Assert.True(result.Success && problems.Count == 0, string.Join("\n", problems) + "\n" + source);
-        var assembly = Assembly.Load(image.ToArray());
-        return [.. Enumerable.Range(0, count).Select(i => assembly.GetType(string.Create(CultureInfo.InvariantCulture, $"Drawn.Drawn{i}"), throwOnError: true)!)];
+        return Assembly.Load(image.ToArray());
     }
 
     private static string Declare(Random random, string name)

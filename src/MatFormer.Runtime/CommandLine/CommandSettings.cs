@@ -10,7 +10,7 @@ internal sealed class CommandOptions
     public readonly Option<string?> Data = Text("--data", "PATH", "Text to learn: a file, folder or glob; by default the XML documentation "
         + "of the .NET SDK");
     public readonly Option<string?> Tokenizer = Text("--tokenizer", "FILE", "A tokenizer.json, or 'bytes'; by default the one beside the "
-        + "weights, in train and demo in --out, else bytes");
+        + "weights, in train and demo beside --init or in --out, else bytes");
     public readonly Option<int?> Vocabulary = Number<int>(
         "--vocabulary", 256, "256 or more", "Tokens to learn at most; as many as the model declares by default");
     public readonly Option<int?> Steps = Number<int>("--steps", 1, "1 or more", "Training steps; 1000 by default, in demo as many as "
@@ -45,8 +45,11 @@ internal sealed class CommandOptions
         DraftLengths.Longest);
     public readonly Option<string?> Out = Text("--out", "DIR", "Folder of what is written; out/<model> by default");
     public readonly Option<string?> Checkpoint = Text("--checkpoint", "FILE", "Weights to use; model.safetensors in --out by default");
-    public readonly Option<string?> Init = Text("--init", "FILE", "Weights to begin with: a MatFormer's, or a dense model's of the same "
-        + "shape, whose hidden units are then ordered by importance");
+    public readonly Option<string?> Init = Text("--init", "PATH", "Weights to begin with: a MatFormer's, or a dense model's of the same "
+        + "shape, whose hidden units are then ordered by importance; a file, or a folder of Hugging Face's transformers");
+    public readonly Option<string?> From = Text("--from", "PATH", "A dense model of Llama's family: a folder of Hugging Face's "
+        + "transformers, a .safetensors file, or the index of several (docs/import.md)");
+    public readonly Option<bool> Declare = new("--declare") { Description = "Only print the C# declaration that fits the model" };
     public readonly Option<string?> Profile = Text(
         "--profile", "NAME", "A granularity, a declared profile, or a pattern such as '4*S 4*M'");
     public readonly Option<string?> Format = Choice(
@@ -223,6 +226,10 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public string Checkpoint => parsed.GetValue(options.Checkpoint) ?? Path.Combine(Out, "model.safetensors");
 
     public string? Init => parsed.GetValue(options.Init);
+
+    public string? From => parsed.GetValue(options.From);
+
+    public bool Declare => parsed.GetValue(options.Declare);
 
     public string? Profile => parsed.GetValue(options.Profile);
 

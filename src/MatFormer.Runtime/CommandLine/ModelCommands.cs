@@ -62,12 +62,89 @@ internal sealed class ModelCommands<TModel>(
         }
     }
 
+    public void Import()
+    {
+        if (settings.From is not { } from)
+        {
+            throw new UsageException("--from is missing; give a folder of Hugging Face's transformers, a .safetensors file, or the "
+                + "index of several.");
+        }
+
+        if (settings.Declare)
+        {
+            Declare(from);
+            return;
+        }
+
+        var path = settings.Out.EndsWith(".safetensors", StringComparison.Ordinal) ? settings.Out : InOut("model.safetensors");
+        var folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
+        if (folder == FolderOf(from)) throw new UsageException($"--out is where --from {Quoted(from)} lies; give another --out.");
+        if (File.Exists(path)) throw new UsageException($"'{path}' is there already; give another --out, or delete it.");
+        var tokenizer = settings.Tokenizer is null && !File.Exists(Path.Combine(FolderOf(from), Tokenizer.FileName))
+            ? null
+            : FindTokenizer(FolderOf(from));
+        var copy = Path.Combine(folder, Tokenizer.FileName);
+        if (tokenizer is not null) CheckReplaces(copy, tokenizer);
+        else if (settings.Data is not null)
+            throw new UsageException($"--data: there is no {Tokenizer.FileName} beside --from to read text by; give --tokenizer.");
+
+        // All that may be wrong with the weights is known before anything is written.
+        using var weights = DenseModel.Weights<TModel>(from, tokenizer);
+        string order;
+        if (settings.Data is null)
+        {
+            tokenizer?.Save(copy);
+            DenseModel.Write(weights, path);
+            order = "in the order that they had, in which the first are no better than others; with --data TEXT they are ordered by "
+                + "importance";
+        }
+        else
+        {
+            var (device, dtype) = Compute(null);
+            using var corpus = TextCorpus.Open(settings.Data, folder, tokenizer!, cancellationToken: cancellationToken);
+            using var model = NewModel(settings.Seed ?? 1, device, dtype);
+            WarmStart.Load(model, from, corpus);
+            model.TokenizerFingerprint = tokenizer!.Fingerprint;
+            tokenizer.Save(copy);
+            model.Save(path);
+            order = $"ordered by importance in {corpus.Describe()}";
+        }
+
+        if (weights.IsOurs) order = "nested as MatFormer trained them";
+        if (DenseModel.ConfigOf(from) is null)
+        {
+            error.WriteLine($"There is no {DenseConfig.FileName} beside --from: whether it computes what {TModel.Spec.Name} declares "
+                + "(rotary base, epsilon, activation, windows) could not be checked.");
+        }
+
+        if (tokenizer is null)
+            error.WriteLine($"There is no {Tokenizer.FileName} beside --from: without --tokenizer, text is read as bytes.");
+        _human.WriteLine($"Wrote {path}: {Output.Count(Whole.ParameterCount)} parameters; hidden units {order}.");
+        if (settings.Json)
+        {
+            Output.Json(output, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteNumber("parameters", Whole.ParameterCount);
+                json.WriteBoolean("ordered", settings.Data is not null && !weights.IsOurs);
+                WriteFiles(json, tokenizer is null ? [path] : [path, copy]);
+            });
+        }
+    }
+
+    private void Declare(string from)
+    {
+        var declaration = DenseModel.Declare(from, TModel.Spec.Name);
+        _human.Write(declaration);
+        if (settings.Json) Output.Json(output, json => json.WriteString("declaration", declaration));
+    }
+
     public void Train()
     {
         var checkpoint = Resumed();
         CheckInit();
         var options = Options(checkpoint);
-        var tokenizer = FindTokenizer(settings.Out);
+        var tokenizer = FindTokenizer(TrainingFolder);
         var (device, dtype) = Compute(checkpoint);
         using var corpus = OpenCorpus(tokenizer);
         var (result, model) = Run(options, checkpoint, device, dtype, corpus);
@@ -322,7 +399,7 @@ internal sealed class ModelCommands<TModel>(
         var checkpoint = Resumed();
         CheckInit();
         var options = Options(checkpoint);
-        var tokenizer = FindTokenizer(settings.Out);
+        var tokenizer = FindTokenizer(TrainingFolder);
         var (device, dtype) = Compute(checkpoint);
         using var corpus = OpenCorpus(tokenizer);
         if (checkpoint is null
@@ -449,8 +526,8 @@ internal sealed class ModelCommands<TModel>(
     // A new run replaces what an earlier one left in its folder.
     private void CheckInit()
     {
-        if (settings.Init is not { } path || !File.Exists(path) || Path.GetFullPath(path) is not { } full) return;
-        if (Path.GetDirectoryName(full) == Path.GetFullPath(settings.Out).TrimEnd(Path.DirectorySeparatorChar))
+        if (settings.Init is not { } path || !Path.Exists(path)) return;
+        if (FolderOf(path) == FolderOf(settings.Out, isFolder: true))
             throw new UsageException($"--init {Quoted(path)} lies in --out, where this run replaces what is there; give another --out.");
     }
 
@@ -546,7 +623,18 @@ internal sealed class ModelCommands<TModel>(
 
     private string InOut(string name) => Path.Combine(settings.Out, name);
 
-    private string CheckpointFolder => Path.GetDirectoryName(Path.GetFullPath(settings.Checkpoint))!;
+    private string CheckpointFolder => FolderOf(settings.Checkpoint);
+
+    // Where the tokenizer of a run lies: with the weights that it begins with, or with those that it writes.
+    private string TrainingFolder =>
+        settings.Init is { } init && File.Exists(Path.Combine(FolderOf(init), Tokenizer.FileName)) ? FolderOf(init) : settings.Out;
+
+    // The folder that weights are, or the one that they lie in.
+    private static string FolderOf(string weights, bool isFolder = false)
+    {
+        var full = Path.GetFullPath(weights);
+        return isFolder || Directory.Exists(full) ? Path.TrimEndingDirectorySeparator(full) : Path.GetDirectoryName(full)!;
+    }
 
     // The one that is named, or the one in a folder, or bytes; the model can have its tokens.
     private Tokenizer FindTokenizer(string folder)

@@ -14,7 +14,7 @@ public static class ModelProgram
     private const int Interrupted = 130;
 
     /// <summary>
-    /// Runs <c>demo</c> (the default), <c>tokenizer</c>, <c>train</c>, <c>eval</c>, <c>profiles</c>, <c>extract</c> or
+    /// Runs <c>demo</c> (the default), <c>tokenizer</c>, <c>import</c>, <c>train</c>, <c>eval</c>, <c>profiles</c>, <c>extract</c> or
     /// <c>generate</c>; <c>--help</c> tells of each.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
@@ -97,6 +97,9 @@ public static class ModelProgram
             Make(
                 "tokenizer", "Learn a vocabulary of byte pairs, for train --tokenizer", c => c.TrainTokenizer(),
                 o.Data, o.Vocabulary, o.Out, o.Json),
+            Make(
+                "import", "Take in a dense model of the same shape, or print the declaration that fits one", c => c.Import(),
+                o.From, o.Declare, o.Data, o.Tokenizer, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
             Make(
                 "train", "Train all granularities at once", c => c.Train(),
                 o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,

@@ -71,7 +71,10 @@ internal sealed class SlicedWeights : IDisposable
     public required ImmutableArray<SlicedTensor> Tensors { get; init; }
 
     /// <summary>The tokenizer that the model was trained with, if it is known.</summary>
-    public string? TokenizerFingerprint => _reader.Metadata.GetValueOrDefault(Checkpoint.TokenizerKey);
+    public required string? TokenizerFingerprint { get; init; }
+
+    /// <summary>True if MatFormer wrote them, so that they are nested.</summary>
+    public bool IsOurs => Checkpoint.IsOurs(_reader);
 
     /// <summary>The metadata that says whose weights these are.</summary>
     public Dictionary<string, string> Metadata => Checkpoint.MetadataOf(Spec, ProfileName, Layers, TokenizerFingerprint);
@@ -85,24 +88,35 @@ internal sealed class SlicedWeights : IDisposable
         try
         {
             Checkpoint.ReadUniversalHeader(reader, TModel.Spec);
-
-            // Their shapes are all that is wanted.
-            using var whole = TModel.Create(META);
-            using var slice = TModel.CreateSubmodel(profile, META);
-            Checkpoint.Match(reader, whole);
-            return new SlicedWeights(reader)
-            {
-                Spec = TModel.Spec,
-                ProfileName = profile.Name,
-                Layers = profile.Layers,
-                Tensors = [.. slice.named_parameters().Select(p => new SlicedTensor(p.Item1, reader.Find(p.Item1)!, [.. p.Item2.shape]))],
-            };
+            return Of(reader, profile, reader.Metadata.GetValueOrDefault(Checkpoint.TokenizerKey));
         }
         catch
         {
             reader.Dispose();
             throw;
         }
+    }
+
+    /// <summary>A profile of weights that have the universal model's shapes, whosever they are.</summary>
+    /// <param name="reader">The weights; the result disposes it.</param>
+    /// <param name="profile">What to keep.</param>
+    /// <param name="tokenizer">The fingerprint of their tokenizer, if it is known.</param>
+    /// <exception cref="CheckpointException">They are of other shapes.</exception>
+    public static SlicedWeights Of<TModel>(SafetensorsReader reader, Profile<TModel> profile, string? tokenizer)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        // Their shapes are all that is wanted.
+        using var whole = TModel.Create(META);
+        using var slice = TModel.CreateSubmodel(profile, META);
+        Checkpoint.Match(reader, whole);
+        return new SlicedWeights(reader)
+        {
+            Spec = TModel.Spec,
+            ProfileName = profile.Name,
+            Layers = profile.Layers,
+            TokenizerFingerprint = tokenizer,
+            Tensors = [.. slice.named_parameters().Select(p => new SlicedTensor(p.Item1, reader.Find(p.Item1)!, [.. p.Item2.shape]))],
+        };
     }
 
     /// <summary>Writes the values of a tensor, row by row.</summary>
@@ -121,8 +135,8 @@ internal sealed class SlicedWeights : IDisposable
             var encoded = _bytes.AsSpan(0, (int)WeightEncoder.ByteCount(encoding, piece.Length));
             if (!WeightEncoder.TryEncode(encoding, piece, encoded))
             {
-                throw new ExtractionException($"The tensor '{tensor.Name}' of '{_reader.Path}' has values that {encoding} cannot hold; "
-                    + "extract it as f32.");
+                throw new ExtractionException($"The tensor '{tensor.Name}' of '{_reader.PathOf(tensor.Source)}' has values that {encoding} "
+                    + "cannot hold; extract it as f32.");
             }
 
             stream.Write(encoded);

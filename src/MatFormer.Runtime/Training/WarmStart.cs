@@ -14,24 +14,33 @@ public static class WarmStart
 
     private const int Batch = 4;
 
+    // Of a window: more tokens take memory and say little more.
+    private const int MaxTokens = 512;
+
     /// <summary>
     /// Loads weights; if they are a dense model's (a file that MatFormer did not write), orders its hidden units by
     /// <see cref="OrderHiddenUnits"/>.
     /// </summary>
     /// <param name="model">The universal model, on its device.</param>
-    /// <param name="path">A safetensors file with the names of Hugging Face's Llama checkpoints; float32, float16 or bfloat16.</param>
+    /// <param name="path">
+    /// Weights with the names of Hugging Face's Llama checkpoints, in float32, float16 or bfloat16: a folder, an index or a safetensors
+    /// file. What a <c>config.json</c> beside them says must be what is declared.
+    /// </param>
     /// <param name="corpus">The training text.</param>
     /// <returns>True if they were a dense model's.</returns>
-    /// <exception cref="CheckpointException">The file is damaged, a slice, of another shape or of another tokenizer; the model is unchanged.</exception>
-    /// <exception cref="DataException">The text is too short for the model's context.</exception>
+    /// <exception cref="CheckpointException">
+    /// The file is damaged, of another shape or of another tokenizer, or its <c>config.json</c> describes a model that computes something
+    /// else; the model is unchanged.
+    /// </exception>
+    /// <exception cref="DataException">The text is shorter than a window, of the model's context or 512 tokens.</exception>
     public static bool Load<TModel>(TModel model, string path, TextCorpus corpus)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(corpus);
-        corpus.Training.Windows(TModel.Spec.Context); // better now than with half of it done
+        corpus.Training.Windows(WindowOf(TModel.Spec)); // better now than with half of it done
         bool isDense;
-        using (var reader = SafetensorsReader.Open(path))
+        using (var reader = DenseModel.Open(path, TModel.Spec))
         {
             isDense = !Checkpoint.IsOurs(reader);
             if (reader.Metadata.TryGetValue(Checkpoint.TokenizerKey, out var tokenizer) && tokenizer != corpus.Tokenizer.Fingerprint)
@@ -51,14 +60,14 @@ public static class WarmStart
     /// Puts the hidden units of every layer into the order of their importance: the mean magnitude of their activations over some of the
     /// training text times the norm of what they write. The whole model computes what it did, up to rounding.
     /// </summary>
-    /// <exception cref="DataException">The text is too short for the model's context.</exception>
+    /// <exception cref="DataException">The text is shorter than a window, of the model's context or 512 tokens.</exception>
     public static void OrderHiddenUnits<TModel>(TModel model, TextCorpus corpus)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(corpus);
         var sums = TModel.Spec.Blocks.Select(block => new double[block.HiddenWidth]).ToArray();
-        foreach (var windows in Windows.Fixed(corpus.Training, TModel.Spec.Context, Samples).Chunk(Batch))
+        foreach (var windows in Windows.Fixed(corpus.Training, WindowOf(TModel.Spec), Samples).Chunk(Batch))
         {
             using var scope = NewDisposeScope();
             var (tokens, _) = Windows.ToTensors(windows, model.Device);
@@ -78,4 +87,5 @@ public static class WarmStart
             model.ReorderHiddenUnits(layer, order);
         }
     }
+    private static int WindowOf(ModelSpec spec) => Math.Min(spec.Context, MaxTokens);
 }

@@ -1,0 +1,209 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using System.Text.Json;
+
+namespace MatFormer;
+
+/// <summary>
+/// What a <c>config.json</c> of Hugging Face's transformers says of a dense model, in the words of declarations. Where the file is silent,
+/// transformers' own defaults hold.
+/// </summary>
+internal sealed record DenseConfig
+{
+    public const string FileName = "config.json";
+
+    // What Mistral's class takes if the file does not say.
+    private const int MistralWindow = 4096;
+
+    public required string Path { get; init; }
+
+    public required string ModelType { get; init; }
+
+    public required int Vocabulary { get; init; }
+
+    public required int Width { get; init; }
+
+    public required int Context { get; init; }
+
+    public required int Heads { get; init; }
+
+    public required int KeyValueHeads { get; init; }
+
+    public required int HeadWidth { get; init; }
+
+    /// <summary>Hidden units of each layer.</summary>
+    public required ImmutableArray<int> HiddenWidths { get; init; }
+
+    /// <summary>How many tokens each layer attends to; 0 if to all.</summary>
+    public required ImmutableArray<int> Windows { get; init; }
+
+    public required Activation Activation { get; init; }
+
+    public required bool Bias { get; init; }
+
+    public required bool QkNorm { get; init; }
+
+    public required double RotaryBase { get; init; }
+
+    public required double NormEpsilon { get; init; }
+
+    public required bool TiedHead { get; init; }
+
+    public int Layers => HiddenWidths.Length;
+
+    /// <summary>The file that belongs to weights: a folder's, or the one beside a file.</summary>
+    public static string PathFor(string weights)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(weights);
+        if (Directory.Exists(weights)) return System.IO.Path.Combine(weights, FileName);
+        var folder = System.IO.Path.GetDirectoryName(weights);
+        return string.IsNullOrEmpty(folder) ? FileName : System.IO.Path.Combine(folder, FileName);
+    }
+
+    /// <summary>Reads one.</summary>
+    /// <exception cref="CheckpointException">It is damaged, or says what no declaration can, all of which is listed.</exception>
+    public static DenseConfig Read(string path) =>
+        JsonFile.Read(path, "give a folder that has one", root => Read(path, new ConfigReader(path, root)));
+
+    private static DenseConfig Read(string path, ConfigReader config)
+    {
+        var type = config.Text("model_type");
+        var undeclarable = UndeclarableParts.Of(config).ToList();
+        if (undeclarable.Count > 0)
+        {
+            throw new CheckpointException(path, $"describes a model that cannot be declared, as declarations have no word for: "
+                + $"{string.Join("; ", undeclarable)}. What there are words for: docs/import.md.");
+        }
+
+        var width = config.Size("hidden_size");
+        var heads = config.Size("num_attention_heads");
+        if (!config.Has("head_dim") && (type == "qwen3" || width % heads != 0)) throw config.Lacks("head_dim");
+        return Checked(config, new DenseConfig
+        {
+            Path = path,
+            ModelType = type,
+            Vocabulary = config.Size("vocab_size"),
+            Width = width,
+            Context = config.Size("max_position_embeddings"),
+            Heads = heads,
+            KeyValueHeads = config.Has("num_key_value_heads") ? config.Size("num_key_value_heads") : heads,
+            HeadWidth = config.Has("head_dim") ? config.Size("head_dim") : width / heads,
+            HiddenWidths = config.Sizes("intermediate_size", config.Size("num_hidden_layers")),
+            Windows = WindowsOf(type, config),
+            Activation = UndeclarableParts.ActivationOf(type, config.Text("hidden_act"))!.Value,
+            Bias = type != "qwen3" && config.Flag("mlp_bias"),
+            QkNorm = type == "qwen3",
+            RotaryBase = config.Number("rope_theta", 10000),
+            NormEpsilon = config.Has("rms_norm_eps") ? config.Number("rms_norm_eps", 0) : throw config.Lacks("rms_norm_eps"),
+            TiedHead = config.Flag("tie_word_embeddings"),
+        });
+    }
+
+    private static DenseConfig Checked(ConfigReader config, DenseConfig read)
+    {
+        if (read.Heads % read.KeyValueHeads != 0) throw config.Wrong("num_key_value_heads", "a number that divides num_attention_heads");
+        if (read.HeadWidth % 2 != 0) throw config.Wrong("head_dim", "an even number, as positions turn pairs");
+        if (!(read.RotaryBase > 1) || !double.IsFinite(read.RotaryBase)) throw config.Wrong("rope_theta", "a number above 1");
+        if (!(read.NormEpsilon > 0) || !double.IsFinite(read.NormEpsilon)) throw config.Wrong("rms_norm_eps", "a number above 0");
+        return read;
+    }
+
+    // Llama's class knows no windows; Mistral's has them everywhere, Qwen 3's where it is told.
+    private static ImmutableArray<int> WindowsOf(string type, ConfigReader config)
+    {
+        var layers = config.Size("num_hidden_layers");
+        var window = type switch
+        {
+            "mistral" when !config.IsSaid("sliding_window") => MistralWindow,
+            "mistral" when config.Has("sliding_window") => config.Size("sliding_window"),
+            "qwen3" when config.Flag("use_sliding_window") && config.Has("sliding_window") => config.Size("sliding_window"),
+            _ => 0,
+        };
+        if (type == "qwen3" && window > 0)
+        {
+            var first = config.Has("max_window_layers") ? config.Number("max_window_layers", 0) : 28;
+            var types = config.Has("layer_types") ? config.Texts("layer_types", layers) : default;
+            return [.. Enumerable.Range(0, layers).Select(layer =>
+                (types.IsDefault ? layer >= first : types[layer] == UndeclarableParts.SlidingAttention) ? window : 0)];
+        }
+
+        return [.. Enumerable.Repeat(window, layers)];
+    }
+
+    /// <summary>Refuses a declaration that computes something else, or has other shapes.</summary>
+    /// <exception cref="CheckpointException">It does; the message names all differences, and what to declare.</exception>
+    public void CheckFits(ModelSpec spec)
+    {
+        var differences = Differences(spec).ToList();
+        if (differences.Count == 0) return;
+        throw new CheckpointException(Path, $"describes another model than {spec.Name}: {string.Join("; ", differences)}. The whole "
+            + "declaration is printed by import --declare.");
+    }
+
+    private IEnumerable<string> Differences(ModelSpec spec)
+    {
+        if (Layers != spec.Layers) yield return Differs("num_hidden_layers", Layers, $"[MatLM(Layers = {Layers})]", spec.Layers);
+        if (Width != spec.Width) yield return Differs("hidden_size", Width, $"[MatLM(Width = {Width})]", spec.Width);
+        if (Heads != spec.Blocks[0].Heads)
+            yield return Differs("num_attention_heads", Heads, $"[MatLM(Heads = {Heads})]", spec.Blocks[0].Heads);
+        if (HeadWidth != spec.HeadWidth)
+            yield return Differs("head_dim", HeadWidth, $"[Attention(HeadWidth = {HeadWidth})]", spec.HeadWidth);
+        if (Vocabulary != spec.Vocabulary)
+            yield return Differs("vocab_size", Vocabulary, $"[MatLM(Vocabulary = {Vocabulary})]", spec.Vocabulary);
+        if (Context < spec.Context)
+            yield return Differs("max_position_embeddings", Context, $"[MatLM(Context = {Context})] or less", spec.Context);
+        if (spec.Position != PositionKind.Rotary)
+            yield return $"{ModelType} has rotary positions, so leave [Position(PositionKind.{spec.Position})] out";
+        else if ((float)RotaryBase != (float)spec.RotaryBase)
+            yield return Differs("rope_theta", RotaryBase, $"[Attention(RotaryBase = {Text(RotaryBase)})]", spec.RotaryBase);
+        if (spec.Norm != NormKind.Rms || (float)NormEpsilon != (float)spec.NormEpsilon)
+        {
+            yield return Differs(
+                "rms_norm_eps", NormEpsilon, $"[Norm(NormKind.Rms, Epsilon = {Text(NormEpsilon)})]", spec.NormEpsilon,
+                spec.Norm == NormKind.Rms ? string.Empty : $" of NormKind.{spec.Norm}");
+        }
+
+        if (QkNorm != spec.QkNorm) yield return $"{ModelType} {(QkNorm ? "norms" : "does not norm")} queries and keys, so declare "
+            + $"[Attention(QkNorm = {Text(QkNorm)})]";
+        if (TiedHead != spec.TiedHead)
+            yield return $"tie_word_embeddings is {Text(TiedHead)}, so declare [Embedding(Tied = {Text(TiedHead)})]";
+
+        // Of what layers have of their own, the first that differs.
+        foreach (var difference in (Func<int, BlockSpec, string?>[])[OfKeyValueHeads, OfHidden, OfActivation, OfBias, OfWindow])
+        {
+            var first = spec.Blocks.Take(Layers).Select((block, layer) => difference(layer, block)).FirstOrDefault(text => text != null);
+            if (first is not null) yield return first;
+        }
+
+        string? OfKeyValueHeads(int layer, BlockSpec block) => block.KeyValueHeads == KeyValueHeads ? null
+            : Differs(
+                "num_key_value_heads", KeyValueHeads, $"[Attention(KeyValueHeads = {KeyValueHeads})]", block.KeyValueHeads, In(layer));
+        string? OfHidden(int layer, BlockSpec block) => block.HiddenWidth == HiddenWidths[layer] ? null
+            : Differs("intermediate_size", HiddenWidths[layer], $"[FeedForward({HiddenWidths[layer]}, ...)]", block.HiddenWidth, In(layer));
+        string? OfActivation(int layer, BlockSpec block) => block.Activation == Activation ? null
+            : $"hidden_act gives Activation.{Activation}, so declare [FeedForward(..., Activation.{Activation})], "
+                + $"not {block.Activation}{In(layer)}";
+        string? OfBias(int layer, BlockSpec block) => block.Bias == Bias ? null
+            : $"mlp_bias is {Text(Bias)}, so declare [FeedForward(..., Bias = {Text(Bias)})]{In(layer)}";
+        string? OfWindow(int layer, BlockSpec block)
+        {
+            var (its, declared) = (Effective(Windows[layer]), Effective(block.Window));
+            if (its == declared) return null;
+            return its == 0 ? $"it attends to all that came before, so declare no [Attention(Window = {declared})]{In(layer)}"
+                : $"it attends to {its} tokens, so declare [Attention(Window = {its})]{In(layer)}";
+        }
+
+        int Effective(int window) => window < spec.Context ? window : 0;
+    }
+
+    /// <summary>A number as C# writes it.</summary>
+    public static string Text(double number) => number.ToString("R", CultureInfo.InvariantCulture).ToLowerInvariant();
+
+    /// <summary>A truth as C# writes it.</summary>
+    public static string Text(bool flag) => flag ? "true" : "false";
+
+    private static string Differs(string key, double value, string declare, double declared, string where = "") =>
+        $"{key} is {Text(value)}, so declare {declare}, not {Text(declared)}{where}";
+
+    private static string In(int layer) => string.Create(CultureInfo.InvariantCulture, $" in layer {layer}");
+}

@@ -1,0 +1,101 @@
+using System.Text.Json;
+
+namespace MatFormer;
+
+/// <summary>What models have for which declarations have no word, found in their <c>config.json</c>.</summary>
+internal static class UndeclarableParts
+{
+    public const string SlidingAttention = "sliding_attention";
+    private const string FullAttention = "full_attention";
+
+    private static readonly string[] ModelTypes = ["llama", "mistral", "qwen3", "arcee"];
+
+    // What classes of a type that begins so always do, without a key.
+    private static readonly (string Start, string Part)[] TypeParts =
+    [
+        ("qwen2", "biases of queries, keys and values"),
+        ("gemma", "embeddings scaled by the root of the width"),
+        ("gemma2", "norms behind attention and feed-forward"),
+        ("gemma3", "norms behind attention and feed-forward"),
+        ("gemma3n", "norms of values, attention that is not scaled"),
+    ];
+
+    // The keys of other architectures, and what they stand for. A value that changes nothing (null, 0, 1, false) is passed over.
+    private static readonly (string Key, string Part)[] Keys =
+    [
+        ("attention_bias", "biases of attention"),
+        ("num_kv_shared_layers", "layers that read the keys and values of others"),
+        ("altup_num_inputs", "several residual streams (AltUp)"),
+        ("laurel_rank", "residual connections of low rank (LAuReL)"),
+        ("hidden_size_per_layer_input", "embeddings of each layer (per-layer embeddings)"),
+        ("activation_sparsity_pattern", "activations of which only the largest are kept"),
+        ("final_logit_softcapping", "capped logits"),
+        ("attn_logit_softcapping", "capped attention"),
+        ("query_pre_attn_scalar", "another scale of attention than the root of the head's width"),
+        ("attention_multiplier", "another scale of attention than the root of the head's width"),
+        ("embedding_multiplier", "scaled embeddings"),
+        ("residual_multiplier", "scaled residual connections"),
+        ("logits_scaling", "scaled logits"),
+        ("rope_local_base_freq", "another rotary base in layers with windows"),
+        ("partial_rotary_factor", "rotary positions for a part of each head"),
+        ("no_rope_layer_interval", "layers without positions"),
+        ("num_experts", "mixtures of experts"),
+        ("num_local_experts", "mixtures of experts"),
+        ("n_routed_experts", "mixtures of experts"),
+        ("vision_config", "pictures"),
+        ("audio_config", "sound"),
+        ("quantization_config", "quantised weights"),
+    ];
+
+    /// <summary>All of them, in words, with their keys.</summary>
+    /// <exception cref="CheckpointException">The file is damaged.</exception>
+    public static IEnumerable<string> Of(ConfigReader config)
+    {
+        var type = config.Text("model_type");
+        if (!ModelTypes.Contains(type)) yield return $"model_type {type} (there is {string.Join(", ", ModelTypes)})";
+        foreach (var (start, part) in TypeParts)
+        {
+            if (type.StartsWith(start, StringComparison.Ordinal)) yield return part;
+        }
+
+        if (type.StartsWith("gemma", StringComparison.Ordinal) && !type.StartsWith("gemma3n", StringComparison.Ordinal))
+            yield return "norms that multiply with 1 + weight";
+        foreach (var name in (string[])["hidden_act", "hidden_activation"])
+        {
+            if (config.Has(name) && ActivationOf(type, config.Text(name)) is null)
+                yield return $"the activation {config.Text(name)} ({name})";
+        }
+
+        foreach (var rotary in config.RotaryTypes.Where(rotary => rotary != "default"))
+            yield return $"scaled rotary positions (rope_scaling of the type {rotary})";
+        foreach (var (key, part) in Keys)
+        {
+            if (config.Find(key) is var value && ChangesSomething(value)) yield return $"{part} ({key})";
+        }
+
+        if (config.Find("layer_types") is not { ValueKind: JsonValueKind.Array } layerTypes) yield break;
+        foreach (var other in layerTypes.EnumerateArray().Select(item => item.ToString()).Distinct())
+        {
+            if (other is not (SlidingAttention or FullAttention)) yield return $"layers of the type {other} (layer_types)";
+        }
+    }
+
+    /// <summary>What a type's feed-forward computes with an activation of this name; null if it is none of ours.</summary>
+    public static Activation? ActivationOf(string type, string name) => (type, name) switch
+    {
+        ("arcee", "relu2") => Activation.SquaredRelu,
+        ("arcee", "gelu") => Activation.Gelu,
+        ("arcee", _) => null,
+        (_, "silu" or "swish") => Activation.SwiGlu,
+        (_, "gelu") => Activation.GeGlu,
+        _ => null,
+    };
+
+    private static bool ChangesSomething(JsonElement value) => value.ValueKind switch
+    {
+        JsonValueKind.Undefined or JsonValueKind.Null or JsonValueKind.False => false,
+        JsonValueKind.Number => value.GetDouble() is not (0 or 1),
+        JsonValueKind.Array => value.EnumerateArray().Any(ChangesSomething),
+        _ => true,
+    };
+}

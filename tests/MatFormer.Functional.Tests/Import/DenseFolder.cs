@@ -1,0 +1,77 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>A folder as another program would have written it: without our metadata, in as many files as wanted.</summary>
+internal static class DenseFolder
+{
+    /// <summary>Splits weights into files, with an index if there are several; a config.json beside them comes along.</summary>
+    public static string Split(string from, string folder, int files = 1)
+    {
+        Directory.CreateDirectory(folder);
+        using var reader = SafetensorsReader.Open(from);
+        var parts = reader.Tensors.Select((tensor, i) => (tensor, i)).GroupBy(pair => pair.i % files, pair => pair.tensor).ToList();
+        var map = new JsonObject();
+        foreach (var part in parts)
+        {
+            var name = files == 1
+                ? "model.safetensors"
+                : string.Create(CultureInfo.InvariantCulture, $"model-{part.Key + 1:D5}-of-{files:D5}.safetensors");
+            SafetensorsWriter.Write(
+                Path.Combine(folder, name), [.. part.Select(tensor => new SafetensorsEntry(tensor.Name, tensor.Type, tensor.Shape))],
+                new Dictionary<string, string> { ["format"] = "pt" }, (tensor, stream) => stream.Write(Bytes(reader, reader.Find(tensor.Name)!)));
+            foreach (var tensor in part) map[tensor.Name] = name;
+        }
+
+        if (files > 1) WriteIndex(folder, map);
+        var config = Path.Combine(Path.GetDirectoryName(reader.Path)!, "config.json");
+        if (File.Exists(config)) File.Copy(config, Path.Combine(folder, "config.json"), overwrite: true);
+        return folder;
+    }
+
+    public static void WriteIndex(string folder, JsonObject map) => File.WriteAllText(
+        Path.Combine(folder, "model.safetensors.index.json"),
+        new JsonObject { ["metadata"] = new JsonObject { ["total_size"] = 1 }, ["weight_map"] = map }.ToJsonString());
+
+    public static JsonObject Index(string folder) =>
+        JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "model.safetensors.index.json")))!["weight_map"]!.DeepClone().AsObject();
+
+    /// <summary>Sets keys of a folder's config.json to what JSON texts say; without a text, takes them out.</summary>
+    public static void Configure(string folder, params (string Key, string? Json)[] values)
+    {
+        var path = Path.Combine(folder, "config.json");
+        var config = File.Exists(path) ? JsonNode.Parse(File.ReadAllText(path))!.AsObject() : [];
+        foreach (var (key, json) in values)
+        {
+            config.Remove(key);
+            if (json is not null) config.Add(key, JsonNode.Parse(json));
+        }
+
+        File.WriteAllText(path, config.ToJsonString(new JsonSerializerOptions { WriteIndented = true }));
+    }
+
+    /// <summary>Rewrites a folder's only file with other tensors, those that are new being zeros.</summary>
+    public static void Alter(string folder, Func<IEnumerable<SafetensorsEntry>, IEnumerable<SafetensorsEntry>> tensors)
+    {
+        var path = Path.Combine(folder, "model.safetensors");
+        Dictionary<string, byte[]> data;
+        List<SafetensorsEntry> altered;
+        using (var reader = SafetensorsReader.Open(path))
+        {
+            data = reader.Tensors.ToDictionary(tensor => tensor.Name, tensor => Bytes(reader, tensor));
+            altered = [.. tensors(reader.Tensors)];
+        }
+
+        SafetensorsWriter.Write(path, altered, new Dictionary<string, string>(), (tensor, stream) =>
+            stream.Write(data.TryGetValue(tensor.Name, out var bytes) && bytes.Length == tensor.Length ? bytes : new byte[tensor.Length]));
+    }
+
+    private static byte[] Bytes(SafetensorsReader reader, SafetensorsEntry tensor)
+    {
+        var bytes = new byte[tensor.Length];
+        reader.Read(tensor, 0, bytes);
+        return bytes;
+    }
+}

@@ -1,0 +1,167 @@
+using System.Text.Json;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>The command <c>import</c>, and the weights that training may begin with.</summary>
+public sealed class ImportCommandTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-imports-").FullName;
+    private readonly string _dense;
+    private readonly string _texts;
+
+    public ImportCommandTests()
+    {
+        manual_seed(7);
+        using (var model = new OracleBytes()) model.Save(PathOf("saved.safetensors"));
+        Extraction.ToHuggingFace(PathOf("saved.safetensors"), OracleBytes.Profile.XL, PathOf("extracted"), Tokenizer.ByteLevel);
+        _dense = DenseFolder.Split(PathOf("extracted"), PathOf("dense"), 3);
+        _texts = PathOf("texts");
+        TestCorpus.Write(_texts);
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public async Task WithoutTextUnitsKeepTheirOrderAndThatIsSaid()
+    {
+        Tokenizer.ByteLevel.Save(Path.Combine(_dense, "tokenizer.json"));
+        var (code, output, error) = await Run("import", "--from", _dense, "--out", PathOf("out"));
+        Assert.Equal((0, string.Empty), (code, error));
+        Assert.Contains("with --data TEXT they are ordered by importance", output, StringComparison.Ordinal);
+        using var imported = Checkpoint.OpenUniversal<OracleBytes>(PathOf("out/model.safetensors"));
+        Assert.Equal(Tokenizer.ByteLevel.Fingerprint, imported.TokenizerFingerprint);
+        using var saved = Checkpoint.OpenUniversal<OracleBytes>(PathOf("saved.safetensors"));
+        foreach (var (its, expected) in imported.parameters().Zip(saved.parameters())) Assert.True(its.eq(expected).all().item<bool>());
+        Assert.True(File.Exists(PathOf("out/tokenizer.json")));
+        var (evaluated, _, failure) = await Run("eval", "--data", _texts, "--windows", "8", "--out", PathOf("out"));
+        Assert.True(evaluated == 0, failure);
+    }
+
+    [Fact]
+    public async Task WithTextUnitsAreOrderedByImportance()
+    {
+        Tokenizer.ByteLevel.Save(Path.Combine(_dense, "tokenizer.json"));
+        var path = PathOf("out/imported.safetensors");
+        var (code, output, error) = await Run("import", "--from", _dense, "--data", _texts, "--dtype", "f32", "--out", path, "--json");
+        Assert.True(code == 0, error);
+        using (var document = JsonDocument.Parse(output))
+        {
+            Assert.True(document.RootElement.GetProperty("ordered").GetBoolean());
+            Assert.Equal([path, PathOf("out/tokenizer.json")], document.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()));
+        }
+
+        using var noGrad = no_grad();
+        using var scope = NewDisposeScope();
+        using OracleBytes imported = Checkpoint.OpenUniversal<OracleBytes>(path), saved = Checkpoint.OpenUniversal<OracleBytes>(PathOf("saved.safetensors"));
+        var tokens = randint(256, [2, 32], ScalarType.Int64);
+        Assert.True(allclose(imported.call(tokens), saved.call(tokens), 1e-4, 1e-4));
+        Assert.False(imported.get_parameter("model.layers.0.mlp.up_proj.weight")!.eq(saved.get_parameter("model.layers.0.mlp.up_proj.weight")!).all().item<bool>());
+        Assert.Equal(Tokenizer.ByteLevel.Fingerprint, imported.TokenizerFingerprint);
+    }
+
+    [Fact]
+    public async Task WhatMatFormerWroteIsNestedAlready()
+    {
+        var (code, output, error) = await Run("import", "--from", PathOf("extracted"), "--data", _texts, "--out", PathOf("out"));
+        Assert.True(code == 0, error);
+        Assert.Contains("nested as MatFormer trained them", output, StringComparison.Ordinal);
+        using var imported = Checkpoint.OpenUniversal<OracleBytes>(PathOf("out/model.safetensors"));
+        using var saved = Checkpoint.OpenUniversal<OracleBytes>(PathOf("saved.safetensors"));
+        foreach (var (its, expected) in imported.parameters().Zip(saved.parameters())) Assert.True(its.eq(expected).all().item<bool>());
+    }
+
+    [Fact]
+    public async Task TheDeclarationIsPrinted()
+    {
+        var (code, output, error) = await Run("import", "--from", _dense, "--declare");
+        Assert.Equal((0, string.Empty), (code, error));
+        Assert.Equal(DenseModel.Declare(_dense, "OracleBytes"), output);
+        DenseFolder.Configure(_dense, ("model_type", "\"gemma3n\""), ("altup_num_inputs", "4"));
+        (code, output, error) = await Run("import", "--from", _dense, "--declare");
+        Assert.Equal((2, string.Empty), (code, output));
+        Assert.Contains("AltUp", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task WhatCannotBeToldIsSaid()
+    {
+        File.Delete(Path.Combine(_dense, "config.json"));
+        var (code, _, error) = await Run("import", "--from", _dense, "--out", PathOf("out"));
+        Assert.Equal(0, code);
+        Assert.Contains("There is no config.json beside --from", error, StringComparison.Ordinal);
+        Assert.Contains("There is no tokenizer.json beside --from", error, StringComparison.Ordinal);
+        Assert.False(File.Exists(PathOf("out/tokenizer.json")));
+    }
+
+    [Fact]
+    public async Task NothingIsReplacedAndNothingHalfWritten()
+    {
+        await Refused("--data: there is no tokenizer.json beside --from", "--from", _dense, "--data", _texts);
+        await Refused("'" + PathOf("saved.safetensors") + "' is there already", "--from", _dense, "--out", PathOf("saved.safetensors"));
+        await Refused("--out is where --from", "--from", _dense, "--out", _dense);
+        await Refused("--out is where --from", "--from", Path.Combine(_dense, "model.safetensors.index.json"), "--out", _dense + "/");
+        await Refused("does not exist", "--from", PathOf("nowhere"));
+        await Refused("is a folder with neither", "--from", _texts);
+        var swapped = Swapped();
+        swapped.Save(PathOf("full/tokenizer.json"));
+        await Refused("is another tokenizer", "--from", PathOf("extracted"), "--out", PathOf("full"));
+        File.WriteAllText(Path.Combine(_dense, "tokenizer.json"), "{}");
+        await Refused("tokenizer.json", "--from", _dense);
+        Tokenizer.ByteLevel.Save(Path.Combine(_dense, "tokenizer.json"));
+        await Refused("nowhere", "--from", _dense, "--data", PathOf("nowhere"));
+        DenseFolder.Configure(_dense, ("rope_theta", "5000"), ("rope_parameters", null));
+        await Refused("declare [Attention(RotaryBase = 5000)]", "--from", _dense, "--data", _texts);
+
+        async Task Refused(string says, params string[] arguments)
+        {
+            if (!arguments.Contains("--out")) arguments = [.. arguments, "--out", PathOf("out")];
+            var before = Files();
+            var (code, output, error) = await Run(["import", .. arguments]);
+            Assert.Equal((2, string.Empty), (code, output));
+            Assert.Contains(says, Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
+            Assert.Equal(before, Files());
+        }
+    }
+
+    /// <summary>Training begins with a folder as with a file, and reads text by the tokenizer that lies there.</summary>
+    [Fact]
+    public async Task TrainingBeginsWithAFolder()
+    {
+        var swapped = Swapped();
+        swapped.Save(Path.Combine(_dense, "tokenizer.json"));
+        string[] train = ["train", "--data", _texts, "--steps", "1", "--batch", "2", "--out"];
+        var (code, _, error) = await Run([.. train, PathOf("trained"), "--init", _dense]);
+        Assert.True(code == 0, error);
+        Assert.Contains("its hidden units ordered by importance", error, StringComparison.Ordinal);
+        Assert.Equal(swapped.Fingerprint, Tokenizer.Load(PathOf("trained/tokenizer.json")).Fingerprint);
+
+        (code, _, error) = await Run([.. train, _dense, "--init", _dense]);
+        Assert.Equal(2, code);
+        Assert.Contains("lies in --out", error, StringComparison.Ordinal);
+        DenseFolder.Configure(_dense, ("rms_norm_eps", "0.5"));
+        (code, _, error) = await Run([.. train, PathOf("other"), "--init", _dense]);
+        Assert.Equal(2, code);
+        Assert.Contains("declare [Norm(NormKind.Rms, Epsilon = 0.5)]", error, StringComparison.Ordinal);
+    }
+
+    // Bytes, but for two that are each other's token.
+    private static Tokenizer Swapped()
+    {
+        var tokens = TokenizerContent.Bytes.Tokens.ToArray();
+        (tokens['a'], tokens['b']) = (tokens['b'], tokens['a']);
+        return new Tokenizer(TokenizerContent.Bytes with { Tokens = [.. tokens], Pattern = WordPattern.Gpt2 });
+    }
+
+    private string[] Files() => [.. Directory.GetFiles(_folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)];
+
+    private string PathOf(string name) => Path.Combine(_folder, name);
+
+    private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)
+    {
+        using StringWriter output = new(), error = new();
+        var code = await ModelProgram.RunAsync<OracleBytes>(arguments, output, error, CancellationToken.None);
+        return (code, output.ToString(), error.ToString());
+    }
+}
