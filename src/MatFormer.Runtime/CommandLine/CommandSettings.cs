@@ -49,6 +49,10 @@ internal sealed class CommandOptions
         + "shape, whose hidden units are then ordered by importance; a file, or a folder of Hugging Face's transformers");
     public readonly Option<string?> From = Text("--from", "PATH", "A dense model of Llama's family: a folder of Hugging Face's "
         + "transformers, a .safetensors file, or the index of several (docs/import.md)");
+    public readonly Option<string?> OrderData = Text("--data", "PATH", "Text in which the importance of hidden units is measured, to order "
+        + "them: a file, folder or glob; they keep their order by default");
+    public readonly Option<string?> ImportOut = Text("--out", "PATH", "The .safetensors file to write, or a folder for model.safetensors; "
+        + "out/<model> by default");
     public readonly Option<bool> Declare = new("--declare") { Description = "Only print the C# declaration that fits the model" };
     public readonly Option<string?> Profile = Text(
         "--profile", "NAME", "A granularity, a declared profile, or a pattern such as '4*S 4*M'");
@@ -174,7 +178,7 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 {
     public string Command => parsed.CommandResult.Command.Name;
 
-    public string? Data => parsed.GetValue(options.Data);
+    public string? Data => parsed.GetValue(options.Data) ?? parsed.GetValue(options.OrderData);
 
     public string? Tokenizer => parsed.GetValue(options.Tokenizer);
 
@@ -221,7 +225,7 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public int? DraftLength => parsed.GetValue(options.DraftLength);
 
-    public string Out => parsed.GetValue(options.Out) ?? Path.Combine("out", modelName);
+    public string Out => parsed.GetValue(options.Out) ?? parsed.GetValue(options.ImportOut) ?? Path.Combine("out", modelName);
 
     public string Checkpoint => parsed.GetValue(options.Checkpoint) ?? Path.Combine(Out, "model.safetensors");
 

@@ -77,8 +77,9 @@ internal sealed class ModelCommands<TModel>(
         }
 
         var path = settings.Out.EndsWith(".safetensors", StringComparison.Ordinal) ? settings.Out : InOut("model.safetensors");
-        var folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
-        if (folder == FolderOf(from)) throw new UsageException($"--out is where --from {Quoted(from)} lies; give another --out.");
+        var folder = Path.GetDirectoryName(path)!;
+        if (FolderOf(path) == FolderOf(from))
+            throw new UsageException($"--out is where --from {Quoted(from)} lies; give another --out.");
         if (File.Exists(path)) throw new UsageException($"'{path}' is there already; give another --out, or delete it.");
         var tokenizer = settings.Tokenizer is null && !File.Exists(Path.Combine(FolderOf(from), Tokenizer.FileName))
             ? null

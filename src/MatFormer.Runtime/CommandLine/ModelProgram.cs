@@ -99,7 +99,7 @@ public static class ModelProgram
                 o.Data, o.Vocabulary, o.Out, o.Json),
             Make(
                 "import", "Take in a dense model of the same shape, or print the declaration that fits one", c => c.Import(),
-                o.From, o.Declare, o.Data, o.Tokenizer, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+                o.From, o.Declare, o.OrderData, o.Tokenizer, o.Device, o.Threads, o.Dtype, o.ImportOut, o.Json),
             Make(
                 "train", "Train all granularities at once", c => c.Train(),
                 o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,

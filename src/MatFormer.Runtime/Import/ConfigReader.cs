@@ -9,6 +9,7 @@ namespace MatFormer;
 /// </summary>
 internal sealed class ConfigReader
 {
+    private const int MaxLayers = 4096;
     private readonly string _path;
     private readonly ImmutableArray<JsonElement> _parts;
     private readonly ImmutableArray<JsonElement> _rotary;
@@ -55,6 +56,11 @@ internal sealed class ConfigReader
     public int Size(string key) => Find(key) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out var size) && size > 0
         ? size
         : throw Wrong(key, "a whole number above 0");
+
+    /// <summary>How many layers there are: as many as may be declared, so that what is counted by layer stays small.</summary>
+    public int Layers => Size("num_hidden_layers") is var layers and <= MaxLayers
+        ? layers
+        : throw Wrong("num_hidden_layers", $"a whole number up to {MaxLayers}");
 
     /// <summary>As many whole numbers, 1 or more: a list, or one for all.</summary>
     public ImmutableArray<int> Sizes(string key, int count)

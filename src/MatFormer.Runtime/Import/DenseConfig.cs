@@ -88,7 +88,7 @@ internal sealed record DenseConfig
             Heads = heads,
             KeyValueHeads = config.Has("num_key_value_heads") ? config.Size("num_key_value_heads") : heads,
             HeadWidth = config.Has("head_dim") ? config.Size("head_dim") : width / heads,
-            HiddenWidths = config.Sizes("intermediate_size", config.Size("num_hidden_layers")),
+            HiddenWidths = config.Sizes("intermediate_size", config.Layers),
             Windows = WindowsOf(type, config),
             Activation = UndeclarableParts.ActivationOf(type, config.Text("hidden_act"))!.Value,
             Bias = type != "qwen3" && config.Flag("mlp_bias"),
@@ -111,7 +111,7 @@ internal sealed record DenseConfig
     // Llama's class knows no windows; Mistral's has them everywhere, Qwen 3's where it is told.
     private static ImmutableArray<int> WindowsOf(string type, ConfigReader config)
     {
-        var layers = config.Size("num_hidden_layers");
+        var layers = config.Layers;
         var window = type switch
         {
             "mistral" when !config.IsSaid("sliding_window") => MistralWindow,

@@ -268,6 +268,7 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("hidden_size", "\"64\"", "has \"64\" for 'hidden_size', not a whole number above 0")]
     [InlineData("hidden_size", "0", "has 0 for 'hidden_size', not a whole number above 0")]
     [InlineData("intermediate_size", "[64, 64]", "for 'intermediate_size', not a whole number above 0, or one for each of 3 layers")]
+    [InlineData("num_hidden_layers", "2000000000", "has 2000000000 for 'num_hidden_layers', not a whole number up to 4096")]
     [InlineData("hidden_act", null, "lacks 'hidden_act'")]
     [InlineData("rms_norm_eps", null, "lacks 'rms_norm_eps'")]
     [InlineData("rms_norm_eps", "-1", "has -1 for 'rms_norm_eps', not a number above 0")]
@@ -441,6 +442,40 @@ public sealed class DenseModelTests : IDisposable
             File.WriteAllText(index, json);
             Refused<OracleLlama>(folder, index, says);
         }
+    }
+
+    [Fact]
+    public void WhateverIsInTheirFilesTheyAreReadOrRefused()
+    {
+        Extraction.ToHuggingFace(Save<ImportedLm>(), ImportedLm.Profile.XL, PathOf("extracted"), null);
+        var folder = DenseFolder.Split(PathOf("extracted"), PathOf("dense"), 2);
+        var random = new Random(3);
+        var refused = 0;
+        foreach (var name in (string[])["config.json", "model.safetensors.index.json"])
+        {
+            var path = Path.Combine(folder, name);
+            var sound = File.ReadAllBytes(path);
+            for (var i = 0; i < 300; i++)
+            {
+                var damaged = sound.ToArray();
+                for (var many = random.Next(1, 4); many > 0; many--) damaged[random.Next(damaged.Length)] = (byte)random.Next(32, 256);
+                File.WriteAllBytes(path, damaged[..random.Next(damaged.Length / 2, damaged.Length + 1)]);
+                try
+                {
+                    DenseModel.Declare(folder, "Damaged");
+                    SafetensorsReader.Open(folder).Dispose();
+                }
+                catch (CheckpointException)
+                {
+                    refused++;
+                }
+            }
+
+            File.WriteAllBytes(path, sound);
+        }
+
+        Assert.InRange(refused, 500, 600);
+        Assert.NotEqual(string.Empty, DenseModel.Declare(folder, "Sound"));
     }
 
     [Fact]
