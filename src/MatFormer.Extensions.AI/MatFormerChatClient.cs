@@ -16,26 +16,53 @@ namespace MatFormer;
 /// </remarks>
 public sealed class MatFormerChatClient : IChatClient
 {
-    private readonly MatFormerModel _model;
+    private readonly MatFormerModel? _model;
+    private readonly DecodingEngine? _engine;
+    private readonly bool _ownsEngine;
+    private readonly Lock _ending = new();
     private readonly GenerationOptions _defaults;
     private readonly ChatTemplate _template;
     private readonly ChatClientMetadata _metadata;
     private readonly SemaphoreSlim _turn = new(1);
     private volatile bool _isDisposed;
 
-    /// <summary>Makes one.</summary>
+    /// <summary>Makes one. A model on the CPU is packed now: later changes of its weights are not seen.</summary>
     /// <param name="model">The model; it stays the caller's to dispose of, after the last request.</param>
     /// <param name="defaults">The tokenizer, and what a request leaves open.</param>
     /// <param name="template">What messages become; <see cref="ChatTemplate.Continuation"/> if null.</param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
     public MatFormerChatClient(MatFormerModel model, GenerationOptions? defaults = null, ChatTemplate? template = null)
+        : this(defaults, template, model?.Architecture.Name + "/" + model?.ProfileName)
     {
-        _model = model;
+        _model = model!;
+        TextGenerator.StreamAsync(_model, string.Empty, _defaults); // checks, and computes nothing as nobody reads
+        if (!DecodingEngine.Supports(_model)) return;
+        _engine = DecodingEngine.Create(_model, new DecodingOptions
+        {
+            Weights = _model.ComputeType == TorchSharp.torch.ScalarType.BFloat16 ? DecodingWeights.BFloat16 : DecodingWeights.Float32,
+        });
+        _ownsEngine = true;
+    }
+
+    /// <summary>Makes one that uses the first sequence of an engine, as the submodel that this is set to.</summary>
+    /// <param name="engine">The engine; it stays the caller's to dispose of, after the last request, and is for nothing else until then.</param>
+    /// <param name="defaults">The tokenizer, and what a request leaves open.</param>
+    /// <param name="template">What messages become; <see cref="ChatTemplate.Continuation"/> if null.</param>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
+    /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
+    public MatFormerChatClient(DecodingEngine engine, GenerationOptions? defaults = null, ChatTemplate? template = null)
+        : this(defaults, template, engine?.Architecture.Name + "/" + engine?.ProfileName)
+    {
+        _engine = engine!;
+        TextGenerator.StreamAsync(_engine, string.Empty, _defaults);
+    }
+
+    private MatFormerChatClient(GenerationOptions? defaults, ChatTemplate? template, string modelId)
+    {
         _defaults = defaults ?? new GenerationOptions();
         _template = template ?? ChatTemplate.Continuation;
-        TextGenerator.StreamAsync(model, string.Empty, _defaults); // checks, and computes nothing as nobody reads
-        _metadata = new ChatClientMetadata("matformer", defaultModelId: $"{model.Architecture.Name}/{model.ProfileName}");
+        _metadata = new ChatClientMetadata("matformer", defaultModelId: modelId);
     }
 
     /// <summary>Answers, all at once.</summary>
@@ -70,15 +97,27 @@ public sealed class MatFormerChatClient : IChatClient
         return Stream(_template.Prompt(all), Options(options), cancellationToken);
     }
 
-    /// <summary>The <see cref="ChatClientMetadata"/>, the model, or this.</summary>
+    /// <summary>The <see cref="ChatClientMetadata"/>, the model, the engine, or this.</summary>
     public object? GetService(Type serviceType, object? serviceKey = null)
     {
         ArgumentNullException.ThrowIfNull(serviceType);
-        return serviceKey is not null ? null : new object[] { this, _metadata, _model }.FirstOrDefault(serviceType.IsInstanceOfType);
+        return serviceKey is not null ? null : new object?[] { this, _metadata, _model, _engine }.FirstOrDefault(serviceType.IsInstanceOfType);
     }
 
-    /// <summary>Refuses further requests; does not dispose of the model.</summary>
-    public void Dispose() => _isDisposed = true;
+    /// <summary>Refuses further requests; does not dispose of the model, or of an engine that it was given.</summary>
+    public void Dispose()
+    {
+        lock (_ending)
+        {
+            if (_isDisposed) return;
+            _isDisposed = true;
+        }
+
+        // A request that is being answered ends first, and then does this.
+        if (!_turn.Wait(0)) return;
+        if (_ownsEngine) _engine!.Dispose();
+        _turn.Release();
+    }
 
     private string ModelId => _metadata.DefaultModelId!;
 
@@ -86,10 +125,12 @@ public sealed class MatFormerChatClient : IChatClient
         string prompt, GenerationOptions options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         // Before the turn: what is refused does not wait.
-        var pieces = TextGenerator.StreamAsync(_model, prompt, options, cancellationToken);
+        var pieces = _engine is null ? TextGenerator.StreamAsync(_model!, prompt, options, cancellationToken)
+            : TextGenerator.StreamAsync(_engine, prompt, options, cancellationToken);
         await _turn.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
+            ObjectDisposedException.ThrowIf(_isDisposed, this);
             var (id, created) = (Guid.NewGuid().ToString("N"), DateTimeOffset.UtcNow);
             var generated = 0L;
             await foreach (var piece in pieces.ConfigureAwait(false))
@@ -121,7 +162,11 @@ public sealed class MatFormerChatClient : IChatClient
         }
         finally
         {
-            _turn.Release();
+            lock (_ending)
+            {
+                if (_isDisposed && _ownsEngine) _engine!.Dispose();
+                _turn.Release();
+            }
         }
     }
 

@@ -186,6 +186,21 @@ public sealed unsafe class DecodingEngine : IDisposable
         its.Use(layers, Architecture);
     }
 
+    /// <summary>Goes on with a sequence as a profile of the model, from its next token on.</summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="profile">The submodel.</param>
+    /// <exception cref="ArgumentException">
+    /// It is another model's, or keeps more than there is, or attention heads or layers that earlier tokens of the sequence left out.
+    /// </exception>
+    public void Use<TModel>(int sequence, Profile<TModel> profile)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentNullException.ThrowIfNull(profile);
+        if (TModel.Spec.Fingerprint != Architecture.Fingerprint)
+            throw new ArgumentException($"The engine has a {Architecture.Name}, and {profile} is none of its profiles.", nameof(profile));
+        Use(sequence, profile.Layers);
+    }
+
     /// <summary>Forgets all but the first tokens of a sequence.</summary>
     /// <exception cref="ArgumentOutOfRangeException">Fewer are in it.</exception>
     public void Truncate(int sequence, int length)
@@ -202,8 +217,10 @@ public sealed unsafe class DecodingEngine : IDisposable
     /// <param name="allLogits">Whether the logits after each of them are wanted, not only after the last.</param>
     /// <returns>Which of the logits of the run are the first of these: see <see cref="Logits"/>.</returns>
     /// <exception cref="ArgumentException">There is none, one is not in the vocabulary, or they are more than fit.</exception>
+    /// <exception cref="ObjectDisposedException">The engine was disposed of.</exception>
     public int Append(int sequence, ReadOnlySpan<int> tokens, bool allLogits = false)
     {
+        ObjectDisposedException.ThrowIf(_caches is null, this);
         var its = _sequences[sequence];
         if (tokens.IsEmpty || tokens.Length > Capacity - its.Length)
         {
@@ -228,8 +245,10 @@ public sealed unsafe class DecodingEngine : IDisposable
     }
 
     /// <summary>Computes all that was appended.</summary>
+    /// <exception cref="ObjectDisposedException">The engine was disposed of.</exception>
     public void Run()
     {
+        ObjectDisposedException.ThrowIf(_caches is null, this);
         if (_logitsAsked > _logitsCapacity)
         {
             NativeMemory.AlignedFree(_logits);
@@ -276,7 +295,7 @@ public sealed unsafe class DecodingEngine : IDisposable
         NativeMemory.AlignedFree(_logits);
         _caches = null;
         _logits = null;
-        _logitsComputed = 0;
+        _logitsComputed = _logitsCapacity = 0;
     }
 
     private static DecodingEngine Pack(

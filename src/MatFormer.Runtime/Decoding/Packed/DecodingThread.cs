@@ -20,7 +20,6 @@ public sealed unsafe class DecodingThread
     private readonly DecodingPass _pass;
     private readonly DecodingKernels _kernels;
     private readonly int _index;
-    private readonly int _count;
     private readonly float* _ownNormed;
     private readonly float* _scores;
     private readonly float* _tile;
@@ -30,7 +29,7 @@ public sealed unsafe class DecodingThread
 
     internal DecodingThread(DecodingPass pass, int index)
     {
-        (_pass, _kernels, _index, _count) = (pass, pass.Kernels, index, pass.Team.Count);
+        (_pass, _kernels, _index) = (pass, pass.Kernels, index);
         _ownNormed = pass.Allocate(OwnRows * pass.Stride);
         _scores = pass.Allocate(pass.Capacity);
         _tile = pass.Allocate(DecodingPass.MaxRows * Tile * Lanes);
@@ -49,7 +48,7 @@ public sealed unsafe class DecodingThread
             if (positions is not null) _kernels.Add(x, positions.Row(_pass.Positions[row]), _pass.Stride);
         }
 
-        _pass.Team.Wait();
+        _pass.Team.Wait(_index);
     }
 
     /// <summary>True if no row keeps the layer.</summary>
@@ -113,7 +112,7 @@ public sealed unsafe class DecodingThread
             }
         }
 
-        _pass.Team.Wait();
+        _pass.Team.Wait(_index);
     }
 
     /// <summary>Attention of the rows' queries over what is in their caches up to themselves; with a window, over its last tokens.</summary>
@@ -136,7 +135,7 @@ public sealed unsafe class DecodingThread
                 window > 0 ? Math.Max(0, position - window + 1) : 0, position, scale, _scores, _pass.Attended + place);
         }
 
-        _pass.Team.Wait();
+        _pass.Team.Wait(_index);
     }
 
     /// <summary>Adds the projection of what the heads gathered to the rows.</summary>
@@ -174,7 +173,7 @@ public sealed unsafe class DecodingThread
             units += together;
         }
 
-        _pass.Team.Wait();
+        _pass.Team.Wait(_index);
     }
 
     /// <summary>Adds the projection of the hidden units to the rows.</summary>
@@ -200,7 +199,7 @@ public sealed unsafe class DecodingThread
             for (var i = 0; i < _pass.LogitCount; i++) Finish(logits + (i * (nint)_pass.LogitsStride), head, first, end - first);
         }
 
-        _pass.Team.Wait();
+        _pass.Team.Wait(_index);
     }
 
     private nint ValuesOffset => (nint)_pass.Spec.HeadWidth * _pass.Capacity * _kernels.CacheSize;
@@ -211,8 +210,11 @@ public sealed unsafe class DecodingThread
     private static int UnitPanels(in DecodingRun run, int layer) => PackedMatrix.RoundUp(run.Layers[layer].HiddenWidth) / Lanes;
 
     // This thread's of so many pieces of work.
-    private (int First, int End) Share(int pieces) =>
-        ((int)((long)pieces * _index / _count), (int)((long)pieces * (_index + 1) / _count));
+    private (int First, int End) Share(int pieces)
+    {
+        var threads = _pass.Team.Active;
+        return ((int)((long)pieces * _index / threads), (int)((long)pieces * (_index + 1) / threads));
+    }
 
     private void Norm(PackedTable weight, PackedTable? bias, double epsilon)
     {
@@ -228,7 +230,7 @@ public sealed unsafe class DecodingThread
             else _kernels.LayerNorm(x, weight.Row(0), bias.Row(0), _pass.Spec.Width, (float)epsilon, result);
         }
 
-        if (!isOwn) _pass.Team.Wait();
+        if (!isOwn) _pass.Team.Wait(_index);
     }
 
     private void AddProduct(int layer, PackedMatrix matrix, float* source, int stride, bool isHidden)
@@ -254,7 +256,7 @@ public sealed unsafe class DecodingThread
             }
         }
 
-        _pass.Team.Wait();
+        _pass.Team.Wait(_index);
     }
 
     private void Finish(float* products, PackedMatrix matrix, int panel, int count)

@@ -1,0 +1,24 @@
+// A slice for a phone: one profile out of the universal model's file, its weights in 8 bits, without libtorch.
+//   dotnet run --project examples/Phone -c Release -- [model.safetensors] [prompt]
+// As one native program: dotnet publish examples/Phone -c Release -r linux-x64 -p:PublishAot=true
+using MatFormer;
+
+var file = args.ElementAtOrDefault(0) ?? "out/DocsLm/model.safetensors";
+var prompt = args.ElementAtOrDefault(1) ?? "Returns the ";
+if (!File.Exists(file))
+{
+    Console.Error.WriteLine($"There is no '{file}'; `bash examples/run.sh` trains it, or name another.");
+    return 2;
+}
+
+// Only what Phone keeps is read, of the universal model's file or of a slice's own (`extract --profile Phone`).
+using var engine = DecodingEngine.Open(file, DocsLm.Profile.Phone, new DecodingOptions { Weights = DecodingWeights.Int8 });
+Console.WriteLine(
+    $"{engine.ProfileName}: {DocsLm.Phone.ParameterCount:N0} parameters, {engine.WeightBytes / 1e6:N1} MB of weights, "
+    + $"{engine.SequenceBytes / 1e6:N1} MB of keys and values");
+Console.Write(prompt);
+var result = TextGenerator.Generate(
+    engine, prompt, new GenerationOptions { Tokens = 120, Temperature = 0.7, StopStrings = ["\n\n"] }, Console.Write);
+Console.WriteLine();
+Console.WriteLine($"{result.TokensPerSecond:N0} tokens/s; {Environment.WorkingSet / 1e6:N0} MB of memory in all");
+return 0;
