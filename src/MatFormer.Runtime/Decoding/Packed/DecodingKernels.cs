@@ -325,7 +325,25 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
             TLanes.Store(d, result + ((panel + 3) * Lanes));
         }
 
-        for (; panel < count; panel++)
+        if (panel + 2 <= count)
+        {
+            byte* p = panels + (panel * panelBytes), q = p + panelBytes;
+            var (a, b) = (TLanes.Broadcast(0), TLanes.Broadcast(0));
+            for (var k = 0; k < columns; k++)
+            {
+                var v = TLanes.Broadcast(x[k]);
+                a = TLanes.MultiplyAdd(v, TWeight.Load<TLanes>(p), a);
+                b = TLanes.MultiplyAdd(v, TWeight.Load<TLanes>(q), b);
+                p += step;
+                q += step;
+            }
+
+            TLanes.Store(a, result + (panel * Lanes));
+            TLanes.Store(b, result + ((panel + 1) * Lanes));
+            panel += 2;
+        }
+
+        if (panel < count)
         {
             var p = panels + (panel * panelBytes);
             var a = TLanes.Broadcast(0);

@@ -23,7 +23,8 @@ public sealed unsafe class DecodingThread
     private readonly float* _ownNormed;
     private readonly float* _scores;
     private readonly float* _tile;
-    private readonly float* _head;
+    private readonly float* _heads;
+    private readonly int _headsStride;
     private float* _normed;
     private bool _logitsOnly;
 
@@ -33,7 +34,8 @@ public sealed unsafe class DecodingThread
         _ownNormed = pass.Allocate(OwnRows * pass.Stride);
         _scores = pass.Allocate(pass.Capacity);
         _tile = pass.Allocate(DecodingPass.MaxRows * Tile * Lanes);
-        _head = pass.Allocate(DecodingPass.MaxRows * pass.HeadStride);
+        _headsStride = Math.Max(Tile * Lanes, pass.HeadStride);
+        _heads = pass.Allocate(DecodingPass.MaxRows * _headsStride);
     }
 
     /// <summary>The embeddings of the rows' tokens, plus those of their positions if these are learned.</summary>
@@ -79,37 +81,46 @@ public sealed unsafe class DecodingThread
         var headPanels = _pass.HeadStride / Lanes;
         var (heads, keyHeads) = (query.Panels / headPanels, key.Panels / headPanels);
         var (first, end) = Share(heads + (2 * keyHeads));
-        for (var unit = first; unit < end; unit++)
+        for (var unit = first; unit < end;)
         {
             var isQuery = unit < heads;
             var isKey = !isQuery && unit < heads + keyHeads;
             var (matrix, head) = isQuery ? (query, unit) : isKey ? (key, unit - heads) : (value, unit - heads - keyHeads);
+            var norm = isQuery ? queryNorm : keyNorm;
+
+            // Narrow heads together: a core needs several sums at once to be busy.
+            var together = Math.Min(Math.Max(1, Tile / headPanels), Math.Min(end - unit, (isQuery ? heads : keyHeads) - head));
             for (var r = 0; r < _pass.RunCount; r++)
             {
                 var run = _pass.Runs[r];
                 var slice = run.Layers[layer];
-                if (head >= (isQuery ? slice.Heads : _pass.Spec.Blocks[layer].KeyValueHeadsOf(slice))) continue;
+                var count = Math.Min(together, (isQuery ? slice.Heads : _pass.Spec.Blocks[layer].KeyValueHeadsOf(slice)) - head);
+                if (count <= 0) continue;
                 _kernels.Multiply(
-                    matrix.Panel(head * headPanels), matrix.PanelBytes, headPanels, matrix.Columns, _normed + (run.First * _pass.Stride),
-                    _pass.Stride, run.Count, _head, _pass.HeadStride);
+                    matrix.Panel(head * headPanels), matrix.PanelBytes, count * headPanels, matrix.Columns,
+                    _normed + (run.First * _pass.Stride), _pass.Stride, run.Count, _heads, _headsStride);
                 for (var i = 0; i < run.Count; i++)
                 {
                     var row = run.First + i;
-                    var x = _head + (i * _pass.HeadStride);
-                    Finish(x, matrix, head * headPanels, headPanels);
-                    if (isQuery || isKey)
+                    var x = _heads + (i * _headsStride);
+                    Finish(x, matrix, head * headPanels, count * headPanels);
+                    for (var h = head; h < head + count; h++, x += _pass.HeadStride)
                     {
-                        if ((isQuery ? queryNorm : keyNorm) is { } norm)
-                            _kernels.RmsNorm(x, norm.Row(0), _pass.Spec.HeadWidth, (float)epsilon, x);
-                        if (cos is not null)
-                            _kernels.Rotate(x, cos.Row(_pass.Positions[row]), sin!.Row(_pass.Positions[row]), _pass.Spec.HeadWidth / 2);
-                    }
+                        if (isQuery || isKey)
+                        {
+                            var position = _pass.Positions[row];
+                            if (norm is not null) _kernels.RmsNorm(x, norm.Row(0), _pass.Spec.HeadWidth, (float)epsilon, x);
+                            if (cos is not null) _kernels.Rotate(x, cos.Row(position), sin!.Row(position), _pass.Spec.HeadWidth / 2);
+                        }
 
-                    if (isQuery) Copy(x, _pass.Queries + (row * _pass.HeadsStride) + (head * _pass.HeadStride), _pass.HeadStride);
-                    else if (isKey) KeepKey(x, layer, head, row);
-                    else KeepValue(x, layer, head, row);
+                        if (isQuery) Copy(x, _pass.Queries + (row * _pass.HeadsStride) + (h * _pass.HeadStride), _pass.HeadStride);
+                        else if (isKey) KeepKey(x, layer, h, row);
+                        else KeepValue(x, layer, h, row);
+                    }
                 }
             }
+
+            unit += together;
         }
 
         _pass.Team.Wait(_index);
