@@ -10,17 +10,20 @@ internal sealed class DraftLengths(int? fixedLength)
     /// <summary>Tokens that are drafted at most.</summary>
     public const int Longest = 8;
 
-    // Of averages, the share that the newest value has.
-    private const double Newest = 0.1;
+    // Of the share that is accepted, what one token says.
+    private const double Newest = 0.03;
+
+    // How much a time may be outdated after each that was longer: the shortest of late is what a pass takes, the rest is others' work.
+    private const double Drift = 1.02;
 
     // Passes without a draft, first to know what they take, then before it is tried again.
     private const int Alone = 3;
     private const int Retry = 50;
 
+    // Seconds of a pass that verifies so many drafted tokens; at 0, without a draft.
+    private readonly double[] _passes = [.. Enumerable.Repeat(double.NaN, Longest + 1)];
     private double _acceptance = 0.8;
     private double _draftStep = double.NaN; // seconds
-    private double _plainPass = double.NaN;
-    private double _verifyingToken = double.NaN; // what each drafted token adds to a pass
     private int _alone;
 
     /// <summary>Tokens to draft before the next pass.</summary>
@@ -29,13 +32,13 @@ internal sealed class DraftLengths(int? fixedLength)
         if (fixedLength is { } length) return length;
         if (_alone < Alone) return 0;
         if (double.IsNaN(_draftStep)) return Longest / 2;
-        var (best, most) = (0, 1 / _plainPass);
+        var (best, most) = (0, 1 / _passes[0]);
         var expected = 1.0;
         for (var k = 1; k <= Longest; k++)
         {
             // The k-th counts if all before it are accepted (Leviathan et al., section 3.1).
             expected += Math.Pow(_acceptance, k);
-            var rate = expected / ((k * (_draftStep + _verifyingToken)) + _plainPass);
+            var rate = expected / ((k * _draftStep) + PassOf(k));
             if (rate > most) (best, most) = (k, rate);
         }
 
@@ -45,28 +48,37 @@ internal sealed class DraftLengths(int? fixedLength)
     /// <summary>What drafting took.</summary>
     public void Drafted(int steps, double seconds)
     {
-        if (steps > 0) _draftStep = Average(_draftStep, seconds / steps);
+        if (steps > 0) _draftStep = Least(_draftStep, seconds / steps);
     }
 
     /// <summary>What the model's pass took, so many tokens having been drafted at most.</summary>
     public void Took(int drafted, double seconds)
     {
-        if (drafted == 0)
-        {
-            _plainPass = _alone++ == 0 ? seconds : Average(_plainPass, seconds);
-            return;
-        }
-
-        _alone = Math.Min(_alone, Alone);
-        _verifyingToken = Average(_verifyingToken, Math.Max(0, seconds - (double.IsNaN(_plainPass) ? seconds : _plainPass)) / drafted);
+        _passes[drafted] = Least(_passes[drafted], seconds);
+        _alone = drafted == 0 ? _alone + 1 : Math.Min(_alone, Alone);
     }
 
     /// <summary>How many of so many drafted tokens were accepted.</summary>
     public void Verified(int drafted, int accepted)
     {
         // The first that is not accepted ends the draft: those behind it were not judged.
-        for (var i = 0; i < Math.Min(drafted, accepted + 1); i++) _acceptance += Newest / 4 * ((i < accepted ? 1 : 0) - _acceptance);
+        for (var i = 0; i < Math.Min(drafted, accepted + 1); i++) _acceptance += Newest * ((i < accepted ? 1 : 0) - _acceptance);
     }
 
-    private static double Average(double average, double value) => double.IsNaN(average) ? value : average + (Newest * (value - average));
+    // What is not known yet grows from the pass without a draft as it does up to the nearest that is known.
+    private double PassOf(int drafted)
+    {
+        for (var apart = 0; apart < Longest; apart++)
+        {
+            foreach (var known in (ReadOnlySpan<int>)[drafted - apart, drafted + apart])
+            {
+                if (known is < 1 or > Longest || double.IsNaN(_passes[known])) continue;
+                return _passes[0] + (Math.Max(0, _passes[known] - _passes[0]) * drafted / known);
+            }
+        }
+
+        return _passes[0];
+    }
+
+    private static double Least(double least, double value) => double.IsNaN(least) ? value : Math.Min(value, least * Drift);
 }
