@@ -58,8 +58,7 @@ internal static class UndeclarableParts
             if (type.StartsWith(start, StringComparison.Ordinal)) yield return part;
         }
 
-        if (type.StartsWith("gemma", StringComparison.Ordinal) && !type.StartsWith("gemma3n", StringComparison.Ordinal))
-            yield return "norms that multiply with 1 + weight";
+        if (type is "gemma" or "gemma2" or "gemma3" or "gemma3_text") yield return "norms that multiply with 1 + weight";
         foreach (var name in (string[])["hidden_act", "hidden_activation"])
         {
             if (config.Has(name) && ActivationOf(type, config.Text(name)) is null)

@@ -259,6 +259,7 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("rope_scaling", """{"rope_type": "llama3", "factor": 8}""", "scaled rotary positions (rope_scaling of the type llama3)")]
     [InlineData("rope_scaling", """{"type": "linear", "factor": 2}""", "scaled rotary positions (rope_scaling of the type linear)")]
     [InlineData("model_type", "\"qwen2\"", "model_type qwen2 (there is llama, mistral, qwen3, arcee); biases of queries, keys and values")]
+    [InlineData("model_type", "\"gemma2\"", "norms behind attention and feed-forward; norms that multiply with 1 + weight")]
     [InlineData("quantization_config", """{"quant_method": "gptq"}""", "quantised weights (quantization_config)")]
     [InlineData("partial_rotary_factor", "0.5", "rotary positions for a part of each head (partial_rotary_factor)")]
     [InlineData("layer_types", """["linear_attention", "full_attention", "full_attention"]""", "layers of the type linear_attention (layer_types)")]
