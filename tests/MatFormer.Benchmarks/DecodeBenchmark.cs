@@ -146,6 +146,7 @@ internal static class DecodeBenchmark
         {
             var trainer = new TrainerOptions { Steps = TrainingSteps, Batch = 8, LearningRate = 2e-3 };
             new Trainer<BenchLm>(model, trainer).Fit(corpus);
+            foreach (var result in Rounding(model, corpus)) yield return result;
         }
 
         folder.Delete(recursive: true);
@@ -189,6 +190,26 @@ internal static class DecodeBenchmark
             {
                 results.Add(result);
                 return result;
+            }
+        }
+    }
+
+    // Bits per byte of validation text that rounded weights cost, the smallest and the largest size.
+    private static IEnumerable<Result> Rounding(BenchLm model, TextCorpus corpus)
+    {
+        ImmutableArray<Profile<BenchLm>> sizes = [BenchLm.Profile.S, BenchLm.Profile.XL];
+        var options = new EvaluationOptions { Windows = 64, Continuations = 0 };
+        var exact = Evaluator.Run(model, sizes, corpus, options);
+        foreach (var weights in (DecodingWeights[])[DecodingWeights.BFloat16, DecodingWeights.Int8])
+        {
+            using var rounded = new BenchLm { ComputeType = model.ComputeType };
+            rounded.load_state_dict(model.state_dict());
+            DecodingEngine.RoundWeights(rounded, weights);
+            var rows = Evaluator.Run(rounded, sizes, corpus, options).Rows;
+            for (var i = 0; i < sizes.Length; i++)
+            {
+                var (before, after) = (exact.Rows[i].BitsPerByte, rows[i].BitsPerByte);
+                yield return new Result($"decode.{sizes[i].Name.ToLowerInvariant()}.{NameOf(weights)}.loss_increase", after - before, "bits per byte", after, before);
             }
         }
     }

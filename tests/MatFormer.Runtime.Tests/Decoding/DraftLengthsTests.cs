@@ -1,0 +1,60 @@
+namespace MatFormer.Runtime.Tests.Decoding;
+
+/// <summary>How many tokens are drafted, by what is told of passes and of what was accepted.</summary>
+public sealed class DraftLengthsTests
+{
+    [Theory]
+    [InlineData(1, 0.1, 0.0, 8)] // always right and nearly free: as many as there may be
+    [InlineData(1, 1.0, 0.0, 0)] // as slow as the model
+    [InlineData(0, 0.1, 0.0, 0)] // never right
+    [InlineData(0.6, 0.3, 0.05, 1)] // the second is right too rarely: 1.6 / 1.35 is more than 1.96 / 1.7
+    [InlineData(0.9, 0.3, 0.05, 4)] // 4.10 / 2.4 is more than 3.44 / 2.05 and 4.69 / 2.75
+    public void ThoseThatPromiseTheMost(double right, double draftStep, double perToken, int wanted)
+    {
+        var lengths = new DraftLengths(null);
+        var chosen = Simulate(lengths, right, draftStep, perToken, passes: 400);
+
+        // Neighbours promise nearly as much.
+        var (median, apart) = (chosen.TakeLast(40).Order().ElementAt(20), wanted == 0 ? 0 : 1);
+        Assert.InRange(median, wanted - apart, wanted + apart);
+    }
+
+    [Fact]
+    public void AFixedLengthIsAlwaysThat() => Assert.All(Simulate(new DraftLengths(5), 0, 1, 1, 20), k => Assert.Equal(5, k));
+
+    [Fact]
+    public void OneSlowPassDoesNotMislead()
+    {
+        var lengths = new DraftLengths(null);
+        lengths.Next();
+        lengths.Took(0, 1000); // code was still compiled
+        Assert.Equal(0, Simulate(lengths, 0.5, 0.9, 0.1, passes: 300).TakeLast(40).Order().ElementAt(20));
+    }
+
+    [Fact]
+    public void WhatDidNotPayIsTriedAgain()
+    {
+        var lengths = new DraftLengths(null);
+        Simulate(lengths, 0, 0.1, 0, passes: 200);
+        var later = Simulate(lengths, 1, 0.1, 0, passes: 2000);
+        Assert.Equal(8, later[^1]);
+    }
+
+    // A model whose pass takes 1. The share that is right comes evenly, not at random.
+    private static List<int> Simulate(DraftLengths lengths, double right, double draftStep, double perToken, int passes)
+    {
+        var (chosen, random) = (new List<int>(), new Random(1));
+        for (var pass = 0; pass < passes; pass++)
+        {
+            var drafted = lengths.Next();
+            chosen.Add(drafted);
+            lengths.Drafted(drafted, drafted * draftStep);
+            lengths.Took(drafted, 1 + (drafted * perToken));
+            var accepted = 0;
+            while (accepted < drafted && random.NextDouble() < right) accepted++;
+            if (drafted > 0) lengths.Verified(drafted, accepted);
+        }
+
+        return chosen;
+    }
+}
