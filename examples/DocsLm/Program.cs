@@ -1,3 +1,3 @@
 using MatFormer;
 
-return await ModelProgram.RunAsync<DocsLm>(args);
+return await ModelProgram.RunAsync<DocsLm>(args, ServeCommand.For<DocsLm>());

@@ -7,7 +7,7 @@ namespace MatFormer.Packages.Tests;
 [Collection(nameof(PackedFolder))]
 public sealed class ContentTests(PackedFolder packed)
 {
-    private static readonly string[] s_assemblies = ["MatFormer.Dsl", "MatFormer.Extensions.AI", "MatFormer.LibTorch", "MatFormer.Runtime"];
+    private static readonly string[] s_assemblies = ["MatFormer.Dsl", "MatFormer.Extensions.AI", "MatFormer.LibTorch", "MatFormer.Runtime", "MatFormer.Server"];
 
     private static readonly string[] s_all = [.. s_assemblies, "MatFormer.Templates"];
 
@@ -37,6 +37,12 @@ public sealed class ContentTests(PackedFolder packed)
         "MatFormer.Extensions.AI",
         "lib/net10.0/MatFormer.Extensions.AI.dll",
         "lib/net10.0/MatFormer.Extensions.AI.xml");
+
+    [Fact]
+    public void ServerHoldsItself() => HasFiles(
+        "MatFormer.Server",
+        "lib/net10.0/MatFormer.Server.dll",
+        "lib/net10.0/MatFormer.Server.xml");
 
     [Fact]
     public void LibTorchHoldsTheSourcesOfItsNativePart()
@@ -136,13 +142,16 @@ public sealed class ContentTests(PackedFolder packed)
         Assert.Equal(
             [("MatFormer.Runtime", packed.Version, null), ("Microsoft.Extensions.AI.Abstractions", "10.3.0", "Build,Analyzers")],
             Dependencies("MatFormer.Extensions.AI").Order());
+        Assert.Equal(
+            [("MatFormer.Extensions.AI", packed.Version, null), ("MatFormer.Runtime", packed.Version, null)],
+            Dependencies("MatFormer.Server").Order());
         foreach (var package in (string[])["MatFormer.Dsl", "MatFormer.LibTorch", "MatFormer.Templates"]) Assert.Empty(Dependencies(package));
     }
 
     [Fact]
     public async Task ForTorchSharpPackagesHaveNamesOfTheirOwn()
     {
-        foreach (var package in (string[])["MatFormer.Runtime", "MatFormer.Extensions.AI"])
+        foreach (var package in (string[])["MatFormer.Runtime", "MatFormer.Extensions.AI", "MatFormer.Server"])
         {
             var output = await Command.Run(
                 PackedFolder.Root, packed.Environment, "dotnet", "msbuild", "src/" + package, "-getProperty:PackageId",

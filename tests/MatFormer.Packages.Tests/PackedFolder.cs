@@ -90,7 +90,7 @@ public sealed class PackedFolder : IAsyncLifetime
     }
 
     /// <summary>Makes a program of the sources that <paramref name="write"/> puts into its folder.</summary>
-    public string NewProject(string name, string properties, Action<string> write)
+    public string NewProject(string name, string properties, Action<string> write, string package = "MatFormer.Runtime")
     {
         var folder = Path.Combine(Projects, name);
         Directory.CreateDirectory(folder);
@@ -105,7 +105,7 @@ public sealed class PackedFolder : IAsyncLifetime
                 {properties}
               </PropertyGroup>
               <ItemGroup>
-                <PackageReference Include="MatFormer.Runtime" Version="{Version}" />
+                <PackageReference Include="{package}" Version="{Version}" />
               </ItemGroup>
             </Project>
             """);

@@ -22,7 +22,8 @@ public sealed class TrimmingTests(PackedFolder packed)
             {
                 foreach (var source in Directory.GetFiles(Path.Combine(PackedFolder.Root, "examples", "DocsLm"), "*.cs"))
                     File.Copy(source, Path.Combine(folder, Path.GetFileName(source)));
-            });
+            },
+            package: "MatFormer.Server");
         var machine = "linux-" + RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant();
         await Run(project, "dotnet", "build", "-c", "Release", "-o", "ordinary");
         var published = await Run(
@@ -50,6 +51,32 @@ public sealed class TrimmingTests(PackedFolder packed)
         Assert.Equal(await Run(project, ordinary, "profiles"), await Run(project, trimmed, "profiles"));
         Assert.Equal(await Run(project, ordinary, "profiles", "--json"), await Run(project, trimmed, "profiles", "--json"));
         Assert.Equal(await Run(project, ordinary, "--help"), await Run(project, trimmed, "--help"));
+        Assert.Equal(await Serve(project, ordinary), await Serve(project, trimmed));
+    }
+
+    // What `serve` answers, without what differs from time to time.
+    private async Task<string> Serve(string project, string program)
+    {
+        using var process = Command.Start(project, packed.Environment, program, "serve", "--out", "trained", "--port", "0");
+        var errors = process.StandardError.ReadToEndAsync();
+        while (await process.StandardOutput.ReadLineAsync() is { } line)
+        {
+            if (!line.Contains("http://", StringComparison.Ordinal)) continue;
+            using var client = new HttpClient { BaseAddress = new Uri(line.Split(' ').Single(w => w.StartsWith("http://", StringComparison.Ordinal))) };
+            using var content = new StringContent(
+                """{"model": "DocsLm/Phone", "messages": [{"role": "user", "content": "the model "}], "max_tokens": 24, "temperature": 0}""", null,
+                "application/json");
+            using var response = await client.PostAsync("/v1/chat/completions", content);
+            var answer = await response.Content.ReadAsStringAsync();
+            Assert.True(response.IsSuccessStatusCode, answer);
+            await Run(project, "kill", "-TERM", $"{process.Id}");
+            await process.WaitForExitAsync();
+            Assert.True(process.ExitCode == 0, await errors);
+            return answer[answer.IndexOf("\"choices\"", StringComparison.Ordinal)..];
+        }
+
+        Assert.Fail(await errors);
+        return string.Empty;
     }
 
     // What was generated, without its speed.

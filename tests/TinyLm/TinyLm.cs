@@ -1,6 +1,6 @@
 using MatFormer;
 
-return await ModelProgram.RunAsync<TinyLm>(args);
+return await ModelProgram.RunAsync<TinyLm>(args, ServeCommand.For<TinyLm>());
 
 /// <summary>A model program that trains in seconds, for the tests of the command line and of resuming.</summary>
 [MatLM(Layers = 2, Width = 32, Heads = 4, Context = 32, Vocabulary = 256)]

@@ -19,16 +19,21 @@ public static class ModelProgram
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
+    /// <param name="commands">
+    /// More commands, such as <c>serve</c> of the package MatFormer.Server. Their actions are told of Ctrl-C and SIGTERM by their cancellation
+    /// token.
+    /// </param>
     /// <returns>
     /// The exit code: 0 done; 1 training or generating failed; 2 wrong usage or input, after one line on standard error; 130 interrupted by Ctrl-C or
     /// SIGTERM.
     /// </returns>
-    public static Task<int> RunAsync<TModel>(string[] args)
-        where TModel : MatFormerModel, IMatFormer<TModel> => RunAsync<TModel>(args, Console.Out, Console.Error, CancellationToken.None);
+    public static Task<int> RunAsync<TModel>(string[] args, params IEnumerable<Command> commands)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        RunAsync<TModel>(args, Console.Out, Console.Error, CancellationToken.None, commands);
 
     /// <summary>The same with its own output, for tests.</summary>
     internal static async Task<int> RunAsync<TModel>(
-        string[] args, TextWriter output, TextWriter error, CancellationToken cancellationToken)
+        string[] args, TextWriter output, TextWriter error, CancellationToken cancellationToken, params IEnumerable<Command> commands)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(args);
@@ -38,6 +43,7 @@ public static class ModelProgram
         CultureInfo.CurrentUICulture = CultureInfo.InvariantCulture;
         using var signals = new StopSignals(cancellationToken);
         var root = Commands<TModel>(output, error);
+        foreach (var command in commands) root.Add(command);
         if (args is [] || (args[0].StartsWith('-') && args[0] is not ("--help" or "-h" or "-?" or "--version"))) args = ["demo", .. args];
         var parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)

@@ -19,6 +19,9 @@ public sealed record DecodingOptions
     /// <summary>Threads that compute; <see cref="Machine.Threads"/> if null.</summary>
     public int? Threads { get; init; }
 
+    /// <summary>Whether <see cref="DecodingEngine.HiddenStates"/> are kept.</summary>
+    public bool HiddenStates { get; init; }
+
     /// <summary>Bits of the registers to compute in, for tests; the widest if null.</summary>
     internal int? RegisterBits { get; init; }
 }
@@ -37,6 +40,7 @@ public sealed unsafe class DecodingEngine : IDisposable
     private readonly List<(int Sequence, int Token, bool Logits)> _rows = [];
     private void* _caches;
     private float* _logits;
+    private float* _hiddenStates;
     private int _logitsCapacity;
     private int _logitsAsked;
     private int _logitsComputed;
@@ -45,6 +49,7 @@ public sealed unsafe class DecodingEngine : IDisposable
     {
         (_network, ProfileName, TokenizerFingerprint) = (network, profileName, tokenizerFingerprint);
         Capacity = options.Capacity ?? network.Spec.Context;
+        KeepsHiddenStates = options.HiddenStates;
         _pass = new DecodingPass(network, Capacity, options.Threads ?? Machine.Threads, options.RegisterBits);
         _caches = PackedMatrix.Allocate(_pass.SequenceBytes * options.Sequences);
         _sequences = new Sequence[options.Sequences];
@@ -72,6 +77,9 @@ public sealed unsafe class DecodingEngine : IDisposable
 
     /// <summary>Tokens of each sequence that it can hold.</summary>
     public int Capacity { get; }
+
+    /// <summary>Whether <see cref="HiddenStates"/> are kept.</summary>
+    public bool KeepsHiddenStates { get; }
 
     /// <summary>Bytes of the packed weights.</summary>
     public long WeightBytes => _network.Bytes;
@@ -229,14 +237,7 @@ public sealed unsafe class DecodingEngine : IDisposable
                 nameof(tokens));
         }
 
-        var stranger = tokens.IndexOfAnyExceptInRange(0, Architecture.Vocabulary - 1);
-        if (stranger >= 0)
-        {
-            throw new ArgumentException(
-                $"Token {stranger} is {tokens[stranger]}; {Architecture.Name} has a vocabulary of {Architecture.Vocabulary}.",
-                nameof(tokens));
-        }
-
+        CheckTokens(tokens);
         var first = _logitsAsked;
         for (var i = 0; i < tokens.Length; i++) _rows.Add((sequence, tokens[i], allLogits || i == tokens.Length - 1));
         _logitsAsked += allLogits ? tokens.Length : 1;
@@ -254,6 +255,11 @@ public sealed unsafe class DecodingEngine : IDisposable
             NativeMemory.AlignedFree(_logits);
             _logits = (float*)PackedMatrix.Allocate((nint)_logitsAsked * _pass.LogitsStride * sizeof(float));
             _logitsCapacity = _logitsAsked;
+            if (KeepsHiddenStates)
+            {
+                NativeMemory.AlignedFree(_hiddenStates);
+                _hiddenStates = (float*)PackedMatrix.Allocate((nint)_logitsAsked * _pass.Stride * sizeof(float));
+            }
         }
 
         foreach (var sequence in _sequences) sequence.Next = sequence.Computed;
@@ -268,6 +274,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             }
 
             _pass.Logits = _logits + ((nint)logits * _pass.LogitsStride);
+            if (KeepsHiddenStates) _pass.HiddenStates = _hiddenStates + ((nint)logits * _pass.Stride);
             _pass.Run();
             logits += _pass.LogitCount;
         }
@@ -286,6 +293,19 @@ public sealed unsafe class DecodingEngine : IDisposable
         return new ReadOnlySpan<float>(_logits + ((nint)index * _pass.LogitsStride), Architecture.Vocabulary);
     }
 
+    /// <summary>
+    /// The hidden states (Width) that logits of the last run are computed of, after the last norm; valid until the next one. Only with
+    /// <see cref="DecodingOptions.HiddenStates"/>.
+    /// </summary>
+    /// <param name="index">Which, as of <see cref="Logits"/>.</param>
+    public ReadOnlySpan<float> HiddenStates(int index)
+    {
+        if (!KeepsHiddenStates) throw new InvalidOperationException("Hidden states are kept with DecodingOptions.HiddenStates only.");
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(index, _logitsComputed);
+        return new ReadOnlySpan<float>(_hiddenStates + ((nint)index * _pass.Stride), Architecture.Width);
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -293,8 +313,10 @@ public sealed unsafe class DecodingEngine : IDisposable
         _network.Dispose();
         NativeMemory.AlignedFree(_caches);
         NativeMemory.AlignedFree(_logits);
+        NativeMemory.AlignedFree(_hiddenStates);
         _caches = null;
         _logits = null;
+        _hiddenStates = null;
         _logitsComputed = _logitsCapacity = 0;
     }
 
@@ -340,7 +362,17 @@ public sealed unsafe class DecodingEngine : IDisposable
             + $"of the {spec.FormatPattern(layers.AsSpan())} that it is to draft for; take a smaller profile.", nameof(draft));
     }
 
-    private void CheckHeld(ImmutableArray<LayerSlice> layers)
+    /// <exception cref="ArgumentException">A token is not in the vocabulary.</exception>
+    internal void CheckTokens(ReadOnlySpan<int> tokens)
+    {
+        var stranger = tokens.IndexOfAnyExceptInRange(0, Architecture.Vocabulary - 1);
+        if (stranger < 0) return;
+        throw new ArgumentException(
+            $"Token {stranger} is {tokens[stranger]}; {Architecture.Name} has a vocabulary of {Architecture.Vocabulary}.", nameof(tokens));
+    }
+
+    /// <exception cref="ArgumentException">It keeps more than there is.</exception>
+    internal void CheckHeld(ImmutableArray<LayerSlice> layers)
     {
         var fits = !layers.IsDefault && layers.Length == Layers.Length;
         for (var layer = 0; fits && layer < layers.Length; layer++) fits = Layers[layer].Holds(layers[layer]);

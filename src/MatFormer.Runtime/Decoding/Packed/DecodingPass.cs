@@ -89,6 +89,9 @@ internal sealed unsafe class DecodingPass : IDisposable
     /// <summary>Where the logits of the pass go.</summary>
     public float* Logits { get; set; }
 
+    /// <summary>Where the hidden states go that the logits are of; null if nowhere.</summary>
+    public float* HiddenStates { get; set; }
+
     public int Rows { get; private set; }
 
     public int[] Tokens { get; } = new int[MaxRows];

@@ -210,6 +210,7 @@ public sealed unsafe class DecodingThread
             for (var i = 0; i < _pass.LogitCount; i++) Finish(logits + (i * (nint)_pass.LogitsStride), head, first, end - first);
         }
 
+        if (_index == 0 && _pass.HiddenStates is not null) Copy(_normed, _pass.HiddenStates, _pass.LogitCount * _pass.Stride);
         _pass.Team.Wait(_index);
     }
 

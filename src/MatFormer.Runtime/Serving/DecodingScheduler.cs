@@ -1,0 +1,401 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+
+namespace MatFormer;
+
+/// <summary>
+/// Generates for many at once with one <see cref="DecodingEngine"/>, each with a submodel of its own (continuous batching: Yu et al., Orca,
+/// OSDI 2022): a thread of its own takes, pass for pass, one token of every running request and some of the prompts of those that are new.
+/// A request that ends or is cancelled makes room at once for one that waits. For several threads.
+/// </summary>
+/// <remarks>
+/// A request yields what it would alone, to the bit, and what <see cref="TextGenerator"/> does where that decodes by an engine. As there, a
+/// prompt longer than a sequence loses its beginning, and where a sequence is full, positions start again with the last half of its tokens.
+/// </remarks>
+public sealed class DecodingScheduler : IAsyncDisposable
+{
+    private readonly DecodingEngine _engine;
+    private readonly SchedulerOptions _options;
+    private readonly Lock _gate = new();
+    private readonly AutoResetEvent _wake = new(false);
+    private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly LinkedList<ScheduledRequest> _waiting = []; // under the gate, as the two below
+    private SchedulerStatistics _statistics = new();
+    private bool _isStopping;
+    private volatile bool _cancelsAll;
+
+    // The thread's own.
+    private readonly List<ScheduledRequest> _running = []; // in the order in which they came
+    private readonly List<ScheduledRequest> _pass = [];
+    private readonly Stack<int> _free;
+
+    /// <summary>Starts its thread.</summary>
+    /// <param name="engine">The engine, which is the scheduler's from here on: it is disposed of with it.</param>
+    /// <param name="options">How.</param>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
+    public DecodingScheduler(DecodingEngine engine, SchedulerOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(engine);
+        _options = options ?? new SchedulerOptions();
+        _options.Validate();
+        _engine = engine;
+        Capacity = engine.Capacity;
+        Sequences = engine.Sequences;
+        _free = new Stack<int>(Enumerable.Range(0, engine.Sequences).Reverse());
+        new Thread(Work) { IsBackground = true, Name = "MatFormer scheduler" }.Start();
+    }
+
+    /// <summary>Tokens that a sequence can hold.</summary>
+    public int Capacity { get; }
+
+    /// <summary>Requests that run at once.</summary>
+    public int Sequences { get; }
+
+    /// <summary>Whether it takes no more requests: it was stopped, or failed.</summary>
+    public bool IsStopping
+    {
+        get
+        {
+            lock (_gate) return _isStopping;
+        }
+    }
+
+    /// <summary>What it is at and has done.</summary>
+    public SchedulerStatistics Statistics
+    {
+        get
+        {
+            lock (_gate) return _statistics with { Waiting = _waiting.Count };
+        }
+    }
+
+    /// <summary>Asks for text.</summary>
+    /// <param name="prompt">What to continue, as for <see cref="TextGenerator"/>.</param>
+    /// <param name="layers">As which submodel: a profile's <see cref="Profile{TModel}.Layers"/>.</param>
+    /// <param name="options">How.</param>
+    /// <returns>The request, or null if too many wait already, or it stops.</returns>
+    /// <exception cref="ArgumentException">An option is out of range, or the engine lacks weights of the submodel.</exception>
+    /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
+    public ScheduledGeneration? TryGenerate(string prompt, ImmutableArray<LayerSlice> layers, GenerationOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        Check(options, _engine);
+        _engine.CheckHeld(layers);
+        var request = new ScheduledGeneration(this, layers, prompt, options, _options.PiecesAhead);
+        return TrySubmit(request) ? request : null;
+    }
+
+    /// <summary>Asks for the embedding of a text.</summary>
+    /// <param name="tokens">Its tokens: 1 to <see cref="Capacity"/>.</param>
+    /// <param name="layers">As which submodel.</param>
+    /// <returns>The request, or null if too many wait already, or it stops.</returns>
+    /// <exception cref="ArgumentException">There is no token or too many, or the engine lacks weights of the submodel.</exception>
+    /// <exception cref="NotSupportedException">The engine keeps no hidden states: <see cref="DecodingOptions.HiddenStates"/>.</exception>
+    public ScheduledEmbedding? TryEmbed(ReadOnlySpan<int> tokens, ImmutableArray<LayerSlice> layers)
+    {
+        if (tokens.IsEmpty || tokens.Length > Capacity)
+            throw new ArgumentException($"An embedding is of 1 to {Capacity} tokens, not of {tokens.Length}.", nameof(tokens));
+        _engine.CheckTokens(tokens);
+        if (!_engine.KeepsHiddenStates)
+            throw new NotSupportedException("The engine keeps no hidden states; make it with DecodingOptions.HiddenStates.");
+        _engine.CheckHeld(layers);
+        var request = new ScheduledEmbedding(this, layers, tokens.ToArray(), _engine.Architecture.Width);
+        return TrySubmit(request) ? request : null;
+    }
+
+    /// <summary>Checks what <see cref="TryGenerate"/> would refuse.</summary>
+    /// <exception cref="ArgumentException">An option is out of range.</exception>
+    /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
+    public static void Check(GenerationOptions options, DecodingEngine engine)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(engine);
+        options.Validate();
+        options.Tokenizer.CheckFits(engine.Architecture, engine.TokenizerFingerprint);
+    }
+
+    /// <summary>Takes no more requests, lets those that are there end, and disposes of the engine.</summary>
+    /// <param name="grace">How long they may take; what is left then is cancelled.</param>
+    /// <returns>Ends when its thread has.</returns>
+    public async Task StopAsync(TimeSpan grace)
+    {
+        lock (_gate) _isStopping = true;
+        Wake();
+        try
+        {
+            await _ended.Task.WaitAsync(grace).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            _cancelsAll = true;
+            Wake();
+            await _ended.Task.ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Cancels what is there, and ends.</summary>
+    public async ValueTask DisposeAsync() => await StopAsync(TimeSpan.Zero).ConfigureAwait(false);
+
+    /// <summary>Lets the thread look for what is new.</summary>
+    internal void Wake() => _wake.Set();
+
+    private bool TrySubmit(ScheduledRequest request)
+    {
+        lock (_gate)
+        {
+            // Those for which a sequence is free only wait for the pass that is under way.
+            if (_isStopping || _waiting.Count >= _options.Queue + Sequences - _statistics.Running)
+            {
+                _statistics = _statistics with { Refused = _statistics.Refused + 1 };
+                return false;
+            }
+
+            _statistics = _statistics with { Submitted = _statistics.Submitted + 1 };
+            _waiting.AddLast(request);
+        }
+
+        Wake();
+        return true;
+    }
+
+    private void Work()
+    {
+        Exception? error = null;
+        try
+        {
+            while (true)
+            {
+                Cancel();
+                Admit();
+                if (_running.Count == 0 && IsDrained()) break;
+                Compose();
+                if (_pass.Count > 0) Run();
+                else _wake.WaitOne(_running.Count > 0 ? _options.ReaderTimeout : Timeout.InfiniteTimeSpan);
+            }
+        }
+        catch (Exception e)
+        {
+            // Nothing can go on; all who wait are told why, and nobody is taken any more.
+            error = e;
+        }
+        finally
+        {
+            List<ScheduledRequest> left;
+            lock (_gate)
+            {
+                _isStopping = true;
+                left = [.. _running, .. _waiting];
+                _waiting.Clear();
+                _statistics = _statistics with { Running = 0, Failed = _statistics.Failed + left.Count };
+            }
+
+            foreach (var request in left) request.End(error);
+            _engine.Dispose();
+            _ended.SetResult();
+        }
+    }
+
+    private bool IsDrained()
+    {
+        lock (_gate) return _isStopping && _waiting.Count == 0;
+    }
+
+    // Ends those that were cancelled, running or waiting.
+    private void Cancel()
+    {
+        var cancelled = 0;
+        for (var i = _running.Count - 1; i >= 0; i--)
+        {
+            if (!_cancelsAll && !_running[i].IsCancelled) continue;
+            _running[i].End(null);
+            Release(i);
+            cancelled++;
+        }
+
+        lock (_gate)
+        {
+            for (var node = _waiting.First; node is not null;)
+            {
+                var next = node.Next;
+                if (_cancelsAll || node.Value.IsCancelled)
+                {
+                    node.Value.End(null);
+                    _waiting.Remove(node);
+                    cancelled++;
+                }
+
+                node = next;
+            }
+
+            _statistics = _statistics with { Running = _running.Count, Cancelled = _statistics.Cancelled + cancelled };
+        }
+    }
+
+    // Gives free sequences to those that have waited longest.
+    private void Admit()
+    {
+        while (true)
+        {
+            ScheduledRequest request;
+            lock (_gate)
+            {
+                if (_waiting.First is not { } first || _free.Count == 0) return;
+                request = first.Value;
+                _waiting.RemoveFirst();
+                if (request is ScheduledGeneration nothing && nothing.EndIfNothingIsWanted())
+                {
+                    _statistics = _statistics with { Completed = _statistics.Completed + 1 };
+                    continue;
+                }
+
+                _statistics = _statistics with { Running = _running.Count + 1 };
+            }
+
+            // Equal submodels as one, which then are computed together.
+            var layers = request.Layers.AsSpan();
+            if (layers.SequenceEqual(_engine.Layers.AsSpan())) request.Layers = _engine.Layers;
+            foreach (var other in _running)
+            {
+                if (layers.SequenceEqual(other.Layers.AsSpan())) request.Layers = other.Layers;
+            }
+
+            request.Slot = _free.Pop();
+            request.Start = Math.Max(0, request.Tokens.Length - Capacity); // a longer prompt loses its beginning
+            _engine.Truncate(request.Slot, 0);
+            _engine.Use(request.Slot, request.Layers);
+            _running.Add(request);
+        }
+    }
+
+    // Chooses who takes part in the next pass, with how many tokens.
+    private void Compose()
+    {
+        _pass.Clear();
+        var decoding = 0;
+        foreach (var request in _running)
+        {
+            request.Taken = 0;
+            if (!request.IsReady(_options.ReaderTimeout)) continue;
+            if (_engine.Length(request.Slot) == Capacity)
+            {
+                // Full: positions start again, with the last half of the tokens.
+                _engine.Truncate(request.Slot, 0);
+                request.Start = request.Tokens.Length - Math.Max(1, Capacity / 2);
+            }
+
+            request.Taken = request.Tokens.Length - request.Start - _engine.Length(request.Slot);
+            if (request.Taken == 1) decoding++;
+        }
+
+        // Prompts share what is left, who came first first.
+        var rest = Math.Max(_options.PromptTokens, _options.TokensPerPass - decoding);
+        foreach (var request in _running)
+        {
+            if (request.Taken > 1)
+            {
+                request.Taken = Math.Min(request.Taken, rest);
+                rest -= request.Taken;
+            }
+
+            if (request.Taken > 0) _pass.Add(request);
+        }
+    }
+
+    private void Run()
+    {
+        // Those of one submodel one after the other: the engine computes them together.
+        for (var i = 0; i < _pass.Count; i++)
+        {
+            if (_pass[i].Row >= 0) Append(_pass[i]);
+            for (var j = i + 1; j < _pass.Count; j++)
+            {
+                if (_pass[j].Row >= 0 && _pass[j].Layers == _pass[i].Layers) Append(_pass[j]);
+            }
+        }
+
+        var start = Stopwatch.GetTimestamp();
+        _engine.Run();
+        var end = Stopwatch.GetTimestamp();
+        var seconds = Stopwatch.GetElapsedTime(start, end).TotalSeconds;
+        lock (_gate)
+            _statistics = _statistics with { Passes = _statistics.Passes + 1, PassSeconds = _statistics.PassSeconds + seconds };
+        foreach (var request in _pass)
+        {
+            request.Row = ~request.Row;
+            Take(request, end);
+        }
+
+        for (var i = _running.Count - 1; i >= 0; i--)
+        {
+            if (_running[i].HasEnded) Release(i);
+        }
+
+        // A row of one that was appended is its complement until the pass is over.
+        void Append(ScheduledRequest request)
+        {
+            var from = request.Start + _engine.Length(request.Slot);
+            request.Row = ~_engine.Append(request.Slot, request.Tokens.Slice(from, request.Taken), request.WantsAll);
+        }
+    }
+
+    private void Take(ScheduledRequest request, long now)
+    {
+        var before = request.Generated;
+        var isLast = request.Start + _engine.Length(request.Slot) == request.Tokens.Length;
+        var failed = 0;
+        if (isLast || request.WantsAll)
+        {
+            try
+            {
+                request.Take(_engine);
+            }
+            catch (DecodingException e)
+            {
+                // Of this request alone: the others have logits of their own.
+                request.End(e);
+                failed = 1;
+            }
+        }
+
+        var generated = request.Generated - before;
+        var waited = Stopwatch.GetElapsedTime(request.Submitted, now).TotalSeconds;
+        lock (_gate)
+        {
+            var s = _statistics;
+            s = s with
+            {
+                // A token that is generated goes in with the next pass, and is no prompt's.
+                PromptTokens = s.PromptTokens + (request.Taken > 1 || before == 0 ? request.Taken : 0),
+                GeneratedTokens = s.GeneratedTokens + generated,
+            };
+            if (before == 0 && generated > 0)
+            {
+                var bucket = SchedulerStatistics.FirstTokenBounds.Count(bound => waited > bound);
+                s = s with
+                {
+                    FirstTokens = s.FirstTokens.SetItem(bucket, s.FirstTokens[bucket] + 1),
+                    FirstTokenSeconds = s.FirstTokenSeconds + waited,
+                };
+            }
+
+            if (request.HasEnded)
+            {
+                s = s with
+                {
+                    Completed = s.Completed + 1 - failed,
+                    Failed = s.Failed + failed,
+                    RequestSeconds = s.RequestSeconds == 0 ? waited : (0.9 * s.RequestSeconds) + (0.1 * waited),
+                };
+            }
+
+            _statistics = s;
+        }
+    }
+
+    // Frees the sequence of a running request.
+    private void Release(int index)
+    {
+        _free.Push(_running[index].Slot);
+        _running.RemoveAt(index);
+    }
+}

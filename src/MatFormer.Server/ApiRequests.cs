@@ -1,0 +1,220 @@
+using System.Collections.Immutable;
+using System.Text.Json;
+using Microsoft.Extensions.AI;
+
+namespace MatFormer;
+
+/// <summary>A request for text, read and checked.</summary>
+internal sealed record TextRequest(ServedProfile Profile, string Prompt, GenerationOptions Options, bool Streams, bool WantsUsage);
+
+/// <summary>A request for embeddings, read and checked.</summary>
+internal sealed record EmbeddingRequest(ServedProfile Profile, ImmutableArray<int[]> Inputs, bool AsBase64);
+
+/// <summary>Reads requests in OpenAI's form.</summary>
+internal static class ApiRequests
+{
+    private const int MostStops = 16;
+    private const int LongestStop = 1024;
+    private const int MostInputs = 64;
+
+    public static TextRequest Chat(ModelServer server, RequestFields fields)
+    {
+        var messages = Messages(fields.Required("messages", "give at least one message"));
+        fields.Refuse("tools", "no tools are called", IsEmptyArray);
+        fields.Refuse("functions", "no functions are called", IsEmptyArray);
+        fields.Refuse("tool_choice", "no tools are called", v => IsText(v, "none") || IsText(v, "auto"));
+        fields.Refuse("function_call", "no functions are called", v => IsText(v, "none") || IsText(v, "auto"));
+        fields.Refuse("parallel_tool_calls", "no tools are called", IsFlag);
+        fields.Refuse(
+            "response_format", "the model writes text",
+            v => v.ValueKind == JsonValueKind.Object && v.TryGetProperty("type", out var type) && IsText(type, "text"));
+        fields.Refuse("modalities", "the model writes text", v => IsList(v, "text"));
+        fields.Refuse("logprobs", "they are not given", v => v.ValueKind == JsonValueKind.False);
+        fields.Refuse("top_logprobs", "they are not given", v => IsNumber(v, 0));
+        string prompt;
+        try
+        {
+            prompt = server.Options.ChatTemplate.Prompt(messages);
+        }
+        catch (ArgumentException e)
+        {
+            throw ApiException.Impossible(e.Message.Split(" (Parameter", 2)[0], "messages");
+        }
+
+        return Text(server, fields, prompt, "messages", server.Options.ChatTemplate.StopStrings);
+    }
+
+    public static TextRequest Completion(ModelServer server, RequestFields fields)
+    {
+        var prompt = fields.Required("prompt", "give the text to continue");
+        if (prompt.ValueKind == JsonValueKind.Array)
+        {
+            if (prompt.GetArrayLength() != 1)
+                throw ApiException.Impossible($"'prompt' has {prompt.GetArrayLength()} entries; give one.", "prompt");
+            prompt = prompt[0];
+        }
+
+        fields.Refuse("best_of", "there is one answer", v => IsNumber(v, 1));
+        fields.Refuse("echo", "the prompt is not repeated", v => v.ValueKind == JsonValueKind.False);
+        fields.Refuse("logprobs", "they are not given", v => v.ValueKind == JsonValueKind.False);
+        fields.Refuse("suffix", "text is continued at its end", v => IsText(v, string.Empty));
+        return Text(server, fields, RequestFields.TextOf(prompt, "prompt"), "prompt", []);
+    }
+
+    public static EmbeddingRequest Embedding(ModelServer server, RequestFields fields)
+    {
+        var profile = Profile(server, fields);
+        var input = fields.Required("input", "give a text, or several");
+        fields.Refuse("dimensions", $"an embedding has {server.Spec.Width} numbers", v => IsNumber(v, server.Spec.Width));
+        var format = fields.Text("encoding_format") ?? "float";
+        if (format is not ("float" or "base64"))
+            throw ApiException.Impossible("'encoding_format' must be float or base64.", "encoding_format");
+        fields.Ignore("user");
+        fields.Finish();
+
+        // Several, or one of tokens.
+        var isList = input.ValueKind == JsonValueKind.Array && input.GetArrayLength() > 0 && input[0].ValueKind != JsonValueKind.Number;
+        JsonElement[] entries = isList ? [.. input.EnumerateArray()] : [input];
+        if (entries.Length > MostInputs)
+            throw ApiException.Impossible($"'input' has {entries.Length} entries; it may have {MostInputs}.", "input");
+        var inputs = ImmutableArray.CreateBuilder<int[]>();
+        foreach (var (i, entry) in entries.Index())
+        {
+            var name = entries.Length == 1 ? "input" : $"input[{i}]";
+            var tokens = entry.ValueKind == JsonValueKind.Array
+                ? Tokens(entry, name, server.Spec.Vocabulary)
+                : server.Options.Defaults.Tokenizer.Encode(RequestFields.TextOf(entry, name));
+            if (tokens.Length == 0) throw ApiException.Impossible($"'{name}' is empty; give some text.", name);
+            CheckLength(server, tokens.Length, name);
+            inputs.Add(tokens);
+        }
+
+        return new EmbeddingRequest(profile, inputs.ToImmutable(), format == "base64");
+    }
+
+    private static void CheckLength(ModelServer server, int tokens, string field)
+    {
+        if (tokens <= server.MaxPromptTokens) return;
+        throw ApiException.Impossible(
+            $"'{field}' has {tokens} tokens; it may have {server.MaxPromptTokens}. Shorten it.", field, "context_length_exceeded");
+    }
+
+    private static TextRequest Text(
+        ModelServer server, RequestFields fields, string prompt, string promptField, ImmutableArray<string> moreStops)
+    {
+        var defaults = server.Options.Defaults;
+        var profile = Profile(server, fields);
+        var oldName = fields.Integer("max_tokens", 1, server.Options.MaxTokens);
+        var newName = fields.Integer("max_completion_tokens", 1, server.Options.MaxTokens);
+        if (oldName is not null && newName is not null && oldName != newName)
+            throw ApiException.Impossible("'max_tokens' and 'max_completion_tokens' differ; give one of them.", "max_tokens", "conflict");
+        var stops = fields.Texts("stop", MostStops);
+        if (stops.Any(s => s.Length is 0 or > LongestStop))
+            throw ApiException.Impossible($"'stop' has a text that is empty or longer than {LongestStop} characters.", "stop");
+        fields.Refuse("n", "there is one answer", v => IsNumber(v, 1));
+        fields.Refuse("presence_penalty", "give repetition_penalty, which is of another kind", v => IsNumber(v, 0));
+        fields.Refuse("frequency_penalty", "give repetition_penalty, which is of another kind", v => IsNumber(v, 0));
+        fields.Refuse("logit_bias", "tokens are not favoured", v => v.ValueKind == JsonValueKind.Object && !v.EnumerateObject().Any());
+        var streams = fields.Flag("stream");
+        var wantsUsage = false;
+        if (fields["stream_options"] is { } streamOptions)
+        {
+            if (!streams) throw ApiException.Malformed("'stream_options' goes with 'stream': true only.", "stream_options");
+            if (streamOptions.ValueKind != JsonValueKind.Object)
+                throw ApiException.Malformed("'stream_options' must be an object.", "stream_options");
+            foreach (var option in streamOptions.EnumerateObject())
+            {
+                if (option.Name != "include_usage" || !IsFlag(option.Value))
+                    throw ApiException.Malformed("'stream_options' may have include_usage: true or false.", "stream_options");
+                wantsUsage = option.Value.GetBoolean();
+            }
+        }
+
+        var options = defaults with
+        {
+            Tokens = (int?)(newName ?? oldName) ?? defaults.Tokens,
+            Temperature = fields.Number("temperature", 0, 10) ?? defaults.Temperature,
+            TopP = fields.Number("top_p", 0, 1, withLeast: false) ?? defaults.TopP,
+            TopK = (int?)fields.Integer("top_k", 0, int.MaxValue) ?? defaults.TopK,
+            MinP = fields.Number("min_p", 0, 1) ?? defaults.MinP,
+            RepetitionPenalty = fields.Number("repetition_penalty", 0, 1e6, withLeast: false) ?? defaults.RepetitionPenalty,
+            Seed = fields.Integer("seed") ?? Random.Shared.NextInt64(),
+            StopStrings = [.. defaults.StopStrings, .. moreStops, .. stops],
+        };
+        fields.Ignore("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key");
+        fields.Finish();
+        CheckLength(server, defaults.Tokenizer.Encode(prompt).Length, promptField);
+        return new TextRequest(profile, prompt, options, streams, wantsUsage);
+    }
+
+    private static ServedProfile Profile(ModelServer server, RequestFields fields)
+    {
+        var model = RequestFields.TextOf(fields.Required("model", $"give {server.Spec.Name}; /v1/models lists all"), "model");
+        var flops = fields.Integer("max_flops_per_token", 1);
+        var ms = fields.Number("max_ms_per_token", 0, 1e9, withLeast: false);
+        var now = server.Scheduler.Statistics;
+        return server.Catalog.Select(model, flops, ms, now.Running + now.Waiting + 1);
+    }
+
+    private static List<ChatMessage> Messages(JsonElement messages)
+    {
+        if (messages.ValueKind != JsonValueKind.Array || messages.GetArrayLength() == 0)
+            throw ApiException.Malformed("'messages' must be an array of at least one message.", "messages");
+        var all = new List<ChatMessage>();
+        foreach (var (i, message) in messages.EnumerateArray().Index())
+        {
+            var name = $"messages[{i}]";
+            if (message.ValueKind != JsonValueKind.Object)
+                throw ApiException.Malformed($"'{name}' must be an object with role and content.", name);
+            if (!message.TryGetProperty("role", out var role))
+                throw ApiException.Malformed($"'{name}.role' is missing.", $"{name}.role");
+            var chatRole = RequestFields.TextOf(role, $"{name}.role") switch
+            {
+                "system" or "developer" => ChatRole.System,
+                "user" => ChatRole.User,
+                "assistant" => ChatRole.Assistant,
+                _ => throw ApiException.Impossible($"'{name}.role' must be system, developer, user or assistant.", $"{name}.role"),
+            };
+            if (!message.TryGetProperty("content", out var content))
+                throw ApiException.Malformed($"'{name}.content' is missing.", $"{name}.content");
+            all.Add(new ChatMessage(chatRole, Content(content, $"{name}.content")));
+        }
+
+        return all;
+    }
+
+    // A text, or parts that are texts.
+    private static string Content(JsonElement content, string name)
+    {
+        if (content.ValueKind != JsonValueKind.Array) return RequestFields.TextOf(content, name);
+        var texts = new List<string>();
+        foreach (var (i, part) in content.EnumerateArray().Index())
+        {
+            var isText = part.ValueKind == JsonValueKind.Object && part.TryGetProperty("type", out var type) && IsText(type, "text");
+            if (!isText || !part.TryGetProperty("text", out var text))
+                throw ApiException.Impossible($"'{name}[{i}]' is no text; the model reads text only.", $"{name}[{i}]");
+            texts.Add(RequestFields.TextOf(text, $"{name}[{i}].text"));
+        }
+
+        return string.Concat(texts);
+    }
+
+    private static int[] Tokens(JsonElement entry, string name, int vocabulary) =>
+    [
+        .. entry.EnumerateArray().Select(t =>
+            t.ValueKind == JsonValueKind.Number && t.TryGetInt32(out var token) && token >= 0 && token < vocabulary ? token
+                : throw ApiException.Impossible($"'{name}' must be tokens, whole numbers from 0 to {vocabulary - 1}.", name)),
+    ];
+
+    private static bool IsText(JsonElement value, string text) => value.ValueKind == JsonValueKind.String && value.ValueEquals(text);
+
+    private static bool IsNumber(JsonElement value, double number) =>
+        value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out var its) && its == number;
+
+    private static bool IsFlag(JsonElement value) => value.ValueKind is JsonValueKind.True or JsonValueKind.False;
+
+    private static bool IsEmptyArray(JsonElement value) => value.ValueKind == JsonValueKind.Array && value.GetArrayLength() == 0;
+
+    private static bool IsList(JsonElement value, string only) =>
+        value.ValueKind == JsonValueKind.Array && value.GetArrayLength() == 1 && IsText(value[0], only);
+}

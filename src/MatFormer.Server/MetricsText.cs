@@ -1,0 +1,56 @@
+using System.Globalization;
+using System.Text;
+
+namespace MatFormer;
+
+/// <summary>What a server has done, in Prometheus' text format (prometheus.io/docs/instrumenting/exposition_formats).</summary>
+internal static class MetricsText
+{
+    public static string Of(ModelServer server)
+    {
+        var s = server.Scheduler.Statistics;
+        var text = new StringBuilder();
+        Family("requests_running", "gauge", "Requests that have a sequence.", (string.Empty, s.Running));
+        Family("requests_waiting", "gauge", "Requests that wait for a sequence.", (string.Empty, s.Waiting));
+        Family("sequences", "gauge", "Requests that can run at once.", (string.Empty, server.Scheduler.Sequences));
+        Family(
+            "requests_total", "counter", "Requests by how they ended.", ("{outcome=\"completed\"}", s.Completed),
+            ("{outcome=\"cancelled\"}", s.Cancelled), ("{outcome=\"failed\"}", s.Failed), ("{outcome=\"refused\"}", s.Refused));
+        Family(
+            "profile_requests_total", "counter", "Requests by the size that computed them.",
+            [.. server.Requests.Select(p => ($"{{profile=\"{Escaped(p.Key)}\"}}", (double)p.Value))]);
+        Family("prompt_tokens_total", "counter", "Tokens of prompts that were computed.", (string.Empty, s.PromptTokens));
+        Family("generated_tokens_total", "counter", "Tokens generated.", (string.Empty, s.GeneratedTokens));
+        Family("passes_total", "counter", "Passes through the model.", (string.Empty, s.Passes));
+        Family("pass_seconds_total", "counter", "Seconds in passes.", (string.Empty, s.PassSeconds));
+        var below = 0L;
+        var buckets = new List<(string Labels, double Value)>();
+        for (var i = 0; i < s.FirstTokens.Length; i++)
+        {
+            below += s.FirstTokens[i];
+            var bound = i < SchedulerStatistics.FirstTokenBounds.Length ? Number(SchedulerStatistics.FirstTokenBounds[i]) : "+Inf";
+            buckets.Add(($"_bucket{{le=\"{bound}\"}}", below));
+        }
+
+        Family(
+            "first_token_seconds", "histogram", "From a request to its first token.",
+            [.. buckets, ("_sum", s.FirstTokenSeconds), ("_count", below)]);
+        Family(
+            "http_responses_total", "counter", "Answers by status.",
+            [.. server.Answers.Select(p => ($"{{code=\"{Number(p.Key)}\"}}", (double)p.Value))]);
+        Family("weight_bytes", "gauge", "Bytes of the packed weights.", (string.Empty, server.WeightBytes));
+        Family("cache_bytes", "gauge", "Bytes of the keys and values of all sequences.", (string.Empty, server.CacheBytes));
+        return text.ToString();
+
+        void Family(string name, string type, string help, params IEnumerable<(string Labels, double Value)> samples)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"# HELP matformer_{name} {help}\n# TYPE matformer_{name} {type}\n");
+            foreach (var (labels, value) in samples)
+                text.Append(CultureInfo.InvariantCulture, $"matformer_{name}{labels} {Number(value)}\n");
+        }
+    }
+
+    private static string Number(double value) => value.ToString("R", CultureInfo.InvariantCulture);
+
+    private static string Escaped(string label) => label.Replace("\\", "\\\\").Replace("\"", "\\\"").Replace("\n", "\\n");
+}

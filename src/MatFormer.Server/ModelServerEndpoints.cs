@@ -1,0 +1,318 @@
+using System.Buffers;
+using System.Collections.Immutable;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Features;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+
+namespace MatFormer;
+
+/// <summary>Adds a <see cref="ModelServer"/> to a web application.</summary>
+public static class ModelServerEndpoints
+{
+    private const string Json = "application/json; charset=utf-8";
+
+    /// <summary>
+    /// Adds <c>/v1/models</c>, <c>/v1/chat/completions</c>, <c>/v1/completions</c>, <c>/v1/embeddings</c>, <c>/healthz</c> and
+    /// <c>/metrics</c>. They ask for the server's token, if it has one, all but <c>/healthz</c>.
+    /// </summary>
+    public static void MapMatFormer(this IEndpointRouteBuilder endpoints, ModelServer server)
+    {
+        ArgumentNullException.ThrowIfNull(endpoints);
+        ArgumentNullException.ThrowIfNull(server);
+        endpoints.MapGet("/v1/models", Guarded(server, context =>
+            Write(context, 200, new ModelList(server.Catalog.List(server.Started.ToUnixTimeSeconds())), ApiJson.Default.ModelList)));
+        endpoints.MapPost("/v1/chat/completions", Guarded(server, context => Complete(server, context, isChat: true)));
+        endpoints.MapPost("/v1/completions", Guarded(server, context => Complete(server, context, isChat: false)));
+        endpoints.MapPost("/v1/embeddings", Guarded(server, context => Embed(server, context)));
+        endpoints.MapGet("/metrics", Guarded(server, context =>
+        {
+            context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
+            return context.Response.WriteAsync(MetricsText.Of(server), context.RequestAborted);
+        }));
+        endpoints.MapGet("/healthz", Guarded(server, context =>
+        {
+            var now = server.Scheduler.Statistics;
+            var stops = server.Scheduler.IsStopping;
+            return Write(
+                context, stops ? 503 : 200, new Health(stops ? "stopping" : "ok", server.Spec.Name, now.Running, now.Waiting),
+                ApiJson.Default.Health);
+        }, isOpen: true));
+    }
+
+    /// <summary>Adds a page, at the root, to try the sizes side by side. It asks for the token itself.</summary>
+    public static void MapMatFormerPage(this IEndpointRouteBuilder endpoints)
+    {
+        ArgumentNullException.ThrowIfNull(endpoints);
+        using var stream = typeof(ModelServer).Assembly.GetManifestResourceStream("index.html")!;
+        var page = new byte[stream.Length];
+        stream.ReadExactly(page);
+        endpoints.MapGet("/", context =>
+        {
+            var headers = context.Response.Headers;
+            headers.ContentType = "text/html; charset=utf-8";
+            headers.ContentSecurityPolicy =
+                "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
+                + "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+            headers.XContentTypeOptions = "nosniff";
+            headers["Referrer-Policy"] = "no-referrer";
+            return context.Response.Body.WriteAsync(page, context.RequestAborted).AsTask();
+        });
+    }
+
+    internal static Task WriteError(HttpContext context, ApiException error)
+    {
+        if (error.RetryAfterSeconds is { } seconds) context.Response.Headers.RetryAfter = seconds.ToString(CultureInfo.InvariantCulture);
+        if (error.Status == StatusCodes.Status401Unauthorized) context.Response.Headers.WWWAuthenticate = "Bearer";
+        return Write(context, error.Status, error.Response, ApiJson.Default.ErrorResponse);
+    }
+
+    // What is refused or fails is answered as OpenAI does.
+    private static RequestDelegate Guarded(ModelServer server, Func<HttpContext, Task> handle, bool isOpen = false) => async context =>
+    {
+        try
+        {
+            if (context.Features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } body)
+                body.MaxRequestBodySize = server.Options.MaxBodyBytes;
+            if (!isOpen) server.Authorize(context.Request);
+            await handle(context).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
+        {
+            // The client left; nobody reads an answer.
+            context.Response.StatusCode = StatusCodes.Status499ClientClosedRequest;
+        }
+        catch (Exception e)
+        {
+            var error = e switch
+            {
+                ApiException api => api,
+                BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new ApiException(
+                    StatusCodes.Status413PayloadTooLarge, $"The body is larger than {server.Options.MaxBodyBytes} bytes.",
+                    code: "body_too_large"),
+                BadHttpRequestException bad => new ApiException(bad.StatusCode, bad.Message),
+                _ => new ApiException(StatusCodes.Status500InternalServerError, "The server failed; its log says why."),
+            };
+            if (e is not (ApiException or BadHttpRequestException))
+            {
+                var log = context.RequestServices.GetService<ILoggerFactory>()?.CreateLogger(typeof(ModelServer));
+                log?.Log(LogLevel.Error, default, e, e, static (_, its) => $"A request failed: {its}");
+            }
+
+            if (context.Response.HasStarted) context.Abort();
+            else await WriteError(context, error).ConfigureAwait(false);
+        }
+        finally
+        {
+            server.CountAnswer(context.Response.StatusCode);
+        }
+    };
+
+    private static Task Write<T>(HttpContext context, int status, T value, JsonTypeInfo<T> type)
+    {
+        context.Response.StatusCode = status;
+        context.Response.ContentType = Json;
+        return context.Response.Body.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(value, type), context.RequestAborted).AsTask();
+    }
+
+    private static async Task Complete(ModelServer server, HttpContext context, bool isChat)
+    {
+        TextRequest request;
+        using (var fields = await RequestFields.ReadAsync(context.Request, context.RequestAborted).ConfigureAwait(false))
+            request = isChat ? ApiRequests.Chat(server, fields) : ApiRequests.Completion(server, fields);
+        var generation = server.Scheduler.TryGenerate(request.Prompt, request.Profile.Layers, request.Options) ?? throw server.Refused();
+        try
+        {
+            server.CountRequest(request.Profile);
+            var answer = new Answer(server.Catalog.IdOf(request.Profile), isChat);
+            if (request.Streams) await Stream(server, context, generation, request, answer).ConfigureAwait(false);
+            else await Collect(server, context, generation, answer).ConfigureAwait(false);
+        }
+        finally
+        {
+            generation.Cancel();
+        }
+    }
+
+    private static async Task Collect(ModelServer server, HttpContext context, ScheduledGeneration generation, Answer answer)
+    {
+        var text = new StringBuilder();
+        var (tokens, reason) = (0, FinishReason.Cancelled);
+        await foreach (var piece in generation.ReadAsync(context.RequestAborted).ConfigureAwait(false))
+        {
+            text.Append(piece.Text);
+            tokens += piece.Tokens.Length;
+            reason = piece.FinishReason ?? reason;
+        }
+
+        if (reason == FinishReason.Cancelled) throw Interrupted(server, context);
+        var usage = new Usage(generation.PromptTokens, tokens);
+        var written = answer.IsChat
+            ? Write(context, 200, answer.WholeChat(text.ToString(), reason, usage), ApiJson.Default.ChatResponseBody)
+            : Write(context, 200, answer.Text(text.ToString(), reason, usage), ApiJson.Default.TextResponseBody);
+        await written.ConfigureAwait(false);
+    }
+
+    private static async Task Stream(
+        ModelServer server, HttpContext context, ScheduledGeneration generation, TextRequest request, Answer answer)
+    {
+        context.Response.ContentType = "text/event-stream; charset=utf-8";
+        context.Response.Headers.CacheControl = "no-store";
+        var tokens = 0;
+        try
+        {
+            if (answer.IsChat) Event(answer.ChatPiece("assistant", string.Empty, null), ApiJson.Default.ChatResponseBody);
+            await foreach (var piece in generation.ReadAsync(context.RequestAborted).ConfigureAwait(false))
+            {
+                if (piece.FinishReason == FinishReason.Cancelled) throw Interrupted(server, context);
+                tokens += piece.Tokens.Length;
+                if (!answer.IsChat)
+                {
+                    Event(answer.Text(piece.Text, piece.FinishReason), ApiJson.Default.TextResponseBody);
+                }
+                else
+                {
+                    if (piece.Text.Length > 0) Event(answer.ChatPiece(null, piece.Text, null), ApiJson.Default.ChatResponseBody);
+                    if (piece.FinishReason is { } reason) Event(answer.ChatPiece(null, null, reason), ApiJson.Default.ChatResponseBody);
+                }
+
+                await context.Response.BodyWriter.FlushAsync(context.RequestAborted).ConfigureAwait(false);
+            }
+
+            if (request.WantsUsage)
+            {
+                var usage = new Usage(generation.PromptTokens, tokens);
+                if (answer.IsChat) Event(answer.ChatUsage(usage), ApiJson.Default.ChatResponseBody);
+                else Event(answer.TextUsage(usage), ApiJson.Default.TextResponseBody);
+            }
+
+            context.Response.BodyWriter.Write("data: [DONE]\n\n"u8);
+        }
+        catch (Exception e) when (e is ApiException or DecodingException)
+        {
+            // The status is sent already: the stream says it, and has no end.
+            var error = e as ApiException ?? new ApiException(StatusCodes.Status500InternalServerError, e.Message);
+            Event(error.Response, ApiJson.Default.ErrorResponse);
+        }
+
+        await context.Response.BodyWriter.FlushAsync(context.RequestAborted).ConfigureAwait(false);
+
+        void Event<T>(T value, JsonTypeInfo<T> type)
+        {
+            var body = context.Response.BodyWriter;
+            body.Write("data: "u8);
+            body.Write(JsonSerializer.SerializeToUtf8Bytes(value, type));
+            body.Write("\n\n"u8);
+        }
+    }
+
+    // Why a request was cancelled that did not cancel itself.
+    private static Exception Interrupted(ModelServer server, HttpContext context)
+    {
+        context.RequestAborted.ThrowIfCancellationRequested();
+        return server.Scheduler.IsStopping ? ModelServer.Stopping()
+            : new ApiException(StatusCodes.Status408RequestTimeout, "The answer was not read for too long.", code: "reader_too_slow");
+    }
+
+    private static async Task Embed(ModelServer server, HttpContext context)
+    {
+        if (!server.EmbedsTexts)
+        {
+            throw new ApiException(
+                StatusCodes.Status501NotImplemented,
+                "This server gives no embeddings: its engine was made without DecodingOptions.HiddenStates.");
+        }
+
+        EmbeddingRequest request;
+        using (var fields = await RequestFields.ReadAsync(context.Request, context.RequestAborted).ConfigureAwait(false))
+            request = ApiRequests.Embedding(server, fields);
+        var works = new List<ScheduledEmbedding>();
+        using var leaving = context.RequestAborted.UnsafeRegister(static its => CancelAll((List<ScheduledEmbedding>)its!), works);
+        try
+        {
+            foreach (var tokens in request.Inputs)
+            {
+                var work = server.Scheduler.TryEmbed(tokens, request.Profile.Layers) ?? throw server.Refused();
+                lock (works) works.Add(work);
+            }
+
+            server.CountRequest(request.Profile);
+            var entries = ImmutableArray.CreateBuilder<EmbeddingEntry>();
+            foreach (var work in works)
+            {
+                float[] numbers;
+                try
+                {
+                    numbers = await work.Result.ConfigureAwait(false);
+                }
+                catch (OperationCanceledException)
+                {
+                    throw Interrupted(server, context);
+                }
+
+                entries.Add(new EmbeddingEntry(entries.Count, request.AsBase64
+                    ? JsonSerializer.SerializeToElement(
+                        Convert.ToBase64String(MemoryMarshal.AsBytes<float>(numbers)), ApiJson.Default.String)
+                    : JsonSerializer.SerializeToElement(numbers, ApiJson.Default.SingleArray)));
+            }
+
+            var answer = new EmbeddingResponse(
+                server.Catalog.IdOf(request.Profile), entries.ToImmutable(), new EmbeddingUsage(request.Inputs.Sum(i => i.Length)));
+            await Write(context, 200, answer, ApiJson.Default.EmbeddingResponse).ConfigureAwait(false);
+        }
+        finally
+        {
+            CancelAll(works);
+        }
+
+        static void CancelAll(List<ScheduledEmbedding> works)
+        {
+            lock (works)
+            {
+                foreach (var work in works) work.Cancel();
+            }
+        }
+    }
+
+    // One answer in OpenAI's form, whole or in pieces.
+    private sealed class Answer(string model, bool isChat)
+    {
+        private readonly string _id = (isChat ? "chatcmpl-" : "cmpl-") + Guid.NewGuid().ToString("N");
+        private readonly long _created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
+
+        public bool IsChat => isChat;
+
+        public ChatResponseBody WholeChat(string text, FinishReason reason, Usage usage)
+        {
+            var choice = new ChatChoice(0, new ChatMessageBody("assistant", text), null, Word(reason));
+            return new(_id, "chat.completion", _created, model, [choice], usage);
+        }
+
+        public ChatResponseBody ChatPiece(string? role, string? text, FinishReason? reason)
+        {
+            var choice = new ChatChoice(0, null, new ChatMessageBody(role, text), Word(reason));
+            return new(_id, "chat.completion.chunk", _created, model, [choice], null);
+        }
+
+        public ChatResponseBody ChatUsage(Usage usage) => new(_id, "chat.completion.chunk", _created, model, [], usage);
+
+        public TextResponseBody Text(string text, FinishReason? reason, Usage? usage = null) =>
+            new(_id, "text_completion", _created, model, [new TextChoice(0, text, Word(reason))], usage);
+
+        public TextResponseBody TextUsage(Usage usage) => new(_id, "text_completion", _created, model, [], usage);
+
+        private static string? Word(FinishReason? reason) => reason switch
+        {
+            FinishReason.Stop => "stop",
+            FinishReason.Length => "length",
+            _ => null,
+        };
+    }
+}

@@ -1,0 +1,192 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+using Microsoft.AspNetCore.Http;
+
+namespace MatFormer;
+
+/// <summary>A size that is served, and what it costs.</summary>
+/// <param name="Name">Its name, or its pattern.</param>
+/// <param name="Pattern">Its layers, such as <c>4*S 4*M</c>.</param>
+/// <param name="Parameters">All parameters.</param>
+/// <param name="FlopsPerToken">FLOPs (a multiply-add is two) of one token, attention averaged over a full context.</param>
+/// <param name="MsPerToken">Milliseconds of a pass of one token, measured on this machine; null if it was not.</param>
+/// <param name="MsPerFurtherToken">Milliseconds that each further token of another request adds to a pass.</param>
+public sealed record ServedProfile(
+    string Name, string Pattern, long Parameters, long FlopsPerToken, double? MsPerToken = null, double? MsPerFurtherToken = null)
+{
+    /// <summary>What it keeps of each layer.</summary>
+    public required ImmutableArray<LayerSlice> Layers { get; init; }
+
+    /// <summary>Milliseconds of a pass in which so many requests have a token each, were all of this size.</summary>
+    /// <exception cref="InvalidOperationException">It was not measured.</exception>
+    public double MsOf(int requests) => (MsPerToken + ((requests - 1) * MsPerFurtherToken))!.Value;
+}
+
+/// <summary>The sizes that an engine can serve, and which of them a request gets.</summary>
+internal sealed class ProfileCatalog
+{
+    private const string Auto = "auto";
+    private readonly ModelSpec _spec;
+    private readonly ImmutableArray<LayerSlice> _held;
+    private readonly ServedProfile[] _largestFirst;
+
+    public ProfileCatalog(ModelSpec spec, ImmutableArray<LayerSlice> held, ImmutableArray<ServedProfile> profiles, double autoMs)
+    {
+        (_spec, _held, Profiles, AutoMs) = (spec, held, profiles, autoMs);
+        Whole = profiles.First(p => p.Layers.AsSpan().SequenceEqual(held.AsSpan()));
+        _largestFirst = [.. profiles.OrderByDescending(p => p.FlopsPerToken)];
+    }
+
+    /// <summary>The granularities and declared profiles that there are weights of.</summary>
+    public ImmutableArray<ServedProfile> Profiles { get; }
+
+    /// <summary>All that there is.</summary>
+    public ServedProfile Whole { get; }
+
+    public double AutoMs { get; }
+
+    public string IdOf(ServedProfile profile) => $"{_spec.Name}/{profile.Name}";
+
+    /// <summary>Measures the granularities and declared profiles of a model on an engine that nobody else uses meanwhile.</summary>
+    public static ProfileCatalog Measure<TModel>(DecodingEngine engine, double autoMs)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var spec = TModel.Spec;
+        var known = TModel.Granularities.Concat(TModel.Profiles).Select(p => (p.Name, p.Layers)).ToList();
+
+        // A slice of a pattern that nobody declared is served as itself.
+        if (!known.Any(p => p.Layers.AsSpan().SequenceEqual(engine.Layers.AsSpan()))) known.Add((engine.ProfileName, engine.Layers));
+        var held = known.Where(p => Holds(engine.Layers, p.Layers)).ToList();
+        TimeToken(engine, engine.Layers, 1, TimeSpan.FromSeconds(0.3)); // until the code is compiled as it stays
+        return new ProfileCatalog(
+            spec, engine.Layers, [.. held.Select(p => Measured(engine, Of(spec, p.Name, p.Layers)))], autoMs);
+    }
+
+    /// <summary>The size that a request gets.</summary>
+    /// <param name="model">
+    /// The model's name (the largest size within the budgets), with <c>/auto</c> (that also keeps within the target, at this load), or
+    /// with a profile's name or pattern.
+    /// </param>
+    /// <param name="maxFlops">A budget of FLOPs per token.</param>
+    /// <param name="maxMs">A budget of milliseconds per token of a request that is alone.</param>
+    /// <param name="load">Requests that run and wait, this one too.</param>
+    /// <exception cref="ApiException">There is none.</exception>
+    public ServedProfile Select(string model, long? maxFlops, double? maxMs, int load)
+    {
+        var name = model == _spec.Name ? string.Empty
+            : model.StartsWith(_spec.Name + "/", StringComparison.Ordinal) ? model[(_spec.Name.Length + 1)..] : null;
+        if (name is "" or Auto)
+        {
+            var affordable = _largestFirst.Where(p => p.FlopsPerToken <= (maxFlops ?? long.MaxValue)).ToList();
+            if (affordable.Count == 0)
+            {
+                var cheapest = _largestFirst[^1];
+                throw ApiException.Impossible(
+                    $"'max_flops_per_token' is {maxFlops}, and the smallest size of {_spec.Name}, {cheapest.Name}, takes "
+                    + $"{cheapest.FlopsPerToken}.", "max_flops_per_token", "budget_too_small");
+            }
+
+            var fast = affordable.Where(p => p.MsPerToken <= (maxMs ?? double.MaxValue)).ToList();
+            if (fast.Count == 0)
+            {
+                var fastest = affordable.MinBy(p => p.MsPerToken)!;
+                throw ApiException.Impossible(
+                    FormattableString.Invariant($"'max_ms_per_token' is {maxMs}, and the fastest size that may be, {fastest.Name}, takes ")
+                    + FormattableString.Invariant($"{fastest.MsPerToken:0.####} ms here."), "max_ms_per_token", "budget_too_small");
+            }
+
+            return name.Length == 0 ? fast[0] : fast.FirstOrDefault(p => p.MsOf(load) <= AutoMs) ?? fast.MinBy(p => p.MsOf(load))!;
+        }
+
+        if (maxFlops is not null || maxMs is not null)
+        {
+            var budget = maxFlops is not null ? "max_flops_per_token" : "max_ms_per_token";
+            throw ApiException.Impossible(
+                $"'{budget}' chooses a size, and 'model' names one; give the model {_spec.Name} or {_spec.Name}/{Auto}.", budget, "conflict");
+        }
+
+        return Find(model, name);
+    }
+
+    public ServedProfile Find(string model, string? name)
+    {
+        if (name is not null)
+        {
+            if (Profiles.FirstOrDefault(p => p.Name == name) is { } known) return known;
+            if (name.Contains('*', StringComparison.Ordinal) || name.Contains(' ', StringComparison.Ordinal)) return Parse(name);
+        }
+
+        throw Unknown($"There is no model '{Shortened(model)}'. There are {_spec.Name} (the whole), {_spec.Name}/{Auto} (by load), "
+            + $"{string.Join(", ", Profiles.Select(IdOf))}, and patterns such as '{_spec.Name}/{Profiles[0].Pattern}'.");
+    }
+
+    /// <summary>What <c>/v1/models</c> lists.</summary>
+    public ImmutableArray<ModelEntry> List(long created) =>
+    [
+        new(_spec.Name, created, "All of it, or the largest size within max_flops_per_token or max_ms_per_token.", SizeEntry.Of(Whole)),
+        new(
+            $"{_spec.Name}/{Auto}", created,
+            FormattableString.Invariant($"The largest size that, at the load of the moment, takes at most {AutoMs} ms per token."), null),
+        .. Profiles.Select(p => new ModelEntry(IdOf(p), created, p.Pattern, SizeEntry.Of(p))),
+    ];
+
+    private static bool Holds(ImmutableArray<LayerSlice> held, ImmutableArray<LayerSlice> layers) =>
+        held.Zip(layers).All(pair => pair.First.Holds(pair.Second));
+
+    private static ServedProfile Of(ModelSpec spec, string name, ImmutableArray<LayerSlice> layers) =>
+        new(name, spec.FormatPattern(layers.AsSpan()), spec.ParameterCount(layers.AsSpan()), spec.FlopsPerToken(layers.AsSpan()))
+        {
+            Layers = layers,
+        };
+
+    private static ServedProfile Measured(DecodingEngine engine, ServedProfile profile)
+    {
+        var further = Math.Min(15, engine.Capacity - 1);
+        var one = TimeToken(engine, profile.Layers, 1, TimeSpan.FromSeconds(0.1));
+        var many = further > 0 ? TimeToken(engine, profile.Layers, 1 + further, TimeSpan.FromSeconds(0.1)) : one;
+        return profile with { MsPerToken = one, MsPerFurtherToken = further > 0 ? Math.Max(0, (many - one) / further) : one };
+    }
+
+    // The median milliseconds of passes with so many tokens, with half as many as fit, at most 64, before them: at least 5 passes.
+    private static double TimeToken(DecodingEngine engine, ImmutableArray<LayerSlice> layers, int tokens, TimeSpan atLeast)
+    {
+        var before = Math.Min(64, (engine.Capacity - tokens) / 2);
+        engine.Truncate(0, 0);
+        engine.Use(0, layers);
+        if (before > 0) engine.Append(0, new int[before]);
+        engine.Run();
+        var times = new List<double>();
+        for (var start = Stopwatch.GetTimestamp(); times.Count < 5 || Stopwatch.GetElapsedTime(start) < atLeast;)
+        {
+            var begin = Stopwatch.GetTimestamp();
+            engine.Append(0, new int[tokens]);
+            engine.Run();
+            times.Add(Stopwatch.GetElapsedTime(begin).TotalMilliseconds);
+            engine.Truncate(0, before);
+        }
+
+        engine.Truncate(0, 0);
+        times.Sort();
+        return times[times.Count / 2];
+    }
+
+    private ServedProfile Parse(string pattern)
+    {
+        ServedProfile profile;
+        try
+        {
+            profile = Of(_spec, pattern, _spec.ParsePattern(pattern));
+        }
+        catch (ArgumentException e)
+        {
+            throw Unknown(e.Message.Split(" (Parameter", 2)[0]);
+        }
+
+        return Holds(_held, profile.Layers) ? profile with { Name = profile.Pattern }
+            : throw Unknown($"'{pattern}' is larger than what is served: {Whole.Pattern} of {_spec.Name}.");
+    }
+
+    private static ApiException Unknown(string message) => new(StatusCodes.Status404NotFound, message, "model", "model_not_found");
+
+    private static string Shortened(string text) => text.Length <= 100 ? text : text[..100] + "...";
+}

@@ -1,0 +1,133 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using System.Text.Json;
+using Microsoft.AspNetCore.Http;
+
+namespace MatFormer;
+
+/// <summary>Reads the fields of a request's JSON; what is wrong is an error that names the field.</summary>
+internal sealed class RequestFields : IDisposable
+{
+    private readonly JsonDocument _document;
+    private readonly HashSet<string> _known = [];
+
+    private RequestFields(JsonDocument document) => _document = document;
+
+    /// <exception cref="ApiException">The body is no JSON object, too large, or sent as something else.</exception>
+    public static async Task<RequestFields> ReadAsync(HttpRequest request, CancellationToken cancellationToken)
+    {
+        if (!request.HasJsonContentType())
+        {
+            throw new ApiException(
+                StatusCodes.Status415UnsupportedMediaType, "The body must be JSON; send the header 'Content-Type: application/json'.");
+        }
+
+        JsonDocument document;
+        try
+        {
+            document = await JsonDocument.ParseAsync(
+                request.Body, new JsonDocumentOptions { AllowDuplicateProperties = false }, cancellationToken).ConfigureAwait(false);
+        }
+        catch (JsonException e)
+        {
+            throw ApiException.Malformed($"The body is no JSON: {e.Message}");
+        }
+
+        if (document.RootElement.ValueKind == JsonValueKind.Object) return new RequestFields(document);
+        document.Dispose();
+        throw ApiException.Malformed("The body must be a JSON object.");
+    }
+
+    public void Dispose() => _document.Dispose();
+
+    /// <summary>A field; null if it is not there or null.</summary>
+    public JsonElement? this[string name]
+    {
+        get
+        {
+            _known.Add(name);
+            return _document.RootElement.TryGetProperty(name, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
+        }
+    }
+
+    public JsonElement Required(string name, string what) =>
+        this[name] ?? throw ApiException.Malformed($"'{name}' is missing: {what}.", name);
+
+    public string? Text(string name) => this[name] is not { } value ? null : TextOf(value, name);
+
+    public bool Flag(string name) => this[name] is { } value && value.ValueKind switch
+    {
+        JsonValueKind.True => true,
+        JsonValueKind.False => false,
+        _ => throw ApiException.Malformed($"'{name}' must be true or false.", name),
+    };
+
+    public long? Integer(string name, long least = long.MinValue, long most = long.MaxValue)
+    {
+        if (this[name] is not { } value) return null;
+        if (value.ValueKind != JsonValueKind.Number || !value.TryGetInt64(out var number))
+            throw ApiException.Malformed($"'{name}' must be a whole number.", name);
+        if (number >= least && number <= most) return number;
+        var message = FormattableString.Invariant($"'{name}' is {number}; it must be within {least} and {most}.");
+        throw ApiException.Impossible(message, name);
+    }
+
+    public double? Number(string name, double least, double most, bool withLeast = true)
+    {
+        if (this[name] is not { } value) return null;
+        if (value.ValueKind != JsonValueKind.Number || !value.TryGetDouble(out var number) || !double.IsFinite(number))
+            throw ApiException.Malformed($"'{name}' must be a number.", name);
+        if (number <= most && (withLeast ? number >= least : number > least)) return number;
+        var range = withLeast ? $"within {Format(least)} and {Format(most)}" : $"above {Format(least)}, at most {Format(most)}";
+        throw ApiException.Impossible($"'{name}' is {Format(number)}; it must be {range}.", name);
+
+        static string Format(double value) => value.ToString(CultureInfo.InvariantCulture);
+    }
+
+    /// <summary>One text or several.</summary>
+    public ImmutableArray<string> Texts(string name, int most)
+    {
+        if (this[name] is not { } value) return [];
+        if (value.ValueKind == JsonValueKind.String) return [TextOf(value, name)];
+        if (value.ValueKind != JsonValueKind.Array)
+            throw ApiException.Malformed($"'{name}' must be a string or an array of strings.", name);
+        if (value.GetArrayLength() > most)
+            throw ApiException.Impossible($"'{name}' has {value.GetArrayLength()} entries; it may have {most}.", name);
+        return [.. value.EnumerateArray().Select((text, i) => TextOf(text, $"{name}[{i}]"))];
+    }
+
+    /// <summary>Refuses a field that is not there in this server, unless it has a value that changes nothing.</summary>
+    public void Refuse(string name, string why, Func<JsonElement, bool> changesNothing)
+    {
+        if (this[name] is not { } value || changesNothing(value)) return;
+        throw ApiException.Impossible($"'{name}' is not supported: {why}. Leave it out.", name, "unsupported_parameter");
+    }
+
+    /// <summary>Fields that change nothing of an answer.</summary>
+    public void Ignore(params ReadOnlySpan<string> names)
+    {
+        foreach (var name in names) _known.Add(name);
+    }
+
+    /// <summary>Refuses the fields that nobody asked for.</summary>
+    public void Finish()
+    {
+        foreach (var field in _document.RootElement.EnumerateObject())
+        {
+            if (!_known.Contains(field.Name)) throw ApiException.Malformed($"There is no field '{field.Name}'.", field.Name);
+        }
+    }
+
+    public static string TextOf(JsonElement value, string name)
+    {
+        if (value.ValueKind != JsonValueKind.String) throw ApiException.Malformed($"'{name}' must be a string.", name);
+        try
+        {
+            return value.GetString()!;
+        }
+        catch (InvalidOperationException)
+        {
+            throw ApiException.Malformed($"'{name}' has half a character (an escape such as \\ud800 without its second part).", name);
+        }
+    }
+}

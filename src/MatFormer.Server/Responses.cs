@@ -1,0 +1,86 @@
+using System.Collections.Immutable;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace MatFormer;
+
+// What the endpoints answer, in OpenAI's form. Names become snake_case.
+internal sealed record ErrorDetail(string Message, string Type, string? Param, string? Code);
+
+internal sealed record ErrorResponse(ErrorDetail Error);
+
+internal sealed record ModelList(ImmutableArray<ModelEntry> Data)
+{
+    public string Object => "list";
+}
+
+internal sealed record SizeEntry(
+    string Name, string Pattern, long Parameters, long FlopsPerToken, double? MsPerToken, double? MsPerFurtherToken)
+{
+    public static SizeEntry Of(ServedProfile p) =>
+        new(p.Name, p.Pattern, p.Parameters, p.FlopsPerToken, p.MsPerToken, p.MsPerFurtherToken);
+}
+
+internal sealed record ModelEntry(string Id, long Created, string Description, SizeEntry? Profile)
+{
+    public string Object => "model";
+
+    public string OwnedBy => "matformer";
+}
+
+internal sealed record Usage(int PromptTokens, int CompletionTokens)
+{
+    public int TotalTokens => PromptTokens + CompletionTokens;
+}
+
+internal sealed record ChatMessageBody(
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Role,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Content);
+
+internal sealed record ChatChoice(
+    int Index,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ChatMessageBody? Message,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ChatMessageBody? Delta,
+    string? FinishReason);
+
+internal sealed record TextChoice(int Index, string Text, string? FinishReason)
+{
+    public int? Logprobs => null;
+}
+
+internal sealed record ChatResponseBody(
+    string Id, string Object, long Created, string Model, ImmutableArray<ChatChoice> Choices,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] Usage? Usage);
+
+internal sealed record TextResponseBody(
+    string Id, string Object, long Created, string Model, ImmutableArray<TextChoice> Choices,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] Usage? Usage);
+
+internal sealed record EmbeddingUsage(int PromptTokens)
+{
+    public int TotalTokens => PromptTokens;
+}
+
+// Embedding: numbers, or base64 of them.
+internal sealed record EmbeddingEntry(int Index, JsonElement Embedding)
+{
+    public string Object => "embedding";
+}
+
+internal sealed record EmbeddingResponse(string Model, ImmutableArray<EmbeddingEntry> Data, EmbeddingUsage Usage)
+{
+    public string Object => "list";
+}
+
+internal sealed record Health(string Status, string Model, int Running, int Waiting);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower)]
+[JsonSerializable(typeof(ErrorResponse))]
+[JsonSerializable(typeof(ModelList))]
+[JsonSerializable(typeof(ChatResponseBody))]
+[JsonSerializable(typeof(TextResponseBody))]
+[JsonSerializable(typeof(EmbeddingResponse))]
+[JsonSerializable(typeof(float[]))]
+[JsonSerializable(typeof(string))]
+[JsonSerializable(typeof(Health))]
+internal sealed partial class ApiJson : JsonSerializerContext;

@@ -1,0 +1,213 @@
+using System.Collections.Immutable;
+using static TorchSharp.torch;
+
+namespace MatFormer.Server.Tests;
+
+public sealed class SchedulerTests
+{
+    private static readonly ImmutableArray<LayerSlice> s_whole = TinyLm.Spec.WholeLayers;
+
+    [Fact]
+    public async Task ManyTogetherAreEachAsAlone()
+    {
+        using var model = Models.New();
+
+        // Few tokens in a pass, so that prompts are cut; prompts and texts longer than the context of 32; more requests than sequences.
+        await using var scheduler = Models.Scheduler(model, 5, new SchedulerOptions { TokensPerPass = 9, PromptTokens = 3, PiecesAhead = 4 });
+        string[] prompts = ["a", string.Empty, "a prompt that is longer than the context, of which the end counts", "as long as the context is: 32 xx", "short"];
+        var wanted = new List<string>();
+        var requests = new List<Task<(string Text, int Tokens, FinishReason Reason)>>();
+        foreach (var profile in TinyLm.Granularities.Concat(TinyLm.Profiles).Append(Profile<TinyLm>.Parse("1*M 1*XL")))
+        {
+            foreach (var (i, prompt) in prompts.Index())
+            {
+                var options = new GenerationOptions { Tokens = 20 + (15 * i), Temperature = i % 3, TopK = 40, TopP = 0.95, RepetitionPenalty = 1.3, Seed = i };
+                wanted.Add(Models.Alone(model, profile, prompt, options));
+                requests.Add(Models.Read(scheduler.TryGenerate(prompt, profile.Layers, options)));
+            }
+        }
+
+        var got = await Task.WhenAll(requests);
+        Assert.Equal(wanted, got.Select(g => g.Text));
+        Assert.InRange(wanted.Distinct().Count(), wanted.Count - 5, wanted.Count); // so that nothing is right by chance
+        Assert.All(got, (g, i) => Assert.Equal((20 + (15 * (i % prompts.Length)), FinishReason.Length), (g.Tokens, g.Reason)));
+        var statistics = scheduler.Statistics;
+        Assert.Equal((0, 0, requests.Count, requests.Count), (statistics.Waiting, 0, (int)statistics.Submitted, (int)statistics.Completed));
+        Assert.Equal(got.Sum(g => g.Tokens), statistics.GeneratedTokens);
+        Assert.Equal(requests.Count, statistics.FirstTokens.Sum());
+    }
+
+    [Fact]
+    public async Task AStopStringEndsIt()
+    {
+        using var model = Models.New();
+        await using var scheduler = Models.Scheduler(model, 1);
+        var options = new GenerationOptions { Tokens = 50, Temperature = 1 };
+        var whole = await Models.Read(scheduler.TryGenerate("x", s_whole, options));
+        var stop = whole.Text[20..23];
+        var stopped = await Models.Read(scheduler.TryGenerate("x", s_whole, options with { StopStrings = [stop] }));
+        if (stop.Contains('\uFFFD')) Assert.Equal(whole.Text, stopped.Text); // of half a character; it does not come as such
+        else Assert.Equal((whole.Text[..whole.Text.IndexOf(stop, StringComparison.Ordinal)], FinishReason.Stop), (stopped.Text, stopped.Reason));
+        Assert.Equal((string.Empty, 0, FinishReason.Length), await Models.Read(scheduler.TryGenerate("x", s_whole, options with { Tokens = 0 })));
+    }
+
+    [Fact]
+    public async Task AReaderThatWaitsStallsNobodyElse()
+    {
+        using var model = Models.New();
+        await using var scheduler = Models.Scheduler(model, 2, new SchedulerOptions { PiecesAhead = 2 });
+        var options = new GenerationOptions { Tokens = 60, Temperature = 1 };
+        var slow = scheduler.TryGenerate("slow", s_whole, options);
+        for (var i = 0; i < 3; i++)
+            Assert.Equal(Models.Alone(model, TinyLm.Granularities[^1], $"{i}", options), (await Models.Read(scheduler.TryGenerate($"{i}", s_whole, options))).Text);
+        Assert.Equal(1, scheduler.Statistics.Running);
+        Assert.Equal(Models.Alone(model, TinyLm.Granularities[^1], "slow", options), (await Models.Read(slow)).Text);
+    }
+
+    [Fact]
+    public async Task AReaderThatNeverComesIsCancelled()
+    {
+        using var model = Models.New();
+        await using var scheduler = Models.Scheduler(
+            model, 1, new SchedulerOptions { PiecesAhead = 2, ReaderTimeout = TimeSpan.FromMilliseconds(50) });
+        var options = new GenerationOptions { Tokens = 100 };
+        var never = scheduler.TryGenerate("never", s_whole, options);
+        var next = await Models.Read(scheduler.TryGenerate("next", s_whole, options with { Tokens = 5 }));
+        Assert.Equal(FinishReason.Length, next.Reason);
+        Assert.Equal(FinishReason.Cancelled, (await Models.Read(never)).Reason);
+        Assert.Equal(1, scheduler.Statistics.Cancelled);
+    }
+
+    [Fact]
+    public async Task TheQueueIsBoundedAndCancellingMakesRoom()
+    {
+        using var model = Models.New();
+        await using var scheduler = Models.Scheduler(model, 1, new SchedulerOptions { Queue = 2, PiecesAhead = 1 });
+        var endless = new GenerationOptions { Tokens = int.MaxValue };
+        var running = scheduler.TryGenerate("running", s_whole, endless);
+        await Models.Until(() => scheduler.Statistics.Running == 1);
+        var waiting = scheduler.TryGenerate("waiting", s_whole, endless);
+        var last = scheduler.TryGenerate("last", s_whole, endless with { Tokens = 3 });
+        Assert.NotNull(last);
+        Assert.Null(scheduler.TryGenerate("refused", s_whole, endless));
+        Assert.Null(scheduler.TryEmbed([1], s_whole));
+
+        // One that waits, one that runs by its token, and the next has its turn.
+        waiting!.Cancel();
+        Assert.Equal(FinishReason.Cancelled, (await Models.Read(waiting)).Reason);
+        using var stop = new CancellationTokenSource();
+        var pieces = new List<TextPiece>();
+        await foreach (var piece in running!.ReadAsync(stop.Token))
+        {
+            pieces.Add(piece);
+            if (pieces.Count == 5) await stop.CancelAsync();
+        }
+
+        Assert.Equal(FinishReason.Cancelled, pieces[^1].FinishReason);
+        Assert.Equal((3, FinishReason.Length), ((await Models.Read(last)) is var (_, tokens, reason) ? (tokens, reason) : default));
+        await Models.Until(() => scheduler.Statistics.Running == 0);
+        Assert.Equal((2, 2), ((int)scheduler.Statistics.Cancelled, (int)scheduler.Statistics.Refused));
+        await Assert.ThrowsAsync<InvalidOperationException>(() => Models.Read(last));
+    }
+
+    [Fact]
+    public async Task AReaderThatLeavesEarlyFreesItsSequence()
+    {
+        using var model = Models.New();
+        await using var scheduler = Models.Scheduler(model, 1);
+        await foreach (var piece in scheduler.TryGenerate("left", s_whole, new GenerationOptions { Tokens = int.MaxValue })!.ReadAsync()) break;
+        Assert.Equal(4, (await Models.Read(scheduler.TryGenerate("next", s_whole, new GenerationOptions { Tokens = 4 }))).Tokens);
+    }
+
+    [Fact]
+    public async Task StoppingLetsRequestsEndOrCancelsThem()
+    {
+        using var model = Models.New();
+        foreach (var grace in (TimeSpan[])[TimeSpan.FromMinutes(1), TimeSpan.Zero])
+        {
+            await using var scheduler = Models.Scheduler(model, 1, new SchedulerOptions { PiecesAhead = 1000 });
+            var tokens = grace > TimeSpan.Zero ? 50 : int.MaxValue;
+            var running = scheduler.TryGenerate("running", s_whole, new GenerationOptions { Tokens = tokens });
+            var waiting = scheduler.TryGenerate("waiting", s_whole, new GenerationOptions { Tokens = tokens });
+            var embedding = scheduler.TryEmbed([1, 2], s_whole);
+            await scheduler.StopAsync(grace);
+            Assert.Null(scheduler.TryGenerate("late", s_whole, new GenerationOptions()));
+            var reason = grace > TimeSpan.Zero ? FinishReason.Length : FinishReason.Cancelled;
+            Assert.Equal((reason, reason), ((await Models.Read(running)).Reason, (await Models.Read(waiting)).Reason));
+            if (grace > TimeSpan.Zero) await embedding!.Result;
+            else await Assert.ThrowsAnyAsync<OperationCanceledException>(() => embedding!.Result);
+        }
+    }
+
+    [Fact]
+    public async Task DamagedWeightsFailTheirRequestsOnly()
+    {
+        using var model = Models.New();
+        using (no_grad())
+        {
+            // Of the wider sizes only.
+            foreach (var (name, parameter) in model.named_parameters())
+            {
+                if (name.EndsWith("layers.1.mlp.down_proj.weight", StringComparison.Ordinal)) parameter.narrow(1, 32, 32).fill_(float.NaN);
+            }
+        }
+
+        await using var scheduler = Models.Scheduler(model, 3);
+        var options = new GenerationOptions { Tokens = 5 };
+        var narrow = scheduler.TryGenerate("x", TinyLm.Granularities[0].Layers, options);
+        var wide = scheduler.TryGenerate("x", s_whole, options);
+        var embedding = scheduler.TryEmbed([1, 2], s_whole);
+        Assert.Equal(5, (await Models.Read(narrow)).Tokens);
+        await Assert.ThrowsAsync<DecodingException>(() => Models.Read(wide));
+        await Assert.ThrowsAsync<DecodingException>(() => embedding!.Result);
+        Assert.Equal(2, scheduler.Statistics.Failed);
+    }
+
+    [Fact]
+    public async Task EmbeddingsAreTheMeanOfWhatLogitsAreComputedOf()
+    {
+        using var model = Models.New();
+        var tokens = "a text to embed of 29 letters"u8.ToArray().Select(b => (int)b).ToArray();
+        foreach (var profile in TinyLm.Granularities)
+        {
+            using var engine = DecodingEngine.Create(model, new DecodingOptions { HiddenStates = true, Threads = 2 });
+            engine.Use(0, profile.Layers);
+            engine.Append(0, tokens, allLogits: true);
+            engine.Run();
+            var embed = model.named_parameters().Single(p => p.name.EndsWith("embed_tokens.weight", StringComparison.Ordinal)).parameter;
+            var weights = embed.data<float>().ToArray();
+            var mean = new double[TinyLm.Spec.Width];
+            for (var t = 0; t < tokens.Length; t++)
+            {
+                var hidden = engine.HiddenStates(t).ToArray();
+                var logit = hidden.Select((h, i) => (double)h * weights[(70 * hidden.Length) + i]).Sum();
+                Assert.Equal(engine.Logits(t)[70], logit, 1e-3);
+                for (var i = 0; i < mean.Length; i++) mean[i] += hidden[i];
+            }
+
+            await using var scheduler = Models.Scheduler(model, 2, new SchedulerOptions { TokensPerPass = 8, PromptTokens = 8 });
+            var other = scheduler.TryGenerate("beside it", s_whole, new GenerationOptions { Tokens = 30 });
+            var got = await scheduler.TryEmbed(tokens, profile.Layers)!.Result;
+            await Models.Read(other);
+            var length = Math.Sqrt(mean.Sum(x => x * x));
+            Assert.All(got, (x, i) => Assert.Equal(mean[i] / length, x, 1e-6));
+        }
+    }
+
+    [Fact]
+    public async Task WhatCannotBeIsRefusedAtOnce()
+    {
+        using var model = Models.New();
+        using var slice = model.Extract(TinyLm.Granularities[0]);
+        await using var scheduler = new DecodingScheduler(DecodingEngine.Create(slice));
+        var options = new GenerationOptions();
+        Assert.Throws<ArgumentException>(() => scheduler.TryGenerate("x", s_whole, options));
+        Assert.Throws<ArgumentException>(() => scheduler.TryGenerate("x", slice.Layers, options with { TopP = 0 }));
+        Assert.Throws<NotSupportedException>(() => scheduler.TryEmbed([1], slice.Layers));
+        Assert.Throws<ArgumentException>(() => scheduler.TryEmbed([], slice.Layers));
+        Assert.Throws<ArgumentException>(() => scheduler.TryEmbed([256], slice.Layers));
+        Assert.Throws<ArgumentException>(() => scheduler.TryEmbed(new int[33], slice.Layers));
+        using var engine = DecodingEngine.Create(slice);
+        Assert.Throws<ArgumentException>(() => new DecodingScheduler(engine, new SchedulerOptions { PiecesAhead = 0 }));
+    }
+}

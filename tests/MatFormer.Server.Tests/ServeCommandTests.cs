@@ -1,0 +1,83 @@
+using System.Diagnostics;
+using System.Globalization;
+
+namespace MatFormer.Server.Tests;
+
+/// <summary>The command as a user meets it: another process.</summary>
+public sealed class ServeCommandTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-serve-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData("INT")]
+    [InlineData("TERM")]
+    public async Task ItServesUntilItIsToldToStop(string signal)
+    {
+        var checkpoint = Path.Combine(_folder, "model.safetensors");
+        using (var model = Models.New()) model.Save(checkpoint);
+        using var process = Start("serve", "--checkpoint", checkpoint, "--port", "0", "--weights", "bf16", "--threads", "2");
+        var errors = process.StandardError.ReadToEndAsync();
+        var lines = new List<string>();
+        while (await process.StandardOutput.ReadLineAsync() is { } line)
+        {
+            lines.Add(line);
+            if (line.Contains("http://", StringComparison.Ordinal)) break;
+        }
+
+        Assert.True(lines.Count == 5, $"{string.Join('\n', lines)}\n{(process.HasExited ? await errors : null)}");
+        Assert.StartsWith("TinyLm/Mixed: 1*S 1*XL, ", lines[3]);
+        var address = lines[4].Split(' ').Single(word => word.StartsWith("http://", StringComparison.Ordinal));
+        using var client = new HttpClient { BaseAddress = new Uri(address) };
+        using var content = new StringContent("""{"model": "TinyLm/S", "prompt": "x", "max_tokens": 5}""", null, "application/json");
+        using (var answer = await client.PostAsync("/v1/completions", content)) Assert.True(answer.IsSuccessStatusCode, await answer.Content.ReadAsStringAsync());
+        Process.Start("kill", ["-" + signal, process.Id.ToString(CultureInfo.InvariantCulture)])!.WaitForExit();
+        await process.WaitForExitAsync();
+        Assert.True(process.ExitCode == 0, await errors);
+        Assert.Equal(string.Empty, await errors);
+    }
+
+    [Fact]
+    public async Task WrongInputEndsWithTwoAndOneLine()
+    {
+        var checkpoint = Path.Combine(_folder, "model.safetensors");
+        using (var model = Models.New()) model.Save(checkpoint);
+        var empty = Path.Combine(_folder, "empty");
+        await File.WriteAllTextAsync(empty, "\n");
+        using var taken = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
+        taken.Start();
+        var port = ((System.Net.IPEndPoint)taken.LocalEndpoint).Port.ToString(CultureInfo.InvariantCulture);
+        (string Says, string[] Arguments)[] cases =
+        [
+            ("nowhere", ["--checkpoint", Path.Combine(_folder, "nowhere")]),
+            ("--allow-anonymous", ["--checkpoint", checkpoint, "--host", "0.0.0.0"]),
+            ("--host", ["--checkpoint", checkpoint, "--host", "example.com"]),
+            ("--port", ["--checkpoint", checkpoint, "--port", "66000"]),
+            ("--sequences", ["--checkpoint", checkpoint, "--sequences", "none"]),
+            ("int8", ["--checkpoint", checkpoint, "--weights", "int4"]),
+            ("--token-file", ["--checkpoint", checkpoint, "--token-file", empty]),
+            (port, ["--checkpoint", checkpoint, "--port", port]),
+        ];
+        foreach (var (says, arguments) in cases)
+        {
+            using var process = Start(["serve", .. arguments]);
+            var output = process.StandardOutput.ReadToEndAsync();
+            var errors = await process.StandardError.ReadToEndAsync();
+            await process.WaitForExitAsync();
+            Assert.True(process.ExitCode == 2, $"{string.Join(' ', arguments)}: {process.ExitCode} {errors}");
+            Assert.True(errors.Trim().Split('\n').Length == 1, errors);
+            Assert.Contains(says, errors);
+            Assert.Equal(string.Empty, await output);
+        }
+    }
+
+    private static Process Start(params string[] arguments)
+    {
+        // A shell's background jobs ignore SIGINT, and children inherit that: the program must be stoppable wherever the tests run.
+        var start = new ProcessStartInfo("env", ["--default-signal=INT", "dotnet"]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "TinyLm.dll"));
+        foreach (var argument in arguments) start.ArgumentList.Add(argument);
+        return Process.Start(start)!;
+    }
+}
