@@ -102,7 +102,8 @@ internal sealed class ProfileCatalog
         {
             var budget = maxFlops is not null ? "max_flops_per_token" : "max_ms_per_token";
             throw ApiException.Impossible(
-                $"'{budget}' chooses a size, and 'model' names one; give the model {_spec.Name} or {_spec.Name}/{Auto}.", budget, "conflict");
+                $"'{budget}' chooses a size, and 'model' names one; give the model {_spec.Name} or {_spec.Name}/{Auto}.", budget,
+                "conflict");
         }
 
         return Find(model, name);

@@ -87,12 +87,13 @@ public static class ServeCommand
         var grace = Number("--grace", 10, 0, 3600, "Seconds that running requests may take when it is stopped");
         var command = new Command("serve", "Serve all sizes over HTTP, as OpenAI's API (docs/serving.md)")
         {
-            checkpoint, folder, tokenizer, host, port, tokenFile, anonymous, weights, sequences, queue, maxTokens, autoMs, template, threads, grace,
+            checkpoint, folder, tokenizer, host, port, tokenFile, anonymous, weights, sequences, queue, maxTokens, autoMs, template, threads,
+            grace,
         };
         command.Validators.Add(result =>
         {
             // Before weights are loaded.
-            var address = result.GetValue(host);
+            var address = result.GetValue(host) ?? "127.0.0.1"; // the default comes after the validators
             if (AddressOf(address) is not { } at)
             {
                 result.AddError($"--host must be an address such as 127.0.0.1 or 0.0.0.0, not '{address}'.");

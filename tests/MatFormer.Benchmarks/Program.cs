@@ -17,6 +17,7 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
     ["compile"] = CompileBenchmark.Run,
     ["decode"] = DecodeBenchmark.Run,
     ["memory"] = MemoryBenchmark.Run,
+    ["serve"] = ServeBenchmark.Run,
     ["tokenizer"] = TokenizerBenchmark.Run,
     ["kernels"] = KernelsBenchmark.Run,
 };

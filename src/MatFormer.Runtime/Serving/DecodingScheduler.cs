@@ -11,6 +11,7 @@ namespace MatFormer;
 /// <remarks>
 /// A request yields what it would alone, to the bit, and what <see cref="TextGenerator"/> does where that decodes by an engine. As there, a
 /// prompt longer than a sequence loses its beginning, and where a sequence is full, positions start again with the last half of its tokens.
+/// <see cref="GenerationOptions.Draft"/> is not used: what comes is the same without it, and passes are filled by many requests.
 /// </remarks>
 public sealed class DecodingScheduler : IAsyncDisposable
 {
