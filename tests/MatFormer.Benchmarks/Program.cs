@@ -16,6 +16,7 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
     ["overhead"] = OverheadBenchmark.Run,
     ["compile"] = CompileBenchmark.Run,
     ["decode"] = DecodeBenchmark.Run,
+    ["extract"] = ExtractBenchmark.Run,
     ["memory"] = MemoryBenchmark.Run,
     ["serve"] = ServeBenchmark.Run,
     ["tokenizer"] = TokenizerBenchmark.Run,
