@@ -22,8 +22,8 @@ internal static class DecodeBenchmark
     private const int Tokens = 128;
     private const int Turns = 7;
 
-    // About a minute of training: the sizes agree as those of a short run do.
-    private const int TrainingSteps = 500;
+    // Half a minute of training: the sizes agree as those of a short run do.
+    private const int TrainingSteps = 300;
     private const int DraftLength = 4;
 
     public static IEnumerable<Result> Run() =>
