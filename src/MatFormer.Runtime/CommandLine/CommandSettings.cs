@@ -62,7 +62,8 @@ internal sealed class CommandOptions
     public readonly Option<string?> Type = Choice(
         "--type", "What to store weights as; f32 by default, q8_0 only in gguf", "f32", "f16", "bf16", "q8_0");
     public readonly Option<string?> Prompt = Text("--prompt", "TEXT", "Text to continue");
-    public readonly Option<int?> Tokens = Number<int>("--tokens", 1, "1 or more", "Tokens to generate; 200 by default");
+    public readonly Option<int?> Tokens = Number<int>("--tokens", 1, "1 or more", "Tokens to generate, 200 by default; in plan, "
+        + "tokens before the one that is timed, half of the context by default");
     public readonly Option<double?> Temperature = Number<double>(
         "--temperature", 0, "0 or more", "0 always takes the likeliest token; 0.7 by default");
     public readonly Option<int?> TopK = Number<int>(
@@ -93,9 +94,24 @@ internal sealed class CommandOptions
     public readonly Option<int?> Patience = Number<int>(
         "--patience", 1, "1 or more", "Looks in a row that find nothing better, after which training ends; never by default");
     public readonly Option<int?> Windows = Number<int>("--windows", 1, "1 or more", "Windows of validation text, each as long as the "
-        + "context, to measure on; 256 by default");
+        + "context, to measure on; 256 by default, 16 in plan");
     public readonly Option<int?> Sweep = Number<int>("--sweep", 1, "1 or more", "Points over the compute between the smallest and the "
         + "largest granularity at which to measure mixes: increasing, decreasing and others");
+    public readonly Option<double?> MaxMsPerToken = Number(
+        "--max-ms-per-token", double.Epsilon, "more than 0", "Milliseconds that decoding a token may take here");
+    public readonly Option<long?> MaxMemory = Size(
+        "--max-memory", "Memory that weights, as --weights keeps them, and keys and values of a whole context may take, such as 20MB or "
+        + "1.5GiB");
+    public readonly Option<long?> MaxParameters = Number<long>(
+        "--max-parameters", 1, "1 or more", "Parameters that there may be");
+    public readonly Option<long?> MaxFlopsPerToken = Number<long>(
+        "--max-flops-per-token", 1, "1 or more", "FLOPs that a token's forward pass may take");
+    public readonly Option<string?> Search = Choice(
+        "--search", "Mixes to search: all that only widen from layer to layer, or others too, by mutation and crossover; increasing by "
+        + "default", "increasing", "evolutionary");
+    public readonly Option<int?> Points = Number<int>(
+        "--points", 1, "1 or more", "Mixes of the frontier to measure; 12 by default");
+    public readonly Option<string?> Name = Text("--name", "NAME", "What to call the planned profile; Planned by default");
     public readonly Option<string?> Report = Text("--report", "FILE", "An HTML page of what was measured");
     public readonly Option<bool> Resume = new("--resume") { Description = "Go on where the checkpoint in --out left off" };
     public readonly Option<bool> Json = new("--json")
@@ -151,6 +167,19 @@ internal sealed class CommandOptions
                 .Select(n => double.TryParse(n, CultureInfo.InvariantCulture, out var number) ? number : double.NaN);
             if (numbers.All(double.IsFinite)) return [.. numbers];
             result.AddError($"{name} must be numbers with commas between them, such as 1,1,1,2, not '{value}'.");
+            return null;
+        },
+    };
+
+    private static Option<long?> Size(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "SIZE",
+        CustomParser = result =>
+        {
+            var value = result.Tokens[^1].Value;
+            if (ByteSize.TryParse(value, out var bytes)) return bytes;
+            result.AddError($"{name} must be a size such as 20MB, 1.5GiB or 4096, not '{value}'.");
             return null;
         },
     };
@@ -245,6 +274,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public int Tokens => parsed.GetValue(options.Tokens) ?? 200;
 
+    public int? CacheTokens => parsed.GetValue(options.Tokens);
+
     public double Temperature => parsed.GetValue(options.Temperature) ?? 0.7;
 
     public int TopK => parsed.GetValue(options.TopK) ?? 0;
@@ -274,6 +305,20 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public int? Windows => parsed.GetValue(options.Windows);
 
     public int? Sweep => parsed.GetValue(options.Sweep);
+
+    public PlanBudget Budget => new()
+    {
+        MaxMillisecondsPerToken = parsed.GetValue(options.MaxMsPerToken),
+        MaxMemoryBytes = parsed.GetValue(options.MaxMemory),
+        MaxParameters = parsed.GetValue(options.MaxParameters),
+        MaxFlopsPerToken = parsed.GetValue(options.MaxFlopsPerToken),
+    };
+
+    public PlanSearch Search => parsed.GetValue(options.Search) == "evolutionary" ? PlanSearch.Evolutionary : PlanSearch.Increasing;
+
+    public int? Points => parsed.GetValue(options.Points);
+
+    public string Name => parsed.GetValue(options.Name) ?? "Planned";
 
     public string? Report => parsed.GetValue(options.Report);
 

@@ -226,6 +226,105 @@ internal sealed class ModelCommands<TModel>(
         }
     }
 
+    public void Plan()
+    {
+        CheckPlanName();
+        if (settings.CacheTokens >= TModel.Spec.Context)
+        {
+            throw new UsageException($"--tokens {settings.CacheTokens} leaves no room for the one that is timed: the context of "
+                + $"{TModel.Spec.Name} is {TModel.Spec.Context}; give fewer.");
+        }
+
+        var (device, dtype) = Compute(null);
+        var weights = settings.Weights ?? (dtype == ScalarType.BFloat16 ? DecodingWeights.BFloat16 : DecodingWeights.Float32);
+        using var model = Checkpoint.Open<TModel>(settings.Checkpoint, device);
+        if (!model.IsUniversal || model is not TModel universal)
+        {
+            throw new UsageException($"plan needs all granularities, but '{settings.Checkpoint}' is the slice {model.ProfileName}; give "
+                + "the universal model's file.");
+        }
+
+        var tokenizer = FindTokenizer(CheckpointFolder);
+        tokenizer.CheckFits(model);
+        ProfilePlanner.CheckSizes<TModel>(settings.Budget, weights);
+        using var corpus = OpenCorpus(tokenizer);
+        var threads = settings.Threads ?? Machine.Threads;
+        using var engine = DecodingEngine.Open<TModel>(
+            settings.Checkpoint, options: new DecodingOptions { Weights = weights, Threads = threads });
+        model.ComputeType = dtype;
+
+        // What is evaluated is what is decoded.
+        if (weights != DecodingWeights.Float32) DecodingEngine.RoundWeights(model, weights);
+        var options = new PlanOptions
+        {
+            Budget = settings.Budget,
+            Search = settings.Search,
+            CacheTokens = settings.CacheTokens,
+            Seed = settings.Seed ?? 1,
+        };
+        options = options with { Windows = settings.Windows ?? options.Windows, Points = settings.Points ?? options.Points };
+        var plan = ProfilePlanner.Run(universal, engine, corpus, options, error.WriteLine, cancellationToken);
+
+        var declaration = plan.Best is { } best ? PlanOutput.Declaration(settings.Name, best) : null;
+        var extract = plan.Best is null ? null : $"extract --checkpoint {Quoted(settings.Checkpoint)} --profile {Quoted(plan.Best.Name)}";
+        var conditions = Output.Invariant($"weights as {NameOf(weights)}, {threads} threads, {plan.CacheTokens} tokens in the cache");
+        PlanOutput.Table(_human, plan, options.Budget);
+        _human.WriteLine(PlanOutput.Summary(plan, conditions));
+        if (plan.Best is { } chosen)
+        {
+            _human.WriteLine();
+            _human.WriteLine(declaration is null ? $"The best that fits is there already: {chosen.Name}, {chosen.Pattern}."
+                : $"To declare the best that fits:\n  {declaration}");
+            _human.WriteLine("To cut it out:");
+            _human.WriteLine("  " + extract);
+        }
+
+        if (settings.Report is { } report)
+        {
+            AtomicFile.WriteText(report, PlanOutput.Page(
+                TModel.Spec.Name, plan, options.Budget, declaration, conditions,
+                [
+                    ("Command", $"{TModel.Spec.Name} {settings.Typed}".Trim()), ("Weights", settings.Checkpoint),
+                    ("Text", corpus.Describe()), ("Precision of the losses", Describe(dtype)), ("Machine", Machine.Describe(CPU)),
+                ]));
+            _human.WriteLine($"Wrote {report}.");
+        }
+
+        if (settings.Json)
+        {
+            Output.Json(output, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteString("checkpoint", settings.Checkpoint);
+                json.WriteString("machine", Machine.Describe(CPU));
+                json.WriteString("weights", NameOf(weights));
+                json.WriteNumber("threads", threads);
+                json.WriteString("search", settings.Search.ToString().ToLowerInvariant());
+                PlanOutput.WritePlan(json, plan, options.Budget);
+                if (declaration is not null) json.WriteString("declaration", declaration);
+                if (extract is not null) json.WriteString("extract", extract);
+                if (settings.Report is not null) WriteFiles(json, settings.Report);
+            });
+        }
+    }
+
+    // A declaration with it must compile.
+    private void CheckPlanName()
+    {
+        var name = settings.Name;
+        if (!(char.IsLetter(name[0]) || name[0] == '_') || !name.All(c => char.IsLetterOrDigit(c) || c == '_'))
+            throw new UsageException($"--name {Quoted(name)} is no name for a class; give letters, digits and '_', such as Watch.");
+        if (name == ModelSpec.Skip || TModel.Granularities.Concat(TModel.Profiles).Any(p => p.Name == name))
+            throw new UsageException($"--name {name} is taken: {TModel.Spec.Name} has {Names()}; give another name.");
+    }
+
+    private static string NameOf(DecodingWeights weights) => weights switch
+    {
+        DecodingWeights.Float32 => "f32",
+        DecodingWeights.BFloat16 => "bf16",
+        _ => "int8",
+    };
+
     public void Profiles()
     {
         var costs = ProfileCosts.Of<TModel>();

@@ -14,8 +14,8 @@ public static class ModelProgram
     private const int Interrupted = 130;
 
     /// <summary>
-    /// Runs <c>demo</c> (the default), <c>tokenizer</c>, <c>import</c>, <c>train</c>, <c>eval</c>, <c>profiles</c>, <c>extract</c> or
-    /// <c>generate</c>; <c>--help</c> tells of each.
+    /// Runs <c>demo</c> (the default), <c>tokenizer</c>, <c>import</c>, <c>train</c>, <c>eval</c>, <c>plan</c>, <c>profiles</c>,
+    /// <c>extract</c> or <c>generate</c>; <c>--help</c> tells of each.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
@@ -72,8 +72,8 @@ public static class ModelProgram
             error.WriteLine(OneLine(e is StoppedException ? e.Message : "Interrupted."));
             return Interrupted;
         }
-        catch (Exception e) when (e is UsageException or ExtractionException or CheckpointException or DataException or IOException
-            or UnauthorizedAccessException)
+        catch (Exception e) when (e is UsageException or ExtractionException or CheckpointException or DataException or PlanException
+            or IOException or UnauthorizedAccessException)
         {
             error.WriteLine(OneLine(e.Message));
             return WrongInput;
@@ -116,6 +116,10 @@ public static class ModelProgram
                 "eval", "Measure every granularity and profile", c => c.Evaluate(),
                 o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
                 o.Weights, o.Out, o.Json),
+            Make(
+                "plan", "Find the mix that does best within budgets on this machine", c => c.Plan(),
+                o.Checkpoint, o.MaxMsPerToken, o.MaxMemory, o.MaxParameters, o.MaxFlopsPerToken, o.Search, o.Points, o.Name, o.Data,
+                o.Tokenizer, o.Windows, o.Tokens, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json),
             Make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
             Make(
                 "extract", "Save one profile's weights as a model of its own", c => c.Extract(),

@@ -171,7 +171,7 @@ internal static class Output
     /// <summary>Text with numbers as everywhere.</summary>
     public static string Invariant(ref InvariantText text) => text.ToString();
 
-    private static Table NewTable(params string[] headings)
+    internal static Table NewTable(params string[] headings)
     {
         var table = new Table { Border = TableBorder.Rounded };
         for (var i = 0; i < headings.Length; i++)
@@ -183,9 +183,9 @@ internal static class Output
         return table;
     }
 
-    private static Markup Cell(string text) => new(Markup.Escape(text));
+    internal static Markup Cell(string text) => new(Markup.Escape(text));
 
-    private static void Print(TextWriter writer, Table table)
+    internal static void Print(TextWriter writer, Table table)
     {
         var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) });
 

@@ -56,4 +56,5 @@ internal enum RandomPurpose : ulong
     Decoding = 4,
     Mix = 5,
     Branching = 6,
+    Planning = 7,
 }

@@ -142,12 +142,12 @@ public static class Evaluator
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Batch, 1);
         ArgumentOutOfRangeException.ThrowIfNegative(options.Continuations);
         corpus.Tokenizer.CheckFits(model);
-        var (context, vocabulary) = (model.Architecture.Context, model.Architecture.Vocabulary);
+        var context = model.Architecture.Context;
         var windows = Windows.Fixed(corpus.Validation, context, options.Windows).ToList();
         var texts = windows.ConvertAll(window => Windows.Text(corpus, window));
         var bytes = texts.Sum(text => text.Length - 1L);
         var bigram = BigramModel.Train(corpus.Training, cancellationToken).BitsPerByte(texts);
-        var batches = windows.Chunk((int)Math.Clamp(MaxLogits / context / vocabulary, 1, options.Batch)).ToList();
+        var batches = windows.Chunk(BatchOf(model.Architecture, options.Batch)).ToList();
         var tallies = Array.ConvertAll([.. costs], _ => new Tally());
         using var unrecorded = no_grad();
         for (var i = 0; i < batches.Count; i++)
@@ -191,6 +191,9 @@ public static class Evaluator
         return new Evaluation(
             [.. costs.Zip(tallies, (cost, tally) => tally.Row(cost, bytes, count, continued, whole is not null))], bigram, count, bytes);
     }
+
+    /// <summary>Windows in one pass: so many, or fewer where their logits would take too much memory.</summary>
+    internal static int BatchOf(ModelSpec spec, int most) => (int)Math.Clamp(MaxLogits / spec.Context / spec.Vocabulary, 1, most);
 
     // (B, T, Vocabulary) logits to (B T, Vocabulary).
     private static Tensor LogProbabilities(Tensor logits) => logits.view(-1, logits.shape[^1]).log_softmax(-1);

@@ -28,7 +28,7 @@ internal sealed unsafe class DecodingPass : IDisposable
         HiddenStride = PackedMatrix.RoundUp(network.Layers.Max(l => l.HiddenWidth));
         HeadsStride = Math.Max(1, network.Layers.Max(l => l.Heads)) * HeadStride;
         LogitsStride = PackedMatrix.RoundUp(spec.Vocabulary);
-        HeadBytes = (nint)Capacity * (spec.HeadWidth + HeadStride) * Kernels.CacheSize;
+        HeadBytes = HeadBytesOf(spec, capacity, Kernels.CacheSize);
         LayerOffsets = new nint[spec.Layers];
         for (var layer = 0; layer < spec.Layers; layer++)
         {
@@ -115,6 +115,21 @@ internal sealed unsafe class DecodingPass : IDisposable
 
     private DecodingThread[] Threads { get; }
 
+    /// <summary>
+    /// Bytes that an engine of a submodel takes for its packed weights and for the keys and values of one sequence as long as the context,
+    /// without making one.
+    /// </summary>
+    public static long MemoryBytes<TModel>(ImmutableArray<LayerSlice> layers, DecodingWeights weights)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var spec = TModel.Spec;
+        var headBytes = HeadBytesOf(spec, spec.Context, DecodingKernels.Create(weights, null).CacheSize);
+        using var network = TModel.CreateDecodingNetwork(layers, new WeightPacker(null, weights));
+        var bytes = network.Bytes;
+        for (var layer = 0; layer < layers.Length; layer++) bytes += spec.Blocks[layer].KeyValueHeadsOf(layers[layer]) * headBytes;
+        return bytes;
+    }
+
     /// <summary>Forgets all rows.</summary>
     public void Clear() => (Rows, RunCount, LogitCount) = (0, 0, 0);
 
@@ -148,6 +163,9 @@ internal sealed unsafe class DecodingPass : IDisposable
         foreach (var memory in _memory) NativeMemory.AlignedFree((void*)memory);
         _memory.Clear();
     }
+
+    private static nint HeadBytesOf(ModelSpec spec, int capacity, int cacheSize) =>
+        (nint)PackedMatrix.RoundUp(capacity) * (spec.HeadWidth + PackedMatrix.RoundUp(spec.HeadWidth)) * cacheSize;
 
     private void Work(int thread) => Network.Run(Threads[thread]);
 }

@@ -18,11 +18,13 @@ public sealed unsafe class PackedMatrix : IDisposable
     private float* _scales;
     private float* _bias;
 
-    internal PackedMatrix(int rows, int columns, DecodingWeights type, bool hasBias)
+    internal PackedMatrix(int rows, int columns, DecodingWeights type, bool hasBias, bool holdsNothing = false)
     {
         (Columns, Type) = (columns, type);
         Panels = RoundUp(rows) / Lanes;
         PanelBytes = (nint)columns * Lanes * SizeOf(type);
+        Bytes = (Panels * (long)PanelBytes) + (type == DecodingWeights.Int8 ? Panels * Lanes * sizeof(float) : 0);
+        if (holdsNothing) return;
         _panels = (byte*)Allocate(Panels * PanelBytes);
         if (type == DecodingWeights.Int8) _scales = (float*)Allocate((nint)Panels * Lanes * sizeof(float));
         if (hasBias) _bias = (float*)Allocate((nint)Panels * Lanes * sizeof(float));
@@ -38,7 +40,7 @@ public sealed unsafe class PackedMatrix : IDisposable
     internal nint PanelBytes { get; }
 
     /// <summary>Bytes that it takes.</summary>
-    internal long Bytes => (Panels * (long)PanelBytes) + (_scales is null ? 0 : Panels * Lanes * sizeof(float));
+    internal long Bytes { get; }
 
     internal bool HasBias => _bias is not null;
 

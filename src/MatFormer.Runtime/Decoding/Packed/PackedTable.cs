@@ -9,11 +9,11 @@ public sealed unsafe class PackedTable : IDisposable
 {
     private float* _values;
 
-    internal PackedTable(int rows, int columns)
+    internal PackedTable(int rows, int columns, bool holdsNothing = false)
     {
         Stride = PackedMatrix.RoundUp(columns);
-        _values = (float*)PackedMatrix.Allocate((nint)rows * Stride * sizeof(float));
         Bytes = (long)rows * Stride * sizeof(float);
+        if (!holdsNothing) _values = (float*)PackedMatrix.Allocate((nint)Bytes);
     }
 
     internal int Stride { get; }

@@ -9,10 +9,12 @@ namespace MatFormer;
 [EditorBrowsable(EditorBrowsableState.Never)]
 public sealed unsafe class WeightPacker
 {
-    private readonly WeightSource _source;
+    private readonly WeightSource? _source;
     private readonly List<IDisposable> _made = [];
 
-    internal WeightPacker(WeightSource source, DecodingWeights type) => (_source, Type) = (source, type);
+    /// <param name="source">Where weights come from; if null nothing is packed, only counted.</param>
+    /// <param name="type">How they are kept.</param>
+    internal WeightPacker(WeightSource? source, DecodingWeights type) => (_source, Type) = (source, type);
 
     internal DecodingWeights Type { get; }
 
@@ -25,9 +27,8 @@ public sealed unsafe class WeightPacker
     /// <summary>A table (rows, columns) of which single rows are read, in float32.</summary>
     public PackedTable Table(string name, int rows, int columns)
     {
-        var table = Made(new PackedTable(rows, columns));
-        Bytes += table.Bytes;
-        _source.Read(name, rows, columns, (row, values) => values.CopyTo(new Span<float>(table.Row(row), columns)));
+        var table = NewTable(rows, columns);
+        Read(name, rows, columns, (row, values) => values.CopyTo(new Span<float>(table.Row(row), columns)));
         return table;
     }
 
@@ -35,8 +36,8 @@ public sealed unsafe class WeightPacker
     public (PackedTable Cos, PackedTable Sin) Rotary(int context, int headWidth, double rotaryBase)
     {
         var half = headWidth / 2;
-        var (cos, sin) = (Made(new PackedTable(context, half)), Made(new PackedTable(context, half)));
-        Bytes += 2 * cos.Bytes;
+        var (cos, sin) = (NewTable(context, half), NewTable(context, half));
+        if (_source is null) return (cos, sin);
         RotaryTable.Fill(context, headWidth, rotaryBase, (position, pair, cosine, sine) =>
         {
             cos.Row(position)[pair] = cosine;
@@ -49,8 +50,8 @@ public sealed unsafe class WeightPacker
     public PackedMatrix Matrix(string name, int rows, int columns, string? bias = null)
     {
         var matrix = New(rows, columns, bias is not null);
-        _source.Read(name, rows, columns, matrix.SetRow);
-        if (bias is not null) _source.Read(bias, 1, rows, (_, values) => values.CopyTo(new Span<float>(matrix.Bias(0), rows)));
+        Read(name, rows, columns, matrix.SetRow);
+        if (bias is not null) Read(bias, 1, rows, (_, values) => values.CopyTo(new Span<float>(matrix.Bias(0), rows)));
         return matrix;
     }
 
@@ -59,7 +60,7 @@ public sealed unsafe class WeightPacker
     {
         var padded = PackedMatrix.RoundUp(headWidth);
         var matrix = New(heads * padded, columns, false);
-        _source.Read(
+        Read(
             name, heads * headWidth, columns,
             (row, values) => matrix.SetRow((row / headWidth * padded) + (row % headWidth), values));
         return matrix;
@@ -71,7 +72,7 @@ public sealed unsafe class WeightPacker
         var padded = PackedMatrix.RoundUp(headWidth);
         var matrix = New(rows, heads * padded, false);
         var wide = new float[heads * padded];
-        _source.Read(name, rows, heads * headWidth, (row, values) =>
+        Read(name, rows, heads * headWidth, (row, values) =>
         {
             for (var head = 0; head < heads; head++)
                 values.Slice(head * headWidth, headWidth).CopyTo(wide.AsSpan(head * padded));
@@ -87,9 +88,9 @@ public sealed unsafe class WeightPacker
         var matrix = New(2 * PackedMatrix.RoundUp(units), columns, gateBias is not null);
         foreach (var (name, bias, place) in (ReadOnlySpan<(string, string?, int)>)[(gate, gateBias, 0), (up, upBias, Lanes)])
         {
-            _source.Read(name, units, columns, (unit, values) => matrix.SetRow((unit / Lanes * 2 * Lanes) + place + (unit % Lanes), values));
+            Read(name, units, columns, (unit, values) => matrix.SetRow((unit / Lanes * 2 * Lanes) + place + (unit % Lanes), values));
             if (bias is null) continue;
-            _source.Read(bias, 1, units, (_, values) =>
+            Read(bias, 1, units, (_, values) =>
             {
                 for (var unit = 0; unit < units; unit++) matrix.Bias(0)[(unit / Lanes * 2 * Lanes) + place + (unit % Lanes)] = values[unit];
             });
@@ -105,9 +106,18 @@ public sealed unsafe class WeightPacker
         _made.Clear();
     }
 
+    private PackedTable NewTable(int rows, int columns)
+    {
+        var table = Made(new PackedTable(rows, columns, holdsNothing: _source is null));
+        Bytes += table.Bytes;
+        return table;
+    }
+
+    private void Read(string name, int rows, int columns, RowReader reader) => _source?.Read(name, rows, columns, reader);
+
     private PackedMatrix New(int rows, int columns, bool hasBias)
     {
-        var matrix = Made(new PackedMatrix(rows, columns, Type, hasBias));
+        var matrix = Made(new PackedMatrix(rows, columns, Type, hasBias, holdsNothing: _source is null));
         Bytes += matrix.Bytes;
         return matrix;
     }

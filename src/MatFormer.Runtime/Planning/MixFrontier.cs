@@ -1,0 +1,61 @@
+namespace MatFormer;
+
+/// <summary>Of the mixes that were offered, those that no other is both as fast as and as good as, from the fastest to the best.</summary>
+internal sealed class MixFrontier
+{
+    private readonly List<(int[] Mix, MixCost Cost)> _mixes = [];
+
+    public int Count => _mixes.Count;
+
+    public (int[] Mix, MixCost Cost) this[int index] => _mixes[index];
+
+    /// <summary>Offers a mix; of equals the first stays.</summary>
+    /// <returns>Whether it is on the frontier now.</returns>
+    public bool Offer(ReadOnlySpan<int> mix, in MixCost cost)
+    {
+        var (at, end) = (0, _mixes.Count);
+        while (at < end)
+        {
+            var middle = (at + end) / 2;
+            if (_mixes[middle].Cost.MillisecondsPerToken < cost.MillisecondsPerToken) at = middle + 1;
+            else end = middle;
+        }
+
+        if (at > 0 && _mixes[at - 1].Cost.BitsPerByte <= cost.BitsPerByte) return false;
+        if (at < _mixes.Count && _mixes[at].Cost.MillisecondsPerToken == cost.MillisecondsPerToken
+            && _mixes[at].Cost.BitsPerByte <= cost.BitsPerByte) return false;
+        var beaten = at;
+        while (beaten < _mixes.Count && _mixes[beaten].Cost.BitsPerByte >= cost.BitsPerByte) beaten++;
+        _mixes.RemoveRange(at, beaten - at);
+        _mixes.Insert(at, (mix.ToArray(), cost));
+        return true;
+    }
+
+    /// <summary>The best that is no slower, or -1.</summary>
+    public int BestWithin(double? millisecondsPerToken) =>
+        _mixes.FindLastIndex(m => !(m.Cost.MillisecondsPerToken > millisecondsPerToken));
+
+    /// <summary>
+    /// Some of it, from the fastest to the best: both ends, the best that is no slower than the limit and its neighbours, and others spread
+    /// evenly over the time.
+    /// </summary>
+    public IReadOnlyList<int> Spread(int points, double? millisecondsPerToken)
+    {
+        var taken = new SortedSet<int>();
+        var best = BestWithin(millisecondsPerToken);
+        foreach (var index in (ReadOnlySpan<int>)[best, 0, Count - 1, best - 1, best + 1])
+        {
+            if (taken.Count < points && index >= 0 && index < Count) taken.Add(index);
+        }
+
+        var (fastest, slowest) = (_mixes[0].Cost.MillisecondsPerToken, _mixes[^1].Cost.MillisecondsPerToken);
+        for (var i = 1; i < points && taken.Count < Math.Min(points, Count); i++)
+        {
+            var wanted = fastest + ((slowest - fastest) * i / points);
+            var others = Enumerable.Range(0, Count).Where(m => !taken.Contains(m));
+            taken.Add(others.MinBy(m => Math.Abs(_mixes[m].Cost.MillisecondsPerToken - wanted)));
+        }
+
+        return [.. taken];
+    }
+}

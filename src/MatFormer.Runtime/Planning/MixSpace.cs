@@ -1,0 +1,128 @@
+using System.Collections.Immutable;
+
+namespace MatFormer;
+
+/// <summary>
+/// All mixes of a model: each layer has choices, narrowest first (left out, where the model may, then what its granularities keep of it,
+/// each once), and a mix is the index of one for each layer.
+/// </summary>
+internal sealed class MixSpace
+{
+    // For each granularity, and before them for leaving out if that may be: the choice that it is in each layer.
+    private readonly int[][] _levels;
+
+    public MixSpace(ModelSpec spec)
+    {
+        Spec = spec;
+        _levels = new int[spec.Granularities.Length + (spec.CanSkip ? 1 : 0)][];
+        for (var level = 0; level < _levels.Length; level++) _levels[level] = new int[spec.Layers];
+        var all = ImmutableArray.CreateBuilder<ImmutableArray<LayerSlice>>(spec.Layers);
+        for (var layer = 0; layer < spec.Layers; layer++)
+        {
+            var choices = new List<LayerSlice>();
+            for (var level = 0; level < _levels.Length; level++)
+            {
+                var granularity = level - _levels.Length + spec.Granularities.Length;
+                var slice = granularity < 0 ? LayerSlice.Skipped : spec.Granularities[granularity].Layers[layer];
+                if (choices.Count == 0 || choices[^1] != slice) choices.Add(slice);
+                _levels[level][layer] = choices.Count - 1;
+            }
+
+            all.Add([.. choices]);
+        }
+
+        Choices = all.MoveToImmutable();
+        Kinds = KindsOf(spec, Choices);
+    }
+
+    public ModelSpec Spec { get; }
+
+    public int Layers => Spec.Layers;
+
+    /// <summary>What may be kept of each layer, narrowest first.</summary>
+    public ImmutableArray<ImmutableArray<LayerSlice>> Choices { get; }
+
+    /// <summary>For each layer the first one that is like it, in its block and its choices.</summary>
+    public ImmutableArray<int> Kinds { get; }
+
+    /// <summary>The granularities as mixes, narrowest first.</summary>
+    public IEnumerable<int[]> Granularities => _levels[^Spec.Granularities.Length..].Select(level => level.ToArray());
+
+    /// <summary>The whole model as a mix.</summary>
+    public int[] Whole => [.. _levels[^1]];
+
+    /// <summary>How many <see cref="Increasing"/> finds.</summary>
+    public double IncreasingCount
+    {
+        get
+        {
+            // Of each level, the mixes of the layers so far that end on it.
+            var counts = new double[_levels.Length];
+            counts[0] = 1;
+            for (var layer = 0; layer < Layers; layer++)
+            {
+                var next = new double[counts.Length];
+                for (var from = 0; from < counts.Length; from++)
+                {
+                    for (var level = from; level < counts.Length; level++)
+                        if (IsFirst(level, from, layer)) next[level] += counts[from];
+                }
+
+                counts = next;
+            }
+
+            return counts.Sum() - (Spec.CanSkip ? 1 : 0);
+        }
+    }
+
+    /// <summary>
+    /// Visits every mix in which no layer is of a lower granularity than the one before it (MatFormer, arXiv 2310.07707, section 3.3), each
+    /// once, but none that leaves out everything.
+    /// </summary>
+    /// <param name="table">What each costs.</param>
+    /// <param name="visit">Told each; the array is changed afterwards.</param>
+    public void Increasing(MixTable table, Action<int[], MixCost> visit)
+    {
+        var mix = new int[Layers];
+        Visit(0, 0, table.Whole);
+
+        void Visit(int layer, int from, MixCost cost)
+        {
+            if (layer == Layers)
+            {
+                if (KeepsAny(mix)) visit(mix, cost);
+                return;
+            }
+
+            for (var level = from; level < _levels.Length; level++)
+            {
+                if (!IsFirst(level, from, layer)) continue;
+                mix[layer] = _levels[level][layer];
+                Visit(layer + 1, level, cost + table.Differences[layer][mix[layer]]);
+            }
+        }
+    }
+
+    /// <summary>False for a mix that leaves out every layer.</summary>
+    public bool KeepsAny(ReadOnlySpan<int> mix) => !Spec.CanSkip || mix.ContainsAnyExcept(0);
+
+    /// <summary>What a mix keeps of each layer.</summary>
+    public ImmutableArray<LayerSlice> LayersOf(ReadOnlySpan<int> mix)
+    {
+        var layers = ImmutableArray.CreateBuilder<LayerSlice>(mix.Length);
+        for (var layer = 0; layer < mix.Length; layer++) layers.Add(Choices[layer][mix[layer]]);
+        return layers.MoveToImmutable();
+    }
+
+    /// <summary>The mix that keeps this of each layer.</summary>
+    public int[] MixOf(ImmutableArray<LayerSlice> layers) => [.. layers.Select((slice, layer) => Choices[layer].IndexOf(slice))];
+
+    // Where levels are alike in a layer, the lowest stands for all: it leaves the next layers the most.
+    private bool IsFirst(int level, int from, int layer) => level == from || _levels[level][layer] != _levels[level - 1][layer];
+
+    private static ImmutableArray<int> KindsOf(ModelSpec spec, ImmutableArray<ImmutableArray<LayerSlice>> choices) =>
+    [
+        .. Enumerable.Range(0, spec.Layers).Select(layer => Enumerable.Range(0, layer + 1).First(
+            other => spec.Blocks[other] == spec.Blocks[layer] && choices[other].SequenceEqual(choices[layer]))),
+    ];
+}

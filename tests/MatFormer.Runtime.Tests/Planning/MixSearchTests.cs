@@ -1,0 +1,145 @@
+using FsCheck;
+using FsCheck.Fluent;
+
+namespace MatFormer.Runtime.Tests.Planning;
+
+/// <summary>Searching mixes, against looking at every one of them.</summary>
+public sealed class MixSearchTests
+{
+    [Fact]
+    public void EveryIncreasingMixIsVisitedOnce() => Property((space, _) =>
+    {
+        var visited = new List<string>();
+        space.Increasing(PlanningSpecs.Sizes(space), (mix, cost) =>
+        {
+            visited.Add(string.Join(' ', mix));
+            Assert.Equal(PlanningSpecs.Sizes(space).Of(mix), cost);
+        });
+        Assert.Equal(PlanningSpecs.All(space).Where(mix => IsIncreasing(space, mix)).Select(mix => string.Join(' ', mix)).Order(), visited.Order());
+        Assert.Equal(visited.Count, space.IncreasingCount);
+    });
+
+    [Fact]
+    public void SumsOverLayersAreTheModelsOwn() => Property((space, _) =>
+    {
+        var sizes = PlanningSpecs.Sizes(space);
+        foreach (var mix in PlanningSpecs.All(space))
+        {
+            var layers = space.LayersOf(mix);
+            var parameters = space.Spec.ParameterCount(layers.AsSpan());
+            Assert.Equal(new MixCost(0, 0, 2 * parameters, parameters, space.Spec.FlopsPerToken(layers.AsSpan())), sizes.Of(mix));
+            Assert.Equal(mix, space.MixOf(layers));
+        }
+    });
+
+    [Fact]
+    public void TheFrontierIsWhatNoOtherBeats() => Property((space, random) =>
+    {
+        var table = PlanningSpecs.Draw(space, random);
+        var budget = DrawBudget(table, random);
+        var fitting = PlanningSpecs.All(space).Where(mix => IsIncreasing(space, mix)).Select(mix => table.Of(mix)).Where(cost => budget.AdmitsSize(cost)).ToList();
+        var frontier = MixSearch.Increasing(space, table, budget);
+        Assert.Equal(Unbeaten(fitting), Costs(frontier));
+        if (frontier.Count == 0) return;
+
+        // Its best within a time is the best of all within it.
+        var limit = table.Whole.MillisecondsPerToken * random.NextDouble();
+        var within = fitting.Where(c => c.MillisecondsPerToken <= limit).Select(c => c.BitsPerByte).DefaultIfEmpty(double.NaN).Min();
+        var best = frontier.BestWithin(limit);
+        Assert.Equal(within, best < 0 ? double.NaN : frontier[best].Cost.BitsPerByte);
+        var points = random.Next(1, 9);
+        var some = frontier.Spread(points, limit);
+        Assert.Equal(Math.Min(points, frontier.Count), some.Count);
+        Assert.Equal(some.Distinct().Order(), some);
+        if (best >= 0) Assert.Contains(best, some);
+    });
+
+    [Fact]
+    public void EvolutionFindsTheFrontierOfAllMixesOfASmallModel() => Property(
+        (space, random) =>
+        {
+            var table = PlanningSpecs.Draw(space, random);
+            var budget = DrawBudget(table, random);
+            var frontier = MixSearch.Increasing(space, table, budget);
+            var isEmpty = frontier.Count == 0;
+            MixSearch.Evolve(space, table, budget, 3, frontier);
+            if (isEmpty) Assert.Equal(0, frontier.Count);
+            else Assert.Equal(Unbeaten(PlanningSpecs.All(space).Select(mix => table.Of(mix)).Where(cost => budget.AdmitsSize(cost))), Costs(frontier));
+        },
+        cases: 15, mostLayers: 3);
+
+    [Fact]
+    public void EvolutionLosesNothingAndRepeats() => Property(
+        (space, random) =>
+        {
+            var table = PlanningSpecs.Draw(space, random);
+            var budget = DrawBudget(table, random);
+            var increasing = MixSearch.Increasing(space, table, budget);
+            MixFrontier[] evolved = [.. new long[] { 1, 1 }.Select(seed =>
+            {
+                var frontier = MixSearch.Increasing(space, table, budget);
+                MixSearch.Evolve(space, table, budget, seed, frontier);
+                return frontier;
+            })];
+            Assert.Equal(Mixes(evolved[0]), Mixes(evolved[1]));
+            foreach (var cost in Costs(increasing))
+            {
+                var best = evolved[0].BestWithin(cost.MillisecondsPerToken);
+                Assert.True(evolved[0][best].Cost.BitsPerByte <= cost.BitsPerByte);
+            }
+        },
+        cases: 4, mostLayers: 12);
+
+    private static IEnumerable<string> Mixes(MixFrontier frontier) =>
+        Enumerable.Range(0, frontier.Count).Select(i => string.Join(' ', frontier[i].Mix));
+
+    private static IEnumerable<MixCost> Costs(MixFrontier frontier) => Enumerable.Range(0, frontier.Count).Select(i => frontier[i].Cost);
+
+    private static PlanBudget DrawBudget(MixTable table, Random random) => random.Next(3) switch
+    {
+        0 => new PlanBudget(),
+        1 => new PlanBudget { MaxMemoryBytes = (long)(table.Whole.MemoryBytes * (0.9 + (random.NextDouble() / 10))) },
+        _ => new PlanBudget { MaxFlopsPerToken = table.Whole.FlopsPerToken - random.Next(20), MaxParameters = table.Whole.Parameters - random.Next(10) },
+    };
+
+    // By its definition.
+    private static IEnumerable<MixCost> Unbeaten(IEnumerable<MixCost> costs)
+    {
+        var best = double.PositiveInfinity;
+        foreach (var cost in costs.OrderBy(c => c.MillisecondsPerToken).ThenBy(c => c.BitsPerByte))
+        {
+            if (cost.BitsPerByte >= best) continue;
+            best = cost.BitsPerByte;
+            yield return cost;
+        }
+    }
+
+    // Whether some granularities, or none of the layer, can be named from the first to the last layer without one lower than before.
+    private static bool IsIncreasing(MixSpace space, int[] mix)
+    {
+        var layers = space.LayersOf(mix);
+        var least = -1;
+        for (var layer = 0; layer < mix.Length; layer++)
+        {
+            if (layers[layer].IsSkipped)
+            {
+                if (least > -1) return false;
+                continue;
+            }
+
+            var named = Enumerable.Range(0, space.Spec.Granularities.Length)
+                .Where(g => g >= least && space.Spec.Granularities[g].Layers[layer] == layers[layer]).ToList();
+            if (named.Count == 0) return false;
+            least = named[0];
+        }
+
+        return true;
+    }
+
+    private static void Property(Action<MixSpace, Random> property, int cases = 100, int mostLayers = 5) => Check.One(
+        Config.QuickThrowOnFailure.WithMaxTest(cases), Prop.ForAll(ArbMap.Default.ArbFor<int>(), seed =>
+        {
+            var random = new Random(seed);
+            property(new MixSpace(PlanningSpecs.Draw(random, mostLayers)), random);
+        }));
+}
