@@ -17,7 +17,7 @@ public sealed class ServeCommandTests : IDisposable
     {
         var checkpoint = Path.Combine(_folder, "model.safetensors");
         using (var model = Models.New()) model.Save(checkpoint);
-        using var process = Start("serve", "--checkpoint", checkpoint, "--port", "0", "--weights", "bf16", "--threads", "2");
+        using var process = Start("serve", "--checkpoint", checkpoint, "--port", "0", "--weights", "bf16", "--max-tokens", "2000000000");
         var errors = process.StandardError.ReadToEndAsync();
         var lines = new List<string>();
         while (await process.StandardOutput.ReadLineAsync() is { } line)
@@ -32,6 +32,13 @@ public sealed class ServeCommandTests : IDisposable
         using var client = new HttpClient { BaseAddress = new Uri(address) };
         using var content = new StringContent("""{"model": "TinyLm/S", "prompt": "x", "max_tokens": 5}""", null, "application/json");
         using (var answer = await client.PostAsync("/v1/completions", content)) Assert.True(answer.IsSuccessStatusCode, await answer.Content.ReadAsStringAsync());
+        // One that leaves in the middle is no error.
+        using var endless = new HttpRequestMessage(HttpMethod.Post, "/v1/completions")
+        {
+            Content = new StringContent("""{"model": "TinyLm", "prompt": "x", "max_tokens": 2000000000, "stream": true}""", null, "application/json"),
+        };
+        using (var left = await client.SendAsync(endless, HttpCompletionOption.ResponseHeadersRead)) await (await left.Content.ReadAsStreamAsync()).ReadExactlyAsync(new byte[100]);
+        while (!(await client.GetStringAsync("/metrics")).Contains("matformer_requests_total{outcome=\"cancelled\"} 1", StringComparison.Ordinal)) await Task.Delay(10);
         Process.Start("kill", ["-" + signal, process.Id.ToString(CultureInfo.InvariantCulture)])!.WaitForExit();
         await process.WaitForExitAsync();
         Assert.True(process.ExitCode == 0, await errors);
