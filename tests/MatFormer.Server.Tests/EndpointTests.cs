@@ -34,8 +34,18 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
             var options = new GenerationOptions { Tokens = 45, Temperature = 0.9, TopP = 0.9, TopK = 50, MinP = 0.001, RepetitionPenalty = 1.2, Seed = -7 };
             var body = new Dictionary<string, object?>
             {
-                ["model"] = $"TinyLm/{profile.Name}", ["prompt"] = "Größe: ", ["max_tokens"] = 45, ["temperature"] = 0.9, ["top_p"] = 0.9,
-                ["top_k"] = 50, ["min_p"] = 0.001, ["repetition_penalty"] = 1.2, ["seed"] = -7, ["n"] = 1, ["user"] = "me", ["logprobs"] = null,
+                ["model"] = $"TinyLm/{profile.Name}",
+                ["prompt"] = "Größe: ",
+                ["max_tokens"] = 45,
+                ["temperature"] = 0.9,
+                ["top_p"] = 0.9,
+                ["top_k"] = 50,
+                ["min_p"] = 0.001,
+                ["repetition_penalty"] = 1.2,
+                ["seed"] = -7,
+                ["n"] = 1,
+                ["user"] = "me",
+                ["logprobs"] = null,
             };
             var wanted = Models.Alone(its.Model, profile, "Größe: ", options);
             var whole = await its.PostOk(Text, body);
