@@ -17,6 +17,9 @@ internal static class PlanOutput
         Output.Print(writer, table);
     }
 
+    // What a quiet machine stays well below.
+    private const double BusyError = 0.15;
+
     /// <summary>What to paste into the declaration; null for a mix that has a name there.</summary>
     public static string? Declaration(string name, PlannedMix mix) =>
         mix.Name == mix.Pattern ? $"[Profile(\"{name}\", \"{mix.Pattern}\")]" : null;
@@ -28,7 +31,8 @@ internal static class PlanOutput
         + Output.Invariant($"and {plan.Mixes.Count(m => m.IsOnFrontier)} of these were measured. ")
         + Output.Invariant($"Predictions are off by {plan.LatencyError:0.0%} in time and {plan.LossError:0.0000} bits per byte ")
         + "on average. "
-        + Output.Invariant($"Timed here: {conditions}; evaluated on {plan.ValidationTokens:n0} tokens.");
+        + Output.Invariant($"Timed here: {conditions}; evaluated on {plan.ValidationTokens:n0} tokens.")
+        + (plan.LatencyError > BusyError ? " Times changed while they were taken: when the machine is less busy, plan again." : string.Empty);
 
     /// <summary>A page of it all.</summary>
     public static string Page(
