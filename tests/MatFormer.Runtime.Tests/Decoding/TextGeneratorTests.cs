@@ -82,6 +82,10 @@ public sealed class TextGeneratorTests : IDisposable
         // Of lengths below, at and beyond the context of 16, over which all go.
         string[] prompts = [.. new[] { "abc", "", "a longer prompt of many bytes", "sixteen bytes ..", "x" }.Take(count)];
         var options = new GenerationOptions { Tokens = 45, Temperature = temperature, RepetitionPenalty = 1.2 };
+
+        // What other tests left to the garbage collector is not to end meanwhile.
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
         var live = Tensor.TotalCount;
         var together = TextGenerator.GenerateBatch(_model, prompts, options);
         Assert.Equal(live, Tensor.TotalCount);
