@@ -38,10 +38,7 @@ public sealed class MatFormerChatClient : IChatClient
         _model = model!;
         TextGenerator.StreamAsync(_model, string.Empty, _defaults); // checks, and computes nothing as nobody reads
         if (!DecodingEngine.Supports(_model)) return;
-        _engine = DecodingEngine.Create(_model, new DecodingOptions
-        {
-            Weights = _model.ComputeType == TorchSharp.torch.ScalarType.BFloat16 ? DecodingWeights.BFloat16 : DecodingWeights.Float32,
-        });
+        _engine = DecodingEngine.Create(_model, DecodingOptions.For(_model));
         _ownsEngine = true;
     }
 

@@ -236,7 +236,7 @@ internal sealed class ModelCommands<TModel>(
         }
 
         var (device, dtype) = Compute(null);
-        var weights = settings.Weights ?? (dtype == ScalarType.BFloat16 ? DecodingWeights.BFloat16 : DecodingWeights.Float32);
+        var weights = settings.Weights ?? DecodingOptions.WeightsOf(dtype);
         using var model = Checkpoint.Open<TModel>(settings.Checkpoint, device);
         if (!model.IsUniversal || model is not TModel universal)
         {
@@ -440,7 +440,7 @@ internal sealed class ModelCommands<TModel>(
             throw new UsageException($"--weights is for decoding on the CPU, not on {device}; leave it out, or give --device cpu.");
         using var engine = !DecodingEngine.Supports(chosen) ? null : DecodingEngine.Create(chosen, new DecodingOptions
         {
-            Weights = settings.Weights ?? (dtype == ScalarType.BFloat16 ? DecodingWeights.BFloat16 : DecodingWeights.Float32),
+            Weights = settings.Weights ?? DecodingOptions.WeightsOf(dtype),
             Threads = settings.Threads,
         });
         var prompt = settings.Prompt ?? string.Empty;

@@ -24,6 +24,16 @@ public sealed record DecodingOptions
 
     /// <summary>Bits of the registers to compute in, for tests; the widest if null.</summary>
     internal int? RegisterBits { get; init; }
+
+    /// <summary>Those of a model that is to be decoded in the dtype in which it computes: <see cref="MatFormerModel.ComputeType"/>.</summary>
+    public static DecodingOptions For(MatFormerModel model)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        return new DecodingOptions { Weights = WeightsOf(model.ComputeType) };
+    }
+
+    internal static DecodingWeights WeightsOf(torch.ScalarType computeType) =>
+        computeType == torch.ScalarType.BFloat16 ? DecodingWeights.BFloat16 : DecodingWeights.Float32;
 }
 
 /// <summary>
@@ -153,6 +163,7 @@ public sealed unsafe class DecodingEngine : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         using var scope = torch.NewDisposeScope();
         using var unrecorded = torch.no_grad();
+        var source = new ModelWeights(model);
         foreach (var (name, parameter) in model.named_parameters())
         {
             // As generated code packs them: positions are a table, which is added and stays as it is.
@@ -160,7 +171,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             var (rows, columns) = ((int)parameter.shape[0], (int)parameter.shape[1]);
             using var row = new PackedMatrix(1, columns, weights, hasBias: false);
             var rounded = new float[columns];
-            new ModelWeights(model).Read(name, rows, columns, (index, values) =>
+            source.Read(name, rows, columns, (index, values) =>
             {
                 row.SetRow(0, values);
                 fixed (float* target = rounded) row.CopyRow(0, target);
@@ -354,9 +365,7 @@ public sealed unsafe class DecodingEngine : IDisposable
     /// <exception cref="ArgumentException">A draft is none of the model that it drafts for.</exception>
     internal static void CheckDraft(ImmutableArray<LayerSlice> draft, ImmutableArray<LayerSlice> layers, ModelSpec spec)
     {
-        var fits = !draft.IsDefault && draft.Length == layers.Length;
-        for (var layer = 0; fits && layer < draft.Length; layer++) fits = layers[layer].Holds(draft[layer]);
-        if (fits) return;
+        if (Hold(layers, draft)) return;
         throw new ArgumentException(
             $"The draft keeps {(draft.Length == layers.Length ? spec.FormatPattern(draft.AsSpan()) : $"{draft.Length} layers")}, which is not part "
             + $"of the {spec.FormatPattern(layers.AsSpan())} that it is to draft for; take a smaller profile.", nameof(draft));
@@ -374,13 +383,19 @@ public sealed unsafe class DecodingEngine : IDisposable
     /// <exception cref="ArgumentException">It keeps more than there is.</exception>
     internal void CheckHeld(ImmutableArray<LayerSlice> layers)
     {
-        var fits = !layers.IsDefault && layers.Length == Layers.Length;
-        for (var layer = 0; fits && layer < layers.Length; layer++) fits = Layers[layer].Holds(layers[layer]);
-        if (fits) return;
+        if (Hold(Layers, layers)) return;
         throw new ArgumentException(
             $"The decoder has the weights of {Architecture.Name}.{ProfileName} ({Architecture.FormatPattern(Layers.AsSpan())}), not of "
             + (layers.IsDefault || layers.Length != Layers.Length ? "as many layers." : $"{Architecture.FormatPattern(layers.AsSpan())}."),
             nameof(layers));
+    }
+
+    // Whether the first keep all of what the others keep.
+    private static bool Hold(ImmutableArray<LayerSlice> some, ImmutableArray<LayerSlice> others)
+    {
+        var hold = !others.IsDefault && others.Length == some.Length;
+        for (var layer = 0; hold && layer < others.Length; layer++) hold = some[layer].Holds(others[layer]);
+        return hold;
     }
 
     // A sequence's tokens, and as which submodels they were computed.

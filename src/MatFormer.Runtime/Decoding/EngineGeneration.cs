@@ -58,7 +58,7 @@ internal sealed class EngineGeneration : Generation
             {
                 // Full: positions start again, with the last half of the tokens.
                 _engine.Truncate(row.Index, 0);
-                row.Start = Math.Max(0, row.Sequence.Tokens.Length - Math.Max(1, _engine.Capacity / 2));
+                row.Start = StartAnew(row.Sequence.Tokens.Length, _engine.Capacity);
             }
 
             row.Fed = _engine.Length(row.Index);

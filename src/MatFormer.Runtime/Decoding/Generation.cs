@@ -21,11 +21,7 @@ internal abstract class Generation : IDisposable
     public static Generation Begin(MatFormerModel model, IReadOnlyList<byte[]> prompts, GenerationOptions options)
     {
         if (!DecodingEngine.Supports(model)) return new TensorGeneration(model, prompts, options);
-        var engine = DecodingEngine.Create(model, new DecodingOptions
-        {
-            Sequences = prompts.Count,
-            Weights = model.ComputeType == TorchSharp.torch.ScalarType.BFloat16 ? DecodingWeights.BFloat16 : DecodingWeights.Float32,
-        });
+        var engine = DecodingEngine.Create(model, DecodingOptions.For(model) with { Sequences = prompts.Count });
         return new EngineGeneration(engine, prompts, options, ownsEngine: true);
     }
 
@@ -63,6 +59,11 @@ internal abstract class Generation : IDisposable
         if (options.Draft.IsDefault) return;
         for (var row = 0; row < prompts; row++) DecodingEngine.CheckDraft(options.Draft, engine.LayersOf(row), engine.Architecture);
     }
+
+    /// <summary>The token at the first position of a sequence that was full: its last half goes on.</summary>
+    /// <param name="tokens">Tokens that there are.</param>
+    /// <param name="capacity">Tokens that a sequence holds.</param>
+    public static int StartAnew(int tokens, int capacity) => Math.Max(0, tokens - Math.Max(1, capacity / 2));
 
     /// <summary>The next piece of the only sequence; null after the last.</summary>
     /// <exception cref="DecodingException">The model's logits are damaged.</exception>

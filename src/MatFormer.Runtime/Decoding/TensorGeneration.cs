@@ -29,7 +29,7 @@ internal sealed class TensorGeneration : Generation
             // Full, of all at once: positions start again, with the last half of the tokens.
             _step.Truncate(0);
             for (var row = 0; row < _starts.Length; row++)
-                _starts[row] = Math.Max(0, Sequences[row].Tokens.Length - Math.Max(1, _step.Capacity / 2));
+                _starts[row] = StartAnew(Sequences[row].Tokens.Length, _step.Capacity);
         }
 
         var time = int.MaxValue;

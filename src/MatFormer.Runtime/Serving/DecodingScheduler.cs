@@ -281,7 +281,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
             {
                 // Full: positions start again, with the last half of the tokens.
                 _engine.Truncate(request.Slot, 0);
-                request.Start = request.Tokens.Length - Math.Max(1, Capacity / 2);
+                request.Start = Generation.StartAnew(request.Tokens.Length, Capacity);
             }
 
             request.Taken = request.Tokens.Length - request.Start - _engine.Length(request.Slot);

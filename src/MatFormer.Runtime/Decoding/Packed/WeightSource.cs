@@ -10,9 +10,6 @@ internal delegate void RowReader(int row, ReadOnlySpan<float> values);
 /// <summary>Where a decoder's weights come from.</summary>
 internal abstract class WeightSource
 {
-    // As much of a tensor as is in memory beside it.
-    protected const int PieceBytes = 1 << 22;
-
     /// <summary>Reads the first rows and columns of a weight; a vector is one row.</summary>
     public abstract void Read(string name, int rows, int columns, RowReader reader);
 }
@@ -20,6 +17,9 @@ internal abstract class WeightSource
 /// <summary>A model's parameters, on whichever device, as they are now.</summary>
 internal sealed class ModelWeights(MatFormerModel model) : WeightSource
 {
+    // As much of a tensor as is in memory beside it.
+    private const int PieceBytes = 1 << 22;
+
     private readonly Dictionary<string, Parameter> _parameters = model.named_parameters().ToDictionary(p => p.Item1, p => p.Item2);
 
     /// <inheritdoc/>
