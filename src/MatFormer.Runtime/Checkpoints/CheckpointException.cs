@@ -1,7 +1,7 @@
 namespace MatFormer;
 
 /// <summary>
-/// A weight file is damaged, foreign, or does not fit the model; the message names the file, what is wrong and what to do.
+/// A weight file or vector index is damaged, foreign, or does not fit the model; the message names the file, what is wrong and what to do.
 /// </summary>
 public sealed class CheckpointException : IOException
 {

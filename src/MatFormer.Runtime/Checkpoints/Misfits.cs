@@ -19,10 +19,11 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
     public SafetensorsEntry Find(string name, Tensor tensor)
     {
         var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"lacks the tensor '{name}'; {WhyMissing(name)}.");
-        if (entry.Type == SafetensorsType.Int64)
+        if (!SafetensorsFormat.IsFloatingPoint(entry.Type))
         {
             throw new CheckpointException(
-                reader.PathOf(entry), $"holds the tensor '{name}' as whole numbers (I64); weights are F32, F16 or BF16.");
+                reader.PathOf(entry), $"holds the tensor '{name}' as whole numbers ({SafetensorsFormat.Code(entry.Type)}); weights are "
+                    + "F32, F16 or BF16.");
         }
 
         if (!entry.Shape.AsSpan().SequenceEqual(tensor.shape))

@@ -16,6 +16,9 @@ public enum SafetensorsType
 
     /// <summary>I64, 8 bytes.</summary>
     Int64,
+
+    /// <summary>U8, 1 byte.</summary>
+    UInt8,
 }
 
 /// <summary>One tensor of a safetensors file.</summary>
@@ -50,11 +53,15 @@ internal static class SafetensorsFormat
 
     public const string MetadataKey = "__metadata__";
 
+    public static bool IsFloatingPoint(SafetensorsType type) =>
+        type is SafetensorsType.Float32 or SafetensorsType.Float16 or SafetensorsType.BFloat16;
+
     public static int ElementSize(SafetensorsType type) => type switch
     {
         SafetensorsType.Float32 => 4,
         SafetensorsType.Float16 or SafetensorsType.BFloat16 => 2,
         SafetensorsType.Int64 => 8,
+        SafetensorsType.UInt8 => 1,
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, null),
     };
 
@@ -64,6 +71,7 @@ internal static class SafetensorsFormat
         SafetensorsType.Float16 => "F16",
         SafetensorsType.BFloat16 => "BF16",
         SafetensorsType.Int64 => "I64",
+        SafetensorsType.UInt8 => "U8",
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, null),
     };
 
@@ -73,6 +81,7 @@ internal static class SafetensorsFormat
         "F16" => SafetensorsType.Float16,
         "BF16" => SafetensorsType.BFloat16,
         "I64" => SafetensorsType.Int64,
+        "U8" => SafetensorsType.UInt8,
         _ => null,
     };
 }

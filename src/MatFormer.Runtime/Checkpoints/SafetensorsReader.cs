@@ -310,7 +310,7 @@ public sealed class SafetensorsReader : IDisposable
                         var code = reader.GetString()!;
                         type = SafetensorsFormat.TypeOf(code)
                             ?? throw Bad(path, $"holds the tensor '{name}' with the dtype {code}, which is not supported; save it as F32, "
-                                + "F16, BF16 or I64.");
+                                + "F16, BF16, I64 or U8.");
                         break;
                     case "shape" when shape is null:
                         shape = ReadNumbers(ref reader, name, key, SafetensorsFormat.MaxDimensions);

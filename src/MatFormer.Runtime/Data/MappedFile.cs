@@ -1,4 +1,5 @@
 using System.IO.MemoryMappedFiles;
+using Microsoft.Win32.SafeHandles;
 
 namespace MatFormer;
 
@@ -26,25 +27,37 @@ internal sealed class MappedFile : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, Length - destination.Length);
-
-        // Held for as long as it is read: disposing on another thread waits.
-        var handle = _view.SafeMemoryMappedViewHandle;
-        byte* bytes = null;
-        handle.AcquirePointer(ref bytes);
-        try
-        {
-            new ReadOnlySpan<byte>(bytes + offset, destination.Length).CopyTo(destination);
-        }
-        finally
-        {
-            handle.ReleasePointer();
-        }
+        using var lease = Borrow();
+        new ReadOnlySpan<byte>(lease.Start + offset, destination.Length).CopyTo(destination);
     }
+
+    /// <summary>The bytes themselves, until the lease is disposed; also while the file is disposed on another thread.</summary>
+    /// <exception cref="ObjectDisposedException">It is no longer open.</exception>
+    public Lease Borrow() => new(_view.SafeMemoryMappedViewHandle);
 
     /// <inheritdoc/>
     public void Dispose()
     {
         _view.Dispose();
         _file.Dispose();
+    }
+
+    /// <summary>Keeps the bytes in memory.</summary>
+    public readonly unsafe ref struct Lease
+    {
+        private readonly SafeMemoryMappedViewHandle _handle;
+
+        public Lease(SafeMemoryMappedViewHandle handle)
+        {
+            byte* start = null;
+            handle.AcquirePointer(ref start);
+            _handle = handle;
+            Start = start;
+        }
+
+        /// <summary>The first byte.</summary>
+        public byte* Start { get; }
+
+        public void Dispose() => _handle.ReleasePointer();
     }
 }

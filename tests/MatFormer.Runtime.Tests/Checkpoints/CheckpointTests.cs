@@ -90,6 +90,7 @@ public sealed class CheckpointTests : IDisposable
         Altered("more", tensors: t => t.Append(new SafetensorsEntry("lm_head.weight", SafetensorsType.Float32, [1])));
         Altered("shape", tensors: t => t.Select(e => e.Name == "model.layers.0.mlp.up_proj.weight" ? e with { Shape = [31, 16] } : e));
         Altered("whole", tensors: t => t.Select(e => e.Name == "model.embed_tokens.weight" ? e with { Type = SafetensorsType.Int64 } : e));
+        Altered("bytes", tensors: t => t.Select(e => e.Name == "model.embed_tokens.weight" ? e with { Type = SafetensorsType.UInt8 } : e));
 
         var before = Weights(model);
         Refused(model, "phone", "already the slice Phone");
@@ -105,6 +106,7 @@ public sealed class CheckpointTests : IDisposable
         Refused(model, "more", "'lm_head.weight'");
         Refused(model, "shape", "'model.layers.0.mlp.up_proj.weight' of shape (31, 16), but (32, 16)");
         Refused(model, "whole", "'model.embed_tokens.weight' as whole numbers");
+        Refused(model, "bytes", "'model.embed_tokens.weight' as whole numbers (U8)");
         Refused(model, "nowhere", "does not exist");
         Assert.Equal(before, Weights(model));
         var e = Assert.Throws<CheckpointException>(() => Checkpoint.OpenUniversal<TinyModel>(_folder["phone"]));

@@ -23,6 +23,7 @@ public sealed class SafetensorsTests : IDisposable
             new("scalar", SafetensorsType.Int64, []),
             new("empty", SafetensorsType.BFloat16, [0, 5]),
             new("ünï \"code\" \\ \u0001", SafetensorsType.Float16, [1]),
+            new("bytes", SafetensorsType.UInt8, [3]),
         ];
         var metadata = new Dictionary<string, string> { ["format"] = "pt", ["naïve"] = "line\nend" };
         SafetensorsWriter.Write(FilePath, tensors, metadata, (t, s) => s.Write(Data(t)));
@@ -185,7 +186,7 @@ public sealed class SafetensorsTests : IDisposable
                 .Where(i => Sound(i.Item1.Get) && i.Item1.Get != "__metadata__")
                 .DistinctBy(i => i.Item1.Get)
                 .Select(i => new SafetensorsEntry(
-                    i.Item1.Get, (SafetensorsType)(i.Item2 % 4), [.. (i.Item3 ?? []).Take(3).Select(d => (long)(d % 5))]))
+                    i.Item1.Get, (SafetensorsType)(i.Item2 % 5), [.. (i.Item3 ?? []).Take(3).Select(d => (long)(d % 5))]))
                 .ToArray();
             var metadata = tensors.ToDictionary(t => t.Name, t => t.Name + "!");
             SafetensorsWriter.Write(FilePath, tensors, metadata, (t, s) => s.Write(Data(t)));

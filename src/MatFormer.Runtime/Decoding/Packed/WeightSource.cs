@@ -49,7 +49,7 @@ internal sealed class FileWeights(SafetensorsReader reader) : WeightSource
     {
         var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"has no tensor '{name}'.");
         var width = entry.Shape[^1];
-        if (entry.Type == SafetensorsType.Int64 || width < columns || (entry.Shape is [var held, _] ? held : 1) < rows)
+        if (!SafetensorsFormat.IsFloatingPoint(entry.Type) || width < columns || (entry.Shape is [var held, _] ? held : 1) < rows)
         {
             throw new CheckpointException(
                 reader.Path, $"has a tensor '{name}' of shape ({string.Join(", ", entry.Shape)}) and type {entry.Type}, but ({rows}, {columns}) "

@@ -1,0 +1,397 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Collections.Immutable;
+using System.Runtime.CompilerServices;
+using System.Text;
+
+namespace MatFormer;
+
+/// <summary>
+/// Embedded entries in a file that <see cref="VectorIndexWriter"/> wrote, searched exactly. The file is mapped into memory and read as far
+/// as it is searched. Searches may run on several threads at once.
+/// </summary>
+/// <remarks>
+/// The file is a safetensors file of float32 <c>vectors</c> (count, width), int64 <c>text_ends</c> (count, 2) and uint8 <c>texts</c>.
+/// What is found, and every score, is the same for one query or many at once and for any number of threads.
+/// </remarks>
+public sealed unsafe class VectorIndex : IDisposable
+{
+    // What is computed before it is ranked: rows that stay in the second-level cache while all queries pass over them.
+    private const int MaxRowsAtOnce = 256;
+    private const int FloatsAtOnce = 1 << 15;
+    private const int MaxOnStack = 1024;
+
+    private static readonly UTF8Encoding StrictUtf8 = new(false, throwOnInvalidBytes: true);
+    private static readonly SearchOptions Default = new();
+    private readonly MappedFile _file;
+    private readonly VectorIndexFile.Header _header;
+    private readonly InnerProducts _products;
+    private readonly Lazy<float[]>[] _prefixes;
+
+    private VectorIndex(string path, MappedFile file, VectorIndexFile.Header header, InnerProducts products)
+    {
+        Path = path;
+        _file = file;
+        _header = header;
+        _products = products;
+        _prefixes = [.. header.Prefixes.Select(prefix => new Lazy<float[]>(() => NormalisedPrefixes(prefix)))];
+    }
+
+    /// <summary>The file.</summary>
+    public string Path { get; }
+
+    /// <summary>Vectors.</summary>
+    public int Count => _header.Count;
+
+    /// <summary>Dimensions of each.</summary>
+    public int Width => _header.Width;
+
+    /// <summary>Numbers of first dimensions that are embeddings too, ascending, below the width; may be empty.</summary>
+    public ImmutableArray<int> Prefixes => _header.Prefixes;
+
+    /// <summary>Where the vectors come from.</summary>
+    public VectorIndexIdentity Identity => _header.Identity;
+
+    /// <summary>Opens an index.</summary>
+    /// <exception cref="CheckpointException">There is no such file, it is no index, or it is damaged.</exception>
+    public static VectorIndex Open(string path) => Open(path, InnerProducts.Shared);
+
+    internal static VectorIndex Open(string path, InnerProducts products)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        VectorIndexFile.Header header;
+        using (var reader = SafetensorsReader.Open(path)) header = VectorIndexFile.ReadHeader(reader);
+        MappedFile file;
+        try
+        {
+            file = new MappedFile(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new CheckpointException(path, $"cannot be read: {e.Message}", e);
+        }
+
+        if (file.Length == header.FileLength) return new VectorIndex(path, file, header, products);
+        file.Dispose();
+        throw new CheckpointException(path, "changed while it was opened; open it again.");
+    }
+
+    /// <summary>Refuses queries whose embeddings lie in another space than these vectors; those of another profile are welcome.</summary>
+    /// <param name="queries">Where the queries' embeddings come from.</param>
+    /// <exception cref="CheckpointException">They come from another model, other weights or another tokenizer.</exception>
+    public void CheckFits(VectorIndexIdentity queries)
+    {
+        ArgumentNullException.ThrowIfNull(queries);
+        var own = Identity;
+        foreach (var (name, here, there) in ((string, string?, string?)[])
+            [
+                ("model", own.Model, queries.Model), ("architecture", own.Fingerprint, queries.Fingerprint),
+                ("weights", own.Weights, queries.Weights), ("tokenizer", own.Tokenizer, queries.Tokenizer),
+            ])
+        {
+            if (here != there)
+            {
+                throw new CheckpointException(
+                    Path, $"was embedded with the {name} '{here}', but the queries are with '{there}', and embeddings of different models "
+                        + "cannot be compared; embed the queries with the model of the index, or the index again with the queries'.");
+            }
+        }
+    }
+
+    /// <summary>What a vector stands for.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
+    /// <exception cref="CheckpointException">The texts are damaged.</exception>
+    public IndexEntry EntryOf(int row)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(row);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(row, Count);
+
+        // Where the text before it ends, and its own two.
+        Span<byte> ends = stackalloc byte[3 * sizeof(long)];
+        ends.Clear();
+        var own = _header.TextEnds.Offset + ((long)row * 2 * sizeof(long));
+        if (row == 0) _file.Read(own, ends[sizeof(long)..]);
+        else _file.Read(own - sizeof(long), ends);
+        var start = BinaryPrimitives.ReadInt64LittleEndian(ends);
+        var title = BinaryPrimitives.ReadInt64LittleEndian(ends[sizeof(long)..]);
+        var text = BinaryPrimitives.ReadInt64LittleEndian(ends[(2 * sizeof(long))..]);
+        if (start < 0 || title < start || text < title || text > _header.Texts.Length || text - start > Array.MaxLength)
+        {
+            throw new CheckpointException(
+                Path, $"names bytes {start} to {title} and {text} as the texts of row {row}, but has {_header.Texts.Length}; it is "
+                    + "damaged, so write the index again.");
+        }
+
+        var bytes = new byte[text - start];
+        _file.Read(_header.Texts.Offset + start, bytes);
+        try
+        {
+            var cut = (int)(title - start);
+            return new IndexEntry(StrictUtf8.GetString(bytes, 0, cut), StrictUtf8.GetString(bytes, cut, bytes.Length - cut));
+        }
+        catch (DecoderFallbackException e)
+        {
+            throw new CheckpointException(Path, $"has texts of row {row} that are not UTF-8; it is damaged, so write the index again.", e);
+        }
+    }
+
+    /// <summary>Copies a vector, float32 (width), as it was added.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
+    /// <exception cref="ArgumentException">The destination is not as long as the width.</exception>
+    public void CopyVector(int row, Span<float> destination)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(row);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(row, Count);
+        if (destination.Length != Width)
+            throw new ArgumentException($"It has room for {destination.Length} numbers, but vectors have {Width}.", nameof(destination));
+        using var lease = _file.Borrow();
+        new ReadOnlySpan<float>(VectorsIn(lease) + ((nint)row * Width), Width).CopyTo(destination);
+    }
+
+    /// <summary>Finds the vectors nearest to a query, the nearest first; of equal scores the lower row.</summary>
+    /// <param name="query">float32 (width), finite; normalised or not, which scales the scores.</param>
+    /// <param name="options">How many, and how; 10 at full width if null.</param>
+    /// <exception cref="ArgumentException">
+    /// The query is of another width or not finite, its prefix is zero, or an option is not possible for this index.
+    /// </exception>
+    /// <exception cref="CheckpointException">A vector of the file is not finite.</exception>
+    /// <exception cref="ObjectDisposedException">The index is disposed.</exception>
+    public SearchHit[] Search(ReadOnlySpan<float> query, SearchOptions? options = null)
+    {
+        if (query.Length != Width)
+        {
+            throw new ArgumentException(
+                $"The query has {query.Length} dimensions, but the vectors of '{Path}' have {Width}; embed it with the model of the index, "
+                + "all dimensions of it.", nameof(query));
+        }
+
+        SearchHit[] hits = [];
+        Search(query, options ?? Default, new Span<SearchHit[]>(ref hits));
+        return hits;
+    }
+
+    /// <summary>
+    /// Finds the vectors nearest to each of some queries, exactly as one search for each would, but in one pass over memory.
+    /// </summary>
+    /// <param name="queries">float32 (count, width), row by row.</param>
+    /// <param name="options">How many, and how; 10 at full width if null.</param>
+    /// <inheritdoc cref="Search(ReadOnlySpan{float}, SearchOptions)" path="/exception"/>
+    public SearchHit[][] SearchBatch(ReadOnlySpan<float> queries, SearchOptions? options = null)
+    {
+        if (queries.Length % Width != 0)
+        {
+            throw new ArgumentException(
+                $"The queries have {queries.Length} numbers in all, which is no multiple of the {Width} dimensions of the vectors of "
+                + $"'{Path}'; embed them with the model of the index, all dimensions of it.", nameof(queries));
+        }
+
+        var hits = new SearchHit[queries.Length / Width][];
+        if (hits.Length > 0) Search(queries, options ?? Default, hits);
+        return hits;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _file.Dispose();
+
+    private void Search(ReadOnlySpan<float> queries, SearchOptions options, Span<SearchHit[]> results)
+    {
+        Check(queries, options);
+        var count = Math.Min(options.Count, Count);
+        using var lease = _file.Borrow();
+        if (options.Prefix is not { } prefix)
+        {
+            Rank(VectorsIn(lease), Width, queries, count, options.Threads, results);
+            return;
+        }
+
+        var vectors = _prefixes[Prefixes.IndexOf(prefix)].Value;
+        var length = results.Length * prefix;
+        var rented = length > MaxOnStack ? ArrayPool<float>.Shared.Rent(length) : null;
+        var shortened = rented is null ? stackalloc float[length] : rented.AsSpan(0, length);
+        Shorten(queries, prefix, shortened);
+        fixed (float* first = vectors)
+        {
+            if (options.Shortlist == 0)
+                Rank(first, prefix, shortened, count, options.Threads, results);
+            else
+                RankTwice(first, prefix, shortened, VectorsIn(lease), queries, options, results);
+        }
+
+        if (rented is not null) ArrayPool<float>.Shared.Return(rented);
+    }
+
+    private void RankTwice(
+        float* prefixes, int prefix, ReadOnlySpan<float> shortened, float* vectors, ReadOnlySpan<float> queries, SearchOptions options,
+        Span<SearchHit[]> results)
+    {
+        var depth = Math.Min(options.Shortlist, Count);
+        TopHits single = default;
+        var firsts = results.Length == 1 ? new Span<TopHits>(ref single) : new TopHits[results.Length];
+        foreach (ref var first in firsts) first = new TopHits(ArrayPool<SearchHit>.Shared.Rent(depth), depth);
+        Scan(prefixes, prefix, shortened, options.Threads, firsts);
+        fixed (float* query = queries)
+        {
+            for (var q = 0; q < results.Length; q++)
+            {
+                results[q] = new SearchHit[Math.Min(options.Count, Count)];
+                var best = new TopHits(results[q], results[q].Length);
+                foreach (var (row, _) in firsts[q].Hits)
+                    best.Offer(new SearchHit(row, _products.Dot(vectors + ((nint)row * Width), query + ((nint)q * Width), Width)));
+                CheckFinite(best);
+                best.Sort();
+            }
+        }
+
+        foreach (ref var first in firsts) ArrayPool<SearchHit>.Shared.Return(first.Memory);
+    }
+
+    private void Rank(float* vectors, int width, ReadOnlySpan<float> queries, int count, int threads, Span<SearchHit[]> results)
+    {
+        TopHits single = default;
+        var best = results.Length == 1 ? new Span<TopHits>(ref single) : new TopHits[results.Length];
+        for (var q = 0; q < results.Length; q++)
+        {
+            results[q] = new SearchHit[count];
+            best[q] = new TopHits(results[q], count);
+        }
+
+        Scan(vectors, width, queries, threads, best);
+        foreach (ref var hits in best) hits.Sort();
+    }
+
+    // All vectors (Count, width) against all queries (best.Length, width).
+    private void Scan(float* vectors, int width, ReadOnlySpan<float> queries, int threads, Span<TopHits> best)
+    {
+        fixed (float* query = queries)
+        {
+            if (threads == 1) Scan(vectors, 0, Count, width, query, best);
+            else ScanInParts(vectors, width, query, threads, best);
+        }
+
+        foreach (ref var hits in best) CheckFinite(hits);
+    }
+
+    // Each thread keeps the best of its own rows; offered to the first they are the best of all.
+    private void ScanInParts(float* vectors, int width, float* queries, int threads, Span<TopHits> best)
+    {
+        var rows = ((long)Count + threads - 1) / threads;
+        var parts = new TopHits[threads][];
+        for (var part = 0; part < threads; part++) parts[part] = Array.ConvertAll(best.ToArray(), hits => hits.Anew());
+        Parallel.For(0, threads, new ParallelOptions { MaxDegreeOfParallelism = threads }, part =>
+        {
+            var (first, last) = (part * rows, Math.Min((part + 1) * rows, Count));
+            if (first < last) Scan(vectors, (int)first, (int)last, width, queries, parts[part]);
+        });
+        foreach (var part in parts)
+        {
+            for (var q = 0; q < best.Length; q++) best[q].Offer(part[q]);
+        }
+    }
+
+    private void Scan(float* vectors, int first, int last, int width, float* queries, Span<TopHits> best)
+    {
+        var step = Math.Clamp(FloatsAtOnce / width / 4 * 4, 4, MaxRowsAtOnce);
+        var scores = stackalloc float[InnerProducts.MaxQueries * MaxRowsAtOnce];
+        for (var row = first; row < last; row += step)
+        {
+            var rows = Math.Min(step, last - row);
+            for (var q = 0; q < best.Length; q += InnerProducts.MaxQueries)
+            {
+                var count = Math.Min(InnerProducts.MaxQueries, best.Length - q);
+                _products.Compute(
+                    vectors + ((nint)row * width), rows, width, queries + ((nint)q * width), count, scores, MaxRowsAtOnce);
+                for (var i = 0; i < count; i++) best[q + i].Add(new ReadOnlySpan<float>(scores + (i * MaxRowsAtOnce), rows), row);
+            }
+
+            if (last - row <= step) break; // the next might be beyond int
+        }
+    }
+
+    private void CheckFinite(in TopHits hits)
+    {
+        if (hits.BadRow < 0) return;
+        throw new CheckpointException(
+            Path, $"holds a vector, row {hits.BadRow}, whose products are not finite numbers: it has NaN, infinities or values too large; "
+                + "write the index again from normalised vectors.");
+    }
+
+    private void Check(ReadOnlySpan<float> queries, SearchOptions options)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(options.Count, nameof(options));
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(options.Threads, nameof(options));
+        if (options.Prefix is { } prefix)
+        {
+            if (!Prefixes.Contains(prefix))
+            {
+                var choice = Prefixes.IsEmpty ? "it has none, so search at full width" : $"choose one of {string.Join(", ", Prefixes)}";
+                throw new ArgumentException($"'{Path}' has no prefix of {prefix} dimensions; {choice}.", nameof(options));
+            }
+
+            if (options.Shortlist < 0 || (options.Shortlist > 0 && options.Shortlist < options.Count))
+            {
+                throw new ArgumentException(
+                    $"A shortlist of {options.Shortlist} cannot give {options.Count} hits; make it at least as long, or 0 to rank by the "
+                    + "prefix alone.", nameof(options));
+            }
+        }
+
+        for (var i = 0; i < queries.Length; i++)
+        {
+            if (!float.IsFinite(queries[i]))
+            {
+                throw new ArgumentException(
+                    $"Query {i / Width} is {queries[i]} in dimension {i % Width}; queries must be finite, so look at what the encoder was "
+                    + "given.", nameof(queries));
+            }
+        }
+    }
+
+    // The first dimensions of each query, normalised.
+    private void Shorten(ReadOnlySpan<float> queries, int prefix, Span<float> result)
+    {
+        for (var q = 0; q < result.Length / prefix; q++)
+        {
+            if (!Normalise(queries.Slice(q * Width, prefix), result.Slice(q * prefix, prefix)))
+            {
+                throw new ArgumentException(
+                    $"The first {prefix} dimensions of query {q} are zero, which is similar to nothing; search it at full width.",
+                    nameof(queries));
+            }
+        }
+    }
+
+    // Laid out without gaps, and normalised once for all searches: their inner product with a normalised query is the cosine.
+    private float[] NormalisedPrefixes(int prefix)
+    {
+        if ((long)Count * prefix > Array.MaxLength)
+        {
+            throw new ArgumentException(
+                $"'{Path}' has too many vectors for a first pass over {prefix} dimensions; choose a smaller prefix.");
+        }
+
+        var result = GC.AllocateUninitializedArray<float>(Count * prefix);
+        using var lease = _file.Borrow();
+        var vectors = VectorsIn(lease);
+        for (var row = 0; row < Count; row++)
+        {
+            var target = result.AsSpan(row * prefix, prefix);
+            if (!Normalise(new ReadOnlySpan<float>(vectors + ((nint)row * Width), prefix), target)) target.Clear();
+        }
+
+        return result;
+    }
+
+    // False if it is zero. The norm is of double, so that it neither overflows nor vanishes.
+    private static bool Normalise(ReadOnlySpan<float> vector, Span<float> result)
+    {
+        double squares = 0;
+        foreach (var value in vector) squares += (double)value * value;
+        if (squares == 0) return false;
+        var scale = 1 / Math.Sqrt(squares);
+        for (var i = 0; i < vector.Length; i++) result[i] = (float)(vector[i] * scale);
+        return true;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private float* VectorsIn(in MappedFile.Lease lease) => (float*)(lease.Start + _header.Vectors.Offset);
+}
