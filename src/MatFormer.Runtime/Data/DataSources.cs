@@ -92,7 +92,7 @@ internal static class DataSources
         .Select(d => d.Path)
         .FirstOrDefault();
 
-    private static List<string> Below(string folder, bool recurse, string? exclude = null, string pattern = "*")
+    internal static List<string> Below(string folder, bool recurse, string? exclude = null, string pattern = "*")
     {
         // Hidden files and folders (.git) are no text to learn from; linked folders could lead in circles.
         var options = new EnumerationOptions

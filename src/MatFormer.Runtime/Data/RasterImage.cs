@@ -1,0 +1,83 @@
+namespace MatFormer;
+
+/// <summary>An image of one channel (grey) or three (red, green, blue), in 8 bits a sample.</summary>
+/// <param name="Channels">1 or 3.</param>
+/// <param name="Height">Rows.</param>
+/// <param name="Width">Columns.</param>
+/// <param name="Pixels">(C, H, W), row by row.</param>
+internal readonly record struct RasterImage(int Channels, int Height, int Width, byte[] Pixels)
+{
+    /// <summary>Reads a PNG, PGM or PPM file, whatever its name.</summary>
+    /// <exception cref="DataException">It is none, damaged, or of a kind that is not read.</exception>
+    public static RasterImage Read(string path)
+    {
+        var file = File.ReadAllBytes(path);
+        try
+        {
+            if (Png.IsPng(file)) return Png.Decode(file);
+            if (Netpbm.IsNetpbm(file)) return Netpbm.Decode(file);
+            throw new InvalidDataException(
+                (file.AsSpan().StartsWith((ReadOnlySpan<byte>)[0xFF, 0xD8, 0xFF]) ? "JPEG is not read" : "it is no PNG, PGM or PPM file")
+                + "; convert it to PNG (with ImageMagick: mogrify -format png FILES) and remove the original.");
+        }
+        catch (InvalidDataException e)
+        {
+            throw new DataException($"The image '{path}' cannot be read: {e.Message}", e);
+        }
+    }
+
+    /// <summary>
+    /// The image in another size: bilinear, over as many pixels as fall into one when it shrinks, so that nothing is skipped.
+    /// </summary>
+    public RasterImage Resize(int height, int width)
+    {
+        if ((height, width) == (Height, Width)) return this;
+        var (rows, columns) = (Weights(Height, height), Weights(Width, width));
+        var narrow = new float[Height * width];
+        var result = new byte[Channels * height * width];
+        for (var channel = 0; channel < Channels; channel++)
+        {
+            var plane = Pixels.AsSpan(channel * Height * Width, Height * Width);
+            for (var y = 0; y < Height; y++)
+            {
+                for (var x = 0; x < width; x++)
+                {
+                    var (start, weights) = columns[x];
+                    var sum = 0f;
+                    for (var i = 0; i < weights.Length; i++) sum += weights[i] * plane[(y * Width) + start + i];
+                    narrow[(y * width) + x] = sum;
+                }
+            }
+
+            for (var y = 0; y < height; y++)
+            {
+                var (start, weights) = rows[y];
+                for (var x = 0; x < width; x++)
+                {
+                    var sum = 0f;
+                    for (var i = 0; i < weights.Length; i++) sum += weights[i] * narrow[((start + i) * width) + x];
+                    result[(((channel * height) + y) * width) + x] = (byte)Math.Clamp(MathF.Round(sum), 0, 255);
+                }
+            }
+        }
+
+        return new RasterImage(Channels, height, width, result);
+    }
+
+    // For each pixel of the result the first one of the source, and the weights from there on: a triangle, two pixels wide where it
+    // enlarges and two pixels of the result where it shrinks.
+    private static (int Start, float[] Weights)[] Weights(int from, int to)
+    {
+        var scale = (double)from / to;
+        var support = Math.Max(1, scale);
+        return [.. Enumerable.Range(0, to).Select(i =>
+        {
+            var centre = (i + 0.5) * scale;
+            var start = Math.Max(0, (int)(centre - support + 0.5));
+            var end = Math.Min(from, (int)(centre + support + 0.5));
+            double[] weights = [.. Enumerable.Range(start, end - start).Select(k => 1 - (Math.Abs(k + 0.5 - centre) / support))];
+            var sum = weights.Sum();
+            return (start, Array.ConvertAll(weights, weight => (float)(weight / sum)));
+        })];
+    }
+}
