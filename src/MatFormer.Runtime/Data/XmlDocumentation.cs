@@ -42,21 +42,42 @@ internal static class XmlDocumentation
             }
 
             var body = new StringBuilder();
-            try
-            {
-                if (!reader.IsEmptyElement) ReadMember(reader, body);
-            }
-            catch (XmlException e)
-            {
-                throw Unsound(path, e);
-            }
-
+            ReadElement(reader, body, path);
             if (body.Length == 0) continue;
             if (text.Length > 0) text.Append('\n');
             text.Append(DisplayName(id)).Append('\n').Append(body);
         }
 
         if (text.Length > 0) yield return (current, text.ToString());
+    }
+
+    /// <summary>The members of a file that have a summary, in its order: their types, ids, and summaries followed by remarks.</summary>
+    /// <exception cref="DataException">The file is not sound XML.</exception>
+    public static IEnumerable<(string Type, string Id, string Text)> ReadSummaries(string path)
+    {
+        var id = string.Empty;
+        var (summary, remarks) = (new StringBuilder(), new StringBuilder());
+        using var reader = Open(path);
+        while (Advance(reader, path))
+        {
+            switch (reader.NodeType, reader.Name)
+            {
+                case (XmlNodeType.Element, "member"):
+                    id = reader.GetAttribute("name") ?? string.Empty;
+                    summary.Clear();
+                    remarks.Clear();
+                    break;
+                case (XmlNodeType.Element, "summary"):
+                    ReadElement(reader, summary, path);
+                    break;
+                case (XmlNodeType.Element, "remarks"):
+                    ReadElement(reader, remarks, path);
+                    break;
+                case (XmlNodeType.EndElement, "member") when id.Length > 2 && summary.Length > 0:
+                    yield return (TypeOf(id), id, summary.Append(remarks).ToString().TrimEnd('\n'));
+                    break;
+            }
+        }
     }
 
     /// <summary>What a reader calls a member: <c>M:System.String.IndexOf(System.Char)</c> is <c>String.IndexOf(Char)</c>.</summary>
@@ -127,7 +148,21 @@ internal static class XmlDocumentation
         if (tick >= 0) result.Append("<T>");
     }
 
-    private static void ReadMember(XmlReader reader, StringBuilder body)
+    // The text of the element that the reader is at, which is then at its end.
+    private static void ReadElement(XmlReader reader, StringBuilder body, string path)
+    {
+        if (reader.IsEmptyElement) return;
+        try
+        {
+            ReadText(reader, body);
+        }
+        catch (XmlException e)
+        {
+            throw Unsound(path, e);
+        }
+    }
+
+    private static void ReadText(XmlReader reader, StringBuilder body)
     {
         var depth = reader.Depth;
         var line = new StringBuilder();
