@@ -1,0 +1,131 @@
+namespace MatFormer;
+
+/// <summary>A mean over queries.</summary>
+/// <param name="Value">The mean, from 0 to 1.</param>
+/// <param name="Low">The lower end of its 95% confidence interval.</param>
+/// <param name="High">The upper end.</param>
+/// <param name="Queries">Queries that it is of.</param>
+public readonly record struct RetrievalMeasure(double Value, double Low, double High, int Queries)
+{
+    // The normal distribution's 97.5% quantile.
+    private const double Z = 1.959963984540054;
+
+    /// <summary>
+    /// The mean of values from 0 to 1, with Wilson's score interval (Wilson 1927), which is that of a share; no values from 0 to 1 of that
+    /// mean vary more than a share's zeros and ones, so that it is never too narrow for them.
+    /// </summary>
+    internal static RetrievalMeasure Of(IReadOnlyCollection<double> values)
+    {
+        var (mean, count) = (values.Average(), values.Count);
+        var scale = 1 / (1 + (Z * Z / count));
+        var centre = scale * (mean + (Z * Z / (2 * count)));
+        var half = scale * Z * Math.Sqrt((mean * (1 - mean) / count) + (Z * Z / (4.0 * count * count)));
+        return new RetrievalMeasure(mean, Math.Clamp(centre - half, 0, mean), Math.Clamp(centre + half, mean, 1), count);
+    }
+}
+
+/// <summary>How good searches are, against what should have been found.</summary>
+public static class RetrievalMeasures
+{
+    /// <summary>Recall at k: the share of a query's relevant rows that are among its first k hits.</summary>
+    /// <param name="k">Hits that count, from 1.</param>
+    /// <param name="found">The hits of each query, the best first, at least k of them.</param>
+    /// <param name="relevant">The rows of each query that should be found, at least one.</param>
+    /// <exception cref="ArgumentException">There are other numbers of queries, no relevant rows, or fewer hits than k.</exception>
+    public static RetrievalMeasure RecallAt(
+        int k, IReadOnlyList<SearchHit[]> found, IReadOnlyList<IReadOnlyCollection<int>> relevant)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(k);
+        Check(found, relevant);
+        return RetrievalMeasure.Of([.. found.Select((hits, query) => Recall(k, hits, relevant[query], query))]);
+    }
+
+    /// <summary>
+    /// Mean reciprocal rank: 1 / the rank, from 1, of the first hit that is relevant, 0 if none is; over as many hits as there are.
+    /// </summary>
+    /// <param name="found">The hits of each query, the best first.</param>
+    /// <param name="relevant">The rows of each query that should be found, at least one.</param>
+    /// <exception cref="ArgumentException">There are other numbers of queries, or no relevant rows.</exception>
+    public static RetrievalMeasure MeanReciprocalRank(
+        IReadOnlyList<SearchHit[]> found, IReadOnlyList<IReadOnlyCollection<int>> relevant)
+    {
+        Check(found, relevant);
+        return RetrievalMeasure.Of(
+        [
+            .. found.Select((hits, query) =>
+            {
+                var rank = Array.FindIndex(hits, hit => relevant[query].Contains(hit.Row));
+                return rank < 0 ? 0 : 1.0 / (rank + 1);
+            }),
+        ]);
+    }
+
+    /// <summary>The accuracy of a classifier that gives each query the label of its nearest neighbour.</summary>
+    /// <param name="found">The hits of each query, the best first, at least one; only the first counts.</param>
+    /// <param name="labels">The label of each query.</param>
+    /// <param name="rowLabels">The label of each row of the index.</param>
+    /// <exception cref="ArgumentException">There are other numbers of queries, no hits, or too few labels of rows.</exception>
+    public static RetrievalMeasure NearestNeighbourAccuracy<TLabel>(
+        IReadOnlyList<SearchHit[]> found, IReadOnlyList<TLabel> labels, IReadOnlyList<TLabel> rowLabels)
+    {
+        ArgumentNullException.ThrowIfNull(rowLabels);
+        CheckCounts(found, labels, nameof(labels));
+        return RetrievalMeasure.Of(
+        [
+            .. found.Select((hits, query) =>
+            {
+                if (hits.Length == 0) throw new ArgumentException($"Query {query} has no hits; search for one.", nameof(found));
+                if (hits[0].Row >= rowLabels.Count)
+                {
+                    throw new ArgumentException(
+                        $"Query {query} found row {hits[0].Row}, but there are labels of {rowLabels.Count} rows; give those of all.",
+                        nameof(rowLabels));
+                }
+
+                return EqualityComparer<TLabel>.Default.Equals(labels[query], rowLabels[hits[0].Row]) ? 1.0 : 0;
+            }),
+        ]);
+    }
+
+    /// <summary>Of one query.</summary>
+    internal static double Recall(int k, SearchHit[] hits, IReadOnlyCollection<int> relevant, int query)
+    {
+        if (hits.Length < k)
+        {
+            throw new ArgumentException(
+                $"Query {query} has {hits.Length} hits, but recall at {k} needs {k}; search for as many.", nameof(hits));
+        }
+
+        return hits.Take(k).Count(hit => relevant.Contains(hit.Row)) / (double)relevant.Count;
+    }
+
+    internal static void Check(IReadOnlyList<SearchHit[]> found, IReadOnlyList<IReadOnlyCollection<int>> relevant)
+    {
+        CheckCounts(found, relevant, nameof(relevant));
+        CheckRelevant(relevant);
+    }
+
+    internal static void CheckRelevant(IReadOnlyList<IReadOnlyCollection<int>> relevant)
+    {
+        for (var query = 0; query < relevant.Count; query++)
+        {
+            if (relevant[query].Count == 0)
+            {
+                throw new ArgumentException(
+                    $"Query {query} has no relevant rows, so that nothing can be said of it; leave it out.", nameof(relevant));
+            }
+        }
+    }
+
+    private static void CheckCounts<T>(IReadOnlyList<SearchHit[]> found, IReadOnlyList<T> expected, string name)
+    {
+        ArgumentNullException.ThrowIfNull(found);
+        ArgumentNullException.ThrowIfNull(expected, name);
+        if (found.Count == 0) throw new ArgumentException("There are no queries to measure; give some.", nameof(found));
+        if (found.Count != expected.Count)
+        {
+            throw new ArgumentException(
+                $"There are hits of {found.Count} queries, but {name} of {expected.Count}; give one for each query.", name);
+        }
+    }
+}
