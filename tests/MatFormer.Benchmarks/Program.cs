@@ -21,6 +21,7 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
     ["serve"] = ServeBenchmark.Run,
     ["tokenizer"] = TokenizerBenchmark.Run,
     ["kernels"] = KernelsBenchmark.Run,
+    ["retrieval"] = RetrievalBenchmark.Run,
 };
 if (names.Count != 1 || !known.TryGetValue(names[0], out var benchmark) || args.Any(a => a.StartsWith('-') && a != "--json"))
 {

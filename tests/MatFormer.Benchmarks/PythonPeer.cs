@@ -16,14 +16,17 @@ internal sealed class PythonPeer : IDisposable
 
     public string Version { get; }
 
-    /// <summary>Starts the peer, or gives null where no Python has torch.</summary>
-    public static PythonPeer? Start(params string[] arguments)
+    /// <summary>Starts the peer that trains and decodes with torch, or gives null where no Python has that.</summary>
+    public static PythonPeer? Start(params string[] arguments) => StartProgram("matlm_pytorch.py", "torch", arguments);
+
+    /// <summary>Starts a peer, or gives null where no Python has the module that it needs.</summary>
+    public static PythonPeer? StartProgram(string program, string module, params string[] arguments)
     {
         // The system's own first: python3-torch belongs to it, not to the first python3 on PATH.
-        var python = new[] { "/usr/bin/python3", "python3" }.FirstOrDefault(HasTorch);
+        var python = new[] { "/usr/bin/python3", "python3" }.FirstOrDefault(p => Has(p, module));
         if (python is null) return null;
         var start = new ProcessStartInfo(python) { RedirectStandardInput = true, RedirectStandardOutput = true };
-        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "peers", "matlm_pytorch.py"));
+        start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "peers", program));
         foreach (var argument in arguments) start.ArgumentList.Add(argument);
         var process = Process.Start(start)!;
         var version = process.StandardOutput.ReadLine() ?? throw new InvalidOperationException("the Python peer ended without a word; its error is above");
@@ -45,11 +48,11 @@ internal sealed class PythonPeer : IDisposable
         _process.Dispose();
     }
 
-    private static bool HasTorch(string python)
+    private static bool Has(string python, string module)
     {
         try
         {
-            using var process = Process.Start(new ProcessStartInfo(python, ["-c", "import torch"]) { RedirectStandardError = true })!;
+            using var process = Process.Start(new ProcessStartInfo(python, ["-c", $"import {module}"]) { RedirectStandardError = true })!;
             process.StandardError.ReadToEnd();
             process.WaitForExit();
             return process.ExitCode == 0;

@@ -1,0 +1,60 @@
+using System.Globalization;
+
+namespace MatFormer;
+
+/// <summary>Writes an index as the text that PostgreSQL's COPY reads, for tables with a column of pgvector's type vector.</summary>
+public static class PostgresCopy
+{
+    /// <summary>
+    /// Writes a line for each entry, its columns separated by tabs: the row, the title, the text, and the vector as <c>[0.25,-1]</c>
+    /// (https://www.postgresql.org/docs/current/sql-copy.html, "Text Format"; https://github.com/pgvector/pgvector).
+    /// </summary>
+    /// <param name="index">What is written.</param>
+    /// <param name="writer">Where to; its encoding must be the database client's, UTF-8 by default.</param>
+    /// <exception cref="CheckpointException">A text is damaged, or has the character 0, which PostgreSQL does not take.</exception>
+    public static void Write(VectorIndex index, TextWriter writer)
+    {
+        ArgumentNullException.ThrowIfNull(index);
+        ArgumentNullException.ThrowIfNull(writer);
+        var vector = new float[index.Width];
+        for (var row = 0; row < index.Count; row++)
+        {
+            var entry = index.EntryOf(row);
+            if (entry.Title.Contains('\0', StringComparison.Ordinal) || entry.Text.Contains('\0', StringComparison.Ordinal))
+            {
+                throw new CheckpointException(
+                    index.Path, $"has a title or text of row {row} with the character 0, which PostgreSQL does not take; write the index again "
+                        + "without it.");
+            }
+
+            writer.Write(row.ToString(CultureInfo.InvariantCulture));
+            writer.Write('\t');
+            Escape(writer, entry.Title);
+            writer.Write('\t');
+            Escape(writer, entry.Text);
+            index.CopyVector(row, vector);
+            for (var i = 0; i < vector.Length; i++)
+            {
+                writer.Write(i == 0 ? "\t[" : ",");
+                writer.Write(vector[i].ToString("R", CultureInfo.InvariantCulture));
+            }
+
+            writer.Write("]\n");
+        }
+    }
+
+    private static void Escape(TextWriter writer, string text)
+    {
+        foreach (var character in text)
+        {
+            switch (character)
+            {
+                case '\\': writer.Write("\\\\"); break;
+                case '\t': writer.Write("\\t"); break;
+                case '\n': writer.Write("\\n"); break;
+                case '\r': writer.Write("\\r"); break;
+                default: writer.Write(character); break;
+            }
+        }
+    }
+}
