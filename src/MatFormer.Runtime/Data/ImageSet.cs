@@ -11,7 +11,7 @@ public sealed class ImageSet
 {
     private readonly byte[] _pixels;
     private readonly int[] _labels;
-    private (ImmutableArray<double> Mean, ImmutableArray<double> StandardDeviation)? _statistics;
+    private readonly Lazy<(ImmutableArray<double> Mean, ImmutableArray<double> StandardDeviation)> _statistics;
 
     /// <param name="source">What it was read from, in words.</param>
     /// <param name="channels">Channels.</param>
@@ -35,6 +35,7 @@ public sealed class ImageSet
         Source = source;
         (Channels, Height, Width, Classes) = (channels, height, width, classes);
         (_pixels, _labels) = (pixels, labels);
+        _statistics = new(Measure);
         Fingerprint = Hash();
     }
 
@@ -60,12 +61,12 @@ public sealed class ImageSet
     public ImmutableArray<string> Classes { get; }
 
     /// <summary>The mean of each channel over all images, of pixels from 0 to 1 (the byte / 255).</summary>
-    public ImmutableArray<double> Mean => (_statistics ??= Measure()).Mean;
+    public ImmutableArray<double> Mean => _statistics.Value.Mean;
 
     /// <summary>
     /// The standard deviation of each channel over all images, of pixels from 0 to 1 (the byte / 255); 0 if all are the same.
     /// </summary>
-    public ImmutableArray<double> StandardDeviation => (_statistics ??= Measure()).StandardDeviation;
+    public ImmutableArray<double> StandardDeviation => _statistics.Value.StandardDeviation;
 
     /// <summary>The pixels of an image, (C, H, W), row by row.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such image.</exception>
