@@ -23,8 +23,8 @@ public static class PostgresCopy
             if (entry.Title.Contains('\0', StringComparison.Ordinal) || entry.Text.Contains('\0', StringComparison.Ordinal))
             {
                 throw new CheckpointException(
-                    index.Path, $"has a title or text of row {row} with the character 0, which PostgreSQL does not take; write the index again "
-                        + "without it.");
+                    index.Path, $"has a title or text of row {row} with the character 0, which PostgreSQL does not take; write the index "
+                        + "again without it.");
             }
 
             writer.Write(row.ToString(CultureInfo.InvariantCulture));
