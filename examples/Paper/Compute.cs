@@ -40,9 +40,9 @@ internal static class Compute<TModel>
         var shared = TModel.Spec.Layers;
         foreach (var stream in streams)
             shared = Math.Min(shared, stream.Layers.AsSpan().CommonPrefixLength(first.AsSpan()));
-        if (shared == TModel.Spec.Layers) return streams[0].FlopsPerToken;
+        if (shared == TModel.Spec.Layers) return streams[0].Flops;
         double sum = 0;
-        foreach (var stream in streams) sum += stream.FlopsPerToken;
+        foreach (var stream in streams) sum += stream.Flops;
         for (var layer = 0; layer < shared; layer++) sum -= (streams.Length - 1) * Layer(first[layer].HiddenWidth);
         return sum - ((streams.Length - 1) * Layer(0));
     }
@@ -58,8 +58,8 @@ internal static class Compute<TModel>
     private static double Layer(int hidden)
     {
         var (narrow, wide) = (TModel.Granularities[0], TModel.Granularities[^1]);
-        var slope = (double)(wide.FlopsPerToken - narrow.FlopsPerToken) / (wide.Layers[0].HiddenWidth - narrow.Layers[0].HiddenWidth);
-        var attention = wide.FlopsPerToken - TModel.Spec.SharedFlopsPerToken - (slope * wide.Layers[0].HiddenWidth);
+        var slope = (double)(wide.Flops - narrow.Flops) / (wide.Layers[0].HiddenWidth - narrow.Layers[0].HiddenWidth);
+        var attention = wide.Flops - TModel.Spec.SharedFlops - (slope * wide.Layers[0].HiddenWidth);
         return (attention + (slope * hidden)) / TModel.Spec.Layers;
     }
 }

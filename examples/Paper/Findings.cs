@@ -165,7 +165,7 @@ internal static class Findings
             + "ones of adjacent granularities and of S and XL, shuffled and drawn ones.");
 
         ImmutableArray<ChartPoint> Line(Size size, Func<string, double> loss) =>
-            [.. s_names.Select(g => new ChartPoint(size.CostsOf(g).FlopsPerToken / 1e6, loss(g), $"{g}: {Number(loss(g))}", g))];
+            [.. s_names.Select(g => new ChartPoint(size.CostsOf(g).Flops / 1e6, loss(g), $"{g}: {Number(loss(g))}", g))];
     }
 
     private static void Sampling(ReportPage page, Reproduction found)

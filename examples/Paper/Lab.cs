@@ -146,7 +146,7 @@ internal sealed class Size<TModel> : Size
 
     private static ImmutableArray<Measured> Rows(Evaluation evaluation, Evaluation? line) => [.. evaluation.Rows.Select(r => new Measured(
         r.Costs.Name, r.Costs.Pattern, r.Costs.IsGranularity, r.Costs.Shape, r.Costs.Parameters, r.Costs.NonEmbeddingParameters,
-        r.Costs.FlopsPerToken, r.NatsPerToken, r.BitsPerByte, r.Consistency!.Agreement, r.Consistency.GeneratedAgreement!.Value,
+        r.Costs.Flops, r.NatsPerToken, r.BitsPerByte, r.Consistency!.Agreement, r.Consistency.GeneratedAgreement!.Value,
         r.Consistency.Divergence, r.Consistency.ReverseDivergence, line?.ExcessOf(r)))];
 
     private string FileOf(string name, int seed, Bench bench, string extension) =>

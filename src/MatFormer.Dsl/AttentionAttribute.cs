@@ -38,4 +38,7 @@ sealed class AttentionAttribute : Attribute
 
     /// <summary>RMS-normalises each head of queries and keys before they are turned (arXiv 2302.05442); false if not given.</summary>
     public bool QkNorm { get; set; }
+
+    /// <summary>Adds a bias to the projections of queries, keys, values and output; false if not given.</summary>
+    public bool Bias { get; set; }
 }

@@ -2,7 +2,7 @@ using System;
 
 namespace MatFormer;
 
-/// <summary>How the model knows a token's position. Rotary if not declared.</summary>
+/// <summary>How the model knows a token's position. Rotary if not declared, learned in <see cref="MatViTAttribute"/>.</summary>
 [AttributeUsage(AttributeTargets.Class, Inherited = false)]
 #if MATFORMER_GENERATOR
 internal

@@ -13,4 +13,10 @@ enum PositionKind
 
     /// <summary>A learned vector per position is added to the embedding: Context x Width parameters.</summary>
     Learned,
+
+    /// <summary>
+    /// Sines and cosines of row and column, half of the width each, are added to the patches of an image (arXiv 2104.02057, section 4); no
+    /// parameters. Of <see cref="MatViTAttribute"/> alone.
+    /// </summary>
+    Sinusoidal,
 }

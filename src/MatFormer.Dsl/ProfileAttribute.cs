@@ -61,6 +61,14 @@ sealed class ProfileAttribute : Attribute
     /// </summary>
     public long MaxFlopsPerToken { get; set; }
 
+    /// <summary>The most FLOPs that the forward pass over one image may take: of <see cref="MatViTAttribute"/>.</summary>
+    public long MaxFlopsPerImage { get; set; }
+
+    /// <summary>
+    /// The most FLOPs that the forward pass over one text of the full context may take: of <see cref="MatEncoderAttribute"/>.
+    /// </summary>
+    public long MaxFlopsPerText { get; set; }
+
     /// <summary>The most bytes that the weights may take, in <see cref="WeightType"/>.</summary>
     public long MaxWeightBytes { get; set; }
 

@@ -135,7 +135,7 @@ internal sealed class ProfileCatalog
         held.Zip(layers).All(pair => pair.First.Holds(pair.Second));
 
     private static ServedProfile Of(ModelSpec spec, string name, ImmutableArray<LayerSlice> layers) =>
-        new(name, spec.FormatPattern(layers.AsSpan()), spec.ParameterCount(layers.AsSpan()), spec.FlopsPerToken(layers.AsSpan()))
+        new(name, spec.FormatPattern(layers.AsSpan()), spec.ParameterCount(layers.AsSpan()), spec.Flops(layers.AsSpan()))
         {
             Layers = layers,
         };

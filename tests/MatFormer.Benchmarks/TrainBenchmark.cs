@@ -136,8 +136,8 @@ internal static class TrainBenchmark
     {
         var spec = BenchLm.Spec;
         var block = spec.Blocks[0];
-        var attention = block.CostOf(block.FlopsPerToken, spec.WholeLayers[0] with { HiddenWidth = 0 });
-        var forward = spec.Granularities.Sum(g => spec.FlopsPerToken(g.Layers.AsSpan())) - ((spec.Granularities.Length - 1) * attention);
+        var attention = block.CostOf(block.Flops, spec.WholeLayers[0] with { HiddenWidth = 0 });
+        var forward = spec.Granularities.Sum(g => spec.Flops(g.Layers.AsSpan())) - ((spec.Granularities.Length - 1) * attention);
         return 3.0 * forward * Batch * spec.Context;
     }
 

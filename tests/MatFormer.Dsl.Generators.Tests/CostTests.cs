@@ -83,7 +83,7 @@ public sealed class CostTests
         var layers = model.Layers.AsSpan();
         Assert.Equal(Constant(type, "ParameterCount"), spec.ParameterCount(layers));
         Assert.Equal(Constant(type, "NonEmbeddingParameterCount"), spec.NonEmbeddingParameterCount(layers));
-        Assert.Equal(Constant(type, "FlopsPerToken"), spec.FlopsPerToken(layers));
+        Assert.Equal(Constant(type, "FlopsPerToken"), spec.Flops(layers));
         Assert.Equal(Constant(type, "KeyValueCacheBytesPerToken"), spec.KeyValueCacheBytesPerToken(layers));
         Assert.Equal(
             layers.ToArray().Where(l => !l.IsSkipped).Select(l => (long)l.HiddenWidth),

@@ -65,7 +65,7 @@ public sealed class ModelTests
         {
             "MaxParameters" => costs.ParameterCount,
             "MaxNonEmbeddingParameters" => costs.NonEmbeddingParameterCount,
-            "MaxFlopsPerToken" => costs.FlopsPerToken,
+            "MaxFlopsPerToken" => costs.Flops,
             "MaxWeightBytes" => layers => costs.WeightBytes(layers, WeightType.Int8),
             _ => layers => layers.Sum(l => (long)l.HiddenWidth),
         };
@@ -99,9 +99,9 @@ public sealed class ModelTests
         var costs = Costs.Of(s_spec);
         var solver = new BudgetSolver(s_spec);
         var middle = s_spec.LayersOf([0, 0, 1, 1]);
-        var solved = solver.Solve([(costs.ParameterCount, costs.ParameterCount(middle)), (costs.FlopsPerToken, long.MaxValue)]);
+        var solved = solver.Solve([(costs.ParameterCount, costs.ParameterCount(middle)), (costs.Flops, long.MaxValue)]);
         Assert.Equal([0, 0, 1, 1], solved!.Value.ToArray());
-        Assert.Null(solver.Solve([(costs.ParameterCount, long.MaxValue), (costs.FlopsPerToken, 1)]));
+        Assert.Null(solver.Solve([(costs.ParameterCount, long.MaxValue), (costs.Flops, 1)]));
     }
 
     [Fact]
@@ -109,10 +109,10 @@ public sealed class ModelTests
     {
         var costs = Costs.Of(s_spec);
         var solver = new BudgetSolver(s_spec);
-        var all = Enumerable.Range(0, solver.Count).Select(i => costs.FlopsPerToken(s_spec.LayersOf(solver[i]))).ToList();
+        var all = Enumerable.Range(0, solver.Count).Select(i => costs.Flops(s_spec.LayersOf(solver[i]))).ToList();
         for (var count = 1; count <= solver.Count - 2; count++)
         {
-            var grid = solver.Grid(costs, count).Select(mix => costs.FlopsPerToken(s_spec.LayersOf(mix))).ToList();
+            var grid = solver.Grid(costs, count).Select(mix => costs.Flops(s_spec.LayersOf(mix))).ToList();
             Assert.Equal(count, grid.Count);
             Assert.Equal(grid.Distinct().Order(), grid);
             Assert.All(grid, flops => Assert.InRange(flops, all[0] + 1, all[^1] - 1));
@@ -123,7 +123,7 @@ public sealed class ModelTests
         // One is the mix nearest to the middle.
         var middle = (all[0] + all[^1]) / 2.0;
         var one = Assert.Single(solver.Grid(costs, 1));
-        Assert.Equal(all.Min(flops => Math.Abs(flops - middle)), Math.Abs(costs.FlopsPerToken(s_spec.LayersOf(one)) - middle));
+        Assert.Equal(all.Min(flops => Math.Abs(flops - middle)), Math.Abs(costs.Flops(s_spec.LayersOf(one)) - middle));
     }
 
     [Fact]

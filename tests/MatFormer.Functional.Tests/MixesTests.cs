@@ -31,14 +31,14 @@ public sealed class MixesTests
         var mixes = Mixes.Sweep<OracleGemma>(4);
         Assert.Equal(mixes.Length, mixes.Select(m => m.Pattern).Distinct().Count());
         Assert.Equal([MixShape.Increasing, MixShape.Decreasing, MixShape.Other], mixes.Select(Mixes.ShapeOf).Distinct().OrderBy(s => s));
-        var (least, most) = (OracleGemma.Granularities[0].FlopsPerToken, OracleGemma.Granularities[^1].FlopsPerToken);
-        Assert.All(mixes, m => Assert.InRange(m.FlopsPerToken, least + 1, most - 1));
+        var (least, most) = (OracleGemma.Granularities[0].Flops, OracleGemma.Granularities[^1].Flops);
+        Assert.All(mixes, m => Assert.InRange(m.Flops, least + 1, most - 1));
 
         // Each mix of the paper's kind has its reverse at the same cost.
         foreach (var mix in mixes.Where(m => Mixes.ShapeOf(m) == MixShape.Increasing && !m.Pattern.Contains("M 1*", StringComparison.Ordinal)))
         {
             var reverse = mix.Layers.Reverse().ToArray();
-            Assert.Contains(mixes, m => m.Layers.AsSpan().SequenceEqual(reverse) && m.FlopsPerToken == mix.FlopsPerToken);
+            Assert.Contains(mixes, m => m.Layers.AsSpan().SequenceEqual(reverse) && m.Flops == mix.Flops);
         }
 
         Assert.Equal(mixes.Select(m => m.Pattern), Mixes.Sweep<OracleGemma>(4).Select(m => m.Pattern));

@@ -57,9 +57,9 @@ public sealed class PaperTests
     public void LikelierGranularitiesAndDistillationCostMore()
     {
         var alike = Compute<Small>.OfStep(Objective.Sampled, [], false);
-        Assert.Equal(Small.Granularities.Average(g => g.FlopsPerToken), alike, 6);
+        Assert.Equal(Small.Granularities.Average(g => g.Flops), alike, 6);
         Assert.True(Compute<Small>.OfStep(Objective.Sampled, [.17, .20, .22, .41], false) > alike);
-        Assert.Equal(alike + (0.25 * Small.Granularities[^1].FlopsPerToken), Compute<Small>.OfStep(Objective.Sampled, [], true), 6);
+        Assert.Equal(alike + (0.25 * Small.Granularities[^1].Flops), Compute<Small>.OfStep(Objective.Sampled, [], true), 6);
     }
 
     [Fact]
@@ -98,11 +98,11 @@ public sealed class PaperTests
             sum += (rows is null ? attentions : 1) * Attention;
         }
 
-        return sum + ((streams.BatchRows is null ? streams.Count : 1) * Small.Spec.SharedFlopsPerToken);
+        return sum + ((streams.BatchRows is null ? streams.Count : 1) * Small.Spec.SharedFlops);
     }
 
     private static double FeedForward(int hidden) => 2.0 * 3 * Small.Spec.Width * hidden;
 
     private static double Attention =>
-        ((double)(Small.Granularities[0].FlopsPerToken - Small.Spec.SharedFlopsPerToken) / Small.Spec.Layers) - FeedForward(Small.Granularities[0].Layers[0].HiddenWidth);
+        ((double)(Small.Granularities[0].Flops - Small.Spec.SharedFlops) / Small.Spec.Layers) - FeedForward(Small.Granularities[0].Layers[0].HiddenWidth);
 }

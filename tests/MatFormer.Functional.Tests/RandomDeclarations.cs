@@ -10,11 +10,11 @@ namespace MatFormer.Functional.Tests;
 /// <summary>Draws declarations from a seed, compiles them with the generator, and loads the models.</summary>
 internal static class RandomDeclarations
 {
-    public static IReadOnlyList<Type> Compile(int count, int seed)
+    public static IReadOnlyList<Type> Compile(int count, int seed, bool decodersOnly = false)
     {
         var random = new Random(seed);
         var source = new StringBuilder("using MatFormer;\nnamespace Drawn;\n");
-        for (var i = 0; i < count; i++) source.Append(Declare(random, string.Create(CultureInfo.InvariantCulture, $"Drawn{i}")));
+        for (var i = 0; i < count; i++) source.Append(Declare(random, string.Create(CultureInfo.InvariantCulture, $"Drawn{i}"), decodersOnly ? 0 : i % 3));
         var assembly = Compile(source.ToString());
         return [.. Enumerable.Range(0, count).Select(i => assembly.GetType(string.Create(CultureInfo.InvariantCulture, $"Drawn.Drawn{i}"), throwOnError: true)!)];
     }
@@ -41,23 +41,41 @@ internal static class RandomDeclarations
         return Assembly.Load(image.ToArray());
     }
 
-    private static string Declare(Random random, string name)
+    // Every third is a decoder, a vision transformer, a text encoder.
+    private static string Declare(Random random, string name, int kind)
     {
         var text = new StringBuilder();
         int layers = random.Next(1, 5), keyValueHeads = random.Next(1, 4), heads = keyValueHeads * random.Next(1, 4);
         var headWidth = 2 * random.Next(1, 9);
-        text.Append(CultureInfo.InvariantCulture, $"[MatLM(Layers = {layers}, Width = {heads * headWidth}, Heads = {heads}, ");
-        text.Append(CultureInfo.InvariantCulture, $"Context = {random.Next(4, 33)}, Vocabulary = {random.Next(3, 90)})]\n");
+        var width = heads * headWidth;
+        var pooling = ", Pooling = Pooling." + Pick(random, "Mean", "ClassToken");
+        text.Append(CultureInfo.InvariantCulture, $"[{(kind == 0 ? "MatLM" : kind == 1 ? "MatViT" : "MatEncoder")}(Layers = {layers}, Width = {width}, Heads = {heads}, ");
+        var patch = random.Next(1, 4);
+        var embedding = kind == 1 ? width : random.Next(2, 40);
+        if (kind == 1)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"Image = {patch * random.Next(1, 6)}, Patch = {patch}, Channels = {random.Next(1, 4)}, Classes = {random.Next(2, 9)}");
+        }
+        else
+        {
+            text.Append(CultureInfo.InvariantCulture, $"Context = {random.Next(4, 33)}, Vocabulary = {random.Next(3, 90)}");
+            if (kind == 2) text.Append(CultureInfo.InvariantCulture, $", Embedding = {embedding}, Temperature = 0.{random.Next(1, 9)}");
+        }
+
+        text.Append(kind == 0 ? ")]\n" : pooling + ")]\n");
+        if (kind > 0 && Flip(random))
+            text.Append(CultureInfo.InvariantCulture, $"[NestedEmbedding({(embedding > 1 ? $"{random.Next(1, embedding)}, " : "")}{embedding})]\n");
 
         // Strictly increasing, odd widths among them.
         var widths = new SortedSet<int>();
         while (widths.Count < random.Next(2, 6)) widths.Add(random.Next(1, 100));
         text.Append(CultureInfo.InvariantCulture, $"[FeedForward({widths.Max}, {FeedForward(random)})]\n");
         text.Append(CultureInfo.InvariantCulture, $"[Attention(KeyValueHeads = {keyValueHeads}, RotaryBase = {random.Next(100, 20000)}");
+        if (Flip(random)) text.Append(", Bias = true");
         text.Append(Flip(random) ? ", QkNorm = true)]\n" : ")]\n");
         if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Norm(NormKind.{Pick(random, "Rms", "Layer")}, Epsilon = 1e-{random.Next(4, 8)})]\n");
-        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Position(PositionKind.{Pick(random, "Rotary", "Learned")})]\n");
-        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Embedding(Tied = {(Flip(random) ? "true" : "false")})]\n");
+        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Position(PositionKind.{Pick(random, kind == 1 && width % 4 == 0 ? "Sinusoidal" : kind == 1 ? "Learned" : "Rotary", "Learned")})]\n");
+        if (kind == 0 && Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Embedding(Tied = {(Flip(random) ? "true" : "false")})]\n");
 
         // Layers of another kind, granularities with fewer heads, profiles with fewer layers: each in every second declaration or so.
         var own = random.Next(layers);
@@ -66,7 +84,8 @@ internal static class RandomDeclarations
         if (differs)
             text.Append(CultureInfo.InvariantCulture, $"[FeedForward({widths.Max + widening}, {FeedForward(random)}, Layers = \"{own}\")]\n");
 
-        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Attention(KeyValueHeads = {heads}, Window = 3, Layers = \"{own}-{layers - 1}\")]\n");
+        var window = kind == 0 ? ", Window = 3" : "";
+        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Attention(KeyValueHeads = {heads}{window}, Layers = \"{own}-{layers - 1}\")]\n");
         var group = heads / keyValueHeads;
         var elastic = Flip(random);
         var granularities = widths.Select((width, i) => (Name: string.Create(CultureInfo.InvariantCulture, $"G{i}"), Width: width)).ToList();

@@ -23,6 +23,10 @@ public sealed class RecomputationTests : IDisposable
         RecomputedEqualsKept<OracleOdd>(type);
         RecomputedEqualsKept<OracleElastic>(type);
         RecomputedEqualsKept<OracleUneven>(type);
+        RecomputedEqualsKept<OracleViT>(type);
+        RecomputedEqualsKept<OtherViT>(type);
+        RecomputedEqualsKept<OracleEncoder>(type);
+        RecomputedEqualsKept<OtherEncoder>(type);
     }
 
     [Fact]
@@ -121,8 +125,8 @@ public sealed class RecomputationTests : IDisposable
         var spec = TModel.Spec;
         long time = 1 + random.Next(spec.Context);
         var batches = Enumerable.Range(0, 2)
-            .Select(_ => (
-                randint(0, spec.Vocabulary, [Batch, time], ScalarType.Int64), randint(0, spec.Vocabulary, [Batch, time], ScalarType.Int64)))
+            .Select(_ => Inputs.Of(spec, Batch * spec.RowsPerExample, time))
+            .Select(input => (input, Inputs.TargetsOf(spec, input)))
             .ToList();
         foreach (var distilled in (bool[])[false, true])
         {
@@ -134,12 +138,12 @@ public sealed class RecomputationTests : IDisposable
             List<(string Name, byte[] Bits)> Gradients(bool again)
             {
                 foreach (var (_, parameter) in model.named_parameters()) parameter.grad = null;
-                foreach (var (tokens, targets) in batches)
+                foreach (var (input, targets) in batches)
                 {
                     using var recomputation = again ? new Recomputation(model) : null;
                     var losses = distilled
-                        ? model.DistilledLosses(streams, tokens, targets, 2, recomputation)
-                        : model.Losses(streams, tokens, targets, recomputation);
+                        ? model.DistilledLosses(streams, input, targets, 2, recomputation)
+                        : model.Losses(streams, input, targets, recomputation);
                     var loss = losses.mean();
                     if (recomputation is null) loss.backward();
                     else recomputation.Backward(loss);

@@ -22,6 +22,10 @@ public sealed class SliceTests : IDisposable
         SliceEqualsUniversal<OracleOdd>();
         SliceEqualsUniversal<OracleElastic>();
         SliceEqualsUniversal<OracleUneven>();
+        SliceEqualsUniversal<OracleViT>();
+        SliceEqualsUniversal<OtherViT>();
+        SliceEqualsUniversal<OracleEncoder>();
+        SliceEqualsUniversal<OtherEncoder>();
     }
 
     [Fact]
@@ -49,7 +53,7 @@ public sealed class SliceTests : IDisposable
         Assert.Equal(OracleLlama.Mixed.ParameterCount, CountParameters(mixed));
         Assert.Equal(OracleLlama.Mixed.ParameterCount, OracleLlama.Profile.Mixed.ParameterCount);
         Assert.Equal(OracleLlama.Mixed.NonEmbeddingParameterCount, OracleLlama.Profile.Mixed.NonEmbeddingParameterCount);
-        Assert.Equal(OracleLlama.Mixed.FlopsPerToken, OracleLlama.Profile.Mixed.FlopsPerToken);
+        Assert.Equal(OracleLlama.Mixed.FlopsPerToken, OracleLlama.Profile.Mixed.Flops);
         Assert.Equal(OracleLlama.Mixed.KeyValueCacheBytesPerToken, OracleLlama.Profile.Mixed.KeyValueCacheBytesPerToken);
         Assert.Equal(OracleLlama.ParameterCount, CountParameters(model));
     }
@@ -100,15 +104,23 @@ public sealed class SliceTests : IDisposable
                 {
                     using var scope = NewDisposeScope();
                     using var noGrad = no_grad();
-                    var tokens = randint(0, spec.Vocabulary, [batch, time], ScalarType.Int64);
+                    var input = Inputs.Of(spec, batch, time);
                     model.ComputeType = view.ComputeType = copy.ComputeType = loaded.ComputeType = type;
-                    var expected = model.Forward(profile, tokens);
-                    Assert.Equal([batch, time, spec.Vocabulary], expected.shape);
+                    var expected = model.Forward(profile, input);
+                    Assert.Equal(Inputs.ShapeOf(spec, input), expected.shape);
                     Assert.True(expected.isfinite().all().item<bool>(), $"{profile} {type}: not finite");
-                    Assert.True(Same(expected, copy.forward(tokens)), $"{profile} {type} ({batch}, {time}): the copy differs");
-                    Assert.True(Same(expected, view.forward(tokens)), $"{profile} {type} ({batch}, {time}): the view differs");
-                    Assert.True(Same(expected, loaded.forward(tokens)), $"{profile} {type} ({batch}, {time}): the reloaded copy differs");
-                    CachedDecodingEqualsTheFullForward(copy, tokens, expected, type);
+                    Assert.True(Same(expected, copy.forward(input)), $"{profile} {type} ({batch}, {time}): the copy differs");
+                    Assert.True(Same(expected, view.forward(input)), $"{profile} {type} ({batch}, {time}): the view differs");
+                    Assert.True(Same(expected, loaded.forward(input)), $"{profile} {type} ({batch}, {time}): the reloaded copy differs");
+                    if (spec.Kind == ModelKind.LanguageModel) CachedDecodingEqualsTheFullForward(copy, input, expected, type);
+                    foreach (var width in spec.EmbeddingDimensions)
+                    {
+                        var embeddings = model.Embed(profile, input, width);
+                        Assert.Equal([batch, width], embeddings.shape);
+                        Assert.All(embeddings.square().sum([1]).data<float>().ToArray(), length => Assert.Equal(1, length, 1e-4));
+                        Assert.True(Same(embeddings, copy.Embed(input, width)), $"{profile} {type}: the copy's embeddings differ");
+                        Assert.True(Same(embeddings, view.Embed(input, width)), $"{profile} {type}: the view's embeddings differ");
+                    }
                 }
             }
         }

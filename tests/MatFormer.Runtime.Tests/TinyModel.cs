@@ -76,7 +76,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         Granularities = [new("S", (LayerCount, new(8, 1))), new("M", (LayerCount, new(16, 1))), new("XL", (LayerCount, new(32, 1)))],
         EmbeddingParameters = Vocabulary * Width,
         SharedParameters = Vocabulary * Width,
-        SharedFlopsPerToken = 2 * Vocabulary * Width,
+        SharedFlops = 2 * Vocabulary * Width,
         Blocks = BlockSpec.Stack((LayerCount, new()
         {
             HiddenWidth = 32,
@@ -84,7 +84,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
             Heads = 1,
             KeyValueHeads = 1,
             Parameters = new(0, 2 * Width, 0),
-            FlopsPerToken = new(0, 4 * Width, 0),
+            Flops = new(0, 4 * Width, 0),
             KeyValueCacheBytesPerToken = new(0, 0, 2 * Width * 4),
         })),
     };

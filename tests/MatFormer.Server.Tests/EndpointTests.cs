@@ -21,7 +21,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         var mixed = list[^1].GetProperty("profile");
         Assert.Equal("1*S 1*XL", mixed.GetProperty("pattern").GetString());
         Assert.Equal(TinyLm.Profiles[0].ParameterCount, mixed.GetProperty("parameters").GetInt64());
-        Assert.Equal(TinyLm.Profiles[0].FlopsPerToken, mixed.GetProperty("flops_per_token").GetInt64());
+        Assert.Equal(TinyLm.Profiles[0].Flops, mixed.GetProperty("flops_per_token").GetInt64());
         Assert.True(mixed.GetProperty("ms_per_token").GetDouble() > 0);
     }
 

@@ -61,7 +61,7 @@ public sealed class ProfileTextAnalyzer : DiagnosticAnalyzer
     {
         const string name = "ParsedText";
         var parsed = new ProfileDeclaration(
-            new LocatedText(name, pattern.At, null), pattern, null, null, null, null, null, null, null, null);
+            new LocatedText(name, pattern.At, null), pattern, null, null, null, null, null, null, null, null, null, null);
         var judged = Validator.Check(declaration with { Profiles = new[] { parsed }.ToEquatableArray(), Grid = null });
         if (judged.Output is Output.Whole { Spec: { CanSkip: true } } && !spec.CanSkip)
             return (pattern.At, "no declared profile leaves layers out, and so none can at run time; declare one that does");

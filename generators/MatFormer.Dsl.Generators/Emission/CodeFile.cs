@@ -57,6 +57,9 @@ internal sealed class CodeFile
 
     public string Parameter => Alias(nameof(Parameter));
 
+    /// <summary>The type of the widths of the model's embeddings.</summary>
+    public string EmbeddingDimension => "global::MatFormer.EmbeddingDimension<" + Model + ">";
+
     /// <summary>The type of the model's profiles.</summary>
     public string Profile => "global::MatFormer.Profile<" + Model + ">";
 
@@ -65,6 +68,8 @@ internal sealed class CodeFile
     public string RotaryTable => Alias(nameof(RotaryTable));
 
     public string ScalarType => Alias(nameof(ScalarType));
+
+    public string SinusoidalTable => Alias(nameof(SinusoidalTable));
 
     public string Streams => Alias(nameof(Streams));
 

@@ -116,6 +116,7 @@ internal static class DecodingEmitter
         if (spec.QkNorm) tables.AddRange([("_queryNorm", "self_attn.q_norm.weight", headWidth), ("_keyNorm", "self_attn.k_norm.weight", headWidth)]);
         tables.Add(("_postAttentionNorm", "post_attention_layernorm.weight", width));
         if (isLayerNorm) tables.Add(("_postAttentionNormBias", "post_attention_layernorm.bias", width));
+        string? AttentionBias(string of) => spec.AttentionBias ? $", prefix + \"self_attn.{of}_proj.bias\"" : null;
         var (gateBias, upBias, downBias) = block.Bias
             ? (", prefix + \"mlp.gate_proj.bias\"", ", prefix + \"mlp.up_proj.bias\"", ", prefix + \"mlp.down_proj.bias\"")
             : (null, null, null);
@@ -136,10 +137,10 @@ internal static class DecodingEmitter
 
                     public {{name}}({{f.LayerSlice}} slice, {{f.WeightPacker}} packer, string prefix)
                     {
-                        _query = packer.ToHeads(prefix + "self_attn.q_proj.weight", {{heads}}, {{headWidth}}, {{width}});
-                        _key = packer.ToHeads(prefix + "self_attn.k_proj.weight", {{keyHeads}}, {{headWidth}}, {{width}});
-                        _value = packer.ToHeads(prefix + "self_attn.v_proj.weight", {{keyHeads}}, {{headWidth}}, {{width}});
-                        _output = packer.FromHeads(prefix + "self_attn.o_proj.weight", {{width}}, {{heads}}, {{headWidth}});
+                        _query = packer.ToHeads(prefix + "self_attn.q_proj.weight", {{heads}}, {{headWidth}}, {{width}}{{AttentionBias("q")}});
+                        _key = packer.ToHeads(prefix + "self_attn.k_proj.weight", {{keyHeads}}, {{headWidth}}, {{width}}{{AttentionBias("k")}});
+                        _value = packer.ToHeads(prefix + "self_attn.v_proj.weight", {{keyHeads}}, {{headWidth}}, {{width}}{{AttentionBias("v")}});
+                        _output = packer.FromHeads(prefix + "self_attn.o_proj.weight", {{width}}, {{heads}}, {{headWidth}}{{AttentionBias("o")}});
                         _expanding = {{expanding}};
                         _down = packer.Matrix(prefix + "mlp.down_proj.weight", {{width}}, slice.HiddenWidth{{downBias}});
                         {{string.Join("\n", tables.Select(t => $"{t.Field} = packer.Vector(prefix + \"{t.Name}\", {t.Size});"))}}

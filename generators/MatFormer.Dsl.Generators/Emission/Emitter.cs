@@ -30,7 +30,7 @@ internal static class Emitter
         yield return ("Parameters", ParametersEmitter.Emit(spec, costs));
         yield return ("Forward", ForwardEmitter.Emit(spec));
         yield return ("Training", TrainingEmitter.Emit(spec));
-        yield return ("Decoding", DecodingEmitter.Emit(spec));
+        if (spec.IsDecoder) yield return ("Decoding", DecodingEmitter.Emit(spec));
         yield return ("Profiles", ProfilesEmitter.Emit(spec, costs));
         yield return ("Submodels", SubmodelsEmitter.Emit(spec, costs));
     }

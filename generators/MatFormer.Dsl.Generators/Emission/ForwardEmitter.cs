@@ -17,16 +17,24 @@ internal static class ForwardEmitter
 
     private static void WriteModel(CodeFile f, ModelSpec spec)
     {
-        var logits = Shape("B", "T", spec.Vocabulary);
-        var context = Literals.Text(spec.Context);
+        var io = ModelText.Of(spec);
+        var ofWhole = spec.IsDecoder ? " of the whole model" : ", by the whole model";
         f.Write($$"""
-            /// <summary>Logits of the whole model: tokens (B, T) int64 to {{logits}} float32.</summary>
-            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than {{context}} tokens.</exception>
+            /// <summary>{{io.Gives}}{{ofWhole}}: {{io.Takes}} to {{io.Result}}.</summary>
+            /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
             [Generated]
-            public override {{f.Tensor}} forward({{f.Tensor}} tokens) => Forward(Profile.{{spec.Widest.Name}}, tokens);
+            public override {{f.Tensor}} forward({{f.Tensor}} {{io.Input}}) => Forward(Profile.{{spec.Widest.Name}}, {{io.Input}});
 
+            """);
+        if (!spec.IsDecoder)
+        {
+            WriteEmbedding(f, spec, io);
+            return;
+        }
+
+        f.Write($$"""
             /// <summary>
-            /// Logits {{logits}} float32 of tokens (B, T) int64 that follow those in the cache, which then holds them too.
+            /// Logits {{io.Result}} of tokens (B, T) int64 that follow those in the cache, which then holds them too.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or more tokens than the cache has room for.</exception>
             [Generated]
@@ -36,14 +44,58 @@ internal static class ForwardEmitter
                 return _network.Logits(tokens, Profile.{{spec.Widest.Name}}.Streams, cache, ComputeType);
             }
 
-            /// <summary>Logits of a submodel, computed with this model's weights: tokens (B, T) int64 to {{logits}} float32.</summary>
-            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than {{context}} tokens.</exception>
+            /// <summary>Logits of a submodel, computed with this model's weights: {{io.Takes}} to {{io.Result}}.</summary>
+            /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
             [Generated]
             public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
                 CheckTokens(tokens);
                 return _network.Logits(tokens, profile.Streams, null, ComputeType);
+            }
+
+            """);
+    }
+
+    private static void WriteEmbedding(CodeFile f, ModelSpec spec, ModelText io)
+    {
+        f.Write($$"""
+            /// <summary>{{io.Gives}}, by a submodel, computed with this model's weights: {{io.Takes}} to {{io.Result}}.</summary>
+            /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
+            [Generated]
+            public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} {{io.Input}})
+            {
+                {{f.ArgumentNullException}}.ThrowIfNull(profile);
+                {{io.Check}}({{io.Input}});
+                return _network.{{io.Result1}}({{io.Input}}, profile.Streams, ComputeType);
+            }
+
+            /// <inheritdoc/>
+            [Generated]
+            public override {{f.Tensor}} Embed({{f.Tensor}} {{io.Input}}, int? width = null) => Embed(Profile.{{spec.Widest.Name}}, {{io.Input}}, width);
+
+            /// <summary>
+            /// Embeddings of length 1 by a submodel, cut to their first numbers before: {{io.Takes}} to (B, width) float32.
+            /// </summary>
+            /// <param name="profile">The submodel.</param>
+            /// <param name="{{io.Input}}">{{io.Takes.TrimEnd(',')}}.</param>
+            /// <param name="width">One of the dimensions; all if null.</param>
+            /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}, or no such dimension is declared.</exception>
+            [Generated]
+            public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.Tensor}} {{io.Input}}, int? width = null)
+            {
+                {{f.ArgumentNullException}}.ThrowIfNull(profile);
+                {{io.Check}}({{io.Input}});
+                return _network.Embed({{io.Input}}, profile.Streams, EmbeddingWidth(width), ComputeType);
+            }
+
+            /// <summary>Embeddings of this width, of length 1, by a submodel: {{io.Takes}} to (B, dimension) float32.</summary>
+            /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
+            [Generated]
+            public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.EmbeddingDimension}} dimension, {{f.Tensor}} {{io.Input}})
+            {
+                {{f.ArgumentNullException}}.ThrowIfNull(dimension);
+                return Embed(profile, {{io.Input}}, dimension.Width);
             }
 
             """);
@@ -58,7 +110,7 @@ internal static class ForwardEmitter
                 private abstract partial class Block
                 {
                     // x + attention(norm(x)): {{Stacked(spec)}} to the same.
-                    public abstract {{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{HeadsParameter(spec)}}, {{f.KeyValueCache}}? cache, int layer);
+                    public abstract {{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{HeadsParameter(spec)}}{{SightParameters(f, spec)}});
 
                     // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units: {{Stacked(spec)}} to the same.
                     public abstract {{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows);
@@ -106,10 +158,10 @@ internal static class ForwardEmitter
         var states = Shape("B", "T", spec.Width);
         f.Write($$"""
                 // x + attention(norm(x)): {{states}} to the same.
-                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}, {{f.KeyValueCache}}? cache, int layer)
+                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{SightParameters(f, spec)}})
                 {
-                    using var attended = Attention(x{{Angles(spec)}}, cache, layer);  //| {{Shape("B", "T", spec.Blocks[0].Heads * spec.HeadWidth)}}
-                    var projected = {{f.Kernels}}.Linear(attended, OutputProjection);  //| {{states}}
+                    using var attended = Attention(x{{Angles(spec)}}{{Sight(spec)}});  //| {{Shape("B", "T", spec.Blocks[0].Heads * spec.HeadWidth)}}
+                    var projected = {{f.Kernels}}.Linear(attended, OutputProjection{{(spec.AttentionBias ? ", OutputBias" : null)}});  //| {{states}}
                     return projected.add_(x);  //| {{states}}
                 }
 
@@ -122,16 +174,17 @@ internal static class ForwardEmitter
         var states = Shape("B", "T", spec.Width);
         f.Write($$"""
                 // x + attention(norm(x)) of R stacked streams, stream r with its first heads[r] heads: {{Stacked(spec)}} to the same.
-                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}, int[] heads, int[]? rows, {{f.KeyValueCache}}? cache, int layer)
+                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}, int[] heads, int[]? rows{{SightParameters(f, spec)}})
                 {
-                    if (heads.Length == 1) return AttendOne(x{{Angles(spec)}}, heads[0], cache, layer);  //| {{states}}
+                    if (heads.Length == 1) return AttendOne(x{{Angles(spec)}}, heads[0]{{Sight(spec)}});  //| {{states}}
                     var attended = new {{f.Tensor}}[heads.Length];
                     var start = 0L;
                     for (var stream = 0; stream < heads.Length; stream++)
                     {
                         var count = rows is null ? x.shape[0] / heads.Length : rows[stream];
                         using var one = x.narrow(0, start, count);  //| {{states}}
-                        attended[stream] = AttendOne(one{{Angles(spec)}}, heads[stream], cache, layer);  //| {{states}}
+                        {{(spec.Kind == ModelKind.TextEncoder ? "using var seen = rows is null ? lengths.alias() : lengths.narrow(0, start, count);  //| (B)" : null)}}
+                        attended[stream] = AttendOne(one{{Angles(spec)}}, heads[stream]{{(spec.Kind == ModelKind.TextEncoder ? ", seen" : Sight(spec))}});  //| {{states}}
                         start += count;
                     }
 
@@ -141,10 +194,12 @@ internal static class ForwardEmitter
                 }
 
                 // x + attention(norm(x)) with the first heads: {{states}} to the same.
-                private {{f.Tensor}} AttendOne({{f.Tensor}} x{{AngleParameters(f, spec)}}, int heads, {{f.KeyValueCache}}? cache, int layer)
+                private {{f.Tensor}} AttendOne({{f.Tensor}} x{{AngleParameters(f, spec)}}, int heads{{SightParameters(f, spec)}})
                 {
-                    using var attended = Attention(x{{Angles(spec)}}, heads, cache, layer);  //| {{Shape("B", "T", $"heads * {spec.HeadWidth}")}}
+                    using var attended = Attention(x{{Angles(spec)}}, heads{{Sight(spec)}});  //| {{Shape("B", "T", $"heads * {spec.HeadWidth}")}}
                     var projected = {{f.Kernels}}.LinearColumns(attended, OutputProjection, heads * {{Literals.Of(spec.HeadWidth)}});  //| {{states}}
+                    {{(spec.AttentionBias ? $"using var bias = OutputBias.to(projected.dtype);  //| ({spec.Width})" : null)}}
+                    {{(spec.AttentionBias ? $"projected.add_(bias);  //| {states}" : null)}}
                     return projected.add_(x);  //| {{states}}
                 }
 
@@ -165,17 +220,21 @@ internal static class ForwardEmitter
         var shapesHeads = spec.Rotary || spec.QkNorm;
         var (queryCount, keyCount) = elastic ? (", heads", ", " + keyHeads) : (null, null);
         var query = shapesHeads ? $"Query(normed{Angles(spec)}{queryCount})"
-            : $"Heads(normed, QueryProjection, {(elastic ? "heads" : Literals.Of(block.Heads))})";
-        var key = shapesHeads ? $"Key(normed{Angles(spec)}{keyCount})" : $"Heads(normed, KeyProjection, {keyHeads})";
+            : $"Heads(normed, QueryProjection, {Bias(spec, "Query")}{(elastic ? "heads" : Literals.Of(block.Heads))})";
+        var key = shapesHeads ? $"Key(normed{Angles(spec)}{keyCount})" : $"Heads(normed, KeyProjection, {Bias(spec, "Key")}{keyHeads})";
         var window = block.Window > 0 ? $", window: {Literals.Of(block.Window)}" : null;
         f.Write($$"""
-                private {{f.Tensor}} Attention({{f.Tensor}} x{{AngleParameters(f, spec)}}{{(elastic ? ", int heads" : null)}}, {{f.KeyValueCache}}? cache, int layer)
+                private {{f.Tensor}} Attention({{f.Tensor}} x{{AngleParameters(f, spec)}}{{(elastic ? ", int heads" : null)}}{{SightParameters(f, spec)}})
                 {
                     var normed = {{Norm(f, spec, "x", "InputLayerNorm")}};  //| {{states}}
                     using var query = {{query}};  //| {{queries}}
                     using var key = {{key}};  //| {{keys}}
-                    using var value = Heads(normed, ValueProjection, {{keyHeads}});  //| {{keys}}
+                    using var value = Heads(normed, ValueProjection, {{Bias(spec, "Value")}}{{keyHeads}});  //| {{keys}}
                     normed.Dispose();
+            """);
+        if (spec.IsDecoder)
+        {
+            f.Write($$"""
                     if (cache is null) return {{f.Kernels}}.CausalAttention(query, key, value{{window}});  //| {{attended}}
 
                     var (keys, values) = cache.Append(layer, key, value);  //| {{cachedKeys}} each
@@ -185,6 +244,16 @@ internal static class ForwardEmitter
                 }
 
             """);
+        }
+        else
+        {
+            f.Write($$"""
+                    return {{f.Kernels}}.Attention(query, key, value{{Sight(spec)}});  //| {{attended}}
+                }
+
+            """);
+        }
+
         if (shapesHeads)
         {
             WriteHeads(f, spec, "Query", "queries", Literals.Of(block.Heads));
@@ -194,12 +263,16 @@ internal static class ForwardEmitter
         var heads = Shape("B", "T", "heads", spec.HeadWidth);
         var projection = elastic
             ? $"LinearRows(normed, projection, heads * {Literals.Of(spec.HeadWidth)})"
-            : "Linear(normed, projection)";
+            : spec.AttentionBias ? "Linear(normed, projection, bias)" : "Linear(normed, projection)";
+        var addsBias = elastic && spec.AttentionBias;
         f.Write($$"""
                 // One projection, split into heads: {{states}} to {{heads}}.
-                private static {{f.Tensor}} Heads({{f.Tensor}} normed, {{f.Parameter}} projection, long heads)
+                private static {{f.Tensor}} Heads({{f.Tensor}} normed, {{f.Parameter}} projection, {{(spec.AttentionBias ? f.Parameter + " bias, " : null)}}long heads)
                 {
                     using var projected = {{f.Kernels}}.{{projection}};  //| {{Shape("B", "T", $"heads * {spec.HeadWidth}")}}
+                    {{(addsBias ? $"using var kept = bias.narrow(0, 0, heads * {Literals.Of(spec.HeadWidth)});" : null)}}
+                    {{(addsBias ? "using var shift = kept.to(projected.dtype);" : null)}}
+                    {{(addsBias ? "projected.add_(shift);" : null)}}
                     var shape = projected.shape;
                     return projected.view(shape[0], shape[1], heads, {{Literals.Of(spec.HeadWidth)}});  //| {{heads}}
                 }
@@ -222,7 +295,7 @@ internal static class ForwardEmitter
                 // The {{plural}}{{what}}: {{shape}}.
                 private {{f.Tensor}} {{name}}({{f.Tensor}} normed{{AngleParameters(f, spec)}}{{parameter}})
                 {
-                    using var heads = Heads(normed, {{name}}Projection, {{count}});  //| {{shape}}
+                    using var heads = Heads(normed, {{name}}Projection, {{Bias(spec, name)}}{{count}});  //| {{shape}}
                     {{(spec.QkNorm && spec.Rotary ? $"using var scaled = {normedHeads};  //| {shape}" : null)}}
                     return {{result}};  //| {{shape}}
                 }
@@ -232,6 +305,12 @@ internal static class ForwardEmitter
 
     private static void WriteNetwork(CodeFile f, ModelSpec spec)
     {
+        if (!spec.IsDecoder)
+        {
+            WriteEncoder(f, spec);
+            return;
+        }
+
         var states = Shape("B", "T", spec.Width);
         var stacked = Shape("N", "T", spec.Width);
         var logits = Shape("B", "T", spec.Vocabulary);
@@ -303,7 +382,7 @@ internal static class ForwardEmitter
         f.Write($$"""
                 // One layer of all streams: {{stacked}} to the same, or {{states}} where they part.
                 private {{f.Tensor}} Layer(
-                    {{f.Tensor}} x{{AngleParameters(f, spec)}}, {{f.Streams}} streams, {{f.KeyValueCache}}? cache, int layer, {{f.Tensor}}[]? importance)
+                    {{f.Tensor}} x{{AngleParameters(f, spec)}}, {{f.Streams}} streams, {{LayerSight(f, spec)}}int layer, {{f.Tensor}}[]? importance)
                 {
             """);
         string fed;
@@ -314,14 +393,14 @@ internal static class ForwardEmitter
                     // Up to where they part the streams are all alike, and were computed once.
                     using var forked = layer == streams.Fork ? {{f.Kernels}}.Fork(x, streams.Count) : null;  //| {{stacked}}
                     using var attended = Blocks[layer]{{bang}}.Attend(
-                        forked ?? x{{Angles(spec)}}, streams.Heads(layer), streams.Rows(layer), cache, layer);  //| {{stacked}}
+                        forked ?? x{{Angles(spec)}}, streams.Heads(layer), streams.Rows(layer){{Sight(spec)}});  //| {{stacked}}
             """);
         }
         else
         {
             fed = "forked ?? attended";
             f.Write($$"""
-                    using var attended = Blocks[layer]{{bang}}.Attend(x{{Angles(spec)}}, cache, layer);  //| {{stacked}}
+                    using var attended = Blocks[layer]{{bang}}.Attend(x{{Angles(spec)}}{{Sight(spec)}});  //| {{stacked}}
 
                     // Up to where they part the streams are all alike, and were computed once.
                     using var forked = layer == streams.Fork ? {{f.Kernels}}.Fork(attended, streams.Count) : null;  //| {{stacked}}
@@ -335,7 +414,9 @@ internal static class ForwardEmitter
 
                 // A layer from its input alone, for who keeps that and nothing else for the gradients.
             """);
-        var function = $"private global::System.Func<{f.Tensor}, {f.Tensor}> Alone({f.Streams} streams, int layer) => ";
+        var lengths = spec.Kind == ModelKind.TextEncoder ? $"{f.Tensor} lengths, " : null;
+        var function = $"private global::System.Func<{f.Tensor}, {f.Tensor}> Alone({f.Streams} streams, {lengths}int layer) => ";
+        var sight = spec.Kind switch { ModelKind.TextEncoder => "lengths, ", ModelKind.LanguageModel => "null, ", _ => null };
         if (spec.Rotary)
         {
             f.Write($$"""
@@ -344,16 +425,146 @@ internal static class ForwardEmitter
                     var (cosines, sines) = _rotary.Slice(0, x.shape[1]);
                     using var cos = cosines;  //| {{Shape("T", spec.HeadWidth / 2)}}
                     using var sin = sines;  //| {{Shape("T", spec.HeadWidth / 2)}}
-                    return Layer(x, cos, sin, streams, null, layer, null);  //| {{stacked}}
+                    return Layer(x, cos, sin, streams, {{sight}}layer, null);  //| {{stacked}}
                 };
             """);
         }
         else
         {
             f.Write($$"""
-                {{function}}x => Layer(x, streams, null, layer, null);
+                {{function}}x => Layer(x, streams, {{sight}}layer, null);
             """);
         }
+    }
+
+    private static void WriteEncoder(CodeFile f, ModelSpec spec)
+    {
+        var states = Shape("B", "T", spec.Width);
+        var stacked = Shape("N", "T", spec.Width);
+        var pooled = Shape("N", spec.Width);
+        var io = ModelText.Of(spec);
+        var isText = spec.Kind == ModelKind.TextEncoder;
+        var embedding = spec.Embedding!;
+        f.Write($$"""
+            private sealed partial class Network
+            {
+            """);
+        if (isText)
+        {
+            f.Write($$"""
+                // Embeddings of one stream, of length 1: tokens (B, T) to {{io.Result}}.
+                public {{f.Tensor}} Forward({{f.Tensor}} tokens, {{f.Streams}} streams, {{f.ScalarType}} type) =>
+                    Embed(tokens, streams, {{Literals.Of(embedding.Width)}}, type);
+
+            """);
+        }
+        else
+        {
+            f.Write($$"""
+                // Logits of one stream: pixels to {{io.Result}}.
+                public {{f.Tensor}} Logits({{f.Tensor}} pixels, {{f.Streams}} streams, {{f.ScalarType}} type)
+                {
+                    using var pooled = Pooled(pixels, streams, type);  //| {{Shape("B", spec.Width)}}
+                    using var logits = {{f.Kernels}}.Linear(pooled, Classifier, ClassifierBias);  //| {{io.Shape}}
+                    return logits.to({{f.ScalarType}}.Float32);  //| {{io.Shape}}
+                }
+
+            """);
+        }
+
+        f.Write($$"""
+                // Embeddings of one stream, of length 1 after the cut: (B, width) float32.
+                public {{f.Tensor}} Embed({{f.Tensor}} {{io.Input}}, {{f.Streams}} streams, int width, {{f.ScalarType}} type)
+                {
+                    using var whole = Embedded({{io.Input}}, streams, type);  //| {{Shape("B", embedding.Width)}}
+                    return {{f.Kernels}}.UnitPrefix(whole, width);  //| (B, width)
+                }
+
+                // What embeddings are cut from, of all streams: {{Shape("N", embedding.Width)}}.
+                public {{f.Tensor}} Embedded({{f.Tensor}} {{io.Input}}, {{f.Streams}} streams, {{f.ScalarType}} type, {{f.Recomputation}}? recomputation = null)
+            """);
+        if (isText)
+        {
+            f.Write($$"""
+                {
+                    using var pooled = Pooled({{io.Input}}, streams, type, recomputation);  //| {{pooled}}
+                    return {{f.Kernels}}.Linear(pooled, Projection);  //| {{Shape("N", embedding.Width)}}
+                }
+
+            """);
+        }
+        else
+        {
+            f.Write($$"""
+                    => Pooled({{io.Input}}, streams, type, recomputation);
+
+            """);
+        }
+
+        f.Write($$"""
+                // One vector of each sequence, normed, of all streams: {{pooled}}; if asked for, also the importance of each layer's hidden units.
+                public {{f.Tensor}} Pooled(
+                    {{f.Tensor}} {{io.Input}}, {{f.Streams}} streams, {{f.ScalarType}} type,
+                    {{f.Recomputation}}? recomputation = null, {{f.Tensor}}[]? importance = null)
+                {
+            """);
+        var classToken = spec.HasClassToken ? "ClassToken" : "classToken: null";
+        if (isText)
+        {
+            f.Write($$"""
+                    var lengths = {{f.Kernels}}.Lengths(tokens, {{(spec.HasClassToken ? 1 : 0)}});  //| (B)
+                    using var released = recomputation is null ? lengths : null;
+                    recomputation?.Keep(lengths);
+                    {{(spec.Rotary ? $"var (cosines, sines) = _rotary.Slice(0, tokens.shape[1]{(spec.HasClassToken ? " + 1" : null)});" : null)}}
+                    {{(spec.Rotary ? $"using var cos = cosines;  //| {Shape("T", spec.HeadWidth / 2)}" : null)}}
+                    {{(spec.Rotary ? $"using var sin = sines;  //| {Shape("T", spec.HeadWidth / 2)}" : null)}}
+                    var x = {{f.Kernels}}.EmbedText(tokens, EmbedTokens, {{classToken}}, {{(spec.Rotary ? "positions: null" : "EmbedPositions")}}, type);  //| {{states}}
+            """);
+        }
+        else
+        {
+            var positions = spec.Sinusoidal ? "_positions.Table" : "EmbedPositions";
+            f.Write($$"""
+                    var x = {{f.Kernels}}.EmbedPatches(pixels, EmbedPatches, EmbedPatchesBias, {{classToken}}, {{positions}}, type);  //| {{states}}
+            """);
+        }
+
+        var lengths = isText ? "lengths, " : null;
+        f.Write($$"""
+                    for (var layer = 0; layer < {{Literals.Of(spec.Layers)}}; layer++)
+                    {
+                        {{(spec.CanSkip ? "if (streams.Skips(layer)) continue;" : null)}}
+                        using var input = x;
+                        x = recomputation is null
+                            ? Layer(input{{Angles(spec)}}, streams, {{lengths}}layer, importance)
+                            : recomputation.Run(input, Alone(streams, {{lengths}}layer));  //| {{stacked}}
+                    }
+
+                    using var last = x;
+            """);
+        if (spec.HasClassToken)
+        {
+            f.Write($$"""
+                    using var first = {{f.Kernels}}.FirstToken(last);  //| {{pooled}}
+                    return {{Norm(f, spec, "first", "Norm")}};  //| {{pooled}}
+                }
+
+            """);
+        }
+        else
+        {
+            f.Write($$"""
+                    using var normed = {{Norm(f, spec, "last", "Norm")}};  //| {{stacked}}
+                    return {{f.Kernels}}.MeanToken(normed{{(isText ? ", lengths" : null)}});  //| {{pooled}}
+                }
+
+            """);
+        }
+
+        WriteLayer(f, spec);
+        f.Write($$"""
+            }
+            """);
     }
 
     /// <summary>The field whose weight gives the logits.</summary>
@@ -363,6 +574,30 @@ internal static class ForwardEmitter
     public static string ExpandingWeights(BlockSpec block) =>
         $"{(block.Gated ? "GateProjection" : "gate: null")}, {(block.Gated && block.Bias ? "GateBias" : "gateBias: null")},\n"
         + $"UpProjection, {(block.Bias ? "UpBias" : "upBias: null")}";
+
+    // What attention needs to know of the sequences beside their positions: a decoder's cache, the lengths of an encoder's texts.
+    private static string? SightParameters(CodeFile f, ModelSpec spec) => spec.Kind switch
+    {
+        ModelKind.LanguageModel => $", {f.KeyValueCache}? cache, int layer",
+        ModelKind.TextEncoder => $", {f.Tensor} lengths",
+        _ => null,
+    };
+
+    private static string? Sight(ModelSpec spec) => spec.Kind switch
+    {
+        ModelKind.LanguageModel => ", cache, layer",
+        ModelKind.TextEncoder => ", lengths",
+        _ => null,
+    };
+
+    private static string? LayerSight(CodeFile f, ModelSpec spec) => spec.Kind switch
+    {
+        ModelKind.LanguageModel => $"{f.KeyValueCache}? cache, ",
+        ModelKind.TextEncoder => $"{f.Tensor} lengths, ",
+        _ => null,
+    };
+
+    private static string? Bias(ModelSpec spec, string name) => spec.AttentionBias ? name + "Bias, " : null;
 
     private static string Stacked(ModelSpec spec) => Shape("N", "T", spec.Width);
 

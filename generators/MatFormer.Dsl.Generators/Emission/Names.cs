@@ -6,7 +6,7 @@ namespace MatFormer.Generators.Emission;
 internal static class Names
 {
     /// <summary>The attributes that make a class a model.</summary>
-    public static readonly IReadOnlyList<string> ModelAttributes = [Of<MatLMAttribute>()];
+    public static readonly IReadOnlyList<string> ModelAttributes = [Of<MatLMAttribute>(), Of<MatViTAttribute>(), Of<MatEncoderAttribute>()];
 
     /// <summary>Types that generated code calls by their last name, through an alias of each file, unless that name is hidden.</summary>
     public static readonly IReadOnlyDictionary<string, string> Aliases = new SortedDictionary<string, string>(StringComparer.Ordinal)
@@ -30,6 +30,7 @@ internal static class Names
         ["Recomputation"] = "MatFormer.Recomputation",
         ["RotaryTable"] = "MatFormer.RotaryTable",
         ["ScalarType"] = "TorchSharp.torch.ScalarType",
+        ["SinusoidalTable"] = "MatFormer.SinusoidalTable",
         ["Streams"] = "MatFormer.Streams",
         ["Tensor"] = "TorchSharp.torch.Tensor",
         ["WeightPacker"] = "MatFormer.WeightPacker",
@@ -41,7 +42,7 @@ internal static class Names
         // "Block" and "Block0", "Block1"..., too
         "Network", "Decoding", "Profile", "Submodel", "Declared",
         "ParameterCount", "NonEmbeddingParameterCount", "FlopsPerToken", "KeyValueCacheBytesPerToken",
-        "Spec", "Granularities", "Profiles", "Problem", "_network", "get_Spec", "get_Granularities", "get_Profiles",
+        "FlopsPerImage", "FlopsPerText", "Dimension", "Spec", "Granularities", "Profiles", "Problem", "_network", "get_Spec", "get_Granularities", "get_Profiles",
         "Architecture", "ProfileName", "Layers", "IsUniversal", "Device", "CanDecode",
     };
 
@@ -50,7 +51,7 @@ internal static class Names
     {
         "forward", "Forward", "Loss", "Losses", "JointLosses", "DistilledLosses", "CheckTargets",
         "HiddenImportance", "ReorderHiddenUnits", "Create", "CreateSubmodel", "Extract", "View", "BindParameters", "Dispose",
-        "NewDecodingNetwork", "CreateDecodingNetwork",
+        "NewDecodingNetwork", "CreateDecodingNetwork", "Embed",
     };
 
     /// <summary>True for members that are generated into a model's class and are no methods: its author can have none of them.</summary>

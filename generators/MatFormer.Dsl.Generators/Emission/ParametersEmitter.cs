@@ -27,12 +27,9 @@ internal static class ParametersEmitter
             /// <summary>Parameters of the whole model without the embeddings and an untied head.</summary>
             public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(whole))}};
 
-            /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full context.</summary>
-            public const long FlopsPerToken = {{Literals.Of(costs.FlopsPerToken(whole))}};
+            {{FlopsConstant(spec, costs, whole)}}
 
-            /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
-            public const long KeyValueCacheBytesPerToken = {{Literals.Of(costs.KeyValueCacheBytesPerToken(whole))}};
-
+            {{CacheConstant(spec, costs, whole)}}
             private readonly Network _network;
 
             /// <summary>The whole model with newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
@@ -54,11 +51,12 @@ internal static class ParametersEmitter
                 Width = {{Literals.Of(spec.Width)}},
                 HeadWidth = {{Literals.Of(spec.HeadWidth)}},
                 Context = {{Literals.Of(spec.Context)}},
-                Vocabulary = {{Literals.Of(spec.Vocabulary)}},
+                {{KindOf(spec)}}
                 Norm = global::MatFormer.NormKind.{{spec.Norm}},
                 NormEpsilon = {{Literals.Of(spec.Epsilon)}},
                 Position = global::MatFormer.PositionKind.{{spec.Position}},
                 {{(spec.Rotary ? $"RotaryBase = {Literals.Of(spec.RotaryBase)}," : null)}}
+                {{(spec.AttentionBias ? "AttentionBias = true," : null)}}
                 {{(spec.QkNorm ? "QkNorm = true," : null)}}
                 {{(spec.Tied ? "TiedHead = true," : null)}}
                 Granularities =
@@ -67,7 +65,7 @@ internal static class ParametersEmitter
                 ],
                 EmbeddingParameters = {{Literals.Of(costs.EmbeddingParameters)}},
                 SharedParameters = {{Literals.Of(costs.SharedParameters)}},
-                SharedFlopsPerToken = {{Literals.Of(costs.SharedFlopsPerToken)}},
+                SharedFlops = {{Literals.Of(costs.SharedFlops)}},
                 Blocks = global::MatFormer.BlockSpec.Stack(
                     {{string.Join(",\n", BlockRuns(spec, costs))}}),
                 {{(spec.CanSkip ? "CanSkip = true," : null)}}
@@ -91,7 +89,7 @@ internal static class ParametersEmitter
 
             /// <inheritdoc/>
             [Generated]
-            public override {{f.Device}} Device => _network.EmbedTokens.device;
+            public override {{f.Device}} Device => _network.{{First(spec)}}.device;
 
             /// <inheritdoc/>
             [Generated]
@@ -122,7 +120,7 @@ internal static class ParametersEmitter
                     Heads = {{Literals.Of(block.Heads)}},
                     KeyValueHeads = {{Literals.Of(block.KeyValueHeads)}},{{Window(block)}}
                     Parameters = {{CostOf(cost.Parameters)}},
-                    FlopsPerToken = {{CostOf(cost.FlopsPerToken)}},
+                    Flops = {{CostOf(cost.Flops)}},
                     KeyValueCacheBytesPerToken = {{CostOf(cost.KeyValueCacheBytesPerToken)}},
                 })
                 """;
@@ -134,8 +132,50 @@ internal static class ParametersEmitter
             $"new({Literals.Of(cost.Shared)}, {Literals.Of(cost.PerHiddenUnit)}, {Literals.Of(cost.PerKeyValueHead)})";
     }
 
+    /// <summary>A weight that every model of the declaration has.</summary>
+    public static string First(ModelSpec spec) => spec.IsVision ? "EmbedPatches" : "EmbedTokens";
+
+    /// <summary>What a model or a submodel costs in FLOPs, as a member.</summary>
+    public static string FlopsConstant(ModelSpec spec, Costs costs, LayerSlice[] layers)
+    {
+        var (of, name) = spec.Kind switch
+        {
+            ModelKind.VisionTransformer => ("of the forward pass over one image", "FlopsPerImage"),
+            ModelKind.TextEncoder => ($"of the forward pass over one text of {Literals.Text(spec.Context)} tokens", "FlopsPerText"),
+            _ => ("of one token's forward pass, attention averaged over a full context", "FlopsPerToken"),
+        };
+        return $"/// <summary>FLOPs (a multiply-add is two) {of}.</summary>\npublic const long {name} = {Literals.Of(costs.Flops(layers))};";
+    }
+
+    /// <summary>What a token takes in the cache of a decoder, as a member and the line behind it.</summary>
+    public static string? CacheConstant(ModelSpec spec, Costs costs, LayerSlice[] layers) => !spec.IsDecoder ? null :
+        "/// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>\n"
+        + $"public const long KeyValueCacheBytesPerToken = {Literals.Of(costs.KeyValueCacheBytesPerToken(layers))};\n";
+
+    // What it takes and gives, in its spec.
+    private static string KindOf(ModelSpec spec)
+    {
+        var lines = new List<string>();
+        if (!spec.IsDecoder) lines.Add($"Kind = global::MatFormer.ModelKind.{spec.Kind},");
+        if (!spec.IsVision) lines.Add($"Vocabulary = {Literals.Of(spec.Vocabulary)},");
+        if (spec.Image is { } image)
+        {
+            var sizes = $"{Literals.Of(image.Size)}, {Literals.Of(image.Patch)}, {Literals.Of(image.Channels)}, {Literals.Of(image.Classes)}";
+            lines.Add($"Image = new({sizes}),");
+        }
+
+        if (spec.Embedding is { } embedding)
+        {
+            lines.Add($"Pooling = global::MatFormer.Pooling.{spec.Pooling},");
+            lines.Add($"EmbeddingWidth = {Literals.Of(embedding.Width)},");
+            lines.Add($"EmbeddingDimensions = [{string.Join(", ", embedding.Dimensions.Select(d => Literals.Of(d)))}],");
+        }
+
+        return string.Join("\n", lines);
+    }
+
     /// <summary>Releases what the network has beside the parameters, which the module itself releases.</summary>
-    public static string? Dispose(ModelSpec spec) => !spec.Rotary ? null : """
+    public static string? Dispose(ModelSpec spec) => !spec.HasTable ? null : """
 
         /// <inheritdoc/>
         [Generated]
@@ -194,7 +234,7 @@ internal static class ParametersEmitter
             [Generated]
             private sealed partial class {{kind.Name}}{{bases}}
             {
-                {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, block, w)} model.layers.*.{w.Name}")}}
+                {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, block, w)} {BlockNames.Of(spec).Prefix}*.{w.Name}")}}
 
                 // Newly drawn.
                 public {{kind.Name}}({{f.LayerSlice}} slice, {{f.Device}} device)
@@ -228,7 +268,11 @@ internal static class ParametersEmitter
         var after = Weights.AfterBlocks(spec).ToList();
         var weights = before.Concat(after).ToList();
         var layers = Literals.Of(spec.Layers);
-        var rotary = $"{Literals.Of(spec.Context)}, {Literals.Of(spec.HeadWidth)}, {Literals.Of(spec.RotaryBase)}";
+        var (table, tableShape, tableSizes) = spec.Rotary
+            ? ("_rotary", $"({spec.Sequence}, {spec.HeadWidth / 2}) twice", $"{Literals.Of(spec.Sequence)}, {Literals.Of(spec.HeadWidth)}, {Literals.Of(spec.RotaryBase)}")
+            : ("_positions", $"({spec.Sequence}, {spec.Width})", spec.Image is not { } image ? ""
+                : $"{Literals.Of(image.Size / image.Patch)}, {Literals.Of(spec.Width)}, classToken: {(spec.HasClassToken ? "true" : "false")}");
+        var tableClass = spec.Rotary ? f.RotaryTable : spec.Sinusoidal ? f.SinusoidalTable : null;
         var isAlone = spec.Kinds.Count() == 1;
         var (maybe, orNone) = spec.CanSkip ? ("?", "layers[layer].IsSkipped ? null : ") : (null, null);
         var create = isAlone ? "new Block(layers[layer], device)" : "Block.Create(layer, layers[layer], device)";
@@ -237,11 +281,11 @@ internal static class ParametersEmitter
         f.Write($$"""
             // The weights of one model, whole or sliced, and what it computes.
             [Generated]
-            private sealed partial class Network{{(spec.Rotary ? " : global::System.IDisposable" : null)}}
+            private sealed partial class Network{{(spec.HasTable ? " : global::System.IDisposable" : null)}}
             {
                 public readonly Block{{maybe}}[] Blocks = new Block{{maybe}}[{{layers}}];{{(spec.CanSkip ? "  //| null where a layer is left out" : null)}}
                 {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, null, w)} {w.Name}")}}
-                {{(spec.Rotary ? $"private readonly {f.RotaryTable} _rotary;  //| ({spec.Context}, {spec.HeadWidth / 2}) twice" : null)}}
+                {{(spec.HasTable ? $"private readonly {tableClass} {table};  //| {tableShape}" : null)}}
 
                 // Newly drawn, with layers[i] of layer i.
                 public Network(global::System.ReadOnlySpan<{{f.LayerSlice}}> layers, {{f.Device}} device)
@@ -249,7 +293,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => Drawn(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{create}};
                     {{Lines(after, w => Drawn(f, spec, null, w))}}
-                    {{(spec.Rotary ? $"_rotary = new {f.RotaryTable}({rotary}, device);" : null)}}
+                    {{(spec.HasTable ? $"{table} = new {tableClass}({tableSizes}, device);" : null)}}
                 }
 
                 // layers[i] of another network's layer i, all else whole.
@@ -258,7 +302,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => Sliced(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{slice}};
                     {{Lines(after, w => Sliced(f, spec, null, w))}}
-                    {{(spec.Rotary ? $"_rotary = new {f.RotaryTable}({rotary}, EmbedTokens.device);" : null)}}
+                    {{(spec.HasTable ? $"{table} = new {tableClass}({tableSizes}, {First(spec)}.device);" : null)}}
                 }
 
                 public void Register({{f.Module}} module)
@@ -274,12 +318,12 @@ internal static class ParametersEmitter
                     {{Lines(before, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Bind(module, Prefix(layer));
                     {{Lines(after, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
-                    {{(spec.Rotary ? "_rotary.To(EmbedTokens.device);" : null)}}
+                    {{(spec.HasTable ? $"{table}.To({First(spec)}.device);" : null)}}
                 }
-                {{(spec.Rotary ? "\npublic void Dispose() => _rotary.Dispose();" : null)}}
+                {{(spec.HasTable ? $"\npublic void Dispose() => {table}.Dispose();" : null)}}
 
                 public static string Prefix(int layer) => string.Create(
-                    global::System.Globalization.CultureInfo.InvariantCulture, $"model.layers.{layer}.");
+                    global::System.Globalization.CultureInfo.InvariantCulture, $"{{BlockNames.Of(spec).Prefix}}{layer}.");
             }
             """);
     }

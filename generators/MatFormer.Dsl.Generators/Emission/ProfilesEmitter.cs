@@ -27,14 +27,14 @@ internal static class ProfilesEmitter
         [
             ("parameters", costs.ParameterCount(layers)),
             ("parameters without embeddings", costs.NonEmbeddingParameterCount(layers)),
-            ("FLOPs per token", costs.FlopsPerToken(layers)),
+            ("FLOPs per " + spec.Unit, costs.Flops(layers)),
             ("bytes of float32 weights", costs.WeightBytes(layers, WeightType.Float32)),
             ("bytes of bfloat16 weights", costs.WeightBytes(layers, WeightType.BFloat16)),
             ("bytes of int8 weights", costs.WeightBytes(layers, WeightType.Int8)),
             ("bytes of float32 key/value cache per token", cache),
             ("bytes of bfloat16 key/value cache per token", cache / 2),
         ];
-        var items = rows.Select(row => $"/// <item><term>{row.What}</term><description>{Literals.Text(row.Cost)}</description></item>");
+        var items = rows.Take(spec.IsDecoder ? rows.Length : rows.Length - 2).Select(row => $"/// <item><term>{row.What}</term><description>{Literals.Text(row.Cost)}</description></item>");
         return "/// <remarks>\n/// <list type=\"table\">\n" + string.Join("\n", items) + "\n/// </list>\n/// </remarks>";
     }
 
@@ -45,6 +45,23 @@ internal static class ProfilesEmitter
             {{CostTable(spec, costs, profile)}}
             public static {{f.Profile}} {{profile.Name}} { get; } = new("{{profile.Name}}", "{{Pattern.Format(spec, profile.Choices)}}");
             """);
+        if (spec.Embedding is { } embedding)
+        {
+            var dimensions = embedding.Dimensions.Select(d => $$"""
+                /// <summary>The first {{Literals.Text(d)}} of {{Literals.Text(embedding.Width)}}.</summary>
+                public static {{f.EmbeddingDimension}} D{{Literals.Digits(d)}} { get; } = new({{Literals.Of(d)}});
+                """);
+            f.Write($$"""
+                /// <summary>The widths at which embeddings of {{spec.Type.Name}} are trained to be cut.</summary>
+                [Generated]
+                public static class Dimension
+                {
+                    {{string.Join("\n\n", dimensions)}}
+                }
+
+                """);
+        }
+
         var joint = Names(spec.Granularities.Reverse().Select(g => g.Name));
         f.Write($$"""
             /// <summary>The granularities and Mix'n'Match profiles of {{spec.Type.Name}}.</summary>
@@ -119,8 +136,7 @@ internal static class ProfilesEmitter
 
     private static void WriteSubmodel(CodeFile f, ModelSpec spec)
     {
-        var logits = $"(B, T, {Literals.Of(spec.Vocabulary)})";
-        var context = Literals.Text(spec.Context);
+        var io = ModelText.Of(spec);
         f.Write($$"""
             /// <summary>A slice of {{spec.Type.Name}}: a model of its own, with the weights of one profile.</summary>
             [Generated]
@@ -163,18 +179,22 @@ internal static class ProfilesEmitter
                 public override bool IsUniversal => false;
 
                 /// <inheritdoc/>
-                public override {{f.Device}} Device => _network.EmbedTokens.device;
+                public override {{f.Device}} Device => _network.{{ParametersEmitter.First(spec)}}.device;
 
-                /// <summary>Logits: tokens (B, T) int64 to {{logits}} float32.</summary>
-                /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than {{context}} tokens.</exception>
-                public override {{f.Tensor}} forward({{f.Tensor}} tokens)
+                /// <summary>{{io.Gives}}: {{io.Takes}} to {{io.Result}}.</summary>
+                /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
+                public override {{f.Tensor}} forward({{f.Tensor}} {{io.Input}})
                 {
-                    CheckTokens(tokens);
-                    return _network.Logits(tokens, _profile.Streams, null, ComputeType);
+                    {{io.Check}}({{io.Input}});
+                    return _network.{{io.Result1}}({{io.Input}}, _profile.Streams, {{(spec.IsDecoder ? "null, " : null)}}ComputeType);
                 }
 
+            """);
+        if (spec.IsDecoder)
+        {
+            f.Write($$"""
                 /// <summary>
-                /// Logits {{logits}} float32 of tokens (B, T) int64 that follow those in the cache, which then holds them too.
+                /// Logits {{io.Shape}} float32 of tokens (B, T) int64 that follow those in the cache, which then holds them too.
                 /// </summary>
                 /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or more tokens than the cache has room for.</exception>
                 public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache)
@@ -183,24 +203,54 @@ internal static class ProfilesEmitter
                     return _network.Logits(tokens, _profile.Streams, cache, ComputeType);
                 }
 
-                /// <summary>
-                /// Mean cross-entropy in nats per token, a float32 scalar, to train the slice further. tokens and targets: (B, T) int64.
-                /// </summary>
-                /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
-                public {{f.Tensor}} Loss({{f.Tensor}} tokens, {{f.Tensor}} targets)
+            """);
+        }
+        else
+        {
+            f.Write($$"""
+                /// <inheritdoc/>
+                public override {{f.Tensor}} Embed({{f.Tensor}} {{io.Input}}, int? width = null)
                 {
-                    CheckTokens(tokens);
-                    CheckTargets(tokens, targets);
-                    using var losses = _network.Losses(_profile.Streams, tokens, targets, ComputeType);  //| (1)
+                    {{io.Check}}({{io.Input}});
+                    return _network.Embed({{io.Input}}, _profile.Streams, EmbeddingWidth(width), ComputeType);
+                }
+
+                /// <summary>Embeddings of this width, of length 1: {{io.Takes}} to (B, dimension) float32.</summary>
+                /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
+                public {{f.Tensor}} Embed({{f.EmbeddingDimension}} dimension, {{f.Tensor}} {{io.Input}})
+                {
+                    {{f.ArgumentNullException}}.ThrowIfNull(dimension);
+                    return Embed({{io.Input}}, dimension.Width);
+                }
+
+            """);
+        }
+
+        f.Write($$"""
+                /// <summary>{{io.Loss}}, a float32 scalar, to train the slice further. {{io.Batch}}.</summary>
+                /// <exception cref="{{f.ArgumentException}}">{{io.NotFittingBatch}}.</exception>
+                public {{f.Tensor}} Loss({{f.Tensor}} {{io.Input}}, {{f.Tensor}} targets)
+                {
+                    {{io.Check}}({{io.Input}});
+                    CheckTargets({{io.Input}}, targets);
+                    using var losses = _network.Losses(_profile.Streams, {{io.Input}}, targets, ComputeType);  //| (1)
                     return losses.sum();  //| ()
                 }
 
+            """);
+        if (spec.IsDecoder)
+        {
+            f.Write($$"""
                 /// <inheritdoc/>
                 protected override bool CanDecode => true;
 
                 /// <inheritdoc/>
                 protected override {{f.DecodingNetwork}} NewDecodingNetwork({{f.WeightPacker}} packer) => new Decoding(Layers, packer);
 
+            """);
+        }
+
+        f.Write($$"""
                 /// <inheritdoc/>
                 protected override void BindParameters() => _network.Bind(this);
                 {{ParametersEmitter.Dispose(spec)?.Replace("[Generated]\n", "")}}

@@ -27,6 +27,12 @@ internal static class SkeletonEmitter
             public const long FlopsPerToken = 0;
 
             /// <summary>Declared wrongly.</summary>
+            public const long FlopsPerImage = 0;
+
+            /// <summary>Declared wrongly.</summary>
+            public const long FlopsPerText = 0;
+
+            /// <summary>Declared wrongly.</summary>
             public const long KeyValueCacheBytesPerToken = 0;
 
             private const string Problem = {{reason}};
@@ -57,6 +63,12 @@ internal static class SkeletonEmitter
 
             /// <summary>Declared wrongly.</summary>
             public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.Tensor}} input, int? width = null) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
+            public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.EmbeddingDimension}} dimension, {{f.Tensor}} input) => {{problem}};
 
             /// <summary>Declared wrongly.</summary>
             public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
@@ -132,6 +144,12 @@ internal static class SkeletonEmitter
 
                 /// <summary>Declared wrongly.</summary>
                 public const long FlopsPerToken = 0;
+
+                /// <summary>Declared wrongly.</summary>
+                public const long FlopsPerImage = 0;
+
+                /// <summary>Declared wrongly.</summary>
+                public const long FlopsPerText = 0;
 
                 /// <summary>Declared wrongly.</summary>
                 public const long KeyValueCacheBytesPerToken = 0;

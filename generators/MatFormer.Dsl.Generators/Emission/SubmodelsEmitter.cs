@@ -43,12 +43,9 @@ internal static class SubmodelsEmitter
                 /// <summary>Parameters without the embeddings and an untied head.</summary>
                 public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(layers))}};
 
-                /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full context.</summary>
-                public const long FlopsPerToken = {{Literals.Of(costs.FlopsPerToken(layers))}};
+                {{ParametersEmitter.FlopsConstant(spec, costs, layers)}}
 
-                /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
-                public const long KeyValueCacheBytesPerToken = {{Literals.Of(costs.KeyValueCacheBytesPerToken(layers))}};
-
+                {{ParametersEmitter.CacheConstant(spec, costs, layers)}}
                 /// <summary>Newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
                 /// <param name="device">Where the weights are to be; the CPU if null.</param>
                 public {{profile.Name}}({{f.Device}}? device = null)

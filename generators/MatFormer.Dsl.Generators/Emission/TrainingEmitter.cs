@@ -9,76 +9,77 @@ internal static class TrainingEmitter
     {
         var f = new CodeFile(spec.Type);
         var granularities = spec.Granularities.Reverse().Select(g => g.Name).ToList();
+        var io = ModelText.Of(spec);
+        var input = io.Input;
         f.Write($$"""
             /// <summary>
-            /// The sampled objective: mean cross-entropy in nats per token of one submodel, a float32 scalar. tokens and targets:
-            /// (B, T) int64.
+            /// The sampled objective: {{Lower(io.Loss)}} of one submodel, a float32 scalar. {{io.Batch}}.
             /// </summary>
-            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
+            /// <exception cref="{{f.ArgumentException}}">{{io.NotFittingBatch}}.</exception>
             [Generated]
-            public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} tokens, {{f.Tensor}} targets)
+            public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} {{input}}, {{f.Tensor}} targets)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
-                using var losses = Losses(profile.Streams, tokens, targets);  //| (1)
+                using var losses = Losses(profile.Streams, {{input}}, targets);  //| (1)
                 return losses.sum();  //| ()
             }
 
             /// <summary>
-            /// The joint objective: mean cross-entropy in nats per token of {{string.Join(", ", granularities)}} on the same batch,
-            /// computed in one stacked pass, ({{Literals.Of(granularities.Count)}}) float32. tokens and targets: (B, T) int64.
+            /// The joint objective: {{Lower(io.Loss)}} of {{string.Join(", ", granularities)}} on the same batch,
+            /// computed in one stacked pass, ({{Literals.Of(granularities.Count)}}) float32. {{io.Batch}}.
             /// </summary>
-            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64 both, or longer than the context.</exception>
+            /// <exception cref="{{f.ArgumentException}}">{{io.NotFittingBatch}}.</exception>
             [Generated]
-            public {{f.Tensor}} JointLosses({{f.Tensor}} tokens, {{f.Tensor}} targets) => Losses(Declared.Joint, tokens, targets);
+            public {{f.Tensor}} JointLosses({{f.Tensor}} {{input}}, {{f.Tensor}} targets) => Losses(Declared.Joint, {{input}}, targets);
 
             /// <summary>
-            /// Mean cross-entropy in nats per token of each stream, (streams.Count) float32, in the order of the streams, on the same
-            /// batch or its own rows of it, in one stacked pass. tokens and targets: (B, T) int64. With a recomputation, what the layers compute
+            /// {{io.Loss}} of each stream, (streams.Count) float32, in the order of the streams, on the same
+            /// batch or its own rows of it, in one stacked pass. {{io.Batch}}. With a recomputation, what the layers compute
             /// is not kept for the gradients, which that then gives.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">
-            /// Not (B, T) int64 both, longer than the context, or not the rows that the streams divide among them.
+            /// {{io.NotFittingBatch}}, or not the rows that the streams divide among them.
             /// </exception>
             [Generated]
-            public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, {{f.Recomputation}}? recomputation = null)
+            public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, {{f.Recomputation}}? recomputation = null)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(streams);
-                CheckTokens(tokens);
-                CheckTargets(tokens, targets);
-                streams.CheckBatch(tokens);
-                return _network.Losses(streams, tokens, targets, ComputeType, recomputation);
+                {{io.Check}}({{input}});
+                CheckTargets({{input}}, targets);
+                streams.CheckBatch({{input}});
+                return _network.Losses(streams, {{input}}, targets, ComputeType, recomputation);
             }
 
             /// <summary>
             /// Two rows (2, streams.Count) float32: the losses of Losses, and how far each stream is from {{spec.Widest.Name}} on the same rows,
             /// temperature^2 KL({{spec.Widest.Name}} || stream), 0 for {{spec.Widest.Name}} itself. {{spec.Widest.Name}} learns nothing by that; where it is not
-            /// among the streams of some rows, it runs over them without gradient. tokens and targets: (B, T) int64.
+            /// among the streams of some rows, it runs over them without gradient. {{io.Batch}}.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">As of Losses, or the temperature is not above 0.</exception>
             [Generated]
             public {{f.Tensor}} DistilledLosses(
-                {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature, {{f.Recomputation}}? recomputation = null)
+                {{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, double temperature, {{f.Recomputation}}? recomputation = null)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(streams);
-                CheckTokens(tokens);
-                CheckTargets(tokens, targets);
-                streams.CheckBatch(tokens);
+                {{io.Check}}({{input}});
+                CheckTargets({{input}}, targets);
+                streams.CheckBatch({{input}});
                 global::System.ArgumentOutOfRangeException.ThrowIfNegativeOrZero(temperature);
-                return _network.DistilledLosses(streams, tokens, targets, temperature, ComputeType, recomputation);
+                return _network.DistilledLosses(streams, {{input}}, targets, temperature, ComputeType, recomputation);
             }
 
             /// <summary>
-            /// How much each hidden unit of each layer adds to tokens (B, T) int64: the mean magnitude of its activation times the norm of what
+            /// How much each hidden unit of each layer adds to {{io.Takes.TrimEnd(',')}}: the mean magnitude of its activation times the norm of what
             /// it writes, (hidden) float32 for each layer.
             /// </summary>
-            /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or longer than the context.</exception>
+            /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
             [Generated]
-            public {{f.Tensor}}[] HiddenImportance({{f.Tensor}} tokens)
+            public {{f.Tensor}}[] HiddenImportance({{f.Tensor}} {{input}})
             {
-                CheckTokens(tokens);
+                {{io.Check}}({{input}});
                 using var frozen = global::TorchSharp.torch.no_grad();
                 var importance = new {{f.Tensor}}[{{Literals.Of(spec.Layers)}}];
-                _network.Hidden(tokens, Profile.{{spec.Widest.Name}}.Streams, null, ComputeType, importance: importance).Dispose();
+                _network.{{(spec.IsDecoder ? "Hidden" : "Pooled")}}({{input}}, Profile.{{spec.Widest.Name}}.Streams, {{(spec.IsDecoder ? "null, " : null)}}ComputeType, importance: importance).Dispose();
                 return importance;
             }
 
@@ -86,70 +87,106 @@ internal static class TrainingEmitter
             [Generated]
             public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => _network.Blocks[layer]{{(spec.CanSkip ? "!" : null)}}.Reorder(order);
 
-            [Generated]
-            private static void CheckTargets({{f.Tensor}} tokens, {{f.Tensor}} targets)
-            {
-                {{f.ArgumentNullException}}.ThrowIfNull(targets);
-                long[] expected = tokens.shape, given = targets.shape;
-                if (targets.dtype == {{f.ScalarType}}.Int64 && global::System.MemoryExtensions.SequenceEqual<long>(given, expected)) return;
-                throw new {{f.ArgumentException}}(
-                    $"The targets are to be ({string.Join(", ", expected)}) Int64, as the tokens are, "
-                    + $"not ({string.Join(", ", given)}) {targets.dtype}.",
-                    nameof(targets));
-            }
-
             """);
         WriteBlocks(f, spec);
+        var t = Terms.Of(f, spec);
         f.Write($$"""
             private sealed partial class Network
             {
-                // Mean cross-entropy of each stream: tokens and targets (B, T) to (R) float32.
+                // {{io.Loss}} of each stream: {{t.Batch}} to (R) float32.
                 public {{f.Tensor}} Losses(
-                    {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, {{f.ScalarType}} type, {{f.Recomputation}}? recomputation = null)
+                    {{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, {{f.ScalarType}} type, {{f.Recomputation}}? recomputation = null)
                 {
-                    using var hidden = Hidden(tokens, streams, null, type, recomputation);  //| (N, T, {{Literals.Of(spec.Width)}})
-                    return {{f.Kernels}}.LinearCrossEntropy(hidden, {{ForwardEmitter.Head(spec)}}, targets, streams.Count, streams.BatchRows);  //| (R)
+                    using var {{t.Vectors}} = {{t.Computed(input, ", recomputation")}};  //| {{t.Stacked}}
+                    return {{t.Loss}};  //| (R)
                 }
 
-                // Mean cross-entropy of each stream, and its divergence from {{spec.Widest.Name}}: tokens and targets (B, T) to (2, R) float32.
+                // {{io.Loss}} of each stream, and its divergence from {{spec.Widest.Name}}: {{t.Batch}} to (2, R) float32.
                 public {{f.Tensor}} DistilledLosses(
-                    {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature, {{f.ScalarType}} type,
+                    {{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, double temperature, {{f.ScalarType}} type,
                     {{f.Recomputation}}? recomputation)
                 {
-                    using var hidden = Hidden(tokens, streams, null, type, recomputation);  //| (N, T, {{Literals.Of(spec.Width)}})
-                    using var losses = {{f.Kernels}}.LinearCrossEntropy(hidden, {{ForwardEmitter.Head(spec)}}, targets, streams.Count, streams.BatchRows);  //| (R)
-                    using var divergences = Divergences(hidden, tokens, streams, temperature, type);  //| (R)
+                    using var {{t.Vectors}} = {{t.Computed(input, ", recomputation")}};  //| {{t.Stacked}}
+                    using var losses = {{t.Loss}};  //| (R)
+                    using var divergences = Divergences({{t.Vectors}}, {{input}}, {{t.Targets}}streams, temperature, type);  //| (R)
                     return global::TorchSharp.torch.stack([losses, divergences]);  //| (2, R)
                 }
 
-                // The divergence of each stream from {{spec.Widest.Name}}: hidden (N, T, {{Literals.Of(spec.Width)}}) to (R) float32.
-                private {{f.Tensor}} Divergences({{f.Tensor}} hidden, {{f.Tensor}} tokens, {{f.Streams}} streams, double temperature, {{f.ScalarType}} type)
+                // The divergence of each stream from {{spec.Widest.Name}}: {{t.Stacked}} to (R) float32.
+                private {{f.Tensor}} Divergences(
+                    {{f.Tensor}} {{t.Vectors}}, {{f.Tensor}} {{input}}, {{(t.Targets.Length > 0 ? f.Tensor + " targets, " : null)}}{{f.Streams}} streams, double temperature, {{f.ScalarType}} type)
                 {
                     var student = streams.BeginWith(Profile.{{spec.Widest.Name}}.Layers) ? 1 : 0;
-                    if (student == streams.Count) return global::TorchSharp.torch.zeros(student, {{f.ScalarType}}.Float32, hidden.device);
-                    using var teacher = Teacher(hidden, tokens, streams, student, type);  //| (B, T, {{Literals.Of(spec.Width)}}), of the students' rows
-                    return {{f.Kernels}}.LinearDivergence(
-                        hidden, teacher, {{ForwardEmitter.Head(spec)}}, streams.Count, streams.BatchRows, student, temperature);  //| (R)
+                    if (student == streams.Count) return global::TorchSharp.torch.zeros(student, {{f.ScalarType}}.Float32, {{t.Vectors}}.device);
+                    using var teacher = Teacher({{t.Vectors}}, {{input}}, streams, student, type);  //| {{t.Shared}}, of the students' rows
+                    return {{t.Divergence}};  //| (R)
                 }
 
-                // {{spec.Widest.Name}}'s last hidden states, without gradient, of the rows that others than it run over: (B, T, {{Literals.Of(spec.Width)}}).
-                private {{f.Tensor}} Teacher({{f.Tensor}} hidden, {{f.Tensor}} tokens, {{f.Streams}} streams, int student, {{f.ScalarType}} type)
+                // What {{spec.Widest.Name}} makes, without gradient, of the rows that others than it run over: {{t.Shared}}.
+                private {{f.Tensor}} Teacher({{f.Tensor}} {{t.Vectors}}, {{f.Tensor}} {{input}}, {{f.Streams}} streams, int student, {{f.ScalarType}} type)
                 {
                     using var frozen = global::TorchSharp.torch.no_grad();
                     if (student == 1 && streams.BatchRows is null)
                     {
-                        using var detached = hidden.detach();  //| (N, T, {{Literals.Of(spec.Width)}})
-                        return detached.narrow(0, 0, tokens.shape[0]);  //| (B, T, {{Literals.Of(spec.Width)}})
+                        using var detached = {{t.Vectors}}.detach();  //| {{t.Stacked}}
+                        return detached.narrow(0, 0, {{input}}.shape[0]);  //| {{t.Shared}}
                     }
 
                     var first = student == 1 ? streams.BatchRows![0] : 0;
-                    using var others = tokens.narrow(0, first, tokens.shape[0] - first);  //| (B, T)
-                    return Hidden(others, Profile.{{spec.Widest.Name}}.Streams, null, type);  //| (B, T, {{Literals.Of(spec.Width)}})
+                    using var others = {{input}}.narrow(0, first, {{input}}.shape[0] - first);
+                    return {{t.Computed("others", null).Replace("streams", $"Profile.{spec.Widest.Name}.Streams")}};  //| {{t.Shared}}
                 }
             }
             """);
         return f;
     }
+
+    /// <summary>How the losses of the kinds of model are computed.</summary>
+    /// <param name="Vectors">The name of what they are computed from.</param>
+    /// <param name="Stacked">Its shape, of all streams.</param>
+    /// <param name="Shared">Its shape, of one.</param>
+    /// <param name="Batch">What the method takes.</param>
+    /// <param name="Computed">The call that makes the vectors of an input.</param>
+    /// <param name="Loss">The call that makes the losses.</param>
+    /// <param name="Divergence">The call that compares with a teacher.</param>
+    /// <param name="Targets">The argument of the targets, where divergences depend on them.</param>
+    private sealed record Terms(
+        string Vectors, string Stacked, string Shared, string Batch, Func<string, string?, string> Computed, string Loss, string Divergence,
+        string Targets)
+    {
+        public static Terms Of(CodeFile f, ModelSpec spec)
+        {
+            if (spec.Embedding is not { } embedding)
+            {
+                var head = ForwardEmitter.Head(spec);
+                return new(
+                    "hidden", $"(N, T, {Literals.Of(spec.Width)})", $"(B, T, {Literals.Of(spec.Width)})", "tokens and targets (B, T)",
+                    (input, recomputation) => $"Hidden({input}, streams, null, type{recomputation})",
+                    $"{f.Kernels}.LinearCrossEntropy(hidden, {head}, targets, streams.Count, streams.BatchRows)",
+                    $"{f.Kernels}.LinearDivergence(\n    hidden, teacher, {head}, streams.Count, streams.BatchRows, student, temperature)",
+                    "");
+            }
+
+            var prefixes = $"[{string.Join(", ", embedding.Dimensions.Select(d => Literals.Of(d)))}], "
+                + $"[{string.Join(", ", embedding.Weights.Select(w => Literals.Of(w)))}]";
+            var (all, one) = ($"(N, {Literals.Of(embedding.Width)})", $"(B, {Literals.Of(embedding.Width)})");
+            return spec.IsVision
+                ? new(
+                    "embedded", all, one, "pixels and targets", Computed,
+                    $"{f.Kernels}.ClassCrossEntropy(\n    embedded, Classifier, ClassifierBias, targets, streams.Count, streams.BatchRows, {prefixes})",
+                    $"{f.Kernels}.ClassDivergence(\n    embedded, teacher, Classifier, ClassifierBias, streams.Count, streams.BatchRows, student, temperature, {prefixes})",
+                    "")
+                : new(
+                    "embedded", all, one, "tokens (B, T) and targets (B)", Computed,
+                    $"{f.Kernels}.PairCrossEntropy(\n    embedded, targets, streams.Count, streams.BatchRows, {Literals.Of(embedding.Temperature)}, {prefixes})",
+                    $"{f.Kernels}.PairDivergence(\n    embedded, teacher, targets, streams.Count, streams.BatchRows, student, {Literals.Of(embedding.Temperature)}, temperature, {prefixes})",
+                    "targets, ");
+
+            static string Computed(string input, string? recomputation) => $"Embedded({input}, streams, type{recomputation})";
+        }
+    }
+
+    private static string Lower(string sentence) => char.ToLowerInvariant(sentence[0]) + sentence.Substring(1);
 
     // What orders hidden units by importance.
     private static void WriteBlocks(CodeFile f, ModelSpec spec)

@@ -60,7 +60,7 @@ internal sealed class BudgetSolver(ModelSpec spec)
     private long[] Flops(Costs costs)
     {
         var flops = new long[Count];
-        flops[0] = costs.FlopsPerToken(spec.LayersOf(this[0]));
+        flops[0] = costs.Flops(spec.LayersOf(this[0]));
         for (var index = 1; index < Count; index++)
         {
             var (narrow, layer) = ((index - 1) / spec.Layers, spec.Layers - 1 - ((index - 1) % spec.Layers));
@@ -70,7 +70,7 @@ internal sealed class BudgetSolver(ModelSpec spec)
         return flops;
 
         long Of(int granularity, int layer) =>
-            costs[layer].FlopsPerToken.Of(spec.Blocks[layer], spec.Granularities[granularity].Layers[layer]);
+            costs[layer].Flops.Of(spec.Blocks[layer], spec.Granularities[granularity].Layers[layer]);
     }
 
     // The first from start on of which the condition holds, as it does of all behind it; end if of none before that.

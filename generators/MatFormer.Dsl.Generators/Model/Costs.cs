@@ -9,7 +9,7 @@ internal sealed record BlockCost(long Shared, long PerHiddenUnit, long PerKeyVal
 }
 
 /// <summary>What one block costs.</summary>
-internal sealed record BlockCosts(BlockCost Parameters, BlockCost FlopsPerToken, BlockCost KeyValueCacheBytesPerToken, BlockCost Int8Bytes);
+internal sealed record BlockCosts(BlockCost Parameters, BlockCost Flops, BlockCost KeyValueCacheBytesPerToken, BlockCost Int8Bytes);
 
 /// <summary>What a model costs: that of its blocks, and what is around them.</summary>
 internal sealed class Costs
@@ -26,7 +26,12 @@ internal sealed class Costs
         SharedInt8Bytes = around.Sum(w => w.Int8Bytes);
 
         // A multiply-add is two FLOPs. The head costs the same whether its weight is the embedding's or its own.
-        SharedFlopsPerToken = 2L * spec.Vocabulary * spec.Width;
+        SharedFlops = spec.Kind switch
+        {
+            ModelKind.VisionTransformer => 2L * spec.Width * (((long)spec.Image!.Patches * spec.Image.PatchElements) + spec.Image.Classes),
+            ModelKind.TextEncoder => 2L * spec.Width * spec.Embedding!.Width,
+            _ => 2L * spec.Vocabulary * spec.Width,
+        };
         var kinds = spec.Blocks.Select(b => b.Kind).Distinct().ToDictionary(kind => kind, OfBlock);
         _blocks = [.. spec.Blocks.Select(b => kinds[b.Kind])];
     }
@@ -37,7 +42,7 @@ internal sealed class Costs
     public long SharedParameters { get; }
 
     /// <summary>FLOPs around the blocks.</summary>
-    public long SharedFlopsPerToken { get; }
+    public long SharedFlops { get; }
 
     private long SharedInt8Bytes { get; }
 
@@ -50,7 +55,7 @@ internal sealed class Costs
 
     public long NonEmbeddingParameterCount(LayerSlice[] layers) => ParameterCount(layers) - EmbeddingParameters;
 
-    public long FlopsPerToken(LayerSlice[] layers) => SharedFlopsPerToken + Sum(layers, block => block.FlopsPerToken);
+    public long Flops(LayerSlice[] layers) => SharedFlops + Sum(layers, block => block.Flops);
 
     public long KeyValueCacheBytesPerToken(LayerSlice[] layers) => Sum(layers, block => block.KeyValueCacheBytesPerToken);
 
@@ -66,16 +71,18 @@ internal sealed class Costs
     {
         var weights = Weights.OfBlock(_spec, block).ToList();
 
-        // Scores and values, 4 * head width for each head and key; over a full context a token sees so many keys on average.
-        long context = _spec.Context, window = block.Window == 0 ? context : Math.Min(block.Window, context);
-        var keys = (window * (window + 1) / 2) + ((context - window) * window);
-        var attention = (long)(4m * block.Group * block.HeadWidth * keys / context);
-        var flops = Sum(weights.Where(w => w.IsMatrix), w => 2 * w.Elements);
+        // Scores and values, 4 * head width for each head and key; over a full context a token sees so many keys on average. An encoder's
+        // costs are of a whole sequence, all of whose tokens see all.
+        long context = _spec.Sequence, window = block.Window == 0 ? context : Math.Min(block.Window, context);
+        var keys = _spec.IsDecoder ? (window * (window + 1) / 2) + ((context - window) * window) : context * context;
+        var tokens = _spec.IsDecoder ? 1 : context;
+        var attention = (long)(4m * block.Group * block.HeadWidth * keys * tokens / context);
+        var flops = Sum(weights.Where(w => w.IsMatrix), w => checked(2 * w.Elements * tokens));
         var int8 = Sum(weights, w => w.Int8Bytes);
         return new BlockCosts(
             Sum(weights, w => w.Elements),
             flops with { PerKeyValueHead = flops.PerKeyValueHead + attention },
-            new BlockCost(0, 0, 2L * block.HeadWidth * sizeof(float)),
+            new BlockCost(0, 0, _spec.IsDecoder ? 2L * block.HeadWidth * sizeof(float) : 0),
             int8 with { Shared = int8.Shared + weights.Sum(w => w.SharedScaleBytes) });
 
         BlockCost Sum(IEnumerable<WeightSpec> of, Func<WeightSpec, long> cost) => new(

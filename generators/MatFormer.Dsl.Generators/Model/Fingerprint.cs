@@ -26,7 +26,7 @@ internal static class Fingerprint
         var granularities = string.Join(",", spec.Granularities.Select(g => Invariant($"{g.Name}:{List(g.Layers.Select(l => l.HiddenWidth))}")));
         var parts = new List<string>
         {
-            "MatLM/1",
+            spec.Kind switch { ModelKind.VisionTransformer => "MatViT/1", ModelKind.TextEncoder => "MatEncoder/1", _ => "MatLM/1" },
             Invariant($"layers={spec.Layers}"),
             Invariant($"width={spec.Width}"),
             Invariant($"heads={block.Heads}"),
@@ -38,11 +38,17 @@ internal static class Fingerprint
             "activation=" + List(spec.Blocks.Select(b => b.Activation)),
             "bias=" + List(spec.Blocks.Select(b => b.Bias)),
             Invariant($"norm={spec.Norm}({spec.Epsilon:R})"),
-            spec.Rotary ? Invariant($"position=Rotary({spec.RotaryBase:R})") : "position=Learned",
+            spec.Rotary ? Invariant($"position=Rotary({spec.RotaryBase:R})") : Invariant($"position={spec.Position}"),
             Invariant($"qk_norm={spec.QkNorm}"),
             Invariant($"tied={spec.Tied}"),
             "granularities=" + granularities,
         };
+        if (spec.AttentionBias) parts.Add("attention_bias=True");
+        if (!spec.IsDecoder) parts.Add(Invariant($"pooling={spec.Pooling}"));
+        if (spec.Image is { } image)
+            parts.Add(Invariant($"image={image.Size}/{image.Patch}x{image.Channels};classes={image.Classes}"));
+        if (spec.Embedding is { } embedding)
+            parts.Add(Invariant($"embedding={embedding.Width};dimensions={string.Join(",", embedding.Dimensions)}"));
         if (spec.Blocks.Any(b => b.Window > 0)) parts.Add("window=" + List(spec.Blocks.Select(b => b.Window)));
         if (spec.ElasticHeads)
         {

@@ -34,6 +34,35 @@ internal sealed record BlockSpec(
     public BlockSpec Kind => this with { HiddenWidth = 0 };
 }
 
+/// <summary>What a model takes and gives.</summary>
+internal enum ModelKind
+{
+    /// <summary><c>[MatLM]</c>: a decoder.</summary>
+    LanguageModel,
+
+    /// <summary><c>[MatViT]</c>: an encoder of images, with a classifier.</summary>
+    VisionTransformer,
+
+    /// <summary><c>[MatEncoder]</c>: an encoder of text, with a projection.</summary>
+    TextEncoder,
+}
+
+/// <summary>The images of a vision transformer.</summary>
+internal sealed record ImageSpec(int Size, int Patch, int Channels, int Classes)
+{
+    public int Patches => Size / Patch * (Size / Patch);
+
+    /// <summary>Numbers in a patch.</summary>
+    public int PatchElements => Channels * Patch * Patch;
+}
+
+/// <summary>The vector that an encoder makes.</summary>
+/// <param name="Width">Its width.</param>
+/// <param name="Dimensions">Prefixes that are trained too, narrowest first; the last is the whole.</param>
+/// <param name="Weights">How much the loss of each counts; they add up to 1.</param>
+/// <param name="Temperature">What cosines are divided by, of a text encoder.</param>
+internal sealed record EmbeddingSpec(int Width, EquatableArray<int> Dimensions, EquatableArray<double> Weights, double Temperature);
+
 /// <summary>One size of the nested model.</summary>
 internal sealed record GranularitySpec(string Name, EquatableArray<LayerSlice> Layers);
 
@@ -64,9 +93,44 @@ internal sealed record ModelSpec(
     EquatableArray<GranularitySpec> Granularities,
     EquatableArray<ProfileSpec> Profiles)
 {
+    public ModelKind Kind { get; init; }
+
+    /// <summary>The images, if it takes any.</summary>
+    public ImageSpec? Image { get; init; }
+
+    /// <summary>What an encoder gives; null for language models.</summary>
+    public EmbeddingSpec? Embedding { get; init; }
+
+    public Pooling Pooling { get; init; }
+
+    /// <summary>A bias in each projection of attention.</summary>
+    public bool AttentionBias { get; init; }
+
     public int Layers => Blocks.Count;
 
+    public bool IsDecoder => Kind == ModelKind.LanguageModel;
+
+    public bool IsVision => Kind == ModelKind.VisionTransformer;
+
+    public bool HasClassToken => !IsDecoder && Pooling == Pooling.ClassToken;
+
+    /// <summary>The most tokens that run through the blocks, a class token included.</summary>
+    public int Sequence => IsVision ? Context : Context + (HasClassToken ? 1 : 0);
+
     public bool Rotary => Position == PositionKind.Rotary;
+
+    public bool Sinusoidal => Position == PositionKind.Sinusoidal;
+
+    /// <summary>True if the network holds a table beside its parameters.</summary>
+    public bool HasTable => Rotary || Sinusoidal;
+
+    /// <summary>What costs are of.</summary>
+    public string Unit => Kind switch
+    {
+        ModelKind.LanguageModel => "token",
+        ModelKind.VisionTransformer => "image",
+        _ => "text",
+    };
 
     /// <summary>True if some granularity keeps fewer attention heads than the block has.</summary>
     public bool ElasticHeads => Granularities.Any(g => g.Layers.Where((slice, layer) => slice.Heads < Blocks[layer].Heads).Any());

@@ -47,6 +47,25 @@ internal sealed class AttributeReader
         return new LocatedText(given.Value, given.At, CharactersOf(syntax, given.Value));
     }
 
+    /// <summary>A property that is an array, or null if it was not given, or as null.</summary>
+    public (EquatableArray<T> Items, LocationInfo At)? PropertyArray<T>(string name)
+        where T : IEquatable<T>
+    {
+        foreach (var argument in _data.NamedArguments)
+        {
+            if (argument.Key != name || argument.Value is not { Kind: TypedConstantKind.Array, IsNull: false } constant) continue;
+            var items = new List<T>();
+            foreach (var value in constant.Values)
+            {
+                if (TryConvert<T>(value, out var item)) items.Add(item);
+            }
+
+            return (items.ToEquatableArray(), LocationOf(Arguments.FirstOrDefault(a => a.NameEquals?.Name.Identifier.ValueText == name)));
+        }
+
+        return null;
+    }
+
     /// <summary>A constructor argument, or null if this constructor has none of that name.</summary>
     public Located<T>? Argument<T>(string name)
     {

@@ -14,8 +14,34 @@ internal sealed record LocatedText(string Value, LocationInfo At, LocationInfo? 
     public LocationInfo Slice(int start, int length) => Characters?.Slice(start, length) ?? At;
 }
 
-internal sealed record MatLMDeclaration(
-    LocationInfo At, Located<int>? Layers, Located<int>? Width, Located<int>? Heads, Located<int>? Context, Located<int>? Vocabulary);
+/// <summary>The attribute that makes the class a model; what its kind does not have is null.</summary>
+internal sealed record ModelDeclaration(
+    ModelKind Kind,
+    LocationInfo At,
+    Located<int>? Layers,
+    Located<int>? Width,
+    Located<int>? Heads,
+    Located<int>? Context,
+    Located<int>? Vocabulary,
+    Located<int>? Image,
+    Located<int>? Patch,
+    Located<int>? Channels,
+    Located<int>? Classes,
+    Located<int>? Embedding,
+    Located<Pooling>? Pooling,
+    Located<double>? Temperature)
+{
+    /// <summary>What is written: <c>[MatLM]</c>.</summary>
+    public string Attribute => Kind switch
+    {
+        ModelKind.VisionTransformer => "[MatViT]",
+        ModelKind.TextEncoder => "[MatEncoder]",
+        _ => "[MatLM]",
+    };
+}
+
+internal sealed record NestedEmbeddingDeclaration(
+    LocationInfo At, EquatableArray<Located<int>> Dimensions, LocationInfo DimensionsAt, EquatableArray<double>? Weights, LocationInfo? WeightsAt);
 
 /// <summary>An attribute for some layers, or for all others.</summary>
 internal interface IOfLayers
@@ -37,6 +63,7 @@ internal sealed record AttentionDeclaration(
     Located<int>? HeadWidth,
     Located<double>? RotaryBase,
     Located<bool>? QkNorm,
+    Located<bool>? Bias,
     LocatedText? Layers) : IOfLayers;
 
 internal sealed record NormDeclaration(Located<NormKind> Kind, Located<double>? Epsilon);
@@ -60,6 +87,8 @@ internal sealed record ProfileDeclaration(
     Located<long>? MaxParameters,
     Located<long>? MaxNonEmbeddingParameters,
     Located<long>? MaxFlopsPerToken,
+    Located<long>? MaxFlopsPerImage,
+    Located<long>? MaxFlopsPerText,
     Located<long>? MaxWeightBytes,
     Located<WeightType>? WeightType,
     Located<double>? FeedForwardShare);
@@ -86,12 +115,18 @@ internal sealed record Declaration(
     EquatableArray<DiagnosticInfo> Problems,
     bool IsComplete,
     EquatableArray<string> TakenNames,
-    MatLMDeclaration MatLM,
+    EquatableArray<ModelDeclaration> Models,
     EquatableArray<FeedForwardDeclaration> FeedForwards,
     EquatableArray<AttentionDeclaration> Attentions,
     NormDeclaration? Norm,
     Located<PositionKind>? Position,
-    bool Tied,
+    Located<bool>? Tied,
+    LocationInfo? EmbeddingAt,
+    NestedEmbeddingDeclaration? Nested,
     EquatableArray<GranularityDeclaration> Granularities,
     EquatableArray<ProfileDeclaration> Profiles,
-    ProfileGridDeclaration? Grid);
+    ProfileGridDeclaration? Grid)
+{
+    /// <summary>What the class is.</summary>
+    public ModelDeclaration Model => Models[0];
+}

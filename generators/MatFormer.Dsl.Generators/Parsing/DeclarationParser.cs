@@ -38,12 +38,14 @@ internal static class DeclarationParser
             TypeProblems(symbol, syntax, compilation).ToEquatableArray(),
             attributes.All(a => a.Reader.IsComplete),
             names.Append(symbol.Name).Distinct().Where(IsTaken).ToEquatableArray(),
-            ParseMatLM(All<MatLMAttribute>().First()),
+            ModelsOf().ToEquatableArray(),
             All<FeedForwardAttribute>().Select(ParseFeedForward).ToEquatableArray(),
             All<AttentionAttribute>().Select(ParseAttention).ToEquatableArray(),
             Find<NormAttribute>() is { } norm ? ParseNorm(norm) : null,
             Find<PositionAttribute>()?.Argument<PositionKind>("kind"),
-            Find<EmbeddingAttribute>()?.Property<bool>(nameof(EmbeddingAttribute.Tied))?.Value ?? true,
+            Find<EmbeddingAttribute>()?.Property<bool>(nameof(EmbeddingAttribute.Tied)),
+            Find<EmbeddingAttribute>()?.At,
+            Find<NestedEmbeddingAttribute>() is { } nested ? ParseNested(nested) : null,
             granularities.ToEquatableArray(),
             profiles.ToEquatableArray(),
             grid);
@@ -51,6 +53,10 @@ internal static class DeclarationParser
         IEnumerable<AttributeReader> All<T>() => attributes.Where(a => a.Name == Names.Of<T>()).Select(a => a.Reader);
 
         AttributeReader? Find<T>() => All<T>().FirstOrDefault();
+
+        IEnumerable<ModelDeclaration> ModelsOf() => All<MatLMAttribute>().Select(a => ParseModel(ModelKind.LanguageModel, a))
+            .Concat(All<MatViTAttribute>().Select(a => ParseModel(ModelKind.VisionTransformer, a)))
+            .Concat(All<MatEncoderAttribute>().Select(a => ParseModel(ModelKind.TextEncoder, a)));
 
         // By the user: generated members bear the names that were declared for them.
         bool IsTaken(string name) => inherited.Contains(name) || (own.Contains(name) && !symbol.GetMembers(name).All(IsGenerated));
@@ -179,13 +185,30 @@ internal static class DeclarationParser
     private static bool NamesObject(BaseTypeSyntax written) =>
         written.Type.ToString() is "object" or "Object" or "System.Object" or "global::System.Object";
 
-    private static MatLMDeclaration ParseMatLM(AttributeReader reader) => new(
+    // Properties of the same name mean the same in all of them.
+    private static ModelDeclaration ParseModel(ModelKind kind, AttributeReader reader) => new(
+        kind,
         reader.At,
         reader.Property<int>(nameof(MatLMAttribute.Layers)),
         reader.Property<int>(nameof(MatLMAttribute.Width)),
         reader.Property<int>(nameof(MatLMAttribute.Heads)),
         reader.Property<int>(nameof(MatLMAttribute.Context)),
-        reader.Property<int>(nameof(MatLMAttribute.Vocabulary)));
+        reader.Property<int>(nameof(MatLMAttribute.Vocabulary)),
+        reader.Property<int>(nameof(MatViTAttribute.Image)),
+        reader.Property<int>(nameof(MatViTAttribute.Patch)),
+        reader.Property<int>(nameof(MatViTAttribute.Channels)),
+        reader.Property<int>(nameof(MatViTAttribute.Classes)),
+        reader.Property<int>(nameof(MatEncoderAttribute.Embedding)),
+        reader.Property<Pooling>(nameof(MatEncoderAttribute.Pooling)),
+        reader.Property<double>(nameof(MatEncoderAttribute.Temperature)));
+
+    private static NestedEmbeddingDeclaration ParseNested(AttributeReader reader)
+    {
+        var dimensions = reader.Array<int>("dimensions");
+        var weights = reader.PropertyArray<double>(nameof(NestedEmbeddingAttribute.Weights));
+        return new NestedEmbeddingDeclaration(
+            reader.At, dimensions?.Items ?? default, dimensions?.At ?? reader.At, weights?.Items, weights?.At);
+    }
 
     private static FeedForwardDeclaration ParseFeedForward(AttributeReader reader) => new(
         reader.At,
@@ -201,6 +224,7 @@ internal static class DeclarationParser
         reader.Property<int>(nameof(AttentionAttribute.HeadWidth)),
         reader.Property<double>(nameof(AttentionAttribute.RotaryBase)),
         reader.Property<bool>(nameof(AttentionAttribute.QkNorm)),
+        reader.Property<bool>(nameof(AttentionAttribute.Bias)),
         reader.PropertyText(nameof(AttentionAttribute.Layers)));
 
     private static NormDeclaration ParseNorm(AttributeReader reader) => new(
@@ -225,6 +249,8 @@ internal static class DeclarationParser
             reader.Property<long>(nameof(ProfileAttribute.MaxParameters)),
             reader.Property<long>(nameof(ProfileAttribute.MaxNonEmbeddingParameters)),
             reader.Property<long>(nameof(ProfileAttribute.MaxFlopsPerToken)),
+            reader.Property<long>(nameof(ProfileAttribute.MaxFlopsPerImage)),
+            reader.Property<long>(nameof(ProfileAttribute.MaxFlopsPerText)),
             reader.Property<long>(nameof(ProfileAttribute.MaxWeightBytes)),
             reader.Property<WeightType>(nameof(ProfileAttribute.WeightType)),
             reader.Property<double>(nameof(ProfileAttribute.FeedForwardShare)));

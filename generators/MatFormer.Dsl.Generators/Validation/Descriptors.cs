@@ -186,6 +186,33 @@ internal static class Descriptors
         "'{0}' is narrower from layer {1} on than before; mixes whose widths never decrease with depth were consistently the more "
         + "accurate ones (MatFormer, arXiv 2310.07707, section 3.3)");
 
+    public static readonly DiagnosticDescriptor PatchDoesNotDivideImage = Error(
+        "MFD0047",
+        "The patches do not divide the image",
+        "Patches of {0} x {0} pixels do not divide an image of {1} x {1}; write Patch = {2}");
+
+    public static readonly DiagnosticDescriptor NotOfThisModel = Error(
+        "MFD0048", "Not of this kind of model", "{0} is of {1} alone, and says nothing of {2}; remove it");
+
+    public static readonly DiagnosticDescriptor PositionsDoNotFit = Error(
+        "MFD0049", "Positions that do not fit the model", "{0} positions are not for {1}; write {2} or PositionKind.Learned");
+
+    public static readonly DiagnosticDescriptor DimensionsNotIncreasing = Error(
+        "MFD0050", "The dimensions do not increase", "{0} is not more than the {1} before it; write the dimensions narrowest first");
+
+    public static readonly DiagnosticDescriptor LastDimensionIsNotWhole = Error(
+        "MFD0051",
+        "The last dimension is not the whole embedding",
+        "The embedding of '{0}' is {1} wide, and its last dimension must be; write {1} behind the others");
+
+    public static readonly DiagnosticDescriptor WrongDimensionWeights = Error(
+        "MFD0052",
+        "The dimensions' weights do not fit",
+        "There are {0} weights for {1} dimensions, or one is not above 0; write a weight above 0 for each dimension");
+
+    public static readonly DiagnosticDescriptor SeveralModels = Error(
+        "MFD0053", "A class is several models", "'{0}' is {1} already; remove {2}, or declare another class");
+
     // No setting or pragma can hide one: what is generated for a mistaken declaration only throws.
     private static DiagnosticDescriptor Error(string id, string title, string message) => new(
         id,

@@ -18,19 +18,27 @@ internal sealed partial class Validator
             if (attention.KeyValueHeads is { } given) isGood &= CheckSize(nameof(AttentionAttribute.KeyValueHeads), given, MaxWidth);
             if (attention.Window is { } window)
             {
-                var most = _declaration.MatLM.Context?.Value is { } context and >= 1 and <= MaxTokens ? context : MaxTokens;
+                if (!IsDecoder)
+                {
+                    Report(Descriptors.NotOfThisModel, window.At, nameof(AttentionAttribute.Window), "[MatLM]", Attribute);
+                    isGood = false;
+                    continue;
+                }
+
+                var most = _declaration.Model.Context?.Value is { } context and >= 1 and <= MaxTokens ? context : MaxTokens;
                 isGood &= CheckSize(nameof(AttentionAttribute.Window), window, most);
             }
 
             if (attention.Layers is null) continue;
             isGood &= IsForAll(nameof(AttentionAttribute.HeadWidth), attention.HeadWidth?.At)
                 & IsForAll(nameof(AttentionAttribute.RotaryBase), attention.RotaryBase?.At)
-                & IsForAll(nameof(AttentionAttribute.QkNorm), attention.QkNorm?.At);
+                & IsForAll(nameof(AttentionAttribute.QkNorm), attention.QkNorm?.At)
+                & IsForAll(nameof(AttentionAttribute.Bias), attention.Bias?.At);
         }
 
         if (general?.HeadWidth is { } wide) isGood &= CheckSize(nameof(AttentionAttribute.HeadWidth), wide, MaxWidth);
         CheckPositive(nameof(AttentionAttribute.RotaryBase), general?.RotaryBase, 1);
-        if (!isGood || _declaration.MatLM is not
+        if (!isGood || _declaration.Model is not
             {
                 Heads: { Value: >= 1 and <= MaxWidth } heads,
                 Width: { Value: >= 1 and <= MaxWidth } width,
@@ -65,7 +73,7 @@ internal sealed partial class Validator
             return null;
         }
 
-        if (_declaration.Position?.Value is null or PositionKind.Rotary && headWidth % 2 != 0)
+        if (Position == PositionKind.Rotary && headWidth % 2 != 0)
         {
             var at = general?.HeadWidth?.At.ReplacedBy(Text(headWidth + 1))
                 ?? heads.At.ReplacedBy(width.Value % 2 == 0 ? Text(NearestDivisor(width.Value / 2, heads.Value)) : null);
@@ -86,7 +94,7 @@ internal sealed partial class Validator
     {
         if (_declaration.FeedForwards.Count == 0)
         {
-            var usual = _declaration.MatLM.Width?.Value is { } width and >= 1 and <= MaxWidth / 4 ? 4 * width : 1024;
+            var usual = _declaration.Model.Width?.Value is { } width and >= 1 and <= MaxWidth / 4 ? 4 * width : 1024;
             Report(Descriptors.NoFeedForward, _declaration.NameAt, ModelName, Text(usual));
             return false;
         }
@@ -103,7 +111,7 @@ internal sealed partial class Validator
 
     private BlockSpec BlockOf(FeedForwardDeclaration feedForward, AttentionDeclaration? attention, int headWidth)
     {
-        var heads = _declaration.MatLM.Heads!.Value;
+        var heads = _declaration.Model.Heads!.Value;
         var window = (attention?.Window ?? GeneralAttention?.Window)?.Value ?? 0;
         return new BlockSpec(
             feedForward.Width.Value,
@@ -112,14 +120,14 @@ internal sealed partial class Validator
             heads,
             (attention?.KeyValueHeads ?? GeneralAttention?.KeyValueHeads)?.Value ?? heads,
             headWidth,
-            window == _declaration.MatLM.Context!.Value ? 0 : window);
+            window == _declaration.Model.Context?.Value ? 0 : window);
     }
 
     // Which of some attributes is each layer's: the one that names it, else the one that names none. Null if that is not to be told.
     private T?[]? Assign<T>(IReadOnlyList<T> attributes, string what, bool isNeeded)
         where T : class, IOfLayers
     {
-        var layers = new T?[_declaration.MatLM.Layers!.Value];
+        var layers = new T?[_declaration.Model.Layers!.Value];
         T? general = null;
         var isGood = true;
         foreach (var attribute in attributes)

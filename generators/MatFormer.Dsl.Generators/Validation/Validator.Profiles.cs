@@ -64,7 +64,17 @@ internal sealed partial class Validator
             profile.MaxNonEmbeddingParameters,
             layers => costs.Value.NonEmbeddingParameterCount(layers),
             "parameters without embeddings");
-        Add(nameof(ProfileAttribute.MaxFlopsPerToken), profile.MaxFlopsPerToken, layers => costs.Value.FlopsPerToken(layers), "FLOPs per token");
+        foreach (var (property, most, of, kind) in new[]
+        {
+            (nameof(ProfileAttribute.MaxFlopsPerToken), profile.MaxFlopsPerToken, ModelKind.LanguageModel, "[MatLM]"),
+            (nameof(ProfileAttribute.MaxFlopsPerImage), profile.MaxFlopsPerImage, ModelKind.VisionTransformer, "[MatViT]"),
+            (nameof(ProfileAttribute.MaxFlopsPerText), profile.MaxFlopsPerText, ModelKind.TextEncoder, "[MatEncoder]"),
+        })
+        {
+            if (most is not null && of != spec.Kind) Report(Descriptors.NotOfThisModel, most.At, property, kind, Attribute);
+            Add(property, most, layers => costs.Value.Flops(layers), "FLOPs per " + spec.Unit);
+        }
+
         var type = profile.WeightType?.Value ?? WeightType.Float32;
         Add(
             nameof(ProfileAttribute.MaxWeightBytes),

@@ -15,6 +15,8 @@ internal sealed partial class Validator
     private const int MaxWidth = 1 << 20;
     private const int MaxTokens = 1 << 24;
     private const int MaxLearnedContext = 1 << 16;
+    private const int MaxImage = 1 << 12;
+    private const int MaxChannels = 1 << 10;
 
     // Of a granularity or a profile: also a file's name.
     private const int MaxName = 64;
@@ -26,6 +28,14 @@ internal sealed partial class Validator
 
     private string ModelName => _declaration.Type.Name;
 
+    private string Attribute => _declaration.Model.Attribute;
+
+    private bool IsDecoder => _declaration.Model.Kind == ModelKind.LanguageModel;
+
+    private bool IsVision => _declaration.Model.Kind == ModelKind.VisionTransformer;
+
+    private PositionKind Position => _declaration.Position?.Value ?? (IsVision ? PositionKind.Learned : PositionKind.Rotary);
+
     public static Checked Check(Declaration declaration) => new Validator(declaration).Check();
 
     private Checked Check()
@@ -35,6 +45,12 @@ internal sealed partial class Validator
         {
             Report(Descriptors.ClassNameTaken, _declaration.NameAt, ModelName);
             return new Checked(null, _diagnostics.ToEquatableArray());
+        }
+
+        if (_declaration.Models.Count > 1)
+        {
+            Report(Descriptors.SeveralModels, _declaration.Models[1].At, ModelName, _declaration.Models[0].Attribute, _declaration.Models[1].Attribute);
+            return new Checked(Skeleton("it is declared as several models"), _diagnostics.ToEquatableArray());
         }
 
         // The compiler has spoken already; what the attributes lack would be said twice.
@@ -55,15 +71,15 @@ internal sealed partial class Validator
     private ModelSpec? CheckModel()
     {
         CheckNames();
-        var model = _declaration.MatLM;
+        var model = _declaration.Model;
         var layersAreGood = CheckSize(nameof(MatLMAttribute.Layers), model.Layers, MaxLayers);
         var sizesAreGood = CheckSize(nameof(MatLMAttribute.Width), model.Width, MaxWidth)
             & CheckSize(nameof(MatLMAttribute.Heads), model.Heads, MaxWidth)
-            & CheckSize(nameof(MatLMAttribute.Context), model.Context, MaxTokens)
-            & CheckSize(nameof(MatLMAttribute.Vocabulary), model.Vocabulary, MaxTokens);
+            & (IsVision ? CheckImage() : CheckText());
         var headWidth = CheckAttentions();
         var feedForwardsAreGood = CheckFeedForwards();
         CheckNormAndPosition();
+        var embedding = CheckEmbedding();
         if (!layersAreGood) return null;
 
         var attentions = Assign(_declaration.Attentions, "attention", isNeeded: false);
@@ -73,25 +89,106 @@ internal sealed partial class Validator
             ? feedForwards.Select((feedForward, layer) => BlockOf(feedForward!, attentions[layer], headWidth.Value)).ToEquatableArray()
             : (EquatableArray<BlockSpec>?)null;
         var granularities = CheckGranularities(hiddenWidths, blocks);
-        if (blocks is null || granularities is null) return null;
+        if (blocks is null || granularities is null || (!IsDecoder && embedding is null)) return null;
 
         var general = GeneralAttention;
+        var image = IsVision ? new ImageSpec(model.Image!.Value, model.Patch!.Value, model.Channels?.Value ?? 3, model.Classes!.Value) : null;
+        var pooling = model.Pooling?.Value ?? (IsVision ? Pooling.ClassToken : Pooling.Mean);
         var spec = new ModelSpec(
             _declaration.Type,
             model.Width!.Value,
             headWidth!.Value,
-            model.Context!.Value,
-            model.Vocabulary!.Value,
-            _declaration.Norm?.Kind.Value ?? NormKind.Rms,
-            _declaration.Norm?.Epsilon?.Value ?? 1e-5,
-            _declaration.Position?.Value ?? PositionKind.Rotary,
+            image is null ? model.Context!.Value : image.Patches + (pooling == Pooling.ClassToken ? 1 : 0),
+            image is null ? model.Vocabulary!.Value : 0,
+            _declaration.Norm?.Kind.Value ?? (IsVision ? NormKind.Layer : NormKind.Rms),
+            _declaration.Norm?.Epsilon?.Value ?? (IsVision && _declaration.Norm?.Kind.Value != NormKind.Rms ? 1e-12 : 1e-5),
+            Position,
             general?.RotaryBase?.Value ?? 10000,
             general?.QkNorm?.Value ?? false,
-            _declaration.Tied,
+            IsDecoder && (_declaration.Tied?.Value ?? true),
             blocks.Value,
             granularities.ToEquatableArray(),
-            default);
+            default)
+        {
+            Kind = model.Kind,
+            Image = image,
+            Embedding = embedding,
+            Pooling = pooling,
+            AttentionBias = general?.Bias?.Value ?? false,
+        };
         return spec with { Profiles = CheckProfiles(spec).ToEquatableArray() };
+    }
+
+    private bool CheckText()
+    {
+        var model = _declaration.Model;
+        return CheckSize(nameof(MatLMAttribute.Context), model.Context, MaxTokens)
+            & CheckSize(nameof(MatLMAttribute.Vocabulary), model.Vocabulary, MaxTokens)
+            & (IsDecoder || CheckSize(nameof(MatEncoderAttribute.Embedding), model.Embedding, MaxWidth));
+    }
+
+    private bool CheckImage()
+    {
+        var model = _declaration.Model;
+        var isGood = CheckSize(nameof(MatViTAttribute.Image), model.Image, MaxImage)
+            & CheckSize(nameof(MatViTAttribute.Patch), model.Patch, model.Image?.Value is >= 1 and <= MaxImage and { } most ? most : MaxImage)
+            & (model.Channels is null || CheckSize(nameof(MatViTAttribute.Channels), model.Channels, MaxChannels))
+            & CheckSize(nameof(MatViTAttribute.Classes), model.Classes, MaxTokens);
+        if (!isGood || model.Image!.Value % model.Patch!.Value == 0) return isGood;
+        var nearest = NearestDivisor(model.Image.Value, model.Patch.Value);
+        Report(
+            Descriptors.PatchDoesNotDivideImage, model.Patch.At.ReplacedBy(Text(nearest)), Text(model.Patch.Value), Text(model.Image.Value),
+            Text(nearest));
+        return false;
+    }
+
+    // Null for language models, and if something is wrong.
+    private EmbeddingSpec? CheckEmbedding()
+    {
+        var model = _declaration.Model;
+        var nested = _declaration.Nested;
+        CheckDefined(model.Pooling);
+        CheckPositive(nameof(MatEncoderAttribute.Temperature), model.Temperature, 0);
+        if (IsDecoder)
+        {
+            if (nested is not null) Report(Descriptors.NotOfThisModel, nested.At, "[NestedEmbedding]", "[MatViT] and [MatEncoder]", Attribute);
+            return null;
+        }
+
+        if (_declaration.EmbeddingAt is { } tied) Report(Descriptors.NotOfThisModel, tied, "[Embedding]", "[MatLM]", Attribute);
+        if ((IsVision ? model.Width : model.Embedding)?.Value is not { } whole || whole is < 1 or > MaxWidth) return null;
+        var dimensions = new List<int>();
+        foreach (var dimension in nested?.Dimensions ?? default)
+        {
+            if (!CheckSize("A dimension of the embedding", dimension, whole)) return null;
+            if (dimensions.Count > 0 && dimension.Value <= dimensions[dimensions.Count - 1])
+            {
+                Report(
+                    Descriptors.DimensionsNotIncreasing, dimension.At, Text(dimension.Value), Text(dimensions[dimensions.Count - 1]));
+                return null;
+            }
+
+            dimensions.Add(dimension.Value);
+        }
+
+        if (nested is not null && (dimensions.Count == 0 || dimensions[dimensions.Count - 1] != whole))
+        {
+            var all = string.Join(", ", dimensions.Append(whole).Select(d => Text(d)));
+            Report(Descriptors.LastDimensionIsNotWhole, nested.DimensionsAt.ReplacedBy(dimensions.Count == 0 ? null : all), ModelName, Text(whole));
+            return null;
+        }
+
+        if (dimensions.Count == 0) dimensions.Add(whole);
+        var weights = nested?.Weights?.ToList() ?? Enumerable.Repeat(1.0, dimensions.Count).ToList();
+        if (weights.Count != dimensions.Count || weights.Any(w => !(w > 0) || double.IsInfinity(w)))
+        {
+            Report(Descriptors.WrongDimensionWeights, nested!.WeightsAt!, Text(weights.Count), Text(dimensions.Count));
+            return null;
+        }
+
+        var sum = weights.Sum();
+        return new EmbeddingSpec(
+            whole, dimensions.ToEquatableArray(), weights.Select(w => w / sum).ToEquatableArray(), model.Temperature?.Value ?? 0.05);
     }
 
     private void CheckNames()
@@ -139,7 +236,7 @@ internal sealed partial class Validator
     {
         if (size?.Value >= 1 && size.Value <= max) return true;
         var nearest = size is null ? null : Text(size.Value > max ? max : Math.Max(1, Math.Min(max, -(long)size.Value)));
-        var at = (size?.At ?? _declaration.MatLM.At).ReplacedBy(nearest);
+        var at = (size?.At ?? _declaration.Model.At).ReplacedBy(nearest);
         Report(Descriptors.SizeOutOfRange, at, name, size is null ? "missing" : Text(size.Value), Text(max));
         return false;
     }
@@ -162,7 +259,13 @@ internal sealed partial class Validator
         CheckDefined(_declaration.Norm?.Kind);
         CheckDefined(_declaration.Position);
         CheckPositive(nameof(NormAttribute.Epsilon), _declaration.Norm?.Epsilon, 0);
-        if (_declaration.Position?.Value == PositionKind.Learned && _declaration.MatLM.Context is { Value: > MaxLearnedContext } context)
+        if (_declaration.Position is { } position && position.Value == (IsVision ? PositionKind.Rotary : PositionKind.Sinusoidal))
+        {
+            var fitting = nameof(PositionKind) + "." + (IsVision ? PositionKind.Sinusoidal : PositionKind.Rotary);
+            Report(Descriptors.PositionsDoNotFit, position.At, position.Value.ToString(), Attribute, fitting);
+        }
+
+        if (Position == PositionKind.Learned && _declaration.Model.Context is { Value: > MaxLearnedContext } context)
             Report(Descriptors.LearnedContextTooLong, context.At.ReplacedBy(Text(MaxLearnedContext)), Text(context.Value), Text(MaxLearnedContext));
     }
 

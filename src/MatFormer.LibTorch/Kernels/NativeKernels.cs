@@ -50,6 +50,14 @@ public static unsafe partial class NativeKernels
     public static Tensor Rotary(Tensor x, Tensor cos, Tensor sin)
         => Tensor.Take(mf_kernel_rotary(Tensor.H(x), Tensor.H(cos), Tensor.H(sin)), x, cos, sin);
 
+    /// <summary>query (N, T, H, D), key and value (N, S, Hkv, D), lengths int64 (B), N a multiple of B -> (N, T, H*D).</summary>
+    public static Tensor Attention(Tensor query, Tensor key, Tensor value, Tensor? lengths = null)
+    {
+        var made = mf_kernel_attention(Tensor.H(query), Tensor.H(key), Tensor.H(value), Tensor.OptionalHandle(lengths));
+        GC.KeepAlive(lengths);
+        return Tensor.Take(made, query, key, value);
+    }
+
     /// <summary>query (B, T, H, D), key and value (B, S, Hkv, D) -> (B, T, H*D); window is 0 for all keys.</summary>
     public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value, int window = 0)
         => Tensor.Take(mf_kernel_causal_attention(Tensor.H(query), Tensor.H(key), Tensor.H(value), window), query, key, value);
@@ -240,6 +248,9 @@ public static unsafe partial class NativeKernels
 
     [LibraryImport(Library)]
     private static partial nint mf_kernel_rotary(nint x, nint cos, nint sin);
+
+    [LibraryImport(Library)]
+    private static partial nint mf_kernel_attention(nint query, nint key, nint value, nint lengths);
 
     [LibraryImport(Library)]
     private static partial nint mf_kernel_causal_attention(nint query, nint key, nint value, long window);

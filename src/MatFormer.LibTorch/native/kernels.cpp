@@ -216,24 +216,30 @@ struct RotaryFunction : Function<RotaryFunction> {
 
 cpu::Heads heads_of(const Tensor& x) { return {x.data_ptr(), x.stride(0), x.stride(1), x.stride(2)}; }
 
-cpu::Attention shape_of(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window) {
+// `window` is 0 where all queries see the same keys, of which there are `lengths` if that is defined.
+cpu::Attention shape_of(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, const Tensor& lengths) {
+    const bool causal = window > 0;
     return {query.size(0),
             query.size(2),
             key.size(2),
             query.size(1),
             key.size(1),
             query.size(3),
-            window,
+            causal ? window : key.size(1),
             static_cast<float>(1.0 / std::sqrt(static_cast<double>(query.size(3)))),
             heads_of(query),
             heads_of(key),
-            heads_of(value)};
+            heads_of(value),
+            causal,
+            lengths.defined() ? lengths.data_ptr<int64_t>() : nullptr,
+            lengths.defined() ? lengths.size(0) : 0};
 }
 
 struct AttentionFunction : Function<AttentionFunction> {
     // `log_sum` (B, H, T) may be undefined: it is for the gradient.
-    static Tensor compute(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, const Tensor& log_sum) {
-        const cpu::Attention a = shape_of(query, key, value, window);
+    static Tensor compute(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, const Tensor& lengths,
+                          const Tensor& log_sum) {
+        const cpu::Attention a = shape_of(query, key, value, window, lengths);
         Tensor y = at::empty({a.batch, a.queries, a.heads * a.depth}, query.options());
         const Scratch scratch(cpu::attention_forward_scratch(a));
         auto* log = log_sum.defined() ? log_sum.data_ptr<float>() : nullptr;
@@ -246,11 +252,12 @@ struct AttentionFunction : Function<AttentionFunction> {
         return y;
     }
 
-    static Tensor forward(AutogradContext* context, const Tensor& query, const Tensor& key, const Tensor& value, int64_t window) {
+    static Tensor forward(AutogradContext* context, const Tensor& query, const Tensor& key, const Tensor& value, int64_t window,
+                          const Optional& lengths) {
         Tensor log_sum = floats({query.size(0), query.size(2), query.size(1)});
-        Tensor y = compute(query, key, value, window, log_sum);
+        Tensor y = compute(query, key, value, window, kernels::value(lengths), log_sum);
         context->saved_data["window"] = window;
-        context->save_for_backward({query, key, value, y, log_sum});
+        context->save_for_backward({query, key, value, y, log_sum, kernels::value(lengths)});
         return y;
     }
 
@@ -259,7 +266,7 @@ struct AttentionFunction : Function<AttentionFunction> {
         const auto saved = context->get_saved_variables();
         const Tensor &query = saved[0], &key = saved[1], &value = saved[2], &y = saved[3], &log_sum = saved[4],
                      dy = gradients[0].contiguous();
-        const cpu::Attention a = shape_of(query, key, value, context->saved_data["window"].toInt());
+        const cpu::Attention a = shape_of(query, key, value, context->saved_data["window"].toInt(), saved[5]);
         Tensor dquery = at::empty(query.sizes(), query.options()), dkey = at::empty(key.sizes(), key.options());
         Tensor dvalue = at::empty(value.sizes(), value.options());
         const Scratch scratch(cpu::attention_backward_scratch(a));
@@ -270,7 +277,7 @@ struct AttentionFunction : Function<AttentionFunction> {
                                                                 dvalue.data_ptr(), scratch.mine());
             }
         });
-        return {dquery, dkey, dvalue, Tensor()};
+        return {dquery, dkey, dvalue, Tensor(), Tensor()};
     }
 };
 
@@ -536,20 +543,38 @@ Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin) {
     return differentiable({x}) ? RotaryFunction::apply(x, c, s) : RotaryFunction::compute(x, c, s, 1);
 }
 
-Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window) {
-    check_activation("CausalAttention", "query", query);
-    check_rank("CausalAttention", "query", query, 4, "(B, T, H, D)");
-    check_rank("CausalAttention", "key", key, 4, "(B, S, Hkv, D)");
-    TORCH_CHECK(key.size(0) == query.size(0) && key.size(1) >= query.size(1) && key.size(2) > 0 && query.size(2) % key.size(2) == 0
-                    && key.size(3) == query.size(3),
-                "CausalAttention: key is ", key.sizes(), ", which does not fit query ", query.sizes(),
-                ": (B, S, Hkv, D) with S >= T and H a multiple of Hkv");
-    TORCH_CHECK(value.sizes() == key.sizes(), "CausalAttention: value is ", value.sizes(), ", but must be as key, ", key.sizes());
-    TORCH_CHECK(key.scalar_type() == query.scalar_type() && value.scalar_type() == query.scalar_type(),
-                "CausalAttention: query, key and value are ", query.scalar_type(), ", ", key.scalar_type(), " and ", value.scalar_type(),
+namespace {
+
+void check_attention(const char* operation, const Tensor& query, const Tensor& key, const Tensor& value) {
+    check_activation(operation, "query", query);
+    check_rank(operation, "query", query, 4, "(B, T, H, D)");
+    check_rank(operation, "key", key, 4, "(B, S, Hkv, D)");
+    TORCH_CHECK(key.size(0) == query.size(0) && key.size(2) > 0 && query.size(2) % key.size(2) == 0 && key.size(3) == query.size(3),
+                operation, ": key is ", key.sizes(), ", which does not fit query ", query.sizes(), ": (B, S, Hkv, D) with H a multiple of Hkv");
+    TORCH_CHECK(value.sizes() == key.sizes(), operation, ": value is ", value.sizes(), ", but must be as key, ", key.sizes());
+    TORCH_CHECK(key.scalar_type() == query.scalar_type() && value.scalar_type() == query.scalar_type(), operation,
+                ": query, key and value are ", query.scalar_type(), ", ", key.scalar_type(), " and ", value.scalar_type(),
                 ", but must be of one dtype");
-    TORCH_CHECK(key.device() == query.device() && value.device() == query.device(),
-                "CausalAttention: query, key and value must be on one device");
+    TORCH_CHECK(key.device() == query.device() && value.device() == query.device(), operation,
+                ": query, key and value must be on one device");
+}
+
+// Strides are welcome (a slice of a cache), but for the last.
+Tensor dense(const Tensor& x) { return x.stride(3) == 1 || x.size(3) == 1 ? x : x.contiguous(); }
+
+Tensor attend(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, const Tensor& lengths) {
+    const Tensor q = dense(query), k = dense(key), v = dense(value);
+    return differentiable({query, key, value})
+               ? AttentionFunction::apply(q, k, v, window, lengths.defined() ? Optional(lengths) : Optional())
+               : AttentionFunction::compute(q, k, v, window, lengths, {});
+}
+
+}  // namespace
+
+Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window) {
+    check_attention("CausalAttention", query, key, value);
+    TORCH_CHECK(key.size(1) >= query.size(1), "CausalAttention: key is ", key.sizes(), ", which does not fit query ", query.sizes(),
+                ": (B, S, Hkv, D) with S >= T");
     TORCH_CHECK(window >= 0, "CausalAttention: window is ", window, ", but must be a number of keys, or 0 for all");
     // Keys before every query's window are left out; what is left may need no window.
     const int64_t queries = query.size(1), keys = key.size(1);
@@ -559,12 +584,24 @@ Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& va
     }
     if (window >= keys) window = 0;
     if (!query.is_cpu() || query.numel() == 0) return composite::causal_attention(query, key, value, window);
-    // Strides are welcome (a slice of a cache), but for the last.
-    const auto dense = [](const Tensor& x) { return x.stride(3) == 1 || x.size(3) == 1 ? x : x.contiguous(); };
-    const Tensor q = dense(query), k = dense(key), v = dense(value);
-    const int64_t sight = window == 0 ? keys : window;
-    return differentiable({query, key, value}) ? AttentionFunction::apply(q, k, v, sight)
-                                               : AttentionFunction::compute(q, k, v, sight, {});
+    return attend(query, key, value, window == 0 ? keys : window, {});
+}
+
+Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& lengths) {
+    check_attention("Attention", query, key, value);
+    Tensor counts;
+    if (lengths.defined()) {
+        check_integers("Attention", "lengths", lengths, query);
+        TORCH_CHECK(lengths.dim() == 1 && lengths.size(0) > 0 && query.size(0) % lengths.size(0) == 0, "Attention: lengths is ",
+                    lengths.sizes(), ", but must be (B), the ", query.size(0), " sequences being a multiple of B");
+        counts = lengths.contiguous();
+    }
+    if (!query.is_cpu() || query.numel() == 0) return composite::attention(query, key, value, counts);
+    for (int64_t i = 0; counts.defined() && i < counts.size(0); i++) {
+        const int64_t count = counts.data_ptr<int64_t>()[i];
+        TORCH_CHECK_INDEX(count >= 1 && count <= key.size(1), "Attention: length ", count, " is outside 1..", key.size(1));
+    }
+    return attend(query, key, value, 0, counts);
 }
 
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& targets, int64_t streams, at::IntArrayRef rows) {

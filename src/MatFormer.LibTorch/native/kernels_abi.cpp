@@ -81,6 +81,13 @@ MF_API Handle mf_kernel_rotary(Handle x, Handle cos, Handle sin) {
     });
 }
 
+MF_API Handle mf_kernel_attention(Handle query, Handle key, Handle value, Handle lengths) {
+    return mf::tensor([&] {
+        const Timed timed("attention.forward");
+        return kernels::attention(*query, *key, *value, mf::optional(lengths));
+    });
+}
+
 MF_API Handle mf_kernel_causal_attention(Handle query, Handle key, Handle value, int64_t window) {
     return mf::tensor([&] {
         const Timed timed("attention.forward");

@@ -83,6 +83,27 @@ Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& va
     return y.transpose(1, 2).reshape({query.size(0), time, query.size(2) * query.size(3)});
 }
 
+Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& lengths) {
+    const int64_t time = query.size(1), length = key.size(1), groups = query.size(2) / key.size(2);
+    const Tensor q = query.transpose(1, 2);
+    const Tensor k = (groups == 1 ? key : key.repeat_interleave(groups, 2)).transpose(1, 2);
+    const Tensor v = (groups == 1 ? value : value.repeat_interleave(groups, 2)).transpose(1, 2);
+    // (N, 1, 1, S): true where a key is seen.
+    Tensor seen;
+    if (lengths.defined()) {
+        seen = at::arange(length, lengths.options()).lt(lengths.unsqueeze(1)).repeat({query.size(0) / lengths.size(0), 1});
+        seen = seen.unsqueeze(1).unsqueeze(1);
+    }
+#if TORCH_VERSION_MAJOR >= 2
+    Tensor y = seen.defined() ? at::scaled_dot_product_attention(q, k, v, seen) : at::scaled_dot_product_attention(q, k, v);
+#else
+    Tensor scores = q.matmul(k.transpose(2, 3)).to(at::kFloat) * (1.0 / std::sqrt(static_cast<double>(query.size(3))));
+    if (seen.defined()) scores = scores.masked_fill(seen.logical_not(), -INFINITY);
+    Tensor y = scores.softmax(-1).to(query.scalar_type()).matmul(v);
+#endif
+    return y.transpose(1, 2).reshape({query.size(0), time, query.size(2) * query.size(3)});
+}
+
 Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths,
                     at::IntArrayRef rows_of_streams) {
     const auto dtype = x.scalar_type();

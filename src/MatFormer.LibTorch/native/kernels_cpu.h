@@ -48,6 +48,9 @@ struct Attention {
     int64_t window;  // a query sees this many keys, its own being the last; at most `keys`
     float scale;
     Heads query, key, value;
+    bool causal = true;  // else all queries see the same keys: all, or the first lengths[b % length_count]
+    const int64_t* lengths = nullptr;
+    int64_t length_count = 0;
 };
 
 struct AdamW {

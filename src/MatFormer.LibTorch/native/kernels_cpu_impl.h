@@ -755,16 +755,27 @@ Operands left_of(const T* in, int64_t stride, int64_t rows, int64_t depth, float
 inline int64_t lowest(const Attention& a, int64_t last) { return last < a.window ? 0 : last + 1 - a.window; }
 inline int64_t lowest_panel(const Attention& a, int64_t last) { return lowest(a, last) / panel * panel; }
 
-// scores (rows, keys) = left times packed keys, as far as each tile of rows sees: row r sees keys up to first + r.
+// How many keys, from the first on, row r of a block of queries sees.
+struct Sight {
+    bool causal;
+    int64_t first, length;
+
+    Sight(const Attention& a, int64_t b, int64_t t)
+        : causal(a.causal), first(a.keys - a.queries + t), length(a.lengths == nullptr ? a.keys : a.lengths[b % a.length_count]) {}
+
+    int64_t operator()(int64_t r) const { return causal ? first + r + 1 : length; }
+};
+
+// scores (rows, keys) = left times packed keys, as far as each tile of rows sees.
 template <class Words>
-void score(const Attention& a, int64_t rows, int64_t first, Operands left, const float* packed, float* scores, int64_t row) {
+void score(const Attention& a, int64_t rows, const Sight& seen, Operands left, const float* packed, float* scores, int64_t row) {
     const Target target{scores, Float, row};
     for (int64_t i = 0; i < rows; i += tile) {
         const int64_t height = rows - i < tile ? rows - i : tile;
         Operands x = left;
         x.a += i * left.a_row;
         x.b_row = panel;
-        for (int64_t n = lowest_panel(a, first + i); n < first + i + height; n += panel) {
+        for (int64_t n = lowest_panel(a, seen(i) - 1); n < seen(i + height - 1); n += panel) {
             x.b = packed + n * left.words;
             tile_rows<Words, 2>(&x, 1, target, i, height, n, panel);
         }
@@ -792,7 +803,7 @@ void attention_rows(const Attention& a, int64_t b, int64_t h, T* out, float* log
     const int64_t kh = h / (a.heads / a.key_heads), depth = a.depth;
     const T *query = head_of<T>(a.query, b, h), *key = head_of<T>(a.key, b, kh), *value = head_of<T>(a.value, b, kh);
     for (int64_t t = 0; t < a.queries; t++) {
-        const int64_t visible = a.keys - a.queries + t + 1, low = lowest(a, visible - 1);
+        const int64_t visible = Sight(a, b, t)(0), low = lowest(a, visible - 1);
         const T* q = query + t * a.query.time;
         float top = -INFINITY;
         for (int64_t s = low; s < visible; s++) {
@@ -838,17 +849,17 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
 
     for (int64_t t = 0; t < a.queries; t += query_block) {
         const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
-        const int64_t first = a.keys - a.queries + t;
+        const Sight seen(a, b, t);
         const Operands left = left_of(head_of<T>(a.query, b, h) + t * a.query.time, a.query.time, rows, depth, query);
-        score<Words>(a, rows, first, left, keys, scores, length);
+        score<Words>(a, rows, seen, left, keys, scores, length);
 
         float inverse[query_block];
         for (int64_t r = 0; r < rows; r++) {
-            const int64_t count = first + r + 1, whole = count / lanes * lanes, end = padded(first + padded(r + 1, tile), panel);
+            const int64_t count = seen(r), whole = count / lanes * lanes, end = padded(seen(padded(r + 1, tile) - 1), panel);
             const float* x = scores + r * length;
             P* p = chances + r * length;
             // Keys low.. are seen, the tile starts at `start`, and from `inner` on all lanes are seen.
-            const int64_t low = lowest(a, first + r), start = lowest_panel(a, first + r / tile * tile), inner = padded(low, lanes);
+            const int64_t low = lowest(a, count - 1), start = lowest_panel(a, seen(r / tile * tile) - 1), inner = padded(low, lanes);
             const int64_t edge = inner - lanes;
             const I above = ~lanes_below(low - edge);
             const I rest = inner > whole ? lanes_below(count - whole) & above : lanes_below(count - whole);
@@ -884,10 +895,10 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
 
         for (int64_t i = 0; i < rows; i += tile) {
             const int64_t height = rows - i < tile ? rows - i : tile;
-            const int64_t start = lowest_panel(a, first + i), skipped = start / Words::per_word;
+            const int64_t start = lowest_panel(a, seen(i) - 1), skipped = start / Words::per_word;
             const auto* p = reinterpret_cast<const float*>(chances + i * length) + skipped;
             mix<Words>(height, row,
-                       {words_in<Words>(first + i + height) - skipped, p, length / Words::per_word, 1, values + skipped * row, row},
+                       {words_in<Words>(seen(i + height - 1)) - skipped, p, length / Words::per_word, 1, values + skipped * row, row},
                        mixed + i * row, row, false);
         }
         for (int64_t r = 0; r < rows; r++) {
@@ -929,15 +940,16 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
     for (int64_t h = key_head * groups; h < (key_head + 1) * groups; h++) {
         for (int64_t t = 0; t < a.queries; t += query_block) {
             const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
-            const int64_t first = a.keys - a.queries + t, base = (b * a.queries + t) * a.heads + h;
-            const int64_t visible = first + rows, columns = padded(visible, lanes), start = lowest_panel(a, first);
+            const Sight seen(a, b, t);
+            const int64_t base = (b * a.queries + t) * a.heads + h, first = seen.first;
+            const int64_t visible = seen(rows - 1), columns = padded(visible, lanes), start = lowest_panel(a, seen(0) - 1);
             const T* q = head_of<T>(a.query, b, h) + t * a.query.time;
             const T *y = static_cast<const T*>(out) + base * depth, *dy = static_cast<const T*>(dout) + base * depth;
             const int64_t stride = a.heads * depth;
             pack_rows(q, a.query.time, rows, depth, query_rows, row);
             pack_rows(dy, stride, rows, depth, gradient_rows, row);
-            score<Words>(a, rows, first, left_of(q, a.query.time, rows, depth, query), keys, scores, length);
-            score<Words>(a, rows, first, left_of(dy, stride, rows, depth, gradient), values, slopes, length);
+            score<Words>(a, rows, seen, left_of(q, a.query.time, rows, depth, query), keys, scores, length);
+            score<Words>(a, rows, seen, left_of(dy, stride, rows, depth, gradient), values, slopes, length);
 
             const auto* logs = log_sum + (b * a.heads + h) * a.queries + t;
             float dots[query_block + 1] = {};
@@ -949,14 +961,14 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
             }
             // P and dS of row r, keys i.., zero where the row does not see.
             const auto chance = [&](int64_t r, int64_t i, F& slope) {
-                I seen = lanes_below(first + r + 1 - i);
-                const int64_t low = lowest(a, first + r);
-                if (i < low) seen &= ~lanes_below(low - i);
-                F p = select(seen, exponential(load(scores + r * length + i) * a.scale - logs[r]), F{});
-                slope = select(seen, p * (load(slopes + r * length + i) - dots[r]) * a.scale, F{});
+                I inside = lanes_below(seen(r) - i);
+                const int64_t low = lowest(a, seen(r) - 1);
+                if (i < low) inside &= ~lanes_below(low - i);
+                F p = select(inside, exponential(load(scores + r * length + i) * a.scale - logs[r]), F{});
+                slope = select(inside, p * (load(slopes + r * length + i) - dots[r]) * a.scale, F{});
                 return p;
             };
-            const auto sees = [&](int64_t r, int64_t i) { return i <= first + r && i + lanes > lowest(a, first + r); };
+            const auto sees = [&](int64_t r, int64_t i) { return i < seen(r) && i + lanes > lowest(a, seen(r) - 1); };
             for (int64_t r = 0; r < rows; r += Words::per_word) {
                 if constexpr (Words::per_word == 2) {
                     const bool pair = r + 1 < rows;
@@ -986,20 +998,21 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
 
             for (int64_t i = 0; i < rows; i += tile) {
                 const int64_t height = rows - i < tile ? rows - i : tile;
-                const int64_t skipped = lowest_panel(a, first + i) / Words::per_word;
+                const int64_t skipped = lowest_panel(a, seen(i) - 1) / Words::per_word;
                 const float* s = slope_rows + i * (length / Words::per_word) + skipped;
                 mix<Words>(height, row,
-                           {words_in<Words>(first + i + height) - skipped, s, length / Words::per_word, 1, key_rows + skipped * row, row},
+                           {words_in<Words>(seen(i + height - 1)) - skipped, s, length / Words::per_word, 1, key_rows + skipped * row, row},
                            mixed + i * row, row, false);
             }
             for (int64_t r = 0; r < rows; r++) {
                 T* dq = static_cast<T*>(dquery) + (base + r * a.heads) * depth;
                 for (int64_t i = 0; i < depth; i += lanes) store(dq + i, load(mixed + r * row + i), depth - i);
             }
-            // Keys s.. are seen by the queries from s - first on, until the window has passed.
+            // Keys s.. are seen by the queries from s - first on, until the window has passed; or by all.
             for (int64_t s = start; s < visible; s += tile) {
                 const int64_t height = visible - s < tile ? visible - s : tile;
-                const int64_t from = s > first ? (s - first) / Words::per_word : 0, until = s + height - 1 - first + a.window;
+                const int64_t from = a.causal && s > first ? (s - first) / Words::per_word : 0;
+                const int64_t until = a.causal ? s + height - 1 - first + a.window : rows;
                 if (until <= 0) continue;
                 const int64_t words = words_in<Words>(rows < until ? rows : until);
                 mix<Words>(height, row, {words - from, chance_columns + from * length + s, 1, length, gradient_rows + from * row, row},

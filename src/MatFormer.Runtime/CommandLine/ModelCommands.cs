@@ -866,16 +866,11 @@ internal sealed class ModelCommands<TModel>(
     private static string Describe(ScalarType dtype) => dtype == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32";
 
     private static (double Difference, bool Equal) Compare(
-        TModel universal, Profile<TModel> profile, MatFormerModel slice, TextCorpus corpus)
+        TModel universal, Profile<TModel> profile, MatFormerModel slice, TrainingData corpus)
     {
         using var unrecorded = no_grad();
         using var scope = NewDisposeScope();
-        var context = TModel.Spec.Context;
-        var window = Windows.Fixed(corpus.Validation, context, 1).First();
-        var tokens = new long[context];
-        Windows.Spread(window, tokens, new long[context]);
-        long[] shape = [1, context];
-        var input = tensor(tokens, shape, device: universal.Device);
+        var (input, _) = corpus.HeldOut(TModel.Spec, 1, 1).First().ToTensors(universal.Device);
         var ours = Floats(universal.Forward(profile, input));
         var its = Floats(slice.call(input));
         var difference = 0.0;

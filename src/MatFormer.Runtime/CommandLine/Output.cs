@@ -34,7 +34,7 @@ internal static class Output
         json.WriteString("pattern", costs.Pattern);
         json.WriteNumber("parameters", costs.Parameters);
         json.WriteNumber("non_embedding_parameters", costs.NonEmbeddingParameters);
-        json.WriteNumber("flops_per_token", costs.FlopsPerToken);
+        json.WriteNumber("flops_per_token", costs.Flops);
         json.WriteNumber("key_value_cache_bytes_per_token", costs.KeyValueCacheBytesPerToken);
     }
 
@@ -88,7 +88,7 @@ internal static class Output
         {
             table.AddRow(
                 Cell(row.Name), Cell(row.Pattern), Cell(Count(row.Parameters)), Cell(Count(row.NonEmbeddingParameters)),
-                    Cell(Millions(row.FlopsPerToken)),
+                    Cell(Millions(row.Flops)),
                 Cell(Invariant($"{row.KeyValueCacheBytesPerToken:n0} B")));
         }
 
@@ -105,7 +105,7 @@ internal static class Output
         {
             string[] cells =
             [
-                row.Costs.Name, row.Costs.Pattern, Count(row.Costs.Parameters), Millions(row.Costs.FlopsPerToken),
+                row.Costs.Name, row.Costs.Pattern, Count(row.Costs.Parameters), Millions(row.Costs.Flops),
                 Invariant($"{row.BitsPerByte:0.000}"), Invariant($"{row.NatsPerToken:0.000}"), Percent(row.Consistency?.Agreement),
                 Percent(row.Consistency?.GeneratedAgreement), Nats(row.Consistency?.Divergence), Nats(row.Consistency?.ReverseDivergence),
             ];
@@ -124,7 +124,7 @@ internal static class Output
         foreach (var row in ByFlops(sweep))
         {
             table.AddRow(
-                Cell(row.Costs.Pattern), Cell(NameOf(row.Costs.Shape)), Cell(Millions(row.Costs.FlopsPerToken)),
+                Cell(row.Costs.Pattern), Cell(NameOf(row.Costs.Shape)), Cell(Millions(row.Costs.Flops)),
                 Cell(Invariant($"{row.BitsPerByte:0.000}")), Cell(Signed(evaluation.ExcessOf(row))), Cell(Percent(row.Consistency?.Agreement)));
         }
 
@@ -138,7 +138,7 @@ internal static class Output
 
     /// <summary>The mixes of a sweep from the cheapest to the dearest.</summary>
     public static IEnumerable<EvaluationRow> ByFlops(Evaluation sweep) =>
-        sweep.Rows.OrderBy(r => r.Costs.FlopsPerToken).ThenBy(r => r.Costs.Shape).ThenBy(r => r.BitsPerByte);
+        sweep.Rows.OrderBy(r => r.Costs.Flops).ThenBy(r => r.Costs.Shape).ThenBy(r => r.BitsPerByte);
 
     /// <summary>How far the mixes of each shape lie above the line through the granularities, in bits per byte.</summary>
     public static IEnumerable<(MixShape Shape, int Count, double Mean, double Worst)> ByShape(Evaluation evaluation, Evaluation sweep) =>

@@ -1,13 +1,15 @@
 using System.Runtime.ExceptionServices;
-using static TorchSharp.torch;
 
 namespace MatFormer;
 
 /// <summary>Batches by step.</summary>
 internal interface IBatches
 {
-    /// <summary>Fills tokens and the tokens after them, (B, T) row by row, of a step from 1 on.</summary>
-    void Fill(long step, Span<long> tokens, Span<long> targets);
+    /// <summary>Room for a batch.</summary>
+    Batch NewBatch();
+
+    /// <summary>Fills a batch of its own with the examples of a step, from 1 on.</summary>
+    void Fill(long step, Batch batch);
 }
 
 /// <summary>
@@ -21,11 +23,9 @@ internal sealed class TrainingBatches : IBatches
     private readonly int _context;
     private readonly int _batch;
     private readonly long _seed;
-    private readonly long _windows;
     private readonly int[] _window;
-    private long _epoch = -1;
+    private readonly EpochOrder _order;
     private DocumentOrder? _documents;
-    private int[] _order = [];
 
     /// <exception cref="DataException">The text is shorter than one window.</exception>
     public TrainingBatches(CorpusSplit split, int context, int batch, long seed)
@@ -34,29 +34,47 @@ internal sealed class TrainingBatches : IBatches
         _context = context;
         _batch = batch;
         _seed = seed;
-        _windows = split.Windows(context);
+        _order = new EpochOrder(checked((int)split.Windows(context)), seed);
         _window = new int[context + 1];
     }
 
     /// <inheritdoc/>
-    public void Fill(long step, Span<long> tokens, Span<long> targets)
+    public Batch NewBatch() => new TokenBatch(_batch, _context);
+
+    /// <inheritdoc/>
+    public void Fill(long step, Batch batch)
     {
         for (var row = 0; row < _batch; row++)
         {
-            var index = ((step - 1) * _batch) + row;
-            var epoch = index / _windows;
-            if (epoch != _epoch) Shuffle(epoch);
-            _documents!.Read((long)_order[index % _windows] * _context, _window);
-            Windows.Spread(_window, tokens.Slice(row * _context, _context), targets.Slice(row * _context, _context));
+            var (window, isNewEpoch) = _order.At(((step - 1) * _batch) + row);
+            if (isNewEpoch) _documents = _split.Shuffled(_seed, _order.Epoch);
+            _documents!.Read((long)window * _context, _window);
+            ((TokenBatch)batch).Set(row, _window);
         }
     }
+}
 
-    private void Shuffle(long epoch)
+/// <summary>The order of examples: each epoch takes each once, shuffled. It depends on the seed alone.</summary>
+internal sealed class EpochOrder(int count, long seed)
+{
+    private int[] _order = [];
+
+    /// <summary>The epoch of the last one asked for, from 0 on; -1 before.</summary>
+    public long Epoch { get; private set; } = -1;
+
+    /// <summary>The example of a place in the endless row of epochs, and whether its epoch is another than that asked for last.</summary>
+    public (int Example, bool IsNewEpoch) At(long place)
     {
-        _documents = _split.Shuffled(_seed, epoch);
-        _order = [.. Enumerable.Range(0, checked((int)_windows))];
-        new CounterRandom(_seed, RandomPurpose.WindowOrder, epoch).Shuffle(_order);
-        _epoch = epoch;
+        var epoch = place / count;
+        var isNew = epoch != Epoch;
+        if (isNew)
+        {
+            _order = [.. Enumerable.Range(0, count)];
+            new CounterRandom(seed, RandomPurpose.WindowOrder, epoch).Shuffle(_order);
+            Epoch = epoch;
+        }
+
+        return (_order[place % count], isNew);
     }
 }
 
@@ -64,15 +82,16 @@ internal sealed class TrainingBatches : IBatches
 /// Batches that a thread of its own makes ahead of time, at most <see cref="Ahead"/>, one step after the other. A step that comes out of
 /// turn is refused. As a batch depends on its step alone, they are the same as without.
 /// </summary>
-internal sealed class PrefetchedBatches : IBatches, IDisposable
+internal sealed class PrefetchedBatches : IDisposable
 {
     /// <summary>The most batches that wait.</summary>
     public const int Ahead = 2;
 
     private readonly IBatches _source;
+    private readonly long _first;
     private readonly long _last;
-    private readonly (long[] Tokens, long[] Targets)[] _slots = new (long[], long[])[Ahead];
-    private readonly SemaphoreSlim _free = new(Ahead);
+    private readonly Batch[] _slots = new Batch[Ahead + 1]; // and one in use
+    private readonly SemaphoreSlim _free = new(Ahead + 1);
     private readonly SemaphoreSlim _filled = new(0);
     private readonly CancellationTokenSource _stop = new();
     private readonly Thread _thread;
@@ -83,20 +102,19 @@ internal sealed class PrefetchedBatches : IBatches, IDisposable
     /// <param name="source">Makes the batches; from now on used by the thread only.</param>
     /// <param name="first">The first step.</param>
     /// <param name="last">The last step.</param>
-    /// <param name="size">Tokens of a batch.</param>
-    public PrefetchedBatches(IBatches source, long first, long last, int size)
+    public PrefetchedBatches(IBatches source, long first, long last)
     {
         _source = source;
-        _next = first;
+        _first = _next = first;
         _last = last;
-        for (var i = 0; i < Ahead; i++) _slots[i] = (new long[size], new long[size]);
+        for (var i = 0; i < _slots.Length; i++) _slots[i] = source.NewBatch();
         _thread = new Thread(() => Work(first)) { IsBackground = true, Name = "batches" };
         _thread.Start();
     }
 
-    /// <inheritdoc/>
+    /// <summary>The batch of a step, whole until the next is asked for.</summary>
     /// <remarks>What goes wrong on the thread is thrown here, at the step that it concerns.</remarks>
-    public void Fill(long step, Span<long> tokens, Span<long> targets)
+    public Batch Take(long step)
     {
         if (step != _next || step > _last)
             throw new InvalidOperationException($"The batch of step {step} is out of turn; the next is {_next}, the last {_last}.");
@@ -107,11 +125,9 @@ internal sealed class PrefetchedBatches : IBatches, IDisposable
             _error!.Throw();
         }
 
-        var slot = _slots[step % Ahead];
-        slot.Tokens.CopyTo(tokens);
-        slot.Targets.CopyTo(targets);
+        if (step > _first) _free.Release(); // the one before
         _next++;
-        _free.Release();
+        return _slots[step % _slots.Length];
     }
 
     /// <summary>Stops the thread, and waits for it: afterwards nothing reads the source.</summary>
@@ -132,8 +148,7 @@ internal sealed class PrefetchedBatches : IBatches, IDisposable
             for (; step <= _last; step++)
             {
                 _free.Wait(_stop.Token);
-                var slot = _slots[step % Ahead];
-                _source.Fill(step, slot.Tokens, slot.Targets);
+                _source.Fill(step, _slots[step % _slots.Length]);
                 _filled.Release();
             }
         }
@@ -177,27 +192,5 @@ internal static class Windows
         var text = new List<byte> { corpus.TextOf(window[0])[^1] };
         foreach (var token in window[1..]) text.AddRange(corpus.TextOf(token));
         return [.. text];
-    }
-
-    /// <summary>Windows of one length as tokens (B, T) int64, and the tokens after them.</summary>
-    public static (Tensor Tokens, Tensor Targets) ToTensors(IReadOnlyList<int[]> windows, Device device)
-    {
-        var context = windows[0].Length - 1;
-        var tokens = new long[windows.Count * context];
-        var targets = new long[tokens.Length];
-        for (var row = 0; row < windows.Count; row++)
-            Spread(windows[row], tokens.AsSpan(row * context, context), targets.AsSpan(row * context, context));
-        long[] shape = [windows.Count, context];
-        return (tensor(tokens, shape, device: device), tensor(targets, shape, device: device));
-    }
-
-    /// <summary>The tokens of a window and the tokens after them.</summary>
-    public static void Spread(ReadOnlySpan<int> window, Span<long> tokens, Span<long> targets)
-    {
-        for (var t = 0; t < tokens.Length; t++)
-        {
-            tokens[t] = window[t];
-            targets[t] = window[t + 1];
-        }
     }
 }

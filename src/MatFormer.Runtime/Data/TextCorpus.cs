@@ -10,7 +10,7 @@ namespace MatFormer;
 /// Text, prepared once into one memory-mapped file of documents without duplicates, split into a training and a validation part by a hash
 /// of each document's content, and encoded once into a memory-mapped file of tokens, unless bytes are the tokens.
 /// </summary>
-public sealed class TextCorpus : IDisposable
+public sealed class TextCorpus : TrainingData, IDisposable
 {
     /// <summary>The least text that a corpus must hold, in bytes.</summary>
     public const int MinimumBytes = 1 << 16;
@@ -37,14 +37,14 @@ public sealed class TextCorpus : IDisposable
         CorpusSplit NewSplit(string name, Documents documents) => new(this, name, documents, documents);
     }
 
-    /// <summary>Where the text comes from, in words.</summary>
-    public string Source { get; }
+    /// <inheritdoc/>
+    public override string Source { get; }
 
     /// <summary>The prepared file.</summary>
     public string Path { get; }
 
-    /// <summary>A hash of the text, hexadecimal: a resumed run must see the same.</summary>
-    public string Fingerprint { get; }
+    /// <inheritdoc/>
+    public override string Fingerprint { get; }
 
     /// <summary>Files that were read.</summary>
     public int Files { get; }
@@ -110,6 +110,25 @@ public sealed class TextCorpus : IDisposable
         _text.Dispose();
         _tokens?.Dispose();
     }
+
+    /// <inheritdoc/>
+    internal override Tokenizer TextTokenizer => Tokenizer;
+
+    /// <inheritdoc/>
+    internal override void CheckFits(MatFormerModel model)
+    {
+        if (model.Architecture.Kind != ModelKind.LanguageModel)
+            throw new DataException($"{model.Architecture.Name} is no language model, and does not learn from a text corpus.");
+        Tokenizer.CheckFits(model);
+    }
+
+    /// <inheritdoc/>
+    internal override IBatches Batches(ModelSpec spec, TrainerOptions options) =>
+        new TrainingBatches(Training, spec.Context, options.Batch, options.Seed);
+
+    /// <inheritdoc/>
+    internal override IEnumerable<Batch> HeldOut(ModelSpec spec, int batch, int examples) =>
+        Windows.Fixed(Validation, spec.Context, examples).Chunk(batch).Select(TokenBatch.Of);
 
     /// <summary>The text that a token stands for: of the token between documents the blank line in its place.</summary>
     internal ReadOnlySpan<byte> TextOf(int token) => token == Tokenizer.EndOfText ? CorpusFile.BlankLine : Tokenizer.BytesOf(token);

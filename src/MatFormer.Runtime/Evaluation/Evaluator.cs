@@ -53,13 +53,13 @@ public sealed record Evaluation(ImmutableArray<EvaluationRow> Rows, double Bigra
     public double? ExcessOf(EvaluationRow mix)
     {
         ArgumentNullException.ThrowIfNull(mix);
-        var flops = mix.Costs.FlopsPerToken;
-        var uniform = Rows.Where(r => r.Costs.IsGranularity).OrderBy(r => r.Costs.FlopsPerToken).ToList();
-        var below = uniform.LastOrDefault(r => r.Costs.FlopsPerToken <= flops);
-        var above = uniform.FirstOrDefault(r => r.Costs.FlopsPerToken >= flops);
+        var flops = mix.Costs.Flops;
+        var uniform = Rows.Where(r => r.Costs.IsGranularity).OrderBy(r => r.Costs.Flops).ToList();
+        var below = uniform.LastOrDefault(r => r.Costs.Flops <= flops);
+        var above = uniform.FirstOrDefault(r => r.Costs.Flops >= flops);
         if (below is null || above is null) return null;
-        var span = above.Costs.FlopsPerToken - below.Costs.FlopsPerToken;
-        var share = span == 0 ? 0 : (double)(flops - below.Costs.FlopsPerToken) / span;
+        var span = above.Costs.Flops - below.Costs.Flops;
+        var share = span == 0 ? 0 : (double)(flops - below.Costs.Flops) / span;
         return mix.BitsPerByte - below.BitsPerByte - (share * (above.BitsPerByte - below.BitsPerByte));
     }
 }
@@ -155,7 +155,7 @@ public static class Evaluator
             cancellationToken.ThrowIfCancellationRequested();
             progress?.Invoke((double)i / batches.Count);
             using var scope = NewDisposeScope();
-            var (tokens, targets) = Windows.ToTensors(batches[i], model.Device);
+            var (tokens, targets) = TokenBatch.Of(batches[i]).ToTensors(model.Device);
             var flatTargets = targets.view(-1, 1);
             var reference = whole is null ? null : LogProbabilities(whole.call(tokens));
             var choice = reference?.argmax(-1);
@@ -173,7 +173,7 @@ public static class Evaluator
         foreach (var batch in prompts.Chunk(batches[0].Length))
         {
             using var scope = NewDisposeScope();
-            var (tokens, _) = Windows.ToTensors(batch, model.Device);
+            var (tokens, _) = TokenBatch.Of(batch).ToTensors(model.Device);
             var text = Continue(whole!, tokens.narrow(1, 0, context / 2), cancellationToken);
             var first = (context / 2) - 1; // the position that predicts the first generated token
             var wanted = Choices(whole!.call, text, first);

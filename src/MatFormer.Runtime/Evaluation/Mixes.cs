@@ -70,7 +70,7 @@ public static class Mixes
         for (var point = 0; point < points; point++)
         {
             var share = (point + 1.0) / (points + 1);
-            var (least, most) = (TModel.Granularities[0].FlopsPerToken, TModel.Granularities[^1].FlopsPerToken);
+            var (least, most) = (TModel.Granularities[0].Flops, TModel.Granularities[^1].Flops);
             var flops = least + (share * (most - least));
             var random = new CounterRandom(seed, RandomPurpose.Mix, point);
             if (adjacent.MinBy(Distance) is { } paper)
@@ -92,7 +92,7 @@ public static class Mixes
                 .Select(draw => Enumerable.Range(0, layers).Select(l => (int)random.Below(last + 1, (draw * layers) + l)).ToArray());
             Add(drawn.MinBy(Distance)!);
 
-            double Distance(int[] mix) => Math.Abs(TModel.Spec.FlopsPerToken(Slices(mix).AsSpan()) - flops);
+            double Distance(int[] mix) => Math.Abs(TModel.Spec.Flops(Slices(mix).AsSpan()) - flops);
         }
 
         return [.. found];

@@ -10,7 +10,7 @@ namespace MatFormer;
 /// <param name="Layers">What is kept of each layer.</param>
 /// <param name="Parameters">All parameters.</param>
 /// <param name="NonEmbeddingParameters">Parameters without the embeddings and an untied head.</param>
-/// <param name="FlopsPerToken">FLOPs (a multiply-add is two) of one token's forward pass.</param>
+/// <param name="Flops">FLOPs (a multiply-add is two) of the forward pass over one <see cref="ModelSpec.Unit"/>.</param>
 /// <param name="KeyValueCacheBytesPerToken">Bytes of float32 key/value cache that one token takes.</param>
 public sealed record ProfileCosts(
     string Name,
@@ -20,7 +20,7 @@ public sealed record ProfileCosts(
     ImmutableArray<LayerSlice> Layers,
     long Parameters,
     long NonEmbeddingParameters,
-    long FlopsPerToken,
+    long Flops,
     long KeyValueCacheBytesPerToken)
 {
     /// <summary>The costs of all granularities, narrowest first, then of all declared profiles.</summary>
@@ -41,7 +41,7 @@ public sealed record ProfileCosts(
             profile.Layers,
             profile.ParameterCount,
             profile.NonEmbeddingParameterCount,
-            profile.FlopsPerToken,
+            profile.Flops,
             profile.KeyValueCacheBytesPerToken);
     }
 }

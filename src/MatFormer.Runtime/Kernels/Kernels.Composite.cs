@@ -147,6 +147,35 @@ public static partial class Kernels
             return ordered.reshape(batch, time, heads * depth);
         }
 
+        /// <inheritdoc cref="Kernels.Attention"/>
+        public static Tensor Attention(Tensor query, Tensor key, Tensor value, Tensor? lengths = null)
+        {
+            Check(query.dim() == 4, "Attention", "query", query, "(N, T, H, D)");
+            long batch = query.shape[0], time = query.shape[1], heads = query.shape[2], depth = query.shape[3];
+            Check(
+                key.dim() == 4 && key.shape[0] == batch && key.shape[3] == depth && key.shape[2] > 0 && heads % key.shape[2] == 0,
+                "Attention", "key", key, $"({batch}, S, a divisor of {heads}, {depth})");
+            Check(
+                value.dim() == 4 && value.shape.AsSpan().SequenceEqual(key.shape),
+                "Attention", "value", value, $"({string.Join(", ", key.shape)})");
+            Check(
+                lengths is null || (lengths.dim() == 1 && lengths.shape[0] > 0 && batch % lengths.shape[0] == 0),
+                "Attention", "lengths", lengths, $"(a divisor of {batch})");
+            using var scope = NewDisposeScope();
+            var groups = heads / key.shape[2];
+            var (q, k, v) = (query.transpose(1, 2), Repeat(key, groups).permute(0, 2, 3, 1), Repeat(value, groups).transpose(1, 2));
+            var scores = q.matmul(k).to(ScalarType.Float32).mul(1.0 / Math.Sqrt(depth)); // (N, H, T, S)
+            if (lengths is not null)
+            {
+                var places = arange(key.shape[1], ScalarType.Int64, query.device);
+                var unseen = places.ge(lengths.unsqueeze(1)).repeat(batch / lengths.shape[0], 1); // (N, S)
+                scores = scores.masked_fill(unseen.unsqueeze(1).unsqueeze(1), float.NegativeInfinity);
+            }
+
+            var mixed = scores.softmax(-1).to(query.dtype).matmul(v); // (N, H, T, D)
+            return mixed.transpose(1, 2).reshape(batch, time, heads * depth).MoveToOuterDisposeScope();
+        }
+
         /// <inheritdoc cref="Kernels.FeedForward"/>
         public static Tensor FeedForward(
             Tensor x,

@@ -71,6 +71,19 @@ public static partial class Kernels
     }
 
     /// <summary>
+    /// Attention of all to all, of an encoder: query (N, T, H, D), key and value (N, S, Hkv, D), H a multiple of Hkv -> (N, T, H*D). Query
+    /// head h uses key head h / (H / Hkv); the scale is 1/sqrt(D), softmax is in float32.
+    /// </summary>
+    /// <param name="query">(N, T, H, D).</param>
+    /// <param name="key">(N, S, Hkv, D).</param>
+    /// <param name="value">(N, S, Hkv, D).</param>
+    /// <param name="lengths">
+    /// How many keys are seen, from the first on, each in 1..S: (B) int64, N a multiple of B, sequence n having lengths[n % B]; all if null.
+    /// </param>
+    public static Tensor Attention(Tensor query, Tensor key, Tensor value, Tensor? lengths = null) =>
+        Provider.Attention(query, key, value, lengths);
+
+    /// <summary>
     /// The nested feed-forward (MatFormer, arXiv 2310.07707, section 3.1) of R = widths.Length streams stacked along the batch:
     /// x (N, T, W) -> (N, T, W), without the residual. Stream r uses hidden units 0..widths[r].
     /// </summary>

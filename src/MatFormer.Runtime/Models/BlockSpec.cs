@@ -32,8 +32,8 @@ public sealed record BlockSpec
     /// <summary>Parameters.</summary>
     public required BlockCost Parameters { get; init; }
 
-    /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full causal context.</summary>
-    public required BlockCost FlopsPerToken { get; init; }
+    /// <summary>FLOPs (a multiply-add is two) of its forward pass over one <see cref="ModelSpec.Unit"/>.</summary>
+    public required BlockCost Flops { get; init; }
 
     /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
     public required BlockCost KeyValueCacheBytesPerToken { get; init; }

@@ -26,29 +26,43 @@ public interface IMatFormer<TSelf>
 
     /// <summary>Packs the weights of a submodel for a <see cref="DecodingEngine"/>.</summary>
     [EditorBrowsable(EditorBrowsableState.Never)]
-    static abstract DecodingNetwork CreateDecodingNetwork(ImmutableArray<LayerSlice> layers, WeightPacker packer);
-
-    /// <summary>Logits of a submodel: tokens (B, T) int64 to (B, T, Vocabulary) float32.</summary>
-    Tensor Forward(Profile<TSelf> profile, Tensor tokens);
+    static virtual DecodingNetwork CreateDecodingNetwork(ImmutableArray<LayerSlice> layers, WeightPacker packer) =>
+        throw new NotSupportedException($"{TSelf.Spec.Name} is no language model, and decodes nothing.");
 
     /// <summary>
-    /// Mean cross-entropy in nats per token of each stream, float32 (streams.Count,), in the order of the streams. tokens and targets: (B,
-    /// T) int64. With a recomputation, what the layers compute is not kept for the gradients, which that then gives.
+    /// What a submodel gives: of a language model tokens (B, T) int64 to logits (B, T, Vocabulary) float32; of a vision transformer pixels
+    /// (B, C, H, H) float32 to logits (B, Classes); of a text encoder tokens, -1 behind their ends, to embeddings (B, width) of length 1.
     /// </summary>
-    Tensor Losses(Streams streams, Tensor tokens, Tensor targets, Recomputation? recomputation = null);
+    Tensor Forward(Profile<TSelf> profile, Tensor input);
+
+    /// <summary>Embeddings of length 1 by a submodel of an encoder, cut to their first numbers before: (B, width) float32.</summary>
+    /// <param name="profile">The submodel.</param>
+    /// <param name="input">As of <see cref="Forward"/>.</param>
+    /// <param name="width">One of the declared dimensions; all if null.</param>
+    /// <exception cref="ArgumentException">No such dimension is declared.</exception>
+    Tensor Embed(Profile<TSelf> profile, Tensor input, int? width = null) =>
+        throw new NotSupportedException($"{TSelf.Spec.Name} is a language model, and gives no embeddings.");
+
+    /// <summary>
+    /// The loss of each stream, float32 (streams.Count,), in the order of the streams: mean cross-entropy in nats per token, image or text.
+    /// Of language models tokens and targets (B, T) int64; of vision transformers pixels and classes (B) int64, or their probabilities;
+    /// of text encoders queries and documents in turn, and (B) int64, rows of the same number being never each other's negatives. With a
+    /// recomputation, what the layers compute is not kept for the gradients, which that then gives.
+    /// </summary>
+    Tensor Losses(Streams streams, Tensor input, Tensor targets, Recomputation? recomputation = null);
 
     /// <summary>
     /// Two rows, float32 (2, streams.Count): the losses of <see cref="Losses"/>, and temperature^2 KL(largest granularity || stream) on the
-    /// same rows, without gradient into the largest; 0 for itself. tokens and targets: (B, T) int64.
+    /// same rows, without gradient into the largest; 0 for itself.
     /// </summary>
     Tensor DistilledLosses(
-        Streams streams, Tensor tokens, Tensor targets, double temperature, Recomputation? recomputation = null);
+        Streams streams, Tensor input, Tensor targets, double temperature, Recomputation? recomputation = null);
 
     /// <summary>
-    /// How much each hidden unit of each layer adds to tokens (B, T) int64: the mean magnitude of its activation times the norm of what it
+    /// How much each hidden unit of each layer adds to an input as of <see cref="Forward"/>: the mean magnitude of its activation times the norm of what it
     /// writes, (hidden) float32 for each layer.
     /// </summary>
-    Tensor[] HiddenImportance(Tensor tokens);
+    Tensor[] HiddenImportance(Tensor input);
 
     /// <summary>Puts the hidden units of a layer into another order, (hidden) int64; the whole model computes what it did, up to rounding.</summary>
     void ReorderHiddenUnits(int layer, Tensor order);

@@ -6,8 +6,9 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// A model that generated code derives from: a universal one, or one of its slices. <c>forward</c> takes tokens (B, T) int64 to logits
-/// (B, T, Vocabulary) float32.
+/// A model that generated code derives from: a universal one, or one of its slices. <c>forward</c> of a language model takes tokens (B, T)
+/// int64 to logits (B, T, Vocabulary) float32; of a vision transformer pixels (B, C, H, H) float32, from -1 to 1, to logits (B, Classes); of
+/// a text encoder tokens, -1 behind their ends, to embeddings (B, width) of length 1.
 /// </summary>
 public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
 {
@@ -56,14 +57,25 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     /// <summary>
     /// Logits (B, T, Vocabulary) float32 of tokens (B, T) that follow those in <paramref name="cache"/>; the cache then holds them too.
     /// </summary>
-    public abstract Tensor forward(Tensor tokens, KeyValueCache cache);
+    /// <exception cref="NotSupportedException">It is no language model.</exception>
+    public virtual Tensor forward(Tensor tokens, KeyValueCache cache) => throw NotDecoder();
+
+    /// <summary>Embeddings of length 1, of an encoder, cut to their first numbers before: (B, width) float32.</summary>
+    /// <param name="input">As of <c>forward</c>.</param>
+    /// <param name="width">One of the declared dimensions; all if null.</param>
+    /// <exception cref="ArgumentException">The input does not fit, or no such dimension is declared.</exception>
+    /// <exception cref="NotSupportedException">It is a language model.</exception>
+    public virtual Tensor Embed(Tensor input, int? width = null) =>
+        throw new NotSupportedException($"{Architecture.Name} is a language model, and gives no embeddings.");
 
     /// <summary>An empty key/value cache for this model, in <see cref="ComputeType"/>, on its device.</summary>
     /// <param name="batch">Sequences.</param>
     /// <param name="capacity">Tokens per sequence; the context if null.</param>
     /// <exception cref="ArgumentOutOfRangeException">The capacity is not within 1 and the context.</exception>
+    /// <exception cref="NotSupportedException">It is no language model.</exception>
     public KeyValueCache NewCache(int batch = 1, int? capacity = null)
     {
+        if (Architecture.Kind != ModelKind.LanguageModel) throw NotDecoder();
         var tokens = capacity ?? Architecture.Context;
         ArgumentOutOfRangeException.ThrowIfLessThan(tokens, 1, nameof(capacity));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(tokens, Architecture.Context, nameof(capacity));
@@ -111,6 +123,54 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
                 nameof(tokens));
         }
     }
+
+    /// <summary>Checks images before they reach native code.</summary>
+    /// <exception cref="ArgumentException">Not (B, C, H, H) float32.</exception>
+    protected void CheckPixels(Tensor pixels)
+    {
+        ArgumentNullException.ThrowIfNull(pixels);
+        var image = Architecture.Image!;
+        if (pixels.dtype == ScalarType.Float32 && pixels.dim() == 4 && pixels.shape[0] > 0 && pixels.shape[1] == image.Channels
+            && pixels.shape[2] == image.Size && pixels.shape[3] == image.Size) return;
+        throw new ArgumentException(
+            $"{Architecture.Name} takes pixels of shape (B, {image.Channels}, {image.Size}, {image.Size}) and dtype Float32, not "
+            + $"({string.Join(", ", pixels.shape)}) {pixels.dtype}.",
+            nameof(pixels));
+    }
+
+    /// <summary>Checks what a loss compares with, the input being checked.</summary>
+    /// <exception cref="ArgumentException">
+    /// Not (B, T) int64 of a language model; not (B) int64 or (B, Classes) float32 of a vision transformer; not (B) int64, B even, of a text
+    /// encoder.
+    /// </exception>
+    protected void CheckTargets(Tensor input, Tensor targets)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        ArgumentNullException.ThrowIfNull(targets);
+        long[] given = targets.shape;
+        var rows = input.shape[0];
+        var (fits, expected) = Architecture.Kind switch
+        {
+            ModelKind.LanguageModel => (
+                targets.dtype == ScalarType.Int64 && given.AsSpan().SequenceEqual(input.shape),
+                $"({string.Join(", ", input.shape)}) Int64, as the tokens are"),
+            ModelKind.VisionTransformer => (
+                (targets.dtype == ScalarType.Int64 && given is [var n] && n == rows)
+                || (targets.dtype == ScalarType.Float32 && given is [var m, var classes] && m == rows && classes == Architecture.Image!.Classes),
+                $"({rows}) Int64 or ({rows}, {Architecture.Image?.Classes}) Float32"),
+            _ => (
+                targets.dtype == ScalarType.Int64 && given is [var n] && n == rows && n % 2 == 0,
+                $"({rows}) Int64, of an even number of rows"),
+        };
+        if (!fits)
+            throw new ArgumentException($"The targets are to be {expected}, not ({string.Join(", ", given)}) {targets.dtype}.", nameof(targets));
+    }
+
+    /// <summary>The width that embeddings are to be cut to.</summary>
+    /// <exception cref="ArgumentException">No such width is declared.</exception>
+    protected int EmbeddingWidth(int? width) => Architecture.CheckEmbeddingWidth(width);
+
+    private NotSupportedException NotDecoder() => new($"{Architecture.Name} is no language model, and decodes nothing.");
 
     /// <summary>Nothing to find by reflection: generated code registers its parameters.</summary>
     protected override void RegisterComponents()

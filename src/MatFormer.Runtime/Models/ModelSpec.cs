@@ -12,6 +12,9 @@ public sealed record ModelSpec
     /// <summary>The name of the declaring class.</summary>
     public required string Name { get; init; }
 
+    /// <summary>What it takes and gives.</summary>
+    public ModelKind Kind { get; init; }
+
     /// <summary>A hash of the declared architecture, not of its profiles: weight files carry it, so that they load only where they fit.</summary>
     public required string Fingerprint { get; init; }
 
@@ -21,11 +24,38 @@ public sealed record ModelSpec
     /// <summary>Width of one attention head.</summary>
     public required int HeadWidth { get; init; }
 
-    /// <summary>The longest sequence, in tokens.</summary>
+    /// <summary>The longest sequence, in tokens; of images their patches and, if there is one, the class token.</summary>
     public required int Context { get; init; }
 
-    /// <summary>The number of different tokens.</summary>
-    public required int Vocabulary { get; init; }
+    /// <summary>The number of different tokens; 0 if it takes images.</summary>
+    public int Vocabulary { get; init; }
+
+    /// <summary>The images that it takes and the classes it tells apart, or null if it takes tokens.</summary>
+    public ImageSpec? Image { get; init; }
+
+    /// <summary>How an encoder makes one vector of a sequence; language models make none.</summary>
+    public Pooling Pooling { get; init; }
+
+    /// <summary>Width of the embeddings that a text encoder gives, or of the vector in front of an image's classifier; 0 for language models.</summary>
+    public int EmbeddingWidth { get; init; }
+
+    /// <summary>
+    /// Prefixes of the embedding that are trained to be embeddings too, narrowest first; the last is the whole. Empty for language models.
+    /// </summary>
+    public ImmutableArray<int> EmbeddingDimensions { get; init; } = [];
+
+    /// <summary>What costs are of: <c>token</c>, <c>image</c> or <c>text</c>.</summary>
+    public string Unit => Kind switch
+    {
+        ModelKind.LanguageModel => "token",
+        ModelKind.VisionTransformer => "image",
+        _ => "text",
+    };
+
+    /// <summary>Rows of a batch that an example of training takes: a text encoder learns from pairs, a query and its document.</summary>
+    internal int RowsPerExample => Kind == ModelKind.TextEncoder ? 2 : 1;
+
+    internal int TokensPerExample => RowsPerExample * Context;
 
     /// <summary>The norms in front of attention, feed-forward and head.</summary>
     public required NormKind Norm { get; init; }
@@ -38,6 +68,9 @@ public sealed record ModelSpec
 
     /// <summary>The base of the rotary angles; 0 with learned positions.</summary>
     public double RotaryBase { get; init; }
+
+    /// <summary>True if each projection of attention has a bias.</summary>
+    public bool AttentionBias { get; init; }
 
     /// <summary>True if each head of queries and keys is RMS-normalised before it is turned.</summary>
     public bool QkNorm { get; init; }
@@ -54,8 +87,8 @@ public sealed record ModelSpec
     /// <summary>Parameters around the blocks, which every profile has, the embeddings included.</summary>
     public required long SharedParameters { get; init; }
 
-    /// <summary>FLOPs of one token's forward pass around the blocks.</summary>
-    public required long SharedFlopsPerToken { get; init; }
+    /// <summary>FLOPs of the forward pass over one <see cref="Unit"/> around the blocks.</summary>
+    public required long SharedFlops { get; init; }
 
     /// <summary>The blocks, first layer first.</summary>
     public required ImmutableArray<BlockSpec> Blocks { get; init; }
@@ -75,11 +108,24 @@ public sealed record ModelSpec
     /// <summary>Parameters without the embeddings and an untied head.</summary>
     public long NonEmbeddingParameterCount(ReadOnlySpan<LayerSlice> layers) => ParameterCount(layers) - EmbeddingParameters;
 
-    /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full causal context.</summary>
-    public long FlopsPerToken(ReadOnlySpan<LayerSlice> layers) => SharedFlopsPerToken + Sum(layers, block => block.FlopsPerToken);
+    /// <summary>
+    /// FLOPs (a multiply-add is two) of the forward pass over one <see cref="Unit"/>: of a language model one token, attention averaged
+    /// over a full causal context; of an encoder one image or one text of a full context.
+    /// </summary>
+    public long Flops(ReadOnlySpan<LayerSlice> layers) => SharedFlops + Sum(layers, block => block.Flops);
 
     /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
     public long KeyValueCacheBytesPerToken(ReadOnlySpan<LayerSlice> layers) => Sum(layers, block => block.KeyValueCacheBytesPerToken);
+
+    /// <summary>The width itself, or of the whole embedding if null.</summary>
+    /// <exception cref="ArgumentException">The model declares no such width.</exception>
+    internal int CheckEmbeddingWidth(int? width)
+    {
+        if (EmbeddingDimensions.IsEmpty) throw new ArgumentException($"{Name} is a language model, and gives no embeddings.", nameof(width));
+        if (width is null || EmbeddingDimensions.Contains(width.Value)) return width ?? EmbeddingWidth;
+        throw new ArgumentException(
+            $"Embeddings of {Name} are trained to be cut to {string.Join(", ", EmbeddingDimensions)}, not to {width}.", nameof(width));
+    }
 
     /// <summary>Writes a profile as a pattern of granularities, such as <c>4*S 4*M</c> or <c>2*S Skip 5*M</c>.</summary>
     public string FormatPattern(ReadOnlySpan<LayerSlice> layers)

@@ -63,8 +63,8 @@ public sealed class Profile<TModel>
     /// <summary>Parameters without the embeddings and an untied head.</summary>
     public long NonEmbeddingParameterCount => TModel.Spec.NonEmbeddingParameterCount(Layers.AsSpan());
 
-    /// <summary>FLOPs (a multiply-add is two) of one token's forward pass, attention averaged over a full causal context.</summary>
-    public long FlopsPerToken => TModel.Spec.FlopsPerToken(Layers.AsSpan());
+    /// <summary>FLOPs (a multiply-add is two) of the forward pass over one <see cref="ModelSpec.Unit"/>: a token, an image or a text.</summary>
+    public long Flops => TModel.Spec.Flops(Layers.AsSpan());
 
     /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
     public long KeyValueCacheBytesPerToken => TModel.Spec.KeyValueCacheBytesPerToken(Layers.AsSpan());

@@ -12,8 +12,13 @@ namespace MatFormer;
 public sealed class Recomputation(MatFormerModel model) : IDisposable
 {
     private readonly List<(Tensor Input, Func<Tensor, Tensor> Layer)> _layers = [];
+    private readonly List<Tensor> _kept = [];
     private Tensor? _first;
     private Tensor? _last;
+
+    /// <summary>Takes over what the layers need beside their inputs. Called by generated code.</summary>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    public void Keep(Tensor tensor) => _kept.Add(tensor);
 
     /// <summary>Runs a layer and keeps its input alone. Called by generated code, layer after layer.</summary>
     /// <param name="x">(B, T, Width).</param>
@@ -91,6 +96,8 @@ public sealed class Recomputation(MatFormerModel model) : IDisposable
     {
         foreach (var (input, _) in _layers) input.Dispose();
         _layers.Clear();
+        foreach (var kept in _kept) kept.Dispose();
+        _kept.Clear();
         _first?.Dispose();
         _last?.Dispose();
         (_first, _last) = (null, null);

@@ -70,15 +70,15 @@ public sealed class Streams
         return true;
     }
 
-    /// <summary>Checks that a batch has the rows that the streams divide among them. tokens: (B, T).</summary>
+    /// <summary>Checks that a batch (B, ...) has the rows that the streams divide among them.</summary>
     /// <exception cref="ArgumentException">It has not.</exception>
-    public void CheckBatch(Tensor tokens)
+    public void CheckBatch(Tensor input)
     {
-        ArgumentNullException.ThrowIfNull(tokens);
-        if (BatchRows is null || BatchRows.Sum() == tokens.shape[0]) return;
+        ArgumentNullException.ThrowIfNull(input);
+        if (BatchRows is null || BatchRows.Sum() == input.shape[0]) return;
         throw new ArgumentException(
-            $"These streams divide {BatchRows.Sum()} rows among them ({string.Join(", ", BatchRows)}), but the tokens have "
-            + $"{tokens.shape[0]}; make the streams for this batch.", nameof(tokens));
+            $"These streams divide {BatchRows.Sum()} rows among them ({string.Join(", ", BatchRows)}), but the batch has "
+            + $"{input.shape[0]}; make the streams for this batch.", nameof(input));
     }
 
     /// <summary>One stream that keeps this of each layer.</summary>

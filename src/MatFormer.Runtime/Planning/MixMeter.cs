@@ -98,7 +98,7 @@ internal sealed class MixMeter<TModel> : IMixMeter
         foreach (var batch in _windows.Chunk(_batch))
         {
             using var scope = NewDisposeScope();
-            var (tokens, targets) = Windows.ToTensors(batch, _model.Device);
+            var (tokens, targets) = TokenBatch.Of(batch).ToTensors(_model.Device);
             for (var i = 0; i < nats.Length; i++)
             {
                 _cancellationToken.ThrowIfCancellationRequested();

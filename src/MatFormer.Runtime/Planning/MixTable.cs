@@ -43,7 +43,7 @@ internal sealed record MixTable(MixCost Whole, MixCost[][] Differences)
         return new MixTable(whole, differences);
 
         MixCost Cost(ReadOnlySpan<LayerSlice> layers) =>
-            new(0, 0, memory(layers), space.Spec.ParameterCount(layers), space.Spec.FlopsPerToken(layers));
+            new(0, 0, memory(layers), space.Spec.ParameterCount(layers), space.Spec.Flops(layers));
     }
 
     /// <summary>The same with times and losses.</summary>

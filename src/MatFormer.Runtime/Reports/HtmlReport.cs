@@ -51,7 +51,7 @@ internal static class HtmlReport
             page.Table(
                 ["Layers", "Shape", "FLOPs per token", "Bits per byte", "Above the line", "Agrees with " + whole],
                 Output.ByFlops(sweep).Select(r => (ImmutableArray<string>)
-                    [r.Costs.Pattern, Output.NameOf(r.Costs.Shape), Output.Millions(r.Costs.FlopsPerToken),
+                    [r.Costs.Pattern, Output.NameOf(r.Costs.Shape), Output.Millions(r.Costs.Flops),
                         Output.Invariant($"{r.BitsPerByte:0.000}"),
                         Output.Signed(evaluation.ExcessOf(r)),
                         Output.Percent(r.Consistency?.Agreement)]),
@@ -70,7 +70,7 @@ internal static class HtmlReport
             ["Name", "Layers", "Parameters", "FLOPs per token", "Bits per byte", "Agrees with " + whole, $"on {whole}'s text",
                 $"KL(·‖{whole})", $"KL({whole}‖·)"],
             evaluation.Rows.Select(row => (ImmutableArray<string>)
-                [row.Costs.Name, row.Costs.Pattern, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.FlopsPerToken),
+                [row.Costs.Name, row.Costs.Pattern, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
                     Output.Invariant($"{row.BitsPerByte:0.000}"), Output.Percent(row.Consistency?.Agreement),
                     Output.Percent(row.Consistency?.GeneratedAgreement), Output.Nats(row.Consistency?.Divergence),
                     Output.Nats(row.Consistency?.ReverseDivergence)]),

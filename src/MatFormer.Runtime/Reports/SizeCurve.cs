@@ -44,7 +44,7 @@ internal static class SizeCurve
         };
 
         static ChartPoint Point(EvaluationRow row, string label) =>
-            new(row.Costs.FlopsPerToken / 1e6, row.BitsPerByte, TipOf(row), label);
+            new(row.Costs.Flops / 1e6, row.BitsPerByte, TipOf(row), label);
     }
 
     private static ImmutableArray<ChartSeries> WithoutEmpty(params ReadOnlySpan<ChartSeries> series)

@@ -85,14 +85,14 @@ internal sealed class Planner<TModel>
             var count = RowsUpTo(i) - RowsUpTo(i - 1);
             if (count == 0) continue;
             streams.Add(TModel.Granularities[i]);
-            rows.Add(count);
+            rows.Add(count * TModel.Spec.RowsPerExample);
         }
 
         // Each token counts alike, whichever granularity has it.
         return new StepPlan(
             streams is [var only] ? only.Streams : Streams.Split<TModel>([.. streams], [.. rows]),
             [.. streams.Select(s => s.Name)],
-            [.. streams.Select((s, i) => (float)(WeightOf(s) * rows[i] / _options.Batch))]);
+            [.. streams.Select((s, i) => (float)(WeightOf(s) * rows[i] / (_options.Batch * TModel.Spec.RowsPerExample)))]);
 
         int RowsUpTo(int granularity) => granularity < 0 ? 0 : (int)Math.Floor((_cumulative[granularity] * _options.Batch) + offset);
     }

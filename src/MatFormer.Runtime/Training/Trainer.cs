@@ -35,10 +35,10 @@ public sealed class Trainer<TModel> : IDisposable
     private readonly Tensor[] _secondMoments;
     private readonly double[] _decay;
     private readonly Planner<TModel> _planner;
-    private readonly long[] _tokens;
-    private readonly long[] _targets;
-    private TextCorpus? _corpus;
+    private TrainingData? _data;
     private IBatches? _batches;
+    private Batch? _batch;
+    private PrefetchedBatches? _prefetched;
     private int _skippedInARow;
     private double _bestLoss = double.PositiveInfinity;
     private long _bestStep;
@@ -62,8 +62,6 @@ public sealed class Trainer<TModel> : IDisposable
         _secondMoments = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
         _decay = [.. named.Select(p => IsBlockMatrix(p.Item1, p.Item2) ? options.WeightDecay : 0)];
         _planner = new Planner<TModel>(options);
-        _tokens = new long[options.Batch * TModel.Spec.Context];
-        _targets = new long[_tokens.Length];
     }
 
     /// <summary>How it trains.</summary>
@@ -83,19 +81,19 @@ public sealed class Trainer<TModel> : IDisposable
     /// Runs the steps that are left, and writes metrics, checkpoints and at the end the weights into the output folder. When cancelled, it
     /// stops after the step under way, saves, and says so in the result.
     /// </summary>
-    /// <param name="corpus">The text; after <see cref="Resume"/> the same as before.</param>
+    /// <param name="data">What to learn from; after <see cref="Resume"/> the same as before.</param>
     /// <param name="progress">Told of each step, on this thread.</param>
     /// <param name="cancellationToken">Stops at a step.</param>
-    /// <exception cref="DataException">The text is too short for the model's context, or not that of the resumed run.</exception>
-    /// <exception cref="TokenizerException">The model's tokens are not those of the corpus.</exception>
+    /// <exception cref="DataException">It is none for this model, too little, or not that of the resumed run.</exception>
+    /// <exception cref="TokenizerException">The model's tokens are not those of the data.</exception>
     /// <exception cref="TrainingException">
     /// More steps in a row had to be skipped than the options allow; nothing is saved then.
     /// </exception>
-    public TrainingResult Fit(TextCorpus corpus, Action<StepResult>? progress = null, CancellationToken cancellationToken = default)
+    public TrainingResult Fit(TrainingData data, Action<StepResult>? progress = null, CancellationToken cancellationToken = default)
     {
-        ArgumentNullException.ThrowIfNull(corpus);
-        UseCorpus(corpus);
-        corpus.Validation.Windows(TModel.Spec.Context); // better now than after hours
+        ArgumentNullException.ThrowIfNull(data);
+        Use(data);
+        data.HeldOut(TModel.Spec, 1, 1).First(); // better now than after hours
         if (Options.OutputFolder is { } folder)
         {
             Directory.CreateDirectory(folder);
@@ -108,7 +106,7 @@ public sealed class Trainer<TModel> : IDisposable
             }
 
             // Whoever uses the weights needs it.
-            corpus.Tokenizer.Save(Path.Combine(folder, Tokenizer.FileName));
+            data.TextTokenizer?.Save(Path.Combine(folder, Tokenizer.FileName));
         }
 
         using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, "metrics.jsonl"), StepsDone) : null;
@@ -120,29 +118,28 @@ public sealed class Trainer<TModel> : IDisposable
         }
 
         StepResult? last = null;
-        var direct = _batches!;
-        using (var prefetched = new PrefetchedBatches(direct, FirstBatch(StepsDone + 1), FirstBatch(Options.Steps + 1L) - 1, _tokens.Length))
+        using (var prefetched = new PrefetchedBatches(_batches!, FirstBatch(StepsDone + 1), FirstBatch(Options.Steps + 1L) - 1))
         {
-            _batches = prefetched;
+            _prefetched = prefetched;
             try
             {
                 while (StepsDone < Options.Steps && !HasStoppedEarly && !cancellationToken.IsCancellationRequested)
                 {
-                    last = Step(corpus);
+                    last = Step(data);
                     if (Options.EvaluateEvery > 0 && (StepsDone % Options.EvaluateEvery == 0 || StepsDone == Options.Steps))
-                        last = last with { Validation = Look(corpus) };
+                        last = last with { Validation = Look(data) };
                     metrics?.Add(last);
                     progress?.Invoke(last);
-                    if (StepsDone % Options.CheckpointEvery == 0 && StepsDone < Options.Steps) SaveCheckpoint(corpus);
+                    if (StepsDone % Options.CheckpointEvery == 0 && StepsDone < Options.Steps) SaveCheckpoint(data);
                 }
             }
             finally
             {
-                _batches = direct;
+                _prefetched = null;
             }
         }
 
-        SaveCheckpoint(corpus);
+        SaveCheckpoint(data);
         var finished = StepsDone >= Options.Steps || HasStoppedEarly;
         string? weights = null;
         if (finished && Options.OutputFolder is { } target)
@@ -161,30 +158,30 @@ public sealed class Trainer<TModel> : IDisposable
     }
 
     /// <summary>Runs one step, without writing anything.</summary>
-    /// <exception cref="DataException">The text is too short, or not that of the resumed run.</exception>
+    /// <exception cref="DataException">The data is none for this model, too little, or not that of the resumed run.</exception>
     /// <exception cref="TrainingException">
     /// A loss or the gradients are not finite, and were not in too many steps before; the weights are those before the step.
     /// </exception>
-    public StepResult Step(TextCorpus corpus)
+    public StepResult Step(TrainingData data)
     {
-        ArgumentNullException.ThrowIfNull(corpus);
-        UseCorpus(corpus);
+        ArgumentNullException.ThrowIfNull(data);
+        Use(data);
         return Step(_planner.At(StepsDone + 1));
     }
 
     /// <summary>Runs one step of another plan than the objective's own. For measurements.</summary>
-    internal StepResult Step(TextCorpus corpus, StepPlan plan)
+    internal StepResult Step(TrainingData data, StepPlan plan)
     {
-        UseCorpus(corpus);
+        Use(data);
         return Step(plan);
     }
 
     /// <summary>
     /// Seconds that a step takes on average over what the objective draws, by steps that change the model: throw it away afterwards.
     /// </summary>
-    internal double MeasureSecondsPerStep(TextCorpus corpus, int repeats, CancellationToken cancellationToken)
+    internal double MeasureSecondsPerStep(TrainingData data, int repeats, CancellationToken cancellationToken)
     {
-        UseCorpus(corpus);
+        Use(data);
         var plans = _planner.Typical().ToList();
         var times = new double[plans.Count <= TModel.Granularities.Count ? repeats : 1]; // many plans are as good as repeats
         foreach (var (plan, _) in plans) Step(plan); // first uses allocate
@@ -242,7 +239,7 @@ public sealed class Trainer<TModel> : IDisposable
         StepsSkipped = skipped;
         (_bestLoss, _bestStep, _looksSinceBest) = (bestLoss, bestStep, looksSinceBest);
         _expectedData = data;
-        _corpus = null;
+        _data = null;
         _logger.LogInformation("Resumed from {Path} at step {Step} of {Steps}.", path, step, Options.Steps);
     }
 
@@ -284,20 +281,29 @@ public sealed class Trainer<TModel> : IDisposable
         }
     }
 
-    private void UseCorpus(TextCorpus corpus)
+    private void Use(TrainingData data)
     {
-        if (ReferenceEquals(corpus, _corpus)) return;
-        corpus.Tokenizer.CheckFits(_model);
-        if (_expectedData is not null && _expectedData != corpus.Fingerprint)
+        if (ReferenceEquals(data, _data)) return;
+        data.CheckFits(_model);
+        if (_expectedData is not null && _expectedData != data.Fingerprint)
         {
             throw new DataException(
-                $"The text of {corpus.Source} is not that of the resumed run (fingerprint {corpus.Fingerprint}, it was {_expectedData}); "
+                $"The data of {data.Source} is not that of the resumed run (fingerprint {data.Fingerprint}, it was {_expectedData}); "
                     + "resume with the same data.");
         }
 
-        _batches = new TrainingBatches(corpus.Training, TModel.Spec.Context, Options.Batch, Options.Seed);
-        _model.TokenizerFingerprint = corpus.Tokenizer.Fingerprint;
-        _corpus = corpus;
+        _batches = data.Batches(TModel.Spec, Options);
+        _batch = null;
+        _model.TokenizerFingerprint = data.TextTokenizer?.Fingerprint;
+        _data = data;
+    }
+
+    // Whole until the next one.
+    private Batch BatchOf(long number)
+    {
+        if (_prefetched is { } ahead) return ahead.Take(number);
+        _batches!.Fill(number, _batch ??= _batches.NewBatch());
+        return _batch;
     }
 
     private StepResult Step(StepPlan plan)
@@ -325,7 +331,7 @@ public sealed class Trainer<TModel> : IDisposable
         StepsDone = step;
         return new StepResult(
             step, Options.Objective, problem is null ? InOrder(plan.Names.Zip(values)) : [], learningRate, norm,
-            (long)_tokens.Length * Options.Accumulation / watch.Elapsed.TotalSeconds)
+            (long)Options.Batch * TModel.Spec.TokensPerExample * Options.Accumulation / watch.Elapsed.TotalSeconds)
         {
             Divergences = problem is null ? InOrder(plan.Names.Zip(values.Skip(plan.Names.Length)).Skip(students)) : [],
             Skipped = problem,
@@ -335,15 +341,13 @@ public sealed class Trainer<TModel> : IDisposable
     // Adds a batch's gradients to those that are there, and its losses to their sums.
     private void Backward(StepPlan plan, long batch, float[] factors, float[] sums)
     {
-        _batches!.Fill(batch, _tokens, _targets);
+        var examples = BatchOf(batch);
         using var scope = NewDisposeScope();
-        long[] shape = [Options.Batch, TModel.Spec.Context];
-        var tokens = tensor(_tokens, shape, device: _model.Device);
-        var targets = tensor(_targets, shape, device: _model.Device);
+        var (input, targets) = examples.ToTensors(_model.Device);
         using var recomputation = Options.RecomputeActivations ? new Recomputation(_model) : null;
         var losses = Options.Distillation is { } distillation
-            ? _model.DistilledLosses(plan.Streams, tokens, targets, distillation.Temperature, recomputation)
-            : _model.Losses(plan.Streams, tokens, targets, recomputation);
+            ? _model.DistilledLosses(plan.Streams, input, targets, distillation.Temperature, recomputation)
+            : _model.Losses(plan.Streams, input, targets, recomputation);
         var loss = (losses * tensor(factors, device: _model.Device).view(losses.shape)).sum();
         if (recomputation is null) loss.backward();
         else recomputation.Backward(loss);
@@ -381,20 +385,22 @@ public sealed class Trainer<TModel> : IDisposable
         _logger.LogWarning("Skipped step {Step}: {Problem}.", step, problem);
     }
 
-    // The losses of all granularities on validation text; keeps the weights if they are the best so far.
-    private ImmutableArray<(string, float)> Look(TextCorpus corpus)
+    // The losses of all granularities on examples that are not trained on; keeps the weights if they are the best so far.
+    private ImmutableArray<(string, float)> Look(TrainingData data)
     {
         using var unrecorded = no_grad();
         var sums = new double[TModel.Granularities.Count];
-        var windows = Windows.Fixed(corpus.Validation, TModel.Spec.Context, Options.EvaluationWindows).ToList();
-        foreach (var batch in windows.Chunk(Options.Batch))
+        var examples = 0;
+        foreach (var batch in data.HeldOut(TModel.Spec, Options.Batch, Options.EvaluationWindows))
         {
             using var scope = NewDisposeScope();
-            var (tokens, targets) = Windows.ToTensors(batch, _model.Device);
-            var losses = Values(_model.Losses(_planner.All.Streams, tokens, targets));
-            for (var i = 0; i < sums.Length; i++) sums[i] += losses[i] * (double)batch.Length / windows.Count;
+            var (input, targets) = batch.ToTensors(_model.Device);
+            var losses = Values(_model.Losses(_planner.All.Streams, input, targets));
+            for (var i = 0; i < sums.Length; i++) sums[i] += losses[i] * (double)batch.Examples;
+            examples += batch.Examples;
         }
 
+        for (var i = 0; i < sums.Length; i++) sums[i] /= examples;
         var mean = sums.Average();
         if (mean < _bestLoss)
         {
@@ -420,7 +426,7 @@ public sealed class Trainer<TModel> : IDisposable
         return MemoryMarshal.Cast<byte, float>(host.bytes).ToArray();
     }
 
-    private void SaveCheckpoint(TextCorpus corpus)
+    private void SaveCheckpoint(TrainingData data)
     {
         if (CheckpointPath is not { } path) return;
         var metadata = Checkpoint.MetadataOf(_model);
@@ -434,7 +440,7 @@ public sealed class Trainer<TModel> : IDisposable
             metadata.Add(WorseKey, _looksSinceBest.ToString(CultureInfo.InvariantCulture));
         }
 
-        metadata.Add(DataKey, corpus.Fingerprint);
+        metadata.Add(DataKey, data.Fingerprint);
         metadata.Add(DtypeKey, _model.ComputeType.ToString());
         var tensors = new List<(string, Tensor)>(3 * _parameters.Length);
         for (var i = 0; i < _parameters.Length; i++) tensors.Add((_names[i], _parameters[i]));

@@ -70,7 +70,7 @@ public static class WarmStart
         foreach (var windows in Windows.Fixed(corpus.Training, WindowOf(TModel.Spec), Samples).Chunk(Batch))
         {
             using var scope = NewDisposeScope();
-            var (tokens, _) = Windows.ToTensors(windows, model.Device);
+            var (tokens, _) = TokenBatch.Of(windows).ToTensors(model.Device);
             var importance = model.HiddenImportance(tokens);
             for (var layer = 0; layer < sums.Length; layer++)
             {

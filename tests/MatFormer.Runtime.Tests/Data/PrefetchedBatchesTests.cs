@@ -6,37 +6,36 @@ public sealed class PrefetchedBatchesTests
     public void BatchesComeInOrderAndAtMostAFewAhead()
     {
         var source = new Source();
-        using var batches = new PrefetchedBatches(source, first: 5, last: 40, size: 3);
-        var (tokens, targets) = (new long[3], new long[3]);
+        using var batches = new PrefetchedBatches(source, first: 5, last: 40);
         for (long step = 5; step <= 40; step++)
         {
-            batches.Fill(step, tokens, targets);
-            Assert.Equal([step, step, step], tokens);
-            Assert.Equal([-step, -step, -step], targets);
+            var batch = (TokenBatch)batches.Take(step);
+            Assert.Equal([step, step, step], batch.Tokens);
+            Assert.Equal([-step, -step, -step], batch.Targets);
+            Thread.Yield(); // whatever is made meanwhile, the batch stays
+            Assert.Equal([step, step, step], batch.Tokens);
             Assert.InRange(Volatile.Read(ref source.Last), step, Math.Min(40, step + PrefetchedBatches.Ahead + 1));
         }
 
-        Assert.Throws<InvalidOperationException>(() => batches.Fill(41, tokens, targets));
+        Assert.Throws<InvalidOperationException>(() => batches.Take(41));
     }
 
     [Fact]
     public void AStepOutOfTurnIsRefused()
     {
-        using var batches = new PrefetchedBatches(new Source(), first: 1, last: 10, size: 1);
-        var e = Assert.Throws<InvalidOperationException>(() => batches.Fill(2, new long[1], new long[1]));
+        using var batches = new PrefetchedBatches(new Source(), first: 1, last: 10);
+        var e = Assert.Throws<InvalidOperationException>(() => batches.Take(2));
         Assert.Contains("the next is 1", e.Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void AnErrorIsThrownAtItsStepAndAgain()
     {
-        using var batches = new PrefetchedBatches(new Source { FailsAt = 3 }, first: 1, last: 10, size: 1);
-        var token = new long[1];
-        batches.Fill(1, token, new long[1]);
-        batches.Fill(2, token, new long[1]);
-        Assert.Equal(2, token[0]);
+        using var batches = new PrefetchedBatches(new Source { FailsAt = 3 }, first: 1, last: 10);
+        batches.Take(1);
+        Assert.Equal(2, ((TokenBatch)batches.Take(2)).Tokens[0]);
         for (var i = 0; i < 2; i++)
-            Assert.Equal("failed at 3", Assert.Throws<InvalidDataException>(() => batches.Fill(3, token, new long[1])).Message);
+            Assert.Equal("failed at 3", Assert.Throws<InvalidDataException>(() => batches.Take(3)).Message);
     }
 
     [Fact]
@@ -46,9 +45,9 @@ public sealed class PrefetchedBatchesTests
         for (var taken = 0; taken < 4; taken++)
         {
             var source = new Source { FailsAt = taken == 3 ? 2 : null };
-            using (var batches = new PrefetchedBatches(source, first: 1, last: taken == 2 ? 2 : long.MaxValue, size: 1))
+            using (var batches = new PrefetchedBatches(source, first: 1, last: taken == 2 ? 2 : long.MaxValue))
             {
-                if (taken > 0) batches.Fill(1, new long[1], new long[1]);
+                if (taken > 0) batches.Take(1);
             }
 
             Assert.False(source.Thread?.IsAlive ?? false);
@@ -74,13 +73,15 @@ public sealed class PrefetchedBatchesTests
 
         public Thread? Thread { get; private set; }
 
-        public void Fill(long step, Span<long> tokens, Span<long> targets)
+        public Batch NewBatch() => new TokenBatch(3, 1);
+
+        public void Fill(long step, Batch batch)
         {
             Thread = Thread.CurrentThread;
             Volatile.Write(ref Last, step);
             if (step == FailsAt) throw new InvalidDataException($"failed at {step}");
-            tokens.Fill(step);
-            targets.Fill(-step);
+            Array.Fill(((TokenBatch)batch).Tokens, step);
+            Array.Fill(((TokenBatch)batch).Targets, -step);
         }
     }
 }

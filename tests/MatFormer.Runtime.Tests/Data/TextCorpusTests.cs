@@ -175,16 +175,16 @@ public sealed class TextCorpusTests : IDisposable
         var batches = new TrainingBatches(corpus.Training, Context, Batch, seed: 4);
         var windows = corpus.Training.Windows(Context);
         var epochs = new List<HashSet<string>> { new(), new() };
-        var (tokens, targets) = (new long[Batch * Context], new long[Batch * Context]);
+        var batch = (TokenBatch)batches.NewBatch();
         for (long step = 1; ((step - 1) * Batch) + Batch <= 2 * windows; step++)
         {
-            batches.Fill(step, tokens, targets);
+            batches.Fill(step, batch);
             for (var row = 0; row < Batch; row++)
             {
                 var index = ((step - 1) * Batch) + row;
-                var window = tokens.AsSpan(row * Context, Context);
+                var window = batch.Tokens.AsSpan(row * Context, Context);
                 Assert.True(epochs[(int)(index / windows)].Add(string.Join(',', window.ToArray())));
-                Assert.Equal(window[1..].ToArray(), targets.AsSpan(row * Context, Context - 1).ToArray());
+                Assert.Equal(window[1..].ToArray(), batch.Targets.AsSpan(row * Context, Context - 1).ToArray());
             }
         }
 
@@ -198,9 +198,9 @@ public sealed class TextCorpusTests : IDisposable
         using var corpus = TextCorpus.Open(_folder.WriteTexts(), _folder["out"]);
         long[] Batch(TrainingBatches batches, long step)
         {
-            var (tokens, targets) = (new long[4 * 16], new long[4 * 16]);
-            batches.Fill(step, tokens, targets);
-            return tokens;
+            var batch = (TokenBatch)batches.NewBatch();
+            batches.Fill(step, batch);
+            return batch.Tokens;
         }
 
         var one = new TrainingBatches(corpus.Training, 16, 4, seed: 1);

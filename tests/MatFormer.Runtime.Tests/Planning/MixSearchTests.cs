@@ -27,7 +27,7 @@ public sealed class MixSearchTests
         {
             var layers = space.LayersOf(mix);
             var parameters = space.Spec.ParameterCount(layers.AsSpan());
-            Assert.Equal(new MixCost(0, 0, 2 * parameters, parameters, space.Spec.FlopsPerToken(layers.AsSpan())), sizes.Of(mix));
+            Assert.Equal(new MixCost(0, 0, 2 * parameters, parameters, space.Spec.Flops(layers.AsSpan())), sizes.Of(mix));
             Assert.Equal(mix, space.MixOf(layers));
         }
     });

@@ -32,7 +32,7 @@ internal static class PlanningSpecs
             Heads = slices[layer].Heads,
             KeyValueHeads = slices[layer].Heads,
             Parameters = new(10, 3, 7),
-            FlopsPerToken = new(20, 6, 14),
+            Flops = new(20, 6, 14),
             KeyValueCacheBytesPerToken = new(0, 0, 8),
         });
         return TinyModel.Spec with { Name = "Drawn", Granularities = [.. granularities], Blocks = [.. blocks], CanSkip = skips };

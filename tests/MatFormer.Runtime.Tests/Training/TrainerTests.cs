@@ -42,11 +42,9 @@ public sealed class TrainerTests : IDisposable
             using var unrecorded = no_grad();
             using var scope = NewDisposeScope();
             var window = Windows.Fixed(_corpus.Validation, TinyModel.Spec.Context, 1).First();
-            var tokens = new long[window.Length - 1];
-            var targets = new long[tokens.Length];
-            Windows.Spread(window, tokens, targets);
+            var (tokens, targets) = TokenBatch.Of([window]).ToTensors(CPU);
             var ends = Streams.Of<TinyModel>(TinyModel.Granularities[^1], TinyModel.Granularities[0]);
-            return model.Losses(ends, tensor(tokens, [1, tokens.Length]), tensor(targets, [1, tokens.Length])).data<float>().ToArray();
+            return model.Losses(ends, tokens, targets).data<float>().ToArray();
         }
     }
 

@@ -56,21 +56,31 @@ public sealed unsafe class WeightPacker
     }
 
     /// <summary>A projection to heads (heads * headWidth, columns): each head begins a panel.</summary>
-    public PackedMatrix ToHeads(string name, int heads, int headWidth, int columns)
+    public PackedMatrix ToHeads(string name, int heads, int headWidth, int columns, string? bias = null)
     {
         var padded = PackedMatrix.RoundUp(headWidth);
-        var matrix = New(heads * padded, columns, false);
+        var matrix = New(heads * padded, columns, bias is not null);
         Read(
             name, heads * headWidth, columns,
             (row, values) => matrix.SetRow((row / headWidth * padded) + (row % headWidth), values));
+        if (bias is not null)
+        {
+            Read(bias, 1, heads * headWidth, (_, values) =>
+            {
+                for (var head = 0; head < heads; head++)
+                    values.Slice(head * headWidth, headWidth).CopyTo(new Span<float>(matrix.Bias(0) + (head * padded), headWidth));
+            });
+        }
+
         return matrix;
     }
 
     /// <summary>A projection from heads (rows, heads * headWidth): each head has as many columns as its panels have rows.</summary>
-    public PackedMatrix FromHeads(string name, int rows, int heads, int headWidth)
+    public PackedMatrix FromHeads(string name, int rows, int heads, int headWidth, string? bias = null)
     {
         var padded = PackedMatrix.RoundUp(headWidth);
-        var matrix = New(rows, heads * padded, false);
+        var matrix = New(rows, heads * padded, bias is not null);
+        if (bias is not null) Read(bias, 1, rows, (_, values) => values.CopyTo(new Span<float>(matrix.Bias(0), rows)));
         var wide = new float[heads * padded];
         Read(name, rows, heads * headWidth, (row, values) =>
         {

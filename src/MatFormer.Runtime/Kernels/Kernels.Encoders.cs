@@ -1,0 +1,269 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <content>
+/// What encoders have around their blocks: small work beside theirs, and so in one form, TorchSharp's API.
+/// </content>
+public static partial class Kernels
+{
+    /// <summary>
+    /// Patches of images, projected, behind a class token, with their positions (ViT, arXiv 2010.11929, equation 1): pixels (B, C, H, H)
+    /// float32 -> (B, T, W) of <paramref name="dtype"/>.
+    /// </summary>
+    /// <param name="pixels">(B, C, H, H).</param>
+    /// <param name="projection">(W, C, P, P), P dividing H: a convolution of stride P.</param>
+    /// <param name="bias">(W).</param>
+    /// <param name="classToken">(1, 1, W) or null.</param>
+    /// <param name="positions">(T, W) or (1, T, W).</param>
+    /// <param name="dtype">The dtype of activations.</param>
+    public static Tensor EmbedPatches(Tensor pixels, Tensor projection, Tensor bias, Tensor? classToken, Tensor positions, ScalarType dtype)
+    {
+        using var scope = NewDisposeScope();
+        long batch = pixels.shape[0], channels = pixels.shape[1], patch = projection.shape[2], width = projection.shape[0];
+        var grid = pixels.shape[2] / patch;
+        var patches = pixels.view(batch, channels, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
+            .reshape(batch, grid * grid, channels * patch * patch).to(dtype);
+        var x = Linear(patches, projection.view(width, channels * patch * patch), bias);
+        x = AddPositions(Prepend(classToken, x), positions.view(-1, width), 0);
+        return x.MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// Tokens of texts, behind a class token, with their positions: tokens (B, T) int64, -1 behind the end of a text -> (B, T, W) of
+    /// <paramref name="dtype"/>, T being one more with a class token.
+    /// </summary>
+    /// <param name="tokens">(B, T) int64.</param>
+    /// <param name="weight">(V, W).</param>
+    /// <param name="classToken">(1, 1, W) or null.</param>
+    /// <param name="positions">(T or more, W) or null.</param>
+    /// <param name="dtype">The dtype of activations.</param>
+    public static Tensor EmbedText(Tensor tokens, Tensor weight, Tensor? classToken, Tensor? positions, ScalarType dtype)
+    {
+        using var scope = NewDisposeScope();
+        var x = Prepend(classToken, Embedding(weight, tokens.clamp_min(0), dtype));
+        if (positions is not null) x = AddPositions(x, positions, 0);
+        return x.MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// How many tokens each text has, (B) int64, <paramref name="more"/> added: tokens (B, T) int64, -1 behind its end. An empty text counts
+    /// as one of one token.
+    /// </summary>
+    public static Tensor Lengths(Tensor tokens, int more)
+    {
+        using var scope = NewDisposeScope();
+        return tokens.ge(0).sum([1]).clamp_min(1).add(more).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The first token's state: x (N, T, W) -> (N, W).</summary>
+    public static Tensor FirstToken(Tensor x)
+    {
+        using var first = x.narrow(1, 0, 1);
+        return first.reshape(x.shape[0], x.shape[2]);
+    }
+
+    /// <summary>The mean of a sequence's states, in float32: x (N, T, W), lengths (B), N a multiple of B, or null -> (N, W) of x's dtype.</summary>
+    public static Tensor MeanToken(Tensor x, Tensor? lengths = null)
+    {
+        using var scope = NewDisposeScope();
+        var wide = x.to(ScalarType.Float32);
+        if (lengths is null) return wide.mean([1]).to(x.dtype).MoveToOuterDisposeScope();
+        var counts = lengths.unsqueeze(1); // (B, 1)
+        var seen = arange(x.shape[1], ScalarType.Int64, x.device).lt(counts).to(ScalarType.Float32); // (B, T)
+        var shares = seen.div(counts).repeat(x.shape[0] / lengths.shape[0], 1).unsqueeze(1); // (N, 1, T)
+        return shares.bmm(wide).squeeze(1).to(x.dtype).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>The first numbers of each vector, made one of length 1: x (N, D) -> (N, width) float32.</summary>
+    public static Tensor UnitPrefix(Tensor x, long width)
+    {
+        using var scope = NewDisposeScope();
+        var prefix = x.narrow(1, 0, width).to(ScalarType.Float32);
+        return prefix.mul(prefix.square().sum([1], keepdim: true).add(1e-12).rsqrt()).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// Mean cross-entropy, in nats, of each stream, over the prefixes of its vectors that are trained (Matryoshka representation learning,
+    /// arXiv 2205.13147, equation 1, with one classifier of which each prefix uses its first columns): x (N, W) -> (R) float32.
+    /// </summary>
+    /// <param name="x">(N, W).</param>
+    /// <param name="head">(V, W).</param>
+    /// <param name="bias">(V).</param>
+    /// <param name="targets">Classes int64 (B), or their probabilities float32 (B, V); of N rows if rows is given.</param>
+    /// <param name="streams">R.</param>
+    /// <param name="rows">How many of N each stream has; null if all have the same B.</param>
+    /// <param name="prefixes">Widths.</param>
+    /// <param name="shares">How much each counts; they add up to 1.</param>
+    public static Tensor ClassCrossEntropy(
+        Tensor x, Tensor head, Tensor bias, Tensor targets, int streams, int[]? rows, ReadOnlySpan<int> prefixes, ReadOnlySpan<double> shares)
+    {
+        using var scope = NewDisposeScope();
+        var all = rows is not null ? targets : targets.dim() == 1 ? targets.repeat(streams) : targets.repeat(streams, 1);
+        Tensor? sum = null;
+        for (var i = 0; i < prefixes.Length; i++)
+        {
+            var known = ClassLogits(x, head, bias, prefixes[i]).log_softmax(-1); // (N, V)
+            var losses = all.dim() == 1 ? known.gather(1, all.unsqueeze(1)).neg() : known.mul(all).sum([-1]).neg();
+            sum = Added(sum, MeansOf(losses, streams, rows), shares[i]);
+        }
+
+        return sum!.MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// How far each stream's classes are from a teacher's: temperature^2 KL(teacher || stream), both softmax(logits / temperature), the mean
+    /// over its rows and the prefixes (Hinton et al., arXiv 1503.02531, section 2) -> (R) float32, 0 before the student. No gradient flows
+    /// into the teacher.
+    /// </summary>
+    /// <inheritdoc cref="ClassCrossEntropy"/>
+    public static Tensor ClassDivergence(
+        Tensor x, Tensor teacher, Tensor head, Tensor bias, int streams, int[]? rows, int student, double temperature,
+        ReadOnlySpan<int> prefixes, ReadOnlySpan<double> shares)
+    {
+        using var scope = NewDisposeScope();
+        var first = FirstRow(x, streams, rows, student);
+        var (students, taught) = (x.narrow(0, first, x.shape[0] - first), rows is null ? teacher.repeat(streams - student, 1) : teacher);
+        Tensor? sum = null;
+        for (var i = 0; i < prefixes.Length; i++)
+        {
+            var divergences = Divergences(
+                ClassLogits(taught.detach(), head.detach(), bias.detach(), prefixes[i]),
+                ClassLogits(students, head, bias, prefixes[i]), temperature); // (N)
+            sum = Added(sum, MeansOf(divergences, streams - student, rows?[student..]), shares[i]);
+        }
+
+        return cat([zeros(student, dtype: ScalarType.Float32, device: x.device), sum!]).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// Mean cross-entropy, in nats, of each stream, of finding each row's partner: rows are a query and its document in turn, the other
+    /// documents (queries) of the stream's rows the negatives of a query (document), scores cosines / temperature (InfoNCE, arXiv 1807.03748,
+    /// both ways as in arXiv 2103.00020); the mean over prefixes as in <see cref="ClassCrossEntropy"/>: x (N, D) -> (R) float32.
+    /// </summary>
+    /// <param name="x">(N, D), N even.</param>
+    /// <param name="targets">int64 (B), or (N) with rows: rows of the same number are never each other's negatives.</param>
+    /// <param name="streams">R.</param>
+    /// <param name="rows">How many of N each stream has, each even; null if all have the same B.</param>
+    /// <param name="temperature">Above 0.</param>
+    /// <param name="prefixes">Widths.</param>
+    /// <param name="shares">How much each counts; they add up to 1.</param>
+    public static Tensor PairCrossEntropy(
+        Tensor x, Tensor targets, int streams, int[]? rows, double temperature, ReadOnlySpan<int> prefixes, ReadOnlySpan<double> shares)
+    {
+        using var scope = NewDisposeScope();
+        var means = new Tensor[streams];
+        for (var r = 0; r < streams; r++)
+        {
+            var (first, count) = RowsOf(x, streams, rows, r);
+            var (mine, same) = (x.narrow(0, first, count), SamePairs(rows is null ? targets : targets.narrow(0, first, count)));
+            Tensor? sum = null;
+            for (var i = 0; i < prefixes.Length; i++)
+            {
+                var unit = UnitPrefix(mine, prefixes[i]);
+                var scores = PairScores(unit, unit, temperature, same); // queries by documents
+                var found = scores.log_softmax(1).diagonal().mean().add(scores.log_softmax(0).diagonal().mean());
+                sum = Added(sum, found, -0.5 * shares[i]);
+            }
+
+            means[r] = sum!;
+        }
+
+        return stack(means).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>
+    /// How far each stream's choices among the teacher's vectors are from the teacher's own: of queries among the teacher's documents, and of
+    /// documents among its queries, softening^2 KL(teacher || stream), both softmax(cosines / temperature / softening), the mean over both, its
+    /// rows and the prefixes -> (R) float32, 0 before the student. So a small model's queries fit an index of the teacher's. No gradient flows
+    /// into the teacher.
+    /// </summary>
+    /// <inheritdoc cref="PairCrossEntropy"/>
+    public static Tensor PairDivergence(
+        Tensor x, Tensor teacher, Tensor targets, int streams, int[]? rows, int student, double temperature, double softening,
+        ReadOnlySpan<int> prefixes, ReadOnlySpan<double> shares)
+    {
+        using var scope = NewDisposeScope();
+        var means = new Tensor[streams];
+        var start = FirstRow(x, streams, rows, student);
+        for (var r = 0; r < streams; r++)
+        {
+            if (r < student)
+            {
+                means[r] = zeros([], ScalarType.Float32, x.device);
+                continue;
+            }
+
+            var (first, count) = RowsOf(x, streams, rows, r);
+            var taught = rows is null ? teacher.detach() : teacher.narrow(0, first - start, count).detach();
+            var (mine, same) = (x.narrow(0, first, count), SamePairs(rows is null ? targets : targets.narrow(0, first, count)));
+            Tensor? sum = null;
+            for (var i = 0; i < prefixes.Length; i++)
+            {
+                var (its, own) = (UnitPrefix(taught, prefixes[i]), UnitPrefix(mine, prefixes[i]));
+                var known = PairScores(its, its, temperature, same);
+                var ofQueries = Divergences(known, PairScores(own, its, temperature, same), softening).mean();
+                var ofDocuments = Divergences(known.t(), PairScores(its, own, temperature, same).t(), softening).mean();
+                sum = Added(sum, ofQueries.add(ofDocuments), 0.5 * shares[i]);
+            }
+
+            means[r] = sum!;
+        }
+
+        return stack(means).MoveToOuterDisposeScope();
+    }
+
+    private static Tensor Prepend(Tensor? classToken, Tensor x) => classToken is null ? x
+        : cat([classToken.to(x.dtype).expand(x.shape[0], 1, x.shape[2]), x], 1);
+
+    // x[:, :prefix] times the transpose of head[:, :prefix], plus bias: (N, V) float32.
+    private static Tensor ClassLogits(Tensor x, Tensor head, Tensor bias, long prefix) =>
+        Linear(x.narrow(1, 0, prefix).contiguous(), head.narrow(1, 0, prefix).contiguous(), bias).to(ScalarType.Float32);
+
+    // Cosines of queries (even rows) and documents (odd rows) by the temperature, (P, P); minus infinity where they are no negatives.
+    private static Tensor PairScores(Tensor queries, Tensor documents, double temperature, Tensor same)
+    {
+        var (query, document) = (queries.view(-1, 2, queries.shape[1]).select(1, 0), documents.view(-1, 2, documents.shape[1]).select(1, 1));
+        return query.matmul(document.t()).div(temperature).masked_fill(same, float.NegativeInfinity);
+    }
+
+    // (P, P): true for another pair of the same number.
+    private static Tensor SamePairs(Tensor targets)
+    {
+        var numbers = targets.view(-1, 2).select(1, 1);
+        var same = numbers.unsqueeze(0).eq(numbers.unsqueeze(1));
+        return same.logical_and(eye(numbers.shape[0], dtype: ScalarType.Bool, device: targets.device).logical_not());
+    }
+
+    // temperature^2 KL of each row, (N, V) to (N); where the teacher's chance is 0 so is its part.
+    private static Tensor Divergences(Tensor teacher, Tensor student, double temperature)
+    {
+        var (known, learnt) = (teacher.div(temperature).log_softmax(-1), student.div(temperature).log_softmax(-1));
+        var impossible = known.le(float.MinValue);
+        var difference = known.masked_fill(impossible, 0).sub(learnt.masked_fill(impossible, 0));
+        return known.exp().mul(difference).sum([-1]).mul(temperature * temperature);
+    }
+
+    private static Tensor Added(Tensor? sum, Tensor term, double share) => sum is null ? term.mul(share) : sum.add(term.mul(share));
+
+    private static (long First, long Count) RowsOf(Tensor x, int streams, int[]? rows, int stream) =>
+        (FirstRow(x, streams, rows, stream), rows is null ? x.shape[0] / streams : rows[stream]);
+
+    private static long FirstRow(Tensor x, int streams, int[]? rows, int stream) =>
+        rows is null ? x.shape[0] / streams * stream : rows.Take(stream).Sum(n => (long)n);
+
+    // The mean of each stream: (N, ...) to (R).
+    private static Tensor MeansOf(Tensor x, int streams, int[]? rows)
+    {
+        if (rows is null) return x.view(streams, -1).mean([1]);
+        var means = new Tensor[streams];
+        for (var r = 0; r < streams; r++)
+        {
+            var (first, count) = RowsOf(x, streams, rows, r);
+            means[r] = x.narrow(0, first, count).mean();
+        }
+
+        return stack(means);
+    }
+}

@@ -1,0 +1,38 @@
+namespace MatFormer.Functional.Tests;
+
+/// <summary>Hugging Face's ViT in small.</summary>
+[MatViT(Image = 12, Patch = 4, Channels = 3, Classes = 7, Layers = 3, Width = 24, Heads = 4)]
+[FeedForward(48, Activation.Gelu, Bias = true)]
+[Attention(Bias = true)]
+[Granularity("S", 12), Granularity("M", 24), Granularity("XL", 48)]
+[Profile("Mixed", "S M XL")]
+public sealed partial class OracleViT;
+
+/// <summary>Everything else that a vision transformer can be.</summary>
+[MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 3, Width = 32, Heads = 4, Pooling = Pooling.Mean)]
+[FeedForward(40, Activation.SwiGlu)]
+[Attention(KeyValueHeads = 2, QkNorm = true, Bias = true)]
+[Norm(NormKind.Rms)]
+[Position(PositionKind.Sinusoidal)]
+[NestedEmbedding(8, 16, 32)]
+[Granularity("S", 10, Heads = 2), Granularity("M", 20), Granularity("XL", 40)]
+[Profile("Mixed", "S M XL"), Profile("Short", "S Skip XL")]
+public sealed partial class OtherViT;
+
+/// <summary>A text encoder as one declares it.</summary>
+[MatEncoder(Layers = 3, Width = 32, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 16)]
+[FeedForward(64, Activation.SwiGlu)]
+[NestedEmbedding(4, 8, 16, Weights = [1, 1, 2])]
+[Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
+[Profile("Mixed", "S M XL")]
+public sealed partial class OracleEncoder;
+
+/// <summary>Everything else that a text encoder can be.</summary>
+[MatEncoder(Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 24, Pooling = Pooling.ClassToken, Temperature = 0.1)]
+[FeedForward(40, Activation.Gelu, Bias = true)]
+[Attention(Bias = true)]
+[Norm(NormKind.Layer)]
+[Position(PositionKind.Learned)]
+[Granularity("S", 20, Heads = 1), Granularity("XL", 40)]
+[Profile("Mixed", "S XL"), Profile("Short", "Skip XL")]
+public sealed partial class OtherEncoder;
