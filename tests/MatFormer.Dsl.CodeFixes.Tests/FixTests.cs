@@ -6,6 +6,8 @@ namespace MatFormer.CodeFixes.Tests;
 public sealed class FixTests
 {
     private const string Lm = "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]";
+    private const string ViT = "[MatViT(Image = 32, Patch = 4, Classes = 10, Layers = 8, Width = 256, Heads = 8)]";
+    private const string Encoder = "[MatEncoder(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256, Embedding = 64)]";
     private const string Ff = "[FeedForward(1024, Activation.SwiGlu)]";
     private const string Gr = "[Granularity(\"S\", 128), Granularity(\"M\", 256), Granularity(\"XL\", 1024)]";
     private const string Class = "public sealed partial class Lm;";
@@ -88,6 +90,14 @@ public sealed class FixTests
             "MFD0042",
             "Write 65536",
             Declare(lm: "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = [|100_000 => 65536|], Vocabulary = 256)]", more: Learned)
+        },
+        { "MFD0047", "Write 8", Declare(lm: ViT.Replace("Patch = 4", "Patch = [|6 => 8|]", StringComparison.Ordinal)) },
+        { "MFD0051", "Write 16, 32, 64", Declare(lm: Encoder, more: "[NestedEmbedding([|16,32 => 16, 32, 64|])]") },
+        {
+            "MFD0054",
+            "Write 256",
+            Declare(lm: ViT.Replace("Width = 256", "Width = [|258 => 256|]", StringComparison.Ordinal).Replace("Heads = 8", "Heads = 2", StringComparison.Ordinal),
+                more: "[Position(PositionKind.Sinusoidal)]")
         },
         { "MFD0103", "Write XL", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"[|xl => XL|]\"); }}") },
         { "MFD0103", "Write S", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"4*S 4*[|L => S|]\"); }}") },

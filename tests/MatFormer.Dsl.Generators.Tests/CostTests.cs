@@ -46,18 +46,26 @@ public sealed class CostTests
     // The counts of the paper's definitions, from nothing but the parameters' names and shapes.
     private static void Check(MatFormerModel model, Type type, MatFormer.ModelSpec spec)
     {
-        long all = 0, embeddings = 0, matrices = 0, head = 0;
+        var isDecoder = spec.Kind == MatFormer.ModelKind.LanguageModel;
+        long all = 0, embeddings = 0, matrices = 0, head = 0, patches = 0;
         foreach (var (name, parameter) in model.named_parameters())
         {
             var elements = parameter.shape.Aggregate(1L, (product, size) => product * size);
             all += elements;
-            var isEmbedding = name is "model.embed_tokens.weight" or "model.embed_positions.weight" or "lm_head.weight";
+            var isEmbedding = name is "model.embed_tokens.weight" or "model.embed_positions.weight" or "model.class_token" or "lm_head.weight"
+                || name.StartsWith("vit.embeddings.", StringComparison.Ordinal)
+                || name.StartsWith("classifier.", StringComparison.Ordinal);
             if (isEmbedding) embeddings += elements;
-            else if (parameter.shape.Length == 2) matrices += elements;
-            if (name is "lm_head.weight" || (name is "model.embed_tokens.weight" && head == 0)) head = elements;
+            else if (parameter.shape.Length == 2 && name != "projection.weight") matrices += elements;
+            if (name is "lm_head.weight" or "classifier.weight" or "projection.weight") head = elements;
+            else if (name is "model.embed_tokens.weight" && isDecoder && head == 0) head = elements;
+            else if (name is "vit.embeddings.patch_embeddings.projection.weight") patches = elements;
         }
 
+        // A class token is one more.
         long attention = 0, cache = 0;
+        var tokens = spec.Image is { } pixels ? pixels.Size / pixels.Patch * (pixels.Size / pixels.Patch) : spec.Context;
+        if (!isDecoder && spec.Pooling.ToString() == nameof(MatFormer.Pooling.ClassToken)) tokens++;
         for (var layer = 0; layer < spec.Layers; layer++)
         {
             // Scores and values of each position of a full context: one multiply-add per key, head and component. Counted by groups.
@@ -65,32 +73,40 @@ public sealed class CostTests
             if (slice.IsSkipped) continue;
             var groups = slice.Heads / (block.Heads / block.KeyValueHeads);
             long total = 0;
-            for (var position = 0; position < spec.Context; position++)
+            for (var position = 0; position < tokens; position++)
             {
-                var keys = block.Window == 0 ? position + 1 : Math.Min(position + 1, block.Window);
+                var keys = !isDecoder ? tokens : block.Window == 0 ? position + 1 : Math.Min(position + 1, block.Window);
                 total += 2L * 2 * (block.Heads / block.KeyValueHeads) * spec.HeadWidth * keys;
             }
 
-            attention += groups * (total / spec.Context);
-            cache += 2L * groups * spec.HeadWidth * 4;
+            attention += groups * (isDecoder ? total / tokens : total);
+            if (isDecoder) cache += 2L * groups * spec.HeadWidth * 4;
         }
+
+        // A decoder's of one token; an encoder's of a whole image or text, with one vector at its end.
+        var places = spec.Image is { } image ? image.Size / image.Patch * (image.Size / image.Patch) : 0;
+        var flops = (2 * matrices * (isDecoder ? 1 : tokens)) + (2 * places * patches) + (2 * head) + attention;
+        var counted = isDecoder ? "FlopsPerToken" : spec.Image is null ? "FlopsPerText" : "FlopsPerImage";
 
         Assert.Equal(all, Constant(type, "ParameterCount"));
         Assert.Equal(all - embeddings, Constant(type, "NonEmbeddingParameterCount"));
-        Assert.Equal((2 * (matrices + head)) + attention, Constant(type, "FlopsPerToken"));
-        Assert.Equal(cache, Constant(type, "KeyValueCacheBytesPerToken"));
+        Assert.Equal(flops, Constant(type, counted));
+        if (isDecoder) Assert.Equal(cache, Constant(type, "KeyValueCacheBytesPerToken"));
 
         var layers = model.Layers.AsSpan();
         Assert.Equal(Constant(type, "ParameterCount"), spec.ParameterCount(layers));
         Assert.Equal(Constant(type, "NonEmbeddingParameterCount"), spec.NonEmbeddingParameterCount(layers));
-        Assert.Equal(Constant(type, "FlopsPerToken"), spec.Flops(layers));
-        Assert.Equal(Constant(type, "KeyValueCacheBytesPerToken"), spec.KeyValueCacheBytesPerToken(layers));
+        Assert.Equal(flops, spec.Flops(layers));
+        Assert.Equal(cache, spec.KeyValueCacheBytesPerToken(layers));
         Assert.Equal(
             layers.ToArray().Where(l => !l.IsSkipped).Select(l => (long)l.HiddenWidth),
-            Kept(model).Select(layer => model.get_parameter($"model.layers.{layer}.mlp.up_proj.weight")!.shape[0]));
+            Kept(model).Select(layer => Rows(layer, "mlp.up_proj", "intermediate.dense")));
         Assert.Equal(
             layers.ToArray().Where(l => !l.IsSkipped).Select(l => (long)l.Heads * spec.HeadWidth),
-            Kept(model).Select(layer => model.get_parameter($"model.layers.{layer}.self_attn.q_proj.weight")!.shape[0]));
+            Kept(model).Select(layer => Rows(layer, "self_attn.q_proj", "attention.attention.query")));
+
+        long Rows(int layer, string llama, string vit) => model.get_parameter(
+            spec.Image is null ? $"model.layers.{layer}.{llama}.weight" : $"vit.encoder.layer.{layer}.{vit}.weight")!.shape[0];
     }
 
     private static IEnumerable<int> Kept(MatFormerModel model) =>

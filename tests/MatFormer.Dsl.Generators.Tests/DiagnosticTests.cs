@@ -11,6 +11,8 @@ public sealed class DiagnosticTests
     private const string Ff = "[FeedForward(1024, Activation.SwiGlu)]";
     private const string Gr = "[Granularity(\"S\", 128), Granularity(\"M\", 256), Granularity(\"XL\", 1024)]";
     internal const string Header = "#pragma warning disable CS1591\nusing MatFormer;\n";
+    private const string ViT = "[MatViT(Image = 32, Patch = 4, Classes = 10, Layers = 8, Width = 256, Heads = 8)]";
+    private const string Encoder = "[MatEncoder(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256, Embedding = 64)]";
     private const string SevenHeads = "[MatLM(Layers = 8, Width = 256, Heads = 7, Context = 256, Vocabulary = 256)]";
     private const string Class = "public sealed partial class Lm;";
 
@@ -125,8 +127,8 @@ public sealed class DiagnosticTests
         },
         {
             "MFD0009",
-            Declare(more: "[Position([|(PositionKind)2|])]"),
-            "2 is no PositionKind; write one of Rotary, Learned"
+            Declare(more: "[Position([|(PositionKind)3|])]"),
+            "3 is no PositionKind; write one of Rotary, Learned, Sinusoidal"
         },
         {
             "MFD0010",
@@ -524,6 +526,105 @@ public sealed class DiagnosticTests
             Declare(more: "[Profile(\"P\", \"[|2*M Skip 5*S|]\")]"),
             "'P' is narrower from layer 3 on than before; mixes whose widths never decrease with depth were "
                 + "consistently the more accurate ones (MatFormer, arXiv 2310.07707, section 3.3)"
+        },
+        {
+            "MFD0047",
+            Declare(lm: "[MatViT(Image = 32, Patch = [|6|], Classes = 10, Layers = 8, Width = 256, Heads = 8)]"),
+            "Patches of 6 x 6 pixels do not divide an image of 32 x 32; write Patch = 8"
+        },
+        {
+            "MFD0048",
+            Declare(lm: Encoder, more: "[Attention(Window = [|16|])]"),
+            "Window is of [MatLM] alone, and says nothing of [MatEncoder]; remove it"
+        },
+        {
+            "MFD0048",
+            Declare(lm: ViT, more: "[[|Embedding|](Tied = true)]"),
+            "[Embedding] is of [MatLM] alone, and says nothing of [MatViT]; remove it"
+        },
+        {
+            "MFD0048",
+            Declare(more: "[[|NestedEmbedding|](128, 256)]"),
+            "[NestedEmbedding] is of [MatViT] and [MatEncoder] alone, and says nothing of [MatLM]; remove it"
+        },
+        {
+            "MFD0048",
+            Declare(lm: ViT, more: "[Profile(\"P\", MaxFlopsPerToken = [|1|])]"),
+            "MaxFlopsPerToken is of [MatLM] alone, and says nothing of [MatViT]; write MaxFlopsPerImage"
+        },
+        {
+            "MFD0048",
+            Declare(lm: Encoder, more: "[Profile(\"P\", MaxFlopsPerImage = [|1|])]"),
+            "MaxFlopsPerImage is of [MatViT] alone, and says nothing of [MatEncoder]; write MaxFlopsPerText"
+        },
+        {
+            "MFD0048",
+            Declare(more: "[Profile(\"P\", MaxFlopsPerText = [|1|])]"),
+            "MaxFlopsPerText is of [MatEncoder] alone, and says nothing of [MatLM]; write MaxFlopsPerToken"
+        },
+        {
+            "MFD0049",
+            Declare(lm: ViT, more: "[Position([|PositionKind.Rotary|])]"),
+            "Rotary positions are not for [MatViT]; write PositionKind.Sinusoidal or PositionKind.Learned"
+        },
+        {
+            "MFD0049",
+            Declare(lm: Encoder, more: "[Position([|PositionKind.Sinusoidal|])]"),
+            "Sinusoidal positions are not for [MatEncoder]; write PositionKind.Rotary or PositionKind.Learned"
+        },
+        {
+            "MFD0050",
+            Declare(lm: Encoder, more: "[NestedEmbedding(16, [|16|], 64)]"),
+            "16 is not more than the 16 before it; write the dimensions narrowest first"
+        },
+        {
+            "MFD0051",
+            Declare(lm: Encoder, more: "[NestedEmbedding([|16, 32|])]"),
+            "The embedding of 'Lm' is 64 wide, and its last dimension must be; write 64 last"
+        },
+        {
+            "MFD0051",
+            Declare(lm: ViT, more: "[[|NestedEmbedding|]]"),
+            "The embedding of 'Lm' is 256 wide, and its last dimension must be; write 256 last"
+        },
+        {
+            "MFD0052",
+            Declare(lm: Encoder, more: "[NestedEmbedding(16, 64, Weights = [|[1]|])]"),
+            "There is 1 weight; write a weight above 0 for each of 2 dimensions"
+        },
+        {
+            "MFD0052",
+            Declare(lm: Encoder, more: "[NestedEmbedding(16, 64, Weights = [|new double[] { 1, -2 }|])]"),
+            "A weight is -2; write a weight above 0 for each of 2 dimensions"
+        },
+        {
+            "MFD0052",
+            Declare(lm: Encoder, more: "[NestedEmbedding(16, 64, Weights = [|[1e308, 1e308]|])]"),
+            "The weights add up to Infinity; write a weight above 0 for each of 2 dimensions"
+        },
+        {
+            "MFD0053",
+            Declare(lm: Lm + "\n" + Encoder.Replace("MatEncoder", "[|MatEncoder|]", StringComparison.Ordinal)),
+            "'Lm' is [MatLM] already; remove [MatEncoder], or declare another class"
+        },
+        {
+            "MFD0054",
+            Declare(
+                lm: "[MatViT(Image = 32, Patch = 4, Classes = 10, Layers = 8, Width = [|250|], Heads = 5)]",
+                more: "[Position(PositionKind.Sinusoidal)]"),
+            "Sinusoidal positions are sines and cosines of row and column, a quarter of the width each, and 250 has no quarter; "
+                + "write Width = 260 or PositionKind.Learned"
+        },
+        {
+            "MFD0055",
+            Declare(
+                lm: "[[|MatEncoder|](Layers = 4096, Width = 1 << 20, Heads = 1, Context = 1 << 24, Vocabulary = 256, Embedding = 64)]"),
+            "'Lm' takes more than 9223372036854775807 FLOPs per text; write fewer or narrower layers, or a shorter context"
+        },
+        {
+            "MFD0055",
+            Declare(lm: "[[|MatViT|](Image = 4096, Patch = 1, Classes = 2, Layers = 4096, Width = 1 << 20, Heads = 1)]"),
+            "'Lm' takes more than 9223372036854775807 FLOPs per image; write fewer or narrower layers, or a shorter side of the image"
         },
     };
 

@@ -12,6 +12,9 @@ internal sealed class CodeFile
     private const char LineEnd = '\uE001';
     private const string Comment = " //|";
 
+    // Columns of the class's body, which is indented once or more.
+    private const int MaxLine = 136;
+
     private static readonly string s_generated =
         "(\"" + typeof(CodeFile).Assembly.GetName().Name + "\", \"" + typeof(CodeFile).Assembly.GetName().Version + "\")]";
 
@@ -104,7 +107,7 @@ internal sealed class CodeFile
             var end = lines.FindIndex(start, line => line.Length == 0);
             var paragraph = lines.GetRange(start, (end < 0 ? lines.Count : end + 1) - start);
             var column = paragraph.Max(line => line.IndexOf(Comment, StringComparison.Ordinal)) + 1;
-            foreach (var line in paragraph) _body.Append(Align(line, column)).Append('\n');
+            foreach (var line in paragraph.SelectMany(line => Wrap(Align(line, column)))) _body.Append(line).Append('\n');
             start += paragraph.Count;
         }
     }
@@ -154,6 +157,32 @@ internal sealed class CodeFile
     {
         var comment = line.IndexOf(Comment, StringComparison.Ordinal);
         return comment < 0 ? line : line.Substring(0, comment).TrimEnd().PadRight(column) + "//" + line.Substring(comment + Comment.Length);
+    }
+
+    // A comment of its own line, in lines that are not too long; a summary of several stands between its tags.
+    private static IEnumerable<string> Wrap(string line)
+    {
+        const string summary = "<summary>", end = "</summary>";
+        var text = line.TrimStart();
+        var start = text.StartsWith("/// ", StringComparison.Ordinal) ? 4 : text.StartsWith("// ", StringComparison.Ordinal) ? 3 : 0;
+        if (start == 0 || line.Length <= MaxLine) return [line];
+
+        var margin = line.Substring(0, line.Length - text.Length) + text.Substring(0, start);
+        text = text.Substring(start);
+        return text.StartsWith(summary, StringComparison.Ordinal) && text.EndsWith(end, StringComparison.Ordinal)
+            ? [margin + summary, .. Broken(text.Substring(summary.Length, text.Length - summary.Length - end.Length)), margin + end]
+            : Broken(text);
+
+        IEnumerable<string> Broken(string prose)
+        {
+            while (margin.Length + prose.Length > MaxLine && prose.LastIndexOf(' ', MaxLine - margin.Length) is > 0 and var space)
+            {
+                yield return margin + prose.Substring(0, space);
+                prose = prose.Substring(space + 1);
+            }
+
+            yield return margin + prose;
+        }
     }
 
     private string Alias(string name)

@@ -415,12 +415,12 @@ internal static class ForwardEmitter
                 // A layer from its input alone, for who keeps that and nothing else for the gradients.
             """);
         var lengths = spec.Kind == ModelKind.TextEncoder ? $"{f.Tensor} lengths, " : null;
-        var function = $"private global::System.Func<{f.Tensor}, {f.Tensor}> Alone({f.Streams} streams, {lengths}int layer) => ";
+        var function = $"private global::System.Func<{f.Tensor}, {f.Tensor}> Alone({f.Streams} streams, {lengths}int layer) =>";
         var sight = spec.Kind switch { ModelKind.TextEncoder => "lengths, ", ModelKind.LanguageModel => "null, ", _ => null };
         if (spec.Rotary)
         {
             f.Write($$"""
-                {{function}}x =>
+                {{function}} x =>
                 {
                     var (cosines, sines) = _rotary.Slice(0, x.shape[1]);
                     using var cos = cosines;  //| {{Shape("T", spec.HeadWidth / 2)}}
@@ -432,7 +432,8 @@ internal static class ForwardEmitter
         else
         {
             f.Write($$"""
-                {{function}}x => Layer(x, streams, {{sight}}layer, null);
+                {{function}}
+                    x => Layer(x, streams, {{sight}}layer, null);
             """);
         }
     }

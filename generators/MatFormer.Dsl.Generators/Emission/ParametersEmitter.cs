@@ -228,7 +228,7 @@ internal static class ParametersEmitter
         var axes = spec.ElasticHeads
             ? "m, h and g are the numbers of its hidden units, heads and key/value heads."
             : "m is the number of its feed-forward's hidden units.";
-        var slice = isAlone ? null : $"\npublic override Block Slice({f.LayerSlice} slice, bool copy) => new {kind.Name}(this, slice, copy);\n";
+        var slice = isAlone ? null : $"public override Block Slice({f.LayerSlice} slice, bool copy) => new {kind.Name}(this, slice, copy);\n";
         f.Write($$"""
             // {{(isAlone ? "One transformer block" : $"A transformer block of {kind.LayersText}")}}; {{axes}}
             [Generated]
@@ -247,6 +247,7 @@ internal static class ParametersEmitter
                 {
                     {{Lines(weights, w => Sliced(f, spec, block, w))}}
                 }
+
                 {{slice}}
                 public {{overrides}}void Register({{f.Module}} module, string prefix)
                 {

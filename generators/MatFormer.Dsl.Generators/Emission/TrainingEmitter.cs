@@ -173,13 +173,13 @@ internal static class TrainingEmitter
             return spec.IsVision
                 ? new(
                     "embedded", all, one, "pixels and targets", Computed,
-                    $"{f.Kernels}.ClassCrossEntropy(\n    embedded, Classifier, ClassifierBias, targets, streams.Count, streams.BatchRows, {prefixes})",
-                    $"{f.Kernels}.ClassDivergence(\n    embedded, teacher, Classifier, ClassifierBias, streams.Count, streams.BatchRows, student, temperature, {prefixes})",
+                    $"{f.Kernels}.ClassCrossEntropy(\n    embedded, Classifier, ClassifierBias, targets, streams.Count, streams.BatchRows,\n    {prefixes})",
+                    $"{f.Kernels}.ClassDivergence(\n    embedded, teacher, Classifier, ClassifierBias, streams.Count, streams.BatchRows,\n    student, temperature, {prefixes})",
                     "")
                 : new(
                     "embedded", all, one, "tokens (B, T) and targets (B)", Computed,
-                    $"{f.Kernels}.PairCrossEntropy(\n    embedded, targets, streams.Count, streams.BatchRows, {Literals.Of(embedding.Temperature)}, {prefixes})",
-                    $"{f.Kernels}.PairDivergence(\n    embedded, teacher, targets, streams.Count, streams.BatchRows, student, {Literals.Of(embedding.Temperature)}, temperature, {prefixes})",
+                    $"{f.Kernels}.PairCrossEntropy(\n    embedded, targets, streams.Count, streams.BatchRows, {Literals.Of(embedding.Temperature)},\n    {prefixes})",
+                    $"{f.Kernels}.PairDivergence(\n    embedded, teacher, targets, streams.Count, streams.BatchRows,\n    student, {Literals.Of(embedding.Temperature)}, temperature, {prefixes})",
                     "targets, ");
 
             static string Computed(string input, string? recomputation) => $"Embedded({input}, streams, type{recomputation})";

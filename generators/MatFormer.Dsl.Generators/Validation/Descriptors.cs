@@ -192,7 +192,7 @@ internal static class Descriptors
         "Patches of {0} x {0} pixels do not divide an image of {1} x {1}; write Patch = {2}");
 
     public static readonly DiagnosticDescriptor NotOfThisModel = Error(
-        "MFD0048", "Not of this kind of model", "{0} is of {1} alone, and says nothing of {2}; remove it");
+        "MFD0048", "Not of this kind of model", "{0} is of {1} alone, and says nothing of {2}; {3}");
 
     public static readonly DiagnosticDescriptor PositionsDoNotFit = Error(
         "MFD0049", "Positions that do not fit the model", "{0} positions are not for {1}; write {2} or PositionKind.Learned");
@@ -203,15 +203,26 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor LastDimensionIsNotWhole = Error(
         "MFD0051",
         "The last dimension is not the whole embedding",
-        "The embedding of '{0}' is {1} wide, and its last dimension must be; write {1} behind the others");
+        "The embedding of '{0}' is {1} wide, and its last dimension must be; write {1} last");
 
     public static readonly DiagnosticDescriptor WrongDimensionWeights = Error(
         "MFD0052",
         "The dimensions' weights do not fit",
-        "There are {0} weights for {1} dimensions, or one is not above 0; write a weight above 0 for each dimension");
+        "{0}; write a weight above 0 for each of {1}");
 
     public static readonly DiagnosticDescriptor SeveralModels = Error(
         "MFD0053", "A class is several models", "'{0}' is {1} already; remove {2}, or declare another class");
+
+    public static readonly DiagnosticDescriptor SinusoidalWidth = Error(
+        "MFD0054",
+        "Sinusoidal positions need a multiple of four",
+        "Sinusoidal positions are sines and cosines of row and column, a quarter of the width each, and {0} has no quarter; "
+        + "write Width = {1} or PositionKind.Learned");
+
+    public static readonly DiagnosticDescriptor TooLargeToCount = Error(
+        "MFD0055",
+        "The model is too large to be counted",
+        "'{0}' takes more than {1} FLOPs per {2}; write fewer or narrower layers, or a shorter {3}");
 
     // No setting or pragma can hide one: what is generated for a mistaken declaration only throws.
     private static DiagnosticDescriptor Error(string id, string title, string message) => new(

@@ -20,7 +20,7 @@ internal sealed partial class Validator
             {
                 if (!IsDecoder)
                 {
-                    Report(Descriptors.NotOfThisModel, window.At, nameof(AttentionAttribute.Window), "[MatLM]", Attribute);
+                    Report(Descriptors.NotOfThisModel, window.At, nameof(AttentionAttribute.Window), "[MatLM]", Attribute, "remove it");
                     isGood = false;
                     continue;
                 }

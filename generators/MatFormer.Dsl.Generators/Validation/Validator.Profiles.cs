@@ -35,6 +35,14 @@ internal sealed partial class Validator
         CheckDefined(profile.WeightType);
         if (profile.WeightType is { } type && profile.MaxWeightBytes is null)
             Report(Descriptors.WeightTypeOfNothing, type.At, nameof(ProfileAttribute.WeightType), nameof(ProfileAttribute.MaxWeightBytes));
+        var others = FlopBudgets(profile).Where(flops => flops.Most is not null && flops.Kind != spec.Kind).ToList();
+        foreach (var (property, most, kind, attribute) in others)
+        {
+            var own = FlopBudgets(profile).First(flops => flops.Kind == spec.Kind).Property;
+            Report(Descriptors.NotOfThisModel, most!.At, property, attribute, Attribute, "write " + own);
+        }
+
+        if (others.Count > 0) return null;
         var budgets = BudgetsOf(profile, spec, costs);
         var shapes = new List<string>();
         if (profile.Pattern is not null) shapes.Add("a pattern");
@@ -55,6 +63,14 @@ internal sealed partial class Validator
 
     private sealed record Budget(string Property, LocationInfo At, Func<LayerSlice[], long> Cost, long Most, string Given, string Unit, double Scale);
 
+    // Each kind of model has one.
+    private static IEnumerable<(string Property, Located<long>? Most, ModelKind Kind, string Attribute)> FlopBudgets(ProfileDeclaration profile) =>
+    [
+        (nameof(ProfileAttribute.MaxFlopsPerToken), profile.MaxFlopsPerToken, ModelKind.LanguageModel, "[MatLM]"),
+        (nameof(ProfileAttribute.MaxFlopsPerImage), profile.MaxFlopsPerImage, ModelKind.VisionTransformer, "[MatViT]"),
+        (nameof(ProfileAttribute.MaxFlopsPerText), profile.MaxFlopsPerText, ModelKind.TextEncoder, "[MatEncoder]"),
+    ];
+
     private List<Budget> BudgetsOf(ProfileDeclaration profile, ModelSpec spec, Lazy<Costs> costs)
     {
         var budgets = new List<Budget>();
@@ -64,17 +80,8 @@ internal sealed partial class Validator
             profile.MaxNonEmbeddingParameters,
             layers => costs.Value.NonEmbeddingParameterCount(layers),
             "parameters without embeddings");
-        foreach (var (property, most, of, kind) in new[]
-        {
-            (nameof(ProfileAttribute.MaxFlopsPerToken), profile.MaxFlopsPerToken, ModelKind.LanguageModel, "[MatLM]"),
-            (nameof(ProfileAttribute.MaxFlopsPerImage), profile.MaxFlopsPerImage, ModelKind.VisionTransformer, "[MatViT]"),
-            (nameof(ProfileAttribute.MaxFlopsPerText), profile.MaxFlopsPerText, ModelKind.TextEncoder, "[MatEncoder]"),
-        })
-        {
-            if (most is not null && of != spec.Kind) Report(Descriptors.NotOfThisModel, most.At, property, kind, Attribute);
-            Add(property, most, layers => costs.Value.Flops(layers), "FLOPs per " + spec.Unit);
-        }
-
+        foreach (var flops in FlopBudgets(profile))
+            Add(flops.Property, flops.Most, layers => costs.Value.Flops(layers), "FLOPs per " + spec.Unit);
         var type = profile.WeightType?.Value ?? WeightType.Float32;
         Add(
             nameof(ProfileAttribute.MaxWeightBytes),

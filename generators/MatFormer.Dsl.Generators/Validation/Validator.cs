@@ -116,7 +116,23 @@ internal sealed partial class Validator
             Pooling = pooling,
             AttentionBias = general?.Bias?.Value ?? false,
         };
-        return spec with { Profiles = CheckProfiles(spec).ToEquatableArray() };
+        return IsCountable(spec) ? spec with { Profiles = CheckProfiles(spec).ToEquatableArray() } : null;
+    }
+
+    // A decoder's costs, which are of one token, cannot be too large.
+    private bool IsCountable(ModelSpec spec)
+    {
+        try
+        {
+            _ = Costs.Of(spec).Flops(spec.LayersOf(Enumerable.Repeat(spec.Granularities.Count - 1, spec.Layers).ToList()));
+            return true;
+        }
+        catch (OverflowException)
+        {
+            var shorter = IsVision ? "side of the image" : "context";
+            Report(Descriptors.TooLargeToCount, _declaration.Model.At, ModelName, Text(long.MaxValue), spec.Unit, shorter);
+            return false;
+        }
     }
 
     private bool CheckText()
@@ -151,11 +167,13 @@ internal sealed partial class Validator
         CheckPositive(nameof(MatEncoderAttribute.Temperature), model.Temperature, 0);
         if (IsDecoder)
         {
-            if (nested is not null) Report(Descriptors.NotOfThisModel, nested.At, "[NestedEmbedding]", "[MatViT] and [MatEncoder]", Attribute);
+            if (nested is null) return null;
+            Report(
+                Descriptors.NotOfThisModel, nested.At, "[NestedEmbedding]", "[MatViT] and [MatEncoder]", Attribute, "remove it");
             return null;
         }
 
-        if (_declaration.EmbeddingAt is { } tied) Report(Descriptors.NotOfThisModel, tied, "[Embedding]", "[MatLM]", Attribute);
+        if (_declaration.EmbeddingAt is { } tied) Report(Descriptors.NotOfThisModel, tied, "[Embedding]", "[MatLM]", Attribute, "remove it");
         if ((IsVision ? model.Width : model.Embedding)?.Value is not { } whole || whole is < 1 or > MaxWidth) return null;
         var dimensions = new List<int>();
         foreach (var dimension in nested?.Dimensions ?? default)
@@ -180,13 +198,16 @@ internal sealed partial class Validator
 
         if (dimensions.Count == 0) dimensions.Add(whole);
         var weights = nested?.Weights?.ToList() ?? Enumerable.Repeat(1.0, dimensions.Count).ToList();
-        if (weights.Count != dimensions.Count || weights.Any(w => !(w > 0) || double.IsInfinity(w)))
+        var sum = weights.Sum();
+        var mistake = weights.Count != dimensions.Count ? "There " + (weights.Count == 1 ? "is " : "are ") + Count(weights.Count, "weight")
+            : weights.Where(w => !(w > 0)).Select(w => "A weight is " + Text(w)).FirstOrDefault()
+            ?? (double.IsInfinity(sum) ? "The weights add up to " + Text(sum) : null);
+        if (mistake is not null)
         {
-            Report(Descriptors.WrongDimensionWeights, nested!.WeightsAt!, Text(weights.Count), Text(dimensions.Count));
+            Report(Descriptors.WrongDimensionWeights, nested!.WeightsAt!, mistake, Count(dimensions.Count, "dimension"));
             return null;
         }
 
-        var sum = weights.Sum();
         return new EmbeddingSpec(
             whole, dimensions.ToEquatableArray(), weights.Select(w => w / sum).ToEquatableArray(), model.Temperature?.Value ?? 0.05);
     }
@@ -265,6 +286,19 @@ internal sealed partial class Validator
             Report(Descriptors.PositionsDoNotFit, position.At, position.Value.ToString(), Attribute, fitting);
         }
 
+        if (IsVision && Position == PositionKind.Sinusoidal && _declaration.Model is
+            {
+                Width: { Value: >= 1 and <= MaxWidth } width,
+                Heads: { Value: >= 1 and <= MaxWidth } heads,
+            }
+            && width.Value % 4 != 0)
+        {
+            // Heads of a width of their own need not divide it.
+            var step = GeneralAttention?.HeadWidth is null && width.Value % heads.Value == 0 ? MultipleOfFour(heads.Value) : 4;
+            var nearest = Math.Max(step, (width.Value + (step / 2)) / step * step);
+            Report(Descriptors.SinusoidalWidth, width.At.ReplacedBy(Text(nearest)), Text(width.Value), Text(nearest));
+        }
+
         if (Position == PositionKind.Learned && _declaration.Model.Context is { Value: > MaxLearnedContext } context)
             Report(Descriptors.LearnedContextTooLong, context.At.ReplacedBy(Text(MaxLearnedContext)), Text(context.Value), Text(MaxLearnedContext));
     }
@@ -281,6 +315,9 @@ internal sealed partial class Validator
 
     private void Report(DiagnosticDescriptor descriptor, Remedy at, params string[] arguments) =>
         _diagnostics.Add(new DiagnosticInfo(descriptor, at, arguments));
+
+    // The least that is a multiple of a number too.
+    private static int MultipleOfFour(int of) => of % 4 == 0 ? of : of % 2 == 0 ? 2 * of : 4 * of;
 
     // The divisor nearest to what was written, the larger of two.
     private static int NearestDivisor(int number, int near)

@@ -49,28 +49,30 @@ internal sealed class Grammar
         int width = heads * headWidth, context = _random.Next(1, 300), vocabulary = _random.Next(1, 1000);
         var granularities = Granularities(layers, keyValueHeads, group, out var feedForwards);
         string[] names = [.. granularities.Names];
-        var attributes = new List<string>
-        {
-            Of("MatLM",
-                ("Layers", Int(layers)), ("Width", Int(width)), ("Heads", Int(heads)), ("Context", Int(context)),
-                ("Vocabulary", Int(vocabulary))),
-        };
+        var kind = Pick("MatLM", "MatLM", "MatViT", "MatEncoder");
+        var isDecoder = kind == "MatLM";
+        int patch = _random.Next(1, 5), image = patch * _random.Next(1, 6), embedding = kind == "MatViT" ? width : _random.Next(1, 100);
+        var attributes = new List<string> { ModelOf(kind) };
+        if (IsWild()) attributes.Add(ModelOf(Pick("MatLM", "MatViT", "MatEncoder")));
+        if (IsWild() || (!isDecoder && Flip())) attributes.Add(NestedEmbedding(embedding));
         attributes.AddRange(feedForwards);
         if (Flip())
         {
             attributes.Add(Of("Attention",
-                ("KeyValueHeads", Int(keyValueHeads)), ("Window?", Int(_random.Next(1, context + 1))), ("HeadWidth", Int(headWidth)),
-                ("RotaryBase?", Number(_random.Next(2, 20000))), ("QkNorm?", Bool())));
+            [
+                ("KeyValueHeads", Int(keyValueHeads)), .. Window(), ("HeadWidth", Int(headWidth)),
+                ("RotaryBase?", Number(_random.Next(2, 20000))), ("QkNorm?", Bool()), ("Bias?", Bool()),
+            ]));
 
             // Any granularity's heads are whole groups of a layer with smaller groups too.
             foreach (var own in Apart(layers).Take(_random.Next(3)))
             {
                 var arguments = new List<(string, string)>
                 {
-                    ("KeyValueHeads?", Int(Flip() ? keyValueHeads : heads)), ("Window?", Int(_random.Next(1, context + 1))),
-                    ("Layers", Layers(own)),
+                    ("KeyValueHeads?", Int(Flip() ? keyValueHeads : heads)), ("Layers", Layers(own)),
                 };
-                if (IsWild()) arguments.Add(Pick(("HeadWidth", Int(headWidth)), ("RotaryBase", Number(100)), ("QkNorm", Bool())));
+                arguments.AddRange(Window());
+                if (IsWild()) arguments.Add(Pick(("HeadWidth", Int(headWidth)), ("RotaryBase", Number(100)), ("QkNorm", Bool()), ("Bias", Bool())));
                 attributes.Add(Of("Attention", [.. arguments]));
             }
         }
@@ -80,11 +82,18 @@ internal sealed class Grammar
         }
 
         if (Flip()) attributes.Add(Of("Norm", ("?", Enum("NormKind", "Rms", "Layer")), ("Epsilon?", Number(1e-6))));
-        if (Flip()) attributes.Add(Of("Position", ("", Enum("PositionKind", "Rotary", "Learned"))));
-        if (Flip()) attributes.Add(Of("Embedding", ("Tied?", Bool())));
+        if (Flip())
+        {
+            // Sines and cosines of two coordinates need a multiple of four.
+            string[] fitting = kind != "MatViT" ? ["Rotary", "Learned"] : width % 4 == 0 ? ["Learned", "Sinusoidal"] : ["Learned"];
+            attributes.Add(Of("Position", ("", Enum("PositionKind", IsWild() ? ["Rotary", "Learned", "Sinusoidal"] : fitting))));
+        }
+
+        if (IsWild() || (isDecoder && Flip())) attributes.Add(Of("Embedding", ("Tied?", Bool())));
 
         // Above what the narrowest has, and around what the whole has.
-        long elements = (long)width * ((2 * vocabulary) + context + 2), hidden = granularities.Widths[0].Max();
+        long around = kind == "MatViT" ? (4 * patch * patch) + (image * image) + 100 : vocabulary + (isDecoder ? vocabulary : embedding);
+        long elements = (width * (around + context + 4)) + embedding + 100, hidden = granularities.Widths[0].Max();
         elements += layers * width * ((4L * width) + (3 * hidden) + 20);
         elements += (long)(elements * _random.NextDouble());
         (string, string)[] Budgets()
@@ -94,7 +103,7 @@ internal sealed class Grammar
             [
                 [("MaxParameters", Long(elements))],
                 [("MaxNonEmbeddingParameters", Long(elements))],
-                [("MaxFlopsPerToken", Long((2 * elements) + (8L * layers * width * context)))],
+                [(FlopBudget(), Long(Flops()))],
                 [("MaxWeightBytes", Long(4 * elements)), ("WeightType?", Enum("WeightType", "Float32", "BFloat16", "Float16", "Int8"))],
                 [("FeedForwardShare", Number(share))],
             ];
@@ -130,8 +139,42 @@ internal sealed class Grammar
         if (_wildness == 0 && _random.Next(100) == 0) ordered.Add(Of("Profile", ("", Text("Nothing")), ("", Text(Invariant($"{layers}*Skip")))));
         return ordered;
 
+        string ModelOf(string kind) => kind switch
+        {
+            "MatLM" => Of(kind, [.. Sizes(), .. Texts()]),
+            "MatViT" => Of(kind, [
+                ("Image", Int(image)), ("Patch", Int(patch)), ("Channels?", Int(_random.Next(1, 5))), ("Classes", Int(_random.Next(1, 100))),
+                .. Sizes(), PoolingOf()]),
+            _ => Of(kind, [.. Sizes(), .. Texts(), ("Embedding", Int(embedding)), PoolingOf(), ("Temperature?", Number(_random.NextDouble() + 0.01))]),
+        };
+
+        (string, string)[] Sizes() => [("Layers", Int(layers)), ("Width", Int(width)), ("Heads", Int(heads))];
+
+        (string, string)[] Texts() => [("Context", Int(context)), ("Vocabulary", Int(vocabulary))];
+
+        (string, string) PoolingOf() => ("Pooling?", Enum("Pooling", "Mean", "ClassToken"));
+
+        (string, string)[] Window() => isDecoder || IsWild() ? [("Window?", Int(_random.Next(1, context + 1)))] : [];
+
+        string FlopBudget() => IsWild() ? Pick("MaxFlopsPerToken", "MaxFlopsPerImage", "MaxFlopsPerText")
+            : kind switch { "MatLM" => "MaxFlopsPerToken", "MatViT" => "MaxFlopsPerImage", _ => "MaxFlopsPerText" };
+
+        long Flops()
+        {
+            long tokens = kind switch { "MatLM" => 1, "MatViT" => (image * image) + 1, _ => context + 1 };
+            return tokens * ((2 * elements) + (8L * layers * width * (isDecoder ? context : tokens)));
+        }
+
         IEnumerable<(string, string)> Widths() =>
             Enumerable.Range(0, layers).Select(layer => ("", Int(Pick([.. granularities.Widths.Select(w => w[layer])]))));
+    }
+
+    private string NestedEmbedding(int whole)
+    {
+        var dimensions = new SortedSet<int> { whole };
+        for (var i = _random.Next(3); i > 0; i--) dimensions.Add(_random.Next(1, whole + 1));
+        var weights = string.Join(", ", dimensions.Select(_ => Number(_random.Next(1, 9))));
+        return Of("NestedEmbedding", [.. dimensions.Select(d => ("", Int(d))), ("Weights?", Pick($"[{weights}]", $"new[] {{ {weights} }}"))]);
     }
 
     // Names, narrowest first, what each keeps of each layer, the narrowest's share of the whole, and the attributes.

@@ -82,6 +82,62 @@ internal static class Cases
         public sealed partial class Uneven;
         """;
 
+    /// <summary>A vision transformer as Hugging Face's are.</summary>
+    public const string Vision = """
+        using MatFormer;
+
+        /// <summary>A ViT in small.</summary>
+        [MatViT(Image = 12, Patch = 4, Classes = 7, Layers = 3, Width = 24, Heads = 4)]
+        [FeedForward(48, Activation.Gelu, Bias = true)]
+        [Attention(Bias = true)]
+        [Granularity("S", 12), Granularity("M", 24), Granularity("XL", 48)]
+        [Profile("Mixed", "S M XL"), Profile("Budget", MaxFlopsPerImage = 270_000)]
+        public sealed partial class Vision;
+        """;
+
+    /// <summary>As unlike it as a vision transformer can be.</summary>
+    public const string Grey = """
+        using MatFormer;
+
+        namespace Models;
+
+        /// <summary>No class token, positions that are not learned, an embedding of three widths.</summary>
+        [MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 2, Width = 32, Heads = 4, Pooling = Pooling.Mean)]
+        [FeedForward(40, Activation.SwiGlu)]
+        [Attention(KeyValueHeads = 2, QkNorm = true)]
+        [Norm(NormKind.Rms), Position(PositionKind.Sinusoidal), NestedEmbedding(8, 16, 32)]
+        [Granularity("S", 10, Heads = 2), Granularity("XL", 40)]
+        public sealed partial class Grey;
+        """;
+
+    /// <summary>A text encoder with as much as one can declare.</summary>
+    public const string Retriever = """
+        using MatFormer;
+
+        /// <summary>Embeds texts.</summary>
+        [MatEncoder(Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 16)]
+        [FeedForward(48, Activation.GeGlu)]
+        [Attention(KeyValueHeads = 2, Bias = true)]
+        [NestedEmbedding(4, 8, 16, Weights = [1, 1, 2])]
+        [Granularity("S", 12, Heads = 2), Granularity("XL", 48)]
+        [Profile("Mixed", "S XL"), Profile("Budget", MaxFlopsPerText = 250_000)]
+        public sealed partial class Retriever;
+        """;
+
+    /// <summary>Biases, a class token, learned positions.</summary>
+    public const string Classed = """
+        using MatFormer;
+
+        /// <summary>Embeds texts by a class token.</summary>
+        [MatEncoder(
+            Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 24, Pooling = Pooling.ClassToken, Temperature = 0.1)]
+        [FeedForward(40, Activation.Gelu, Bias = true)]
+        [Norm(NormKind.Layer), Position(PositionKind.Learned)]
+        [Granularity("S", 20), Granularity("XL", 40)]
+        [Profile("Short", "Skip XL")]
+        public sealed partial class Classed;
+        """;
+
     /// <summary>A mistake: what stands in for the model.</summary>
     public const string Mistaken = """
         using MatFormer;
@@ -111,6 +167,10 @@ internal static class Cases
         [nameof(Grouped)] = Grouped,
         [nameof(Elastic)] = Elastic,
         [nameof(Uneven)] = Uneven,
+        [nameof(Vision)] = Vision,
+        [nameof(Grey)] = Grey,
+        [nameof(Retriever)] = Retriever,
+        [nameof(Classed)] = Classed,
         [nameof(Mistaken)] = Mistaken,
     };
 
