@@ -95,8 +95,9 @@ public sealed class FixTests
         { "MFD0051", "Write 16, 32, 64", Declare(lm: Encoder, more: "[NestedEmbedding([|16,32 => 16, 32, 64|])]") },
         {
             "MFD0054",
-            "Write 256",
-            Declare(lm: ViT.Replace("Width = 256", "Width = [|258 => 256|]", StringComparison.Ordinal).Replace("Heads = 8", "Heads = 2", StringComparison.Ordinal),
+            "Write 260",
+            Declare(
+                lm: "[MatViT(Image = 32, Patch = 4, Classes = 10, Layers = 8, Width = [|258 => 260|], Heads = 2)]",
                 more: "[Position(PositionKind.Sinusoidal)]")
         },
         { "MFD0103", "Write XL", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"[|xl => XL|]\"); }}") },

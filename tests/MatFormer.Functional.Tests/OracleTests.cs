@@ -27,30 +27,75 @@ public sealed class OracleTests
     [Fact]
     public void Uneven() => Compare<OracleUneven>();
 
+    [Fact]
+    public void Vision() => Compare<OracleViT>();
+
+    [Fact]
+    public void OtherVision() => Compare<OtherViT>();
+
+    [Fact]
+    public void Encoder() => Compare<OracleEncoder>();
+
+    [Fact]
+    public void AnotherEncoder() => Compare<OtherEncoder>();
+
     private static void Compare<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         using var scope = NewDisposeScope();
         var recorded = ReadAll(Path.Combine(AppContext.BaseDirectory, "Oracle", TModel.Spec.Name + ".safetensors"));
-        var (tokens, targets) = (recorded["tokens"], recorded["targets"]);
+        var isEncoder = TModel.Spec.Kind != ModelKind.LanguageModel;
+        var (input, targets) = (recorded.GetValueOrDefault("pixels") ?? recorded["tokens"], recorded["targets"]);
 
         foreach (var profile in TModel.Granularities)
         {
             using var model = Load<TModel>(recorded);
-            AssertClose(recorded["logits." + profile.Name], model.Forward(profile, tokens), $"logits of {profile.Name}");
-            Follow(model, profile.Streams, profile.Name);
+            CompareOutputs(model, profile);
+            if (isEncoder) CompareDistilled(model, [profile]);
+            Follow(profile.Name, model, () => model.Losses(profile.Streams, input, targets).mean());
         }
 
         using var joint = Load<TModel>(recorded);
         foreach (var profile in TModel.Profiles)
         {
-            if (recorded.TryGetValue("logits." + profile.Name, out var logits))
-                AssertClose(logits, joint.Forward(profile, tokens), $"logits of {profile.Name}");
+            if (isEncoder || recorded.ContainsKey("logits." + profile.Name)) CompareOutputs(joint, profile);
         }
 
-        Follow(joint, Streams.Of<TModel>([.. TModel.Granularities.Reverse()]), "joint");
+        List<Profile<TModel>> all = [.. TModel.Granularities.Reverse()];
+        var streams = Streams.Of<TModel>([.. all]);
+        if (isEncoder)
+        {
+            using var taught = Load<TModel>(recorded);
+            CompareDistilled(taught, all);
+            CompareDistilled(taught, [.. all.Skip(1)]);
+            Follow("distilled", taught, () => taught.DistilledLosses(streams, input, targets, 2).sum([0]).mean());
+        }
 
-        void Follow(TModel model, Streams streams, string objective)
+        Follow("joint", joint, () => joint.Losses(streams, input, targets).mean());
+
+        void CompareOutputs(TModel model, Profile<TModel> profile)
+        {
+            if (TModel.Spec.Kind != ModelKind.TextEncoder)
+                AssertClose(recorded["logits." + profile.Name], model.Forward(profile, input), $"logits of {profile.Name}");
+            else
+                AssertClose(recorded[Embeddings(TModel.Spec.EmbeddingWidth)], model.Forward(profile, input), $"forward of {profile.Name}");
+            foreach (var width in TModel.Spec.EmbeddingDimensions)
+                AssertClose(recorded[Embeddings(width)], model.Embed(profile, input, width), $"{width} wide embeddings of {profile.Name}");
+
+            string Embeddings(int width) => FormattableString.Invariant($"embeddings.{profile.Name}.{width}");
+        }
+
+        // The losses and the distances each for itself, as the ones are much larger than the others.
+        void CompareDistilled(TModel model, List<Profile<TModel>> profiles)
+        {
+            var expected = stack([.. profiles.Select(profile => recorded["distilled." + profile.Name])], 1);
+            var actual = model.DistilledLosses(Streams.Of<TModel>([.. profiles]), input, targets, 2);
+            var names = string.Join(", ", profiles.Select(profile => profile.Name));
+            AssertClose(expected[0], actual[0], $"losses of {names}");
+            AssertClose(expected[1], actual[1], $"distances of {names}");
+        }
+
+        void Follow(string objective, TModel model, Func<Tensor> computed)
         {
             var parameters = model.parameters().ToList();
             List<Tensor> first = [.. parameters.Select(p => zeros_like(p))], second = [.. parameters.Select(p => zeros_like(p))];
@@ -60,10 +105,10 @@ public sealed class OracleTests
             {
                 using var inner = NewDisposeScope();
                 foreach (var parameter in parameters) parameter.grad = null;
-                var loss = model.Losses(streams, tokens, targets).mean();
+                var loss = computed();
                 loss.backward();
                 losses.Add(loss.item<float>());
-                if (step == 1)
+                if (step == 1 && objective != "distilled")
                 {
                     foreach (var (name, parameter) in model.named_parameters())
                         AssertClose(recorded[$"gradient.{objective}.{name}"], parameter.grad!, $"gradient of {name} ({objective})");

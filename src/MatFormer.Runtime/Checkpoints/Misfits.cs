@@ -9,7 +9,7 @@ namespace MatFormer;
 /// </summary>
 internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
 {
-    private const string LayerPrefix = "model.layers.";
+    private static readonly string[] s_layerPrefixes = ["model.layers.", "vit.encoder.layer."];
     private const string Embedding = "model.embed_tokens.weight";
     private const string Head = "lm_head.weight";
     private const int CompareBytes = 1 << 16;
@@ -79,27 +79,35 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         {
             ["model", "embed_tokens", ..] or ["lm_head", ..] => (string[])["Vocabulary", "Width"],
             ["model", "embed_positions", ..] => ["Context", "Width"],
-            ["self_attn", "q_proj", ..] => ["Heads", "Width"],
-            ["self_attn", "k_proj" or "v_proj", ..] => ["KeyValueHeads", "Width"],
-            ["self_attn", "o_proj", ..] => ["Width", "Heads"],
-            ["self_attn", "q_norm" or "k_norm", ..] => ["HeadWidth"],
-            ["mlp", "gate_proj" or "up_proj", ..] => ["Hidden", "Width"],
-            ["mlp", "down_proj", "weight"] => ["Width", "Hidden"],
-            ["model", "norm", ..] or ["input_layernorm" or "post_attention_layernorm", ..] or ["mlp", ..] => ["Width"],
+            ["vit", "embeddings", "position_embeddings"] => ["One", "Image or Patch", "Width"],
+            ["vit", "embeddings", "patch_embeddings", ..] => ["Width", "Channels", "Patch", "Patch"],
+            ["model", "class_token"] or ["vit", "embeddings", "cls_token"] => ["One", "One", "Width"],
+            ["classifier", ..] => ["Classes", "Width"],
+            ["projection", ..] => ["Embedding", "Width"],
+            ["self_attn", "q_proj", ..] or ["attention", "attention", "query", ..] => ["Heads", "Width"],
+            ["self_attn", "k_proj" or "v_proj", ..] or ["attention", "attention", "key" or "value", ..] => ["KeyValueHeads", "Width"],
+            ["self_attn", "o_proj", ..] or ["attention", "output", ..] => ["Width", "Heads"],
+            ["self_attn", "q_norm" or "k_norm", ..] or ["attention", "attention", "query_norm" or "key_norm", ..] => ["HeadWidth"],
+            ["mlp", "gate_proj" or "up_proj", ..] or ["intermediate", ..] => ["Hidden", "Width"],
+            ["mlp", "down_proj", "weight"] or ["output", "dense", "weight"] => ["Width", "Hidden"],
+            ["model", "norm", ..] or ["vit", "layernorm", ..] or ["mlp", ..] or ["output", ..] => ["Width"],
+            ["input_layernorm" or "post_attention_layernorm" or "layernorm_before" or "layernorm_after", ..] => ["Width"],
             _ => [],
         };
         var arguments = new List<string>();
         if (sizes.Length < shape.Length || shape.Length != declared.Length) return arguments;
         for (var i = 0; i < shape.Length; i++)
         {
-            if (shape[i] == declared[i]) continue;
+            // A patch is a square, which is said once.
+            if (shape[i] == declared[i] || sizes[i] == "One" || (i > 0 && sizes[i] == sizes[i - 1])) continue;
             arguments.Add(sizes[i] switch
             {
                 "Hidden" => Invariant($"[FeedForward({shape[i]}, ...)] in layer {layer}"),
-                "Heads" => OfHeads("MatLM(Heads", shape[i]),
+                "Heads" => OfHeads(Attribute + "(Heads", shape[i]),
                 "KeyValueHeads" => OfHeads("Attention(KeyValueHeads", shape[i]),
                 "HeadWidth" => Invariant($"[Attention(HeadWidth = {shape[i]})]"),
-                var size => Invariant($"[MatLM({size} = {shape[i]})]"),
+                "Image or Patch" => Invariant($"an Image and a Patch of {shape[i] - (spec.Pooling == Pooling.ClassToken ? 1 : 0)} patches"),
+                var size => Invariant($"[{Attribute}({size} = {shape[i]})]"),
             });
         }
 
@@ -114,15 +122,23 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
     {
         var (layer, part) = Place(name);
         var layers = LayersInFile;
-        if (layer >= layers && layers > 0) return Invariant($"it has {layers} layers, so declare [MatLM(Layers = {layers})]");
+        if (layer >= layers && layers > 0) return Invariant($"it has {layers} layers, so declare [{Attribute}(Layers = {layers})]");
         return part.Split('.') switch
         {
             ["lm_head", ..] => "its head is its embedding's weight, so leave [Embedding(Tied = false)] out",
             ["model", "embed_positions", ..] => "it has no learned positions, so leave [Position(PositionKind.Learned)] out",
-            ["self_attn", "q_norm" or "k_norm", ..] => "it does not norm queries and keys, so leave [Attention(QkNorm = true)] out",
-            ["mlp", "gate_proj", "weight"] => "its feed-forward is not gated, so declare Activation.Gelu or Activation.SquaredRelu",
-            ["mlp", _, "bias"] => "its feed-forward has no biases, so leave [FeedForward(..., Bias = true)] out",
-            [.., "norm" or "input_layernorm" or "post_attention_layernorm", "bias"] =>
+            ["vit", "embeddings", "position_embeddings"] => "it has no learned positions, so declare [Position(PositionKind.Sinusoidal)]",
+            ["model", "class_token"] or ["vit", "embeddings", "cls_token"] =>
+                $"it has no class token, so declare [{Attribute}(Pooling = Pooling.Mean)]",
+            ["self_attn", "q_norm" or "k_norm", ..] or ["attention", "attention", "query_norm" or "key_norm", ..] =>
+                "it does not norm queries and keys, so leave [Attention(QkNorm = true)] out",
+            ["self_attn" or "attention", .., "bias"] => "its attention has no biases, so leave [Attention(Bias = true)] out",
+            ["mlp", "gate_proj", "weight"] or ["intermediate", "gate", "weight"] =>
+                "its feed-forward is not gated, so declare Activation.Gelu or Activation.SquaredRelu",
+            ["mlp", _, "bias"] or ["intermediate" or "output", _, "bias"] =>
+                "its feed-forward has no biases, so leave [FeedForward(..., Bias = true)] out",
+            [.., "norm" or "input_layernorm" or "post_attention_layernorm", "bias"]
+                or [.., "layernorm" or "layernorm_before" or "layernorm_after", "bias"] =>
                 "its norms have no biases, so declare [Norm(NormKind.Rms)]",
             _ when IsPartOfSet => "it is one of several files, so give the folder with all of them, or their " + SafetensorsIndex.FileName,
             _ => "it was written by another program, or is damaged",
@@ -132,16 +148,23 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
     private string WhyMore(string name)
     {
         var (layer, part) = Place(name);
-        if (layer >= spec.Layers) return Invariant($"it has {LayersInFile} layers, so declare [MatLM(Layers = {LayersInFile})]");
+        if (layer >= spec.Layers) return Invariant($"it has {LayersInFile} layers, so declare [{Attribute}(Layers = {LayersInFile})]");
         return part.Split('.') switch
         {
             ["lm_head", "weight"] => "its head is not its embedding's weight, so declare [Embedding(Tied = false)]",
-            ["self_attn", "q_norm" or "k_norm", "weight"] => "it norms queries and keys, so declare [Attention(QkNorm = true)]",
-            ["self_attn", _, "bias"] => "its attention has biases, for which declarations have no word, so it cannot be imported",
-            ["mlp", "gate_proj", "weight"] => "its feed-forward is gated, so declare Activation.SwiGlu or Activation.GeGlu",
-            ["mlp", "gate_proj" or "up_proj" or "down_proj", "bias"] =>
+            ["model", "embed_positions", "weight"] or ["vit", "embeddings", "position_embeddings"] =>
+                "it has learned positions, so declare [Position(PositionKind.Learned)]",
+            ["model", "class_token"] or ["vit", "embeddings", "cls_token"] =>
+                $"it has a class token, so declare [{Attribute}(Pooling = Pooling.ClassToken)]",
+            ["self_attn", "q_norm" or "k_norm", "weight"] or ["attention", "attention", "query_norm" or "key_norm", "weight"] =>
+                "it norms queries and keys, so declare [Attention(QkNorm = true)]",
+            ["self_attn" or "attention", .., "bias"] => "its attention has biases, so declare [Attention(Bias = true)]",
+            ["mlp", "gate_proj", "weight"] or ["intermediate", "gate", "weight"] =>
+                "its feed-forward is gated, so declare Activation.SwiGlu or Activation.GeGlu",
+            ["mlp", "gate_proj" or "up_proj" or "down_proj", "bias"] or ["intermediate" or "output", _, "bias"] =>
                 "its feed-forward has biases, so declare [FeedForward(..., Bias = true)]",
-            [.., "norm" or "input_layernorm" or "post_attention_layernorm", "bias"] =>
+            [.., "norm" or "input_layernorm" or "post_attention_layernorm", "bias"]
+                or [.., "layernorm" or "layernorm_before" or "layernorm_after", "bias"] =>
                 "its norms have biases, so declare [Norm(NormKind.Layer)]",
             _ => "it belongs to another model, or has a part for which declarations have no word",
         };
@@ -150,13 +173,20 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
     private bool IsPartOfSet => System.IO.Path.GetFileNameWithoutExtension(reader.Path).Split('-') is [.., _, "of", var count]
         && int.TryParse(count, NumberStyles.None, CultureInfo.InvariantCulture, out var files) && files > 1;
 
+    private string Attribute => spec.Kind switch
+    {
+        ModelKind.VisionTransformer => "MatViT",
+        ModelKind.TextEncoder => "MatEncoder",
+        _ => "MatLM",
+    };
+
     private int LayersInFile => reader.Tensors.Select(entry => Place(entry.Name).Layer + 1).Max() ?? 0;
 
     // The layer that a tensor is of, or null, and its name there.
     private static (int? Layer, string Part) Place(string name)
     {
-        if (!name.StartsWith(LayerPrefix, StringComparison.Ordinal)) return (null, name);
-        var parts = name[LayerPrefix.Length..].Split('.', 2);
+        if (s_layerPrefixes.FirstOrDefault(p => name.StartsWith(p, StringComparison.Ordinal)) is not { } prefix) return (null, name);
+        var parts = name[prefix.Length..].Split('.', 2);
         return parts.Length == 2 && int.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out var layer)
             ? (layer, parts[1])
             : (null, name);

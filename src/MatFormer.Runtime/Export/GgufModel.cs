@@ -20,10 +20,14 @@ internal sealed class GgufModel
         ["model.norm.weight"] = "output_norm.weight",
         ["lm_head.weight"] = "output.weight",
         ["input_layernorm.weight"] = "attn_norm.weight",
-        [QueryProjection] = "attn_q.weight",
-        [KeyProjection] = "attn_k.weight",
+        [QueryProjection + ".weight"] = "attn_q.weight",
+        [QueryProjection + ".bias"] = "attn_q.bias",
+        [KeyProjection + ".weight"] = "attn_k.weight",
+        [KeyProjection + ".bias"] = "attn_k.bias",
         ["self_attn.v_proj.weight"] = "attn_v.weight",
+        ["self_attn.v_proj.bias"] = "attn_v.bias",
         ["self_attn.o_proj.weight"] = "attn_output.weight",
+        ["self_attn.o_proj.bias"] = "attn_output.bias",
         ["self_attn.q_norm.weight"] = "attn_q_norm.weight",
         ["self_attn.k_norm.weight"] = "attn_k_norm.weight",
         ["post_attention_layernorm.weight"] = "ffn_norm.weight",
@@ -35,8 +39,8 @@ internal sealed class GgufModel
         ["mlp.down_proj.bias"] = "ffn_down.bias",
     };
 
-    private const string QueryProjection = "self_attn.q_proj.weight";
-    private const string KeyProjection = "self_attn.k_proj.weight";
+    private const string QueryProjection = "self_attn.q_proj";
+    private const string KeyProjection = "self_attn.k_proj";
     private readonly SlicedWeights _weights;
     private readonly KeptLayers _kept;
     private readonly Tokenizer? _tokenizer;
@@ -63,6 +67,13 @@ internal sealed class GgufModel
         if (spec.QkNorm)
         {
             _kept.CheckQwen3();
+            if (spec.AttentionBias)
+            {
+                throw _kept.Refused(
+                    "QkNorm together with [Attention(Bias = true)]", "llama.cpp's Qwen3, which norms queries and keys, has no biases",
+                    "--format huggingface or safetensors can hold it");
+            }
+
             if (!_kept.IsUniform)
             {
                 throw _kept.Refused(
@@ -181,9 +192,12 @@ internal sealed class GgufModel
     };
 
     // llama.cpp turns neighbours in its Llama, and halves in its Qwen3, as we do.
-    private SlicedTensor Laid(SlicedTensor tensor) => !_weights.Spec.QkNorm && tensor.Place.Part is QueryProjection or KeyProjection
-        ? tensor with { Interleaved = _weights.Spec.HeadWidth }
-        : tensor;
+    private SlicedTensor Laid(SlicedTensor tensor) =>
+        !_weights.Spec.QkNorm
+        && (tensor.Place.Part.StartsWith(QueryProjection, StringComparison.Ordinal)
+            || tensor.Place.Part.StartsWith(KeyProjection, StringComparison.Ordinal))
+            ? tensor with { Interleaved = _weights.Spec.HeadWidth }
+            : tensor;
 
     private string NameOf(SlicedTensor tensor)
     {

@@ -91,7 +91,7 @@ internal sealed class HuggingFaceFolder
         json.WriteString("rope_type", "default");
         WriteFloat(json, "rope_theta", spec.RotaryBase);
         json.WriteEndObject();
-        json.WriteBoolean("attention_bias", false);
+        json.WriteBoolean("attention_bias", spec.AttentionBias);
         if (!spec.QkNorm) json.WriteBoolean("mlp_bias", block.Bias);
         json.WriteBoolean("tie_word_embeddings", spec.TiedHead);
         WriteToken(json, "bos_token_id");

@@ -44,6 +44,8 @@ internal sealed class KeptLayers
     /// <exception cref="ExtractionException">There is such a part.</exception>
     public void CheckLlama()
     {
+        if (_spec.Kind == ModelKind.VisionTransformer) throw Refused("[MatViT]", "Llama reads texts");
+        if (_spec.Kind == ModelKind.TextEncoder) throw Refused("[MatEncoder]", "Llama attends to what came before alone");
         if (_spec.Norm != NormKind.Rms) throw Refused($"[Norm(NormKind.{_spec.Norm})]", "Llama's norms are RMS norms");
         if (_spec.Position != PositionKind.Rotary)
             throw Refused($"[Position(PositionKind.{_spec.Position})]", "Llama's positions are rotary");

@@ -7,19 +7,22 @@ namespace MatFormer;
 /// <summary>One tensor of a profile: the first rows, or the first columns, of a tensor of the universal model's file.</summary>
 /// <param name="Name">Its name in the model.</param>
 /// <param name="Source">The whole tensor.</param>
-/// <param name="Shape">What is kept of it: (values), or (rows, columns).</param>
+/// <param name="Shape">What is kept of it: (values), or (rows, ..., columns).</param>
 internal sealed record SlicedTensor(string Name, SafetensorsEntry Source, ImmutableArray<long> Shape)
 {
     private const string LayerPrefix = "model.layers.";
 
     /// <summary>True for matrices, false for norms' weights and biases.</summary>
-    public bool IsMatrix => Shape.Length == 2;
+    public bool IsMatrix => Shape.Length > 1;
 
-    /// <summary>Rows kept; what has one dimension is one row.</summary>
-    public long Rows => IsMatrix ? Shape[0] : 1;
+    /// <summary>Rows kept, all dimensions but the last; what has one dimension is one row, or rows of one value where they change places.</summary>
+    public long Rows => IsMatrix || Interleaved == 0 ? Shape[..^1].Aggregate(1L, (rows, size) => rows * size) : Shape[0];
 
     /// <summary>Values kept of each row.</summary>
-    public int Columns => checked((int)Shape[^1]);
+    public int Columns => IsMatrix || Interleaved == 0 ? checked((int)Shape[^1]) : 1;
+
+    /// <summary>Values of each row of the whole tensor.</summary>
+    public long SourceColumns => IsMatrix || Interleaved == 0 ? Source.Shape[^1] : 1;
 
     /// <summary>
     /// The width of a head whose halves are to be interleaved: rows j and j + width/2, which rotary position embedding turns together, come
@@ -147,7 +150,7 @@ internal sealed class SlicedWeights : IDisposable
 
     private void Read(SlicedTensor tensor, long row, Span<float> values)
     {
-        var width = tensor.Source.Shape[^1];
+        var width = tensor.SourceColumns;
         if (tensor.Columns == width && tensor.Interleaved == 0)
         {
             _reader.ReadValues(tensor.Source, row * width, values);

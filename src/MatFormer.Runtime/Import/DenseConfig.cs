@@ -41,6 +41,9 @@ internal sealed record DenseConfig
 
     public required bool Bias { get; init; }
 
+    /// <summary>Biases of queries, keys, values and output.</summary>
+    public required bool AttentionBias { get; init; }
+
     public required bool QkNorm { get; init; }
 
     public required double RotaryBase { get; init; }
@@ -92,6 +95,7 @@ internal sealed record DenseConfig
             Windows = WindowsOf(type, config),
             Activation = UndeclarableParts.ActivationOf(type, config.Text("hidden_act"))!.Value,
             Bias = type != "qwen3" && config.Flag("mlp_bias"),
+            AttentionBias = config.Flag("attention_bias"),
             QkNorm = type == "qwen3",
             RotaryBase = config.Number("rope_theta", 10000),
             NormEpsilon = config.Has("rms_norm_eps") ? config.Number("rms_norm_eps", 0) : throw config.Lacks("rms_norm_eps"),
@@ -165,6 +169,8 @@ internal sealed record DenseConfig
 
         if (QkNorm != spec.QkNorm) yield return $"{ModelType} {(QkNorm ? "norms" : "does not norm")} queries and keys, so declare "
             + $"[Attention(QkNorm = {Text(QkNorm)})]";
+        if (AttentionBias != spec.AttentionBias)
+            yield return $"attention_bias is {Text(AttentionBias)}, so declare [Attention(Bias = {Text(AttentionBias)})]";
         if (TiedHead != spec.TiedHead)
             yield return $"tie_word_embeddings is {Text(TiedHead)}, so declare [Embedding(Tied = {Text(TiedHead)})]";
 

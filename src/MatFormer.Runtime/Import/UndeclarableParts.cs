@@ -23,7 +23,6 @@ internal static class UndeclarableParts
     // The keys of other architectures, and what they stand for. A value that changes nothing (null, 0, 1, false) is passed over.
     private static readonly (string Key, string Part)[] Keys =
     [
-        ("attention_bias", "biases of attention"),
         ("num_kv_shared_layers", "layers that read the keys and values of others"),
         ("altup_num_inputs", "several residual streams (AltUp)"),
         ("laurel_rank", "residual connections of low rank (LAuReL)"),
@@ -58,6 +57,9 @@ internal static class UndeclarableParts
             if (type.StartsWith(start, StringComparison.Ordinal)) yield return part;
         }
 
+        // Mistral's class has none, whatever the file says.
+        if (type == "mistral" && config.Find("attention_bias") is var biases && ChangesSomething(biases))
+            yield return "biases of Mistral's attention (attention_bias)";
         if (type is "gemma" or "gemma2" or "gemma3" or "gemma3_text") yield return "norms that multiply with 1 + weight";
         foreach (var name in (string[])["hidden_act", "hidden_activation"])
         {

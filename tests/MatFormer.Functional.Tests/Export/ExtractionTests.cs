@@ -16,6 +16,20 @@ namespace MatFormer.Functional.Tests;
 [Profile("Shallow", "S Skip XL M"), Profile("Alike", "M M Skip M")]
 public sealed partial class ExportedLm;
 
+/// <summary>A Llama whose attention has biases, all heads or some.</summary>
+[MatLM(Layers = 2, Width = 32, Heads = 4, Context = 12, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu)]
+[Attention(KeyValueHeads = 2, Bias = true)]
+[Granularity("S", 32, Heads = 2), Granularity("XL", 64)]
+public sealed partial class BiasedLm;
+
+/// <summary>A Qwen3 whose attention has biases.</summary>
+[MatLM(Layers = 2, Width = 32, Heads = 4, Context = 12, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu)]
+[Attention(QkNorm = true, Bias = true)]
+[Granularity("S", 32), Granularity("XL", 64)]
+public sealed partial class BiasedNormLm;
+
 /// <summary>Large enough that a copy of its weights would show.</summary>
 [MatLM(Layers = 4, Width = 512, Heads = 8, Context = 16, Vocabulary = 256)]
 [FeedForward(2048, Activation.SwiGlu)]
@@ -64,6 +78,7 @@ public sealed class ExtractionTests : IDisposable
     {
         foreach (var profile in OracleLlama.Granularities.Concat(OracleLlama.Profiles)) CompareGguf(profile);
         foreach (var profile in OracleElastic.Granularities) CompareGguf(profile);
+        foreach (var profile in BiasedLm.Granularities) CompareGguf(profile);
         foreach (var profile in ExportedLm.Granularities.Concat(ExportedLm.Profiles)) CompareGguf(profile);
     }
 
@@ -72,6 +87,8 @@ public sealed class ExtractionTests : IDisposable
     {
         foreach (var profile in OracleLlama.Granularities) CompareHuggingFace(profile);
         foreach (var profile in OracleElastic.Granularities) CompareHuggingFace(profile);
+        foreach (var profile in BiasedLm.Granularities) CompareHuggingFace(profile);
+        CompareHuggingFace(BiasedNormLm.Profile.S);
         CompareHuggingFace(ExportedLm.Profile.Alike);
         CompareHuggingFace(GatedGelu.Profile.S);
     }
@@ -198,6 +215,11 @@ public sealed class ExtractionTests : IDisposable
         Refuses(OracleLlama.Profile.Mixed, "layers of different sizes (1*S 1*L)", null);
         Refuses(Positioned.Profile.S, "[Position(PositionKind.Learned)]", "[Position(PositionKind.Learned)]");
         Refuses(FewHeads.Profile.S, "3 heads and Width = 64", null);
+        Refuses(OracleViT.Profile.S, "[MatViT]", "[MatViT]");
+        Refuses(OracleEncoder.Profile.S, "[MatEncoder]", "[MatEncoder]");
+        var biased = Assert.Throws<ExtractionException>(
+            () => Extraction.ToGguf(Save<BiasedNormLm>(), BiasedNormLm.Profile.S, PathOf("biased.gguf"), null));
+        Assert.Contains("QkNorm together with [Attention(Bias = true)]", biased.Message, StringComparison.Ordinal);
 
         void Refuses<TModel>(Profile<TModel> profile, string huggingFace, string? gguf)
             where TModel : MatFormerModel, IMatFormer<TModel>

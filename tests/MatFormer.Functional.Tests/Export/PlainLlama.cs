@@ -68,6 +68,8 @@ internal sealed class PlainLlama
         Assert.Equal(root.GetProperty("tie_word_embeddings").GetBoolean(), !header.TryGetProperty("lm_head.weight", out _));
         Assert.Equal(
             !isQwen3 && root.GetProperty("mlp_bias").GetBoolean(), header.TryGetProperty("model.layers.0.mlp.up_proj.bias", out _));
+        Assert.Equal(
+            root.GetProperty("attention_bias").GetBoolean(), header.TryGetProperty("model.layers.0.self_attn.o_proj.bias", out _));
         if (root.GetProperty("hidden_act").GetString() == "gelu") _activation = x => x * 0.5 * (1 + Erf(x / Math.Sqrt(2)));
 
         double[] Values(JsonElement entry)

@@ -255,7 +255,7 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("model_type", "\"qwen3\"", "qwen3 norms queries and keys, so declare [Attention(QkNorm = true)]")]
     [InlineData("rope_theta", "20000", "rope_theta is 20000, so declare [Attention(RotaryBase = 20000)], not 500")]
     [InlineData("hidden_act", "\"gelu_pytorch_tanh\"", "no word for: the activation gelu_pytorch_tanh (hidden_act).")]
-    [InlineData("attention_bias", "true", "no word for: biases of attention (attention_bias).")]
+    [InlineData("attention_bias", "true", "attention_bias is true, so declare [Attention(Bias = true)]")]
     [InlineData("rope_scaling", """{"rope_type": "llama3", "factor": 8}""", "scaled rotary positions (rope_scaling of the type llama3)")]
     [InlineData("rope_scaling", """{"type": "linear", "factor": 2}""", "scaled rotary positions (rope_scaling of the type linear)")]
     [InlineData("model_type", "\"qwen2\"", "model_type qwen2 (there is llama, mistral, qwen3, arcee); biases of queries, keys and values")]
@@ -351,13 +351,14 @@ public sealed class DenseModelTests : IDisposable
         Without<ImportedLm>("lm_head", "leave [Embedding(Tied = false)] out");
         Without<ImportedLm>("q_norm", "lacks the tensor 'model.layers.0.self_attn.q_norm.weight'", "leave [Attention(QkNorm = true)] out");
         Without<GatedGelu>("bias", "leave [FeedForward(..., Bias = true)] out");
+        Without<BiasedLm>("self_attn.v_proj.bias", "leave [Attention(Bias = true)] out");
         Without<OracleClassic>("embed_positions", "leave [Position(PositionKind.Learned)] out");
         Without<OracleClassic>("layernorm.bias", "declare [Norm(NormKind.Rms)]");
         Without<OracleLlama>("o_proj", "lacks the tensor 'model.layers.0.self_attn.o_proj.weight'; it was written by another program");
 
         With("model.layers.2.mlp.up_proj.weight", "it has 3 layers, so declare [MatLM(Layers = 3)]");
         With("model.layers.0.self_attn.q_norm.weight", "declare [Attention(QkNorm = true)]");
-        With("model.layers.0.self_attn.q_proj.bias", "its attention has biases, for which declarations have no word");
+        With("model.layers.0.self_attn.q_proj.bias", "its attention has biases, so declare [Attention(Bias = true)]");
         With("model.layers.0.mlp.up_proj.bias", "declare [FeedForward(..., Bias = true)]");
         With("model.layers.0.input_layernorm.bias", "declare [Norm(NormKind.Layer)]");
         With("model.layers.0.pre_feedforward_layernorm.weight", "a part for which declarations have no word");

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Records what PyTorch computes for six small MatLMs: the values that OracleTests compares with.
+"""Records what PyTorch computes for small MatLMs, MatViTs and MatEncoders: the values that OracleTests compares with.
 
     python3 record.py            # writes <Case>.safetensors beside this file; needs torch >= 1.13, nothing else
 
-Each file holds the weights (`weight.<name>`), a batch (`tokens`, `targets`), and for each objective (a granularity's name, or `joint`)
-the logits, the gradient of every parameter, and the losses of ten AdamW steps. Everything is float32 and seeded.
-Written from the definitions (RMSNorm: arXiv 1910.07467, rotary embedding: 2104.09864, GLU variants: 2002.05202, MatFormer: 2310.07707).
+Each file holds the weights (`weight.<name>`), a batch (`tokens` or `pixels`, `targets`), and for each objective (a granularity's name, or
+`joint`) the logits, the gradient of every parameter, and the losses of ten AdamW steps. For encoders also the embeddings of each declared
+width (`embeddings.<profile>.<width>`), the loss of each granularity and its distance from the whole model (`distilled.<name>`), and the
+losses of ten steps on the mean of both (`losses.distilled`). Everything is float32 and seeded.
+Written from the definitions (RMSNorm: arXiv 1910.07467, rotary embedding: 2104.09864, GLU variants: 2002.05202, MatFormer: 2310.07707,
+ViT: 2010.11929, fixed positions of patches: 2104.02057, nested embeddings: 2205.13147, InfoNCE: 1807.03748, distillation: 1503.02531).
 """
 import json, math, os, struct
 import torch
@@ -30,6 +33,34 @@ CASES = {
                          sizes=dict(S=[16, 8, 6, 8], M=[16, 16, 12, 16], XL=[32, 32, 24, 32]),
                          profiles=dict(Shallow=[16, None, 24, 16])),
 }
+
+ENCODERS = {
+    # The declarations of EncoderModels.cs. Without `image` it is an encoder of texts.
+    "OracleViT": dict(image=12, patch=4, channels=3, classes=7, layers=3, width=24, heads=4, kv=4, hidden=48, kind="Gelu", bias=True,
+                      attention_bias=True, norm="Layer", epsilon=1e-12, position="Learned", pooling="ClassToken", dimensions={24: 1.0},
+                      sizes=dict(S=12, M=24, XL=48), profiles=dict(Mixed=[12, 24, 48])),
+    "OtherViT": dict(image=8, patch=2, channels=1, classes=5, layers=3, width=32, heads=4, kv=2, hidden=40, kind="SwiGlu", qk_norm=True,
+                     attention_bias=True, position="Sinusoidal", pooling="Mean", dimensions={8: 1 / 3, 16: 1 / 3, 32: 1 / 3},
+                     sizes=dict(S=(10, 2), M=(20, 4), XL=(40, 4)),
+                     profiles=dict(Mixed=[(10, 2), (20, 4), (40, 4)], Short=[(10, 2), None, (40, 4)])),
+    "OracleEncoder": dict(layers=3, width=32, heads=4, kv=4, context=20, vocabulary=64, embedding=16, hidden=64, kind="SwiGlu",
+                          position="Rotary", pooling="Mean", temperature=0.05, dimensions={4: 0.25, 8: 0.25, 16: 0.5},
+                          sizes=dict(S=16, M=32, XL=64), profiles=dict(Mixed=[16, 32, 64])),
+    "OtherEncoder": dict(layers=2, width=24, heads=4, kv=4, context=20, vocabulary=64, embedding=24, hidden=40, kind="Gelu", bias=True,
+                         attention_bias=True, norm="Layer", position="Learned", pooling="ClassToken", temperature=0.1,
+                         dimensions={24: 1.0}, sizes=dict(S=(20, 1), XL=(40, 4)),
+                         profiles=dict(Mixed=[(20, 1), (40, 4)], Short=[None, (40, 4)])),
+}
+
+# What parameters are called: in Hugging Face's ViT, and in its Llama, whose layout texts share.
+VIT = dict(layer="vit.encoder.layer.", before="layernorm_before", q="attention.attention.query", k="attention.attention.key",
+           v="attention.attention.value", o="attention.output.dense", q_norm="attention.attention.query_norm",
+           k_norm="attention.attention.key_norm", after="layernorm_after", gate="intermediate.gate", up="intermediate.dense",
+           down="output.dense", norm="vit.layernorm", cls="vit.embeddings.cls_token", positions="vit.embeddings.position_embeddings")
+LLAMA = dict(layer="model.layers.", before="input_layernorm", q="self_attn.q_proj", k="self_attn.k_proj", v="self_attn.v_proj",
+             o="self_attn.o_proj", q_norm="self_attn.q_norm", k_norm="self_attn.k_norm", after="post_attention_layernorm",
+             gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj", norm="model.norm", cls="model.class_token",
+             positions="model.embed_positions.weight")
 
 
 def layer(c, i):
@@ -147,33 +178,253 @@ def loss(c, w, tokens, targets, m):
     return F.cross_entropy(forward(c, w, tokens, m).view(-1, c["vocabulary"]), targets.view(-1))
 
 
-def record(c, seed):
+def encoder_parameters(c):
+    """Names and shapes."""
+    d, head, n = c["width"], c["width"] // c["heads"], VIT if "image" in c else LLAMA
+    out, class_token = {}, c["pooling"] == "ClassToken"
+
+    def norm(name):
+        out[name + ".weight"] = (d,)
+        if c.get("norm") == "Layer":
+            out[name + ".bias"] = (d,)
+
+    def linear(name, rows, columns, with_bias):
+        out[name + ".weight"] = (rows, columns)
+        if with_bias:
+            out[name + ".bias"] = (rows,)
+
+    if class_token:
+        out[n["cls"]] = (1, 1, d)
+    if "image" in c:
+        if c["position"] == "Learned":
+            out[n["positions"]] = (1, (c["image"] // c["patch"]) ** 2 + class_token, d)
+        out["vit.embeddings.patch_embeddings.projection.weight"] = (d, c["channels"], c["patch"], c["patch"])
+        out["vit.embeddings.patch_embeddings.projection.bias"] = (d,)
+    else:
+        out["model.embed_tokens.weight"] = (c["vocabulary"], d)
+        if c["position"] == "Learned":
+            out[n["positions"]] = (c["context"] + class_token, d)
+    for i in range(c["layers"]):
+        p, bias = n["layer"] + f"{i}.", c.get("bias", False)
+        norm(p + n["before"])
+        for what, rows in (("q", d), ("k", c["kv"] * head), ("v", c["kv"] * head), ("o", d)):
+            linear(p + n[what], rows, d, c.get("attention_bias"))
+        if c.get("qk_norm"):
+            out[p + n["q_norm"] + ".weight"] = out[p + n["k_norm"] + ".weight"] = (head,)
+        norm(p + n["after"])
+        if c["kind"] in ("SwiGlu", "GeGlu"):
+            linear(p + n["gate"], c["hidden"], d, bias)
+        linear(p + n["up"], c["hidden"], d, bias)
+        linear(p + n["down"], d, c["hidden"], bias)
+    norm(n["norm"])
+    if "image" in c:
+        linear("classifier", c["classes"], d, True)
+    else:
+        linear("projection", c["embedding"], d, False)
+    return out
+
+
+def fixed_positions(c):
+    """(patches, W): sines and cosines of a patch's row, then of its column."""
+    grid, quarter = c["image"] // c["patch"], c["width"] // 4
+    rows = []
+    for row in range(grid):
+        for column in range(grid):
+            parts = []
+            for place in (row, column):
+                angles = [place / 10000.0 ** (i / quarter) for i in range(quarter)]
+                parts += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+            rows.append(parts)
+    return torch.tensor(rows)
+
+
+def encode(c, w, batch, size):
+    """One vector of each image or text: (B, W), or (B, embedding)."""
+    d, head, n = c["width"], c["width"] // c["heads"], VIT if "image" in c else LLAMA
+    eps, class_token = c.get("epsilon", 1e-5), c["pooling"] == "ClassToken"
+
+    def rms(x, weight):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+
+    def norm(x, name):
+        return F.layer_norm(x, (d,), w[name + ".weight"], w[name + ".bias"], eps) if c.get("norm") == "Layer" else rms(x, w[name + ".weight"])
+
+    def linear(x, name, first):
+        bias = w.get(name + ".bias")
+        return F.linear(x, w[name + ".weight"][:first], None if bias is None else bias[:first])
+
+    if "image" in c:
+        x = F.conv2d(batch, w["vit.embeddings.patch_embeddings.projection.weight"], w["vit.embeddings.patch_embeddings.projection.bias"],
+                     stride=c["patch"]).flatten(2).transpose(1, 2)
+        lengths = [x.shape[1]] * x.shape[0]
+    else:
+        x = w["model.embed_tokens.weight"][batch.clamp(min=0)]
+        lengths = (batch >= 0).sum(1).tolist()
+    if class_token:
+        x = torch.cat([w[n["cls"]].expand(x.shape[0], 1, d), x], 1)
+        lengths = [length + 1 for length in lengths]
+    if c["position"] == "Learned":
+        x = x + w[n["positions"]].view(-1, d)[:x.shape[1]]
+    elif c["position"] == "Sinusoidal":
+        x = x + fixed_positions(c)
+
+    # One at a time and without its padding, so that none can be seen.
+    vectors = []
+    for one, length in zip(x, lengths):
+        one = one[:length]
+        frequency = 10000.0 ** (-torch.arange(0, head, 2, dtype=torch.float64) / head)
+        angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)[:, None, :]
+        cos, sin = angle.cos().float(), angle.sin().float()
+
+        def rotate(z):
+            first, second = z.chunk(2, -1)
+            return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+        for i, kept in enumerate(sizes_of(c, size)):
+            if kept is None:
+                continue
+            (m, heads), p, group = kept, n["layer"] + f"{i}.", c["heads"] // c["kv"]
+            y = norm(one, p + n["before"])
+            q = linear(y, p + n["q"], heads * head).view(length, heads, head)
+            k = linear(y, p + n["k"], heads // group * head).view(length, heads // group, head)
+            v = linear(y, p + n["v"], heads // group * head).view(length, heads // group, head)
+            if c.get("qk_norm"):
+                q, k = rms(q, w[p + n["q_norm"] + ".weight"]), rms(k, w[p + n["k_norm"] + ".weight"])
+            if c["position"] == "Rotary":
+                q, k = rotate(q), rotate(k)
+            seen = []
+            for h in range(heads):
+                scores = q[:, h] @ k[:, h // group].t() / math.sqrt(head)
+                seen.append(scores.softmax(-1) @ v[:, h // group])
+            one = one + F.linear(torch.cat(seen, -1), w[p + n["o"] + ".weight"][:, :heads * head], w.get(p + n["o"] + ".bias"))
+            y = norm(one, p + n["after"])
+            up = linear(y, p + n["up"], m)
+            if c["kind"] in ("SwiGlu", "GeGlu"):
+                gate = linear(y, p + n["gate"], m)
+                hidden = (F.silu(gate) if c["kind"] == "SwiGlu" else F.gelu(gate)) * up
+            else:
+                hidden = F.gelu(up) if c["kind"] == "Gelu" else F.relu(up).square()
+            one = one + F.linear(hidden, w[p + n["down"] + ".weight"][:, :m], w.get(p + n["down"] + ".bias"))
+        one = norm(one, n["norm"])
+        vectors.append(one[0] if class_token else one.mean(0))
+    x = torch.stack(vectors)
+    return x if "image" in c else F.linear(x, w["projection.weight"])
+
+
+def class_logits(c, w, x, dimension):
+    return F.linear(x[:, :dimension], w["classifier.weight"][:, :dimension], w["classifier.bias"])
+
+
+def choices(c, mine, others, targets, softening=1.0):
+    """Logarithms of the chances of each of `mine` choosing each of `others`: one row at a time, of which some are left out."""
+    numbers, rows = targets[::2].tolist(), []
+    for i, number in enumerate(numbers):
+        scores = [mine[i] @ other / c["temperature"] / softening if j == i or numbers[j] != number else torch.tensor(-1e30)
+                  for j, other in enumerate(others)]
+        rows.append(torch.stack(scores).log_softmax(0))
+    return torch.stack(rows)
+
+
+def encoder_loss(c, w, batch, targets, size):
+    x, total = encode(c, w, batch, size), 0.0
+    for dimension, share in c["dimensions"].items():
+        if "image" in c:
+            total = total + share * F.cross_entropy(class_logits(c, w, x, dimension), targets)
+        else:
+            unit = F.normalize(x[:, :dimension], dim=-1)
+            queries, documents = unit[::2], unit[1::2]
+            found = choices(c, queries, documents, targets).diagonal() + choices(c, documents, queries, targets).diagonal()
+            total = total - share * found.mean() / 2
+    return total
+
+
+def encoder_distance(c, w, batch, targets, size, softening):
+    """softening^2 KL(whole model || this one), of classes, or of choices among the whole model's vectors."""
+    whole = list(c["sizes"].values())[-1]
+    if size == whole:
+        return torch.zeros(())
+    frozen = {name: value.detach() for name, value in w.items()}
+    mine, its, total = encode(c, w, batch, size), encode(c, frozen, batch, whole), 0.0
+
+    def divergence(known, learnt):
+        return (known.exp() * (known - learnt)).sum(-1).mean() * softening ** 2
+
+    for dimension, share in c["dimensions"].items():
+        if "image" in c:
+            total = total + share * divergence((class_logits(c, frozen, its, dimension) / softening).log_softmax(-1),
+                                               (class_logits(c, w, mine, dimension) / softening).log_softmax(-1))
+        else:
+            own, taught = F.normalize(mine[:, :dimension], dim=-1), F.normalize(its[:, :dimension], dim=-1)
+            for first, second in ((0, 1), (1, 0)):
+                total = total + share / 2 * divergence(choices(c, taught[first::2], taught[second::2], targets, softening),
+                                                       choices(c, own[first::2], taught[second::2], targets, softening))
+    return total
+
+
+def record_encoder(c, seed):
+    def batch():
+        if "image" in c:
+            pixels = torch.rand(5, c["channels"], c["image"], c["image"]) * 2 - 1
+            return "pixels", pixels, torch.randint(0, c["classes"], (5,))
+        tokens = torch.randint(0, c["vocabulary"], (8, c["context"] - 1))
+        for row, length in enumerate((19, 3, 1, 19, 7, 12, 2, 18)):
+            tokens[row, length:] = -1
+        return "tokens", tokens, torch.tensor([0, 0, 1, 1, 2, 2, 0, 0])  # the last pair is no negative of the first
+
+    def outputs(name, w, data, size):
+        x = encode(c, w, data, size)
+        out = {f"embeddings.{name}.{d}": F.normalize(x[:, :d], dim=-1) for d in c["dimensions"]}
+        return {**out, "logits." + name: class_logits(c, w, x, c["width"])} if "image" in c else out
+
+    def distilled(w, data, targets):
+        parts = {name: torch.stack([encoder_loss(c, w, data, targets, size), encoder_distance(c, w, data, targets, size, 2.0)])
+                 for name, size in c["sizes"].items()}
+        return parts, sum(part.sum() for part in parts.values()) / len(parts)
+
+    return record(c, seed, encoder_parameters, batch, outputs, encoder_loss, distilled)
+
+
+def record_decoder(c, seed):
+    def batch():
+        tokens = torch.randint(0, c["vocabulary"], (3, c["context"] - 1))
+        return "tokens", tokens, torch.randint(0, c["vocabulary"], tokens.shape)
+
+    return record(c, seed, parameters, batch, lambda name, w, tokens, size: {"logits." + name: forward(c, w, tokens, size)}, loss)
+
+
+def record(c, seed, parameters, batch, outputs, loss, distilled=None):
     torch.manual_seed(seed)
     out, w = {}, {}
     for name, shape in parameters(c).items():
         # Away from the symmetric start: norms and biases too, so that a forgotten one shows.
         w[name] = torch.randn(shape) * (0.3 if len(shape) > 1 else 0.1) + (1.0 if "norm" in name and name.endswith("weight") else 0.0)
         out["weight." + name] = w[name].clone()
-    tokens = torch.randint(0, c["vocabulary"], (3, c["context"] - 1))
-    targets = torch.randint(0, c["vocabulary"], tokens.shape)
-    out["tokens"], out["targets"] = tokens, targets
+    what, data, targets = batch()
+    out[what], out["targets"] = data, targets
     for name, size in c.get("profiles", {}).items():
         with torch.no_grad():
-            out["logits." + name] = forward(c, w, tokens, size)
+            out.update(outputs(name, w, data, size))
     objectives = {name: [m] for name, m in c["sizes"].items()}
     objectives["joint"] = list(c["sizes"].values())
+    if distilled is not None:
+        objectives["distilled"] = []
+        for name, part in distilled(w, data, targets)[0].items():
+            out["distilled." + name] = part
     for name, sizes in objectives.items():
         p = {k: v.clone().requires_grad_() for k, v in w.items()}
 
         def total():
-            return sum(loss(c, p, tokens, targets, m) for m in sizes) / len(sizes)
+            if name == "distilled":
+                return distilled(p, data, targets)[1]
+            return sum(loss(c, p, data, targets, m) for m in sizes) / len(sizes)
 
-        if name != "joint":
-            out["logits." + name] = forward(c, p, tokens, sizes[0]).detach()
-        total().backward()
-        for k, v in p.items():
-            out[f"gradient.{name}.{k}"] = v.grad.clone()
-            v.grad = None
+        if name not in ("joint", "distilled"):
+            out.update({k: v.detach() for k, v in outputs(name, p, data, sizes[0]).items()})
+        if name != "distilled":
+            total().backward()
+            for k, v in p.items():
+                out[f"gradient.{name}.{k}"] = v.grad.clone()
+                v.grad = None
         # As MatFormer.Runtime's defaults: decay on matrices, global norm clipped to one.
         optimizer = torch.optim.AdamW([{"params": [v for v in p.values() if v.dim() > 1], "weight_decay": 0.1},
                                        {"params": [v for v in p.values() if v.dim() <= 1], "weight_decay": 0.0}],
@@ -207,8 +458,9 @@ def save(path, tensors):
 
 def main():
     folder = os.path.dirname(os.path.abspath(__file__))
-    for seed, (name, case) in enumerate(CASES.items()):
-        save(os.path.join(folder, name + ".safetensors"), record({**case}, seed))
+    for seed, (name, case) in enumerate({**CASES, **ENCODERS}.items()):
+        write = record_decoder if name in CASES else record_encoder
+        save(os.path.join(folder, name + ".safetensors"), write({**case}, seed))
         print(name, os.path.getsize(os.path.join(folder, name + ".safetensors")), "bytes")
 
 

@@ -309,6 +309,108 @@ public sealed class KernelTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Machines))]
+    public void EncodersAttentionEqualsItsDefinition(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        var sizes = new[] { (4L, 5L, 3L, 6L), (2, 33, 2, 32), (2, 130, 4, 16), (4, 1, 2, 7), (6, 7, 2, 10) };
+        foreach (var (batch, time, heads, depth) in sizes)
+        {
+            // Grouped heads, more keys and fewer than queries, and lengths of all sequences or of those that streams share.
+            foreach (var (keyHeads, keys) in new[] { (1L, time), (heads, time), (1, time + 41), (heads, (time + 1) / 2) })
+            {
+                var query = Leaf(dtype, 1, batch, time, heads, depth);
+                var key = Leaf(dtype, 1, batch, keys, keyHeads, depth);
+                var value = Leaf(dtype, 1, batch, keys, keyHeads, depth);
+                foreach (var lengths in new[] { null, Lengths(keys, batch), Lengths(keys, batch / 2), Lengths(keys, 1) })
+                {
+                    // Where one key is all there is, the gradients of query and key are zero but for rounding.
+                    AssertEqual(
+                        dtype,
+                        () => Kernels.Attention(query, key, value, lengths),
+                        () => Composite.Attention(query, key, value, lengths),
+                        keys == 1 || lengths?.max().item<long>() == 1 ? [value] : [query, key, value]);
+                }
+            }
+        }
+
+        // The first sees all keys, the others fewer, at least one.
+        Tensor Lengths(long keys, long count) =>
+            tensor([.. Enumerable.Range(0, (int)count).Select(i => i == 0 ? keys : random.NextInt64(1, keys + 1))]);
+    }
+
+    /// <summary>What lies behind a sequence's length changes no bit of it, and what lies before does.</summary>
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void ALengthEndsWhereItSays(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        long[] counts = [1, 33, 70];
+        var lengths = tensor(counts);
+        var query = Leaf(dtype, 1, 6, 9, 2, 16).detach();
+        var key = Leaf(dtype, 1, 6, 70, 2, 16).detach();
+        var value = Leaf(dtype, 1, 6, 70, 2, 16).detach();
+        var before = Kernels.Attention(query, key, value, lengths);
+        foreach (long position in new[] { 0, 1, 32, 33, 69 })
+        {
+            var changed = value.clone();
+            changed.narrow(1, position, 1).fill_(1000);
+            var after = Kernels.Attention(query, key, changed, lengths);
+            for (long n = 0; n < 6; n++)
+            {
+                var same = Bits(before.narrow(0, n, 1)).SequenceEqual(Bits(after.narrow(0, n, 1)));
+                Assert.True(same == (position >= counts[n % 3]), $"sequence {n}, key {position}");
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void EncodersAttentionReadsAnyStrides(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        var wide = Leaf(dtype, 1, 2, 20, 3 * 4 * 16); // queries, keys and values of one projection
+        var turned = Leaf(dtype, 1, 2, 16, 4, 20);    // the last dimension is not the innermost
+        Tensor Part(long i) => wide.narrow(2, i * 64, 64).view(2, 20, 4, 16);
+        AssertEqual(
+            dtype, () => Kernels.Attention(Part(0), Part(1), Part(2)), () => Composite.Attention(Part(0), Part(1), Part(2)), wide);
+        AssertEqual(
+            dtype,
+            () => Kernels.Attention(turned.transpose(1, 3), Part(1), turned.transpose(1, 3)),
+            () => Composite.Attention(turned.transpose(1, 3), Part(1), turned.transpose(1, 3)),
+            wide, turned);
+    }
+
+    /// <summary>The slope of a sum in a random direction, by differences in float32.</summary>
+    [Fact]
+    public void EncodersAttentionSGradientsAreItsSlopes()
+    {
+        var lengths = tensor([5L, 9]);
+        Tensor[] leaves =
+        [
+            Leaf(ScalarType.Float32, 1, 4, 6, 4, 5), Leaf(ScalarType.Float32, 1, 4, 9, 2, 5), Leaf(ScalarType.Float32, 1, 4, 9, 2, 5),
+        ];
+        var weights = Leaf(ScalarType.Float32, 1, 4, 6, 20).detach();
+        Sum(leaves).backward();
+        const double step = 1e-2;
+        for (var i = 0; i < leaves.Length; i++)
+        {
+            var direction = Leaf(ScalarType.Float32, 1, leaves[i].shape).detach();
+            var slope = (Moved(step) - Moved(-step)) / (2 * step);
+            var expected = leaves[i].grad!.mul(direction).sum().item<float>();
+            Assert.True(Math.Abs(slope - expected) <= 1e-2 * (1 + Math.Abs(expected)), $"input {i}: {slope}, not {expected}");
+
+            double Moved(double by)
+            {
+                Tensor[] moved = [.. leaves.Select((leaf, j) => j == i ? leaf.detach().add(direction.mul(by)) : leaf.detach())];
+                return Sum(moved).item<float>();
+            }
+        }
+
+        Tensor Sum(Tensor[] x) => Kernels.Attention(x[0], x[1], x[2], lengths).mul(weights).sum();
+    }
+
+    [Theory]
+    [MemberData(nameof(Machines))]
     public void FeedForwardEqualsItsDefinition(string set, ScalarType dtype)
     {
         NativeKernels.UseInstructionSet(set);
@@ -544,6 +646,11 @@ public sealed class KernelTests : IDisposable
         AssertNamed("CausalAttention: key", () => Kernels.CausalAttention(heads, late, late));
         AssertNamed("CausalAttention: value", () => Kernels.CausalAttention(heads, heads, late));
         AssertNamed("CausalAttention: window is -1", () => NativeKernels.CausalAttention(heads, heads, heads, -1));
+        AssertNamed("Attention: key", () => Kernels.Attention(heads, heads.narrow(0, 0, 1), late));
+        AssertNamed("Attention: value", () => Kernels.Attention(heads, heads, late));
+        AssertNamed("Attention: lengths is [3]", () => Kernels.Attention(heads, heads, heads, tensor([1L, 1, 1])));
+        AssertNamed("Attention: length 0 is outside 1..", () => Kernels.Attention(heads, heads, heads, tensor([0L])));
+        AssertNamed("Attention: length 99 is outside 1..", () => Kernels.Attention(heads, heads, heads, tensor([1L, 99])));
         AssertNamed("LinearRows: rows is 6, but must be in 1..5", () => Kernels.LinearRows(weight, weight, 6));
         AssertNamed("LinearRows: x is [2, 3, 4]", () => Kernels.LinearRows(x, weight, 2));
         AssertNamed("LinearColumns: columns is 0, but must be in 1..6", () => Kernels.LinearColumns(x, weight, 0));
