@@ -110,8 +110,10 @@ public sealed class OracleTests
                 losses.Add(loss.item<float>());
                 if (step == 1 && objective != "distilled")
                 {
+                    // Some are zero but for rounding: a bias of keys that nothing turns or norms adds the same to all scores of a query.
+                    var largest = parameters.Max(parameter => parameter.grad!.abs().max().item<float>());
                     foreach (var (name, parameter) in model.named_parameters())
-                        AssertClose(recorded[$"gradient.{objective}.{name}"], parameter.grad!, $"gradient of {name} ({objective})");
+                        AssertClose(recorded[$"gradient.{objective}.{name}"], parameter.grad!, $"gradient of {name} ({objective})", largest / 100);
                 }
 
                 Kernels.ClipGradientNorm(parameters, 1.0);
@@ -136,11 +138,11 @@ public sealed class OracleTests
         return model;
     }
 
-    private static void AssertClose(Tensor expected, Tensor actual, string what)
+    private static void AssertClose(Tensor expected, Tensor actual, string what, float least = 0)
     {
         Assert.Equal(expected.shape, actual.shape);
         // Relative to the tensor's largest value: single elements near zero have no meaningful relative error in float32.
-        var scale = expected.abs().max().item<float>();
+        var scale = Math.Max(expected.abs().max().item<float>(), least);
         var error = (expected - actual.detach()).abs().max().item<float>();
         Assert.True(error <= Tolerance * scale, $"{what}: off by {error}, largest value {scale}");
     }
