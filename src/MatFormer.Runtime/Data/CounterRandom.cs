@@ -57,4 +57,5 @@ internal enum RandomPurpose : ulong
     Mix = 5,
     Branching = 6,
     Planning = 7,
+    Augmentation = 8,
 }

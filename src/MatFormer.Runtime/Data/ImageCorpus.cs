@@ -5,7 +5,7 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>Labelled images to train on, and others of the same size and classes to measure on.</summary>
-public sealed class ImageCorpus
+public sealed class ImageCorpus : TrainingData
 {
     internal ImageCorpus(string source, ImageSet training, ImageSet validation)
     {
@@ -24,11 +24,11 @@ public sealed class ImageCorpus
         Fingerprint = Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes(training.Fingerprint + validation.Fingerprint)));
     }
 
-    /// <summary>Where the images come from, in words.</summary>
-    public string Source { get; }
+    /// <inheritdoc/>
+    public override string Source { get; }
 
-    /// <summary>A hash of both sets, hexadecimal: a resumed run must see the same.</summary>
-    public string Fingerprint { get; }
+    /// <inheritdoc/>
+    public override string Fingerprint { get; }
 
     /// <summary>What is trained on.</summary>
     public ImageSet Training { get; }
@@ -91,6 +91,36 @@ public sealed class ImageCorpus
             CultureInfo.InvariantCulture,
             $"{Source}: {Training.Count} images to train on, {Validation.Count} to validate on, {Size(Training)}, {classes.Length} classes "
             + $"({names})");
+    }
+
+    /// <inheritdoc/>
+    internal override void CheckFits(MatFormerModel model)
+    {
+        var spec = model.Architecture;
+        if (spec.Image is not { } image)
+            throw new DataException($"{spec.Name} takes no images; train it on text.");
+        if ((Training.Channels, Training.Height, Training.Width) != (image.Channels, image.Size, image.Size))
+        {
+            throw new DataException($"The images of {Source} are {Size(Training)}, but {spec.Name} takes {image.Size} x {image.Size} pixels "
+                + $"and {image.Channels} channels; give others, resize these, or declare [MatViT(Image = ..., Channels = ...)] for them.");
+        }
+
+        if (Training.Classes.Length != image.Classes)
+        {
+            throw new DataException($"The images of {Source} have {Training.Classes.Length} classes, but {spec.Name} declares "
+                + $"{image.Classes}; declare [MatViT(Classes = {Training.Classes.Length})] for them.");
+        }
+    }
+
+    /// <inheritdoc/>
+    internal override IBatches Batches(ModelSpec spec, TrainerOptions options) => new ImageBatches(Training, options);
+
+    /// <inheritdoc/>
+    internal override IEnumerable<Batch> HeldOut(ModelSpec spec, int batch, int examples)
+    {
+        var taken = Math.Min(examples, Validation.Count);
+        return Enumerable.Range(0, taken).Select(i => (int)((long)i * Validation.Count / taken)).Chunk(batch)
+            .Select(chunk => ImageBatch.Of(Validation, chunk));
     }
 
     /// <summary>Room for the pixels of images.</summary>

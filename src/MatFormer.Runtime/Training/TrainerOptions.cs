@@ -47,6 +47,17 @@ public sealed record TrainerOptions
     /// <summary>Whether and how submodels learn from the largest granularity too; null if not.</summary>
     public Distillation? Distillation { get; init; }
 
+    /// <summary>Images: the share of a target that is spread over all classes (arXiv 1512.00567, section 7).</summary>
+    public double LabelSmoothing { get; init; }
+
+    /// <summary>
+    /// Images: each is mixed with another of its batch, in shares drawn from Beta(this, this) (mixup, arXiv 1710.09412); 0 for none.
+    /// </summary>
+    public double Mixup { get; init; }
+
+    /// <summary>Images: the most pixels by which each is moved, in any direction, black moving in; 0 for none.</summary>
+    public int Shift { get; init; }
+
     /// <summary>The highest learning rate.</summary>
     public double LearningRate { get; init; } = 1e-3;
 
@@ -151,6 +162,13 @@ public sealed record TrainerOptions
         Check(
             Distillation is null || (Distillation.Temperature > 0 && double.IsFinite(Distillation.Temperature)), "Distillation.Temperature",
             Distillation?.Temperature, "above 0");
+        Check(LabelSmoothing is >= 0 and < 1, nameof(LabelSmoothing), LabelSmoothing, "from 0 to below 1");
+        Check(Mixup >= 0 && double.IsFinite(Mixup), nameof(Mixup), Mixup, "0 or more");
+        Check(
+            Shift >= 0 && Shift < (spec.Image?.Size ?? int.MaxValue), nameof(Shift), Shift, $"0 or more, less than {spec.Image?.Size}");
+        Check(
+            spec.Image is not null || (LabelSmoothing == 0 && Mixup == 0 && Shift == 0), "LabelSmoothing, Mixup or Shift", "given",
+            $"0, as {spec.Name} takes no images");
         Check(LearningRate > 0 && double.IsFinite(LearningRate), nameof(LearningRate), LearningRate, "above 0");
         Check(WarmupSteps is null or >= 0, nameof(WarmupSteps), WarmupSteps, "0 or more");
         Check(FinalLearningRate is >= 0 and <= 1, nameof(FinalLearningRate), FinalLearningRate, "from 0 to 1");
@@ -175,6 +193,9 @@ public sealed record TrainerOptions
         (Prefix + "reduction", Reduction.ToString()),
         (Prefix + "distillation_weight", Distillation is { } weighted ? Text(weighted.Weight) : string.Empty),
         (Prefix + "distillation_temperature", Distillation is { } warm ? Text(warm.Temperature) : string.Empty),
+        (Prefix + "label_smoothing", Text(LabelSmoothing)),
+        (Prefix + "mixup", Text(Mixup)),
+        (Prefix + "shift", Text(Shift)),
         (Prefix + "learning_rate", Text(LearningRate)),
         (Prefix + "warmup_steps", WarmupSteps is { } warmup ? Text(warmup) : string.Empty),
         (Prefix + "final_learning_rate", Text(FinalLearningRate)),
@@ -213,6 +234,9 @@ public sealed record TrainerOptions
             : throw Damaged(path, "reduction"),
         Distillation = Value(path, metadata, "distillation_weight").Length == 0 ? null
             : new(Number<double>(path, metadata, "distillation_weight"), Number<double>(path, metadata, "distillation_temperature")),
+        LabelSmoothing = Later<double>(path, metadata, "label_smoothing"),
+        Mixup = Later<double>(path, metadata, "mixup"),
+        Shift = Later<int>(path, metadata, "shift"),
         LearningRate = Number<double>(path, metadata, "learning_rate"),
         WarmupSteps = Value(path, metadata, "warmup_steps").Length == 0 ? null : Number<int>(path, metadata, "warmup_steps"),
         FinalLearningRate = Number<double>(path, metadata, "final_learning_rate"),
@@ -246,6 +270,10 @@ public sealed record TrainerOptions
 
     private static ImmutableArray<double> Numbers(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
         [.. Value(path, metadata, key).Split(',', StringSplitOptions.RemoveEmptyEntries).Select(n => Number<double>(path, key, n))];
+
+    // 0 in checkpoints that are older than the option.
+    private static T Later<T>(string path, IReadOnlyDictionary<string, string> metadata, string key)
+        where T : struct, IParsable<T> => metadata.TryGetValue(Prefix + key, out var value) ? Number<T>(path, key, value) : default;
 
     private static T Number<T>(string path, IReadOnlyDictionary<string, string> metadata, string key)
         where T : struct, IParsable<T> => Number<T>(path, key, Value(path, metadata, key));
