@@ -48,6 +48,20 @@ public static class Checkpoint
     }
 
     /// <summary>
+    /// Loads weights by their names alone: of a model that another program made, such as Hugging Face's ViT of the declared shape, or of
+    /// another MatFormer of that shape.
+    /// </summary>
+    /// <param name="model">The model.</param>
+    /// <param name="path">A safetensors file, an index of several, or a folder with one of them.</param>
+    /// <exception cref="CheckpointException">It is damaged, or of another shape; then the model is unchanged.</exception>
+    public static void LoadNamed(this MatFormerModel model, string path)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        using var reader = SafetensorsReader.Open(path);
+        foreach (var (parameter, entry) in Match(reader, model)) TensorData.Read(reader, entry, parameter);
+    }
+
+    /// <summary>
     /// Loads a file as what it is: the universal <typeparamref name="TModel"/>, or a model of the profile's shape if it is a slice.
     /// </summary>
     /// <exception cref="CheckpointException">The file is damaged or of another model.</exception>

@@ -54,6 +54,14 @@ internal sealed class CommandOptions
     public readonly Option<string?> ImportOut = Text("--out", "PATH", "The .safetensors file to write, or a folder for model.safetensors; "
         + "out/<model> by default");
     public readonly Option<bool> Declare = new("--declare") { Description = "Only print the C# declaration that fits the model" };
+    public readonly Option<string?> Images = Text("--data", "DIR", "Images: IDX files as MNIST's, CIFAR-10's binary files, or a folder for "
+        + "each class");
+    public readonly Option<string?> Image = Text("--image", "FILE", "The image: PNG, PGM or PPM, of the model's size");
+    public readonly Option<double?> LabelSmoothing = Number<double>(
+        "--label-smoothing", 0, "within 0 and 1", "The share of a target that is spread over all classes; 0 by default", 1);
+    public readonly Option<double?> Mixup = Number<double>(
+        "--mixup", 0, "0 or more", "Mix images in shares drawn from Beta(this, this); 0, not at all, by default");
+    public readonly Option<int?> Shift = Number<int>("--shift", 0, "0 or more", "The most pixels by which images are moved; 0 by default");
     public readonly Option<string?> Profile = Text(
         "--profile", "NAME", "A granularity, a declared profile, or a pattern such as '4*S 4*M'");
     public readonly Option<string?> Format = Choice(
@@ -207,7 +215,15 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 {
     public string Command => parsed.CommandResult.Command.Name;
 
-    public string? Data => parsed.GetValue(options.Data) ?? parsed.GetValue(options.OrderData);
+    public string? Data => parsed.GetValue(options.Data) ?? parsed.GetValue(options.OrderData) ?? parsed.GetValue(options.Images);
+
+    public string? Image => parsed.GetValue(options.Image);
+
+    public double? LabelSmoothing => parsed.GetValue(options.LabelSmoothing);
+
+    public double? Mixup => parsed.GetValue(options.Mixup);
+
+    public int? Shift => parsed.GetValue(options.Shift);
 
     public string? Tokenizer => parsed.GetValue(options.Tokenizer);
 

@@ -14,8 +14,9 @@ public static class ModelProgram
     private const int Interrupted = 130;
 
     /// <summary>
-    /// Runs <c>demo</c> (the default), <c>tokenizer</c>, <c>import</c>, <c>train</c>, <c>eval</c>, <c>plan</c>, <c>profiles</c>,
-    /// <c>extract</c> or <c>generate</c>; <c>--help</c> tells of each.
+    /// Runs the commands that there are for the model's kind: <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>profiles</c> and
+    /// <c>extract</c> for all; <c>tokenizer</c>, <c>import</c>, <c>plan</c> and <c>generate</c> for language models; <c>classify</c> for vision
+    /// transformers. <c>--help</c> tells of each.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
@@ -91,47 +92,17 @@ public static class ModelProgram
     {
         var name = TModel.Spec.Name;
         var options = new CommandOptions();
-        var o = options;
-        var root = new RootCommand($"{name}: one model, many sizes. Without a command, the demo runs.")
+        var root = new RootCommand($"{name}: one model, many sizes. Without a command, the demo runs.");
+        var commands = TModel.Spec.Kind switch
         {
-            Make(
-                "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(),
-                o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-                o.Distillation, o.DistillationTemperature, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
-                o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-                o.Prompt, o.Tokens, o.Temperature, o.Json),
-            Make(
-                "tokenizer", "Learn a vocabulary of byte pairs, for train --tokenizer", c => c.TrainTokenizer(),
-                o.Data, o.Vocabulary, o.Out, o.Json),
-            Make(
-                "import", "Take in a dense model of the same shape, or print the declaration that fits one", c => c.Import(),
-                o.From, o.Declare, o.OrderData, o.Tokenizer, o.Device, o.Threads, o.Dtype, o.ImportOut, o.Json),
-            Make(
-                "train", "Train all granularities at once", c => c.Train(),
-                o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-                o.Distillation, o.DistillationTemperature, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
-                o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-                o.Json),
-            Make(
-                "eval", "Measure every granularity and profile", c => c.Evaluate(),
-                o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
-                o.Weights, o.Out, o.Json),
-            Make(
-                "plan", "Find the mix that does best within budgets on this machine", c => c.Plan(),
-                o.Checkpoint, o.MaxMsPerToken, o.MaxMemory, o.MaxParameters, o.MaxFlopsPerToken, o.Search, o.Points, o.Name, o.Data,
-                o.Tokenizer, o.Windows, o.Tokens, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json),
-            Make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
-            Make(
-                "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
-                o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json),
-            Make(
-                "generate", "Continue a prompt", c => c.Generate(),
-                o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,
-                o.Draft, o.DraftLength, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json),
+            ModelKind.LanguageModel => OfLanguageModel(options, Maker((s, token) => new LanguageCommands<TModel>(s, output, error, token))),
+            ModelKind.VisionTransformer => OfVisionTransformer(options, Maker((s, token) => new ImageCommands<TModel>(s, output, error, token))),
+            _ => throw new NotSupportedException($"There are no commands for a {TModel.Spec.Kind} yet."),
         };
+        foreach (var command in commands) root.Add(command);
         return root;
 
-        Command Make(string command, string description, Action<ModelCommands<TModel>> run, params Option[] its)
+        Make<TCommands> Maker<TCommands>(Func<CommandSettings, CancellationToken, TCommands> create) => (command, description, run, its) =>
         {
             var made = new Command(command, description);
             foreach (var option in its) made.Add(option);
@@ -139,12 +110,78 @@ public static class ModelProgram
             // On this thread: scopes of tensors belong to one.
             made.SetAction((parsed, cancellationToken) =>
             {
-                run(new ModelCommands<TModel>(new CommandSettings(options, parsed, name), output, error, cancellationToken));
+                run(create(new CommandSettings(options, parsed, name), cancellationToken));
                 return Task.FromResult(Done);
             });
             return made;
-        }
+        };
     }
+
+    private delegate Command Make<TCommands>(string command, string description, Action<TCommands> run, params Option[] options);
+
+    private static IEnumerable<Command> OfLanguageModel<TModel>(CommandOptions o, Make<LanguageCommands<TModel>> make)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+    [
+        make(
+            "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(),
+            o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
+            o.Distillation, o.DistillationTemperature, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
+            o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.Prompt, o.Tokens, o.Temperature, o.Json),
+        make(
+            "tokenizer", "Learn a vocabulary of byte pairs, for train --tokenizer", c => c.TrainTokenizer(),
+            o.Data, o.Vocabulary, o.Out, o.Json),
+        make(
+            "import", "Take in a dense model of the same shape, or print the declaration that fits one", c => c.Import(),
+            o.From, o.Declare, o.OrderData, o.Tokenizer, o.Device, o.Threads, o.Dtype, o.ImportOut, o.Json),
+        make(
+            "train", "Train all granularities at once", c => c.Train(),
+            o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
+            o.Distillation, o.DistillationTemperature, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
+            o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.Json),
+        make(
+            "eval", "Measure every granularity and profile", c => c.Evaluate(),
+            o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
+            o.Weights, o.Out, o.Json),
+        make(
+            "plan", "Find the mix that does best within budgets on this machine", c => c.Plan(),
+            o.Checkpoint, o.MaxMsPerToken, o.MaxMemory, o.MaxParameters, o.MaxFlopsPerToken, o.Search, o.Points, o.Name, o.Data,
+            o.Tokenizer, o.Windows, o.Tokens, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json),
+        make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
+        make(
+            "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
+            o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json),
+        make(
+            "generate", "Continue a prompt", c => c.Generate(),
+            o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,
+            o.Draft, o.DraftLength, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json),
+    ];
+
+    private static IEnumerable<Command> OfVisionTransformer<TModel>(CommandOptions o, Make<ImageCommands<TModel>> make)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+    [
+        make(
+            "demo", "Train, evaluate, extract, and write a report", c => c.Demo(),
+            o.Minutes, o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
+            o.DistillationTemperature, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
+            o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
+        make(
+            "train", "Train all granularities at once", c => c.Train(),
+            o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
+            o.DistillationTemperature, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
+            o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
+        make(
+            "eval", "Measure every granularity and profile", c => c.Evaluate(),
+            o.Checkpoint, o.Images, o.Batch, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+        make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
+        make(
+            "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
+            o.Checkpoint, o.Profile, o.Type, o.Out, o.Json),
+        make(
+            "classify", "Say what an image shows", c => c.Classify(),
+            o.Checkpoint, o.Image, o.Profile, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+    ];
 
     private static string OneLine(string message) =>
         string.Join(' ', message.Split((char[])['\r', '\n'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));

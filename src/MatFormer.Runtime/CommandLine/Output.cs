@@ -27,15 +27,15 @@ internal static class Output
         writer.WriteLine(Encoding.UTF8.GetString(buffer.WrittenSpan));
     }
 
-    public static void WriteCosts(Utf8JsonWriter json, ProfileCosts costs)
+    public static void WriteCosts(Utf8JsonWriter json, ProfileCosts costs, string unit = "token")
     {
         json.WriteString("name", costs.Name);
         json.WriteString("kind", costs.IsGranularity ? "granularity" : "profile");
         json.WriteString("pattern", costs.Pattern);
         json.WriteNumber("parameters", costs.Parameters);
         json.WriteNumber("non_embedding_parameters", costs.NonEmbeddingParameters);
-        json.WriteNumber("flops_per_token", costs.Flops);
-        json.WriteNumber("key_value_cache_bytes_per_token", costs.KeyValueCacheBytesPerToken);
+        json.WriteNumber("flops_per_" + unit, costs.Flops);
+        if (unit == "token") json.WriteNumber("key_value_cache_bytes_per_token", costs.KeyValueCacheBytesPerToken);
     }
 
     public static void WriteEvaluation(Utf8JsonWriter json, Evaluation evaluation)
@@ -81,15 +81,18 @@ internal static class Output
         json.WriteNumber("reverse_divergence", consistency.ReverseDivergence);
     }
 
-    public static void Table(TextWriter writer, ImmutableArray<ProfileCosts> rows)
+    public static void Table(TextWriter writer, ImmutableArray<ProfileCosts> rows, string unit)
     {
-        var table = NewTable("", "layers", "parameters", "non-embedding", "FLOPs/token", "KV cache/token");
+        string[] cache = unit == "token" ? ["KV cache/token"] : [];
+        var table = NewTable(["", "layers", "parameters", "non-embedding", "FLOPs/" + unit, .. cache]);
         foreach (var row in rows)
         {
-            table.AddRow(
-                Cell(row.Name), Cell(row.Pattern), Cell(Count(row.Parameters)), Cell(Count(row.NonEmbeddingParameters)),
-                    Cell(Millions(row.Flops)),
-                Cell(Invariant($"{row.KeyValueCacheBytesPerToken:n0} B")));
+            string[] cells =
+            [
+                row.Name, row.Pattern, Count(row.Parameters), Count(row.NonEmbeddingParameters), Millions(row.Flops),
+                Invariant($"{row.KeyValueCacheBytesPerToken:n0} B"),
+            ];
+            table.AddRow(cells[..table.Columns.Count].Select(Cell));
         }
 
         Print(writer, table);

@@ -6,8 +6,8 @@ namespace MatFormer;
 /// <summary>Shows how training goes: a live bar on a terminal, else a line every few seconds.</summary>
 /// <param name="error">Where it is shown.</param>
 /// <param name="order">The granularities, narrowest first.</param>
-/// <param name="bytesPerToken">Bytes of text that a token stands for, on average.</param>
-internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> order, double bytesPerToken)
+/// <param name="unit">What losses are shown in.</param>
+internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> order, LossUnit unit)
 {
     private static readonly TimeSpan LineInterval = TimeSpan.FromSeconds(5);
     private const int BarWidth = 16;
@@ -70,13 +70,13 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
 
     private string Line(StepResult result, int steps)
     {
-        var losses = Bits(order.Where(_losses.ContainsKey).Select(name => (name, _losses[name].Value)));
-        var validation = _validation.Count == 0 ? string.Empty : $"  validation {Bits(_validation.Select(v => (v.Name, (double)v.Loss)))}";
-        return Output.Invariant($"step {result.Step}/{steps}  bits/byte {losses}{validation}  {_tokensPerSecond.Value:n0} tokens/s");
+        var losses = Shown(order.Where(_losses.ContainsKey).Select(name => (name, _losses[name].Value)));
+        var validation = _validation.Count == 0 ? string.Empty : $"  validation {Shown(_validation.Select(v => (v.Name, (double)v.Loss)))}";
+        return Output.Invariant($"step {result.Step}/{steps}  {unit.Name} {losses}{validation}  {_tokensPerSecond.Value:n0} tokens/s");
     }
 
-    private string Bits(IEnumerable<(string Name, double Loss)> losses) =>
-        string.Join("  ", losses.Select(loss => Output.Invariant($"{loss.Name} {loss.Loss / Math.Log(2) / bytesPerToken:0.000}")));
+    private string Shown(IEnumerable<(string Name, double Loss)> losses) =>
+        string.Join("  ", losses.Select(loss => Output.Invariant($"{loss.Name} {loss.Loss * unit.PerNat:0.000}")));
 
     // Single steps jump: the mean over about the last 20.
     private readonly record struct Mean(double Value, int Count)

@@ -10,7 +10,7 @@ namespace MatFormer;
 /// Text, prepared once into one memory-mapped file of documents without duplicates, split into a training and a validation part by a hash
 /// of each document's content, and encoded once into a memory-mapped file of tokens, unless bytes are the tokens.
 /// </summary>
-public sealed class TextCorpus : TrainingData, IDisposable
+public sealed class TextCorpus : TrainingData
 {
     /// <summary>The least text that a corpus must hold, in bytes.</summary>
     public const int MinimumBytes = 1 << 16;
@@ -105,8 +105,9 @@ public sealed class TextCorpus : TrainingData, IDisposable
             : string.Create(CultureInfo.InvariantCulture, $", of {Training.BytesPerToken:0.00} bytes each"))}");
 
     /// <inheritdoc/>
-    public void Dispose()
+    protected override void Dispose(bool disposing)
     {
+        if (!disposing) return;
         _text.Dispose();
         _tokens?.Dispose();
     }

@@ -5,7 +5,7 @@ namespace MatFormer;
 /// <summary>
 /// What a <see cref="Trainer{TModel}"/> learns from: a <see cref="TextCorpus"/> for language models, and what other kinds of model take.
 /// </summary>
-public abstract class TrainingData
+public abstract class TrainingData : IDisposable
 {
     private protected TrainingData()
     {
@@ -16,6 +16,18 @@ public abstract class TrainingData
 
     /// <summary>A hash of the contents, hexadecimal: a resumed run must see the same.</summary>
     public abstract string Fingerprint { get; }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(disposing: true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Closes what it reads from.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
 
     /// <summary>What its texts are tokens of, or null if it has none.</summary>
     internal virtual Tokenizer? TextTokenizer => null;

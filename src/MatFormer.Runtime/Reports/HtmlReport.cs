@@ -18,18 +18,23 @@ internal static class HtmlReport
         Sizes(page, data.Evaluation, data.Whole);
         if (data.Curves.Count > 0)
         {
-            page.Heading("Training").Drawing(TrainingChart.Inline(data.Curves));
+            page.Heading("Training").Drawing(TrainingChart.Inline(data.Curves, "bits per byte of training text"));
             page.Note("Smoothed over about 5% of the steps; the first steps lie above the frame.");
         }
 
-        var difference = data.Slice.Equal ? "are the universal model’s own, bit for bit."
-            : Output.Invariant($"differ from the universal model’s own by at most {data.Slice.Difference:0.###E+0}.");
-        page.Heading("Extraction");
-        page.Text($"{data.Slice.Profile} was extracted, saved to {data.Slice.Path} and loaded again. Its logits {difference}");
+        page.Heading("Extraction").Text(Describe(data.Slice));
         page.Heading("The same prompt, several sizes");
         foreach (var sample in data.Samples)
             page.Sample(sample.Profile, Output.Invariant($"{sample.TokensPerSecond:n0} tokens per second"), sample.Prompt, sample.Text);
         return page.Heading("How it was made").Facts(data.Facts).ToHtml();
+    }
+
+    /// <summary>What came of an extraction.</summary>
+    public static string Describe(SliceCheck slice)
+    {
+        var difference = slice.Equal ? "are the universal model’s own, bit for bit."
+            : Output.Invariant($"differ from the universal model’s own by at most {slice.Difference:0.###E+0}.");
+        return $"{slice.Profile} was extracted, saved to {slice.Path} and loaded again. Its logits {difference}";
     }
 
     /// <summary>What an evaluation measured, and a sweep of mixes if there was one.</summary>

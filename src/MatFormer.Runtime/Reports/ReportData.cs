@@ -26,8 +26,8 @@ internal sealed record Sample(string Profile, string Prompt, string Text, double
 /// <summary>How an extracted, saved and loaded slice compares with the universal model.</summary>
 internal sealed record SliceCheck(string Profile, string Path, double Difference, bool Equal);
 
-/// <summary>Smoothed training loss of a granularity, in bits per byte.</summary>
-internal sealed record TrainingCurve(string Granularity, IReadOnlyList<(double Step, double Bits)> Points);
+/// <summary>Smoothed training loss of a granularity.</summary>
+internal sealed record TrainingCurve(string Granularity, IReadOnlyList<(double Step, double Loss)> Points);
 
 /// <summary>Reads training curves from metrics.</summary>
 internal static class TrainingCurves
@@ -40,8 +40,8 @@ internal static class TrainingCurves
     /// <summary>One smoothed curve a granularity, narrowest first.</summary>
     /// <param name="path">The metrics.</param>
     /// <param name="granularities">Their names.</param>
-    /// <param name="bytesPerToken">Bytes of text that a token stands for, on average.</param>
-    public static IReadOnlyList<TrainingCurve> Read(string path, IReadOnlyList<string> granularities, double bytesPerToken)
+    /// <param name="unit">What losses are to be in.</param>
+    public static IReadOnlyList<TrainingCurve> Read(string path, IReadOnlyList<string> granularities, LossUnit unit)
     {
         if (!File.Exists(path)) return [];
         var last = 1L;
@@ -58,10 +58,10 @@ internal static class TrainingCurves
             }
         }
 
-        return [.. granularities.Select(g => new TrainingCurve(g, Smooth(sums[g], last, bytesPerToken))).Where(c => c.Points.Count > 0)];
+        return [.. granularities.Select(g => new TrainingCurve(g, Smooth(sums[g], last, unit))).Where(c => c.Points.Count > 0)];
     }
 
-    private static List<(double Step, double Bits)> Smooth((double Step, double Nats, int Count)[] bins, long last, double bytesPerToken)
+    private static List<(double Step, double Loss)> Smooth((double Step, double Nats, int Count)[] bins, long last, LossUnit unit)
     {
         var points = new List<(double, double)>();
         foreach (var (step, _, count) in bins)
@@ -77,7 +77,7 @@ internal static class TrainingCurves
                 weights += weight * other.Count;
             }
 
-            points.Add((at, nats / weights / Math.Log(2) / bytesPerToken));
+            points.Add((at, nats / weights * unit.PerNat));
         }
 
         return points;

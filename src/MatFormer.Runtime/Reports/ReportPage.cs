@@ -21,6 +21,8 @@ public sealed class ReportPage
         th.l,td.l{text-align:left}td.n{font-weight:600}
         figure{margin:0 0 1rem;border:1px solid var(--grid);border-radius:8px;padding:.8rem 1rem}
         figcaption{font-weight:600;margin-bottom:.35rem}figcaption span{font-weight:400}
+        .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(7.5rem,1fr));gap:.8rem}
+        .pictures figure{margin:0;text-align:center;font-size:.85rem}.pictures img{width:5.5rem;height:5.5rem;image-rendering:pixelated}
         pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
         dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.2rem;margin:0;font-size:.92rem}
         dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
@@ -123,6 +125,22 @@ public sealed class ReportPage
             .Append("</pre></figure>\n");
         _markdown.Append($"\n**{Plain(caption)}** {Plain(detail)}\n\n")
             .Append(string.Join('\n', (given + text).Split('\n').Select(line => "    " + line))).Append('\n');
+        return this;
+    }
+
+    /// <summary>Adds small pictures, PNG files, with a caption each; Markdown has the captions alone.</summary>
+    internal ReportPage Pictures(IEnumerable<(byte[] Png, string Caption)> pictures)
+    {
+        _html.Append("<div class=\"pictures\">\n");
+        _markdown.Append('\n');
+        foreach (var (png, caption) in pictures)
+        {
+            _html.Append("<figure><img alt=\"\" src=\"data:image/png;base64,").Append(Convert.ToBase64String(png)).Append("\"><figcaption><span>")
+                .Append(Svg.Escape(caption)).Append("</span></figcaption></figure>\n");
+            _markdown.Append("- ").Append(Plain(caption)).Append('\n');
+        }
+
+        _html.Append("</div>\n");
         return this;
     }
 

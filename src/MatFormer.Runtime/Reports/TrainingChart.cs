@@ -12,14 +12,14 @@ internal static class TrainingChart
     private const int Shades = 6;
 
     /// <summary>A part of a page that has <see cref="Svg.Style"/>; empty if there is nothing to draw.</summary>
-    public static string Inline(IReadOnlyList<TrainingCurve> curves)
+    public static string Inline(IReadOnlyList<TrainingCurve> curves, string unit)
     {
         if (curves.Count == 0) return string.Empty;
         var last = curves.Max(c => c.Points[^1].Step);
-        var low = curves.Min(c => c.Points.Min(p => p.Bits));
+        var low = curves.Min(c => c.Points.Min(p => p.Loss));
 
         // The first steps fall from 8 bits: cut off there, the rest can be told apart.
-        var settled = curves.Select(c => c.Points.FirstOrDefault(p => p.Step >= 0.12 * last).Bits)
+        var settled = curves.Select(c => c.Points.FirstOrDefault(p => p.Step >= 0.12 * last).Loss)
             .Where(b => b > 0).DefaultIfEmpty(8).Max();
         var high = Math.Max(settled, low + 0.1);
         var x = new Axis(0, last, Left, Width - Right);
@@ -30,14 +30,14 @@ internal static class TrainingChart
         svg.Add($"<clipPath id=\"plot\"><rect x=\"{Svg.Number(Left)}\" y=\"{Svg.Number(Top)}\" "
             + $"width=\"{Svg.Number(Width - Left - Right)}\" height=\"{Svg.Number(Height - Top - Bottom)}\"/></clipPath>\n");
         ChartParts.Frame(svg, x, y, Width - Right, Height - Bottom, t => Output.Invariant($"{t:n0}"), "step",
-            "bits per byte of training text");
+            unit);
         var ends = new List<(double Y, string Name, int Shade)>();
         for (var i = 0; i < curves.Count; i++)
         {
             var shade = curves.Count == 1 ? 3 : i * (Shades - 1) / (curves.Count - 1);
-            svg.Path(curves[i].Points.Select(p => (x.At(p.Step), y.At(p.Bits))),
+            svg.Path(curves[i].Points.Select(p => (x.At(p.Step), y.At(p.Loss))),
                 $"class=\"line\" stroke=\"var(--s{shade})\" clip-path=\"url(#plot)\"");
-            ends.Add((y.At(curves[i].Points[^1].Bits), curves[i].Granularity, shade));
+            ends.Add((y.At(curves[i].Points[^1].Loss), curves[i].Granularity, shade));
         }
 
         // Names at the ends of the lines, apart from each other.

@@ -14,6 +14,8 @@ namespace MatFormer;
 public sealed class Trainer<TModel> : IDisposable
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
+    private static readonly TimeSpan s_warmUp = TimeSpan.FromSeconds(1);
+
     private const string CheckpointName = "checkpoint.safetensors";
     private const string WeightsName = "model.safetensors";
     private const string FirstMoment = Checkpoint.OptimizerPrefix + "exp_avg.";
@@ -184,7 +186,16 @@ public sealed class Trainer<TModel> : IDisposable
         Use(data);
         var plans = _planner.Typical().ToList();
         var times = new double[plans.Count <= TModel.Granularities.Count ? repeats : 1]; // many plans are as good as repeats
-        foreach (var (plan, _) in plans) Step(plan); // first uses allocate
+
+        // First uses allocate, and the JIT compiles hot code anew for a while.
+        var warmth = Stopwatch.StartNew();
+        do
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            foreach (var (plan, _) in plans) Step(plan);
+        }
+        while (warmth.Elapsed < s_warmUp);
+
         double seconds = 0;
         foreach (var (plan, share) in plans)
         {

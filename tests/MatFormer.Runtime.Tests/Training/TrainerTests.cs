@@ -181,7 +181,7 @@ public sealed class TrainerTests : IDisposable
         Assert.All(read, s => Assert.Empty(s.Divergences));
         Assert.Equal(steps.Select(s => (s.Step, s.LearningRate, s.GradientNorm)),
             read.Select(s => (s.Step, s.LearningRate, s.GradientNorm)));
-        var curves = TrainingCurves.Read(_folder["out/metrics.jsonl"], ["S", "M", "XL"], 1);
+        var curves = TrainingCurves.Read(_folder["out/metrics.jsonl"], ["S", "M", "XL"], LossUnit.BitsPerByte(1));
         Assert.Equal(steps.Select(s => s.Losses[0].Granularity).Distinct().Count(), curves.Count);
     }
 
@@ -195,7 +195,7 @@ public sealed class TrainerTests : IDisposable
         var read = MetricsFile.Read(_folder["out/metrics.jsonl"]).ToList();
         Assert.Equal(sandwich.SelectMany(s => s.Divergences), read.SelectMany(s => s.Divergences));
         Assert.All(read, s => Assert.Equal(Objective.Sandwich, s.Objective));
-        Assert.Equal(["S", "XL", "mix"], TrainingCurves.Read(_folder["out/metrics.jsonl"], Planner<TinyModel>.AllNames, 1).Select(c => c.Granularity));
+        Assert.Equal(["S", "XL", "mix"], TrainingCurves.Read(_folder["out/metrics.jsonl"], Planner<TinyModel>.AllNames, LossUnit.BitsPerByte(1)).Select(c => c.Granularity));
 
         Fit(options with { Objective = Objective.Branching, Steps = 30 }, null, out var branching);
         var names = branching.SelectMany(s => s.Losses).Select(l => l.Granularity).Distinct().Order(StringComparer.Ordinal);
@@ -214,10 +214,10 @@ public sealed class TrainerTests : IDisposable
             }
         }
 
-        var curves = TrainingCurves.Read(_folder["metrics.jsonl"], ["S", "M", "XL"], 1);
+        var curves = TrainingCurves.Read(_folder["metrics.jsonl"], ["S", "M", "XL"], LossUnit.BitsPerByte(1));
         Assert.Equal(["S", "XL"], curves.Select(c => c.Granularity));
-        Assert.All(curves[0].Points, p => Assert.Equal(2 / Math.Log(2), p.Bits, 9));
-        Assert.All(curves[1].Points, p => Assert.InRange(p.Bits, 0.95 / Math.Log(2), 1.05 / Math.Log(2)));
+        Assert.All(curves[0].Points, p => Assert.Equal(2 / Math.Log(2), p.Loss, 9));
+        Assert.All(curves[1].Points, p => Assert.InRange(p.Loss, 0.95 / Math.Log(2), 1.05 / Math.Log(2)));
         Assert.InRange(curves[1].Points[^1].Step, 990, 1000);
     }
 

@@ -1,0 +1,189 @@
+using System.Diagnostics;
+using System.Text.Json;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>The commands of a vision transformer's program.</summary>
+internal sealed class ImageCommands<TModel>(
+    CommandSettings settings, TextWriter output, TextWriter error, CancellationToken cancellationToken)
+    : ProgramCommands<TModel>(settings, output, error, cancellationToken)
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private const int EvaluationBatch = 100;
+
+    /// <inheritdoc/>
+    protected override TrainerOptions Defaults { get; } = new() { Batch = 128, LearningRate = 2e-3, WeightDecay = 0.05 };
+
+    public void Evaluate()
+    {
+        var (device, dtype) = Compute(null);
+        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        model.ComputeType = dtype;
+        var corpus = OpenImages();
+        var evaluation = Evaluate(model, corpus);
+        ImageOutput.Table(Human, evaluation, Whole.Name);
+        if (Settings.Report is { } report)
+        {
+            AtomicFile.WriteText(report, ImageOutput.Page(
+                TModel.Spec, Whole.Name, evaluation, corpus.Validation, [], null,
+                [
+                    ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()), ("Weights", Settings.Checkpoint),
+                    ("Images", corpus.Describe()), ("Precision", Describe(dtype)), ("Machine", Machine.Describe(device)),
+                ]));
+            Human.WriteLine($"Wrote {report}.");
+        }
+
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteString("checkpoint", Settings.Checkpoint);
+            ImageOutput.WriteEvaluation(json, evaluation);
+            if (Settings.Report is not null) WriteFiles(json, Settings.Report);
+        });
+    }
+
+    public void Classify()
+    {
+        if (Settings.Image is not { } path) throw new UsageException("--image is missing; give a PNG, PGM or PPM file.");
+        var (device, dtype) = Compute(null);
+        var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
+        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        if (profile is not null && !model.IsUniversal && !profile.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan()))
+        {
+            throw new UsageException(
+                $"'{Settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave "
+                    + "--profile out, or give the universal model's file.");
+        }
+
+        var image = TModel.Spec.Image!;
+        var raster = RasterImage.Read(path);
+        if ((raster.Channels, raster.Height, raster.Width) != (image.Channels, image.Size, image.Size))
+        {
+            throw new UsageException(
+                $"'{path}' has {raster.Height} x {raster.Width} pixels and {raster.Channels} channels, but {TModel.Spec.Name} takes "
+                    + $"{image.Size} x {image.Size} and {image.Channels}; give one of that size.");
+        }
+
+        using var unrecorded = no_grad();
+        using var scope = NewDisposeScope();
+        using var view = profile is not null && model is TModel universal ? universal.View(profile) : null;
+        var chosen = view ?? model;
+        chosen.ComputeType = dtype;
+        var batch = new ImageBatch(1, (image.Channels, image.Size, image.Size));
+        batch.Set(0, raster.Pixels, 0, 0);
+        var watch = Stopwatch.StartNew();
+        var chances = chosen.call(batch.ToTensors(device).Input).softmax(-1).cpu().data<float>().ToArray();
+        var milliseconds = watch.Elapsed.TotalMilliseconds;
+        var best = chances.Index().OrderByDescending(c => c.Item).Take(3).ToList();
+        Human.WriteLine($"{path}: class " + string.Join(", or ", best.Select(c => Output.Invariant($"{c.Index} ({c.Item:0.0%})")))
+            + Output.Invariant($" [{chosen.ProfileName}, {milliseconds:0.0} ms]"));
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("image", path);
+            json.WriteString("profile", chosen.ProfileName);
+            json.WriteNumber("class", best[0].Index);
+            json.WriteStartArray("probabilities");
+            foreach (var chance in chances) json.WriteNumberValue(chance);
+            json.WriteEndArray();
+        });
+    }
+
+    /// <inheritdoc/>
+    protected override TrainingData Open() => OpenImages();
+
+    /// <inheritdoc/>
+    protected override LossUnit UnitOf(TrainingData data) => LossUnit.Nats("image");
+
+    /// <inheritdoc/>
+    protected override void Begin(TModel model, TrainingData data)
+    {
+        Error.WriteLine($"Images: {((ImageCorpus)data).Describe()}.");
+        if (Settings.Init is not { } weights) return;
+        Checkpoint.LoadNamed(model, weights);
+        Error.WriteLine($"Beginning with {weights}.");
+    }
+
+    /// <inheritdoc/>
+    protected override string WriteExtract(Profile<TModel> profile)
+    {
+        if (Settings.Format is not (null or "safetensors"))
+        {
+            throw new UsageException($"--format {Settings.Format} is for language models; leave it out: the file has Hugging Face's names of "
+                + "parameters.");
+        }
+
+        var encoding = Settings.Type switch
+        {
+            "f16" => WeightEncoding.Float16,
+            "bf16" => WeightEncoding.BFloat16,
+            "q8_0" => throw new UsageException("--type q8_0 is for language models; give f32, f16 or bf16."),
+            _ => WeightEncoding.Float32,
+        };
+        var path = SlicePath(profile);
+        CheckExtract(path);
+        Extraction.ToSafetensors(Settings.Checkpoint, profile, path, encoding);
+        return path;
+    }
+
+    /// <inheritdoc/>
+    protected override void Finish(TrainerOptions options, ScalarType dtype, TrainingData data, TModel universal, TrainingResult result)
+    {
+        var corpus = (ImageCorpus)data;
+        var evaluation = Evaluate(universal, corpus);
+        ImageOutput.Table(Human, evaluation, Whole.Name);
+        var slice = ExtractDeclared(universal, dtype, data);
+        var (metrics, report, curve) = (InOut("metrics.jsonl"), InOut("report.html"), InOut("curve.svg"));
+        AtomicFile.WriteText(curve, ImageOutput.Chart(TModel.Spec, evaluation).ToSvg());
+        AtomicFile.WriteText(report, ImageOutput.Page(
+            TModel.Spec, Whole.Name, evaluation, corpus.Validation,
+            TrainingCurves.Read(metrics, Planner<TModel>.AllNames, UnitOf(data)), slice,
+            [
+                ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()),
+                ("Images", corpus.Describe()),
+                ("Objective", Describe(options)),
+                ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch * options.Accumulation} images, "
+                    + $"{(double)options.Steps * options.Batch * options.Accumulation / corpus.Training.Count:0.0} times each image")),
+                ("Seed", Output.Invariant($"{options.Seed}")),
+                ("Precision", Describe(dtype)),
+                ("Machine", Machine.Describe(universal.Device)),
+            ]));
+        string[] files =
+        [
+            report, curve, result.Weights!, .. result.Best is { } best ? (string[])[best] : [], slice.Path, result.Checkpoint!, metrics,
+        ];
+        Human.WriteLine();
+        Human.WriteLine("Wrote:");
+        foreach (var file in files) Human.WriteLine("  " + file);
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteNumber("steps", result.Steps);
+            ImageOutput.WriteEvaluation(json, evaluation);
+            WriteSlice(json, slice);
+            WriteFiles(json, files);
+        });
+    }
+
+    private ImageCorpus OpenImages() => ImageCorpus.Open(
+        Settings.Data ?? throw new UsageException("--data is missing; give a folder of images: IDX files as MNIST's, CIFAR-10's binary files, or "
+            + "a folder for each class."),
+        cancellationToken: Cancellation);
+
+    private ImageEvaluation Evaluate(MatFormerModel model, ImageCorpus corpus)
+    {
+        var watch = Stopwatch.StartNew();
+        var batch = Settings.Batch is { } given && Settings.Command == "eval" ? given : EvaluationBatch;
+        var evaluation = model.IsUniversal && model is TModel universal
+            ? ImageEvaluator.Run(universal, corpus, batch, Cancellation)
+            : ImageEvaluator.RunSlice(
+                model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false), corpus, batch, Cancellation);
+        Error.WriteLine(Output.Invariant(
+            $"Evaluated on {evaluation.Images:n0} images in {watch.Elapsed.TotalSeconds:0.0} s."));
+        return evaluation;
+    }
+}

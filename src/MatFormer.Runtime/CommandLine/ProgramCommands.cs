@@ -1,0 +1,413 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>The commands of a model program that all kinds of model have.</summary>
+internal abstract class ProgramCommands<TModel>(
+    CommandSettings settings, TextWriter output, TextWriter error, CancellationToken cancellationToken)
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private const int CalibrationRepeats = 7;
+
+    protected CommandSettings Settings { get; } = settings;
+
+    protected TextWriter Results { get; } = output;
+
+    protected TextWriter Error { get; } = error;
+
+    protected CancellationToken Cancellation { get; } = cancellationToken;
+
+    // What people read goes to standard output, unless a document goes there.
+    protected TextWriter Human { get; } = settings.Json ? error : output;
+
+    private readonly LineLogger _logger = new(error);
+
+    protected static Profile<TModel> Whole => TModel.Granularities[^1];
+
+    public void Train()
+    {
+        var checkpoint = Resumed();
+        CheckInit();
+        var options = Options(checkpoint);
+        var (device, dtype) = Compute(checkpoint);
+        using var data = Open();
+        var (result, model) = Run(options, checkpoint, device, dtype, data);
+        model.Dispose();
+        ThrowIfStopped(result, options);
+        string[] files =
+        [
+            result.Weights!, result.Checkpoint!, .. result.Best is { } best ? (string[])[best] : [], .. data.TextTokenizer is null ? []
+                : (string[])[InOut(Tokenizer.FileName)],
+            InOut("metrics.jsonl"),
+        ];
+        var early = result.StoppedEarly ? ", and stopped as nothing better was found" : string.Empty;
+        var skipped = result.Skipped > 0 ? $", {result.Skipped} of them skipped" : string.Empty;
+        var kept = result.Best is not null ? $" Best on validation text: step {result.BestStep}." : string.Empty;
+        Human.WriteLine($"Trained {result.Steps} steps{skipped}{early}.{kept} Wrote {string.Join(", ", files)}.");
+        if (Settings.Json)
+        {
+            Output.Json(Results, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteNumber("steps", result.Steps);
+                json.WriteNumber("skipped", result.Skipped);
+                if (result.Best is not null) json.WriteNumber("best_step", result.BestStep);
+                if (result.Last is { } last) WriteLosses(json, last);
+                WriteFiles(json, files);
+            });
+        }
+    }
+
+    public void Demo()
+    {
+        var checkpoint = Resumed();
+        CheckInit();
+        var options = Options(checkpoint);
+        var (device, dtype) = Compute(checkpoint);
+        using var data = Open();
+        if (checkpoint is null
+            && Settings.Steps is null) options = options with { Steps = AffordableSteps(options, device, dtype, data) };
+        var (result, model) = Run(options, checkpoint, device, dtype, data);
+        using var universal = model;
+        ThrowIfStopped(result, options);
+        try
+        {
+            Finish(options, dtype, data, universal, result);
+        }
+        catch (OperationCanceledException)
+        {
+            throw Stopped("Interrupted after training");
+        }
+    }
+
+    /// <summary>How it trains unless it is told otherwise.</summary>
+    protected virtual TrainerOptions Defaults { get; } = new();
+
+    /// <summary>What there is to learn from, which the model can learn.</summary>
+    protected abstract TrainingData Open();
+
+    /// <summary>What losses are shown in.</summary>
+    protected abstract LossUnit UnitOf(TrainingData data);
+
+    /// <summary>Tells of the data, and loads the weights to begin with.</summary>
+    protected abstract void Begin(TModel model, TrainingData data);
+
+    /// <summary>Measures what the demo trained, and shows it.</summary>
+    protected abstract void Finish(TrainerOptions options, ScalarType dtype, TrainingData data, TModel universal, TrainingResult result);
+
+    /// <summary>Writes one profile's weights, and says where.</summary>
+    protected abstract string WriteExtract(Profile<TModel> profile);
+
+    public void Profiles()
+    {
+        var costs = ProfileCosts.Of<TModel>();
+        Output.Table(Human, costs, TModel.Spec.Unit);
+        if (Settings.Json)
+        {
+            Output.Json(Results, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteStartArray("profiles");
+                foreach (var row in costs)
+                {
+                    json.WriteStartObject();
+                    Output.WriteCosts(json, row, TModel.Spec.Unit);
+                    json.WriteEndObject();
+                }
+
+                json.WriteEndArray();
+            });
+        }
+    }
+
+    public void Extract()
+    {
+        if (Settings.Profile is null)
+            throw new UsageException($"--profile is missing; {TModel.Spec.Name} has {Names()}, and patterns such as '{Declared.Pattern}'.");
+        var profile = ParseProfile(Settings.Profile);
+        var path = WriteExtract(profile);
+        Human.WriteLine($"Wrote {path}: {profile.Pattern}, {Output.Count(profile.ParameterCount)} parameters.");
+        if (Settings.Json)
+        {
+            Output.Json(Results, json =>
+            {
+                json.WriteString("file", path);
+                Output.WriteCosts(json, ProfileCosts.Of(profile, TModel.Granularities.Contains(profile)), TModel.Spec.Unit);
+            });
+        }
+    }
+
+    protected static Profile<TModel> Declared => TModel.Profiles is [var first, ..] ? first : TModel.Granularities[0];
+
+    protected static string Names() => string.Join(", ", TModel.Granularities.Concat(TModel.Profiles).Select(p => p.Name));
+
+    // The checkpoint to go on from, or null.
+    private string? Resumed()
+    {
+        if (!Settings.Resume) return null;
+        if (Settings.Init is not null)
+            throw new UsageException("--resume goes on with the run's own weights, so --init has no use; leave one of them out.");
+        var path = InOut("checkpoint.safetensors");
+        return File.Exists(path) ? path : throw new UsageException($"--resume: there is no '{path}' to go on from; give the --out of the "
+            + "run, or leave --resume out.");
+    }
+
+    // A new run replaces what an earlier one left in its folder.
+    private void CheckInit()
+    {
+        if (Settings.Init is not { } path || !Path.Exists(path)) return;
+        if (FolderOf(path) == FolderOf(Settings.Out, isFolder: true))
+            throw new UsageException($"--init {Quoted(path)} lies in --out, where this run replaces what is there; give another --out.");
+    }
+
+    // Those of the checkpoint, overridden by what is given; the trainer refuses what does not fit together.
+    private TrainerOptions Options(string? checkpoint)
+    {
+        var options = Defaults;
+        if (checkpoint is not null)
+        {
+            using var reader = SafetensorsReader.Open(checkpoint);
+            options = TrainerOptions.FromMetadata(checkpoint, reader.Metadata);
+        }
+
+        if (Settings.Patience is not null && (Settings.EvaluateEvery ?? options.EvaluateEvery) == 0)
+            throw new UsageException("--patience counts looks at the validation text, and there are none; add --evaluate-every 100, or leave it "
+                + "out.");
+        options = options with
+        {
+            Steps = Settings.Steps ?? options.Steps,
+            Batch = Settings.Batch ?? options.Batch,
+            Objective = Settings.Objective ?? options.Objective,
+            Probabilities = Settings.Probabilities is { } probabilities ? [.. probabilities] : options.Probabilities,
+            LossWeights = Settings.LossWeights is { } weights ? [.. weights] : options.LossWeights,
+            Reduction = Settings.Reduction ?? options.Reduction,
+            Distillation = Distilled(options.Distillation),
+            LearningRate = Settings.LearningRate ?? options.LearningRate,
+            Seed = Settings.Seed ?? options.Seed,
+            LabelSmoothing = Settings.LabelSmoothing ?? options.LabelSmoothing,
+            Mixup = Settings.Mixup ?? options.Mixup,
+            Shift = Settings.Shift ?? options.Shift,
+            CheckpointEvery = Settings.CheckpointEvery ?? options.CheckpointEvery,
+            Accumulation = Settings.Accumulation ?? options.Accumulation,
+            RecomputeActivations = Settings.RecomputeActivations,
+            EvaluateEvery = Settings.EvaluateEvery ?? options.EvaluateEvery,
+            Patience = Settings.Patience ?? options.Patience,
+            OutputFolder = Settings.Out,
+        };
+        try
+        {
+            options.Validate(TModel.Spec);
+            return options;
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException(e.Message, e);
+        }
+    }
+
+    private Distillation? Distilled(Distillation? given)
+    {
+        if (Settings.DistillationTemperature is not null && (Settings.Distillation ?? given?.Weight) is null)
+            throw new UsageException("--distillation-temperature is given, but nothing is distilled; add --distillation 0.5, or leave it "
+                + "out.");
+        if (Settings.Distillation is { } weight) given = (given ?? new Distillation()) with { Weight = weight };
+        return Settings.DistillationTemperature is { } temperature ? given! with { Temperature = temperature } : given;
+    }
+
+    protected static string Describe(TrainerOptions options)
+    {
+        var text = Objectives.Describe(options.Objective);
+        if (options.Reduction == Reduction.Sum) text += ", summed";
+        if (!options.Probabilities.IsEmpty) text += $", probabilities {Numbers(options.Probabilities)}";
+        if (!options.LossWeights.IsEmpty) text += $", loss weights {Numbers(options.LossWeights)}";
+        if (options.LabelSmoothing > 0) text += Output.Invariant($", label smoothing {options.LabelSmoothing}");
+        if (options.Mixup > 0) text += Output.Invariant($", mixup {options.Mixup}");
+        if (options.Shift > 0) text += Output.Invariant($", shifts of up to {options.Shift} pixels");
+        return options.Distillation is { } distillation
+            ? text + Output.Invariant(
+                $", {distillation.Weight:0.##%} distilled from {Whole.Name} at temperature {distillation.Temperature}")
+            : text;
+
+        static string Numbers(ImmutableArray<double> numbers) =>
+            string.Join('/', numbers.Select(n => n.ToString(CultureInfo.InvariantCulture)));
+    }
+
+    protected (Device Device, ScalarType Dtype) Compute(string? checkpoint)
+    {
+        var available = cuda.is_available();
+        if (Settings.Device == "cuda" && !available)
+            throw new UsageException("--device cuda: libtorch finds no CUDA device here; use --device cpu, or a libtorch built for CUDA on "
+                + "a machine with a GPU.");
+        var device = Settings.Device != "cpu" && available ? CUDA : CPU;
+        set_num_threads(Settings.Threads ?? Machine.Threads);
+        var dtype = Settings.Dtype ?? (checkpoint is null ? null : DtypeOf(checkpoint));
+        dtype ??= device.type == DeviceType.CUDA || Machine.CpuHasBFloat16 ? "bf16" : "f32";
+        return (device, dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32);
+    }
+
+    private static string? DtypeOf(string checkpoint)
+    {
+        using var reader = SafetensorsReader.Open(checkpoint);
+        return reader.Metadata.GetValueOrDefault(Trainer<TModel>.DtypeKey) switch
+        {
+            nameof(ScalarType.BFloat16) => "bf16",
+            nameof(ScalarType.Float32) => "f32",
+            _ => null,
+        };
+    }
+
+    protected string InOut(string name) => Path.Combine(Settings.Out, name);
+
+    protected string CheckpointFolder => FolderOf(Settings.Checkpoint);
+
+    // Where the tokenizer of a run lies: with the weights that it begins with, or with those that it writes.
+    protected string TrainingFolder =>
+        Settings.Init is { } init && File.Exists(Path.Combine(FolderOf(init), Tokenizer.FileName)) ? FolderOf(init) : Settings.Out;
+
+    // The folder that weights are, or the one that they lie in.
+    protected static string FolderOf(string weights, bool isFolder = false)
+    {
+        var full = Path.GetFullPath(weights);
+        return isFolder || Directory.Exists(full) ? Path.TrimEndingDirectorySeparator(full) : Path.GetDirectoryName(full)!;
+    }
+
+    // How many steps fit into the time, by steps of a model that is thrown away: the learning rate needs to know the number beforehand.
+    private int AffordableSteps(TrainerOptions options, Device device, ScalarType dtype, TrainingData data)
+    {
+        using var model = NewModel(options.Seed, device, dtype);
+        using var trainer = new Trainer<TModel>(model, options with { OutputFolder = null });
+        var seconds = trainer.MeasureSecondsPerStep(data, CalibrationRepeats, Cancellation);
+        var steps = (int)Math.Clamp(Math.Floor(Settings.Minutes * 60 / seconds / 10) * 10, 10, int.MaxValue);
+        Error.WriteLine(Output.Invariant($"A step takes {seconds * 1000:0} ms: {steps:n0} steps in about {Settings.Minutes} minutes "
+            + $"(--steps sets another number)."));
+        return steps;
+    }
+
+    private (TrainingResult Result, TModel Model) Run(
+        TrainerOptions options, string? checkpoint, Device device, ScalarType dtype, TrainingData data)
+    {
+        var model = NewModel(options.Seed, device, dtype);
+        try
+        {
+            using var trainer = new Trainer<TModel>(model, options, _logger);
+            if (checkpoint is not null) trainer.Resume(checkpoint);
+            Begin(model, data);
+            var display = new TrainingDisplay(Error, Planner<TModel>.AllNames, UnitOf(data));
+            var result = display.Run(progress => trainer.Fit(data, progress, Cancellation), trainer.StepsDone, options.Steps);
+            return (result, model);
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    protected static TModel NewModel(long seed, Device device, ScalarType dtype)
+    {
+        manual_seed(seed);
+        var model = TModel.Create(device);
+        model.ComputeType = dtype;
+        return model;
+    }
+
+    private void ThrowIfStopped(TrainingResult result, TrainerOptions options)
+    {
+        if (!result.Finished) throw Stopped($"Stopped at step {result.Steps} of {options.Steps}; saved {result.Checkpoint}");
+    }
+
+    protected StoppedException Stopped(string what)
+    {
+        var data = Settings.Data is { } path ? $" --data {Quoted(path)}" : string.Empty;
+        var recompute = Settings.RecomputeActivations ? " --recompute-activations" : string.Empty;
+        return new StoppedException($"{what}. To go on: {Settings.Command} --resume --out {Quoted(Settings.Out)}{data}{recompute}");
+    }
+
+    protected static string Quoted(string path) => path.Contains(' ', StringComparison.Ordinal) ? $"'{path}'" : path;
+
+    protected static string Describe(ScalarType dtype) => dtype == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32";
+
+    protected static (double Difference, bool Equal) Compare(
+        TModel universal, Profile<TModel> profile, MatFormerModel slice, TrainingData corpus)
+    {
+        using var unrecorded = no_grad();
+        using var scope = NewDisposeScope();
+        var (input, _) = corpus.HeldOut(TModel.Spec, 1, 1).First().ToTensors(universal.Device);
+        var ours = Floats(universal.Forward(profile, input));
+        var its = Floats(slice.call(input));
+        var difference = 0.0;
+        for (var i = 0; i < ours.Length; i++) difference = Math.Max(difference, Math.Abs((double)ours[i] - its[i]));
+        return (difference, MemoryMarshal.AsBytes<float>(ours).SequenceEqual(MemoryMarshal.AsBytes<float>(its)));
+    }
+
+    private static float[] Floats(Tensor logits) => MemoryMarshal.Cast<byte, float>(logits.contiguous().cpu().bytes).ToArray();
+
+    protected string SlicePath(Profile<TModel> profile) => InOut(FileName(profile) + ".safetensors");
+
+    // A pattern has signs that make poor file names.
+    protected static string FileName(Profile<TModel> profile) => profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
+
+    protected static Profile<TModel> ParseProfile(string text)
+    {
+        try
+        {
+            return Profile<TModel>.Parse(text);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--profile: {e.Message.Split(" (Parameter", 2)[0]}", e);
+        }
+    }
+
+    /// <summary>Refuses to replace the weights that are read.</summary>
+    protected void CheckExtract(string path)
+    {
+        if (Path.GetFullPath(path) == Path.GetFullPath(Settings.Checkpoint))
+            throw new UsageException($"'{path}' would replace the weights that it is taken from; give another --out.");
+    }
+
+    /// <summary>Extracts the first declared profile, saves it, loads it again and compares it with the universal model.</summary>
+    protected SliceCheck ExtractDeclared(TModel universal, ScalarType dtype, TrainingData data)
+    {
+        var (profile, path) = (Declared, SlicePath(Declared));
+        using (var copy = universal.Extract(profile)) copy.Save(path);
+        using var slice = Checkpoint.Open<TModel>(path, universal.Device);
+        slice.ComputeType = dtype;
+        var (difference, equal) = Compare(universal, profile, slice, data);
+        Human.WriteLine(Output.Invariant(
+            $"{profile.Name}, extracted, saved and loaded again: its {(TModel.Spec.Kind == ModelKind.TextEncoder ? "embeddings" : "logits")} "
+            + $"{(equal ? "are" : "differ from")} the universal model's own"
+            + $"{(equal ? ", bit for bit" : string.Empty)} (largest difference {difference:0.###E+0})."));
+        return new SliceCheck(profile.Name, path, difference, equal);
+    }
+
+    protected static void WriteSlice(Utf8JsonWriter json, SliceCheck slice)
+    {
+        json.WriteStartObject("extracted");
+        json.WriteString("profile", slice.Profile);
+        json.WriteNumber("largest_logit_difference", slice.Difference);
+        json.WriteBoolean("bit_equal", slice.Equal);
+        json.WriteEndObject();
+    }
+
+    private static void WriteLosses(Utf8JsonWriter json, StepResult last)
+    {
+        MetricsFile.WriteNumbers(json, "loss", last.Losses);
+        if (!last.Divergences.IsEmpty) MetricsFile.WriteNumbers(json, "divergence", last.Divergences);
+        if (!last.Validation.IsEmpty) MetricsFile.WriteNumbers(json, "validation", last.Validation);
+    }
+
+    protected static void WriteFiles(Utf8JsonWriter json, params ReadOnlySpan<string> files)
+    {
+        json.WriteStartArray("files");
+        foreach (var file in files) json.WriteStringValue(file);
+        json.WriteEndArray();
+    }
+}
