@@ -1,0 +1,199 @@
+using System.Buffers.Binary;
+using System.Text.Json;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>Vision transformers from a folder of images to a report.</summary>
+public sealed class ImageTests : IDisposable
+{
+    private const int Size = 8;
+    private const int Classes = 5;
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-images-").FullName;
+    private readonly string _data;
+
+    public ImageTests()
+    {
+        _data = Path.Combine(_folder, "images");
+        Directory.CreateDirectory(_data);
+        WriteIdx("train", 400, seed: 1);
+        WriteIdx("t10k", 100, seed: 2);
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData(Objective.Split, 0.1, 0.0, 1)]
+    [InlineData(Objective.Joint, 0.0, 0.4, 0)]
+    [InlineData(Objective.Sampled, 0.0, 0.0, 0)]
+    public void AllSizesLearn(Objective objective, double smoothing, double mixup, int shift)
+    {
+        using var corpus = ImageCorpus.Open(_data);
+        manual_seed(1);
+        using var model = new OtherViT();
+        using var trainer = new Trainer<OtherViT>(model, new()
+        {
+            Steps = 150,
+            Batch = 40,
+            LearningRate = 3e-3,
+            Objective = objective,
+            LabelSmoothing = smoothing,
+            Mixup = mixup,
+            Shift = shift,
+        });
+        for (var step = 0; step < 150; step++) trainer.Step(corpus);
+        var evaluation = ImageEvaluator.Run(model, corpus);
+        Assert.Equal(100, evaluation.Images);
+        Assert.All(evaluation.Rows.Where(r => r.Costs.IsGranularity), row => Assert.True(row.Accuracy > 0.8, $"{row.Costs.Name}: {row.Accuracy}"));
+        var whole = evaluation.Rows.Single(r => r.Costs.Name == "XL");
+        Assert.Equal((1.0, 0.0), (whole.Agreement, whole.Divergence));
+        Assert.Equal(Math.Round((1 - whole.Accuracy) * 100), evaluation.Confusions.Length);
+
+        // A slice is measured alike, without a whole model to agree with.
+        using var slice = model.Extract<OtherViT.S>();
+        var alone = Assert.Single(ImageEvaluator.RunSlice(slice, ProfileCosts.Of(OtherViT.Profile.S, true), corpus).Rows);
+        Assert.Equal((evaluation.Rows[0].Accuracy, evaluation.Rows[0].NatsPerImage, null), (alone.Accuracy, alone.NatsPerImage, alone.Agreement));
+    }
+
+    [Fact]
+    public void AResumedRunIsTheSameBitForBit()
+    {
+        using var corpus = ImageCorpus.Open(_data);
+        var options = new TrainerOptions
+        {
+            Steps = 12,
+            Batch = 16,
+            CheckpointEvery = 5,
+            Mixup = 0.2,
+            LabelSmoothing = 0.1,
+            Shift = 1,
+            OutputFolder = Path.Combine(_folder, "whole"),
+        };
+        var whole = Weights(options, resume: false, stopAt: null);
+        var parted = options with { OutputFolder = Path.Combine(_folder, "parted") };
+        Weights(parted, resume: false, stopAt: 7);
+        Assert.Equal(whole, Weights(parted, resume: true, stopAt: null));
+
+        byte[][] Weights(TrainerOptions options, bool resume, int? stopAt)
+        {
+            manual_seed(3);
+            using var model = new OtherViT();
+            using var trainer = new Trainer<OtherViT>(model, options);
+            if (resume) trainer.Resume(Path.Combine(options.OutputFolder!, "checkpoint.safetensors"));
+            using var stop = new CancellationTokenSource();
+            trainer.Fit(corpus, result => { if (result.Step == stopAt) stop.Cancel(); }, stop.Token);
+            return [.. model.parameters().Select(p => p.bytes.ToArray())];
+        }
+    }
+
+    [Fact]
+    public void NothingIsLeftBehind()
+    {
+        using var corpus = ImageCorpus.Open(_data);
+        using var model = new OtherViT();
+        using var trainer = new Trainer<OtherViT>(model, new()
+        {
+            Steps = 100, Batch = 8, Mixup = 0.2, Objective = Objective.Joint, Distillation = new(), RecomputeActivations = true,
+        });
+        for (var step = 0; step < 5; step++) trainer.Step(corpus);
+        var tensors = Tensor.TotalCount;
+        for (var step = 0; step < 10; step++) trainer.Step(corpus);
+        Assert.Equal(tensors, Tensor.TotalCount);
+        ImageEvaluator.Run(model, corpus);
+        Assert.Equal(tensors, Tensor.TotalCount);
+    }
+
+    [Fact]
+    public void DataOfAnotherKindIsRefused()
+    {
+        using var images = ImageCorpus.Open(_data);
+        using var vision = new OracleViT();
+        using var trainer = new Trainer<OracleViT>(vision, new() { Batch = 4 });
+        var size = Assert.Throws<DataException>(() => trainer.Step(images));
+        Assert.Contains("8 x 8 pixels grey, but OracleViT takes 12 x 12 pixels and 3 channels", size.Message, StringComparison.Ordinal);
+        using var text = TestCorpus.Open(_folder);
+        var kind = Assert.Throws<DataException>(() => trainer.Step(text));
+        Assert.Contains("OracleViT is no language model", kind.Message, StringComparison.Ordinal);
+        using var language = new OracleBytes();
+        using var other = new Trainer<OracleBytes>(language, new() { Batch = 4 });
+        Assert.Contains("OracleBytes takes no images", Assert.Throws<DataException>(() => other.Step(images)).Message, StringComparison.Ordinal);
+        var option = Assert.Throws<ArgumentException>(() => new Trainer<OracleBytes>(language, new() { Mixup = 1 }));
+        Assert.Contains("OracleBytes takes no images", option.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task TheProgramOfAVisionTransformer()
+    {
+        var output = Path.Combine(_folder, "out");
+        var demo = await Run("demo", "--data", _data, "--steps", "60", "--batch", "32", "--learning-rate", "0.003", "--shift", "1", "--json", "--out", output);
+        Assert.True(demo.Code == 0, demo.Errors);
+        using var document = JsonDocument.Parse(demo.Output);
+        Assert.Equal(100, document.RootElement.GetProperty("validation_images").GetInt32());
+        Assert.Equal(5, document.RootElement.GetProperty("results").GetArrayLength());
+        Assert.True(document.RootElement.GetProperty("extracted").GetProperty("bit_equal").GetBoolean());
+        var report = await File.ReadAllTextAsync(Path.Combine(output, "report.html"));
+        Assert.Contains("FLOPs per image", report, StringComparison.Ordinal);
+        Assert.DoesNotContain("NaN", report, StringComparison.Ordinal);
+
+        var model = Path.Combine(output, "model.safetensors");
+        var extract = await Run("extract", "--checkpoint", model, "--profile", "S M M", "--type", "bf16", "--out", output);
+        Assert.True(extract.Code == 0, extract.Errors);
+        var eval = await Run("eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"), "--data", _data, "--report", Path.Combine(output, "eval.html"), "--out", output);
+        Assert.True(eval.Code == 0, eval.Errors);
+        Assert.Contains("S M M", eval.Output, StringComparison.Ordinal);
+
+        var picture = Path.Combine(_folder, "three.png");
+        using var corpus = ImageCorpus.Open(_data);
+        await File.WriteAllBytesAsync(picture, Png.Encode(corpus.Validation.Pixels(0), 1, Size, Size));
+        var classify = await Run("classify", "--checkpoint", model, "--image", picture, "--profile", "S", "--json", "--out", output);
+        Assert.True(classify.Code == 0, classify.Errors);
+        using var shown = JsonDocument.Parse(classify.Output);
+        Assert.Equal(1, shown.RootElement.GetProperty("probabilities").EnumerateArray().Sum(p => p.GetDouble()), 1e-4);
+
+        var resumed = await Run("train", "--data", _data, "--steps", "3", "--batch", "8", "--init", model, "--out", Path.Combine(_folder, "again"));
+        Assert.True(resumed.Code == 0, resumed.Errors);
+        Assert.Contains("Beginning with", resumed.Errors, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("--data is missing", "train")]
+    [InlineData("does not exist", "train", "--data", "nowhere")]
+    [InlineData("--image is missing", "classify")]
+    [InlineData("--format", "extract", "--format", "gguf")]
+    public async Task WrongInputEndsWithTwoAndOneLine(string says, params string[] arguments)
+    {
+        var run = await Run([.. arguments, "--out", Path.Combine(_folder, "none")]);
+        Assert.Equal(2, run.Code);
+        Assert.Contains(says, run.Errors, StringComparison.Ordinal);
+        Assert.Single(run.Errors.TrimEnd().Split('\n'));
+    }
+
+    private static async Task<(int Code, string Output, string Errors)> Run(params string[] arguments)
+    {
+        using StringWriter output = new(), error = new();
+        var code = await ModelProgram.RunAsync<OtherViT>(arguments, output, error, CancellationToken.None);
+        return (code, output.ToString(), error.ToString());
+    }
+
+    // As bright as its class says, wherever it is moved.
+    private void WriteIdx(string name, int count, int seed)
+    {
+        var random = new Random(seed);
+        var images = new byte[16 + (count * Size * Size)];
+        var labels = new byte[8 + count];
+        foreach (var (place, number) in new[] { 0x803, count, Size, Size }.Index()) BinaryPrimitives.WriteInt32BigEndian(images.AsSpan(4 * place), number);
+        foreach (var (place, number) in new[] { 0x801, count }.Index()) BinaryPrimitives.WriteInt32BigEndian(labels.AsSpan(4 * place), number);
+        for (var i = 0; i < count; i++)
+        {
+            // All classes are there.
+            var label = i % Classes;
+            labels[8 + i] = (byte)label;
+            var pixels = images.AsSpan(16 + (i * Size * Size), Size * Size);
+            for (var p = 0; p < pixels.Length; p++) pixels[p] = (byte)((45 * label) + random.Next(60));
+        }
+
+        File.WriteAllBytes(Path.Combine(_data, name + "-images-idx3-ubyte"), images);
+        File.WriteAllBytes(Path.Combine(_data, name + "-labels-idx1-ubyte"), labels);
+    }
+}
