@@ -68,6 +68,7 @@ public sealed class ImageTests : IDisposable
             Mixup = 0.2,
             LabelSmoothing = 0.1,
             Shift = 1,
+            StochasticDepth = 0.5,
             OutputFolder = Path.Combine(_folder, "whole"),
         };
         var whole = Weights(options, resume: false, stopAt: null);
@@ -94,7 +95,7 @@ public sealed class ImageTests : IDisposable
         using var model = new OtherViT();
         using var trainer = new Trainer<OtherViT>(model, new()
         {
-            Steps = 100, Batch = 8, Mixup = 0.2, Objective = Objective.Joint, Distillation = new(), RecomputeActivations = true,
+            Steps = 100, Batch = 8, Mixup = 0.2, StochasticDepth = 0.5, Objective = Objective.Joint, Distillation = new(), RecomputeActivations = true,
         });
         for (var step = 0; step < 5; step++) trainer.Step(corpus);
         var tensors = Tensor.TotalCount;
@@ -154,6 +155,43 @@ public sealed class ImageTests : IDisposable
         var resumed = await Run("train", "--data", _data, "--steps", "3", "--batch", "8", "--init", model, "--out", Path.Combine(_folder, "again"));
         Assert.True(resumed.Code == 0, resumed.Errors);
         Assert.Contains("Beginning with", resumed.Errors, StringComparison.Ordinal);
+    }
+
+    /// <summary>What Hugging Face's transformers write is what they read: names, shapes and values come back.</summary>
+    [Fact]
+    public async Task AFolderForHuggingFaceComesBack()
+    {
+        manual_seed(5);
+        using var model = new OracleViT();
+        var file = Path.Combine(_folder, "vit.safetensors");
+        model.Save(file);
+        var folder = Path.Combine(_folder, "vit");
+        Extraction.ToHuggingFace(file, OracleViT.Profile.M, folder, tokenizer: null);
+        using var config = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(folder, "config.json")));
+        Assert.Equal("ViTForImageClassification", config.RootElement.GetProperty("architectures")[0].GetString());
+        Assert.Equal((24, 3, 4, 24, 12, 4, 3), (Number("hidden_size"), Number("num_hidden_layers"), Number("num_attention_heads"),
+            Number("intermediate_size"), Number("image_size"), Number("patch_size"), Number("num_channels")));
+        Assert.Equal(7, config.RootElement.GetProperty("id2label").EnumerateObject().Count());
+        Assert.True(File.Exists(Path.Combine(folder, "preprocessor_config.json")));
+
+        using var slice = OracleViT.CreateSubmodel(OracleViT.Profile.M);
+        slice.LoadNamed(folder);
+        using var pixels = Inputs.Of(OracleViT.Spec, 3);
+        using var expected = model.Forward(OracleViT.Profile.M, pixels);
+        using var actual = slice.forward(pixels);
+        Assert.True(expected.eq(actual).all().item<bool>());
+
+        var mixed = Assert.Throws<ExtractionException>(
+            () => Extraction.ToHuggingFace(file, OracleViT.Profile.Mixed, Path.Combine(_folder, "mixed"), tokenizer: null));
+        Assert.Contains("different sizes", mixed.Message, StringComparison.Ordinal);
+        using var other = new OtherViT();
+        other.Save(file);
+        var gated = Assert.Throws<ExtractionException>(
+            () => Extraction.ToHuggingFace(file, OtherViT.Profile.XL, Path.Combine(_folder, "gated"), tokenizer: null));
+        Assert.Contains("fewer heads", gated.Message, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(Path.Combine(_folder, "mixed")) || Directory.Exists(Path.Combine(_folder, "gated")));
+
+        int Number(string name) => config.RootElement.GetProperty(name).GetInt32();
     }
 
     [Theory]

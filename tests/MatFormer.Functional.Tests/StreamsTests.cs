@@ -57,6 +57,33 @@ public sealed class StreamsTests
         Assert.Contains("divide 5 rows among them (3, 2), but the batch has 4", batch.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>A layer that is left out is as if the profile skipped it; the others add so many times what they would.</summary>
+    [Fact]
+    public void ThinnedStreamsLeaveLayersOut()
+    {
+        manual_seed(4);
+        using var scope = NewDisposeScope();
+        using var model = new OtherViT();
+        var input = Inputs.Of(OtherViT.Spec, 4);
+        var targets = Inputs.TargetsOf(OtherViT.Spec, input);
+        var whole = OtherViT.Profile.XL.Streams;
+        Same(model.Losses(whole, input, targets), model.Losses(whole.Thinned([1, 1, 1]), input, targets));
+        var short_ = new Profile<OtherViT>("short", "XL Skip XL");
+        Same(model.Losses(short_.Streams, input, targets), model.Losses(whole.Thinned([1, 0, 1]), input, targets));
+        Assert.False(model.Losses(whole, input, targets).eq(model.Losses(whole.Thinned([1, 1, 2]), input, targets)).all().item<bool>());
+
+        // All of the way to a layer's output, and twice of it.
+        var (x, y) = (ones(2, 3), full([2, 3], 4f, ScalarType.Float32));
+        Assert.True(whole.Thinned([2, 1, 1]).Scaled(0, x, y).eq(7).all().item<bool>());
+
+        // Where streams part, the batch must become theirs.
+        var parting = Streams.Of<OtherViT>(OtherViT.Profile.XL, OtherViT.Profile.S).Thinned([0, 0, 0.5]);
+        Assert.Equal((false, true, false), (parting.Skips(0), parting.Skips(1), parting.Skips(2)));
+        Assert.True(model.Losses(parting, input, targets).isfinite().all().item<bool>());
+
+        static void Same(Tensor one, Tensor other) => Assert.True(one.eq(other).all().item<bool>());
+    }
+
     private static void StackedEqualsSequential<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {

@@ -355,11 +355,11 @@ internal static class ForwardEmitter
         f.Write($$"""
                     for (var layer = 0; layer < {{Literals.Of(spec.Layers)}}; layer++)
                     {
-                        {{(spec.CanSkip ? "if (streams.Skips(layer)) continue;" : null)}}
+                        if (streams.Skips(layer)) continue;
                         using var input = x;
-                        x = recomputation is null
+                        x = streams.Scaled(layer, input, recomputation is null
                             ? Layer(input{{Angles(spec)}}, streams, cache, layer, importance)
-                            : recomputation.Run(input, Alone(streams, layer));  //| {{stacked}}
+                            : recomputation.Run(input, Alone(streams, layer)));  //| {{stacked}}
                     }
 
                     using var last = x;
@@ -534,11 +534,11 @@ internal static class ForwardEmitter
         f.Write($$"""
                     for (var layer = 0; layer < {{Literals.Of(spec.Layers)}}; layer++)
                     {
-                        {{(spec.CanSkip ? "if (streams.Skips(layer)) continue;" : null)}}
+                        if (streams.Skips(layer)) continue;
                         using var input = x;
-                        x = recomputation is null
+                        x = streams.Scaled(layer, input, recomputation is null
                             ? Layer(input{{Angles(spec)}}, streams, {{lengths}}layer, importance)
-                            : recomputation.Run(input, Alone(streams, {{lengths}}layer));  //| {{stacked}}
+                            : recomputation.Run(input, Alone(streams, {{lengths}}layer)));  //| {{stacked}}
                     }
 
                     using var last = x;

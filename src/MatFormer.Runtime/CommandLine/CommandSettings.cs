@@ -57,6 +57,8 @@ internal sealed class CommandOptions
     public readonly Option<string?> Images = Text("--data", "DIR", "Images: IDX files as MNIST's, CIFAR-10's binary files, or a folder for "
         + "each class");
     public readonly Option<string?> Image = Text("--image", "FILE", "The image: PNG, PGM or PPM, of the model's size");
+    public readonly Option<double?> StochasticDepth = Number<double>(
+        "--stochastic-depth", 0, "within 0 and 1", "How likely the last layer is left out of a step, those before it the less; 0 by default", 1);
     public readonly Option<double?> LabelSmoothing = Number<double>(
         "--label-smoothing", 0, "within 0 and 1", "The share of a target that is spread over all classes; 0 by default", 1);
     public readonly Option<double?> Mixup = Number<double>(
@@ -218,6 +220,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public string? Data => parsed.GetValue(options.Data) ?? parsed.GetValue(options.OrderData) ?? parsed.GetValue(options.Images);
 
     public string? Image => parsed.GetValue(options.Image);
+
+    public double? StochasticDepth => parsed.GetValue(options.StochasticDepth);
 
     public double? LabelSmoothing => parsed.GetValue(options.LabelSmoothing);
 

@@ -110,12 +110,7 @@ internal sealed class ImageCommands<TModel>(
     /// <inheritdoc/>
     protected override string WriteExtract(Profile<TModel> profile)
     {
-        if (Settings.Format is not (null or "safetensors"))
-        {
-            throw new UsageException($"--format {Settings.Format} is for language models; leave it out: the file has Hugging Face's names of "
-                + "parameters.");
-        }
-
+        if (Settings.Format == "gguf") throw new UsageException("--format gguf is for language models; give safetensors or huggingface.");
         var encoding = Settings.Type switch
         {
             "f16" => WeightEncoding.Float16,
@@ -123,9 +118,11 @@ internal sealed class ImageCommands<TModel>(
             "q8_0" => throw new UsageException("--type q8_0 is for language models; give f32, f16 or bf16."),
             _ => WeightEncoding.Float32,
         };
-        var path = SlicePath(profile);
+        var isFolder = Settings.Format == "huggingface";
+        var path = isFolder ? InOut(FileName(profile)) : SlicePath(profile);
         CheckExtract(path);
-        Extraction.ToSafetensors(Settings.Checkpoint, profile, path, encoding);
+        if (isFolder) Extraction.ToHuggingFace(Settings.Checkpoint, profile, path, tokenizer: null, encoding);
+        else Extraction.ToSafetensors(Settings.Checkpoint, profile, path, encoding);
         return path;
     }
 

@@ -125,7 +125,7 @@ public static class ModelProgram
         make(
             "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(),
             o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Distillation, o.DistillationTemperature, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
+            o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
             o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
             o.Prompt, o.Tokens, o.Temperature, o.Json),
         make(
@@ -137,7 +137,7 @@ public static class ModelProgram
         make(
             "train", "Train all granularities at once", c => c.Train(),
             o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Distillation, o.DistillationTemperature, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
+            o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
             o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
             o.Json),
         make(
@@ -164,12 +164,12 @@ public static class ModelProgram
         make(
             "demo", "Train, evaluate, extract, and write a report", c => c.Demo(),
             o.Minutes, o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
+            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
             o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
         make(
             "train", "Train all granularities at once", c => c.Train(),
             o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
+            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
             o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(),
@@ -177,7 +177,7 @@ public static class ModelProgram
         make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
         make(
             "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
-            o.Checkpoint, o.Profile, o.Type, o.Out, o.Json),
+            o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json),
         make(
             "classify", "Say what an image shows", c => c.Classify(),
             o.Checkpoint, o.Image, o.Profile, o.Device, o.Threads, o.Dtype, o.Out, o.Json),

@@ -191,6 +191,7 @@ internal abstract class ProgramCommands<TModel>(
             Distillation = Distilled(options.Distillation),
             LearningRate = Settings.LearningRate ?? options.LearningRate,
             Seed = Settings.Seed ?? options.Seed,
+            StochasticDepth = Settings.StochasticDepth ?? options.StochasticDepth,
             LabelSmoothing = Settings.LabelSmoothing ?? options.LabelSmoothing,
             Mixup = Settings.Mixup ?? options.Mixup,
             Shift = Settings.Shift ?? options.Shift,
@@ -227,6 +228,7 @@ internal abstract class ProgramCommands<TModel>(
         if (options.Reduction == Reduction.Sum) text += ", summed";
         if (!options.Probabilities.IsEmpty) text += $", probabilities {Numbers(options.Probabilities)}";
         if (!options.LossWeights.IsEmpty) text += $", loss weights {Numbers(options.LossWeights)}";
+        if (options.StochasticDepth > 0) text += Output.Invariant($", stochastic depth {options.StochasticDepth}");
         if (options.LabelSmoothing > 0) text += Output.Invariant($", label smoothing {options.LabelSmoothing}");
         if (options.Mixup > 0) text += Output.Invariant($", mixup {options.Mixup}");
         if (options.Shift > 0) text += Output.Invariant($", shifts of up to {options.Shift} pixels");

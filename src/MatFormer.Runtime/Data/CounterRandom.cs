@@ -58,4 +58,5 @@ internal enum RandomPurpose : ulong
     Branching = 6,
     Planning = 7,
     Augmentation = 8,
+    Depth = 9,
 }

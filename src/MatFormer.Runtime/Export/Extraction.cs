@@ -31,7 +31,7 @@ public static class Extraction
     /// <summary>
     /// Writes a folder that Hugging Face's transformers load: <c>config.json</c>, <c>model.safetensors</c>, and the tokenizer. The
     /// architecture is Llama's, or Qwen3's if queries and keys are normed, with the same sizes in every layer; layers that the profile
-    /// leaves out are not counted.
+    /// leaves out are not counted. Of a vision transformer it is ViT's.
     /// </summary>
     /// <param name="checkpoint">The universal model's file.</param>
     /// <param name="profile">What to extract.</param>
@@ -51,7 +51,8 @@ public static class Extraction
         using var weights = SlicedWeights.Open(checkpoint, profile);
         tokenizer?.CheckFits(weights.Spec, weights.TokenizerFingerprint);
         CheckSafetensors(encoding);
-        new HuggingFaceFolder(weights, tokenizer, encoding).Write(folder);
+        if (weights.Spec.Image is not null) new HuggingFaceViT(weights, encoding).Write(folder);
+        else new HuggingFaceFolder(weights, tokenizer, encoding).Write(folder);
     }
 
     /// <summary>

@@ -96,16 +96,19 @@ internal sealed class HuggingFaceFolder
         json.WriteBoolean("tie_word_embeddings", spec.TiedHead);
         WriteToken(json, "bos_token_id");
         WriteToken(json, "eos_token_id");
-        json.WriteString("torch_dtype", _encoding switch
-        {
-            WeightEncoding.Float16 => "float16",
-            WeightEncoding.BFloat16 => "bfloat16",
-            _ => "float32",
-        });
+        json.WriteString("torch_dtype", TypeName(_encoding));
     }
 
-    // With a point or an exponent: what reads it tells 10000 from 10000.0.
-    private static void WriteFloat(Utf8JsonWriter json, string name, double value)
+    /// <summary>What weights are stored as, in a <c>config.json</c>.</summary>
+    public static string TypeName(WeightEncoding encoding) => encoding switch
+    {
+        WeightEncoding.Float16 => "float16",
+        WeightEncoding.BFloat16 => "bfloat16",
+        _ => "float32",
+    };
+
+    /// <summary>With a point or an exponent: what reads it tells 10000 from 10000.0.</summary>
+    public static void WriteFloat(Utf8JsonWriter json, string name, double value)
     {
         var text = value.ToString("R", CultureInfo.InvariantCulture);
         json.WritePropertyName(name);
@@ -131,7 +134,8 @@ internal sealed class HuggingFaceFolder
         json.WriteString("eos_token", name);
     }
 
-    private static void WriteJson(string path, Action<Utf8JsonWriter> write)
+    /// <summary>A file with one object.</summary>
+    public static void WriteJson(string path, Action<Utf8JsonWriter> write)
     {
         var buffer = new ArrayBufferWriter<byte>();
         var options = new JsonWriterOptions { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };

@@ -13,6 +13,13 @@ public sealed class Streams
     private readonly int[][] _hiddenWidths;
     private readonly int[][] _heads;
     private readonly int _parting;
+    private readonly double[]? _scales;
+
+    private Streams(Streams whole, double[] scales)
+    {
+        (Count, BatchRows, _parting, Fork) = (whole.Count, whole.BatchRows, whole._parting, whole.Fork);
+        (_hiddenWidths, _heads, _scales) = (whole._hiddenWidths, whole._heads, scales);
+    }
 
     private Streams(int parting, ReadOnlySpan<ImmutableArray<LayerSlice>> streams, int[]? rows)
     {
@@ -56,8 +63,34 @@ public sealed class Streams
     /// <summary>Rows of the stack in one layer: of each stream, or null if all have as many; not to be changed.</summary>
     public int[]? Rows(int layer) => layer < _parting ? null : BatchRows;
 
-    /// <summary>True if the layer is left out.</summary>
-    public bool Skips(int layer) => _hiddenWidths[layer][0] == 0;
+    /// <summary>True if the layer is left out, by the profile or in this step.</summary>
+    public bool Skips(int layer) => _hiddenWidths[layer][0] == 0 || _scales?[layer] == 0;
+
+    /// <summary>
+    /// What a layer makes of its input, (N, T, Width), which is disposed, or something like it: where others are left out at random, what this one
+    /// adds counts the more.
+    /// </summary>
+    public Tensor Scaled(int layer, Tensor input, Tensor output)
+    {
+        ArgumentNullException.ThrowIfNull(output);
+        if (_scales is null || _scales[layer] == 1) return output;
+        ArgumentNullException.ThrowIfNull(input);
+        using (output)
+        using (var added = output.sub(input))
+        using (var scaled = added.mul(_scales[layer]))
+            return input.add(scaled);
+    }
+
+    /// <summary>
+    /// The same with layers left out where the scale is 0, and what the others add multiplied by theirs. The layer in which the batch is copied
+    /// stays as it is.
+    /// </summary>
+    internal Streams Thinned(ReadOnlySpan<double> scales)
+    {
+        var its = scales.ToArray();
+        if (Fork >= 0) its[Fork] = 1;
+        return new Streams(this, its);
+    }
 
     /// <summary>True if the first stream keeps just this of each layer.</summary>
     public bool BeginWith(ImmutableArray<LayerSlice> layers)

@@ -353,17 +353,33 @@ public sealed class Trainer<TModel> : IDisposable
     private void Backward(StepPlan plan, long batch, float[] factors, float[] sums)
     {
         var examples = BatchOf(batch);
+        var streams = Thinned(plan.Streams, batch);
         using var scope = NewDisposeScope();
         var (input, targets) = examples.ToTensors(_model.Device);
         using var recomputation = Options.RecomputeActivations ? new Recomputation(_model) : null;
         var losses = Options.Distillation is { } distillation
-            ? _model.DistilledLosses(plan.Streams, input, targets, distillation.Temperature, recomputation)
-            : _model.Losses(plan.Streams, input, targets, recomputation);
+            ? _model.DistilledLosses(streams, input, targets, distillation.Temperature, recomputation)
+            : _model.Losses(streams, input, targets, recomputation);
         var loss = (losses * tensor(factors, device: _model.Device).view(losses.shape)).sum();
         if (recomputation is null) loss.backward();
         else recomputation.Backward(loss);
         var values = Values(losses);
         for (var i = 0; i < values.Length; i++) sums[i] += values[i];
+    }
+
+    // Without the layers that chance leaves out of this batch.
+    private Streams Thinned(Streams streams, long batch)
+    {
+        if (Options.StochasticDepth == 0) return streams;
+        var random = new CounterRandom(Options.Seed, RandomPurpose.Depth, batch);
+        var scales = new double[TModel.Spec.Layers];
+        for (var layer = 0; layer < scales.Length; layer++)
+        {
+            var stays = 1 - (Options.StochasticDepth * (layer + 1) / scales.Length);
+            scales[layer] = random.Unit(layer) < stays ? 1 / stays : 0;
+        }
+
+        return streams.Thinned(scales);
     }
 
     // What is not finite, or null.

@@ -47,6 +47,12 @@ public sealed record TrainerOptions
     /// <summary>Whether and how submodels learn from the largest granularity too; null if not.</summary>
     public Distillation? Distillation { get; init; }
 
+    /// <summary>
+    /// Stochastic depth (arXiv 1603.09382): each layer is left out of a step with a probability that rises evenly from layer to layer up to this
+    /// of the last one; what those that stay add is divided by their chance to stay. 0 for none.
+    /// </summary>
+    public double StochasticDepth { get; init; }
+
     /// <summary>Images: the share of a target that is spread over all classes (arXiv 1512.00567, section 7).</summary>
     public double LabelSmoothing { get; init; }
 
@@ -162,6 +168,7 @@ public sealed record TrainerOptions
         Check(
             Distillation is null || (Distillation.Temperature > 0 && double.IsFinite(Distillation.Temperature)), "Distillation.Temperature",
             Distillation?.Temperature, "above 0");
+        Check(StochasticDepth is >= 0 and < 1, nameof(StochasticDepth), StochasticDepth, "from 0 to below 1");
         Check(LabelSmoothing is >= 0 and < 1, nameof(LabelSmoothing), LabelSmoothing, "from 0 to below 1");
         Check(Mixup >= 0 && double.IsFinite(Mixup), nameof(Mixup), Mixup, "0 or more");
         Check(
@@ -193,6 +200,7 @@ public sealed record TrainerOptions
         (Prefix + "reduction", Reduction.ToString()),
         (Prefix + "distillation_weight", Distillation is { } weighted ? Text(weighted.Weight) : string.Empty),
         (Prefix + "distillation_temperature", Distillation is { } warm ? Text(warm.Temperature) : string.Empty),
+        (Prefix + "stochastic_depth", Text(StochasticDepth)),
         (Prefix + "label_smoothing", Text(LabelSmoothing)),
         (Prefix + "mixup", Text(Mixup)),
         (Prefix + "shift", Text(Shift)),
@@ -234,6 +242,7 @@ public sealed record TrainerOptions
             : throw Damaged(path, "reduction"),
         Distillation = Value(path, metadata, "distillation_weight").Length == 0 ? null
             : new(Number<double>(path, metadata, "distillation_weight"), Number<double>(path, metadata, "distillation_temperature")),
+        StochasticDepth = Later<double>(path, metadata, "stochastic_depth"),
         LabelSmoothing = Later<double>(path, metadata, "label_smoothing"),
         Mixup = Later<double>(path, metadata, "mixup"),
         Shift = Later<int>(path, metadata, "shift"),
