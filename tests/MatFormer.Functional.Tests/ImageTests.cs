@@ -198,7 +198,7 @@ public sealed class ImageTests : IDisposable
     [InlineData("--data is missing", "train")]
     [InlineData("does not exist", "train", "--data", "nowhere")]
     [InlineData("--image is missing", "classify")]
-    [InlineData("--format", "extract", "--format", "gguf")]
+    [InlineData("--format gguf", "extract", "--profile", "S", "--format", "gguf")]
     public async Task WrongInputEndsWithTwoAndOneLine(string says, params string[] arguments)
     {
         var run = await Run([.. arguments, "--out", Path.Combine(_folder, "none")]);
