@@ -95,7 +95,13 @@ public sealed class ImageTests : IDisposable
         using var model = new OtherViT();
         using var trainer = new Trainer<OtherViT>(model, new()
         {
-            Steps = 100, Batch = 8, Mixup = 0.2, StochasticDepth = 0.5, Objective = Objective.Joint, Distillation = new(), RecomputeActivations = true,
+            Steps = 100,
+            Batch = 8,
+            Mixup = 0.2,
+            StochasticDepth = 0.5,
+            Objective = Objective.Joint,
+            Distillation = new(),
+            RecomputeActivations = true,
         });
         for (var step = 0; step < 5; step++) trainer.Step(corpus);
         var tensors = Tensor.TotalCount;
