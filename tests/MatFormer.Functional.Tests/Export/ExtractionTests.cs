@@ -215,7 +215,7 @@ public sealed class ExtractionTests : IDisposable
         Refuses(OracleLlama.Profile.Mixed, "layers of different sizes (1*S 1*L)", null);
         Refuses(Positioned.Profile.S, "[Position(PositionKind.Learned)]", "[Position(PositionKind.Learned)]");
         Refuses(FewHeads.Profile.S, "3 heads and Width = 64", null);
-        Refuses(OracleViT.Profile.S, "[MatViT]", "[MatViT]");
+        Refuses(OtherViT.Profile.XL, "fewer heads", "[MatViT]");
         Refuses(OracleEncoder.Profile.S, "[MatEncoder]", "[MatEncoder]");
         var biased = Assert.Throws<ExtractionException>(
             () => Extraction.ToGguf(Save<BiasedNormLm>(), BiasedNormLm.Profile.S, PathOf("biased.gguf"), null));
