@@ -59,6 +59,17 @@ internal sealed class CommandOptions
     public readonly Option<string?> Image = Text("--image", "FILE", "The image: PNG, PGM or PPM, of the model's size");
     public readonly Option<double?> StochasticDepth = Number<double>(
         "--stochastic-depth", 0, "within 0 and 1", "How likely the last layer is left out of a step, those before it the less; 0 by default", 1);
+    public readonly Option<string?> Pairs = Text("--data", "PATH", "Pairs of a query and a document: XML documentation, .tsv or .jsonl; a "
+        + "file, folder or glob, by default the XML documentation of the .NET SDK");
+    public readonly Option<string?> EncoderTokenizer = Text("--tokenizer", "FILE", "A tokenizer.json, or 'bytes'; by default the one beside "
+        + "the weights, in train and demo beside --init or in --out, else learnt from the pairs");
+    public readonly Option<string?> Index = Text("--index", "FILE", "The index; index.safetensors in --out by default");
+    public readonly Option<string?> Query = Text("--query", "TEXT", "What to search for; without it, each line of standard input");
+    public readonly Option<int?> Dimension = Number<int>(
+        "--dimension", 1, "1 or more", "Numbers of an embedding that are compared, one of those declared; all by default");
+    public readonly Option<int?> Top = Number<int>("--top", 1, "1 or more", "Documents to show; 5 by default");
+    public readonly Option<string?> Alone = Text("--alone", "FILE", "Weights of the same model of which the smallest granularity was trained "
+        + "alone (train --probabilities 1,0,...), to compare with");
     public readonly Option<double?> LabelSmoothing = Number<double>(
         "--label-smoothing", 0, "within 0 and 1", "The share of a target that is spread over all classes; 0 by default", 1);
     public readonly Option<double?> Mixup = Number<double>(
@@ -217,7 +228,18 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 {
     public string Command => parsed.CommandResult.Command.Name;
 
-    public string? Data => parsed.GetValue(options.Data) ?? parsed.GetValue(options.OrderData) ?? parsed.GetValue(options.Images);
+    public string? Data => parsed.GetValue(options.Data) ?? parsed.GetValue(options.OrderData) ?? parsed.GetValue(options.Images)
+        ?? parsed.GetValue(options.Pairs);
+
+    public string? Alone => parsed.GetValue(options.Alone);
+
+    public string Index => parsed.GetValue(options.Index) ?? Path.Combine(Out, "index.safetensors");
+
+    public string? Query => parsed.GetValue(options.Query);
+
+    public int? Dimension => parsed.GetValue(options.Dimension);
+
+    public int Top => parsed.GetValue(options.Top) ?? 5;
 
     public string? Image => parsed.GetValue(options.Image);
 
@@ -229,7 +251,7 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public int? Shift => parsed.GetValue(options.Shift);
 
-    public string? Tokenizer => parsed.GetValue(options.Tokenizer);
+    public string? Tokenizer => parsed.GetValue(options.Tokenizer) ?? parsed.GetValue(options.EncoderTokenizer);
 
     public int? Vocabulary => parsed.GetValue(options.Vocabulary);
 

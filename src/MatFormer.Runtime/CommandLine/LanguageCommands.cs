@@ -17,23 +17,7 @@ internal sealed class LanguageCommands<TModel>(
 {
     public void TrainTokenizer()
     {
-        var vocabulary = Settings.Vocabulary ?? TModel.Spec.Vocabulary;
-        if (vocabulary > TModel.Spec.Vocabulary)
-        {
-            throw new UsageException($"--vocabulary {vocabulary} is more than the {TModel.Spec.Vocabulary} tokens that {TModel.Spec.Name} "
-                + $"declares; declare Vocabulary = {vocabulary}, or give a smaller number.");
-        }
-
-        var options = new TokenizerOptions { Vocabulary = vocabulary };
-        try
-        {
-            options.Validate();
-        }
-        catch (ArgumentException e)
-        {
-            throw new UsageException($"{e.Message} {TModel.Spec.Name} declares Vocabulary = {TModel.Spec.Vocabulary}.", e);
-        }
-
+        var options = NewTokenizerOptions();
         using var corpus = OpenCorpus(Tokenizer.ByteLevel);
         var tokenizer = Tokenizer.Train(corpus, options, Cancellation);
         var path = InOut(Tokenizer.FileName);
@@ -343,17 +327,6 @@ internal sealed class LanguageCommands<TModel>(
         return path;
     }
 
-    private void ExtractSafetensors(Profile<TModel> profile, string path, WeightEncoding encoding)
-    {
-        // Whoever uses the slice needs the tokenizer too.
-        var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
-        var tokenizer = File.Exists(source) ? Tokenizer.Load(source) : null;
-        var copy = InOut(Tokenizer.FileName);
-        if (tokenizer is not null) CheckReplaces(copy, tokenizer);
-        Extraction.ToSafetensors(Settings.Checkpoint, profile, path, encoding);
-        tokenizer?.Save(copy);
-    }
-
     // The one beside the weights, or bytes; none if the model has too few tokens for these.
     private Tokenizer? TokenizerOfWeights()
     {
@@ -523,23 +496,6 @@ internal sealed class LanguageCommands<TModel>(
             json.WriteEndArray();
             WriteFiles(json, files);
         });
-    }
-
-    // The one that is named, or the one in a folder, or bytes; the model can have its tokens.
-    private Tokenizer FindTokenizer(string folder)
-    {
-        var path = Settings.Tokenizer ?? Path.Combine(folder, Tokenizer.FileName);
-        var isByteLevel = Settings.Tokenizer is null ? !File.Exists(path) : Settings.Tokenizer == "bytes";
-        var tokenizer = isByteLevel ? Tokenizer.ByteLevel : Tokenizer.Load(path);
-        tokenizer.CheckFits(TModel.Spec);
-        return tokenizer;
-    }
-
-    // Weights that are there need the tokenizer that is there.
-    private static void CheckReplaces(string path, Tokenizer tokenizer)
-    {
-        if (File.Exists(path) && Tokenizer.Load(path).Fingerprint != tokenizer.Fingerprint)
-            throw new UsageException($"'{path}' is another tokenizer, which weights beside it may need; give another --out, or delete it.");
     }
 
     private TextCorpus OpenCorpus(Tokenizer tokenizer)

@@ -97,7 +97,7 @@ public static class ModelProgram
         {
             ModelKind.LanguageModel => OfLanguageModel(options, Maker((s, token) => new LanguageCommands<TModel>(s, output, error, token))),
             ModelKind.VisionTransformer => OfVisionTransformer(options, Maker((s, token) => new ImageCommands<TModel>(s, output, error, token))),
-            _ => throw new NotSupportedException($"There are no commands for a {TModel.Spec.Kind} yet."),
+            _ => OfTextEncoder(options, Maker((s, token) => new EncoderCommands<TModel>(s, output, error, token))),
         };
         foreach (var command in commands) root.Add(command);
         return root;
@@ -181,6 +181,40 @@ public static class ModelProgram
         make(
             "classify", "Say what an image shows", c => c.Classify(),
             o.Checkpoint, o.Image, o.Profile, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+    ];
+
+    private static IEnumerable<Command> OfTextEncoder<TModel>(CommandOptions o, Make<EncoderCommands<TModel>> make)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+    [
+        make(
+            "demo", "Train, index, measure, extract, and write a report", c => c.Demo(),
+            o.Minutes, o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
+            o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation,
+            o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
+        make(
+            "tokenizer", "Learn a vocabulary of byte pairs, for train --tokenizer", c => c.TrainTokenizer(),
+            o.Pairs, o.Vocabulary, o.Out, o.Json),
+        make(
+            "train", "Train all granularities at once", c => c.Train(),
+            o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
+            o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation,
+            o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
+        make(
+            "eval", "Show the loss of every granularity", c => c.Evaluate(),
+            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+        make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
+        make(
+            "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
+            o.Checkpoint, o.Profile, o.Type, o.Out, o.Json),
+        make(
+            "index", "Embed all documents", c => c.MakeIndex(),
+            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Profile, o.Index, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+        make(
+            "search", "Find documents", c => c.Search(),
+            o.Checkpoint, o.EncoderTokenizer, o.Index, o.Query, o.Profile, o.Dimension, o.Top, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+        make(
+            "eval-retrieval", "Measure how well each profile's queries find their documents", c => c.EvaluateRetrieval(),
+            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Index, o.Alone, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
     ];
 
     private static string OneLine(string message) =>

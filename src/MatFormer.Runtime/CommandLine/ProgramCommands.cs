@@ -273,6 +273,56 @@ internal abstract class ProgramCommands<TModel>(
     protected string TrainingFolder =>
         Settings.Init is { } init && File.Exists(Path.Combine(FolderOf(init), Tokenizer.FileName)) ? FolderOf(init) : Settings.Out;
 
+    /// <summary>The tokenizer that is named, or the one in a folder, or bytes; the model can have its tokens.</summary>
+    protected Tokenizer FindTokenizer(string folder)
+    {
+        var path = Settings.Tokenizer ?? Path.Combine(folder, Tokenizer.FileName);
+        var isByteLevel = Settings.Tokenizer is null ? !File.Exists(path) : Settings.Tokenizer == "bytes";
+        var tokenizer = isByteLevel ? Tokenizer.ByteLevel : Tokenizer.Load(path);
+        tokenizer.CheckFits(TModel.Spec);
+        return tokenizer;
+    }
+
+    /// <summary>How a tokenizer for the model is learnt.</summary>
+    protected TokenizerOptions NewTokenizerOptions()
+    {
+        var vocabulary = Settings.Vocabulary ?? TModel.Spec.Vocabulary;
+        if (vocabulary > TModel.Spec.Vocabulary)
+        {
+            throw new UsageException($"--vocabulary {vocabulary} is more than the {TModel.Spec.Vocabulary} tokens that {TModel.Spec.Name} "
+                + $"declares; declare Vocabulary = {vocabulary}, or give a smaller number.");
+        }
+
+        var options = new TokenizerOptions { Vocabulary = vocabulary };
+        try
+        {
+            options.Validate();
+            return options;
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"{e.Message} {TModel.Spec.Name} declares Vocabulary = {TModel.Spec.Vocabulary}.", e);
+        }
+    }
+
+    // Weights that are there need the tokenizer that is there.
+    protected static void CheckReplaces(string path, Tokenizer tokenizer)
+    {
+        if (File.Exists(path) && Tokenizer.Load(path).Fingerprint != tokenizer.Fingerprint)
+            throw new UsageException($"'{path}' is another tokenizer, which weights beside it may need; give another --out, or delete it.");
+    }
+
+    protected void ExtractSafetensors(Profile<TModel> profile, string path, WeightEncoding encoding)
+    {
+        // Whoever uses the slice needs the tokenizer too.
+        var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
+        var tokenizer = File.Exists(source) ? Tokenizer.Load(source) : null;
+        var copy = InOut(Tokenizer.FileName);
+        if (tokenizer is not null) CheckReplaces(copy, tokenizer);
+        Extraction.ToSafetensors(Settings.Checkpoint, profile, path, encoding);
+        tokenizer?.Save(copy);
+    }
+
     // The folder that weights are, or the one that they lie in.
     protected static string FolderOf(string weights, bool isFolder = false)
     {

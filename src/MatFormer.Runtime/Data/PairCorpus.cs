@@ -8,20 +8,27 @@ namespace MatFormer;
 /// <summary>What someone types, and the one document that answers it.</summary>
 /// <param name="Query">What is typed.</param>
 /// <param name="Document">What answers it.</param>
-public sealed record RetrievalPair(string Query, string Document);
+public sealed record RetrievalPair(string Query, string Document)
+{
+    /// <summary>What names the document to a reader: <c>String.IndexOf(Char)</c>; the query if nothing else does.</summary>
+    public string Title { get; init; } = Query;
+
+    /// <summary>What the document belongs to, alike for those that belong together: the type of a member; null if unknown.</summary>
+    public string? Group { get; init; }
+}
 
 /// <summary>
 /// Pairs of a query and its document to train retrieval on, and others to measure on. No two pairs of a corpus have the same query or the
 /// same document, so that in a batch every other document is a wrong answer.
 /// </summary>
-public sealed class PairCorpus
+public sealed class PairCorpus : TrainingData
 {
     /// <summary>The fewest pairs that a corpus must hold.</summary>
     public const int MinimumPairs = 20;
 
-    private const int HeldOut = 20; // one of so many
+    private const int OneOf = 20; // one of so many
 
-    private PairCorpus(string source, int files, int skippedFiles, int leftOut, List<Found> pairs)
+    private PairCorpus(string source, int files, int skippedFiles, int leftOut, List<Found> pairs, Tokenizer tokenizer)
     {
         if (pairs.Count < MinimumPairs)
         {
@@ -31,7 +38,7 @@ public sealed class PairCorpus
                 + $", but at least {MinimumPairs} are needed; give more.");
         }
 
-        (Source, Files, SkippedFiles, LeftOut) = (source, files, skippedFiles, leftOut);
+        (Source, Files, SkippedFiles, LeftOut, Tokenizer) = (source, files, skippedFiles, leftOut, tokenizer);
         (Training, Validation) = Split(source, pairs);
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var part in new[] { Training, Validation })
@@ -43,11 +50,21 @@ public sealed class PairCorpus
         Fingerprint = Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 
-    /// <summary>Where the pairs come from, in words.</summary>
-    public string Source { get; }
+    private PairCorpus(PairCorpus pairs, Tokenizer tokenizer)
+    {
+        (Source, Fingerprint, Files, SkippedFiles, LeftOut) =
+            (pairs.Source, pairs.Fingerprint, pairs.Files, pairs.SkippedFiles, pairs.LeftOut);
+        (Training, Validation, Tokenizer) = (pairs.Training, pairs.Validation, tokenizer);
+    }
 
-    /// <summary>A hash of all pairs, hexadecimal: a resumed run must see the same.</summary>
-    public string Fingerprint { get; }
+    /// <inheritdoc/>
+    public override string Source { get; }
+
+    /// <inheritdoc/>
+    public override string Fingerprint { get; }
+
+    /// <summary>What the tokens of the texts are.</summary>
+    public Tokenizer Tokenizer { get; }
 
     /// <summary>Files that were read.</summary>
     public int Files { get; }
@@ -81,9 +98,10 @@ public sealed class PairCorpus
     /// held out. Other files of a folder are left out.
     /// </remarks>
     /// <param name="data">A file, folder or glob; null for the XML documentation of the .NET SDK.</param>
+    /// <param name="tokenizer">What the tokens are; bytes if null.</param>
     /// <param name="cancellationToken">Stops it.</param>
     /// <exception cref="DataException">The data is missing, damaged or too small.</exception>
-    public static PairCorpus Open(string? data = null, CancellationToken cancellationToken = default)
+    public static PairCorpus Open(string? data = null, Tokenizer? tokenizer = null, CancellationToken cancellationToken = default)
     {
         var source = data is null ? "the XML documentation of the .NET SDK" : $"'{data}'";
         try
@@ -110,7 +128,7 @@ public sealed class PairCorpus
             var (queries, documents) = (new HashSet<string>(StringComparer.Ordinal), new HashSet<string>(StringComparer.Ordinal));
             List<Found> kept = [.. members.Concat(pairs).Where(found =>
                 !queries.Contains(found.Pair.Query) && documents.Add(found.Pair.Document) && queries.Add(found.Pair.Query))];
-            return new PairCorpus(source, files.Count - skipped, skipped, all - kept.Count, kept);
+            return new PairCorpus(source, files.Count - skipped, skipped, all - kept.Count, kept, tokenizer ?? Tokenizer.ByteLevel);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException && e is not DataException)
         {
@@ -118,12 +136,53 @@ public sealed class PairCorpus
         }
     }
 
+    /// <summary>
+    /// The same pairs with other tokens, such as <see cref="Tokenizer.Train(PairCorpus, TokenizerOptions?, CancellationToken)"/> learnt.
+    /// </summary>
+    public PairCorpus With(Tokenizer tokenizer)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        return new PairCorpus(this, tokenizer);
+    }
+
     /// <summary>One line: what the pairs are and how many.</summary>
     public string Describe() => string.Create(
         CultureInfo.InvariantCulture,
         $"{Source}: {Files} files{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, no pairs)" : string.Empty)}, "
         + $"{Training.Count} pairs to train on, "
-        + $"{Validation.Count} to validate on{(LeftOut > 0 ? $"; {LeftOut} left out as duplicates" : string.Empty)}");
+        + $"{Validation.Count} to validate on{(LeftOut > 0 ? $"; {LeftOut} left out as duplicates" : string.Empty)}; "
+        + $"tokens: {Tokenizer.Describe()}");
+
+    /// <inheritdoc/>
+    internal override Tokenizer TextTokenizer => Tokenizer;
+
+    /// <inheritdoc/>
+    internal override void CheckFits(MatFormerModel model)
+    {
+        if (model.Architecture.Kind != ModelKind.TextEncoder)
+            throw new DataException($"{model.Architecture.Name} is no text encoder, and does not learn from pairs of texts.");
+        Tokenizer.CheckFits(model);
+    }
+
+    /// <inheritdoc/>
+    internal override IBatches Batches(ModelSpec spec, TrainerOptions options)
+    {
+        if (options.Batch >= 2) return new PairBatches(Training, Tokenizer, spec.Context, options);
+        throw new DataException($"{spec.Name} learns to tell pairs of a batch apart, but a batch of {options.Batch} has nothing to tell "
+            + "apart; train with a batch of at least 2, better of 64 or more.");
+    }
+
+    /// <inheritdoc/>
+    internal override IEnumerable<Batch> HeldOut(ModelSpec spec, int batch, int examples)
+    {
+        var taken = Math.Min(examples, Validation.Count);
+        return Enumerable.Range(0, taken).Select(i => Validation[(int)((long)i * Validation.Count / taken)]).Chunk(batch).Select(chunk =>
+        {
+            var pairs = new PairBatch(chunk.Length, spec.Context);
+            pairs.Fill(chunk, Tokenizer);
+            return pairs;
+        });
+    }
 
     /// <summary>
     /// The words of a name as someone would type them, in lower case: <c>List&lt;T&gt;.CopyTo(T[], Int32)</c> is
@@ -176,7 +235,7 @@ public sealed class PairCorpus
         foreach (var group in pairs.GroupBy(found => found.Group, StringComparer.Ordinal)
             .OrderBy(group => Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(group.Key))), StringComparer.Ordinal))
         {
-            if (count >= pairs.Count / HeldOut) break;
+            if (count >= pairs.Count / OneOf) break;
             held.Add(group.Key);
             count += group.Count();
         }
@@ -197,8 +256,9 @@ public sealed class PairCorpus
             if (id[0] == 'N') continue;
             var query = Words(XmlDocumentation.DisplayName(id).Replace("(", id.Contains(".#ctor", StringComparison.Ordinal)
                 ? " constructor(" : "(", StringComparison.Ordinal));
-            if (Words(text).Split(' ').Except(query.Split(' ')).Any())
-                yield return new Found(new RetrievalPair(query, text), type, id.Split('(')[0].Split("``")[0]);
+            if (!Words(text).Split(' ').Except(query.Split(' ')).Any()) continue;
+            var pair = new RetrievalPair(query, text) { Title = XmlDocumentation.DisplayName(id), Group = type };
+            yield return new Found(pair, type, id.Split('(')[0].Split("``")[0]);
         }
     }
 

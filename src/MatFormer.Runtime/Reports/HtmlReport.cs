@@ -30,11 +30,11 @@ internal static class HtmlReport
     }
 
     /// <summary>What came of an extraction.</summary>
-    public static string Describe(SliceCheck slice)
+    public static string Describe(SliceCheck slice, string what = "logits")
     {
         var difference = slice.Equal ? "are the universal model’s own, bit for bit."
             : Output.Invariant($"differ from the universal model’s own by at most {slice.Difference:0.###E+0}.");
-        return $"{slice.Profile} was extracted, saved to {slice.Path} and loaded again. Its logits {difference}";
+        return $"{slice.Profile} was extracted, saved to {slice.Path} and loaded again. Its {what} {difference}";
     }
 
     /// <summary>What an evaluation measured, and a sweep of mixes if there was one.</summary>

@@ -12,7 +12,7 @@ namespace MatFormer;
 /// </summary>
 public sealed class Tokenizer
 {
-    /// <summary>The token that <see cref="Train"/> puts between documents.</summary>
+    /// <summary>The token that <see cref="Train(TextCorpus, TokenizerOptions?, CancellationToken)"/> puts between documents.</summary>
     public const string DefaultEndOfText = "<|endoftext|>";
 
     /// <summary>The name that tokenizers have beside weights.</summary>
@@ -90,6 +90,16 @@ public sealed class Tokenizer
     /// <param name="cancellationToken">Stops it.</param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     public static Tokenizer Train(TextCorpus corpus, TokenizerOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(corpus);
+        options ??= new TokenizerOptions();
+        options.Validate();
+        return TokenizerTraining.Run(WordCounts.Of(corpus.Training, cancellationToken), options, cancellationToken);
+    }
+
+    /// <summary>The same from the queries and documents that a corpus trains on.</summary>
+    /// <inheritdoc cref="Train(TextCorpus, TokenizerOptions?, CancellationToken)"/>
+    public static Tokenizer Train(PairCorpus corpus, TokenizerOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(corpus);
         options ??= new TokenizerOptions();

@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace MatFormer;
 
 /// <summary>How often each word stands in a text.</summary>
@@ -10,17 +12,30 @@ internal sealed class WordCounts
     public IReadOnlyDictionary<byte[], long> Counts => _counts.Dictionary;
 
     /// <summary>Counts a part of a corpus, on all cores.</summary>
-    public static WordCounts Of(CorpusSplit split, CancellationToken cancellationToken)
+    public static WordCounts Of(CorpusSplit split, CancellationToken cancellationToken) =>
+        Of(split.Documents, (document, counts) => counts.Add(split.ReadDocument(document)), cancellationToken);
+
+    /// <summary>Counts queries and documents, on all cores.</summary>
+    public static WordCounts Of(IReadOnlyList<RetrievalPair> pairs, CancellationToken cancellationToken) => Of(
+        pairs.Count,
+        (pair, counts) =>
+        {
+            counts.Add(Encoding.UTF8.GetBytes(pairs[pair].Query));
+            counts.Add(Encoding.UTF8.GetBytes(pairs[pair].Document));
+        },
+        cancellationToken);
+
+    private static WordCounts Of(int texts, Action<int, WordCounts> add, CancellationToken cancellationToken)
     {
         var all = new WordCounts();
         Parallel.For(
             0,
-            split.Documents,
+            texts,
             new ParallelOptions { CancellationToken = cancellationToken, MaxDegreeOfParallelism = Environment.ProcessorCount },
             () => new WordCounts(),
-            (document, _, own) =>
+            (text, _, own) =>
             {
-                own.Add(split.ReadDocument(document));
+                add(text, own);
                 return own;
             },
             own =>

@@ -70,7 +70,7 @@ public sealed class PairCorpusTests : IDisposable
         Assert.Equal((285, 15), (corpus.Training.Count, corpus.Validation.Count));
         Assert.Empty(corpus.Training.Select(TypeOf).Intersect(corpus.Validation.Select(TypeOf)));
         Assert.Equal(corpus.Fingerprint, PairCorpus.Open(_folder["*.xml"]).Fingerprint);
-        Assert.Equal($"'{_folder["a.xml"]}': 1 files, 285 pairs to train on, 15 to validate on", corpus.Describe());
+        Assert.Equal($"'{_folder["a.xml"]}': 1 files, 285 pairs to train on, 15 to validate on; tokens: bytes", corpus.Describe());
 
         WriteDocumentation("a.xml", string.Concat(Enumerable.Range(0, 30).Select(i => string.Create(
             CultureInfo.InvariantCulture, $"<member name='P:N.Type.Part{i}'><summary>The thing number {i}.</summary></member>"))));

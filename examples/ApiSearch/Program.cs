@@ -1,0 +1,3 @@
+using MatFormer;
+
+return await ModelProgram.RunAsync<ApiSearch>(args);

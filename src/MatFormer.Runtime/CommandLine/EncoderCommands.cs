@@ -1,0 +1,327 @@
+using System.Diagnostics;
+using System.Text.Json;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>The commands of a text encoder's program.</summary>
+internal sealed class EncoderCommands<TModel>(
+    CommandSettings settings, TextWriter output, TextWriter error, CancellationToken cancellationToken)
+    : ProgramCommands<TModel>(settings, output, error, cancellationToken)
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private const int EvaluationBatch = 64;
+
+    /// <inheritdoc/>
+    protected override TrainerOptions Defaults { get; } = new() { Batch = 128, LearningRate = 1.5e-3 };
+
+    public void TrainTokenizer()
+    {
+        var options = NewTokenizerOptions();
+        using var pairs = PairCorpus.Open(Settings.Data, cancellationToken: Cancellation);
+        var tokenizer = Tokenizer.Train(pairs, options, Cancellation);
+        var path = InOut(Tokenizer.FileName);
+        if (File.Exists(Settings.Checkpoint)) CheckReplaces(path, tokenizer);
+        tokenizer.Save(path);
+        Human.WriteLine(Output.Invariant(
+            $"Wrote {path}: {tokenizer.VocabularySize:n0} tokens. To use it: train --tokenizer {Quoted(path)}"));
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("file", path);
+            json.WriteNumber("vocabulary", tokenizer.VocabularySize);
+            json.WriteString("fingerprint", tokenizer.Fingerprint);
+        });
+    }
+
+    public void Evaluate()
+    {
+        var (device, dtype) = Compute(null);
+        using var model = Checkpoint.OpenUniversal<TModel>(Settings.Checkpoint, device);
+        model.ComputeType = dtype;
+        using var pairs = OpenPairs(CheckpointFolder);
+        var batch = Settings.Batch ?? EvaluationBatch;
+        if (batch < 2) throw new UsageException("--batch 1 has nothing to tell apart; give 2 or more.");
+        var losses = RetrievalEvaluator.Losses(model, pairs, batch, Cancellation);
+        EncoderOutput.Table(Human, losses, batch);
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteString("checkpoint", Settings.Checkpoint);
+            json.WriteNumber("batch", batch);
+            json.WriteStartObject("nats_per_choice");
+            foreach (var (granularity, loss) in losses) json.WriteNumber(granularity, loss);
+            json.WriteEndObject();
+        });
+    }
+
+    public void MakeIndex()
+    {
+        var (device, dtype) = Compute(null);
+        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        model.ComputeType = dtype;
+        using var pairs = OpenPairs(CheckpointFolder);
+        var embedder = Embedder(model, pairs.Tokenizer);
+        WriteIndex(embedder, pairs);
+        var file = new FileInfo(Settings.Index);
+        Human.WriteLine(Output.Invariant(
+            $"Wrote {Settings.Index}: {pairs.Training.Count + pairs.Validation.Count:n0} documents, embedded by {embedder.ProfileName}, "
+            + $"{file.Length / 1e6:0.0} MB."));
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteString("profile", embedder.ProfileName);
+            json.WriteNumber("documents", pairs.Training.Count + pairs.Validation.Count);
+            json.WriteNumber("bytes", file.Length);
+            WriteFiles(json, Settings.Index);
+        });
+    }
+
+    public void Search()
+    {
+        if (Settings.Json && Settings.Query is null) throw new UsageException("--json is for one query; give --query too.");
+        if (Settings.Dimension is { } given && !TModel.Spec.EmbeddingDimensions.Contains(given))
+        {
+            throw new UsageException(
+                $"--dimension {given} is none of those that {TModel.Spec.Name} declares: "
+                    + $"{string.Join(", ", TModel.Spec.EmbeddingDimensions)}.");
+        }
+
+        var (device, dtype) = Compute(null);
+        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        model.ComputeType = dtype;
+        var embedder = Embedder(model, FindTokenizer(CheckpointFolder));
+        using var index = OpenIndex();
+        embedder.CheckFits(index);
+        var dimension = Settings.Dimension ?? index.Width;
+        var options = new SearchOptions { Count = Settings.Top, Prefix = dimension < index.Width ? dimension : null, Shortlist = 0 };
+        index.Search(embedder.Embed(["first uses allocate"], Cancellation), options);
+        if (Settings.Query is { } query)
+        {
+            Answer(query);
+            return;
+        }
+
+        if (!Console.IsInputRedirected) Error.WriteLine("What are you looking for? An empty line ends.");
+        while (!Cancellation.IsCancellationRequested && Console.In.ReadLine() is { } line && line.Trim().Length > 0) Answer(line.Trim());
+
+        void Answer(string text)
+        {
+            var watch = Stopwatch.StartNew();
+            var embedded = embedder.Embed([text], Cancellation);
+            var embedding = watch.Elapsed.TotalMilliseconds;
+            watch.Restart();
+            var hits = index.Search(embedded, options);
+            var searching = watch.Elapsed.TotalMilliseconds;
+            foreach (var (row, score) in hits)
+            {
+                var entry = index.EntryOf(row);
+                Human.WriteLine(Output.Invariant($"{score:0.000}  {entry.Title}"));
+                Human.WriteLine("       " + EncoderOutput.Shortened(entry.Text));
+            }
+
+            Human.WriteLine(Output.Invariant(
+                $"[{embedder.ProfileName}, {dimension} of {index.Width} dimensions: {embedding:0.00} ms to embed, "
+                + $"{searching:0.00} ms to search {index.Count:n0} documents]"));
+            if (!Settings.Json) return;
+            Output.Json(Results, json =>
+            {
+                json.WriteString("query", text);
+                json.WriteString("profile", embedder.ProfileName);
+                json.WriteNumber("dimension", dimension);
+                json.WriteNumber("embedding_ms", embedding);
+                json.WriteNumber("search_ms", searching);
+                json.WriteStartArray("hits");
+                foreach (var (row, score) in hits)
+                {
+                    var entry = index.EntryOf(row);
+                    json.WriteStartObject();
+                    json.WriteNumber("score", score);
+                    json.WriteString("title", entry.Title);
+                    json.WriteString("text", entry.Text);
+                    json.WriteEndObject();
+                }
+
+                json.WriteEndArray();
+            });
+        }
+    }
+
+    public void EvaluateRetrieval()
+    {
+        var (device, dtype) = Compute(null);
+        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        model.ComputeType = dtype;
+        using var pairs = OpenPairs(CheckpointFolder);
+        using var index = OpenIndex();
+        RetrievalEvaluation evaluation;
+        if (model is TModel universal && model.IsUniversal)
+        {
+            evaluation = RetrievalEvaluator.Run(universal, pairs, index, cancellationToken: Cancellation);
+        }
+        else
+        {
+            var embedder = TextEmbedder.OfSlice(model, pairs.Tokenizer);
+            embedder.CheckFits(index);
+            var costs = ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false);
+            evaluation = RetrievalEvaluator.Run(embedder, costs, pairs, index, Cancellation);
+        }
+
+        var alone = Settings.Alone is { } other ? EvaluateAlone(other, dtype, device, pairs, index) : null;
+        EncoderOutput.Table(Human, evaluation, alone);
+        if (Settings.Report is { } report)
+        {
+            AtomicFile.WriteText(report, EncoderOutput.Page(
+                TModel.Spec, Whole.Name, evaluation, alone, [], null,
+                [
+                    ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()), ("Weights", Settings.Checkpoint),
+                    ("Pairs", pairs.Describe()), ("Precision", Describe(dtype)), ("Machine", Machine.Describe(device)),
+                ]));
+            Human.WriteLine($"Wrote {report}.");
+        }
+
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteString("checkpoint", Settings.Checkpoint);
+            EncoderOutput.WriteEvaluation(json, evaluation, alone);
+            if (Settings.Report is not null) WriteFiles(json, Settings.Report);
+        });
+    }
+
+    /// <inheritdoc/>
+    protected override TrainingData Open() => OpenPairs(TrainingFolder, learns: true);
+
+    /// <inheritdoc/>
+    protected override LossUnit UnitOf(TrainingData data) => LossUnit.Nats("choice");
+
+    /// <inheritdoc/>
+    protected override void Begin(TModel model, TrainingData data)
+    {
+        Error.WriteLine($"Pairs: {((PairCorpus)data).Describe()}.");
+        if (Settings.Init is not { } weights) return;
+        Checkpoint.LoadNamed(model, weights);
+        Error.WriteLine($"Beginning with {weights}.");
+    }
+
+    /// <inheritdoc/>
+    protected override string WriteExtract(Profile<TModel> profile)
+    {
+        var encoding = Settings.Type switch
+        {
+            "f16" => WeightEncoding.Float16,
+            "bf16" => WeightEncoding.BFloat16,
+            "q8_0" => throw new UsageException("--type q8_0 is for language models; give f32, f16 or bf16."),
+            _ => WeightEncoding.Float32,
+        };
+        var path = SlicePath(profile);
+        CheckExtract(path);
+        ExtractSafetensors(profile, path, encoding);
+        return path;
+    }
+
+    /// <inheritdoc/>
+    protected override void Finish(TrainerOptions options, ScalarType dtype, TrainingData data, TModel universal, TrainingResult result)
+    {
+        var pairs = (PairCorpus)data;
+        WriteIndex(TextEmbedder.Of(universal, Whole, pairs.Tokenizer), pairs);
+        using var index = OpenIndex();
+        var evaluation = RetrievalEvaluator.Run(universal, pairs, index, cancellationToken: Cancellation);
+        EncoderOutput.Table(Human, evaluation, null);
+        var slice = ExtractDeclared(universal, dtype, data);
+        var (metrics, report, curve) = (InOut("metrics.jsonl"), InOut("report.html"), InOut("curve.svg"));
+        AtomicFile.WriteText(curve, EncoderOutput.Chart(TModel.Spec, evaluation).ToSvg());
+        AtomicFile.WriteText(report, EncoderOutput.Page(
+            TModel.Spec, Whole.Name, evaluation, null, TrainingCurves.Read(metrics, Planner<TModel>.AllNames, UnitOf(data)), slice,
+            [
+                ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()),
+                ("Pairs", pairs.Describe()),
+                ("Objective", Describe(options)),
+                ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch * options.Accumulation} pairs, "
+                    + $"{(double)options.Steps * options.Batch * options.Accumulation / pairs.Training.Count:0.0} times each pair")),
+                ("Seed", Output.Invariant($"{options.Seed}")),
+                ("Precision", Describe(dtype)),
+                ("Machine", Machine.Describe(universal.Device)),
+            ]));
+        string[] files =
+        [
+            report, curve, result.Weights!, .. result.Best is { } best ? (string[])[best] : [], InOut(Tokenizer.FileName), Settings.Index,
+            slice.Path, result.Checkpoint!, metrics,
+        ];
+        Human.WriteLine();
+        Human.WriteLine("Wrote:");
+        foreach (var file in files) Human.WriteLine("  " + file);
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteNumber("steps", result.Steps);
+            EncoderOutput.WriteEvaluation(json, evaluation, null);
+            WriteSlice(json, slice);
+            WriteFiles(json, files);
+        });
+    }
+
+    // Whoever trains without a tokenizer gets one: in bytes, texts would hardly fit into the context.
+    private PairCorpus OpenPairs(string folder, bool learns = false)
+    {
+        var tokenizer = FindTokenizer(folder);
+        var pairs = PairCorpus.Open(Settings.Data, tokenizer, Cancellation);
+        if (!learns || Settings.Tokenizer is not null || !tokenizer.IsByteLevel || TModel.Spec.Vocabulary < 2 * tokenizer.VocabularySize
+            || File.Exists(Path.Combine(folder, Tokenizer.FileName))) return pairs;
+        return pairs.With(Tokenizer.Train(pairs, NewTokenizerOptions(), Cancellation));
+    }
+
+    private VectorIndex OpenIndex() => File.Exists(Settings.Index)
+        ? VectorIndex.Open(Settings.Index)
+        : throw new UsageException($"There is no index '{Settings.Index}'; make one with the command index, or name it by --index.");
+
+    private void WriteIndex(TextEmbedder embedder, PairCorpus pairs)
+    {
+        var watch = Stopwatch.StartNew();
+        var entries = pairs.Training.Concat(pairs.Validation).Select(pair => new IndexEntry(pair.Title, pair.Document));
+        embedder.WriteIndex(Settings.Index, entries, cancellationToken: Cancellation);
+        Error.WriteLine(Output.Invariant(
+            $"Embedded {pairs.Training.Count + pairs.Validation.Count:n0} documents in {watch.Elapsed.TotalSeconds:0.0} s."));
+    }
+
+    // The profile that is asked for: by default all of a universal model.
+    private TextEmbedder Embedder(MatFormerModel model, Tokenizer tokenizer)
+    {
+        var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
+        if (model is TModel universal && model.IsUniversal) return TextEmbedder.Of(universal, profile ?? Whole, tokenizer);
+        if (profile is null || profile.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return TextEmbedder.OfSlice(model, tokenizer);
+        throw new UsageException(
+            $"'{Settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave "
+                + "--profile out, or give the universal model's file.");
+    }
+
+    // The smallest granularity of other weights: on an index of its own, and on the model's.
+    private (RetrievalEvaluation Own, RetrievalEvaluation Foreign)? EvaluateAlone(
+        string weights, ScalarType dtype, Device device, PairCorpus pairs, VectorIndex index)
+    {
+        using var model = Checkpoint.OpenUniversal<TModel>(weights, device);
+        model.ComputeType = dtype;
+        var profile = TModel.Granularities[0];
+        var embedder = TextEmbedder.Of(model, profile, pairs.Tokenizer);
+        if (embedder.Identity.Weights == index.Identity.Weights)
+            throw new UsageException($"--alone: '{weights}' are the weights of the index; give those of an encoder trained alone.");
+        var costs = ProfileCosts.Of(profile, true);
+        var path = Path.Combine(Path.GetTempPath(), $"matformer-{Guid.NewGuid():N}.safetensors");
+        try
+        {
+            embedder.WriteIndex(path, Enumerable.Range(0, index.Count).Select(index.EntryOf), cancellationToken: Cancellation);
+            using var own = VectorIndex.Open(path);
+            return (
+                RetrievalEvaluator.Run(embedder, costs, pairs, own, Cancellation),
+                RetrievalEvaluator.Run(embedder, costs, pairs, index, Cancellation));
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+using System.Text.Json;
+
+namespace MatFormer.Functional.Tests;
+
+public sealed class EncoderProgramTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-encoder-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public async Task TheProgramOfATextEncoder()
+    {
+        using var pairs = TestPairs.Open(_folder);
+        var (data, output) = (Path.Combine(_folder, "pairs.tsv"), Path.Combine(_folder, "out"));
+        string[] where = ["--data", data, "--out", output];
+        var demo = await Run(["demo", .. where, "--steps", "300", "--batch", "32", "--learning-rate", "0.005", "--json"]);
+        Assert.True(demo.Code == 0, demo.Errors);
+        using (var document = JsonDocument.Parse(demo.Output))
+        {
+            var root = document.RootElement;
+            Assert.Equal((7, 144), (root.GetProperty("queries").GetInt32(), root.GetProperty("documents").GetInt32()));
+            Assert.Equal(12, root.GetProperty("results").GetArrayLength()); // four profiles at three dimensions
+            Assert.All(root.GetProperty("results").EnumerateArray(), row => Assert.InRange(row.GetProperty("recall_at_10").GetDouble(), 0, 1));
+            Assert.InRange(root.GetProperty("escalation").GetProperty("compute_share").GetDouble(), 0.1, 2);
+            Assert.True(root.GetProperty("extracted").GetProperty("bit_equal").GetBoolean());
+            Assert.All(root.GetProperty("files").EnumerateArray(), file => Assert.True(File.Exists(file.GetString()), file.GetString()));
+        }
+
+        var report = await File.ReadAllTextAsync(Path.Combine(output, "report.html"));
+        Assert.Contains("Its embeddings are the universal model", report, StringComparison.Ordinal);
+        Assert.DoesNotContain("NaN", report, StringComparison.Ordinal);
+
+        var search = await Run("search", "--out", output, "--query", "red blue", "--profile", "S", "--dimension", "8", "--top", "3", "--json");
+        Assert.True(search.Code == 0, search.Errors);
+        using (var document = JsonDocument.Parse(search.Output))
+        {
+            var hits = document.RootElement.GetProperty("hits").EnumerateArray().ToList();
+            Assert.Equal(3, hits.Count);
+            Assert.Contains("RED-BLUE.", hits.Select(hit => hit.GetProperty("text").GetString()));
+            Assert.Equal(8, document.RootElement.GetProperty("dimension").GetInt32());
+        }
+
+        // A slice searches its model's index, and embeds one of its own.
+        var extract = await Run("extract", "--out", output, "--profile", "Mixed");
+        Assert.True(extract.Code == 0, extract.Errors);
+        var slice = Path.Combine(output, "mixed.safetensors");
+        var sliced = await Run("search", "--out", output, "--checkpoint", slice, "--query", "old new");
+        Assert.True(sliced.Code == 0, sliced.Errors);
+        Assert.Contains("[Mixed, 16 of 16 dimensions", sliced.Output, StringComparison.Ordinal);
+        var own = Path.Combine(_folder, "slice-index.safetensors");
+        var index = await Run(["index", .. where, "--checkpoint", slice, "--index", own]);
+        Assert.True(index.Code == 0, index.Errors);
+        Assert.Contains("144 documents, embedded by Mixed", index.Output, StringComparison.Ordinal);
+
+        // An encoder trained alone finds nothing there.
+        var alone = Path.Combine(_folder, "alone");
+        var train = await Run("train", "--data", data, "--out", alone, "--steps", "20", "--batch", "32", "--probabilities", "1,0,0", "--seed", "2",
+            "--tokenizer", "bytes");
+        Assert.True(train.Code == 0, train.Errors);
+        var other = Path.Combine(alone, "model.safetensors");
+        var page = Path.Combine(_folder, "retrieval.html");
+        var eval = await Run(["eval-retrieval", .. where, "--alone", other, "--report", page]);
+        Assert.True(eval.Code == 0, eval.Errors);
+        Assert.Contains("S alone, on its own index", eval.Output, StringComparison.Ordinal);
+        Assert.Contains("S alone, on this index", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
+        Assert.Contains("Cheap first", eval.Output, StringComparison.Ordinal);
+        var ofSlice = await Run(["eval-retrieval", .. where, "--checkpoint", slice, "--json"]);
+        Assert.True(ofSlice.Code == 0, ofSlice.Errors);
+        using (var document = JsonDocument.Parse(ofSlice.Output))
+            Assert.Equal(3, document.RootElement.GetProperty("results").GetArrayLength());
+        var refused = await Run("search", "--out", output, "--checkpoint", other, "--query", "old new");
+        Assert.Equal(2, refused.Code);
+        Assert.Contains("with the weights", refused.Errors, StringComparison.Ordinal);
+
+        var losses = await Run(["eval", .. where, "--batch", "7", "--json"]);
+        Assert.True(losses.Code == 0, losses.Errors);
+        using (var document = JsonDocument.Parse(losses.Output))
+            Assert.Equal(["S", "M", "XL"], document.RootElement.GetProperty("nats_per_choice").EnumerateObject().Select(loss => loss.Name));
+        Assert.Equal(0, (await Run("profiles", "--json")).Code);
+    }
+
+    [Fact]
+    public async Task ATokenizerIsLearntWhereThereIsNone()
+    {
+        using var pairs = TestPairs.Open(_folder);
+        var (data, output) = (Path.Combine(_folder, "pairs.tsv"), Path.Combine(_folder, "out"));
+        var train = await Run<WordEncoder>("train", "--data", data, "--out", output, "--steps", "2", "--batch", "4");
+        Assert.True(train.Code == 0, train.Errors);
+        var learnt = Tokenizer.Load(Path.Combine(output, "tokenizer.json"));
+        Assert.False(learnt.VocabularySize == 256);
+        var tokenizer = await Run<WordEncoder>("tokenizer", "--data", data, "--out", Path.Combine(_folder, "again"), "--json");
+        Assert.True(tokenizer.Code == 0, tokenizer.Errors);
+        Assert.Contains(learnt.Fingerprint, tokenizer.Output, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("does not exist", "train", "--data", "nowhere")]
+    [InlineData("at least 2", "train", "--batch", "1")]
+    [InlineData("--json is for one query", "search", "--json")]
+    [InlineData("--dimension 5", "search", "--query", "a", "--dimension", "5")]
+    [InlineData("--profile is missing", "extract")]
+    [InlineData("does not exist", "index")]
+    [InlineData("--batch 1", "eval", "--batch", "1")]
+    public async Task WrongInputEndsWithTwoAndOneLine(string says, params string[] arguments)
+    {
+        using var pairs = TestPairs.Open(_folder);
+        string[] data = arguments.Contains("--data") || arguments[0] is "search" or "extract" ? [] : ["--data", Path.Combine(_folder, "pairs.tsv")];
+        using (var model = new ByteEncoder())
+        {
+            if (arguments[0] is "eval" or "extract") model.Save(Path.Combine(_folder, "none", "model.safetensors"));
+        }
+
+        var run = await Run([.. arguments, .. data, "--out", Path.Combine(_folder, "none")]);
+        Assert.Equal(2, run.Code);
+        Assert.Contains(says, run.Errors, StringComparison.Ordinal);
+        Assert.Single(run.Errors.TrimEnd().Split('\n'), line => line.Contains(says, StringComparison.Ordinal));
+    }
+
+    private static Task<(int Code, string Output, string Errors)> Run(params string[] arguments) => Run<ByteEncoder>(arguments);
+
+    private static async Task<(int Code, string Output, string Errors)> Run<TModel>(params string[] arguments)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        using StringWriter output = new(), error = new();
+        var code = await ModelProgram.RunAsync<TModel>(arguments, output, error, CancellationToken.None);
+        return (code, output.ToString(), error.ToString());
+    }
+}

@@ -1,0 +1,28 @@
+namespace MatFormer.Functional.Tests;
+
+/// <summary>A byte-level text encoder that is small but has all parts of the ApiSearch.</summary>
+[MatEncoder(Layers = 2, Width = 32, Heads = 4, Context = 24, Vocabulary = 256, Embedding = 16)]
+[FeedForward(64, Activation.SwiGlu)]
+[NestedEmbedding(4, 8, 16)]
+[Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
+[Profile("Mixed", "1*S 1*XL")]
+public sealed partial class ByteEncoder;
+
+/// <summary>One of more tokens than bytes.</summary>
+[MatEncoder(Layers = 2, Width = 16, Heads = 2, Context = 16, Vocabulary = 512, Embedding = 8)]
+[FeedForward(16, Activation.SwiGlu)]
+[Granularity("S", 8), Granularity("XL", 16)]
+public sealed partial class WordEncoder;
+
+/// <summary>Pairs to learn from: a query of two words, and a document that says the same in other letters.</summary>
+internal static class TestPairs
+{
+    private static readonly string[] s_words = ["red", "blue", "dark", "tall", "wide", "thin", "cold", "loud", "soft", "fast", "old", "new"];
+
+    public static PairCorpus Open(string folder)
+    {
+        var path = Path.Combine(folder, "pairs.tsv");
+        File.WriteAllLines(path, s_words.SelectMany(one => s_words.Select(other => $"{one} {other}\t{one.ToUpperInvariant()}-{other.ToUpperInvariant()}.")));
+        return PairCorpus.Open(path);
+    }
+}
