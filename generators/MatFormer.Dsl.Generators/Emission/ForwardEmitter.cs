@@ -67,7 +67,7 @@ internal static class ForwardEmitter
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
                 {{io.Check}}({{io.Input}});
-                return _network.{{io.Result1}}({{io.Input}}, profile.Streams, ComputeType);
+                return _network.{{io.Method}}({{io.Input}}, profile.Streams, ComputeType);
             }
 
             /// <inheritdoc/>

@@ -9,12 +9,12 @@ namespace MatFormer.Generators.Emission;
 /// <param name="Shape">The shape of that.</param>
 /// <param name="NotFitting">When an input is refused.</param>
 /// <param name="Check">The method that checks it.</param>
-/// <param name="Result1">The network's method that gives it.</param>
+/// <param name="Method">The network's method that gives it.</param>
 /// <param name="Loss">What a loss is.</param>
 /// <param name="Batch">What losses take.</param>
 /// <param name="NotFittingBatch">When a batch is refused.</param>
 internal sealed record ModelText(
-    string Input, string Takes, string Gives, string Shape, string NotFitting, string Check, string Result1, string Loss, string Batch,
+    string Input, string Takes, string Gives, string Shape, string NotFitting, string Check, string Method, string Loss, string Batch,
     string NotFittingBatch)
 {
     /// <summary>What the forward pass gives, with its dtype.</summary>

@@ -186,7 +186,7 @@ internal static class ProfilesEmitter
                 public override {{f.Tensor}} forward({{f.Tensor}} {{io.Input}})
                 {
                     {{io.Check}}({{io.Input}});
-                    return _network.{{io.Result1}}({{io.Input}}, _profile.Streams, {{(spec.IsDecoder ? "null, " : null)}}ComputeType);
+                    return _network.{{io.Method}}({{io.Input}}, _profile.Streams, {{(spec.IsDecoder ? "null, " : null)}}ComputeType);
                 }
 
             """);

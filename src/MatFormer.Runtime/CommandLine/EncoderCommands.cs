@@ -202,21 +202,13 @@ internal sealed class EncoderCommands<TModel>(
     protected override void Begin(TModel model, TrainingData data)
     {
         Error.WriteLine($"Pairs: {((PairCorpus)data).Describe()}.");
-        if (Settings.Init is not { } weights) return;
-        Checkpoint.LoadNamed(model, weights);
-        Error.WriteLine($"Beginning with {weights}.");
+        BeginWithNamed(model);
     }
 
     /// <inheritdoc/>
     protected override string WriteExtract(Profile<TModel> profile)
     {
-        var encoding = Settings.Type switch
-        {
-            "f16" => WeightEncoding.Float16,
-            "bf16" => WeightEncoding.BFloat16,
-            "q8_0" => throw new UsageException("--type q8_0 is for language models; give f32, f16 or bf16."),
-            _ => WeightEncoding.Float32,
-        };
+        var encoding = EncoderStoredType();
         var path = SlicePath(profile);
         CheckExtract(path);
         ExtractSafetensors(profile, path, encoding);
@@ -251,9 +243,7 @@ internal sealed class EncoderCommands<TModel>(
             report, curve, result.Weights!, .. result.Best is { } best ? (string[])[best] : [], InOut(Tokenizer.FileName), Settings.Index,
             slice.Path, result.Checkpoint!, metrics,
         ];
-        Human.WriteLine();
-        Human.WriteLine("Wrote:");
-        foreach (var file in files) Human.WriteLine("  " + file);
+        List(files);
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {
@@ -292,11 +282,9 @@ internal sealed class EncoderCommands<TModel>(
     private TextEmbedder Embedder(MatFormerModel model, Tokenizer tokenizer)
     {
         var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
-        if (model is TModel universal && model.IsUniversal) return TextEmbedder.Of(universal, profile ?? Whole, tokenizer);
-        if (profile is null || profile.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return TextEmbedder.OfSlice(model, tokenizer);
-        throw new UsageException(
-            $"'{Settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave "
-                + "--profile out, or give the universal model's file.");
+        CheckSlice(model, profile);
+        return model is TModel universal && model.IsUniversal ? TextEmbedder.Of(universal, profile ?? Whole, tokenizer)
+            : TextEmbedder.OfSlice(model, tokenizer);
     }
 
     // The smallest granularity of other weights: on an index of its own, and on the model's.

@@ -51,13 +51,7 @@ internal sealed class ImageCommands<TModel>(
         var (device, dtype) = Compute(null);
         var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
-        if (profile is not null && !model.IsUniversal && !profile.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan()))
-        {
-            throw new UsageException(
-                $"'{Settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave "
-                    + "--profile out, or give the universal model's file.");
-        }
-
+        CheckSlice(model, profile);
         var image = TModel.Spec.Image!;
         var raster = RasterImage.Read(path);
         if ((raster.Channels, raster.Height, raster.Width) != (image.Channels, image.Size, image.Size))
@@ -102,22 +96,14 @@ internal sealed class ImageCommands<TModel>(
     protected override void Begin(TModel model, TrainingData data)
     {
         Error.WriteLine($"Images: {((ImageCorpus)data).Describe()}.");
-        if (Settings.Init is not { } weights) return;
-        Checkpoint.LoadNamed(model, weights);
-        Error.WriteLine($"Beginning with {weights}.");
+        BeginWithNamed(model);
     }
 
     /// <inheritdoc/>
     protected override string WriteExtract(Profile<TModel> profile)
     {
         if (Settings.Format == "gguf") throw new UsageException("--format gguf is for language models; give safetensors or huggingface.");
-        var encoding = Settings.Type switch
-        {
-            "f16" => WeightEncoding.Float16,
-            "bf16" => WeightEncoding.BFloat16,
-            "q8_0" => throw new UsageException("--type q8_0 is for language models; give f32, f16 or bf16."),
-            _ => WeightEncoding.Float32,
-        };
+        var encoding = EncoderStoredType();
         var isFolder = Settings.Format == "huggingface";
         var path = isFolder ? InOut(FileName(profile)) : SlicePath(profile);
         CheckExtract(path);
@@ -152,9 +138,7 @@ internal sealed class ImageCommands<TModel>(
         [
             report, curve, result.Weights!, .. result.Best is { } best ? (string[])[best] : [], slice.Path, result.Checkpoint!, metrics,
         ];
-        Human.WriteLine();
-        Human.WriteLine("Wrote:");
-        foreach (var file in files) Human.WriteLine("  " + file);
+        List(files);
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {

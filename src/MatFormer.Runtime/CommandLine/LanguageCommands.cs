@@ -1,9 +1,6 @@
 using System.Collections.Immutable;
 using System.Diagnostics;
-using System.Globalization;
-using System.Runtime.InteropServices;
 using System.Text;
-using System.Text.Json;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -295,13 +292,7 @@ internal sealed class LanguageCommands<TModel>(
     /// <inheritdoc/>
     protected override string WriteExtract(Profile<TModel> profile)
     {
-        var encoding = Settings.Type switch
-        {
-            "f16" => WeightEncoding.Float16,
-            "bf16" => WeightEncoding.BFloat16,
-            "q8_0" => WeightEncoding.Q8,
-            _ => WeightEncoding.Float32,
-        };
+        var encoding = StoredType;
         if (encoding == WeightEncoding.Q8 && Settings.Format != "gguf")
             throw new UsageException($"--type q8_0 is not in --format {Settings.Format}; add --format gguf, or give f32, f16 or bf16.");
         var path = Settings.Format switch
@@ -340,13 +331,7 @@ internal sealed class LanguageCommands<TModel>(
         var (device, dtype) = Compute(null);
         var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
-        if (profile is not null && !model.IsUniversal && !profile.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan()))
-        {
-            throw new UsageException(
-                $"'{Settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave "
-                    + "--profile out, or give the universal model's file.");
-        }
-
+        CheckSlice(model, profile);
         using var view = profile is not null && model is TModel universal ? universal.View(profile) : null;
         var chosen = view ?? model;
         chosen.ComputeType = dtype;
@@ -472,9 +457,7 @@ internal sealed class LanguageCommands<TModel>(
             report, curve, result.Weights!, .. result.Best is { } best ? (string[])[best] : [], check.Path, result.Checkpoint!,
             InOut(Tokenizer.FileName), metrics,
         ];
-        Human.WriteLine();
-        Human.WriteLine("Wrote:");
-        foreach (var file in files) Human.WriteLine("  " + file);
+        List(files);
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {

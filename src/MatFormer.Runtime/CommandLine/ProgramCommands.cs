@@ -1,8 +1,6 @@
 using System.Collections.Immutable;
-using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
-using System.Text;
 using System.Text.Json;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -416,6 +414,44 @@ internal abstract class ProgramCommands<TModel>(
         {
             throw new UsageException($"--profile: {e.Message.Split(" (Parameter", 2)[0]}", e);
         }
+    }
+
+    /// <summary>What weights are to be stored as.</summary>
+    protected WeightEncoding StoredType => Settings.Type switch
+    {
+        "f16" => WeightEncoding.Float16,
+        "bf16" => WeightEncoding.BFloat16,
+        "q8_0" => WeightEncoding.Q8,
+        _ => WeightEncoding.Float32,
+    };
+
+    /// <summary>The same of an encoder, for which nothing reads blocks of 8 bits.</summary>
+    protected WeightEncoding EncoderStoredType() => StoredType != WeightEncoding.Q8 ? StoredType
+        : throw new UsageException("--type q8_0 is for language models; give f32, f16 or bf16.");
+
+    /// <summary>Refuses another profile than that of a file which is a slice.</summary>
+    protected void CheckSlice(MatFormerModel model, Profile<TModel>? profile)
+    {
+        if (profile is null || model.IsUniversal || profile.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return;
+        throw new UsageException(
+            $"'{Settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave "
+                + "--profile out, or give the universal model's file.");
+    }
+
+    /// <summary>Loads the weights to begin with, if there are any, by their names.</summary>
+    protected void BeginWithNamed(TModel model)
+    {
+        if (Settings.Init is not { } weights) return;
+        Checkpoint.LoadNamed(model, weights);
+        Error.WriteLine($"Beginning with {weights}.");
+    }
+
+    /// <summary>Says which files were written.</summary>
+    protected void List(IEnumerable<string> files)
+    {
+        Human.WriteLine();
+        Human.WriteLine("Wrote:");
+        foreach (var file in files) Human.WriteLine("  " + file);
     }
 
     /// <summary>Refuses to replace the weights that are read.</summary>
