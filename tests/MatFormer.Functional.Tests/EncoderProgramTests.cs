@@ -23,6 +23,7 @@ public sealed class EncoderProgramTests : IDisposable
             Assert.Equal(12, root.GetProperty("results").GetArrayLength()); // four profiles at three dimensions
             Assert.All(root.GetProperty("results").EnumerateArray(), row => Assert.InRange(row.GetProperty("recall_at_10").GetDouble(), 0, 1));
             Assert.InRange(root.GetProperty("escalation").GetProperty("compute_share").GetDouble(), 0.1, 2);
+            Assert.Equal(0.005, root.GetProperty("escalation").GetProperty("tolerance").GetDouble());
             Assert.True(root.GetProperty("extracted").GetProperty("bit_equal").GetBoolean());
             Assert.All(root.GetProperty("files").EnumerateArray(), file => Assert.True(File.Exists(file.GetString()), file.GetString()));
         }
@@ -81,6 +82,85 @@ public sealed class EncoderProgramTests : IDisposable
     }
 
     [Fact]
+    public async Task TheProfileThatAnswersIsChosenByBudgetOrByHardness()
+    {
+        using var pairs = TestPairs.Open(_folder);
+        var (data, output) = (Path.Combine(_folder, "pairs.tsv"), Path.Combine(_folder, "out"));
+        string[] search = ["search", "--out", output, "--query", "red blue", "--top", "3", "--json"];
+        var (small, medium, whole) = (ByteEncoder.Profile.S.Flops, ByteEncoder.Profile.M.Flops, ByteEncoder.Profile.XL.Flops);
+        using (var model = new ByteEncoder())
+        {
+            model.Save(Path.Combine(output, "model.safetensors"));
+            using var extracted = model.Extract(ByteEncoder.Profile.S);
+            extracted.Save(Path.Combine(output, "s.safetensors"));
+        }
+
+        Assert.Equal(0, (await Run("index", "--data", data, "--out", output)).Code);
+        await Answers("XL", 1);
+        await Answers("M", (double)medium / whole, "--max-flops-per-text", $"{medium}");
+        await Answers("Mixed", (double)ByteEncoder.Profile.Mixed.Flops / whole, "--max-flops-per-text", $"{whole - 1}");
+        await Refused($"--max-flops-per-text is {small - 1}, but S, the smallest, takes {small}", "--max-flops-per-text", $"{small - 1}");
+        string[] slice = ["--checkpoint", Path.Combine(output, "s.safetensors")];
+        await Answers("S", (double)small / whole, [.. slice, "--max-flops-per-text", $"{whole}"]);
+        await Refused("but S, the smallest, takes", [.. slice, "--max-flops-per-text", $"{small - 1}"]);
+
+        // Cheap first needs what eval-retrieval calibrates on this index.
+        var file = Path.Combine(output, "index.cheap-first.json");
+        await Refused("index.cheap-first.json' does not exist; run eval-retrieval --checkpoint", "--cheap-first");
+        var eval = await Run("eval-retrieval", "--data", data, "--out", output, "--tolerance", "1", "--json");
+        Assert.True(eval.Code == 0, eval.Errors);
+        using (var document = JsonDocument.Parse(eval.Output))
+        {
+            var escalation = document.RootElement.GetProperty("escalation");
+            Assert.Equal(1, escalation.GetProperty("tolerance").GetDouble());
+            Assert.Equal((double)small / whole, escalation.GetProperty("compute_share").GetDouble(), 9); // all may be lost, so S does
+            Assert.Equal([file], document.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()));
+        }
+
+        Assert.Contains("to lose at most 100.0%", eval.Errors, StringComparison.Ordinal);
+        var calibrated = await File.ReadAllTextAsync(file);
+        await Margin("0");
+        await Answers("S", (double)small / whole, "--cheap-first");
+        await Margin("2.5"); // cosines are never so far apart
+        await Answers("XL", (double)(small + whole) / whole, "--cheap-first");
+        await Refused("is the slice S", [.. slice, "--cheap-first"]);
+
+        // Whatever is wrong with the file is said in a line.
+        await Margin("-1");
+        await Refused("is damaged: The thresholds -1", "--cheap-first");
+        await Margin("\"much\"");
+        await Refused("has no 'answers_from_margin'", "--cheap-first");
+        await File.WriteAllTextAsync(file, calibrated.Replace("\"2*S\"", "\"S M\""));
+        await Refused("was calibrated with S as 'S M'", "--cheap-first");
+        await File.WriteAllTextAsync(file, calibrated[..^9]);
+        await Refused("is not sound JSON", "--cheap-first");
+        await File.WriteAllTextAsync(file, calibrated);
+        Assert.Equal(0, (await Run("index", "--data", data, "--out", output, "--profile", "M")).Code);
+        await Refused("was calibrated on another index", "--cheap-first");
+
+        Task Margin(string margin) => File.WriteAllTextAsync(
+            file, System.Text.RegularExpressions.Regex.Replace(calibrated, "(?<=\"answers_from_margin\": )[^\n]+", margin));
+
+        async Task Answers(string profile, double share, params string[] arguments)
+        {
+            var run = await Run([.. search, .. arguments]);
+            Assert.True(run.Code == 0, run.Errors);
+            using var document = JsonDocument.Parse(run.Output);
+            Assert.Equal(profile, document.RootElement.GetProperty("profile").GetString());
+            Assert.Equal(share, document.RootElement.GetProperty("compute_share").GetDouble(), 9);
+            Assert.Equal(3, document.RootElement.GetProperty("hits").GetArrayLength());
+            Assert.Contains($"[{profile}, 16 of 16 dimensions, {Math.Round(100 * share, MidpointRounding.AwayFromZero)}% of XL's compute", run.Errors, StringComparison.Ordinal);
+        }
+
+        async Task Refused(string says, params string[] arguments)
+        {
+            var run = await Run([.. search, .. arguments]);
+            Assert.Equal(2, run.Code);
+            Assert.Contains(says, run.Errors, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public async Task ATokenizerIsLearntWhereThereIsNone()
     {
         using var pairs = TestPairs.Open(_folder);
@@ -99,6 +179,11 @@ public sealed class EncoderProgramTests : IDisposable
     [InlineData("at least 2", "train", "--batch", "1")]
     [InlineData("--json is for one query", "search", "--json")]
     [InlineData("--dimension 5", "search", "--query", "a", "--dimension", "5")]
+    [InlineData("--profile and --cheap-first both choose", "search", "--cheap-first", "--profile", "S")]
+    [InlineData("--profile and --max-flops-per-text both choose", "search", "--max-flops-per-text", "9", "--profile", "S")]
+    [InlineData("leave --dimension out", "search", "--cheap-first", "--dimension", "4")]
+    [InlineData("at most 10", "search", "--cheap-first", "--top", "11")]
+    [InlineData("--tolerance must be within 0 and 1", "eval-retrieval", "--tolerance", "2")]
     [InlineData("--profile is missing", "extract")]
     [InlineData("does not exist", "index")]
     [InlineData("--batch 1", "eval", "--batch", "1")]

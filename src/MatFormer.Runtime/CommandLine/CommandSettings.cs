@@ -68,6 +68,17 @@ internal sealed class CommandOptions
     public readonly Option<int?> Dimension = Number<int>(
         "--dimension", 1, "1 or more", "Numbers of an embedding that are compared, one of those declared; all by default");
     public readonly Option<int?> Top = Number<int>("--top", 1, "1 or more", "Documents to show; 5 by default");
+    public readonly Option<long?> MaxFlopsPerText = Number<long>(
+        "--max-flops-per-text", 1, "1 or more", "FLOPs that embedding a query may take: the largest granularity or declared profile within "
+        + "them answers");
+    public readonly Option<bool> CheapFirst = new("--cheap-first")
+    {
+        Description = "Embed each query with the smallest profile, and again with a larger one where its best hits are close, as "
+        + "eval-retrieval calibrated it"
+    };
+    public readonly Option<double?> Tolerance = Number<double>(
+        "--tolerance", 0, "within 0 and 1", "The recall at 10 that cheap first may lose on the queries that it is calibrated on; "
+        + Output.Invariant($"{RetrievalEvaluator.DefaultTolerance} by default"), 1);
     public readonly Option<string?> Alone = Text("--alone", "FILE", "Weights of the same model of which the smallest granularity was trained "
         + "alone (train --probabilities 1,0,...), to compare with");
     public readonly Option<double?> LabelSmoothing = Number<double>(
@@ -240,6 +251,12 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public int? Dimension => parsed.GetValue(options.Dimension);
 
     public int Top => parsed.GetValue(options.Top) ?? 5;
+
+    public long? MaxFlopsPerText => parsed.GetValue(options.MaxFlopsPerText);
+
+    public bool CheapFirst => parsed.GetValue(options.CheapFirst);
+
+    public double Tolerance => parsed.GetValue(options.Tolerance) ?? RetrievalEvaluator.DefaultTolerance;
 
     public string? Image => parsed.GetValue(options.Image);
 

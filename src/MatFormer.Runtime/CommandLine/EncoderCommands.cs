@@ -89,15 +89,24 @@ internal sealed class EncoderCommands<TModel>(
                     + $"{string.Join(", ", TModel.Spec.EmbeddingDimensions)}.");
         }
 
+        CheckChoice();
         var (device, dtype) = Compute(null);
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
-        var embedder = Embedder(model, FindTokenizer(CheckpointFolder));
+        var tokenizer = FindTokenizer(CheckpointFolder);
         using var index = OpenIndex();
-        embedder.CheckFits(index);
+        var embedding = new Stopwatch();
+        var search = Searcher(model, tokenizer, index, embedding);
         var dimension = Settings.Dimension ?? index.Width;
-        var options = new SearchOptions { Count = Settings.Top, Prefix = dimension < index.Width ? dimension : null, Shortlist = 0 };
-        index.Search(embedder.Embed(["first uses allocate"], Cancellation), options);
+        var options = new SearchOptions
+        {
+            // Margins are those of as many hits as they were calibrated on.
+            Count = Settings.CheapFirst ? RetrievalEvaluator.Hits : Settings.Top,
+            Prefix = dimension < index.Width ? dimension : null,
+            Shortlist = 0,
+        };
+        string[] first = ["first uses allocate"];
+        foreach (var encoder in search.Encoders) index.SearchBatch(encoder.Embed(first), options);
         if (Settings.Query is { } query)
         {
             Answer(query);
@@ -109,12 +118,14 @@ internal sealed class EncoderCommands<TModel>(
 
         void Answer(string text)
         {
+            embedding.Reset();
             var watch = Stopwatch.StartNew();
-            var embedded = embedder.Embed([text], Cancellation);
-            var embedding = watch.Elapsed.TotalMilliseconds;
-            watch.Restart();
-            var hits = index.Search(embedded, options);
-            var searching = watch.Elapsed.TotalMilliseconds;
+            var result = search.Search([text], options);
+            var embeddingMs = embedding.Elapsed.TotalMilliseconds;
+            var searchMs = watch.Elapsed.TotalMilliseconds - embeddingMs;
+            var hits = result.Hits[0].Take(Settings.Top);
+            var profile = search.Encoders[result.Rungs[0]].Name;
+            var share = result.ComputeShare * search.Encoders[^1].FlopsPerQuery / Whole.Flops;
             foreach (var (row, score) in hits)
             {
                 var entry = index.EntryOf(row);
@@ -123,16 +134,17 @@ internal sealed class EncoderCommands<TModel>(
             }
 
             Human.WriteLine(Output.Invariant(
-                $"[{embedder.ProfileName}, {dimension} of {index.Width} dimensions: {embedding:0.00} ms to embed, "
-                + $"{searching:0.00} ms to search {index.Count:n0} documents]"));
+                $"[{profile}, {dimension} of {index.Width} dimensions, {share:0%} of {Whole.Name}'s compute: {embeddingMs:0.00} ms to "
+                + $"embed, {searchMs:0.00} ms to search {index.Count:n0} documents]"));
             if (!Settings.Json) return;
             Output.Json(Results, json =>
             {
                 json.WriteString("query", text);
-                json.WriteString("profile", embedder.ProfileName);
+                json.WriteString("profile", profile);
+                json.WriteNumber("compute_share", share);
                 json.WriteNumber("dimension", dimension);
-                json.WriteNumber("embedding_ms", embedding);
-                json.WriteNumber("search_ms", searching);
+                json.WriteNumber("embedding_ms", embeddingMs);
+                json.WriteNumber("search_ms", searchMs);
                 json.WriteStartArray("hits");
                 foreach (var (row, score) in hits)
                 {
@@ -159,7 +171,7 @@ internal sealed class EncoderCommands<TModel>(
         RetrievalEvaluation evaluation;
         if (model is TModel universal && model.IsUniversal)
         {
-            evaluation = RetrievalEvaluator.Run(universal, pairs, index, cancellationToken: Cancellation);
+            evaluation = RetrievalEvaluator.Run(universal, pairs, index, Settings.Tolerance, Cancellation);
         }
         else
         {
@@ -171,6 +183,7 @@ internal sealed class EncoderCommands<TModel>(
 
         var alone = Settings.Alone is { } other ? EvaluateAlone(other, dtype, device, pairs, index) : null;
         EncoderOutput.Table(Human, evaluation, alone);
+        var files = WriteCheapFirst(index, evaluation);
         if (Settings.Report is { } report)
         {
             AtomicFile.WriteText(report, EncoderOutput.Page(
@@ -179,8 +192,10 @@ internal sealed class EncoderCommands<TModel>(
                     ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()), ("Weights", Settings.Checkpoint),
                     ("Pairs", pairs.Describe()), ("Precision", Describe(dtype)), ("Machine", Machine.Describe(device)),
                 ]));
-            Human.WriteLine($"Wrote {report}.");
+            files.Add(report);
         }
+
+        foreach (var file in files) Human.WriteLine($"Wrote {file}.");
 
         if (!Settings.Json) return;
         Output.Json(Results, json =>
@@ -188,7 +203,7 @@ internal sealed class EncoderCommands<TModel>(
             json.WriteString("model", TModel.Spec.Name);
             json.WriteString("checkpoint", Settings.Checkpoint);
             EncoderOutput.WriteEvaluation(json, evaluation, alone);
-            if (Settings.Report is not null) WriteFiles(json, Settings.Report);
+            WriteFiles(json, [.. files]);
         });
     }
 
@@ -241,7 +256,7 @@ internal sealed class EncoderCommands<TModel>(
         string[] files =
         [
             report, curve, result.Weights!, .. result.Best is { } best ? (string[])[best] : [], InOut(Tokenizer.FileName), Settings.Index,
-            slice.Path, result.Checkpoint!, metrics,
+            .. WriteCheapFirst(index, evaluation), slice.Path, result.Checkpoint!, metrics,
         ];
         List(files);
         if (!Settings.Json) return;
@@ -276,6 +291,84 @@ internal sealed class EncoderCommands<TModel>(
         embedder.WriteIndex(Settings.Index, entries, cancellationToken: Cancellation);
         Error.WriteLine(Output.Invariant(
             $"Embedded {pairs.Training.Count + pairs.Validation.Count:n0} documents in {watch.Elapsed.TotalSeconds:0.0} s."));
+    }
+
+    private static List<string> WriteCheapFirst(VectorIndex index, RetrievalEvaluation evaluation)
+    {
+        if (evaluation.Escalation is not { } escalation) return [];
+        CheapFirstFile.Write<TModel>(index, escalation);
+        return [CheapFirstFile.PathOf(index.Path)];
+    }
+
+    // What chooses the profile that answers is given once.
+    private void CheckChoice()
+    {
+        List<string> given = [];
+        if (Settings.Profile is not null) given.Add("--profile");
+        if (Settings.MaxFlopsPerText is not null) given.Add("--max-flops-per-text");
+        if (Settings.CheapFirst) given.Add("--cheap-first");
+        if (given.Count > 1) throw new UsageException($"{given[0]} and {given[1]} both choose who answers; give one of them.");
+        if (!Settings.CheapFirst) return;
+        if (Settings.Dimension is not null)
+            throw new UsageException("--cheap-first is calibrated on whole embeddings; leave --dimension out.");
+        if (Settings.Top > RetrievalEvaluator.Hits)
+        {
+            throw new UsageException($"--cheap-first is calibrated on the first {RetrievalEvaluator.Hits} documents; give a --top of at "
+                + $"most {RetrievalEvaluator.Hits}.");
+        }
+    }
+
+    // One profile, or several with cheap first; the watch runs while they embed.
+    private EscalatingSearch<string> Searcher(MatFormerModel model, Tokenizer tokenizer, VectorIndex index, Stopwatch embedding)
+    {
+        List<TextEmbedder> embedders;
+        List<float> thresholds = [];
+        if (!Settings.CheapFirst)
+        {
+            embedders = [Settings.MaxFlopsPerText is { } budget ? Largest(model, tokenizer, budget) : Embedder(model, tokenizer)];
+        }
+        else if (model is TModel universal && model.IsUniversal)
+        {
+            (var profiles, thresholds) = CheapFirstFile.Read<TModel>(
+                index, $"run eval-retrieval --checkpoint {Quoted(Settings.Checkpoint)} --index {Quoted(Settings.Index)}, with the --data "
+                    + "that was indexed if it was given");
+            embedders = profiles.ConvertAll(profile => TextEmbedder.Of(universal, profile, tokenizer));
+        }
+        else
+        {
+            throw new UsageException($"--cheap-first asks several profiles, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; "
+                + "give the universal model's file.");
+        }
+
+        embedders[0].CheckFits(index);
+        try
+        {
+            return new(index, embedders.ConvertAll(EncoderOf), thresholds);
+        }
+        catch (ArgumentException e)
+        {
+            throw new CheckpointException(CheapFirstFile.PathOf(index.Path), $"is damaged: {e.Message} Run eval-retrieval again.", e);
+        }
+
+        QueryEncoder<string> EncoderOf(TextEmbedder embedder) => new(embedder.ProfileName, embedder.FlopsPerText, texts =>
+        {
+            embedding.Start();
+            var embedded = embedder.Embed(texts, Cancellation);
+            embedding.Stop();
+            return embedded;
+        });
+    }
+
+    // The largest profile that embeds a text within a budget; of a slice there is one.
+    private TextEmbedder Largest(MatFormerModel model, Tokenizer tokenizer, long budget)
+    {
+        TextEmbedder[] all = model is TModel universal && model.IsUniversal
+            ? [.. TModel.Granularities.Concat(TModel.Profiles).Select(profile => TextEmbedder.Of(universal, profile, tokenizer))]
+            : [TextEmbedder.OfSlice(model, tokenizer)];
+        var smallest = all.MinBy(embedder => embedder.FlopsPerText)!;
+        return all.Where(embedder => embedder.FlopsPerText <= budget).MaxBy(embedder => embedder.FlopsPerText)
+            ?? throw new UsageException($"--max-flops-per-text is {budget}, but {smallest.ProfileName}, the smallest, takes "
+                + $"{smallest.FlopsPerText}; give at least that.");
     }
 
     // The profile that is asked for: by default all of a universal model.

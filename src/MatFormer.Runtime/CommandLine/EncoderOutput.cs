@@ -51,12 +51,7 @@ internal static class EncoderOutput
         json.WriteStartArray("thresholds");
         foreach (var threshold in escalation.Thresholds) json.WriteNumberValue(threshold);
         json.WriteEndArray();
-        json.WriteStartArray("answered");
-        foreach (var count in escalation.Answered) json.WriteNumberValue(count);
-        json.WriteEndArray();
-        Write("recall_at_10", escalation.RecallAt10);
-        Write("recall_at_10_of_the_last", escalation.LastRecallAt10);
-        json.WriteNumber("compute_share", escalation.ComputeShare);
+        WriteMeasured(json, escalation);
         json.WriteEndObject();
 
         void WriteRows(string name, RetrievalEvaluation rows)
@@ -67,23 +62,35 @@ internal static class EncoderOutput
                 json.WriteStartObject();
                 Output.WriteCosts(json, row.Costs, "text");
                 json.WriteNumber("dimension", row.Dimension);
-                Write("recall_at_1", row.RecallAt1);
-                Write("recall_at_10", row.RecallAt10);
-                Write("mrr_at_10", row.ReciprocalRank);
-                if (row.GroupAccuracy is { } accuracy) Write("nearest_neighbour_accuracy", accuracy);
+                Write(json, "recall_at_1", row.RecallAt1);
+                Write(json, "recall_at_10", row.RecallAt10);
+                Write(json, "mrr_at_10", row.ReciprocalRank);
+                if (row.GroupAccuracy is { } accuracy) Write(json, "nearest_neighbour_accuracy", accuracy);
                 json.WriteNumber("microseconds_per_query", row.MicrosecondsPerQuery);
                 json.WriteEndObject();
             }
 
             json.WriteEndArray();
         }
+    }
 
-        void Write(string name, RetrievalMeasure measure)
-        {
-            json.WriteNumber(name, measure.Value);
-            json.WriteNumber(name + "_low", measure.Low);
-            json.WriteNumber(name + "_high", measure.High);
-        }
+    /// <summary>How cheap first was calibrated, and what it gave on queries that it was not calibrated on.</summary>
+    public static void WriteMeasured(Utf8JsonWriter json, EscalationRow escalation)
+    {
+        json.WriteNumber("tolerance", escalation.Tolerance);
+        json.WriteStartArray("answered");
+        foreach (var count in escalation.Answered) json.WriteNumberValue(count);
+        json.WriteEndArray();
+        Write(json, "recall_at_10", escalation.RecallAt10);
+        Write(json, "recall_at_10_of_the_last", escalation.LastRecallAt10);
+        json.WriteNumber("compute_share", escalation.ComputeShare);
+    }
+
+    private static void Write(Utf8JsonWriter json, string name, RetrievalMeasure measure)
+    {
+        json.WriteNumber(name, measure.Value);
+        json.WriteNumber(name + "_low", measure.Low);
+        json.WriteNumber(name + "_high", measure.High);
     }
 
     /// <summary>What is not found over FLOPs, a line for each dimension.</summary>
@@ -157,8 +164,8 @@ internal static class EncoderOutput
         var answered = string.Join(
             ", ", escalation.Encoders.Zip(escalation.Answered, (name, count) => Output.Invariant($"{name} {count:n0}")));
         return Output.Invariant(
-            $"Cheap first, calibrated on one half of the queries: on the other half recall@10 is {escalation.RecallAt10.Value:0.0%} at "
-            + $"{escalation.ComputeShare:0%} of {escalation.Encoders[^1]}'s compute, which alone has "
+            $"Cheap first, calibrated on one half of the queries to lose at most {escalation.Tolerance:0.0##%}: on the other half "
+            + $"recall@10 is {escalation.RecallAt10.Value:0.0%} at {escalation.ComputeShare:0%} of {escalation.Encoders[^1]}'s compute, which alone has "
             + $"{escalation.LastRecallAt10.Value:0.0%}; answered by {answered}.");
     }
 

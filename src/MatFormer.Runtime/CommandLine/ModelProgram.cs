@@ -211,10 +211,13 @@ public static class ModelProgram
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Profile, o.Index, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
         make(
             "search", "Find documents", c => c.Search(),
-            o.Checkpoint, o.EncoderTokenizer, o.Index, o.Query, o.Profile, o.Dimension, o.Top, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+            o.Checkpoint, o.EncoderTokenizer, o.Index, o.Query, o.Profile, o.MaxFlopsPerText, o.CheapFirst, o.Dimension, o.Top, o.Device,
+            o.Threads, o.Dtype, o.Out, o.Json),
         make(
-            "eval-retrieval", "Measure how well each profile's queries find their documents", c => c.EvaluateRetrieval(),
-            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Index, o.Alone, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+            "eval-retrieval", "Measure how well each profile's queries find their documents, and calibrate search --cheap-first",
+            c => c.EvaluateRetrieval(),
+            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Index, o.Tolerance, o.Alone, o.Report, o.Device, o.Threads, o.Dtype, o.Out,
+            o.Json),
     ];
 
     private static string OneLine(string message) =>

@@ -20,6 +20,7 @@ public sealed record RetrievalRow(
 /// <summary>
 /// What cheap first gives (<see cref="EscalatingSearch{TQuery}"/>), calibrated on one half of the queries, measured on the other.
 /// </summary>
+/// <param name="Tolerance">What recall it was allowed to lose on the first half.</param>
 /// <param name="Encoders">The profiles that are left, the cheapest first.</param>
 /// <param name="Thresholds">The margin from which on each but the last answers.</param>
 /// <param name="Answered">How many queries each answered.</param>
@@ -27,8 +28,8 @@ public sealed record RetrievalRow(
 /// <param name="LastRecallAt10">Recall of the last profile on the same queries.</param>
 /// <param name="ComputeShare">FLOPs of embedding the queries over those of the last profile alone.</param>
 public sealed record EscalationRow(
-    ImmutableArray<string> Encoders, ImmutableArray<float> Thresholds, ImmutableArray<int> Answered, RetrievalMeasure RecallAt10,
-    RetrievalMeasure LastRecallAt10, double ComputeShare);
+    double Tolerance, ImmutableArray<string> Encoders, ImmutableArray<float> Thresholds, ImmutableArray<int> Answered,
+    RetrievalMeasure RecallAt10, RetrievalMeasure LastRecallAt10, double ComputeShare);
 
 /// <summary>How well a text encoder retrieves.</summary>
 /// <param name="Rows">Each profile at each dimension: granularities, narrowest first, then profiles.</param>
@@ -44,7 +45,13 @@ public sealed record RetrievalEvaluation(ImmutableArray<RetrievalRow> Rows, int 
 /// <summary>Measures text encoders with the queries of pairs that were not trained on.</summary>
 public static class RetrievalEvaluator
 {
-    private const int Hits = 10;
+    /// <summary>
+    /// What of the recall escalation may lose unless it is told otherwise, half a point. Allowed nothing, it follows chance where sizes
+    /// are as good as each other.
+    /// </summary>
+    public const double DefaultTolerance = 0.005;
+
+    internal const int Hits = 10;
     private const int QueriesAtOnce = 256;
 
     /// <summary>Measures the queries of every granularity and declared profile, at every dimension, on the model's own index.</summary>
@@ -56,7 +63,8 @@ public static class RetrievalEvaluator
     /// <exception cref="CheckpointException">The index is of another model.</exception>
     /// <exception cref="DataException">The index lacks validation documents, or has fewer than 10 in all.</exception>
     public static RetrievalEvaluation Run<TModel>(
-        TModel model, PairCorpus pairs, VectorIndex index, double tolerance = 0, CancellationToken cancellationToken = default)
+        TModel model, PairCorpus pairs, VectorIndex index, double tolerance = DefaultTolerance,
+        CancellationToken cancellationToken = default)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -241,7 +249,7 @@ public static class RetrievalEvaluator
             var result = search.Search(others, options);
             var last = new EscalatingSearch<int>(_index, [encoders[^1]], []).Search(others, options);
             return new EscalationRow(
-                [.. search.Encoders.Select(encoder => encoder.Name)], search.Thresholds, result.Answered,
+                tolerance, [.. search.Encoders.Select(encoder => encoder.Name)], search.Thresholds, result.Answered,
                 RetrievalMeasures.RecallAt(Hits, result.Hits, RelevantOf(others)),
                 RetrievalMeasures.RecallAt(Hits, last.Hits, RelevantOf(others)), result.ComputeShare);
         }

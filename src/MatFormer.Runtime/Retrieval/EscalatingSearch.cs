@@ -174,7 +174,7 @@ public sealed class EscalatingSearch<TQuery>
     }
 
     private static float Margin(SearchHit[] hits, int count) =>
-        hits.Length > count ? hits[0].Score - hits[count].Score : float.PositiveInfinity;
+        hits.Length > count ? hits[0].Score - hits[count].Score : float.MaxValue;
 
     private static void CheckLadder(VectorIndex index, IReadOnlyList<QueryEncoder<TQuery>> encoders)
     {

@@ -147,6 +147,7 @@ public sealed class EscalatingSearchTests : IDisposable
 
         // Of two rows both are found: nothing is left out, and the first answers.
         Assert.Equal([3, 0], new EscalatingSearch<int>(index, [small, large], [9]).Search([1, 2, 3]).Answered.AsEnumerable());
+        Assert.All(EscalatingSearch<int>.Calibrate(index, [small, large], [1], [[1]]).Thresholds, margin => Assert.True(float.IsFinite(margin)));
 
         void Refused(string says, QueryEncoder<int>[] encoders, params float[] thresholds) =>
             Assert.Contains(says, Assert.Throws<ArgumentException>(() => new EscalatingSearch<int>(index, encoders, thresholds)).Message);
