@@ -2,12 +2,13 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using Microsoft.Data.Sqlite;
 
 namespace MatFormer.Benchmarks;
 
 /// <summary>
-/// Exact search over 200,000 vectors on one core: at full width, by a prefix first, many queries at once; against numpy where it is, and against
-/// how fast the same core reads memory.
+/// Exact search over 200,000 vectors on one core: at full width, by a prefix first, many queries at once, in a SQLite database; against numpy
+/// where it is, and against how fast the same core reads memory.
 /// </summary>
 internal static class RetrievalBenchmark
 {
@@ -35,6 +36,7 @@ internal static class RetrievalBenchmark
     private static IEnumerable<Result> Run(string path, int width)
     {
         var prefix = width / 8;
+        File.Delete(path + ".db");
         Write(path, width, prefix);
         using var index = VectorIndex.Open(path);
         var queries = new float[Queries * width];
@@ -54,8 +56,15 @@ internal static class RetrievalBenchmark
         var memory = new float[Rows * width];
         Array.Fill(memory, 1f); // untouched pages are all one
         double Read() => Seconds(() => Sum(memory));
+        using var database = new SqliteConnection($"Data Source={path}.db;Pooling=False");
+        database.Open();
+        var table = SqliteVectorTable.Create(database, "entries", index);
         using var peer = StartPeer(path, width);
-        List<Func<double>> sides = [() => Query(full), () => Query(twice), () => Seconds(() => index.SearchBatch(queries, full)) / Queries, Read];
+        List<Func<double>> sides =
+        [
+            () => Query(full), () => Query(twice), () => Seconds(() => index.SearchBatch(queries, full)) / Queries, Read,
+            () => Seconds(() => table.Search(queries.AsSpan(0, width))),
+        ];
         if (peer is not null) sides.Add(() => peer.Time("search", 4) / 4);
         foreach (var side in sides) side();
         var times = Benchmarks.Turns.RunWarm(Turns, [.. sides]);
@@ -64,6 +73,7 @@ internal static class RetrievalBenchmark
         yield return Milliseconds($"retrieval.query_ms.{suffix}", times[0]);
         yield return Milliseconds($"retrieval.prefix{prefix}_query_ms.{suffix}", times[1]);
         yield return Milliseconds($"retrieval.batch{Queries}_query_ms.{suffix}", times[2]);
+        yield return Milliseconds($"retrieval.sqlite_query_ms.{suffix}", times[4]);
         yield return new Result($"retrieval.prefix{prefix}_first_ms.{suffix}", 1e3 * opening, "ms");
         var found = index.SearchBatch(queries, full);
         var shortlisted = index.SearchBatch(queries, twice);
@@ -74,7 +84,7 @@ internal static class RetrievalBenchmark
         if (peer is null)
             Console.Error.WriteLine("no Python has numpy, so nothing is compared with it");
         else
-            yield return Benchmarks.Turns.Ratio($"retrieval.vs_numpy.{suffix}", (times[0], times[4]), 1);
+            yield return Benchmarks.Turns.Ratio($"retrieval.vs_numpy.{suffix}", (times[0], times[5]), 1);
     }
 
     // Nested vectors: each block of an eighth of the dimensions says less than the one before it.

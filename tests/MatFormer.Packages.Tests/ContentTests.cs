@@ -7,7 +7,7 @@ namespace MatFormer.Packages.Tests;
 [Collection(nameof(PackedFolder))]
 public sealed class ContentTests(PackedFolder packed)
 {
-    private static readonly string[] s_assemblies = ["MatFormer.Dsl", "MatFormer.Extensions.AI", "MatFormer.LibTorch", "MatFormer.Runtime", "MatFormer.Server"];
+    private static readonly string[] s_assemblies = ["MatFormer.Dsl", "MatFormer.Extensions.AI", "MatFormer.Extensions.Sqlite", "MatFormer.LibTorch", "MatFormer.Runtime", "MatFormer.Server"];
 
     private static readonly string[] s_all = [.. s_assemblies, "MatFormer.Templates"];
 
@@ -32,11 +32,10 @@ public sealed class ContentTests(PackedFolder packed)
         "lib/net10.0/MatFormer.Runtime.dll",
         "lib/net10.0/MatFormer.Runtime.xml");
 
-    [Fact]
-    public void ExtensionsHoldThemselves() => HasFiles(
-        "MatFormer.Extensions.AI",
-        "lib/net10.0/MatFormer.Extensions.AI.dll",
-        "lib/net10.0/MatFormer.Extensions.AI.xml");
+    [Theory]
+    [InlineData("MatFormer.Extensions.AI")]
+    [InlineData("MatFormer.Extensions.Sqlite")]
+    public void ExtensionsHoldThemselves(string package) => HasFiles(package, $"lib/net10.0/{package}.dll", $"lib/net10.0/{package}.xml");
 
     [Fact]
     public void ServerHoldsItself() => HasFiles(
@@ -143,6 +142,13 @@ public sealed class ContentTests(PackedFolder packed)
             [("MatFormer.Runtime", packed.Version, null), ("Microsoft.Extensions.AI.Abstractions", "10.3.0", "Build,Analyzers")],
             Dependencies("MatFormer.Extensions.AI").Order());
         Assert.Equal(
+            [
+                ("MatFormer.Runtime", packed.Version, null),
+                ("Microsoft.Data.Sqlite", "10.0.11", "Build,Analyzers"),
+                ("SQLitePCLRaw.bundle_e_sqlite3", "3.0.3", "Build,Analyzers"),
+            ],
+            Dependencies("MatFormer.Extensions.Sqlite").Order());
+        Assert.Equal(
             [("MatFormer.Extensions.AI", packed.Version, null), ("MatFormer.Runtime", packed.Version, null)],
             Dependencies("MatFormer.Server").Order());
         foreach (var package in (string[])["MatFormer.Dsl", "MatFormer.LibTorch", "MatFormer.Templates"]) Assert.Empty(Dependencies(package));
@@ -151,7 +157,7 @@ public sealed class ContentTests(PackedFolder packed)
     [Fact]
     public async Task ForTorchSharpPackagesHaveNamesOfTheirOwn()
     {
-        foreach (var package in (string[])["MatFormer.Runtime", "MatFormer.Extensions.AI", "MatFormer.Server"])
+        foreach (var package in (string[])["MatFormer.Runtime", "MatFormer.Extensions.AI", "MatFormer.Extensions.Sqlite", "MatFormer.Server"])
         {
             var output = await Command.Run(
                 PackedFolder.Root, packed.Environment, "dotnet", "msbuild", "src/" + package, "-getProperty:PackageId",

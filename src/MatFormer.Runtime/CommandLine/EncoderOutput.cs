@@ -165,8 +165,8 @@ internal static class EncoderOutput
             ", ", escalation.Encoders.Zip(escalation.Answered, (name, count) => Output.Invariant($"{name} {count:n0}")));
         return Output.Invariant(
             $"Cheap first, calibrated on one half of the queries to lose at most {escalation.Tolerance:0.0##%}: on the other half "
-            + $"recall@10 is {escalation.RecallAt10.Value:0.0%} at {escalation.ComputeShare:0%} of {escalation.Encoders[^1]}'s compute, which alone has "
-            + $"{escalation.LastRecallAt10.Value:0.0%}; answered by {answered}.");
+            + $"recall@10 is {escalation.RecallAt10.Value:0.0%} at {escalation.ComputeShare:0%} of {escalation.Encoders[^1]}'s compute, "
+            + $"which alone has {escalation.LastRecallAt10.Value:0.0%}; answered by {answered}.");
     }
 
     private static IEnumerable<string[]> Rows(

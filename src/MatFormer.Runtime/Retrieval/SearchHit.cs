@@ -9,4 +9,8 @@ public readonly record struct SearchHit(int Row, float Score)
 {
     /// <summary>Whether it comes before another: the higher score, of equals the lower row.</summary>
     internal bool Precedes(SearchHit other) => Score > other.Score || (Score == other.Score && Row < other.Row);
+
+    /// <summary>Sorts the best first.</summary>
+    internal static void Sort(Span<SearchHit> hits) =>
+        hits.Sort(static (a, b) => b.Score != a.Score ? b.Score.CompareTo(a.Score) : a.Row.CompareTo(b.Row));
 }

@@ -59,8 +59,7 @@ internal struct TopHits(SearchHit[] hits, int capacity)
     public readonly TopHits Anew() => new(new SearchHit[capacity], capacity);
 
     /// <summary>Puts the best first; nothing can be added any more.</summary>
-    public readonly void Sort() =>
-        Hits.Sort(static (a, b) => b.Score != a.Score ? b.Score.CompareTo(a.Score) : a.Row.CompareTo(b.Row));
+    public readonly void Sort() => SearchHit.Sort(Hits);
 
     private readonly void Rise()
     {

@@ -82,20 +82,7 @@ public sealed unsafe class VectorIndex : IDisposable
     public void CheckFits(VectorIndexIdentity queries)
     {
         ArgumentNullException.ThrowIfNull(queries);
-        var own = Identity;
-        foreach (var (name, here, there) in ((string, string?, string?)[])
-            [
-                ("model", own.Model, queries.Model), ("architecture", own.Fingerprint, queries.Fingerprint),
-                ("weights", own.Weights, queries.Weights), ("tokenizer", own.Tokenizer, queries.Tokenizer),
-            ])
-        {
-            if (here != there)
-            {
-                throw new CheckpointException(
-                    Path, $"was embedded with the {name} '{here}', but the queries are with '{there}', and embeddings of different models "
-                        + "cannot be compared; embed the queries with the model of the index, or the index again with the queries'.");
-            }
-        }
+        Identity.CheckFits(Path, queries);
     }
 
     /// <summary>What a vector stands for.</summary>
@@ -335,15 +322,7 @@ public sealed unsafe class VectorIndex : IDisposable
             }
         }
 
-        for (var i = 0; i < queries.Length; i++)
-        {
-            if (!float.IsFinite(queries[i]))
-            {
-                throw new ArgumentException(
-                    $"Query {i / Width} is {queries[i]} in dimension {i % Width}; queries must be finite, so look at what the encoder was "
-                    + "given.", nameof(queries));
-            }
-        }
+        VectorScan.CheckFinite(queries, Width);
     }
 
     // The first dimensions of each query, normalised.

@@ -1,0 +1,332 @@
+using System.Runtime.InteropServices;
+using System.Text;
+using Microsoft.Data.Sqlite;
+using SQLitePCL;
+
+namespace MatFormer;
+
+/// <summary>
+/// Embedded entries in a table of a SQLite database, searched exactly, all of them or those that a condition selects. The table has the
+/// columns <c>id</c>, <c>embedding</c> (float32, little-endian), <c>title</c> and <c>text</c>; others may be added. Where the vectors come
+/// from is kept in the table <c>matformer_vectors</c>.
+/// </summary>
+/// <remarks>
+/// What is written is written whole or not at all, in a transaction of its own or as part of one that has begun. A search reads every row
+/// that is selected, as many at once as fit into a fixed buffer. The connection belongs to the caller, must be open, and is used by one
+/// thread at a time.
+/// </remarks>
+public sealed class SqliteVectorTable
+{
+    private const string Registry = "matformer_vectors";
+    private const int RowsAtOnce = 256;
+
+    private static readonly UTF8Encoding s_strictUtf8 = new(false, throwOnInvalidBytes: true);
+    private readonly SqliteConnection _connection;
+
+    private SqliteVectorTable(SqliteConnection connection, string name, int width, VectorIndexIdentity identity)
+    {
+        (_connection, Name, Width, Identity) = (connection, name, width, identity);
+    }
+
+    /// <summary>The table.</summary>
+    public string Name { get; }
+
+    /// <summary>Dimensions of each vector.</summary>
+    public int Width { get; }
+
+    /// <summary>Where the vectors come from.</summary>
+    public VectorIndexIdentity Identity { get; }
+
+    /// <summary>Rows that there are now.</summary>
+    public long Count => (long)Scalar(_connection, $"SELECT COUNT(*) FROM {Quoted(Name)}")!;
+
+    private string Source => $"{_connection.DataSource}: {Name}";
+
+    /// <summary>Makes an empty table.</summary>
+    /// <param name="connection">The database.</param>
+    /// <param name="name">What to call the table.</param>
+    /// <param name="width">Dimensions of each vector.</param>
+    /// <param name="identity">Where the vectors will come from.</param>
+    /// <exception cref="ArgumentException">There is a table or view of that name.</exception>
+    /// <exception cref="SqliteException">The database cannot be written; nothing is changed.</exception>
+    public static SqliteVectorTable Create(SqliteConnection connection, string name, int width, VectorIndexIdentity identity)
+    {
+        ArgumentNullException.ThrowIfNull(connection);
+        ArgumentException.ThrowIfNullOrWhiteSpace(name);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(width);
+        ArgumentNullException.ThrowIfNull(identity);
+        Whole(connection, () =>
+        {
+            Execute(
+                connection,
+                $"CREATE TABLE IF NOT EXISTS {Registry} (table_name TEXT PRIMARY KEY COLLATE NOCASE, width INTEGER NOT NULL, "
+                + "model TEXT NOT NULL, fingerprint TEXT NOT NULL, profile TEXT NOT NULL, weights TEXT NOT NULL, tokenizer TEXT)");
+            if (Scalar(connection, "SELECT 1 FROM sqlite_master WHERE name = $name COLLATE NOCASE", ("$name", name)) is not null)
+            {
+                throw new ArgumentException(
+                    $"'{connection.DataSource}' has a table '{name}' already; open or drop it, or give another name.", nameof(name));
+            }
+
+
+            // Long texts come last, so that a search does not read them.
+            Execute(
+                connection,
+                $"CREATE TABLE {Quoted(name)} (id INTEGER PRIMARY KEY, embedding BLOB NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL)");
+            Execute(
+                connection,
+                $"INSERT OR REPLACE INTO {Registry} VALUES ($name, $width, $model, $fingerprint, $profile, $weights, $tokenizer)",
+                ("$name", name), ("$width", width), ("$model", identity.Model), ("$fingerprint", identity.Fingerprint),
+                ("$profile", identity.Profile), ("$weights", identity.Weights), ("$tokenizer", identity.Tokenizer));
+        });
+        return new(connection, name, width, identity);
+    }
+
+    /// <summary>Makes a table of all that an index holds; its rows are the index's.</summary>
+    /// <param name="connection">The database.</param>
+    /// <param name="name">What to call the table.</param>
+    /// <param name="index">What is copied.</param>
+    /// <inheritdoc cref="Create(SqliteConnection, string, int, VectorIndexIdentity)" path="/exception"/>
+    /// <exception cref="CheckpointException">The index is damaged.</exception>
+    public static SqliteVectorTable Create(SqliteConnection connection, string name, VectorIndex index)
+    {
+        ArgumentNullException.ThrowIfNull(connection);
+        ArgumentNullException.ThrowIfNull(index);
+        SqliteVectorTable? table = null;
+        Whole(connection, () =>
+        {
+            table = Create(connection, name, index.Width, index.Identity);
+            var vectors = new float[RowsAtOnce * index.Width];
+            foreach (var rows in Enumerable.Range(0, index.Count).Chunk(RowsAtOnce))
+            {
+                for (var i = 0; i < rows.Length; i++) index.CopyVector(rows[i], vectors.AsSpan(i * index.Width, index.Width));
+                table.Add(vectors.AsSpan(0, rows.Length * index.Width), Array.ConvertAll(rows, index.EntryOf));
+            }
+        });
+        return table!;
+    }
+
+    /// <summary>Opens a table that was made before.</summary>
+    /// <param name="connection">The database.</param>
+    /// <param name="name">The table's name.</param>
+    /// <exception cref="CheckpointException">There is no such table, or it was not made by this class.</exception>
+    public static SqliteVectorTable Open(SqliteConnection connection, string name)
+    {
+        ArgumentNullException.ThrowIfNull(connection);
+        ArgumentException.ThrowIfNullOrWhiteSpace(name);
+        if (Scalar(
+            connection, "SELECT COUNT(*) FROM sqlite_master WHERE name COLLATE NOCASE IN ($name, $registry)", ("$name", name),
+            ("$registry", Registry)) is 2L)
+        {
+            using var command = Command(connection, $"SELECT * FROM {Registry} WHERE table_name = $name", ("$name", name));
+            using var reader = command.ExecuteReader();
+            if (reader.Read())
+            {
+                return new(
+                    connection, name, reader.GetInt32(1),
+                    new(
+                        reader.GetString(2), reader.GetString(3), reader.GetString(4), reader.GetString(5),
+                        reader.IsDBNull(6) ? null : reader.GetString(6)));
+            }
+        }
+
+        throw new CheckpointException(
+            connection.DataSource,
+            $"has no vectors in a table '{name}'; make it with {nameof(SqliteVectorTable)}.{nameof(Create)}, or name another.");
+    }
+
+    /// <summary>Adds vectors, which are kept as they are, in rows after the last.</summary>
+    /// <param name="vectors">float32 (entries, width), row by row.</param>
+    /// <param name="entries">What each of them stands for.</param>
+    /// <returns>The row of the first.</returns>
+    /// <exception cref="ArgumentException">
+    /// The vectors are not as many as the entries, one is not finite, or a text is not valid Unicode; then none was added.
+    /// </exception>
+    /// <exception cref="SqliteException">The database cannot be written; then none was added.</exception>
+    public int Add(ReadOnlySpan<float> vectors, IReadOnlyList<IndexEntry> entries)
+    {
+        Check(vectors, entries);
+        var bytes = MemoryMarshal.AsBytes(vectors).ToArray();
+        var first = 0L;
+        Whole(_connection, () =>
+        {
+            first = (long)Scalar(_connection, $"SELECT COALESCE(MAX(id), -1) + 1 FROM {Quoted(Name)}")!;
+            using var insert = _connection.CreateCommand();
+            insert.CommandText = $"INSERT INTO {Quoted(Name)} (id, title, text, embedding) VALUES ($id, $title, $text, $embedding)";
+            var id = insert.Parameters.Add("$id", SqliteType.Integer);
+            var title = insert.Parameters.Add("$title", SqliteType.Text);
+            var text = insert.Parameters.Add("$text", SqliteType.Text);
+            var embedding = insert.Parameters.Add("$embedding", SqliteType.Blob);
+            var length = Width * sizeof(float);
+            for (var i = 0; i < entries.Count; i++)
+            {
+                (id.Value, title.Value, text.Value) = (checked((int)(first + i)), entries[i].Title, entries[i].Text ?? string.Empty);
+                embedding.Value = bytes[(i * length)..((i + 1) * length)];
+                insert.ExecuteNonQuery();
+            }
+        });
+        return (int)first;
+    }
+
+    /// <summary>What a vector stands for.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
+    public IndexEntry EntryOf(int row)
+    {
+        using var command = Command(_connection, $"SELECT title, text FROM {Quoted(Name)} WHERE id = $id", ("$id", row));
+        using var reader = command.ExecuteReader();
+        return reader.Read() ? new IndexEntry(reader.GetString(0), reader.GetString(1))
+            : throw new ArgumentOutOfRangeException(nameof(row), row, $"'{Source}' has no such row.");
+    }
+
+    /// <summary>Refuses queries whose embeddings lie in another space than these vectors; those of another profile are welcome.</summary>
+    /// <param name="queries">Where the queries' embeddings come from (<see cref="TextEmbedder.Identity"/>).</param>
+    /// <exception cref="CheckpointException">They come from another model, other weights or another tokenizer.</exception>
+    public void CheckFits(VectorIndexIdentity queries) => Identity.CheckFits(Source, queries);
+
+    /// <summary>
+    /// Finds the vectors nearest to a query by the inner product, the nearest first; of equal scores the lower row. The scores are those of
+    /// a <see cref="VectorIndex"/>, to the bit.
+    /// </summary>
+    /// <param name="query">float32 (width), finite; normalised or not, which scales the scores.</param>
+    /// <param name="count">How many are found at most.</param>
+    /// <param name="where">
+    /// An SQL condition on the rows that are searched, such as <c>year >= $year AND id IN (SELECT entry FROM tags WHERE tag = $tag)</c>, or
+    /// null for all. It is run as it stands: what users give belongs into parameters.
+    /// </param>
+    /// <param name="parameters">The names of the condition's parameters, and their values.</param>
+    /// <exception cref="ArgumentException">The query is of another width or not finite, or the count is not above 0.</exception>
+    /// <exception cref="CheckpointException">A row that is selected has no vector of that width, or one that is not finite.</exception>
+    /// <exception cref="SqliteException">The condition is wrong, or the database cannot be read.</exception>
+    public SearchHit[] Search(
+        ReadOnlySpan<float> query, int count = 10, string? where = null, params ReadOnlySpan<(string Name, object? Value)> parameters)
+    {
+        if (query.Length != Width)
+        {
+            throw new ArgumentException(
+                $"The query has {query.Length} dimensions, but the vectors of '{Source}' have {Width}; embed it with the model of the "
+                + "table, all dimensions of it.", nameof(query));
+        }
+
+        var scan = new VectorScan(query, count);
+        var (vectors, rows, held) = (new float[RowsAtOnce * Width], new int[RowsAtOnce], 0);
+
+        // On a line of its own, the bracket is none of a comment's.
+        var condition = where is null ? string.Empty : $" WHERE ({where}\n)";
+        using var command = Command(_connection, $"SELECT id, embedding FROM {Quoted(Name)}{condition}", parameters);
+        using var reader = command.ExecuteReader();
+        while (reader.Read())
+        {
+            // The reader's own methods copy each vector into an array of its own.
+            var statement = reader.Handle!;
+            var id = raw.sqlite3_column_int64(statement, 0);
+            var vector = raw.sqlite3_column_blob(statement, 1);
+            if (id is < 0 or > int.MaxValue)
+                throw new CheckpointException(Source, $"has the row {id}; rows are from 0 to {int.MaxValue}.");
+            if (vector.Length != Width * sizeof(float))
+            {
+                throw new CheckpointException(
+                    Source, $"has {vector.Length} bytes as the vector of row {id}, but {Width} numbers of float32 are "
+                        + $"{Width * sizeof(float)}; write it again.");
+            }
+
+            rows[held] = (int)id;
+            vector.CopyTo(MemoryMarshal.AsBytes(vectors.AsSpan(held * Width, Width)));
+            if (++held == RowsAtOnce) Scan();
+        }
+
+        Scan();
+        try
+        {
+            return scan.Hits();
+        }
+        catch (InvalidOperationException e)
+        {
+            throw new CheckpointException(Source, $"cannot be searched. {e.Message}", e);
+        }
+
+        void Scan()
+        {
+            scan.Add(vectors.AsSpan(0, held * Width), rows.AsSpan(0, held));
+            held = 0;
+        }
+    }
+
+    private void Check(ReadOnlySpan<float> vectors, IReadOnlyList<IndexEntry> entries)
+    {
+        ArgumentNullException.ThrowIfNull(entries);
+        if (vectors.Length != (long)entries.Count * Width)
+        {
+            throw new ArgumentException(
+                $"There are {vectors.Length} numbers for {entries.Count} entries, but {entries.Count} vectors of width {Width} have "
+                + $"{(long)entries.Count * Width}.", nameof(vectors));
+        }
+
+        var bad = vectors.IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
+        if (bad >= 0)
+        {
+            throw new ArgumentException(
+                $"The vector of '{entries[bad / Width].Title}' is {vectors[bad]} in dimension {bad % Width}; vectors must be finite, so "
+                + "look at what the encoder was given.", nameof(vectors));
+        }
+
+        for (var i = 0; i < entries.Count; i++)
+        {
+            try
+            {
+                s_strictUtf8.GetByteCount(entries[i].Title);
+                s_strictUtf8.GetByteCount(entries[i].Text ?? string.Empty);
+            }
+            catch (EncoderFallbackException e)
+            {
+                throw new ArgumentException(
+                    $"The title or text of entry {i} is not valid Unicode: it has half a surrogate pair.", nameof(entries), e);
+            }
+        }
+    }
+
+    // A savepoint is a transaction where none has begun, and a part of one that has.
+    private static void Whole(SqliteConnection connection, Action write)
+    {
+        Execute(connection, "SAVEPOINT matformer");
+        try
+        {
+            write();
+            Execute(connection, "RELEASE matformer");
+        }
+        catch
+        {
+            // Of some errors, such as a full disk, SQLite has undone everything itself.
+            if (raw.sqlite3_get_autocommit(connection.Handle) == 0)
+            {
+                Execute(connection, "ROLLBACK TO matformer");
+                Execute(connection, "RELEASE matformer");
+            }
+
+            throw;
+        }
+    }
+
+    private static string Quoted(string name) => $"\"{name.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
+
+    private static SqliteCommand Command(
+        SqliteConnection connection, string text, params ReadOnlySpan<(string Name, object? Value)> parameters)
+    {
+        var command = connection.CreateCommand();
+        command.CommandText = text;
+        foreach (var (name, value) in parameters) command.Parameters.AddWithValue(name, value ?? DBNull.Value);
+        return command;
+    }
+
+    private static void Execute(
+        SqliteConnection connection, string text, params ReadOnlySpan<(string Name, object? Value)> parameters)
+    {
+        using var command = Command(connection, text, parameters);
+        command.ExecuteNonQuery();
+    }
+
+    private static object? Scalar(
+        SqliteConnection connection, string text, params ReadOnlySpan<(string Name, object? Value)> parameters)
+    {
+        using var command = Command(connection, text, parameters);
+        return command.ExecuteScalar();
+    }
+}
