@@ -21,7 +21,7 @@ struct EmbeddingFunction : Function<EmbeddingFunction> {
         Tensor y = at::empty({tokens.size(0), tokens.size(1), width}, table.options().dtype(dtype));
         const auto* in = table.data_ptr<float>();
         auto* out = static_cast<char*>(y.data_ptr());
-        at::parallel_for(0, count, row_grain(width), [&](int64_t first, int64_t last) {
+        share(count, row_grain(width), [&](int64_t first, int64_t last) {
             for (int64_t i = first; i < last; i++) {
                 const float* row = in + id[i] * width;
                 if (dtype == at::kFloat) {
@@ -49,7 +49,7 @@ struct EmbeddingFunction : Function<EmbeddingFunction> {
         const auto* in = dy.data_ptr<float>();
         auto* out = dweight.data_ptr<float>();
         // Threads share the columns, so that each sum is taken in the order of the tokens.
-        at::parallel_for(0, width, std::max<int64_t>(16, grain / std::max<int64_t>(1, count)), [&](int64_t first, int64_t last) {
+        share(width, std::max<int64_t>(16, grain / std::max<int64_t>(1, count)), [&](int64_t first, int64_t last) {
             for (int64_t i = 0; i < count; i++) {
                 for (int64_t j = first; j < last; j++) out[id[i] * width + j] += in[i * width + j];
             }
@@ -65,7 +65,7 @@ struct PositionsFunction : Function<PositionsFunction> {
         const Tensor in = x.contiguous(), rows = weight.contiguous();
         Tensor y = at::empty_like(in);
         const int64_t width = x.size(2);
-        at::parallel_for(0, x.size(0) * x.size(1), row_grain(width), [&](int64_t first, int64_t last) {
+        share(x.size(0) * x.size(1), row_grain(width), [&](int64_t first, int64_t last) {
             cpu::table().add_rows[element(x)](in.data_ptr(), rows.data_ptr<float>() + position * width, y.data_ptr(), first, last,
                                               x.size(1), width);
         });
@@ -93,7 +93,7 @@ struct RmsNormFunction : Function<RmsNormFunction> {
     static Tensor compute(const Tensor& x, const Tensor& weight, double epsilon, const Tensor& statistics) {
         const int64_t width = x.size(-1);
         Tensor y = at::empty_like(x);
-        at::parallel_for(0, statistics.numel(), row_grain(width), [&](int64_t first, int64_t last) {
+        share(statistics.numel(), row_grain(width), [&](int64_t first, int64_t last) {
             cpu::table().rms_forward[element(x)](x.data_ptr(), weight.data_ptr<float>(), y.data_ptr(), statistics.data_ptr<float>(), first,
                                                  last, width, static_cast<float>(epsilon));
         });
@@ -124,7 +124,7 @@ struct LayerNormFunction : Function<LayerNormFunction> {
     static Tensor compute(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon, const Tensor& statistics) {
         const int64_t width = x.size(-1);
         Tensor y = at::empty_like(x);
-        at::parallel_for(0, statistics.size(0), row_grain(width), [&](int64_t first, int64_t last) {
+        share(statistics.size(0), row_grain(width), [&](int64_t first, int64_t last) {
             cpu::table().layer_forward[element(x)](x.data_ptr(), weight.data_ptr<float>(), bias.data_ptr<float>(), y.data_ptr(),
                                                    statistics.data_ptr<float>(), first, last, width, static_cast<float>(epsilon));
         });
@@ -193,7 +193,7 @@ struct RotaryFunction : Function<RotaryFunction> {
         const Tensor in = x.contiguous();
         Tensor y = at::empty_like(in);
         const int64_t heads = x.size(2), depth = x.size(3);
-        at::parallel_for(0, x.size(0) * x.size(1), row_grain(heads * depth), [&](int64_t first, int64_t last) {
+        share(x.size(0) * x.size(1), row_grain(heads * depth), [&](int64_t first, int64_t last) {
             cpu::table().rotary[element(x)](in.data_ptr(), cos.data_ptr<float>(), sin.data_ptr<float>(), y.data_ptr(), first, last,
                                             x.size(1), heads, depth, direction);
         });
@@ -244,7 +244,7 @@ struct AttentionFunction : Function<AttentionFunction> {
         const Scratch scratch(cpu::attention_forward_scratch(a));
         auto* log = log_sum.defined() ? log_sum.data_ptr<float>() : nullptr;
         const int64_t each = std::max<int64_t>(1, a.queries * a.window * a.depth);
-        at::parallel_for(0, a.batch * a.heads, std::max<int64_t>(1, grain * 4 / each), [&](int64_t first, int64_t last) {
+        share(a.batch * a.heads, std::max<int64_t>(1, grain * 4 / each), [&](int64_t first, int64_t last) {
             for (int64_t i = first; i < last; i++) {
                 cpu::table().attention_forward[element(query)](a, i / a.heads, i % a.heads, y.data_ptr(), log, scratch.mine());
             }
@@ -270,7 +270,7 @@ struct AttentionFunction : Function<AttentionFunction> {
         Tensor dquery = at::empty(query.sizes(), query.options()), dkey = at::empty(key.sizes(), key.options());
         Tensor dvalue = at::empty(value.sizes(), value.options());
         const Scratch scratch(cpu::attention_backward_scratch(a));
-        at::parallel_for(0, a.batch * a.key_heads, 1, [&](int64_t first, int64_t last) {
+        share(a.batch * a.key_heads, 1, [&](int64_t first, int64_t last) {
             for (int64_t i = first; i < last; i++) {
                 cpu::table().attention_backward[element(query)](a, i / a.key_heads, i % a.key_heads, y.data_ptr(), dy.data_ptr(),
                                                                 log_sum.data_ptr<float>(), dquery.data_ptr(), dkey.data_ptr(),
@@ -319,7 +319,7 @@ struct CrossEntropyFunction : Function<CrossEntropyFunction> {
             const int64_t products = (left_scratch(block, width) + 63) / 64 * 64;
             const Scratch scratch(products + block * classes * 4);
             const cpu::Term term = packed.term(matrix(in), width);
-            at::parallel_for(0, count, 1, [&](int64_t first, int64_t last) {
+            share(count, 1, [&](int64_t first, int64_t last) {
                 char* space = static_cast<char*>(scratch.mine());
                 auto* logits = reinterpret_cast<float*>(space + products);
                 for (int64_t i = first; i < last; i++) {
@@ -334,9 +334,9 @@ struct CrossEntropyFunction : Function<CrossEntropyFunction> {
                 const int64_t start = s.first[r] * time, each = s.count[r] * time;
                 Tensor logits = floats({each, classes});
                 product(logits, in.narrow(0, start, each).to(at::kFloat), head.to(dtype).to(at::kFloat).t(), at::kFloat);
-                at::parallel_for(static_cast<int64_t>(begin), static_cast<int64_t>(ends[r]), 1, [&](int64_t first, int64_t last) {
+                share(static_cast<int64_t>(ends[r] - begin), 1, [&](int64_t first, int64_t last) {
                     for (int64_t i = first; i < last; i++) {
-                        Block& b = blocks[static_cast<size_t>(i)];
+                        Block& b = blocks[begin + static_cast<size_t>(i)];
                         finish(b, logits.data_ptr<float>() + (b.row - start) * classes);
                     }
                 });
@@ -399,7 +399,7 @@ struct ForkFunction : Function<ForkFunction> {
         const Tensor dy = gradients[0].contiguous();
         const int64_t n = context->saved_data["n"].toInt(), stride = dy.numel() / n;
         Tensor dx = at::empty({dy.size(0) / n, dy.size(1), dy.size(2)}, dy.options());
-        at::parallel_for(0, stride, grain, [&](int64_t first, int64_t last) {
+        share(stride, grain, [&](int64_t first, int64_t last) {
             cpu::table().sum_blocks[element(dy)](dy.data_ptr(), dx.data_ptr(), n, stride, first, last);
         });
         return {dx, Tensor()};
@@ -649,7 +649,7 @@ void adamw(at::TensorList parameters, at::TensorList first, at::TensorList secon
     const double correction1 = 1 - std::pow(options.beta1, static_cast<double>(options.step));
     const double correction2 = std::sqrt(1 - std::pow(options.beta2, static_cast<double>(options.step)));
     const auto pieces = pieces_of(gradients);
-    at::parallel_for(0, static_cast<int64_t>(pieces.size()), 2, [&](int64_t begin, int64_t end) {
+    share(static_cast<int64_t>(pieces.size()), 2, [&](int64_t begin, int64_t end) {
         for (int64_t p = begin; p < end; p++) {
             const auto& [i, start, count] = pieces[static_cast<size_t>(p)];
             const cpu::AdamW s{static_cast<float>(1 - options.learning_rate * decay[i]),
@@ -685,14 +685,14 @@ double clip_gradient_norm(at::TensorList parameters, double max) {
     const auto count = static_cast<int64_t>(pieces.size());
     std::vector<double> squares(pieces.size());
     const auto data = [&](const Piece& p) { return gradients[p.parameter].data_ptr<float>() + p.first; };
-    at::parallel_for(0, count, 4, [&](int64_t begin, int64_t end) {
+    share(count, 4, [&](int64_t begin, int64_t end) {
         for (int64_t p = begin; p < end; p++) squares[p] = cpu::table().sum_squares(data(pieces[p]), pieces[p].count);
     });
     double sum = 0;
     for (double square : squares) sum += square;
     const double norm = std::sqrt(sum), coefficient = max / (norm + 1e-6);
     if (std::isfinite(norm) && coefficient < 1) {
-        at::parallel_for(0, count, 4, [&](int64_t begin, int64_t end) {
+        share(count, 4, [&](int64_t begin, int64_t end) {
             for (int64_t p = begin; p < end; p++) cpu::table().scale(data(pieces[p]), static_cast<float>(coefficient), pieces[p].count);
         });
     }

@@ -74,7 +74,7 @@ inline void sum_rows(int64_t rows, int64_t width, std::initializer_list<Tensor> 
     const int64_t count = static_cast<int64_t>(totals.size()), each = (rows + parts - 1) / parts;
     Tensor sums = at::zeros({parts, count, width}, at::kFloat);
     auto* data = sums.data_ptr<float>();
-    at::parallel_for(0, parts, 1, [&](int64_t first, int64_t last) {
+    share(parts, 1, [&](int64_t first, int64_t last) {
         for (int64_t p = first; p < last; p++) body(p * each, std::min(rows, (p + 1) * each), data + p * count * width);
     });
     for (int64_t i = 0; i < count; i++) {

@@ -72,7 +72,7 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
 
     static void activate(const FeedForwardShape& s, const void* g, const void* u, void* h, int64_t count, at::ScalarType dtype) {
         const int64_t size = dtype == at::kFloat ? 4 : 2;
-        at::parallel_for(0, count, grain, [&](int64_t first, int64_t last) {
+        share(count, grain, [&](int64_t first, int64_t last) {
             const auto at_first = [&](const void* p) { return p == nullptr ? p : static_cast<const char*>(p) + first * size; };
             cpu::table().activate[element(dtype)](s.activation, at_first(g), at_first(u), static_cast<char*>(h) + first * size,
                                                   last - first);
@@ -95,35 +95,31 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         }
         const cpu::Matrix in = matrix(x);
 
-        // The widest streams come first and cost most: deal the chunks out in turns.
-        const int64_t threads = at::get_num_threads();
-        at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+        share(static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
             char* space = static_cast<char*>(scratch.mine());
             char* hidden = space + (products + 63) / 64 * 64;
-            for (int64_t thread = begin; thread < end; thread++) {
-                for (size_t c = static_cast<size_t>(thread); c < chunks.size(); c += static_cast<size_t>(threads)) {
-                    const auto [r, row] = chunks[c];
-                    const int64_t m = s.widths[r], offset = s.offsets[r] + row * m;
-                    const int64_t rows = std::min(chunk, s.rows[r] - row), first = s.firsts[r] + row;
-                    const auto kept = [&](const Tensor& t, int64_t i) {
-                        return t.defined() ? static_cast<char*>(t.data_ptr()) + offset * size : hidden + i * chunk * m * size;
-                    };
-                    char *a = s.gated ? kept(g, 0) : nullptr, *b = kept(u, 1), *h = hidden + 2 * chunk * m * size;
-                    cpu::Matrix part = in;
-                    part.data = static_cast<const char*>(in.data) + first * in.row * size;
-                    const auto bias = [](const Tensor& t) { return t.defined() ? t.data_ptr<float>() : nullptr; };
-                    const cpu::Term up_term = up.term(part, s.width);
-                    table.multiply(type, &up_term, 1, 0, rows, m, {b, type, m, false, bias(up_bias)}, space);
-                    if (s.gated) {
-                        const cpu::Term gate_term = gate.term(part, s.width);
-                        table.multiply(type, &gate_term, 1, 0, rows, m, {a, type, m, false, bias(gate_bias)}, space);
-                    }
-                    table.activate[type](s.activation, a, b, h, rows * m);
-                    const cpu::Term down_term = down.term({h, type, m, 1}, m);
-                    table.multiply(type, &down_term, 1, 0, rows, s.width,
-                                   {static_cast<char*>(y.data_ptr()) + first * s.width * size, type, s.width, false, bias(down_bias)},
-                                   space);
+            for (int64_t c = begin; c < end; c++) {
+                const auto [r, row] = chunks[static_cast<size_t>(c)];
+                const int64_t m = s.widths[r], offset = s.offsets[r] + row * m;
+                const int64_t rows = std::min(chunk, s.rows[r] - row), first = s.firsts[r] + row;
+                const auto kept = [&](const Tensor& t, int64_t i) {
+                    return t.defined() ? static_cast<char*>(t.data_ptr()) + offset * size : hidden + i * chunk * m * size;
+                };
+                char *a = s.gated ? kept(g, 0) : nullptr, *b = kept(u, 1), *h = hidden + 2 * chunk * m * size;
+                cpu::Matrix part = in;
+                part.data = static_cast<const char*>(in.data) + first * in.row * size;
+                const auto bias = [](const Tensor& t) { return t.defined() ? t.data_ptr<float>() : nullptr; };
+                const cpu::Term up_term = up.term(part, s.width);
+                table.multiply(type, &up_term, 1, 0, rows, m, {b, type, m, false, bias(up_bias)}, space);
+                if (s.gated) {
+                    const cpu::Term gate_term = gate.term(part, s.width);
+                    table.multiply(type, &gate_term, 1, 0, rows, m, {a, type, m, false, bias(gate_bias)}, space);
                 }
+                table.activate[type](s.activation, a, b, h, rows * m);
+                const cpu::Term down_term = down.term({h, type, m, 1}, m);
+                table.multiply(type, &down_term, 1, 0, rows, s.width,
+                               {static_cast<char*>(y.data_ptr()) + first * s.width * size, type, s.width, false, bias(down_bias)},
+                               space);
             }
         });
     }
@@ -198,7 +194,7 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
                     const bool more = r > 0 || row > 0;
                     Tensor dh = at::empty({rows, m}, x.options());
                     product(dh, dpart, down.narrow(1, 0, m), dtype);
-                    at::parallel_for(0, rows, row_grain(m), [&](int64_t begin, int64_t end) {
+                    share(rows, row_grain(m), [&](int64_t begin, int64_t end) {
                         slopes(begin, end - begin, static_cast<char*>(dh.data_ptr()) + begin * m * size);
                     });
                     Tensor sum = floats({rows, s.width});
@@ -231,7 +227,7 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         const cpu::Table& table = cpu::table();
         const cpu::Element type = element(dy);
         const int64_t total = dy.size(0), size = dy.element_size(), products = left_scratch(chunk, std::max(2 * s.widths[0], s.width));
-        at::parallel_for(0, (total + chunk - 1) / chunk, 1, [&](int64_t begin, int64_t end) {
+        share((total + chunk - 1) / chunk, 1, [&](int64_t begin, int64_t end) {
             char* space = static_cast<char*>(scratch.mine());
             char* dh = space + (products + 63) / 64 * 64;
             for (int64_t c = begin; c < end; c++) {

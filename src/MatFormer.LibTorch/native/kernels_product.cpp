@@ -16,6 +16,8 @@ namespace {
 
 // Below this many multiplications another thread costs more than it brings.
 constexpr int64_t worth_threads = 1 << 19;
+// The right operand is read anew for each part of the rows, of which each thread has as many.
+constexpr int64_t tiles_at_once = 8;
 // Where weights are read once, memory is what counts, and it is slower.
 constexpr int64_t worth_threads_once = 1 << 16;
 
@@ -52,7 +54,7 @@ Packed::Packed(at::ScalarType compute, const Tensor& b) {
     auto* packed = static_cast<char*>(memory_.data_ptr());
     const Matrix whole = matrix(b);
     const int64_t size = b.element_size();
-    at::parallel_for(0, panels, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, depth * cpu::panel)), [&](int64_t first, int64_t last) {
+    share(panels, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, depth * cpu::panel)), [&](int64_t first, int64_t last) {
         Matrix part = whole;
         part.data = static_cast<const char*>(whole.data) + first * cpu::panel * whole.column * size;
         table.pack_right(element(compute), part, depth, std::min(columns, last * cpu::panel) - first * cpu::panel, packed + first * bytes);
@@ -68,8 +70,9 @@ void run(at::ScalarType compute, std::initializer_list<Term> terms, int64_t rows
     const int64_t most = block_rows(depth);
     const Scratch scratch(left_scratch(most, depth));
     if (tiles >= 2 * at::get_num_threads() || panels == 1) {
-        const int64_t grain = std::max<int64_t>(1, worth_threads / std::max<int64_t>(1, cpu::tile * columns * depth));
-        at::parallel_for(0, tiles, grain, [&](int64_t first, int64_t last) {
+        const int64_t threads = at::get_num_threads(), parts = threads * std::max<int64_t>(1, tiles / (threads * tiles_at_once));
+        const int64_t grain = std::max((tiles + parts - 1) / parts, worth_threads / std::max<int64_t>(1, cpu::tile * columns * depth));
+        share(tiles, grain, [&](int64_t first, int64_t last) {
             const int64_t end = std::min(rows, last * cpu::tile);
             for (int64_t i = first * cpu::tile; i < end; i += most) {
                 table.multiply(element(compute), terms.begin(), count, i, std::min(most, end - i), columns, target, scratch.mine());
@@ -79,7 +82,7 @@ void run(at::ScalarType compute, std::initializer_list<Term> terms, int64_t rows
     }
 
     const int64_t grain = std::max<int64_t>(1, worth_threads / std::max<int64_t>(1, cpu::panel * rows * depth));
-    at::parallel_for(0, panels, grain, [&](int64_t first, int64_t last) {
+    share(panels, grain, [&](int64_t first, int64_t last) {
         Term parts[cpu::most_terms];
         for (int t = 0; t < count; t++) {
             parts[t] = terms.begin()[t];
@@ -134,7 +137,7 @@ void project(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bi
         product(y, x, w.t(), x.scalar_type(), false, bias);
         return;
     }
-    at::parallel_for(0, outs, std::max<int64_t>(1, worth_threads_once / std::max<int64_t>(1, rows * ins)),
+    share(outs, std::max<int64_t>(1, worth_threads_once / std::max<int64_t>(1, rows * ins)),
                      [&](int64_t first, int64_t last) {
                          cpu::table().few_rows(element(x), x.data_ptr(), rows, ins, w.data_ptr<float>(), w.stride(0),
                                                bias.defined() ? bias.data_ptr<float>() : nullptr, first, last, y.data_ptr(), y.stride(0));

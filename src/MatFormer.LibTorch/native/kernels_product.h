@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <atomic>
 #include <initializer_list>
 
 #include "kernels_cpu.h"
@@ -12,6 +14,20 @@ namespace mf::kernels {
 
 inline cpu::Element element(at::ScalarType dtype) { return dtype == at::kFloat ? cpu::Float : cpu::BFloat16; }
 inline cpu::Element element(const at::Tensor& x) { return element(x.scalar_type()); }
+
+// body(first, last) for parts of 0..count, of `grain` or more, dealt to the threads as they come free: one core may be slower than
+// another, and what waits for the slowest is the whole step.
+template <class Body>
+void share(int64_t count, int64_t grain, const Body& body) {
+    const int64_t threads = std::min<int64_t>(at::get_num_threads(), (count + grain - 1) / grain);
+    if (count <= 0) return;
+    if (threads <= 1 || at::in_parallel_region()) return body(0, count);
+    const int64_t each = std::max(grain, count / (threads * 8));
+    std::atomic<int64_t> next{0};
+    at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+        for (int64_t i = next.fetch_add(each); i < count; i = next.fetch_add(each)) body(i, std::min(count, i + each));
+    });
+}
 
 // A part of a tensor's memory for each thread of a parallel loop.
 class Scratch {
