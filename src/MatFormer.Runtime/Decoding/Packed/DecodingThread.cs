@@ -17,6 +17,13 @@ public sealed unsafe class DecodingThread
     // Up to so many rows each thread norms all for itself, which is sooner done than waited for.
     private const int OwnRows = 2;
 
+    private enum Role
+    {
+        Query,
+        Key,
+        Value,
+    }
+
     private readonly DecodingPass _pass;
     private readonly DecodingKernels _kernels;
     private readonly int _index;
@@ -78,52 +85,63 @@ public sealed unsafe class DecodingThread
         int layer, PackedMatrix query, PackedMatrix key, PackedMatrix value, PackedTable? cos = null,
         PackedTable? sin = null, PackedTable? queryNorm = null, PackedTable? keyNorm = null, double epsilon = 0)
     {
+        var (first, end) = OwnKeyHeads(layer);
+        var perKey = _pass.Spec.Blocks[layer].Heads / _pass.Spec.Blocks[layer].KeyValueHeads;
         var headPanels = _pass.HeadStride / Lanes;
-        var (heads, keyHeads) = (query.Panels / headPanels, key.Panels / headPanels);
-        var (first, end) = Share(heads + (2 * keyHeads));
-        for (var unit = first; unit < end;)
+        if (end > 0)
         {
-            var isQuery = unit < heads;
-            var isKey = !isQuery && unit < heads + keyHeads;
-            var (matrix, head) = isQuery ? (query, unit) : isKey ? (key, unit - heads) : (value, unit - heads - keyHeads);
-            var norm = isQuery ? queryNorm : keyNorm;
-
-            // Narrow heads together: a core needs several sums at once to be busy.
-            var together = Math.Min(Math.Max(1, Tile / headPanels), Math.Min(end - unit, (isQuery ? heads : keyHeads) - head));
-            for (var r = 0; r < _pass.RunCount; r++)
-            {
-                var run = _pass.Runs[r];
-                var slice = run.Layers[layer];
-                var count = Math.Min(together, (isQuery ? slice.Heads : _pass.Spec.Blocks[layer].KeyValueHeadsOf(slice)) - head);
-                if (count <= 0) continue;
-                _kernels.Multiply(
-                    matrix.Panel(head * headPanels), matrix.PanelBytes, count * headPanels, matrix.Columns,
-                    _normed + (run.First * _pass.Stride), _pass.Stride, run.Count, _heads, _headsStride);
-                for (var i = 0; i < run.Count; i++)
-                {
-                    var row = run.First + i;
-                    var x = _heads + (i * _headsStride);
-                    Finish(x, matrix, head * headPanels, count * headPanels);
-                    for (var h = head; h < head + count; h++, x += _pass.HeadStride)
-                    {
-                        if (isQuery || isKey)
-                        {
-                            var position = _pass.Positions[row];
-                            if (norm is not null) _kernels.RmsNorm(x, norm.Row(0), _pass.Spec.HeadWidth, (float)epsilon, x);
-                            if (cos is not null) _kernels.Rotate(x, cos.Row(position), sin!.Row(position), _pass.Spec.HeadWidth / 2);
-                        }
-
-                        if (isQuery) Copy(x, _pass.Queries + (row * _pass.HeadsStride) + (h * _pass.HeadStride), _pass.HeadStride);
-                        else if (isKey) KeepKey(x, layer, h, row);
-                        else KeepValue(x, layer, h, row);
-                    }
-                }
-            }
-
-            unit += together;
+            Project(query, queryNorm, first * perKey, end * perKey, Role.Query);
+            Project(key, keyNorm, first, end, Role.Key);
+            Project(value, null, first, end, Role.Value);
+            return;
         }
 
+        var (heads, keyHeads) = (query.Panels / headPanels, key.Panels / headPanels);
+        (first, end) = Share(heads + (2 * keyHeads));
+        Project(query, queryNorm, first, Math.Min(end, heads), Role.Query);
+        Project(key, keyNorm, Math.Max(0, first - heads), Math.Min(end - heads, keyHeads), Role.Key);
+        Project(value, null, Math.Max(0, first - heads - keyHeads), end - heads - keyHeads, Role.Value);
         _pass.Team.Wait(_index);
+
+        void Project(PackedMatrix matrix, PackedTable? norm, int first, int end, Role role)
+        {
+            for (var head = first; head < end;)
+            {
+                // Narrow heads together: a core needs several sums at once to be busy.
+                var together = Math.Min(Math.Max(1, Tile / headPanels), end - head);
+                for (var r = 0; r < _pass.RunCount; r++)
+                {
+                    var run = _pass.Runs[r];
+                    var slice = run.Layers[layer];
+                    var count = Math.Min(together, (role == Role.Query ? slice.Heads : _pass.Spec.Blocks[layer].KeyValueHeadsOf(slice)) - head);
+                    if (count <= 0) continue;
+                    _kernels.Multiply(
+                        matrix.Panel(head * headPanels), matrix.PanelBytes, count * headPanels, matrix.Columns,
+                        _normed + (run.First * _pass.Stride), _pass.Stride, run.Count, _heads, _headsStride);
+                    for (var i = 0; i < run.Count; i++)
+                    {
+                        var row = run.First + i;
+                        var x = _heads + (i * _headsStride);
+                        Finish(x, matrix, head * headPanels, count * headPanels);
+                        for (var h = head; h < head + count; h++, x += _pass.HeadStride)
+                        {
+                            if (role != Role.Value)
+                            {
+                                var position = _pass.Positions[row];
+                                if (norm is not null) _kernels.RmsNorm(x, norm.Row(0), _pass.Spec.HeadWidth, (float)epsilon, x);
+                                if (cos is not null) _kernels.Rotate(x, cos.Row(position), sin!.Row(position), _pass.Spec.HeadWidth / 2);
+                            }
+
+                            if (role == Role.Query) Copy(x, _pass.Queries + (row * _pass.HeadsStride) + (h * _pass.HeadStride), _pass.HeadStride);
+                            else if (role == Role.Key) KeepKey(x, layer, h, row);
+                            else KeepValue(x, layer, h, row);
+                        }
+                    }
+                }
+
+                head += together;
+            }
+        }
     }
 
     /// <summary>Attention of the rows' queries over what is in their caches up to themselves; with a window, over its last tokens.</summary>
@@ -131,9 +149,19 @@ public sealed unsafe class DecodingThread
     {
         var block = _pass.Spec.Blocks[layer];
         var scale = 1 / MathF.Sqrt(_pass.Spec.HeadWidth);
-        var heads = 0;
-        for (var run = 0; run < _pass.RunCount; run++) heads = Math.Max(heads, _pass.Runs[run].Layers[layer].Heads);
-        var (first, end) = Share(heads * _pass.Rows);
+        var (first, end) = OwnKeyHeads(layer);
+        if (end > 0)
+        {
+            var perKey = block.Heads / block.KeyValueHeads * _pass.Rows;
+            (first, end) = (first * perKey, end * perKey);
+        }
+        else
+        {
+            var heads = 0;
+            for (var run = 0; run < _pass.RunCount; run++) heads = Math.Max(heads, _pass.Runs[run].Layers[layer].Heads);
+            (first, end) = Share(heads * _pass.Rows);
+        }
+
         for (var item = first; item < end; item++)
         {
             var (head, row) = Math.DivRem(item, _pass.Rows);
@@ -197,7 +225,7 @@ public sealed unsafe class DecodingThread
         return _pass.LogitCount > 0;
     }
 
-    /// <summary>The logits of the normed rows.</summary>
+    /// <summary>The logits of the normed rows: the last step, at whose end the team waits anyway.</summary>
     public void Logits(PackedMatrix head)
     {
         var (first, end) = Share(head.Panels);
@@ -211,7 +239,6 @@ public sealed unsafe class DecodingThread
         }
 
         if (_index == 0 && _pass.HiddenStates is not null) Copy(_normed, _pass.HiddenStates, _pass.LogitCount * _pass.Stride);
-        _pass.Team.Wait(_index);
     }
 
     private nint ValuesOffset => (nint)_pass.Spec.HeadWidth * _pass.Capacity * _kernels.CacheSize;
@@ -220,6 +247,16 @@ public sealed unsafe class DecodingThread
         new ReadOnlySpan<float>(source, count).CopyTo(new Span<float>(target, count));
 
     private static int UnitPanels(in DecodingRun run, int layer) => PackedMatrix.RoundUp(run.Layers[layer].HiddenWidth) / Lanes;
+
+    // This thread's keys and values, if all threads have as many: then queries, keys and values are computed by who attends to them, and
+    // nobody waits between. Else (0, 0).
+    private (int First, int End) OwnKeyHeads(int layer)
+    {
+        var heads = 0;
+        for (var run = 0; run < _pass.RunCount; run++)
+            heads = Math.Max(heads, _pass.Spec.Blocks[layer].KeyValueHeadsOf(_pass.Runs[run].Layers[layer]));
+        return heads % _pass.Team.Active == 0 ? Share(heads) : (0, 0);
+    }
 
     // This thread's of so many pieces of work.
     private (int First, int End) Share(int pieces)
