@@ -734,12 +734,12 @@ void pack_rows(const T* in, int64_t stride, int64_t rows, int64_t depth, float* 
     }
 }
 
-// Rows of a head as a left operand: where they lie if that is possible, else copied to `space`.
+// Rows of a head as a left operand: where they lie if that is possible, else copied to `space`, and zeros after them up to `until`.
 template <class T>
-Operands left_of(const T* in, int64_t stride, int64_t rows, int64_t depth, float* space) {
+Operands left_of(const T* in, int64_t stride, int64_t rows, int64_t depth, float* space, int64_t until = 0) {
     using Words = WordsOf<T>;
     const int64_t words = words_in<Words>(depth);
-    if (element_of<T> == Float || (Words::per_word == 2 && stride % 2 == 0 && depth % 2 == 0)) {
+    if (until <= rows && (element_of<T> == Float || (Words::per_word == 2 && stride % 2 == 0 && depth % 2 == 0))) {
         return {words, reinterpret_cast<const float*>(in), stride / Words::per_word, 1, nullptr, 0};
     }
     for (int64_t r = 0; r < rows; r++) {
@@ -748,6 +748,7 @@ Operands left_of(const T* in, int64_t stride, int64_t rows, int64_t depth, float
             space[r * words + w] = word_of<Words>(in + r * stride + d, 1, d + 1 < depth, false);
         }
     }
+    for (int64_t i = rows * words; i < until * words; i++) space[i] = 0;
     return {words, space, words, 1, nullptr, 0};
 }
 
@@ -908,6 +909,79 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
     }
 }
 
+// Rows whose S and dP are computed together, for a panel of keys: as many sums as there are registers for.
+constexpr int64_t slope_tile = 6;
+
+template <class Words>
+inline __attribute__((always_inline)) void score_and_slope(const Operands& q, const Operands& dy, const float* keys, const float* values,
+                                                           F (&s)[slope_tile][2], F (&d)[slope_tile][2]) {
+#pragma GCC unroll 16
+    for (int r = 0; r < slope_tile; r++) s[r][0] = s[r][1] = d[r][0] = d[r][1] = F{};
+    const float *left = q.a, *right = dy.a;
+    for (int64_t k = 0; k < q.words; k++, left++, right++, keys += panel, values += panel) {
+#pragma GCC unroll 16
+        for (int r = 0; r < slope_tile; r++) {
+            s[r][0] = Words::step(s[r][0], left + r * q.a_row, keys);
+            s[r][1] = Words::step(s[r][1], left + r * q.a_row, keys + lanes);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < slope_tile; r++) {
+            d[r][0] = Words::step(d[r][0], right + r * dy.a_row, values);
+            d[r][1] = Words::step(d[r][1], right + r * dy.a_row, values + lanes);
+        }
+    }
+}
+
+// Where P and dS go: dS by rows, and both by columns: there words are of neighbouring queries. Of float words the two are one.
+struct Slopes {
+    float *rows, *columns, *chances;
+    int64_t length;
+
+    template <class Words>
+    void put(int64_t r, int64_t i, const F* p, const F* s) const {
+        if constexpr (Words::per_word == 2) {
+            auto* even = reinterpret_cast<Narrow*>(rows) + r * length + i;
+            store(even, s[0]);
+            store(even + length, s[1]);
+            const auto join = [](F low, F high) {
+                return reinterpret_cast<F>(__builtin_convertvector(narrow(low), U) | (__builtin_convertvector(narrow(high), U) << 16));
+            };
+            store(chances + r / 2 * length + i, join(p[0], p[1]));
+            store(columns + r / 2 * length + i, join(s[0], s[1]));
+        } else {
+            store(chances + r * length + i, p[0]);
+            store(rows + r * length + i, s[0]);
+        }
+    }
+};
+
+// Rows r.. of a block of queries, `height` of them, for the keys n..n + panel: with `whole`, all of them see all of those.
+template <class Words, bool whole>
+inline void slopes_of(const Attention& a, const Sight& seen, const Operands& q, const Operands& dy, const float* keys, const float* values,
+                      int64_t r, int64_t height, int64_t n, const float* logs, const float* dots, const Slopes& to) {
+    F s[slope_tile][2], d[slope_tile][2];
+    score_and_slope<Words>(q, dy, keys, values, s, d);
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < slope_tile; i += Words::per_word) {
+#pragma GCC unroll 2
+        for (int64_t j = 0; j < 2; j++) {
+            F p[Words::per_word], slope[Words::per_word];
+#pragma GCC unroll 2
+            for (int64_t w = 0; w < Words::per_word; w++) {
+                p[w] = exponential(s[i + w][j] * a.scale - logs[r + i + w]);
+                slope[w] = p[w] * (d[i + w][j] - dots[r + i + w]) * a.scale;
+                if constexpr (!whole) {
+                    const int64_t visible = i + w < height ? seen(r + i + w) : 0, first = n + j * lanes;
+                    const I inside = lanes_below(visible - first) & ~lanes_below(lowest(a, visible - 1) - first);
+                    p[w] = select(inside, p[w], F{});
+                    slope[w] = select(inside, slope[w], F{});
+                }
+            }
+            to.put<Words>(r + i, n + j * lanes, p, slope);
+        }
+    }
+}
+
 // P = exp(S - log sum), dP = dO V^T, dS = P (dP - sum(dO O)); dQ = dS K, dK = dS^T Q, dV = P^T dO.
 template <class T>
 void attention_backward(const Attention& a, int64_t b, int64_t key_head, const void* out, const void* dout, const float* log_sum,
@@ -924,12 +998,10 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
     float* gradient = query_rows + query_block * row;
     float* gradient_rows = gradient + query_block * row;
     float* mixed = gradient_rows + query_block * row;
-    float* scores = mixed + query_block * row;
-    float* slopes = scores + query_block * length;
-    // dS by rows, and by columns: there words are of neighbouring queries, and so are those of P. Float words need no room of their own.
-    float* slope_rows = Words::per_word == 2 ? slopes + query_block * length : slopes;
-    float* slope_columns = Words::per_word == 2 ? slope_rows + query_block * length : slopes;
-    float* chance_columns = Words::per_word == 2 ? slope_columns + query_block * length : scores;
+    float* slopes = mixed + query_block * row;
+    float* chance_columns = slopes + query_block * length;
+    const Slopes to{slopes, Words::per_word == 2 ? slopes + query_block * length / 2 : slopes, chance_columns, length};
+    const float *slope_rows = to.rows, *slope_columns = to.columns;
 
     const T *key = head_of<T>(a.key, b, key_head), *value = head_of<T>(a.value, b, key_head);
     pack_right_of<Words>(key, 1, a.key.time, depth, a.keys, false, keys);
@@ -948,50 +1020,36 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
             const int64_t stride = a.heads * depth;
             pack_rows(q, a.query.time, rows, depth, query_rows, row);
             pack_rows(dy, stride, rows, depth, gradient_rows, row);
-            score<Words>(a, rows, seen, left_of(q, a.query.time, rows, depth, query), keys, scores, length);
-            score<Words>(a, rows, seen, left_of(dy, stride, rows, depth, gradient), values, slopes, length);
-
-            const auto* logs = log_sum + (b * a.heads + h) * a.queries + t;
-            float dots[query_block + 1] = {};
+            const int64_t until = padded(rows, slope_tile);
+            const Operands left = left_of(q, a.query.time, rows, depth, query, until);
+            const Operands right = left_of(dy, stride, rows, depth, gradient, until);
+            float logs[query_block] = {}, dots[query_block] = {};
             for (int64_t r = 0; r < rows; r++) {
+                logs[r] = log_sum[(b * a.heads + h) * a.queries + t + r];
                 F products{};
                 for (int64_t i = 0; i < depth; i += lanes)
                     products += load(dy + r * stride + i, depth - i) * load(y + r * stride + i, depth - i);
                 dots[r] = sum(products);
             }
-            // P and dS of row r, keys i.., zero where the row does not see.
-            const auto chance = [&](int64_t r, int64_t i, F& slope) {
-                I inside = lanes_below(seen(r) - i);
-                const int64_t low = lowest(a, seen(r) - 1);
-                if (i < low) inside &= ~lanes_below(low - i);
-                F p = select(inside, exponential(load(scores + r * length + i) * a.scale - logs[r]), F{});
-                slope = select(inside, p * (load(slopes + r * length + i) - dots[r]) * a.scale, F{});
-                return p;
-            };
-            const auto sees = [&](int64_t r, int64_t i) { return i < seen(r) && i + lanes > lowest(a, seen(r) - 1); };
-            for (int64_t r = 0; r < rows; r += Words::per_word) {
-                if constexpr (Words::per_word == 2) {
-                    const bool pair = r + 1 < rows;
-                    auto* even = reinterpret_cast<Narrow*>(slope_rows) + r * length;
-                    for (int64_t i = start; i < columns; i += lanes) {
-                        F s0{}, s1{}, p0{}, p1{};
-                        if (sees(r, i)) p0 = chance(r, i, s0);
-                        if (pair && sees(r + 1, i)) p1 = chance(r + 1, i, s1);
-                        store(even + i, s0);
-                        store(even + length + i, s1);
-                        const auto join = [](F low, F high) {
-                            return reinterpret_cast<F>(__builtin_convertvector(narrow(low), U)
-                                                       | (__builtin_convertvector(narrow(high), U) << 16));
-                        };
-                        store(chance_columns + r / 2 * length + i, join(p0, p1));
-                        store(slope_columns + r / 2 * length + i, join(s0, s1));
-                    }
-                } else {
-                    for (int64_t i = start; i < columns; i += lanes) {
-                        F s{}, p{};
-                        if (sees(r, i)) p = chance(r, i, s);
-                        store(scores + r * length + i, p);
-                        store(slopes + r * length + i, s);
+            for (int64_t r = 0; r < rows; r += slope_tile) {
+                const int64_t height = rows - r < slope_tile ? rows - r : slope_tile;
+                const int64_t low = lowest_panel(a, seen(r) - 1), high = seen(r + height - 1);
+                const int64_t inner = height == slope_tile ? seen(r) : 0, outer = lowest(a, high - 1);
+                Operands x = left, dx = right;
+                x.a += r * left.a_row;
+                dx.a += r * right.a_row;
+                for (int64_t n = start; n < columns; n += panel) {
+                    const float *k = keys + n * left.words, *v = values + n * left.words;
+                    if (n < low || n >= high) {
+                        const F none[2] = {};
+                        for (int64_t i = 0; i < slope_tile; i += Words::per_word) {
+                            to.put<Words>(r + i, n, none, none);
+                            to.put<Words>(r + i, n + lanes, none, none);
+                        }
+                    } else if (n + panel <= inner && n >= outer) {
+                        slopes_of<Words, true>(a, seen, x, dx, k, v, r, height, n, logs, dots, to);
+                    } else {
+                        slopes_of<Words, false>(a, seen, x, dx, k, v, r, height, n, logs, dots, to);
                     }
                 }
             }

@@ -46,7 +46,7 @@ int64_t attention_forward_scratch(const Attention& a) {
 
 int64_t attention_backward_scratch(const Attention& a) {
     const int64_t length = (a.keys + panel) / panel * panel, row = (a.depth + 15) / 16 * 16;
-    return 4 * (2 * length * (a.depth + 1) + 3 * a.keys * row + query_block * (5 * row + 5 * length));
+    return 4 * (2 * length * (a.depth + 1) + 3 * a.keys * row + query_block * (5 * row + 2 * length));
 }
 
 }  // namespace mf::cpu
