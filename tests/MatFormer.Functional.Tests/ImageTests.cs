@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Text.Json;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -8,26 +7,19 @@ namespace MatFormer.Functional.Tests;
 /// <summary>Vision transformers from a folder of images to a report.</summary>
 public sealed class ImageTests : IDisposable
 {
-    private const int Size = 8;
-    private const int Classes = 5;
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-images-").FullName;
     private readonly string _data;
 
     public ImageTests()
     {
         _data = Path.Combine(_folder, "images");
-        Directory.CreateDirectory(_data);
-        WriteIdx("train", 400, seed: 1);
-        WriteIdx("t10k", 100, seed: 2);
+        TestImages.Write(_data);
     }
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    [Theory]
-    [InlineData(Objective.Split, 0.1, 0.0, 1)]
-    [InlineData(Objective.Joint, 0.0, 0.4, 0)]
-    [InlineData(Objective.Sampled, 0.0, 0.0, 0)]
-    public void AllSizesLearn(Objective objective, double smoothing, double mixup, int shift)
+    [Fact]
+    public void SizesAreMeasuredAndWhatIsTakenForAnotherIsNamed()
     {
         using var corpus = ImageCorpus.Open(_data);
         manual_seed(1);
@@ -37,10 +29,9 @@ public sealed class ImageTests : IDisposable
             Steps = 150,
             Batch = 40,
             LearningRate = 3e-3,
-            Objective = objective,
-            LabelSmoothing = smoothing,
-            Mixup = mixup,
-            Shift = shift,
+            Objective = Objective.Split,
+            LabelSmoothing = 0.1,
+            Shift = 1,
         });
         for (var step = 0; step < 150; step++) trainer.Step(corpus);
         var evaluation = ImageEvaluator.Run(model, corpus);
@@ -54,61 +45,6 @@ public sealed class ImageTests : IDisposable
         using var slice = model.Extract<OtherViT.S>();
         var alone = Assert.Single(ImageEvaluator.RunSlice(slice, ProfileCosts.Of(OtherViT.Profile.S, true), corpus).Rows);
         Assert.Equal((evaluation.Rows[0].Accuracy, evaluation.Rows[0].NatsPerImage, null), (alone.Accuracy, alone.NatsPerImage, alone.Agreement));
-    }
-
-    [Fact]
-    public void AResumedRunIsTheSameBitForBit()
-    {
-        using var corpus = ImageCorpus.Open(_data);
-        var options = new TrainerOptions
-        {
-            Steps = 12,
-            Batch = 16,
-            CheckpointEvery = 5,
-            Mixup = 0.2,
-            LabelSmoothing = 0.1,
-            Shift = 1,
-            StochasticDepth = 0.5,
-            OutputFolder = Path.Combine(_folder, "whole"),
-        };
-        var whole = Weights(options, resume: false, stopAt: null);
-        var parted = options with { OutputFolder = Path.Combine(_folder, "parted") };
-        Weights(parted, resume: false, stopAt: 7);
-        Assert.Equal(whole, Weights(parted, resume: true, stopAt: null));
-
-        byte[][] Weights(TrainerOptions options, bool resume, int? stopAt)
-        {
-            manual_seed(3);
-            using var model = new OtherViT();
-            using var trainer = new Trainer<OtherViT>(model, options);
-            if (resume) trainer.Resume(Path.Combine(options.OutputFolder!, "checkpoint.safetensors"));
-            using var stop = new CancellationTokenSource();
-            trainer.Fit(corpus, result => { if (result.Step == stopAt) stop.Cancel(); }, stop.Token);
-            return [.. model.parameters().Select(p => p.bytes.ToArray())];
-        }
-    }
-
-    [Fact]
-    public void NothingIsLeftBehind()
-    {
-        using var corpus = ImageCorpus.Open(_data);
-        using var model = new OtherViT();
-        using var trainer = new Trainer<OtherViT>(model, new()
-        {
-            Steps = 100,
-            Batch = 8,
-            Mixup = 0.2,
-            StochasticDepth = 0.5,
-            Objective = Objective.Joint,
-            Distillation = new(),
-            RecomputeActivations = true,
-        });
-        for (var step = 0; step < 5; step++) trainer.Step(corpus);
-        var tensors = Tensor.TotalCount;
-        for (var step = 0; step < 10; step++) trainer.Step(corpus);
-        Assert.Equal(tensors, Tensor.TotalCount);
-        ImageEvaluator.Run(model, corpus);
-        Assert.Equal(tensors, Tensor.TotalCount);
     }
 
     [Fact]
@@ -152,7 +88,7 @@ public sealed class ImageTests : IDisposable
 
         var picture = Path.Combine(_folder, "three.png");
         using var corpus = ImageCorpus.Open(_data);
-        await File.WriteAllBytesAsync(picture, Png.Encode(corpus.Validation.Pixels(0), 1, Size, Size));
+        await File.WriteAllBytesAsync(picture, Png.Encode(corpus.Validation.Pixels(0), 1, TestImages.Size, TestImages.Size));
         var classify = await Run("classify", "--checkpoint", model, "--image", picture, "--profile", "S", "--json", "--out", output);
         Assert.True(classify.Code == 0, classify.Errors);
         using var shown = JsonDocument.Parse(classify.Output);
@@ -218,26 +154,5 @@ public sealed class ImageTests : IDisposable
         using StringWriter output = new(), error = new();
         var code = await ModelProgram.RunAsync<OtherViT>(arguments, output, error, CancellationToken.None);
         return (code, output.ToString(), error.ToString());
-    }
-
-    // As bright as its class says, wherever it is moved.
-    private void WriteIdx(string name, int count, int seed)
-    {
-        var random = new Random(seed);
-        var images = new byte[16 + (count * Size * Size)];
-        var labels = new byte[8 + count];
-        foreach (var (place, number) in new[] { 0x803, count, Size, Size }.Index()) BinaryPrimitives.WriteInt32BigEndian(images.AsSpan(4 * place), number);
-        foreach (var (place, number) in new[] { 0x801, count }.Index()) BinaryPrimitives.WriteInt32BigEndian(labels.AsSpan(4 * place), number);
-        for (var i = 0; i < count; i++)
-        {
-            // All classes are there.
-            var label = i % Classes;
-            labels[8 + i] = (byte)label;
-            var pixels = images.AsSpan(16 + (i * Size * Size), Size * Size);
-            for (var p = 0; p < pixels.Length; p++) pixels[p] = (byte)((45 * label) + random.Next(60));
-        }
-
-        File.WriteAllBytes(Path.Combine(_data, name + "-images-idx3-ubyte"), images);
-        File.WriteAllBytes(Path.Combine(_data, name + "-labels-idx1-ubyte"), labels);
     }
 }

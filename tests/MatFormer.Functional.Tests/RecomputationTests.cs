@@ -112,7 +112,13 @@ public sealed class RecomputationTests : IDisposable
         {
             if (Objectives.Mixes(objective) && !Objectives.CanMix(TModel.Spec)) continue;
             var planner = new Planner<TModel>(new() { Objective = objective, Batch = Batch });
-            for (var step = 1; step <= 3; step++) Compare(model, planner.At(step).Streams, random, $"{typeof(TModel).Name}, {objective}");
+            for (var step = 1; step <= 3; step++)
+            {
+                // The last time with layers left out, and what the others add counting the more.
+                var streams = planner.At(step).Streams;
+                if (step == 3) streams = streams.Thinned([.. TModel.Spec.Blocks.Select((_, layer) => layer % 3 == 1 ? 0 : 1.5)]);
+                Compare(model, streams, random, $"{typeof(TModel).Name}, {objective}");
+            }
         }
 
         foreach (var profile in TModel.Profiles) Compare(model, profile.Streams, random, $"{typeof(TModel).Name}, {profile.Name}");

@@ -9,78 +9,6 @@ public sealed class RetrievalTests : IDisposable
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    [Theory]
-    [InlineData(Objective.Split, false)]
-    [InlineData(Objective.Joint, true)]
-    [InlineData(Objective.Sampled, false)]
-    public void TrainingLowersTheLossOfEveryGranularity(Objective objective, bool distilled)
-    {
-        var pairs = TestPairs.Open(_folder);
-        using var model = NewModel();
-        var before = Losses(model, pairs);
-        Train(model, pairs, new() { Steps = 150, Objective = objective, Distillation = distilled ? new() : null });
-        var after = Losses(model, pairs);
-        Assert.All(before.Zip(after), pair => Assert.True(pair.Second < 0.7 * pair.First, $"{pair.First} to {pair.Second}"));
-    }
-
-    [Fact]
-    public void AStoppedRunGoesOnAsIfItNeverStopped()
-    {
-        var pairs = TestPairs.Open(_folder);
-        var options = new TrainerOptions
-        {
-            Steps = 20,
-            Batch = 16,
-            Objective = Objective.Split,
-            Distillation = new(),
-            CheckpointEvery = 7,
-            EvaluateEvery = 5,
-        };
-        using var whole = NewModel();
-        using (var trainer = new Trainer<ByteEncoder>(whole, options with { OutputFolder = Path.Combine(_folder, "whole") }))
-            Assert.True(trainer.Fit(pairs).Finished);
-
-        using var stopped = NewModel();
-        var output = Path.Combine(_folder, "stopped");
-        using (var trainer = new Trainer<ByteEncoder>(stopped, options with { OutputFolder = output }))
-        {
-            using var stop = new CancellationTokenSource();
-            Assert.False(trainer.Fit(pairs, step => { if (step.Step == 11) stop.Cancel(); }, stop.Token).Finished);
-        }
-
-        using var resumed = new ByteEncoder();
-        using (var trainer = new Trainer<ByteEncoder>(resumed, options with { OutputFolder = output }))
-        {
-            trainer.Resume(Path.Combine(output, "checkpoint.safetensors"));
-            Assert.Equal(11, trainer.StepsDone);
-            Assert.True(trainer.Fit(pairs).Finished);
-        }
-
-        foreach (var (one, other) in whole.named_parameters().Zip(resumed.named_parameters()))
-            Assert.True(((Tensor)one.Item2).equal(other.Item2).all().item<bool>(), one.Item1);
-        Assert.Equal(File.ReadAllBytes(Path.Combine(_folder, "whole", "model.safetensors")), File.ReadAllBytes(Path.Combine(output, "model.safetensors")));
-    }
-
-    [Fact]
-    public void TrainingAndEmbeddingLeaveNoTensorsBehind()
-    {
-        var pairs = TestPairs.Open(_folder);
-        using var model = NewModel();
-        var embedder = TextEmbedder.Of(model, ByteEncoder.Profile.Mixed, pairs.Tokenizer);
-        using var trainer = new Trainer<ByteEncoder>(model, new() { Steps = 100, Batch = 8, Objective = Objective.Split });
-        for (var step = 0; step < 5; step++) Once();
-        var tensors = Tensor.TotalCount;
-        for (var step = 0; step < 20; step++) Once();
-        Assert.Equal(tensors, Tensor.TotalCount);
-
-        void Once()
-        {
-            trainer.Step(pairs);
-            embedder.Embed(["a text", "another, longer text"]);
-            Losses(model, pairs);
-        }
-    }
-
     [Fact]
     public void EmbeddingsDependOnTheTextAlone()
     {
@@ -205,9 +133,6 @@ public sealed class RetrievalTests : IDisposable
         using var trainer = new Trainer<ByteEncoder>(model, options with { Batch = 32, LearningRate = 5e-3 });
         for (var step = 0; step < options.Steps; step++) trainer.Step(pairs);
     }
-
-    private static double[] Losses(ByteEncoder model, PairCorpus pairs) =>
-        [.. RetrievalEvaluator.Losses(model, pairs, 7).Select(loss => loss.Loss)];
 
     private static IEnumerable<IndexEntry> Entries(PairCorpus pairs) =>
         pairs.Validation.Concat(pairs.Training).Select(pair => new IndexEntry(pair.Title, pair.Document));

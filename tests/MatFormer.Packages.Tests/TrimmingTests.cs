@@ -2,12 +2,12 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer.Packages.Tests;
 
-/// <summary>The example, trimmed: no warning, and the same tokens and weights.</summary>
+/// <summary>The examples of all kinds of model in one program, trimmed: no warning, and the same tokens, classes, embeddings and weights.</summary>
 [Collection(nameof(PackedFolder))]
 public sealed class TrimmingTests(PackedFolder packed)
 {
     [Fact]
-    public async Task ATrimmedExampleGivesTheSameTokens()
+    public async Task TrimmedExamplesGiveTheSame()
     {
         // IsAotCompatible: the compiler's analyzers for trimming, for ahead-of-time compilation and for single files look through what was generated.
         var project = packed.NewProject(
@@ -20,8 +20,20 @@ public sealed class TrimmingTests(PackedFolder packed)
             """,
             folder =>
             {
-                foreach (var source in Directory.GetFiles(Path.Combine(PackedFolder.Root, "examples", "DocsLm"), "*.cs"))
-                    File.Copy(source, Path.Combine(folder, Path.GetFileName(source)));
+                foreach (var model in (string[])["DocsLm", "DigitsViT", "ApiSearch"])
+                    File.Copy(Path.Combine(PackedFolder.Root, "examples", model, model + ".cs"), Path.Combine(folder, model + ".cs"));
+                File.WriteAllText(
+                    Path.Combine(folder, "Program.cs"),
+                    """
+                    using MatFormer;
+
+                    return await (args[0] switch
+                    {
+                        "DigitsViT" => ModelProgram.RunAsync<DigitsViT>(args[1..]),
+                        "ApiSearch" => ModelProgram.RunAsync<ApiSearch>(args[1..]),
+                        _ => ModelProgram.RunAsync<DocsLm>(args[1..], ServeCommand.For<DocsLm>()),
+                    });
+                    """);
             },
             package: "MatFormer.Server");
         var machine = "linux-" + RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant();
@@ -35,29 +47,59 @@ public sealed class TrimmingTests(PackedFolder packed)
 
         var ordinary = Path.Combine(project, "ordinary", "DocsLm");
         var trimmed = Path.Combine(project, "trimmed", "DocsLm");
-        PackedFolder.WriteText(Path.Combine(project, "text"));
-        await Run(project, ordinary, "train", "--data", "text", "--steps", "3", "--batch", "2", "--out", "trained");
-        foreach (var profile in (string[])["XL", "Phone"])
+        WriteData(project);
+        (string Model, string Data, string[] More)[] kinds =
+            [("DocsLm", "text", []), ("DigitsViT", "images", ["--shift", "1"]), ("ApiSearch", "pairs.tsv", ["--tokenizer", "bytes"])];
+        foreach (var (model, data, more) in kinds)
         {
-            string[] arguments = ["generate", "--out", "trained", "--profile", profile, "--prompt", "the model ", "--tokens", "24", "--temperature", "0"];
-            Assert.Equal(Tokens(await Run(project, ordinary, arguments)), Tokens(await Run(project, trimmed, arguments)));
+            // It trains, and draws tables.
+            foreach (var (program, folder) in ((string, string)[])[(ordinary, model), (trimmed, "again" + model)])
+                await Run(project, program, [model, "train", "--data", data, "--steps", "3", "--batch", "2", "--out", folder, .. more]);
+            Assert.Equal(await Bytes(model, "model.safetensors"), await Bytes("again" + model, "model.safetensors"));
+            foreach (string[] arguments in (string[][])[["profiles"], ["profiles", "--json"], ["--help"]])
+                Assert.Equal(await Run(project, ordinary, [model, .. arguments]), await Run(project, trimmed, [model, .. arguments]));
         }
 
-        // It trains as well, and draws tables.
-        await Run(project, trimmed, "train", "--data", "text", "--steps", "3", "--batch", "2", "--out", "again");
-        Assert.Equal(
-            await File.ReadAllBytesAsync(Path.Combine(project, "trained", "model.safetensors")),
-            await File.ReadAllBytesAsync(Path.Combine(project, "again", "model.safetensors")));
-        Assert.Equal(await Run(project, ordinary, "profiles"), await Run(project, trimmed, "profiles"));
-        Assert.Equal(await Run(project, ordinary, "profiles", "--json"), await Run(project, trimmed, "profiles", "--json"));
-        Assert.Equal(await Run(project, ordinary, "--help"), await Run(project, trimmed, "--help"));
+        foreach (var profile in (string[])["XL", "Phone"])
+        {
+            string[] generate =
+            [
+                "DocsLm", "generate", "--out", "DocsLm", "--profile", profile, "--prompt", "the model ", "--tokens", "24", "--temperature", "0",
+            ];
+            Assert.Equal(Tokens(await Run(project, ordinary, generate)), Tokens(await Run(project, trimmed, generate)));
+            string[] classify = ["DigitsViT", "classify", "--out", "DigitsViT", "--profile", profile, "--image", "images/7/0.pgm", "--json"];
+            Assert.Equal(Document(await Run(project, ordinary, classify)), Document(await Run(project, trimmed, classify)));
+            foreach (var (program, folder) in ((string, string)[])[(ordinary, "ApiSearch"), (trimmed, "againApiSearch")])
+                await Run(project, program, "ApiSearch", "index", "--data", "pairs.tsv", "--out", folder, "--profile", profile);
+            Assert.Equal(await Bytes("ApiSearch", "index.safetensors"), await Bytes("againApiSearch", "index.safetensors"));
+        }
+
         Assert.Equal(await Serve(project, ordinary), await Serve(project, trimmed));
+
+        Task<byte[]> Bytes(string folder, string file) => File.ReadAllBytesAsync(Path.Combine(project, folder, file));
+    }
+
+    // Something to learn for each kind.
+    private static void WriteData(string project)
+    {
+        PackedFolder.WriteText(Path.Combine(project, "text"));
+        var random = new Random(6);
+        for (var image = 0; image < 40; image++)
+        {
+            var folder = Path.Combine(project, "images", $"{image % 10}");
+            Directory.CreateDirectory(folder);
+            var pixels = new byte[28 * 28];
+            random.NextBytes(pixels);
+            File.WriteAllBytes(Path.Combine(folder, $"{image / 10}.pgm"), [.. "P5\n28 28\n255\n"u8, .. pixels]);
+        }
+
+        File.WriteAllLines(Path.Combine(project, "pairs.tsv"), Enumerable.Range(0, 40).Select(pair => $"number {pair}\tThe document of {pair}."));
     }
 
     // What `serve` answers, without what differs from time to time.
     private async Task<string> Serve(string project, string program)
     {
-        using var process = Command.Start(project, packed.Environment, program, "serve", "--out", "trained", "--port", "0");
+        using var process = Command.Start(project, packed.Environment, program, "DocsLm", "serve", "--out", "DocsLm", "--port", "0");
         var errors = process.StandardError.ReadToEndAsync();
         while (await process.StandardOutput.ReadLineAsync() is { } line)
         {
@@ -86,6 +128,9 @@ public sealed class TrimmingTests(PackedFolder packed)
         Assert.True(end > "the model ".Length, output);
         return output[..end];
     }
+
+    // What `--json` gives, without what is said beside it.
+    private static string Document(string output) => output[output.IndexOf('{')..(output.LastIndexOf('}') + 1)];
 
     private Task<string> Run(string folder, string program, params string[] arguments) => Command.Run(folder, packed.Environment, program, arguments);
 }

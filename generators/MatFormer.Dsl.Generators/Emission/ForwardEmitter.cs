@@ -357,9 +357,9 @@ internal static class ForwardEmitter
                     {
                         if (streams.Skips(layer)) continue;
                         using var input = x;
-                        x = streams.Scaled(layer, input, recomputation is null
+                        x = recomputation is null
                             ? Layer(input{{Angles(spec)}}, streams, cache, layer, importance)
-                            : recomputation.Run(input, Alone(streams, layer)));  //| {{stacked}}
+                            : recomputation.Run(input, Alone(streams, layer));  //| {{stacked}}
                     }
 
                     using var last = x;
@@ -409,7 +409,8 @@ internal static class ForwardEmitter
 
         f.Write($$"""
                     if (importance is not null) importance[layer] = Blocks[layer]{{bang}}.Importance(attended);  //| (m)
-                    return Blocks[layer]{{bang}}.FeedForward({{fed}}, streams.HiddenWidths(layer), streams.Rows(layer));  //| {{stacked}}
+                    return streams.Scaled(
+                        layer, x, Blocks[layer]{{bang}}.FeedForward({{fed}}, streams.HiddenWidths(layer), streams.Rows(layer)));  //| {{stacked}}
                 }
 
                 // A layer from its input alone, for who keeps that and nothing else for the gradients.
@@ -536,9 +537,9 @@ internal static class ForwardEmitter
                     {
                         if (streams.Skips(layer)) continue;
                         using var input = x;
-                        x = streams.Scaled(layer, input, recomputation is null
+                        x = recomputation is null
                             ? Layer(input{{Angles(spec)}}, streams, {{lengths}}layer, importance)
-                            : recomputation.Run(input, Alone(streams, {{lengths}}layer)));  //| {{stacked}}
+                            : recomputation.Run(input, Alone(streams, {{lengths}}layer));  //| {{stacked}}
                     }
 
                     using var last = x;

@@ -356,7 +356,10 @@ public sealed class Trainer<TModel> : IDisposable
         var streams = Thinned(plan.Streams, batch);
         using var scope = NewDisposeScope();
         var (input, targets) = examples.ToTensors(_model.Device);
-        using var recomputation = Options.RecomputeActivations ? new Recomputation(_model) : null;
+
+        // Chance may leave out every layer: then nothing is computed again.
+        var isEmpty = Enumerable.Range(0, TModel.Spec.Layers).All(streams.Skips);
+        using var recomputation = Options.RecomputeActivations && !isEmpty ? new Recomputation(_model) : null;
         var losses = Options.Distillation is { } distillation
             ? _model.DistilledLosses(streams, input, targets, distillation.Temperature, recomputation)
             : _model.Losses(streams, input, targets, recomputation);

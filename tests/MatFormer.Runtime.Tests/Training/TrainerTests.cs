@@ -24,42 +24,6 @@ public sealed class TrainerTests : IDisposable
     public void TheLearningRateWarmsUpAndFallsAsACosine(long step, double expected) =>
         Assert.Equal(expected, new TrainerOptions { Steps = 100, LearningRate = 2e-3 }.LearningRateAt(step), 12);
 
-    // The narrowest and the widest granularity, before and after, whatever the steps trained.
-    [Theory]
-    [MemberData(nameof(Objectives))]
-    public void BothEndsLearn(Objective objective, bool distilled)
-    {
-        using var model = Model(1);
-        var options = new TrainerOptions { Steps = 150, Batch = 8, LearningRate = 3e-3, Objective = objective, Distillation = distilled ? new() : null };
-        using var trainer = new Trainer<TinyModel>(model, options);
-        var before = Losses();
-        for (var i = 0; i < 150; i++) trainer.Step(_corpus);
-        var after = Losses();
-        for (var i = 0; i < 2; i++) Assert.True(after[i] < 0.7 * before[i], $"{before[i]} to {after[i]}");
-
-        float[] Losses()
-        {
-            using var unrecorded = no_grad();
-            using var scope = NewDisposeScope();
-            var window = Windows.Fixed(_corpus.Validation, TinyModel.Spec.Context, 1).First();
-            var (tokens, targets) = TokenBatch.Of([window]).ToTensors(CPU);
-            var ends = Streams.Of<TinyModel>(TinyModel.Granularities[^1], TinyModel.Granularities[0]);
-            return model.Losses(ends, tokens, targets).data<float>().ToArray();
-        }
-    }
-
-    public static TheoryData<Objective, bool> Objectives()
-    {
-        var data = new TheoryData<Objective, bool>();
-        foreach (var objective in Enum.GetValues<Objective>())
-        {
-            data.Add(objective, false);
-            data.Add(objective, true);
-        }
-
-        return data;
-    }
-
     [Theory]
     [InlineData(Objective.Sampled)]
     [InlineData(Objective.Joint)]
@@ -122,60 +86,10 @@ public sealed class TrainerTests : IDisposable
         }
     }
 
-    [Theory]
-    [MemberData(nameof(Objectives))]
-    public void AStoppedRunGoesOnAsIfItNeverStopped(Objective objective, bool distilled)
-    {
-        var options = new TrainerOptions
-        {
-            Steps = 30,
-            Batch = 4,
-            Objective = objective,
-            LossWeights = [0.5, 1, 2],
-            Distillation = distilled ? new(0.3, 2) : null,
-            Accumulation = 2,
-            EvaluateEvery = 5,
-            EvaluationWindows = 4,
-            CheckpointEvery = 7,
-            Seed = 3,
-        };
-        var whole = Fit(options with { OutputFolder = _folder["whole"] }, null, out var steps);
-        Assert.True(whole.Finished);
-        Assert.Equal(30, steps.Count);
-
-        // Stopped in step 12 without saving, as by a kill: the checkpoint is of step 7, the metrics go on to 12 and a half.
-        Assert.Throws<InvalidTimeZoneException>(() => Fit(options with { OutputFolder = _folder["killed"] }, null, out _, result =>
-        {
-            if (result.Step == 12) throw new InvalidTimeZoneException("killed");
-        }));
-        File.AppendAllText(_folder["killed/metrics.jsonl"], "{\"step\":13,\"loss\":");
-        var resumed = Fit(options with { OutputFolder = _folder["killed"] }, _folder["killed/checkpoint.safetensors"], out var rest);
-        Assert.Equal(8, rest[0].Step);
-        Same(resumed, "killed");
-
-        // Stopped by a token after step 12.
-        using var stop = new CancellationTokenSource();
-        var stopped = Fit(options with { OutputFolder = _folder["stopped"] }, null, out _, result =>
-        {
-            if (result.Step == 12) stop.Cancel();
-        }, stop.Token);
-        Assert.Equal((12, false, null), (stopped.Steps, stopped.Finished, stopped.Weights));
-        Same(Fit(options with { OutputFolder = _folder["stopped"] }, stopped.Checkpoint, out _), "stopped");
-
-        void Same(TrainingResult result, string folder)
-        {
-            Assert.True(result.Finished);
-            Assert.Equal(Losses("whole"), Losses(folder));
-            Assert.Equal(File.ReadAllBytes(_folder["whole/checkpoint.safetensors"]),
-                File.ReadAllBytes(_folder[folder + "/checkpoint.safetensors"]));
-            Assert.Equal(File.ReadAllBytes(_folder["whole/model.safetensors"]), File.ReadAllBytes(_folder[folder + "/model.safetensors"]));
-        }
-    }
-
     [Fact]
     public void MetricsKeepGranularitiesApartAndAllDigits()
     {
-        Fit(new TrainerOptions { Steps = 12, Batch = 2, OutputFolder = _folder["out"] }, null, out var steps);
+        Fit(new TrainerOptions { Steps = 12, Batch = 2, OutputFolder = _folder["out"] }, out var steps);
         var read = MetricsFile.Read(_folder["out/metrics.jsonl"]).ToList();
         Assert.Equal(steps.SelectMany(s => s.Losses), read.SelectMany(s => s.Losses));
         Assert.All(read, s => Assert.Empty(s.Divergences));
@@ -189,7 +103,7 @@ public sealed class TrainerTests : IDisposable
     public void MixesAndDivergencesHaveColumnsOfTheirOwn()
     {
         var options = new TrainerOptions { Steps = 12, Batch = 2, OutputFolder = _folder["out"], Distillation = new() };
-        Fit(options with { Objective = Objective.Sandwich }, null, out var sandwich);
+        Fit(options with { Objective = Objective.Sandwich }, out var sandwich);
         Assert.All(sandwich, s => Assert.Equal(["S", "XL", "mix"], s.Losses.Select(l => l.Granularity)));
         Assert.All(sandwich, s => Assert.Equal(["S", "mix"], s.Divergences.Select(d => d.Granularity)));
         var read = MetricsFile.Read(_folder["out/metrics.jsonl"]).ToList();
@@ -197,7 +111,7 @@ public sealed class TrainerTests : IDisposable
         Assert.All(read, s => Assert.Equal(Objective.Sandwich, s.Objective));
         Assert.Equal(["S", "XL", "mix"], TrainingCurves.Read(_folder["out/metrics.jsonl"], Planner<TinyModel>.AllNames, LossUnit.BitsPerByte(1)).Select(c => c.Granularity));
 
-        Fit(options with { Objective = Objective.Branching, Steps = 30 }, null, out var branching);
+        Fit(options with { Objective = Objective.Branching, Steps = 30 }, out var branching);
         var names = branching.SelectMany(s => s.Losses).Select(l => l.Granularity).Distinct().Order(StringComparer.Ordinal);
         Assert.Equal(["M", "S", "XL", "mix-M", "mix-XL"], names);
     }
@@ -225,7 +139,7 @@ public sealed class TrainerTests : IDisposable
     public void AResumeWithOtherOptionsOrTextIsRefused()
     {
         var options = new TrainerOptions { Steps = 5, Batch = 2, OutputFolder = _folder["out"] };
-        var result = Fit(options, null, out _);
+        var result = Fit(options, out _);
         using var model = Model(1);
         foreach (var (changed, says) in new (TrainerOptions, string)[]
         {
@@ -411,43 +325,17 @@ public sealed class TrainerTests : IDisposable
         }
     }
 
-    [Fact]
-    public void TrainingLeaksNoTensors()
-    {
-        using var model = Model(1);
-        using var trainer = new Trainer<TinyModel>(model, new TrainerOptions { Steps = 40, Batch = 2 });
-        trainer.Step(_corpus);
-        var live = Tensor.TotalCount;
-        for (var i = 0; i < 20; i++) trainer.Step(_corpus);
-        Assert.Equal(live, Tensor.TotalCount);
-    }
-
     private static TinyModel Model(long seed)
     {
         manual_seed(seed);
         return TinyModel.Create();
     }
 
-    private TrainingResult Fit(
-        TrainerOptions options, string? resume, out List<StepResult> steps, Action<StepResult>? more = null,
-        CancellationToken cancellationToken = default)
+    private TrainingResult Fit(TrainerOptions options, out List<StepResult> steps)
     {
-        using var model = Model(resume is null ? 1 : 99);
+        using var model = Model(1);
         using var trainer = new Trainer<TinyModel>(model, options);
-        if (resume is not null) trainer.Resume(resume);
-        var seen = new List<StepResult>();
-        steps = seen;
-        return trainer.Fit(
-            _corpus,
-            result =>
-            {
-                seen.Add(result);
-                more?.Invoke(result);
-            },
-            cancellationToken);
+        steps = [];
+        return trainer.Fit(_corpus, steps.Add);
     }
-
-    private List<(long, string)> Losses(string folder) =>
-        [.. MetricsFile.Read(_folder[folder + "/metrics.jsonl"])
-            .Select(s => (s.Step, string.Join(' ', s.Losses.Select(l => $"{l.Granularity} {BitConverter.SingleToInt32Bits(l.Loss)}"))))];
 }

@@ -1,0 +1,327 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>What holds of training, of its files and of what it leaves behind: for each kind of model by the same tests.</summary>
+public abstract class TrainingTests<TModel> : IDisposable
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-training-").FullName;
+    private TrainingData? _data;
+
+    public static IEnumerable<object[]> Objectives =>
+        from objective in Enum.GetValues<Objective>() from distilled in (bool[])[false, true] select (object[])[objective, distilled];
+
+    public void Dispose()
+    {
+        _data?.Dispose();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    /// <summary>What the model can learn.</summary>
+    protected abstract TrainingData Open(string folder);
+
+    /// <summary>How much is enough to learn something.</summary>
+    protected abstract TrainerOptions Learning { get; }
+
+    /// <summary>The same with what only this kind of model can be trained with.</summary>
+    protected virtual TrainerOptions Varied(TrainerOptions options) => options;
+
+    /// <summary>Measures it in the way of its kind.</summary>
+    protected abstract void Measure(TModel model, TrainingData data);
+
+    private TrainingData Data => _data ??= Open(_folder);
+
+    // The narrowest and the widest granularity, before and after, whatever the steps trained.
+    [Theory]
+    [MemberData(nameof(Objectives))]
+    public void BothEndsLearn(Objective objective, bool distilled)
+    {
+        using var model = NewModel(1);
+        var before = Losses(model);
+        using var trainer = new Trainer<TModel>(model, Learning with { Objective = objective, Distillation = distilled ? new() : null });
+        var steps = new List<long>();
+        Assert.True(trainer.Fit(Data, result => steps.Add(result.Step)).Finished);
+        Assert.Equal(Enumerable.Range(1, Learning.Steps).Select(step => (long)step), steps);
+        var after = Losses(model);
+        foreach (var end in (Index[])[0, ^1]) Assert.True(after[end] < 0.7 * before[end], $"{before[end]} to {after[end]}");
+    }
+
+    [Theory]
+    [MemberData(nameof(Objectives))]
+    public void AStoppedRunGoesOnAsIfItNeverStopped(Objective objective, bool distilled)
+    {
+        var options = Varied(new TrainerOptions
+        {
+            Steps = 12,
+            Batch = 4,
+            Objective = objective,
+            LossWeights = [0.5, 1, 2],
+            Distillation = distilled ? new(0.3, 2) : null,
+            StochasticDepth = 0.5,
+            Accumulation = 2,
+            EvaluateEvery = 5,
+            EvaluationWindows = 4,
+            CheckpointEvery = 4,
+            Seed = 3,
+        });
+        var whole = Fit(options, "whole", isResumed: false, out var steps);
+        Assert.True(whole.Finished);
+        Assert.Equal(12, steps.Count);
+
+        // Stopped in step 7 without saving, as by a kill: the checkpoint is of step 4, the metrics go on to 7 and a half.
+        Assert.Throws<InvalidTimeZoneException>(() => Fit(options, "killed", isResumed: false, out _, result =>
+        {
+            if (result.Step == 7) throw new InvalidTimeZoneException("killed");
+        }));
+        File.AppendAllText(PathOf("killed/metrics.jsonl"), "{\"step\":8,\"loss\":");
+        var resumed = Fit(options, "killed", isResumed: true, out var rest);
+        Assert.Equal(5, rest[0].Step);
+        Same(resumed, "killed");
+
+        // Stopped by a token after step 7.
+        using var stop = new CancellationTokenSource();
+        var stopped = Fit(options, "stopped", isResumed: false, out _, result =>
+        {
+            if (result.Step == 7) stop.Cancel();
+        }, stop.Token);
+        Assert.Equal((7, false, null), (stopped.Steps, stopped.Finished, stopped.Weights));
+        Same(Fit(options, "stopped", isResumed: true, out _), "stopped");
+
+        void Same(TrainingResult result, string folder)
+        {
+            Assert.True(result.Finished);
+            Assert.Equal(WrittenLosses("whole"), WrittenLosses(folder));
+            foreach (var file in (string[])["checkpoint", "model", "best"])
+                Assert.Equal(File.ReadAllBytes(PathOf($"whole/{file}.safetensors")), File.ReadAllBytes(PathOf($"{folder}/{file}.safetensors")));
+        }
+    }
+
+    /// <summary>Its losses and gradients are the means of its batches', of which pairs are told apart in each.</summary>
+    [Theory]
+    [InlineData(Objective.Joint)]
+    [InlineData(Objective.Sampled)]
+    [InlineData(Objective.Split)]
+    public void AnAccumulatedStepIsTheMeanOfItsBatches(Objective objective)
+    {
+        const int parts = 3;
+        using var model = NewModel(1);
+        var options = Varied(Learning with { Steps = 4, Batch = 4, Objective = objective, Accumulation = parts });
+        using var trainer = new Trainer<TModel>(model, options);
+        var (planner, batches) = (new Planner<TModel>(options), Data.Batches(TModel.Spec, options));
+        for (var step = 1; step <= options.Steps; step++)
+        {
+            var (losses, norm) = Expected(planner.At(step), step);
+            var result = trainer.Step(Data);
+            Assert.Equal(losses.Count, result.Losses.Length);
+            foreach (var (name, loss) in result.Losses) Assert.Equal(losses[name], loss, 1e-5 * losses[name]);
+            Assert.Equal(norm, result.GradientNorm, 1e-4 * norm);
+        }
+
+        (Dictionary<string, double> Losses, double Norm) Expected(StepPlan plan, int step)
+        {
+            using var scope = NewDisposeScope();
+            var (sums, batch) = (new double[plan.Names.Length], batches.NewBatch());
+            for (var part = 1; part <= parts; part++)
+            {
+                batches.Fill(((step - 1) * parts) + part, batch);
+                var (input, targets) = batch.ToTensors(CPU);
+                var losses = model.Losses(plan.Streams, input, targets);
+                (losses * tensor(plan.Weights.ToArray())).sum().div(parts).backward();
+                foreach (var (i, loss) in losses.detach().data<float>().ToArray().Index()) sums[i] += loss / parts;
+            }
+
+            var squares = model.parameters().Sum(p => p.grad?.to(ScalarType.Float64).square().sum().item<double>() ?? 0);
+            model.zero_grad();
+            return (plan.Names.Zip(sums).ToDictionary(), Math.Sqrt(squares));
+        }
+    }
+
+    [Fact]
+    public void TrainedWeightsAndTheirSlicesComeBackFromFiles()
+    {
+        using var model = NewModel(1);
+        using (var trainer = new Trainer<TModel>(model, Learning with { Steps = 3, Objective = Objective.Joint, OutputFolder = _folder }))
+            Assert.Equal(PathOf("model.safetensors"), trainer.Fit(Data).Weights);
+        using var opened = Checkpoint.OpenUniversal<TModel>(PathOf("model.safetensors"));
+        using var loaded = NewModel(2);
+        loaded.Load(PathOf("model.safetensors"));
+        using var named = NewModel(3);
+        named.LoadNamed(PathOf("model.safetensors"));
+        Assert.Equal(Data.TextTokenizer?.Fingerprint, opened.TokenizerFingerprint);
+        using var unrecorded = no_grad();
+        var (input, _) = Data.HeldOut(TModel.Spec, 4, 4).First().ToTensors(CPU);
+        foreach (var profile in TModel.Granularities.Concat(TModel.Profiles))
+        {
+            using var scope = NewDisposeScope();
+            var expected = Bits(model.Forward(profile, input));
+            foreach (var other in (TModel[])[opened, loaded, named]) Assert.Equal(expected, Bits(other.Forward(profile, input)));
+
+            // Cut out in memory, and from file to file without reading the whole.
+            var (path, other_) = (PathOf($"{profile.Name}.safetensors"), PathOf($"{profile.Name}-cut.safetensors"));
+            using (var copy = model.Extract(profile)) copy.Save(path);
+            Extraction.ToSafetensors(PathOf("model.safetensors"), profile, other_);
+            Assert.Equal(File.ReadAllBytes(path), File.ReadAllBytes(other_));
+            using var slice = Checkpoint.Open<TModel>(path);
+            Assert.Equal(expected, Bits(slice.call(input)));
+            var isWhole = profile.Layers.AsSpan().SequenceEqual(TModel.Spec.WholeLayers.AsSpan());
+            if (!isWhole) Assert.Throws<CheckpointException>(() => loaded.Load(path));
+
+            // Halves are the nearest numbers: near, and as far off as these are.
+            Extraction.ToSafetensors(PathOf("model.safetensors"), profile, other_, WeightEncoding.BFloat16);
+            using var rounded = Checkpoint.Open<TModel>(other_);
+            foreach (var ((name, weight), (_, half)) in slice.named_parameters().Zip(rounded.named_parameters()))
+                Assert.True(((Tensor)weight).to(ScalarType.BFloat16).to(ScalarType.Float32).equal(half).all().item<bool>(), name);
+        }
+    }
+
+    // Every objective, and what distillation and recomputation add to it: tensors alone, in few steps.
+    [Fact]
+    public void NoObjectiveLeavesTensorsBehind()
+    {
+        using var model = NewModel(1);
+        Measure(model, Data);
+        foreach (var (objective, distilled) in from o in Enum.GetValues<Objective>() from d in (bool[])[false, true] select (o, d))
+        {
+            using var trainer = new Trainer<TModel>(model, Varied(new TrainerOptions
+            {
+                Objective = objective,
+                Distillation = distilled ? new() : null,
+                Steps = 100,
+                Batch = 4,
+                StochasticDepth = distilled ? 0.5 : 0,
+                RecomputeActivations = distilled,
+            }));
+            for (var step = 0; step < 5; step++) trainer.Step(Data);
+            var tensors = Tensor.TotalCount;
+            for (var step = 0; step < 20; step++) trainer.Step(Data);
+            Assert.True(tensors == Tensor.TotalCount, $"{objective}, {distilled}: {Tensor.TotalCount - tensors} tensors more");
+        }
+
+        var before = Tensor.TotalCount;
+        Measure(model, Data);
+        Assert.Equal(before, Tensor.TotalCount);
+    }
+
+    [Theory]
+    [InlineData(Objective.Sampled, ScalarType.Float32)]
+    [InlineData(Objective.Joint, ScalarType.BFloat16)]
+    public void TrainingLeaksNothing(Objective objective, ScalarType type)
+    {
+        using var model = NewModel(1);
+        model.ComputeType = type;
+
+        // Another run first: the JIT compiles hot code anew for a while, and heaps grow to their working size once per process.
+        using (var warm = new Trainer<TModel>(model, new TrainerOptions { Objective = objective, Steps = 2000, Batch = 4 }))
+        {
+            for (var step = 0; step < 2000; step++) warm.Step(Data);
+        }
+
+        using var trainer = new Trainer<TModel>(model, new TrainerOptions { Objective = objective, Steps = 1000, Batch = 4 });
+        for (var step = 0; step < 50; step++) trainer.Step(Data);
+
+        // What leaks does so in every stretch of steps; what the rest of the process takes meanwhile it takes once.
+        var tensors = Tensor.TotalCount;
+        var growths = new List<double>();
+        while (growths.Count < 2 && growths.All(growth => growth > 1.01))
+        {
+            var resident = Resident();
+            for (var step = 0; step < 450; step++) trainer.Step(Data);
+            Assert.Equal(tensors, Tensor.TotalCount);
+            growths.Add((double)Resident() / resident);
+        }
+
+        Assert.InRange(growths[^1], 0, 1.01);
+    }
+
+    private static long Resident()
+    {
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        GC.Collect();
+        using var process = Process.GetCurrentProcess();
+        return process.WorkingSet64;
+    }
+
+    private static TModel NewModel(long seed)
+    {
+        manual_seed(seed);
+        return TModel.Create();
+    }
+
+    // Of the granularities, narrowest first, on what is not trained on.
+    private float[] Losses(TModel model)
+    {
+        using var unrecorded = no_grad();
+        using var scope = NewDisposeScope();
+        var (input, targets) = Data.HeldOut(TModel.Spec, 16, 16).First().ToTensors(CPU);
+        float[] widestFirst = [.. model.Losses(Streams.Of<TModel>([.. TModel.Granularities.Reverse()]), input, targets).data<float>()];
+        return [.. widestFirst.Reverse()];
+    }
+
+    private TrainingResult Fit(
+        TrainerOptions options, string folder, bool isResumed, out List<StepResult> steps, Action<StepResult>? more = null,
+        CancellationToken cancellationToken = default)
+    {
+        using var model = NewModel(isResumed ? 99 : 1);
+        using var trainer = new Trainer<TModel>(model, options with { OutputFolder = PathOf(folder) });
+        if (isResumed) trainer.Resume(PathOf(folder + "/checkpoint.safetensors"));
+        var seen = new List<StepResult>();
+        steps = seen;
+        return trainer.Fit(
+            Data,
+            result =>
+            {
+                seen.Add(result);
+                more?.Invoke(result);
+            },
+            cancellationToken);
+    }
+
+    private List<(long, string)> WrittenLosses(string folder) =>
+        [.. MetricsFile.Read(PathOf(folder + "/metrics.jsonl"))
+            .Select(s => (s.Step, string.Join(' ', [
+                .. s.Losses.Select(l => $"{l.Granularity} {BitConverter.SingleToInt32Bits(l.Loss)}"),
+                .. s.Divergences.Select(d => $"{d.Granularity} {BitConverter.SingleToInt32Bits(d.Divergence)}"),
+            ])))];
+
+    private static byte[] Bits(Tensor x) => MemoryMarshal.AsBytes(x.contiguous().data<float>().ToArray().AsSpan()).ToArray();
+
+    private string PathOf(string name) => Path.Combine(_folder, name);
+}
+
+public sealed class LanguageTrainingTests : TrainingTests<OracleBytes>
+{
+    protected override TrainerOptions Learning { get; } = new() { Steps = 100, Batch = 8, LearningRate = 5e-3 };
+
+    protected override TrainingData Open(string folder) => TestCorpus.Open(folder);
+
+    protected override void Measure(OracleBytes model, TrainingData data) => Evaluator.Run(model, (TextCorpus)data, new() { Windows = 8, Continuations = 2 });
+}
+
+public sealed class ImageTrainingTests : TrainingTests<OtherViT>
+{
+    protected override TrainerOptions Learning { get; } = new() { Steps = 100, Batch = 40, LearningRate = 3e-3 };
+
+    protected override TrainingData Open(string folder) => TestImages.Open(folder);
+
+    protected override TrainerOptions Varied(TrainerOptions options) => options with { Mixup = 0.2, LabelSmoothing = 0.1, Shift = 1 };
+
+    protected override void Measure(OtherViT model, TrainingData data) => ImageEvaluator.Run(model, (ImageCorpus)data);
+}
+
+public sealed class PairTrainingTests : TrainingTests<ByteEncoder>
+{
+    protected override TrainerOptions Learning { get; } = new() { Steps = 100, Batch = 32, LearningRate = 5e-3 };
+
+    protected override TrainingData Open(string folder) => TestPairs.Open(folder);
+
+    protected override void Measure(ByteEncoder model, TrainingData data)
+    {
+        RetrievalEvaluator.Losses(model, (PairCorpus)data, 7);
+        TextEmbedder.Of(model, ByteEncoder.Profile.Mixed, data.TextTokenizer!).Embed(["a text", "another, longer text"]);
+    }
+}
