@@ -19,6 +19,10 @@ public sealed class WarmStartTests : IDisposable
         Check<OracleOdd>();
         Check<OracleElastic>();
         Check<OracleUneven>();
+        Check<OracleViT>();
+        Check<OtherViT>();
+        Check<OracleEncoder>();
+        Check<OtherEncoder>();
 
         static void Check<TModel>()
             where TModel : MatFormerModel, IMatFormer<TModel>
@@ -32,7 +36,7 @@ public sealed class WarmStartTests : IDisposable
                 parameter.normal_(0, 0.3); // biases too
             }
 
-            var tokens = randint(TModel.Spec.Vocabulary, [2, TModel.Spec.Context], ScalarType.Int64);
+            var input = Inputs.Of(TModel.Spec, 2);
             var (before, beforeNarrow) = (Logits(model, ^1), Logits(model, 0));
             for (var layer = 0; layer < TModel.Spec.Layers; layer++)
                 model.ReorderHiddenUnits(layer, randperm(TModel.Spec.Blocks[layer].HiddenWidth));
@@ -40,7 +44,7 @@ public sealed class WarmStartTests : IDisposable
             Assert.True(allclose(before, after, 1e-4, 1e-4), typeof(TModel).Name);
             Assert.False(allclose(beforeNarrow, afterNarrow, 1e-4, 1e-4), typeof(TModel).Name);
 
-            Tensor Logits(TModel of, Index granularity) => of.Forward(TModel.Granularities[granularity], tokens);
+            Tensor Logits(TModel of, Index granularity) => of.Forward(TModel.Granularities[granularity], input);
         }
     }
 
@@ -75,28 +79,52 @@ public sealed class WarmStartTests : IDisposable
     [Fact]
     public void ADenseModelsImportantUnitsComeFirst()
     {
-        using var corpus = TestCorpus.Open(_folder);
-        var path = Path.Combine(_folder, "dense.safetensors");
-        manual_seed(1);
-        using var dense = new OracleBytes();
-        using (var trainer = new Trainer<OracleBytes>(dense, new TrainerOptions { Steps = 300, Batch = 8, Probabilities = [0, 0, 1] }))
+        Check<OracleBytes>(TestCorpus.Open(_folder), new() { Steps = 300, Batch = 8 });
+        Check<RoundedViT>(TestImages.Open(_folder, noise: 200), new() { Steps = 100, Batch = 40, LearningRate = 2e-3 });
+        Check<RoundedEncoder>(TestPairs.Open(_folder), new() { Steps = 60, Batch = 16, LearningRate = 2e-3 });
+
+        void Check<TModel>(TrainingData data, TrainerOptions options)
+            where TModel : MatFormerModel, IMatFormer<TModel>
         {
-            for (var step = 0; step < 300; step++) trainer.Step(corpus);
+            using var owned = data;
+            var path = Path.Combine(_folder, $"{TModel.Spec.Name}.safetensors");
+            manual_seed(1);
+            using var dense = TModel.Create();
+            using (var trainer = new Trainer<TModel>(dense, options with { Probabilities = [0, 0, 1] })) trainer.Fit(data);
+            SaveAsOthersDo(dense, path);
+            using var warm = TModel.Create();
+            var tensors = Tensor.TotalCount;
+            Assert.True(WarmStart.Load(warm, path, data));
+            Assert.Equal(tensors, Tensor.TotalCount);
+            var (before, after) = (Losses(dense, data), Losses(warm, data));
+            var what = $"{TModel.Spec.Name}: {string.Join(", ", before)} and then {string.Join(", ", after)}";
+            Assert.True(Math.Abs(before[^1] - after[^1]) <= 1e-4, what);
+            Assert.True(after[0] < before[0] && after[1] < before[1], what);
+
+            // What MatFormer saved is nested already.
+            var saved = Path.Combine(_folder, "nested.safetensors");
+            warm.Save(saved);
+            using var again = TModel.Create();
+            Assert.False(WarmStart.Load(again, saved, data));
+            Assert.Equal(after, Losses(again, data));
         }
+    }
 
-        SaveAsOthersDo(dense, path);
-        using var warm = new OracleBytes();
-        Assert.True(WarmStart.Load(warm, path, corpus));
-        var (before, after) = (Losses(dense, corpus), Losses(warm, corpus));
-        Assert.Equal(before[^1], after[^1], 1e-4);
-        Assert.True(after[0] < before[0] && after[1] < before[1], $"{string.Join(", ", before)} and then {string.Join(", ", after)}");
-
-        // What MatFormer saved is nested already.
-        var saved = Path.Combine(_folder, "nested.safetensors");
-        warm.Save(saved);
-        using var again = new OracleBytes();
-        Assert.False(WarmStart.Load(again, saved, corpus));
-        Assert.Equal(after, Losses(again, corpus));
+    [Fact]
+    public void DataOfAnotherKindAndWeightsOfOtherTokensAreRefused()
+    {
+        using var pairs = TestPairs.Open(_folder);
+        using var images = TestImages.Open(_folder);
+        using var model = new RoundedEncoder { TokenizerFingerprint = "of other tokens" };
+        var path = Path.Combine(_folder, "encoder.safetensors");
+        model.Save(path);
+        using var other = new RoundedEncoder();
+        var before = Losses(other, pairs);
+        var error = Assert.Throws<CheckpointException>(() => WarmStart.Load(other, path, pairs));
+        Assert.Contains("another tokenizer", error.Message, StringComparison.Ordinal);
+        Assert.Throws<DataException>(() => WarmStart.Load(other, path, images));
+        Assert.Throws<DataException>(() => WarmStart.OrderHiddenUnits(other, images));
+        Assert.Equal(before, Losses(other, pairs));
     }
 
     [Fact]
@@ -118,6 +146,14 @@ public sealed class WarmStartTests : IDisposable
     private static void SaveAsOthersDo(MatFormerModel model, string path) => Checkpoint.Write(
         path, new Dictionary<string, string> { ["format"] = "pt" }, [.. model.named_parameters().Select(p => (p.Item1, (Tensor)p.Item2))]);
 
-    private static double[] Losses(OracleBytes model, TextCorpus corpus) =>
-        [.. Evaluator.Run(model, corpus).Rows.Where(row => row.Costs.IsGranularity).Select(row => row.NatsPerToken)];
+    // Of the granularities, narrowest first, on what is not trained on.
+    private static double[] Losses<TModel>(TModel model, TrainingData data)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        using var unrecorded = no_grad();
+        using var scope = NewDisposeScope();
+        var (input, targets) = data.HeldOut(TModel.Spec, 64, 64).First().ToTensors(CPU);
+        var losses = model.Losses(Streams.Of<TModel>([.. TModel.Granularities.Reverse()]), input, targets);
+        return [.. losses.data<float>().ToArray().Reverse().Select(loss => (double)loss)];
+    }
 }

@@ -217,7 +217,7 @@ internal sealed class EncoderCommands<TModel>(
     protected override void Begin(TModel model, TrainingData data)
     {
         Error.WriteLine($"Pairs: {((PairCorpus)data).Describe()}.");
-        BeginWithNamed(model);
+        BeginWithInit(model, data);
     }
 
     /// <inheritdoc/>

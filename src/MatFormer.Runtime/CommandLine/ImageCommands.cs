@@ -96,7 +96,7 @@ internal sealed class ImageCommands<TModel>(
     protected override void Begin(TModel model, TrainingData data)
     {
         Error.WriteLine($"Images: {((ImageCorpus)data).Describe()}.");
-        BeginWithNamed(model);
+        BeginWithInit(model, data);
     }
 
     /// <inheritdoc/>

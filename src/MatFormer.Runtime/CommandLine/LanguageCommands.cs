@@ -282,11 +282,7 @@ internal sealed class LanguageCommands<TModel>(
                 + "tokenizer learns more.");
         }
 
-        if (Settings.Init is { } weights)
-        {
-            var isDense = WarmStart.Load(model, weights, text);
-            Error.WriteLine($"Beginning with {weights}{(isDense ? ", its hidden units ordered by importance" : string.Empty)}.");
-        }
+        BeginWithInit(model, data);
     }
 
     /// <inheritdoc/>

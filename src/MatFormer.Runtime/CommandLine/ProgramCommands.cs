@@ -438,12 +438,12 @@ internal abstract class ProgramCommands<TModel>(
                 + "--profile out, or give the universal model's file.");
     }
 
-    /// <summary>Loads the weights to begin with, if there are any, by their names.</summary>
-    protected void BeginWithNamed(TModel model)
+    /// <summary>Loads the weights to begin with, if there are any.</summary>
+    protected void BeginWithInit(TModel model, TrainingData data)
     {
         if (Settings.Init is not { } weights) return;
-        Checkpoint.LoadNamed(model, weights);
-        Error.WriteLine($"Beginning with {weights}.");
+        var isDense = WarmStart.Load(model, weights, data);
+        Error.WriteLine($"Beginning with {weights}{(isDense ? ", its hidden units ordered by importance" : string.Empty)}.");
     }
 
     /// <summary>Says which files were written.</summary>

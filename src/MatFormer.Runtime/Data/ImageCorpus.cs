@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using static TorchSharp.torch;
 
 namespace MatFormer;
 
@@ -116,11 +117,18 @@ public sealed class ImageCorpus : TrainingData
     internal override IBatches Batches(ModelSpec spec, TrainerOptions options) => new ImageBatches(Training, options);
 
     /// <inheritdoc/>
-    internal override IEnumerable<Batch> HeldOut(ModelSpec spec, int batch, int examples)
+    internal override IEnumerable<Batch> HeldOut(ModelSpec spec, int batch, int examples) =>
+        Spread(Validation.Count, examples).Chunk(batch).Select(chunk => ImageBatch.Of(Validation, chunk));
+
+    /// <inheritdoc/>
+    internal override IEnumerable<Tensor> Samples(ModelSpec spec)
     {
-        var taken = Math.Min(examples, Validation.Count);
-        return Enumerable.Range(0, taken).Select(i => (int)((long)i * Validation.Count / taken)).Chunk(batch)
-            .Select(chunk => ImageBatch.Of(Validation, chunk));
+        foreach (var images in Spread(Training.Count, 256).Chunk(16))
+        {
+            var (pixels, labels) = ImageBatch.Of(Training, images).ToTensors(CPU);
+            labels.Dispose();
+            yield return pixels;
+        }
     }
 
     /// <summary>Room for the pixels of images.</summary>

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
+using static TorchSharp.torch;
 
 namespace MatFormer;
 
@@ -173,15 +174,25 @@ public sealed class PairCorpus : TrainingData
     }
 
     /// <inheritdoc/>
-    internal override IEnumerable<Batch> HeldOut(ModelSpec spec, int batch, int examples)
-    {
-        var taken = Math.Min(examples, Validation.Count);
-        return Enumerable.Range(0, taken).Select(i => Validation[(int)((long)i * Validation.Count / taken)]).Chunk(batch).Select(chunk =>
+    internal override IEnumerable<Batch> HeldOut(ModelSpec spec, int batch, int examples) =>
+        Spread(Validation.Count, examples).Select(i => Validation[i]).Chunk(batch).Select(chunk =>
         {
             var pairs = new PairBatch(chunk.Length, spec.Context);
             pairs.Fill(chunk, Tokenizer);
             return pairs;
         });
+
+    /// <inheritdoc/>
+    internal override IEnumerable<Tensor> Samples(ModelSpec spec)
+    {
+        var buffer = new List<int>();
+        var texts = Spread(Training.Count, 256).SelectMany(i => (string[])[Training[i].Query, Training[i].Document])
+            .Select(text => PairBatch.Encode(text, Tokenizer, spec.Context, buffer));
+        foreach (var alike in texts.Where(text => text.Length > 0).GroupBy(text => text.Length))
+        {
+            foreach (var some in alike.Chunk(16))
+                yield return tensor([.. some.SelectMany(text => text).Select(token => (long)token)], [some.Length, alike.Key]);
+        }
     }
 
     /// <summary>

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
+using static TorchSharp.torch;
 
 namespace MatFormer;
 
@@ -130,6 +131,18 @@ public sealed class TextCorpus : TrainingData
     /// <inheritdoc/>
     internal override IEnumerable<Batch> HeldOut(ModelSpec spec, int batch, int examples) =>
         Windows.Fixed(Validation, spec.Context, examples).Chunk(batch).Select(TokenBatch.Of);
+
+    /// <inheritdoc/>
+    internal override IEnumerable<Tensor> Samples(ModelSpec spec)
+    {
+        // Of a long window more tokens take memory and say little more.
+        foreach (var windows in Windows.Fixed(Training, Math.Min(spec.Context, 512), 32).Chunk(4))
+        {
+            var (tokens, targets) = TokenBatch.Of(windows).ToTensors(CPU);
+            targets.Dispose();
+            yield return tokens;
+        }
+    }
 
     /// <summary>The text that a token stands for: of the token between documents the blank line in its place.</summary>
     internal ReadOnlySpan<byte> TextOf(int token) => token == Tokenizer.EndOfText ? CorpusFile.BlankLine : Tokenizer.BytesOf(token);

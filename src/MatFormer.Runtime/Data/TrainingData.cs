@@ -46,6 +46,19 @@ public abstract class TrainingData : IDisposable
     /// </summary>
     /// <exception cref="DataException">There are none.</exception>
     internal abstract IEnumerable<Batch> HeldOut(ModelSpec spec, int batch, int examples);
+
+    /// <summary>
+    /// Some of what is trained on, the same every time, as the model takes it, in batches without padding; the caller disposes them.
+    /// </summary>
+    /// <exception cref="DataException">There is not enough of it.</exception>
+    internal abstract IEnumerable<Tensor> Samples(ModelSpec spec);
+
+    /// <summary>At most so many of some examples, spread evenly over them.</summary>
+    private protected static IEnumerable<int> Spread(int examples, int most)
+    {
+        var taken = Math.Min(examples, most);
+        return Enumerable.Range(0, taken).Select(i => (int)((long)i * examples / taken));
+    }
 }
 
 /// <summary>Examples in memory, before they are tensors; filled anew from step to step.</summary>

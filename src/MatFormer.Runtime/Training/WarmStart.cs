@@ -9,41 +9,36 @@ namespace MatFormer;
 /// </summary>
 public static class WarmStart
 {
-    /// <summary>Windows of the training text over which importance is measured.</summary>
-    private const int Samples = 32;
-
-    private const int Batch = 4;
-
-    // Of a window: more tokens take memory and say little more.
-    private const int MaxTokens = 512;
-
     /// <summary>
     /// Loads weights; if they are a dense model's (a file that MatFormer did not write), orders its hidden units by
     /// <see cref="OrderHiddenUnits"/>.
     /// </summary>
     /// <param name="model">The universal model, on its device.</param>
     /// <param name="path">
-    /// Weights with the names of Hugging Face's Llama checkpoints, in float32, float16 or bfloat16: a folder, an index or a safetensors
-    /// file. What a <c>config.json</c> beside them says must be what is declared.
+    /// Weights with the names of Hugging Face's Llama or, of vision transformers, ViT checkpoints, in float32, float16 or bfloat16: a folder,
+    /// an index or a safetensors file. What a <c>config.json</c> beside those of a language model says must be what is declared.
     /// </param>
-    /// <param name="corpus">The training text.</param>
+    /// <param name="data">What will be trained on.</param>
     /// <returns>True if they were a dense model's.</returns>
     /// <exception cref="CheckpointException">
     /// The file is damaged, of another shape or of another tokenizer, or its <c>config.json</c> describes a model that computes something
     /// else; the model is unchanged.
     /// </exception>
-    /// <exception cref="DataException">The text is shorter than a window, of the model's context or 512 tokens.</exception>
-    public static bool Load<TModel>(TModel model, string path, TextCorpus corpus)
+    /// <exception cref="DataException">
+    /// It is no data for the model, or text shorter than a window, of the model's context or 512 tokens.
+    /// </exception>
+    public static bool Load<TModel>(TModel model, string path, TrainingData data)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(model);
-        ArgumentNullException.ThrowIfNull(corpus);
-        corpus.Training.Windows(WindowOf(TModel.Spec)); // better now than with half of it done
+        ArgumentNullException.ThrowIfNull(data);
+        CheckData(model, data); // better now than with half of it done
         bool isDense;
-        using (var reader = DenseModel.Open(path, TModel.Spec))
+        using (var reader = TModel.Spec.Kind == ModelKind.LanguageModel ? DenseModel.Open(path, TModel.Spec) : SafetensorsReader.Open(path))
         {
             isDense = !Checkpoint.IsOurs(reader);
-            if (reader.Metadata.TryGetValue(Checkpoint.TokenizerKey, out var tokenizer) && tokenizer != corpus.Tokenizer.Fingerprint)
+            if (data.TextTokenizer is { } tokens && reader.Metadata.TryGetValue(Checkpoint.TokenizerKey, out var tokenizer)
+                && tokenizer != tokens.Fingerprint)
             {
                 throw new CheckpointException(path, "was trained on the tokens of another tokenizer than this text is read by; give the "
                     + "tokenizer.json that lies beside it.");
@@ -52,30 +47,34 @@ public static class WarmStart
             Checkpoint.Load(reader, model);
         }
 
-        if (isDense) OrderHiddenUnits(model, corpus);
+        if (isDense) OrderHiddenUnits(model, data);
         return isDense;
     }
 
     /// <summary>
     /// Puts the hidden units of every layer into the order of their importance: the mean magnitude of their activations over some of the
-    /// training text times the norm of what they write. The whole model computes what it did, up to rounding.
+    /// training data times the norm of what they write. The whole model computes what it did, up to rounding.
     /// </summary>
-    /// <exception cref="DataException">The text is shorter than a window, of the model's context or 512 tokens.</exception>
-    public static void OrderHiddenUnits<TModel>(TModel model, TextCorpus corpus)
+    /// <exception cref="DataException">
+    /// It is no data for the model, or text shorter than a window, of the model's context or 512 tokens.
+    /// </exception>
+    public static void OrderHiddenUnits<TModel>(TModel model, TrainingData data)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(model);
-        ArgumentNullException.ThrowIfNull(corpus);
+        ArgumentNullException.ThrowIfNull(data);
+        CheckData(model, data);
         var sums = TModel.Spec.Blocks.Select(block => new double[block.HiddenWidth]).ToArray();
-        foreach (var windows in Windows.Fixed(corpus.Training, WindowOf(TModel.Spec), Samples).Chunk(Batch))
+        foreach (var sample in data.Samples(TModel.Spec))
         {
             using var scope = NewDisposeScope();
-            var (tokens, _) = TokenBatch.Of(windows).ToTensors(model.Device);
-            var importance = model.HiddenImportance(tokens);
+            using var its = sample; // made before the scope
+            var importance = model.HiddenImportance(sample.to(model.Device));
             for (var layer = 0; layer < sums.Length; layer++)
             {
+                // Means, each of as many tokens or patches.
                 var ofUnits = importance[layer].cpu().data<float>().ToArray();
-                for (var unit = 0; unit < ofUnits.Length; unit++) sums[layer][unit] += ofUnits[unit] * windows.Length;
+                for (var unit = 0; unit < ofUnits.Length; unit++) sums[layer][unit] += (double)ofUnits[unit] * sample.numel();
             }
         }
 
@@ -87,5 +86,11 @@ public static class WarmStart
             model.ReorderHiddenUnits(layer, order);
         }
     }
-    private static int WindowOf(ModelSpec spec) => Math.Min(spec.Context, MaxTokens);
+
+    private static void CheckData<TModel>(TModel model, TrainingData data)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        data.CheckFits(model);
+        data.Samples(TModel.Spec).First().Dispose();
+    }
 }
