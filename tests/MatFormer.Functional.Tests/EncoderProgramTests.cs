@@ -74,10 +74,16 @@ public sealed class EncoderProgramTests : IDisposable
         Assert.Equal(2, refused.Code);
         Assert.Contains("with the weights", refused.Errors, StringComparison.Ordinal);
 
-        var losses = await Run(["eval", .. where, "--batch", "7", "--json"]);
+        var losses = await Run(["eval", .. where, "--batch", "7", "--sweep", "1", "--json"]);
         Assert.True(losses.Code == 0, losses.Errors);
         using (var document = JsonDocument.Parse(losses.Output))
+        {
+            Assert.All(
+                document.RootElement.GetProperty("sweep").EnumerateArray(),
+                mix => Assert.True(double.IsFinite(mix.GetProperty("nats_per_choice_above_line").GetDouble())));
             Assert.Equal(["S", "M", "XL"], document.RootElement.GetProperty("nats_per_choice").EnumerateObject().Select(loss => loss.Name));
+        }
+
         Assert.Equal(0, (await Run("profiles", "--json")).Code);
     }
 

@@ -37,14 +37,32 @@ public sealed class ImageTests : IDisposable
         var evaluation = ImageEvaluator.Run(model, corpus);
         Assert.Equal(100, evaluation.Images);
         Assert.All(evaluation.Rows.Where(r => r.Costs.IsGranularity), row => Assert.True(row.Accuracy > 0.8, $"{row.Costs.Name}: {row.Accuracy}"));
-        var whole = evaluation.Rows.Single(r => r.Costs.Name == "XL");
+        Assert.Equal(5 * 3, evaluation.Rows.Length);
+        Assert.Equal([8, 16, 32], evaluation.Rows.Select(r => r.Dimension).Distinct());
+        var whole = evaluation.Whole.Single(r => r.Costs.Name == "XL");
         Assert.Equal((1.0, 0.0), (whole.Agreement, whole.Divergence));
         Assert.Equal(Math.Round((1 - whole.Accuracy) * 100), evaluation.Confusions.Length);
 
         // A slice is measured alike, without a whole model to agree with.
         using var slice = model.Extract<OtherViT.S>();
-        var alone = Assert.Single(ImageEvaluator.RunSlice(slice, ProfileCosts.Of(OtherViT.Profile.S, true), corpus).Rows);
-        Assert.Equal((evaluation.Rows[0].Accuracy, evaluation.Rows[0].NatsPerImage, null), (alone.Accuracy, alone.NatsPerImage, alone.Agreement));
+        var alone = ImageEvaluator.RunSlice(slice, ProfileCosts.Of(OtherViT.Profile.S, true), corpus).Rows;
+        Assert.Equal(
+            evaluation.Rows.Take(3).Select(r => (r.Dimension, r.Accuracy, r.NatsPerImage, (double?)null)),
+            alone.Select(r => (r.Dimension, r.Accuracy, r.NatsPerImage, r.Agreement)));
+
+        // A prefix is classified as if the rest of the embedding were nothing.
+        using var unrecorded = no_grad();
+        using var scope = NewDisposeScope();
+        var pixels = Inputs.Of(OtherViT.Spec, 5);
+        var profile = OtherViT.Profile.Mixed;
+        Assert.True(model.Classify(profile, pixels).equal(model.Forward(profile, pixels)).all().item<bool>());
+        var prefix = model.Classify(profile, pixels, 8);
+        var head = (Tensor)model.named_parameters().Single(p => p.Item1 == "classifier.weight").Item2;
+        head.narrow(1, 8, 24).zero_();
+        Assert.True(allclose(model.Forward(profile, pixels), prefix, 1e-5, 1e-6));
+        using var mixed = model.Extract<OtherViT.Mixed>();
+        Assert.True(mixed.Classify(pixels, 8).equal(prefix).all().item<bool>());
+        Assert.Throws<ArgumentException>(() => model.Classify(profile, pixels, 9));
     }
 
     [Fact]
@@ -73,10 +91,11 @@ public sealed class ImageTests : IDisposable
         Assert.True(demo.Code == 0, demo.Errors);
         using var document = JsonDocument.Parse(demo.Output);
         Assert.Equal(100, document.RootElement.GetProperty("validation_images").GetInt32());
-        Assert.Equal(5, document.RootElement.GetProperty("results").GetArrayLength());
+        Assert.Equal(15, document.RootElement.GetProperty("results").GetArrayLength());
         Assert.True(document.RootElement.GetProperty("extracted").GetProperty("bit_equal").GetBoolean());
         var report = await File.ReadAllTextAsync(Path.Combine(output, "report.html"));
         Assert.Contains("FLOPs per image", report, StringComparison.Ordinal);
+        Assert.Contains("granularities, 16 dimensions", report, StringComparison.Ordinal);
         Assert.DoesNotContain("NaN", report, StringComparison.Ordinal);
 
         var model = Path.Combine(output, "model.safetensors");
@@ -85,6 +104,23 @@ public sealed class ImageTests : IDisposable
         var eval = await Run("eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"), "--data", _data, "--report", Path.Combine(output, "eval.html"), "--out", output);
         Assert.True(eval.Code == 0, eval.Errors);
         Assert.Contains("S M M", eval.Output, StringComparison.Ordinal);
+
+        var page = Path.Combine(output, "sweep.html");
+        var swept = await Run("eval", "--checkpoint", model, "--data", _data, "--sweep", "2", "--report", page, "--json", "--out", output);
+        Assert.True(swept.Code == 0, swept.Errors);
+        using (var mixes = JsonDocument.Parse(swept.Output))
+        {
+            var rows = mixes.RootElement.GetProperty("sweep").EnumerateArray().ToList();
+            Assert.Equal(Mixes.Sweep<OtherViT>(2).Select(m => m.Pattern).Order(), rows.Select(row => row.GetProperty("pattern").GetString()).Order());
+            Assert.All(rows, row => Assert.True(double.IsFinite(row.GetProperty("nats_per_image_above_line").GetDouble())));
+            Assert.All(rows, row => Assert.Equal(32, row.GetProperty("dimension").GetInt32()));
+        }
+
+        Assert.Contains("increasing: ", swept.Errors, StringComparison.Ordinal);
+        Assert.Contains("Nats per image above the line", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
+        var sliced = await Run("eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"), "--data", _data, "--sweep", "2", "--out", output);
+        Assert.Equal(2, sliced.Code);
+        Assert.Contains("--sweep needs all granularities", sliced.Errors, StringComparison.Ordinal);
 
         var picture = Path.Combine(_folder, "three.png");
         using var corpus = ImageCorpus.Open(_data);

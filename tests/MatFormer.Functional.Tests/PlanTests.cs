@@ -102,64 +102,118 @@ public sealed class PlanTests : IDisposable
     }
 
     [Fact]
-    public async Task TheCommandPlans()
+    public async Task TheCommandPlansForLanguageModels()
     {
-        var (corpus, output) = (Path.Combine(_folder, "corpus"), Path.Combine(_folder, "out"));
+        var corpus = Path.Combine(_folder, "corpus");
         TestCorpus.Write(corpus);
-        await Json("train", "--data", corpus, "--steps", "60", "--batch", "2", "--dtype", "f32", "--out", output);
-        var mixed = new Profile<OracleBytes>("between", "1*S 1*M").ParameterCount; // which has the shape of TinyLm
-        var page = Path.Combine(_folder, "plan.html");
-        string[] plan = ["plan", "--data", corpus, "--windows", "4", "--dtype", "f32", "--out", output];
-        foreach (var search in new[] { "increasing", "evolutionary" })
+        var (plan, found) = await Plans<OracleBytes>(corpus, "token", "bits_per_byte", ["--windows", "4"], ["--weights", "int8"]);
+        Assert.Equal((6, "int8", 16), (found.GetProperty("increasing_mixes").GetInt32(), found.GetProperty("weights").GetString(), found.GetProperty("cache_tokens").GetInt32()));
+        Assert.False((await Json<OracleBytes>([.. plan, "--weights", "f32", "--tokens", "31"])).TryGetProperty("best", out _));
+        var (code, text, error) = await Run<OracleBytes>([.. plan, "--max-ms-per-token", "0.000001"]);
+        Assert.Equal((2, string.Empty), (code, text));
+        Assert.Contains("the fastest of them, ", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task TheCommandPlansForVisionTransformers()
+    {
+        var images = Path.Combine(_folder, "images");
+        TestImages.Write(images);
+        var (plan, found) = await Plans<OtherViT>(images, "image", "nats_per_image", ["--examples", "100"], ["--points", "3"]);
+        Assert.Equal(100, found.GetProperty("validation_images").GetInt32());
+
+        // What was measured is what the evaluator measures, whose prefixes of embeddings it is the mean of.
+        using var corpus = ImageCorpus.Open(images);
+        using var model = Checkpoint.OpenUniversal<OtherViT>(Path.Combine(plan[^1], "model.safetensors"));
+        var losses = ImageEvaluator.Run(model, corpus).Rows.GroupBy(row => row.Costs.Name).ToDictionary(g => g.Key, g => g.Average(row => row.NatsPerImage));
+        foreach (var mix in found.GetProperty("mixes").EnumerateArray().Where(m => losses.ContainsKey(m.GetProperty("name").GetString()!)))
+            Assert.Equal(losses[mix.GetProperty("name").GetString()!], mix.GetProperty("nats_per_image").GetDouble(), 1e-4);
+    }
+
+    [Fact]
+    public async Task TheCommandPlansForTextEncoders()
+    {
+        using (TestPairs.Open(_folder))
         {
-            var found = await Json(
+            var (plan, found) = await Plans<ByteEncoder>(Path.Combine(_folder, "pairs.tsv"), "text", "nats_per_choice", ["--examples", "5"], ["--tokens", "9", "--points", "3"]);
+            Assert.Equal((5, 9), (found.GetProperty("validation_pairs").GetInt32(), found.GetProperty("text_tokens").GetInt32()));
+            var (code, _, error) = await Run<ByteEncoder>([.. plan, "--tokens", "25"]);
+            Assert.Equal(2, code);
+            Assert.Contains("the context of ByteEncoder is 24", error, StringComparison.Ordinal);
+        }
+    }
+
+    // Trains a little and plans; gives the command's arguments and what it found last.
+    private async Task<(string[] Plan, JsonElement Found)> Plans<TModel>(string data, string unit, string loss, string[] amount, string[] more)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var output = Path.Combine(_folder, "out");
+        await Json<TModel>("train", "--data", data, "--steps", "60", "--batch", "4", "--dtype", "f32", "--out", output);
+        var space = new MixSpace(TModel.Spec);
+        var mixed = TModel.Spec.ParameterCount([.. TModel.Granularities[0].Layers[..^1], TModel.Granularities[1].Layers[^1]]);
+        var page = Path.Combine(_folder, "plan.html");
+        string[] plan = ["plan", "--data", data, "--dtype", "f32", .. amount, "--out", output];
+        JsonElement found = default;
+
+        // A pass of an encoder takes longer than a token, and planning with it.
+        foreach (var search in unit == "token" ? ["increasing", "evolutionary"] : (string[])["evolutionary"])
+        {
+            found = await Json<TModel>(
                 [
-                    .. plan, "--max-parameters", $"{mixed}", "--max-memory", "1GiB", "--max-ms-per-token", "60000", "--search", search,
-                    "--name", "Small", "--weights", "int8", "--report", page,
+                    .. plan, .. more, "--max-parameters", $"{mixed}", "--max-memory", "1GiB", $"--max-ms-per-{unit}", "60000", "--search", search,
+                    $"--max-flops-per-{unit}", $"{TModel.Granularities[^1].Flops}", "--name", "Small", "--report", page,
                 ]);
             var best = found.GetProperty("best");
-            Assert.Equal((6, "int8", 16), (found.GetProperty("increasing_mixes").GetInt32(), found.GetProperty("weights").GetString(), found.GetProperty("cache_tokens").GetInt32()));
+            Assert.Equal((int)space.IncreasingCount, found.GetProperty("increasing_mixes").GetInt32());
             var mixes = found.GetProperty("mixes").EnumerateArray().ToList();
-            foreach (var name in new[] { "S", "M", "XL", "Mixed" })
-                Assert.Contains(mixes, m => m.GetProperty("name").GetString() == name);
+            foreach (var profile in TModel.Granularities.Concat(TModel.Profiles))
+            {
+                var its = mixes.Single(m => m.GetProperty("name").GetString() == profile.Name);
+                Assert.Equal(profile.Flops, its.GetProperty("flops_per_" + unit).GetInt64());
+                if (unit != "token") Assert.Equal(4 * profile.ParameterCount, its.GetProperty("memory_bytes").GetInt64());
+            }
+
             foreach (var mix in mixes)
             {
-                Assert.True(mix.GetProperty("ms_per_token").GetDouble() > 0);
+                Assert.True(mix.GetProperty("ms_per_" + unit).GetDouble() > 0);
                 Assert.Equal(mix.GetProperty("parameters").GetInt64() <= mixed, mix.GetProperty("fits").GetBoolean());
-                if (mix.GetProperty("fits").GetBoolean())
-                    Assert.True(mix.GetProperty("bits_per_byte").GetDouble() >= best.GetProperty("bits_per_byte").GetDouble());
+                if (mix.GetProperty("fits").GetBoolean()) Assert.True(mix.GetProperty(loss).GetDouble() >= best.GetProperty(loss).GetDouble());
             }
 
             // A granularity's loss is predicted as it is.
             var whole = mixes.Single(m => m.GetProperty("name").GetString() == "XL");
-            Assert.Equal(whole.GetProperty("bits_per_byte").GetDouble(), whole.GetProperty("predicted_bits_per_byte").GetDouble(), 1e-6);
+            Assert.Equal(whole.GetProperty(loss).GetDouble(), whole.GetProperty("predicted_" + loss).GetDouble(), 1e-6);
 
             var pattern = best.GetProperty("pattern").GetString();
             var isKnown = best.GetProperty("name").GetString() != pattern;
             Assert.Equal(isKnown ? null : $"[Profile(\"Small\", \"{pattern}\")]", found.TryGetProperty("declaration", out var line) ? line.GetString() : null);
             var extract = found.GetProperty("extract").GetString()!.Replace("'", "\"", StringComparison.Ordinal);
-            var cut = await Json([.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(extract), "--out", output]);
+            var cut = await Json<TModel>([.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(extract), "--out", output]);
             Assert.Equal(best.GetProperty("parameters").GetInt64(), cut.GetProperty("parameters").GetInt64());
-            Assert.Contains(pattern!, await File.ReadAllTextAsync(page), StringComparison.Ordinal);
+            var html = await File.ReadAllTextAsync(page);
+            Assert.Contains(pattern!, html, StringComparison.Ordinal);
+            Assert.Contains("ms per " + unit, html, StringComparison.Ordinal);
         }
 
-        Assert.False((await Json([.. plan, "--weights", "f32", "--tokens", "31"])).TryGetProperty("best", out _));
-        var (code, text, error) = await Run([.. plan, "--max-ms-per-token", "0.000001"]);
+        var (code, text, error) = await Run<TModel>([.. plan, "--max-memory", "1KB"]);
         Assert.Equal((2, string.Empty), (code, text));
-        Assert.Contains("the fastest of them, ", error, StringComparison.Ordinal);
+        Assert.Contains("of memory: the smallest there is, ", error, StringComparison.Ordinal);
+        return (plan, found);
     }
 
-    private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)
+    private static async Task<(int Code, string Output, string Error)> Run<TModel>(params string[] arguments)
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
         using var output = new StringWriter();
         using var error = new StringWriter();
-        var code = await ModelProgram.RunAsync<OracleBytes>(arguments, output, error, CancellationToken.None);
+        var code = await ModelProgram.RunAsync<TModel>(arguments, output, error, CancellationToken.None);
         return (code, output.ToString(), error.ToString());
     }
 
-    private static async Task<JsonElement> Json(params string[] arguments)
+    private static async Task<JsonElement> Json<TModel>(params string[] arguments)
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
-        var (code, output, error) = await Run([.. arguments, "--json"]);
+        var (code, output, error) = await Run<TModel>([.. arguments, "--json"]);
         Assert.True(code == 0, error);
         using var document = JsonDocument.Parse(output);
         return document.RootElement.Clone();

@@ -93,6 +93,8 @@ public sealed class WarmStartTests : IDisposable
             using (var trainer = new Trainer<TModel>(dense, options with { Probabilities = [0, 0, 1] })) trainer.Fit(data);
             SaveAsOthersDo(dense, path);
             using var warm = TModel.Create();
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
             var tensors = Tensor.TotalCount;
             Assert.True(WarmStart.Load(warm, path, data));
             Assert.Equal(tensors, Tensor.TotalCount);

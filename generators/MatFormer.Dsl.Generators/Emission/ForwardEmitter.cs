@@ -99,6 +99,28 @@ internal static class ForwardEmitter
             }
 
             """);
+        if (!spec.IsVision) return;
+        f.Write($$"""
+            /// <inheritdoc/>
+            [Generated]
+            public override {{f.Tensor}} Classify({{f.Tensor}} pixels, int? width = null) => Classify(Profile.{{spec.Widest.Name}}, pixels, width);
+
+            /// <summary>
+            /// Logits that a submodel finds in the first numbers of its embeddings alone: {{io.Takes}} to {{io.Result}}.
+            /// </summary>
+            /// <param name="profile">The submodel.</param>
+            /// <param name="pixels">{{io.Takes.TrimEnd(',')}}.</param>
+            /// <param name="width">One of the dimensions; all, as Forward, if null.</param>
+            /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}, or no such dimension is declared.</exception>
+            [Generated]
+            public {{f.Tensor}} Classify({{f.Profile}} profile, {{f.Tensor}} pixels, int? width = null)
+            {
+                {{f.ArgumentNullException}}.ThrowIfNull(profile);
+                CheckPixels(pixels);
+                return _network.Classify(pixels, profile.Streams, EmbeddingWidth(width), ComputeType);
+            }
+
+            """);
     }
 
     private static void WriteBlocks(CodeFile f, ModelSpec spec)
@@ -469,6 +491,13 @@ internal static class ForwardEmitter
                     using var pooled = Pooled(pixels, streams, type);  //| {{Shape("B", spec.Width)}}
                     using var logits = {{f.Kernels}}.Linear(pooled, Classifier, ClassifierBias);  //| {{io.Shape}}
                     return logits.to({{f.ScalarType}}.Float32);  //| {{io.Shape}}
+                }
+
+                // Logits of one stream by the first numbers alone: pixels to {{io.Result}}.
+                public {{f.Tensor}} Classify({{f.Tensor}} pixels, {{f.Streams}} streams, int width, {{f.ScalarType}} type)
+                {
+                    using var pooled = Pooled(pixels, streams, type);  //| {{Shape("B", spec.Width)}}
+                    return {{f.Kernels}}.ClassLogits(pooled, Classifier, ClassifierBias, width);  //| {{io.Shape}}
                 }
 
             """);

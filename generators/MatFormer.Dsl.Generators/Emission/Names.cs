@@ -51,7 +51,7 @@ internal static class Names
     {
         "forward", "Forward", "Loss", "Losses", "JointLosses", "DistilledLosses", "CheckTargets",
         "HiddenImportance", "ReorderHiddenUnits", "Create", "CreateSubmodel", "Extract", "View", "BindParameters", "Dispose",
-        "NewDecodingNetwork", "CreateDecodingNetwork", "Embed",
+        "NewDecodingNetwork", "CreateDecodingNetwork", "Embed", "Classify",
     };
 
     /// <summary>True for members that are generated into a model's class and are no methods: its author can have none of them.</summary>

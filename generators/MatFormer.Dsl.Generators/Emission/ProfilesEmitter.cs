@@ -224,6 +224,18 @@ internal static class ProfilesEmitter
                 }
 
             """);
+            if (spec.IsVision)
+            {
+                f.Write($$"""
+                    /// <inheritdoc/>
+                    public override {{f.Tensor}} Classify({{f.Tensor}} pixels, int? width = null)
+                    {
+                        CheckPixels(pixels);
+                        return _network.Classify(pixels, _profile.Streams, EmbeddingWidth(width), ComputeType);
+                    }
+
+                """);
+            }
         }
 
         f.Write($$"""

@@ -71,6 +71,9 @@ internal static class SkeletonEmitter
             public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.EmbeddingDimension}} dimension, {{f.Tensor}} input) => {{problem}};
 
             /// <summary>Declared wrongly.</summary>
+            public {{f.Tensor}} Classify({{f.Profile}} profile, {{f.Tensor}} pixels, int? width = null) => {{problem}};
+
+            /// <summary>Declared wrongly.</summary>
             public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
 
             /// <summary>Declared wrongly.</summary>

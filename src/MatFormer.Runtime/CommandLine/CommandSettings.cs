@@ -69,8 +69,8 @@ internal sealed class CommandOptions
         "--dimension", 1, "1 or more", "Numbers of an embedding that are compared, one of those declared; all by default");
     public readonly Option<int?> Top = Number<int>("--top", 1, "1 or more", "Documents to show; 5 by default");
     public readonly Option<long?> MaxFlopsPerText = Number<long>(
-        "--max-flops-per-text", 1, "1 or more", "FLOPs that embedding a query may take: the largest granularity or declared profile within "
-        + "them answers");
+        "--max-flops-per-text", 1, "1 or more", "FLOPs that embedding a text may take; in search, the largest granularity or declared "
+        + "profile within them answers");
     public readonly Option<bool> CheapFirst = new("--cheap-first")
     {
         Description = "Embed each query with the smallest profile, and again with a larger one where its best hits are close, as "
@@ -138,6 +138,18 @@ internal sealed class CommandOptions
         "--max-parameters", 1, "1 or more", "Parameters that there may be");
     public readonly Option<long?> MaxFlopsPerToken = Number<long>(
         "--max-flops-per-token", 1, "1 or more", "FLOPs that a token's forward pass may take");
+    public readonly Option<double?> MaxMsPerImage = Number(
+        "--max-ms-per-image", double.Epsilon, "more than 0", "Milliseconds that one image may take here");
+    public readonly Option<double?> MaxMsPerText = Number(
+        "--max-ms-per-text", double.Epsilon, "more than 0", "Milliseconds that one text may take here");
+    public readonly Option<long?> EncoderMemory = Size(
+        "--max-memory", "Memory that the weights may take, in float32, such as 20MB or 1.5GiB");
+    public readonly Option<long?> MaxFlopsPerImage = Number<long>(
+        "--max-flops-per-image", 1, "1 or more", "FLOPs that an image may take");
+    public readonly Option<int?> PlanExamples = Number<int>(
+        "--examples", 2, "2 or more", "Images, or pairs, that are not trained on, to measure on; 1024 by default");
+    public readonly Option<int?> TextTokens = Number<int>(
+        "--tokens", 1, "1 or more", "Tokens of the text that is timed; the context by default");
     public readonly Option<string?> Search = Choice(
         "--search", "Mixes to search: all that only widen from layer to layer, or others too, by mutation and crossover; increasing by "
         + "default", "increasing", "evolutionary");
@@ -363,14 +375,20 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public int? Windows => parsed.GetValue(options.Windows);
 
+    public int? Examples => parsed.GetValue(options.PlanExamples);
+
+    public int? TextTokens => parsed.GetValue(options.TextTokens);
+
     public int? Sweep => parsed.GetValue(options.Sweep);
 
     public PlanBudget Budget => new()
     {
-        MaxMillisecondsPerToken = parsed.GetValue(options.MaxMsPerToken),
-        MaxMemoryBytes = parsed.GetValue(options.MaxMemory),
+        MaxMilliseconds = parsed.GetValue(options.MaxMsPerToken) ?? parsed.GetValue(options.MaxMsPerImage)
+            ?? parsed.GetValue(options.MaxMsPerText),
+        MaxMemoryBytes = parsed.GetValue(options.MaxMemory) ?? parsed.GetValue(options.EncoderMemory),
         MaxParameters = parsed.GetValue(options.MaxParameters),
-        MaxFlopsPerToken = parsed.GetValue(options.MaxFlopsPerToken),
+        MaxFlops = parsed.GetValue(options.MaxFlopsPerToken) ?? parsed.GetValue(options.MaxFlopsPerImage)
+            ?? parsed.GetValue(options.MaxFlopsPerText),
     };
 
     public PlanSearch Search => parsed.GetValue(options.Search) == "evolutionary" ? PlanSearch.Evolutionary : PlanSearch.Increasing;

@@ -39,11 +39,17 @@ internal sealed class EncoderCommands<TModel>(
         var (device, dtype) = Compute(null);
         using var model = Checkpoint.OpenUniversal<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
+        var mixes = MixesToSweep(model);
         using var pairs = OpenPairs(CheckpointFolder);
         var batch = Settings.Batch ?? EvaluationBatch;
         if (batch < 2) throw new UsageException("--batch 1 has nothing to tell apart; give 2 or more.");
         var losses = RetrievalEvaluator.Losses(model, pairs, batch, Cancellation);
         EncoderOutput.Table(Human, losses, batch);
+        var sweep = mixes.IsEmpty ? null : MixSweep.Of(
+            TModel.Granularities.Zip(losses, (granularity, loss) => (ProfileCosts.Of(granularity, true), loss.Loss)),
+            mixes.Zip(
+                RetrievalEvaluator.Losses(model, mixes, pairs, batch, Cancellation), (mix, loss) => (ProfileCosts.Of(mix, false), loss)));
+        sweep?.Table(Human, Whole.Name);
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {
@@ -53,8 +59,11 @@ internal sealed class EncoderCommands<TModel>(
             json.WriteStartObject("nats_per_choice");
             foreach (var (granularity, loss) in losses) json.WriteNumber(granularity, loss);
             json.WriteEndObject();
+            sweep?.Write(json);
         });
     }
+
+    public void Plan() => PlanEncoder(() => OpenPairs(CheckpointFolder), pairs => ("Pairs", pairs.Describe()));
 
     public void MakeIndex()
     {

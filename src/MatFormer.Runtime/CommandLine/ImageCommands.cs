@@ -21,13 +21,17 @@ internal sealed class ImageCommands<TModel>(
         var (device, dtype) = Compute(null);
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
+        var mixes = MixesToSweep(model);
         var corpus = OpenImages();
         var evaluation = Evaluate(model, corpus);
         ImageOutput.Table(Human, evaluation, Whole.Name);
+        var sweep = mixes.IsEmpty ? null
+            : MixSweep.Of(evaluation, Timed(() => ImageEvaluator.Run((TModel)model, mixes, corpus, BatchOf(), Cancellation)));
+        sweep?.Table(Human, Whole.Name);
         if (Settings.Report is { } report)
         {
             AtomicFile.WriteText(report, ImageOutput.Page(
-                TModel.Spec, Whole.Name, evaluation, corpus.Validation, [], null,
+                TModel.Spec, Whole.Name, evaluation, sweep, corpus.Validation, [], null,
                 [
                     ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()), ("Weights", Settings.Checkpoint),
                     ("Images", corpus.Describe()), ("Precision", Describe(dtype)), ("Machine", Machine.Describe(device)),
@@ -41,9 +45,12 @@ internal sealed class ImageCommands<TModel>(
             json.WriteString("model", TModel.Spec.Name);
             json.WriteString("checkpoint", Settings.Checkpoint);
             ImageOutput.WriteEvaluation(json, evaluation);
+            sweep?.Write(json);
             if (Settings.Report is not null) WriteFiles(json, Settings.Report);
         });
     }
+
+    public void Plan() => PlanEncoder(OpenImages, corpus => ("Images", corpus.Describe()));
 
     public void Classify()
     {
@@ -122,7 +129,7 @@ internal sealed class ImageCommands<TModel>(
         var (metrics, report, curve) = (InOut("metrics.jsonl"), InOut("report.html"), InOut("curve.svg"));
         AtomicFile.WriteText(curve, ImageOutput.Chart(TModel.Spec, evaluation).ToSvg());
         AtomicFile.WriteText(report, ImageOutput.Page(
-            TModel.Spec, Whole.Name, evaluation, corpus.Validation,
+            TModel.Spec, Whole.Name, evaluation, null, corpus.Validation,
             TrainingCurves.Read(metrics, Planner<TModel>.AllNames, UnitOf(data)), slice,
             [
                 ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()),
@@ -155,16 +162,18 @@ internal sealed class ImageCommands<TModel>(
             + "a folder for each class."),
         cancellationToken: Cancellation);
 
-    private ImageEvaluation Evaluate(MatFormerModel model, ImageCorpus corpus)
+    private int BatchOf() => Settings.Batch is { } given && Settings.Command == "eval" ? given : EvaluationBatch;
+
+    private ImageEvaluation Evaluate(MatFormerModel model, ImageCorpus corpus) => Timed(() => model.IsUniversal && model is TModel universal
+        ? ImageEvaluator.Run(universal, corpus, BatchOf(), Cancellation)
+        : ImageEvaluator.RunSlice(
+            model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false), corpus, BatchOf(), Cancellation));
+
+    private ImageEvaluation Timed(Func<ImageEvaluation> run)
     {
         var watch = Stopwatch.StartNew();
-        var batch = Settings.Batch is { } given && Settings.Command == "eval" ? given : EvaluationBatch;
-        var evaluation = model.IsUniversal && model is TModel universal
-            ? ImageEvaluator.Run(universal, corpus, batch, Cancellation)
-            : ImageEvaluator.RunSlice(
-                model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false), corpus, batch, Cancellation);
-        Error.WriteLine(Output.Invariant(
-            $"Evaluated on {evaluation.Images:n0} images in {watch.Elapsed.TotalSeconds:0.0} s."));
+        var evaluation = run();
+        Error.WriteLine(Output.Invariant($"Evaluated on {evaluation.Images:n0} images in {watch.Elapsed.TotalSeconds:0.0} s."));
         return evaluation;
     }
 }

@@ -12,8 +12,10 @@ internal static class ImageOutput
     public static void Table(TextWriter writer, ImageEvaluation evaluation, string whole)
     {
         string[] consistency = evaluation.Rows.All(r => r.Agreement is null) ? [] : ["agrees with " + whole, $"KL({whole}||.)"];
-        var table = Output.NewTable(["", "layers", "parameters", "FLOPs/image", "us/image", "accuracy", "nats/image", .. consistency]);
-        foreach (var row in evaluation.Rows) table.AddRow(Cells(row)[..table.Columns.Count].Select(Output.Cell));
+        string[] nested = IsNested(evaluation) ? ["dimensions"] : [];
+        var table = Output.NewTable(
+            ["", "layers", "parameters", "FLOPs/image", "us/image", .. nested, "accuracy", "nats/image", .. consistency]);
+        foreach (var row in evaluation.Rows) table.AddRow(Cells(row, IsNested(evaluation))[..table.Columns.Count].Select(Output.Cell));
         Output.Print(writer, table);
     }
 
@@ -24,23 +26,31 @@ internal static class ImageOutput
         foreach (var row in evaluation.Rows)
         {
             json.WriteStartObject();
-            Output.WriteCosts(json, row.Costs, "image");
-            json.WriteNumber("accuracy", row.Accuracy);
-            json.WriteNumber("nats_per_image", row.NatsPerImage);
-            if (row.Agreement is { } agreement) json.WriteNumber("agreement", agreement);
-            if (row.Divergence is { } divergence) json.WriteNumber("divergence", divergence);
-            json.WriteNumber("microseconds_per_image", row.MicrosecondsPerImage);
+            WriteRow(json, row);
             json.WriteEndObject();
         }
 
         json.WriteEndArray();
     }
 
-    /// <summary>Accuracy over FLOPs.</summary>
+    public static void WriteRow(Utf8JsonWriter json, ImageRow row)
+    {
+        Output.WriteCosts(json, row.Costs, "image");
+        json.WriteNumber("dimension", row.Dimension);
+        json.WriteNumber("accuracy", row.Accuracy);
+        json.WriteNumber("nats_per_image", row.NatsPerImage);
+        if (row.Agreement is { } agreement) json.WriteNumber("agreement", agreement);
+        if (row.Divergence is { } divergence) json.WriteNumber("divergence", divergence);
+        json.WriteNumber("microseconds_per_image", row.MicrosecondsPerImage);
+    }
+
+    /// <summary>Accuracy over FLOPs, a line for each dimension.</summary>
     public static ScatterChart Chart(ModelSpec spec, ImageEvaluation evaluation)
     {
-        var (uniform, mixes) = (evaluation.Rows.Where(r => r.Costs.IsGranularity), evaluation.Rows.Where(r => !r.Costs.IsGranularity));
-        var series = new List<ChartSeries> { new("granularities", [.. uniform.Select(Point)], IsLine: true) };
+        var mixes = evaluation.Whole.Where(r => !r.Costs.IsGranularity);
+        var series = evaluation.Rows.Where(r => r.Costs.IsGranularity).GroupBy(r => r.Dimension).Select(rows => new ChartSeries(
+            IsNested(evaluation) ? Output.Invariant($"granularities, {rows.Key} dimensions") : "granularities", [.. rows.Select(Point)],
+            IsLine: true)).ToList();
         if (mixes.Any()) series.Add(new("Mix'n'Match profiles, cut from the same weights", [.. mixes.Select(Point)]));
         return new ScatterChart
         {
@@ -52,14 +62,15 @@ internal static class ImageOutput
 
         static ChartPoint Point(ImageRow row) => new(
             row.Costs.Flops / 1e6, 100 * (1 - row.Accuracy),
-            Output.Invariant($"{row.Costs.Name} ({row.Costs.Pattern}): {row.Costs.Flops / 1e6:0.0} MFLOPs, accuracy {row.Accuracy:0.00%}"),
+            Output.Invariant($"{row.Costs.Name} ({row.Costs.Pattern}), {row.Dimension} dimensions: {row.Costs.Flops / 1e6:0.0} MFLOPs, ")
+                + Output.Invariant($"accuracy {row.Accuracy:0.00%}"),
             row.Costs.Name);
     }
 
     /// <summary>The page of an evaluation; of a demo with its training and what it extracted.</summary>
     public static string Page(
-        ModelSpec spec, string whole, ImageEvaluation evaluation, ImageSet images, IReadOnlyList<TrainingCurve> curves, SliceCheck? slice,
-        IEnumerable<(string Name, string Value)> facts)
+        ModelSpec spec, string whole, ImageEvaluation evaluation, MixSweep? sweep, ImageSet images, IReadOnlyList<TrainingCurve> curves,
+        SliceCheck? slice, IEnumerable<(string Name, string Value)> facts)
     {
         var (smallest, largest) = (evaluation.Rows[0].Costs, evaluation.Rows.LastOrDefault(r => r.Costs.IsGranularity)?.Costs);
         var page = new ReportPage($"{spec.Name}: one model, many sizes");
@@ -72,11 +83,16 @@ internal static class ImageOutput
         page.Heading("Errors over compute").Chart("curve.svg", Chart(spec, evaluation));
         page.Note(Output.Invariant($"On {evaluation.Images:n0} images that were not trained on."));
         page.Heading("Granularities and profiles");
+        string[] nested = IsNested(evaluation) ? ["Dimensions"] : [];
         page.Table(
-            ["Name", "Layers", "Parameters", "FLOPs per image", "µs per image", "Accuracy", "Nats per image", "Agrees with " + whole,
-                $"KL({whole}‖·)"],
-            evaluation.Rows.Select(row => Cells(row).ToImmutableArray()), names: 2);
+            [
+                "Name", "Layers", "Parameters", "FLOPs per image", "µs per image", .. nested, "Accuracy", "Nats per image",
+                "Agrees with " + whole, $"KL({whole}‖·)",
+            ],
+            evaluation.Rows.Select(row => Cells(row, IsNested(evaluation)).ToImmutableArray()), names: 2);
+        if (IsNested(evaluation)) page.Note("Dimensions: how many of the first numbers of the embedding the classifier sees.");
         page.Note("Agreement: the share of images of which both say the same. Time: of a forward pass over a batch of images, on this machine.");
+        sweep?.AddTo(page, spec.Name, whole);
         if (evaluation.Confusions.Length > 0)
         {
             page.Heading($"What {(largest is null ? smallest.Name : whole)} takes for another");
@@ -96,10 +112,13 @@ internal static class ImageOutput
         return page.Heading("How it was made").Facts(facts).ToHtml();
     }
 
-    private static string[] Cells(ImageRow row) =>
+    private static bool IsNested(ImageEvaluation evaluation) => evaluation.Rows[0].Dimension != evaluation.Rows[^1].Dimension;
+
+    private static string[] Cells(ImageRow row, bool isNested) =>
     [
         row.Costs.Name, row.Costs.Pattern, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
-        Output.Invariant($"{row.MicrosecondsPerImage:0.0}"), Output.Invariant($"{row.Accuracy:0.00%}"),
+        Output.Invariant($"{row.MicrosecondsPerImage:0.0}"), .. isNested ? (string[])[Output.Invariant($"{row.Dimension}")] : [],
+        Output.Invariant($"{row.Accuracy:0.00%}"),
         Output.Invariant($"{row.NatsPerImage:0.0000}"), row.Agreement is { } agreement ? Output.Invariant($"{agreement:0.00%}") : string.Empty,
         Output.Nats(row.Divergence),
     ];

@@ -123,22 +123,14 @@ internal sealed class LanguageCommands<TModel>(
         var tokenizer = FindTokenizer(CheckpointFolder);
         tokenizer.CheckFits(model);
         using var corpus = OpenCorpus(tokenizer);
-        if (Settings.Sweep is not null && !model.IsUniversal)
-        {
-            throw new UsageException($"--sweep needs all granularities, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; give "
-                + "the universal model's file, or leave --sweep out.");
-        }
-
+        var mixes = MixesToSweep(model);
         var evaluation = Evaluate(model, corpus);
         Output.Table(Human, evaluation, Whole.Name);
         Evaluation? sweep = null;
-        if (Settings.Sweep is { } points && model is TModel universal)
+        if (!mixes.IsEmpty)
         {
-            var mixes = Mixes.Sweep<TModel>(points, Settings.Seed ?? 1);
-            if (mixes.IsEmpty)
-                throw new UsageException($"--sweep: {TModel.Spec.Name} has no mixes besides its granularities; leave it out.");
-            sweep = Timed(() => Evaluator.Run(universal, mixes, corpus, HowMuch, cancellationToken: Cancellation));
-            Output.Table(Human, evaluation, sweep, Whole.Name);
+            sweep = Timed(() => Evaluator.Run((TModel)model, mixes, corpus, HowMuch, cancellationToken: Cancellation));
+            MixSweep.Of(evaluation, sweep).Table(Human, Whole.Name);
         }
 
         if (Settings.Report is { } report)
@@ -160,7 +152,7 @@ internal sealed class LanguageCommands<TModel>(
                 json.WriteString("model", TModel.Spec.Name);
                 json.WriteString("checkpoint", Settings.Checkpoint);
                 Output.WriteEvaluation(json, evaluation);
-                if (sweep is not null) Output.WriteSweep(json, evaluation, sweep);
+                if (sweep is not null) MixSweep.Of(evaluation, sweep).Write(json);
                 if (Settings.Report is not null) WriteFiles(json, Settings.Report);
             });
         }
@@ -177,85 +169,27 @@ internal sealed class LanguageCommands<TModel>(
 
         var (device, dtype) = Compute(null);
         var weights = Settings.Weights ?? DecodingOptions.WeightsOf(dtype);
-        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
-        if (!model.IsUniversal || model is not TModel universal)
-        {
-            throw new UsageException($"plan needs all granularities, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; give "
-                + "the universal model's file.");
-        }
-
+        using var universal = OpenToPlan(device);
         var tokenizer = FindTokenizer(CheckpointFolder);
-        tokenizer.CheckFits(model);
+        tokenizer.CheckFits(universal);
         ProfilePlanner.CheckSizes<TModel>(Settings.Budget, weights);
         using var corpus = OpenCorpus(tokenizer);
         var threads = Settings.Threads ?? Machine.Threads;
         using var engine = DecodingEngine.Open<TModel>(
             Settings.Checkpoint, options: new DecodingOptions { Weights = weights, Threads = threads });
-        model.ComputeType = dtype;
+        universal.ComputeType = dtype;
 
         // What is evaluated is what is decoded.
-        if (weights != DecodingWeights.Float32) DecodingEngine.RoundWeights(model, weights);
-        var options = new PlanOptions
-        {
-            Budget = Settings.Budget,
-            Search = Settings.Search,
-            CacheTokens = Settings.CacheTokens,
-            Seed = Settings.Seed ?? 1,
-        };
-        options = options with { Windows = Settings.Windows ?? options.Windows, Points = Settings.Points ?? options.Points };
+        if (weights != DecodingWeights.Float32) DecodingEngine.RoundWeights(universal, weights);
+        var options = WhatToPlan(Settings.CacheTokens);
         var plan = ProfilePlanner.Run(universal, engine, corpus, options, Error.WriteLine, Cancellation);
 
-        var declaration = plan.Best is { } best ? PlanOutput.Declaration(Settings.Name, best) : null;
-        var extract = plan.Best is null ? null : $"extract --checkpoint {Quoted(Settings.Checkpoint)} --profile {Quoted(plan.Best.Name)}";
         var conditions = Output.Invariant($"weights as {NameOf(weights)}, {threads} threads, {plan.CacheTokens} tokens in the cache");
-        PlanOutput.Table(Human, plan, options.Budget);
-        Human.WriteLine(PlanOutput.Summary(plan, conditions));
-        if (plan.Best is { } chosen)
+        Show(plan, options, conditions, ("Text", corpus.Describe()), dtype, CPU, json =>
         {
-            Human.WriteLine();
-            Human.WriteLine(declaration is null ? $"The best that fits is there already: {chosen.Name}, {chosen.Pattern}."
-                : $"To declare the best that fits:\n  {declaration}");
-            Human.WriteLine("To cut it out:");
-            Human.WriteLine("  " + extract);
-        }
-
-        if (Settings.Report is { } report)
-        {
-            AtomicFile.WriteText(report, PlanOutput.Page(
-                TModel.Spec.Name, plan, options.Budget, declaration, conditions,
-                [
-                    ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()), ("Weights", Settings.Checkpoint),
-                    ("Text", corpus.Describe()), ("Precision of the losses", Describe(dtype)), ("Machine", Machine.Describe(CPU)),
-                ]));
-            Human.WriteLine($"Wrote {report}.");
-        }
-
-        if (Settings.Json)
-        {
-            Output.Json(Results, json =>
-            {
-                json.WriteString("model", TModel.Spec.Name);
-                json.WriteString("checkpoint", Settings.Checkpoint);
-                json.WriteString("machine", Machine.Describe(CPU));
-                json.WriteString("weights", NameOf(weights));
-                json.WriteNumber("threads", threads);
-                json.WriteString("search", Settings.Search.ToString().ToLowerInvariant());
-                PlanOutput.WritePlan(json, plan, options.Budget);
-                if (declaration is not null) json.WriteString("declaration", declaration);
-                if (extract is not null) json.WriteString("extract", extract);
-                if (Settings.Report is not null) WriteFiles(json, Settings.Report);
-            });
-        }
-    }
-
-    // A declaration with it must compile.
-    private void CheckPlanName()
-    {
-        var name = Settings.Name;
-        if (!(char.IsLetter(name[0]) || name[0] == '_') || !name.All(c => char.IsLetterOrDigit(c) || c == '_'))
-            throw new UsageException($"--name {Quoted(name)} is no name for a class; give letters, digits and '_', such as Watch.");
-        if (name == ModelSpec.Skip || TModel.Granularities.Concat(TModel.Profiles).Any(p => p.Name == name))
-            throw new UsageException($"--name {name} is taken: {TModel.Spec.Name} has {Names()}; give another name.");
+            json.WriteString("weights", NameOf(weights));
+            json.WriteNumber("threads", threads);
+        });
     }
 
     private static string NameOf(DecodingWeights weights) => weights switch

@@ -14,8 +14,9 @@ public static class ModelProgram
     private const int Interrupted = 130;
 
     /// <summary>
-    /// Runs the commands that there are for the model's kind: <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>profiles</c> and
-    /// <c>extract</c> for all; <c>tokenizer</c>, <c>import</c>, <c>plan</c> and <c>generate</c> for language models; <c>classify</c> for vision
+    /// Runs the commands that there are for the model's kind: <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>plan</c>,
+    /// <c>profiles</c> and <c>extract</c> for all; <c>tokenizer</c>, <c>import</c> and <c>generate</c> for language models; <c>classify</c> for
+    /// vision
     /// transformers. <c>--help</c> tells of each.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
@@ -173,7 +174,11 @@ public static class ModelProgram
             o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(),
-            o.Checkpoint, o.Images, o.Batch, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+            o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+        make(
+            "plan", "Find the mix that does best within budgets on this machine", c => c.Plan(),
+            o.Checkpoint, o.MaxMsPerImage, o.EncoderMemory, o.MaxParameters, o.MaxFlopsPerImage, o.Search, o.Points, o.Name, o.Images,
+            o.PlanExamples, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
         make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
         make(
             "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
@@ -201,7 +206,11 @@ public static class ModelProgram
             o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
         make(
             "eval", "Show the loss of every granularity", c => c.Evaluate(),
-            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Sweep, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+        make(
+            "plan", "Find the mix that does best within budgets on this machine", c => c.Plan(),
+            o.Checkpoint, o.MaxMsPerText, o.EncoderMemory, o.MaxParameters, o.MaxFlopsPerText, o.Search, o.Points, o.Name, o.Pairs,
+            o.EncoderTokenizer, o.PlanExamples, o.TextTokens, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
         make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
         make(
             "extract", "Save one profile's weights as a model of its own", c => c.Extract(),

@@ -54,22 +54,7 @@ internal static class Output
         json.WriteEndArray();
     }
 
-    public static void WriteSweep(Utf8JsonWriter json, Evaluation evaluation, Evaluation sweep)
-    {
-        json.WriteStartArray("sweep");
-        foreach (var row in ByFlops(sweep))
-        {
-            json.WriteStartObject();
-            json.WriteString("shape", NameOf(row.Costs.Shape));
-            WriteRow(json, row);
-            if (evaluation.ExcessOf(row) is { } excess) json.WriteNumber("bits_per_byte_above_line", excess);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-    }
-
-    private static void WriteRow(Utf8JsonWriter json, EvaluationRow row)
+    public static void WriteRow(Utf8JsonWriter json, EvaluationRow row)
     {
         WriteCosts(json, row.Costs);
         json.WriteNumber("bits_per_byte", row.BitsPerByte);
@@ -119,41 +104,6 @@ internal static class Output
         table.AddRow([Cell("bigram"), Cell(""), Cell(""), Cell(""), Cell(Invariant($"{evaluation.BigramBitsPerByte:0.000}"))]);
         Print(writer, table);
     }
-
-    /// <summary>The mixes of a sweep by their compute, and what is to be said of each shape.</summary>
-    public static void Table(TextWriter writer, Evaluation evaluation, Evaluation sweep, string whole)
-    {
-        var table = NewTable("layers", "shape", "FLOPs/token", "bits/byte", "above the line", "agrees with " + whole);
-        foreach (var row in ByFlops(sweep))
-        {
-            table.AddRow(
-                Cell(row.Costs.Pattern), Cell(NameOf(row.Costs.Shape)), Cell(Millions(row.Costs.Flops)),
-                Cell(Invariant($"{row.BitsPerByte:0.000}")), Cell(Signed(evaluation.ExcessOf(row))), Cell(Percent(row.Consistency?.Agreement)));
-        }
-
-        Print(writer, table);
-        foreach (var (shape, count, mean, worst) in ByShape(evaluation, sweep))
-        {
-            writer.WriteLine(Invariant($"{NameOf(shape)}: {count} mixes, {Signed(mean)} bits per byte above the line through the "
-                + $"granularities on average, {Signed(worst)} at worst"));
-        }
-    }
-
-    /// <summary>The mixes of a sweep from the cheapest to the dearest.</summary>
-    public static IEnumerable<EvaluationRow> ByFlops(Evaluation sweep) =>
-        sweep.Rows.OrderBy(r => r.Costs.Flops).ThenBy(r => r.Costs.Shape).ThenBy(r => r.BitsPerByte);
-
-    /// <summary>How far the mixes of each shape lie above the line through the granularities, in bits per byte.</summary>
-    public static IEnumerable<(MixShape Shape, int Count, double Mean, double Worst)> ByShape(Evaluation evaluation, Evaluation sweep) =>
-        from row in sweep.Rows
-        let excess = evaluation.ExcessOf(row)
-        where excess is not null
-        group excess.Value by row.Costs.Shape into shape
-        orderby shape.Key
-        select (shape.Key, shape.Count(), shape.Average(), shape.Max());
-
-    /// <summary>A shape in text.</summary>
-    public static string NameOf(MixShape shape) => shape.ToString().ToLowerInvariant();
 
     /// <summary>12.3%; nothing if unknown.</summary>
     public static string Percent(double? share) => share is { } known ? Invariant($"{known:0.0%}") : string.Empty;

@@ -142,6 +142,126 @@ internal abstract class ProgramCommands<TModel>(
         }
     }
 
+    /// <summary>The mixes that --sweep asks for; none without it.</summary>
+    protected ImmutableArray<Profile<TModel>> MixesToSweep(MatFormerModel model)
+    {
+        if (Settings.Sweep is not { } points) return [];
+        if (!model.IsUniversal)
+        {
+            throw new UsageException($"--sweep needs all granularities, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; give "
+                + "the universal model's file, or leave --sweep out.");
+        }
+
+        var mixes = Mixes.Sweep<TModel>(points, Settings.Seed ?? 1);
+        return !mixes.IsEmpty ? mixes
+            : throw new UsageException($"--sweep: {TModel.Spec.Name} has no mixes besides its granularities; leave it out.");
+    }
+
+    // A declaration with it must compile.
+    protected void CheckPlanName()
+    {
+        var name = Settings.Name;
+        if (!(char.IsLetter(name[0]) || name[0] == '_') || !name.All(c => char.IsLetterOrDigit(c) || c == '_'))
+            throw new UsageException($"--name {Quoted(name)} is no name for a class; give letters, digits and '_', such as Watch.");
+        if (name == ModelSpec.Skip || TModel.Granularities.Concat(TModel.Profiles).Any(p => p.Name == name))
+            throw new UsageException($"--name {name} is taken: {TModel.Spec.Name} has {Names()}; give another name.");
+    }
+
+    /// <summary>Opens the universal model.</summary>
+    protected TModel OpenToPlan(Device device)
+    {
+        var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        if (model.IsUniversal && model is TModel universal) return universal;
+        using (model)
+        {
+            throw new UsageException($"plan needs all granularities, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; give "
+                + "the universal model's file.");
+        }
+    }
+
+    protected PlanOptions WhatToPlan(int? tokens)
+    {
+        var options = new PlanOptions { Budget = Settings.Budget, Search = Settings.Search, CacheTokens = tokens };
+        return options with
+        {
+            Seed = Settings.Seed ?? options.Seed,
+            Windows = Settings.Windows ?? options.Windows,
+            Examples = Settings.Examples ?? options.Examples,
+            Points = Settings.Points ?? options.Points,
+        };
+    }
+
+    /// <summary>Finds the mix of an encoder that does best within budgets.</summary>
+    /// <param name="open">Opens what it is evaluated on.</param>
+    /// <param name="describe">Names that, and says what it is.</param>
+    protected void PlanEncoder<TData>(Func<TData> open, Func<TData, (string Name, string Value)> describe)
+        where TData : TrainingData
+    {
+        CheckPlanName();
+        if (Settings.TextTokens > TModel.Spec.Context)
+        {
+            throw new UsageException($"--tokens {Settings.TextTokens} is more than a text can have: the context of {TModel.Spec.Name} is "
+                + $"{TModel.Spec.Context}; give fewer.");
+        }
+
+        var (device, dtype) = Compute(null);
+        using var model = OpenToPlan(device);
+        model.ComputeType = dtype;
+        ProfilePlanner.CheckSizes(TModel.Spec, Settings.Budget);
+        using var data = open();
+        var options = WhatToPlan(Settings.TextTokens);
+        var plan = ProfilePlanner.Run(model, data, options, Error.WriteLine, Cancellation);
+        var threads = Settings.Threads ?? Machine.Threads;
+        var what = TModel.Spec.Image is not null ? "one image at a time"
+            : Output.Invariant($"texts of {plan.CacheTokens} tokens, one at a time");
+        var conditions = Output.Invariant($"{Describe(dtype)}, {threads} threads, {what}");
+        Show(plan, options, conditions, describe(data), dtype, device, json => json.WriteNumber("threads", threads));
+    }
+
+    /// <summary>Shows a plan: what was measured, what to declare, and how to cut it out.</summary>
+    protected void Show(
+        Plan plan, PlanOptions options, string conditions, (string Name, string Value) data, ScalarType dtype, Device device,
+        Action<Utf8JsonWriter> writeConditions)
+    {
+        var declaration = plan.Best is { } best ? PlanOutput.Declaration(Settings.Name, best) : null;
+        var extract = plan.Best is null ? null : $"extract --checkpoint {Quoted(Settings.Checkpoint)} --profile {Quoted(plan.Best.Name)}";
+        PlanOutput.Table(Human, TModel.Spec, plan, options.Budget);
+        Human.WriteLine(PlanOutput.Summary(TModel.Spec, plan, conditions));
+        if (plan.Best is { } chosen)
+        {
+            Human.WriteLine();
+            Human.WriteLine(declaration is null ? $"The best that fits is there already: {chosen.Name}, {chosen.Pattern}."
+                : $"To declare the best that fits:\n  {declaration}");
+            Human.WriteLine("To cut it out:");
+            Human.WriteLine("  " + extract);
+        }
+
+        if (Settings.Report is { } report)
+        {
+            AtomicFile.WriteText(report, PlanOutput.Page(
+                TModel.Spec, plan, options.Budget, declaration, conditions,
+                [
+                    ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()), ("Weights", Settings.Checkpoint), data,
+                    ("Precision of the losses", Describe(dtype)), ("Machine", Machine.Describe(device)),
+                ]));
+            Human.WriteLine($"Wrote {report}.");
+        }
+
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteString("checkpoint", Settings.Checkpoint);
+            json.WriteString("machine", Machine.Describe(device));
+            writeConditions(json);
+            json.WriteString("search", Settings.Search.ToString().ToLowerInvariant());
+            PlanOutput.WritePlan(json, TModel.Spec, plan, options.Budget);
+            if (declaration is not null) json.WriteString("declaration", declaration);
+            if (extract is not null) json.WriteString("extract", extract);
+            if (Settings.Report is not null) WriteFiles(json, Settings.Report);
+        });
+    }
+
     protected static Profile<TModel> Declared => TModel.Profiles is [var first, ..] ? first : TModel.Granularities[0];
 
     protected static string Names() => string.Join(", ", TModel.Granularities.Concat(TModel.Profiles).Select(p => p.Name));

@@ -53,14 +53,7 @@ public sealed record Evaluation(ImmutableArray<EvaluationRow> Rows, double Bigra
     public double? ExcessOf(EvaluationRow mix)
     {
         ArgumentNullException.ThrowIfNull(mix);
-        var flops = mix.Costs.Flops;
-        var uniform = Rows.Where(r => r.Costs.IsGranularity).OrderBy(r => r.Costs.Flops).ToList();
-        var below = uniform.LastOrDefault(r => r.Costs.Flops <= flops);
-        var above = uniform.FirstOrDefault(r => r.Costs.Flops >= flops);
-        if (below is null || above is null) return null;
-        var span = above.Costs.Flops - below.Costs.Flops;
-        var share = span == 0 ? 0 : (double)(flops - below.Costs.Flops) / span;
-        return mix.BitsPerByte - below.BitsPerByte - (share * (above.BitsPerByte - below.BitsPerByte));
+        return Mixes.Excess(Rows.Select(r => (r.Costs, r.BitsPerByte)), mix.Costs, mix.BitsPerByte);
     }
 }
 

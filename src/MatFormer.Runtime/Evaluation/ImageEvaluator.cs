@@ -7,13 +7,15 @@ namespace MatFormer;
 
 /// <summary>How well a granularity or profile tells images apart.</summary>
 /// <param name="Costs">What it is and costs.</param>
+/// <param name="Dimension">How many numbers of the embedding the classifier sees: all, or a prefix that is declared.</param>
 /// <param name="Accuracy">The share of images whose likeliest class is theirs.</param>
 /// <param name="NatsPerImage">Cross-entropy, in nats per image.</param>
 /// <param name="Agreement">The share of images of which it says what the whole model says; null for a slice, which has no whole model.</param>
 /// <param name="Divergence">KL(whole model || submodel) of the classes, in nats per image; null for a slice.</param>
 /// <param name="MicrosecondsPerImage">Time of its forward pass over a batch, by image: the median over the batches.</param>
 public sealed record ImageRow(
-    ProfileCosts Costs, double Accuracy, double NatsPerImage, double? Agreement, double? Divergence, double MicrosecondsPerImage);
+    ProfileCosts Costs, int Dimension, double Accuracy, double NatsPerImage, double? Agreement, double? Divergence,
+    double MicrosecondsPerImage);
 
 /// <summary>An image that a model takes for another.</summary>
 /// <param name="Image">Its place in the set.</param>
@@ -23,15 +25,19 @@ public sealed record ImageRow(
 public sealed record Confusion(int Image, int Label, int Taken, double Probability);
 
 /// <summary>How well a model tells images apart.</summary>
-/// <param name="Rows">What was measured, in the order asked for.</param>
+/// <param name="Rows">What was measured, in the order asked for; of each the declared dimensions, the narrowest first.</param>
 /// <param name="Images">How many images.</param>
-/// <param name="Confusions">What the last granularity takes for another, the surest first.</param>
-public sealed record ImageEvaluation(ImmutableArray<ImageRow> Rows, int Images, ImmutableArray<Confusion> Confusions);
+/// <param name="Confusions">What the whole model takes for another, the surest first.</param>
+public sealed record ImageEvaluation(ImmutableArray<ImageRow> Rows, int Images, ImmutableArray<Confusion> Confusions)
+{
+    /// <summary>The rows whose classifier sees the whole embedding.</summary>
+    public IEnumerable<ImageRow> Whole => Rows.Where(row => row.Dimension == Rows[^1].Dimension);
+}
 
 /// <summary>Measures vision transformers on the validation images of a corpus.</summary>
 public static class ImageEvaluator
 {
-    /// <summary>Measures every granularity and declared profile of a universal model.</summary>
+    /// <summary>Measures every granularity and declared profile of a universal model, at every dimension of its embedding.</summary>
     /// <param name="model">The model.</param>
     /// <param name="corpus">Its validation images are classified.</param>
     /// <param name="batch">Images in one pass.</param>
@@ -41,26 +47,45 @@ public static class ImageEvaluator
         TModel model, ImageCorpus corpus, int batch = 100, CancellationToken cancellationToken = default)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
+        return Run(model, [.. TModel.Granularities, .. TModel.Profiles], corpus, batch, cancellationToken);
+    }
+
+    /// <summary>Measures some profiles of a universal model, such as the mixes of <see cref="Mixes.Sweep{TModel}"/>.</summary>
+    /// <inheritdoc cref="Run{TModel}(TModel, ImageCorpus, int, CancellationToken)"/>
+    /// <param name="model">The model.</param>
+    /// <param name="profiles">What to measure; the whole model, which they are compared with, need not be among them.</param>
+    /// <param name="corpus">Its validation images are classified.</param>
+    /// <param name="batch">Images in one pass.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    public static ImageEvaluation Run<TModel>(
+        TModel model, ImmutableArray<Profile<TModel>> profiles, ImageCorpus corpus, int batch = 100,
+        CancellationToken cancellationToken = default)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
         ArgumentNullException.ThrowIfNull(model);
-        var profiles = TModel.Granularities.Concat(TModel.Profiles).ToList();
-        return Run(
-            model, [.. profiles.Select(p => ProfileCosts.Of(p, TModel.Granularities.Contains(p)))],
-            profiles.ConvertAll(p => (Func<Tensor, Tensor>)(pixels => model.Forward(p, pixels))), TModel.Granularities.Count - 1, hasWhole: true,
-            corpus, batch, cancellationToken);
+        var whole = TModel.Granularities[^1];
+        ImmutableArray<Profile<TModel>> all = profiles.Contains(whole) ? profiles : profiles.Add(whole);
+        var evaluation = Run(
+            model, [.. all.Select(p => ProfileCosts.Of(p, TModel.Granularities.Contains(p)))],
+            [.. all.Select(p => (Func<Tensor, int, Tensor>)((pixels, width) => model.Classify(p, pixels, width)))],
+            all.IndexOf(whole), hasWhole: true, corpus, batch, cancellationToken);
+        var asked = profiles.Length * TModel.Spec.EmbeddingDimensions.Length;
+        return evaluation with { Rows = evaluation.Rows[..asked] };
     }
 
     /// <summary>Measures a slice.</summary>
-    /// <inheritdoc cref="Run{TModel}"/>
+    /// <inheritdoc cref="Run{TModel}(TModel, ImageCorpus, int, CancellationToken)"/>
     public static ImageEvaluation RunSlice(
         MatFormerModel slice, ProfileCosts costs, ImageCorpus corpus, int batch = 100, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(slice);
-        return Run(slice, [costs], [slice.call], 0, hasWhole: false, corpus, batch, cancellationToken);
+        return Run(
+            slice, [costs], [(pixels, width) => slice.Classify(pixels, width)], 0, hasWhole: false, corpus, batch, cancellationToken);
     }
 
     // The whole model is one of those measured, so that all are timed alike.
     private static ImageEvaluation Run(
-        MatFormerModel model, ImmutableArray<ProfileCosts> costs, List<Func<Tensor, Tensor>> forwards, int whole, bool hasWhole,
+        MatFormerModel model, ImmutableArray<ProfileCosts> profiles, List<Func<Tensor, int, Tensor>> forwards, int whole, bool hasWhole,
         ImageCorpus corpus, int batch, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(corpus);
@@ -68,6 +93,9 @@ public static class ImageEvaluator
         corpus.CheckFits(model);
         var images = corpus.Validation.Count;
         using var unrecorded = no_grad();
+        var dimensions = model.Architecture.EmbeddingDimensions;
+        var costs = profiles.SelectMany(profile => Enumerable.Repeat(profile, dimensions.Length)).ToImmutableArray();
+        whole = (whole * dimensions.Length) + dimensions.Length - 1;
         var (right, agreeing) = (new long[costs.Length], new long[costs.Length]);
         var (nats, divergence) = (new double[costs.Length], new double[costs.Length]);
         var times = costs.Select(_ => new List<double>()).ToList();
@@ -81,7 +109,7 @@ public static class ImageEvaluator
             for (var i = 0; i < costs.Length; i++)
             {
                 var watch = Stopwatch.StartNew();
-                var logits = forwards[i](pixels);
+                var logits = forwards[i / dimensions.Length](pixels, dimensions[i % dimensions.Length]);
                 if (model.Device.type == DeviceType.CUDA) cuda.synchronize();
                 if (examples.Length == batch || images < batch) times[i].Add(watch.Elapsed.TotalMicroseconds / examples.Length);
                 logs[i] = logits.log_softmax(-1);
@@ -103,7 +131,8 @@ public static class ImageEvaluator
 
         return new ImageEvaluation(
             [.. costs.Select((cost, i) => new ImageRow(
-                cost, (double)right[i] / images, nats[i] / images, hasWhole ? (double)agreeing[i] / images : null,
+                cost, dimensions[i % dimensions.Length], (double)right[i] / images, nats[i] / images,
+                hasWhole ? (double)agreeing[i] / images : null,
                 hasWhole ? divergence[i] / images : null, times[i].Order().ElementAt(times[i].Count / 2)))],
             images, [.. confusions.OrderByDescending(c => c.Probability)]);
     }

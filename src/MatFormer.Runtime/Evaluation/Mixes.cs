@@ -52,6 +52,21 @@ public static class Mixes
     }
 
     /// <summary>
+    /// By how much a loss lies above the straight line between the two granularities around its FLOPs; null if they are not among the rows.
+    /// </summary>
+    internal static double? Excess(IEnumerable<(ProfileCosts Costs, double Loss)> rows, ProfileCosts costs, double loss)
+    {
+        var uniform = rows.Where(r => r.Costs.IsGranularity).OrderBy(r => r.Costs.Flops).ToList();
+        var below = uniform.FindLastIndex(r => r.Costs.Flops <= costs.Flops);
+        var above = uniform.FindIndex(r => r.Costs.Flops >= costs.Flops);
+        if (below < 0 || above < 0) return null;
+        var (lower, upper) = (uniform[below], uniform[above]);
+        var span = upper.Costs.Flops - lower.Costs.Flops;
+        var share = span == 0 ? 0 : (double)(costs.Flops - lower.Costs.Flops) / span;
+        return loss - lower.Loss - (share * (upper.Loss - lower.Loss));
+    }
+
+    /// <summary>
     /// Mixes spread evenly over the FLOPs between the smallest and the largest granularity. Around each point: the two adjacent
     /// granularities that come nearest to it, the narrower one first (the paper's choice), the same layers in reverse and shuffled; the
     /// smallest and the largest granularity, in both orders; and layers drawn from all granularities. No mix comes twice.

@@ -122,6 +122,23 @@ public static class RetrievalEvaluator
     /// <exception cref="DataException">There are fewer validation pairs than a batch has, or the model takes no pairs.</exception>
     public static ImmutableArray<(string Granularity, double Loss)> Losses<TModel>(
         TModel model, PairCorpus pairs, int batch = 64, CancellationToken cancellationToken = default)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        [
+            .. TModel.Granularities.Zip(
+                Losses(model, [.. TModel.Granularities], pairs, batch, cancellationToken), (granularity, loss) => (granularity.Name, loss)),
+        ];
+
+    /// <summary>The same of some profiles, such as the mixes of <see cref="Mixes.Sweep{TModel}"/>, in their order.</summary>
+    /// <inheritdoc cref="Losses{TModel}(TModel, PairCorpus, int, CancellationToken)"/>
+    /// <param name="model">The model.</param>
+    /// <param name="profiles">What to measure.</param>
+    /// <param name="pairs">Its validation pairs.</param>
+    /// <param name="batch">Pairs in a batch; what is left over of the last whole batch is not looked at.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    /// <returns>The losses, in the order of the profiles.</returns>
+    public static ImmutableArray<double> Losses<TModel>(
+        TModel model, ImmutableArray<Profile<TModel>> profiles, PairCorpus pairs, int batch = 64,
+        CancellationToken cancellationToken = default)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -137,18 +154,19 @@ public static class RetrievalEvaluator
         }
 
         using var unrecorded = no_grad();
-        var streams = Streams.Of<TModel>([.. TModel.Granularities.Reverse()]);
-        var sums = new double[TModel.Granularities.Count];
+        var sums = new double[profiles.Length];
         foreach (var some in pairs.HeldOut(TModel.Spec, batch, batches * batch))
         {
-            cancellationToken.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
             var (input, targets) = some.ToTensors(model.Device);
-            var losses = model.Losses(streams, input, targets).cpu().data<float>().ToArray();
-            for (var i = 0; i < sums.Length; i++) sums[i] += losses[^(i + 1)];
+            for (var i = 0; i < sums.Length; i++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                sums[i] += model.Losses(profiles[i].Streams, input, targets).item<float>();
+            }
         }
 
-        return [.. TModel.Granularities.Select((granularity, i) => (granularity.Name, sums[i] / batches))];
+        return [.. sums.Select(sum => sum / batches)];
     }
 
     // Which rows of the index answer which query.

@@ -84,6 +84,14 @@ public static partial class Kernels
         return prefix.mul(prefix.square().sum([1], keepdim: true).add(1e-12).rsqrt()).MoveToOuterDisposeScope();
     }
 
+    /// <summary>What the first numbers of vectors say of classes: x (N, W), head (V, W), bias (V) -> (N, V) float32.</summary>
+    public static Tensor ClassLogits(Tensor x, Tensor head, Tensor bias, long prefix)
+    {
+        using var scope = NewDisposeScope();
+        return Linear(x.narrow(1, 0, prefix).contiguous(), head.narrow(1, 0, prefix).contiguous(), bias).to(ScalarType.Float32)
+            .MoveToOuterDisposeScope();
+    }
+
     /// <summary>
     /// Mean cross-entropy, in nats, of each stream, over the prefixes of its vectors that are trained (Matryoshka representation learning,
     /// arXiv 2205.13147, equation 1, with one classifier of which each prefix uses its first columns): x (N, W) -> (R) float32.
@@ -216,10 +224,6 @@ public static partial class Kernels
 
     private static Tensor Prepend(Tensor? classToken, Tensor x) => classToken is null ? x
         : cat([classToken.to(x.dtype).expand(x.shape[0], 1, x.shape[2]), x], 1);
-
-    // x[:, :prefix] times the transpose of head[:, :prefix], plus bias: (N, V) float32.
-    private static Tensor ClassLogits(Tensor x, Tensor head, Tensor bias, long prefix) =>
-        Linear(x.narrow(1, 0, prefix).contiguous(), head.narrow(1, 0, prefix).contiguous(), bias).to(ScalarType.Float32);
 
     // Cosines of queries (even rows) and documents (odd rows) by the temperature, (P, P); minus infinity where they are no negatives.
     private static Tensor PairScores(Tensor queries, Tensor documents, double temperature, Tensor same)

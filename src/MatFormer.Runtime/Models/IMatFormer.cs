@@ -43,6 +43,14 @@ public interface IMatFormer<TSelf>
     Tensor Embed(Profile<TSelf> profile, Tensor input, int? width = null) =>
         throw new NotSupportedException($"{TSelf.Spec.Name} is a language model, and gives no embeddings.");
 
+    /// <summary>Logits (B, Classes) that a submodel of a vision transformer finds in the first numbers of its embeddings alone.</summary>
+    /// <param name="profile">The submodel.</param>
+    /// <param name="pixels">As of <see cref="Forward"/>.</param>
+    /// <param name="width">One of the declared dimensions; all, which is <see cref="Forward"/>, if null.</param>
+    /// <exception cref="ArgumentException">No such dimension is declared.</exception>
+    Tensor Classify(Profile<TSelf> profile, Tensor pixels, int? width = null) =>
+        throw new NotSupportedException($"{TSelf.Spec.Name} is no vision transformer, and classifies nothing.");
+
     /// <summary>
     /// The loss of each stream, float32 (streams.Count,), in the order of the streams: mean cross-entropy in nats per token, image or text.
     /// Of language models tokens and targets (B, T) int64; of vision transformers pixels and classes (B) int64, or their probabilities;

@@ -68,6 +68,14 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     public virtual Tensor Embed(Tensor input, int? width = null) =>
         throw new NotSupportedException($"{Architecture.Name} is a language model, and gives no embeddings.");
 
+    /// <summary>Logits of a vision transformer, found in the first numbers of its embeddings alone: (B, Classes) float32.</summary>
+    /// <param name="pixels">As of <c>forward</c>.</param>
+    /// <param name="width">One of the declared dimensions; all, which is <c>forward</c>, if null.</param>
+    /// <exception cref="ArgumentException">The pixels do not fit, or no such dimension is declared.</exception>
+    /// <exception cref="NotSupportedException">It is no vision transformer.</exception>
+    public virtual Tensor Classify(Tensor pixels, int? width = null) =>
+        throw new NotSupportedException($"{Architecture.Name} is no vision transformer, and classifies nothing.");
+
     /// <summary>An empty key/value cache for this model, in <see cref="ComputeType"/>, on its device.</summary>
     /// <param name="batch">Sequences.</param>
     /// <param name="capacity">Tokens per sequence; the context if null.</param>

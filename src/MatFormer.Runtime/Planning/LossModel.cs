@@ -10,17 +10,17 @@ internal sealed class LossModel
     // What a layer without an effect of its own takes part in the corrections, of what layers have on average.
     private const double LeastShare = 0.1;
 
-    // Bits per byte that make no difference, but are not nothing.
+    // What makes no difference to a loss, but is not nothing.
     private const double Negligible = 1e-9;
 
     private readonly double[][] _added;
 
     private LossModel(double whole, double[][] added) => (Whole, _added) = (whole, added);
 
-    /// <summary>Bits per byte of the whole model.</summary>
+    /// <summary>The loss of the whole model.</summary>
     public double Whole { get; }
 
-    /// <summary>Bits per byte that a choice of a layer adds to those of the whole model.</summary>
+    /// <summary>What a choice of a layer adds to the loss of the whole model.</summary>
     public double Difference(int layer, int choice) => _added[layer][choice];
 
     /// <summary>
@@ -47,10 +47,10 @@ internal sealed class LossModel
     /// <summary>Makes it of what was measured.</summary>
     /// <param name="space">The mixes.</param>
     /// <param name="mixes">Those of <see cref="Probes"/>.</param>
-    /// <param name="bitsPerByte">Their losses.</param>
-    public static LossModel Fit(MixSpace space, IReadOnlyList<int[]> mixes, ReadOnlySpan<double> bitsPerByte)
+    /// <param name="measured">Their losses.</param>
+    public static LossModel Fit(MixSpace space, IReadOnlyList<int[]> mixes, ReadOnlySpan<double> measured)
     {
-        var losses = bitsPerByte.ToArray();
+        var losses = measured.ToArray();
         var whole = LossOf(space.Whole);
         var added = new double[space.Layers][];
         for (var layer = 0; layer < space.Layers; layer++)

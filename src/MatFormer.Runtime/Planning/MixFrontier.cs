@@ -17,43 +17,43 @@ internal sealed class MixFrontier
         while (at < end)
         {
             var middle = (at + end) / 2;
-            if (_mixes[middle].Cost.MillisecondsPerToken < cost.MillisecondsPerToken) at = middle + 1;
+            if (_mixes[middle].Cost.Milliseconds < cost.Milliseconds) at = middle + 1;
             else end = middle;
         }
 
-        if (at > 0 && _mixes[at - 1].Cost.BitsPerByte <= cost.BitsPerByte) return false;
-        if (at < _mixes.Count && _mixes[at].Cost.MillisecondsPerToken == cost.MillisecondsPerToken
-            && _mixes[at].Cost.BitsPerByte <= cost.BitsPerByte) return false;
+        if (at > 0 && _mixes[at - 1].Cost.Loss <= cost.Loss) return false;
+        if (at < _mixes.Count && _mixes[at].Cost.Milliseconds == cost.Milliseconds
+            && _mixes[at].Cost.Loss <= cost.Loss) return false;
         var beaten = at;
-        while (beaten < _mixes.Count && _mixes[beaten].Cost.BitsPerByte >= cost.BitsPerByte) beaten++;
+        while (beaten < _mixes.Count && _mixes[beaten].Cost.Loss >= cost.Loss) beaten++;
         _mixes.RemoveRange(at, beaten - at);
         _mixes.Insert(at, (mix.ToArray(), cost));
         return true;
     }
 
     /// <summary>The best that is no slower, or -1.</summary>
-    public int BestWithin(double? millisecondsPerToken) =>
-        _mixes.FindLastIndex(m => !(m.Cost.MillisecondsPerToken > millisecondsPerToken));
+    public int BestWithin(double? milliseconds) =>
+        _mixes.FindLastIndex(m => !(m.Cost.Milliseconds > milliseconds));
 
     /// <summary>
     /// Some of it, from the fastest to the best: both ends, the best that is no slower than the limit and its neighbours, and others spread
     /// evenly over the time.
     /// </summary>
-    public IReadOnlyList<int> Spread(int points, double? millisecondsPerToken)
+    public IReadOnlyList<int> Spread(int points, double? milliseconds)
     {
         var taken = new SortedSet<int>();
-        var best = BestWithin(millisecondsPerToken);
+        var best = BestWithin(milliseconds);
         foreach (var index in (ReadOnlySpan<int>)[best, 0, Count - 1, best - 1, best + 1])
         {
             if (taken.Count < points && index >= 0 && index < Count) taken.Add(index);
         }
 
-        var (fastest, slowest) = (_mixes[0].Cost.MillisecondsPerToken, _mixes[^1].Cost.MillisecondsPerToken);
+        var (fastest, slowest) = (_mixes[0].Cost.Milliseconds, _mixes[^1].Cost.Milliseconds);
         for (var i = 1; i < points && taken.Count < Math.Min(points, Count); i++)
         {
             var wanted = fastest + ((slowest - fastest) * i / points);
             var others = Enumerable.Range(0, Count).Where(m => !taken.Contains(m));
-            taken.Add(others.MinBy(m => Math.Abs(_mixes[m].Cost.MillisecondsPerToken - wanted)));
+            taken.Add(others.MinBy(m => Math.Abs(_mixes[m].Cost.Milliseconds - wanted)));
         }
 
         return [.. taken];

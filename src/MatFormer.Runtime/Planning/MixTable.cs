@@ -36,7 +36,7 @@ internal sealed record MixTable(MixCost Whole, MixCost[][] Differences)
                 var cost = Cost(layers);
                 differences[layer][choice] = new MixCost(
                     0, 0, cost.MemoryBytes - whole.MemoryBytes, cost.Parameters - whole.Parameters,
-                    cost.FlopsPerToken - whole.FlopsPerToken);
+                    cost.Flops - whole.Flops);
             }
         }
 
@@ -57,12 +57,12 @@ internal sealed record MixTable(MixCost Whole, MixCost[][] Differences)
             {
                 differences[layer][choice] = Differences[layer][choice] with
                 {
-                    MillisecondsPerToken = latency.Difference(layer, choice),
-                    BitsPerByte = loss.Difference(layer, choice),
+                    Milliseconds = latency.Difference(layer, choice),
+                    Loss = loss.Difference(layer, choice),
                 };
             }
         }
 
-        return new MixTable(Whole with { MillisecondsPerToken = latency.Whole, BitsPerByte = loss.Whole }, differences);
+        return new MixTable(Whole with { Milliseconds = latency.Whole, Loss = loss.Whole }, differences);
     }
 }

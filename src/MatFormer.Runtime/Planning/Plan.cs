@@ -20,17 +20,20 @@ public sealed record PlannedMix(
 /// <param name="Searched">How many mixes no layer of which is narrower than the one before it there are: all were searched.</param>
 /// <param name="IsEvolved">True if others were searched too.</param>
 /// <param name="FrontierCount">How many of the mixes that were found are on the frontier.</param>
-/// <param name="CacheTokens">Tokens before the one that was timed.</param>
-/// <param name="ValidationTokens">Tokens that mixes were evaluated on.</param>
+/// <param name="CacheTokens">Tokens before the one that was timed, or of the text that was; 0 of images.</param>
+/// <param name="ValidationTokens">Tokens that mixes of a language model were evaluated on.</param>
 /// <param name="ValidationBytes">Bytes of text that these stand for.</param>
 public sealed record Plan(
     ImmutableArray<PlannedMix> Mixes, PlannedMix? Best, long Searched, bool IsEvolved, int FrontierCount, int CacheTokens,
     long ValidationTokens, long ValidationBytes)
 {
+    /// <summary>Images or pairs that mixes of an encoder were evaluated on.</summary>
+    public long ValidationExamples { get; init; }
+
     /// <summary>By what share of the measured time predictions are off, on average.</summary>
     public double LatencyError =>
-        Mixes.Average(m => Math.Abs(m.Predicted.MillisecondsPerToken / m.Measured.MillisecondsPerToken - 1));
+        Mixes.Average(m => Math.Abs(m.Predicted.Milliseconds / m.Measured.Milliseconds - 1));
 
-    /// <summary>By how many bits per byte predictions of the loss are off, on average.</summary>
-    public double LossError => Mixes.Average(m => Math.Abs(m.Predicted.BitsPerByte - m.Measured.BitsPerByte));
+    /// <summary>By how much predictions of the loss are off, on average.</summary>
+    public double LossError => Mixes.Average(m => Math.Abs(m.Predicted.Loss - m.Measured.Loss));
 }

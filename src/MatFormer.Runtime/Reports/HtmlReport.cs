@@ -44,25 +44,7 @@ internal static class HtmlReport
         var page = new ReportPage($"{model}: how good its sizes are");
         page.Heading("Accuracy over size").Chart("curve.svg", SizeCurve.OfSizes(model, evaluation));
         Sizes(page, evaluation, whole);
-        if (sweep is not null)
-        {
-            page.Heading("Mix'n'Match").Chart("sweep.svg", SizeCurve.OfSweep(model, evaluation, sweep));
-            page.Note("The mixes between the granularities by the order of their layers, at the FLOPs of one token's forward pass.");
-            page.Table(
-                ["Shape", "Mixes", "Bits per byte above the line, mean", "worst"],
-                Output.ByShape(evaluation, sweep).Select(s => (ImmutableArray<string>)
-                    [Output.NameOf(s.Shape), Output.Count(s.Count), Output.Signed(s.Mean), Output.Signed(s.Worst)]));
-            page.Note("The line joins the granularities; a mix below it (negative) is better than they promise.");
-            page.Table(
-                ["Layers", "Shape", "FLOPs per token", "Bits per byte", "Above the line", "Agrees with " + whole],
-                Output.ByFlops(sweep).Select(r => (ImmutableArray<string>)
-                    [r.Costs.Pattern, Output.NameOf(r.Costs.Shape), Output.Millions(r.Costs.Flops),
-                        Output.Invariant($"{r.BitsPerByte:0.000}"),
-                        Output.Signed(evaluation.ExcessOf(r)),
-                        Output.Percent(r.Consistency?.Agreement)]),
-                names: 2);
-        }
-
+        if (sweep is not null) MixSweep.Of(evaluation, sweep).AddTo(page, model, whole);
         return page.Heading("How it was made").Facts(facts).ToHtml();
     }
 

@@ -26,27 +26,6 @@ internal static class SizeCurve
         static ChartPoint Point(EvaluationRow row) => new(row.Costs.Parameters / 1e6, row.BitsPerByte, TipOf(row), row.Costs.Name);
     }
 
-    /// <summary>Bits per byte over FLOPs: granularities as a line, the mixes of a sweep by their shape.</summary>
-    public static ScatterChart OfSweep(string model, Evaluation evaluation, Evaluation sweep)
-    {
-        return new ScatterChart
-        {
-            Title = $"Bits per byte of {model} over its compute, for mixes of each shape",
-            XTitle = "MFLOPs per token",
-            YTitle = "bits per byte of validation text (lower is better)",
-            Series = WithoutEmpty(
-            [
-                new ChartSeries(
-                    "granularities", [.. evaluation.Rows.Where(r => r.Costs.IsGranularity).Select(r => Point(r, r.Costs.Name))], IsLine: true),
-                .. sweep.Rows.GroupBy(r => r.Costs.Shape).OrderBy(g => g.Key).Select(
-                    g => new ChartSeries(Output.NameOf(g.Key), [.. g.Select(r => Point(r, string.Empty))])),
-            ]),
-        };
-
-        static ChartPoint Point(EvaluationRow row, string label) =>
-            new(row.Costs.Flops / 1e6, row.BitsPerByte, TipOf(row), label);
-    }
-
     private static ImmutableArray<ChartSeries> WithoutEmpty(params ReadOnlySpan<ChartSeries> series)
     {
         var kept = new List<ChartSeries>();

@@ -15,8 +15,8 @@ public static class WarmStart
     /// </summary>
     /// <param name="model">The universal model, on its device.</param>
     /// <param name="path">
-    /// Weights with the names of Hugging Face's Llama or, of vision transformers, ViT checkpoints, in float32, float16 or bfloat16: a folder,
-    /// an index or a safetensors file. What a <c>config.json</c> beside those of a language model says must be what is declared.
+    /// Weights with the names of Hugging Face's Llama or, of vision transformers, ViT checkpoints, in float32, float16 or bfloat16: a
+    /// folder, an index or a safetensors file. What a <c>config.json</c> beside those of a language model says must be what is declared.
     /// </param>
     /// <param name="data">What will be trained on.</param>
     /// <returns>True if they were a dense model's.</returns>

@@ -32,9 +32,9 @@ public sealed class CostModelTests
     {
         var truth = PlanningSpecs.Draw(space, random);
         var probes = LatencyModel.Probes(space);
-        var latency = LatencyModel.Fit(space, probes, [.. probes.Select(mix => truth.Of(mix).MillisecondsPerToken)]);
+        var latency = LatencyModel.Fit(space, probes, [.. probes.Select(mix => truth.Of(mix).Milliseconds)]);
         foreach (var mix in PlanningSpecs.All(space))
-            Assert.Equal(1, TimeOf(latency, mix) / truth.Of(mix).MillisecondsPerToken, 1e-4);
+            Assert.Equal(1, TimeOf(latency, mix) / truth.Of(mix).Milliseconds, 1e-4);
     });
 
     [Fact]
@@ -59,8 +59,8 @@ public sealed class CostModelTests
         if (space.Layers == 1 && space.Spec.CanSkip) return;
         var truth = PlanningSpecs.Draw(space, random);
         var probes = LossModel.Probes(space);
-        var loss = LossModel.Fit(space, probes, [.. probes.Select(mix => truth.Of(mix).BitsPerByte)]);
-        foreach (var mix in PlanningSpecs.All(space)) Assert.Equal(truth.Of(mix).BitsPerByte, LossOf(loss, mix), 1e-9);
+        var loss = LossModel.Fit(space, probes, [.. probes.Select(mix => truth.Of(mix).Loss)]);
+        foreach (var mix in PlanningSpecs.All(space)) Assert.Equal(truth.Of(mix).Loss, LossOf(loss, mix), 1e-9);
     });
 
     [Fact]

@@ -43,10 +43,10 @@ public sealed class MixSearchTests
         if (frontier.Count == 0) return;
 
         // Its best within a time is the best of all within it.
-        var limit = table.Whole.MillisecondsPerToken * random.NextDouble();
-        var within = fitting.Where(c => c.MillisecondsPerToken <= limit).Select(c => c.BitsPerByte).DefaultIfEmpty(double.NaN).Min();
+        var limit = table.Whole.Milliseconds * random.NextDouble();
+        var within = fitting.Where(c => c.Milliseconds <= limit).Select(c => c.Loss).DefaultIfEmpty(double.NaN).Min();
         var best = frontier.BestWithin(limit);
-        Assert.Equal(within, best < 0 ? double.NaN : frontier[best].Cost.BitsPerByte);
+        Assert.Equal(within, best < 0 ? double.NaN : frontier[best].Cost.Loss);
         var points = random.Next(1, 9);
         var some = frontier.Spread(points, limit);
         Assert.Equal(Math.Min(points, frontier.Count), some.Count);
@@ -84,8 +84,8 @@ public sealed class MixSearchTests
             Assert.Equal(Mixes(evolved[0]), Mixes(evolved[1]));
             foreach (var cost in Costs(increasing))
             {
-                var best = evolved[0].BestWithin(cost.MillisecondsPerToken);
-                Assert.True(evolved[0][best].Cost.BitsPerByte <= cost.BitsPerByte);
+                var best = evolved[0].BestWithin(cost.Milliseconds);
+                Assert.True(evolved[0][best].Cost.Loss <= cost.Loss);
             }
         },
         cases: 4, mostLayers: 12);
@@ -99,17 +99,17 @@ public sealed class MixSearchTests
     {
         0 => new PlanBudget(),
         1 => new PlanBudget { MaxMemoryBytes = (long)(table.Whole.MemoryBytes * (0.9 + (random.NextDouble() / 10))) },
-        _ => new PlanBudget { MaxFlopsPerToken = table.Whole.FlopsPerToken - random.Next(20), MaxParameters = table.Whole.Parameters - random.Next(10) },
+        _ => new PlanBudget { MaxFlops = table.Whole.Flops - random.Next(20), MaxParameters = table.Whole.Parameters - random.Next(10) },
     };
 
     // By its definition.
     private static IEnumerable<MixCost> Unbeaten(IEnumerable<MixCost> costs)
     {
         var best = double.PositiveInfinity;
-        foreach (var cost in costs.OrderBy(c => c.MillisecondsPerToken).ThenBy(c => c.BitsPerByte))
+        foreach (var cost in costs.OrderBy(c => c.Milliseconds).ThenBy(c => c.Loss))
         {
-            if (cost.BitsPerByte >= best) continue;
-            best = cost.BitsPerByte;
+            if (cost.Loss >= best) continue;
+            best = cost.Loss;
             yield return cost;
         }
     }

@@ -63,15 +63,15 @@ internal static class PlanningSpecs
                 var wider = differences[layer][choice + 1];
                 differences[layer][choice] = differences[layer][choice] with
                 {
-                    MillisecondsPerToken = space.Kinds[layer] == layer ? wider.MillisecondsPerToken - random.NextDouble()
-                        : differences[space.Kinds[layer]][choice].MillisecondsPerToken,
-                    BitsPerByte = wider.BitsPerByte + (random.NextDouble() * 0.1) - 0.01,
+                    Milliseconds = space.Kinds[layer] == layer ? wider.Milliseconds - random.NextDouble()
+                        : differences[space.Kinds[layer]][choice].Milliseconds,
+                    Loss = wider.Loss + (random.NextDouble() * 0.1) - 0.01,
                 };
             }
         }
 
-        var fastest = differences.Sum(choices => choices.Min(c => c.MillisecondsPerToken));
-        return new MixTable(sizes.Whole with { MillisecondsPerToken = 1 - fastest, BitsPerByte = 2 }, differences);
+        var fastest = differences.Sum(choices => choices.Min(c => c.Milliseconds));
+        return new MixTable(sizes.Whole with { Milliseconds = 1 - fastest, Loss = 2 }, differences);
     }
 }
 
@@ -83,11 +83,11 @@ internal sealed class TableMeter(MixSpace space, MixTable table, double noise = 
     /// <summary>Mixes that were timed.</summary>
     public int Timed { get; private set; }
 
-    public double[] MillisecondsPerToken(IReadOnlyList<ImmutableArray<LayerSlice>> mixes)
+    public double[] Milliseconds(IReadOnlyList<ImmutableArray<LayerSlice>> mixes)
     {
         Timed += mixes.Count;
-        return [.. mixes.Select(m => table.Of(space.MixOf(m)).MillisecondsPerToken * (1 + (noise * (_random.NextDouble() - 0.5))))];
+        return [.. mixes.Select(m => table.Of(space.MixOf(m)).Milliseconds * (1 + (noise * (_random.NextDouble() - 0.5))))];
     }
 
-    public double[] BitsPerByte(IReadOnlyList<ImmutableArray<LayerSlice>> mixes) => [.. mixes.Select(m => table.Of(space.MixOf(m)).BitsPerByte)];
+    public double[] Losses(IReadOnlyList<ImmutableArray<LayerSlice>> mixes) => [.. mixes.Select(m => table.Of(space.MixOf(m)).Loss)];
 }

@@ -17,11 +17,11 @@ public sealed class ProfilePlannerTests
         double[] milliseconds = [-0.3, -0.2, 0];
         double[] bits = [0.1, 0.04, 0];
         return new MixTable(
-            table.Whole with { MillisecondsPerToken = 3, BitsPerByte = 1 },
+            table.Whole with { Milliseconds = 3, Loss = 1 },
             [.. table.Differences.Select((choices, layer) => choices.Select((cost, choice) => cost with
             {
-                MillisecondsPerToken = milliseconds[choice],
-                BitsPerByte = bits[choice] * layers[layer],
+                Milliseconds = milliseconds[choice],
+                Loss = bits[choice] * layers[layer],
             }).ToArray())]);
     }
 
@@ -36,13 +36,13 @@ public sealed class ProfilePlannerTests
         // Each layer matters more than the one before it: the paper's kind of model.
         var table = Table(1, 2, 3, 4, 5, 6);
         foreach (var budget in (PlanBudget[])[
-            new() { MaxMillisecondsPerToken = 2.15 }, new() { MaxParameters = table.Of([1, 1, 1, 2, 2, 2]).Parameters },
-            new() { MaxMemoryBytes = table.Of([0, 0, 1, 1, 1, 1]).MemoryBytes, MaxMillisecondsPerToken = 2.3 },
-            new() { MaxFlopsPerToken = table.Of([0, 1, 1, 2, 2, 2]).FlopsPerToken + 1 }])
+            new() { MaxMilliseconds = 2.15 }, new() { MaxParameters = table.Of([1, 1, 1, 2, 2, 2]).Parameters },
+            new() { MaxMemoryBytes = table.Of([0, 0, 1, 1, 1, 1]).MemoryBytes, MaxMilliseconds = 2.3 },
+            new() { MaxFlops = table.Of([0, 1, 1, 2, 2, 2]).Flops + 1 }])
         {
             var plan = Run(table, budget);
-            var wanted = PlanningSpecs.All(s_space).Select(mix => table.Of(mix)).Where(c => budget.Admits(c)).Min(c => c.BitsPerByte);
-            Assert.Equal(wanted, plan.Best!.Measured.BitsPerByte, 1e-9);
+            var wanted = PlanningSpecs.All(s_space).Select(mix => table.Of(mix)).Where(c => budget.Admits(c)).Min(c => c.Loss);
+            Assert.Equal(wanted, plan.Best!.Measured.Loss, 1e-9);
             Assert.True(budget.Admits(plan.Best.Measured));
             Assert.Equal(28, plan.Searched);
             Assert.InRange(plan.LatencyError, 0, 1e-4);
@@ -58,9 +58,9 @@ public sealed class ProfilePlannerTests
     public void EvolutionFindsWhatIncreasingMixesCannot()
     {
         var table = Table(6, 5, 1, 1, 1, 1);
-        var budget = new PlanBudget { MaxMillisecondsPerToken = 1.85 };
+        var budget = new PlanBudget { MaxMilliseconds = 1.85 };
         var (increasing, evolved) = (Run(table, budget), Run(table, budget, PlanSearch.Evolutionary));
-        Assert.True(evolved.Best!.Measured.BitsPerByte < increasing.Best!.Measured.BitsPerByte);
+        Assert.True(evolved.Best!.Measured.Loss < increasing.Best!.Measured.Loss);
         Assert.Equal("2*XL 4*S", evolved.Best.Pattern);
 
         // What is measured need not be what was predicted: the best of the increasing ones has its chance too.
@@ -70,9 +70,9 @@ public sealed class ProfilePlannerTests
     [Fact]
     public void AMixFitsAsItIsMeasured()
     {
-        var budget = new PlanBudget { MaxMillisecondsPerToken = 2.2 };
+        var budget = new PlanBudget { MaxMilliseconds = 2.2 };
         foreach (var noise in new[] { 0.02, 0.2 })
-            Assert.True(Run(Table(1, 2, 3, 4, 5, 6), budget, noise: noise).Best!.Measured.MillisecondsPerToken <= 2.2);
+            Assert.True(Run(Table(1, 2, 3, 4, 5, 6), budget, noise: noise).Best!.Measured.Milliseconds <= 2.2);
     }
 
     [Fact]
@@ -83,7 +83,7 @@ public sealed class ProfilePlannerTests
         Assert.Equal(5, plan.Mixes.Count(m => m.IsOnFrontier));
         Assert.Contains(plan.Mixes, m => m is { Name: "S", IsOnFrontier: true });
         Assert.Contains(plan.Mixes, m => m is { Name: "XL", IsOnFrontier: true });
-        Assert.Equal(plan.Mixes.OrderBy(m => m.Measured.MillisecondsPerToken), plan.Mixes);
+        Assert.Equal(plan.Mixes.OrderBy(m => m.Measured.Milliseconds), plan.Mixes);
     }
 
     [Fact]
@@ -93,7 +93,7 @@ public sealed class ProfilePlannerTests
         var smallest = table.Of(new int[6]);
         foreach (var (budget, says) in ((PlanBudget, string)[])[
             (new() { MaxParameters = smallest.Parameters - 1 }, $"at most {smallest.Parameters - 1:n0} parameters: the smallest there is, 6*S, takes {smallest.Parameters:n0}"),
-            (new() { MaxFlopsPerToken = 5 }, "at most 5 FLOPs per token: the smallest there is, 6*S"),
+            (new() { MaxFlops = 5 }, "at most 5 FLOPs per token: the smallest there is, 6*S"),
             (new() { MaxMemoryBytes = 2000, MaxParameters = 1_000_000 }, "at most 2 kB of memory: the smallest there is, 6*S, takes 13.31 kB")])
         {
             var meter = new TableMeter(s_space, table);
@@ -103,7 +103,7 @@ public sealed class ProfilePlannerTests
             Assert.Equal(0, meter.Timed);
         }
 
-        var slow = Assert.Throws<PlanException>(() => Run(table, new PlanBudget { MaxMillisecondsPerToken = 1 }));
+        var slow = Assert.Throws<PlanException>(() => Run(table, new PlanBudget { MaxMilliseconds = 1 }));
         Assert.Contains("the fastest of them, 6*S, takes 1.200 ms", slow.Message, StringComparison.Ordinal);
     }
 

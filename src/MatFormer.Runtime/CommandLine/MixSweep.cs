@@ -1,0 +1,140 @@
+using System.Collections.Immutable;
+using System.Text.Json;
+using Spectre.Console;
+
+namespace MatFormer;
+
+/// <summary>A mix or a granularity in a sweep.</summary>
+/// <param name="Costs">What it is and costs.</param>
+/// <param name="Loss">In <see cref="LossWords"/>.</param>
+/// <param name="Agreement">The share in which it says what the whole model says; null if that is not measured.</param>
+/// <param name="Write">Writes all that is known of it.</param>
+internal sealed record SweptMix(ProfileCosts Costs, double Loss, double? Agreement, Action<Utf8JsonWriter> Write);
+
+/// <summary>How mixes of every shape do over the compute, beside the line through the granularities.</summary>
+/// <param name="Kind">Of the model.</param>
+/// <param name="Unit">What FLOPs are of.</param>
+/// <param name="Granularities">The line, and profiles beside it.</param>
+/// <param name="Mixes">What was measured.</param>
+internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<SweptMix> Granularities, ImmutableArray<SweptMix> Mixes)
+{
+    private LossWords Words => LossWords.Of(Kind);
+
+    private bool HasAgreement => Mixes.Any(mix => mix.Agreement is not null);
+
+    // From the cheapest to the dearest.
+    private IEnumerable<SweptMix> ByFlops => Mixes.OrderBy(m => m.Costs.Flops).ThenBy(m => m.Costs.Shape).ThenBy(m => m.Loss);
+
+    // How far the mixes of each shape lie above the line.
+    private IEnumerable<(MixShape Shape, int Count, double Mean, double Worst)> ByShape =>
+        from mix in Mixes
+        let excess = ExcessOf(mix)
+        where excess is not null
+        group excess.Value by mix.Costs.Shape into shape
+        orderby shape.Key
+        select (shape.Key, shape.Count(), shape.Average(), shape.Max());
+
+    public static MixSweep Of(Evaluation evaluation, Evaluation sweep)
+    {
+        return new(ModelKind.LanguageModel, "token", [.. evaluation.Rows.Select(Of)], [.. sweep.Rows.Select(Of)]);
+
+        static SweptMix Of(EvaluationRow row) =>
+            new(row.Costs, row.BitsPerByte, row.Consistency?.Agreement, json => Output.WriteRow(json, row));
+    }
+
+    public static MixSweep Of(ImageEvaluation evaluation, ImageEvaluation sweep)
+    {
+        return new(ModelKind.VisionTransformer, "image", [.. evaluation.Whole.Select(Of)], [.. sweep.Whole.Select(Of)]);
+
+        static SweptMix Of(ImageRow row) => new(row.Costs, row.NatsPerImage, row.Agreement, json => ImageOutput.WriteRow(json, row));
+    }
+
+    public static MixSweep Of(
+        IEnumerable<(ProfileCosts Costs, double Loss)> granularities, IEnumerable<(ProfileCosts Costs, double Loss)> mixes)
+    {
+        return new(ModelKind.TextEncoder, "text", [.. granularities.Select(Of)], [.. mixes.Select(Of)]);
+
+        static SweptMix Of((ProfileCosts Costs, double Loss) mix) => new(mix.Costs, mix.Loss, null, json =>
+        {
+            Output.WriteCosts(json, mix.Costs, "text");
+            json.WriteNumber(LossWords.Of(ModelKind.TextEncoder).Key, mix.Loss);
+        });
+    }
+
+    /// <summary>The mixes by their compute, and what is to be said of each shape.</summary>
+    public void Table(TextWriter writer, string whole)
+    {
+        string[] agreement = HasAgreement ? ["agrees with " + whole] : [];
+        var table = Output.NewTable(["layers", "shape", "FLOPs/" + Unit, Words.Short, "above the line", .. agreement]);
+        foreach (var mix in ByFlops) table.AddRow(Cells(mix).Select(Output.Cell));
+        Output.Print(writer, table);
+        foreach (var (shape, count, mean, worst) in ByShape)
+        {
+            writer.WriteLine(Output.Invariant($"{NameOf(shape)}: {count} mixes, {Output.Signed(mean)} {Words.Spoken} above the line ")
+                + Output.Invariant($"through the granularities on average, {Output.Signed(worst)} at worst"));
+        }
+    }
+
+    public void Write(Utf8JsonWriter json)
+    {
+        json.WriteStartArray("sweep");
+        foreach (var mix in ByFlops)
+        {
+            json.WriteStartObject();
+            json.WriteString("shape", NameOf(mix.Costs.Shape));
+            mix.Write(json);
+            if (ExcessOf(mix) is { } excess) json.WriteNumber(Words.Key + "_above_line", excess);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+    }
+
+    /// <summary>Adds a chart and tables to a page.</summary>
+    public void AddTo(ReportPage page, string model, string whole)
+    {
+        page.Heading("Mix'n'Match").Chart("sweep.svg", Chart(model));
+        page.Note($"The mixes between the granularities by the order of their layers, at the FLOPs of one {Unit}'s forward pass.");
+        page.Table(
+            ["Shape", "Mixes", Words.Heading + " above the line, mean", "worst"],
+            ByShape.Select(s => (ImmutableArray<string>)
+                [NameOf(s.Shape), Output.Count(s.Count), Output.Signed(s.Mean), Output.Signed(s.Worst)]));
+        page.Note("The line joins the granularities; a mix below it (negative) is better than they promise.");
+        string[] agreement = HasAgreement ? ["Agrees with " + whole] : [];
+        page.Table(
+            ["Layers", "Shape", "FLOPs per " + Unit, Words.Heading, "Above the line", .. agreement],
+            ByFlops.Select(m => Cells(m).ToImmutableArray()), names: 2);
+    }
+
+    private ScatterChart Chart(string model)
+    {
+        var line = Granularities.Where(m => m.Costs.IsGranularity);
+        return new ScatterChart
+        {
+            Title = $"{Words.Heading} of {model} over its compute, for mixes of each shape",
+            XTitle = "MFLOPs per " + Unit,
+            YTitle = Words.Spoken + ", of what was not trained on (lower is better)",
+            Series =
+            [
+                new ChartSeries("granularities", [.. line.Select(m => Point(m, m.Costs.Name))], IsLine: true),
+                .. Mixes.GroupBy(m => m.Costs.Shape).OrderBy(g => g.Key).Select(
+                    g => new ChartSeries(NameOf(g.Key), [.. g.Select(m => Point(m, string.Empty))])),
+            ],
+        };
+
+        ChartPoint Point(SweptMix mix, string label) => new(
+            mix.Costs.Flops / 1e6, mix.Loss,
+            Output.Invariant($"{mix.Costs.Name} ({mix.Costs.Pattern}): {mix.Costs.Parameters:n0} parameters, ")
+                + Output.Invariant($"{mix.Loss:0.000} {Words.Spoken}"), label);
+    }
+
+    private double? ExcessOf(SweptMix mix) => MatFormer.Mixes.Excess(Granularities.Select(m => (m.Costs, m.Loss)), mix.Costs, mix.Loss);
+
+    private string[] Cells(SweptMix mix) =>
+    [
+        mix.Costs.Pattern, NameOf(mix.Costs.Shape), Output.Millions(mix.Costs.Flops), Output.Invariant($"{mix.Loss:0.000}"),
+        Output.Signed(ExcessOf(mix)), .. HasAgreement ? (string[])[Output.Percent(mix.Agreement)] : [],
+    ];
+
+    private static string NameOf(MixShape shape) => shape.ToString().ToLowerInvariant();
+}
