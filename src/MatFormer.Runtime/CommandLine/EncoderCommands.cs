@@ -13,7 +13,7 @@ internal sealed class EncoderCommands<TModel>(
     private const int EvaluationBatch = 64;
 
     /// <inheritdoc/>
-    protected override TrainerOptions Defaults { get; } = new() { Batch = 128, LearningRate = 1.5e-3 };
+    protected override TrainerOptions Defaults { get; } = new() { Batch = 512, LearningRate = 3e-3 };
 
     public void TrainTokenizer()
     {
