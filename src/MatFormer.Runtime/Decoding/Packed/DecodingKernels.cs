@@ -90,12 +90,11 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
         byte* panels, nint panelBytes, int count, int columns, float* x, nint stride, int rows, float* result, nint resultStride)
     {
         var row = 0;
-        for (; row + 8 <= rows; row += 8) Rows8(panels, panelBytes, count, columns, x + (row * stride), stride, result + (row * resultStride), resultStride);
-        for (; row + 4 <= rows; row += 4) Rows4(panels, panelBytes, count, columns, x + (row * stride), stride, result + (row * resultStride), resultStride);
-        if (row + 2 <= rows)
+        for (; row + 1 < rows; row += 4)
         {
-            Rows2(panels, panelBytes, count, columns, x + (row * stride), stride, result + (row * resultStride), resultStride);
-            row += 2;
+            Rows4(
+                panels, panelBytes, count, columns, x + (row * stride), stride, Math.Min(4, rows - row), result + (row * resultStride),
+                resultStride);
         }
 
         if (row < rows) Rows1(panels, panelBytes, count, columns, x + (row * stride), result + (row * resultStride));
@@ -352,59 +351,65 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
         }
     }
 
+    // Two to four rows: where there are fewer than four, the last is computed again, since reading the weights is what takes the time.
     [MethodImpl(Hot)]
-    private static void Rows2(
-        byte* panels, nint panelBytes, int count, int columns, float* x, nint stride, float* result, nint resultStride)
+    private static void Rows4(
+        byte* panels, nint panelBytes, int count, int columns, float* x, nint stride, int rows, float* result, nint resultStride)
     {
         var step = Lanes * TWeight.Size;
+        var (third, fourth) = (Math.Min(2, rows - 1), rows - 1);
+        float* x1 = x + stride, x2 = x + (third * stride), x3 = x + (fourth * stride);
         var panel = 0;
-        for (; panel + 2 <= count; panel += 2)
+        // As many sums as AVX-512 has registers for.
+        for (; typeof(TLanes) == typeof(Lanes512) && panel + 4 <= count; panel += 4)
         {
-            byte* p = panels + (panel * panelBytes), q = p + panelBytes;
-            float* x0 = x, x1 = x + stride;
-            var (a0, a1) = (TLanes.Broadcast(0), TLanes.Broadcast(0));
-            var (b0, b1) = (a0, a0);
+            byte* p = panels + (panel * panelBytes), q = p + panelBytes, r = q + panelBytes, s = r + panelBytes;
+            TLanes a0 = TLanes.Broadcast(0), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+            TLanes c0 = a0, c1 = a0, c2 = a0, c3 = a0, d0 = a0, d1 = a0, d2 = a0, d3 = a0;
             for (var k = 0; k < columns; k++)
             {
-                var (v, w) = (TWeight.Load<TLanes>(p), TWeight.Load<TLanes>(q));
-                var t = TLanes.Broadcast(x0[k]);
-                a0 = TLanes.MultiplyAdd(t, v, a0);
-                b0 = TLanes.MultiplyAdd(t, w, b0);
-                t = TLanes.Broadcast(x1[k]);
-                a1 = TLanes.MultiplyAdd(t, v, a1);
-                b1 = TLanes.MultiplyAdd(t, w, b1);
+                var (t, u, v, w) = (TWeight.Load<TLanes>(p), TWeight.Load<TLanes>(q), TWeight.Load<TLanes>(r), TWeight.Load<TLanes>(s));
+                var y = TLanes.Broadcast(x[k]);
+                a0 = TLanes.MultiplyAdd(y, t, a0);
+                b0 = TLanes.MultiplyAdd(y, u, b0);
+                c0 = TLanes.MultiplyAdd(y, v, c0);
+                d0 = TLanes.MultiplyAdd(y, w, d0);
+                y = TLanes.Broadcast(x1[k]);
+                a1 = TLanes.MultiplyAdd(y, t, a1);
+                b1 = TLanes.MultiplyAdd(y, u, b1);
+                c1 = TLanes.MultiplyAdd(y, v, c1);
+                d1 = TLanes.MultiplyAdd(y, w, d1);
+                y = TLanes.Broadcast(x2[k]);
+                a2 = TLanes.MultiplyAdd(y, t, a2);
+                b2 = TLanes.MultiplyAdd(y, u, b2);
+                c2 = TLanes.MultiplyAdd(y, v, c2);
+                d2 = TLanes.MultiplyAdd(y, w, d2);
+                y = TLanes.Broadcast(x3[k]);
+                a3 = TLanes.MultiplyAdd(y, t, a3);
+                b3 = TLanes.MultiplyAdd(y, u, b3);
+                c3 = TLanes.MultiplyAdd(y, v, c3);
+                d3 = TLanes.MultiplyAdd(y, w, d3);
                 p += step;
                 q += step;
+                r += step;
+                s += step;
             }
 
             var target = result + (panel * Lanes);
-            TLanes.Store(a0, target);
-            TLanes.Store(b0, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a1, target);
-            TLanes.Store(b1, target + Lanes);
+            Store4(a0, b0, c0, d0, target);
+            Store4(a1, b1, c1, d1, target + resultStride);
+            Store4(a2, b2, c2, d2, target + (third * resultStride));
+            Store4(a3, b3, c3, d3, target + (fourth * resultStride));
         }
 
-        if (panel == count) return;
-        for (var row = 0; row < 2; row++)
-            Rows1(panels + (panel * panelBytes), panelBytes, 1, columns, x + (row * stride), result + (row * resultStride) + (panel * Lanes));
-    }
-
-    [MethodImpl(Hot)]
-    private static void Rows4(
-        byte* panels, nint panelBytes, int count, int columns, float* x, nint stride, float* result, nint resultStride)
-    {
-        var step = Lanes * TWeight.Size;
-        var panel = 0;
         for (; panel + 2 <= count; panel += 2)
         {
             byte* p = panels + (panel * panelBytes), q = p + panelBytes;
-            float* x0 = x, x1 = x0 + stride, x2 = x1 + stride, x3 = x2 + stride;
             TLanes a0 = TLanes.Broadcast(0), a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
             for (var k = 0; k < columns; k++)
             {
                 var (v, w) = (TWeight.Load<TLanes>(p), TWeight.Load<TLanes>(q));
-                var t = TLanes.Broadcast(x0[k]);
+                var t = TLanes.Broadcast(x[k]);
                 a0 = TLanes.MultiplyAdd(t, v, a0);
                 b0 = TLanes.MultiplyAdd(t, w, b0);
                 t = TLanes.Broadcast(x1[k]);
@@ -423,95 +428,25 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
             var target = result + (panel * Lanes);
             TLanes.Store(a0, target);
             TLanes.Store(b0, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a1, target);
-            TLanes.Store(b1, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a2, target);
-            TLanes.Store(b2, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a3, target);
-            TLanes.Store(b3, target + Lanes);
+            TLanes.Store(a1, target + resultStride);
+            TLanes.Store(b1, target + resultStride + Lanes);
+            TLanes.Store(a2, target + (third * resultStride));
+            TLanes.Store(b2, target + (third * resultStride) + Lanes);
+            TLanes.Store(a3, target + (fourth * resultStride));
+            TLanes.Store(b3, target + (fourth * resultStride) + Lanes);
         }
 
         if (panel == count) return;
-        for (var row = 0; row < 4; row++)
+        for (var row = 0; row < rows; row++)
             Rows1(panels + (panel * panelBytes), panelBytes, 1, columns, x + (row * stride), result + (row * resultStride) + (panel * Lanes));
     }
 
-    [MethodImpl(Hot)]
-    private static void Rows8(
-        byte* panels, nint panelBytes, int count, int columns, float* x, nint stride, float* result, nint resultStride)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Store4(TLanes a, TLanes b, TLanes c, TLanes d, float* target)
     {
-        var step = Lanes * TWeight.Size;
-        var panel = 0;
-        for (; panel + 2 <= count; panel += 2)
-        {
-            byte* p = panels + (panel * panelBytes), q = p + panelBytes;
-            float* x0 = x, x4 = x + (4 * stride);
-            TLanes a0 = TLanes.Broadcast(0), a1 = a0, a2 = a0, a3 = a0, a4 = a0, a5 = a0, a6 = a0, a7 = a0;
-            TLanes b0 = a0, b1 = a0, b2 = a0, b3 = a0, b4 = a0, b5 = a0, b6 = a0, b7 = a0;
-            for (var k = 0; k < columns; k++)
-            {
-                var (v, w) = (TWeight.Load<TLanes>(p), TWeight.Load<TLanes>(q));
-                var t = TLanes.Broadcast(x0[0]);
-                a0 = TLanes.MultiplyAdd(t, v, a0);
-                b0 = TLanes.MultiplyAdd(t, w, b0);
-                t = TLanes.Broadcast(x0[stride]);
-                a1 = TLanes.MultiplyAdd(t, v, a1);
-                b1 = TLanes.MultiplyAdd(t, w, b1);
-                t = TLanes.Broadcast(x0[2 * stride]);
-                a2 = TLanes.MultiplyAdd(t, v, a2);
-                b2 = TLanes.MultiplyAdd(t, w, b2);
-                t = TLanes.Broadcast(x0[3 * stride]);
-                a3 = TLanes.MultiplyAdd(t, v, a3);
-                b3 = TLanes.MultiplyAdd(t, w, b3);
-                t = TLanes.Broadcast(x4[0]);
-                a4 = TLanes.MultiplyAdd(t, v, a4);
-                b4 = TLanes.MultiplyAdd(t, w, b4);
-                t = TLanes.Broadcast(x4[stride]);
-                a5 = TLanes.MultiplyAdd(t, v, a5);
-                b5 = TLanes.MultiplyAdd(t, w, b5);
-                t = TLanes.Broadcast(x4[2 * stride]);
-                a6 = TLanes.MultiplyAdd(t, v, a6);
-                b6 = TLanes.MultiplyAdd(t, w, b6);
-                t = TLanes.Broadcast(x4[3 * stride]);
-                a7 = TLanes.MultiplyAdd(t, v, a7);
-                b7 = TLanes.MultiplyAdd(t, w, b7);
-                p += step;
-                q += step;
-                x0++;
-                x4++;
-            }
-
-            var target = result + (panel * Lanes);
-            TLanes.Store(a0, target);
-            TLanes.Store(b0, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a1, target);
-            TLanes.Store(b1, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a2, target);
-            TLanes.Store(b2, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a3, target);
-            TLanes.Store(b3, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a4, target);
-            TLanes.Store(b4, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a5, target);
-            TLanes.Store(b5, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a6, target);
-            TLanes.Store(b6, target + Lanes);
-            target += resultStride;
-            TLanes.Store(a7, target);
-            TLanes.Store(b7, target + Lanes);
-        }
-
-        if (panel == count) return;
-        for (var row = 0; row < 8; row++)
-            Rows1(panels + (panel * panelBytes), panelBytes, 1, columns, x + (row * stride), result + (row * resultStride) + (panel * Lanes));
+        TLanes.Store(a, target);
+        TLanes.Store(b, target + Lanes);
+        TLanes.Store(c, target + (2 * Lanes));
+        TLanes.Store(d, target + (3 * Lanes));
     }
 }
