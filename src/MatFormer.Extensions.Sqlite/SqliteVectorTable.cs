@@ -67,7 +67,6 @@ public sealed class SqliteVectorTable
                     $"'{connection.DataSource}' has a table '{name}' already; open or drop it, or give another name.", nameof(name));
             }
 
-
             // Long texts come last, so that a search does not read them.
             Execute(
                 connection,

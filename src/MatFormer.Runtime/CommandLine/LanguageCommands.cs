@@ -126,13 +126,9 @@ internal sealed class LanguageCommands<TModel>(
         var mixes = MixesToSweep(model);
         var evaluation = Evaluate(model, corpus);
         Output.Table(Human, evaluation, Whole.Name);
-        Evaluation? sweep = null;
-        if (!mixes.IsEmpty)
-        {
-            sweep = Timed(() => Evaluator.Run((TModel)model, mixes, corpus, HowMuch, cancellationToken: Cancellation));
-            MixSweep.Of(evaluation, sweep).Table(Human, Whole.Name);
-        }
-
+        var sweep = mixes.IsEmpty ? null : MixSweep.Of(
+            evaluation, Timed(() => Evaluator.Run((TModel)model, mixes, corpus, HowMuch, cancellationToken: Cancellation)));
+        sweep?.Table(Human, Whole.Name);
         if (Settings.Report is { } report)
         {
             AtomicFile.WriteText(report, HtmlReport.Render(
@@ -152,7 +148,7 @@ internal sealed class LanguageCommands<TModel>(
                 json.WriteString("model", TModel.Spec.Name);
                 json.WriteString("checkpoint", Settings.Checkpoint);
                 Output.WriteEvaluation(json, evaluation);
-                if (sweep is not null) MixSweep.Of(evaluation, sweep).Write(json);
+                sweep?.Write(json);
                 if (Settings.Report is not null) WriteFiles(json, Settings.Report);
             });
         }

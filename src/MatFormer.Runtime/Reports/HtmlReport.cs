@@ -39,12 +39,12 @@ internal static class HtmlReport
 
     /// <summary>What an evaluation measured, and a sweep of mixes if there was one.</summary>
     public static string Render(
-        string model, string whole, Evaluation evaluation, Evaluation? sweep, IEnumerable<(string Name, string Value)> facts)
+        string model, string whole, Evaluation evaluation, MixSweep? sweep, IEnumerable<(string Name, string Value)> facts)
     {
         var page = new ReportPage($"{model}: how good its sizes are");
         page.Heading("Accuracy over size").Chart("curve.svg", SizeCurve.OfSizes(model, evaluation));
         Sizes(page, evaluation, whole);
-        if (sweep is not null) MixSweep.Of(evaluation, sweep).AddTo(page, model, whole);
+        sweep?.AddTo(page, model, whole);
         return page.Heading("How it was made").Facts(facts).ToHtml();
     }
 

@@ -41,7 +41,7 @@ public sealed class ReportTests
     {
         var data = Data();
         var sweep = data.Evaluation with { Rows = [.. data.Evaluation.Rows.Where(r => !r.Costs.IsGranularity)] };
-        var html = HtmlReport.Render("TinyModel", "XL", data.Evaluation, sweep, data.Facts);
+        var html = HtmlReport.Render("TinyModel", "XL", data.Evaluation, MixSweep.Of(data.Evaluation, sweep), data.Facts);
         var body = XDocument.Parse(html[html.IndexOf("<body>", StringComparison.Ordinal)..].Replace("</html>", string.Empty, StringComparison.Ordinal));
         Assert.Equal(2, body.Descendants("svg").Count());
         var cells = body.Descendants("tr").Select(row => string.Join(' ', row.Elements().Select(cell => cell.Value))).ToList();
