@@ -264,7 +264,7 @@ public static partial class Kernels
             using var index = all.unsqueeze(2);
             using var picked = logProbabilities.gather(2, index); // (N, T, 1)
             using var losses = picked.neg();
-            return Means(losses, counts);
+            return StreamMeans(losses, streams, rows);
         }
 
         /// <inheritdoc cref="Kernels.LinearDivergence"/>
@@ -287,7 +287,7 @@ public static partial class Kernels
             using var difference = known.sub(learnt);
             using var terms = weights.mul(difference);
             using var divergences = terms.sum([-1]); // (N, T)
-            using var means = Means(divergences, counts[student..]);
+            using var means = StreamMeans(divergences, streams - student, rows?[student..]);
             using var scaled = means.mul(temperature * temperature);
             using var none = zeros(student, dtype: ScalarType.Float32, device: x.device);
             return cat([none, scaled]);
@@ -386,22 +386,6 @@ public static partial class Kernels
                 $"{operation}: rows are ({string.Join(", ", rows)}), but must be {streams} numbers above 0 that add up to the rows of x, "
                 + $"{x.shape[0]}.",
                 nameof(rows));
-        }
-
-        // The mean of each stream: (N, ...) to (R).
-        private static Tensor Means(Tensor x, int[] rows)
-        {
-            var means = new Tensor[rows.Length];
-            long first = 0;
-            for (int r = 0; r < rows.Length; first += rows[r++])
-            {
-                using var stream = x.narrow(0, first, rows[r]);
-                means[r] = stream.mean();
-            }
-
-            var result = stack(means);
-            foreach (var mean in means) mean.Dispose();
-            return result;
         }
 
         // Each head `groups` times in a row: (B, S, Hkv, D) -> (B, S, Hkv*groups, D).

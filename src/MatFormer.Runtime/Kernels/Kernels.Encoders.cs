@@ -114,7 +114,7 @@ public static partial class Kernels
         {
             var known = ClassLogits(x, head, bias, prefixes[i]).log_softmax(-1); // (N, V)
             var losses = all.dim() == 1 ? known.gather(1, all.unsqueeze(1)).neg() : known.mul(all).sum([-1]).neg();
-            sum = Added(sum, MeansOf(losses, streams, rows), shares[i]);
+            sum = Added(sum, StreamMeans(losses, streams, rows), shares[i]);
         }
 
         return sum!.MoveToOuterDisposeScope();
@@ -139,7 +139,7 @@ public static partial class Kernels
             var divergences = Divergences(
                 ClassLogits(taught.detach(), head.detach(), bias.detach(), prefixes[i]),
                 ClassLogits(students, head, bias, prefixes[i]), temperature); // (N)
-            sum = Added(sum, MeansOf(divergences, streams - student, rows?[student..]), shares[i]);
+            sum = Added(sum, StreamMeans(divergences, streams - student, rows?[student..]), shares[i]);
         }
 
         return cat([zeros(student, dtype: ScalarType.Float32, device: x.device), sum!]).MoveToOuterDisposeScope();
@@ -258,16 +258,24 @@ public static partial class Kernels
         rows is null ? x.shape[0] / streams * stream : rows.Take(stream).Sum(n => (long)n);
 
     // The mean of each stream: (N, ...) to (R).
-    private static Tensor MeansOf(Tensor x, int streams, int[]? rows)
+    private static Tensor StreamMeans(Tensor x, int streams, int[]? rows)
     {
-        if (rows is null) return x.view(streams, -1).mean([1]);
+        if (rows is null)
+        {
+            using var equal = x.view(streams, -1);
+            return equal.mean([1]);
+        }
+
         var means = new Tensor[streams];
         for (var r = 0; r < streams; r++)
         {
             var (first, count) = RowsOf(x, streams, rows, r);
-            means[r] = x.narrow(0, first, count).mean();
+            using var stream = x.narrow(0, first, count);
+            means[r] = stream.mean();
         }
 
-        return stack(means);
+        var result = stack(means);
+        foreach (var mean in means) mean.Dispose();
+        return result;
     }
 }
