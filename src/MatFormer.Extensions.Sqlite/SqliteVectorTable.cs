@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using System.Text;
 using Microsoft.Data.Sqlite;
 using SQLitePCL;
 
@@ -20,7 +19,6 @@ public sealed class SqliteVectorTable
     private const string Registry = "matformer_vectors";
     private const int RowsAtOnce = 256;
 
-    private static readonly UTF8Encoding s_strictUtf8 = new(false, throwOnInvalidBytes: true);
     private readonly SqliteConnection _connection;
 
     private SqliteVectorTable(SqliteConnection connection, string name, int width, VectorIndexIdentity identity)
@@ -143,23 +141,23 @@ public sealed class SqliteVectorTable
     /// <exception cref="SqliteException">The database cannot be written; then none was added.</exception>
     public int Add(ReadOnlySpan<float> vectors, IReadOnlyList<IndexEntry> entries)
     {
-        Check(vectors, entries);
-        var bytes = MemoryMarshal.AsBytes(vectors).ToArray();
+        var copy = vectors.ToArray();
         var first = 0L;
         Whole(_connection, () =>
         {
             first = (long)Scalar(_connection, $"SELECT COALESCE(MAX(id), -1) + 1 FROM {Quoted(Name)}")!;
+            IndexEntry.Check(copy, Width, entries, first);
             using var insert = _connection.CreateCommand();
             insert.CommandText = $"INSERT INTO {Quoted(Name)} (id, title, text, embedding) VALUES ($id, $title, $text, $embedding)";
             var id = insert.Parameters.Add("$id", SqliteType.Integer);
             var title = insert.Parameters.Add("$title", SqliteType.Text);
             var text = insert.Parameters.Add("$text", SqliteType.Text);
             var embedding = insert.Parameters.Add("$embedding", SqliteType.Blob);
-            var length = Width * sizeof(float);
             for (var i = 0; i < entries.Count; i++)
             {
-                (id.Value, title.Value, text.Value) = (checked((int)(first + i)), entries[i].Title, entries[i].Text ?? string.Empty);
-                embedding.Value = bytes[(i * length)..((i + 1) * length)];
+                id.Value = checked((int)(first + i));
+                (title.Value, text.Value) = (entries[i].Title ?? string.Empty, entries[i].Text ?? string.Empty);
+                embedding.Value = MemoryMarshal.AsBytes(copy.AsSpan(i * Width, Width)).ToArray();
                 insert.ExecuteNonQuery();
             }
         });
@@ -246,39 +244,6 @@ public sealed class SqliteVectorTable
         {
             scan.Add(vectors.AsSpan(0, held * Width), rows.AsSpan(0, held));
             held = 0;
-        }
-    }
-
-    private void Check(ReadOnlySpan<float> vectors, IReadOnlyList<IndexEntry> entries)
-    {
-        ArgumentNullException.ThrowIfNull(entries);
-        if (vectors.Length != (long)entries.Count * Width)
-        {
-            throw new ArgumentException(
-                $"There are {vectors.Length} numbers for {entries.Count} entries, but {entries.Count} vectors of width {Width} have "
-                + $"{(long)entries.Count * Width}.", nameof(vectors));
-        }
-
-        var bad = vectors.IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
-        if (bad >= 0)
-        {
-            throw new ArgumentException(
-                $"The vector of '{entries[bad / Width].Title}' is {vectors[bad]} in dimension {bad % Width}; vectors must be finite, so "
-                + "look at what the encoder was given.", nameof(vectors));
-        }
-
-        for (var i = 0; i < entries.Count; i++)
-        {
-            try
-            {
-                s_strictUtf8.GetByteCount(entries[i].Title);
-                s_strictUtf8.GetByteCount(entries[i].Text ?? string.Empty);
-            }
-            catch (EncoderFallbackException e)
-            {
-                throw new ArgumentException(
-                    $"The title or text of entry {i} is not valid Unicode: it has half a surrogate pair.", nameof(entries), e);
-            }
         }
     }
 

@@ -10,7 +10,6 @@ namespace MatFormer;
 /// </summary>
 public sealed class VectorIndexWriter : IDisposable
 {
-    private static readonly UTF8Encoding StrictUtf8 = new(false, throwOnInvalidBytes: true);
     private readonly string _path;
     private readonly Dictionary<string, string> _metadata;
     private readonly FileStream _vectors;
@@ -76,36 +75,19 @@ public sealed class VectorIndexWriter : IDisposable
     /// <exception cref="IOException">They cannot be written.</exception>
     public void Add(ReadOnlySpan<float> vectors, IReadOnlyList<IndexEntry> entries)
     {
-        ArgumentNullException.ThrowIfNull(entries);
         ObjectDisposedException.ThrowIf(!_vectors.CanWrite, this);
         if (_completed) throw new InvalidOperationException($"The index '{_path}' is complete; begin another.");
-        if (vectors.Length != (long)entries.Count * Width)
-        {
-            throw new ArgumentException(
-                $"There are {vectors.Length} numbers for {entries.Count} entries, but {entries.Count} vectors of width {Width} have "
-                + $"{(long)entries.Count * Width}.", nameof(vectors));
-        }
-
+        IndexEntry.Check(vectors, Width, entries, Count);
         if (entries.Count > int.MaxValue - Count)
             throw new ArgumentException($"An index holds at most {int.MaxValue} vectors.", nameof(entries));
-        for (var i = 0; i < vectors.Length; i++)
-        {
-            if (!float.IsFinite(vectors[i]))
-            {
-                throw new ArgumentException(
-                    $"The vector of '{entries[i / Width].Title}' (row {Count + (i / Width)}) is {vectors[i]} in dimension {i % Width}; "
-                    + "vectors must be finite, so look at what the encoder was given.", nameof(vectors));
-            }
-        }
 
-        // Encoded before anything is written, so that all are added or none.
         using var texts = new MemoryStream();
         var ends = new long[2 * entries.Count];
         for (var i = 0; i < entries.Count; i++)
         {
-            texts.Write(Utf8(entries[i].Title, i));
+            texts.Write(Encoding.UTF8.GetBytes(entries[i].Title ?? string.Empty));
             ends[2 * i] = _texts.Position + texts.Position;
-            texts.Write(Utf8(entries[i].Text, i));
+            texts.Write(Encoding.UTF8.GetBytes(entries[i].Text ?? string.Empty));
             ends[(2 * i) + 1] = _texts.Position + texts.Position;
         }
 
@@ -163,18 +145,4 @@ public sealed class VectorIndexWriter : IDisposable
             BufferSize = 1 << 16,
             Options = FileOptions.DeleteOnClose,
         });
-
-    private byte[] Utf8(string text, int entry)
-    {
-        try
-        {
-            return StrictUtf8.GetBytes(text ?? string.Empty);
-        }
-        catch (EncoderFallbackException e)
-        {
-            throw new ArgumentException(
-                $"The title or text of entry {entry} (row {Count + entry}) is not valid Unicode: it has half a surrogate pair.",
-                nameof(text), e);
-        }
-    }
 }

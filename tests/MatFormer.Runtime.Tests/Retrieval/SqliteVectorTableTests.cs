@@ -105,10 +105,11 @@ public sealed class SqliteVectorTableTests : IDisposable
         Assert.Equal(1L, Scalar("SELECT COUNT(*) FROM sqlite_master"));
 
         var table = SqliteVectorTable.Create(_connection, "entries", 2, Vectors.Identity);
-        Refused("'b' is NaN in dimension 1", [1, 2, 3, float.NaN], "a", "b");
+        table.Add([1, 2], [new IndexEntry("kept")]);
+        Refused("'b' (row 2) is NaN in dimension 1", [1, 2, 3, float.NaN], "a", "b");
         Refused("3 numbers for 1 entries", [1, 2, 3], "a");
-        Refused("entry 1 is not valid Unicode", [1, 2, 3, 4], "a", "half \ud83d");
-        Assert.Equal(0, table.Count);
+        Refused("entry 1 (row 2) is not valid Unicode", [1, 2, 3, 4], "a", "half \ud83d");
+        Assert.Equal(1, table.Count);
 
         void Refused(string says, float[] vectors, params string[] titles) => Assert.Contains(
             says, Assert.Throws<ArgumentException>(() => table.Add(vectors, [.. titles.Select(title => new IndexEntry(title))])).Message);
