@@ -50,17 +50,15 @@ internal sealed class EncoderCommands<TModel>(
             mixes.Zip(
                 RetrievalEvaluator.Losses(model, mixes, pairs, batch, Cancellation), (mix, loss) => (ProfileCosts.Of(mix, false), loss)));
         sweep?.Table(Human, Whole.Name);
-        if (!Settings.Json) return;
-        Output.Json(Results, json =>
-        {
-            json.WriteString("model", TModel.Spec.Name);
-            json.WriteString("checkpoint", Settings.Checkpoint);
-            json.WriteNumber("batch", batch);
-            json.WriteStartObject("nats_per_choice");
-            foreach (var (granularity, loss) in losses) json.WriteNumber(granularity, loss);
-            json.WriteEndObject();
-            sweep?.Write(json);
-        });
+        WriteEvaluated(
+            json =>
+            {
+                json.WriteNumber("batch", batch);
+                json.WriteStartObject("nats_per_choice");
+                foreach (var (granularity, loss) in losses) json.WriteNumber(granularity, loss);
+                json.WriteEndObject();
+            },
+            sweep);
     }
 
     public void Plan() => PlanEncoder(() => OpenPairs(CheckpointFolder), pairs => ("Pairs", pairs.Describe()));
@@ -193,27 +191,11 @@ internal sealed class EncoderCommands<TModel>(
         var alone = Settings.Alone is { } other ? EvaluateAlone(other, dtype, device, pairs, index) : null;
         EncoderOutput.Table(Human, evaluation, alone);
         var files = WriteCheapFirst(index, evaluation);
-        if (Settings.Report is { } report)
-        {
-            AtomicFile.WriteText(report, EncoderOutput.Page(
-                TModel.Spec, Whole.Name, evaluation, alone, [], null,
-                [
-                    ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()), ("Weights", Settings.Checkpoint),
-                    ("Pairs", pairs.Describe()), ("Precision", Describe(dtype)), ("Machine", Machine.Describe(device)),
-                ]));
-            files.Add(report);
-        }
-
         foreach (var file in files) Human.WriteLine($"Wrote {file}.");
-
-        if (!Settings.Json) return;
-        Output.Json(Results, json =>
-        {
-            json.WriteString("model", TModel.Spec.Name);
-            json.WriteString("checkpoint", Settings.Checkpoint);
-            EncoderOutput.WriteEvaluation(json, evaluation, alone);
-            WriteFiles(json, [.. files]);
-        });
+        WriteReport(() => EncoderOutput.Page(
+            TModel.Spec, Whole.Name, evaluation, alone, [], null,
+            [Typed, ("Weights", Settings.Checkpoint), ("Pairs", pairs.Describe()), ("Precision", Describe(dtype)), On(device)]));
+        WriteEvaluated(json => EncoderOutput.WriteEvaluation(json, evaluation, alone), null, [.. files]);
     }
 
     /// <inheritdoc/>
@@ -252,31 +234,13 @@ internal sealed class EncoderCommands<TModel>(
         AtomicFile.WriteText(curve, EncoderOutput.Chart(TModel.Spec, evaluation).ToSvg());
         AtomicFile.WriteText(report, EncoderOutput.Page(
             TModel.Spec, Whole.Name, evaluation, null, TrainingCurves.Read(metrics, Planner<TModel>.AllNames, UnitOf(data)), slice,
-            [
-                ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()),
-                ("Pairs", pairs.Describe()),
-                ("Objective", Describe(options)),
-                ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch * options.Accumulation} pairs, "
-                    + $"{(double)options.Steps * options.Batch * options.Accumulation / pairs.Training.Count:0.0} times each pair")),
-                ("Seed", Output.Invariant($"{options.Seed}")),
-                ("Precision", Describe(dtype)),
-                ("Machine", Machine.Describe(universal.Device)),
-            ]));
+            FactsOf(options, ("Pairs", pairs.Describe()), StepsOver(options, pairs.Training.Count, "pair"), dtype, universal.Device)));
         string[] files =
         [
-            report, curve, result.Weights!, .. result.Best is { } best ? (string[])[best] : [], InOut(Tokenizer.FileName), Settings.Index,
+            report, curve, .. WeightsOf(result), InOut(Tokenizer.FileName), Settings.Index,
             .. WriteCheapFirst(index, evaluation), slice.Path, result.Checkpoint!, metrics,
         ];
-        List(files);
-        if (!Settings.Json) return;
-        Output.Json(Results, json =>
-        {
-            json.WriteString("model", TModel.Spec.Name);
-            json.WriteNumber("steps", result.Steps);
-            EncoderOutput.WriteEvaluation(json, evaluation, null);
-            WriteSlice(json, slice);
-            WriteFiles(json, files);
-        });
+        Conclude(result, slice, files, json => EncoderOutput.WriteEvaluation(json, evaluation, null));
     }
 
     // Whoever trains without a tokenizer gets one: in bytes, texts would hardly fit into the context.

@@ -28,26 +28,10 @@ internal sealed class ImageCommands<TModel>(
         var sweep = mixes.IsEmpty ? null
             : MixSweep.Of(evaluation, Timed(() => ImageEvaluator.Run((TModel)model, mixes, corpus, BatchOf(), Cancellation)));
         sweep?.Table(Human, Whole.Name);
-        if (Settings.Report is { } report)
-        {
-            AtomicFile.WriteText(report, ImageOutput.Page(
-                TModel.Spec, Whole.Name, evaluation, sweep, corpus.Validation, [], null,
-                [
-                    ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()), ("Weights", Settings.Checkpoint),
-                    ("Images", corpus.Describe()), ("Precision", Describe(dtype)), ("Machine", Machine.Describe(device)),
-                ]));
-            Human.WriteLine($"Wrote {report}.");
-        }
-
-        if (!Settings.Json) return;
-        Output.Json(Results, json =>
-        {
-            json.WriteString("model", TModel.Spec.Name);
-            json.WriteString("checkpoint", Settings.Checkpoint);
-            ImageOutput.WriteEvaluation(json, evaluation);
-            sweep?.Write(json);
-            if (Settings.Report is not null) WriteFiles(json, Settings.Report);
-        });
+        WriteReport(() => ImageOutput.Page(
+            TModel.Spec, Whole.Name, evaluation, sweep, corpus.Validation, [], null,
+            [Typed, ("Weights", Settings.Checkpoint), ("Images", corpus.Describe()), ("Precision", Describe(dtype)), On(device)]));
+        WriteEvaluated(json => ImageOutput.WriteEvaluation(json, evaluation), sweep);
     }
 
     public void Plan() => PlanEncoder(OpenImages, corpus => ("Images", corpus.Describe()));
@@ -131,30 +115,12 @@ internal sealed class ImageCommands<TModel>(
         AtomicFile.WriteText(report, ImageOutput.Page(
             TModel.Spec, Whole.Name, evaluation, null, corpus.Validation,
             TrainingCurves.Read(metrics, Planner<TModel>.AllNames, UnitOf(data)), slice,
-            [
-                ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()),
-                ("Images", corpus.Describe()),
-                ("Objective", Describe(options)),
-                ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch * options.Accumulation} images, "
-                    + $"{(double)options.Steps * options.Batch * options.Accumulation / corpus.Training.Count:0.0} times each image")),
-                ("Seed", Output.Invariant($"{options.Seed}")),
-                ("Precision", Describe(dtype)),
-                ("Machine", Machine.Describe(universal.Device)),
-            ]));
+            FactsOf(options, ("Images", corpus.Describe()), StepsOver(options, corpus.Training.Count, "image"), dtype, universal.Device)));
         string[] files =
         [
-            report, curve, result.Weights!, .. result.Best is { } best ? (string[])[best] : [], slice.Path, result.Checkpoint!, metrics,
+            report, curve, .. WeightsOf(result), slice.Path, result.Checkpoint!, metrics,
         ];
-        List(files);
-        if (!Settings.Json) return;
-        Output.Json(Results, json =>
-        {
-            json.WriteString("model", TModel.Spec.Name);
-            json.WriteNumber("steps", result.Steps);
-            ImageOutput.WriteEvaluation(json, evaluation);
-            WriteSlice(json, slice);
-            WriteFiles(json, files);
-        });
+        Conclude(result, slice, files, json => ImageOutput.WriteEvaluation(json, evaluation));
     }
 
     private ImageCorpus OpenImages() => ImageCorpus.Open(

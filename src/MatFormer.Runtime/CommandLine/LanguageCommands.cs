@@ -129,29 +129,13 @@ internal sealed class LanguageCommands<TModel>(
         var sweep = mixes.IsEmpty ? null : MixSweep.Of(
             evaluation, Timed(() => Evaluator.Run((TModel)model, mixes, corpus, HowMuch, cancellationToken: Cancellation)));
         sweep?.Table(Human, Whole.Name);
-        if (Settings.Report is { } report)
-        {
-            AtomicFile.WriteText(report, HtmlReport.Render(
-                TModel.Spec.Name, Whole.Name, evaluation, sweep,
-                [
-                    ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()), ("Weights", Settings.Checkpoint),
-                    ("Text", corpus.Describe()),
-                    ("Precision", Describe(dtype) + (Settings.Weights is { } rounded ? $", weights rounded to {rounded}" : null)), ("Machine", Machine.Describe(device)),
-                ]));
-            Human.WriteLine($"Wrote {report}.");
-        }
-
-        if (Settings.Json)
-        {
-            Output.Json(Results, json =>
-            {
-                json.WriteString("model", TModel.Spec.Name);
-                json.WriteString("checkpoint", Settings.Checkpoint);
-                Output.WriteEvaluation(json, evaluation);
-                sweep?.Write(json);
-                if (Settings.Report is not null) WriteFiles(json, Settings.Report);
-            });
-        }
+        WriteReport(() => HtmlReport.Render(
+            TModel.Spec.Name, Whole.Name, evaluation, sweep,
+            [
+                Typed, ("Weights", Settings.Checkpoint), ("Text", corpus.Describe()),
+                ("Precision", Describe(dtype) + (Settings.Weights is { } rounded ? $", weights rounded to {rounded}" : null)), On(device),
+            ]));
+        WriteEvaluated(json => Output.WriteEvaluation(json, evaluation), sweep);
     }
 
     public void Plan()
@@ -365,32 +349,21 @@ internal sealed class LanguageCommands<TModel>(
             Curves = TrainingCurves.Read(metrics, Planner<TModel>.AllNames, UnitOf(corpus)),
             Samples = samples,
             Slice = check,
-            Facts =
-            [
-                ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()),
-                ("Text", corpus.Describe()),
-                ("Objective", Describe(options)),
-                ("Steps", Output.Invariant($"{options.Steps:n0} of {options.Batch * options.Accumulation} × {TModel.Spec.Context} tokens")),
-                ("Seed", Output.Invariant($"{options.Seed}")),
-                ("Precision", Describe(dtype)),
-                ("Machine", Machine.Describe(universal.Device)),
-            ],
+            Facts = FactsOf(
+                options, ("Text", corpus.Describe()),
+                Output.Invariant($"{options.Steps:n0} of {options.Batch * options.Accumulation} × {TModel.Spec.Context} tokens"), dtype,
+                universal.Device),
         };
         AtomicFile.WriteText(curve, SizeCurve.OfSizes(page.Spec.Name, page.Evaluation).ToSvg());
         AtomicFile.WriteText(report, HtmlReport.Render(page));
         string[] files =
         [
-            report, curve, result.Weights!, .. result.Best is { } best ? (string[])[best] : [], check.Path, result.Checkpoint!,
+            report, curve, .. WeightsOf(result), check.Path, result.Checkpoint!,
             InOut(Tokenizer.FileName), metrics,
         ];
-        List(files);
-        if (!Settings.Json) return;
-        Output.Json(Results, json =>
+        Conclude(result, check, files, json =>
         {
-            json.WriteString("model", TModel.Spec.Name);
-            json.WriteNumber("steps", result.Steps);
             Output.WriteEvaluation(json, evaluation);
-            WriteSlice(json, check);
             json.WriteStartArray("samples");
             foreach (var sample in samples)
             {
@@ -403,7 +376,6 @@ internal sealed class LanguageCommands<TModel>(
             }
 
             json.WriteEndArray();
-            WriteFiles(json, files);
         });
     }
 

@@ -41,8 +41,7 @@ internal abstract class ProgramCommands<TModel>(
         ThrowIfStopped(result, options);
         string[] files =
         [
-            result.Weights!, result.Checkpoint!, .. result.Best is { } best ? (string[])[best] : [], .. data.TextTokenizer is null ? []
-                : (string[])[InOut(Tokenizer.FileName)],
+            .. WeightsOf(result), result.Checkpoint!, .. data.TextTokenizer is null ? [] : (string[])[InOut(Tokenizer.FileName)],
             InOut("metrics.jsonl"),
         ];
         var early = result.StoppedEarly ? ", and stopped as nothing better was found" : string.Empty;
@@ -236,17 +235,9 @@ internal abstract class ProgramCommands<TModel>(
             Human.WriteLine("  " + extract);
         }
 
-        if (Settings.Report is { } report)
-        {
-            AtomicFile.WriteText(report, PlanOutput.Page(
-                TModel.Spec, plan, options.Budget, declaration, conditions,
-                [
-                    ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim()), ("Weights", Settings.Checkpoint), data,
-                    ("Precision of the losses", Describe(dtype)), ("Machine", Machine.Describe(device)),
-                ]));
-            Human.WriteLine($"Wrote {report}.");
-        }
-
+        WriteReport(() => PlanOutput.Page(
+            TModel.Spec, plan, options.Budget, declaration, conditions,
+            [Typed, ("Weights", Settings.Checkpoint), data, ("Precision of the losses", Describe(dtype)), On(device)]));
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {
@@ -566,12 +557,73 @@ internal abstract class ProgramCommands<TModel>(
         Error.WriteLine($"Beginning with {weights}{(isDense ? ", its hidden units ordered by importance" : string.Empty)}.");
     }
 
-    /// <summary>Says which files were written.</summary>
-    protected void List(IEnumerable<string> files)
+    /// <summary>What was typed, as a page tells it.</summary>
+    protected (string Name, string Value) Typed => ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim());
+
+    protected static (string Name, string Value) On(Device device) => ("Machine", Machine.Describe(device));
+
+    /// <summary>What the page of a run tells of it.</summary>
+    protected (string Name, string Value)[] FactsOf(
+        TrainerOptions options, (string Name, string Value) data, string steps, ScalarType dtype, Device device) =>
+    [
+        Typed, data, ("Objective", Describe(options)), ("Steps", steps), ("Seed", Output.Invariant($"{options.Seed}")),
+        ("Precision", Describe(dtype)), On(device),
+    ];
+
+    /// <summary>How often a run sees each example.</summary>
+    protected static string StepsOver(TrainerOptions options, int examples, string name)
+    {
+        var batch = options.Batch * options.Accumulation;
+        return Output.Invariant(
+            $"{options.Steps:n0} of {batch} {name}s, {(double)options.Steps * batch / examples:0.0} times each {name}");
+    }
+
+    /// <summary>The files of weights that a run wrote: the last, and the best if they were looked for.</summary>
+    protected static string[] WeightsOf(TrainingResult result) =>
+        result.Best is { } best ? [result.Weights!, best] : [result.Weights!];
+
+    /// <summary>Says what the demo wrote, and gives the document of --json.</summary>
+    protected void Conclude(TrainingResult result, SliceCheck slice, string[] files, Action<Utf8JsonWriter> writeEvaluation)
     {
         Human.WriteLine();
         Human.WriteLine("Wrote:");
         foreach (var file in files) Human.WriteLine("  " + file);
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteNumber("steps", result.Steps);
+            writeEvaluation(json);
+            json.WriteStartObject("extracted");
+            json.WriteString("profile", slice.Profile);
+            json.WriteNumber("largest_logit_difference", slice.Difference);
+            json.WriteBoolean("bit_equal", slice.Equal);
+            json.WriteEndObject();
+            WriteFiles(json, files);
+        });
+    }
+
+    /// <summary>Writes the page of --report, if one is asked for.</summary>
+    protected void WriteReport(Func<string> render)
+    {
+        if (Settings.Report is not { } report) return;
+        AtomicFile.WriteText(report, render());
+        Human.WriteLine($"Wrote {report}.");
+    }
+
+    /// <summary>Gives the document of --json of an evaluation, which names the files given and the page of --report.</summary>
+    protected void WriteEvaluated(Action<Utf8JsonWriter> writeEvaluation, MixSweep? sweep, params string[] files)
+    {
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteString("checkpoint", Settings.Checkpoint);
+            writeEvaluation(json);
+            sweep?.Write(json);
+            if (Settings.Report is { } report) files = [.. files, report];
+            if (files.Length > 0) WriteFiles(json, files);
+        });
     }
 
     /// <summary>Refuses to replace the weights that are read.</summary>
@@ -594,15 +646,6 @@ internal abstract class ProgramCommands<TModel>(
             + $"{(equal ? "are" : "differ from")} the universal model's own"
             + $"{(equal ? ", bit for bit" : string.Empty)} (largest difference {difference:0.###E+0})."));
         return new SliceCheck(profile.Name, path, difference, equal);
-    }
-
-    protected static void WriteSlice(Utf8JsonWriter json, SliceCheck slice)
-    {
-        json.WriteStartObject("extracted");
-        json.WriteString("profile", slice.Profile);
-        json.WriteNumber("largest_logit_difference", slice.Difference);
-        json.WriteBoolean("bit_equal", slice.Equal);
-        json.WriteEndObject();
     }
 
     private static void WriteLosses(Utf8JsonWriter json, StepResult last)
