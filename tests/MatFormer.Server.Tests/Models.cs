@@ -16,8 +16,11 @@ internal static class Models
         return model;
     }
 
+    /// <summary>Readers may take as long as they do: a test's may get no time for a while.</summary>
+    public static SchedulerOptions Patient { get; } = new() { ReaderTimeout = TimeSpan.FromHours(1) };
+
     public static DecodingScheduler Scheduler(MatFormerModel model, int sequences, SchedulerOptions? options = null) =>
-        new(DecodingEngine.Create(model, new DecodingOptions { Sequences = sequences, Threads = 2, HiddenStates = true }), options);
+        new(DecodingEngine.Create(model, new DecodingOptions { Sequences = sequences, Threads = 2, HiddenStates = true }), options ?? Patient);
 
     public static string Alone(TinyLm model, Profile<TinyLm> profile, string prompt, GenerationOptions options)
     {

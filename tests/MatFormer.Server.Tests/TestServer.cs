@@ -23,9 +23,9 @@ internal sealed class TestServer : IAsyncDisposable
     {
         var model = Models.New();
         var engine = DecodingEngine.Create(model, new DecodingOptions { Sequences = sequences, Threads = 2, HiddenStates = embeds });
-        var server = ModelServer.Create<TinyLm>(engine, options);
+        var server = ModelServer.Create<TinyLm>(engine, options ?? new ModelServerOptions { Scheduler = Models.Patient });
         var host = await ModelServerHost.StartAsync(server, new ListenOptions { Port = 0 });
-        return new TestServer(model, server, host, new HttpClient { BaseAddress = host.Address, Timeout = TimeSpan.FromMinutes(2) });
+        return new TestServer(model, server, host, new HttpClient { BaseAddress = host.Address, Timeout = TimeSpan.FromMinutes(20) });
     }
 
     public async ValueTask DisposeAsync()

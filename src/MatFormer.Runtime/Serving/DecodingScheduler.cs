@@ -28,6 +28,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
     // The thread's own.
     private readonly List<ScheduledRequest> _running = []; // in the order in which they came
     private readonly List<ScheduledRequest> _pass = [];
+    private readonly List<ScheduledRequest> _ending = [];
     private readonly Stack<int> _free;
 
     /// <summary>Starts its thread.</summary>
@@ -204,13 +205,12 @@ public sealed class DecodingScheduler : IAsyncDisposable
     // Ends those that were cancelled, running or waiting.
     private void Cancel()
     {
-        var cancelled = 0;
+        _ending.Clear();
         for (var i = _running.Count - 1; i >= 0; i--)
         {
             if (!_cancelsAll && !_running[i].IsCancelled) continue;
-            _running[i].End(null);
+            _ending.Add(_running[i]);
             Release(i);
-            cancelled++;
         }
 
         lock (_gate)
@@ -220,16 +220,18 @@ public sealed class DecodingScheduler : IAsyncDisposable
                 var next = node.Next;
                 if (_cancelsAll || node.Value.IsCancelled)
                 {
-                    node.Value.End(null);
+                    _ending.Add(node.Value);
                     _waiting.Remove(node);
-                    cancelled++;
                 }
 
                 node = next;
             }
 
-            _statistics = _statistics with { Running = _running.Count, Cancelled = _statistics.Cancelled + cancelled };
+            _statistics = _statistics with { Running = _running.Count, Cancelled = _statistics.Cancelled + _ending.Count };
         }
+
+        // As everywhere, counted before it is told: who has read its end finds it in the statistics.
+        foreach (var request in _ending) request.End(null);
     }
 
     // Gives free sequences to those that have waited longest.
@@ -343,7 +345,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
     {
         var before = request.Generated;
         var isLast = request.Start + _engine.Length(request.Slot) == request.Tokens.Length;
-        var failed = 0;
+        DecodingException? damage = null;
         if (isLast || request.WantsAll)
         {
             try
@@ -353,8 +355,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
             catch (DecodingException e)
             {
                 // Of this request alone: the others have logits of their own.
-                request.End(e);
-                failed = 1;
+                damage = e;
             }
         }
 
@@ -379,18 +380,22 @@ public sealed class DecodingScheduler : IAsyncDisposable
                 };
             }
 
-            if (request.HasEnded)
+            if (request.HasEnded || damage is not null)
             {
                 s = s with
                 {
-                    Completed = s.Completed + 1 - failed,
-                    Failed = s.Failed + failed,
+                    Running = s.Running - 1,
+                    Completed = s.Completed + (damage is null ? 1 : 0),
+                    Failed = s.Failed + (damage is null ? 0 : 1),
                     RequestSeconds = s.RequestSeconds == 0 ? waited : (0.9 * s.RequestSeconds) + (0.1 * waited),
                 };
             }
 
             _statistics = s;
         }
+
+        if (damage is not null) request.End(damage);
+        else if (isLast || request.WantsAll) request.Tell();
     }
 
     // Frees the sequence of a running request.

@@ -66,9 +66,12 @@ public abstract class ScheduledRequest
     /// <summary>Whether it can go on: its reader keeps up.</summary>
     internal virtual bool IsReady(TimeSpan patience) => true;
 
-    /// <summary>Takes what was computed.</summary>
+    /// <summary>Takes what was computed; it has ended if that was all.</summary>
     /// <exception cref="DecodingException">The logits are damaged.</exception>
     internal abstract void Take(DecodingEngine engine);
+
+    /// <summary>Gives its reader what was taken.</summary>
+    internal abstract void Tell();
 
     /// <summary>Ends it early, by an error if there is one.</summary>
     internal abstract void End(Exception? error);
@@ -157,14 +160,22 @@ public sealed class ScheduledGeneration : ScheduledRequest
     {
         // A model may have more tokens than the tokenizer; those say nothing.
         if (_sequence.Ended is null) _sequence.Choose(engine.Logits(Row)[.._options.Tokenizer.VocabularySize]);
-        Tell();
+        HasEnded = _sequence.Ended is not null;
+    }
+
+    internal override void Tell()
+    {
+        if (_sequence.Piece() is { } piece) _pieces.Writer.TryWrite(piece);
+        if (HasEnded) _pieces.Writer.TryComplete();
     }
 
     /// <summary>Ends one of no tokens, which needs no model.</summary>
     internal bool EndIfNothingIsWanted()
     {
-        if (_sequence.Ended is not null) Tell();
-        return HasEnded;
+        if (_sequence.Ended is null) return false;
+        HasEnded = true;
+        Tell();
+        return true;
     }
 
     internal override void End(Exception? error)
@@ -177,14 +188,6 @@ public sealed class ScheduledGeneration : ScheduledRequest
         }
 
         _pieces.Writer.TryComplete(error);
-    }
-
-    private void Tell()
-    {
-        if (_sequence.Piece() is { } piece) _pieces.Writer.TryWrite(piece);
-        if (_sequence.Ended is null) return;
-        HasEnded = true;
-        _pieces.Writer.TryComplete();
     }
 }
 
@@ -226,8 +229,13 @@ public sealed class ScheduledEmbedding : ScheduledRequest
         var length = Math.Sqrt(_sum.Sum(x => x * x));
         if (length == 0 || !double.IsFinite(length))
             throw new DecodingException("The model's hidden states are no numbers or all zero; its weights are damaged.");
+        for (var i = 0; i < _sum.Length; i++) _sum[i] /= length;
         HasEnded = true;
-        _result.TrySetResult([.. _sum.Select(x => (float)(x / length))]);
+    }
+
+    internal override void Tell()
+    {
+        if (HasEnded) _result.TrySetResult([.. _sum.Select(x => (float)x)]);
     }
 
     internal override void End(Exception? error)
