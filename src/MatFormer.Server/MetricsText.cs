@@ -20,6 +20,7 @@ internal static class MetricsText
             "profile_requests_total", "counter", "Requests by the size that computed them.",
             [.. server.Requests.Select(p => ($"{{profile=\"{Escaped(p.Key)}\"}}", (double)p.Value))]);
         Family("prompt_tokens_total", "counter", "Tokens of prompts that were computed.", (string.Empty, s.PromptTokens));
+        Family("cached_tokens_total", "counter", "Tokens of prompts that were there already.", (string.Empty, s.CachedTokens));
         Family("generated_tokens_total", "counter", "Tokens generated.", (string.Empty, s.GeneratedTokens));
         Family("passes_total", "counter", "Passes through the model.", (string.Empty, s.Passes));
         Family("pass_seconds_total", "counter", "Seconds in passes.", (string.Empty, s.PassSeconds));

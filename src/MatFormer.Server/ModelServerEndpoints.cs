@@ -153,7 +153,7 @@ public static class ModelServerEndpoints
         }
 
         if (reason == FinishReason.Cancelled) throw Interrupted(server, context);
-        var usage = new Usage(generation.PromptTokens, tokens);
+        var usage = Usage.Of(generation, tokens);
         var written = answer.IsChat
             ? Write(context, 200, answer.WholeChat(text.ToString(), reason, usage), ApiJson.Default.ChatResponseBody)
             : Write(context, 200, answer.Text(text.ToString(), reason, usage), ApiJson.Default.TextResponseBody);
@@ -188,7 +188,7 @@ public static class ModelServerEndpoints
 
             if (request.WantsUsage)
             {
-                var usage = new Usage(generation.PromptTokens, tokens);
+                var usage = Usage.Of(generation, tokens);
                 if (answer.IsChat) Event(answer.ChatUsage(usage), ApiJson.Default.ChatResponseBody);
                 else Event(answer.TextUsage(usage), ApiJson.Default.TextResponseBody);
             }

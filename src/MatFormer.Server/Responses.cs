@@ -28,10 +28,14 @@ internal sealed record ModelEntry(string Id, long Created, string Description, S
     public string OwnedBy => "matformer";
 }
 
-internal sealed record Usage(int PromptTokens, int CompletionTokens)
+internal sealed record Usage(int PromptTokens, int CompletionTokens, PromptTokensDetails PromptTokensDetails)
 {
     public int TotalTokens => PromptTokens + CompletionTokens;
+
+    public static Usage Of(ScheduledGeneration generation, int tokens) => new(generation.PromptTokens, tokens, new(generation.CachedTokens));
 }
+
+internal sealed record PromptTokensDetails(int CachedTokens);
 
 internal sealed record ChatMessageBody(
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Role,

@@ -84,11 +84,15 @@ public static class ServeCommand
             HelpName = "N",
             CustomParser = result => Whole(result, "--threads", 1, 4096),
         };
+        var noReuse = new Option<bool>("--no-prefix-reuse")
+        {
+            Description = "Compute every prompt whole, also where an earlier request, such as the turn before, began alike",
+        };
         var grace = Number("--grace", 10, 0, 3600, "Seconds that running requests may take when it is stopped");
         var command = new Command("serve", "Serve all sizes over HTTP, as OpenAI's API (docs/serving.md)")
         {
-            checkpoint, folder, tokenizer, host, port, tokenFile, anonymous, weights, sequences, queue, maxTokens, autoMs, template, threads,
-            grace,
+            checkpoint, folder, tokenizer, host, port, tokenFile, anonymous, weights, sequences, queue, maxTokens, autoMs, template,
+            noReuse, threads, grace,
         };
         command.Validators.Add(result =>
         {
@@ -122,7 +126,7 @@ public static class ServeCommand
                 MaxTokens = parsed.GetValue(maxTokens),
                 AutoMsPerToken = parsed.GetValue(autoMs),
                 Token = Token(parsed.GetValue(tokenFile)),
-                Scheduler = new SchedulerOptions { Queue = parsed.GetValue(queue) },
+                Scheduler = new SchedulerOptions { Queue = parsed.GetValue(queue), ReusesPrefixes = !parsed.GetValue(noReuse) },
             };
             var engine = DecodingEngine.Open<TModel>(file, options: new DecodingOptions
             {

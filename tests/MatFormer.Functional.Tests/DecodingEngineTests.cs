@@ -229,6 +229,14 @@ public sealed class DecodingEngineTests
                     Same(Row(whole!, i + j, spec.Vocabulary), three.Logits(first + j), $"{profile}, token {i + j} beside others");
                 i += count;
             }
+
+            // And cut, then gone on with from there.
+            var cut = length / 3;
+            three.Truncate(1, cut);
+            three.Append(1, tokens.AsSpan(cut), allLogits: true);
+            three.Run();
+            for (var i = cut; i < length; i++)
+                Same(Row(whole!, i, spec.Vocabulary), three.Logits(i - cut), $"{profile}, token {i} after a cut");
         }
     }
 

@@ -76,6 +76,37 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     }
 
     [Fact]
+    public async Task TheNextTurnOfAChatIsNotComputedAnew()
+    {
+        await using var its = await TestServer.Start();
+        await using var fresh = await TestServer.Start();
+        var messages = new List<object> { new { role = "user", content = "A question" } };
+        var first = await its.PostOk(Chat, Body("TinyLm/M"));
+        Assert.Equal(0, CachedOf(first));
+        messages.Add(new { role = "assistant", content = TextOf(first) });
+        messages.Add(new { role = "user", content = "more" });
+        var second = await its.PostOk(Chat, Body("TinyLm/M"));
+        Assert.InRange(CachedOf(second), "A question".Length, UsageOf(second).Prompt - "\nmore".Length);
+        Assert.Equal(TextOf(await fresh.PostOk(Chat, Body("TinyLm/M"))), TextOf(second));
+        Assert.Contains($"matformer_cached_tokens_total {CachedOf(second)}\n", await its.Client.GetStringAsync("/metrics"));
+
+        // Streamed it says so too; another size shares nothing.
+        var streamed = await its.Stream(Chat, Body("TinyLm/M", streams: true));
+        Assert.Equal(UsageOf(second).Prompt - 1, CachedOf(streamed[^1]));
+        Assert.Equal(TextOf(second), TestServer.TextOf(streamed));
+        Assert.Equal(0, CachedOf(await its.PostOk(Chat, Body("TinyLm/S"))));
+
+        object Body(string model, bool streams = false) => streams
+            ? new { model, messages, max_tokens = 3, temperature = 0, stream = true, stream_options = new { include_usage = true } }
+            : new { model, messages, max_tokens = 3, temperature = 0 };
+
+        static string TextOf(JsonElement answer) => answer.GetProperty("choices")[0].GetProperty("message").GetProperty("content").GetString()!;
+
+        static int CachedOf(JsonElement answer) =>
+            answer.GetProperty("usage").GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32();
+    }
+
+    [Fact]
     public async Task AStopStringIsNotSent()
     {
         await using var its = await TestServer.Start();

@@ -121,6 +121,78 @@ public sealed class SchedulerTests
         Assert.Equal(4, (await Models.Read(scheduler.TryGenerate("next", s_whole, new GenerationOptions { Tokens = 4 }))).Tokens);
     }
 
+    [Theory]
+    [InlineData(DecodingWeights.Float32)]
+    [InlineData(DecodingWeights.BFloat16)]
+    [InlineData(DecodingWeights.Int8)]
+    public async Task WhatBeginsAlikeGoesOnFromThere(DecodingWeights weights)
+    {
+        const string Prompt = "a prompt of it";
+        using var model = Models.New();
+        DecodingScheduler Scheduler(bool reuses) => new(
+            DecodingEngine.Create(model, new DecodingOptions { Threads = 2, HiddenStates = true, Weights = weights }),
+            Models.Patient with { PiecesAhead = 2, ReusesPrefixes = reuses });
+        await using var reusing = Scheduler(true);
+        await using var whole = Scheduler(false);
+        await Check(0, 0, Prompt);
+        await Check(Prompt.Length - 1, Prompt.Length - 1, Prompt); // the logits after its last token are not kept
+        await Check(Prompt.Length, Prompt.Length + 3, Prompt + ", and more");
+        await Check(8, 8, Prompt[..8] + "!");
+
+        // Another submodel has other keys and values, and takes the only sequence.
+        await Check(0, 0, Prompt, TinyLm.Granularities[0].Layers);
+        await Check(0, 0, Prompt);
+
+        // An embedding needs the states of all its tokens; what it leaves is a beginning as any other.
+        var tokens = Prompt.Select(c => (int)c).ToArray();
+        Assert.Equal(await whole.TryEmbed(tokens, s_whole)!.Result, await reusing.TryEmbed(tokens, s_whole)!.Result);
+        await Check(Prompt.Length, Prompt.Length, Prompt + ", and more");
+
+        // Cancelled while it generates, and, perhaps, in the middle of its prompt.
+        await foreach (var piece in reusing.TryGenerate(Prompt, s_whole, new GenerationOptions { Tokens = int.MaxValue })!.ReadAsync()) break;
+        await Check(Prompt.Length - 1, Prompt.Length - 1, Prompt);
+        reusing.TryGenerate("another prompt of more tokens", s_whole, new GenerationOptions())!.Cancel();
+        await Check(0, Prompt.Length - 1, Prompt);
+
+        // Beyond the context, a sequence no longer holds the beginning.
+        await Check(Prompt.Length - 1, Prompt.Length - 1, Prompt, tokens: 60);
+        await Check(0, 2, Prompt);
+        Assert.Equal(0, whole.Statistics.CachedTokens);
+
+        async Task Check(int least, int most, string prompt, ImmutableArray<LayerSlice>? layers = null, int tokens = 3)
+        {
+            var before = reusing.Statistics;
+            var options = new GenerationOptions { Tokens = tokens, Temperature = 1, Seed = 5 };
+            var request = reusing.TryGenerate(prompt, layers ?? s_whole, options);
+            Assert.Equal(await Models.Read(whole.TryGenerate(prompt, layers ?? s_whole, options)), await Models.Read(request));
+            Assert.InRange(request!.CachedTokens, least, most);
+            Assert.Equal(request.CachedTokens, reusing.Statistics.CachedTokens - before.CachedTokens);
+            if (tokens == 3) Assert.Equal(prompt.Length - request.CachedTokens, reusing.Statistics.PromptTokens - before.PromptTokens);
+        }
+    }
+
+    [Fact]
+    public async Task ConversationsThatBeginAlikeKeepTheirOwn()
+    {
+        using var model = Models.New();
+        await using var scheduler = Models.Scheduler(model, 2);
+        var (one, other) = ("You. One long question", "You. Other long words");
+        foreach (var text in (string[])[one, other]) Assert.InRange(await Cached(text), 0, 5);
+        foreach (var text in (string[])[one, other]) Assert.InRange(await Cached(text + "!"), text.Length, text.Length + 2);
+
+        // A third takes the sequence that was not used for longest.
+        Assert.InRange(await Cached("You. A third that is new"), 0, 5);
+        Assert.InRange(await Cached(other + "?"), other.Length, other.Length + 2);
+
+        async Task<int> Cached(string prompt)
+        {
+            var options = new GenerationOptions { Tokens = 2 };
+            var request = scheduler.TryGenerate(prompt, s_whole, options);
+            Assert.Equal(Models.Alone(model, TinyLm.Granularities[^1], prompt, options), (await Models.Read(request)).Text);
+            return request!.CachedTokens;
+        }
+    }
+
     [Fact]
     public async Task StoppingLetsRequestsEndOrCancelsThem()
     {

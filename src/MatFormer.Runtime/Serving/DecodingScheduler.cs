@@ -6,7 +6,8 @@ namespace MatFormer;
 /// <summary>
 /// Generates for many at once with one <see cref="DecodingEngine"/>, each with a submodel of its own (continuous batching: Yu et al., Orca,
 /// OSDI 2022): a thread of its own takes, pass for pass, one token of every running request and some of the prompts of those that are new.
-/// A request that ends or is cancelled makes room at once for one that waits. For several threads.
+/// A request that ends or is cancelled makes room at once for one that waits. What its sequence holds stays there until another needs the
+/// room: a request that begins alike, such as the next turn of a conversation, goes on from there. For several threads.
 /// </summary>
 /// <remarks>
 /// A request yields what it would alone, to the bit, and what <see cref="TextGenerator"/> does where that decodes by an engine. As there, a
@@ -29,7 +30,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
     private readonly List<ScheduledRequest> _running = []; // in the order in which they came
     private readonly List<ScheduledRequest> _pass = [];
     private readonly List<ScheduledRequest> _ending = [];
-    private readonly Stack<int> _free;
+    private readonly List<HeldTokens> _free; // the least recently used first
 
     /// <summary>Starts its thread.</summary>
     /// <param name="engine">The engine, which is the scheduler's from here on: it is disposed of with it.</param>
@@ -43,7 +44,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         _engine = engine;
         Capacity = engine.Capacity;
         Sequences = engine.Sequences;
-        _free = new Stack<int>(Enumerable.Range(0, engine.Sequences).Reverse());
+        _free = [.. Enumerable.Range(0, engine.Sequences).Select(slot => new HeldTokens(slot, [], []))];
         new Thread(Work) { IsBackground = true, Name = "MatFormer scheduler" }.Start();
     }
 
@@ -262,12 +263,30 @@ public sealed class DecodingScheduler : IAsyncDisposable
                 if (layers.SequenceEqual(other.Layers.AsSpan())) request.Layers = other.Layers;
             }
 
-            request.Slot = _free.Pop();
             request.Start = Math.Max(0, request.Tokens.Length - Capacity); // a longer prompt loses its beginning
-            _engine.Truncate(request.Slot, 0);
-            _engine.Use(request.Slot, request.Layers);
+            Place(request);
             _running.Add(request);
         }
+    }
+
+    // Gives a request the free sequence that holds most of its beginning; what that holds beyond is lost.
+    private void Place(ScheduledRequest request)
+    {
+        var (chosen, shared) = (0, _free[0].SharedWith(request));
+        for (var i = 1; i < _free.Count; i++)
+        {
+            // Where more would be lost than is shared, another conversation that began alike is likelier to come back for it.
+            var its = _free[i].SharedWith(request);
+            if (its > shared && 2 * its >= _free[i].Tokens.Length) (chosen, shared) = (i, its);
+        }
+
+        request.Slot = _free[chosen].Slot;
+        request.CachedTokens = shared;
+        _free.RemoveAt(chosen);
+        _engine.Truncate(request.Slot, shared);
+        _engine.Use(request.Slot, request.Layers);
+        if (shared == 0) return;
+        lock (_gate) _statistics = _statistics with { CachedTokens = _statistics.CachedTokens + shared };
     }
 
     // Chooses who takes part in the next pass, with how many tokens.
@@ -398,10 +417,23 @@ public sealed class DecodingScheduler : IAsyncDisposable
         else if (isLast || request.WantsAll) request.Tell();
     }
 
-    // Frees the sequence of a running request.
+    // Frees the sequence of a running request, all passes of which are over.
     private void Release(int index)
     {
-        _free.Push(_running[index].Slot);
+        var request = _running[index];
+        var held = _options.ReusesPrefixes ? request.Tokens.Slice(request.Start, _engine.Length(request.Slot)) : [];
+        _free.Add(new HeldTokens(request.Slot, held.ToArray(), request.Layers));
         _running.RemoveAt(index);
+    }
+
+    // What a free sequence holds, and as which submodel it was computed.
+    private readonly record struct HeldTokens(int Slot, int[] Tokens, ImmutableArray<LayerSlice> Layers)
+    {
+        // How many of a request's first tokens are here as it would compute them: not the last, as it wants what comes after that.
+        public int SharedWith(ScheduledRequest request)
+        {
+            if (request.WantsAll || !request.Layers.AsSpan().SequenceEqual(Layers.AsSpan())) return 0;
+            return request.Tokens[request.Start..^1].CommonPrefixLength(Tokens);
+        }
     }
 }

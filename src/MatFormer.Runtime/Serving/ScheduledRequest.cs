@@ -22,6 +22,9 @@ public abstract class ScheduledRequest
     /// <summary>Tokens of the prompt.</summary>
     public abstract int PromptTokens { get; }
 
+    /// <summary>Of these, how many a sequence held already, so that they were not computed; known when it begins.</summary>
+    public int CachedTokens { get; internal set; }
+
     /// <summary>Ends it, if it has not ended: what it held is free for others after the pass that is under way.</summary>
     public void Cancel()
     {

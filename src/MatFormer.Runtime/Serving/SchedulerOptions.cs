@@ -21,6 +21,12 @@ public sealed record SchedulerOptions
     /// <summary>How long a request pauses for its reader before it is cancelled.</summary>
     public TimeSpan ReaderTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>
+    /// Whether a request goes on from what a free sequence holds of its beginning, computed as the same submodel. It yields what it would
+    /// without; but how soon tells who asks whether others asked for something that begins alike.
+    /// </summary>
+    public bool ReusesPrefixes { get; init; } = true;
+
     /// <exception cref="ArgumentException">A value is out of range; the message names it.</exception>
     internal void Validate()
     {

@@ -32,6 +32,9 @@ public sealed record SchedulerStatistics
     /// <summary>Tokens of prompts that were computed, also those that were computed again as a context began anew.</summary>
     public long PromptTokens { get; init; }
 
+    /// <summary>Tokens of prompts that were there already, and not computed: <see cref="SchedulerOptions.ReusesPrefixes"/>.</summary>
+    public long CachedTokens { get; init; }
+
     /// <summary>Tokens generated.</summary>
     public long GeneratedTokens { get; init; }
 
