@@ -53,6 +53,7 @@ public sealed class BaselineTests
             Assert.DoesNotContain('\r', text);
             Assert.DoesNotContain('\t', text);
             Assert.DoesNotContain(text.Split('\n'), line => line.EndsWith(' '));
+            Assert.DoesNotContain(text.Split('\n'), line => line.Length > 140 && !line.Contains("const string", StringComparison.Ordinal));
             Assert.True(text.All(c => c < 128), hintName + " has a character beyond ASCII.");
         }
     }

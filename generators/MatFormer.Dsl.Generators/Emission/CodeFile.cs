@@ -12,17 +12,17 @@ internal sealed class CodeFile
     private const char LineEnd = '\uE001';
     private const string Comment = " //|";
 
-    // Columns of the class's body, which is indented once or more.
-    private const int MaxLine = 136;
+    private const int Columns = 140;
 
     private static readonly string s_generated =
         "(\"" + typeof(CodeFile).Assembly.GetName().Name + "\", \"" + typeof(CodeFile).Assembly.GetName().Version + "\")]";
 
     private readonly TypeSpec _type;
+    private readonly int _maxLine; // of the class's body, which is indented once for each type around it
     private readonly SortedSet<string> _aliases = new(StringComparer.Ordinal);
     private readonly StringBuilder _body = new();
 
-    public CodeFile(TypeSpec type) => _type = type;
+    public CodeFile(TypeSpec type) => (_type, _maxLine) = (type, Columns - (4 * (type.Enclosing.Count() + 1)));
 
     /// <summary>What stands behind the class's name: base types.</summary>
     public string Bases { get; set; } = "";
@@ -85,7 +85,7 @@ internal sealed class CodeFile
     /// <summary>
     /// Writes lines of the class's body. A line of which nothing but empty arguments is left is dropped; an argument of several lines
     /// keeps the indentation of its first; <c>[Generated]</c> becomes the attribute; comments that begin with <c>//|</c> are aligned up to
-    /// the next empty line.
+    /// the next empty line. Lines that are too long are broken.
     /// </summary>
     public void Write(FormattableString template)
     {
@@ -107,7 +107,7 @@ internal sealed class CodeFile
             var end = lines.FindIndex(start, line => line.Length == 0);
             var paragraph = lines.GetRange(start, (end < 0 ? lines.Count : end + 1) - start);
             var column = paragraph.Max(line => line.IndexOf(Comment, StringComparison.Ordinal)) + 1;
-            foreach (var line in paragraph.SelectMany(line => Wrap(Align(line, column)))) _body.Append(line).Append('\n');
+            foreach (var line in paragraph.SelectMany(line => Fit(line, column))) _body.Append(line).Append('\n');
             start += paragraph.Count;
         }
     }
@@ -153,19 +153,62 @@ internal sealed class CodeFile
         return line.Split(LineEnd).Select((part, i) => (i == 0 || part.Length == 0 ? part : indentation + part).TrimEnd());
     }
 
-    private static string Align(string line, int column)
+    // A line in lines that are not too long. What is said behind code is aligned where there is room; else it stands in front of it.
+    private IEnumerable<string> Fit(string line, int column)
     {
         var comment = line.IndexOf(Comment, StringComparison.Ordinal);
-        return comment < 0 ? line : line.Substring(0, comment).TrimEnd().PadRight(column) + "//" + line.Substring(comment + Comment.Length);
+        if (comment < 0) return line.TrimStart().StartsWith("//", StringComparison.Ordinal) ? Wrap(line) : Fold(line);
+        var (code, said) = (line.Substring(0, comment).TrimEnd(), "//" + line.Substring(comment + Comment.Length));
+        if (Math.Max(code.Length + 2, column) + said.Length <= _maxLine) return [code.PadRight(column) + said];
+        return code.Length + 2 + said.Length <= _maxLine ? [code + "  " + said]
+            : [code.Substring(0, code.Length - code.TrimStart().Length) + said, .. Fold(code)];
+    }
+
+    // Code, which goes on in the next line behind an arrow, the head of a loop or an opening parenthesis, and then behind commas.
+    private IEnumerable<string> Fold(string code)
+    {
+        var indentation = code.Substring(0, code.Length - code.TrimStart().Length);
+        if (code.Length <= _maxLine || code.TrimStart().StartsWith("#", StringComparison.Ordinal)) return [code];
+        var (depth, lowest, open, comma, inText) = (0, 0, -1, -1, false);
+        var (best, longest) = (-1, 0);
+        for (var i = indentation.Length; i < code.Length; i++)
+        {
+            if (code[i] == '"' && (i == 0 || code[i - 1] != '\\')) inText = !inText;
+            if (inText) continue;
+            if (string.CompareOrdinal(code, i, "//", 0, 2) == 0) return [code];
+            if (depth <= 0 && string.CompareOrdinal(code, i, " => ", 0, 4) == 0) return Broken(i + 4, indentation + "    ");
+            if (code[i] is '(' or '[' or '{')
+            {
+                if (depth++ == 0 && code[i] == '(') open = i + 1;
+            }
+            else if (code[i] is ')' or ']' or '}')
+            {
+                lowest = Math.Min(lowest, --depth);
+                if (depth != 0 || code[i] != ')') continue;
+                if (code.IndexOf("for (", indentation.Length, StringComparison.Ordinal) == indentation.Length)
+                    return Broken(i + 1, indentation + "    ");
+                if (i - open > longest) (best, longest) = (open, i - open);
+            }
+            else if (code[i] == ',' && depth == 0 && i < _maxLine)
+            {
+                comma = i + 1;
+            }
+        }
+
+        // Commas are those of arguments where the parenthesis was opened before.
+        return comma > 0 && lowest < 0 ? Broken(comma, indentation) : best > 0 ? Broken(best, indentation + "    ") : [code];
+
+        IEnumerable<string> Broken(int at, string margin) =>
+            at == code.Length ? [code] : [.. Fold(code.Substring(0, at).TrimEnd()), .. Fold(margin + code.Substring(at).TrimStart())];
     }
 
     // A comment of its own line, in lines that are not too long; a summary of several stands between its tags.
-    private static IEnumerable<string> Wrap(string line)
+    private IEnumerable<string> Wrap(string line)
     {
         const string summary = "<summary>", end = "</summary>";
         var text = line.TrimStart();
         var start = text.StartsWith("/// ", StringComparison.Ordinal) ? 4 : text.StartsWith("// ", StringComparison.Ordinal) ? 3 : 0;
-        if (start == 0 || line.Length <= MaxLine) return [line];
+        if (start == 0 || line.Length <= _maxLine) return [line];
 
         var margin = line.Substring(0, line.Length - text.Length) + text.Substring(0, start);
         text = text.Substring(start);
@@ -175,7 +218,7 @@ internal sealed class CodeFile
 
         IEnumerable<string> Broken(string prose)
         {
-            while (margin.Length + prose.Length > MaxLine && prose.LastIndexOf(' ', MaxLine - margin.Length) is > 0 and var space)
+            while (margin.Length + prose.Length > _maxLine && prose.LastIndexOf(' ', _maxLine - margin.Length) is > 0 and var space)
             {
                 yield return margin + prose.Substring(0, space);
                 prose = prose.Substring(space + 1);
