@@ -2,7 +2,10 @@ using System;
 
 namespace MatFormer;
 
-/// <summary>The norms in front of attention, feed-forward and head. RMS norms with epsilon 1e-5 if not declared; in <see cref="MatViTAttribute"/> layer norms with epsilon 1e-12.</summary>
+/// <summary>
+/// The norms in front of attention, feed-forward and head. RMS norms with epsilon 1e-5 if not declared; in <see cref="MatViTAttribute"/>
+/// layer norms with epsilon 1e-12.
+/// </summary>
 [AttributeUsage(AttributeTargets.Class, Inherited = false)]
 #if MATFORMER_GENERATOR
 internal

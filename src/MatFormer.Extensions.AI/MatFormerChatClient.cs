@@ -43,7 +43,9 @@ public sealed class MatFormerChatClient : IChatClient
     }
 
     /// <summary>Makes one that uses the first sequence of an engine, as the submodel that this is set to.</summary>
-    /// <param name="engine">The engine; it stays the caller's to dispose of, after the last request, and is for nothing else until then.</param>
+    /// <param name="engine">
+    /// The engine; it stays the caller's to dispose of, after the last request, and is for nothing else until then.
+    /// </param>
     /// <param name="defaults">The tokenizer, and what a request leaves open.</param>
     /// <param name="template">What messages become; <see cref="ChatTemplate.Continuation"/> if null.</param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
@@ -98,7 +100,8 @@ public sealed class MatFormerChatClient : IChatClient
     public object? GetService(Type serviceType, object? serviceKey = null)
     {
         ArgumentNullException.ThrowIfNull(serviceType);
-        return serviceKey is not null ? null : new object?[] { this, _metadata, _model, _engine }.FirstOrDefault(serviceType.IsInstanceOfType);
+        return serviceKey is not null ? null
+            : new object?[] { this, _metadata, _model, _engine }.FirstOrDefault(serviceType.IsInstanceOfType);
     }
 
     /// <summary>Refuses further requests; does not dispose of the model, or of an engine that it was given.</summary>

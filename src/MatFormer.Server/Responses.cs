@@ -32,7 +32,8 @@ internal sealed record Usage(int PromptTokens, int CompletionTokens, PromptToken
 {
     public int TotalTokens => PromptTokens + CompletionTokens;
 
-    public static Usage Of(ScheduledGeneration generation, int tokens) => new(generation.PromptTokens, tokens, new(generation.CachedTokens));
+    public static Usage Of(ScheduledGeneration generation, int tokens) =>
+        new(generation.PromptTokens, tokens, new(generation.CachedTokens));
 }
 
 internal sealed record PromptTokensDetails(int CachedTokens);

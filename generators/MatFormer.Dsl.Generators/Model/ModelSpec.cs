@@ -1,6 +1,8 @@
 namespace MatFormer.Generators.Model;
 
-/// <summary>What is kept of a layer, a field for each axis. Adding an axis means a field here, its costs, its validation and its emission.</summary>
+/// <summary>
+/// What is kept of a layer, a field for each axis. Adding an axis means a field here, its costs, its validation and its emission.
+/// </summary>
 /// <param name="HiddenWidth">Hidden units of the feed-forward; 0 if the layer is left out.</param>
 /// <param name="Heads">Attention heads of the queries.</param>
 internal readonly record struct LayerSlice(int HiddenWidth, int Heads)

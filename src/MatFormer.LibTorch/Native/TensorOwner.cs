@@ -71,7 +71,9 @@ internal sealed class TensorOwner
         return owner;
     }
 
-    /// <summary>Gives the handle to the caller; 0 when it was released or finalized before. The owner is not the caller's any more.</summary>
+    /// <summary>
+    /// Gives the handle to the caller; 0 when it was released or finalized before. The owner is not the caller's any more.
+    /// </summary>
     internal nint Release()
     {
         var released = handle;

@@ -213,14 +213,19 @@ public static class Checkpoint
         foreach (var item in list.Split(','))
         {
             if (!int.TryParse(item, NumberStyles.None, CultureInfo.InvariantCulture, out var number))
-                throw new CheckpointException(reader.Path, $"has '{list}' for '{key}' in its metadata, which are no numbers; it is damaged.");
+            {
+                throw new CheckpointException(
+                    reader.Path, $"has '{list}' for '{key}' in its metadata, which are no numbers; it is damaged.");
+            }
+
             numbers.Add(number);
         }
 
         if (numbers.Count != spec.Layers)
         {
             throw new CheckpointException(
-                reader.Path, $"has {numbers.Count} numbers for '{key}' in its metadata, but {spec.Name} has {spec.Layers} layers; it is damaged.");
+                reader.Path, $"has {numbers.Count} numbers for '{key}' in its metadata, but {spec.Name} has {spec.Layers} layers; it is "
+                    + "damaged.");
         }
 
         return numbers;

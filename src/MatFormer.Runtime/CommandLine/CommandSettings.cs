@@ -37,7 +37,8 @@ internal sealed class CommandOptions
     public readonly Option<string?> Dtype = Choice(
         "--dtype", "Of activations and matrix products; bf16 by default where the hardware has it", "f32", "bf16");
     public readonly Option<string?> Weights = Choice(
-        "--weights", "What a decoder on the CPU keeps weights as, int8 with a scale for each row; as --dtype by default", "f32", "bf16", "int8");
+        "--weights", "What a decoder on the CPU keeps weights as, int8 with a scale for each row; as --dtype by default", "f32", "bf16",
+        "int8");
     public readonly Option<string?> Draft = Text(
         "--draft", "NAME", "A smaller profile that drafts tokens for the model to verify: the same text, sooner");
     public readonly Option<int?> DraftLength = Number(
@@ -58,11 +59,12 @@ internal sealed class CommandOptions
         + "each class");
     public readonly Option<string?> Image = Text("--image", "FILE", "The image: PNG, PGM or PPM, of the model's size");
     public readonly Option<double?> StochasticDepth = Number<double>(
-        "--stochastic-depth", 0, "within 0 and 1", "How likely the last layer is left out of a step, those before it the less; 0 by default", 1);
+        "--stochastic-depth", 0, "within 0 and 1",
+        "How likely the last layer is left out of a step, those before it the less; 0 by default", 1);
     public readonly Option<string?> Pairs = Text("--data", "PATH", "Pairs of a query and a document: XML documentation, .tsv or .jsonl; a "
         + "file, folder or glob, by default the XML documentation of the .NET SDK");
-    public readonly Option<string?> EncoderTokenizer = Text("--tokenizer", "FILE", "A tokenizer.json, or 'bytes'; by default the one beside "
-        + "the weights, in train and demo beside --init or in --out, else learnt from the pairs");
+    public readonly Option<string?> EncoderTokenizer = Text("--tokenizer", "FILE", "A tokenizer.json, or 'bytes'; by default the one "
+        + "beside the weights, in train and demo beside --init or in --out, else learnt from the pairs");
     public readonly Option<string?> Index = Text("--index", "FILE", "The index; index.safetensors in --out by default");
     public readonly Option<string?> Query = Text("--query", "TEXT", "What to search for; without it, each line of standard input");
     public readonly Option<int?> Dimension = Number<int>(
@@ -79,8 +81,8 @@ internal sealed class CommandOptions
     public readonly Option<double?> Tolerance = Number<double>(
         "--tolerance", 0, "within 0 and 1", "The recall at 10 that cheap first may lose on the queries that it is calibrated on; "
         + Output.Invariant($"{RetrievalEvaluator.DefaultTolerance} by default"), 1);
-    public readonly Option<string?> Alone = Text("--alone", "FILE", "Weights of the same model of which the smallest granularity was trained "
-        + "alone (train --probabilities 1,0,...), to compare with");
+    public readonly Option<string?> Alone = Text("--alone", "FILE", "Weights of the same model of which the smallest granularity was "
+        + "trained alone (train --probabilities 1,0,...), to compare with");
     public readonly Option<double?> LabelSmoothing = Number<double>(
         "--label-smoothing", 0, "within 0 and 1", "The share of a target that is spread over all classes; 0 by default", 1);
     public readonly Option<double?> Mixup = Number<double>(

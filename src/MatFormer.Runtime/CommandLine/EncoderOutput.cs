@@ -128,11 +128,12 @@ internal static class EncoderOutput
         page.Heading("Profiles and dimensions");
         page.Table(
             [
-                "Name", "Layers", "Parameters", "FLOPs per text", "µs per query", "Dimensions", "Recall@1", "Recall@10", "MRR@10", "Same type",
+                "Name", "Layers", "Parameters", "FLOPs per text", "µs per query", "Dimensions", "Recall@1", "Recall@10", "MRR@10",
+                "Same type",
             ],
             Rows(evaluation, alone).Select(row => row.ToImmutableArray()), names: 2);
-        page.Note("FLOPs: of a text as long as the context. Time: of embedding a query among 256, tokenizing included, on this machine. Same "
-            + "type: the share of queries whose first hit belongs to the type that their document belongs to.");
+        page.Note("FLOPs: of a text as long as the context. Time: of embedding a query among 256, tokenizing included, on this machine. "
+            + "Same type: the share of queries whose first hit belongs to the type that their document belongs to.");
         if (evaluation.Escalation is { } escalation) page.Heading("Cheap first").Text(Describe(escalation));
         if (curves.Count > 0)
         {

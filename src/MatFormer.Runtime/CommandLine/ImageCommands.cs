@@ -124,8 +124,8 @@ internal sealed class ImageCommands<TModel>(
     }
 
     private ImageCorpus OpenImages() => ImageCorpus.Open(
-        Settings.Data ?? throw new UsageException("--data is missing; give a folder of images: IDX files as MNIST's, CIFAR-10's binary files, or "
-            + "a folder for each class."),
+        Settings.Data ?? throw new UsageException("--data is missing; give a folder of images: IDX files as MNIST's, CIFAR-10's binary "
+            + "files, or a folder for each class."),
         cancellationToken: Cancellation);
 
     private int BatchOf() => Settings.Batch is { } given && Settings.Command == "eval" ? given : EvaluationBatch;

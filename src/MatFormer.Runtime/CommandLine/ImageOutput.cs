@@ -91,12 +91,14 @@ internal static class ImageOutput
             ],
             evaluation.Rows.Select(row => Cells(row, IsNested(evaluation)).ToImmutableArray()), names: 2);
         if (IsNested(evaluation)) page.Note("Dimensions: how many of the first numbers of the embedding the classifier sees.");
-        page.Note("Agreement: the share of images of which both say the same. Time: of a forward pass over a batch of images, on this machine.");
+        page.Note("Agreement: the share of images of which both say the same. Time: of a forward pass over a batch of images, on this "
+            + "machine.");
         sweep?.AddTo(page, spec.Name, whole);
         if (evaluation.Confusions.Length > 0)
         {
             page.Heading($"What {(largest is null ? smallest.Name : whole)} takes for another");
-            page.Note(Output.Invariant($"{evaluation.Confusions.Length:n0} of {evaluation.Images:n0} images; those of which it is surest."));
+            page.Note(Output.Invariant(
+                $"{evaluation.Confusions.Length:n0} of {evaluation.Images:n0} images; those of which it is surest."));
             page.Pictures(evaluation.Confusions.Take(ShownConfusions).Select(c => (
                 Png.Encode(images.Pixels(c.Image), images.Channels, images.Height, images.Width),
                 Output.Invariant($"{images.Classes[c.Label]}, taken for {images.Classes[c.Taken]} ({c.Probability:0%})"))));
@@ -118,8 +120,8 @@ internal static class ImageOutput
     [
         row.Costs.Name, row.Costs.Pattern, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
         Output.Invariant($"{row.MicrosecondsPerImage:0.0}"), .. isNested ? (string[])[Output.Invariant($"{row.Dimension}")] : [],
-        Output.Invariant($"{row.Accuracy:0.00%}"),
-        Output.Invariant($"{row.NatsPerImage:0.0000}"), row.Agreement is { } agreement ? Output.Invariant($"{agreement:0.00%}") : string.Empty,
+        Output.Invariant($"{row.Accuracy:0.00%}"), Output.Invariant($"{row.NatsPerImage:0.0000}"),
+        row.Agreement is { } agreement ? Output.Invariant($"{agreement:0.00%}") : string.Empty,
         Output.Nats(row.Divergence),
     ];
 }

@@ -23,8 +23,8 @@ public static class Machine
     }
 
     /// <summary>
-    /// Threads for computing on the CPU: OMP_NUM_THREADS where it is set, else one per physical core that this process may use. libtorch's own
-    /// default is a single one on some virtual machines.
+    /// Threads for computing on the CPU: OMP_NUM_THREADS where it is set, else one per physical core that this process may use. libtorch's
+    /// own default is a single one on some virtual machines.
     /// </summary>
     public static int Threads
     {

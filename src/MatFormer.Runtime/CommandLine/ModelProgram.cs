@@ -15,19 +15,18 @@ public static class ModelProgram
 
     /// <summary>
     /// Runs the commands that there are for the model's kind: <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>plan</c>,
-    /// <c>profiles</c> and <c>extract</c> for all; <c>tokenizer</c>, <c>import</c> and <c>generate</c> for language models; <c>classify</c> for
-    /// vision
-    /// transformers. <c>--help</c> tells of each.
+    /// <c>profiles</c> and <c>extract</c> for all; <c>tokenizer</c>, <c>import</c> and <c>generate</c> for language models; <c>classify</c>
+    /// for vision transformers. <c>--help</c> tells of each.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
     /// <param name="commands">
-    /// More commands, such as <c>serve</c> of the package MatFormer.Server. Their actions are told of Ctrl-C and SIGTERM by their cancellation
-    /// token.
+    /// More commands, such as <c>serve</c> of the package MatFormer.Server. Their actions are told of Ctrl-C and SIGTERM by their
+    /// cancellation token.
     /// </param>
     /// <returns>
-    /// The exit code: 0 done; 1 training or generating failed; 2 wrong usage or input, after one line on standard error; 130 interrupted by Ctrl-C or
-    /// SIGTERM.
+    /// The exit code: 0 done; 1 training or generating failed; 2 wrong usage or input, after one line on standard error; 130 interrupted by
+    /// Ctrl-C or SIGTERM.
     /// </returns>
     public static Task<int> RunAsync<TModel>(string[] args, params IEnumerable<Command> commands)
         where TModel : MatFormerModel, IMatFormer<TModel> =>
@@ -97,7 +96,8 @@ public static class ModelProgram
         var commands = TModel.Spec.Kind switch
         {
             ModelKind.LanguageModel => OfLanguageModel(options, Maker((s, token) => new LanguageCommands<TModel>(s, output, error, token))),
-            ModelKind.VisionTransformer => OfVisionTransformer(options, Maker((s, token) => new ImageCommands<TModel>(s, output, error, token))),
+            ModelKind.VisionTransformer => OfVisionTransformer(
+                options, Maker((s, token) => new ImageCommands<TModel>(s, output, error, token))),
             _ => OfTextEncoder(options, Maker((s, token) => new EncoderCommands<TModel>(s, output, error, token))),
         };
         foreach (var command in commands) root.Add(command);
@@ -165,13 +165,15 @@ public static class ModelProgram
         make(
             "demo", "Train, evaluate, extract, and write a report", c => c.Demo(),
             o.Minutes, o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
-            o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
+            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads,
+            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.Json),
         make(
             "train", "Train all granularities at once", c => c.Train(),
             o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
-            o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
+            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads,
+            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.Json),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(),
             o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
@@ -194,8 +196,8 @@ public static class ModelProgram
         make(
             "demo", "Train, index, measure, extract, and write a report", c => c.Demo(),
             o.Minutes, o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation,
-            o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
+            o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
+            o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
         make(
             "tokenizer", "Learn a vocabulary of byte pairs, for train --tokenizer", c => c.TrainTokenizer(),
             o.Pairs, o.Vocabulary, o.Out, o.Json),

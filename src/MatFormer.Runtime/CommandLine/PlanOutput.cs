@@ -31,7 +31,8 @@ internal static class PlanOutput
         + Output.Invariant($"Predictions are off by {plan.LatencyError:0.0%} in time and {plan.LossError:0.0000} {LossOf(spec).Spoken} ")
         + "on average. "
         + Output.Invariant($"Timed here: {conditions}; evaluated on {Evaluated(spec, plan)}.")
-        + (plan.LatencyError > BusyError ? " Times changed while they were taken: when the machine is less busy, plan again." : string.Empty);
+        + (plan.LatencyError > BusyError ? " Times changed while they were taken: when the machine is less busy, plan again."
+            : string.Empty);
 
     /// <summary>A page of it all.</summary>
     public static string Page(

@@ -287,8 +287,8 @@ internal abstract class ProgramCommands<TModel>(
         }
 
         if (Settings.Patience is not null && (Settings.EvaluateEvery ?? options.EvaluateEvery) == 0)
-            throw new UsageException("--patience counts looks at the validation text, and there are none; add --evaluate-every 100, or leave it "
-                + "out.");
+            throw new UsageException("--patience counts looks at the validation text, and there are none; add --evaluate-every 100, or "
+                + "leave it out.");
         options = options with
         {
             Steps = Settings.Steps ?? options.Steps,
@@ -641,9 +641,9 @@ internal abstract class ProgramCommands<TModel>(
         using var slice = Checkpoint.Open<TModel>(path, universal.Device);
         slice.ComputeType = dtype;
         var (difference, equal) = Compare(universal, profile, slice, data);
+        var what = TModel.Spec.Kind == ModelKind.TextEncoder ? "embeddings" : "logits";
         Human.WriteLine(Output.Invariant(
-            $"{profile.Name}, extracted, saved and loaded again: its {(TModel.Spec.Kind == ModelKind.TextEncoder ? "embeddings" : "logits")} "
-            + $"{(equal ? "are" : "differ from")} the universal model's own"
+            $"{profile.Name}, extracted, saved and loaded again: its {what} {(equal ? "are" : "differ from")} the universal model's own"
             + $"{(equal ? ", bit for bit" : string.Empty)} (largest difference {difference:0.###E+0})."));
         return new SliceCheck(profile.Name, path, difference, equal);
     }

@@ -102,8 +102,9 @@ public sealed class ImageCorpus : TrainingData
             throw new DataException($"{spec.Name} takes no images; train it on text.");
         if ((Training.Channels, Training.Height, Training.Width) != (image.Channels, image.Size, image.Size))
         {
-            throw new DataException($"The images of {Source} are {Size(Training)}, but {spec.Name} takes {image.Size} x {image.Size} pixels "
-                + $"and {image.Channels} channels; give others, resize these, or declare [MatViT(Image = ..., Channels = ...)] for them.");
+            throw new DataException($"The images of {Source} are {Size(Training)}, but {spec.Name} takes {image.Size} x {image.Size} "
+                + $"pixels and {image.Channels} channels; give others, resize these, or declare [MatViT(Image = ..., Channels = ...)] for "
+                + "them.");
         }
 
         if (Training.Classes.Length != image.Classes)

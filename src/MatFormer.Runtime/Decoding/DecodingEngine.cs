@@ -25,7 +25,9 @@ public sealed record DecodingOptions
     /// <summary>Bits of the registers to compute in, for tests; the widest if null.</summary>
     internal int? RegisterBits { get; init; }
 
-    /// <summary>Those of a model that is to be decoded in the dtype in which it computes: <see cref="MatFormerModel.ComputeType"/>.</summary>
+    /// <summary>
+    /// Those of a model that is to be decoded in the dtype in which it computes: <see cref="MatFormerModel.ComputeType"/>.
+    /// </summary>
     public static DecodingOptions For(MatFormerModel model)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -113,8 +115,8 @@ public sealed unsafe class DecodingEngine : IDisposable
         options ??= new DecodingOptions();
         if (!Supports(model))
         {
-            throw new NotSupportedException(
-                $"{model.Architecture.Name} is {(model.IsDecodable ? $"on {model.Device}; a decoder computes on the CPU" : "not a generated model")}.");
+            var why = model.IsDecodable ? $"on {model.Device}; a decoder computes on the CPU" : "not a generated model";
+            throw new NotSupportedException($"{model.Architecture.Name} is {why}.");
         }
 
         Validate(options, model.Architecture);
@@ -278,7 +280,8 @@ public sealed unsafe class DecodingEngine : IDisposable
         for (var start = 0; start < _rows.Count; start += DecodingPass.MaxRows)
         {
             _pass.Clear();
-            foreach (var (index, token, wanted) in CollectionsMarshal.AsSpan(_rows)[start..Math.Min(_rows.Count, start + DecodingPass.MaxRows)])
+            var end = Math.Min(_rows.Count, start + DecodingPass.MaxRows);
+            foreach (var (index, token, wanted) in CollectionsMarshal.AsSpan(_rows)[start..end])
             {
                 var its = _sequences[index];
                 _pass.AddRow(token, its.Next++, its.Cache, its.Layers, wanted);
@@ -366,9 +369,10 @@ public sealed unsafe class DecodingEngine : IDisposable
     internal static void CheckDraft(ImmutableArray<LayerSlice> draft, ImmutableArray<LayerSlice> layers, ModelSpec spec)
     {
         if (Hold(layers, draft)) return;
+        var kept = draft.Length == layers.Length ? spec.FormatPattern(draft.AsSpan()) : $"{draft.Length} layers";
         throw new ArgumentException(
-            $"The draft keeps {(draft.Length == layers.Length ? spec.FormatPattern(draft.AsSpan()) : $"{draft.Length} layers")}, which is not part "
-            + $"of the {spec.FormatPattern(layers.AsSpan())} that it is to draft for; take a smaller profile.", nameof(draft));
+            $"The draft keeps {kept}, which is not part of the {spec.FormatPattern(layers.AsSpan())} that it is to draft for; take "
+            + "a smaller profile.", nameof(draft));
     }
 
     /// <exception cref="ArgumentException">A token is not in the vocabulary.</exception>

@@ -16,7 +16,9 @@ public sealed record DraftStatistics(int Drafted, int Accepted, int Passes)
     public double MeanLength => Passes == 0 ? 0 : (double)Drafted / Passes;
 }
 
-/// <summary>Generation by a <see cref="DecodingEngine"/>: each sequence takes what it has, and a draft runs ahead if one is asked for.</summary>
+/// <summary>
+/// Generation by a <see cref="DecodingEngine"/>: each sequence takes what it has, and a draft runs ahead if one is asked for.
+/// </summary>
 internal sealed class EngineGeneration : Generation
 {
     private readonly DecodingEngine _engine;

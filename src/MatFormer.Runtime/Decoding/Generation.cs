@@ -36,8 +36,8 @@ internal abstract class Generation : IDisposable
         if (!DecodingEngine.Supports(model))
         {
             throw new ArgumentException(
-                $"The generation option {nameof(options.Draft)} is there for generated models on the CPU, which {model.Architecture.Name} on "
-                + $"{model.Device} is not; leave it out.");
+                $"The generation option {nameof(options.Draft)} is there for generated models on the CPU, which {model.Architecture.Name} "
+                + $"on {model.Device} is not; leave it out.");
         }
 
         DecodingEngine.CheckDraft(options.Draft, model.Layers, model.Architecture);

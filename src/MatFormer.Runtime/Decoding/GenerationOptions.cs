@@ -75,7 +75,9 @@ public sealed record GenerationOptions
         Check(
             RepetitionPenalty > 0 && double.IsFinite(RepetitionPenalty), nameof(RepetitionPenalty), RepetitionPenalty,
             "more than 0; above 1 is against repetition, 1 for none");
-        Check(DraftLength is null or (>= 1 and <= DraftLengths.Longest), nameof(DraftLength), DraftLength!, $"within 1 and {DraftLengths.Longest}");
+        Check(
+            DraftLength is null or (>= 1 and <= DraftLengths.Longest), nameof(DraftLength), DraftLength!,
+            $"within 1 and {DraftLengths.Longest}");
         Check(RepetitionWindow >= 0, nameof(RepetitionWindow), RepetitionWindow, "0 (for all tokens) or more");
         Check(!StopStrings.IsDefault, nameof(StopStrings), "default", "an array, [] for none");
         foreach (var stop in StopStrings)

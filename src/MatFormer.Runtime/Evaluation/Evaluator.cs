@@ -94,8 +94,8 @@ public static class Evaluator
         ArgumentNullException.ThrowIfNull(model);
         var costs = profiles.Select(p => ProfileCosts.Of(p, TModel.Granularities.Contains(p)));
         return Run(
-            [.. costs], [.. profiles.Select(p => (Func<Tensor, Tensor>)(tokens => model.Forward(p, tokens)))], model, whole ?? model, corpus,
-            options, progress, cancellationToken);
+            [.. costs], [.. profiles.Select(p => (Func<Tensor, Tensor>)(tokens => model.Forward(p, tokens)))], model, whole ?? model,
+            corpus, options, progress, cancellationToken);
     }
 
     /// <summary>Measures a slice.</summary>
@@ -243,7 +243,8 @@ public static class Evaluator
             costs, _nats / bytes / Math.Log(2), _nats / tokens,
             !hasWhole ? null
             : new Consistency(
-                (double)_agreeing / tokens, continued == 0 ? null : (double)Generated / continued, _divergence / tokens, _reverse / tokens));
+                (double)_agreeing / tokens, continued == 0 ? null : (double)Generated / continued, _divergence / tokens,
+                _reverse / tokens));
 
         private static double Sum(Tensor values) => values.sum(ScalarType.Float64).item<double>();
     }

@@ -10,7 +10,9 @@ namespace MatFormer;
 /// <param name="Dimension">How many numbers of the embedding the classifier sees: all, or a prefix that is declared.</param>
 /// <param name="Accuracy">The share of images whose likeliest class is theirs.</param>
 /// <param name="NatsPerImage">Cross-entropy, in nats per image.</param>
-/// <param name="Agreement">The share of images of which it says what the whole model says; null for a slice, which has no whole model.</param>
+/// <param name="Agreement">
+/// The share of images of which it says what the whole model says; null for a slice, which has no whole model.
+/// </param>
 /// <param name="Divergence">KL(whole model || submodel) of the classes, in nats per image; null for a slice.</param>
 /// <param name="MicrosecondsPerImage">Time of its forward pass over a batch, by image: the median over the batches.</param>
 public sealed record ImageRow(

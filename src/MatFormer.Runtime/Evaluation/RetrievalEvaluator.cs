@@ -11,7 +11,9 @@ namespace MatFormer;
 /// <param name="RecallAt1">The share of queries whose document comes first.</param>
 /// <param name="RecallAt10">The share of queries whose document is among the first 10.</param>
 /// <param name="ReciprocalRank">The mean of 1 / the document's rank, 0 beyond 10.</param>
-/// <param name="GroupAccuracy">The share of queries whose first hit is of their group, such as a member's type; null without groups.</param>
+/// <param name="GroupAccuracy">
+/// The share of queries whose first hit is of their group, such as a member's type; null without groups.
+/// </param>
 /// <param name="MicrosecondsPerQuery">Time to embed a query, tokenizing included, among others: the median over batches.</param>
 public sealed record RetrievalRow(
     ProfileCosts Costs, int Dimension, RetrievalMeasure RecallAt1, RetrievalMeasure RecallAt10, RetrievalMeasure ReciprocalRank,

@@ -17,8 +17,8 @@ internal sealed class HuggingFaceViT
         var (spec, layers) = (weights.Spec, weights.Layers);
         _hidden = layers[0].HiddenWidth;
         var unlike = layers.Any(l => l.HiddenWidth != _hidden);
-        var problem = unlike ? $"its layers have different sizes ({spec.FormatPattern(layers.AsSpan())}), which are alike there; give a profile "
-                + "that is alike in all layers"
+        var problem = unlike ? $"its layers have different sizes ({spec.FormatPattern(layers.AsSpan())}), which are alike there; give a "
+                + "profile that is alike in all layers"
             : layers.Where((l, i) => l.Heads != spec.Blocks[i].Heads || spec.Blocks[i].KeyValueHeads != spec.Blocks[i].Heads).Any()
                 ? "it has fewer heads of keys and values, or keeps fewer heads, than heads, which are all there"
             : spec.Blocks.Any(b => b.Activation != Activation.Gelu || !b.Bias)
@@ -38,7 +38,8 @@ internal sealed class HuggingFaceViT
     /// <summary>Writes the files, last the one without which nothing loads.</summary>
     public void Write(string folder)
     {
-        Extraction.WriteSafetensors(Path.Combine(folder, "model.safetensors"), _weights, _weights.Metadata, tensor => tensor.Name, _encoding);
+        Extraction.WriteSafetensors(
+            Path.Combine(folder, "model.safetensors"), _weights, _weights.Metadata, tensor => tensor.Name, _encoding);
         HuggingFaceFolder.WriteJson(Path.Combine(folder, "preprocessor_config.json"), WritePreprocessor);
         HuggingFaceFolder.WriteJson(Path.Combine(folder, "config.json"), WriteConfig);
     }

@@ -15,7 +15,9 @@ internal sealed record SlicedTensor(string Name, SafetensorsEntry Source, Immuta
     /// <summary>True for matrices, false for norms' weights and biases.</summary>
     public bool IsMatrix => Shape.Length > 1;
 
-    /// <summary>Rows kept, all dimensions but the last; what has one dimension is one row, or rows of one value where they change places.</summary>
+    /// <summary>
+    /// Rows kept, all dimensions but the last; what has one dimension is one row, or rows of one value where they change places.
+    /// </summary>
     public long Rows => IsMatrix || Interleaved == 0 ? Shape[..^1].Aggregate(1L, (rows, size) => rows * size) : Shape[0];
 
     /// <summary>Values kept of each row.</summary>

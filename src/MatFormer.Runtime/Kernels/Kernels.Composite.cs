@@ -211,7 +211,8 @@ public static partial class Kernels
                 {
                     string given = string.Join(", ", widths);
                     throw new ArgumentException(
-                        $"FeedForward: widths are ({given}), but must run from the widest to the narrowest, each in 1..{hidden}.", nameof(widths));
+                        $"FeedForward: widths are ({given}), but must run from the widest to the narrowest, each in 1..{hidden}.",
+                        nameof(widths));
                 }
             }
 

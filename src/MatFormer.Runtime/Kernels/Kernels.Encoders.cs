@@ -48,8 +48,8 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// How many tokens each text has, (B) int64, <paramref name="more"/> added: tokens (B, T) int64, -1 behind its end. An empty text counts
-    /// as one of one token.
+    /// How many tokens each text has, (B) int64, <paramref name="more"/> added: tokens (B, T) int64, -1 behind its end. An empty text
+    /// counts as one of one token.
     /// </summary>
     public static Tensor Lengths(Tensor tokens, int more)
     {
@@ -64,7 +64,9 @@ public static partial class Kernels
         return first.reshape(x.shape[0], x.shape[2]);
     }
 
-    /// <summary>The mean of a sequence's states, in float32: x (N, T, W), lengths (B), N a multiple of B, or null -> (N, W) of x's dtype.</summary>
+    /// <summary>
+    /// The mean of a sequence's states, in float32: x (N, T, W), lengths (B), N a multiple of B, or null -> (N, W) of x's dtype.
+    /// </summary>
     public static Tensor MeanToken(Tensor x, Tensor? lengths = null)
     {
         using var scope = NewDisposeScope();
@@ -105,7 +107,8 @@ public static partial class Kernels
     /// <param name="prefixes">Widths.</param>
     /// <param name="shares">How much each counts; they add up to 1.</param>
     public static Tensor ClassCrossEntropy(
-        Tensor x, Tensor head, Tensor bias, Tensor targets, int streams, int[]? rows, ReadOnlySpan<int> prefixes, ReadOnlySpan<double> shares)
+        Tensor x, Tensor head, Tensor bias, Tensor targets, int streams, int[]? rows, ReadOnlySpan<int> prefixes,
+        ReadOnlySpan<double> shares)
     {
         using var scope = NewDisposeScope();
         var all = rows is not null ? targets : targets.dim() == 1 ? targets.repeat(streams) : targets.repeat(streams, 1);
@@ -121,9 +124,9 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// How far each stream's classes are from a teacher's: temperature^2 KL(teacher || stream), both softmax(logits / temperature), the mean
-    /// over its rows and the prefixes (Hinton et al., arXiv 1503.02531, section 2) -> (R) float32, 0 before the student. No gradient flows
-    /// into the teacher.
+    /// How far each stream's classes are from a teacher's: temperature^2 KL(teacher || stream), both softmax(logits / temperature), the
+    /// mean over its rows and the prefixes (Hinton et al., arXiv 1503.02531, section 2) -> (R) float32, 0 before the student. No gradient
+    /// flows into the teacher.
     /// </summary>
     /// <inheritdoc cref="ClassCrossEntropy"/>
     public static Tensor ClassDivergence(
@@ -147,8 +150,9 @@ public static partial class Kernels
 
     /// <summary>
     /// Mean cross-entropy, in nats, of each stream, of finding each row's partner: rows are a query and its document in turn, the other
-    /// documents (queries) of the stream's rows the negatives of a query (document), scores cosines / temperature (InfoNCE, arXiv 1807.03748,
-    /// both ways as in arXiv 2103.00020); the mean over prefixes as in <see cref="ClassCrossEntropy"/>: x (N, D) -> (R) float32.
+    /// documents (queries) of the stream's rows the negatives of a query (document), scores cosines / temperature (InfoNCE, arXiv
+    /// 1807.03748, both ways as in arXiv 2103.00020); the mean over prefixes as in <see cref="ClassCrossEntropy"/>: x (N, D) -> (R)
+    /// float32.
     /// </summary>
     /// <param name="x">(N, D), N even.</param>
     /// <param name="targets">int64 (B), or (N) with rows: rows of the same number are never each other's negatives.</param>
@@ -182,10 +186,10 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// How far each stream's choices among the teacher's vectors are from the teacher's own: of queries among the teacher's documents, and of
-    /// documents among its queries, softening^2 KL(teacher || stream), both softmax(cosines / temperature / softening), the mean over both, its
-    /// rows and the prefixes -> (R) float32, 0 before the student. So a small model's queries fit an index of the teacher's. No gradient flows
-    /// into the teacher.
+    /// How far each stream's choices among the teacher's vectors are from the teacher's own: of queries among the teacher's documents, and
+    /// of documents among its queries, softening^2 KL(teacher || stream), both softmax(cosines / temperature / softening), the mean over
+    /// both, its rows and the prefixes -> (R) float32, 0 before the student. So a small model's queries fit an index of the teacher's. No
+    /// gradient flows into the teacher.
     /// </summary>
     /// <inheritdoc cref="PairCrossEntropy"/>
     public static Tensor PairDivergence(
@@ -228,7 +232,8 @@ public static partial class Kernels
     // Cosines of queries (even rows) and documents (odd rows) by the temperature, (P, P); minus infinity where they are no negatives.
     private static Tensor PairScores(Tensor queries, Tensor documents, double temperature, Tensor same)
     {
-        var (query, document) = (queries.view(-1, 2, queries.shape[1]).select(1, 0), documents.view(-1, 2, documents.shape[1]).select(1, 1));
+        var query = queries.view(-1, 2, queries.shape[1]).select(1, 0);
+        var document = documents.view(-1, 2, documents.shape[1]).select(1, 1);
         return query.matmul(document.t()).div(temperature).masked_fill(same, float.NegativeInfinity);
     }
 

@@ -78,7 +78,8 @@ public static partial class Kernels
     /// <param name="key">(N, S, Hkv, D).</param>
     /// <param name="value">(N, S, Hkv, D).</param>
     /// <param name="lengths">
-    /// How many keys are seen, from the first on, each in 1..S: (B) int64, N a multiple of B, sequence n having lengths[n % B]; all if null.
+    /// How many keys are seen, from the first on, each in 1..S: (B) int64, N a multiple of B, sequence n having lengths[n % B]; all if
+    /// null.
     /// </param>
     public static Tensor Attention(Tensor query, Tensor key, Tensor value, Tensor? lengths = null) =>
         Provider.Attention(query, key, value, lengths);

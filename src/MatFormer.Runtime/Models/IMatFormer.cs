@@ -67,12 +67,14 @@ public interface IMatFormer<TSelf>
         Streams streams, Tensor input, Tensor targets, double temperature, Recomputation? recomputation = null);
 
     /// <summary>
-    /// How much each hidden unit of each layer adds to an input as of <see cref="Forward"/>: the mean magnitude of its activation times the norm of what it
-    /// writes, (hidden) float32 for each layer.
+    /// How much each hidden unit of each layer adds to an input as of <see cref="Forward"/>: the mean magnitude of its activation times the
+    /// norm of what it writes, (hidden) float32 for each layer.
     /// </summary>
     Tensor[] HiddenImportance(Tensor input);
 
-    /// <summary>Puts the hidden units of a layer into another order, (hidden) int64; the whole model computes what it did, up to rounding.</summary>
+    /// <summary>
+    /// Puts the hidden units of a layer into another order, (hidden) int64; the whole model computes what it did, up to rounding.
+    /// </summary>
     void ReorderHiddenUnits(int layer, Tensor order);
 
     /// <summary>A model of its own with only the profile's weights, copied.</summary>

@@ -7,8 +7,8 @@ namespace MatFormer;
 
 /// <summary>
 /// A model that generated code derives from: a universal one, or one of its slices. <c>forward</c> of a language model takes tokens (B, T)
-/// int64 to logits (B, T, Vocabulary) float32; of a vision transformer pixels (B, C, H, H) float32, from -1 to 1, to logits (B, Classes); of
-/// a text encoder tokens, -1 behind their ends, to embeddings (B, width) of length 1.
+/// int64 to logits (B, T, Vocabulary) float32; of a vision transformer pixels (B, C, H, H) float32, from -1 to 1, to logits (B, Classes);
+/// of a text encoder tokens, -1 behind their ends, to embeddings (B, width) of length 1.
 /// </summary>
 public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
 {
@@ -116,7 +116,8 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
         if (tokens.dtype != ScalarType.Int64 || tokens.dim() != 2)
         {
             throw new ArgumentException(
-                $"{Architecture.Name} takes tokens of shape (B, T) and dtype Int64, not ({string.Join(", ", tokens.shape)}) {tokens.dtype}.",
+                $"{Architecture.Name} takes tokens of shape (B, T) and dtype Int64, not ({string.Join(", ", tokens.shape)}) "
+                + $"{tokens.dtype}.",
                 nameof(tokens));
         }
 
@@ -126,8 +127,8 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
         if (time == 0 || position + time > limit)
         {
             throw new ArgumentException(
-                $"{Architecture.Name} takes 1 to {limit - position} more tokens here (context {Architecture.Context}, {position} in the cache), "
-                + $"not {time}.",
+                $"{Architecture.Name} takes 1 to {limit - position} more tokens here (context {Architecture.Context}, {position} in the "
+                + $"cache), not {time}.",
                 nameof(tokens));
         }
     }
@@ -148,8 +149,8 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
 
     /// <summary>Checks what a loss compares with, the input being checked.</summary>
     /// <exception cref="ArgumentException">
-    /// Not (B, T) int64 of a language model; not (B) int64 or (B, Classes) float32 of a vision transformer; not (B) int64, B even, of a text
-    /// encoder.
+    /// Not (B, T) int64 of a language model; not (B) int64 or (B, Classes) float32 of a vision transformer; not (B) int64, B even, of a
+    /// text encoder.
     /// </exception>
     protected void CheckTargets(Tensor input, Tensor targets)
     {
@@ -164,14 +165,16 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
                 $"({string.Join(", ", input.shape)}) Int64, as the tokens are"),
             ModelKind.VisionTransformer => (
                 (targets.dtype == ScalarType.Int64 && given is [var n] && n == rows)
-                || (targets.dtype == ScalarType.Float32 && given is [var m, var classes] && m == rows && classes == Architecture.Image!.Classes),
+                || (targets.dtype == ScalarType.Float32 && given is [var m, var classes] && m == rows
+                    && classes == Architecture.Image!.Classes),
                 $"({rows}) Int64 or ({rows}, {Architecture.Image?.Classes}) Float32"),
             _ => (
                 targets.dtype == ScalarType.Int64 && given is [var n] && n == rows && n % 2 == 0,
                 $"({rows}) Int64, of an even number of rows"),
         };
-        if (!fits)
-            throw new ArgumentException($"The targets are to be {expected}, not ({string.Join(", ", given)}) {targets.dtype}.", nameof(targets));
+        if (fits) return;
+        throw new ArgumentException(
+            $"The targets are to be {expected}, not ({string.Join(", ", given)}) {targets.dtype}.", nameof(targets));
     }
 
     /// <summary>The width that embeddings are to be cut to.</summary>

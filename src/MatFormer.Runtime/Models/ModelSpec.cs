@@ -3,7 +3,9 @@ using System.Globalization;
 
 namespace MatFormer;
 
-/// <summary>What is known of a declared model without its weights: sizes, granularities and costs. Generated code holds one per model.</summary>
+/// <summary>
+/// What is known of a declared model without its weights: sizes, granularities and costs. Generated code holds one per model.
+/// </summary>
 public sealed record ModelSpec
 {
     /// <summary>What a pattern names the layers that it leaves out.</summary>
@@ -15,7 +17,9 @@ public sealed record ModelSpec
     /// <summary>What it takes and gives.</summary>
     public ModelKind Kind { get; init; }
 
-    /// <summary>A hash of the declared architecture, not of its profiles: weight files carry it, so that they load only where they fit.</summary>
+    /// <summary>
+    /// A hash of the declared architecture, not of its profiles: weight files carry it, so that they load only where they fit.
+    /// </summary>
     public required string Fingerprint { get; init; }
 
     /// <summary>Width of the residual stream.</summary>
@@ -36,7 +40,9 @@ public sealed record ModelSpec
     /// <summary>How an encoder makes one vector of a sequence; language models make none.</summary>
     public Pooling Pooling { get; init; }
 
-    /// <summary>Width of the embeddings that a text encoder gives, or of the vector in front of an image's classifier; 0 for language models.</summary>
+    /// <summary>
+    /// Width of the embeddings that a text encoder gives, or of the vector in front of an image's classifier; 0 for language models.
+    /// </summary>
     public int EmbeddingWidth { get; init; }
 
     /// <summary>
@@ -121,7 +127,8 @@ public sealed record ModelSpec
     /// <exception cref="ArgumentException">The model declares no such width.</exception>
     internal int CheckEmbeddingWidth(int? width)
     {
-        if (EmbeddingDimensions.IsEmpty) throw new ArgumentException($"{Name} is a language model, and gives no embeddings.", nameof(width));
+        if (EmbeddingDimensions.IsEmpty)
+            throw new ArgumentException($"{Name} is a language model, and gives no embeddings.", nameof(width));
         if (width is null || EmbeddingDimensions.Contains(width.Value)) return width ?? EmbeddingWidth;
         throw new ArgumentException(
             $"Embeddings of {Name} are trained to be cut to {string.Join(", ", EmbeddingDimensions)}, not to {width}.", nameof(width));
@@ -153,8 +160,8 @@ public sealed record ModelSpec
     }
 
     /// <summary>
-    /// Reads a pattern such as <c>4*S 4*M</c>, <c>S S M XL</c> or <c>2*S Skip 5*M</c>, the first layer on the left, into what is kept of each
-    /// layer.
+    /// Reads a pattern such as <c>4*S 4*M</c>, <c>S S M XL</c> or <c>2*S Skip 5*M</c>, the first layer on the left, into what is kept of
+    /// each layer.
     /// </summary>
     /// <exception cref="ArgumentException">
     /// The pattern names an unknown granularity, has the wrong number of layers, or leaves out layers that the model always has.

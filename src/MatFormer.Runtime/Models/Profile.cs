@@ -29,11 +29,10 @@ public sealed class Profile<TModel>
         {
             var slice = layers[layer];
             if (slice.IsSkipped ? spec.CanSkip : spec.Granularities.Any(g => g.Layers[layer] == slice)) continue;
+            var sizes = spec.Granularities.Select(g => $"{g.Name} ({g.Layers[layer].HiddenWidth}, {g.Layers[layer].Heads})");
             throw new ArgumentException(
-                $"The profile '{name}' keeps {slice.HiddenWidth} hidden units and {slice.Heads} heads of layer {layer}, as no granularity of "
-                + $"{spec.Name} does; there are "
-                + $"{string.Join(", ", spec.Granularities.Select(g => $"{g.Name} ({g.Layers[layer].HiddenWidth}, {g.Layers[layer].Heads})"))}.",
-                nameof(layers));
+                $"The profile '{name}' keeps {slice.HiddenWidth} hidden units and {slice.Heads} heads of layer {layer}, as no granularity "
+                + $"of {spec.Name} does; there are {string.Join(", ", sizes)}.", nameof(layers));
         }
 
         Name = name;
@@ -63,7 +62,9 @@ public sealed class Profile<TModel>
     /// <summary>Parameters without the embeddings and an untied head.</summary>
     public long NonEmbeddingParameterCount => TModel.Spec.NonEmbeddingParameterCount(Layers.AsSpan());
 
-    /// <summary>FLOPs (a multiply-add is two) of the forward pass over one <see cref="ModelSpec.Unit"/>: a token, an image or a text.</summary>
+    /// <summary>
+    /// FLOPs (a multiply-add is two) of the forward pass over one <see cref="ModelSpec.Unit"/>: a token, an image or a text.
+    /// </summary>
     public long Flops => TModel.Spec.Flops(Layers.AsSpan());
 
     /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>

@@ -37,8 +37,8 @@ public sealed class Recomputation(MatFormerModel model) : IDisposable
     }
 
     /// <summary>
-    /// Adds the gradients of <paramref name="loss"/>, a scalar, to those of the model's parameters, as its own <c>backward</c> does where all
-    /// is kept: bit for bit the same on the CPU. Once.
+    /// Adds the gradients of <paramref name="loss"/>, a scalar, to those of the model's parameters, as its own <c>backward</c> does where
+    /// all is kept: bit for bit the same on the CPU. Once.
     /// </summary>
     /// <exception cref="InvalidOperationException">It was given to no forward pass before, or its gradients are there.</exception>
     public void Backward(Tensor loss)
@@ -47,7 +47,8 @@ public sealed class Recomputation(MatFormerModel model) : IDisposable
         if (_first is null || _last is null)
         {
             throw new InvalidOperationException(
-                "Nothing was computed with this Recomputation, or its gradients were taken; make one for each pass, and give it to Losses.");
+                "Nothing was computed with this Recomputation, or its gradients were taken; make one for each pass, and give it to "
+                + "Losses.");
         }
 
         // A weight that is used before the layers and behind them (tied embeddings) has two gradients. In one pass they are added to each

@@ -34,7 +34,9 @@ public sealed class RotaryTable : IDisposable
         }
     }
 
-    /// <summary>Views (time, HeadWidth / 2) of the cosines and sines from <paramref name="position"/> on, for the caller to dispose.</summary>
+    /// <summary>
+    /// Views (time, HeadWidth / 2) of the cosines and sines from <paramref name="position"/> on, for the caller to dispose.
+    /// </summary>
     public (Tensor Cos, Tensor Sin) Slice(long position, long time) => (_cos.narrow(0, position, time), _sin.narrow(0, position, time));
 
     /// <summary>Moves the table to a device.</summary>

@@ -67,8 +67,8 @@ public sealed class Streams
     public bool Skips(int layer) => _hiddenWidths[layer][0] == 0 || _scales?[layer] == 0;
 
     /// <summary>
-    /// What a layer makes of its input, (N, T, Width), which is disposed, or something like it: where others are left out at random, what this one
-    /// adds counts the more.
+    /// What a layer makes of its input, (N, T, Width), which is disposed, or something like it: where others are left out at random, what
+    /// this one adds counts the more.
     /// </summary>
     public Tensor Scaled(int layer, Tensor input, Tensor output)
     {
@@ -82,8 +82,8 @@ public sealed class Streams
     }
 
     /// <summary>
-    /// The same with layers left out where the scale is 0, and what the others add multiplied by theirs. The layer in which the batch is copied
-    /// stays as it is.
+    /// The same with layers left out where the scale is 0, and what the others add multiplied by theirs. The layer in which the batch is
+    /// copied stays as it is.
     /// </summary>
     internal Streams Thinned(ReadOnlySpan<double> scales)
     {

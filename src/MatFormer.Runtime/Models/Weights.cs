@@ -27,16 +27,22 @@ public static class Weights
     /// <summary>All zeros, float32.</summary>
     public static Parameter Zeros(Device device, params long[] shape) => Detached(new Parameter(zeros(shape, ScalarType.Float32, device)));
 
-    /// <summary>The first <paramref name="rows"/> rows (dimension 0) of a weight: copied and trainable, or shared for inference only.</summary>
+    /// <summary>
+    /// The first <paramref name="rows"/> rows (dimension 0) of a weight: copied and trainable, or shared for inference only.
+    /// </summary>
     public static Parameter Rows(Parameter source, long rows, bool copy) => Slice(source, 0, rows, copy);
 
-    /// <summary>The first <paramref name="columns"/> columns (dimension 1) of a weight: copied and trainable, or shared for inference only.</summary>
+    /// <summary>
+    /// The first <paramref name="columns"/> columns (dimension 1) of a weight: copied and trainable, or shared for inference only.
+    /// </summary>
     public static Parameter Columns(Parameter source, long columns, bool copy) => Slice(source, 1, columns, copy);
 
     /// <summary>All of a weight: copied and trainable, or shared for inference only.</summary>
     public static Parameter Whole(Parameter source, bool copy) => Slice(source, 0, source.shape[0], copy);
 
-    /// <summary>Puts the rows (dimension 0) or columns (dimension 1) of a weight into another order, (rows) or (columns) int64, in place.</summary>
+    /// <summary>
+    /// Puts the rows (dimension 0) or columns (dimension 1) of a weight into another order, (rows) or (columns) int64, in place.
+    /// </summary>
     public static void Reorder(Parameter weight, long dim, Tensor order)
     {
         using var frozen = no_grad();

@@ -62,7 +62,7 @@ internal static class HtmlReport
                     Output.Percent(row.Consistency?.GeneratedAgreement), Output.Nats(row.Consistency?.Divergence),
                     Output.Nats(row.Consistency?.ReverseDivergence)]),
             names: 2);
-        page.Note($"Agreement: the share of positions where both find the same next token the likeliest, in the validation text and in text "
-            + $"that {whole} generates. KL: the divergence of the next token's distributions, in nats.");
+        page.Note($"Agreement: the share of positions where both find the same next token the likeliest, in the validation text and in "
+            + $"text that {whole} generates. KL: the divergence of the next token's distributions, in nats.");
     }
 }

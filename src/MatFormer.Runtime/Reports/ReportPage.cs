@@ -81,15 +81,19 @@ public sealed class ReportPage
         for (var i = 0; i < headings.Length; i++)
             _html.Append(i < names ? "<th class=\"l\">" : "<th>").Append(Svg.Escape(headings[i])).Append("</th>");
         _html.Append("</tr></thead>\n<tbody>\n");
-        _markdown.Append('\n').Append(Row(headings)).Append("\n|").Append(string.Concat(headings.Select((_, i) => i < names ? "---|" : "---:|")))
-            .Append('\n');
+        _markdown.Append('\n').Append(Row(headings)).Append("\n|")
+            .Append(string.Concat(headings.Select((_, i) => i < names ? "---|" : "---:|"))).Append('\n');
         foreach (var row in rows)
         {
             if (row.Length != headings.Length)
                 throw new ArgumentException($"A row has {row.Length} cells, but there are {headings.Length} headings.", nameof(rows));
             _html.Append("<tr>");
             for (var i = 0; i < row.Length; i++)
-                _html.Append(i >= names ? "<td>" : i == 0 ? "<td class=\"l n\">" : "<td class=\"l\">").Append(Svg.Escape(row[i])).Append("</td>");
+            {
+                _html.Append(i >= names ? "<td>" : i == 0 ? "<td class=\"l n\">" : "<td class=\"l\">").Append(Svg.Escape(row[i]))
+                    .Append("</td>");
+            }
+
             _html.Append("</tr>\n");
             _markdown.Append(Row(row)).Append('\n');
         }
@@ -135,8 +139,8 @@ public sealed class ReportPage
         _markdown.Append('\n');
         foreach (var (png, caption) in pictures)
         {
-            _html.Append("<figure><img alt=\"\" src=\"data:image/png;base64,").Append(Convert.ToBase64String(png)).Append("\"><figcaption><span>")
-                .Append(Svg.Escape(caption)).Append("</span></figcaption></figure>\n");
+            _html.Append("<figure><img alt=\"\" src=\"data:image/png;base64,").Append(Convert.ToBase64String(png))
+                .Append("\"><figcaption><span>").Append(Svg.Escape(caption)).Append("</span></figcaption></figure>\n");
             _markdown.Append("- ").Append(Plain(caption)).Append('\n');
         }
 
@@ -164,7 +168,8 @@ public sealed class ReportPage
     public string ToHtml() =>
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
         + "content=\"width=device-width,initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n"
-        + $"<title>{Svg.Escape(_title)}</title>\n<style>\n{Svg.Style}\n{Style}\n</style>\n</head>\n<body>\n<main>\n{_html}</main>\n</body>\n</html>\n";
+        + $"<title>{Svg.Escape(_title)}</title>\n<style>\n{Svg.Style}\n{Style}\n</style>\n</head>\n<body>\n<main>\n"
+        + $"{_html}</main>\n</body>\n</html>\n";
 
     /// <summary>Markdown that links to the files of <see cref="Charts"/> beside it.</summary>
     public string ToMarkdown() => _markdown.ToString();

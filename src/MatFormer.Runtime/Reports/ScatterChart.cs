@@ -148,7 +148,8 @@ public sealed record ScatterChart
             1 => $"<path d=\"M{Svg.Number(x)} {Svg.Number(y - (size * 1.25))}l{wide} {wide}l-{wide} {wide}l-{wide}-{wide}z\"",
             2 => $"<path d=\"M{Svg.Number(x)} {Svg.Number(y - size)}l{wide} {Svg.Number(size * 2)}h-{Svg.Number(size * 2.5)}z\"",
             3 => $"<path d=\"M{Svg.Number(x)} {Svg.Number(y + size)}l{wide}-{Svg.Number(size * 2)}h-{Svg.Number(size * 2.5)}z\"",
-            _ => $"<path d=\"M{Svg.Number(x - size)} {Svg.Number(y - size)}h{Svg.Number(2 * size)}v{Svg.Number(2 * size)}h-{Svg.Number(2 * size)}z\"",
+            _ => $"<path d=\"M{Svg.Number(x - size)} {Svg.Number(y - size)}h{Svg.Number(2 * size)}v{Svg.Number(2 * size)}"
+                + $"h-{Svg.Number(2 * size)}z\"",
         };
         svg.Add($"{shape} class=\"f{series % Marks}\">{title}</{(series % Marks == 0 ? "circle" : "path")}>\n");
     }

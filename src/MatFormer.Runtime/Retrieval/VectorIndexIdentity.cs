@@ -29,7 +29,8 @@ public sealed record VectorIndexIdentity(string Model, string Fingerprint, strin
             {
                 throw new CheckpointException(
                     source, $"was embedded with the {name} '{here}', but the queries are with '{there}', and embeddings of different "
-                        + "models cannot be compared; embed the queries with the model of the index, or the index again with the queries'.");
+                        + "models cannot be compared; embed the queries with the model of the index, or the index again with the "
+                        + "queries'.");
             }
         }
     }

@@ -219,7 +219,8 @@ internal static class TokenizerFile
                 string[] pair = item.ValueKind switch
                 {
                     JsonValueKind.String => item.GetString()!.Split(' '),
-                    JsonValueKind.Array => [.. item.EnumerateArray().Select(p => p.ValueKind == JsonValueKind.String ? p.GetString()! : "")],
+                    JsonValueKind.Array =>
+                        [.. item.EnumerateArray().Select(p => p.ValueKind == JsonValueKind.String ? p.GetString()! : "")],
                     _ => [],
                 };
                 if (pair is not [{ Length: > 0 }, { Length: > 0 }]) throw Wrong(field, $"is {Shown(item)}, not two tokens");

@@ -21,7 +21,9 @@ public sealed record StepResult(
     /// </summary>
     public ImmutableArray<(string Granularity, float Divergence)> Divergences { get; init; } = [];
 
-    /// <summary>Why the step was skipped: what was not finite. Then it has no losses, and the weights are as before. Null if it was not.</summary>
+    /// <summary>
+    /// Why the step was skipped: what was not finite. Then it has no losses, and the weights are as before. Null if it was not.
+    /// </summary>
     public string? Skipped { get; init; }
 
     /// <summary>
@@ -39,7 +41,9 @@ public sealed record StepResult(
 /// <param name="Last">The last step that was run, or null if none was.</param>
 public sealed record TrainingResult(long Steps, bool Finished, string? Checkpoint, string? Weights, StepResult? Last)
 {
-    /// <summary>True if it ended before the last step, as nothing better was found for long (<see cref="TrainerOptions.Patience"/>).</summary>
+    /// <summary>
+    /// True if it ended before the last step, as nothing better was found for long (<see cref="TrainerOptions.Patience"/>).
+    /// </summary>
     public bool StoppedEarly { get; init; }
 
     /// <summary>The file with the weights that were best on validation text, or null if none were looked at.</summary>

@@ -232,7 +232,8 @@ public sealed class Trainer<TModel> : IDisposable
 
         // Of runs without looks and skipped steps they are not there.
         var skipped = Optional(path, metadata, SkippedKey, 0L);
-        var (bestLoss, bestStep) = (Optional(path, metadata, BestLossKey, double.PositiveInfinity), Optional(path, metadata, BestStepKey, 0L));
+        var bestLoss = Optional(path, metadata, BestLossKey, double.PositiveInfinity);
+        var bestStep = Optional(path, metadata, BestStepKey, 0L);
         var looksSinceBest = Optional(path, metadata, WorseKey, 0);
 
         // All is looked up before anything changes.

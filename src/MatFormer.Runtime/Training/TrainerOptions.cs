@@ -48,8 +48,8 @@ public sealed record TrainerOptions
     public Distillation? Distillation { get; init; }
 
     /// <summary>
-    /// Stochastic depth (arXiv 1603.09382): each layer is left out of a step with a probability that rises evenly from layer to layer up to this
-    /// of the last one; what those that stay add is divided by their chance to stay. 0 for none.
+    /// Stochastic depth (arXiv 1603.09382): each layer is left out of a step with a probability that rises evenly from layer to layer up to
+    /// this of the last one; what those that stay add is divided by their chance to stay. 0 for none.
     /// </summary>
     public double StochasticDepth { get; init; }
 

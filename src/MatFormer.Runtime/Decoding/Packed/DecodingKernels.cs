@@ -5,7 +5,9 @@ using System.Runtime.Intrinsics.X86;
 
 namespace MatFormer;
 
-/// <summary>What decoding computes, over memory of its own: no tensors, nothing native. Rows are padded with zeros to multiples of 16.</summary>
+/// <summary>
+/// What decoding computes, over memory of its own: no tensors, nothing native. Rows are padded with zeros to multiples of 16.
+/// </summary>
 /// <remarks>
 /// A result is the same to the bit whether a row is computed alone or with others, and by however many threads: every sum is added up in
 /// an order of its own row. A draft is so verified by exactly what would have been computed without it.
@@ -42,7 +44,9 @@ internal abstract unsafe class DecodingKernels
     /// <summary>16 hidden units of a feed-forward: gate is null if there is none.</summary>
     public abstract void Activate(FeedForwardKind kind, float* gate, float* up, float* hidden);
 
-    /// <summary>Puts a key into column position of keys (width, capacity) and a value into row position of values (capacity, stride).</summary>
+    /// <summary>
+    /// Puts a key into column position of keys (width, capacity) and a value into row position of values (capacity, stride).
+    /// </summary>
     public abstract void Keep(float* source, byte* target, int count, nint step);
 
     /// <summary>
@@ -438,7 +442,11 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
 
         if (panel == count) return;
         for (var row = 0; row < rows; row++)
-            Rows1(panels + (panel * panelBytes), panelBytes, 1, columns, x + (row * stride), result + (row * resultStride) + (panel * Lanes));
+        {
+            Rows1(
+                panels + (panel * panelBytes), panelBytes, 1, columns, x + (row * stride),
+                result + (row * resultStride) + (panel * Lanes));
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

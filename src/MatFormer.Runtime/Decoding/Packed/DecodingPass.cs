@@ -57,7 +57,9 @@ internal sealed unsafe class DecodingPass : IDisposable
     /// <summary>Positions of a sequence, rounded up.</summary>
     public int Capacity { get; }
 
-    /// <summary>Bytes of keys and values of one head of one sequence: keys (HeadWidth, Capacity), then values (Capacity, HeadStride).</summary>
+    /// <summary>
+    /// Bytes of keys and values of one head of one sequence: keys (HeadWidth, Capacity), then values (Capacity, HeadStride).
+    /// </summary>
     public nint HeadBytes { get; }
 
     /// <summary>Where a layer's keys and values begin in those of a sequence.</summary>

@@ -113,7 +113,8 @@ public sealed unsafe class DecodingThread
                 {
                     var run = _pass.Runs[r];
                     var slice = run.Layers[layer];
-                    var count = Math.Min(together, (role == Role.Query ? slice.Heads : _pass.Spec.Blocks[layer].KeyValueHeadsOf(slice)) - head);
+                    var heads = role == Role.Query ? slice.Heads : _pass.Spec.Blocks[layer].KeyValueHeadsOf(slice);
+                    var count = Math.Min(together, heads - head);
                     if (count <= 0) continue;
                     _kernels.Multiply(
                         matrix.Panel(head * headPanels), matrix.PanelBytes, count * headPanels, matrix.Columns,
@@ -132,7 +133,8 @@ public sealed unsafe class DecodingThread
                                 if (cos is not null) _kernels.Rotate(x, cos.Row(position), sin!.Row(position), _pass.Spec.HeadWidth / 2);
                             }
 
-                            if (role == Role.Query) Copy(x, _pass.Queries + (row * _pass.HeadsStride) + (h * _pass.HeadStride), _pass.HeadStride);
+                            if (role == Role.Query)
+                                Copy(x, _pass.Queries + (row * _pass.HeadsStride) + (h * _pass.HeadStride), _pass.HeadStride);
                             else if (role == Role.Key) KeepKey(x, layer, h, row);
                             else KeepValue(x, layer, h, row);
                         }
@@ -144,7 +146,9 @@ public sealed unsafe class DecodingThread
         }
     }
 
-    /// <summary>Attention of the rows' queries over what is in their caches up to themselves; with a window, over its last tokens.</summary>
+    /// <summary>
+    /// Attention of the rows' queries over what is in their caches up to themselves; with a window, over its last tokens.
+    /// </summary>
     public void Attend(int layer, int window = 0)
     {
         var block = _pass.Spec.Blocks[layer];
@@ -178,7 +182,8 @@ public sealed unsafe class DecodingThread
     }
 
     /// <summary>Adds the projection of what the heads gathered to the rows.</summary>
-    public void AddAttended(int layer, PackedMatrix output) => AddProduct(layer, output, _pass.Attended, _pass.HeadsStride, isHidden: false);
+    public void AddAttended(int layer, PackedMatrix output) =>
+        AddProduct(layer, output, _pass.Attended, _pass.HeadsStride, isHidden: false);
 
     /// <summary>The hidden units of the normed rows, each as many as it keeps.</summary>
     public void Expand(int layer, PackedMatrix matrix, FeedForwardKind kind)

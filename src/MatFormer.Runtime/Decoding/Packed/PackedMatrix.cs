@@ -110,7 +110,8 @@ public sealed unsafe class PackedMatrix : IDisposable
                 for (var c = 0; c < Columns; c++) target[c] = ((float*)source)[(c * Lanes) + lane];
                 break;
             case DecodingWeights.BFloat16:
-                for (var c = 0; c < Columns; c++) target[c] = BitConverter.UInt32BitsToSingle((uint)((ushort*)source)[(c * Lanes) + lane] << 16);
+                for (var c = 0; c < Columns; c++)
+                    target[c] = BitConverter.UInt32BitsToSingle((uint)((ushort*)source)[(c * Lanes) + lane] << 16);
                 break;
             default:
                 var scale = Scales(panel)[lane];

@@ -91,7 +91,9 @@ public sealed unsafe class WeightPacker
         return matrix;
     }
 
-    /// <summary>The weights (units, columns) from which a feed-forward has its hidden units: 16 units' gate, then their up, and so on.</summary>
+    /// <summary>
+    /// The weights (units, columns) from which a feed-forward has its hidden units: 16 units' gate, then their up, and so on.
+    /// </summary>
     public PackedMatrix Gated(string gate, string up, int units, int columns, string? gateBias = null, string? upBias = null)
     {
         const int Lanes = PackedMatrix.Lanes;

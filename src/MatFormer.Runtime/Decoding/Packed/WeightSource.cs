@@ -52,8 +52,8 @@ internal sealed class FileWeights(SafetensorsReader reader) : WeightSource
         if (!SafetensorsFormat.IsFloatingPoint(entry.Type) || width < columns || (entry.Shape is [var held, _] ? held : 1) < rows)
         {
             throw new CheckpointException(
-                reader.Path, $"has a tensor '{name}' of shape ({string.Join(", ", entry.Shape)}) and type {entry.Type}, but ({rows}, {columns}) "
-                + "of a floating-point type is needed.");
+                reader.Path, $"has a tensor '{name}' of shape ({string.Join(", ", entry.Shape)}) and type {entry.Type}, but ({rows}, "
+                + $"{columns}) of a floating-point type is needed.");
         }
 
         if (_values.Length < columns) _values = new float[columns];
