@@ -5,6 +5,26 @@ namespace MatFormer.Generators.Emission;
 /// <summary>What stands in for a declaration with a mistake, so that the mistake is the only error: every member throws.</summary>
 internal static class SkeletonEmitter
 {
+    private const string Constants = """
+        /// <summary>Declared wrongly.</summary>
+        public const long ParameterCount = 0;
+
+        /// <summary>Declared wrongly.</summary>
+        public const long NonEmbeddingParameterCount = 0;
+
+        /// <summary>Declared wrongly.</summary>
+        public const long FlopsPerToken = 0;
+
+        /// <summary>Declared wrongly.</summary>
+        public const long FlopsPerImage = 0;
+
+        /// <summary>Declared wrongly.</summary>
+        public const long FlopsPerText = 0;
+
+        /// <summary>Declared wrongly.</summary>
+        public const long KeyValueCacheBytesPerToken = 0;
+        """;
+
     public static CodeFile Emit(Output.Skeleton skeleton)
     {
         var f = new CodeFile(skeleton.Type);
@@ -17,23 +37,7 @@ internal static class SkeletonEmitter
             public static {{f.Profile}} {{name}} => {{problem}};
             """);
         f.Write($$"""
-            /// <summary>Declared wrongly.</summary>
-            public const long ParameterCount = 0;
-
-            /// <summary>Declared wrongly.</summary>
-            public const long NonEmbeddingParameterCount = 0;
-
-            /// <summary>Declared wrongly.</summary>
-            public const long FlopsPerToken = 0;
-
-            /// <summary>Declared wrongly.</summary>
-            public const long FlopsPerImage = 0;
-
-            /// <summary>Declared wrongly.</summary>
-            public const long FlopsPerText = 0;
-
-            /// <summary>Declared wrongly.</summary>
-            public const long KeyValueCacheBytesPerToken = 0;
+            {{Constants}}
 
             private const string Problem = {{reason}};
 
@@ -139,23 +143,7 @@ internal static class SkeletonEmitter
             public sealed class {{name}} : Submodel, {{submodel}}
             #pragma warning restore CS8981
             {
-                /// <summary>Declared wrongly.</summary>
-                public const long ParameterCount = 0;
-
-                /// <summary>Declared wrongly.</summary>
-                public const long NonEmbeddingParameterCount = 0;
-
-                /// <summary>Declared wrongly.</summary>
-                public const long FlopsPerToken = 0;
-
-                /// <summary>Declared wrongly.</summary>
-                public const long FlopsPerImage = 0;
-
-                /// <summary>Declared wrongly.</summary>
-                public const long FlopsPerText = 0;
-
-                /// <summary>Declared wrongly.</summary>
-                public const long KeyValueCacheBytesPerToken = 0;
+                {{Constants}}
 
                 /// <summary>Declared wrongly.</summary>
                 public {{name}}({{f.Device}}? device = null)

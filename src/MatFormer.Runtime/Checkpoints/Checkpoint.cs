@@ -87,16 +87,7 @@ public static class Checkpoint
             }
         }
 
-        try
-        {
-            Load(reader, model);
-            return model;
-        }
-        catch
-        {
-            model.Dispose();
-            throw;
-        }
+        return Loaded(reader, model);
     }
 
     /// <summary>Loads a file that must hold the universal model.</summary>
@@ -107,6 +98,12 @@ public static class Checkpoint
         using var reader = SafetensorsReader.Open(path);
         ReadUniversalHeader(reader, TModel.Spec);
         var model = TModel.Create(device);
+        return Loaded(reader, model);
+    }
+
+    private static T Loaded<T>(SafetensorsReader reader, T model)
+        where T : MatFormerModel
+    {
         try
         {
             Load(reader, model);

@@ -152,18 +152,13 @@ internal sealed class EncoderCommands<TModel>(
                 json.WriteNumber("dimension", dimension);
                 json.WriteNumber("embedding_ms", embeddingMs);
                 json.WriteNumber("search_ms", searchMs);
-                json.WriteStartArray("hits");
-                foreach (var (row, score) in hits)
+                Output.WriteObjects(json, "hits", hits, hit =>
                 {
-                    var entry = index.EntryOf(row);
-                    json.WriteStartObject();
-                    json.WriteNumber("score", score);
+                    var entry = index.EntryOf(hit.Row);
+                    json.WriteNumber("score", hit.Score);
                     json.WriteString("title", entry.Title);
                     json.WriteString("text", entry.Text);
-                    json.WriteEndObject();
-                }
-
-                json.WriteEndArray();
+                });
             });
         }
     }

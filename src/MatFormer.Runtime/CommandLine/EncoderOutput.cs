@@ -54,24 +54,16 @@ internal static class EncoderOutput
         WriteMeasured(json, escalation);
         json.WriteEndObject();
 
-        void WriteRows(string name, RetrievalEvaluation rows)
+        void WriteRows(string name, RetrievalEvaluation rows) => Output.WriteObjects(json, name, rows.Rows, row =>
         {
-            json.WriteStartArray(name);
-            foreach (var row in rows.Rows)
-            {
-                json.WriteStartObject();
-                Output.WriteCosts(json, row.Costs, "text");
-                json.WriteNumber("dimension", row.Dimension);
-                Write(json, "recall_at_1", row.RecallAt1);
-                Write(json, "recall_at_10", row.RecallAt10);
-                Write(json, "mrr_at_10", row.ReciprocalRank);
-                if (row.GroupAccuracy is { } accuracy) Write(json, "nearest_neighbour_accuracy", accuracy);
-                json.WriteNumber("microseconds_per_query", row.MicrosecondsPerQuery);
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
-        }
+            Output.WriteCosts(json, row.Costs, "text");
+            json.WriteNumber("dimension", row.Dimension);
+            Write(json, "recall_at_1", row.RecallAt1);
+            Write(json, "recall_at_10", row.RecallAt10);
+            Write(json, "mrr_at_10", row.ReciprocalRank);
+            if (row.GroupAccuracy is { } accuracy) Write(json, "nearest_neighbour_accuracy", accuracy);
+            json.WriteNumber("microseconds_per_query", row.MicrosecondsPerQuery);
+        });
     }
 
     /// <summary>How cheap first was calibrated, and what it gave on queries that it was not calibrated on.</summary>

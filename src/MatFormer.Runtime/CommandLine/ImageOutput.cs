@@ -22,15 +22,7 @@ internal static class ImageOutput
     public static void WriteEvaluation(Utf8JsonWriter json, ImageEvaluation evaluation)
     {
         json.WriteNumber("validation_images", evaluation.Images);
-        json.WriteStartArray("results");
-        foreach (var row in evaluation.Rows)
-        {
-            json.WriteStartObject();
-            WriteRow(json, row);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
+        Output.WriteObjects(json, "results", evaluation.Rows, row => WriteRow(json, row));
     }
 
     public static void WriteRow(Utf8JsonWriter json, ImageRow row)

@@ -364,18 +364,13 @@ internal sealed class LanguageCommands<TModel>(
         Conclude(result, check, files, json =>
         {
             Output.WriteEvaluation(json, evaluation);
-            json.WriteStartArray("samples");
-            foreach (var sample in samples)
+            Output.WriteObjects(json, "samples", samples, sample =>
             {
-                json.WriteStartObject();
                 json.WriteString("profile", sample.Profile);
                 json.WriteString("prompt", sample.Prompt);
                 json.WriteString("text", sample.Text);
                 json.WriteNumber("tokens_per_second", sample.TokensPerSecond);
-                json.WriteEndObject();
-            }
-
-            json.WriteEndArray();
+            });
         });
     }
 

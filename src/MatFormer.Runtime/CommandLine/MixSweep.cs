@@ -75,20 +75,12 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
         }
     }
 
-    public void Write(Utf8JsonWriter json)
+    public void Write(Utf8JsonWriter json) => Output.WriteObjects(json, "sweep", ByFlops, mix =>
     {
-        json.WriteStartArray("sweep");
-        foreach (var mix in ByFlops)
-        {
-            json.WriteStartObject();
-            json.WriteString("shape", NameOf(mix.Costs.Shape));
-            mix.Write(json);
-            if (ExcessOf(mix) is { } excess) json.WriteNumber(Words.Key + "_above_line", excess);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-    }
+        json.WriteString("shape", NameOf(mix.Costs.Shape));
+        mix.Write(json);
+        if (ExcessOf(mix) is { } excess) json.WriteNumber(Words.Key + "_above_line", excess);
+    });
 
     /// <summary>Adds a chart and tables to a page.</summary>
     public void AddTo(ReportPage page, string model, string whole)

@@ -43,11 +43,17 @@ internal static class Output
         json.WriteNumber("bigram_bits_per_byte", evaluation.BigramBitsPerByte);
         json.WriteNumber("validation_tokens", evaluation.Tokens);
         json.WriteNumber("validation_bytes", evaluation.Bytes);
-        json.WriteStartArray("results");
-        foreach (var row in evaluation.Rows)
+        WriteObjects(json, "results", evaluation.Rows, row => WriteRow(json, row));
+    }
+
+    /// <summary>An array of objects, of each of which the action writes the properties.</summary>
+    public static void WriteObjects<T>(Utf8JsonWriter json, string name, IEnumerable<T> items, Action<T> write)
+    {
+        json.WriteStartArray(name);
+        foreach (var item in items)
         {
             json.WriteStartObject();
-            WriteRow(json, row);
+            write(item);
             json.WriteEndObject();
         }
 

@@ -80,17 +80,12 @@ internal static class PlanOutput
         json.WriteNumber("frontier_mixes", plan.FrontierCount);
         json.WriteNumber("mean_relative_error_of_ms_per_" + spec.Unit, plan.LatencyError);
         json.WriteNumber("mean_error_of_" + LossOf(spec).Key, plan.LossError);
-        json.WriteStartArray("mixes");
-        foreach (var mix in plan.Mixes)
+        Output.WriteObjects(json, "mixes", plan.Mixes, mix =>
         {
-            json.WriteStartObject();
             WriteMix(json, spec, mix);
             json.WriteBoolean("on_frontier", mix.IsOnFrontier);
             json.WriteBoolean("fits", budget.Admits(mix.Measured));
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
+        });
         if (plan.Best is null) return;
         json.WriteStartObject("best");
         WriteMix(json, spec, plan.Best);

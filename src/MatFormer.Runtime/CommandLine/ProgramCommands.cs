@@ -111,15 +111,7 @@ internal abstract class ProgramCommands<TModel>(
             Output.Json(Results, json =>
             {
                 json.WriteString("model", TModel.Spec.Name);
-                json.WriteStartArray("profiles");
-                foreach (var row in costs)
-                {
-                    json.WriteStartObject();
-                    Output.WriteCosts(json, row, TModel.Spec.Unit);
-                    json.WriteEndObject();
-                }
-
-                json.WriteEndArray();
+                Output.WriteObjects(json, "profiles", costs, row => Output.WriteCosts(json, row, TModel.Spec.Unit));
             });
         }
     }
