@@ -33,6 +33,7 @@ sealed class AttentionAttribute : Attribute
 
     /// <summary>
     /// The base of the rotary angles (RoFormer, arXiv 2104.09864), which learned positions do not use; 10000 if not given.
+    /// <see cref="RotaryScalingAttribute"/> slows them down.
     /// </summary>
     public double RotaryBase { get; set; } = 10000;
 

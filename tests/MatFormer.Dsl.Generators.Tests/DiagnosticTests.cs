@@ -116,6 +116,41 @@ public sealed class DiagnosticTests
             "RotaryBase is NaN; write a finite number above 1"
         },
         {
+            "MFD0007",
+            Declare(more: "[[|RotaryScaling|](RotaryScalingKind.Llama3, 8)]"),
+            "OriginalContext is missing; write a number from 1 to 16777216"
+        },
+        {
+            "MFD0007",
+            Declare(more: "[RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = [|0|])]"),
+            "OriginalContext is 0; write a number from 1 to 16777216"
+        },
+        {
+            "MFD0008",
+            Declare(more: "[RotaryScaling(RotaryScalingKind.Linear, [|1|])]"),
+            "The factor of [RotaryScaling] is 1; write a finite number above 1"
+        },
+        {
+            "MFD0008",
+            Declare(more: "[RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 8192, LowFrequencyFactor = [|0|])]"),
+            "LowFrequencyFactor is 0; write a finite number above 0"
+        },
+        {
+            "MFD0008",
+            Declare(more: "[RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 8192, HighFrequencyFactor = [|0.5|])]"),
+            "HighFrequencyFactor is 0.5; write a finite number above 1"
+        },
+        {
+            "MFD0008",
+            Declare(more: "[RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 8192, LowFrequencyFactor = [|4.5|])]"),
+            "HighFrequencyFactor is 4; write a finite number above 4.5"
+        },
+        {
+            "MFD0009",
+            Declare(more: "[RotaryScaling([|(RotaryScalingKind)2|], 8)]"),
+            "2 is no RotaryScalingKind; write one of Linear, Llama3"
+        },
+        {
             "MFD0009",
             Declare(ff: "[FeedForward(1024, [|(Activation)9|])]"),
             "9 is no Activation; write one of Gelu, SquaredRelu, SwiGlu, GeGlu"
@@ -561,6 +596,26 @@ public sealed class DiagnosticTests
             "MFD0048",
             Declare(more: "[Profile(\"P\", MaxFlopsPerText = [|1|])]"),
             "MaxFlopsPerText is of [MatEncoder] alone, and says nothing of [MatLM]; write MaxFlopsPerToken"
+        },
+        {
+            "MFD0048",
+            Declare(more: "[RotaryScaling(RotaryScalingKind.Linear, 8, OriginalContext = [|8192|])]"),
+            "OriginalContext is of RotaryScalingKind.Llama3 alone, and says nothing of RotaryScalingKind.Linear; remove it"
+        },
+        {
+            "MFD0048",
+            Declare(more: "[RotaryScaling(RotaryScalingKind.Linear, 8, HighFrequencyFactor = [|4|])]"),
+            "HighFrequencyFactor is of RotaryScalingKind.Llama3 alone, and says nothing of RotaryScalingKind.Linear; remove it"
+        },
+        {
+            "MFD0048",
+            Declare(more: "[Position(PositionKind.Learned), [|RotaryScaling|](RotaryScalingKind.Linear, 8)]"),
+            "[RotaryScaling] is of PositionKind.Rotary alone, and says nothing of PositionKind.Learned; remove it"
+        },
+        {
+            "MFD0048",
+            Declare(lm: ViT, more: "[[|RotaryScaling|](RotaryScalingKind.Linear, 8)]"),
+            "[RotaryScaling] is of PositionKind.Rotary alone, and says nothing of PositionKind.Learned; remove it"
         },
         {
             "MFD0049",

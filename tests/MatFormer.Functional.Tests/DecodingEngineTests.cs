@@ -16,6 +16,8 @@ public sealed class DecodingEngineTests
         EngineEqualsModel<OracleOdd>();
         EngineEqualsModel<OracleElastic>();
         EngineEqualsModel<OracleUneven>();
+        EngineEqualsModel<OracleLinear>();
+        EngineEqualsModel<OracleLlama3>();
     }
 
     [Fact]

@@ -51,3 +51,20 @@ public sealed partial class OracleElastic;
 [Granularity("S", 0.25), Granularity("M", 0.5), Granularity("XL", 1.0), Granularity("S", 16, Layers = "0")]
 [Profile("Shallow", "M Skip XL M")]
 public sealed partial class OracleUneven;
+
+/// <summary>Rotary positions of which all frequencies are scaled, with normed queries and keys.</summary>
+[MatLM(Layers = 2, Width = 16, Heads = 2, Context = 12, Vocabulary = 23)]
+[FeedForward(24, Activation.SwiGlu)]
+[Attention(QkNorm = true), RotaryScaling(RotaryScalingKind.Linear, 2.5)]
+[Granularity("S", 8), Granularity("XL", 24)]
+[Profile("Mixed", "S XL")]
+public sealed partial class OracleLinear;
+
+/// <summary>As Llama 3.1 scales them: of four frequencies one stays, one is blended, two are divided.</summary>
+[MatLM(Layers = 2, Width = 16, Heads = 2, Context = 12, Vocabulary = 31)]
+[FeedForward(32, Activation.SwiGlu)]
+[Attention(KeyValueHeads = 1, RotaryBase = 100)]
+[RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 40)]
+[Granularity("S", 8), Granularity("M", 16), Granularity("XL", 32)]
+[Profile("Mixed", "S XL")]
+public sealed partial class OracleLlama3;

@@ -28,6 +28,31 @@ public sealed class OracleTests
     public void Uneven() => Compare<OracleUneven>();
 
     [Fact]
+    public void Linear() => Compare<OracleLinear>();
+
+    [Fact]
+    public void Llama3() => Compare<OracleLlama3>();
+
+    /// <summary>Those of heads 128 and 64 wide, with the base, the factors and the first context that the published models have.</summary>
+    [Theory]
+    [InlineData("llama3.1", 8)]
+    [InlineData("llama3.2", 32)]
+    public void FrequenciesOfPublishedModels(string model, double factor)
+    {
+        using var scope = NewDisposeScope();
+        var recorded = ReadAll(Path.Combine(AppContext.BaseDirectory, "Oracle", "OracleLlama3.safetensors"))["frequencies." + model];
+        var scaling = new RotaryScaling(RotaryScalingKind.Llama3, factor) { OriginalContext = 8192, LowFrequencyFactor = 1, HighFrequencyFactor = 4 };
+        var expected = recorded.data<float>().ToArray();
+
+        // The angles of the second token are the frequencies: each by itself, as the last are a millionth of the first.
+        using var table = new RotaryTable(2, 2 * expected.Length, 500_000, CPU, scaling);
+        var (cos, sin) = table.Slice(1, 1);
+        var actual = sin.flatten().data<float>().ToArray().Zip(cos.flatten().data<float>().ToArray(), MathF.Atan2).ToArray();
+        Assert.Equal(expected.Length, actual.Length);
+        for (var pair = 0; pair < expected.Length; pair++) Assert.InRange(actual[pair] / expected[pair], 1 - 1e-5f, 1 + 1e-5f);
+    }
+
+    [Fact]
     public void Vision() => Compare<OracleViT>();
 
     [Fact]

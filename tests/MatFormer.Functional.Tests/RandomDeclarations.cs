@@ -74,7 +74,10 @@ internal static class RandomDeclarations
         if (Flip(random)) text.Append(", Bias = true");
         text.Append(Flip(random) ? ", QkNorm = true)]\n" : ")]\n");
         if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Norm(NormKind.{Pick(random, "Rms", "Layer")}, Epsilon = 1e-{random.Next(4, 8)})]\n");
-        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Position(PositionKind.{Pick(random, kind == 1 && width % 4 == 0 ? "Sinusoidal" : kind == 1 ? "Learned" : "Rotary", "Learned")})]\n");
+        var position = Flip(random) ? Pick(random, kind == 1 && width % 4 == 0 ? "Sinusoidal" : kind == 1 ? "Learned" : "Rotary", "Learned") : null;
+        if (position is not null) text.Append(CultureInfo.InvariantCulture, $"[Position(PositionKind.{position})]\n");
+        if (kind != 1 && position != "Learned" && Flip(random))
+            text.Append(CultureInfo.InvariantCulture, $"[RotaryScaling(RotaryScalingKind.{Pick(random, "Linear, 2.5", "Llama3, 8, OriginalContext = 40")})]\n");
         if (kind == 0 && Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Embedding(Tied = {(Flip(random) ? "true" : "false")})]\n");
 
         // Layers of another kind, granularities with fewer heads, profiles with fewer layers: each in every second declaration or so.

@@ -64,7 +64,7 @@ internal static class DecodingEmitter
                 {
                     _embedTokens = packer.Matrix("model.embed_tokens.weight", {{vocabulary}}, {{width}});
                     {{(spec.Rotary
-                        ? $"(_cos, _sin) = packer.Rotary({Literals.Of(spec.Context)}, {Literals.Of(spec.HeadWidth)}, {Literals.Of(spec.RotaryBase)});"
+                        ? $"(_cos, _sin) = packer.Rotary({Literals.Of(spec.Context)}, {Literals.Of(spec.HeadWidth)}, {Literals.Of(spec.RotaryBase)}{ParametersEmitter.Scaling(f, spec)});"
                         : $"_embedPositions = packer.Table(\"model.embed_positions.weight\", {Literals.Of(spec.Context)}, {width});")}}
                     for (var layer = 0; layer < {{layers}}; layer++) _layers[layer] = {{orNone}}{{create}};
                     _norm = packer.Vector("model.norm.weight", {{width}});

@@ -15,6 +15,22 @@ internal static class ParametersEmitter
         return file;
     }
 
+    /// <summary>The last argument of what makes a table of angles, if they are scaled.</summary>
+    public static string? Scaling(CodeFile f, ModelSpec spec) => spec.RotaryScaling is null ? null : $", {f.Model}.Spec.RotaryScaling";
+
+    private static string Scaling(RotaryScalingSpec scaling)
+    {
+        var made = $"new(global::MatFormer.RotaryScalingKind.{scaling.Kind}, {Literals.Of(scaling.Factor)})";
+        return scaling.Kind == RotaryScalingKind.Linear ? made : made + $$"""
+
+            {
+                OriginalContext = {{Literals.Of(scaling.OriginalContext)}},
+                LowFrequencyFactor = {{Literals.Of(scaling.LowFrequencyFactor)}},
+                HighFrequencyFactor = {{Literals.Of(scaling.HighFrequencyFactor)}},
+            }
+            """;
+    }
+
     private static void WriteModel(CodeFile f, ModelSpec spec, Costs costs)
     {
         var whole = spec.Blocks.Select(b => b.Whole).ToArray();
@@ -56,6 +72,7 @@ internal static class ParametersEmitter
                 NormEpsilon = {{Literals.Of(spec.Epsilon)}},
                 Position = global::MatFormer.PositionKind.{{spec.Position}},
                 {{(spec.Rotary ? $"RotaryBase = {Literals.Of(spec.RotaryBase)}," : null)}}
+                {{(spec.RotaryScaling is { } scaling ? $"RotaryScaling = {Scaling(scaling)}," : null)}}
                 {{(spec.AttentionBias ? "AttentionBias = true," : null)}}
                 {{(spec.QkNorm ? "QkNorm = true," : null)}}
                 {{(spec.Tied ? "TiedHead = true," : null)}}
@@ -294,7 +311,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => Drawn(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{create}};
                     {{Lines(after, w => Drawn(f, spec, null, w))}}
-                    {{(spec.HasTable ? $"{table} = new {tableClass}({tableSizes}, device);" : null)}}
+                    {{(spec.HasTable ? $"{table} = new {tableClass}({tableSizes}, device{Scaling(f, spec)});" : null)}}
                 }
 
                 // layers[i] of another network's layer i, all else whole.
@@ -303,7 +320,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => Sliced(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{slice}};
                     {{Lines(after, w => Sliced(f, spec, null, w))}}
-                    {{(spec.HasTable ? $"{table} = new {tableClass}({tableSizes}, {First(spec)}.device);" : null)}}
+                    {{(spec.HasTable ? $"{table} = new {tableClass}({tableSizes}, {First(spec)}.device{Scaling(f, spec)});" : null)}}
                 }
 
                 public void Register({{f.Module}} module)

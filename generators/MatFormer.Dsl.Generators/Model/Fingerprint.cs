@@ -44,6 +44,13 @@ internal static class Fingerprint
             "granularities=" + granularities,
         };
         if (spec.AttentionBias) parts.Add("attention_bias=True");
+        if (spec.RotaryScaling is { } scaling)
+        {
+            parts.Add(
+                Invariant($"rotary_scaling={scaling.Kind}({scaling.Factor:R},{scaling.OriginalContext},")
+                + Invariant($"{scaling.LowFrequencyFactor:R},{scaling.HighFrequencyFactor:R})"));
+        }
+
         if (!spec.IsDecoder) parts.Add(Invariant($"pooling={spec.Pooling}"));
         if (spec.Image is { } image)
             parts.Add(Invariant($"image={image.Size}/{image.Patch}x{image.Channels};classes={image.Classes}"));

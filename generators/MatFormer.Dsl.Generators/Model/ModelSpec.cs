@@ -58,6 +58,10 @@ internal sealed record ImageSpec(int Size, int Patch, int Channels, int Classes)
     public int PatchElements => Channels * Patch * Patch;
 }
 
+/// <summary>How the frequencies of rotary positions are scaled; a linear one has but a factor.</summary>
+internal sealed record RotaryScalingSpec(
+    RotaryScalingKind Kind, double Factor, int OriginalContext = 0, double LowFrequencyFactor = 0, double HighFrequencyFactor = 0);
+
 /// <summary>The vector that an encoder makes.</summary>
 /// <param name="Width">Its width.</param>
 /// <param name="Dimensions">Prefixes that are trained too, narrowest first; the last is the whole.</param>
@@ -104,6 +108,9 @@ internal sealed record ModelSpec(
     public EmbeddingSpec? Embedding { get; init; }
 
     public Pooling Pooling { get; init; }
+
+    /// <summary>How rotary positions are scaled; null if they are not.</summary>
+    public RotaryScalingSpec? RotaryScaling { get; init; }
 
     /// <summary>A bias in each projection of attention.</summary>
     public bool AttentionBias { get; init; }

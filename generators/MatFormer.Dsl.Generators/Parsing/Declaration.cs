@@ -66,6 +66,14 @@ internal sealed record AttentionDeclaration(
     Located<bool>? Bias,
     LocatedText? Layers) : IOfLayers;
 
+internal sealed record RotaryScalingDeclaration(
+    LocationInfo At,
+    Located<RotaryScalingKind> Kind,
+    Located<double> Factor,
+    Located<int>? OriginalContext,
+    Located<double>? LowFrequencyFactor,
+    Located<double>? HighFrequencyFactor);
+
 internal sealed record NormDeclaration(Located<NormKind> Kind, Located<double>? Epsilon);
 
 /// <summary>A granularity by width or by fraction: one of them is null.</summary>
@@ -120,6 +128,7 @@ internal sealed record Declaration(
     EquatableArray<AttentionDeclaration> Attentions,
     NormDeclaration? Norm,
     Located<PositionKind>? Position,
+    RotaryScalingDeclaration? RotaryScaling,
     Located<bool>? Tied,
     LocationInfo? EmbeddingAt,
     NestedEmbeddingDeclaration? Nested,

@@ -43,6 +43,7 @@ internal static class DeclarationParser
             All<AttentionAttribute>().Select(ParseAttention).ToEquatableArray(),
             Find<NormAttribute>() is { } norm ? ParseNorm(norm) : null,
             Find<PositionAttribute>()?.Argument<PositionKind>("kind"),
+            Find<RotaryScalingAttribute>() is { } scaling ? ParseRotaryScaling(scaling) : null,
             Find<EmbeddingAttribute>()?.Property<bool>(nameof(EmbeddingAttribute.Tied)),
             Find<EmbeddingAttribute>()?.At,
             Find<NestedEmbeddingAttribute>() is { } nested ? ParseNested(nested) : null,
@@ -226,6 +227,14 @@ internal static class DeclarationParser
         reader.Property<bool>(nameof(AttentionAttribute.QkNorm)),
         reader.Property<bool>(nameof(AttentionAttribute.Bias)),
         reader.PropertyText(nameof(AttentionAttribute.Layers)));
+
+    private static RotaryScalingDeclaration ParseRotaryScaling(AttributeReader reader) => new(
+        reader.At,
+        reader.Argument<RotaryScalingKind>("kind") ?? new Located<RotaryScalingKind>(default, reader.At),
+        reader.Argument<double>("factor") ?? new Located<double>(0, reader.At),
+        reader.Property<int>(nameof(RotaryScalingAttribute.OriginalContext)),
+        reader.Property<double>(nameof(RotaryScalingAttribute.LowFrequencyFactor)),
+        reader.Property<double>(nameof(RotaryScalingAttribute.HighFrequencyFactor)));
 
     private static NormDeclaration ParseNorm(AttributeReader reader) => new(
         reader.Argument<NormKind>("kind") ?? new Located<NormKind>(default, reader.At),

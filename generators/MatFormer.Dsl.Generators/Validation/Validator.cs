@@ -79,6 +79,7 @@ internal sealed partial class Validator
         var headWidth = CheckAttentions();
         var feedForwardsAreGood = CheckFeedForwards();
         CheckNormAndPosition();
+        CheckRotaryScaling();
         var embedding = CheckEmbedding();
         if (!layersAreGood) return null;
 
@@ -111,6 +112,7 @@ internal sealed partial class Validator
             default)
         {
             Kind = model.Kind,
+            RotaryScaling = RotaryScalingOf(_declaration.RotaryScaling),
             Image = image,
             Embedding = embedding,
             Pooling = pooling,
@@ -253,11 +255,11 @@ internal sealed partial class Validator
         && SyntaxFacts.GetKeywordKind(name) == SyntaxKind.None
         && SyntaxFacts.GetContextualKeywordKind(name) == SyntaxKind.None;
 
-    private bool CheckSize(string name, Located<int>? size, int max)
+    private bool CheckSize(string name, Located<int>? size, int max, LocationInfo? missing = null)
     {
         if (size?.Value >= 1 && size.Value <= max) return true;
         var nearest = size is null ? null : Text(size.Value > max ? max : Math.Max(1, Math.Min(max, -(long)size.Value)));
-        var at = (size?.At ?? _declaration.Model.At).ReplacedBy(nearest);
+        var at = (size?.At ?? missing ?? _declaration.Model.At).ReplacedBy(nearest);
         Report(Descriptors.SizeOutOfRange, at, name, size is null ? "missing" : Text(size.Value), Text(max));
         return false;
     }
@@ -302,6 +304,55 @@ internal sealed partial class Validator
         if (Position == PositionKind.Learned && _declaration.Model.Context is { Value: > MaxLearnedContext } context)
             Report(Descriptors.LearnedContextTooLong, context.At.ReplacedBy(Text(MaxLearnedContext)), Text(context.Value), Text(MaxLearnedContext));
     }
+
+    private void CheckRotaryScaling()
+    {
+        if (_declaration.RotaryScaling is not { } scaling) return;
+        if (Position != PositionKind.Rotary)
+        {
+            Report(
+                Descriptors.NotOfThisModel, scaling.At, "[RotaryScaling]", "PositionKind.Rotary", "PositionKind." + Position, "remove it");
+            return;
+        }
+
+        CheckDefined(scaling.Kind);
+        CheckPositive("The factor of [RotaryScaling]", scaling.Factor, 1);
+        switch (scaling.Kind.Value)
+        {
+            case RotaryScalingKind.Linear:
+                NotOfLinear(nameof(RotaryScalingAttribute.OriginalContext), scaling.OriginalContext?.At);
+                NotOfLinear(nameof(RotaryScalingAttribute.LowFrequencyFactor), scaling.LowFrequencyFactor?.At);
+                NotOfLinear(nameof(RotaryScalingAttribute.HighFrequencyFactor), scaling.HighFrequencyFactor?.At);
+                break;
+            case RotaryScalingKind.Llama3:
+                CheckSize(nameof(RotaryScalingAttribute.OriginalContext), scaling.OriginalContext, MaxTokens, scaling.At);
+                CheckPositive(nameof(RotaryScalingAttribute.LowFrequencyFactor), scaling.LowFrequencyFactor, 0);
+
+                // What is below a bad number is not said as well.
+                var (low, high) = Between(scaling);
+                if (!(low > 0) || double.IsInfinity(low)) return;
+                var at = (scaling.HighFrequencyFactor ?? scaling.LowFrequencyFactor)?.At ?? scaling.At;
+                CheckPositive(nameof(RotaryScalingAttribute.HighFrequencyFactor), new Located<double>(high, at), low);
+                break;
+        }
+
+        void NotOfLinear(string name, LocationInfo? at)
+        {
+            if (at is null) return;
+            Report(Descriptors.NotOfThisModel, at, name, "RotaryScalingKind.Llama3", "RotaryScalingKind.Linear", "remove it");
+        }
+    }
+
+    private static RotaryScalingSpec? RotaryScalingOf(RotaryScalingDeclaration? scaling) => scaling switch
+    {
+        null => null,
+        { Kind.Value: RotaryScalingKind.Linear } => new(RotaryScalingKind.Linear, scaling.Factor.Value),
+        _ => new(
+            scaling.Kind.Value, scaling.Factor.Value, scaling.OriginalContext?.Value ?? 0, Between(scaling).Low, Between(scaling).High),
+    };
+
+    private static (double Low, double High) Between(RotaryScalingDeclaration scaling) =>
+        (scaling.LowFrequencyFactor?.Value ?? 1, scaling.HighFrequencyFactor?.Value ?? 4);
 
     private Output.Skeleton Skeleton(string reason)
     {

@@ -89,7 +89,7 @@ internal sealed class LanguageCommands<TModel>(
         if (DenseModel.ConfigOf(from) is null)
         {
             Error.WriteLine($"There is no {DenseConfig.FileName} beside --from: whether it computes what {TModel.Spec.Name} declares "
-                + "(rotary base, epsilon, activation, windows) could not be checked.");
+                + "(rotary base and scaling, epsilon, activation, windows) could not be checked.");
         }
 
         if (tokenizer is null)

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Globalization;
+using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
@@ -39,6 +40,7 @@ internal sealed class GgufModel
         ["mlp.down_proj.bias"] = "ffn_down.bias",
     };
 
+    private const string DivisorsName = "rope_freqs.weight";
     private const string QueryProjection = "self_attn.q_proj";
     private const string KeyProjection = "self_attn.k_proj";
     private readonly SlicedWeights _weights;
@@ -74,6 +76,14 @@ internal sealed class GgufModel
                     "--format huggingface or safetensors can hold it");
             }
 
+            if (spec.RotaryScaling is { Kind: RotaryScalingKind.Llama3 })
+            {
+                throw _kept.Refused(
+                    "QkNorm together with [RotaryScaling(RotaryScalingKind.Llama3, ...)]",
+                    "llama.cpp's Qwen3, which norms queries and keys, divides all frequencies alike",
+                    "--format huggingface or safetensors can hold it");
+            }
+
             if (!_kept.IsUniform)
             {
                 throw _kept.Refused(
@@ -99,10 +109,25 @@ internal sealed class GgufModel
         foreach (var (key, value) in _weights.Metadata.Where(m => m.Key.StartsWith("matformer.", StringComparison.Ordinal)))
             file.Add(key, value);
         var byName = _weights.Tensors.Select(Laid).ToDictionary(NameOf, StringComparer.Ordinal);
+        var divisors = Divisors();
+        IEnumerable<GgufTensor> tables = divisors.Length > 0 ? [new(DivisorsName, [divisors.Length], WeightEncoding.Float32)] : [];
         file.Write(
             path,
-            [.. byName.Select(named => new GgufTensor(named.Key, named.Value.Shape, EncodingOf(named.Value)))],
-            (entry, stream) => _weights.Write(byName[entry.Name], entry.Encoding, stream));
+            [.. tables, .. byName.Select(named => new GgufTensor(named.Key, named.Value.Shape, EncodingOf(named.Value)))],
+            (entry, stream) =>
+            {
+                if (entry.Name == DivisorsName) stream.Write(MemoryMarshal.AsBytes<float>(divisors));
+                else _weights.Write(byName[entry.Name], entry.Encoding, stream);
+            });
+    }
+
+    // What llama.cpp divides the angle of each pair by, where that differs between them.
+    private float[] Divisors()
+    {
+        var spec = _weights.Spec;
+        if (spec.RotaryScaling is not { Kind: RotaryScalingKind.Llama3 } scaling) return [];
+        return [.. Enumerable.Range(0, spec.HeadWidth / 2)
+            .Select(pair => (float)scaling.Divisor(RotaryTable.Frequency(spec.HeadWidth, spec.RotaryBase, pair)))];
     }
 
     private void AddArchitecture(GgufWriter file)
@@ -133,6 +158,11 @@ internal sealed class GgufModel
         file.Add(Key("attention.layer_norm_rms_epsilon"), (float)spec.NormEpsilon);
         file.Add(Key("rope.dimension_count"), (uint)spec.HeadWidth);
         file.Add(Key("rope.freq_base"), (float)spec.RotaryBase);
+        if (spec.RotaryScaling is { Kind: RotaryScalingKind.Linear } linear)
+        {
+            file.Add(Key("rope.scaling.type"), RotaryScaling.TypeOf(linear.Kind));
+            file.Add(Key("rope.scaling.factor"), (float)linear.Factor);
+        }
 
         string Key(string name) => $"{_architecture}.{name}";
 

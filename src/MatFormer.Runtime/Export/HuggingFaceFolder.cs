@@ -87,8 +87,15 @@ internal sealed class HuggingFaceFolder
 
         // The first is read by transformers before 5, the second since.
         WriteFloat(json, "rope_theta", spec.RotaryBase);
+        if (spec.RotaryScaling is not null)
+        {
+            json.WriteStartObject("rope_scaling");
+            WriteScaling(json, spec.RotaryScaling);
+            json.WriteEndObject();
+        }
+
         json.WriteStartObject("rope_parameters");
-        json.WriteString("rope_type", "default");
+        WriteScaling(json, spec.RotaryScaling);
         WriteFloat(json, "rope_theta", spec.RotaryBase);
         json.WriteEndObject();
         json.WriteBoolean("attention_bias", spec.AttentionBias);
@@ -97,6 +104,17 @@ internal sealed class HuggingFaceFolder
         WriteToken(json, "bos_token_id");
         WriteToken(json, "eos_token_id");
         json.WriteString("torch_dtype", TypeName(_encoding));
+    }
+
+    private static void WriteScaling(Utf8JsonWriter json, RotaryScaling? scaling)
+    {
+        json.WriteString("rope_type", scaling is null ? "default" : RotaryScaling.TypeOf(scaling.Kind));
+        if (scaling is null) return;
+        WriteFloat(json, "factor", scaling.Factor);
+        if (scaling.Kind == RotaryScalingKind.Linear) return;
+        json.WriteNumber("original_max_position_embeddings", scaling.OriginalContext);
+        WriteFloat(json, "low_freq_factor", scaling.LowFrequencyFactor);
+        WriteFloat(json, "high_freq_factor", scaling.HighFrequencyFactor);
     }
 
     /// <summary>What weights are stored as, in a <c>config.json</c>.</summary>

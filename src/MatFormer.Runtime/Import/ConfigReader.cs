@@ -11,25 +11,44 @@ internal sealed class ConfigReader
 {
     private const int MaxLayers = 4096;
     private readonly string _path;
+    private readonly string _prefix = string.Empty;
     private readonly ImmutableArray<JsonElement> _parts;
-    private readonly ImmutableArray<JsonElement> _rotary;
 
     public ConfigReader(string path, JsonElement root)
     {
         _path = path;
         JsonElement[] texts = Object(root, "text_config") is { } text ? [text, root] : [root];
-        string[] rotary = ["rope_parameters", "rope_scaling"];
-        _rotary = [.. rotary.SelectMany(name => texts.Select(part => Object(part, name))).OfType<JsonElement>()];
-        _parts = [.. texts, .. _rotary];
+
+        // Of both, transformers take the older one, since version 5 too.
+        string[] names = ["rope_scaling", "rope_parameters"];
+        var rotary = names.SelectMany(name => texts.Select(part => (Name: name, Part: Object(part, name))))
+            .Where(its => its.Part is { } part && part.EnumerateObject().Any()).ToList();
+        _parts = [.. texts, .. rotary.Select(its => its.Part!.Value)];
+        if (rotary.Count > 0) Rotary = new ConfigReader(path, rotary[0].Name, rotary[0].Part!.Value);
+        foreach (var name in names)
+        {
+            if (Has(name) && Find(name).ValueKind != JsonValueKind.Object) throw Wrong(name, "an object");
+        }
 
         static JsonElement? Object(JsonElement part, string name) =>
             part.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.Object ? value : null;
     }
 
-    /// <summary>What kinds of rotary positions there are.</summary>
-    public IEnumerable<string> RotaryTypes => _rotary
-        .Select(part => part.TryGetProperty("rope_type", out var type) || part.TryGetProperty("type", out type) ? type : default)
-        .Where(type => type.ValueKind != JsonValueKind.Undefined).Select(type => type.ToString()).Distinct();
+    private ConfigReader(string path, string name, JsonElement part) => (_path, _prefix, _parts) = (path, name + ".", [part]);
+
+    /// <summary>What is said of rotary positions in an object of their own, if there is one.</summary>
+    public ConfigReader? Rotary { get; }
+
+    /// <summary>Of <see cref="Rotary"/>: in what way positions are scaled, or null if they are not.</summary>
+    /// <exception cref="CheckpointException">There is a factor, and nothing says what of.</exception>
+    public string? ScalingType
+    {
+        get
+        {
+            var key = Has("type") && !Has("rope_type") ? "type" : "rope_type";
+            return (Has(key) || Has("factor")) && Text(key) is var type and not "default" ? type : null;
+        }
+    }
 
     /// <summary>True if it is there, null included.</summary>
     public bool IsSaid(string key) => _parts.Any(part => part.TryGetProperty(key, out _));
@@ -94,11 +113,11 @@ internal sealed class ConfigReader
         _ => throw Wrong(key, "true or false"),
     };
 
-    public CheckpointException Lacks(string key) => new(_path, $"lacks '{key}'; it is damaged, or of another kind of model.");
+    public CheckpointException Lacks(string key) => new(_path, $"lacks '{_prefix}{key}'; it is damaged, or of another kind of model.");
 
     public CheckpointException Wrong(string key, string wanted) => Find(key) is { ValueKind: not JsonValueKind.Undefined } value
         ? new CheckpointException(
-            _path, $"has {Shortened(value.GetRawText())} for '{key}', not {wanted}; it is damaged, or of another kind of model.")
+            _path, $"has {Shortened(value.GetRawText())} for '{_prefix}{key}', not {wanted}; it is damaged, or of another kind of model.")
         : Lacks(key);
 
     private static string Shortened(string text) => text.Length > 40 ? text[..40] + "..." : text;

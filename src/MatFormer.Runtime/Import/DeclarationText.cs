@@ -24,6 +24,7 @@ internal static class DeclarationText
         foreach (var (width, where) in Shared(config.HiddenWidths))
             text.Append(CultureInfo.InvariantCulture, $"[FeedForward({width}, Activation.{config.Activation}{bias}{where})]\n");
         WriteAttentions(text, config);
+        if (config.RotaryScaling is { } scaling) text.Append(CultureInfo.InvariantCulture, $"{scaling.ToDeclaration()}\n");
         if (config.NormEpsilon != 1e-5)
             text.Append(CultureInfo.InvariantCulture, $"[Norm(NormKind.Rms, Epsilon = {DenseConfig.Text(config.NormEpsilon)})]\n");
         if (!config.TiedHead) text.Append("[Embedding(Tied = false)]\n");

@@ -48,6 +48,9 @@ internal sealed record DenseConfig
 
     public required double RotaryBase { get; init; }
 
+    /// <summary>How rotary positions are scaled; null if they are not.</summary>
+    public required RotaryScaling? RotaryScaling { get; init; }
+
     public required double NormEpsilon { get; init; }
 
     public required bool TiedHead { get; init; }
@@ -98,6 +101,7 @@ internal sealed record DenseConfig
             AttentionBias = config.Flag("attention_bias"),
             QkNorm = type == "qwen3",
             RotaryBase = config.Number("rope_theta", 10000),
+            RotaryScaling = ScalingOf(config.Rotary),
             NormEpsilon = config.Has("rms_norm_eps") ? config.Number("rms_norm_eps", 0) : throw config.Lacks("rms_norm_eps"),
             TiedHead = config.Flag("tie_word_embeddings"),
         });
@@ -110,6 +114,33 @@ internal sealed record DenseConfig
         if (!(read.RotaryBase > 1) || !double.IsFinite(read.RotaryBase)) throw config.Wrong("rope_theta", "a number above 1");
         if (!(read.NormEpsilon > 0) || !double.IsFinite(read.NormEpsilon)) throw config.Wrong("rms_norm_eps", "a number above 0");
         return read;
+    }
+
+    private static RotaryScaling? ScalingOf(ConfigReader? config)
+    {
+        if (config?.ScalingType is not { } type || UndeclarableParts.ScalingOf(type) is not { } kind) return null;
+        var factor = Number("factor");
+        if (factor < 1) throw config.Wrong("factor", "a number of 1 or more");
+        var scaling = new RotaryScaling(kind, factor);
+        if (kind == RotaryScalingKind.Llama3)
+        {
+            scaling = scaling with
+            {
+                OriginalContext = config.Size("original_max_position_embeddings"),
+                LowFrequencyFactor = Number("low_freq_factor"),
+                HighFrequencyFactor = Number("high_freq_factor"),
+            };
+            if (scaling.HighFrequencyFactor <= scaling.LowFrequencyFactor)
+                throw config.Wrong("high_freq_factor", $"a number above low_freq_factor, which is {Text(scaling.LowFrequencyFactor)}");
+        }
+
+        return factor == 1 ? null : scaling;
+
+        double Number(string key)
+        {
+            var number = config.Has(key) ? config.Number(key, 0) : throw config.Lacks(key);
+            return number > 0 && double.IsFinite(number) ? number : throw config.Wrong(key, "a number above 0");
+        }
     }
 
     // Llama's class knows no windows; Mistral's has them everywhere, Qwen 3's where it is told.
@@ -160,6 +191,13 @@ internal sealed record DenseConfig
             yield return $"{ModelType} has rotary positions, so leave [Position(PositionKind.{spec.Position})] out";
         else if ((float)RotaryBase != (float)spec.RotaryBase)
             yield return Differs("rope_theta", RotaryBase, $"[Attention(RotaryBase = {Text(RotaryBase)})]", spec.RotaryBase);
+        if (spec.Position == PositionKind.Rotary && RotaryScaling != spec.RotaryScaling)
+        {
+            yield return RotaryScaling is null ? "its rotary positions are not scaled, so leave [RotaryScaling] out"
+                : $"its rotary positions are scaled, so declare {RotaryScaling.ToDeclaration()}"
+                    + (spec.RotaryScaling is { } declared ? $", not {declared.ToDeclaration()}" : string.Empty);
+        }
+
         if (spec.Norm != NormKind.Rms || (float)NormEpsilon != (float)spec.NormEpsilon)
         {
             yield return Differs(

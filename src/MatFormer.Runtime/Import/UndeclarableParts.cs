@@ -67,8 +67,8 @@ internal static class UndeclarableParts
                 yield return $"the activation {config.Text(name)} ({name})";
         }
 
-        foreach (var rotary in config.RotaryTypes.Where(rotary => rotary != "default"))
-            yield return $"scaled rotary positions (rope_scaling of the type {rotary})";
+        if (config.Rotary?.ScalingType is { } scaling && ScalingOf(scaling) is null)
+            yield return $"scaled rotary positions (rope_scaling of the type {scaling})";
         foreach (var (key, part) in Keys)
         {
             if (config.Find(key) is var value && ChangesSomething(value)) yield return $"{part} ({key})";
@@ -79,6 +79,17 @@ internal static class UndeclarableParts
         {
             if (other is not (SlidingAttention or FullAttention)) yield return $"layers of the type {other} (layer_types)";
         }
+    }
+
+    /// <summary>A way of scaling rotary positions; null if it is none of ours.</summary>
+    public static RotaryScalingKind? ScalingOf(string type)
+    {
+        foreach (var kind in Enum.GetValues<RotaryScalingKind>())
+        {
+            if (RotaryScaling.TypeOf(kind) == type) return kind;
+        }
+
+        return null;
     }
 
     /// <summary>What a type's feed-forward computes with an activation of this name; null if it is none of ours.</summary>

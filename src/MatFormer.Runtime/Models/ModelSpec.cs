@@ -75,6 +75,9 @@ public sealed record ModelSpec
     /// <summary>The base of the rotary angles; 0 with learned positions.</summary>
     public double RotaryBase { get; init; }
 
+    /// <summary>How the rotary angles are scaled; null if they are not.</summary>
+    public RotaryScaling? RotaryScaling { get; init; }
+
     /// <summary>True if each projection of attention has a bias.</summary>
     public bool AttentionBias { get; init; }
 

@@ -82,11 +82,28 @@ internal sealed class Grammar
         }
 
         if (Flip()) attributes.Add(Of("Norm", ("?", Enum("NormKind", "Rms", "Layer")), ("Epsilon?", Number(1e-6))));
+        var position = kind == "MatViT" ? "Learned" : "Rotary";
         if (Flip())
         {
             // Sines and cosines of two coordinates need a multiple of four.
             string[] fitting = kind != "MatViT" ? ["Rotary", "Learned"] : width % 4 == 0 ? ["Learned", "Sinusoidal"] : ["Learned"];
-            attributes.Add(Of("Position", ("", Enum("PositionKind", IsWild() ? ["Rotary", "Learned", "Sinusoidal"] : fitting))));
+            position = Pick(IsWild() ? ["Rotary", "Learned", "Sinusoidal"] : fitting);
+            attributes.Add(Of("Position", ("", Enum("PositionKind", position))));
+        }
+
+        if (IsWild() || (position == "Rotary" && Flip()))
+        {
+            var isLinear = Flip();
+            (string, string)[] bounds =
+            [
+                ("OriginalContext", Int(_random.Next(1, 10_000))), ("LowFrequencyFactor?", Number(_random.Next(1, 4))),
+                ("HighFrequencyFactor?", Number(_random.Next(4, 9))),
+            ];
+            attributes.Add(Of("RotaryScaling",
+            [
+                ("", Enum("RotaryScalingKind", isLinear ? "Linear" : "Llama3")), ("", Number(1.5 + _random.Next(64))),
+                .. isLinear && !IsWild() ? [] : bounds,
+            ]));
         }
 
         if (IsWild() || (isDecoder && Flip())) attributes.Add(Of("Embedding", ("Tied?", Bool())));

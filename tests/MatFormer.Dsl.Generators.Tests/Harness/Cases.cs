@@ -44,6 +44,7 @@ internal static class Cases
         [MatLM(Layers = 3, Width = 20, Heads = 4, Context = 32, Vocabulary = 64)]
         [FeedForward(48, Activation.SquaredRelu)]
         [Attention(KeyValueHeads = 2, HeadWidth = 8, RotaryBase = 500, QkNorm = true)]
+        [RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 8192)]
         [Granularity("S", 0.125), Granularity("M", 0.5), Granularity("XL", 1.0)]
         [Profile("Mixed", "S M XL"), Profile("Budget", MaxParameters = 9_000)]
         public sealed partial class Grouped;
@@ -117,7 +118,7 @@ internal static class Cases
         /// <summary>Embeds texts.</summary>
         [MatEncoder(Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 16)]
         [FeedForward(48, Activation.GeGlu)]
-        [Attention(KeyValueHeads = 2, Bias = true)]
+        [Attention(KeyValueHeads = 2, Bias = true), RotaryScaling(RotaryScalingKind.Linear, 2.5)]
         [NestedEmbedding(4, 8, 16, Weights = [1, 1, 2])]
         [Granularity("S", 12, Heads = 2), Granularity("XL", 48)]
         [Profile("Mixed", "S XL"), Profile("Budget", MaxFlopsPerText = 250_000)]

@@ -30,6 +30,14 @@ public sealed partial class BiasedLm;
 [Granularity("S", 32), Granularity("XL", 64)]
 public sealed partial class BiasedNormLm;
 
+/// <summary>A Qwen3 whose positions are scaled as Llama 3.1's.</summary>
+[MatLM(Layers = 2, Width = 32, Heads = 4, Context = 12, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu)]
+[Attention(QkNorm = true, RotaryBase = 50)]
+[RotaryScaling(RotaryScalingKind.Llama3, 16, OriginalContext = 50, LowFrequencyFactor = 2, HighFrequencyFactor = 6.5)]
+[Granularity("S", 32), Granularity("XL", 64)]
+public sealed partial class ScaledNormLm;
+
 /// <summary>Large enough that a copy of its weights would show.</summary>
 [MatLM(Layers = 4, Width = 512, Heads = 8, Context = 16, Vocabulary = 256)]
 [FeedForward(2048, Activation.SwiGlu)]
@@ -79,6 +87,8 @@ public sealed class ExtractionTests : IDisposable
         foreach (var profile in OracleLlama.Granularities.Concat(OracleLlama.Profiles)) CompareGguf(profile);
         foreach (var profile in OracleElastic.Granularities) CompareGguf(profile);
         foreach (var profile in BiasedLm.Granularities) CompareGguf(profile);
+        foreach (var profile in OracleLinear.Granularities) CompareGguf(profile);
+        foreach (var profile in OracleLlama3.Granularities.Concat(OracleLlama3.Profiles)) CompareGguf(profile);
         foreach (var profile in ExportedLm.Granularities.Concat(ExportedLm.Profiles)) CompareGguf(profile);
     }
 
@@ -88,6 +98,9 @@ public sealed class ExtractionTests : IDisposable
         foreach (var profile in OracleLlama.Granularities) CompareHuggingFace(profile);
         foreach (var profile in OracleElastic.Granularities) CompareHuggingFace(profile);
         foreach (var profile in BiasedLm.Granularities) CompareHuggingFace(profile);
+        foreach (var profile in OracleLinear.Granularities) CompareHuggingFace(profile);
+        foreach (var profile in OracleLlama3.Granularities) CompareHuggingFace(profile);
+        CompareHuggingFace(ScaledNormLm.Profile.S);
         CompareHuggingFace(BiasedNormLm.Profile.S);
         CompareHuggingFace(ExportedLm.Profile.Alike);
         CompareHuggingFace(GatedGelu.Profile.S);
@@ -220,6 +233,9 @@ public sealed class ExtractionTests : IDisposable
         var biased = Assert.Throws<ExtractionException>(
             () => Extraction.ToGguf(Save<BiasedNormLm>(), BiasedNormLm.Profile.S, PathOf("biased.gguf"), null));
         Assert.Contains("QkNorm together with [Attention(Bias = true)]", biased.Message, StringComparison.Ordinal);
+        var scaled = Assert.Throws<ExtractionException>(
+            () => Extraction.ToGguf(Save<ScaledNormLm>(), ScaledNormLm.Profile.S, PathOf("scaled.gguf"), null));
+        Assert.Contains("QkNorm together with [RotaryScaling(RotaryScalingKind.Llama3, ...)]", scaled.Message, StringComparison.Ordinal);
 
         void Refuses<TModel>(Profile<TModel> profile, string huggingFace, string? gguf)
             where TModel : MatFormerModel, IMatFormer<TModel>

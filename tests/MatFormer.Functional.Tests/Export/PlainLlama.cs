@@ -12,7 +12,7 @@ internal sealed class PlainLlama
     private readonly int _width;
     private readonly int _headWidth;
     private readonly double _epsilon;
-    private readonly double _base;
+    private readonly double[] _frequencies;
     private readonly bool _neighbours;
     private readonly Func<double, double> _activation = x => x / (1 + Math.Exp(-x));
 
@@ -38,7 +38,20 @@ internal sealed class PlainLlama
         _headWidth = (int)file.Value<uint>(architecture + ".attention.key_length");
         Assert.Equal(_headWidth, (int)file.Value<uint>(architecture + ".rope.dimension_count"));
         _epsilon = file.Value<float>(architecture + ".attention.layer_norm_rms_epsilon");
-        _base = file.Value<float>(architecture + ".rope.freq_base");
+        _frequencies = Frequencies(file.Value<float>(architecture + ".rope.freq_base"));
+
+        // llama.cpp divides by a factor for all, and by a tensor that its Qwen3 does not look for.
+        if (file.Values.ContainsKey(architecture + ".rope.scaling.type"))
+        {
+            Assert.Equal("linear", file.Value<string>(architecture + ".rope.scaling.type"));
+            var factor = file.Value<float>(architecture + ".rope.scaling.factor");
+            _frequencies = Array.ConvertAll(_frequencies, frequency => frequency / factor);
+        }
+
+        if (_weights("rope_freqs.weight") is not { } divisors) return;
+        Assert.True(_neighbours, architecture);
+        Assert.Equal([_headWidth / 2], file.Tensors["rope_freqs.weight"].Shape);
+        _frequencies = [.. _frequencies.Zip(divisors, (frequency, divisor) => frequency / divisor)];
     }
 
     /// <summary>Of Hugging Face, whose names are read as llama.cpp's.</summary>
@@ -61,7 +74,18 @@ internal sealed class PlainLlama
         _width = root.GetProperty("hidden_size").GetInt32();
         _headWidth = root.GetProperty("head_dim").GetInt32();
         _epsilon = root.GetProperty("rms_norm_eps").GetDouble();
-        _base = root.GetProperty("rope_theta").GetDouble();
+        _frequencies = Frequencies(root.GetProperty("rope_theta").GetDouble());
+
+        // Before version 5 and since.
+        var parameters = root.GetProperty("rope_parameters");
+        Assert.Equal(root.GetProperty("rope_theta").GetDouble(), parameters.GetProperty("rope_theta").GetDouble());
+        Assert.Equal(parameters.GetProperty("rope_type").GetString() != "default", root.TryGetProperty("rope_scaling", out var scaling));
+        if (scaling.ValueKind == JsonValueKind.Object)
+        {
+            foreach (var item in scaling.EnumerateObject()) Assert.Equal(item.Value.ToString(), parameters.GetProperty(item.Name).ToString());
+            _frequencies = Array.ConvertAll(_frequencies, frequency => Scaled(scaling, frequency));
+        }
+
         var isQwen3 = root.GetProperty("model_type").GetString() == "qwen3";
         Assert.Equal(isQwen3 ? "Qwen3ForCausalLM" : "LlamaForCausalLM", root.GetProperty("architectures")[0].GetString());
         Assert.Equal(isQwen3, header.TryGetProperty("model.layers.0.self_attn.q_norm.weight", out _));
@@ -159,12 +183,31 @@ internal sealed class PlainLlama
             for (var pair = 0; pair < _headWidth / 2; pair++)
             {
                 var (i, j) = _neighbours ? (start + (2 * pair), start + (2 * pair) + 1) : (start + pair, start + pair + (_headWidth / 2));
-                var (sin, cos) = Math.SinCos(position * Math.Pow(_base, -2.0 * pair / _headWidth));
+                var (sin, cos) = Math.SinCos(position * _frequencies[pair]);
                 (heads[i], heads[j]) = ((heads[i] * cos) - (heads[j] * sin), (heads[j] * cos) + (heads[i] * sin));
             }
         }
 
         return heads;
+    }
+
+    private double[] Frequencies(double rotaryBase) =>
+        [.. Enumerable.Range(0, _headWidth / 2).Select(pair => Math.Pow(rotaryBase, -2.0 * pair / _headWidth))];
+
+    // As Hugging Face's transformers define it, by wavelengths.
+    private static double Scaled(JsonElement scaling, double frequency)
+    {
+        var slow = frequency / Number("factor");
+        if (scaling.GetProperty("rope_type").GetString() == "linear") return slow;
+        Assert.Equal("llama3", scaling.GetProperty("rope_type").GetString());
+        var (original, low, high) = (Number("original_max_position_embeddings"), Number("low_freq_factor"), Number("high_freq_factor"));
+        var wavelength = 2 * Math.PI / frequency;
+        if (wavelength < original / high) return frequency;
+        if (wavelength > original / low) return slow;
+        var smooth = ((original / wavelength) - low) / (high - low);
+        return ((1 - smooth) * slow) + (smooth * frequency);
+
+        double Number(string key) => scaling.GetProperty(key).GetDouble();
     }
 
     private static double[] Sum(double[] x, double[] y) => [.. x.Zip(y, (a, b) => a + b)];

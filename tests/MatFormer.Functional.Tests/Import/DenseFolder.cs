@@ -38,11 +38,13 @@ internal static class DenseFolder
     public static JsonObject Index(string folder) =>
         JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "model.safetensors.index.json")))!["weight_map"]!.DeepClone().AsObject();
 
+    public static JsonObject Config(string folder) => JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "config.json")))!.AsObject();
+
     /// <summary>Sets keys of a folder's config.json to what JSON texts say; without a text, takes them out.</summary>
     public static void Configure(string folder, params (string Key, string? Json)[] values)
     {
         var path = Path.Combine(folder, "config.json");
-        var config = File.Exists(path) ? JsonNode.Parse(File.ReadAllText(path))!.AsObject() : [];
+        var config = File.Exists(path) ? Config(folder) : [];
         foreach (var (key, json) in values)
         {
             config.Remove(key);

@@ -1,5 +1,6 @@
 using System.Reflection;
 using System.Runtime.InteropServices;
+using System.Text.Json.Nodes;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -44,6 +45,8 @@ public sealed class DenseModelTests : IDisposable
         Check<OracleElastic>();
         Check<GatedGelu>();
         Check<ImportedLm>();
+        Check<OracleLinear>();
+        Check<ScaledNormLm>();
 
         void Check<TModel>()
             where TModel : MatFormerModel, IMatFormer<TModel>
@@ -116,6 +119,8 @@ public sealed class DenseModelTests : IDisposable
         Check<OracleElastic>();
         Check<GatedGelu>();
         Check<ImportedLm>();
+        Check<OracleLinear>();
+        Check<ScaledNormLm>();
 
         void Check<TModel>()
             where TModel : MatFormerModel, IMatFormer<TModel>
@@ -256,8 +261,17 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("rope_theta", "20000", "rope_theta is 20000, so declare [Attention(RotaryBase = 20000)], not 500")]
     [InlineData("hidden_act", "\"gelu_pytorch_tanh\"", "no word for: the activation gelu_pytorch_tanh (hidden_act).")]
     [InlineData("attention_bias", "true", "attention_bias is true, so declare [Attention(Bias = true)]")]
-    [InlineData("rope_scaling", """{"rope_type": "llama3", "factor": 8}""", "scaled rotary positions (rope_scaling of the type llama3)")]
-    [InlineData("rope_scaling", """{"type": "linear", "factor": 2}""", "scaled rotary positions (rope_scaling of the type linear)")]
+    [InlineData("rope_scaling", """{"type": "linear", "factor": 2}""", "its rotary positions are scaled, so declare [RotaryScaling(RotaryScalingKind.Linear, 2)].")]
+    [InlineData("rope_parameters", """{"rope_type": "linear", "factor": 2.5}""", "declare [RotaryScaling(RotaryScalingKind.Linear, 2.5)].")]
+    [InlineData("rope_scaling", """{"rope_type": "yarn", "factor": 2}""", "no word for: scaled rotary positions (rope_scaling of the type yarn).")]
+    [InlineData("rope_scaling", "8", "has 8 for 'rope_scaling', not an object")]
+    [InlineData("rope_scaling", """{"factor": 2}""", "lacks 'rope_scaling.rope_type'")]
+    [InlineData("rope_scaling", """{"rope_type": 7}""", "has 7 for 'rope_scaling.rope_type', not a text")]
+    [InlineData("rope_scaling", """{"type": "linear"}""", "lacks 'rope_scaling.factor'")]
+    [InlineData("rope_parameters", """{"rope_type": "linear", "factor": "2"}""", "has \"2\" for 'rope_parameters.factor', not a number")]
+    [InlineData("rope_scaling", """{"type": "linear", "factor": 0.5}""", "has 0.5 for 'rope_scaling.factor', not a number of 1 or more")]
+    [InlineData("rope_scaling", """{"type": "linear", "factor": 1e999}""", "has 1e999 for 'rope_scaling.factor', not a number above 0")]
+    [InlineData("rope_scaling", """{"rope_type": "llama3", "factor": 8}""", "lacks 'rope_scaling.original_max_position_embeddings'")]
     [InlineData("model_type", "\"qwen2\"", "model_type qwen2 (there is llama, mistral, qwen3, arcee); biases of queries, keys and values")]
     [InlineData("model_type", "\"gemma2\"", "norms behind attention and feed-forward; norms that multiply with 1 + weight")]
     [InlineData("quantization_config", """{"quant_method": "gptq"}""", "quantised weights (quantization_config)")]
@@ -284,6 +298,55 @@ public sealed class DenseModelTests : IDisposable
         DenseFolder.Configure(PathOf("extracted"), (key, json));
         var message = Refused<KeptLm>(PathOf("extracted"), says);
         Assert.Contains(Path.Combine(PathOf("extracted"), "config.json"), message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("original_max_position_embeddings", "0", "has 0 for 'rope_scaling.original_max_position_embeddings', not a whole number above 0")]
+    [InlineData("original_max_position_embeddings", "80", "so declare [RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 80)], not [")]
+    [InlineData("low_freq_factor", null, "lacks 'rope_scaling.low_freq_factor'")]
+    [InlineData("low_freq_factor", "0", "has 0 for 'rope_scaling.low_freq_factor', not a number above 0")]
+    [InlineData("low_freq_factor", "2", "OriginalContext = 40, LowFrequencyFactor = 2)], not [RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 40)].")]
+    [InlineData("high_freq_factor", null, "lacks 'rope_scaling.high_freq_factor'")]
+    [InlineData("high_freq_factor", "1.0", "has 1.0 for 'rope_scaling.high_freq_factor', not a number above low_freq_factor, which is 1")]
+    public void ScalingIsWhatIsDeclared(string key, string? json, string says)
+    {
+        Extraction.ToHuggingFace(Save<OracleLlama3>(), OracleLlama3.Profile.XL, PathOf("extracted"), null);
+        var scaling = DenseFolder.Config(PathOf("extracted"))["rope_scaling"]!.AsObject();
+        scaling.Remove(key);
+        if (json is not null) scaling.Add(key, JsonNode.Parse(json));
+        DenseFolder.Configure(PathOf("extracted"), ("rope_scaling", scaling.ToJsonString()));
+        Refused<OracleLlama3>(PathOf("extracted"), says);
+    }
+
+    /// <summary>As transformers wrote it before 4.43, before 5, and since.</summary>
+    [Fact]
+    public void ScalingIsReadInEveryForm()
+    {
+        var checkpoint = Save<OracleLlama3>();
+        Extraction.ToHuggingFace(checkpoint, OracleLlama3.Profile.XL, PathOf("extracted"), null);
+        var folder = DenseFolder.Split(PathOf("extracted"), PathOf("dense"));
+        const string Scaling = "\"factor\": 8.0, \"original_max_position_embeddings\": 40, \"low_freq_factor\": 1, \"high_freq_factor\": 4";
+        Reads(("rope_parameters", null), ("rope_scaling", $"{{\"type\": \"llama3\", {Scaling}}}"));
+        Reads(("rope_scaling", $"{{\"rope_type\": \"llama3\", {Scaling}}}"));
+        Reads(("rope_scaling", null), ("rope_theta", null), ("rope_parameters", $"{{\"rope_type\": \"llama3\", \"rope_theta\": 100.0, {Scaling}}}"));
+
+        // Of both forms the older one holds.
+        Reads(
+            ("rope_theta", "100"), ("rope_scaling", $"{{\"rope_type\": \"llama3\", {Scaling}}}"), ("rope_parameters", """{"rope_type": "default", "rope_theta": 100}"""));
+        DenseFolder.Configure(folder, ("rope_scaling", "{}"));
+        Refused<OracleLlama3>(folder, "its rotary positions are not scaled, so leave [RotaryScaling] out");
+        DenseFolder.Configure(folder, ("rope_scaling", """{"type": "linear", "factor": 1.0}"""));
+        Refused<OracleLlama3>(folder, "its rotary positions are not scaled, so leave [RotaryScaling] out");
+
+        void Reads(params (string, string?)[] values)
+        {
+            DenseFolder.Configure(folder, values);
+            DenseModel.Import<OracleLlama3>(folder, PathOf("imported.safetensors"));
+            Assert.Equal(File.ReadAllBytes(checkpoint), File.ReadAllBytes(PathOf("imported.safetensors")));
+            Assert.Contains(
+                "[Attention(KeyValueHeads = 1, RotaryBase = 100)]\n[RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 40)]\n",
+                DenseModel.Declare(folder, "Named"), StringComparison.Ordinal);
+        }
     }
 
     [Fact]

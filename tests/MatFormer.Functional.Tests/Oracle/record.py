@@ -52,6 +52,17 @@ ENCODERS = {
                          profiles=dict(Mixed=[(20, 1), (40, 4)], Short=[None, (40, 4)])),
 }
 
+# Recorded last, so that the seeds of those above stay theirs. Of the four pairs of OracleLlama3 one keeps its frequency, one has a blended
+# one, and two are divided.
+SCALED = {
+    "OracleLinear": dict(layers=2, width=16, heads=2, kv=2, context=12, vocabulary=23, hidden=24, kind="SwiGlu", qk_norm=True,
+                         scaling=dict(rope_type="linear", factor=2.5), sizes=dict(S=8, XL=24)),
+    "OracleLlama3": dict(layers=2, width=16, heads=2, kv=1, context=12, vocabulary=31, hidden=32, kind="SwiGlu", base=100.0,
+                         scaling=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                                      original_max_position_embeddings=40),
+                         sizes=dict(S=8, M=16, XL=32)),
+}
+
 # What parameters are called: in Hugging Face's ViT, and in its Llama, whose layout texts share.
 VIT = dict(layer="vit.encoder.layer.", before="layernorm_before", q="attention.attention.query", k="attention.attention.key",
            v="attention.attention.value", o="attention.output.dense", q_norm="attention.attention.query_norm",
@@ -113,6 +124,26 @@ def parameters(c):
     return out
 
 
+def scaled(frequency, s):
+    """A frequency of rotary positions, in radians per token, as a rope_scaling of transformers has it."""
+    if s["rope_type"] == "linear":
+        return frequency / s["factor"]
+    original, low, high = s["original_max_position_embeddings"], s["low_freq_factor"], s["high_freq_factor"]
+    wavelength = 2 * math.pi / frequency
+    if wavelength < original / high:
+        return frequency
+    if wavelength > original / low:
+        return frequency / s["factor"]
+    smooth = (original / wavelength - low) / (high - low)
+    return (1 - smooth) * frequency / s["factor"] + smooth * frequency
+
+
+def frequencies(base, head, s):
+    """Those of each pair of a head, in float64."""
+    plain = [base ** (-2 * pair / head) for pair in range(head // 2)]
+    return torch.tensor([scaled(f, s) if s else f for f in plain], dtype=torch.float64)
+
+
 def forward(c, w, tokens, size):
     """Logits (B, T, V) with the first hidden units and heads of every layer."""
     (b, t), d = tokens.shape, c["width"]
@@ -127,7 +158,7 @@ def forward(c, w, tokens, size):
         return rms(x, w[name + ".weight"])
 
     def rotate(x):  # (B, T, H, D), halves rotated as in Llama
-        frequency = c.get("base", 10000.0) ** (-torch.arange(0, head, 2, dtype=torch.float64) / head)
+        frequency = frequencies(c.get("base", 10000.0), head, c.get("scaling"))
         angle = torch.outer(torch.arange(t, dtype=torch.float64), frequency)[None, :, None, :]
         cos, sin = angle.cos().float(), angle.sin().float()
         first, second = x.chunk(2, -1)
@@ -458,9 +489,13 @@ def save(path, tensors):
 
 def main():
     folder = os.path.dirname(os.path.abspath(__file__))
-    for seed, (name, case) in enumerate({**CASES, **ENCODERS}.items()):
-        write = record_decoder if name in CASES else record_encoder
-        save(os.path.join(folder, name + ".safetensors"), write({**case}, seed))
+    for seed, (name, case) in enumerate({**CASES, **ENCODERS, **SCALED}.items()):
+        recorded = (record_encoder if name in ENCODERS else record_decoder)({**case}, seed)
+        if name == "OracleLlama3":  # those of Llama 3.1 8B and Llama 3.2 1B, as their config.json has them
+            for model, head, factor in (("llama3.1", 128, 8.0), ("llama3.2", 64, 32.0)):
+                scaling = {**case["scaling"], "factor": factor, "original_max_position_embeddings": 8192}
+                recorded["frequencies." + model] = frequencies(500000.0, head, scaling).float()
+        save(os.path.join(folder, name + ".safetensors"), recorded)
         print(name, os.path.getsize(os.path.join(folder, name + ".safetensors")), "bytes")
 
 

@@ -33,12 +33,12 @@ public sealed unsafe class WeightPacker
     }
 
     /// <summary>Cosines and sines (context, headWidth / 2) of rotary positions, as <see cref="RotaryTable"/> has them.</summary>
-    public (PackedTable Cos, PackedTable Sin) Rotary(int context, int headWidth, double rotaryBase)
+    public (PackedTable Cos, PackedTable Sin) Rotary(int context, int headWidth, double rotaryBase, RotaryScaling? scaling = null)
     {
         var half = headWidth / 2;
         var (cos, sin) = (NewTable(context, half), NewTable(context, half));
         if (_source is null) return (cos, sin);
-        RotaryTable.Fill(context, headWidth, rotaryBase, (position, pair, cosine, sine) =>
+        RotaryTable.Fill(context, headWidth, rotaryBase, scaling, (position, pair, cosine, sine) =>
         {
             cos.Row(position)[pair] = cosine;
             sin.Row(position)[pair] = sine;
