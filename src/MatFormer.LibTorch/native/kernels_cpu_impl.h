@@ -52,7 +52,16 @@ inline F load(const float* p) {
     return v;
 }
 
-inline F widen(H h) { return reinterpret_cast<F>(__builtin_convertvector(h, U) << 16); }
+// Each lane as it is, in twice the bits. GCC would do it by halves.
+inline U extend(H h) {
+#if defined(__AVX512F__)
+    return reinterpret_cast<U>(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(h)));
+#else
+    return __builtin_convertvector(h, U);
+#endif
+}
+
+inline F widen(H h) { return reinterpret_cast<F>(extend(h) << 16); }
 
 // Round to nearest, ties to even; a NaN stays one.
 inline H narrow(F v) {
@@ -80,6 +89,27 @@ inline void store(Narrow* p, F v) {
 }
 
 // The first n lanes, the others being 0.
+#if defined(__AVX512F__)
+inline __mmask16 mask_below(int64_t n) { return static_cast<__mmask16>((1 << n) - 1); }
+inline H load_bits(const Narrow* p, int64_t n) {
+    H h;
+    if (n < lanes) return reinterpret_cast<H>(_mm256_maskz_loadu_epi16(mask_below(n), p));
+    std::memcpy(&h, p, sizeof h);
+    return h;
+}
+inline F load(const Narrow* p, int64_t n) { return widen(load_bits(p, n)); }
+inline F load(const float* p, int64_t n) {
+    return n < lanes ? reinterpret_cast<F>(_mm512_maskz_loadu_ps(mask_below(n), p)) : load(p);
+}
+inline void store(Narrow* p, F v, int64_t n) {
+    if (n >= lanes) return store(p, v);
+    _mm256_mask_storeu_epi16(p, mask_below(n), reinterpret_cast<__m256i>(narrow(v)));
+}
+inline void store(float* p, F v, int64_t n) {
+    if (n >= lanes) return store(p, v);
+    _mm512_mask_storeu_ps(p, mask_below(n), reinterpret_cast<__m512>(v));
+}
+#else
 template <class T>
 inline F load(const T* p, int64_t n) {
     if (n >= lanes) return load(p);
@@ -90,11 +120,7 @@ inline F load(const T* p, int64_t n) {
 
 inline H load_bits(const Narrow* p, int64_t n) {
     H h = {};
-    if (n >= lanes) {
-        std::memcpy(&h, p, sizeof h);
-    } else {
-        std::memcpy(&h, p, static_cast<size_t>(n) * sizeof(Narrow));
-    }
+    std::memcpy(&h, p, n >= lanes ? sizeof h : static_cast<size_t>(n) * sizeof(Narrow));
     return h;
 }
 
@@ -105,6 +131,7 @@ inline void store(T* p, F v, int64_t n) {
     store(part, v);
     std::memcpy(p, part, static_cast<size_t>(n) * sizeof(T));
 }
+#endif
 
 typedef float F8 __attribute__((vector_size(32)));
 typedef float F4 __attribute__((vector_size(16)));
@@ -162,6 +189,40 @@ inline F exponential(F x) {
     I exponent = (reinterpret_cast<I>(shifted) - 0x4b400000) << 23;
     return reinterpret_cast<F>(reinterpret_cast<I>(p) + exponent);
 #endif
+}
+
+// 2^x, relative error 1e-7: 2^(n + r) with a polynomial, fitted on |r| <= 1/2, for 2^r.
+inline F power_of_two(F x) {
+#if defined(__AVX512F__)
+    F n = reinterpret_cast<F>(_mm512_roundscale_ps(reinterpret_cast<__m512>(x), 0));
+#else
+    x = minimum(maximum(x, splat(-126.0f)), splat(126.0f));
+    F shifted = x + 12582912.0f;
+    F n = shifted - 12582912.0f;
+#endif
+    F r = x - n;
+    F p = r * 1.326472632e-3f + 9.671512991e-3f;
+    p = p * r + 5.550733581e-2f;
+    p = p * r + 2.4022242427e-1f;
+    p = p * r + 6.9314700365e-1f;
+    p = p * r + 1.0f;
+#if defined(__AVX512F__)
+    return reinterpret_cast<F>(_mm512_scalef_ps(reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(n)));
+#else
+    I exponent = (reinterpret_cast<I>(shifted) - 0x4b400000) << 23;
+    return reinterpret_cast<F>(reinterpret_cast<I>(p) + exponent);
+#endif
+}
+
+// log2(x) of positive normal numbers, absolute error 1e-7: x = 2^n m with m near 1, and the series of atanh((m - 1) / (m + 1)).
+inline F log_two(F x) {
+    const I bits = reinterpret_cast<I>(x) - 0x3f3504f3;  // of sqrt(1/2)
+    const F n = __builtin_convertvector(bits >> 23, F), m = reinterpret_cast<F>((bits & 0x7fffff) + 0x3f3504f3);
+    const F t = (m - 1.0f) / (m + 1.0f), u = t * t;
+    F p = u * 0.320598898f + 0.412198583f;
+    p = p * u + 0.577078016f;
+    p = p * u + 0.961796694f;
+    return n + (p * u + 2.885390082f) * t;
 }
 
 // erf(x) and e^(-x^2): erfc(|x|) = t P(t) e^(-x^2), t = 1 / (1 + 0.48 |x|), P fitted to 1e-8 absolute
@@ -321,14 +382,14 @@ inline float word_of(const T* p, int64_t next, bool has_next, bool round) {
 template <class Words, class T>
 inline F words_of(const T* p, int64_t next, bool has_next, bool round, int64_t n) {
     if constexpr (Words::per_word == 2 && element_of<T> == BFloat16) {
-        U a = __builtin_convertvector(load_bits(p, n), U);
-        U b = has_next ? __builtin_convertvector(load_bits(p + next, n), U) : U{};
+        U a = extend(load_bits(p, n));
+        U b = has_next ? extend(load_bits(p + next, n)) : U{};
         return reinterpret_cast<F>(a | (b << 16));
     }
     F low = load(p, n);
     if constexpr (Words::per_word == 2) {
         F high = has_next ? load(p + next, n) : F{};
-        U a = __builtin_convertvector(narrow(low), U), b = __builtin_convertvector(narrow(high), U);
+        U a = extend(narrow(low)), b = extend(narrow(high));
         return reinterpret_cast<F>(a | (b << 16));
     } else {
         return round ? widen(narrow(low)) : low;
@@ -356,6 +417,21 @@ inline F words_along(const T* p, int64_t n, bool round) {
         return round ? widen(narrow(words)) : words;
     }
 }
+
+#if defined(__AVX512BF16__)
+// Thirty-two numbers of each of two rows as words: those from `first` on, sixteen of them.
+template <int first>
+inline F interleave(const Narrow* p, const Narrow* q) {
+    typedef uint16_t W __attribute__((vector_size(64)));
+    W a, b;
+    std::memcpy(&a, p, sizeof a);
+    std::memcpy(&b, q, sizeof b);
+    constexpr int i = first;
+    return reinterpret_cast<F>(__builtin_shufflevector(a, b, i, i + 32, i + 1, i + 33, i + 2, i + 34, i + 3, i + 35, i + 4, i + 36, i + 5,
+                                                       i + 37, i + 6, i + 38, i + 7, i + 39, i + 8, i + 40, i + 9, i + 41, i + 10, i + 42,
+                                                       i + 11, i + 43, i + 12, i + 44, i + 13, i + 45, i + 14, i + 46, i + 15, i + 47));
+}
+#endif
 
 // Rows become columns: by halves, quarters and so on of a block that trade places.
 inline void transpose(F (&x)[lanes]) {
@@ -399,6 +475,15 @@ void pack_right_of(const T* b, int64_t b_row, int64_t b_column, int64_t depth, i
                 const int64_t k = w * Words::per_word;
                 const T* p = b + k * b_row + n;
                 const bool pair = k + 1 < depth;
+#if defined(__AVX512BF16__)
+                if constexpr (Words::per_word == 2 && element_of<T> == BFloat16) {
+                    if (pair && width == panel) {
+                        store(packed + w * panel, interleave<0>(p, p + b_row));
+                        store(packed + w * panel + lanes, interleave<16>(p, p + b_row));
+                        continue;
+                    }
+                }
+#endif
                 store(packed + w * panel, words_of<Words>(p, b_row, pair, round, width));
                 store(packed + w * panel + lanes, width > lanes ? words_of<Words>(p + lanes, b_row, pair, round, width - lanes) : F{});
             }
@@ -407,9 +492,17 @@ void pack_right_of(const T* b, int64_t b_row, int64_t b_column, int64_t depth, i
                 for (int64_t w = 0; w < words; w += lanes) {
                     const int64_t k = w * Words::per_word, left = words - w < lanes ? words - w : lanes;
                     F block[lanes];
+                    const T* p = b + (n + half) * b_column + k;
+                    if (half + lanes <= width && k + lanes * Words::per_word <= depth) {
+#pragma GCC unroll 16
+                        for (int64_t j = 0; j < lanes; j++) block[j] = words_along<Words>(p + j * b_column, lanes * Words::per_word, round);
+                        transpose(block);
+#pragma GCC unroll 16
+                        for (int64_t i = 0; i < lanes; i++) store(packed + (w + i) * panel + half, block[i]);
+                        continue;
+                    }
                     for (int64_t j = 0; j < lanes; j++) {
-                        const bool exists = half + j < width;
-                        block[j] = exists ? words_along<Words>(b + (n + half + j) * b_column + k, depth - k, round) : F{};
+                        block[j] = half + j < width ? words_along<Words>(p + j * b_column, depth - k, round) : F{};
                     }
                     transpose(block);
                     for (int64_t i = 0; i < left; i++) store(packed + (w + i) * panel + half, block[i]);
@@ -430,30 +523,33 @@ void pack_right_of(const T* b, int64_t b_row, int64_t b_column, int64_t depth, i
     }
 }
 
-// Tiles of `tile` rows: word (i, w) of a tile is packed[w * tile + i].
+// Tiles of `tile` rows: word (i, w) of a tile is packed[w * tile + i]. Between them a gap, or many would meet in few sets of the cache.
+inline int64_t tile_stride(int64_t words) { return words * tile + lanes; }
+
 template <class Words, class T>
 void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, float* packed) {
-    const int64_t words = (depth + Words::per_word - 1) / Words::per_word;
-    int64_t i = 0;
-    if (a_row == 1 && rows >= lanes) {
-        // By bands of tiles: down the columns every step is on another line of the cache, and those of wide matrices are on the same few
-        // sets. A line holds what a band of five tiles takes from two rows.
-        constexpr int64_t band = 5;
-        const int64_t whole = (rows - lanes) / tile + 1;
-        for (int64_t begin = 0; begin < whole; begin += band) {
-            const int64_t end = whole - begin < band ? whole : begin + band;
-            for (int64_t w = 0; w < words; w++) {
-                const int64_t k = w * Words::per_word;
-                for (int64_t t = begin; t < end; t++) {
-                    const F v = words_of<Words>(a + t * tile + k * a_column, a_column, k + 1 < depth, round, lanes);
-                    std::memcpy(packed + (t * words + w) * tile, &v, tile * sizeof(float));
+    const int64_t words = (depth + Words::per_word - 1) / Words::per_word, stride = tile_stride(words);
+    if (a_row == 1) {
+        // All tiles at once: down the columns every step is on another line of the cache, and those of wide matrices are on the same few sets.
+        for (int64_t w = 0; w < words; w++) {
+            const int64_t k = w * Words::per_word;
+            const bool pair = k + 1 < depth;
+            const T* p = a + k * a_column;
+            float* out = packed + w * tile;
+            int64_t i = 0;
+#if defined(__AVX512BF16__)
+            if constexpr (Words::per_word == 2 && element_of<T> == BFloat16) {
+                for (; pair && i + 2 * lanes <= rows; i += 2 * tile, out += 2 * stride) {
+                    store(out, interleave<0>(p + i, p + i + a_column), tile);
+                    store(out + stride, interleave<tile>(p + i, p + i + a_column), tile);
                 }
             }
+#endif
+            for (; i < rows; i += tile, out += stride) store(out, words_of<Words>(p + i, a_column, pair, round, rows - i), tile);
         }
-        i = whole * tile;
-        packed += whole * words * tile;
+        return;
     }
-    for (; i < rows; i += tile, packed += words * tile) {
+    for (int64_t i = 0; i < rows; i += tile, packed += stride) {
         const int64_t height = rows - i < tile ? rows - i : tile;
         for (int64_t r = 0; r < height; r++) {
             const T* p = a + (i + r) * a_row;
@@ -514,8 +610,8 @@ void multiply_of(Element compute, const Term* terms, int count, int64_t first, i
             pack_left_of<Words>(thin, a.row, a.column, rows, depth, false, scratch);
         }
         operands[t] = {words, scratch, 1, tile, right, panel};
-        next[t] = words * tile;
-        scratch += padded(rows, tile) * words + lanes;
+        next[t] = tile_stride(words);
+        scratch += padded(rows, tile) / tile * tile_stride(words) + lanes;
     }
 
     for (int64_t j = 0; j < columns; j += panel) {
@@ -854,7 +950,8 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
         const Operands left = left_of(head_of<T>(a.query, b, h) + t * a.query.time, a.query.time, rows, depth, query);
         score<Words>(a, rows, seen, left, keys, scores, length);
 
-        float inverse[query_block];
+        const float scale = a.scale * 1.44269504f;
+        float tops_of[query_block], totals_of[query_block], inverse[query_block];
         for (int64_t r = 0; r < rows; r++) {
             const int64_t count = seen(r), whole = count / lanes * lanes, end = padded(seen(padded(r + 1, tile) - 1), panel);
             const float* x = scores + r * length;
@@ -867,31 +964,35 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
             F tops = select(rest, load(x + whole), splat(-INFINITY));
             if (inner > low && edge < whole) tops = maximum(tops, select(above, load(x + edge), splat(-INFINITY)));
             for (int64_t i = inner; i < whole; i += lanes) tops = maximum(tops, load(x + i));
-            const float top = largest(tops) * a.scale;
+            const float top = largest(tops) * scale;
             F totals{};
             int64_t i = start;
             for (; i < low / lanes * lanes; i += lanes) store(p + i, F{});
             if (i < inner && i < whole) {
-                F e = select(above, exponential(load(x + i) * a.scale - top), F{});
+                F e = select(above, power_of_two(load(x + i) * scale - top), F{});
                 totals += e;
                 store(p + i, e);
                 i += lanes;
             }
             for (; i < whole; i += lanes) {
-                F e = exponential(load(x + i) * a.scale - top);
+                F e = power_of_two(load(x + i) * scale - top);
                 totals += e;
                 store(p + i, e);
             }
             if (i < count) {
-                F e = select(rest, exponential(load(x + i) * a.scale - top), F{});
+                F e = select(rest, power_of_two(load(x + i) * scale - top), F{});
                 totals += e;
                 store(p + i, e);
                 i += lanes;
             }
             for (; i < end && i < length; i += lanes) store(p + i, F{});
-            const float total = sum(totals);
-            inverse[r] = 1.0f / total;
-            if (log_sum != nullptr) log_sum[(b * a.heads + h) * a.queries + t + r] = top + std::log(total);
+            tops_of[r] = top;
+            totals_of[r] = sum(totals);
+        }
+        for (int64_t r = 0; r < rows; r += lanes) {
+            const F total = load(totals_of + r);
+            store(inverse + r, 1.0f / total);
+            if (log_sum != nullptr) store(log_sum + (b * a.heads + h) * a.queries + t + r, load(tops_of + r) + log_two(total), rows - r);
         }
 
         for (int64_t i = 0; i < rows; i += tile) {
@@ -944,7 +1045,7 @@ struct Slopes {
             store(even, s[0]);
             store(even + length, s[1]);
             const auto join = [](F low, F high) {
-                return reinterpret_cast<F>(__builtin_convertvector(narrow(low), U) | (__builtin_convertvector(narrow(high), U) << 16));
+                return reinterpret_cast<F>(extend(narrow(low)) | (extend(narrow(high)) << 16));
             };
             store(chances + r / 2 * length + i, join(p[0], p[1]));
             store(columns + r / 2 * length + i, join(s[0], s[1]));
@@ -968,7 +1069,7 @@ inline void slopes_of(const Attention& a, const Sight& seen, const Operands& q, 
             F p[Words::per_word], slope[Words::per_word];
 #pragma GCC unroll 2
             for (int64_t w = 0; w < Words::per_word; w++) {
-                p[w] = exponential(s[i + w][j] * a.scale - logs[r + i + w]);
+                p[w] = power_of_two(s[i + w][j] * (a.scale * 1.44269504f) - logs[r + i + w]);
                 slope[w] = p[w] * (d[i + w][j] - dots[r + i + w]) * a.scale;
                 if constexpr (!whole) {
                     const int64_t visible = i + w < height ? seen(r + i + w) : 0, first = n + j * lanes;

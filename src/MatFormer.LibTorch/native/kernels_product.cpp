@@ -43,7 +43,11 @@ bool own_product(at::ScalarType compute) {
 
 Matrix matrix(const Tensor& x) { return {x.data_ptr(), element(x), x.stride(0), x.stride(1)}; }
 
-int64_t left_scratch(int64_t rows, int64_t depth) { return 4 * ((rows + cpu::tile) * (depth + cpu::most_terms) + 16 * cpu::most_terms); }
+int64_t left_scratch(int64_t rows, int64_t depth) {
+    // Each term may end in half a word, and leaves a gap of 16 words after each tile and after itself.
+    const int64_t tiles = (rows + cpu::tile - 1) / cpu::tile;
+    return 4 * (tiles * cpu::tile * (depth + cpu::most_terms) + 16 * (tiles + 1) * cpu::most_terms);
+}
 
 Packed::Packed(at::ScalarType compute, const Tensor& b) {
     const cpu::Table& table = cpu::table();
