@@ -18,6 +18,8 @@ namespace {
 constexpr int64_t worth_threads = 1 << 19;
 // The right operand is read anew for each part of the rows, of which each thread has as many.
 constexpr int64_t tiles_at_once = 8;
+// How deep the operands of one step are.
+constexpr int64_t product_step = 512;
 // Where weights are read once, memory is what counts, and it is slower.
 constexpr int64_t worth_threads_once = 1 << 16;
 
@@ -65,22 +67,36 @@ Packed::Packed(at::ScalarType compute, const Tensor& b) {
     });
 }
 
-void run(at::ScalarType compute, std::initializer_list<Term> terms, int64_t rows, int64_t columns, const Target& target) {
+void run(at::ScalarType compute, std::initializer_list<Term> terms, int64_t rows, int64_t columns, const Target& target, int64_t step) {
     const cpu::Table& table = cpu::table();
     const int count = static_cast<int>(terms.size());
     int64_t depth = 0;
     for (const Term& term : terms) depth += term.depth;
     const int64_t tiles = (rows + cpu::tile - 1) / cpu::tile, panels = (columns + cpu::panel - 1) / cpu::panel;
-    const int64_t most = block_rows(depth);
-    const Scratch scratch(left_scratch(most, depth));
+    const int64_t most = block_rows(std::min(depth, step));
+    const Scratch scratch(left_scratch(most, std::min(depth, step)));
+    const auto multiply = [&](const Term* parts, int64_t first, int64_t height, int64_t width, Target part) {
+        if (depth <= step) {
+            table.multiply(element(compute), parts, count, first, height, width, part, scratch.mine());
+            return;
+        }
+        const int64_t size = parts->a.element == cpu::Float ? 4 : 2;
+        for (int64_t k = 0; k < depth; k += step) {
+            Term term = *parts;
+            term.depth = std::min(step, depth - k);
+            term.a.data = static_cast<const char*>(term.a.data) + k * term.a.column * size;
+            term.packed = static_cast<const char*>(term.packed) + table.word_count(element(compute), k) * cpu::panel * 4;
+            table.multiply(element(compute), &term, 1, first, height, width, part, scratch.mine());
+            part.accumulate = true;
+            part.bias = nullptr;
+        }
+    };
     if (tiles >= 2 * at::get_num_threads() || panels == 1) {
         const int64_t threads = at::get_num_threads(), parts = threads * std::max<int64_t>(1, tiles / (threads * tiles_at_once));
         const int64_t grain = std::max((tiles + parts - 1) / parts, worth_threads / std::max<int64_t>(1, cpu::tile * columns * depth));
         share(tiles, grain, [&](int64_t first, int64_t last) {
             const int64_t end = std::min(rows, last * cpu::tile);
-            for (int64_t i = first * cpu::tile; i < end; i += most) {
-                table.multiply(element(compute), terms.begin(), count, i, std::min(most, end - i), columns, target, scratch.mine());
-            }
+            for (int64_t i = first * cpu::tile; i < end; i += most) multiply(terms.begin(), i, std::min(most, end - i), columns, target);
         });
         return;
     }
@@ -96,9 +112,7 @@ void run(at::ScalarType compute, std::initializer_list<Term> terms, int64_t rows
         part.data = static_cast<char*>(target.data) + first * cpu::panel * (target.element == cpu::Float ? 4 : 2);
         if (part.bias != nullptr) part.bias += first * cpu::panel;
         const int64_t width = std::min(columns, last * cpu::panel) - first * cpu::panel;
-        for (int64_t i = 0; i < rows; i += most) {
-            table.multiply(element(compute), parts, count, i, std::min(most, rows - i), width, part, scratch.mine());
-        }
+        for (int64_t i = 0; i < rows; i += most) multiply(parts, i, std::min(most, rows - i), width, part);
     });
 }
 
@@ -124,12 +138,13 @@ void product(const Tensor& c, const Tensor& a, const Tensor& b, at::ScalarType c
 
     Target target{
         c.data_ptr(), element(c), c.stride(0), accumulate, bias.defined() ? bias.data_ptr<float>() : nullptr, static_cast<float>(scale)};
-    // Deep products go by blocks that stay in the cache, where the sums between can be kept in float32.
-    const int64_t step = target.element == cpu::Float ? 512 : depth;
-    for (int64_t k = 0; k < depth; k += step) {
-        const int64_t part = std::min(step, depth - k);
+    // Deep products go by steps that stay in the cache, where the sums between can be kept in float32, and are packed many steps at a time.
+    const bool steps = target.element == cpu::Float;
+    const int64_t most = steps ? 16 * product_step : depth;
+    for (int64_t k = 0; k < depth; k += most) {
+        const int64_t part = std::min(most, depth - k);
         const Packed packed(compute, b.narrow(0, k, part));
-        run(compute, {packed.term(matrix(a.narrow(1, k, part)), part)}, rows, columns, target);
+        run(compute, {packed.term(matrix(a.narrow(1, k, part)), part)}, rows, columns, target, steps ? product_step : depth);
         target.accumulate = true;
         target.bias = nullptr;
     }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <initializer_list>
+#include <limits>
 
 #include "kernels_cpu.h"
 
@@ -60,8 +61,9 @@ cpu::Matrix matrix(const at::Tensor& x);
 // Bytes of scratch for `rows` of the left operands of products of this depth in all.
 int64_t left_scratch(int64_t rows, int64_t depth);
 
-// Rows 0..rows and columns 0..columns of the sum of the terms, in parallel.
-void run(at::ScalarType compute, std::initializer_list<cpu::Term> terms, int64_t rows, int64_t columns, const cpu::Target& target);
+// Rows 0..rows and columns 0..columns of the sum of the terms, in parallel. A single term, of an even step, may go by steps of its depth.
+void run(at::ScalarType compute, std::initializer_list<cpu::Term> terms, int64_t rows, int64_t columns, const cpu::Target& target,
+         int64_t step = std::numeric_limits<int64_t>::max());
 
 // c (rows, columns) = scale * a b (+ bias), or added to c. c's rows are contiguous.
 void product(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b, at::ScalarType compute, bool accumulate = false,
