@@ -29,12 +29,15 @@ struct Target {
     float scale = 1;
 };
 
-// One term of a product: a left operand, and a right one that pack_right packed, whose panels lie `stride` words apart.
+// One term of a product: a left operand, and a right one that pack_right packed, with its stride. If pack_left packed the left one, it is at
+// `left`, and `a` is not read.
 struct Term {
     Matrix a;
     int64_t depth;
     const void* packed;
     int64_t stride;
+    const void* left = nullptr;
+    int64_t left_stride = 0;
 };
 
 // Heads of attention. Element (b, t, h, d) of a tensor is data[b * batch + t * time + h * head + d].
@@ -65,6 +68,8 @@ struct AdamW {
 constexpr int64_t panel = 32;  // columns of a packed block of the right operand
 constexpr int64_t tile = 12;  // rows of the inner product
 constexpr int most_terms = 2;
+// Words from tile to tile of a packed left operand: without a gap, many tiles would meet in few sets of the cache.
+constexpr int64_t tile_stride(int64_t words) { return words * tile + 16; }
 constexpr int64_t query_block = 48;  // queries that attention treats at once
 
 struct Table {
@@ -72,10 +77,12 @@ struct Table {
     bool fast_product;  // the float32 product is worth using instead of a BLAS of unknown speed
     bool fast_narrow;  // so is the bfloat16 one
 
-    // Products. `compute` is what the operands are rounded to; sums are float32. A packed block holds panels of `panel` columns, each
-    // word_count(compute, depth) rows of words of 4 bytes.
+    // Products. `compute` is what the operands are rounded to; sums are float32. A packed right operand holds panels of `panel` columns, each
+    // word_count(compute, depth) rows of words of 4 bytes, and a packed left one tiles of `tile` rows, each as many columns of words. From
+    // one to the next there are `stride` times `panel` words, or `stride` words: a part of the depth is packed where its words lie.
     int64_t (*word_count)(Element compute, int64_t depth);
-    void (*pack_right)(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed);
+    void (*pack_right)(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed, int64_t stride);
+    void (*pack_left)(Element compute, const Matrix& a, int64_t rows, int64_t depth, void* packed, int64_t stride);
     // Rows first..first + rows and columns 0..columns of the sum of up to `most_terms` products. Scratch: left_words of each term.
     void (*multiply)(Element compute, const Term* terms, int count, int64_t first, int64_t rows, int64_t columns, const Target& c,
                      void* scratch);

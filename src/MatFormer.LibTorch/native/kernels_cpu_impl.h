@@ -466,9 +466,9 @@ inline void transpose(F (&x)[lanes]) {
 }
 
 template <class Words, class T>
-void pack_right_of(const T* b, int64_t b_row, int64_t b_column, int64_t depth, int64_t columns, bool round, float* packed) {
+void pack_right_of(const T* b, int64_t b_row, int64_t b_column, int64_t depth, int64_t columns, bool round, float* packed, int64_t stride) {
     const int64_t words = (depth + Words::per_word - 1) / Words::per_word;
-    for (int64_t n = 0; n < columns; n += panel, packed += words * panel) {
+    for (int64_t n = 0; n < columns; n += panel, packed += stride * panel) {
         const int64_t width = columns - n < panel ? columns - n : panel;
         if (b_column == 1) {
             for (int64_t w = 0; w < words; w++) {
@@ -523,12 +523,10 @@ void pack_right_of(const T* b, int64_t b_row, int64_t b_column, int64_t depth, i
     }
 }
 
-// Tiles of `tile` rows: word (i, w) of a tile is packed[w * tile + i]. Between them a gap, or many would meet in few sets of the cache.
-inline int64_t tile_stride(int64_t words) { return words * tile + lanes; }
-
+// Word (i, w) of a tile is packed[w * tile + i].
 template <class Words, class T>
-void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, float* packed) {
-    const int64_t words = (depth + Words::per_word - 1) / Words::per_word, stride = tile_stride(words);
+void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, float* packed, int64_t stride) {
+    const int64_t words = (depth + Words::per_word - 1) / Words::per_word;
     if (a_row == 1) {
         // All tiles at once: down the columns every step is on another line of the cache, and those of wide matrices are on the same few sets.
         for (int64_t w = 0; w < words; w++) {
@@ -565,20 +563,37 @@ int64_t word_count(Element compute, int64_t depth) {
     return compute == BFloat16 ? (depth + NarrowWords::per_word - 1) / NarrowWords::per_word : depth;
 }
 
-void pack_right(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed) {
+void pack_right(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed, int64_t stride) {
     float* out = static_cast<float*>(packed);
     const auto* wide = static_cast<const float*>(b.data);
     const auto* thin = static_cast<const Narrow*>(b.data);
     if (compute == BFloat16) {
         if (b.element == Float) {
-            pack_right_of<NarrowWords>(wide, b.row, b.column, depth, columns, true, out);
+            pack_right_of<NarrowWords>(wide, b.row, b.column, depth, columns, true, out, stride);
         } else {
-            pack_right_of<NarrowWords>(thin, b.row, b.column, depth, columns, false, out);
+            pack_right_of<NarrowWords>(thin, b.row, b.column, depth, columns, false, out, stride);
         }
     } else if (b.element == Float) {
-        pack_right_of<WideWords>(wide, b.row, b.column, depth, columns, false, out);
+        pack_right_of<WideWords>(wide, b.row, b.column, depth, columns, false, out, stride);
     } else {
-        pack_right_of<WideWords>(thin, b.row, b.column, depth, columns, false, out);
+        pack_right_of<WideWords>(thin, b.row, b.column, depth, columns, false, out, stride);
+    }
+}
+
+void pack_left(Element compute, const Matrix& a, int64_t rows, int64_t depth, void* packed, int64_t stride) {
+    float* out = static_cast<float*>(packed);
+    const auto* wide = static_cast<const float*>(a.data);
+    const auto* thin = static_cast<const Narrow*>(a.data);
+    if (compute == BFloat16) {
+        if (a.element == Float) {
+            pack_left_of<NarrowWords>(wide, a.row, a.column, rows, depth, true, out, stride);
+        } else {
+            pack_left_of<NarrowWords>(thin, a.row, a.column, rows, depth, false, out, stride);
+        }
+    } else if (a.element == Float) {
+        pack_left_of<WideWords>(wide, a.row, a.column, rows, depth, false, out, stride);
+    } else {
+        pack_left_of<WideWords>(thin, a.row, a.column, rows, depth, false, out, stride);
     }
 }
 
@@ -588,30 +603,31 @@ void multiply_of(Element compute, const Term* terms, int count, int64_t first, i
     Operands operands[most_terms];
     int64_t next[most_terms];
     for (int t = 0; t < count; t++) {
-        const Matrix& a = terms[t].a;
+        Matrix a = terms[t].a;
         const int64_t depth = terms[t].depth, words = (depth + Words::per_word - 1) / Words::per_word;
-        const auto* wide = static_cast<const float*>(a.data) + first * a.row;
-        const auto* thin = static_cast<const Narrow*>(a.data) + first * a.row;
         const auto* right = static_cast<const float*>(terms[t].packed);
+        if (terms[t].left != nullptr) {
+            const auto* left = static_cast<const float*>(terms[t].left) + first / tile * terms[t].left_stride;
+            operands[t] = {words, left, 1, tile, right, panel};
+            next[t] = terms[t].left_stride;
+            continue;
+        }
 
+        a.data = static_cast<const char*>(a.data) + first * a.row * (a.element == Float ? 4 : 2);
         // Rows of words can be read where they lie.
         const bool in_place =
             a.column == 1
             && (Words::per_word == 1 ? a.element == Float && compute == Float : a.element == BFloat16 && a.row % 2 == 0 && depth % 2 == 0);
         if (in_place) {
-            const float* left = a.element == Float ? wide : reinterpret_cast<const float*>(thin);
-            operands[t] = {words, left, a.row / Words::per_word, 1, right, panel};
+            operands[t] = {words, static_cast<const float*>(a.data), a.row / Words::per_word, 1, right, panel};
             next[t] = a.row / Words::per_word * tile;
             continue;
         }
-        if (a.element == Float) {
-            pack_left_of<Words>(wide, a.row, a.column, rows, depth, compute == BFloat16, scratch);
-        } else {
-            pack_left_of<Words>(thin, a.row, a.column, rows, depth, false, scratch);
-        }
+        const int64_t stride = tile_stride(words);
+        pack_left(compute, a, rows, depth, scratch, stride);
         operands[t] = {words, scratch, 1, tile, right, panel};
-        next[t] = tile_stride(words);
-        scratch += padded(rows, tile) / tile * tile_stride(words) + lanes;
+        next[t] = stride;
+        scratch += padded(rows, tile) / tile * stride + lanes;
     }
 
     for (int64_t j = 0; j < columns; j += panel) {
@@ -941,7 +957,7 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
     float* mixed = query + query_block * row;
     float* scores = mixed + query_block * row;
     auto* chances = reinterpret_cast<P*>(Words::per_word == 2 ? scores + query_block * length : scores);
-    pack_right_of<Words>(head_of<T>(a.key, b, kh), 1, a.key.time, depth, a.keys, false, keys);
+    pack_right_of<Words>(head_of<T>(a.key, b, kh), 1, a.key.time, depth, a.keys, false, keys, words_in<Words>(depth));
     pack_rows(head_of<T>(a.value, b, kh), a.value.time, a.keys, depth, values, row);
 
     for (int64_t t = 0; t < a.queries; t += query_block) {
@@ -1105,8 +1121,8 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
     const float *slope_rows = to.rows, *slope_columns = to.columns;
 
     const T *key = head_of<T>(a.key, b, key_head), *value = head_of<T>(a.value, b, key_head);
-    pack_right_of<Words>(key, 1, a.key.time, depth, a.keys, false, keys);
-    pack_right_of<Words>(value, 1, a.value.time, depth, a.keys, false, values);
+    pack_right_of<Words>(key, 1, a.key.time, depth, a.keys, false, keys, words_in<Words>(depth));
+    pack_right_of<Words>(value, 1, a.value.time, depth, a.keys, false, values, words_in<Words>(depth));
     pack_rows(key, a.key.time, a.keys, depth, key_rows, row);
     std::memset(key_sums, 0, static_cast<size_t>(2 * a.keys * row) * sizeof(float));
 
@@ -1375,6 +1391,7 @@ const Table MF_TABLE = {
     narrow_words,
     word_count,
     pack_right,
+    pack_left,
     multiply,
     few_rows,
     {rms_forward<float>, rms_forward<Narrow>},

@@ -148,7 +148,7 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         const FeedForwardShape s(x, widths, context->saved_data["rows"].toIntVector(),
                                  static_cast<FeedForwardKind>(context->saved_data["kind"].toInt()));
         const auto dtype = x.scalar_type();
-        const int64_t size = x.element_size(), widest = s.widths[0];
+        const int64_t widest = s.widths[0];
         Tensor dx = at::empty_like(x), dup = floats(up.sizes()), ddown = floats(down.sizes()),
                dgate = s.gated ? floats(gate.sizes()) : Tensor();
         dup.narrow(0, widest, up.size(0) - widest).zero_();
@@ -158,56 +158,11 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         Tensor dgate_bias = biases[0] != 0 ? at::zeros({up.size(0)}, at::kFloat) : Tensor();
 
         const Tensor in = x.view({-1, s.width}), out = dx.view({-1, s.width}), slope = dy.view({-1, s.width});
-        const bool fused = own_product(dtype);
-        const auto pack = [&](const Tensor& w) { return fused ? std::make_unique<Packed>(dtype, w) : nullptr; };
-        const auto packed_up = pack(up.narrow(0, 0, widest)), packed_down = pack(down.narrow(1, 0, widest));
-        const auto packed_gate = s.gated ? pack(gate.narrow(0, 0, widest)) : nullptr;
-        const int64_t most = std::min(span, s.most_rows);
-        const Tensor space = at::empty({(s.gated ? 3 : 2) * most * widest}, x.options());
-        const Scratch scratch(left_scratch(chunk, std::max(2 * widest, s.width)) + chunk * widest * size);
-
-        for (size_t r = 0; r < s.widths.size(); r++) {
-            const int64_t m = s.widths[r];
-            for (int64_t row = 0; row < s.rows[r]; row += span) {
-                const int64_t rows = std::min(span, s.rows[r] - row), first = s.firsts[r] + row;
-                const Tensor h = space.narrow(0, 0, rows * m).view({rows, m}),
-                             du = space.narrow(0, most * widest, rows * m).view({rows, m});
-                const Tensor dg = s.gated ? space.narrow(0, 2 * most * widest, rows * m).view({rows, m}) : Tensor();
-                const Tensor part = in.narrow(0, first, rows), dpart = slope.narrow(0, first, rows), dout = out.narrow(0, first, rows);
-                const int64_t start = s.offsets[r] + row * m;
-                const auto slopes = [&](int64_t i, int64_t count, const void* dh) {
-                    const auto at_row = [&](const Tensor& t, int64_t offset) {
-                        return t.defined() ? static_cast<char*>(t.data_ptr()) + (offset + i * m) * size : nullptr;
-                    };
-                    cpu::table().activate_backward[element(dtype)](s.activation, at_row(g, start), at_row(u, start), dh, at_row(dg, 0),
-                                                                   at_row(du, 0), at_row(h, 0), count * m);
-                };
-                if (fused) {
-                    hidden_gradients(s, dpart, *packed_down, *packed_up, packed_gate.get(), du, dg, dout, m, scratch, slopes);
-                    const Packed right(dtype, part);
-                    const bool more = r > 0 || row > 0;
-                    run(dtype, {right.term(matrix(du.t()), rows)}, m, s.width, {dup.data_ptr(), cpu::Float, s.width, more});
-                    if (s.gated) run(dtype, {right.term(matrix(dg.t()), rows)}, m, s.width, {dgate.data_ptr(), cpu::Float, s.width, more});
-                    const Packed values(dtype, h);
-                    run(dtype, {values.term(matrix(dpart.t()), rows)}, s.width, m, {ddown.data_ptr(), cpu::Float, ddown.stride(0), more});
-                } else {
-                    const bool more = r > 0 || row > 0;
-                    Tensor dh = at::empty({rows, m}, x.options());
-                    product(dh, dpart, down.narrow(1, 0, m), dtype);
-                    share(rows, row_grain(m), [&](int64_t begin, int64_t end) {
-                        slopes(begin, end - begin, static_cast<char*>(dh.data_ptr()) + begin * m * size);
-                    });
-                    Tensor sum = floats({rows, s.width});
-                    product(sum, du, up.narrow(0, 0, m), dtype);
-                    if (s.gated) product(sum, dg, gate.narrow(0, 0, m), dtype, true);
-                    Tensor(dout).copy_(sum);
-                    product(dup.narrow(0, 0, m), du.t(), part, dtype, more);
-                    if (s.gated) product(dgate.narrow(0, 0, m), dg.t(), part, dtype, more);
-                    product(ddown.narrow(1, 0, m), dpart.t(), h, dtype, more);
-                }
-                if (dup_bias.defined()) dup_bias.narrow(0, 0, m).add_(column_sums(du));
-                if (dgate_bias.defined()) dgate_bias.narrow(0, 0, m).add_(column_sums(dg));
-            }
+        const Gradients gradients_of{dup, dgate, ddown, dup_bias, dgate_bias};
+        if (own_product(dtype)) {
+            fused_gradients(s, in, slope, out, up, gate, down, g, u, gradients_of);
+        } else {
+            plain_gradients(s, in, slope, out, up, gate, down, g, u, gradients_of);
         }
         // In the order of forward's tensors: absent ones have no place.
         variable_list result{dx, dup, ddown};
@@ -219,33 +174,125 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         return result;
     }
 
-    // For each row of a span: the gradients of what the activation was given, and of x.
-    template <class Slopes>
-    static void hidden_gradients(const FeedForwardShape& s, const Tensor& dy, const Packed& down, const Packed& up, const Packed* gate,
-                                 const Tensor& du, const Tensor& dg, const Tensor& dx, int64_t m, const Scratch& scratch,
-                                 const Slopes& slopes) {
-        const cpu::Table& table = cpu::table();
-        const cpu::Element type = element(dy);
-        const int64_t total = dy.size(0), size = dy.element_size(), products = left_scratch(chunk, std::max(2 * s.widths[0], s.width));
-        share((total + chunk - 1) / chunk, 1, [&](int64_t begin, int64_t end) {
-            char* space = static_cast<char*>(scratch.mine());
-            char* dh = space + (products + 63) / 64 * 64;
-            for (int64_t c = begin; c < end; c++) {
-                const int64_t row = c * chunk, rows = std::min(chunk, total - row);
-                const auto part = [&](const Tensor& t) {
-                    cpu::Matrix x = matrix(t);
-                    x.data = static_cast<const char*>(x.data) + row * x.row * size;
-                    return x;
-                };
-                const cpu::Term back = down.term(part(dy), s.width);
-                table.multiply(type, &back, 1, 0, rows, m, {dh, type, m}, space);
-                slopes(row, rows, dh);
-                cpu::Term terms[2] = {up.term(part(du), m)};
-                if (gate != nullptr) terms[1] = gate->term(part(dg), m);
-                table.multiply(type, terms, gate != nullptr ? 2 : 1, 0, rows, s.width,
-                               {static_cast<char*>(dx.data_ptr()) + row * s.width * size, type, s.width}, space);
+    // What is filled in; those without a bias or gate are undefined.
+    struct Gradients {
+        Tensor up, gate, down, up_bias, gate_bias;
+    };
+
+    static void plain_gradients(const FeedForwardShape& s, const Tensor& x, const Tensor& dy, const Tensor& dx, const Tensor& up,
+                                const Tensor& gate, const Tensor& down, const Tensor& g, const Tensor& u, const Gradients& to) {
+        const auto dtype = x.scalar_type();
+        for (size_t r = 0; r < s.widths.size(); r++) {
+            const int64_t m = s.widths[r];
+            for (int64_t row = 0; row < s.rows[r]; row += span) {
+                const bool more = r > 0 || row > 0;
+                const int64_t rows = std::min(span, s.rows[r] - row), first = s.firsts[r] + row, start = s.offsets[r] + row * m;
+                const auto hidden = [&] { return at::empty({rows, m}, x.options()); };
+                const Tensor h = hidden(), du = hidden(), dg = s.gated ? hidden() : Tensor(), dh = hidden();
+                const Tensor part = x.narrow(0, first, rows), dpart = dy.narrow(0, first, rows);
+                product(dh, dpart, down.narrow(1, 0, m), dtype);
+                share(rows * m, grain, [&](int64_t begin, int64_t end) {
+                    const auto at_first = [&](const Tensor& t, int64_t offset) {
+                        return t.defined() ? static_cast<char*>(t.data_ptr()) + (offset + begin) * t.element_size() : nullptr;
+                    };
+                    cpu::table().activate_backward[element(dtype)](s.activation, at_first(g, start), at_first(u, start), at_first(dh, 0),
+                                                                   at_first(dg, 0), at_first(du, 0), at_first(h, 0), end - begin);
+                });
+                Tensor sum = floats({rows, s.width});
+                product(sum, du, up.narrow(0, 0, m), dtype);
+                if (s.gated) product(sum, dg, gate.narrow(0, 0, m), dtype, true);
+                dx.narrow(0, first, rows).copy_(sum);
+                product(to.up.narrow(0, 0, m), du.t(), part, dtype, more);
+                if (s.gated) product(to.gate.narrow(0, 0, m), dg.t(), part, dtype, more);
+                product(to.down.narrow(1, 0, m), dpart.t(), h, dtype, more);
+                if (to.up_bias.defined()) to.up_bias.narrow(0, 0, m).add_(column_sums(du));
+                if (to.gate_bias.defined()) to.gate_bias.narrow(0, 0, m).add_(column_sums(dg));
             }
-        });
+        }
+    }
+
+    // By spans of rows, in two passes. The first takes chunk after chunk through the layer, and packs what the gradients of the weights
+    // multiply while it is in the cache; the second multiplies that.
+    static void fused_gradients(const FeedForwardShape& s, const Tensor& x, const Tensor& dy, const Tensor& dx, const Tensor& up_weight,
+                                const Tensor& gate_weight, const Tensor& down_weight, const Tensor& g, const Tensor& u, const Gradients& to) {
+        const cpu::Table& table = cpu::table();
+        const auto dtype = x.scalar_type();
+        const cpu::Element type = element(dtype);
+        const int64_t size = x.element_size(), widest = s.widths[0], most = std::min(span, s.most_rows);
+        const Packed up(dtype, up_weight.narrow(0, 0, widest)), down(dtype, down_weight.narrow(1, 0, widest));
+        const Packed gate = s.gated ? Packed(dtype, gate_weight.narrow(0, 0, widest)) : up;
+        const int64_t products = left_scratch(chunk, std::max(2 * widest, s.width)), hidden = chunk * widest * size;
+        const Scratch scratch(products + 64 + 3 * hidden);
+        const int64_t deepest = table.word_count(type, most);
+        const auto tiles = [](int64_t rows) { return (rows + cpu::tile - 1) / cpu::tile; };
+        const auto left_space = [&](int64_t rows) { return at::empty({tiles(rows) * cpu::tile_stride(deepest) * 4}, at::kByte); };
+        const auto right_space = [&](int64_t columns) {
+            return at::empty({(columns + cpu::panel - 1) / cpu::panel * cpu::panel * deepest * 4}, at::kByte);
+        };
+        const Tensor du_left = left_space(widest), dg_left = s.gated ? left_space(widest) : Tensor(), dy_left = left_space(s.width);
+        const Tensor x_right = right_space(s.width), h_right = right_space(widest);
+
+        for (size_t r = 0; r < s.widths.size(); r++) {
+            const int64_t m = s.widths[r];
+            for (int64_t row = 0; row < s.rows[r]; row += span) {
+                const bool more = r > 0 || row > 0;
+                const int64_t total = std::min(span, s.rows[r] - row), first = s.firsts[r] + row, start = s.offsets[r] + row * m;
+                const int64_t words = table.word_count(type, total), stride = cpu::tile_stride(words), chunks = (total + chunk - 1) / chunk;
+                const auto sums_of = [&](const Tensor& bias) { return bias.defined() ? at::zeros({chunks, m}, at::kFloat) : Tensor(); };
+                const Tensor up_sums = sums_of(to.up_bias), gate_sums = sums_of(to.gate_bias);
+                share(chunks, 1, [&](int64_t begin, int64_t end) {
+                    char* space = static_cast<char*>(scratch.mine());
+                    char* h = space + (products + 63) / 64 * 64;
+                    char *du = h + hidden, *dg = du + hidden;
+                    for (int64_t c = begin; c < end; c++) {
+                        const int64_t begin_row = c * chunk, rows = std::min(chunk, total - begin_row);
+                        const int64_t word = table.word_count(type, begin_row);
+                        const auto part = [&](const Tensor& t) {
+                            cpu::Matrix rows_of = matrix(t);
+                            rows_of.data = static_cast<const char*>(rows_of.data) + (first + begin_row) * rows_of.row * size;
+                            return rows_of;
+                        };
+                        const auto pack_left = [&](const cpu::Matrix& a, int64_t columns, const Tensor& space_of) {
+                            table.pack_left(type, {a.data, type, 1, a.row}, columns, rows, space_of.data_ptr<uint8_t>() + word * cpu::tile * 4,
+                                            stride);
+                        };
+                        const auto pack_right = [&](const cpu::Matrix& b, int64_t columns, const Tensor& space_of) {
+                            table.pack_right(type, b, rows, columns, space_of.data_ptr<uint8_t>() + word * cpu::panel * 4, words);
+                        };
+                        const auto kept = [&](const Tensor& t) {
+                            return t.defined() ? static_cast<char*>(t.data_ptr()) + (start + begin_row * m) * size : nullptr;
+                        };
+
+                        // The gradient of what the activation gives makes place for that of what `up` gives.
+                        const cpu::Term back = down.term(part(dy), s.width);
+                        table.multiply(type, &back, 1, 0, rows, m, {du, type, m}, space);
+                        table.activate_backward[type](s.activation, kept(g), kept(u), du, dg, du, h, rows * m);
+                        const cpu::Term terms[2] = {up.term({du, type, m, 1}, m), gate.term({dg, type, m, 1}, m)};
+                        table.multiply(type, terms, s.gated ? 2 : 1, 0, rows, s.width,
+                                       {static_cast<char*>(dx.data_ptr()) + (first + begin_row) * s.width * size, type, s.width}, space);
+
+                        pack_left(part(dy), s.width, dy_left);
+                        pack_right(part(x), s.width, x_right);
+                        pack_left({du, type, m, 1}, m, du_left);
+                        if (s.gated) pack_left({dg, type, m, 1}, m, dg_left);
+                        pack_right({h, type, m, 1}, m, h_right);
+                        if (up_sums.defined()) table.column_sums[type](du, up_sums.data_ptr<float>() + c * m, 0, rows, m);
+                        if (gate_sums.defined()) table.column_sums[type](dg, gate_sums.data_ptr<float>() + c * m, 0, rows, m);
+                    }
+                });
+                if (up_sums.defined()) to.up_bias.narrow(0, 0, m).add_(up_sums.sum(0));
+                if (gate_sums.defined()) to.gate_bias.narrow(0, 0, m).add_(gate_sums.sum(0));
+
+                const auto term = [&](const Tensor& left, const Tensor& right) {
+                    return cpu::Term{{}, total, right.data_ptr(), words, left.data_ptr(), stride};
+                };
+                const auto target = [&](const Tensor& t) { return cpu::Target{t.data_ptr(), cpu::Float, t.stride(0), more}; };
+                std::vector<Task> tasks{{term(du_left, x_right), m, s.width, target(to.up)},
+                                        {term(dy_left, h_right), s.width, m, target(to.down)}};
+                if (s.gated) tasks.push_back({term(dg_left, x_right), m, s.width, target(to.gate)});
+                run(dtype, tasks);
+            }
+        }
     }
 };
 

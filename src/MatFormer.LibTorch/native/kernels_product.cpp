@@ -63,7 +63,8 @@ Packed::Packed(at::ScalarType compute, const Tensor& b) {
     share(panels, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, depth * cpu::panel)), [&](int64_t first, int64_t last) {
         Matrix part = whole;
         part.data = static_cast<const char*>(whole.data) + first * cpu::panel * whole.column * size;
-        table.pack_right(element(compute), part, depth, std::min(columns, last * cpu::panel) - first * cpu::panel, packed + first * bytes);
+        const int64_t width = std::min(columns, last * cpu::panel) - first * cpu::panel;
+        table.pack_right(element(compute), part, depth, width, packed + first * bytes, words_);
     });
 }
 
@@ -113,6 +114,24 @@ void run(at::ScalarType compute, std::initializer_list<Term> terms, int64_t rows
         if (part.bias != nullptr) part.bias += first * cpu::panel;
         const int64_t width = std::min(columns, last * cpu::panel) - first * cpu::panel;
         for (int64_t i = 0; i < rows; i += most) multiply(parts, i, std::min(most, rows - i), width, part);
+    });
+}
+
+void run(at::ScalarType compute, const std::vector<Task>& tasks) {
+    // As many parts of each as there are threads, or several times as many where parts stay tall enough to be worth the right operand.
+    const int64_t threads = at::get_num_threads(), count = static_cast<int64_t>(tasks.size());
+    int64_t least = tasks[0].rows;
+    for (const Task& task : tasks) least = std::min(least, task.rows);
+    const int64_t parts = threads * std::clamp<int64_t>(least / cpu::tile / (threads * tiles_at_once), 1, 4);
+    share(count * parts, 1, [&](int64_t first, int64_t last) {
+        for (int64_t p = first; p < last; p++) {
+            const Task& task = tasks[static_cast<size_t>(p / parts)];
+            const int64_t tiles = (task.rows + cpu::tile - 1) / cpu::tile, each = (tiles + parts - 1) / parts * cpu::tile;
+            const int64_t most = block_rows(task.term.depth), begin = p % parts * each, end = std::min(task.rows, begin + each);
+            for (int64_t i = begin; i < end; i += most) {
+                cpu::table().multiply(element(compute), &task.term, 1, i, std::min(most, end - i), task.columns, task.target, nullptr);
+            }
+        }
     });
 }
 

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <initializer_list>
 #include <limits>
+#include <vector>
 
 #include "kernels_cpu.h"
 
@@ -64,6 +65,16 @@ int64_t left_scratch(int64_t rows, int64_t depth);
 // Rows 0..rows and columns 0..columns of the sum of the terms, in parallel. A single term, of an even step, may go by steps of its depth.
 void run(at::ScalarType compute, std::initializer_list<cpu::Term> terms, int64_t rows, int64_t columns, const cpu::Target& target,
          int64_t step = std::numeric_limits<int64_t>::max());
+
+// A product of packed operands, rows 0..rows and columns 0..columns of it.
+struct Task {
+    cpu::Term term;
+    int64_t rows, columns;
+    cpu::Target target;
+};
+
+// Several of them, of about as much work, in parallel.
+void run(at::ScalarType compute, const std::vector<Task>& tasks);
 
 // c (rows, columns) = scale * a b (+ bias), or added to c. c's rows are contiguous.
 void product(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b, at::ScalarType compute, bool accumulate = false,
