@@ -241,28 +241,46 @@ internal static class ForwardEmitter
         var attended = Shape("B", "T", elastic ? $"heads * {spec.HeadWidth}" : Literals.Digits(block.Heads * spec.HeadWidth));
         var shapesHeads = spec.Rotary || spec.QkNorm;
         var (queryCount, keyCount) = elastic ? (", heads", ", " + keyHeads) : (null, null);
-        var query = shapesHeads ? $"Query(normed{Angles(spec)}{queryCount})"
-            : $"Heads(normed, QueryProjection, {Bias(spec, "Query")}{(elastic ? "heads" : Literals.Of(block.Heads))})";
-        var key = shapesHeads ? $"Key(normed{Angles(spec)}{keyCount})" : $"Heads(normed, KeyProjection, {Bias(spec, "Key")}{keyHeads})";
+        var query = shapesHeads ? $"Query(queries{Angles(spec)}{queryCount})" : $"Heads(queries, {(elastic ? "heads" : Literals.Of(block.Heads))})";
+        var key = shapesHeads ? $"Key(keys{Angles(spec)}{keyCount})" : $"Heads(keys, {keyHeads})";
         var window = block.Window > 0 ? $", window: {Literals.Of(block.Window)}" : null;
         f.Write($$"""
                 private {{f.Tensor}} Attention({{f.Tensor}} x{{AngleParameters(f, spec)}}{{(elastic ? ", int heads" : null)}}{{SightParameters(f, spec)}})
                 {
+            """);
+        if (elastic)
+        {
+            f.Write($$"""
                     var normed = {{Norm(f, spec, "x", "InputLayerNorm")}};  //| {{states}}
+                    var queries = Project(normed, QueryProjection, {{Bias(spec, "Query")}}heads);  //| {{Projected(shapeHeads)}}
+                    var keys = Project(normed, KeyProjection, {{Bias(spec, "Key")}}{{keyHeads}});  //| {{Projected(shapeKeyHeads)}}
+                    var values = Project(normed, ValueProjection, {{Bias(spec, "Value")}}{{keyHeads}});  //| {{Projected(shapeKeyHeads)}}
+            """);
+        }
+        else
+        {
+            f.Write($$"""
+                    var normed = {{Norm(f, spec, "x", "InputLayerNorm")}};  //| {{states}}
+                    var (queries, keys, values) = {{f.Kernels}}.Projections(
+                        normed, QueryProjection, KeyProjection, ValueProjection{{(spec.AttentionBias ? ", QueryBias, KeyBias, ValueBias" : null)}});  //| {{Projected(shapeHeads)}} and {{Projected(shapeKeyHeads)}} twice
+            """);
+        }
+
+        f.Write($$"""
+                    normed.Dispose();
                     using var query = {{query}};  //| {{queries}}
                     using var key = {{key}};  //| {{keys}}
-                    using var value = Heads(normed, ValueProjection, {{Bias(spec, "Value")}}{{keyHeads}});  //| {{keys}}
-                    normed.Dispose();
+                    using var value = Heads(values, {{keyHeads}});  //| {{keys}}
             """);
         if (spec.IsDecoder)
         {
             f.Write($$"""
                     if (cache is null) return {{f.Kernels}}.CausalAttention(query, key, value{{window}});  //| {{attended}}
 
-                    var (keys, values) = cache.Append(layer, key, value);  //| {{cachedKeys}} each
-                    using (keys)
-                    using (values)
-                        return {{f.Kernels}}.CausalAttention(query, keys, values{{window}});  //| {{attended}}
+                    var (allKeys, allValues) = cache.Append(layer, key, value);  //| {{cachedKeys}} each
+                    using (allKeys)
+                    using (allValues)
+                        return {{f.Kernels}}.CausalAttention(query, allKeys, allValues{{window}});  //| {{attended}}
                 }
 
             """);
@@ -283,22 +301,29 @@ internal static class ForwardEmitter
         }
 
         var heads = Shape("B", "T", "heads", spec.HeadWidth);
-        var projection = elastic
-            ? $"LinearRows(normed, projection, heads * {Literals.Of(spec.HeadWidth)})"
-            : spec.AttentionBias ? "Linear(normed, projection, bias)" : "Linear(normed, projection)";
-        var addsBias = elastic && spec.AttentionBias;
         f.Write($$"""
-                // One projection, split into heads: {{states}} to {{heads}}.
-                private static {{f.Tensor}} Heads({{f.Tensor}} normed, {{f.Parameter}} projection, {{(spec.AttentionBias ? f.Parameter + " bias, " : null)}}long heads)
+                // A projection, split into heads: {{Projected("heads")}} to {{heads}}.
+                private static {{f.Tensor}} Heads({{f.Tensor}} projected, long heads)
                 {
-                    using var projected = {{f.Kernels}}.{{projection}};  //| {{Shape("B", "T", $"heads * {spec.HeadWidth}")}}
-                    {{(addsBias ? $"using var kept = bias.narrow(0, 0, heads * {Literals.Of(spec.HeadWidth)});" : null)}}
-                    {{(addsBias ? "using var shift = kept.to(projected.dtype);" : null)}}
-                    {{(addsBias ? "projected.add_(shift);" : null)}}
-                    var shape = projected.shape;
-                    return projected.view(shape[0], shape[1], heads, {{Literals.Of(spec.HeadWidth)}});  //| {{heads}}
+                    using (projected)
+                        return projected.view(projected.shape[0], projected.shape[1], heads, {{Literals.Of(spec.HeadWidth)}});  //| {{heads}}
                 }
             """);
+        if (!elastic) return;
+        f.Write($$"""
+
+                // The first heads of a projection: {{states}} to {{Projected("heads")}}.
+                private static {{f.Tensor}} Project({{f.Tensor}} normed, {{f.Parameter}} projection, {{(spec.AttentionBias ? f.Parameter + " bias, " : null)}}long heads)
+                {
+                    var projected = {{f.Kernels}}.LinearRows(normed, projection, heads * {{Literals.Of(spec.HeadWidth)}});  //| {{Projected("heads")}}
+                    {{(spec.AttentionBias ? $"using var kept = bias.narrow(0, 0, heads * {Literals.Of(spec.HeadWidth)});" : null)}}
+                    {{(spec.AttentionBias ? "using var shift = kept.to(projected.dtype);" : null)}}
+                    {{(spec.AttentionBias ? "projected.add_(shift);" : null)}}
+                    return projected;
+                }
+            """);
+
+        string Projected(string count) => Shape("B", "T", long.TryParse(count, out var n) ? Literals.Digits(n * spec.HeadWidth) : $"{count} * {spec.HeadWidth}");
     }
 
     private static void WriteHeads(CodeFile f, ModelSpec spec, string name, string plural, string all)
@@ -315,9 +340,9 @@ internal static class ForwardEmitter
         var result = spec.Rotary ? $"{f.Kernels}.Rotary({(spec.QkNorm ? "scaled" : "heads")}{Angles(spec)})" : normedHeads;
         f.Write($$"""
                 // The {{plural}}{{what}}: {{shape}}.
-                private {{f.Tensor}} {{name}}({{f.Tensor}} normed{{AngleParameters(f, spec)}}{{parameter}})
+                private {{f.Tensor}} {{name}}({{f.Tensor}} projected{{AngleParameters(f, spec)}}{{parameter}})
                 {
-                    using var heads = Heads(normed, {{name}}Projection, {{Bias(spec, name)}}{{count}});  //| {{shape}}
+                    using var heads = Heads(projected, {{count}});  //| {{shape}}
                     {{(spec.QkNorm && spec.Rotary ? $"using var scaled = {normedHeads};  //| {shape}" : null)}}
                     return {{result}};  //| {{shape}}
                 }

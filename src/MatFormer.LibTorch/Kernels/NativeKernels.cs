@@ -38,6 +38,21 @@ public static unsafe partial class NativeKernels
     public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null)
         => Tensor.Take(mf_kernel_linear(Tensor.H(x), Tensor.H(weight), Tensor.OptionalHandle(bias)), x, weight, bias);
 
+    /// <summary>x (..., in), weights (out, in), biases (out), all or none -> (..., out) of each.</summary>
+    public static (Tensor Query, Tensor Key, Tensor Value) Projections(
+        Tensor x, Tensor query, Tensor key, Tensor value, Tensor? queryBias = null, Tensor? keyBias = null, Tensor? valueBias = null)
+    {
+        var made = stackalloc nint[3];
+        var failed = mf_kernel_projections(
+            Tensor.H(x), Tensor.H(query), Tensor.H(key), Tensor.H(value), Tensor.OptionalHandle(queryBias), Tensor.OptionalHandle(keyBias),
+            Tensor.OptionalHandle(valueBias), made);
+        GC.KeepAlive(queryBias);
+        GC.KeepAlive(keyBias);
+        GC.KeepAlive(valueBias);
+        Native.Check(failed);
+        return (Tensor.Take(made[0], x, query), Tensor.Take(made[1], x, key), Tensor.Take(made[2], x, value));
+    }
+
     /// <summary>x (..., in), weight (out, in) -> (..., rows).</summary>
     public static Tensor LinearRows(Tensor x, Tensor weight, long rows)
         => Tensor.Take(mf_kernel_linear_rows(Tensor.H(x), Tensor.H(weight), rows), x, weight);
@@ -239,6 +254,10 @@ public static unsafe partial class NativeKernels
 
     [LibraryImport(Library)]
     private static partial nint mf_kernel_linear(nint x, nint weight, nint bias);
+
+    [LibraryImport(Library)]
+    private static partial int mf_kernel_projections(
+        nint x, nint query, nint key, nint value, nint query_bias, nint key_bias, nint value_bias, nint* into);
 
     [LibraryImport(Library)]
     private static partial nint mf_kernel_linear_rows(nint x, nint weight, long rows);

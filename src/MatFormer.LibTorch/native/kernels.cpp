@@ -186,6 +186,49 @@ struct LinearFunction : Function<LinearFunction> {
     }
 };
 
+// Queries, keys and values of the same x: its gradient is one sum, and it is laid out once for the gradients of the weights.
+struct ProjectionsFunction : Function<ProjectionsFunction> {
+    static variable_list forward(AutogradContext* context, const Tensor& x, const Tensor& query, const Tensor& key, const Tensor& value,
+                                 const Optional& query_bias, const Optional& key_bias, const Optional& value_bias) {
+        context->save_for_backward({x, query, key, value});
+        context->saved_data["bias"] = query_bias.has_value();
+        return compute(x, {query, key, value}, {kernels::value(query_bias), kernels::value(key_bias), kernels::value(value_bias)});
+    }
+
+    static variable_list compute(const Tensor& x, const ProjectionWeights& weights, const ProjectionWeights& biases) {
+        variable_list y;
+        for (size_t i = 0; i < weights.size(); i++) y.push_back(LinearFunction::compute(x, weights[i], biases[i]));
+        return y;
+    }
+
+    static variable_list backward(AutogradContext* context, variable_list gradients) {
+        const Timed timed("linear.backward");
+        const auto saved = context->get_saved_variables();
+        const Tensor &x = saved[0], in = rows_of(x);
+        const auto dtype = x.scalar_type();
+        Tensor dx = at::empty(x.sizes(), x.options());
+        const Tensor out = dx.view({-1, x.size(-1)});
+        std::vector<Tensor> dy, turned, dweights, dbiases;
+        for (size_t i = 0; i < gradients.size(); i++) {
+            dy.push_back(rows_of(gradients[i]));
+            turned.push_back(dy[i].t());
+            dweights.push_back(floats(saved[i + 1].sizes()));
+            dbiases.push_back(context->saved_data["bias"].toBool() ? column_sums(dy[i]) : Tensor());
+        }
+        if (own_product(dtype)) {
+            const Packed query(dtype, saved[1]), key(dtype, saved[2]), value(dtype, saved[3]);
+            const auto term = [&](const Packed& packed, size_t i) { return packed.term(matrix(dy[i]), dy[i].size(1)); };
+            run(dtype, {term(query, 0), term(key, 1), term(value, 2)}, out.size(0), out.size(1), {out.data_ptr(), element(out), out.stride(0)});
+        } else {
+            const Tensor sum = floats(out.sizes());
+            for (size_t i = 0; i < dy.size(); i++) product(sum, dy[i], saved[i + 1], dtype, i > 0);
+            Tensor(out).copy_(sum);
+        }
+        products(dweights, turned, in, dtype);
+        return {dx, dweights[0], dweights[1], dweights[2], dbiases[0], dbiases[1], dbiases[2]};
+    }
+};
+
 // ---- Rotary positions ----
 
 struct RotaryFunction : Function<RotaryFunction> {
@@ -236,7 +279,7 @@ cpu::Attention shape_of(const Tensor& query, const Tensor& key, const Tensor& va
 }
 
 struct AttentionFunction : Function<AttentionFunction> {
-    // `log_sum` (B, H, T) may be undefined: it is for the gradient.
+    // `log_sum` (B, H, T), to the base 2, may be undefined: it is for the gradient.
     static Tensor compute(const Tensor& query, const Tensor& key, const Tensor& value, int64_t window, const Tensor& lengths,
                           const Tensor& log_sum) {
         const cpu::Attention a = shape_of(query, key, value, window, lengths);
@@ -516,6 +559,31 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     if (!x.is_cpu() || x.numel() == 0) return composite::linear(x, weight, bias);
     return differentiable({x, weight, bias}) ? LinearFunction::apply(x, weight, optional(bias), weight.size(0))
                                              : LinearFunction::compute(x, weight, bias);
+}
+
+std::vector<Tensor> projections(const Tensor& x, const ProjectionWeights& weights, const ProjectionWeights& biases) {
+    const char* name = "Projections";
+    check_activation(name, "x", x);
+    const std::array<const char*, 3> names{"query", "key", "value"}, bias_names{"queryBias", "keyBias", "valueBias"};
+    for (size_t i = 0; i < weights.size(); i++) {
+        TORCH_CHECK(weights[i].defined(), name, ": ", names[i], " is missing");
+        check_rank(name, names[i], weights[i], 2, "(out, in)");
+        TORCH_CHECK(x.dim() > 0 && x.size(-1) == weights[i].size(1), name, ": x is ", x.sizes(), ", but its last dimension must be ",
+                    weights[i].size(1), " for ", names[i], " ", weights[i].sizes());
+        check_weight(name, names[i], weights[i], x, weights[i].sizes());
+        TORCH_CHECK(biases[i].defined() == biases[0].defined(), name, ": ", bias_names[i], " is ", biases[i].defined() ? "given" : "missing",
+                    ", but all three biases must be given, or none");
+        if (biases[i].defined()) check_weight(name, bias_names[i], biases[i], x, {weights[i].size(0)});
+    }
+    if (!x.is_cpu() || x.numel() == 0) {
+        std::vector<Tensor> y;
+        for (size_t i = 0; i < weights.size(); i++) y.push_back(composite::linear(x, weights[i], biases[i]));
+        return y;
+    }
+    if (!differentiable({x, weights[0], weights[1], weights[2], biases[0], biases[1], biases[2]})) {
+        return ProjectionsFunction::compute(x, weights, biases);
+    }
+    return ProjectionsFunction::apply(x, weights[0], weights[1], weights[2], optional(biases[0]), optional(biases[1]), optional(biases[2]));
 }
 
 Tensor linear_rows(const Tensor& x, const Tensor& weight, int64_t rows) {

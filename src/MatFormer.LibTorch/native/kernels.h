@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,9 @@ struct Segments {
     int64_t source(size_t stream) const { return shared ? 0 : first[stream]; }
 };
 
+// Of queries, keys and values: matrices, or biases, all undefined when absent.
+using ProjectionWeights = std::array<at::Tensor, 3>;
+
 struct AdamWOptions {
     double learning_rate, beta1, beta2, epsilon;
     int64_t step;
@@ -39,6 +43,7 @@ at::Tensor add_positions(const at::Tensor& x, const at::Tensor& weight, int64_t 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double epsilon);
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double epsilon);
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+std::vector<at::Tensor> projections(const at::Tensor& x, const ProjectionWeights& weights, const ProjectionWeights& biases);
 at::Tensor linear_rows(const at::Tensor& x, const at::Tensor& weight, int64_t rows);
 at::Tensor linear_columns(const at::Tensor& x, const at::Tensor& weight, int64_t columns);
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);

@@ -60,6 +60,17 @@ MF_API Handle mf_kernel_linear(Handle x, Handle weight, Handle bias) {
     });
 }
 
+// The biases are all null or none is; `into` has room for the three results.
+MF_API int mf_kernel_projections(Handle x, Handle query, Handle key, Handle value, Handle query_bias, Handle key_bias, Handle value_bias,
+                                 Handle* into) {
+    return mf::status([&] {
+        const Timed timed("linear.forward");
+        auto made = kernels::projections(*x, {*query, *key, *value},
+                                         {mf::optional(query_bias), mf::optional(key_bias), mf::optional(value_bias)});
+        for (size_t i = 0; i < made.size(); i++) into[i] = new at::Tensor(std::move(made[i]));
+    });
+}
+
 MF_API Handle mf_kernel_linear_rows(Handle x, Handle weight, int64_t rows) {
     return mf::tensor([&] {
         const Timed timed("linear.forward");

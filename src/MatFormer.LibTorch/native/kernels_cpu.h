@@ -67,7 +67,7 @@ struct AdamW {
 
 constexpr int64_t panel = 32;  // columns of a packed block of the right operand
 constexpr int64_t tile = 12;  // rows of the inner product
-constexpr int most_terms = 2;
+constexpr int most_terms = 3;
 // Words from tile to tile of a packed left operand: without a gap, many tiles would meet in few sets of the cache.
 constexpr int64_t tile_stride(int64_t words) { return words * tile + 16; }
 constexpr int64_t query_block = 48;  // queries that attention treats at once

@@ -191,6 +191,8 @@ inline F exponential(F x) {
 #endif
 }
 
+constexpr float log2_of_e = 1.44269504f;
+
 // 2^x, relative error 1e-7: 2^(n + r) with a polynomial, fitted on |r| <= 1/2, for 2^r.
 inline F power_of_two(F x) {
 #if defined(__AVX512F__)
@@ -819,8 +821,8 @@ void rotary(const void* x, const float* cos, const float* sin, void* y, int64_t 
 
 // ---- Attention ----
 // One head at a time, by blocks of queries, so that scores stay in the cache. Scores are computed again for the gradient (as in
-// FlashAttention, arXiv 2205.14135): only the log of each row's sum is kept. Bfloat16 heads are multiplied as they are, sums being float32;
-// probabilities and their gradients are rounded to bfloat16 before they are multiplied.
+// FlashAttention, arXiv 2205.14135): only the log of each row's sum is kept, to the base 2, as powers are. Bfloat16 heads are multiplied as
+// they are, sums being float32; probabilities and their gradients are rounded to bfloat16 before they are multiplied.
 
 template <class T>
 using WordsOf = std::conditional_t<element_of<T> == BFloat16, NarrowWords, WideWords>;
@@ -914,6 +916,7 @@ void mix(int64_t rows, int64_t columns, Operands x, float* c, int64_t c_row, boo
 template <class T>
 void attention_rows(const Attention& a, int64_t b, int64_t h, T* out, float* log_sum, float* scores) {
     const int64_t kh = h / (a.heads / a.key_heads), depth = a.depth;
+    const float scale = a.scale * log2_of_e;
     const T *query = head_of<T>(a.query, b, h), *key = head_of<T>(a.key, b, kh), *value = head_of<T>(a.value, b, kh);
     for (int64_t t = 0; t < a.queries; t++) {
         const int64_t visible = Sight(a, b, t)(0), low = lowest(a, visible - 1);
@@ -922,17 +925,17 @@ void attention_rows(const Attention& a, int64_t b, int64_t h, T* out, float* log
         for (int64_t s = low; s < visible; s++) {
             F dots{};
             for (int64_t i = 0; i < depth; i += lanes) dots += load(q + i, depth - i) * load(key + s * a.key.time + i, depth - i);
-            scores[s] = sum(dots) * a.scale;
+            scores[s] = sum(dots) * scale;
             top = top > scores[s] ? top : scores[s];
         }
         F totals{};
         for (int64_t s = low; s < visible; s += lanes) {
-            F e = select(lanes_below(visible - s), exponential(load(scores + s, visible - s) - top), F{});
+            F e = select(lanes_below(visible - s), power_of_two(load(scores + s, visible - s) - top), F{});
             store(scores + s, e, visible - s);
             totals += e;
         }
         const float total = sum(totals);
-        if (log_sum != nullptr) log_sum[(b * a.heads + h) * a.queries + t] = top + std::log(total);
+        if (log_sum != nullptr) log_sum[(b * a.heads + h) * a.queries + t] = top + std::log2(total);
         T* y = out + ((b * a.queries + t) * a.heads + h) * depth;
         for (int64_t i = 0; i < depth; i += lanes) {
             F mixed{};
@@ -966,8 +969,8 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
         const Operands left = left_of(head_of<T>(a.query, b, h) + t * a.query.time, a.query.time, rows, depth, query);
         score<Words>(a, rows, seen, left, keys, scores, length);
 
-        const float scale = a.scale * 1.44269504f;
-        float tops_of[query_block], totals_of[query_block], inverse[query_block];
+        const float scale = a.scale * log2_of_e;
+        float tops_of[query_block] = {}, totals_of[query_block] = {}, inverse[query_block];
         for (int64_t r = 0; r < rows; r++) {
             const int64_t count = seen(r), whole = count / lanes * lanes, end = padded(seen(padded(r + 1, tile) - 1), panel);
             const float* x = scores + r * length;
@@ -1085,7 +1088,7 @@ inline void slopes_of(const Attention& a, const Sight& seen, const Operands& q, 
             F p[Words::per_word], slope[Words::per_word];
 #pragma GCC unroll 2
             for (int64_t w = 0; w < Words::per_word; w++) {
-                p[w] = power_of_two(s[i + w][j] * (a.scale * 1.44269504f) - logs[r + i + w]);
+                p[w] = power_of_two(s[i + w][j] * (a.scale * log2_of_e) - logs[r + i + w]);
                 slope[w] = p[w] * (d[i + w][j] - dots[r + i + w]) * a.scale;
                 if constexpr (!whole) {
                     const int64_t visible = i + w < height ? seen(r + i + w) : 0, first = n + j * lanes;

@@ -135,8 +135,29 @@ void run(at::ScalarType compute, const std::vector<Task>& tasks) {
     });
 }
 
+namespace {
+
+// target[i] = a[i] b. Deep products go by steps that stay in the cache, where the sums between can be kept in float32, and b is packed many
+// steps at a time.
+void multiply(at::TensorList a, const Tensor& b, at::ScalarType compute, std::vector<Target> targets) {
+    const int64_t depth = b.size(0);
+    const bool steps = std::all_of(targets.begin(), targets.end(), [](const Target& t) { return t.element == cpu::Float; });
+    const int64_t most = steps ? 16 * product_step : depth;
+    for (int64_t k = 0; k < depth; k += most) {
+        const int64_t part = std::min(most, depth - k);
+        const Packed packed(compute, b.narrow(0, k, part));
+        for (size_t i = 0; i < targets.size(); i++) {
+            run(compute, {packed.term(matrix(a[i].narrow(1, k, part)), part)}, a[i].size(0), b.size(1), targets[i],
+                steps ? product_step : depth);
+            targets[i].accumulate = true;
+            targets[i].bias = nullptr;
+        }
+    }
+}
+
+}  // namespace
+
 void product(const Tensor& c, const Tensor& a, const Tensor& b, at::ScalarType compute, bool accumulate, const Tensor& bias, double scale) {
-    const int64_t rows = a.size(0), depth = a.size(1), columns = b.size(1);
     if (!own_product(compute)) {
         // One layout for one product, whatever it was cut from: other strides may take other paths, and give other bits.
         const auto dense = [&](const Tensor& x) {
@@ -155,18 +176,18 @@ void product(const Tensor& c, const Tensor& a, const Tensor& b, at::ScalarType c
         return;
     }
 
-    Target target{
-        c.data_ptr(), element(c), c.stride(0), accumulate, bias.defined() ? bias.data_ptr<float>() : nullptr, static_cast<float>(scale)};
-    // Deep products go by steps that stay in the cache, where the sums between can be kept in float32, and are packed many steps at a time.
-    const bool steps = target.element == cpu::Float;
-    const int64_t most = steps ? 16 * product_step : depth;
-    for (int64_t k = 0; k < depth; k += most) {
-        const int64_t part = std::min(most, depth - k);
-        const Packed packed(compute, b.narrow(0, k, part));
-        run(compute, {packed.term(matrix(a.narrow(1, k, part)), part)}, rows, columns, target, steps ? product_step : depth);
-        target.accumulate = true;
-        target.bias = nullptr;
+    multiply(a, b, compute, {{c.data_ptr(), element(c), c.stride(0), accumulate, bias.defined() ? bias.data_ptr<float>() : nullptr,
+                              static_cast<float>(scale)}});
+}
+
+void products(at::TensorList c, at::TensorList a, const Tensor& b, at::ScalarType compute) {
+    if (!own_product(compute)) {
+        for (size_t i = 0; i < c.size(); i++) product(c[i], a[i], b, compute);
+        return;
     }
+    std::vector<Target> targets;
+    for (const Tensor& t : c) targets.push_back({t.data_ptr(), element(t), t.stride(0)});
+    multiply(a, b, compute, std::move(targets));
 }
 
 void project(const Tensor& y, const Tensor& x, const Tensor& w, const Tensor& bias) {

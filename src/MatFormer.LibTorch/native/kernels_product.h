@@ -80,6 +80,9 @@ void run(at::ScalarType compute, const std::vector<Task>& tasks);
 void product(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b, at::ScalarType compute, bool accumulate = false,
              const at::Tensor& bias = {}, double scale = 1);
 
+// c[i] (rows of a[i], columns of b) = a[i] b for float32 c.
+void products(at::TensorList c, at::TensorList a, const at::Tensor& b, at::ScalarType compute);
+
 // y = x w^T + bias for float32 w (outs, ins), or its first outs and ins; y and x of dtype `compute`, their rows contiguous.
 void project(const at::Tensor& y, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias);
 

@@ -74,6 +74,11 @@ public static partial class Kernels
             return nn.functional.linear(x, cast, castBias);
         }
 
+        /// <inheritdoc cref="Kernels.Projections"/>
+        public static (Tensor Query, Tensor Key, Tensor Value) Projections(
+            Tensor x, Tensor query, Tensor key, Tensor value, Tensor? queryBias = null, Tensor? keyBias = null, Tensor? valueBias = null) =>
+            (Linear(x, query, queryBias), Linear(x, key, keyBias), Linear(x, value, valueBias));
+
         /// <inheritdoc cref="Kernels.LinearRows"/>
         public static Tensor LinearRows(Tensor x, Tensor weight, long rows)
         {

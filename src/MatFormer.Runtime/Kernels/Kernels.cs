@@ -41,6 +41,14 @@ public static partial class Kernels
     /// <summary>x (..., in) times the transpose of weight (out, in), plus bias (out) -> (..., out).</summary>
     public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null) => Provider.Linear(x, weight, bias);
 
+    /// <summary>
+    /// <see cref="Linear"/> of one x by three weights: x (..., in), <paramref name="query"/>, <paramref name="key"/> and
+    /// <paramref name="value"/> (out, in) each, and biases (out) for all three or none -> (..., out) of each.
+    /// </summary>
+    public static (Tensor Query, Tensor Key, Tensor Value) Projections(
+        Tensor x, Tensor query, Tensor key, Tensor value, Tensor? queryBias = null, Tensor? keyBias = null, Tensor? valueBias = null) =>
+        Provider.Projections(x, query, key, value, queryBias, keyBias, valueBias);
+
     /// <summary>x (..., in) times the transpose of the first rows of weight (out, in) -> (..., rows).</summary>
     /// <remarks>Bit for bit <see cref="Linear"/> with a copy of these rows; the other rows' gradient is zero.</remarks>
     public static Tensor LinearRows(Tensor x, Tensor weight, long rows) => Provider.LinearRows(x, weight, rows);

@@ -104,6 +104,29 @@ public sealed class KernelTests : IDisposable
         }
     }
 
+    /// <summary>Beyond the rows after which the gradients of the weights go by steps, too.</summary>
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void ProjectionsEqualTheirDefinition(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, width, queries, keys) in new[] { (2L, 5L, 7L, 6L, 3L), (3, 17, 33, 40, 8), (1, 1, 48, 48, 48), (9, 130, 16, 32, 16) })
+        {
+            var x = Leaf(dtype, 1, batch, time, width);
+            Tensor[] weights = [.. new[] { queries, keys, keys }.Select(outs => Leaf(ScalarType.Float32, 0.1f, outs, width))];
+            Tensor[] biases = [.. new[] { queries, keys, keys }.Select(outs => Leaf(ScalarType.Float32, 1, outs))];
+            AssertEqual(
+                dtype, () => Joined(Kernels.Projections(x, weights[0], weights[1], weights[2])),
+                () => Joined(Composite.Projections(x, weights[0], weights[1], weights[2])), [x, .. weights]);
+            AssertEqual(
+                dtype, () => Joined(Kernels.Projections(x, weights[0], weights[1], weights[2], biases[0], biases[1], biases[2])),
+                () => Joined(Composite.Projections(x, weights[0], weights[1], weights[2], biases[0], biases[1], biases[2])),
+                [x, .. weights, .. biases]);
+        }
+
+        static Tensor Joined((Tensor Query, Tensor Key, Tensor Value) made) => cat([made.Query, made.Key, made.Value], -1);
+    }
+
     [Theory]
     [MemberData(nameof(Machines))]
     public void LinearOfAPrefixEqualsItsDefinition(string set, ScalarType dtype)
@@ -642,6 +665,9 @@ public sealed class KernelTests : IDisposable
         AssertNamed("RmsNorm: weight is [5, 6]", () => Kernels.RmsNorm(x, weight, 1e-5));
         AssertNamed("Linear: x is [2, 3, 4]", () => Kernels.Linear(x, weight));
         AssertNamed("Linear: weight is BFloat16", () => Kernels.Linear(Leaf(ScalarType.Float32, 1, 6), narrow));
+        AssertNamed("Projections: x is [2, 3, 4]", () => Kernels.Projections(x, weight, weight, weight).Query);
+        AssertNamed("Projections: keyBias is missing", () => Kernels.Projections(
+            Leaf(ScalarType.Float32, 1, 6), weight, weight, weight, queryBias: Leaf(ScalarType.Float32, 1, weight.shape[0])).Query);
         AssertNamed("Rotary: cos", () => Kernels.Rotary(heads, weight, weight));
         AssertNamed("CausalAttention: key", () => Kernels.CausalAttention(heads, late, late));
         AssertNamed("CausalAttention: value", () => Kernels.CausalAttention(heads, heads, late));
