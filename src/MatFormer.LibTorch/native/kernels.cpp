@@ -218,7 +218,8 @@ struct ProjectionsFunction : Function<ProjectionsFunction> {
         if (own_product(dtype)) {
             const Packed query(dtype, saved[1]), key(dtype, saved[2]), value(dtype, saved[3]);
             const auto term = [&](const Packed& packed, size_t i) { return packed.term(matrix(dy[i]), dy[i].size(1)); };
-            run(dtype, {term(query, 0), term(key, 1), term(value, 2)}, out.size(0), out.size(1), {out.data_ptr(), element(out), out.stride(0)});
+            run(dtype, {term(query, 0), term(key, 1), term(value, 2)}, out.size(0), out.size(1),
+                {out.data_ptr(), element(out), out.stride(0)});
         } else {
             const Tensor sum = floats(out.sizes());
             for (size_t i = 0; i < dy.size(); i++) product(sum, dy[i], saved[i + 1], dtype, i > 0);
@@ -571,8 +572,8 @@ std::vector<Tensor> projections(const Tensor& x, const ProjectionWeights& weight
         TORCH_CHECK(x.dim() > 0 && x.size(-1) == weights[i].size(1), name, ": x is ", x.sizes(), ", but its last dimension must be ",
                     weights[i].size(1), " for ", names[i], " ", weights[i].sizes());
         check_weight(name, names[i], weights[i], x, weights[i].sizes());
-        TORCH_CHECK(biases[i].defined() == biases[0].defined(), name, ": ", bias_names[i], " is ", biases[i].defined() ? "given" : "missing",
-                    ", but all three biases must be given, or none");
+        TORCH_CHECK(biases[i].defined() == biases[0].defined(), name, ": ", bias_names[i], " is ",
+                    biases[i].defined() ? "given" : "missing", ", but all three biases must be given, or none");
         if (biases[i].defined()) check_weight(name, bias_names[i], biases[i], x, {weights[i].size(0)});
     }
     if (!x.is_cpu() || x.numel() == 0) {
@@ -618,7 +619,8 @@ void check_attention(const char* operation, const Tensor& query, const Tensor& k
     check_rank(operation, "query", query, 4, "(B, T, H, D)");
     check_rank(operation, "key", key, 4, "(B, S, Hkv, D)");
     TORCH_CHECK(key.size(0) == query.size(0) && key.size(2) > 0 && query.size(2) % key.size(2) == 0 && key.size(3) == query.size(3),
-                operation, ": key is ", key.sizes(), ", which does not fit query ", query.sizes(), ": (B, S, Hkv, D) with H a multiple of Hkv");
+                operation, ": key is ", key.sizes(), ", which does not fit query ", query.sizes(),
+                ": (B, S, Hkv, D) with H a multiple of Hkv");
     TORCH_CHECK(value.sizes() == key.sizes(), operation, ": value is ", value.sizes(), ", but must be as key, ", key.sizes());
     TORCH_CHECK(key.scalar_type() == query.scalar_type() && value.scalar_type() == query.scalar_type(), operation,
                 ": query, key and value are ", query.scalar_type(), ", ", key.scalar_type(), " and ", value.scalar_type(),

@@ -29,8 +29,8 @@ struct Target {
     float scale = 1;
 };
 
-// One term of a product: a left operand, and a right one that pack_right packed, with its stride. If pack_left packed the left one, it is at
-// `left`, and `a` is not read.
+// One term of a product: a left operand, and a right one that pack_right packed, with its stride. If pack_left packed the left one, it is
+// at `left`, and `a` is not read.
 struct Term {
     Matrix a;
     int64_t depth;
@@ -77,9 +77,9 @@ struct Table {
     bool fast_product;  // the float32 product is worth using instead of a BLAS of unknown speed
     bool fast_narrow;  // so is the bfloat16 one
 
-    // Products. `compute` is what the operands are rounded to; sums are float32. A packed right operand holds panels of `panel` columns, each
-    // word_count(compute, depth) rows of words of 4 bytes, and a packed left one tiles of `tile` rows, each as many columns of words. From
-    // one to the next there are `stride` times `panel` words, or `stride` words: a part of the depth is packed where its words lie.
+    // Products. `compute` is what the operands are rounded to; sums are float32. A packed right operand holds panels of `panel` columns,
+    // each word_count(compute, depth) rows of words of 4 bytes, and a packed left one tiles of `tile` rows, each as many columns of words.
+    // From one to the next there are `stride` times `panel` words, or `stride` words: a part of the depth is packed where its words lie.
     int64_t (*word_count)(Element compute, int64_t depth);
     void (*pack_right)(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed, int64_t stride);
     void (*pack_left)(Element compute, const Matrix& a, int64_t rows, int64_t depth, void* packed, int64_t stride);

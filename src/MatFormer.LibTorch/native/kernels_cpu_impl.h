@@ -530,7 +530,8 @@ template <class Words, class T>
 void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, float* packed, int64_t stride) {
     const int64_t words = (depth + Words::per_word - 1) / Words::per_word;
     if (a_row == 1) {
-        // All tiles at once: down the columns every step is on another line of the cache, and those of wide matrices are on the same few sets.
+        // All tiles at once: down the columns every step is on another line of the cache, and those of wide matrices are on the same few
+        // sets.
         for (int64_t w = 0; w < words; w++) {
             const int64_t k = w * Words::per_word;
             const bool pair = k + 1 < depth;

@@ -214,7 +214,8 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
     // By spans of rows, in two passes. The first takes chunk after chunk through the layer, and packs what the gradients of the weights
     // multiply while it is in the cache; the second multiplies that.
     static void fused_gradients(const FeedForwardShape& s, const Tensor& x, const Tensor& dy, const Tensor& dx, const Tensor& up_weight,
-                                const Tensor& gate_weight, const Tensor& down_weight, const Tensor& g, const Tensor& u, const Gradients& to) {
+                                const Tensor& gate_weight, const Tensor& down_weight, const Tensor& g, const Tensor& u,
+                                const Gradients& to) {
         const cpu::Table& table = cpu::table();
         const auto dtype = x.scalar_type();
         const cpu::Element type = element(dtype);
@@ -252,12 +253,13 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
                             rows_of.data = static_cast<const char*>(rows_of.data) + (first + begin_row) * rows_of.row * size;
                             return rows_of;
                         };
-                        const auto pack_left = [&](const cpu::Matrix& a, int64_t columns, const Tensor& space_of) {
-                            table.pack_left(type, {a.data, type, 1, a.row}, columns, rows, space_of.data_ptr<uint8_t>() + word * cpu::tile * 4,
-                                            stride);
+                        const auto pack_left = [&](const cpu::Matrix& a, int64_t columns, const Tensor& to_space) {
+                            char* packed = static_cast<char*>(to_space.data_ptr()) + word * cpu::tile * 4;
+                            table.pack_left(type, {a.data, type, 1, a.row}, columns, rows, packed, stride);
                         };
-                        const auto pack_right = [&](const cpu::Matrix& b, int64_t columns, const Tensor& space_of) {
-                            table.pack_right(type, b, rows, columns, space_of.data_ptr<uint8_t>() + word * cpu::panel * 4, words);
+                        const auto pack_right = [&](const cpu::Matrix& b, int64_t columns, const Tensor& to_space) {
+                            char* packed = static_cast<char*>(to_space.data_ptr()) + word * cpu::panel * 4;
+                            table.pack_right(type, b, rows, columns, packed, words);
                         };
                         const auto kept = [&](const Tensor& t) {
                             return t.defined() ? static_cast<char*>(t.data_ptr()) + (start + begin_row * m) * size : nullptr;

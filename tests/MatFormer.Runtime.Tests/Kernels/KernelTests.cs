@@ -110,7 +110,9 @@ public sealed class KernelTests : IDisposable
     public void ProjectionsEqualTheirDefinition(string set, ScalarType dtype)
     {
         NativeKernels.UseInstructionSet(set);
-        foreach (var (batch, time, width, queries, keys) in new[] { (2L, 5L, 7L, 6L, 3L), (3, 17, 33, 40, 8), (1, 1, 48, 48, 48), (9, 130, 16, 32, 16) })
+        (long Batch, long Time, long Width, long Queries, long Keys)[] shapes =
+            [(2, 5, 7, 6, 3), (3, 17, 33, 40, 8), (1, 1, 48, 48, 48), (9, 130, 16, 32, 16)];
+        foreach (var (batch, time, width, queries, keys) in shapes)
         {
             var x = Leaf(dtype, 1, batch, time, width);
             Tensor[] weights = [.. new[] { queries, keys, keys }.Select(outs => Leaf(ScalarType.Float32, 0.1f, outs, width))];
