@@ -566,38 +566,34 @@ int64_t word_count(Element compute, int64_t depth) {
     return compute == BFloat16 ? (depth + NarrowWords::per_word - 1) / NarrowWords::per_word : depth;
 }
 
-void pack_right(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed, int64_t stride) {
-    float* out = static_cast<float*>(packed);
-    const auto* wide = static_cast<const float*>(b.data);
-    const auto* thin = static_cast<const Narrow*>(b.data);
+// body(words, elements, whether they are to be rounded) for what is multiplied, and what an operand consists of.
+template <class Body>
+void with_words(Element compute, const Matrix& x, const Body& body) {
+    const auto* wide = static_cast<const float*>(x.data);
+    const auto* thin = static_cast<const Narrow*>(x.data);
     if (compute == BFloat16) {
-        if (b.element == Float) {
-            pack_right_of<NarrowWords>(wide, b.row, b.column, depth, columns, true, out, stride);
+        if (x.element == Float) {
+            body(NarrowWords{}, wide, true);
         } else {
-            pack_right_of<NarrowWords>(thin, b.row, b.column, depth, columns, false, out, stride);
+            body(NarrowWords{}, thin, false);
         }
-    } else if (b.element == Float) {
-        pack_right_of<WideWords>(wide, b.row, b.column, depth, columns, false, out, stride);
+    } else if (x.element == Float) {
+        body(WideWords{}, wide, false);
     } else {
-        pack_right_of<WideWords>(thin, b.row, b.column, depth, columns, false, out, stride);
+        body(WideWords{}, thin, false);
     }
 }
 
+void pack_right(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed, int64_t stride) {
+    with_words(compute, b, [&](auto words, const auto* data, bool round) {
+        pack_right_of<decltype(words)>(data, b.row, b.column, depth, columns, round, static_cast<float*>(packed), stride);
+    });
+}
+
 void pack_left(Element compute, const Matrix& a, int64_t rows, int64_t depth, void* packed, int64_t stride) {
-    float* out = static_cast<float*>(packed);
-    const auto* wide = static_cast<const float*>(a.data);
-    const auto* thin = static_cast<const Narrow*>(a.data);
-    if (compute == BFloat16) {
-        if (a.element == Float) {
-            pack_left_of<NarrowWords>(wide, a.row, a.column, rows, depth, true, out, stride);
-        } else {
-            pack_left_of<NarrowWords>(thin, a.row, a.column, rows, depth, false, out, stride);
-        }
-    } else if (a.element == Float) {
-        pack_left_of<WideWords>(wide, a.row, a.column, rows, depth, false, out, stride);
-    } else {
-        pack_left_of<WideWords>(thin, a.row, a.column, rows, depth, false, out, stride);
-    }
+    with_words(compute, a, [&](auto words, const auto* data, bool round) {
+        pack_left_of<decltype(words)>(data, a.row, a.column, rows, depth, round, static_cast<float*>(packed), stride);
+    });
 }
 
 template <class Words>
