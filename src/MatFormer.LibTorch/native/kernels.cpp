@@ -470,6 +470,16 @@ std::vector<Piece> pieces_of(at::TensorList tensors) {
 }
 
 // x times the first rows and columns of weight.
+void check_linear(const char* operation, const Tensor& x, const char* name, const Tensor& weight, const char* bias_name,
+                  const Tensor& bias) {
+    TORCH_CHECK(weight.defined(), operation, ": ", name, " is missing");
+    check_rank(operation, name, weight, 2, "(out, in)");
+    TORCH_CHECK(x.dim() > 0 && x.size(-1) == weight.size(1), operation, ": x is ", x.sizes(), ", but its last dimension must be ",
+                weight.size(1), " for ", name, " ", weight.sizes());
+    check_weight(operation, name, weight, x, weight.sizes());
+    if (bias.defined()) check_weight(operation, bias_name, bias, x, {weight.size(0)});
+}
+
 Tensor linear_prefix(const char* operation, const Tensor& x, const Tensor& weight, int64_t rows, int64_t columns) {
     if (rows == weight.size(0) && columns == weight.size(1)) return kernels::linear(x, weight, Tensor());
     check_activation(operation, "x", x);
@@ -552,11 +562,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     check_activation("Linear", "x", x);
-    check_rank("Linear", "weight", weight, 2, "(out, in)");
-    TORCH_CHECK(x.dim() > 0 && x.size(-1) == weight.size(1), "Linear: x is ", x.sizes(), ", but its last dimension must be ",
-                weight.size(1), " for weight ", weight.sizes());
-    check_weight("Linear", "weight", weight, x, weight.sizes());
-    if (bias.defined()) check_weight("Linear", "bias", bias, x, {weight.size(0)});
+    check_linear("Linear", x, "weight", weight, "bias", bias);
     if (!x.is_cpu() || x.numel() == 0) return composite::linear(x, weight, bias);
     return differentiable({x, weight, bias}) ? LinearFunction::apply(x, weight, optional(bias), weight.size(0))
                                              : LinearFunction::compute(x, weight, bias);
@@ -567,14 +573,9 @@ std::vector<Tensor> projections(const Tensor& x, const ProjectionWeights& weight
     check_activation(name, "x", x);
     const std::array<const char*, 3> names{"query", "key", "value"}, bias_names{"queryBias", "keyBias", "valueBias"};
     for (size_t i = 0; i < weights.size(); i++) {
-        TORCH_CHECK(weights[i].defined(), name, ": ", names[i], " is missing");
-        check_rank(name, names[i], weights[i], 2, "(out, in)");
-        TORCH_CHECK(x.dim() > 0 && x.size(-1) == weights[i].size(1), name, ": x is ", x.sizes(), ", but its last dimension must be ",
-                    weights[i].size(1), " for ", names[i], " ", weights[i].sizes());
-        check_weight(name, names[i], weights[i], x, weights[i].sizes());
+        check_linear(name, x, names[i], weights[i], bias_names[i], biases[i]);
         TORCH_CHECK(biases[i].defined() == biases[0].defined(), name, ": ", bias_names[i], " is ",
                     biases[i].defined() ? "given" : "missing", ", but all three biases must be given, or none");
-        if (biases[i].defined()) check_weight(name, bias_names[i], biases[i], x, {weights[i].size(0)});
     }
     if (!x.is_cpu() || x.numel() == 0) {
         std::vector<Tensor> y;
