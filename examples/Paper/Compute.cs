@@ -33,7 +33,10 @@ internal static class Compute<TModel>
         return isDistilled && objective is Objective.Sampled or Objective.Split ? cost + ((1 - shares[^1]) * Of(granularities[^1]) / 3) : cost;
     }
 
-    /// <summary>Streams over the same batch. What they share is computed once: the layers in which all are alike, and one attention more.</summary>
+    /// <summary>
+    /// Streams over the same batch. What they share is computed once: the layers in which all are alike, and of one layer more the attention
+    /// and the hidden units of the widest, which hold those of the others.
+    /// </summary>
     public static double Of(params ReadOnlySpan<Profile<TModel>> streams)
     {
         var first = streams[0].Layers;
@@ -44,7 +47,8 @@ internal static class Compute<TModel>
         double sum = 0;
         foreach (var stream in streams) sum += stream.Flops;
         for (var layer = 0; layer < shared; layer++) sum -= (streams.Length - 1) * Layer(first[layer].HiddenWidth);
-        return sum - ((streams.Length - 1) * Layer(0));
+        foreach (var stream in streams[1..]) sum -= Layer(stream.Layers[shared].HiddenWidth);
+        return sum;
     }
 
     private static double Branches(int prefix) => Enumerable.Range(0, TModel.Spec.Layers).Average(parting => Of(

@@ -130,14 +130,14 @@ internal static class TrainBenchmark
 #endif
     }
 
-    // Floating-point operations of the matrix products of a joint step: forward, and twice as many for the gradients. Up to the first
-    // feed-forward the streams are one.
+    // Floating-point operations of the matrix products of a joint step: forward, and twice as many for the gradients. The first layer is that
+    // of the largest alone, which holds the others.
     private static double ProductsOfJointStep()
     {
         var spec = BenchLm.Spec;
         var block = spec.Blocks[0];
-        var attention = block.CostOf(block.Flops, spec.WholeLayers[0] with { HiddenWidth = 0 });
-        var forward = spec.Granularities.Sum(g => spec.Flops(g.Layers.AsSpan())) - ((spec.Granularities.Length - 1) * attention);
+        var forward = spec.Granularities.Sum(g => spec.Flops(g.Layers.AsSpan()) - block.CostOf(block.Flops, g.Layers[0]))
+            + block.CostOf(block.Flops, spec.WholeLayers[0]);
         return 3.0 * forward * Batch * spec.Context;
     }
 

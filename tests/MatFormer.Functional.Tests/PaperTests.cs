@@ -46,7 +46,7 @@ public sealed class PaperTests
     [InlineData(Objective.Branching)]
     public void AStepCostsWhatItsPlansRun(Objective objective)
     {
-        // Attention runs once more for every stream that the layer before it told apart.
+        // Attention and hidden units run once more for every stream that the layer before told apart.
         var planner = new Planner<Small>(new TrainerOptions { Objective = objective, Batch = 16 });
         var plans = objective is Objective.SampledPerLayer or Objective.Sandwich
             ? Enumerable.Range(1, 400).Select(step => (Plan: planner.At(step), Share: 1 / 400.0)) : planner.Typical();
@@ -94,7 +94,7 @@ public sealed class PaperTests
             var rows = streams.Rows(layer);
             var widths = streams.HiddenWidths(layer);
             var attentions = streams.Fork >= 0 && layer <= streams.Fork ? 1 : widths.Length;
-            for (var i = 0; i < widths.Length; i++) sum += (rows is null ? 1 : (double)rows[i] / tokens) * FeedForward(widths[i]);
+            for (var i = 0; i < (layer == streams.Fork ? 1 : widths.Length); i++) sum += (rows is null ? 1 : (double)rows[i] / tokens) * FeedForward(widths[i]);
             sum += (rows is null ? attentions : 1) * Attention;
         }
 

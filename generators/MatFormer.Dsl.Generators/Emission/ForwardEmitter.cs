@@ -134,8 +134,9 @@ internal static class ForwardEmitter
                     // x + attention(norm(x)): {{Stacked(spec)}} to the same.
                     public abstract {{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{HeadsParameter(spec)}}{{SightParameters(f, spec)}});
 
-                    // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units: {{Stacked(spec)}} to the same.
-                    public abstract {{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows);
+                    // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units:
+                    // {{Stacked(spec)}} to the same{{OrParting(spec)}}.
+                    public abstract {{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows{{PartingParameter(spec)}});
                 }
 
                 """);
@@ -155,15 +156,30 @@ internal static class ForwardEmitter
         if (spec.ElasticHeads) WriteElasticAttend(f, spec, overrides);
         else WriteAttend(f, spec, overrides);
         f.Write($$"""
-                // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units: {{Stacked(spec)}} to the same.
-                public {{overrides}}{{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows)
+                // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units:
+                // {{Stacked(spec)}} to the same{{OrParting(spec)}}.
+                public {{overrides}}{{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows{{PartingParameter(spec)}})
                 {
                     using var normed = {{Norm(f, spec, "x", "PostAttentionLayerNorm")}};  //| {{Stacked(spec)}}
                     var fed = {{f.Kernels}}.FeedForward(
                         normed,
                         {{ExpandingWeights(block)}},
                         DownProjection, {{(block.Bias ? "DownBias" : "downBias: null")}},
-                        {{f.FeedForwardKind}}.{{block.Activation}}, widths, rows);  //| {{Stacked(spec)}}
+                        {{f.FeedForwardKind}}.{{block.Activation}}, widths, rows{{(spec.ElasticHeads ? null : ", parting")}});  //| {{Stacked(spec)}}
+            """);
+        if (!spec.ElasticHeads)
+        {
+            f.Write($$"""
+                    if (parting)
+                    {
+                        using var forked = {{f.Kernels}}.Fork(x, widths.Length);  //| {{Stacked(spec)}}
+                        return fed.add_(forked);  //| {{Stacked(spec)}}
+                    }
+
+            """);
+        }
+
+        f.Write($$"""
                     return fed.add_(x);  //| {{Stacked(spec)}}
                 }
 
@@ -432,10 +448,8 @@ internal static class ForwardEmitter
                     {{f.Tensor}} x{{AngleParameters(f, spec)}}, {{f.Streams}} streams, {{LayerSight(f, spec)}}int layer, {{f.Tensor}}[]? importance)
                 {
             """);
-        string fed;
         if (spec.ElasticHeads)
         {
-            fed = "attended";
             f.Write($$"""
                     // Up to where they part the streams are all alike, and were computed once.
                     using var forked = layer == streams.Fork ? {{f.Kernels}}.Fork(x, streams.Count) : null;  //| {{stacked}}
@@ -445,19 +459,18 @@ internal static class ForwardEmitter
         }
         else
         {
-            fed = "forked ?? attended";
             f.Write($$"""
                     using var attended = Blocks[layer]{{bang}}.Attend(x{{Angles(spec)}}{{Sight(spec)}});  //| {{stacked}}
-
-                    // Up to where they part the streams are all alike, and were computed once.
-                    using var forked = layer == streams.Fork ? {{f.Kernels}}.Fork(attended, streams.Count) : null;  //| {{stacked}}
             """);
         }
 
+        var parting = spec.ElasticHeads ? null : ", layer == streams.Fork";
         f.Write($$"""
                     if (importance is not null) importance[layer] = Blocks[layer]{{bang}}.Importance(attended);  //| (m)
-                    return streams.Scaled(
-                        layer, x, Blocks[layer]{{bang}}.FeedForward({{fed}}, streams.HiddenWidths(layer), streams.Rows(layer)));  //| {{stacked}}
+                    {{(spec.ElasticHeads ? null : "// Up to where they part the streams are all alike, and were computed once.")}}
+                    var fed = Blocks[layer]{{bang}}.FeedForward(
+                        attended, streams.HiddenWidths(layer), streams.Rows(layer){{parting}});  //| {{stacked}}
+                    return streams.Scaled(layer, x, fed);  //| {{stacked}}
                 }
 
                 // A layer from its input alone, for who keeps that and nothing else for the gradients.
@@ -656,6 +669,11 @@ internal static class ForwardEmitter
     private static string? Bias(ModelSpec spec, string name) => spec.AttentionBias ? name + "Bias, " : null;
 
     private static string Stacked(ModelSpec spec) => Shape("N", "T", spec.Width);
+
+    // Streams that keep different heads part before they attend.
+    private static string? PartingParameter(ModelSpec spec) => spec.ElasticHeads ? null : ", bool parting";
+
+    private static string? OrParting(ModelSpec spec) => spec.ElasticHeads ? null : $", or {Shape("B", "T", spec.Width)} where they part";
 
     private static string? Angles(ModelSpec spec) => spec.Rotary ? ", cos, sin" : null;
 

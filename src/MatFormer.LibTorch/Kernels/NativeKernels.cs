@@ -78,8 +78,8 @@ public static unsafe partial class NativeKernels
         => Tensor.Take(mf_kernel_causal_attention(Tensor.H(query), Tensor.H(key), Tensor.H(value), window), query, key, value);
 
     /// <summary>
-    /// The nested feed-forward: x (N, T, W) -> (N, T, W); kind is the value of a FeedForwardKind; rows is empty if all streams have as
-    /// many.
+    /// The nested feed-forward: x (N, T, W) -> (N, T, W), or where streams part (B, T, W) -> (R*B, T, W); kind is the value of a
+    /// FeedForwardKind; rows is empty if all streams have as many.
     /// </summary>
     public static Tensor FeedForward(
         Tensor x,
@@ -91,7 +91,8 @@ public static unsafe partial class NativeKernels
         Tensor? downBias,
         int kind,
         ReadOnlySpan<int> widths,
-        ReadOnlySpan<int> rows = default)
+        ReadOnlySpan<int> rows = default,
+        bool parting = false)
     {
         CheckRows("FeedForward", rows, widths.Length);
         fixed (int* wide = widths)
@@ -99,7 +100,7 @@ public static unsafe partial class NativeKernels
         {
             var made = mf_kernel_feed_forward(
                 Tensor.H(x), Tensor.OptionalHandle(gate), Tensor.OptionalHandle(gateBias), Tensor.H(up), Tensor.OptionalHandle(upBias),
-                Tensor.H(down), Tensor.OptionalHandle(downBias), kind, wide, tall, widths.Length);
+                Tensor.H(down), Tensor.OptionalHandle(downBias), kind, wide, tall, widths.Length, parting ? 1 : 0);
             GC.KeepAlive(gate);
             GC.KeepAlive(gateBias);
             GC.KeepAlive(upBias);
@@ -277,7 +278,7 @@ public static unsafe partial class NativeKernels
     [LibraryImport(Library)]
     private static partial nint mf_kernel_feed_forward(
         nint x, nint gate, nint gate_bias, nint up, nint up_bias, nint down, nint down_bias, int kind, int* widths, int* rows,
-        long streams);
+        long streams, int parting);
 
     [LibraryImport(Library)]
     private static partial nint mf_kernel_linear_cross_entropy(nint x, nint head, nint targets, int* rows, long streams);

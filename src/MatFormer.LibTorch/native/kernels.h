@@ -50,7 +50,7 @@ at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 at::Tensor causal_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, int64_t window);
 at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& lengths);
 at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths,
-                        at::IntArrayRef rows);
+                        at::IntArrayRef rows, bool parting);
 at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, int64_t streams,
                                 at::IntArrayRef rows);
 at::Tensor linear_divergence(const at::Tensor& x, const at::Tensor& teacher, const at::Tensor& head, int64_t streams, at::IntArrayRef rows,
@@ -75,7 +75,7 @@ at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 at::Tensor causal_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, int64_t window);
 at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value, const at::Tensor& lengths);
 at::Tensor feed_forward(const at::Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths,
-                        at::IntArrayRef rows);
+                        at::IntArrayRef rows, bool parting);
 at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& head, const at::Tensor& targets, int64_t streams,
                                 at::IntArrayRef rows);
 at::Tensor fork(const at::Tensor& x, int64_t n);

@@ -107,13 +107,13 @@ MF_API Handle mf_kernel_causal_attention(Handle query, Handle key, Handle value,
 }
 
 MF_API Handle mf_kernel_feed_forward(Handle x, Handle gate, Handle gate_bias, Handle up, Handle up_bias, Handle down, Handle down_bias,
-                                     int32_t kind, const int32_t* widths, const int32_t* rows, int64_t streams) {
+                                     int32_t kind, const int32_t* widths, const int32_t* rows, int64_t streams, int32_t parting) {
     return mf::tensor([&] {
         const Timed timed("feed_forward.forward");
         const kernels::FeedForwardWeights weights{mf::optional(gate),     mf::optional(gate_bias), *up, mf::optional(up_bias), *down,
                                                   mf::optional(down_bias)};
         return kernels::feed_forward(*x, weights, static_cast<kernels::FeedForwardKind>(kind), numbers(widths, streams),
-                                     numbers(rows, streams));
+                                     numbers(rows, streams), parting != 0);
     });
 }
 

@@ -105,22 +105,29 @@ Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value, co
 }
 
 Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForwardKind kind, at::IntArrayRef widths,
-                    at::IntArrayRef rows_of_streams) {
+                    at::IntArrayRef rows_of_streams, bool parting) {
     const auto dtype = x.scalar_type();
-    const Segments segments("FeedForward", x, static_cast<int64_t>(widths.size()), rows_of_streams);
     const int64_t widest = widths[0];
     // One cast serves every stream.
     const Tensor gate = cast(rows(weights.gate, widest), dtype), gate_bias = cast(rows(weights.gate_bias, widest), dtype);
     const Tensor up = cast(rows(weights.up, widest), dtype), up_bias = cast(rows(weights.up_bias, widest), dtype);
     const Tensor down = cast(weights.down.narrow(1, 0, widest), dtype), down_bias = cast(weights.down_bias, dtype);
-    std::vector<Tensor> results;
-    for (size_t r = 0; r < widths.size(); r++) {
-        const int64_t m = widths[r];
-        Tensor stream = x.narrow(0, segments.first[r], segments.count[r]);
+    const auto hidden = [&](const Tensor& stream, int64_t m) {
         Tensor u = at::linear(stream, up.narrow(0, 0, m), rows(up_bias, m)).to(at::kFloat);
         Tensor h = gated(kind) ? activate(at::linear(stream, gate.narrow(0, 0, m), rows(gate_bias, m)).to(at::kFloat), kind) * u
                                : activate(u, kind);
-        results.push_back(at::linear(h.to(dtype), down.narrow(1, 0, m), down_bias));
+        return h.to(dtype);
+    };
+    std::vector<Tensor> results;
+    if (parting) {
+        const Tensor all = hidden(x, widest);
+        for (int64_t m : widths) results.push_back(at::linear(all.narrow(2, 0, m), down.narrow(1, 0, m), down_bias));
+    } else {
+        const Segments segments("FeedForward", x, static_cast<int64_t>(widths.size()), rows_of_streams);
+        for (size_t r = 0; r < widths.size(); r++) {
+            const int64_t m = widths[r];
+            results.push_back(at::linear(hidden(x.narrow(0, segments.first[r], segments.count[r]), m), down.narrow(1, 0, m), down_bias));
+        }
     }
     return results.size() == 1 ? results[0] : at::cat(results, 0);
 }

@@ -192,8 +192,15 @@ public static partial class Kernels
             Tensor? downBias,
             FeedForwardKind kind,
             int[] widths,
-            int[]? rows = null)
+            int[]? rows = null,
+            bool parting = false)
         {
+            if (parting)
+            {
+                using var all = Fork(x, widths.Length); // (R*B, T, W)
+                return FeedForward(all, gate, gateBias, up, upBias, down, downBias, kind, widths);
+            }
+
             var counts = Rows("FeedForward", x, widths.Length, rows);
             long width = x.shape[2];
             Check(up.dim() == 2 && up.shape[1] == width, "FeedForward", "up", up, $"(hidden, {width})");

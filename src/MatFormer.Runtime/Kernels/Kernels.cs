@@ -94,9 +94,10 @@ public static partial class Kernels
 
     /// <summary>
     /// The nested feed-forward (MatFormer, arXiv 2310.07707, section 3.1) of R = widths.Length streams stacked along the batch:
-    /// x (N, T, W) -> (N, T, W), without the residual. Stream r uses hidden units 0..widths[r].
+    /// x (N, T, W) -> (N, T, W), without the residual. Stream r uses hidden units 0..widths[r]. Where streams part they still are one:
+    /// x (B, T, W) -> (R*B, T, W), each hidden unit being computed once for all streams that have it, and multiplied once.
     /// </summary>
-    /// <param name="x">(N, T, W), the widest stream first.</param>
+    /// <param name="x">(N, T, W), the widest stream first; or (B, T, W) where they part.</param>
     /// <param name="gate">(hidden, W) for the gated kinds, else null.</param>
     /// <param name="gateBias">(hidden) or null.</param>
     /// <param name="up">(hidden, W).</param>
@@ -106,6 +107,7 @@ public static partial class Kernels
     /// <param name="kind">The activation.</param>
     /// <param name="widths">One per stream, from the widest to the narrowest, each in 1..hidden.</param>
     /// <param name="rows">How many of N each stream has, N in all; null if all have as many.</param>
+    /// <param name="parting">Whether x is the same for all streams; rows must be null then.</param>
     public static Tensor FeedForward(
         Tensor x,
         Tensor? gate,
@@ -116,12 +118,17 @@ public static partial class Kernels
         Tensor? downBias,
         FeedForwardKind kind,
         int[] widths,
-        int[]? rows = null)
+        int[]? rows = null,
+        bool parting = false)
+    {
+        if (parting && rows is not null)
+            throw new ArgumentException("FeedForward: streams that part all have the rows of x, but rows are given; pass null.", nameof(rows));
 #if MATFORMER_LIBTORCH
-        => Provider.FeedForward(x, gate, gateBias, up, upBias, down, downBias, (int)kind, widths, rows);
+        return Provider.FeedForward(x, gate, gateBias, up, upBias, down, downBias, (int)kind, widths, rows, parting);
 #else
-        => Provider.FeedForward(x, gate, gateBias, up, upBias, down, downBias, kind, widths, rows);
+        return Provider.FeedForward(x, gate, gateBias, up, upBias, down, downBias, kind, widths, rows, parting);
 #endif
+    }
 
     /// <summary>
     /// How much each hidden unit of a feed-forward adds on average: the mean magnitude of its activation times the norm of its column of

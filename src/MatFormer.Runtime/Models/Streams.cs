@@ -44,8 +44,8 @@ public sealed class Streams
     public int Count { get; }
 
     /// <summary>
-    /// The layer before which the batch is copied for each stream, as they part there; -1 if there is only one, or if they divide the
-    /// batch.
+    /// The layer in which the streams part: it has as many rows after it as all of them, and before it those of one; -1 if there is only
+    /// one, or if they divide the batch.
     /// </summary>
     public int Fork { get; }
 
@@ -82,8 +82,8 @@ public sealed class Streams
     }
 
     /// <summary>
-    /// The same with layers left out where the scale is 0, and what the others add multiplied by theirs. The layer in which the batch is
-    /// copied stays as it is.
+    /// The same with layers left out where the scale is 0, and what the others add multiplied by theirs. The layer in which the streams
+    /// part stays as it is.
     /// </summary>
     internal Streams Thinned(ReadOnlySpan<double> scales)
     {

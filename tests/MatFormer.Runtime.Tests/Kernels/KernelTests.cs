@@ -461,6 +461,31 @@ public sealed class KernelTests : IDisposable
         }
     }
 
+    // Widths so that slabs are of one unit, of less than a panel, and of several; twice the same width; and more rows than one span.
+    [Theory]
+    [MemberData(nameof(Machines))]
+    public void FeedForwardWhereStreamsPartEqualsItsDefinition(string set, ScalarType dtype)
+    {
+        NativeKernels.UseInstructionSet(set);
+        foreach (var (batch, time, width, hidden) in new[] { (2L, 5L, 7L, 5L), (2, 17, 33, 96), (9, 130, 64, 200), (1, 1, 48, 41) })
+        {
+            int m = (int)hidden;
+            foreach (int[] widths in new int[][] { [m - 1], [m, m], [m, m / 2, m / 4, 1], [m - 1, m / 2, m / 2] })
+            {
+                var x = Leaf(dtype, 1, batch, time, width);
+                foreach (var kind in new[] { FeedForwardKind.SwiGlu, FeedForwardKind.Gelu })
+                {
+                    var w = new Weights(this, width, hidden, kind, kind == FeedForwardKind.Gelu || batch < 9);
+                    AssertEqual(
+                        dtype,
+                        () => Kernels.FeedForward(x, w.Gate, w.GateBias, w.Up, w.UpBias, w.Down, w.DownBias, kind, widths, parting: true),
+                        () => Composite.FeedForward(x, w.Gate, w.GateBias, w.Up, w.UpBias, w.Down, w.DownBias, kind, widths, parting: true),
+                        [x, .. w.All]);
+                }
+            }
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Machines))]
     public void StreamsMayDivideTheBatch(string set, ScalarType dtype)
@@ -699,6 +724,7 @@ public sealed class KernelTests : IDisposable
         AssertNamed("LinearDivergence: teacher is [1, 3, 4]", () => Kernels.LinearDivergence(x, x.narrow(0, 0, 1), up, 1, null, 0, 1));
         AssertNamed("FeedForward: rows are [1, 0]", () => Kernels.FeedForward(x, null, null, up, null, down, null, FeedForwardKind.Gelu, [8, 4], [1, 0]));
         Assert.Throws<ArgumentException>("rows", () => Kernels.FeedForward(x, null, null, up, null, down, null, FeedForwardKind.Gelu, [8, 4], [2]));
+        Assert.Throws<ArgumentException>("rows", () => Kernels.FeedForward(x, null, null, up, null, down, null, FeedForwardKind.Gelu, [8, 4], [1, 1], parting: true));
         Assert.Throws<ArgumentException>("rows", () => Composite.LinearCrossEntropy(x, up, tokens, 2, [1, 2]));
         AssertNamed("Embedding: token 9", () => Kernels.Embedding(weight, full_like(tokens, 9), ScalarType.Float32));
         AssertNamed("AddPositions: positions 6..8", () => Kernels.AddPositions(x, up, 6));
