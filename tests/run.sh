@@ -6,12 +6,25 @@ cd "$(dirname "$0")/.."
 
 dotnet build MatFormer.Dsl.sln -c Release -v quiet --nologo || { echo "the build failed"; exit 1; }
 
-passed=0 failed=0 status=0
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+export logs
+
+# Two projects at a time, since much of each is the work of one thread; each one's output whole, when it is done. libtorch has as many threads as
+# ever, but those that wait leave their core to the other project.
+export OMP_WAIT_POLICY=passive
+status=0
+printf '%s\n' tests/*.Tests | xargs -P 2 -I{} bash -c '
+    log=$logs/$(basename "$1")
+    dotnet test "$1" -c Release --no-build --nologo >"$log" 2>&1
+    code=$?
+    flock "$logs" cat "$log"
+    exit $code' - {} || status=1
+
+passed=0 failed=0
 for project in tests/*.Tests; do
-    output=$(dotnet test "$project" -c Release --no-build --nologo 2>&1) || status=1
-    printf '%s\n' "$output"
     # Passed!  - Failed:     0, Passed:    12, Skipped:     0, Total:    12, Duration: ...
-    counts=$(printf '%s\n' "$output" | sed -nE 's/.*Failed: +([0-9]+), Passed: +([0-9]+),.*/\1 \2/p' | tail -n 1)
+    counts=$(sed -nE 's/.*Failed: +([0-9]+), Passed: +([0-9]+),.*/\1 \2/p' "$logs/$(basename "$project")" | tail -n 1)
     if [ -z "$counts" ]; then
         echo "error: $project ran no test" >&2
         status=1
