@@ -1,13 +1,28 @@
+using MatFormer.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
+/// <summary>The CPU's own loops.</summary>
+public sealed class LoopsOracleTests() : OracleTests(NativeKernels.InstructionSets[0]);
+
+/// <summary>What other devices than the CPU compute with.</summary>
+public sealed class AtenOracleTests() : OracleTests(NativeKernels.Aten);
+
 /// <summary>Compares with the values that Oracle/record.py recorded from PyTorch: float32, relative error at most 1e-4.</summary>
-public sealed class OracleTests
+public abstract class OracleTests : IDisposable
 {
     private const double Tolerance = 1e-4;
+
+    protected OracleTests(string instructionSet) => NativeKernels.UseInstructionSet(instructionSet);
+
+    public void Dispose()
+    {
+        NativeKernels.UseInstructionSet(NativeKernels.InstructionSets[0]);
+        GC.SuppressFinalize(this);
+    }
 
     [Fact]
     public void Llama() => Compare<OracleLlama>();

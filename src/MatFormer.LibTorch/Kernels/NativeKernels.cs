@@ -18,6 +18,11 @@ public static unsafe partial class NativeKernels
     /// <summary>The instruction sets that this machine can run the CPU's loops with, best first.</summary>
     public static IReadOnlyList<string> InstructionSets { get; } = Marshal.PtrToStringUTF8(mf_kernel_instruction_sets())!.Split(',');
 
+    /// <summary>
+    /// For <see cref="UseInstructionSet"/>: no loops of ours, but ATen's operations, which other devices compute with.
+    /// </summary>
+    public const string Aten = "aten";
+
     /// <summary>weight (V, W), tokens (B, T) int64 -> (B, T, W).</summary>
     public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
         => Tensor.Take(mf_kernel_embedding(Tensor.H(weight), Tensor.H(tokens), (int)dtype), weight, tokens);
@@ -204,7 +209,10 @@ public static unsafe partial class NativeKernels
         return norm;
     }
 
-    /// <summary>Runs the CPU's loops with one of <see cref="InstructionSets"/> from now on, in the whole process. For tests.</summary>
+    /// <summary>
+    /// Runs the CPU's loops with one of <see cref="InstructionSets"/> from now on, or none of them (<see cref="Aten"/>), in the whole process.
+    /// For tests.
+    /// </summary>
     /// <exception cref="ExternalException">The name is not among them.</exception>
     public static void UseInstructionSet(string name)
     {

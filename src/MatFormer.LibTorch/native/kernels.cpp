@@ -487,12 +487,12 @@ Tensor linear_prefix(const char* operation, const Tensor& x, const Tensor& weigh
                 " for ", rows, " rows and ", columns, " columns of weight ", weight.sizes());
     check_weight(operation, "weight", weight, x, weight.sizes());
     // One layout for one product: elsewhere other strides may take other paths, and give other bits.
-    if (!x.is_cpu() || x.numel() == 0) return composite::linear(x, LinearFunction::prefix(weight, rows, columns).contiguous(), Tensor());
+    if (composed(x) || x.numel() == 0) return composite::linear(x, LinearFunction::prefix(weight, rows, columns).contiguous(), Tensor());
     return differentiable({x, weight}) ? LinearFunction::apply(x, weight, Optional(), rows)
                                        : LinearFunction::compute(x, LinearFunction::prefix(weight, rows, columns), {});
 }
 
-bool plain(const Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous(); }
+bool plain(const Tensor& x) { return !composed(x) && x.scalar_type() == at::kFloat && x.is_contiguous(); }
 
 }  // namespace
 
@@ -523,7 +523,7 @@ Tensor embedding(const Tensor& weight, const Tensor& tokens, at::ScalarType dtyp
     check_weight("Embedding", "weight", weight, weight, weight.sizes());
     check_integers("Embedding", "tokens", tokens, weight);
     check_rank("Embedding", "tokens", tokens, 2, "(B, T)");
-    if (!weight.is_cpu()) return composite::embedding(weight, tokens, dtype);
+    if (composed(weight)) return composite::embedding(weight, tokens, dtype);
     TORCH_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "Embedding: dtype is ", dtype, ", but must be float32 or bfloat16");
     return differentiable({weight}) ? EmbeddingFunction::apply(weight, tokens, dtype) : EmbeddingFunction::compute(weight, tokens, dtype);
 }
@@ -535,7 +535,7 @@ Tensor add_positions(const Tensor& x, const Tensor& weight, int64_t position) {
     check_weight("AddPositions", "weight", weight, x, {weight.size(0), x.size(2)});
     TORCH_CHECK(position >= 0 && position + x.size(1) <= weight.size(0), "AddPositions: positions ", position, "..",
                 position + x.size(1) - 1, " are outside the context of ", weight.size(0));
-    if (!x.is_cpu()) return composite::add_positions(x, weight, position);
+    if (composed(x)) return composite::add_positions(x, weight, position);
     return differentiable({x, weight}) ? PositionsFunction::apply(x, weight, position) : PositionsFunction::compute(x, weight, position);
 }
 
@@ -543,7 +543,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, double epsilon) {
     check_activation("RmsNorm", "x", x);
     TORCH_CHECK(x.dim() > 0, "RmsNorm: x is a scalar, but must have a last dimension");
     check_weight("RmsNorm", "weight", weight, x, {x.size(-1)});
-    if (!x.is_cpu() || x.numel() == 0) return composite::rms_norm(x, weight, epsilon);
+    if (composed(x) || x.numel() == 0) return composite::rms_norm(x, weight, epsilon);
     const Tensor in = x.contiguous(), scale = weight.contiguous();
     return differentiable({x, weight}) ? RmsNormFunction::apply(in, scale, epsilon)
                                        : RmsNormFunction::compute(in, scale, epsilon, floats({x.numel() / x.size(-1)}));
@@ -554,7 +554,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
     TORCH_CHECK(x.dim() > 0, "LayerNorm: x is a scalar, but must have a last dimension");
     check_weight("LayerNorm", "weight", weight, x, {x.size(-1)});
     check_weight("LayerNorm", "bias", bias, x, {x.size(-1)});
-    if (!x.is_cpu() || x.numel() == 0) return composite::layer_norm(x, weight, bias, epsilon);
+    if (composed(x) || x.numel() == 0) return composite::layer_norm(x, weight, bias, epsilon);
     const Tensor in = x.contiguous(), scale = weight.contiguous(), shift = bias.contiguous();
     return differentiable({x, weight, bias}) ? LayerNormFunction::apply(in, scale, shift, epsilon)
                                              : LayerNormFunction::compute(in, scale, shift, epsilon, floats({x.numel() / x.size(-1), 2}));
@@ -563,7 +563,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     check_activation("Linear", "x", x);
     check_linear("Linear", x, "weight", weight, "bias", bias);
-    if (!x.is_cpu() || x.numel() == 0) return composite::linear(x, weight, bias);
+    if (composed(x) || x.numel() == 0) return composite::linear(x, weight, bias);
     return differentiable({x, weight, bias}) ? LinearFunction::apply(x, weight, optional(bias), weight.size(0))
                                              : LinearFunction::compute(x, weight, bias);
 }
@@ -577,7 +577,7 @@ std::vector<Tensor> projections(const Tensor& x, const ProjectionWeights& weight
         TORCH_CHECK(biases[i].defined() == biases[0].defined(), name, ": ", bias_names[i], " is ",
                     biases[i].defined() ? "given" : "missing", ", but all three biases must be given, or none");
     }
-    if (!x.is_cpu() || x.numel() == 0) {
+    if (composed(x) || x.numel() == 0) {
         std::vector<Tensor> y;
         for (size_t i = 0; i < weights.size(); i++) y.push_back(composite::linear(x, weights[i], biases[i]));
         return y;
@@ -608,7 +608,7 @@ Tensor rotary(const Tensor& x, const Tensor& cos, const Tensor& sin) {
     TORCH_CHECK(x.size(3) % 2 == 0, "Rotary: x is ", x.sizes(), ", but its last dimension must be even");
     check_weight("Rotary", "cos", cos, x, {x.size(1), x.size(3) / 2});
     check_weight("Rotary", "sin", sin, x, {x.size(1), x.size(3) / 2});
-    if (!x.is_cpu()) return composite::rotary(x, cos, sin);
+    if (composed(x)) return composite::rotary(x, cos, sin);
     const Tensor c = cos.contiguous(), s = sin.contiguous();
     return differentiable({x}) ? RotaryFunction::apply(x, c, s) : RotaryFunction::compute(x, c, s, 1);
 }
@@ -654,7 +654,7 @@ Tensor causal_attention(const Tensor& query, const Tensor& key, const Tensor& va
         return causal_attention(query, key.narrow(1, keys - seen, seen), value.narrow(1, keys - seen, seen), window);
     }
     if (window >= keys) window = 0;
-    if (!query.is_cpu() || query.numel() == 0) return composite::causal_attention(query, key, value, window);
+    if (composed(query) || query.numel() == 0) return composite::causal_attention(query, key, value, window);
     return attend(query, key, value, window == 0 ? keys : window, {});
 }
 
@@ -667,7 +667,7 @@ Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value, co
                     lengths.sizes(), ", but must be (B), the ", query.size(0), " sequences being a multiple of B");
         counts = lengths.contiguous();
     }
-    if (!query.is_cpu() || query.numel() == 0) return composite::attention(query, key, value, counts);
+    if (composed(query) || query.numel() == 0) return composite::attention(query, key, value, counts);
     for (int64_t i = 0; counts.defined() && i < counts.size(0); i++) {
         const int64_t count = counts.data_ptr<int64_t>()[i];
         TORCH_CHECK_INDEX(count >= 1 && count <= key.size(1), "Attention: length ", count, " is outside 1..", key.size(1));
@@ -685,7 +685,7 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& head, const Tensor& t
     TORCH_CHECK(targets.dim() == 2 && targets.size(0) == batch && targets.size(1) == x.size(1), "LinearCrossEntropy: targets is ",
                 targets.sizes(), ", but must be (", batch, ", ", x.size(1), ")");
     TORCH_CHECK(x.numel() > 0, "LinearCrossEntropy: x is empty");
-    if (!x.is_cpu()) return composite::linear_cross_entropy(x, head, targets, streams, rows);
+    if (composed(x)) return composite::linear_cross_entropy(x, head, targets, streams, rows);
     return differentiable({x, head}) ? CrossEntropyFunction::apply(x, head, targets, streams, rows.vec())
                                      : CrossEntropyFunction::compute(x, head, targets, segments, {});
 }
@@ -695,7 +695,7 @@ Tensor fork(const Tensor& x, int64_t n) {
     check_rank("Fork", "x", x, 3, "(B, T, W)");
     TORCH_CHECK(n >= 1, "Fork: n is ", n, ", but must be at least 1");
     if (n == 1) return x.alias();
-    if (!x.is_cpu() || !differentiable({x})) return composite::fork(x, n);
+    if (composed(x) || !differentiable({x})) return composite::fork(x, n);
     return ForkFunction::apply(x, n);
 }
 

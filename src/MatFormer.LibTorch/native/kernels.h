@@ -59,10 +59,13 @@ at::Tensor fork(const at::Tensor& x, int64_t n);
 void adamw(at::TensorList parameters, at::TensorList first, at::TensorList second, at::ArrayRef<double> decay, const AdamWOptions& options);
 double clip_gradient_norm(at::TensorList parameters, double max);
 
-// The instruction sets that this machine can run, best first, and the one in use. For tests and measurements.
+// The instruction sets that this machine can run, best first. For tests and measurements.
 std::vector<std::string> instruction_sets();
-std::string instruction_set();
+// One of them; or `aten`: then the CPU computes as other devices do.
 void use_instruction_set(const std::string& name);
+
+// Whether ATen's operations compose what is computed from x.
+bool composed(const at::Tensor& x);
 
 // The same operations out of ATen's, for any device.
 namespace composite {

@@ -67,6 +67,8 @@ struct AdamW {
 
 constexpr int64_t panel = 32;  // columns of a packed block of the right operand
 constexpr int64_t tile = 12;  // rows of the inner product
+constexpr int64_t panels_of(int64_t columns) { return (columns + panel - 1) / panel; }
+constexpr int64_t tiles_of(int64_t rows) { return (rows + tile - 1) / tile; }
 constexpr int most_terms = 3;
 // Words from tile to tile of a packed left operand: without a gap, many tiles would meet in few sets of the cache.
 constexpr int64_t tile_stride(int64_t words) { return words * tile + 16; }

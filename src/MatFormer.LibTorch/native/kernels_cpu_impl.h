@@ -626,7 +626,7 @@ void multiply_of(Element compute, const Term* terms, int count, int64_t first, i
         pack_left(compute, a, rows, depth, scratch, stride);
         operands[t] = {words, scratch, 1, tile, right, panel};
         next[t] = stride;
-        scratch += padded(rows, tile) / tile * stride + lanes;
+        scratch += tiles_of(rows) * stride + lanes;
     }
 
     for (int64_t j = 0; j < columns; j += panel) {

@@ -53,18 +53,34 @@ int64_t attention_backward_scratch(const Attention& a) {
 
 namespace mf::kernels {
 
+namespace {
+
+constexpr const char* aten = "aten";
+
+std::atomic<bool>& only_aten() {
+    static std::atomic<bool> on{false};
+    return on;
+}
+
+}  // namespace
+
+bool composed(const at::Tensor& x) { return !x.is_cpu() || only_aten().load(std::memory_order_relaxed); }
+
 std::vector<std::string> instruction_sets() {
     std::vector<std::string> names;
     for (const cpu::Table* table : cpu::tables()) names.emplace_back(table->name);
     return names;
 }
 
-std::string instruction_set() { return cpu::table().name; }
-
 void use_instruction_set(const std::string& name) {
+    if (name == aten) {
+        only_aten() = true;
+        return;
+    }
     for (const cpu::Table* table : cpu::tables()) {
         if (name == table->name) {
             cpu::chosen().store(table);
+            only_aten() = false;
             return;
         }
     }

@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t most_logits = 1 << 20;
 
 void multiply(const Tensor& c, const Tensor& a, const Tensor& b, at::ScalarType compute, bool accumulate) {
-    if (c.is_cpu()) {
+    if (!composed(c)) {
         product(c, a, b, compute, accumulate);
         return;
     }
@@ -25,7 +25,7 @@ struct DivergenceFunction : Function<DivergenceFunction> {
     // log softmax(x head^T / temperature), (rows, V) float32; the head is rounded to x's dtype.
     static Tensor log_probabilities(const Tensor& x, const Tensor& head, double temperature) {
         Tensor logits = at::empty({x.size(0), head.size(0)}, x.options().dtype(at::kFloat));
-        if (x.is_cpu() && own_product(x.scalar_type())) {
+        if (!composed(x) && own_product(x.scalar_type())) {
             product(logits, x, head.t(), x.scalar_type());
         } else {
             multiply(logits, x.to(at::kFloat), head.to(x.scalar_type()).to(at::kFloat).t(), at::kFloat, false);

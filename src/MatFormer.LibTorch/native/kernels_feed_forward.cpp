@@ -312,12 +312,10 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         const int64_t slope = s.groups[0].alone() ? 0 : chunk * s.width * size;
         const Scratch scratch(products + 64 + 3 * hidden + slabs * slope);
         const int64_t deepest = table.word_count(type, most);
-        const auto tiles = [](int64_t rows) { return (rows + cpu::tile - 1) / cpu::tile; };
-        const auto panels = [](int64_t columns) { return (columns + cpu::panel - 1) / cpu::panel; };
-        const auto left_space = [&](int64_t rows) { return at::empty({tiles(rows) * cpu::tile_stride(deepest) * 4}, at::kByte); };
+        const auto left_space = [&](int64_t rows) { return at::empty({cpu::tiles_of(rows) * cpu::tile_stride(deepest) * 4}, at::kByte); };
         const auto right_space = [&](int64_t count) { return at::empty({count * cpu::panel * deepest * 4}, at::kByte); };
         const Tensor du_left = left_space(widest), dg_left = s.gated ? left_space(widest) : Tensor();
-        const Tensor x_right = right_space(panels(s.width)), h_right = right_space(panels(widest) + slabs);
+        const Tensor x_right = right_space(cpu::panels_of(s.width)), h_right = right_space(cpu::panels_of(widest) + slabs);
         std::vector<Tensor> dy_left;
         for (int64_t k = 0; k < slabs; k++) dy_left.push_back(left_space(s.width));
 
@@ -333,7 +331,7 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
                 auto* right = static_cast<char*>(h_right.data_ptr());
                 for (const Slab& slab : group.slabs) {
                     right_of.push_back(right);
-                    right += panels(slab.size()) * cpu::panel * words * 4;
+                    right += cpu::panels_of(slab.size()) * cpu::panel * words * 4;
                 }
                 share(chunks, 1, [&](int64_t begin, int64_t end) {
                     char* space = static_cast<char*>(scratch.mine());
@@ -439,7 +437,7 @@ Tensor feed_forward(const Tensor& x, const FeedForwardWeights& weights, FeedForw
         TORCH_CHECK(widths[r] >= 1 && widths[r] <= hidden && (r == 0 || widths[r] <= widths[r - 1]), "FeedForward: widths are ", widths,
                     ", but must run from the widest to the narrowest, each in 1..", hidden);
     }
-    if (!x.is_cpu() || x.numel() == 0) return composite::feed_forward(x, weights, kind, widths, rows, parting);
+    if (composed(x) || x.numel() == 0) return composite::feed_forward(x, weights, kind, widths, rows, parting);
     const Tensor in = x.contiguous();
     const auto& w = weights;
     if (differentiable({x, w.gate, w.gate_bias, w.up, w.up_bias, w.down, w.down_bias})) {

@@ -47,13 +47,13 @@ Matrix matrix(const Tensor& x) { return {x.data_ptr(), element(x), x.stride(0), 
 
 int64_t left_scratch(int64_t rows, int64_t depth) {
     // Each term may end in half a word, and leaves a gap of 16 words after each tile and after itself.
-    const int64_t tiles = (rows + cpu::tile - 1) / cpu::tile;
+    const int64_t tiles = cpu::tiles_of(rows);
     return 4 * (tiles * cpu::tile * (depth + cpu::most_terms) + 16 * (tiles + 1) * cpu::most_terms);
 }
 
 Packed::Packed(at::ScalarType compute, const Tensor& b) {
     const cpu::Table& table = cpu::table();
-    const int64_t depth = b.size(0), columns = b.size(1), panels = (columns + cpu::panel - 1) / cpu::panel;
+    const int64_t depth = b.size(0), columns = b.size(1), panels = cpu::panels_of(columns);
     words_ = table.word_count(element(compute), depth);
     const int64_t bytes = words_ * cpu::panel * 4;
     memory_ = at::empty({panels * bytes}, at::kByte);
@@ -73,7 +73,7 @@ void run(at::ScalarType compute, std::initializer_list<Term> terms, int64_t rows
     const int count = static_cast<int>(terms.size());
     int64_t depth = 0;
     for (const Term& term : terms) depth += term.depth;
-    const int64_t tiles = (rows + cpu::tile - 1) / cpu::tile, panels = (columns + cpu::panel - 1) / cpu::panel;
+    const int64_t tiles = cpu::tiles_of(rows), panels = cpu::panels_of(columns);
     const int64_t most = block_rows(std::min(depth, step));
     const Scratch scratch(left_scratch(most, std::min(depth, step)));
     const auto multiply = [&](const Term* parts, int64_t first, int64_t height, int64_t width, Target part) {
@@ -126,7 +126,7 @@ void run(at::ScalarType compute, const std::vector<Task>& tasks) {
     share(count * parts, 1, [&](int64_t first, int64_t last) {
         for (int64_t p = first; p < last; p++) {
             const Task& task = tasks[static_cast<size_t>(p / parts)];
-            const int64_t tiles = (task.rows + cpu::tile - 1) / cpu::tile, each = (tiles + parts - 1) / parts * cpu::tile;
+            const int64_t tiles = cpu::tiles_of(task.rows), each = (tiles + parts - 1) / parts * cpu::tile;
             const int64_t most = block_rows(task.term.depth), begin = p % parts * each, end = std::min(task.rows, begin + each);
             for (int64_t i = begin; i < end; i += most) {
                 cpu::table().multiply(element(compute), &task.term, 1, i, std::min(most, end - i), task.columns, task.target, nullptr);

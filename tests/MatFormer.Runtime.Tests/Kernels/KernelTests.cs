@@ -22,7 +22,7 @@ public sealed class KernelTests : IDisposable
     public static TheoryData<string, ScalarType> Machines()
     {
         var data = new TheoryData<string, ScalarType>();
-        foreach (string set in NativeKernels.InstructionSets)
+        foreach (string set in NativeKernels.InstructionSets.Append(NativeKernels.Aten))
         {
             data.Add(set, ScalarType.Float32);
             data.Add(set, ScalarType.BFloat16);
