@@ -17,6 +17,7 @@ public sealed class KernelTests : IDisposable
 {
     private readonly DisposeScope scope = NewDisposeScope();
     private readonly Random random = new(7);
+    private string instructionSet = NativeKernels.InstructionSets[0];
 
     /// <summary>Every instruction set of this machine, in both dtypes.</summary>
     public static TheoryData<string, ScalarType> Machines()
@@ -56,7 +57,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void NormsPositionsAndForkEqualTheirDefinitions(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (batch, time, width) in new[] { (2L, 5L, 7L), (3, 17, 33), (4, 130, 256), (1, 1, 48) })
         {
             var x = Leaf(dtype, 1, batch, time, width);
@@ -77,7 +78,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void NormOverHeadsTakesAnyRank(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         var x = Leaf(dtype, 1, 2, 5, 3, 10);
         var weight = Leaf(ScalarType.Float32, 1, 10);
         AssertEqual(dtype, () => Kernels.RmsNorm(x, weight, 1e-6), () => Composite.RmsNorm(x, weight, 1e-6), x, weight);
@@ -87,7 +88,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void LinearAndEmbeddingEqualTheirDefinitions(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (batch, time, width) in new[] { (2L, 5L, 7L), (3, 17, 33), (2, 130, 64), (1, 1, 48) })
         {
             var table = Leaf(ScalarType.Float32, 1, 11, width);
@@ -109,7 +110,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void ProjectionsEqualTheirDefinition(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         (long Batch, long Time, long Width, long Queries, long Keys)[] shapes =
             [(2, 5, 7, 6, 3), (3, 17, 33, 40, 8), (1, 1, 48, 48, 48), (9, 130, 16, 32, 16)];
         foreach (var (batch, time, width, queries, keys) in shapes)
@@ -133,7 +134,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void LinearOfAPrefixEqualsItsDefinition(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (batch, time, ins, outs) in new[] { (2L, 5L, 7L, 5L), (3, 17, 33, 96), (1, 130, 64, 77), (1, 1, 48, 40) })
         {
             var weight = Leaf(ScalarType.Float32, 0.1f, outs, ins);
@@ -162,7 +163,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void LinearOfAPrefixIsBitForBitThatOfItsCopy(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         var sizes = new[] { (2L, 5L, 7L, 5L), (3, 17, 33, 96), (1, 130, 600, 77), (1, 1, 48, 40), (2, 20, 64, 64) };
         foreach (var (batch, time, ins, outs) in sizes)
         {
@@ -206,7 +207,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void RotaryEqualsItsDefinition(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (batch, time, heads, depth) in new[] { (2L, 5L, 3L, 6L), (1, 33, 2, 32), (1, 1, 2, 130) })
         {
             var x = Leaf(dtype, 1, batch, time, heads, depth);
@@ -220,7 +221,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void AttentionEqualsItsDefinition(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         var sizes = new[] { (2L, 5L, 3L, 6L), (1, 33, 2, 32), (2, 100, 4, 16), (2, 9, 2, 10), (1, 49, 2, 130), (1, 50, 2, 7) };
         foreach (var (batch, time, heads, depth) in sizes)
         {
@@ -245,7 +246,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void WindowedAttentionEqualsItsDefinition(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         var sizes = new[] { (2L, 5L, 3L, 6L), (1, 33, 2, 32), (1, 150, 4, 16), (1, 60, 2, 7), (1, 7, 2, 10) };
         foreach (var (batch, time, heads, depth) in sizes)
         {
@@ -272,7 +273,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void AWindowEndsWhereItSays(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (time, length, window) in new[] { (100L, 100L, 20), (60, 130, 33), (1, 90, 48), (5, 40, 3) })
         {
             var query = Leaf(dtype, 1, 1, time, 2, 16).detach();
@@ -303,7 +304,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void AWindowOverAllKeysIsBitForBitNone(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (time, length) in new[] { (100L, 100L), (60, 130), (1, 90), (5, 40) })
         {
             var query = Leaf(dtype, 1, 1, time, 2, 16).detach();
@@ -318,7 +319,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void AttentionReadsASliceOfACache(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         var keys = Leaf(dtype, 1, 2, 64, 2, 16).detach().narrow(1, 0, 40);
         var values = Leaf(dtype, 1, 2, 64, 2, 16).detach().narrow(1, 0, 40);
         foreach (long time in new[] { 1, 3, 20 })
@@ -336,7 +337,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void EncodersAttentionEqualsItsDefinition(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         var sizes = new[] { (4L, 5L, 3L, 6L), (2, 33, 2, 32), (2, 130, 4, 16), (4, 1, 2, 7), (6, 7, 2, 10) };
         foreach (var (batch, time, heads, depth) in sizes)
         {
@@ -368,7 +369,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void ALengthEndsWhereItSays(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         long[] counts = [1, 33, 70];
         var lengths = tensor(counts);
         var query = Leaf(dtype, 1, 6, 9, 2, 16).detach();
@@ -392,7 +393,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void EncodersAttentionReadsAnyStrides(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         var wide = Leaf(dtype, 1, 2, 20, 3 * 4 * 16); // queries, keys and values of one projection
         var turned = Leaf(dtype, 1, 2, 16, 4, 20);    // the last dimension is not the innermost
         Tensor Part(long i) => wide.narrow(2, i * 64, 64).view(2, 20, 4, 16);
@@ -438,7 +439,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void FeedForwardEqualsItsDefinition(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (batch, time, width, hidden) in new[] { (2L, 5L, 7L, 5L), (2, 17, 33, 96), (1, 130, 64, 200), (1, 1, 48, 40) })
         {
             foreach (var kind in Enum.GetValues<FeedForwardKind>())
@@ -466,7 +467,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void FeedForwardWhereStreamsPartEqualsItsDefinition(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (batch, time, width, hidden) in new[] { (2L, 5L, 7L, 5L), (2, 17, 33, 96), (9, 130, 64, 200), (1, 1, 48, 41) })
         {
             int m = (int)hidden;
@@ -490,7 +491,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void StreamsMayDivideTheBatch(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (time, width, hidden) in new[] { (5L, 7L, 5L), (17, 33, 96), (130, 64, 200) })
         {
             foreach (int[] rows in new int[][] { [3], [1, 2], [2, 1, 4] })
@@ -523,7 +524,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void DivergenceEqualsItsDefinition(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (batch, time, width, classes) in new[] { (2L, 5L, 7L, 5L), (3, 17, 33, 100), (2, 30, 24, 30000) })
         {
             var head = Leaf(ScalarType.Float32, 0.2f, classes, width);
@@ -562,7 +563,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void FeedForwardOfSlicedWeightsIsBitForBitTheSame(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (batch, time, width, hidden) in new[] { (2L, 5L, 7L, 9L), (1, 130, 64, 200), (2, 1, 256, 1024), (1, 1, 48, 41) })
         {
             foreach (var kind in Enum.GetValues<FeedForwardKind>())
@@ -586,7 +587,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void LossEqualsItsDefinition(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         foreach (var (batch, time, width) in new[] { (2L, 5L, 7L), (3, 17, 33), (1, 130, 64), (1, 1, 48) })
         {
             foreach (long classes in new[] { 5L, 16, 100, 256 })
@@ -610,7 +611,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void TheSameTwiceIsBitForBitTheSame(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         var w = new Weights(this, 64, 200, FeedForwardKind.SwiGlu, true);
         var scale = Leaf(ScalarType.Float32, 1, 64);
         var x = Leaf(dtype, 1, 8, 130, 64);
@@ -637,7 +638,7 @@ public sealed class KernelTests : IDisposable
     [MemberData(nameof(Machines))]
     public void AdamWAndClippingEqualTheirDefinitions(string set, ScalarType dtype)
     {
-        NativeKernels.UseInstructionSet(set);
+        Use(set);
         _ = dtype; // parameters are float32 in both
         Tensor[] ours = [Leaf(ScalarType.Float32, 1, 3, 5), Leaf(ScalarType.Float32, 1, 40000), Leaf(ScalarType.Float32, 1, 7)];
         Tensor[] theirs = [.. ours.Select(p => p.detach().clone().requires_grad_())];
@@ -734,7 +735,10 @@ public sealed class KernelTests : IDisposable
             => Assert.Contains(message, Assert.Throws<ExternalException>(call).Message, StringComparison.Ordinal);
     }
 
-    private static double Tolerance(ScalarType dtype) => dtype == ScalarType.Float32 ? 1e-5 : 3e-2;
+    // ATen adds bfloat16 products up in bfloat16 where operands have gaps between their rows: on the CPU, from libtorch 2 on.
+    private double Tolerance(ScalarType dtype) => dtype == ScalarType.Float32 ? 1e-5 : instructionSet == NativeKernels.Aten ? 0.15 : 3e-2;
+
+    private void Use(string set) => NativeKernels.UseInstructionSet(instructionSet = set);
 
     private static void Clear(IEnumerable<Tensor> leaves)
     {
