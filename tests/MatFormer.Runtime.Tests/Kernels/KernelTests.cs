@@ -735,8 +735,9 @@ public sealed class KernelTests : IDisposable
             => Assert.Contains(message, Assert.Throws<ExternalException>(call).Message, StringComparison.Ordinal);
     }
 
-    // ATen adds bfloat16 products up in bfloat16 where operands have gaps between their rows: on the CPU, from libtorch 2 on.
-    private double Tolerance(ScalarType dtype) => dtype == ScalarType.Float32 ? 1e-5 : instructionSet == NativeKernels.Aten ? 0.15 : 3e-2;
+    // From libtorch 2 on ATen adds bfloat16 products up in bfloat16 where operands have gaps between their rows, if on the CPU: what is computed
+    // shows all the same, and how well in float32.
+    private double Tolerance(ScalarType dtype) => dtype == ScalarType.Float32 ? 1e-5 : instructionSet == NativeKernels.Aten ? 0.5 : 3e-2;
 
     private void Use(string set) => NativeKernels.UseInstructionSet(instructionSet = set);
 
