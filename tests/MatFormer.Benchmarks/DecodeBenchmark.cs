@@ -88,9 +88,9 @@ internal static class DecodeBenchmark
     private static IEnumerable<Result> Large()
     {
         torch.manual_seed(0);
+        using var model = new BenchLmLarge();
         foreach (var weights in Enum.GetValues<DecodingWeights>())
         {
-            using var model = new BenchLmLarge();
             using var engine = DecodingEngine.Create(model, new DecodingOptions { Weights = weights });
             const int tokens = 8;
             using var memory = new Memory(engine.WeightBytes);

@@ -6,6 +6,9 @@ namespace MatFormer.Benchmarks;
 /// <summary>A Python program of peers/ that stays up and answers each command with the seconds it took.</summary>
 internal sealed class PythonPeer : IDisposable
 {
+    // Asked once: importing torch takes seconds, and a benchmark starts a peer for each type of numbers.
+    private static readonly Dictionary<string, string?> s_pythons = new(StringComparer.Ordinal);
+
     private readonly Process _process;
 
     private PythonPeer(Process process, string version)
@@ -23,7 +26,8 @@ internal sealed class PythonPeer : IDisposable
     public static PythonPeer? StartProgram(string program, string module, params string[] arguments)
     {
         // The system's own first: python3-torch belongs to it, not to the first python3 on PATH.
-        var python = new[] { "/usr/bin/python3", "python3" }.FirstOrDefault(p => Has(p, module));
+        if (!s_pythons.TryGetValue(module, out var python))
+            s_pythons[module] = python = new[] { "/usr/bin/python3", "python3" }.FirstOrDefault(p => Has(p, module));
         if (python is null) return null;
         var start = new ProcessStartInfo(python) { RedirectStandardInput = true, RedirectStandardOutput = true };
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "peers", program));
