@@ -14,7 +14,8 @@ export logs
 # ever, but those that wait leave their core to the other project.
 export OMP_WAIT_POLICY=passive
 status=0
-printf '%s\n' tests/*.Tests | xargs -P 2 -I{} bash -c '
+# The longest first, so that neither core is left alone with one at the end.
+printf '%s\n' tests/*.Functional.Tests tests/*.Packages.Tests tests/*.Tests | awk '!seen[$0]++' | xargs -P 2 -I{} bash -c '
     log=$logs/$(basename "$1")
     dotnet test "$1" -c Release --no-build --nologo >"$log" 2>&1
     code=$?
