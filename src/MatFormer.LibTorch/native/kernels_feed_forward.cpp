@@ -138,7 +138,7 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
         const Packed up(dtype, w.up.narrow(0, 0, widest).t());
         const Packed gate = s.gated ? Packed(dtype, w.gate.narrow(0, 0, widest).t()) : up;
         const std::vector<Packed> down = s.packed(dtype, w.down, true);
-        const int64_t products = left_scratch(chunk, std::max(widest, s.width)), sums_size = down.size() > 1 ? chunk * s.width * 4 : 0;
+        const int64_t products = left_scratch(chunk, std::max(widest, s.width)), sums_size = s.groups[0].alone() ? 0 : chunk * s.width * 4;
         const Scratch scratch(products + sums_size + 3 * chunk * widest * size);
         std::vector<std::pair<size_t, int64_t>> chunks;  // the group, and where in it
         for (size_t i = 0; i < s.groups.size(); i++) {
@@ -177,12 +177,10 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
                     const cpu::Term term = down[k].term({h + slab.first * size, type, m, 1}, slab.size());
                     const cpu::Target whole{result(0), type, s.width, false, bias(down_bias)};
                     const cpu::Target sum{sums, cpu::Float, s.width, k > 0, k == 0 ? bias(down_bias) : nullptr};
-                    const bool once = group.slabs.size() == 1;
-                    table.multiply(type, &term, 1, 0, rows, s.width, once ? whole : sum, space);
-                    for (int64_t r = group.done(k); r < slab.streams; r++) {
-                        if (once && r == 0) continue;
-                        if (once || type == cpu::Float) {
-                            std::memcpy(result(r), once ? result(0) : sums, static_cast<size_t>(rows * s.width * size));
+                    table.multiply(type, &term, 1, 0, rows, s.width, group.alone() ? whole : sum, space);
+                    for (int64_t r = group.done(k); r < slab.streams && !group.alone(); r++) {
+                        if (type == cpu::Float) {
+                            std::memcpy(result(r), sums, static_cast<size_t>(rows * s.width * size));
                         } else {
                             table.to_narrow(reinterpret_cast<const float*>(sums), result(r), rows * s.width);
                         }
