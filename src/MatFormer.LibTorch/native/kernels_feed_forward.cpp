@@ -394,7 +394,8 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
                 if (s.gated) tasks.push_back({term(dg_left, x_right.data_ptr()), m, s.width, target(to.gate)});
                 for (size_t k = 0; k < group.slabs.size(); k++) {
                     const Slab& slab = group.slabs[k];
-                    tasks.push_back({term(dy_left[k], right_of[k]), s.width, slab.size(), target(to.down.narrow(1, slab.first, slab.size()))});
+                    const Tensor part = to.down.narrow(1, slab.first, slab.size());
+                    tasks.push_back({term(dy_left[k], right_of[k]), s.width, slab.size(), target(part)});
                 }
                 run(dtype, tasks);
                 more = true;
