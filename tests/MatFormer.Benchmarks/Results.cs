@@ -88,6 +88,9 @@ internal static class Report
         json.WriteString("os", RuntimeInformation.OSDescription);
         json.WriteString("dotnet", Environment.Version.ToString());
         json.WriteString("libtorch", torch.__version__);
+#if MATFORMER_LIBTORCH
+        json.WriteString("kernels", Torch.NativeKernels.InstructionSets[0]);
+#endif
         json.WriteEndObject();
         json.WriteStartArray("results");
         foreach (var r in results)

@@ -23,6 +23,12 @@ public static unsafe partial class NativeKernels
     /// </summary>
     public const string Aten = "aten";
 
+    /// <summary>
+    /// For <see cref="UseInstructionSet"/>: the loops of "amx_bf16", but with the CPU's tile matrix unit done by software, slowly. Where
+    /// "avx512_bf16" is among <see cref="InstructionSets"/>.
+    /// </summary>
+    public const string EmulatedTiles = "amx_emulated";
+
     /// <summary>weight (V, W), tokens (B, T) int64 -> (B, T, W).</summary>
     public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
         => Tensor.Take(mf_kernel_embedding(Tensor.H(weight), Tensor.H(tokens), (int)dtype), weight, tokens);
@@ -210,10 +216,10 @@ public static unsafe partial class NativeKernels
     }
 
     /// <summary>
-    /// Runs the CPU's loops with one of <see cref="InstructionSets"/> from now on, or none of them (<see cref="Aten"/>), in the whole process.
-    /// For tests.
+    /// Runs the CPU's loops with one of <see cref="InstructionSets"/> from now on, or <see cref="EmulatedTiles"/>, or none of them
+    /// (<see cref="Aten"/>), in the whole process. For tests.
     /// </summary>
-    /// <exception cref="ExternalException">The name is not among them.</exception>
+    /// <exception cref="ExternalException">The name is unknown, or this machine lacks what it stands for.</exception>
     public static void UseInstructionSet(string name)
     {
         var text = Marshal.StringToCoTaskMemUTF8(name);

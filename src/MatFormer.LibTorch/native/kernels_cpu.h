@@ -67,11 +67,13 @@ struct AdamW {
 
 constexpr int64_t panel = 32;  // columns of a packed block of the right operand
 constexpr int64_t tile = 12;  // rows of the inner product
+constexpr int64_t depth_unit = 32;  // what parts of its depth are multiples of
 constexpr int64_t panels_of(int64_t columns) { return (columns + panel - 1) / panel; }
 constexpr int64_t tiles_of(int64_t rows) { return (rows + tile - 1) / tile; }
 constexpr int most_terms = 3;
 // Words from tile to tile of a packed left operand: without a gap, many tiles would meet in few sets of the cache.
 constexpr int64_t tile_stride(int64_t words) { return words * tile + 16; }
+constexpr int64_t tile_words(int64_t stride) { return (stride - 16) / tile; }
 constexpr int64_t query_block = 48;  // queries that attention treats at once
 
 struct Table {
@@ -80,11 +82,12 @@ struct Table {
     bool fast_narrow;  // so is the bfloat16 one
 
     // Products. `compute` is what the operands are rounded to; sums are float32. A packed right operand holds panels of `panel` columns,
-    // each word_count(compute, depth) rows of words of 4 bytes, and a packed left one tiles of `tile` rows, each as many columns of words.
-    // From one to the next there are `stride` times `panel` words, or `stride` words: a part of the depth is packed where its words lie.
+    // each word_count(compute, depth) rows of words of 4 bytes, and a packed left one tiles of `tile` rows of as many words, in an order of
+    // the table's own. From one to the next there are `stride` times `panel` words, or `stride` = tile_stride(word_count) words. A part of
+    // the depth that starts at a multiple of `depth_unit` is packed where its words lie: from word_count(compute, its start) on.
     int64_t (*word_count)(Element compute, int64_t depth);
     void (*pack_right)(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed, int64_t stride);
-    void (*pack_left)(Element compute, const Matrix& a, int64_t rows, int64_t depth, void* packed, int64_t stride);
+    void (*pack_left)(Element compute, const Matrix& a, int64_t rows, int64_t depth, void* packed, int64_t stride, int64_t word);
     // Rows first..first + rows and columns 0..columns of the sum of up to `most_terms` products. Scratch: left_words of each term.
     void (*multiply)(Element compute, const Term* terms, int count, int64_t first, int64_t rows, int64_t columns, const Target& c,
                      void* scratch);
@@ -141,6 +144,11 @@ extern const Table table_portable;
 extern const Table table_avx2;
 extern const Table table_avx512;
 extern const Table table_avx512_bf16;
+// The same, but for bfloat16 products, which are the tile matrix unit's, or a software's that does as that does.
+const Table& table_amx_bf16();
+const Table& table_amx_emulated();
+// Whether the CPU has such a unit and the system lets this process use it.
+bool allows_amx();
 #endif
 
 // The best table for this machine.

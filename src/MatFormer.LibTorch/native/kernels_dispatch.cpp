@@ -16,7 +16,10 @@ std::vector<const Table*> supported() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
         && __builtin_cpu_supports("avx512vl")) {
-        if (__builtin_cpu_supports("avx512bf16")) tables.push_back(&table_avx512_bf16);
+        if (__builtin_cpu_supports("avx512bf16")) {
+            if (allows_amx()) tables.push_back(&table_amx_bf16());
+            tables.push_back(&table_avx512_bf16);
+        }
         tables.push_back(&table_avx512);
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tables.push_back(&table_avx2);
@@ -77,7 +80,11 @@ void use_instruction_set(const std::string& name) {
         only_aten() = true;
         return;
     }
-    for (const cpu::Table* table : cpu::tables()) {
+    std::vector<const cpu::Table*> tables = cpu::tables();
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512bf16")) tables.push_back(&cpu::table_amx_emulated());
+#endif
+    for (const cpu::Table* table : tables) {
         if (name == table->name) {
             cpu::chosen().store(table);
             only_aten() = false;

@@ -9,6 +9,7 @@ namespace {
 
 // Rows of a stream that one thread takes through the whole layer before the next ones, so that they stay in its cache.
 constexpr int64_t chunk = 96;
+static_assert(chunk % cpu::depth_unit == 0);
 // Rows whose hidden values are kept for the gradients of the weights.
 constexpr int64_t span = 1024;
 
@@ -344,8 +345,7 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
                             return rows_of;
                         };
                         const auto pack_left = [&](const cpu::Matrix& a, int64_t columns, const Tensor& to_space) {
-                            char* packed = static_cast<char*>(to_space.data_ptr()) + word * cpu::tile * 4;
-                            table.pack_left(type, {a.data, type, 1, a.row}, columns, rows, packed, stride);
+                            table.pack_left(type, {a.data, type, 1, a.row}, columns, rows, to_space.data_ptr(), stride, word);
                         };
                         const auto pack_right = [&](const cpu::Matrix& b, int64_t columns, void* to_space) {
                             table.pack_right(type, b, rows, columns, static_cast<char*>(to_space) + word * cpu::panel * 4, words);

@@ -1,9 +1,6 @@
 #include "kernels_product.h"
 
 #include <algorithm>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 
 namespace mf::kernels {
 
@@ -23,32 +20,21 @@ constexpr int64_t product_step = 512;
 // Where weights are read once, memory is what counts, and it is slower.
 constexpr int64_t worth_threads_once = 1 << 16;
 
-// Tile matrix units (AMX) are out of reach of our loops but not of oneDNN's.
-bool has_tiles() {
-#if defined(__x86_64__)
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    static const bool found = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & (1u << 22)) != 0;
-    return found;
-#else
-    return false;
-#endif
-}
-
 int64_t block_rows(int64_t depth) { return std::clamp<int64_t>(131072 / std::max<int64_t>(depth, 1), 24, 240) / cpu::tile * cpu::tile; }
 
 }  // namespace
 
 bool own_product(at::ScalarType compute) {
     const cpu::Table& table = cpu::table();
-    return compute == at::kFloat ? table.fast_product : table.fast_narrow && !has_tiles();
+    return compute == at::kFloat ? table.fast_product : table.fast_narrow;
 }
 
 Matrix matrix(const Tensor& x) { return {x.data_ptr(), element(x), x.stride(0), x.stride(1)}; }
 
 int64_t left_scratch(int64_t rows, int64_t depth) {
-    // Each term may end in half a word, and leaves a gap of 16 words after each tile and after itself.
+    // Each term may be filled up to the unit of depth, and leaves a gap of 16 words after each tile and after itself.
     const int64_t tiles = cpu::tiles_of(rows);
-    return 4 * (tiles * cpu::tile * (depth + cpu::most_terms) + 16 * (tiles + 1) * cpu::most_terms);
+    return 4 * (tiles * cpu::tile * (depth + cpu::depth_unit * cpu::most_terms) + 16 * (tiles + 1) * cpu::most_terms);
 }
 
 Packed::Packed(at::ScalarType compute, const Tensor& b) {

@@ -62,7 +62,8 @@ cpu::Matrix matrix(const at::Tensor& x);
 // Bytes of scratch for `rows` of the left operands of products of this depth in all.
 int64_t left_scratch(int64_t rows, int64_t depth);
 
-// Rows 0..rows and columns 0..columns of the sum of the terms, in parallel. A single term, of an even step, may go by steps of its depth.
+// Rows 0..rows and columns 0..columns of the sum of the terms, in parallel. A single term may go by steps of its depth,
+// multiples of cpu::depth_unit.
 void run(at::ScalarType compute, std::initializer_list<cpu::Term> terms, int64_t rows, int64_t columns, const cpu::Target& target,
          int64_t step = std::numeric_limits<int64_t>::max());
 

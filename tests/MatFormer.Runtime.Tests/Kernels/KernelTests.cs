@@ -19,7 +19,7 @@ public sealed class KernelTests : IDisposable
     private readonly Random random = new(7);
     private string instructionSet = NativeKernels.InstructionSets[0];
 
-    /// <summary>Every instruction set of this machine, in both dtypes.</summary>
+    /// <summary>Every instruction set of this machine, in both dtypes, and the tile matrix unit, which multiplies bfloat16 only.</summary>
     public static TheoryData<string, ScalarType> Machines()
     {
         var data = new TheoryData<string, ScalarType>();
@@ -29,6 +29,7 @@ public sealed class KernelTests : IDisposable
             data.Add(set, ScalarType.BFloat16);
         }
 
+        if (NativeKernels.InstructionSets.Contains("avx512_bf16")) data.Add(NativeKernels.EmulatedTiles, ScalarType.BFloat16);
         return data;
     }
 
