@@ -226,7 +226,7 @@ public abstract class TrainingTests<TModel> : IDisposable
         // What leaks does so in every stretch of steps; what the rest of the process takes meanwhile it takes once.
         var tensors = LiveTensors();
         var growths = new List<double>();
-        while (growths.Count < 2 && growths.All(growth => growth > 1.01))
+        while (growths.Count < 4 && growths.All(growth => growth > 1.01))
         {
             var resident = Resident();
             for (var step = 0; step < 450; step++) trainer.Step(Data);
