@@ -38,6 +38,7 @@ struct Term {
     int64_t stride;
     const void* left = nullptr;
     int64_t left_stride = 0;
+    int64_t ahead = 0;  // rows of `a`, after those multiplied, that are likely to be next: worth fetching meanwhile
 };
 
 // Heads of attention. Element (b, t, h, d) of a tensor is data[b * batch + t * time + h * head + d].

@@ -1,5 +1,5 @@
-// bfloat16 products by the CPU's tile matrix unit, AMX (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18).
-// Compiled with the flags that CMakeLists.txt names for it; all else is the AVX-512 table's.
+// bfloat16 products by the CPU's tile matrix unit, AMX (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1,
+// chapter 18). Compiled with the flags that CMakeLists.txt names for it; all else is the AVX-512 table's.
 #include "kernels_cpu.h"
 
 #if defined(__x86_64__)
@@ -286,6 +286,7 @@ void multiply(Element compute, const Term* terms, int count, int64_t first, int6
 
     Rows left[most_terms];
     int64_t words[most_terms];
+    bool in_place[most_terms] = {};
     auto* space = static_cast<float*>(scratch);
     for (int t = 0; t < count; t++) {
         const Term& term = terms[t];
@@ -298,7 +299,8 @@ void multiply(Element compute, const Term* terms, int count, int64_t first, int6
 
         Matrix a = term.a;
         a.data = static_cast<const char*>(a.data) + first * a.row * (a.element == Float ? 4 : 2);
-        if (a.element == BFloat16 && a.column == 1 && a.row % 2 == 0 && term.depth % (2 * side) == 0) {
+        in_place[t] = a.element == BFloat16 && a.column == 1 && a.row % 2 == 0 && term.depth % (2 * side) == 0;
+        if (in_place[t]) {
             left[t] = {static_cast<const float*>(a.data), a.row / 2, a.row / 2 * tile};
             continue;
         }
@@ -313,9 +315,14 @@ void multiply(Element compute, const Term* terms, int count, int64_t first, int6
     for (int64_t i = 0; i < rows; i += most_rows) {
         const int64_t height = std::min(most_rows, rows - i);
         for (int64_t j = 0; j < columns; j += panel) {
+            const int64_t width = std::min(panel, columns - j), panels = panels_of(columns);
             bool more = false;
             for (int t = 0; t < count; t++) {
                 const auto* b = static_cast<const float*>(terms[t].packed) + j / panel * terms[t].stride * panel;
+                if (in_place[t] && i == 0 && terms[t].ahead > 0) {
+                    const int64_t begin = j / panel * words[t] / panels, end = (j / panel + 1) * words[t] / panels;
+                    foresee(left[t].data + rows * left[t].row + begin, left[t].row, std::min(rows, terms[t].ahead), end - begin);
+                }
                 const int64_t parts = (words[t] + most_words - 1) / most_words, each = padded((words[t] + parts - 1) / parts, side);
                 for (int64_t w = 0; w < words[t]; w += each, more = true) {
                     const int64_t here = std::min(each, words[t] - w);
@@ -331,7 +338,6 @@ void multiply(Element compute, const Term* terms, int count, int64_t first, int6
                     }
                 }
             }
-            const int64_t width = std::min(panel, columns - j);
             if (c.element == Float) {
                 deliver<float>(c, first + i, height, j, width, sums);
             } else {

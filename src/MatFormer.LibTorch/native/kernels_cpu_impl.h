@@ -315,6 +315,7 @@ void multiply_of(Element compute, const Term* terms, int count, int64_t first, i
                  float* scratch) {
     Operands operands[most_terms];
     int64_t next[most_terms];
+    bool in_place[most_terms] = {};
     for (int t = 0; t < count; t++) {
         Matrix a = terms[t].a;
         const int64_t depth = terms[t].depth, words = (depth + Words::per_word - 1) / Words::per_word;
@@ -328,10 +329,10 @@ void multiply_of(Element compute, const Term* terms, int count, int64_t first, i
 
         a.data = static_cast<const char*>(a.data) + first * a.row * (a.element == Float ? 4 : 2);
         // Rows of words can be read where they lie.
-        const bool in_place =
+        in_place[t] =
             a.column == 1
             && (Words::per_word == 1 ? a.element == Float && compute == Float : a.element == BFloat16 && a.row % 2 == 0 && depth % 2 == 0);
-        if (in_place) {
+        if (in_place[t]) {
             operands[t] = {words, static_cast<const float*>(a.data), a.row / Words::per_word, 1, right, panel};
             next[t] = a.row / Words::per_word * tile;
             continue;
@@ -343,8 +344,16 @@ void multiply_of(Element compute, const Term* terms, int count, int64_t first, i
         scratch += tiles_of(rows) * stride + lanes;
     }
 
+    const int64_t panels = panels_of(columns);
     for (int64_t j = 0; j < columns; j += panel) {
         const int64_t width = columns - j < panel ? columns - j : panel;
+        // A part of the rows ahead with each panel.
+        for (int t = 0; t < count; t++) {
+            if (!in_place[t] || terms[t].ahead <= 0) continue;
+            const Operands& x = operands[t];
+            const int64_t begin = j / panel * x.words / panels, end = (j / panel + 1) * x.words / panels;
+            foresee(x.a + rows * x.a_row + begin, x.a_row, terms[t].ahead < rows ? terms[t].ahead : rows, end - begin);
+        }
         for (int64_t i = 0; i < rows; i += tile) {
             const int64_t height = rows - i < tile ? rows - i : tile;
             Operands here[most_terms];
@@ -352,6 +361,11 @@ void multiply_of(Element compute, const Term* terms, int count, int64_t first, i
                 here[t] = operands[t];
                 here[t].a += i / tile * next[t];
                 here[t].b += j / panel * terms[t].stride * panel;
+            }
+            if (c.element == Float) {
+                foresee<true>(static_cast<float*>(c.data) + (first + i) * c.row + j, c.row, height, width);
+            } else {
+                foresee<true>(static_cast<Narrow*>(c.data) + (first + i) * c.row + j, c.row, height, width);
             }
             if (width > lanes) {
                 tile_rows<Words, 2>(here, count, c, first + i, height, j, width);
@@ -664,7 +678,8 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
 
     // What probabilities are rounded to.
     using P = std::conditional_t<Words::per_word == 2, Narrow, float>;
-    const int64_t kh = h / (a.heads / a.key_heads), depth = a.depth, row = padded(depth, lanes), length = padded(a.keys, panel);
+    const int64_t groups = a.heads / a.key_heads, kh = h / groups, depth = a.depth;
+    const int64_t row = padded(depth, lanes), length = padded(a.keys, panel);
     float* keys = space;
     float* values = keys + length * (depth + 1);
     float* query = values + a.keys * row;
@@ -676,8 +691,17 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
 
     for (int64_t t = 0; t < a.queries; t += query_block) {
         const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
+        const int64_t next_rows = a.queries - t - rows < query_block ? a.queries - t - rows : query_block;
         const Sight seen(a, b, t);
-        const Operands left = left_of(head_of<T>(a.query, b, h) + t * a.query.time, a.query.time, rows, depth, query);
+        const T* q = head_of<T>(a.query, b, h) + t * a.query.time;
+        T* y = static_cast<T*>(out) + ((b * a.queries + t) * a.heads + h) * depth;
+        foresee(q + rows * a.query.time, a.query.time, next_rows, depth);
+        foresee<true>(y, a.heads * depth, rows, depth);
+        if ((h + 1) % groups == 0 && kh + 1 < a.key_heads) {
+            foresee(head_of<T>(a.key, b, kh + 1) + t * a.key.time, a.key.time, rows, depth);
+            foresee(head_of<T>(a.value, b, kh + 1) + t * a.value.time, a.value.time, rows, depth);
+        }
+        const Operands left = left_of(q, a.query.time, rows, depth, query);
         score<Words>(a, rows, seen, left, keys, scores, length);
 
         const float scale = a.scale * log2_of_e;
@@ -733,8 +757,7 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
                        {words_in<Words>(seen(i + height - 1)) - skipped, p, length / Words::per_word, 1, values + skipped * row, row},
                        mixed + i * row, row, false);
         }
-        for (int64_t r = 0; r < rows; r++) {
-            T* y = static_cast<T*>(out) + ((b * a.queries + t + r) * a.heads + h) * depth;
+        for (int64_t r = 0; r < rows; r++, y += a.heads * depth) {
             for (int64_t i = 0; i < depth; i += lanes) store(y + i, load(mixed + r * row + i) * inverse[r], depth - i);
         }
     }
@@ -843,12 +866,26 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
     for (int64_t h = key_head * groups; h < (key_head + 1) * groups; h++) {
         for (int64_t t = 0; t < a.queries; t += query_block) {
             const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
+            const int64_t next_rows = a.queries - t - rows < query_block ? a.queries - t - rows : query_block;
             const Sight seen(a, b, t);
             const int64_t base = (b * a.queries + t) * a.heads + h, first = seen.first;
             const int64_t visible = seen(rows - 1), columns = padded(visible, lanes), start = lowest_panel(a, seen(0) - 1);
             const T* q = head_of<T>(a.query, b, h) + t * a.query.time;
             const T *y = static_cast<const T*>(out) + base * depth, *dy = static_cast<const T*>(dout) + base * depth;
             const int64_t stride = a.heads * depth;
+            foresee(q + rows * a.query.time, a.query.time, next_rows, depth);
+            foresee(y + rows * stride, stride, next_rows, depth);
+            foresee(dy + rows * stride, stride, next_rows, depth);
+            foresee<true>(static_cast<T*>(dquery) + base * depth, stride, rows, depth);
+            if (h + 1 == (key_head + 1) * groups) {
+                const int64_t at = ((b * a.keys + t) * a.key_heads + key_head) * depth;
+                foresee<true>(static_cast<T*>(dkey) + at, a.key_heads * depth, rows, depth);
+                foresee<true>(static_cast<T*>(dvalue) + at, a.key_heads * depth, rows, depth);
+                if (key_head + 1 < a.key_heads) {
+                    foresee(key + a.key.head + t * a.key.time, a.key.time, rows, depth);
+                    foresee(value + a.value.head + t * a.value.time, a.value.time, rows, depth);
+                }
+            }
             pack_rows(q, a.query.time, rows, depth, query_rows, row);
             pack_rows(dy, stride, rows, depth, gradient_rows, row);
             const int64_t until = padded(rows, slope_tile);

@@ -171,6 +171,14 @@ inline Narrow to_narrow_one(float x) {
     return {static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16)};
 }
 inline Narrow to_narrow_one(Narrow x) { return x; }
+// Fetches a part of some rows, or makes ready to write it: rows that lie apart are what the CPU does not foresee itself.
+template <bool writing = false, class T>
+inline void foresee(const T* first, int64_t stride, int64_t rows, int64_t width) {
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < width; i += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(first + r * stride + i, writing, 2);
+    }
+}
+
 // ---- Words ----
 // Of 4 bytes: one float each, or two bfloat16 of neighbouring k.
 

@@ -163,7 +163,8 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
                 cpu::Matrix part = in;
                 part.data = static_cast<const char*>(in.data) + first * in.row * size;
                 const auto bias = [](const Tensor& t) { return t.defined() ? t.data_ptr<float>() : nullptr; };
-                const cpu::Term up_term = up.term(part, s.width);
+                cpu::Term up_term = up.term(part, s.width);
+                up_term.ahead = group.rows - row - rows;
                 table.multiply(type, &up_term, 1, 0, rows, m, {b, type, m, false, bias(up_bias)}, space);
                 if (s.gated) {
                     const cpu::Term gate_term = gate.term(part, s.width);
@@ -363,7 +364,8 @@ struct FeedForwardFunction : Function<FeedForwardFunction> {
                                 table.sum_blocks[type](from.data, sum, slab.streams, group.rows * s.width, 0, rows * s.width);
                                 from.data = sum;
                             }
-                            const cpu::Term back = down[k].term(from, s.width);
+                            cpu::Term back = down[k].term(from, s.width);
+                            if (slab.streams == 1) back.ahead = total - begin_row - rows;
                             table.multiply(type, &back, 1, 0, rows, slab.size(), {du + slab.first * size, type, m}, space);
                             pack_left(from, s.width, dy_left[k]);
                         }

@@ -63,13 +63,18 @@ void run(at::ScalarType compute, std::initializer_list<Term> terms, int64_t rows
     const int64_t most = block_rows(std::min(depth, step));
     const Scratch scratch(left_scratch(most, std::min(depth, step)));
     const auto multiply = [&](const Term* parts, int64_t first, int64_t height, int64_t width, Target part) {
+        Term here[cpu::most_terms];
+        for (int t = 0; t < count; t++) {
+            here[t] = parts[t];
+            here[t].ahead = rows - first - height;
+        }
         if (depth <= step) {
-            table.multiply(element(compute), parts, count, first, height, width, part, scratch.mine());
+            table.multiply(element(compute), here, count, first, height, width, part, scratch.mine());
             return;
         }
         const int64_t size = parts->a.element == cpu::Float ? 4 : 2;
         for (int64_t k = 0; k < depth; k += step) {
-            Term term = *parts;
+            Term term = here[0];
             term.depth = std::min(step, depth - k);
             term.a.data = static_cast<const char*>(term.a.data) + k * term.a.column * size;
             term.packed = static_cast<const char*>(term.packed) + table.word_count(element(compute), k) * cpu::panel * 4;
