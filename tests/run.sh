@@ -10,13 +10,14 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 export logs
 
-# Two projects at a time, since much of each is the work of one thread; each one's output whole, when it is done. libtorch has as many threads as
-# ever, but those that wait leave their core to the other project.
+# Two projects at a time, since much of each is the work of one thread; each one's output whole, when it is done. libtorch's threads that wait
+# leave their core to the other project; the longest one has a single thread, which is sooner done than two that wait for each other.
 export OMP_WAIT_POLICY=passive
 status=0
 # The longest first, so that neither core is left alone with one at the end.
 printf '%s\n' tests/*.Functional.Tests tests/*.Packages.Tests tests/*.Tests | awk '!seen[$0]++' | xargs -P 2 -I{} bash -c '
     log=$logs/$(basename "$1")
+    case $1 in *.Functional.Tests) export OMP_NUM_THREADS=1 ;; esac
     dotnet test "$1" -c Release --no-build --nologo >"$log" 2>&1
     code=$?
     flock "$logs" cat "$log"

@@ -31,6 +31,17 @@ internal static class AtomicFile
         }
     }
 
+    /// <summary>
+    /// Deletes what writers of <paramref name="path"/> left that were killed. For who knows that none is at work: the temporary file of one
+    /// that is would go too.
+    /// </summary>
+    public static void DeleteLeftovers(string path)
+    {
+        var full = Path.GetFullPath(path);
+        var pattern = $"{Path.GetFileName(full)}.{new string('?', 32)}.tmp";
+        foreach (var leftover in Directory.EnumerateFiles(Path.GetDirectoryName(full)!, pattern)) File.Delete(leftover);
+    }
+
     /// <summary>Writes text as UTF-8.</summary>
     public static void WriteText(string path, string text) => Write(path, stream => stream.Write(System.Text.Encoding.UTF8.GetBytes(text)));
 }

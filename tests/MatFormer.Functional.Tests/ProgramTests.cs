@@ -156,6 +156,8 @@ public sealed class ProgramTests : IDisposable
 
         var before = Losses(stopped);
         Assert.InRange(before.Count, 20, 1999);
+        // As a writer leaves it that was killed.
+        await File.WriteAllTextAsync(Path.Combine(stopped, $"checkpoint.safetensors.{Guid.NewGuid():N}.tmp"), "half");
         var resumed = await Run([.. options, "--out", stopped, "--resume"]);
         Assert.True(resumed.Code == 0, resumed.Errors);
         Assert.Equal(Losses(whole), Losses(stopped));

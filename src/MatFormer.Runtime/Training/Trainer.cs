@@ -18,6 +18,7 @@ public sealed class Trainer<TModel> : IDisposable
 
     private const string CheckpointName = "checkpoint.safetensors";
     private const string WeightsName = "model.safetensors";
+    private const string MetricsName = "metrics.jsonl";
     private const string FirstMoment = Checkpoint.OptimizerPrefix + "exp_avg.";
     private const string SecondMoment = Checkpoint.OptimizerPrefix + "exp_avg_sq.";
     private const string BestName = "best.safetensors";
@@ -99,6 +100,9 @@ public sealed class Trainer<TModel> : IDisposable
         if (Options.OutputFolder is { } folder)
         {
             Directory.CreateDirectory(folder);
+            // A run that was killed while it wrote had no time to tidy up.
+            foreach (var name in (string[])[CheckpointName, WeightsName, BestName, MetricsName])
+                AtomicFile.DeleteLeftovers(Path.Combine(folder, name));
             if (StepsDone == 0)
             {
                 // What an earlier run left: a resume of this one must not find it.
@@ -111,7 +115,7 @@ public sealed class Trainer<TModel> : IDisposable
             data.TextTokenizer?.Save(Path.Combine(folder, Tokenizer.FileName));
         }
 
-        using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, "metrics.jsonl"), StepsDone) : null;
+        using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, MetricsName), StepsDone) : null;
         if (StepsDone < Options.Steps)
         {
             _logger.LogInformation(
