@@ -315,14 +315,11 @@ void multiply(Element compute, const Term* terms, int count, int64_t first, int6
     for (int64_t i = 0; i < rows; i += most_rows) {
         const int64_t height = std::min(most_rows, rows - i);
         for (int64_t j = 0; j < columns; j += panel) {
-            const int64_t width = std::min(panel, columns - j), panels = panels_of(columns);
+            const int64_t width = std::min(panel, columns - j);
             bool more = false;
             for (int t = 0; t < count; t++) {
                 const auto* b = static_cast<const float*>(terms[t].packed) + j / panel * terms[t].stride * panel;
-                if (in_place[t] && i == 0 && terms[t].ahead > 0) {
-                    const int64_t begin = j / panel * words[t] / panels, end = (j / panel + 1) * words[t] / panels;
-                    foresee(left[t].data + rows * left[t].row + begin, left[t].row, std::min(rows, terms[t].ahead), end - begin);
-                }
+                if (in_place[t] && i == 0) foresee_ahead(terms[t], left[t].data, left[t].row, words[t], rows, j, columns);
                 const int64_t parts = (words[t] + most_words - 1) / most_words, each = padded((words[t] + parts - 1) / parts, side);
                 for (int64_t w = 0; w < words[t]; w += each, more = true) {
                     const int64_t here = std::min(each, words[t] - w);

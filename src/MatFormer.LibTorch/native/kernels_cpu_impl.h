@@ -344,15 +344,11 @@ void multiply_of(Element compute, const Term* terms, int count, int64_t first, i
         scratch += tiles_of(rows) * stride + lanes;
     }
 
-    const int64_t panels = panels_of(columns);
     for (int64_t j = 0; j < columns; j += panel) {
         const int64_t width = columns - j < panel ? columns - j : panel;
-        // A part of the rows ahead with each panel.
         for (int t = 0; t < count; t++) {
-            if (!in_place[t] || terms[t].ahead <= 0) continue;
             const Operands& x = operands[t];
-            const int64_t begin = j / panel * x.words / panels, end = (j / panel + 1) * x.words / panels;
-            foresee(x.a + rows * x.a_row + begin, x.a_row, terms[t].ahead < rows ? terms[t].ahead : rows, end - begin);
+            if (in_place[t]) foresee_ahead(terms[t], x.a, x.a_row, x.words, rows, j, columns);
         }
         for (int64_t i = 0; i < rows; i += tile) {
             const int64_t height = rows - i < tile ? rows - i : tile;

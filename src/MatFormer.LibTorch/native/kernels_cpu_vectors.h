@@ -179,6 +179,13 @@ inline void foresee(const T* first, int64_t stride, int64_t rows, int64_t width)
     }
 }
 
+// The rows ahead of a left operand's first `rows`: with the panel at column j that part of their words which falls to it.
+inline void foresee_ahead(const Term& term, const float* a, int64_t a_row, int64_t words, int64_t rows, int64_t j, int64_t columns) {
+    if (term.ahead <= 0) return;
+    const int64_t p = j / panel, panels = panels_of(columns), begin = p * words / panels, end = (p + 1) * words / panels;
+    foresee(a + rows * a_row + begin, a_row, term.ahead < rows ? term.ahead : rows, end - begin);
+}
+
 // ---- Words ----
 // Of 4 bytes: one float each, or two bfloat16 of neighbouring k.
 
