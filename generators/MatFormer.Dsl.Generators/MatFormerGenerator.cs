@@ -36,6 +36,13 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
             foreach (var file in Emitter.Emit(output)) production.AddSource(file.HintName, file.Text);
         });
 
+        var isNeeded = outputs.Collect().Select(static (all, _) => all.Any(static output => output is Output.Whole))
+            .WithTrackingName(Steps.Library);
+        context.RegisterSourceOutput(isNeeded, static (production, isNeeded) =>
+        {
+            if (isNeeded) production.AddSource(LibraryEmitter.HintName, LibraryEmitter.Text);
+        });
+
         var diagnostics = verdicts.Combine(reports)
             .SelectMany(static (found, _) => found.Right ? found.Left.Diagnostics : default)
             .WithTrackingName(Steps.Diagnostics);
@@ -70,6 +77,7 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
         public const string Declarations = nameof(Declarations);
         public const string Verdicts = nameof(Verdicts);
         public const string Outputs = nameof(Outputs);
+        public const string Library = nameof(Library);
         public const string Diagnostics = nameof(Diagnostics);
     }
 }

@@ -52,7 +52,7 @@ internal static class DecodeBenchmark
                 "--dtype", weights == DecodingWeights.Float32 ? "f32" : "bf16", "--threads", torch.get_num_threads().ToString(CultureInfo.InvariantCulture));
             if (peer is null)
             {
-                Console.Error.WriteLine($"skipped {name}.vs_pytorch: no Python here has torch (Debian: apt-get install python3-torch)");
+                PythonPeer.TellMissing($"{name}.vs_pytorch");
                 var alone = RunWarm(() => Greedy(engine));
                 yield return new Result($"{name}.tokens_per_second", Tokens / Benchmarks.Turns.Median(alone), "tokens/s", Runs: alone.Length);
                 continue;

@@ -7,8 +7,8 @@ namespace MatFormer.Benchmarks;
 
 /// <summary>
 /// The most memory that joint steps take, in a process of its own: of the whole process, and of it beyond what it had before there was a
-/// model. The peer's are measured alike. The same once more with activations recomputed, and what that costs in time. Linux only: the
-/// kernel's own account (VmHWM of /proc/self/status) is read.
+/// model. The peers' are measured alike: plain TorchSharp's, and PyTorch's where Python has it. The same once more with activations
+/// recomputed, and what that costs in time. Linux only: the kernel's own account (VmHWM of /proc/self/status) is read.
 /// </summary>
 internal static class MemoryBenchmark
 {
@@ -17,6 +17,7 @@ internal static class MemoryBenchmark
 
     private const string Kept = "kept";
     private const string Recomputed = "recomputed";
+    private const string Plain = "plain";
     private const int Batch = 8;
     private const int Steps = 4;
 
@@ -31,17 +32,23 @@ internal static class MemoryBenchmark
         foreach (var dtype in (string[])["f32", "bf16"])
         {
             var (ours, recomputed) = (OfChild(dtype, Kept), OfChild(dtype, Recomputed));
+            if (dtype == "bf16")
+            {
+                foreach (var result in AgainstTorchSharp(dtype, ours)) yield return result;
+            }
+
             yield return new Result(
                 $"memory.joint.{dtype}.recomputed.vs_kept", recomputed.Peak / ours.Peak, "x", recomputed.Peak, ours.Peak);
             yield return new Result(
                 $"memory.joint.{dtype}.recomputed.model.vs_kept", (recomputed.Peak - recomputed.Before) / (ours.Peak - ours.Before), "x",
                 recomputed.Peak - recomputed.Before, ours.Peak - ours.Before);
             yield return new Result(
-                $"memory.joint.{dtype}.recomputed.time.vs_kept", recomputed.Seconds / ours.Seconds, "x the time", recomputed.Seconds, ours.Seconds);
+                $"memory.joint.{dtype}.recomputed.time.vs_kept", recomputed.Seconds / ours.Seconds, "x the time", recomputed.Seconds,
+                ours.Seconds);
             using var peer = PythonPeer.Start("--dtype", dtype, "--batch", Text(Batch), "--threads", Text(get_num_threads()));
             if (peer is null)
             {
-                Console.Error.WriteLine($"skipped memory.*.{dtype}.vs_pytorch: no Python here has torch (Debian: apt-get install python3-torch)");
+                PythonPeer.TellMissing($"memory.joint.{dtype}.vs_pytorch");
                 yield return new Result($"memory.joint.{dtype}.mb", ours.Peak, "MB");
                 continue;
             }
@@ -51,37 +58,41 @@ internal static class MemoryBenchmark
             var (before, peak) = (peer.Time("base", 0), peer.Time("peak", 0));
             yield return new Result($"memory.joint.{dtype}.vs_pytorch", ours.Peak / peak, "x", ours.Peak, peak);
             yield return new Result(
-                $"memory.joint.{dtype}.model.vs_pytorch", (ours.Peak - ours.Before) / (peak - before), "x", ours.Peak - ours.Before, peak - before);
+                $"memory.joint.{dtype}.model.vs_pytorch", (ours.Peak - ours.Before) / (peak - before), "x", ours.Peak - ours.Before,
+                peak - before);
         }
     }
 
     /// <summary>
     /// What the child does: trains, and prints the megabytes before there was a model, those at most, and the seconds of its fastest step.
     /// </summary>
-    public static void RunChild(string dtype, string activations)
+    public static void RunChild(string dtype, string run)
     {
+        var type = dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32;
+        if (run == Plain)
+        {
+            RunPlain(type);
+            return;
+        }
+
         var folder = Directory.CreateTempSubdirectory("matformer-benchmark-");
         try
         {
-            using (var first = ones(4, 4)) first.add(first).Dispose();
-            var megabytes = Megabytes("VmRSS");
+            var before = MegabytesBefore();
             var random = new Random(0);
             File.WriteAllText(
                 Path.Combine(folder.FullName, "text.txt"),
                 string.Join("\n\n", Enumerable.Range(0, 100).Select(_ => new string(random.GetItems("abcdefgh .,".AsSpan(), 4000)))));
-            using var model = new BenchLm { ComputeType = dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32 };
+            using var model = new BenchLm { ComputeType = type };
             using var corpus = TextCorpus.Open(folder.FullName, folder.FullName);
             using var trainer = new Trainer<BenchLm>(
-                model, new TrainerOptions { Objective = Objective.Joint, Batch = Batch, RecomputeActivations = activations == Recomputed });
-            var seconds = double.PositiveInfinity;
-            for (var step = 0; step < Steps; step++)
+                model, new TrainerOptions { Objective = Objective.Joint, Batch = Batch, RecomputeActivations = run == Recomputed });
+            Tell(before, () =>
             {
                 var start = Stopwatch.GetTimestamp();
                 trainer.Step(corpus);
-                seconds = Math.Min(seconds, Stopwatch.GetElapsedTime(start).TotalSeconds);
-            }
-
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{megabytes} {Megabytes("VmHWM")} {seconds}"));
+                return Stopwatch.GetElapsedTime(start).TotalSeconds;
+            });
         }
         finally
         {
@@ -89,13 +100,48 @@ internal static class MemoryBenchmark
         }
     }
 
-    private static (double Before, double Peak, double Seconds) OfChild(string dtype, string activations)
+    // Our steps, with the native library and without it, against plain TorchSharp's.
+    private static IEnumerable<Result> AgainstTorchSharp(string dtype, (double Before, double Peak, double Seconds) ours)
+    {
+        var plain = OfChild(dtype, Plain);
+        var composite = Level.IsFused ? OfChild(dtype, Kept, Level.CompositeName) : ours;
+        foreach (var (name, run, kernels) in ((string, (double Before, double Peak, double Seconds), string)[])
+            [("memory.joint", ours, Level.Name), ("memory.composite.joint", composite, Level.CompositeName)])
+        {
+            var (own, other) = (run.Peak - run.Before, plain.Peak - plain.Before);
+            yield return new Result($"{name}.vs_torchsharp", run.Peak / plain.Peak, "x", run.Peak, plain.Peak) { Kernels = kernels };
+            yield return new Result($"{name}.model.vs_torchsharp", own / other, "x", own, other) { Kernels = kernels };
+        }
+    }
+
+    private static void RunPlain(ScalarType type)
+    {
+        var before = MegabytesBefore();
+        using var plain = new PlainTorchSharp(BenchLm.Spec, type, Batch);
+        Tell(before, () => plain.Time(Objective.Joint, 1));
+    }
+
+    // What a process has that has used libtorch.
+    private static double MegabytesBefore()
+    {
+        using (var first = ones(4, 4)) first.add(first).Dispose();
+        return Megabytes("VmRSS");
+    }
+
+    private static void Tell(double before, Func<double> step)
+    {
+        var seconds = Enumerable.Range(0, Steps).Min(_ => step());
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{before} {Megabytes("VmHWM")} {seconds}"));
+    }
+
+    private static (double Before, double Peak, double Seconds) OfChild(string dtype, string run, string? kernels = null)
     {
         var start = new ProcessStartInfo(Environment.ProcessPath!) { RedirectStandardOutput = true };
         start.ArgumentList.Add(typeof(MemoryBenchmark).Assembly.Location);
         start.ArgumentList.Add(Child);
         start.ArgumentList.Add(dtype);
-        start.ArgumentList.Add(activations);
+        start.ArgumentList.Add(run);
+        if (kernels is not null) start.Environment[Kernels.LevelVariable] = kernels;
         if (Path.GetFileNameWithoutExtension(Environment.ProcessPath) != "dotnet") start.ArgumentList.RemoveAt(0);
         using var process = Process.Start(start)!;
         var written = process.StandardOutput.ReadToEnd();

@@ -3,7 +3,7 @@ using TorchSharp;
 
 namespace MatFormer.Benchmarks;
 
-/// <summary>What one call through our binding costs: adding two 4x4 tensors, against the same through Python's torch.</summary>
+/// <summary>What one call through TorchSharp costs: adding two 4x4 tensors, against the same through Python's torch.</summary>
 internal static class OverheadBenchmark
 {
     private const int Calls = 100_000;
@@ -11,7 +11,7 @@ internal static class OverheadBenchmark
     public static IEnumerable<Result> Run()
     {
         using var peer = PythonPeer.Start();
-        if (peer is null) Console.Error.WriteLine("skipped overhead.vs_python: no Python here has torch (Debian: apt-get install python3-torch)");
+        if (peer is null) PythonPeer.TellMissing("overhead.vs_python");
         using var small = torch.ones(4, 4);
         for (var warm = 0; warm < 5; warm++) Add(small);
         var times = Turns.Run(7, () => Add(small), () => peer?.Time("add", Calls) ?? double.NaN);

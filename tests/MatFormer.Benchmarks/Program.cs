@@ -1,10 +1,10 @@
 using MatFormer.Benchmarks;
 using TorchSharp;
 
-if (args is [MemoryBenchmark.Child, var dtype, var activations])
+if (args is [MemoryBenchmark.Child, var dtype, var run])
 {
     torch.set_num_threads(Environment.ProcessorCount);
-    MemoryBenchmark.RunChild(dtype, activations);
+    MemoryBenchmark.RunChild(dtype, run);
     return 0;
 }
 
@@ -25,7 +25,8 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
 };
 if (names.Count != 1 || !known.TryGetValue(names[0], out var benchmark) || args.Any(a => a.StartsWith('-') && a != "--json"))
 {
-    Console.Error.WriteLine($"usage: dotnet run -c Release --project tests/MatFormer.Benchmarks -- {string.Join('|', known.Keys)} [--json]");
+    var all = string.Join('|', known.Keys);
+    Console.Error.WriteLine($"usage: dotnet run -c Release --project tests/MatFormer.Benchmarks -- {all} [--json]");
     return 2;
 }
 

@@ -19,6 +19,10 @@ internal sealed class PythonPeer : IDisposable
 
     public string Version { get; }
 
+    /// <summary>Says that figures are left out.</summary>
+    public static void TellMissing(string figures) =>
+        Console.Error.WriteLine($"skipped {figures}: no Python here has torch (Debian: apt-get install python3-torch)");
+
     /// <summary>Starts the peer that trains and decodes with torch, or gives null where no Python has that.</summary>
     public static PythonPeer? Start(params string[] arguments) => StartProgram("matlm_pytorch.py", "torch", arguments);
 
@@ -33,7 +37,8 @@ internal sealed class PythonPeer : IDisposable
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "peers", program));
         foreach (var argument in arguments) start.ArgumentList.Add(argument);
         var process = Process.Start(start)!;
-        var version = process.StandardOutput.ReadLine() ?? throw new InvalidOperationException("the Python peer ended without a word; its error is above");
+        var version = process.StandardOutput.ReadLine()
+            ?? throw new InvalidOperationException("the Python peer ended without a word; its error is above");
         return new PythonPeer(process, version);
     }
 
@@ -41,7 +46,8 @@ internal sealed class PythonPeer : IDisposable
     {
         _process.StandardInput.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{command} {count}"));
         _process.StandardInput.Flush();
-        var answer = _process.StandardOutput.ReadLine() ?? throw new InvalidOperationException($"the Python peer ended at '{command}'; its error is above");
+        var answer = _process.StandardOutput.ReadLine()
+            ?? throw new InvalidOperationException($"the Python peer ended at '{command}'; its error is above");
         return double.Parse(answer, CultureInfo.InvariantCulture);
     }
 

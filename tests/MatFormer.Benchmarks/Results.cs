@@ -7,7 +7,12 @@ using TorchSharp;
 namespace MatFormer.Benchmarks;
 
 /// <summary>One figure: its name, value and unit, and where it is a ratio what it is made of.</summary>
-internal sealed record Result(string Name, double Value, string Unit, double? Ours = null, double? Peer = null, int Runs = 1, double? Spread = null);
+internal sealed record Result(
+    string Name, double Value, string Unit, double? Ours = null, double? Peer = null, int Runs = 1, double? Spread = null)
+{
+    /// <summary>What its operations ran with, where that has to be told: an instruction set, or "composite".</summary>
+    public string? Kernels { get; init; }
+}
 
 /// <summary>Times two sides in turns, so that both see the same minute of a noisy machine.</summary>
 internal static class Turns
@@ -24,13 +29,17 @@ internal static class Turns
     }
 
     /// <summary>
-    /// The same for any number of sides that have run before; where a side is so slow that turns take long, there are fewer of them, 2 at least.
+    /// The same for any number of sides that have run before; where a side is so slow that turns take long, there are fewer of them, 2 at
+    /// least.
     /// </summary>
-    public static double[][] RunWarm(int turns, params Func<double>[] sides)
+    public static double[][] RunWarm(int turns, params Func<double>[] sides) => RunWarm(turns, 2, sides);
+
+    /// <summary>The same with another least number of turns.</summary>
+    public static double[][] RunWarm(int turns, int least, params Func<double>[] sides)
     {
         var times = Array.ConvertAll(sides, _ => new List<double>());
         var start = Stopwatch.GetTimestamp();
-        for (var turn = 0; turn < turns && (turn < 2 || Stopwatch.GetElapsedTime(start) < s_long); turn++)
+        for (var turn = 0; turn < turns && (turn < least || Stopwatch.GetElapsedTime(start) < s_long); turn++)
         {
             for (var side = 0; side < sides.Length; side++) times[side].Add(sides[side]());
         }
@@ -38,20 +47,21 @@ internal static class Turns
         return Array.ConvertAll(times, t => t.ToArray());
     }
 
-    /// <summary>How many times faster we are: the ratio of medians of the times; the spread is the range of the turns' own ratios over it.</summary>
+    /// <summary>How many times faster we are: the median of the turns' own ratios; the spread is their range over it.</summary>
     public static Result Ratio(string name, (double[] Ours, double[] Peer) times, double unitsPerTurn)
     {
         var ratios = times.Peer.Zip(times.Ours, (peer, ours) => peer / ours).ToArray();
         var (ours, peer) = (Median(times.Ours), Median(times.Peer));
+        var ratio = Median(ratios);
         return new Result(
-            name, peer / ours, "x", unitsPerTurn / ours, unitsPerTurn / peer, ratios.Length, (ratios.Max() - ratios.Min()) / (peer / ours));
+            name, ratio, "x", unitsPerTurn / ours, unitsPerTurn / peer, ratios.Length, (ratios.Max() - ratios.Min()) / ratio);
     }
 
-    /// <summary>How much time the first takes for one of the second: of medians, the spread being of the turns' own ratios.</summary>
+    /// <summary>How much time the first takes for one of the second; the figures are as those of <see cref="Ratio"/>.</summary>
     public static Result TimeRatio(string name, double[] times, double[] others)
     {
         var ratios = times.Zip(others, (time, other) => time / other).ToArray();
-        var ratio = Median(times) / Median(others);
+        var ratio = Median(ratios);
         return new Result(name, ratio, "x the time", Median(times), Median(others), ratios.Length, (ratios.Max() - ratios.Min()) / ratio);
     }
 
@@ -66,12 +76,14 @@ internal static class Report
 {
     public static void Text(IEnumerable<Result> results)
     {
+        Console.WriteLine($"kernels: {Level.Name}; TorchSharp over libtorch {torch.__version__}; {torch.get_num_threads()} threads");
         foreach (var r in results)
         {
             var detail = r is { Ours: { } ours, Peer: { } peer }
-                ? string.Create(CultureInfo.InvariantCulture, $"   ours {ours:G4}, peer {peer:G4}, {r.Runs} runs{(r.Spread is { } spread ? $", spread {spread:P0}" : null)}")
+                ? Text($"   ours {ours:G4}, peer {peer:G4}, {r.Runs} runs{(r.Spread is { } spread ? Text($", spread {spread:P0}") : null)}")
                 : string.Empty;
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{r.Name,-32} {r.Value,10:F3} {r.Unit}{detail}"));
+            var kernels = r.Kernels is null ? null : $" [{r.Kernels}]";
+            Console.WriteLine(Text($"{r.Name,-40} {r.Value,10:F3} {r.Unit}{detail}{kernels}"));
         }
     }
 
@@ -88,9 +100,7 @@ internal static class Report
         json.WriteString("os", RuntimeInformation.OSDescription);
         json.WriteString("dotnet", Environment.Version.ToString());
         json.WriteString("libtorch", torch.__version__);
-#if MATFORMER_LIBTORCH
-        json.WriteString("kernels", Torch.NativeKernels.InstructionSets[0]);
-#endif
+        json.WriteString("kernels", Level.Name);
         json.WriteEndObject();
         json.WriteStartArray("results");
         foreach (var r in results)
@@ -103,6 +113,7 @@ internal static class Report
             if (r.Peer is { } peer) json.WriteNumber("peer", peer);
             json.WriteNumber("runs", r.Runs);
             if (r.Spread is { } spread) json.WriteNumber("spread", spread);
+            if (r.Kernels is { } kernels) json.WriteString("kernels", kernels);
             json.WriteEndObject();
         }
 
@@ -112,10 +123,13 @@ internal static class Report
         output.WriteByte((byte)'\n');
     }
 
+    private static string Text(FormattableString text) => FormattableString.Invariant(text);
+
     private static string Processor()
     {
         const string path = "/proc/cpuinfo";
-        var line = File.Exists(path) ? File.ReadLines(path).FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal)) : null;
+        if (!File.Exists(path)) return RuntimeInformation.ProcessArchitecture.ToString();
+        var line = File.ReadLines(path).FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal));
         return line?[(line.IndexOf(':', StringComparison.Ordinal) + 1)..].Trim() ?? RuntimeInformation.ProcessArchitecture.ToString();
     }
 }

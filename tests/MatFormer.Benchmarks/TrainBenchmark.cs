@@ -23,45 +23,114 @@ internal sealed partial class BenchLm4;
 [Granularity("S", 512), Granularity("M", 1024), Granularity("L", 2048), Granularity("XL", 4096)]
 internal sealed partial class BenchLm16;
 
+/// <summary>A model so small that only its calls cost, not what they compute.</summary>
+[MatLM(Layers = 8, Width = 16, Heads = 2, Context = 4, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu)]
+[Granularity("S", 8), Granularity("M", 16), Granularity("L", 32), Granularity("XL", 64)]
+internal sealed partial class BenchLmCalls;
+
+/// <summary>A model so small that what autograd and this library do around each operation tells.</summary>
+[MatLM(Layers = 4, Width = 64, Heads = 4, Context = 64, Vocabulary = 256)]
+[FeedForward(256, Activation.SwiGlu)]
+[Granularity("S", 32), Granularity("M", 64), Granularity("L", 128), Granularity("XL", 256)]
+internal sealed partial class BenchLmSmall;
+
 /// <summary>
-/// Training steps of ours against plain PyTorch's of the same model, batch and dtype, and of our objectives against each other, in turns.
+/// Training steps of ours against those of plain TorchSharp in the same process, and of plain PyTorch where Python has it: of the same
+/// model, batch and dtype. Then those of our objectives against each other. All in turns.
 /// </summary>
 internal static class TrainBenchmark
 {
     private const int Batch = 8;
     private const int Turns = 5;
+    private const int LeastTurns = 3;
 
-    public static IEnumerable<Result> Run()
-    {
-        var objectives = new[] { (Objective.Joint, 1), (Objective.Sampled, 4), (Objective.Split, 1) };
-        foreach (var result in AgainstPyTorch<BenchLm>("f32", ScalarType.Float32, objectives[..1])) yield return result;
-        foreach (var result in AgainstPyTorch<BenchLm>("bf16", ScalarType.BFloat16, objectives)) yield return result;
-        foreach (var result in AgainstPyTorch<BenchLm4>("bf16.4x", ScalarType.BFloat16, objectives[..2])) yield return result;
-        foreach (var result in Scaling()) yield return result;
-        foreach (var result in Objectives()) yield return result;
-        foreach (var result in Limits()) yield return result;
-        foreach (var result in OverheadBenchmark.Run()) yield return result;
-    }
+    public static IEnumerable<Result> Run() =>
+    [
+        .. AgainstPeers<BenchLm>("f32", ScalarType.Float32, new Row(Objective.Joint, 1) { Composite = true }),
+        .. AgainstPeers<BenchLm>(
+            "bf16", ScalarType.BFloat16,
+            new Row(Objective.Joint, 1) { Composite = true },
+            new Row(Objective.Sampled, 4) { Composite = true },
+            new Row(Objective.Split, 1) { TorchSharp = false }),
+        .. AgainstPeers<BenchLm4>(
+            "bf16.4x", ScalarType.BFloat16, new Row(Objective.Joint, 1), new Row(Objective.Sampled, 4) { TorchSharp = false }),
+        .. Calls(),
+        .. Small(),
+        .. Scaling(),
+        .. Objectives(),
+        .. Limits(),
+        .. OverheadBenchmark.Run(),
+    ];
 
-    // Steps of each objective, so many to a turn.
-    private static IEnumerable<Result> AgainstPyTorch<TModel>(string name, ScalarType type, (Objective Objective, int Steps)[] objectives)
+    // In each turn: our steps, plain TorchSharp's, ours without the native library, PyTorch's. A side that is not there takes NaN seconds.
+    private static IEnumerable<Result> AgainstPeers<TModel>(string name, ScalarType type, params Row[] rows)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
-        var block = TModel.Spec.Blocks[0];
-        using var peer = PythonPeer.Start(
+        var spec = TModel.Spec;
+        using var python = PythonPeer.Start(
             "--dtype", type == ScalarType.BFloat16 ? "bf16" : "f32", "--batch", Text(Batch), "--threads", Text(get_num_threads()),
-            "--width", Text(TModel.Spec.Width), "--heads", Text(block.Heads), "--hidden", Text(block.HiddenWidth));
-        if (peer is null) Console.Error.WriteLine($"skipped train.*.{name}.vs_pytorch: no Python here has torch (Debian: apt-get install python3-torch)");
-        peer?.Time("split", 1); // warm from here on
-        foreach (var (objective, steps) in objectives)
+            "--width", Text(spec.Width), "--heads", Text(spec.Blocks[0].Heads), "--hidden", Text(spec.Blocks[0].HiddenWidth));
+        if (python is null) PythonPeer.TellMissing($"train.*.{name}.vs_pytorch");
+        python?.Time("split", 1); // warm from here on
+        foreach (var row in rows)
         {
-            var objectiveName = objective.ToString().ToLowerInvariant();
-            using var bench = new Bench<TModel>(type, objective);
+            using var bench = new Bench<TModel>(type, row.Objective);
+            using var plain = row.TorchSharp ? new PlainTorchSharp(spec, type, Batch) : null;
+            plain?.TakeOver(bench.Model);
+            plain?.Warm();
+            bench.Warm();
+            var isComposite = row.Composite && Level.IsFused; // else our own steps are that already
+            if (isComposite) Level.Composite(bench.Warm);
+            var objective = row.Objective.ToString().ToLowerInvariant();
+            var times = Benchmarks.Turns.RunWarm(
+                Turns,
+                LeastTurns,
+                () => bench.Time(row.Steps),
+                () => plain?.Time(row.Objective, row.Steps) ?? double.NaN,
+                () => isComposite ? Level.Composite(() => bench.Time(row.Steps)) : double.NaN,
+                () => python?.Time(objective, row.Steps) ?? double.NaN);
+            var (ours, composite) = (times[0], times[isComposite ? 2 : 0]);
+            var tokens = (double)Batch * spec.Context * row.Steps;
+            if (plain is not null) yield return Ratio($"train.{objective}.{name}.vs_torchsharp", ours, times[1], tokens, Level.Name);
+            if (row.Composite)
+                yield return Ratio($"train.composite.{objective}.{name}.vs_torchsharp", composite, times[1], tokens, Level.CompositeName);
+            if (python is not null) yield return Ratio($"train.{objective}.{name}.vs_pytorch", ours, times[3], tokens, Level.Name);
+            if (python is null && plain is null)
+            {
+                var rate = tokens / Benchmarks.Turns.Median(ours);
+                var result = new Result($"train.{objective}.{name}.tokens_per_second", rate, "tokens/s", Runs: ours.Length);
+                yield return result with { Kernels = Level.Name };
+            }
+        }
+    }
+
+    // What a step costs where computing costs nothing, in the form that a GPU has: there a step may take as long as its calls take.
+    private static IEnumerable<Result> Calls()
+    {
+        const int steps = 5;
+        using var bench = new Bench<BenchLmCalls>(ScalarType.BFloat16, Objective.Joint, batch: 1);
+        using var plain = new PlainTorchSharp(BenchLmCalls.Spec, ScalarType.BFloat16, batch: 1);
+
+        // As on a GPU, all streams in one pass: here goes the switch of Kernels.Composite for the stacked form, once it has one.
+        plain.TakeOver(bench.Model);
+        var times = Benchmarks.Turns.Run(
+            Turns, () => Level.Composite(() => bench.Time(steps)), () => plain.Time(Objective.Joint, steps));
+        yield return Ratio("train.composite.calls.vs_torchsharp", times.Ours, times.Peer, steps, Level.CompositeName);
+    }
+
+    private static IEnumerable<Result> Small()
+    {
+        const int steps = 20;
+        foreach (var objective in (Objective[])[Objective.Joint, Objective.Sampled])
+        {
+            using var bench = new Bench<BenchLmSmall>(ScalarType.Float32, objective);
             bench.Time(steps);
-            var times = Benchmarks.Turns.RunWarm(Turns, () => bench.Time(steps), () => peer?.Time(objectiveName, steps) ?? double.NaN);
-            var tokens = (double)Batch * TModel.Spec.Context * steps;
-            if (peer is not null) yield return Benchmarks.Turns.Ratio($"train.{objectiveName}.{name}.vs_pytorch", (times[0], times[1]), tokens);
-            else yield return new Result($"train.{objectiveName}.{name}.tokens_per_second", tokens / Benchmarks.Turns.Median(times[0]), "tokens/s", Runs: times[0].Length);
+            var rates = Array.ConvertAll(Benchmarks.Turns.RunWarm(Turns, () => bench.Time(steps))[0], seconds => steps / seconds);
+            var median = Benchmarks.Turns.Median(rates);
+            var spread = (rates.Max() - rates.Min()) / median;
+            var name = $"train.small.{objective.ToString().ToLowerInvariant()}.steps_per_second";
+            yield return new Result(name, median, "steps/s", Runs: rates.Length, Spread: spread) { Kernels = Level.Name };
         }
     }
 
@@ -71,17 +140,22 @@ internal static class TrainBenchmark
         using var small = new Bench<BenchLm>(ScalarType.BFloat16, Objective.Joint);
         using var medium = new Bench<BenchLm4>(ScalarType.BFloat16, Objective.Joint);
         using var large = new Bench<BenchLm16>(ScalarType.BFloat16, Objective.Joint);
-        Func<double>[] sides = [() => small.Time(4) / 4, () => medium.Time(1), () => large.Time(1)];
-        foreach (var side in sides) side();
-        var times = Benchmarks.Turns.RunWarm(Turns, sides);
-        var parameters = new[] { BenchLm.Spec, BenchLm4.Spec, BenchLm16.Spec }.Select(spec => (double)spec.ParameterCount(spec.WholeLayers.AsSpan())).ToArray();
-        for (var i = 1; i < sides.Length; i++)
+        Func<double>[] warm = [small.Warm, medium.Warm, large.Warm];
+        foreach (var step in warm) step();
+        var times = Benchmarks.Turns.RunWarm(Turns, () => small.Time(4) / 4, () => medium.Time(1), () => large.Time(1));
+        ModelSpec[] specs = [BenchLm.Spec, BenchLm4.Spec, BenchLm16.Spec];
+        var parameters = Array.ConvertAll(specs, spec => (double)spec.ParameterCount(spec.WholeLayers.AsSpan()));
+        var work = Batch * BenchLm.Spec.Context * parameters[0];
+        for (var i = 1; i < specs.Length; i++)
         {
             var perParameter = Array.ConvertAll(times[i], seconds => seconds / parameters[i] * parameters[0]);
-            var result = Benchmarks.Turns.Ratio($"train.scaling.{(i == 1 ? "4x" : "16x")}", (perParameter, times[0]), (double)Batch * BenchLm.Spec.Context * parameters[0]);
+            var result = Benchmarks.Turns.Ratio($"train.scaling.{(i == 1 ? "4x" : "16x")}", (perParameter, times[0]), work);
             yield return result with { Unit = "x that of 1x" };
         }
     }
+
+    private static Result Ratio(string name, double[] ours, double[] peer, double unitsPerTurn, string kernels) =>
+        Benchmarks.Turns.Ratio(name, (ours, peer), unitsPerTurn) with { Kernels = kernels };
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
 
@@ -108,8 +182,8 @@ internal static class TrainBenchmark
         yield return Benchmarks.Turns.TimeRatio("train.joint.vs_xl", times[0], times[3]);
     }
 
-    // How near a joint bf16 step comes to the time that its matrix products would take by themselves, at the rate of our own on large matrices;
-    // and which operations take the rest.
+    // How near a joint bf16 step comes to the time that its matrix products would take by themselves, at the rate of our own on large
+    // matrices; and which operations take the rest.
     private static IEnumerable<Result> Limits()
     {
         using var joint = new Bench<BenchLm>(ScalarType.BFloat16, Objective.Joint);
@@ -119,19 +193,23 @@ internal static class TrainBenchmark
         var times = Benchmarks.Turns.RunWarm(Turns, () => joint.Time(1), large.Time);
         var products = Array.ConvertAll(times[1], seconds => seconds / LargeProduct.Operations * ProductsOfJointStep());
         yield return Benchmarks.Turns.TimeRatio("train.matmul_share", products, times[0]) with { Unit = "of the step" };
-#if MATFORMER_LIBTORCH
+        if (!Level.IsFused)
+        {
+            Console.Error.WriteLine($"skipped train.profile.*: {Kernels.CpuProblem}");
+            yield break;
+        }
+
         const int steps = 5;
-        Torch.NativeKernels.StartProfile();
+        CpuLibrary.StartProfile();
         var seconds = joint.Time(steps);
-        var parts = Torch.NativeKernels.StopProfile();
+        var parts = CpuLibrary.StopProfile();
         foreach (var (name, part) in parts.OrderByDescending(part => part.Value))
             yield return new Result($"train.profile.{name}", part / seconds, "of the step", Runs: steps);
         yield return new Result("train.profile.other", 1 - (parts.Values.Sum() / seconds), "of the step", Runs: steps);
-#endif
     }
 
-    // Floating-point operations of the matrix products of a joint step: forward, and twice as many for the gradients. The first layer is that
-    // of the largest alone, which holds the others.
+    // Floating-point operations of the matrix products of a joint step: forward, and twice as many for the gradients. The first layer is
+    // that of the largest alone, which holds the others.
     private static double ProductsOfJointStep()
     {
         var spec = BenchLm.Spec;
@@ -139,6 +217,16 @@ internal static class TrainBenchmark
         var forward = spec.Granularities.Sum(g => spec.Flops(g.Layers.AsSpan()) - block.CostOf(block.Flops, g.Layers[0]))
             + block.CostOf(block.Flops, spec.WholeLayers[0]);
         return 3.0 * forward * Batch * spec.Context;
+    }
+
+    /// <summary>Steps of one objective, so many to a turn.</summary>
+    private sealed record Row(Objective Objective, int Steps)
+    {
+        /// <summary>Whether they are compared with plain TorchSharp's.</summary>
+        public bool TorchSharp { get; init; } = true;
+
+        /// <summary>Whether steps without the native library are too.</summary>
+        public bool Composite { get; init; }
     }
 
     /// <summary>Our product where it is fastest: bf16, and large in every dimension.</summary>
@@ -171,28 +259,49 @@ internal static class TrainBenchmark
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("matformer-benchmark-");
-        private readonly TModel _model;
         private readonly TextCorpus _corpus;
         private readonly Trainer<TModel>[] _turns;
         private int _next;
 
-        public Bench(ScalarType type, Objective objective)
+        public Bench(ScalarType type, Objective objective, int batch = Batch)
         {
             manual_seed(0);
-            _model = TModel.Create();
-            _model.ComputeType = type;
+            Model = TModel.Create();
+            Model.ComputeType = type;
             var text = Path.Combine(_folder.FullName, "text");
             Directory.CreateDirectory(text);
             var random = new Random(0);
             for (var document = 0; document < 100; document++)
-                File.WriteAllText(Path.Combine(text, $"{document}.txt"), string.Concat(Enumerable.Range(0, 4000).Select(_ => (char)random.Next(' ', '~'))));
-            _corpus = TextCorpus.Open(text, _folder.FullName);
-            var options = new TrainerOptions { Objective = objective, Batch = Batch, Steps = int.MaxValue, LearningRate = 1e-3, WarmupSteps = 0 };
+            {
+                var letters = Enumerable.Range(0, 4000).Select(_ => (char)random.Next(' ', '~'));
+                File.WriteAllText(Path.Combine(text, $"{document}.txt"), string.Concat(letters));
+            }
 
-            // Sampled: each granularity in its turn, as the peer does, so that both do the same work.
+            _corpus = TextCorpus.Open(text, _folder.FullName);
+            var options = new TrainerOptions
+            {
+                Objective = objective,
+                Batch = batch,
+                Steps = int.MaxValue,
+                LearningRate = 1e-3,
+                WarmupSteps = 0,
+            };
+
+            // Sampled: each granularity in its turn, as the peers do, so that all do the same work.
+            var sizes = Enumerable.Range(0, TModel.Granularities.Count);
             _turns = objective != Objective.Sampled
-                ? [new Trainer<TModel>(_model, options)]
-                : [.. Enumerable.Range(0, 4).Select(i => new Trainer<TModel>(_model, options with { Probabilities = [.. Enumerable.Range(0, 4).Select(j => j == i ? 1.0 : 0.0)] }))];
+                ? [new Trainer<TModel>(Model, options)]
+                : [.. sizes.Select(i => options with { Probabilities = [.. sizes.Select(j => j == i ? 1.0 : 0)] })
+                    .Select(only => new Trainer<TModel>(Model, only))];
+        }
+
+        public TModel Model { get; }
+
+        /// <summary>A step of the largest granularity: what a process does only once is done then.</summary>
+        public double Warm()
+        {
+            var largest = TModel.Granularities[^1];
+            return Time(new StepPlan(largest.Streams, [largest.Name], [1]));
         }
 
         public double Time(int steps)
@@ -213,7 +322,7 @@ internal static class TrainBenchmark
         {
             foreach (var trainer in _turns) trainer.Dispose();
             _corpus.Dispose();
-            _model.Dispose();
+            Model.Dispose();
             _folder.Delete(recursive: true);
         }
     }
@@ -222,10 +331,9 @@ internal static class TrainBenchmark
     private sealed class Separate : IDisposable
     {
         private readonly BenchLm.Submodel _model;
-        private readonly Tensor[] _parameters;
-        private readonly Tensor[] _first;
-        private readonly Tensor[] _second;
-        private readonly double[] _decay;
+        private readonly FlatWeights _flat;
+        private readonly Tensor _first;
+        private readonly Tensor _second;
         private readonly long[] _tokens = [.. Enumerable.Range(0, Batch * BenchLm.Spec.Context).Select(i => (long)((i * 7919) % 251))];
         private long _step;
 
@@ -233,10 +341,8 @@ internal static class TrainBenchmark
         {
             manual_seed(0);
             _model = new BenchLm.Submodel(granularity) { ComputeType = type };
-            _parameters = [.. _model.parameters()];
-            _first = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
-            _second = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
-            _decay = Array.ConvertAll(_parameters, p => p.dim() > 1 ? 0.1 : 0);
+            _flat = FlatWeights.Of(_model)!;
+            (_first, _second) = (zeros_like(_flat.Weights), zeros_like(_flat.Weights));
         }
 
         public double Time()
@@ -245,11 +351,14 @@ internal static class TrainBenchmark
             using (NewDisposeScope())
             {
                 var tokens = tensor(_tokens, [Batch, BenchLm.Spec.Context]);
+                _flat.ClearGradients();
                 var loss = _model.Loss(tokens, tokens);
                 loss.backward();
-                Kernels.ClipGradientNorm(_parameters, 1);
-                Kernels.AdamW(_parameters, _first, _second, _decay, 1e-3, 0.9, 0.95, 1e-8, ++_step);
-                _model.zero_grad();
+                CpuNode.ReleaseReturned();
+                CpuNode.ThrowFailure();
+                _flat.GatherGradients();
+                Kernels.ClipGradientNorm(_flat.Gradients, 1);
+                Kernels.AdamW(_flat.Weights, _flat.Gradients, _first, _second, 0.1, 1e-3, 0.9, 0.95, 1e-8, ++_step);
                 loss.item<float>();
             }
 
@@ -258,7 +367,9 @@ internal static class TrainBenchmark
 
         public void Dispose()
         {
-            foreach (var moment in _first.Concat(_second)) moment.Dispose();
+            _first.Dispose();
+            _second.Dispose();
+            _flat.Dispose();
             _model.Dispose();
         }
     }

@@ -7,7 +7,6 @@ namespace MatFormer.Generators.Tests;
 /// <summary>Wrong uses of a right model: one squiggle each, and none on right ones.</summary>
 public sealed class MisuseTests
 {
-    // The optimizers of TorchSharp, which MatFormer.LibTorch does not have.
     private const string Header = """
         #pragma warning disable CS1591, CS8019
         using System.Collections.Generic;
@@ -16,17 +15,8 @@ public sealed class MisuseTests
         using TorchSharp.Modules;
         using static TorchSharp.torch;
 
-        namespace TorchSharp.Modules
-        {
-            public abstract class Optimizer { public void step() { } }
-
-            public sealed class AdamW(IEnumerable<Parameter> parameters) : Optimizer { public object All => parameters; }
-        }
-
         namespace Models
         {
-            public static class optim { public static AdamW AdamW(IEnumerable<Parameter> parameters) => new(parameters); }
-
             [MatLM(Layers = 2, Width = 12, Heads = 2, Context = 9, Vocabulary = 256), FeedForward(48, Activation.SwiGlu)]
             [Granularity("S", 6), Granularity("XL", 48), Profile("Mixed", "S XL")]
             public sealed partial class Lm;

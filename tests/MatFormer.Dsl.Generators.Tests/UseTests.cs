@@ -107,7 +107,7 @@ public sealed class UseTests
     public void Compiles_without_a_warning(string surroundings)
     {
         var run = GeneratorRun.Of(Declare(surroundings)).AssertClean();
-        Assert.Equal(6, run.Sources.Count);
+        Assert.Equal(7, run.Sources.Count);
     }
 
     [Fact]
@@ -134,6 +134,7 @@ public sealed class UseTests
             "A.B.Outer.Lm.Profiles.g.cs",
             "A.B.Outer.Lm.Submodels.g.cs",
             "A.B.Outer.Lm.Training.g.cs",
+            "MatFormer.TorchLibrary.g.cs",
         ],
         GeneratorRun.Of(Declare("namespace A.B; public partial class Outer { [Model] public partial class Lm; }")).Sources.Keys
             .Order(StringComparer.Ordinal));

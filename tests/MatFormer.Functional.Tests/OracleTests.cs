@@ -1,26 +1,31 @@
-using MatFormer.Torch;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>The CPU's own loops.</summary>
-public sealed class LoopsOracleTests() : OracleTests(NativeKernels.InstructionSets[0]);
+/// <summary>Fused loops.</summary>
+public sealed class CpuOracleTests() : OracleTests(isFused: true);
 
-/// <summary>What other devices than the CPU compute with.</summary>
-public sealed class AtenOracleTests() : OracleTests(NativeKernels.Aten);
+/// <summary>TorchSharp's operations.</summary>
+public sealed class CompositeOracleTests() : OracleTests(isFused: false);
 
 /// <summary>Compares with the values that Oracle/record.py recorded from PyTorch: float32, relative error at most 1e-4.</summary>
 public abstract class OracleTests : IDisposable
 {
     private const double Tolerance = 1e-4;
 
-    protected OracleTests(string instructionSet) => NativeKernels.UseInstructionSet(instructionSet);
+    private readonly bool _before = Kernels.Cpu.IsEnabled;
+
+    protected OracleTests(bool isFused)
+    {
+        if (isFused) Assert.Null(CpuLibrary.Problem);
+        Kernels.Cpu.IsEnabled = isFused;
+    }
 
     public void Dispose()
     {
-        NativeKernels.UseInstructionSet(NativeKernels.InstructionSets[0]);
+        Kernels.Cpu.IsEnabled = _before;
         GC.SuppressFinalize(this);
     }
 
@@ -138,15 +143,16 @@ public abstract class OracleTests : IDisposable
         void Follow(string objective, TModel model, Func<Tensor> computed)
         {
             var parameters = model.parameters().ToList();
-            List<Tensor> first = [.. parameters.Select(p => zeros_like(p))], second = [.. parameters.Select(p => zeros_like(p))];
-            List<double> decay = [.. parameters.Select(p => p.dim() > 1 ? 0.1 : 0)];
+            List<Tensor> first = [.. parameters.Select(p => zeros(p.numel()))], second = [.. parameters.Select(p => zeros(p.numel()))];
+            var flat = model.Flat!;
             var losses = new List<float>();
             for (var step = 1; step <= 10; step++)
             {
                 using var inner = NewDisposeScope();
-                foreach (var parameter in parameters) parameter.grad = null;
+                flat.ClearGradients();
                 var loss = computed();
                 loss.backward();
+                flat.GatherGradients();
                 losses.Add(loss.item<float>());
                 if (step == 1 && objective != "distilled")
                 {
@@ -156,8 +162,13 @@ public abstract class OracleTests : IDisposable
                         AssertClose(recorded[$"gradient.{objective}.{name}"], parameter.grad!, $"gradient of {name} ({objective})", largest / 100);
                 }
 
-                Kernels.ClipGradientNorm(parameters, 1.0);
-                Kernels.AdamW(parameters, first, second, decay, 3e-3, 0.9, 0.95, 1e-8, step);
+                Kernels.ClipGradientNorm(flat.Gradients, 1.0);
+                for (var i = 0; i < parameters.Count; i++)
+                {
+                    Kernels.AdamW(
+                        parameters[i].detach().view(-1), parameters[i].grad!.view(-1), first[i], second[i], parameters[i].dim() > 1 ? 0.1 : 0,
+                        3e-3, 0.9, 0.95, 1e-8, step);
+                }
             }
 
             AssertClose(recorded["losses." + objective], tensor(losses.ToArray()), $"losses ({objective})");

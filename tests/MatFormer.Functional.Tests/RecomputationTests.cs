@@ -76,7 +76,7 @@ public sealed class RecomputationTests : IDisposable
         using var model = new OracleUneven();
         using var tokens = zeros(2, 7, ScalarType.Int64);
         var streams = OracleUneven.Granularities[^1].Streams;
-        using var recomputation = new Recomputation(model);
+        using var recomputation = new Recomputation();
         using var losses = model.Losses(streams, tokens, tokens, recomputation);
         using var loss = losses.sum();
 
@@ -91,7 +91,7 @@ public sealed class RecomputationTests : IDisposable
     {
         using var model = new OracleLlama();
         using var tokens = zeros(2, 7, ScalarType.Int64);
-        using var recomputation = new Recomputation(model);
+        using var recomputation = new Recomputation();
         using var kept = model.Loss(OracleLlama.Profile.S, tokens, tokens);
         var none = Assert.Throws<InvalidOperationException>(() => recomputation.Backward(kept));
         Assert.Contains("give it to Losses", none.Message, StringComparison.Ordinal);
@@ -146,7 +146,7 @@ public sealed class RecomputationTests : IDisposable
                 foreach (var (_, parameter) in model.named_parameters()) parameter.grad = null;
                 foreach (var (input, targets) in batches)
                 {
-                    using var recomputation = again ? new Recomputation(model) : null;
+                    using var recomputation = again ? new Recomputation() : null;
                     var losses = distilled
                         ? model.DistilledLosses(streams, input, targets, 2, recomputation)
                         : model.Losses(streams, input, targets, recomputation);

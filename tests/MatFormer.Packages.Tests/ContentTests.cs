@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Xml.Linq;
 
@@ -7,7 +8,7 @@ namespace MatFormer.Packages.Tests;
 [Collection(nameof(PackedFolder))]
 public sealed class ContentTests(PackedFolder packed)
 {
-    private static readonly string[] s_assemblies = ["MatFormer.Dsl", "MatFormer.Extensions.AI", "MatFormer.Extensions.Sqlite", "MatFormer.LibTorch", "MatFormer.Runtime", "MatFormer.Server"];
+    private static readonly string[] s_assemblies = ["MatFormer.Dsl", "MatFormer.Extensions.AI", "MatFormer.Extensions.Sqlite", "MatFormer.Runtime", "MatFormer.Server"];
 
     private static readonly string[] s_all = [.. s_assemblies, "MatFormer.Templates"];
 
@@ -27,10 +28,20 @@ public sealed class ContentTests(PackedFolder packed)
         "lib/netstandard2.0/MatFormer.Dsl.xml");
 
     [Fact]
-    public void RuntimeHoldsItself() => HasFiles(
-        "MatFormer.Runtime",
-        "lib/net10.0/MatFormer.Runtime.dll",
-        "lib/net10.0/MatFormer.Runtime.xml");
+    public void RuntimeHoldsItselfAndItsKernels()
+    {
+        // Those of other systems are there where the cross compilers are installed.
+        string[] others = ["runtimes/linux-arm64/native/libmatformer_cpu.so", "runtimes/win-x64/native/matformer_cpu.dll"];
+        var files = packed.Read("MatFormer.Runtime");
+        HasFiles(
+            "MatFormer.Runtime",
+            [
+                "lib/net10.0/MatFormer.Runtime.dll",
+                "lib/net10.0/MatFormer.Runtime.xml",
+                $"runtimes/{(RuntimeInformation.OSArchitecture == Architecture.X64 ? "linux-x64" : "linux-arm64")}/native/libmatformer_cpu.so",
+                .. others.Where(files.ContainsKey),
+            ]);
+    }
 
     [Theory]
     [InlineData("MatFormer.Extensions.AI")]
@@ -44,22 +55,6 @@ public sealed class ContentTests(PackedFolder packed)
         "lib/net10.0/MatFormer.Server.xml");
 
     [Fact]
-    public void LibTorchHoldsTheSourcesOfItsNativePart()
-    {
-        var native = Path.Combine(PackedFolder.Root, "src", "MatFormer.LibTorch", "native");
-        string[] sources = [.. Directory.GetFiles(native).Select(f => "native/" + Path.GetFileName(f))];
-        Assert.Contains("native/CMakeLists.txt", sources);
-        HasFiles(
-            "MatFormer.LibTorch",
-            [
-                "buildTransitive/MatFormer.LibTorch.targets",
-                "lib/net10.0/MatFormer.LibTorch.dll",
-                "lib/net10.0/MatFormer.LibTorch.xml",
-                .. sources,
-            ]);
-    }
-
-    [Fact]
     public void TheTemplateNamesTheVersionThatWasPacked()
     {
         var files = HasFiles(
@@ -71,9 +66,9 @@ public sealed class ContentTests(PackedFolder packed)
             "content/MatFormerApp/README.md",
             "content/MatFormerApp/TextLm.cs");
         var project = XDocument.Parse(Encoding.UTF8.GetString(files["content/MatFormerApp/MatFormerApp.csproj"]));
-        var reference = Assert.Single(project.Descendants("PackageReference"));
-        Assert.Equal("MatFormer.Runtime", reference.Attribute("Include")!.Value);
-        Assert.Equal(packed.Version, reference.Attribute("Version")!.Value);
+        Assert.Equal(
+            [("MatFormer.Runtime", packed.Version), ("TorchSharp-cpu", "0.107.0")],
+            project.Descendants("PackageReference").Select(r => (r.Attribute("Include")!.Value, r.Attribute("Version")!.Value)));
     }
 
     [Fact]
@@ -89,15 +84,14 @@ public sealed class ContentTests(PackedFolder packed)
     }
 
     [Fact]
-    public void NoPackageHoldsNativeBinariesOrPathsOfThisMachine()
+    public void NoPackageNamesPathsOfThisMachine()
     {
         string[] private_ = [PackedFolder.Root, Environment.GetFolderPath(Environment.SpecialFolder.UserProfile).TrimEnd('/') + "/", "file://"];
         foreach (var package in s_all)
         {
             foreach (var (name, content) in packed.Read(package))
             {
-                Assert.False(content is [0x7f, (byte)'E', (byte)'L', (byte)'F', ..], $"{package}: {name} is a native binary");
-                if (Path.GetExtension(name) is ".dll" or ".png") continue;
+                if (Path.GetExtension(name) is ".png" || (Path.GetExtension(name) is ".dll" && !name.StartsWith("runtimes/", StringComparison.Ordinal))) continue;
                 var text = Encoding.UTF8.GetString(content);
                 foreach (var path in private_)
                     Assert.False(text.Contains(path, StringComparison.Ordinal), $"{package}: {name} names {path}");
@@ -127,15 +121,15 @@ public sealed class ContentTests(PackedFolder packed)
     }
 
     [Fact]
-    public void TheRuntimeBringsTheGeneratorAndTheNativeBuild()
+    public void TheRuntimeBringsTheGeneratorAndTorchSharp()
     {
         Assert.Equal(
             [
                 ("MatFormer.Dsl", packed.Version, null),
-                ("MatFormer.LibTorch", packed.Version, null),
                 ("Microsoft.Extensions.Logging.Abstractions", "10.0.0", "Build,Analyzers"),
                 ("Spectre.Console", "0.49.1", "Build,Analyzers"),
                 ("System.CommandLine", "2.0.15", "Build,Analyzers"),
+                ("TorchSharp", "0.107.0", "Build,Analyzers"),
             ],
             Dependencies("MatFormer.Runtime").Order());
         Assert.Equal(
@@ -151,19 +145,7 @@ public sealed class ContentTests(PackedFolder packed)
         Assert.Equal(
             [("MatFormer.Extensions.AI", packed.Version, null), ("MatFormer.Runtime", packed.Version, null)],
             Dependencies("MatFormer.Server").Order());
-        foreach (var package in (string[])["MatFormer.Dsl", "MatFormer.LibTorch", "MatFormer.Templates"]) Assert.Empty(Dependencies(package));
-    }
-
-    [Fact]
-    public async Task ForTorchSharpPackagesHaveNamesOfTheirOwn()
-    {
-        foreach (var package in (string[])["MatFormer.Runtime", "MatFormer.Extensions.AI", "MatFormer.Extensions.Sqlite", "MatFormer.Server"])
-        {
-            var output = await Command.Run(
-                PackedFolder.Root, packed.Environment, "dotnet", "msbuild", "src/" + package, "-getProperty:PackageId",
-                "-p:TorchBackend=TorchSharp-cpu");
-            Assert.Equal(package + ".TorchSharp", output.Trim());
-        }
+        foreach (var package in (string[])["MatFormer.Dsl", "MatFormer.Templates"]) Assert.Empty(Dependencies(package));
     }
 
     private IEnumerable<(string Id, string Version, string? Excluded)> Dependencies(string package) =>

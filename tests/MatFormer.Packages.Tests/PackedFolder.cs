@@ -58,8 +58,6 @@ public sealed class PackedFolder : IAsyncLifetime
         Environment = new Dictionary<string, string>
         {
             ["NUGET_PACKAGES"] = Path.Combine(_folder, "cache"),
-            // Named after its content, so what an earlier run left is right or not found.
-            ["MatFormerNativeCache"] = Path.Combine(Root, "tests", "MatFormer.Packages.Tests", "obj", "native-cache"),
         };
 
         static XElement Add(string key, string value) => new("add", new XAttribute("key", key), new XAttribute("value", value));
@@ -106,6 +104,7 @@ public sealed class PackedFolder : IAsyncLifetime
               </PropertyGroup>
               <ItemGroup>
                 <PackageReference Include="{package}" Version="{Version}" />
+                <PackageReference Include="libtorch-cpu-linux-x64" Version="2.10.0" />
               </ItemGroup>
             </Project>
             """);

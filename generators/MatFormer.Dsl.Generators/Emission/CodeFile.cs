@@ -34,6 +34,8 @@ internal sealed class CodeFile
 
     public string ArgumentNullException => Alias(nameof(ArgumentNullException));
 
+    public string AttentionWeights => Alias(nameof(AttentionWeights));
+
     public string DecodingNetwork => Alias(nameof(DecodingNetwork));
 
     public string DecodingThread => Alias(nameof(DecodingThread));
@@ -41,6 +43,8 @@ internal sealed class CodeFile
     public string Device => Alias(nameof(Device));
 
     public string FeedForwardKind => Alias(nameof(FeedForwardKind));
+
+    public string FeedForwardWeights => Alias(nameof(FeedForwardWeights));
 
     public string Kernels => Alias(nameof(Kernels));
 

@@ -131,11 +131,10 @@ internal static class ForwardEmitter
             f.Write($$"""
                 private abstract partial class Block
                 {
-                    // x + attention(norm(x)): {{Stacked(spec)}} to the same.
+                    {{AttendComment(spec)}}
                     public abstract {{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{HeadsParameter(spec)}}{{SightParameters(f, spec)}});
 
-                    // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units:
-                    // {{Stacked(spec)}} to the same{{OrParting(spec)}}.
+                    {{FeedForwardComment(spec)}}
                     public abstract {{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows{{PartingParameter(spec)}});
                 }
 
@@ -149,222 +148,63 @@ internal static class ForwardEmitter
     {
         var block = kind.Block;
         var overrides = isAlone ? null : "override ";
+        var bias = spec.AttentionBias;
         f.Write($$"""
             private sealed partial class {{kind.Name}}
             {
-            """);
-        if (spec.ElasticHeads) WriteElasticAttend(f, spec, overrides);
-        else WriteAttend(f, spec, overrides);
-        f.Write($$"""
-                // x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units:
-                // {{Stacked(spec)}} to the same{{OrParting(spec)}}.
-                public {{overrides}}{{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows{{PartingParameter(spec)}})
+                {{AttendComment(spec)}}
+                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{HeadsParameter(spec)}}{{SightParameters(f, spec)}}) =>
+                    {{f.Kernels}}.Attend(x, AttentionWeights{{Angles(spec)}}{{NamedSight(spec)}}{{(spec.ElasticHeads ? ", heads: heads, rows: rows" : null)}});
+
+                {{FeedForwardComment(spec)}}
+                public {{overrides}}{{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows{{PartingParameter(spec)}}) =>
+                    {{f.Kernels}}.FeedForward(x, FeedForwardWeights, widths, rows{{(spec.ElasticHeads ? null : ", parting")}});
+
+                private {{f.AttentionWeights}} AttentionWeights => new()
                 {
-                    using var normed = {{Norm(f, spec, "x", "PostAttentionLayerNorm")}};  //| {{Stacked(spec)}}
-                    var fed = {{f.Kernels}}.FeedForward(
-                        normed,
-                        {{ExpandingWeights(block)}},
-                        DownProjection, {{(block.Bias ? "DownBias" : "downBias: null")}},
-                        {{f.FeedForwardKind}}.{{block.Activation}}, widths, rows{{(spec.ElasticHeads ? null : ", parting")}});  //| {{Stacked(spec)}}
-            """);
-        if (!spec.ElasticHeads)
-        {
-            f.Write($$"""
-                    if (parting)
-                    {
-                        using var forked = {{f.Kernels}}.Fork(x, widths.Length);  //| {{Stacked(spec)}}
-                        return fed.add_(forked);  //| {{Stacked(spec)}}
-                    }
+                    Norm = {{NormWeights(spec, "InputLayerNorm")}},
+                    Query = QueryProjection,
+                    Key = KeyProjection,
+                    Value = ValueProjection,
+                    Output = OutputProjection,
+                    {{(bias ? "QueryBias = QueryBias," : null)}}
+                    {{(bias ? "KeyBias = KeyBias," : null)}}
+                    {{(bias ? "ValueBias = ValueBias," : null)}}
+                    {{(bias ? "OutputBias = OutputBias," : null)}}
+                    {{(spec.QkNorm ? $"QueryNorm = new(QueryNorm, {Literals.Of(spec.Epsilon)})," : null)}}
+                    {{(spec.QkNorm ? $"KeyNorm = new(KeyNorm, {Literals.Of(spec.Epsilon)})," : null)}}
+                    HeadWidth = {{Literals.Of(spec.HeadWidth)}},
+                    {{(spec.IsDecoder ? "IsCausal = true," : null)}}
+                    {{(block.Window > 0 ? $"Window = {Literals.Of(block.Window)}," : null)}}
+                };
 
-            """);
-        }
-
-        f.Write($$"""
-                    return fed.add_(x);  //| {{Stacked(spec)}}
-                }
-
-            """);
-        WriteAttention(f, spec, block);
-        f.Write($$"""
+                private {{f.FeedForwardWeights}} FeedForwardWeights => new()
+                {
+                    Norm = {{NormWeights(spec, "PostAttentionLayerNorm")}},
+                    Kind = {{f.FeedForwardKind}}.{{block.Activation}},
+                    {{(block.Gated ? "Gate = GateProjection," : null)}}
+                    {{(block.Gated && block.Bias ? "GateBias = GateBias," : null)}}
+                    Up = UpProjection,
+                    {{(block.Bias ? "UpBias = UpBias," : null)}}
+                    Down = DownProjection,
+                    {{(block.Bias ? "DownBias = DownBias," : null)}}
+                };
             }
 
             """);
     }
 
-    private static void WriteAttend(CodeFile f, ModelSpec spec, string? overrides)
-    {
-        var states = Shape("B", "T", spec.Width);
-        f.Write($$"""
-                // x + attention(norm(x)): {{states}} to the same.
-                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{SightParameters(f, spec)}})
-                {
-                    using var attended = Attention(x{{Angles(spec)}}{{Sight(spec)}});  //| {{Shape("B", "T", spec.Blocks[0].Heads * spec.HeadWidth)}}
-                    var projected = {{f.Kernels}}.Linear(attended, OutputProjection{{(spec.AttentionBias ? ", OutputBias" : null)}});  //| {{states}}
-                    return projected.add_(x);  //| {{states}}
-                }
+    private static string AttendComment(ModelSpec spec) => spec.ElasticHeads
+        ? $"// x + attention(norm(x)) of R stacked streams, stream r with its first heads[r] heads: {Stacked(spec)} to the same."
+        : $"// x + attention(norm(x)): {Stacked(spec)} to the same.";
 
-            """);
-    }
+    private static string FeedForwardComment(ModelSpec spec) =>
+        "// x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units:\n"
+        + $"// {Stacked(spec)} to the same{OrParting(spec)}.";
 
-    // Streams that keep different heads attend one after the other.
-    private static void WriteElasticAttend(CodeFile f, ModelSpec spec, string? overrides)
-    {
-        var states = Shape("B", "T", spec.Width);
-        f.Write($$"""
-                // x + attention(norm(x)) of R stacked streams, stream r with its first heads[r] heads: {{Stacked(spec)}} to the same.
-                public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}, int[] heads, int[]? rows{{SightParameters(f, spec)}})
-                {
-                    if (heads.Length == 1) return AttendOne(x{{Angles(spec)}}, heads[0]{{Sight(spec)}});  //| {{states}}
-                    var attended = new {{f.Tensor}}[heads.Length];
-                    var start = 0L;
-                    for (var stream = 0; stream < heads.Length; stream++)
-                    {
-                        var count = rows is null ? x.shape[0] / heads.Length : rows[stream];
-                        using var one = x.narrow(0, start, count);  //| {{states}}
-                        {{(spec.Kind == ModelKind.TextEncoder ? "using var seen = rows is null ? lengths.alias() : lengths.narrow(0, start, count);  //| (B)" : null)}}
-                        attended[stream] = AttendOne(one{{Angles(spec)}}, heads[stream]{{(spec.Kind == ModelKind.TextEncoder ? ", seen" : Sight(spec))}});  //| {{states}}
-                        start += count;
-                    }
-
-                    var stacked = global::TorchSharp.torch.cat(attended, 0);  //| {{Stacked(spec)}}
-                    foreach (var one in attended) one.Dispose();
-                    return stacked;
-                }
-
-                // x + attention(norm(x)) with the first heads: {{states}} to the same.
-                private {{f.Tensor}} AttendOne({{f.Tensor}} x{{AngleParameters(f, spec)}}, int heads{{SightParameters(f, spec)}})
-                {
-                    using var attended = Attention(x{{Angles(spec)}}, heads{{Sight(spec)}});  //| {{Shape("B", "T", $"heads * {spec.HeadWidth}")}}
-                    var projected = {{f.Kernels}}.LinearColumns(attended, OutputProjection, heads * {{Literals.Of(spec.HeadWidth)}});  //| {{states}}
-                    {{(spec.AttentionBias ? $"using var bias = OutputBias.to(projected.dtype);  //| ({spec.Width})" : null)}}
-                    {{(spec.AttentionBias ? $"projected.add_(bias);  //| {states}" : null)}}
-                    return projected.add_(x);  //| {{states}}
-                }
-
-            """);
-    }
-
-    private static void WriteAttention(CodeFile f, ModelSpec spec, BlockSpec block)
-    {
-        var elastic = spec.ElasticHeads;
-        var states = Shape("B", "T", spec.Width);
-        var keyHeads = !elastic ? Literals.Of(block.KeyValueHeads) : block.Group == 1 ? "heads" : $"heads / {Literals.Of(block.Group)}";
-        var shapeHeads = elastic ? "heads" : Literals.Digits(block.Heads);
-        var shapeKeyHeads = elastic ? keyHeads : Literals.Digits(block.KeyValueHeads);
-        var queries = Shape("B", "T", shapeHeads, spec.HeadWidth);
-        var keys = Shape("B", "T", shapeKeyHeads, spec.HeadWidth);
-        var cachedKeys = Shape("B", "S", shapeKeyHeads, spec.HeadWidth);
-        var attended = Shape("B", "T", elastic ? $"heads * {spec.HeadWidth}" : Literals.Digits(block.Heads * spec.HeadWidth));
-        var shapesHeads = spec.Rotary || spec.QkNorm;
-        var (queryCount, keyCount) = elastic ? (", heads", ", " + keyHeads) : (null, null);
-        var query = shapesHeads ? $"Query(queries{Angles(spec)}{queryCount})" : $"Heads(queries, {(elastic ? "heads" : Literals.Of(block.Heads))})";
-        var key = shapesHeads ? $"Key(keys{Angles(spec)}{keyCount})" : $"Heads(keys, {keyHeads})";
-        var window = block.Window > 0 ? $", window: {Literals.Of(block.Window)}" : null;
-        f.Write($$"""
-                private {{f.Tensor}} Attention({{f.Tensor}} x{{AngleParameters(f, spec)}}{{(elastic ? ", int heads" : null)}}{{SightParameters(f, spec)}})
-                {
-            """);
-        if (elastic)
-        {
-            f.Write($$"""
-                    var normed = {{Norm(f, spec, "x", "InputLayerNorm")}};  //| {{states}}
-                    var queries = Project(normed, QueryProjection, {{Bias(spec, "Query")}}heads);  //| {{Projected(shapeHeads)}}
-                    var keys = Project(normed, KeyProjection, {{Bias(spec, "Key")}}{{keyHeads}});  //| {{Projected(shapeKeyHeads)}}
-                    var values = Project(normed, ValueProjection, {{Bias(spec, "Value")}}{{keyHeads}});  //| {{Projected(shapeKeyHeads)}}
-            """);
-        }
-        else
-        {
-            f.Write($$"""
-                    var normed = {{Norm(f, spec, "x", "InputLayerNorm")}};  //| {{states}}
-                    var (queries, keys, values) = {{f.Kernels}}.Projections(
-                        normed, QueryProjection, KeyProjection, ValueProjection{{(spec.AttentionBias ? ", QueryBias, KeyBias, ValueBias" : null)}});  //| {{Projected(shapeHeads)}} and {{Projected(shapeKeyHeads)}} twice
-            """);
-        }
-
-        f.Write($$"""
-                    normed.Dispose();
-                    using var query = {{query}};  //| {{queries}}
-                    using var key = {{key}};  //| {{keys}}
-                    using var value = Heads(values, {{keyHeads}});  //| {{keys}}
-            """);
-        if (spec.IsDecoder)
-        {
-            f.Write($$"""
-                    if (cache is null) return {{f.Kernels}}.CausalAttention(query, key, value{{window}});  //| {{attended}}
-
-                    var (allKeys, allValues) = cache.Append(layer, key, value);  //| {{cachedKeys}} each
-                    using (allKeys)
-                    using (allValues)
-                        return {{f.Kernels}}.CausalAttention(query, allKeys, allValues{{window}});  //| {{attended}}
-                }
-
-            """);
-        }
-        else
-        {
-            f.Write($$"""
-                    return {{f.Kernels}}.Attention(query, key, value{{Sight(spec)}});  //| {{attended}}
-                }
-
-            """);
-        }
-
-        if (shapesHeads)
-        {
-            WriteHeads(f, spec, "Query", "queries", Literals.Of(block.Heads));
-            WriteHeads(f, spec, "Key", "keys", Literals.Of(block.KeyValueHeads));
-        }
-
-        var heads = Shape("B", "T", "heads", spec.HeadWidth);
-        f.Write($$"""
-                // A projection, split into heads: {{Projected("heads")}} to {{heads}}.
-                private static {{f.Tensor}} Heads({{f.Tensor}} projected, long heads)
-                {
-                    using (projected)
-                        return projected.view(projected.shape[0], projected.shape[1], heads, {{Literals.Of(spec.HeadWidth)}});  //| {{heads}}
-                }
-            """);
-        if (!elastic) return;
-        f.Write($$"""
-
-                // The first heads of a projection: {{states}} to {{Projected("heads")}}.
-                private static {{f.Tensor}} Project({{f.Tensor}} normed, {{f.Parameter}} projection, {{(spec.AttentionBias ? f.Parameter + " bias, " : null)}}long heads)
-                {
-                    var projected = {{f.Kernels}}.LinearRows(normed, projection, heads * {{Literals.Of(spec.HeadWidth)}});  //| {{Projected("heads")}}
-                    {{(spec.AttentionBias ? $"using var kept = bias.narrow(0, 0, heads * {Literals.Of(spec.HeadWidth)});" : null)}}
-                    {{(spec.AttentionBias ? "using var shift = kept.to(projected.dtype);" : null)}}
-                    {{(spec.AttentionBias ? "projected.add_(shift);" : null)}}
-                    return projected;
-                }
-            """);
-
-        string Projected(string count) => Shape("B", "T", long.TryParse(count, out var n) ? Literals.Digits(n * spec.HeadWidth) : $"{count} * {spec.HeadWidth}");
-    }
-
-    private static void WriteHeads(CodeFile f, ModelSpec spec, string name, string plural, string all)
-    {
-        var (count, parameter) = spec.ElasticHeads ? ("count", ", int count") : (all, null);
-        var shape = Shape("B", "T", count.Replace("_", ""), spec.HeadWidth);
-        var what = (spec.QkNorm, spec.Rotary) switch
-        {
-            (true, true) => ", normed head by head and turned by their positions",
-            (true, false) => ", normed head by head",
-            _ => ", turned by their positions",
-        };
-        var normedHeads = $"{f.Kernels}.RmsNorm(heads, {name}Norm, {Literals.Of(spec.Epsilon)})";
-        var result = spec.Rotary ? $"{f.Kernels}.Rotary({(spec.QkNorm ? "scaled" : "heads")}{Angles(spec)})" : normedHeads;
-        f.Write($$"""
-                // The {{plural}}{{what}}: {{shape}}.
-                private {{f.Tensor}} {{name}}({{f.Tensor}} projected{{AngleParameters(f, spec)}}{{parameter}})
-                {
-                    using var heads = Heads(projected, {{count}});  //| {{shape}}
-                    {{(spec.QkNorm && spec.Rotary ? $"using var scaled = {normedHeads};  //| {shape}" : null)}}
-                    return {{result}};  //| {{shape}}
-                }
-
-            """);
-    }
+    private static string NormWeights(ModelSpec spec, string field) => spec.Norm == NormKind.Rms
+        ? $"new({field}, {Literals.Of(spec.Epsilon)})"
+        : $"new({field}, {field}Bias, {Literals.Of(spec.Epsilon)})";
 
     private static void WriteNetwork(CodeFile f, ModelSpec spec)
     {
@@ -639,16 +479,18 @@ internal static class ForwardEmitter
     /// <summary>The field whose weight gives the logits.</summary>
     public static string Head(ModelSpec spec) => spec.Tied ? "EmbedTokens" : "Head";
 
-    /// <summary>The weights that a feed-forward takes to its hidden units, as arguments, on two lines.</summary>
-    public static string ExpandingWeights(BlockSpec block) =>
-        $"{(block.Gated ? "GateProjection" : "gate: null")}, {(block.Gated && block.Bias ? "GateBias" : "gateBias: null")},\n"
-        + $"UpProjection, {(block.Bias ? "UpBias" : "upBias: null")}";
-
     // What attention needs to know of the sequences beside their positions: a decoder's cache, the lengths of an encoder's texts.
     private static string? SightParameters(CodeFile f, ModelSpec spec) => spec.Kind switch
     {
         ModelKind.LanguageModel => $", {f.KeyValueCache}? cache, int layer",
         ModelKind.TextEncoder => $", {f.Tensor} lengths",
+        _ => null,
+    };
+
+    private static string? NamedSight(ModelSpec spec) => spec.Kind switch
+    {
+        ModelKind.LanguageModel => ", cache: cache, layer: layer",
+        ModelKind.TextEncoder => ", lengths: lengths",
         _ => null,
     };
 
@@ -665,8 +507,6 @@ internal static class ForwardEmitter
         ModelKind.TextEncoder => $"{f.Tensor} lengths, ",
         _ => null,
     };
-
-    private static string? Bias(ModelSpec spec, string name) => spec.AttentionBias ? name + "Bias, " : null;
 
     private static string Stacked(ModelSpec spec) => Shape("N", "T", spec.Width);
 

@@ -13,10 +13,12 @@ internal static class Names
     {
         ["ArgumentException"] = "System.ArgumentException",
         ["ArgumentNullException"] = "System.ArgumentNullException",
+        ["AttentionWeights"] = "MatFormer.AttentionWeights",
         ["DecodingNetwork"] = "MatFormer.DecodingNetwork",
         ["DecodingThread"] = "MatFormer.DecodingThread",
         ["Device"] = "TorchSharp.torch.Device",
         ["FeedForwardKind"] = "MatFormer.FeedForwardKind",
+        ["FeedForwardWeights"] = "MatFormer.FeedForwardWeights",
         ["GeneratedCodeAttribute"] = "System.CodeDom.Compiler.GeneratedCodeAttribute",
         ["Kernels"] = "MatFormer.Kernels",
         ["KeyValueCache"] = "MatFormer.KeyValueCache",

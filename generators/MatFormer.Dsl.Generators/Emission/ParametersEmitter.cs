@@ -56,6 +56,7 @@ internal static class ParametersEmitter
             {
                 _network = new Network(Profile.{{spec.Widest.Name}}.Layers.AsSpan(), device ?? global::TorchSharp.torch.CPU);
                 _network.Register(this);
+                Consolidate();
             }
 
             /// <summary>Sizes and costs.</summary>

@@ -210,8 +210,7 @@ internal static class TrainingEmitter
         foreach (var kind in kinds)
         {
             var overrides = kinds.Count > 1 ? "override " : null;
-            var block = kind.Block;
-            var hidden = Model.Weights.OfBlock(spec, block)
+            var hidden = Model.Weights.OfBlock(spec, kind.Block)
                 .Select(weight => (weight.Field, Dimension: weight.Shape.ToList().FindIndex(d => d.Axis == Axis.Hidden)))
                 .Where(weight => weight.Dimension >= 0)
                 .Select(weight => $"{f.Weights}.Reorder({weight.Field}, {Literals.Of(weight.Dimension)}, order);");
@@ -219,14 +218,7 @@ internal static class TrainingEmitter
                 private sealed partial class {{kind.Name}}
                 {
                     // How much each hidden unit adds to x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
-                    public {{overrides}}{{f.Tensor}} Importance({{f.Tensor}} x)
-                    {
-                        using var normed = {{ForwardEmitter.Norm(f, spec, "x", "PostAttentionLayerNorm")}};  //| (B, T, {{Literals.Of(spec.Width)}})
-                        return {{f.Kernels}}.HiddenImportance(
-                            normed,
-                            {{ForwardEmitter.ExpandingWeights(block)}},
-                            DownProjection, {{f.FeedForwardKind}}.{{block.Activation}});  //| (m)
-                    }
+                    public {{overrides}}{{f.Tensor}} Importance({{f.Tensor}} x) => {{f.Kernels}}.HiddenImportance(x, FeedForwardWeights);
 
                     // Puts the hidden units into another order: (m) int64.
                     public {{overrides}}void Reorder({{f.Tensor}} order)

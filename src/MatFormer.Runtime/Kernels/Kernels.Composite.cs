@@ -5,495 +5,210 @@ namespace MatFormer;
 
 public static partial class Kernels
 {
-    /// <summary>What each operation means, in TorchSharp's API alone. The native forms are held equal to these.</summary>
-    public static class Composite
+    /// <summary>Operations made of TorchSharp's, for any device.</summary>
+    internal static class Composite
     {
-        /// <inheritdoc cref="Kernels.Embedding"/>
         public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
         {
-            Check(weight.dim() == 2, "Embedding", "weight", weight, "(V, W)");
-            Check(tokens.dim() == 2, "Embedding", "tokens", tokens, "(B, T)");
             using var flat = tokens.flatten();
             using var rows = weight.index_select(0, flat); // (B*T, W)
             using var shaped = rows.view(tokens.shape[0], tokens.shape[1], weight.shape[1]); // (B, T, W)
             return shaped.to(dtype);
         }
 
-        /// <inheritdoc cref="Kernels.AddPositions"/>
         public static Tensor AddPositions(Tensor x, Tensor weight, long position)
         {
-            Check(x.dim() == 3, "AddPositions", "x", x, "(B, T, W)");
-            Check(
-                weight.dim() == 2 && weight.shape[1] == x.shape[2] && position >= 0 && position + x.shape[1] <= weight.shape[0],
-                "AddPositions", "weight", weight, $"({position + x.shape[1]} or more, {x.shape[2]}), position being {position}");
             using var rows = weight.narrow(0, position, x.shape[1]); // (T, W)
             using var wide = x.to(ScalarType.Float32);
             using var sum = wide.add(rows);
             return sum.to(x.dtype);
         }
 
-        /// <inheritdoc cref="Kernels.RmsNorm"/>
         public static Tensor RmsNorm(Tensor x, Tensor weight, double epsilon)
         {
-            CheckLast(x, weight, "RmsNorm", "weight");
-            using var wide = x.to(ScalarType.Float32);
-            using var square = wide.square();
-            using var mean = square.mean([-1], keepdim: true);
-            using var shifted = mean.add(epsilon);
-            using var scale = shifted.rsqrt();
-            using var normal = wide.mul(scale);
-            using var result = normal.mul(weight);
-            return result.to(x.dtype);
+            using var scope = NewDisposeScope();
+            var wide = x.to(ScalarType.Float32);
+            var scale = wide.square().mean([-1], keepdim: true).add(epsilon).rsqrt();
+            return wide.mul(scale).mul(weight).to(x.dtype).MoveToOuterDisposeScope();
         }
 
-        /// <inheritdoc cref="Kernels.LayerNorm"/>
         public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double epsilon)
         {
-            CheckLast(x, weight, "LayerNorm", "weight");
-            CheckLast(x, bias, "LayerNorm", "bias");
-            using var wide = x.to(ScalarType.Float32);
-            using var mean = wide.mean([-1], keepdim: true);
-            using var centred = wide.sub(mean);
-            using var square = centred.square();
-            using var variance = square.mean([-1], keepdim: true);
-            using var shifted = variance.add(epsilon);
-            using var scale = shifted.rsqrt();
-            using var normal = centred.mul(scale);
-            using var scaled = normal.mul(weight);
-            using var result = scaled.add(bias);
-            return result.to(x.dtype);
+            using var scope = NewDisposeScope();
+            var wide = x.to(ScalarType.Float32);
+            var normal = nn.functional.layer_norm(wide, [x.shape[^1]], weight, bias, epsilon);
+            return normal.to(x.dtype).MoveToOuterDisposeScope();
         }
 
-        /// <inheritdoc cref="Kernels.Linear"/>
         public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null)
         {
-            Check(weight.dim() == 2 && weight.shape[1] == x.shape[^1], "Linear", "weight", weight, $"(out, {x.shape[^1]})");
-            Check(bias is null || (bias.dim() == 1 && bias.shape[0] == weight.shape[0]), "Linear", "bias", bias, $"({weight.shape[0]})");
             using var cast = weight.to(x.dtype);
             using var castBias = bias?.to(x.dtype);
             return nn.functional.linear(x, cast, castBias);
         }
 
-        /// <inheritdoc cref="Kernels.Projections"/>
-        public static (Tensor Query, Tensor Key, Tensor Value) Projections(
-            Tensor x, Tensor query, Tensor key, Tensor value, Tensor? queryBias = null, Tensor? keyBias = null, Tensor? valueBias = null) =>
-            (Linear(x, query, queryBias), Linear(x, key, keyBias), Linear(x, value, valueBias));
-
-        /// <inheritdoc cref="Kernels.LinearRows"/>
-        public static Tensor LinearRows(Tensor x, Tensor weight, long rows)
+        public static Tensor Attend(
+            Tensor x, AttentionWeights w, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows, KeyValueCache? cache = null,
+            int layer = 0)
         {
-            CheckPrefix(weight, 0, rows, "LinearRows");
-            using var prefix = weight.narrow(0, 0, rows); // (rows, in)
-            return Linear(x, prefix);
-        }
-
-        /// <inheritdoc cref="Kernels.LinearColumns"/>
-        public static Tensor LinearColumns(Tensor x, Tensor weight, long columns)
-        {
-            CheckPrefix(weight, 1, columns, "LinearColumns");
-            using var prefix = weight.narrow(1, 0, columns); // (out, columns)
-            using var copy = prefix.contiguous(); // as the extracted weight lies: other strides may give other bits
-            return Linear(x, copy);
-        }
-
-        /// <inheritdoc cref="Kernels.Rotary"/>
-        public static Tensor Rotary(Tensor x, Tensor cos, Tensor sin)
-        {
-            Check(x.dim() == 4 && x.shape[3] % 2 == 0, "Rotary", "x", x, "(B, T, H, D), D even");
-            long time = x.shape[1], half = x.shape[3] / 2;
-            Check(cos.dim() == 2 && cos.shape[0] == time && cos.shape[1] == half, "Rotary", "cos", cos, $"({time}, {half})");
-            Check(sin.dim() == 2 && sin.shape[0] == time && sin.shape[1] == half, "Rotary", "sin", sin, $"({time}, {half})");
-            using var c = cos.unsqueeze(1); // (T, 1, D/2)
-            using var s = sin.unsqueeze(1);
-            using var wide = x.to(ScalarType.Float32);
-            using var a = wide.narrow(3, 0, half); // (B, T, H, D/2)
-            using var b = wide.narrow(3, half, half);
-            using var ac = a.mul(c);
-            using var bs = b.mul(s);
-            using var bc = b.mul(c);
-            using var @as = a.mul(s);
-            using var first = ac.sub(bs);
-            using var second = bc.add(@as);
-            using var result = cat([first, second], -1);
-            return result.to(x.dtype);
-        }
-
-        /// <inheritdoc cref="Kernels.CausalAttention"/>
-        public static Tensor CausalAttention(Tensor query, Tensor key, Tensor value, int window = 0)
-        {
-            Check(query.dim() == 4, "CausalAttention", "query", query, "(B, T, H, D)");
-            long batch = query.shape[0], time = query.shape[1], heads = query.shape[2], depth = query.shape[3];
-            Check(
-                key.dim() == 4 && key.shape[0] == batch && key.shape[1] >= time && key.shape[3] == depth
-                && key.shape[2] > 0 && heads % key.shape[2] == 0,
-                "CausalAttention", "key", key, $"({batch}, {time} or more, a divisor of {heads}, {depth})");
-            Check(
-                value.dim() == 4 && value.shape.AsSpan().SequenceEqual(key.shape),
-                "CausalAttention", "value", value, $"({string.Join(", ", key.shape)})");
-            long length = key.shape[1], groups = heads / key.shape[2];
-
-            using var repeatedKey = Repeat(key, groups); // (B, S, H, D)
-            using var repeatedValue = Repeat(value, groups);
-            using var q = query.transpose(1, 2); // (B, H, T, D)
-            using var k = repeatedKey.permute(0, 2, 3, 1); // (B, H, D, S)
-            using var v = repeatedValue.transpose(1, 2); // (B, H, S, D)
-            using var products = q.matmul(k); // (B, H, T, S)
-            using var wide = products.to(ScalarType.Float32);
-            using var scores = wide.mul(1.0 / Math.Sqrt(depth));
-            using var all = ones(time, length, dtype: ScalarType.Bool, device: query.device);
-            using var future = all.triu(length - time + 1); // (T, S): true where the key is later than the query
-            using var masked = scores.masked_fill(future, float.NegativeInfinity);
-            using var past = window == 0 ? null : all.tril(length - time - window); // (T, S): true before the window
-            using var seen = past is null ? masked.alias() : masked.masked_fill(past, float.NegativeInfinity);
-            using var probabilities = seen.softmax(-1);
-            using var narrow = probabilities.to(query.dtype);
-            using var mixed = narrow.matmul(v); // (B, H, T, D)
-            using var ordered = mixed.transpose(1, 2); // (B, T, H, D)
-            return ordered.reshape(batch, time, heads * depth);
-        }
-
-        /// <inheritdoc cref="Kernels.Attention"/>
-        public static Tensor Attention(Tensor query, Tensor key, Tensor value, Tensor? lengths = null)
-        {
-            Check(query.dim() == 4, "Attention", "query", query, "(N, T, H, D)");
-            long batch = query.shape[0], time = query.shape[1], heads = query.shape[2], depth = query.shape[3];
-            Check(
-                key.dim() == 4 && key.shape[0] == batch && key.shape[3] == depth && key.shape[2] > 0 && heads % key.shape[2] == 0,
-                "Attention", "key", key, $"({batch}, S, a divisor of {heads}, {depth})");
-            Check(
-                value.dim() == 4 && value.shape.AsSpan().SequenceEqual(key.shape),
-                "Attention", "value", value, $"({string.Join(", ", key.shape)})");
-            Check(
-                lengths is null || (lengths.dim() == 1 && lengths.shape[0] > 0 && batch % lengths.shape[0] == 0),
-                "Attention", "lengths", lengths, $"(a divisor of {batch})");
             using var scope = NewDisposeScope();
-            var groups = heads / key.shape[2];
-            var (q, k, v) = (query.transpose(1, 2), Repeat(key, groups).permute(0, 2, 3, 1), Repeat(value, groups).transpose(1, 2));
-            var scores = q.matmul(k).to(ScalarType.Float32).mul(1.0 / Math.Sqrt(depth)); // (N, H, T, S)
-            if (lengths is not null)
+            if (heads.Length == 1) return AttendOne(x, w, cos, sin, lengths, heads[0], cache, layer).MoveToOuterDisposeScope();
+            var streams = new Tensor[heads.Length];
+            var first = 0L;
+            for (var r = 0; r < heads.Length; first += rows[r++])
             {
-                var places = arange(key.shape[1], ScalarType.Int64, query.device);
-                var unseen = places.ge(lengths.unsqueeze(1)).repeat(batch / lengths.shape[0], 1); // (N, S)
-                scores = scores.masked_fill(unseen.unsqueeze(1).unsqueeze(1), float.NegativeInfinity);
+                var seen = lengths is null || lengths.shape[0] <= rows[r] ? lengths : lengths.narrow(0, first, rows[r]);
+                streams[r] = AttendOne(x.narrow(0, first, rows[r]), w, cos, sin, seen, heads[r], null, 0);
             }
 
-            var mixed = scores.softmax(-1).to(query.dtype).matmul(v); // (N, H, T, D)
-            return mixed.transpose(1, 2).reshape(batch, time, heads * depth).MoveToOuterDisposeScope();
+            return cat(streams, 0).MoveToOuterDisposeScope();
         }
 
-        /// <inheritdoc cref="Kernels.FeedForward"/>
-        public static Tensor FeedForward(
-            Tensor x,
-            Tensor? gate,
-            Tensor? gateBias,
-            Tensor up,
-            Tensor? upBias,
-            Tensor down,
-            Tensor? downBias,
-            FeedForwardKind kind,
-            int[] widths,
-            int[]? rows = null,
-            bool parting = false)
+        public static Tensor FeedForward(Tensor x, FeedForwardWeights w, int[] widths, int[]? rows)
         {
-            if (parting)
-            {
-                using var all = Fork(x, widths.Length); // (R*B, T, W)
-                return FeedForward(all, gate, gateBias, up, upBias, down, downBias, kind, widths);
-            }
-
-            var counts = Rows("FeedForward", x, widths.Length, rows);
-            long width = x.shape[2];
-            Check(up.dim() == 2 && up.shape[1] == width, "FeedForward", "up", up, $"(hidden, {width})");
-            long hidden = up.shape[0];
-            Check(IsMatrix(down, width, hidden), "FeedForward", "down", down, $"({width}, {hidden})");
-            bool gated = kind is FeedForwardKind.SwiGlu or FeedForwardKind.GeGlu;
-            if (gated != gate is not null)
-            {
-                throw new ArgumentException(
-                    $"FeedForward: {kind} {(gated ? "needs a gate" : "has no gate, but one was given")}.", nameof(gate));
-            }
-
-            Check(gate is null || IsMatrix(gate, hidden, width), "FeedForward", "gate", gate, $"({hidden}, {width})");
-            CheckBias(gateBias, hidden, "gateBias");
-            CheckBias(upBias, hidden, "upBias");
-            CheckBias(downBias, width, "downBias");
-            for (int r = 0; r < widths.Length; r++)
-            {
-                if (widths[r] < 1 || widths[r] > hidden || (r > 0 && widths[r] > widths[r - 1]))
-                {
-                    string given = string.Join(", ", widths);
-                    throw new ArgumentException(
-                        $"FeedForward: widths are ({given}), but must run from the widest to the narrowest, each in 1..{hidden}.",
-                        nameof(widths));
-                }
-            }
-
-            long first = 0;
+            using var scope = NewDisposeScope();
+            var normed = w.Norm.Apply(x);
             var streams = new Tensor[widths.Length];
-            for (int r = 0; r < widths.Length; first += counts[r++])
+            var first = 0L;
+            for (var r = 0; r < widths.Length; r++)
             {
-                using var stream = x.narrow(0, first, counts[r]); // (B, T, W)
-                streams[r] = One(stream, gate, gateBias, up, upBias, down, downBias, kind, widths[r]);
+                var (its, input) = rows is null ? (normed, x) : (normed.narrow(0, first, rows[r]), x.narrow(0, first, rows[r]));
+                var hidden = Hidden(its, w, widths[r]); // (B, T, m)
+                streams[r] = Linear(hidden, w.Down.narrow(1, 0, widths[r]), w.DownBias).add_(input); // (B, T, W)
+                first += rows?[r] ?? 0;
             }
 
-            var result = cat(streams, 0);
-            foreach (var stream in streams)
-            {
-                stream.Dispose();
-            }
-
-            return result;
+            return (streams.Length == 1 ? streams[0] : cat(streams, 0)).MoveToOuterDisposeScope();
         }
 
-        /// <inheritdoc cref="Kernels.HiddenImportance"/>
-        public static Tensor HiddenImportance(
-            Tensor x, Tensor? gate, Tensor? gateBias, Tensor up, Tensor? upBias, Tensor down, FeedForwardKind kind)
+        public static Tensor HiddenImportance(Tensor x, FeedForwardWeights w)
         {
-            using var h = Hidden(x, gate, gateBias, up, upBias, kind, up.shape[0]); // (B, T, hidden)
-            using var wide = h.to(ScalarType.Float32);
-            using var magnitudes = wide.abs();
-            using var mean = magnitudes.mean([0, 1]); // (hidden)
-            using var squares = down.square(); // (W, hidden)
-            using var sums = squares.sum([0]);
-            using var norms = sums.sqrt(); // (hidden)
-            return mean.mul(norms);
+            using var scope = NewDisposeScope();
+            var hidden = Hidden(w.Norm.Apply(x), w, w.Up.shape[0]); // (B, T, hidden)
+            var mean = hidden.to(ScalarType.Float32).abs().mean([0, 1]); // (hidden)
+            return mean.mul(w.Down.square().sum([0]).sqrt()).MoveToOuterDisposeScope();
         }
 
-        /// <inheritdoc cref="Kernels.LinearCrossEntropy"/>
-        public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams, int[]? rows = null)
+        public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int[] rows, bool isShared)
         {
-            var counts = Rows("LinearCrossEntropy", x, streams, rows);
-            long batch = rows is null ? counts[0] : x.shape[0];
-            Check(head.dim() == 2 && head.shape[1] == x.shape[2], "LinearCrossEntropy", "head", head, $"(V, {x.shape[2]})");
-            Check(
-                targets.dim() == 2 && targets.shape[0] == batch && targets.shape[1] == x.shape[1],
-                "LinearCrossEntropy", "targets", targets, $"({batch}, {x.shape[1]})");
-            using var cast = head.to(x.dtype);
-            using var wideHead = cast.to(ScalarType.Float32);
-            using var wide = x.to(ScalarType.Float32);
-            using var logits = nn.functional.linear(wide, wideHead); // (R*B, T, V)
-            using var logProbabilities = logits.log_softmax(-1);
-            using var all = rows is null ? targets.repeat(streams, 1) : targets.alias(); // (N, T)
-            using var index = all.unsqueeze(2);
-            using var picked = logProbabilities.gather(2, index); // (N, T, 1)
-            using var losses = picked.neg();
-            return StreamMeans(losses, streams, rows);
+            using var scope = NewDisposeScope();
+            var logits = Logits(x, head); // (N, T, V)
+            var all = isShared ? targets.repeat(rows.Length, 1) : targets; // (N, T)
+            var losses = logits.log_softmax(-1).gather(2, all.unsqueeze(2)).neg(); // (N, T, 1)
+            return StreamMeans(losses, rows.Length, isShared ? null : rows).MoveToOuterDisposeScope();
         }
 
-        /// <inheritdoc cref="Kernels.LinearDivergence"/>
         public static Tensor LinearDivergence(
-            Tensor x, Tensor teacher, Tensor head, int streams, int[]? rows, int student, double temperature)
+            Tensor x, Tensor teacher, Tensor head, int[] rows, bool isShared, int student, double temperature)
         {
-            var counts = Rows("LinearDivergence", x, streams, rows);
-            long first = counts.Take(student).Sum(n => (long)n), batch = rows is null ? counts[0] : x.shape[0] - first;
-            Check(head.dim() == 2 && head.shape[1] == x.shape[2], "LinearDivergence", "head", head, $"(V, {x.shape[2]})");
-            Check(
-                teacher.dim() == 3 && teacher.shape[0] == batch && teacher.shape[1] == x.shape[1] && teacher.shape[2] == x.shape[2],
-                "LinearDivergence", "teacher", teacher, $"({batch}, {x.shape[1]}, {x.shape[2]})");
-            using var students = x.narrow(0, first, x.shape[0] - first);
-            using var learnt = LogProbabilities(students, head, temperature); // (N, T, V)
-            using var detached = teacher.detach();
-            using var detachedHead = head.detach();
-            using var one = LogProbabilities(detached, detachedHead, temperature);
-            using var known = rows is null ? one.repeat(streams - student, 1, 1) : one.alias();
-            using var weights = known.exp();
-            using var difference = known.sub(learnt);
-            using var terms = weights.mul(difference);
-            using var divergences = terms.sum([-1]); // (N, T)
-            using var means = StreamMeans(divergences, streams - student, rows?[student..]);
-            using var scaled = means.mul(temperature * temperature);
-            using var none = zeros(student, dtype: ScalarType.Float32, device: x.device);
-            return cat([none, scaled]);
+            using var scope = NewDisposeScope();
+            var first = rows.Take(student).Sum(n => (long)n);
+            var learnt = Logits(x.narrow(0, first, x.shape[0] - first), head).div(temperature).log_softmax(-1); // (N, T, V)
+            var one = Logits(teacher.detach(), head.detach()).div(temperature).log_softmax(-1);
+            var known = isShared ? one.repeat(rows.Length - student, 1, 1) : one;
+            var divergences = known.exp().mul(known.sub(learnt)).sum([-1]); // (N, T)
+            var means = StreamMeans(divergences, rows.Length - student, isShared ? null : rows[student..]);
+            var none = zeros(student, dtype: ScalarType.Float32, device: x.device);
+            return cat([none, means.mul(temperature * temperature)]).MoveToOuterDisposeScope();
         }
 
-        /// <inheritdoc cref="Kernels.AdamW"/>
         public static void AdamW(
-            IReadOnlyList<Tensor> parameters,
-            IReadOnlyList<Tensor> firstMoments,
-            IReadOnlyList<Tensor> secondMoments,
-            IReadOnlyList<double> decay,
-            double learningRate,
-            double beta1,
-            double beta2,
-            double epsilon,
-            long step)
+            Tensor parameters, Tensor gradients, Tensor firstMoments, Tensor secondMoments, double decay, double learningRate, double beta1,
+            double beta2, double epsilon, long step)
         {
-            using var _ = no_grad();
-            double correction1 = 1 - Math.Pow(beta1, step);
-            double correction2 = Math.Sqrt(1 - Math.Pow(beta2, step));
-            for (int i = 0; i < parameters.Count; i++)
-            {
-                using var gradient = parameters[i].grad;
-                if (gradient is null)
-                {
-                    continue;
-                }
-
-                parameters[i].mul_(1 - (learningRate * decay[i]));
-                firstMoments[i].mul_(beta1).add_(gradient, 1 - beta1);
-                secondMoments[i].mul_(beta2).addcmul_(gradient, gradient, 1 - beta2);
-                using var denominator = secondMoments[i].sqrt();
-                denominator.div_(correction2).add_(epsilon);
-                parameters[i].addcdiv_(firstMoments[i], denominator, -learningRate / correction1);
-            }
+            using var unrecorded = no_grad();
+            using var scope = NewDisposeScope();
+            double correction1 = 1 - Math.Pow(beta1, step), correction2 = Math.Sqrt(1 - Math.Pow(beta2, step));
+            parameters.mul_(1 - (learningRate * decay));
+            firstMoments.mul_(beta1).add_(gradients, 1 - beta1);
+            secondMoments.mul_(beta2).addcmul_(gradients, gradients, 1 - beta2);
+            var denominator = secondMoments.sqrt().div_(correction2).add_(epsilon);
+            parameters.addcdiv_(firstMoments, denominator, -learningRate / correction1);
         }
 
-        /// <inheritdoc cref="Kernels.ClipGradientNorm"/>
-        public static double ClipGradientNorm(IReadOnlyList<Tensor> parameters, double max)
+        public static double ClipGradientNorm(Tensor gradients, double max)
         {
-            using var _ = no_grad();
-            double squares = 0;
-            foreach (var parameter in parameters)
-            {
-                using var gradient = parameter.grad;
-                if (gradient is not null)
-                {
-                    using var square = gradient.square();
-                    using var sum = square.sum();
-                    squares += sum.item<float>();
-                }
-            }
-
-            double norm = Math.Sqrt(squares);
-            double coefficient = max / (norm + 1e-6);
-            if (!double.IsFinite(norm) || coefficient >= 1)
-            {
-                return norm;
-            }
-
-            foreach (var parameter in parameters)
-            {
-                using var gradient = parameter.grad;
-                gradient?.mul_(coefficient);
-            }
-
+            using var unrecorded = no_grad();
+            using var length = gradients.norm();
+            double norm = length.item<float>(), coefficient = max / (norm + 1e-6);
+            if (double.IsFinite(norm) && coefficient < 1) gradients.mul_(coefficient);
             return norm;
         }
 
-        /// <inheritdoc cref="Kernels.Fork"/>
-        public static Tensor Fork(Tensor x, int n)
+        private static Tensor AttendOne(
+            Tensor x, AttentionWeights w, Tensor? cos, Tensor? sin, Tensor? lengths, long heads, KeyValueCache? cache, int layer)
         {
-            Check(x.dim() == 3, "Fork", "x", x, "(B, T, W)");
-            return x.repeat(n, 1, 1);
+            long batch = x.shape[0], time = x.shape[1], depth = w.HeadWidth, keyHeads = heads / w.Group;
+            var normed = w.Norm.Apply(x);
+            Tensor Project(Tensor weight, Tensor? bias, long count) =>
+                Linear(normed, weight.narrow(0, 0, count * depth), bias?.narrow(0, 0, count * depth)).view(batch, time, count, depth);
+            var query = Project(w.Query, w.QueryBias, heads); // (B, T, H, D)
+            var key = Project(w.Key, w.KeyBias, keyHeads); // (B, T, Hkv, D)
+            var value = Project(w.Value, w.ValueBias, keyHeads);
+            if (w.QueryNorm is { } queryNorm) query = queryNorm.Apply(query);
+            if (w.KeyNorm is { } keyNorm) key = keyNorm.Apply(key);
+            if (cos is not null) (query, key) = (Rotary(query, cos, sin!), Rotary(key, cos, sin!));
+            if (cache is not null) (key, value) = cache.Append(layer, key, value); // (B, S, Hkv, D)
+            var scores = query.transpose(1, 2).matmul(Repeat(key, w.Group).permute(0, 2, 3, 1)); // (B, H, T, S)
+            scores = scores.to(ScalarType.Float32).mul(1.0 / Math.Sqrt(depth));
+            if (Unseen(w, batch, time, key.shape[1], lengths, x.device) is { } unseen)
+                scores = scores.masked_fill(unseen, float.NegativeInfinity);
+            var mixed = scores.softmax(-1).to(x.dtype).matmul(Repeat(value, w.Group).transpose(1, 2)); // (B, H, T, D)
+            var attended = mixed.transpose(1, 2).reshape(batch, time, heads * depth);
+            return Linear(attended, w.Output.narrow(1, 0, heads * depth), w.OutputBias).add_(x);
         }
 
-        // log softmax(x head^T / temperature) in float32; the head is rounded to x's dtype.
-        private static Tensor LogProbabilities(Tensor x, Tensor head, double temperature)
+        // True where a query must not see a key, broadcast to (B, H, T, S); null if all see all.
+        private static Tensor? Unseen(AttentionWeights w, long batch, long time, long length, Tensor? lengths, Device device)
         {
-            using var cast = head.to(x.dtype);
-            using var wideHead = cast.to(ScalarType.Float32);
-            using var wide = x.to(ScalarType.Float32);
-            using var logits = nn.functional.linear(wide, wideHead);
-            using var scaled = logits.div(temperature);
-            return scaled.log_softmax(-1);
+            if (w.IsCausal)
+            {
+                var all = ones(time, length, dtype: ScalarType.Bool, device: device);
+                var future = all.triu(length - time + 1); // (T, S): true where the key is later than the query
+                return w.Window == 0 ? future : future.logical_or(all.tril(length - time - w.Window));
+            }
+
+            if (lengths is null) return null;
+            var places = arange(length, ScalarType.Int64, device);
+            return places.ge(lengths.unsqueeze(1)).repeat(batch / lengths.shape[0], 1).view(batch, 1, 1, length);
         }
 
-        // How many rows of the batch each stream has.
-        private static int[] Rows(string operation, Tensor x, int streams, int[]? rows)
+        private static Tensor Rotary(Tensor x, Tensor cos, Tensor sin)
         {
-            Check(
-                x.dim() == 3 && streams > 0 && (rows is not null || x.shape[0] % streams == 0), operation, "x", x, $"({streams}*B, T, W)");
-            if (rows is null) return [.. Enumerable.Repeat((int)x.shape[0] / streams, streams)];
-            if (rows.Length == streams && rows.All(n => n > 0) && rows.Sum() == x.shape[0]) return rows;
-            throw new ArgumentException(
-                $"{operation}: rows are ({string.Join(", ", rows)}), but must be {streams} numbers above 0 that add up to the rows of x, "
-                + $"{x.shape[0]}.",
-                nameof(rows));
+            var half = x.shape[3] / 2;
+            var (c, s) = (cos.unsqueeze(1), sin.unsqueeze(1)); // (T, 1, D/2)
+            var wide = x.to(ScalarType.Float32);
+            var (a, b) = (wide.narrow(3, 0, half), wide.narrow(3, half, half)); // (B, T, H, D/2)
+            return cat([a.mul(c).sub(b.mul(s)), b.mul(c).add(a.mul(s))], -1).to(x.dtype);
         }
 
         // Each head `groups` times in a row: (B, S, Hkv, D) -> (B, S, Hkv*groups, D).
         private static Tensor Repeat(Tensor x, long groups)
         {
+            if (groups == 1) return x;
             long batch = x.shape[0], length = x.shape[1], heads = x.shape[2], depth = x.shape[3];
-            using var split = x.unsqueeze(3);
-            using var copies = split.expand(batch, length, heads, groups, depth);
-            return copies.reshape(batch, length, heads * groups, depth);
-        }
-
-        private static Tensor One(
-            Tensor x,
-            Tensor? gate,
-            Tensor? gateBias,
-            Tensor up,
-            Tensor? upBias,
-            Tensor down,
-            Tensor? downBias,
-            FeedForwardKind kind,
-            long m)
-        {
-            using var h = Hidden(x, gate, gateBias, up, upBias, kind, m); // (B, T, m)
-            using var downColumns = down.narrow(1, 0, m);
-            return Linear(h, downColumns, downBias); // (B, T, W)
+            return x.unsqueeze(3).expand(batch, length, heads, groups, depth).reshape(batch, length, heads * groups, depth);
         }
 
         // The first m hidden units: (B, T, W) -> (B, T, m).
-        private static Tensor Hidden(
-            Tensor x, Tensor? gate, Tensor? gateBias, Tensor up, Tensor? upBias, FeedForwardKind kind, long m)
+        private static Tensor Hidden(Tensor x, FeedForwardWeights w, long m)
         {
-            using var upRows = up.narrow(0, 0, m);
-            using var upBiasRows = upBias?.narrow(0, 0, m);
-            using var u = Linear(x, upRows, upBiasRows); // (B, T, m)
-            using var gateRows = gate?.narrow(0, 0, m);
-            using var gateBiasRows = gateBias?.narrow(0, 0, m);
-            using var g = gateRows is null ? null : Linear(x, gateRows, gateBiasRows); // (B, T, m)
-
-            // The activation is float32 inside: one rounding on the way out, as in the native form.
-            using var wideUp = u.to(ScalarType.Float32);
-            using var wideGate = g?.to(ScalarType.Float32);
-            using var activated = Activate(wideGate ?? wideUp, kind);
-            using var product = wideGate is null ? activated.alias() : activated.mul(wideUp);
-            return product.to(x.dtype);
+            var up = Linear(x, w.Up.narrow(0, 0, m), w.UpBias?.narrow(0, 0, m));
+            if (w.Gate is null) return Activate(up.to(ScalarType.Float32), w.Kind).to(x.dtype);
+            var gate = Linear(x, w.Gate.narrow(0, 0, m), w.GateBias?.narrow(0, 0, m));
+            return Activate(gate.to(ScalarType.Float32), w.Kind).mul(up).to(x.dtype);
         }
 
-        private static Tensor Activate(Tensor x, FeedForwardKind kind)
+        private static Tensor Activate(Tensor x, FeedForwardKind kind) => kind switch
         {
-            switch (kind)
-            {
-                case FeedForwardKind.SquaredRelu:
-                    using (var positive = x.relu())
-                    {
-                        return positive.square();
-                    }
+            FeedForwardKind.SquaredRelu => x.relu().square(),
+            FeedForwardKind.SwiGlu => nn.functional.silu(x),
+            FeedForwardKind.Gelu or FeedForwardKind.GeGlu => nn.functional.gelu(x),
+            _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "FeedForward: unknown kind."),
+        };
 
-                case FeedForwardKind.SwiGlu:
-                    return x.silu();
-                case FeedForwardKind.Gelu or FeedForwardKind.GeGlu:
-                    return x.gelu();
-                default:
-                    throw new ArgumentOutOfRangeException(nameof(kind), kind, "FeedForward: unknown kind.");
-            }
-        }
-
-        private static bool IsMatrix(Tensor x, long rows, long columns) => x.dim() == 2 && x.shape[0] == rows && x.shape[1] == columns;
-
-        private static void CheckLast(Tensor x, Tensor weight, string operation, string name)
-        {
-            Check(x.dim() > 0, operation, "x", x, "(..., W)");
-            Check(weight.dim() == 1 && weight.shape[0] == x.shape[^1], operation, name, weight, $"({x.shape[^1]})");
-        }
-
-        private static void CheckPrefix(Tensor weight, int dimension, long length, string operation)
-        {
-            Check(weight.dim() == 2, operation, "weight", weight, "(out, in)");
-            if (length < 1 || length > weight.shape[dimension])
-            {
-                string name = dimension == 0 ? "rows" : "columns";
-                throw new ArgumentOutOfRangeException(
-                    name, length, $"{operation}: {name} must be in 1..{weight.shape[dimension]}, the size of the weight.");
-            }
-        }
-
-        private static void CheckBias(Tensor? bias, long length, string name)
-            => Check(bias is null || (bias.dim() == 1 && bias.shape[0] == length), "FeedForward", name, bias, $"({length})");
-
-        // TorchSharp's matmul ends the process when shapes disagree, so nothing may reach it unchecked.
-        private static void Check(bool valid, string operation, string name, Tensor? tensor, string expected)
-        {
-            if (!valid)
-            {
-                string shape = string.Join(", ", tensor?.shape ?? []);
-                throw new ArgumentException($"{operation}: {name} is ({shape}), but must be {expected}.", name);
-            }
-        }
+        // x head^T in float32; the head is rounded to x's dtype.
+        private static Tensor Logits(Tensor x, Tensor head) =>
+            nn.functional.linear(x.to(ScalarType.Float32), head.to(x.dtype).to(ScalarType.Float32));
     }
 }

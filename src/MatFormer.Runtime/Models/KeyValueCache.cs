@@ -42,15 +42,34 @@ public sealed class KeyValueCache : IDisposable
     public int Length { get; private set; }
 
     /// <summary>
+    /// Where the keys and values of the tokens of x (B, T, W) are to be written in one layer, (B, Capacity, heads, headWidth) each.
+    /// </summary>
+    /// <exception cref="ArgumentException">
+    /// The batch, the heads, their width, the dtype or the device differ from the cache's, or the tokens do not fit.
+    /// </exception>
+    internal (Tensor Keys, Tensor Values) Open(int layer, Tensor x, int heads, int headWidth)
+    {
+        var keys = _keys[layer];
+        Check(layer, (int)x.shape[0], (int)x.shape[1], heads);
+        if (keys.shape[3] != headWidth || keys.dtype != x.dtype || keys.device_type != x.device_type)
+        {
+            throw new ArgumentException(
+                $"The cache holds heads of {keys.shape[3]} numbers, {keys.dtype} on {keys.device}, but heads of {headWidth}, {x.dtype} on "
+                + $"{x.device}, were given.", nameof(x));
+        }
+
+        return (keys, _values[layer]);
+    }
+
+    /// <summary>
     /// Writes the keys and values (B, T, heads, HeadWidth) of the next T tokens of one layer, and gives views (B, Length + T, ...) of all
     /// so far, for the caller to dispose. <see cref="Advance"/> counts the tokens once all layers have them.
     /// </summary>
     /// <exception cref="ArgumentException">The batch differs from the cache's.</exception>
     public (Tensor Keys, Tensor Values) Append(int layer, Tensor key, Tensor value)
     {
-        if (key.shape[0] != Batch)
-            throw new ArgumentException($"The cache holds {Batch} sequences, but {key.shape[0]} were given.", nameof(key));
         var time = key.shape[1];
+        Check(layer, (int)key.shape[0], (int)time, (int)key.shape[2]);
         using (var keySlot = _keys[layer].narrow(1, Length, time))
         using (var valueSlot = _values[layer].narrow(1, Length, time))
         {
@@ -71,6 +90,22 @@ public sealed class KeyValueCache : IDisposable
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length);
         Length = length;
+    }
+
+    private void Check(int layer, int batch, int time, int heads)
+    {
+        if (batch != Batch) throw new ArgumentException($"The cache holds {Batch} sequences, but {batch} were given.", nameof(batch));
+        if (Length + time > Capacity)
+        {
+            throw new ArgumentException(
+                $"The cache has room for {Capacity} tokens and holds {Length}; {time} more do not fit.", nameof(time));
+        }
+
+        if (heads != _keys[layer].shape[2])
+        {
+            throw new ArgumentException(
+                $"The cache holds {_keys[layer].shape[2]} heads of layer {layer}, but {heads} were given.", nameof(heads));
+        }
     }
 
     /// <inheritdoc/>

@@ -188,10 +188,26 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     {
     }
 
+    /// <summary>All weights as one tensor, of the universal model alone; null where they are shapes without numbers.</summary>
+    internal FlatWeights? Flat { get; private set; }
+
+    /// <summary>Makes the parameters views of one tensor, so that what trains them has one thing to change. Called by generated code.</summary>
+    protected void Consolidate() => Flat = FlatWeights.Of(this);
+
     /// <inheritdoc/>
     protected override void _toEpilog(ScalarType? dtype, Device? device, bool non_blocking)
     {
         base._toEpilog(dtype, device, non_blocking);
         BindParameters();
+        if (Flat is null) return;
+        Flat.Dispose();
+        Consolidate();
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing) Flat?.Dispose();
+        base.Dispose(disposing);
     }
 }

@@ -8,8 +8,7 @@ namespace MatFormer;
 /// rest is computed once more when they are wanted. One forward and backward pass: given to <c>Losses</c>, then <see cref="Backward"/> in
 /// the place of the loss's own.
 /// </summary>
-/// <param name="model">The model of the pass.</param>
-public sealed class Recomputation(MatFormerModel model) : IDisposable
+public sealed class Recomputation : IDisposable
 {
     private readonly List<(Tensor Input, Func<Tensor, Tensor> Layer)> _layers = [];
     private readonly List<Tensor> _kept = [];
@@ -51,44 +50,23 @@ public sealed class Recomputation(MatFormerModel model) : IDisposable
                 + "Losses.");
         }
 
-        // A weight that is used before the layers and behind them (tied embeddings) has two gradients. In one pass they are added to each
-        // other before they are added to an earlier batch's, and rounding tells: that is set aside meanwhile.
-        var parameters = model.parameters().ToArray();
-        var earlier = Array.ConvertAll(parameters, parameter => parameter.grad);
-        foreach (var parameter in parameters) parameter.grad = null;
         loss.backward();
-        for (var i = 0; i < parameters.Length; i++)
-        {
-            using var gradient = parameters[i].grad;
-            if (gradient is not null) continue;
-            parameters[i].grad = earlier[i];
-            earlier[i]?.Dispose();
-            earlier[i] = null;
-        }
-
         var outer = _last.grad!;
         for (var i = _layers.Count - 1; i >= 0; i--)
         {
             var (kept, layer) = _layers[i];
             using var input = kept.detach();
             input.requires_grad = true;
-            using (var output = layer(input)) autograd.backward(output, outer);
+            using (var output = layer(input)) autograd.backward([output], [outer]);
             outer.Dispose();
             outer = input.grad!;
             kept.Dispose();
             _layers.RemoveAt(i);
         }
 
-        autograd.backward(_first, outer);
+        autograd.backward([_first], [outer]);
         outer.Dispose();
-        for (var i = 0; i < parameters.Length; i++)
-        {
-            if (earlier[i] is not { } before) continue;
-            using var gradient = parameters[i].grad!;
-            parameters[i].grad = before.add_(gradient);
-            before.Dispose();
-        }
-
+        CpuNode.ThrowFailure();
         Dispose();
     }
 

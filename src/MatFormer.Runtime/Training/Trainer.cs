@@ -5,6 +5,7 @@ using System.Runtime.InteropServices;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -33,10 +34,10 @@ public sealed class Trainer<TModel> : IDisposable
     private readonly TModel _model;
     private readonly ILogger _logger;
     private readonly ImmutableArray<string> _names;
-    private readonly Tensor[] _parameters;
-    private readonly Tensor[] _firstMoments;
-    private readonly Tensor[] _secondMoments;
-    private readonly double[] _decay;
+    private readonly Parameter[] _parameters;
+    private readonly FlatWeights _flat;
+    private readonly Tensor _firstMoments; // laid out as the weights
+    private readonly Tensor _secondMoments;
     private readonly Planner<TModel> _planner;
     private TrainingData? _data;
     private IBatches? _batches;
@@ -59,11 +60,13 @@ public sealed class Trainer<TModel> : IDisposable
         Options = options;
         _logger = logger ?? NullLogger.Instance;
         var named = model.named_parameters().ToList();
-        _names = [.. named.Select(p => p.Item1)];
-        _parameters = [.. named.Select(p => (Tensor)p.Item2)];
-        _firstMoments = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
-        _secondMoments = Array.ConvertAll(_parameters, p => zeros_like(p).DetachFromDisposeScope());
-        _decay = [.. named.Select(p => IsBlockMatrix(p.Item1, p.Item2) ? options.WeightDecay : 0)];
+        _names = [.. named.Select(p => p.name)];
+        _parameters = [.. named.Select(p => p.parameter)];
+        _flat = model.Flat ?? throw new ArgumentException(
+            "This model cannot be trained: its weights are frozen, or have no numbers; make it anew on its device.", nameof(model));
+        _firstMoments = zeros_like(_flat.Weights).DetachFromDisposeScope();
+        _secondMoments = zeros_like(_flat.Weights).DetachFromDisposeScope();
+        if (model.Device.type == DeviceType.CPU) Kernels.Cpu.Tell(_logger);
         _planner = new Planner<TModel>(options);
     }
 
@@ -245,12 +248,17 @@ public sealed class Trainer<TModel> : IDisposable
         var misfits = new Misfits(reader, TModel.Spec);
         for (var i = 0; i < _parameters.Length; i++)
         {
-            entries.Add((misfits.Find(FirstMoment + _names[i], _firstMoments[i]), _firstMoments[i]));
-            entries.Add((misfits.Find(SecondMoment + _names[i], _secondMoments[i]), _secondMoments[i]));
+            var (first, second) = (_flat.ViewOf(_firstMoments, _parameters[i]), _flat.ViewOf(_secondMoments, _parameters[i]));
+            entries.Add((misfits.Find(FirstMoment + _names[i], first), first));
+            entries.Add((misfits.Find(SecondMoment + _names[i], second), second));
         }
 
         Checkpoint.Load(reader, _model);
-        foreach (var (entry, tensor) in entries) TensorData.Read(reader, entry, tensor);
+        foreach (var (entry, tensor) in entries)
+        {
+            using (tensor) TensorData.Read(reader, entry, tensor);
+        }
+
         StepsDone = step;
         StepsSkipped = skipped;
         (_bestLoss, _bestStep, _looksSinceBest) = (bestLoss, bestStep, looksSinceBest);
@@ -262,13 +270,9 @@ public sealed class Trainer<TModel> : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (var moment in _firstMoments) moment.Dispose();
-        foreach (var moment in _secondMoments) moment.Dispose();
+        _firstMoments.Dispose();
+        _secondMoments.Dispose();
     }
-
-    // Matrices inside a block; Llama's blocks are model.layers.N, ViT's encoder.layer.N.
-    private static bool IsBlockMatrix(string name, Tensor parameter) =>
-        parameter.dim() >= 2 && (name.Contains(".layers.", StringComparison.Ordinal) || name.Contains(".layer.", StringComparison.Ordinal));
 
     private static string Metadata(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
         metadata.TryGetValue(key, out var value)
@@ -331,18 +335,18 @@ public sealed class Trainer<TModel> : IDisposable
         var factors = plan.Factors(Options.Distillation?.Weight, students);
         for (var i = 0; i < factors.Length; i++) factors[i] /= Options.Accumulation;
         var values = new float[factors.Length];
+        _flat.ClearGradients();
         for (var part = 0; part < Options.Accumulation; part++) Backward(plan, FirstBatch(step) + part, factors, values);
+        _flat.GatherGradients();
         for (var i = 0; i < values.Length; i++) values[i] /= Options.Accumulation;
-        var norm = Kernels.ClipGradientNorm(_parameters, Options.MaxGradientNorm);
+        var norm = Kernels.ClipGradientNorm(_flat.Gradients, Options.MaxGradientNorm);
         var problem = Problem(plan, values, norm);
         if (problem is null)
         {
-            Kernels.AdamW(
-                _parameters, _firstMoments, _secondMoments, _decay, learningRate, Options.Beta1, Options.Beta2, Options.Epsilon, step);
+            Update(learningRate, step);
             _skippedInARow = 0;
         }
 
-        _model.zero_grad();
         if (problem is not null) Skip(problem, step);
         StepsDone = step;
         return new StepResult(
@@ -352,6 +356,23 @@ public sealed class Trainer<TModel> : IDisposable
             Divergences = problem is null ? InOrder(plan.Names.Zip(values.Skip(plan.Names.Length)).Skip(students)) : [],
             Skipped = problem,
         };
+    }
+
+    // The matrices of the blocks come first, and decay; the other weights do not.
+    private void Update(double learningRate, long step)
+    {
+        var length = _flat.Weights.numel();
+        foreach (var (first, count, decay) in (ReadOnlySpan<(long, long, double)>)
+            [(0, _flat.Decaying, Options.WeightDecay), (_flat.Decaying, length - _flat.Decaying, 0)])
+        {
+            if (count == 0) continue;
+            using var weights = _flat.Weights.narrow(0, first, count);
+            using var gradients = _flat.Gradients.narrow(0, first, count);
+            using var firstMoments = _firstMoments.narrow(0, first, count);
+            using var secondMoments = _secondMoments.narrow(0, first, count);
+            Kernels.AdamW(
+                weights, gradients, firstMoments, secondMoments, decay, learningRate, Options.Beta1, Options.Beta2, Options.Epsilon, step);
+        }
     }
 
     // Adds a batch's gradients to those that are there, and its losses to their sums.
@@ -364,13 +385,15 @@ public sealed class Trainer<TModel> : IDisposable
 
         // Chance may leave out every layer: then nothing is computed again.
         var isEmpty = Enumerable.Range(0, TModel.Spec.Layers).All(streams.Skips);
-        using var recomputation = Options.RecomputeActivations && !isEmpty ? new Recomputation(_model) : null;
+        using var recomputation = Options.RecomputeActivations && !isEmpty ? new Recomputation() : null;
         var losses = Options.Distillation is { } distillation
             ? _model.DistilledLosses(streams, input, targets, distillation.Temperature, recomputation)
             : _model.Losses(streams, input, targets, recomputation);
         var loss = (losses * tensor(factors, device: _model.Device).view(losses.shape)).sum();
         if (recomputation is null) loss.backward();
         else recomputation.Backward(loss);
+        CpuNode.ReleaseReturned();
+        CpuNode.ThrowFailure();
         var values = Values(losses);
         for (var i = 0; i < values.Length; i++) sums[i] += values[i];
     }
@@ -479,8 +502,17 @@ public sealed class Trainer<TModel> : IDisposable
         metadata.Add(DtypeKey, _model.ComputeType.ToString());
         var tensors = new List<(string, Tensor)>(3 * _parameters.Length);
         for (var i = 0; i < _parameters.Length; i++) tensors.Add((_names[i], _parameters[i]));
-        for (var i = 0; i < _parameters.Length; i++) tensors.Add((FirstMoment + _names[i], _firstMoments[i]));
-        for (var i = 0; i < _parameters.Length; i++) tensors.Add((SecondMoment + _names[i], _secondMoments[i]));
+        using var views = NewDisposeScope();
+        foreach (var (prefix, moments) in (ReadOnlySpan<(string, Tensor)>)[(FirstMoment, _firstMoments), (SecondMoment, _secondMoments)])
+        {
+            for (var i = 0; i < _parameters.Length; i++)
+            {
+                var view = _flat.ViewOf(moments, _parameters[i]);
+                views.Attach(view);
+                tensors.Add((prefix + _names[i], view));
+            }
+        }
+
         Checkpoint.Write(path, metadata, tensors);
         _logger.LogDebug("Saved {Path} at step {Step}.", path, StepsDone);
     }

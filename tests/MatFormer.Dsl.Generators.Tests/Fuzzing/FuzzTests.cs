@@ -121,11 +121,12 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
 
     private static int Seed(Location location) => location.SourceTree is { } tree ? Seed(tree) : -1;
 
-    // Of the user's file, which begins with the namespace, or of a generated one, whose name does.
+    // Of the user's file, which begins with the namespace, or of a generated one, whose name does; -1 of what all models share.
     private static int Seed(SyntaxTree tree) => Seed(
         MatFormerGenerator.HasWritten(tree) ? Path.GetFileName(tree.FilePath) : tree.GetText().Lines[2].ToString());
 
-    private static int Seed(string name) => int.Parse(SeedPattern().Match(name).Groups[1].Value, CultureInfo.InvariantCulture);
+    private static int Seed(string name) => name == LibraryEmitter.HintName ? -1
+        : int.Parse(SeedPattern().Match(name).Groups[1].Value, CultureInfo.InvariantCulture);
 
     private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 

@@ -1,7 +1,0 @@
-// Compiled with the flags that CMakeLists.txt names for it.
-#if defined(__x86_64__)
-#define MF_TABLE table_avx512_bf16
-#define MF_NAME "avx512_bf16"
-#define MF_FAST_PRODUCT true
-#include "kernels_cpu_impl.h"
-#endif

@@ -1,5 +1,0 @@
-// Any processor that the compiler targets.
-#define MF_TABLE table_portable
-#define MF_NAME "portable"
-#define MF_FAST_PRODUCT false
-#include "kernels_cpu_impl.h"

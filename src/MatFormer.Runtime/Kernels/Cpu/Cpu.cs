@@ -1,0 +1,161 @@
+using Microsoft.Extensions.Logging;
+using TorchSharp;
+using static TorchSharp.torch;
+using Native = MatFormer.CpuLibrary;
+
+namespace MatFormer;
+
+public static partial class Kernels
+{
+    /// <summary>
+    /// The environment variable that chooses the form of operations on the CPU: <c>composite</c> leaves the native library alone.
+    /// </summary>
+    internal const string LevelVariable = "MATFORMER_KERNELS";
+
+    /// <summary>Why operations on the CPU run as TorchSharp's, which takes several times as long; null if they are fused.</summary>
+    public static string? CpuProblem => Cpu.Problem;
+
+    /// <summary>The fused loops of the native library.</summary>
+    internal static unsafe class Cpu
+    {
+        private static int s_threads;
+
+        public static string? Problem { get; } =
+            Environment.GetEnvironmentVariable(LevelVariable) is "composite" ? $"{LevelVariable} is 'composite'" : Native.Problem;
+
+        /// <summary>Whether the library runs what it can. For tests.</summary>
+        public static bool IsEnabled { get; set; } = Problem is null;
+
+        /// <summary>Whether operations over what lies where x does run here.</summary>
+        public static bool Takes(Tensor x) => IsEnabled && x.device_type == DeviceType.CPU && x.numel() > 0;
+
+        /// <summary>Gradients are added to leaves themselves; of what was computed from others they are not.</summary>
+        public static bool CanDifferentiate(params ReadOnlySpan<Tensor?> weights)
+        {
+            foreach (var weight in weights)
+            {
+                if (weight is { requires_grad: true, is_leaf: false }) return false;
+            }
+
+            return true;
+        }
+
+        public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
+        {
+            using var ids = Dense(tokens);
+            return Run(new EmbeddingCall(weight, ids, dtype));
+        }
+
+        public static Tensor AddPositions(Tensor x, Tensor weight, long position)
+        {
+            using var dense = Dense(x);
+            using var rows = Dense(weight);
+            return Run(new PositionsCall(x, dense, weight, rows, position));
+        }
+
+        public static Tensor Norm(Tensor x, NormWeights norm)
+        {
+            using var dense = Dense(x);
+            return Run(new NormedCall(x, dense, norm));
+        }
+
+        public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias)
+        {
+            using var dense = Dense(x);
+            return Run(new LinearCall(x, dense, weight, bias));
+        }
+
+        public static Tensor Attend(
+            Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows,
+            KeyValueCache? cache = null, int layer = 0)
+        {
+            using var dense = Dense(x);
+            using var cosines = cos is null ? null : Dense(cos);
+            using var sines = sin is null ? null : Dense(sin);
+            using var counts = lengths is null ? null : Dense(lengths);
+            return Run(new AttentionCall(x, dense, weights, cosines, sines, counts, heads, rows, cache, layer));
+        }
+
+        public static Tensor FeedForward(Tensor x, FeedForwardWeights weights, int[] widths, int[]? rows)
+        {
+            using var dense = Dense(x);
+            return Run(new FeedForwardCall(x, dense, weights, widths, rows));
+        }
+
+        public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int[] rows, bool isShared)
+        {
+            using var dense = Dense(x);
+            using var ids = Dense(targets);
+            return Run(new CrossEntropyCall(x, dense, head, ids, rows, isShared));
+        }
+
+        public static Tensor LinearDivergence(
+            Tensor x, Tensor teacher, Tensor head, int[] rows, bool isShared, int student, double temperature)
+        {
+            using var dense = Dense(x);
+            using var taught = Dense(teacher);
+            return Run(new DivergenceCall(x, dense, taught, head, rows, isShared, student, temperature));
+        }
+
+        public static void AdamW(
+            Tensor parameters, Tensor gradients, Tensor firstMoments, Tensor secondMoments, double decay, double learningRate, double beta1,
+            double beta2, double epsilon, long step)
+        {
+            UseThreads();
+            var call = new Native.AdamW
+            {
+                Parameters = (void*)TensorMemory.Of(parameters),
+                Gradients = (void*)TensorMemory.Of(gradients),
+                First = (void*)TensorMemory.Of(firstMoments),
+                Second = (void*)TensorMemory.Of(secondMoments),
+                Count = parameters.numel(),
+                Decay = decay,
+                LearningRate = learningRate,
+                Beta1 = beta1,
+                Beta2 = beta2,
+                Epsilon = epsilon,
+                Step = step,
+            };
+            Native.Check(Native.mf_adamw_step(&call));
+        }
+
+        public static double ClipGradientNorm(Tensor gradients, double max)
+        {
+            UseThreads();
+            var data = (float*)TensorMemory.Of(gradients);
+            double squares;
+            Native.Check(Native.mf_sum_squares(data, gradients.numel(), &squares));
+            double norm = Math.Sqrt(squares), coefficient = max / (norm + 1e-6);
+            if (double.IsFinite(norm) && coefficient < 1) Native.Check(Native.mf_scale(data, gradients.numel(), (float)coefficient));
+            return norm;
+        }
+
+        /// <summary>Writes one line to the log where the CPU's work is not fused.</summary>
+        public static void Tell(ILogger logger)
+        {
+            if (Problem is { } problem)
+                logger.LogWarning("Training without fused kernels, which takes several times as long: {Problem}.", problem);
+        }
+
+        /// <summary>As many threads as libtorch has.</summary>
+        internal static void UseThreads()
+        {
+            var threads = get_num_threads();
+            if (threads == s_threads) return;
+            Native.Check(Native.mf_set_threads(threads));
+            s_threads = threads;
+        }
+
+        private static Tensor Run(CpuCall call)
+        {
+            CpuNode.ThrowFailure();
+            UseThreads();
+            var isRecorded = CpuNode.IsWanted(call);
+            var output = call.Forward(isRecorded);
+            return isRecorded ? CpuNode.Record(call, output) : output;
+        }
+
+        // The tensor itself under another name, or a contiguous copy: to be disposed of either way.
+        private static Tensor Dense(Tensor x) => x.is_contiguous() ? x.detach() : x.contiguous().detach();
+    }
+}

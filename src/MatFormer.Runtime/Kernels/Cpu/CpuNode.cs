@@ -1,0 +1,96 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>
+/// The node of autograd for every operation of the native library. Gradients of <see cref="CpuCall.Weights"/> go straight to their
+/// <c>grad</c>, since what a custom function returns would be copied once more; so those weights are no inputs of the node, and an empty
+/// tensor stands for them.
+/// </summary>
+internal sealed class CpuNode : autograd.SingleTensorFunction<CpuNode>
+{
+    // A failure that has nobody to tell yet: an exception out of a backward call would end the process.
+    private static Exception? s_failure;
+
+    // What the last node gave back: libtorch has its own reference by the time that the next node runs.
+    [ThreadStatic]
+    private static List<Tensor>? t_returned;
+
+    private static readonly Tensor s_weights = empty(0, ScalarType.Float32, requires_grad: true).DetachFromDisposeScope();
+
+    /// <inheritdoc/>
+    public override string Name => nameof(CpuNode);
+
+    /// <summary>Whether a gradient is wanted, of an input or of a weight.</summary>
+    public static bool IsWanted(CpuCall call) =>
+        is_grad_enabled() && (call.Inputs.Any(input => input.requires_grad) || call.Weights.Any(weight => weight is { requires_grad: true }));
+
+    /// <summary>The output of a call, with its gradient.</summary>
+    public static Tensor Record(CpuCall call, Tensor output)
+    {
+        var arguments = new object[2 + call.Inputs.Length];
+        arguments[0] = new Run(call, output);
+        arguments[1] = call.Weights.Any(weight => weight is { requires_grad: true }) ? s_weights : Missing.Value;
+        call.Inputs.CopyTo(arguments, 2);
+        var recorded = apply(arguments);
+        call.Inputs = [];
+        if (!ReferenceEquals(recorded, output)) output.Dispose();
+        return recorded;
+    }
+
+    /// <summary>Throws what failed in a backward call since the last time.</summary>
+    public static void ThrowFailure()
+    {
+        if (Volatile.Read(ref s_failure) is null || Interlocked.Exchange(ref s_failure, null) is not { } failure) return;
+        throw new InvalidOperationException("The gradients could not be computed: " + failure.Message, failure);
+    }
+
+    /// <summary>Lets go of the last gradient of an activation.</summary>
+    public static void ReleaseReturned()
+    {
+        if (t_returned is null) return;
+        foreach (var tensor in t_returned) tensor?.Dispose();
+        t_returned = null;
+    }
+
+    /// <inheritdoc/>
+    public override Tensor forward(autograd.AutogradContext ctx, params object[] vars)
+    {
+        var (call, output) = (Run)vars[0];
+        ctx.save_data(nameof(CpuCall), call);
+        return output;
+    }
+
+    /// <inheritdoc/>
+    public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
+    {
+        ReleaseReturned();
+        var call = (CpuCall)ctx.get_data(nameof(CpuCall));
+        var gradients = new List<Tensor>(2 + call.InputCount) { null!, null! };
+        try
+        {
+            using (no_grad()) call.Differentiate(grad_output, gradients);
+        }
+#pragma warning disable CA1031 // Whatever it is, it must not cross libtorch.
+        catch (Exception exception)
+#pragma warning restore CA1031
+        {
+            Interlocked.CompareExchange(ref s_failure, exception, null);
+            foreach (var gradient in gradients) gradient?.Dispose();
+            gradients = [.. Enumerable.Repeat<Tensor>(null!, 2 + call.InputCount)];
+        }
+
+        foreach (var gradient in gradients) gradient?.DetachFromDisposeScope();
+        grad_output.Dispose();
+        t_returned = gradients;
+        return gradients;
+    }
+
+    private sealed record Run(CpuCall Call, Tensor Output);
+
+    private sealed class Missing
+    {
+        public static readonly Missing Value = new();
+    }
+}

@@ -1,0 +1,205 @@
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+// The calls whose weights are small, or few: those of a norm, of positions and of a single projection get their gradients the ordinary way,
+// as inputs, so that what was computed from a parameter will do as well as one.
+
+/// <summary>Rows of a table.</summary>
+internal sealed unsafe class EmbeddingCall : CpuCall
+{
+    private readonly Tensor _weight;
+    private readonly ScalarType _dtype;
+    private readonly long[] _shape;
+    private readonly Tensor _tokens;
+    private CpuLibrary.Embedding _call;
+
+    public EmbeddingCall(Tensor weight, Tensor tokens, ScalarType dtype)
+    {
+        (_weight, _tokens, _dtype) = (weight, tokens, dtype);
+        Weights = [weight];
+        _shape = [.. tokens.shape, weight.shape[1]];
+        _call = new CpuLibrary.Embedding
+        {
+            Element = ElementOf(dtype),
+            Count = tokens.numel(),
+            Weight = Native(weight),
+            Tokens = (void*)TensorMemory.Of(tokens),
+        };
+    }
+
+    public override Tensor Forward(bool isRecorded)
+    {
+        if (isRecorded) Keep(_tokens);
+        var y = empty(_shape, _dtype);
+        _call.Y = (void*)TensorMemory.Of(y);
+        fixed (CpuLibrary.Embedding* call = &_call) CpuLibrary.Check(CpuLibrary.mf_embedding_forward(call));
+        return y;
+    }
+
+    protected override void Backward(Tensor gradient, List<Tensor> into)
+    {
+        Open(ref _call.Weight, _weight);
+        _call.Dy = (void*)TensorMemory.Of(gradient);
+        fixed (CpuLibrary.Embedding* call = &_call) CpuLibrary.Check(CpuLibrary.mf_embedding_backward(call));
+    }
+}
+
+/// <summary>Learned positions.</summary>
+internal sealed unsafe class PositionsCall : CpuCall
+{
+    private readonly Tensor _x;
+    private readonly long[] _weightShape;
+    private readonly bool _isWanted;
+    private CpuLibrary.Positions _call;
+
+    public PositionsCall(Tensor input, Tensor x, Tensor weight, Tensor rows, long position)
+    {
+        _x = x;
+        _weightShape = weight.shape;
+        _isWanted = weight.requires_grad;
+        Inputs = [input, weight];
+        InputCount = 2;
+        long[] shape = x.shape;
+        _call = new CpuLibrary.Positions
+        {
+            Element = ElementOf(x.dtype),
+            Batch = shape[0],
+            Time = shape[1],
+            Position = position,
+            Weight = Native(rows),
+            X = (void*)TensorMemory.Of(x),
+        };
+    }
+
+    public override Tensor Forward(bool isRecorded)
+    {
+        var y = empty_like(_x);
+        _call.Y = (void*)TensorMemory.Of(y);
+        fixed (CpuLibrary.Positions* call = &_call) CpuLibrary.Check(CpuLibrary.mf_positions_forward(call));
+        return y;
+    }
+
+    protected override void Backward(Tensor gradient, List<Tensor> into)
+    {
+        into.Add(gradient.alias());
+        var weight = _isWanted ? empty(_weightShape, ScalarType.Float32) : null;
+        into.Add(weight!);
+        if (weight is null) return;
+        _call.Weight.Gradient = (float*)TensorMemory.Of(weight);
+        _call.Dy = (void*)TensorMemory.Of(gradient);
+        fixed (CpuLibrary.Positions* call = &_call) CpuLibrary.Check(CpuLibrary.mf_positions_backward(call));
+    }
+}
+
+/// <summary>A norm that stands alone.</summary>
+internal sealed unsafe class NormedCall : CpuCall
+{
+    private readonly Tensor _x;
+    private readonly bool[] _areWanted;
+    private NormWeights _norm;
+    private CpuLibrary.NormCall _call;
+
+    public NormedCall(Tensor input, Tensor x, NormWeights norm)
+    {
+        (_x, _norm) = (x, norm);
+        Inputs = norm.Bias is null ? [input, norm.Weight] : [input, norm.Weight, norm.Bias];
+        InputCount = Inputs.Length;
+        _areWanted = Array.ConvertAll(Inputs, one => one.requires_grad);
+        long[] shape = x.shape;
+        _call = new CpuLibrary.NormCall
+        {
+            Element = ElementOf(x.dtype),
+            Count = x.numel() / shape[^1],
+            Width = shape[^1],
+            Norm = Native(norm),
+            X = (void*)TensorMemory.Of(x),
+        };
+    }
+
+    public override Tensor Forward(bool isRecorded)
+    {
+        var y = empty_like(_x);
+        _call.Y = (void*)TensorMemory.Of(y);
+        fixed (CpuLibrary.NormCall* call = &_call)
+        {
+            if (isRecorded)
+            {
+                Keep(_x);
+                _norm = new NormWeights(Keep(_norm.Weight), _norm.Bias is { } bias ? Keep(bias) : null, _norm.Epsilon);
+                call->Kept = (void*)TensorMemory.Of(Keep(CpuLibrary.mf_norm_kept(call)));
+            }
+
+            CpuLibrary.Check(CpuLibrary.mf_norm_forward(call));
+        }
+
+        return y;
+    }
+
+    protected override void Backward(Tensor gradient, List<Tensor> into)
+    {
+        var dx = empty_like(gradient);
+        into.Add(dx);
+        Fill(ref _call.Norm.Weight, _norm.Weight, _areWanted[1], into);
+        if (_norm.Bias is { } bias) Fill(ref _call.Norm.Bias, bias, _areWanted[2], into);
+        _call.Dy = (void*)TensorMemory.Of(gradient);
+        _call.Dx = (void*)TensorMemory.Of(dx);
+        fixed (CpuLibrary.NormCall* call = &_call) CpuLibrary.Check(CpuLibrary.mf_norm_backward(call));
+    }
+}
+
+/// <summary>One projection.</summary>
+internal sealed unsafe class LinearCall : CpuCall
+{
+    private readonly Tensor _x;
+    private readonly long[] _shape;
+    private readonly bool[] _areWanted;
+    private Tensor _weight;
+    private Tensor? _bias;
+    private CpuLibrary.Linear _call;
+
+    public LinearCall(Tensor input, Tensor x, Tensor weight, Tensor? bias)
+    {
+        (_x, _weight, _bias) = (x, weight, bias);
+        Inputs = bias is null ? [input, weight] : [input, weight, bias];
+        InputCount = Inputs.Length;
+        _areWanted = Array.ConvertAll(Inputs, one => one.requires_grad);
+        _shape = x.shape;
+        _call = new CpuLibrary.Linear
+        {
+            Element = ElementOf(x.dtype),
+            Count = x.numel() / _shape[^1],
+            Ins = _shape[^1],
+            Outs = weight.shape[0],
+            Weight = Native(weight),
+            Bias = Native(bias),
+            X = (void*)TensorMemory.Of(x),
+        };
+    }
+
+    public override Tensor Forward(bool isRecorded)
+    {
+        if (isRecorded)
+        {
+            Keep(_x);
+            _weight = Keep(_weight);
+            _bias = _bias is null ? null : Keep(_bias);
+        }
+
+        var y = empty([.. _shape[..^1], _call.Outs], _x.dtype);
+        _call.Y = (void*)TensorMemory.Of(y);
+        fixed (CpuLibrary.Linear* call = &_call) CpuLibrary.Check(CpuLibrary.mf_linear_forward(call));
+        return y;
+    }
+
+    protected override void Backward(Tensor gradient, List<Tensor> into)
+    {
+        var dx = _areWanted[0] ? empty(_shape, gradient.dtype) : null;
+        into.Add(dx!);
+        Fill(ref _call.Weight, _weight, _areWanted[1], into);
+        if (_bias is not null) Fill(ref _call.Bias, _bias, _areWanted[2], into);
+        _call.Dy = (void*)TensorMemory.Of(gradient);
+        _call.Dx = (void*)TensorMemory.OfOptional(dx);
+        fixed (CpuLibrary.Linear* call = &_call) CpuLibrary.Check(CpuLibrary.mf_linear_backward(call));
+    }
+}

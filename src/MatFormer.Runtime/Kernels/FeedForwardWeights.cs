@@ -1,0 +1,33 @@
+using System.ComponentModel;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>What the feed-forward of one layer computes with; W is the width of the model. Weights are float32.</summary>
+[EditorBrowsable(EditorBrowsableState.Never)]
+public sealed record FeedForwardWeights
+{
+    /// <summary>The norm before it.</summary>
+    public required NormWeights Norm { get; init; }
+
+    /// <summary>The activation.</summary>
+    public required FeedForwardKind Kind { get; init; }
+
+    /// <summary>(hidden, W) of the gated kinds, else null.</summary>
+    public Tensor? Gate { get; init; }
+
+    /// <summary>(hidden) or null.</summary>
+    public Tensor? GateBias { get; init; }
+
+    /// <summary>(hidden, W).</summary>
+    public required Tensor Up { get; init; }
+
+    /// <summary>(hidden) or null.</summary>
+    public Tensor? UpBias { get; init; }
+
+    /// <summary>(W, hidden).</summary>
+    public required Tensor Down { get; init; }
+
+    /// <summary>(W) or null; whole for every width.</summary>
+    public Tensor? DownBias { get; init; }
+}

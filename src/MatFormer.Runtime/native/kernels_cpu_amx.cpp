@@ -1,0 +1,387 @@
+// bfloat16 products by the CPU's tile matrix unit, AMX (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1,
+// chapter 18). Compiled with the flags that build.sh names for it; all else is the AVX-512 table's.
+#include "kernels_cpu.h"
+
+#if defined(__x86_64__)
+#include <algorithm>
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#include "kernels_cpu_vectors.h"
+
+namespace mf::cpu {
+namespace {
+
+// A tile register is up to sixteen rows of sixteen words.
+constexpr int64_t side = 16;
+
+// What ldtilecfg reads: the format, and for each register the bytes of a row and how many rows.
+struct alignas(64) Shapes {
+    uint8_t format = 1, start = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {};
+    uint8_t rows[16] = {};
+};
+static_assert(sizeof(Shapes) == 64);
+
+// The unit itself. Assembly, since intrinsics want the registers' numbers as literals.
+struct Hardware {
+    static void configure(const Shapes& shapes) { asm volatile("ldtilecfg %0" : : "m"(shapes) : "memory"); }
+    static void configuration(Shapes& shapes) { asm volatile("sttilecfg %0" : "=m"(shapes) : : "memory"); }
+    static void release() { asm volatile("tilerelease" : : : "memory"); }
+
+    template <int to>
+    static void zero() {
+        asm volatile("tilezero %%tmm%c0" : : "i"(to));
+    }
+    template <int to>
+    static void load(const float* from, int64_t bytes) {
+        asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(bytes), "i"(to) : "memory");
+    }
+    template <int from>
+    static void store(float* to, int64_t bytes) {
+        asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(bytes), "i"(from) : "memory");
+    }
+    template <int sum, int left, int right>
+    static void multiply() {
+        asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sum), "i"(left), "i"(right));
+    }
+};
+
+// The same in software, so that what surrounds it can be tested on any machine that has the AVX-512 table.
+struct Emulated {
+    struct State {
+        Shapes shapes{0};
+        float words[8][side][side];
+    };
+    static State& state() {
+        static thread_local State one;
+        return one;
+    }
+
+    static void configure(const Shapes& shapes) {
+        state().shapes = shapes;
+        std::memset(state().words, 0, sizeof state().words);
+    }
+    static void configuration(Shapes& shapes) { shapes = state().shapes; }
+    static void release() { configure(Shapes{0}); }
+
+    template <int to>
+    static void zero() {
+        std::memset(state().words[to], 0, sizeof state().words[to]);
+    }
+    template <int to>
+    static void load(const float* from, int64_t bytes) {
+        zero<to>();
+        const State& s = state();
+        for (int r = 0; r < s.shapes.rows[to]; r++) {
+            std::memcpy(state().words[to][r], reinterpret_cast<const char*>(from) + r * bytes, s.shapes.row_bytes[to]);
+        }
+    }
+    template <int from>
+    static void store(float* to, int64_t bytes) {
+        const State& s = state();
+        for (int r = 0; r < s.shapes.rows[from]; r++) {
+            std::memcpy(reinterpret_cast<char*>(to) + r * bytes, s.words[from][r], s.shapes.row_bytes[from]);
+        }
+    }
+    template <int sum, int left, int right>
+    static void multiply() {
+        State& s = state();
+        const auto low = [](F x) { return reinterpret_cast<F>(reinterpret_cast<U>(x) << 16); };
+        const auto high = [](F x) { return reinterpret_cast<F>(reinterpret_cast<U>(x) & 0xffff0000); };
+        for (int r = 0; r < s.shapes.rows[sum]; r++) {
+            F total = cpu::load(s.words[sum][r]);
+            for (int k = 0; k < s.shapes.row_bytes[left] / 4; k++) {
+                const F a = splat(s.words[left][r][k]), b = cpu::load(s.words[right][k]);
+                total += low(a) * low(b);
+                total += high(a) * high(b);
+            }
+            cpu::store(s.words[sum][r], total);
+        }
+    }
+};
+
+// The registers: sums 0 to 3, two above two, the left operand in 4 and 5, one above the other, the right one in 6 and 7, side by side.
+// What the thread had configured before comes back afterwards: another library may have.
+template <class Unit>
+class Registers {
+public:
+    Registers() { Unit::configuration(before_); }
+    ~Registers() {
+        if (before_.format == 0) {
+            Unit::release();
+        } else {
+            Unit::configure(before_);
+        }
+    }
+    Registers(const Registers&) = delete;
+    Registers& operator=(const Registers&) = delete;
+
+    void shape(int64_t upper, int64_t lower) {
+        if (upper == upper_ && lower == lower_) return;
+        upper_ = upper;
+        lower_ = lower;
+        Shapes shapes;
+        const int64_t heights[8] = {upper, upper, lower, lower, upper, lower, side, side};
+        for (int i = 0; i < 8; i++) {
+            shapes.row_bytes[i] = 4 * side;
+            shapes.rows[i] = static_cast<uint8_t>(heights[i]);
+        }
+        Unit::configure(shapes);
+    }
+
+private:
+    Shapes before_;
+    int64_t upper_ = 0, lower_ = 0;
+};
+
+int64_t word_count(Element compute, int64_t depth) {
+    return compute == BFloat16 ? padded((depth + 1) / 2, side) : table_avx512_bf16.word_count(compute, depth);
+}
+
+// As the AVX-512 table lays it out; words that fill up the depth are 0.
+void pack_right(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed, int64_t stride) {
+    table_avx512_bf16.pack_right(compute, b, depth, columns, packed, stride);
+    if (compute == Float) return;
+    const int64_t words = (depth + 1) / 2, filled = padded(words, side) - words;
+    auto* out = static_cast<float*>(packed) + words * panel;
+    for (int64_t n = 0; n < columns; n += panel, out += stride * panel) std::memset(out, 0, static_cast<size_t>(filled * panel) * 4);
+}
+
+// Word (i, w) of a tile is packed[i * tile_words(stride) + w]; words that fill up the depth are 0.
+template <class T>
+void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, float* packed, int64_t stride) {
+    const int64_t words = padded((depth + 1) / 2, side), row = tile_words(stride);
+    const auto place = [&](int64_t i) { return packed + i / tile * stride + i % tile * row; };
+    if (a_row == 1) {
+        // Two blocks beside each other: a line of the cache holds as many numbers, and those of wide matrices are on the same few sets.
+        for (int64_t w = 0; w < words; w += side) {
+            for (int64_t i = 0; i < rows; i += 2 * side) {
+                F blocks[2][lanes];
+#pragma GCC unroll 16
+                for (int64_t j = 0; j < side; j++) {
+                    const int64_t k = 2 * (w + j), left = rows - i;
+                    const bool pair = k + 1 < depth;
+                    const T* p = a + i + k * a_column;
+                    if constexpr (element_of<T> == BFloat16) {
+                        if (pair && left >= 2 * side) {
+                            blocks[0][j] = interleave<0>(p, p + a_column);
+                            blocks[1][j] = interleave<side>(p, p + a_column);
+                            continue;
+                        }
+                    }
+                    blocks[0][j] = k < depth ? words_of<NarrowWords>(p, a_column, pair, round, left) : F{};
+                    blocks[1][j] = k < depth && left > side ? words_of<NarrowWords>(p + side, a_column, pair, round, left - side) : F{};
+                }
+#pragma GCC unroll 2
+                for (int64_t half = 0; half < 2; half++) {
+                    transpose(blocks[half]);
+                    const int64_t first = i + half * side;
+#pragma GCC unroll 16
+                    for (int64_t j = 0; j < side; j++) {
+                        if (first + j < rows) store(place(first + j) + w, blocks[half][j]);
+                    }
+                }
+            }
+        }
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        const T* p = a + i * a_row;
+        float* out = place(i);
+        for (int64_t w = 0; w < words; w += side) {
+            const int64_t k = 2 * w;
+            if (a_column == 1) {
+                store(out + w, words_along<NarrowWords>(p + k, depth - k, round));
+                continue;
+            }
+            for (int64_t j = w; j < w + side; j++) {
+                out[j] = 2 * j < depth ? word_of<NarrowWords>(p + 2 * j * a_column, a_column, 2 * j + 1 < depth, round) : 0;
+            }
+        }
+    }
+}
+
+void pack_left(Element compute, const Matrix& a, int64_t rows, int64_t depth, void* packed, int64_t stride, int64_t word) {
+    if (compute == Float) {
+        table_avx512_bf16.pack_left(compute, a, rows, depth, packed, stride, word);
+        return;
+    }
+    auto* out = static_cast<float*>(packed) + word;
+    if (a.element == Float) {
+        pack_left_of(static_cast<const float*>(a.data), a.row, a.column, rows, depth, true, out, stride);
+    } else {
+        pack_left_of(static_cast<const Narrow*>(a.data), a.row, a.column, rows, depth, false, out, stride);
+    }
+}
+
+// Rows of words of a left operand: those of a tile `row` apart, tiles `tile` apart.
+struct Rows {
+    const float* data;
+    int64_t row, tile;
+};
+
+// sums (up to two tiles of rows, a panel) = or += as many words of the left operand's rows times the right one's.
+template <class Unit, bool two>
+void accumulate(int64_t words, const float* upper, const float* lower, int64_t row, const float* b, float* sums, bool more) {
+    constexpr int64_t width = panel * 4;
+    float* below = sums + tile * panel;
+    if (more) {
+        Unit::template load<0>(sums, width);
+        Unit::template load<1>(sums + side, width);
+        if (two) Unit::template load<2>(below, width);
+        if (two) Unit::template load<3>(below + side, width);
+    } else {
+        Unit::template zero<0>();
+        Unit::template zero<1>();
+        if (two) Unit::template zero<2>();
+        if (two) Unit::template zero<3>();
+    }
+    for (int64_t w = 0; w < words; w += side, b += side * panel) {
+        Unit::template load<6>(b, width);
+        Unit::template load<4>(upper + w, row * 4);
+        Unit::template multiply<0, 4, 6>();
+        Unit::template load<7>(b + side, width);
+        Unit::template multiply<1, 4, 7>();
+        if (two) {
+            Unit::template load<5>(lower + w, row * 4);
+            Unit::template multiply<2, 5, 6>();
+            Unit::template multiply<3, 5, 7>();
+        }
+    }
+    Unit::template store<0>(sums, width);
+    Unit::template store<1>(sums + side, width);
+    if (two) Unit::template store<2>(below, width);
+    if (two) Unit::template store<3>(below + side, width);
+}
+
+template <class T>
+void deliver(const Target& c, int64_t i, int64_t rows, int64_t n, int64_t columns, const float* sums) {
+    for (int64_t r = 0; r < rows; r++, sums += panel) {
+        T* out = static_cast<T*>(c.data) + (i + r) * c.row + n;
+        for (int64_t j = 0; j < columns; j += lanes) {
+            const int64_t left = columns - j;
+            F v = load(sums + j) * c.scale;
+            if (c.accumulate) v += load(out + j, left);
+            if (c.bias != nullptr) v += load(c.bias + n + j, left);
+            store(out + j, v, left);
+        }
+    }
+}
+
+// Words of the depth whose panel stays in the first cache beside the rows that it meets.
+constexpr int64_t most_words = 192;
+// Rows whose sums are kept meanwhile.
+constexpr int64_t most_rows = 20 * tile;
+
+template <class Unit>
+void multiply(Element compute, const Term* terms, int count, int64_t first, int64_t rows, int64_t columns, const Target& c, void* scratch) {
+    if (compute == Float) {
+        table_avx512_bf16.multiply(compute, terms, count, first, rows, columns, c, scratch);
+        return;
+    }
+
+    Rows left[most_terms];
+    int64_t words[most_terms];
+    bool in_place[most_terms] = {};
+    auto* space = static_cast<float*>(scratch);
+    for (int t = 0; t < count; t++) {
+        const Term& term = terms[t];
+        words[t] = word_count(compute, term.depth);
+        if (term.left != nullptr) {
+            const auto* data = static_cast<const float*>(term.left) + first / tile * term.left_stride;
+            left[t] = {data, tile_words(term.left_stride), term.left_stride};
+            continue;
+        }
+
+        Matrix a = term.a;
+        a.data = static_cast<const char*>(a.data) + first * a.row * (a.element == Float ? 4 : 2);
+        in_place[t] = a.element == BFloat16 && a.column == 1 && a.row % 2 == 0 && term.depth % (2 * side) == 0;
+        if (in_place[t]) {
+            left[t] = {static_cast<const float*>(a.data), a.row / 2, a.row / 2 * tile};
+            continue;
+        }
+        const int64_t stride = tile_stride(words[t]);
+        pack_left(compute, a, rows, term.depth, space, stride, 0);
+        left[t] = {space, words[t], stride};
+        space += tiles_of(rows) * stride;
+    }
+
+    Registers<Unit> registers;
+    alignas(64) float sums[most_rows * panel];
+    for (int64_t i = 0; i < rows; i += most_rows) {
+        const int64_t height = std::min(most_rows, rows - i);
+        for (int64_t j = 0; j < columns; j += panel) {
+            const int64_t width = std::min(panel, columns - j);
+            bool more = false;
+            for (int t = 0; t < count; t++) {
+                const auto* b = static_cast<const float*>(terms[t].packed) + j / panel * terms[t].stride * panel;
+                if (in_place[t] && i == 0) foresee_ahead(terms[t], left[t].data, left[t].row, words[t], rows, j, columns);
+                const int64_t parts = (words[t] + most_words - 1) / most_words, each = padded((words[t] + parts - 1) / parts, side);
+                for (int64_t w = 0; w < words[t]; w += each, more = true) {
+                    const int64_t here = std::min(each, words[t] - w);
+                    for (int64_t r = 0; r < height; r += 2 * tile) {
+                        const int64_t upper = std::min(tile, height - r), lower = std::min(tile, height - r - upper);
+                        const float* a = left[t].data + (i + r) / tile * left[t].tile + w;
+                        registers.shape(upper, lower == 0 ? upper : lower);
+                        if (lower > 0) {
+                            accumulate<Unit, true>(here, a, a + left[t].tile, left[t].row, b + w * panel, sums + r * panel, more);
+                        } else {
+                            accumulate<Unit, false>(here, a, nullptr, left[t].row, b + w * panel, sums + r * panel, more);
+                        }
+                    }
+                }
+            }
+            if (c.element == Float) {
+                deliver<float>(c, first + i, height, j, width, sums);
+            } else {
+                deliver<Narrow>(c, first + i, height, j, width, sums);
+            }
+        }
+    }
+}
+
+template <class Unit>
+Table with(const char* name) {
+    Table table = table_avx512_bf16;
+    table.name = name;
+    table.word_count = word_count;
+    table.pack_right = pack_right;
+    table.pack_left = pack_left;
+    table.multiply = multiply<Unit>;
+    return table;
+}
+
+}  // namespace
+
+const Table& table_amx_bf16() {
+    static const Table table = with<Hardware>("amx_bf16");
+    return table;
+}
+
+const Table& table_amx_emulated() {
+    static const Table table = with<Emulated>("amx_emulated");
+    return table;
+}
+
+bool allows_amx() {
+#if defined(__linux__)
+    // CPUID leaf 7: AMX-BF16 and AMX-TILE. XCR0: the system keeps tile configurations and tiles.
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_OSXSAVE) == 0) return false;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & (1u << 22)) == 0 || (d & (1u << 24)) == 0) return false;
+    unsigned low = 0, high = 0;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((low & (3u << 17)) != 3u << 17) return false;
+    // Linux gives tiles to a process that asks (Documentation/arch/x86/xstate.rst): ARCH_REQ_XCOMP_PERM of XFEATURE_XTILEDATA.
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#else
+    return false;
+#endif
+}
+
+}  // namespace mf::cpu
+#endif

@@ -1,0 +1,200 @@
+// The C ABI of libmatformer_cpu: MatFormer.Kernels on a CPU, forwards and backwards, over plain memory.
+//
+// Activations are float32 or bfloat16, contiguous, in the shapes given below; weights and their gradients are float32. A function returns 0,
+// or 1 when it failed: then mf_last_error() says why, per thread, until that thread's next failure. Nothing throws across this boundary.
+// Shapes are the caller's to check; what only the data can tell (a token outside the vocabulary) is checked here.
+//
+// A backward call gets the same description as the forward one, `kept` with what that wrote, and the fields marked "backward".
+#pragma once
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define MF_API __declspec(dllexport)
+#else
+#define MF_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Raised with each change of a signature or a structure here.
+#define MF_ABI_VERSION 1
+
+enum mf_element { MF_FLOAT32 = 0, MF_BFLOAT16 = 1 };
+enum mf_activation { MF_GELU = 0, MF_SQUARED_RELU = 1, MF_SWIGLU = 2, MF_GEGLU = 3 };
+
+// (rows, columns), or a vector of `columns` with rows = 1. From one row of `data` to the next there are `row` numbers. Absent if data is null.
+// Backward: `gradient` is (rows, columns), contiguous, or null if nobody wants it. All of it is written, also where an operation uses only
+// the first rows or columns of the weight; or, with `add`, added to what is there.
+typedef struct mf_weight {
+    const float* data;
+    float* gradient;
+    int64_t rows, columns, row;
+    int64_t add;
+} mf_weight;
+
+// With a bias it is LayerNorm, without one RMSNorm.
+typedef struct mf_norm {
+    mf_weight weight, bias;
+    double epsilon;
+} mf_norm;
+
+MF_API int32_t mf_abi_version(void);
+MF_API const char* mf_last_error(void);
+
+// How many threads compute, the calling one among them; 1 or more. They sleep while there is nothing to do.
+MF_API int32_t mf_set_threads(int32_t count);
+
+// The instruction sets that this machine can run the loops with, best first, with commas between.
+MF_API const char* mf_instruction_sets(void);
+// One of them, or "amx_emulated", from now on. For tests.
+MF_API int32_t mf_use_instruction_set(const char* name);
+
+// Seconds spent in each operation, while on: "name seconds" a line.
+MF_API void mf_profile(int32_t on);
+MF_API const char* mf_profile_read(void);
+
+// y (count, width) of `element`: rows tokens[i] of weight (vocabulary, width).
+typedef struct mf_embedding {
+    int64_t element, count;
+    mf_weight weight;
+    const int64_t* tokens;
+    void* y;
+    const void* dy;  // backward
+} mf_embedding;
+MF_API int32_t mf_embedding_forward(const mf_embedding* p);
+MF_API int32_t mf_embedding_backward(const mf_embedding* p);
+
+// y = x + rows position..position + time of weight (context, width): x and y (batch, time, width). dx is dy.
+typedef struct mf_positions {
+    int64_t element, batch, time, position;
+    mf_weight weight;
+    const void* x;
+    void* y;
+    const void* dy;  // backward
+} mf_positions;
+MF_API int32_t mf_positions_forward(const mf_positions* p);
+MF_API int32_t mf_positions_backward(const mf_positions* p);
+
+// x and y (count, width).
+typedef struct mf_norm_call {
+    int64_t element, count, width;
+    mf_norm norm;
+    const void* x;
+    void* y;
+    void* kept;  // mf_norm_kept bytes, or null where no backward call follows
+    const void* dy;  // backward, as dx
+    void* dx;
+} mf_norm_call;
+MF_API int64_t mf_norm_kept(const mf_norm_call* p);
+MF_API int32_t mf_norm_forward(const mf_norm_call* p);
+MF_API int32_t mf_norm_backward(const mf_norm_call* p);
+
+// y (count, outs) = x (count, ins) times the transpose of the first outs rows and ins columns of weight, plus the first outs of bias.
+typedef struct mf_linear {
+    int64_t element, count, ins, outs;
+    mf_weight weight, bias;
+    const void* x;
+    void* y;
+    const void* dy;  // backward
+    void* dx;  // backward; null if nobody wants it
+} mf_linear;
+MF_API int32_t mf_linear_forward(const mf_linear* p);
+MF_API int32_t mf_linear_backward(const mf_linear* p);
+
+// y = x + attention(norm(x)): x and y (batch, time, width), with the first `heads` heads of `depth` of query (rows) and output (columns), and
+// the first `key_heads` of key and value. Normed head by head if query_norm and key_norm have weights; turned by cos and sin (time, depth / 2)
+// unless those are null. Causal: a query sees the last `window` keys up to its own; else the first lengths[b % length_count], or all.
+typedef struct mf_attention {
+    int64_t element, batch, time, width, heads, key_heads, depth;
+    mf_norm norm;
+    mf_weight query, key, value, output, query_bias, key_bias, value_bias, output_bias;
+    mf_norm query_norm, key_norm;
+    const float *cos, *sin;
+    int64_t causal, window;  // window: 0 for all
+    const int64_t* lengths;
+    int64_t length_count;
+    const void* x;
+    void* y;
+    void* kept;  // mf_attention_kept bytes, or null where no backward call follows
+    // Keys and values of `past` tokens before these, (batch, capacity, key_heads, depth) each, to which these are appended; null, and past 0,
+    // where there are none: then no other tokens are seen than these. kept must be null with them.
+    void *key_cache, *value_cache;
+    int64_t capacity, past;
+    const void* dy;  // backward, as dx
+    void* dx;
+} mf_attention;
+MF_API int64_t mf_attention_kept(const mf_attention* p);
+MF_API int32_t mf_attention_forward(const mf_attention* p);
+MF_API int32_t mf_attention_backward(const mf_attention* p);
+
+// y = x + feed_forward(norm(x)) of stacked streams, stream r with the first widths[r] hidden units: x and y (batch, time, width). The streams,
+// widest first, have rows[r] of the batch each, or as many each if rows is null. Where they part x is (batch, time, width) for all of them,
+// y (streams * batch, time, width), and rows null.
+typedef struct mf_feed_forward {
+    int64_t element, batch, time, width, activation, streams, parting;
+    const int32_t *widths, *rows;
+    mf_norm norm;
+    mf_weight gate, up, down, gate_bias, up_bias, down_bias;
+    const void* x;
+    void* y;
+    void* kept;  // mf_feed_forward_kept bytes, or null where no backward call follows
+    const void* dy;  // backward, as dx
+    void* dx;
+} mf_feed_forward;
+MF_API int64_t mf_feed_forward_kept(const mf_feed_forward* p);
+MF_API int32_t mf_feed_forward_forward(const mf_feed_forward* p);
+MF_API int32_t mf_feed_forward_backward(const mf_feed_forward* p);
+
+// losses (streams): the mean cross entropy of each stream of x (batch, time, width), logits being x times the transpose of head (classes,
+// width), rounded to x's element. targets are (batch, time), or, if rows is null, those of one stream, shared by all.
+typedef struct mf_cross_entropy {
+    int64_t element, batch, time, width, streams;
+    const int32_t* rows;
+    mf_weight head;
+    const void* x;
+    const int64_t* targets;
+    float* losses;
+    void* kept;  // mf_cross_entropy_kept bytes, or null where no backward call follows
+    const float* dlosses;  // backward, as dx
+    void* dx;
+} mf_cross_entropy;
+MF_API int64_t mf_cross_entropy_kept(const mf_cross_entropy* p);
+MF_API int32_t mf_cross_entropy_forward(const mf_cross_entropy* p);
+MF_API int32_t mf_cross_entropy_backward(const mf_cross_entropy* p);
+
+// losses (streams): temperature^2 KL(teacher || stream), softmax(logits / temperature) of both, the mean over a stream's tokens; 0 before the
+// stream `student`. teacher is (batch, time, width) of one stream, if rows is null, else of the streams from the student on.
+typedef struct mf_divergence {
+    int64_t element, batch, time, width, streams, student;
+    double temperature;
+    const int32_t* rows;
+    mf_weight head;
+    const void *x, *teacher;
+    float* losses;
+    const float* dlosses;  // backward, as dx
+    void* dx;
+} mf_divergence;
+MF_API int32_t mf_divergence_forward(const mf_divergence* p);
+MF_API int32_t mf_divergence_backward(const mf_divergence* p);
+
+// One AdamW step over `count` numbers.
+typedef struct mf_adamw {
+    float* parameters;
+    const float* gradients;
+    float *first, *second;
+    int64_t count;
+    double decay, learning_rate, beta1, beta2, epsilon;
+    int64_t step;  // from 1
+} mf_adamw;
+MF_API int32_t mf_adamw_step(const mf_adamw* p);
+
+// The sum of squares, the same for any number of threads; and numbers times a factor, in place.
+MF_API int32_t mf_sum_squares(const float* x, int64_t count, double* sum);
+MF_API int32_t mf_scale(float* x, int64_t count, float factor);
+
+#ifdef __cplusplus
+}
+#endif

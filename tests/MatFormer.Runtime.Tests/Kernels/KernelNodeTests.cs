@@ -1,0 +1,316 @@
+using System.Diagnostics;
+using System.Runtime.ExceptionServices;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Runtime.Tests;
+
+/// <summary>The node of autograd behind the fused loops: failures, lifetimes and threads.</summary>
+public sealed class KernelNodeTests : KernelTestBase
+{
+    [Fact]
+    public void AFailureInABackwardPassIsThrownAfterwards()
+    {
+        var x = X(2, 3);
+        var failure = new TimeoutException("It took too long.");
+        var y = Record(new Twice(x, _ => throw failure));
+        y.mul(3).sum().backward();
+        Assert.Null(x.grad);
+        var thrown = Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure);
+        Assert.Equal("The gradients could not be computed: It took too long.", thrown.Message);
+        Assert.Same(failure, thrown.InnerException);
+        CpuNode.ThrowFailure(); // it is told once
+    }
+
+    [Fact]
+    public void OfSeveralFailuresTheFirstIsThrown()
+    {
+        var x = X(2, 3);
+        var inner = Record(new Twice(x, _ => throw new TimeoutException("inner")));
+        Record(new Twice(inner, _ => throw new TimeoutException("outer"))).add(inner).sum().backward();
+        Assert.Contains("outer", Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure).Message, StringComparison.Ordinal);
+        CpuNode.ThrowFailure();
+    }
+
+    [Fact]
+    public void TheNextOperationThrowsAFailureToo()
+    {
+        UseCpu();
+        var x = X(2, 3);
+        Record(new Twice(x, _ => throw new TimeoutException("late"))).sum().backward();
+        var thrown = Assert.Throws<InvalidOperationException>(() => Kernels.RmsNorm(x, Norm(3).Weight, 1e-5));
+        Assert.Contains("late", thrown.Message, StringComparison.Ordinal);
+        Kernels.RmsNorm(x, Norm(3).Weight, 1e-5);
+    }
+
+    [Fact]
+    public void AFailureOnAnotherThreadIsThrownHere()
+    {
+        var x = X(2, 3);
+        var loss = Record(new Twice(x, _ => throw new TimeoutException("elsewhere"))).sum();
+        OnAnotherThread(() => loss.backward());
+        Assert.Contains("elsewhere", Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AWeightDisposedBeforeTheBackwardPassIsAFailure()
+    {
+        UseCpu();
+        var (x, weights) = (X(2, 3, 4), FeedForward(4, 8, FeedForwardKind.Gelu));
+        var loss = Kernels.FeedForward(x, weights, [8]).sum();
+        weights.Up.Dispose();
+        loss.backward();
+        Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure);
+    }
+
+    [Fact]
+    public void ASecondBackwardPassOverOneGraphIsAFailure()
+    {
+        UseCpu();
+        var (x, weights) = (X(2, 3, 4), FeedForward(4, 8, FeedForwardKind.Gelu));
+        var loss = Kernels.FeedForward(x, weights, [8]).sum();
+        loss.backward(retain_graph: true);
+        byte[] gradient = Bits(weights.Up.grad!);
+        loss.backward();
+        Assert.Contains(
+            "run the forward pass again", Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure).Message, StringComparison.Ordinal);
+        Assert.Equal(gradient, Bits(weights.Up.grad!));
+    }
+
+    [Fact]
+    public void WhatIsKeptIsReleasedAfterTheBackwardPass()
+    {
+        var x = X(2, 3);
+        var call = new Twice(x, gradient => gradient * 2);
+        var y = Record(call);
+        Assert.False(call.Kept!.IsInvalid);
+        y.sum().backward();
+        Assert.True(call.Kept.IsInvalid);
+        Assert.All(Values(x.grad!), gradient => Assert.Equal(2, gradient));
+    }
+
+    [Fact]
+    public void WhatIsKeptIsReleasedAfterAFailure()
+    {
+        var call = new Twice(X(2, 3), _ => throw new TimeoutException());
+        Record(call).sum().backward();
+        Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure);
+        Assert.True(call.Kept!.IsInvalid);
+    }
+
+    [Fact]
+    public void WhatIsKeptIsReleasedWithItsGraph()
+    {
+        var x = X(2, 3);
+        var call = Dropped(x);
+        Collect();
+        Assert.False(call.IsAlive);
+
+        // A method of its own, so that nothing of it is left on the stack.
+        static WeakReference Dropped(Tensor x)
+        {
+            var call = new Twice(x, gradient => gradient);
+            using var y = Record(call);
+            return new WeakReference(call);
+        }
+    }
+
+    [Fact]
+    public void UnderNoGradNothingIsRecorded()
+    {
+        UseCpu();
+        var (x, weights) = (X(2, 3, 4), FeedForward(4, 8, FeedForwardKind.Gelu));
+        using var unrecorded = no_grad();
+        Kernels.FeedForward(x, weights, [8]).Dispose();
+        var before = LiveTensors();
+        using (var y = Kernels.FeedForward(x, weights, [8]))
+        {
+            Assert.False(y.requires_grad);
+            Assert.Equal(before + 1, LiveTensors());
+        }
+
+        Assert.Equal(before, LiveTensors());
+    }
+
+    [Fact]
+    public void ResultsOutliveTheirScopeIfMovedOut()
+    {
+        UseCpu();
+        var (x, weights) = (X(2, 3, 4), FeedForward(4, 8, FeedForwardKind.Gelu));
+        Tensor y;
+        using (NewDisposeScope()) y = Kernels.FeedForward(x, weights, [8]).MoveToOuterDisposeScope();
+        y.sum().backward();
+        CpuNode.ThrowFailure();
+        Assert.NotNull(weights.Up.grad);
+    }
+
+    [Theory]
+    [MemberData(nameof(MainFormNames))]
+    public void AGraphMayBeMadeHereAndGoneThroughThere(string form)
+    {
+        Use(form);
+        var (x, weights) = (X(2, 9, 8), FeedForward(8, 16, FeedForwardKind.SwiGlu));
+        var expected = Gradients(Definitions.FeedForward(x, weights, [16], [2]), ones(2, 9, 8), x, weights.Up);
+        var loss = Kernels.FeedForward(x, weights, [16]).sum();
+        OnAnotherThread(() => loss.backward());
+        AssertClose(x.grad!, expected[0]!, "x");
+        AssertClose(weights.Up.grad!, expected[1]!, "up");
+    }
+
+    [Theory]
+    [MemberData(nameof(MainFormNames))]
+    public void SeveralThreadsMayComputeAtOnce(string form)
+    {
+        Use(form);
+        var work = Enumerable.Range(0, 4).Select(_ => (X: X(4, 33, 16), Weights: FeedForward(16, 40, FeedForwardKind.SwiGlu))).ToList();
+        var expected = work.ConvertAll(one => Run(one.X, one.Weights));
+        var found = new byte[work.Count][][];
+        var threads = work.Select((one, i) => new Thread(() =>
+        {
+            for (var round = 0; round < 20; round++) found[i] = Run(one.X, one.Weights);
+        })).ToList();
+        threads.ForEach(thread => thread.Start());
+        threads.ForEach(thread => thread.Join());
+        CpuNode.ThrowFailure();
+        for (var i = 0; i < work.Count; i++) Assert.Equal(expected[i], found[i]);
+
+        static byte[][] Run(Tensor x, FeedForwardWeights weights)
+        {
+            using var scope = NewDisposeScope();
+            Tensor[] leaves = [x, .. All(weights)];
+            Clear(leaves);
+            Kernels.FeedForward(x, weights, [40]).square().sum().backward();
+            return [.. leaves.Select(leaf => Bits(leaf.grad!))];
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(MainFormNames))]
+    public void TrainingTakesNoMoreMemoryOverTime(string form)
+    {
+        Use(form);
+        var (x, attention, feedForward) = Layer();
+        AssertLevel(() =>
+        {
+            using var scope = NewDisposeScope();
+            var y = Kernels.FeedForward(Kernels.Attend(x, attention), feedForward, [96, 40], parting: true);
+            Kernels.LinearCrossEntropy(y, feedForward.Up, zeros(2, 32, dtype: ScalarType.Int64), 2).sum().backward();
+            CpuNode.ReleaseReturned();
+        });
+    }
+
+    [Theory]
+    [MemberData(nameof(MainFormNames))]
+    public void GraphsThatNobodyGoesThroughTakeNoMoreMemoryOverTime(string form)
+    {
+        Use(form);
+        var (x, attention, feedForward) = Layer();
+        AssertLevel(() =>
+        {
+            using var scope = NewDisposeScope();
+            Kernels.FeedForward(Kernels.Attend(x, attention), feedForward, [96, 40], parting: true);
+        });
+    }
+
+    /// <summary>Results that nobody disposes of wait for the garbage collector, which must come.</summary>
+    [Fact]
+    public void GraphsThatNobodyDisposesOfAreCollected()
+    {
+        UseCpu();
+        var (x, attention, feedForward) = Layer();
+
+        // There is no scope on a new thread.
+        OnAnotherThread(() => AssertLevel(() => Kernels.FeedForward(Kernels.Attend(x, attention), feedForward, [96, 40], parting: true)));
+    }
+
+    [Fact]
+    public void WithoutGradientsNothingGrows()
+    {
+        UseCpu();
+        var (x, attention, feedForward) = Layer();
+        using var unrecorded = no_grad();
+        AssertLevel(() =>
+        {
+            using var scope = NewDisposeScope();
+            Kernels.FeedForward(Kernels.Attend(x, attention), feedForward, [96, 40], parting: true);
+        });
+    }
+
+    private static Tensor Record(CpuCall call) => CpuNode.Record(call, call.Forward(true));
+
+    // What leaks grows with every round; what the allocator and the garbage collector hold does not, after a while.
+    private void AssertLevel(Action round)
+    {
+        var growths = new List<double>();
+        long tensors = 0, resident = 0;
+        for (var window = 0; window < 8; window++)
+        {
+            for (var i = 0; i < (IsCpu ? 300 : 30); i++) round();
+            var (tensorsNow, residentNow) = (LiveTensors(), Resident());
+            if (window > 0) Assert.Equal(tensors, tensorsNow);
+            if (window > 3) growths.Add((residentNow - resident) / 1e6);
+            (tensors, resident) = (tensorsNow, residentNow);
+        }
+
+        CpuNode.ThrowFailure();
+        Assert.True(growths.Min() < 1, $"megabytes more each time: {string.Join(", ", growths)}");
+    }
+
+    private static void OnAnotherThread(Action action)
+    {
+        Exception? failure = null;
+        var thread = new Thread(() => failure = Xunit.Record.Exception(action));
+        thread.Start();
+        thread.Join();
+        if (failure is not null) ExceptionDispatchInfo.Throw(failure);
+    }
+
+    // Without what others left to the garbage collector.
+    private static long LiveTensors()
+    {
+        Collect();
+        return Tensor.TotalCount;
+    }
+
+    private static void Collect()
+    {
+        for (var i = 0; i < 3; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+        }
+    }
+
+    private static long Resident()
+    {
+        using var process = Process.GetCurrentProcess();
+        return process.WorkingSet64;
+    }
+
+    private (Tensor X, AttentionWeights Attention, FeedForwardWeights FeedForward) Layer() =>
+        (X(2, 32, 32), Attention(32, 4, 2, 8) with { IsCausal = true }, FeedForward(32, 96, FeedForwardKind.SwiGlu));
+
+    // Doubles its input; its gradient is as it is told.
+    private sealed class Twice : CpuCall
+    {
+        private readonly Tensor _x;
+        private readonly Func<Tensor, Tensor> _gradient;
+
+        public Twice(Tensor x, Func<Tensor, Tensor> gradient)
+        {
+            (_x, _gradient) = (x, gradient);
+            Inputs = [x];
+            InputCount = 1;
+        }
+
+        public Tensor? Kept { get; private set; }
+
+        public override Tensor Forward(bool isRecorded)
+        {
+            Kept = Keep(1000);
+            return _x.detach() * 2;
+        }
+
+        protected override void Backward(Tensor gradient, List<Tensor> into) => into.Add(_gradient(gradient));
+    }
+}
