@@ -129,8 +129,8 @@ internal static class KernelsBenchmark
         using var _ = NewDisposeScope();
         using var y = operation();
         y.backward([ones_like(y)]);
-        CpuNode.ReleaseReturned();
-        CpuNode.ThrowFailure();
+        KernelNode.ReleaseReturned();
+        KernelNode.ThrowFailure();
         foreach (var leaf in leaves) leaf.grad = null;
     }
 

@@ -112,10 +112,13 @@ internal static class TrainBenchmark
         using var bench = new Bench<BenchLmCalls>(ScalarType.BFloat16, Objective.Joint, batch: 1);
         using var plain = new PlainTorchSharp(BenchLmCalls.Spec, ScalarType.BFloat16, batch: 1);
 
-        // As on a GPU, all streams in one pass: here goes the switch of Kernels.Composite for the stacked form, once it has one.
         plain.TakeOver(bench.Model);
+
+        // As on a GPU, all streams in one pass.
+        Kernels.Composite.Stacks = true;
         var times = Benchmarks.Turns.Run(
             Turns, () => Level.Composite(() => bench.Time(steps)), () => plain.Time(Objective.Joint, steps));
+        Kernels.Composite.Stacks = null;
         yield return Ratio("train.composite.calls.vs_torchsharp", times.Ours, times.Peer, steps, Level.CompositeName);
     }
 
@@ -354,8 +357,8 @@ internal static class TrainBenchmark
                 _flat.ClearGradients();
                 var loss = _model.Loss(tokens, tokens);
                 loss.backward();
-                CpuNode.ReleaseReturned();
-                CpuNode.ThrowFailure();
+                KernelNode.ReleaseReturned();
+                KernelNode.ThrowFailure();
                 _flat.GatherGradients();
                 Kernels.ClipGradientNorm(_flat.Gradients, 1);
                 Kernels.AdamW(_flat.Weights, _flat.Gradients, _first, _second, 0.1, 1e-3, 0.9, 0.95, 1e-8, ++_step);

@@ -212,8 +212,8 @@ public sealed class StreamsTests
             Assert.True(expected.isfinite().all().item<bool>(), $"{what}: {of}: not finite");
             var error = (expected - actual).abs().max().item<float>();
 
-            // Cosines are divided by a small temperature, and rounding with them.
-            var tolerance = spec.Kind == ModelKind.TextEncoder ? 40 * Tolerance : Tolerance;
+            // Cosines are divided by a small temperature, and rounding with them; the gradients of the pairs nearly cancel.
+            var tolerance = spec.Kind == ModelKind.TextEncoder ? 80 * Tolerance : Tolerance;
             Assert.True(error <= tolerance * Math.Max(scale, 1e-3f), $"{what}: {of}: off by {error}, largest value {scale}");
         }
     }

@@ -344,15 +344,35 @@ internal abstract class ProgramCommands<TModel>(
 
     protected (Device Device, ScalarType Dtype) Compute(string? checkpoint)
     {
-        var available = cuda.is_available();
+        var available = HasCuda();
         if (Settings.Device == "cuda" && !available)
-            throw new UsageException("--device cuda: libtorch finds no CUDA device here; use --device cpu, or a libtorch built for CUDA on "
-                + "a machine with a GPU.");
+        {
+            throw new UsageException(
+                "--device cuda: TorchSharp finds no CUDA device here; use --device cpu, or, on a machine with an NVIDIA GPU, the package "
+                + "TorchSharp-cuda-linux or TorchSharp-cuda-windows instead of TorchSharp-cpu.");
+        }
+
         var device = Settings.Device != "cpu" && available ? CUDA : CPU;
         set_num_threads(Settings.Threads ?? Machine.Threads);
         var dtype = Settings.Dtype ?? (checkpoint is null ? null : DtypeOf(checkpoint));
         dtype ??= device.type == DeviceType.CUDA || Machine.CpuHasBFloat16 ? "bf16" : "f32";
         return (device, dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32);
+    }
+
+    // The first use of TorchSharp, which loads its native library.
+    private static bool HasCuda()
+    {
+        try
+        {
+            return cuda.is_available();
+        }
+        catch (Exception e) when (e is TypeInitializationException or NotSupportedException or DllNotFoundException)
+        {
+            var reason = TorchLibrary.Problem is { } problem ? $" ({problem.TrimEnd('.')})" : string.Empty;
+            throw new UsageException(
+                $"TorchSharp's native library cannot be loaded{reason}; the program's project must reference TorchSharp-cpu, or for an NVIDIA "
+                + "GPU TorchSharp-cuda-linux or TorchSharp-cuda-windows, in version 0.107.0.", e);
+        }
     }
 
     private static string? DtypeOf(string checkpoint)

@@ -10,6 +10,12 @@ internal interface IBatches
 
     /// <summary>Fills a batch of its own with the examples of a step, from 1 on.</summary>
     void Fill(long step, Batch batch);
+
+    /// <summary>
+    /// Whether filling allocates next to nothing, so that another thread may do it. TorchSharp does not keep a number alive while libtorch
+    /// reads it: a garbage collection that another thread starts at that moment may free it.
+    /// </summary>
+    bool CanRunAhead => true;
 }
 
 /// <summary>

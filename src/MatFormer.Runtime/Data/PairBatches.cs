@@ -109,6 +109,9 @@ internal sealed class PairBatches(IReadOnlyList<RetrievalPair> pairs, Tokenizer 
     /// <inheritdoc/>
     public Batch NewBatch() => new PairBatch(options.Batch, context);
 
+    /// <summary>Texts are encoded anew for each batch, which allocates.</summary>
+    public bool CanRunAhead => false;
+
     /// <inheritdoc/>
     public void Fill(long step, Batch batch)
     {

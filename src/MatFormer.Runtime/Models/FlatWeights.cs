@@ -72,16 +72,24 @@ internal sealed class FlatWeights : IDisposable
     /// </summary>
     public void ClearGradients()
     {
+        using var scope = NewDisposeScope();
         var views = GradientViews();
         var areFused = Kernels.Cpu.Takes(Weights);
         if (!areFused) Gradients.zero_();
         for (var i = 0; i < views.Length; i++) _places[i].Parameter.grad = areFused ? null : views[i];
     }
 
+    /// <summary>Takes the gradients from the parameters: what computes some next begins anew.</summary>
+    public void ForgetGradients()
+    {
+        foreach (var (parameter, _, _) in _places) parameter.grad = null;
+    }
+
     /// <summary>Brings all gradients together in <see cref="Gradients"/>: zeros for a weight that has none.</summary>
     public void GatherGradients()
     {
         using var unrecorded = no_grad();
+        using var scope = NewDisposeScope();
         var views = GradientViews();
         for (var i = 0; i < views.Length; i++)
         {

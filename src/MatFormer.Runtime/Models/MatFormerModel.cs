@@ -192,7 +192,7 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     internal FlatWeights? Flat { get; private set; }
 
     /// <summary>Makes the parameters views of one tensor, so that what trains them has one thing to change. Called by generated code.</summary>
-    protected void Consolidate() => Flat = FlatWeights.Of(this);
+    protected internal void Consolidate() => Flat = FlatWeights.Of(this);
 
     /// <inheritdoc/>
     protected override void _toEpilog(ScalarType? dtype, Device? device, bool non_blocking)

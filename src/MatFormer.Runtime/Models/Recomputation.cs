@@ -66,7 +66,7 @@ public sealed class Recomputation : IDisposable
 
         autograd.backward([_first], [outer]);
         outer.Dispose();
-        CpuNode.ThrowFailure();
+        KernelNode.ThrowFailure();
         Dispose();
     }
 

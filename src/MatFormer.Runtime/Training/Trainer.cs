@@ -62,6 +62,7 @@ public sealed class Trainer<TModel> : IDisposable
         var named = model.named_parameters().ToList();
         _names = [.. named.Select(p => p.name)];
         _parameters = [.. named.Select(p => p.parameter)];
+        if (model.Flat is null) model.Consolidate();
         _flat = model.Flat ?? throw new ArgumentException(
             "This model cannot be trained: its weights are frozen, or have no numbers; make it anew on its device.", nameof(model));
         _firstMoments = zeros_like(_flat.Weights).DetachFromDisposeScope();
@@ -127,7 +128,8 @@ public sealed class Trainer<TModel> : IDisposable
         }
 
         StepResult? last = null;
-        using (var prefetched = new PrefetchedBatches(_batches!, FirstBatch(StepsDone + 1), FirstBatch(Options.Steps + 1L) - 1))
+        using (var prefetched = _batches!.CanRunAhead
+            ? new PrefetchedBatches(_batches, FirstBatch(StepsDone + 1), FirstBatch(Options.Steps + 1L) - 1) : null)
         {
             _prefetched = prefetched;
             try
@@ -347,6 +349,7 @@ public sealed class Trainer<TModel> : IDisposable
             _skippedInARow = 0;
         }
 
+        _flat.ForgetGradients();
         if (problem is not null) Skip(problem, step);
         StepsDone = step;
         return new StepResult(
@@ -392,8 +395,8 @@ public sealed class Trainer<TModel> : IDisposable
         var loss = (losses * tensor(factors, device: _model.Device).view(losses.shape)).sum();
         if (recomputation is null) loss.backward();
         else recomputation.Backward(loss);
-        CpuNode.ReleaseReturned();
-        CpuNode.ThrowFailure();
+        KernelNode.ReleaseReturned();
+        KernelNode.ThrowFailure();
         var values = Values(losses);
         for (var i = 0; i < values.Length; i++) sums[i] += values[i];
     }

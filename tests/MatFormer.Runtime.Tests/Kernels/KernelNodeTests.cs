@@ -16,10 +16,10 @@ public sealed class KernelNodeTests : KernelTestBase
         var y = Record(new Twice(x, _ => throw failure));
         y.mul(3).sum().backward();
         Assert.Null(x.grad);
-        var thrown = Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure);
+        var thrown = Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure);
         Assert.Equal("The gradients could not be computed: It took too long.", thrown.Message);
         Assert.Same(failure, thrown.InnerException);
-        CpuNode.ThrowFailure(); // it is told once
+        KernelNode.ThrowFailure(); // it is told once
     }
 
     [Fact]
@@ -28,8 +28,8 @@ public sealed class KernelNodeTests : KernelTestBase
         var x = X(2, 3);
         var inner = Record(new Twice(x, _ => throw new TimeoutException("inner")));
         Record(new Twice(inner, _ => throw new TimeoutException("outer"))).add(inner).sum().backward();
-        Assert.Contains("outer", Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure).Message, StringComparison.Ordinal);
-        CpuNode.ThrowFailure();
+        Assert.Contains("outer", Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure).Message, StringComparison.Ordinal);
+        KernelNode.ThrowFailure();
     }
 
     [Fact]
@@ -49,7 +49,7 @@ public sealed class KernelNodeTests : KernelTestBase
         var x = X(2, 3);
         var loss = Record(new Twice(x, _ => throw new TimeoutException("elsewhere"))).sum();
         OnAnotherThread(() => loss.backward());
-        Assert.Contains("elsewhere", Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure).Message, StringComparison.Ordinal);
+        Assert.Contains("elsewhere", Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -60,7 +60,7 @@ public sealed class KernelNodeTests : KernelTestBase
         var loss = Kernels.FeedForward(x, weights, [8]).sum();
         weights.Up.Dispose();
         loss.backward();
-        Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure);
+        Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure);
     }
 
     [Fact]
@@ -73,7 +73,7 @@ public sealed class KernelNodeTests : KernelTestBase
         byte[] gradient = Bits(weights.Up.grad!);
         loss.backward();
         Assert.Contains(
-            "run the forward pass again", Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure).Message, StringComparison.Ordinal);
+            "run the forward pass again", Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure).Message, StringComparison.Ordinal);
         Assert.Equal(gradient, Bits(weights.Up.grad!));
     }
 
@@ -94,7 +94,7 @@ public sealed class KernelNodeTests : KernelTestBase
     {
         var call = new Twice(X(2, 3), _ => throw new TimeoutException());
         Record(call).sum().backward();
-        Assert.Throws<InvalidOperationException>(CpuNode.ThrowFailure);
+        Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure);
         Assert.True(call.Kept!.IsInvalid);
     }
 
@@ -140,7 +140,7 @@ public sealed class KernelNodeTests : KernelTestBase
         Tensor y;
         using (NewDisposeScope()) y = Kernels.FeedForward(x, weights, [8]).MoveToOuterDisposeScope();
         y.sum().backward();
-        CpuNode.ThrowFailure();
+        KernelNode.ThrowFailure();
         Assert.NotNull(weights.Up.grad);
     }
 
@@ -171,7 +171,7 @@ public sealed class KernelNodeTests : KernelTestBase
         })).ToList();
         threads.ForEach(thread => thread.Start());
         threads.ForEach(thread => thread.Join());
-        CpuNode.ThrowFailure();
+        KernelNode.ThrowFailure();
         for (var i = 0; i < work.Count; i++) Assert.Equal(expected[i], found[i]);
 
         static byte[][] Run(Tensor x, FeedForwardWeights weights)
@@ -195,7 +195,7 @@ public sealed class KernelNodeTests : KernelTestBase
             using var scope = NewDisposeScope();
             var y = Kernels.FeedForward(Kernels.Attend(x, attention), feedForward, [96, 40], parting: true);
             Kernels.LinearCrossEntropy(y, feedForward.Up, zeros(2, 32, dtype: ScalarType.Int64), 2).sum().backward();
-            CpuNode.ReleaseReturned();
+            KernelNode.ReleaseReturned();
         });
     }
 
@@ -236,7 +236,7 @@ public sealed class KernelNodeTests : KernelTestBase
         });
     }
 
-    private static Tensor Record(CpuCall call) => CpuNode.Record(call, call.Forward(true));
+    private static Tensor Record(KernelCall call) => KernelNode.Record(call, call.Forward(true));
 
     // What leaks grows with every round; what the allocator and the garbage collector hold does not, after a while.
     private void AssertLevel(Action round)
@@ -252,7 +252,7 @@ public sealed class KernelNodeTests : KernelTestBase
             (tensors, resident) = (tensorsNow, residentNow);
         }
 
-        CpuNode.ThrowFailure();
+        KernelNode.ThrowFailure();
         Assert.True(growths.Min() < 1, $"megabytes more each time: {string.Join(", ", growths)}");
     }
 
@@ -291,7 +291,7 @@ public sealed class KernelNodeTests : KernelTestBase
         (X(2, 32, 32), Attention(32, 4, 2, 8) with { IsCausal = true }, FeedForward(32, 96, FeedForwardKind.SwiGlu));
 
     // Doubles its input; its gradient is as it is told.
-    private sealed class Twice : CpuCall
+    private sealed class Twice : KernelCall
     {
         private readonly Tensor _x;
         private readonly Func<Tensor, Tensor> _gradient;

@@ -17,8 +17,10 @@ public abstract class KernelTestBase : IDisposable
     /// <summary>TorchSharp's operations, one stream after the other.</summary>
     protected const string Composite = "composite";
 
-    // To be followed by the name of each further form that Composite has; Use chooses it.
-    private static readonly string[] s_compositeForms = [Composite];
+    /// <summary>The same, all streams in one pass, as on a GPU.</summary>
+    protected const string Stacked = "stacked";
+
+    private static readonly string[] s_compositeForms = [Composite, Stacked];
 
     private readonly DisposeScope _scope = NewDisposeScope();
     private readonly Random _random = new(7);
@@ -49,6 +51,7 @@ public abstract class KernelTestBase : IDisposable
     public void Dispose()
     {
         Kernels.Cpu.IsEnabled = Kernels.Cpu.Problem is null;
+        Kernels.Composite.Stacks = null;
         if (Kernels.Cpu.IsEnabled) CpuLibrary.UseInstructionSet(CpuLibrary.InstructionSets[0]);
         set_num_threads(_threads);
         _scope.Dispose();
@@ -61,6 +64,7 @@ public abstract class KernelTestBase : IDisposable
         (_form, Dtype) = (form, dtype);
         Kernels.Cpu.IsEnabled = IsCpu;
         if (IsCpu) CpuLibrary.UseInstructionSet(form);
+        Kernels.Composite.Stacks = form == Stacked;
 
         // With several threads, libtorch's would mostly wait for each other: the work is small.
         set_num_threads(IsCpu ? _threads : 1);

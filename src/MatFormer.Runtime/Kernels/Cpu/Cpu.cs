@@ -146,13 +146,13 @@ public static partial class Kernels
             s_threads = threads;
         }
 
-        private static Tensor Run(CpuCall call)
+        private static Tensor Run(KernelCall call)
         {
-            CpuNode.ThrowFailure();
+            KernelNode.ThrowFailure();
             UseThreads();
-            var isRecorded = CpuNode.IsWanted(call);
+            var isRecorded = KernelNode.IsWanted(call);
             var output = call.Forward(isRecorded);
-            return isRecorded ? CpuNode.Record(call, output) : output;
+            return isRecorded ? KernelNode.Record(call, output) : output;
         }
 
         // The tensor itself under another name, or a contiguous copy: to be disposed of either way.

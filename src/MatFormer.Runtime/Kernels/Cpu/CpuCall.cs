@@ -2,72 +2,9 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>One call of the native library, from its forward pass to its backward pass, and what is kept between the two.</summary>
-internal abstract unsafe class CpuCall
+/// <summary>One call of the native library.</summary>
+internal abstract unsafe class CpuCall : KernelCall
 {
-    private readonly List<Tensor> _kept = [];
-    private long _bytes;
-    private bool _isReleased;
-
-    ~CpuCall() => Release();
-
-    /// <summary>What gradients flow back into, in the order in which <see cref="Backward"/> gives them.</summary>
-    public Tensor[] Inputs { get; set; } = [];
-
-    /// <summary>How many inputs there are, also once they are forgotten.</summary>
-    public int InputCount { get; protected init; }
-
-    /// <summary>Leaves whose gradients the call itself adds to their <c>grad</c>; null for one that is not there.</summary>
-    public Tensor?[] Weights { get; protected init; } = [];
-
-    /// <summary>Runs the forward pass; where gradients are wanted it keeps what the backward pass needs.</summary>
-    public abstract Tensor Forward(bool isRecorded);
-
-    /// <summary>Runs the backward pass, once: what was kept is released.</summary>
-    /// <exception cref="InvalidOperationException">It has run.</exception>
-    public void Differentiate(Tensor gradient, List<Tensor> into)
-    {
-        if (_isReleased)
-        {
-            throw new InvalidOperationException(
-                "these gradients were computed before, and what they need was released then; run the forward pass again.");
-        }
-
-        using var dense = gradient.is_contiguous() ? null : gradient.contiguous();
-        try
-        {
-            Backward(dense ?? gradient, into);
-        }
-        finally
-        {
-            Release();
-            GC.SuppressFinalize(this);
-        }
-    }
-
-    /// <summary>Adds the gradients of the inputs to <paramref name="into"/>, given that of the output, contiguous.</summary>
-    protected abstract void Backward(Tensor gradient, List<Tensor> into);
-
-    /// <summary>Keeps a tensor for the backward pass: a new reference to the same memory.</summary>
-    protected Tensor Keep(Tensor tensor)
-    {
-        var kept = tensor.detach().DetachFromDisposeScope();
-        _kept.Add(kept);
-        return kept;
-    }
-
-    /// <summary>Memory for the backward pass.</summary>
-    protected Tensor Keep(long bytes)
-    {
-        var kept = empty(bytes, ScalarType.Byte).DetachFromDisposeScope();
-        _kept.Add(kept);
-
-        // The garbage collector sees no tensor's memory; where nobody asks for the gradients it is what releases this.
-        if (bytes > 0) GC.AddMemoryPressure(bytes);
-        _bytes += bytes;
-        return kept;
-    }
-
     /// <summary>How the library is told of activations' dtype.</summary>
     protected static long ElementOf(ScalarType dtype) => dtype == ScalarType.Float32 ? 0 : 1;
 
@@ -120,13 +57,5 @@ internal abstract unsafe class CpuCall
         if (norm is not { } there) return;
         Open(ref native.Weight, there.Weight);
         Open(ref native.Bias, there.Bias);
-    }
-
-    private void Release()
-    {
-        if (_isReleased) return;
-        _isReleased = true;
-        foreach (var tensor in _kept) tensor.Dispose();
-        if (_bytes > 0) GC.RemoveMemoryPressure(_bytes);
     }
 }

@@ -4,11 +4,11 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// The node of autograd for every operation of the native library. Gradients of <see cref="CpuCall.Weights"/> go straight to their
+/// The node of autograd for every operation of the native library. Gradients of <see cref="KernelCall.Weights"/> go straight to their
 /// <c>grad</c>, since what a custom function returns would be copied once more; so those weights are no inputs of the node, and an empty
 /// tensor stands for them.
 /// </summary>
-internal sealed class CpuNode : autograd.SingleTensorFunction<CpuNode>
+internal sealed class KernelNode : autograd.SingleTensorFunction<KernelNode>
 {
     // A failure that has nobody to tell yet: an exception out of a backward call would end the process.
     private static Exception? s_failure;
@@ -20,14 +20,14 @@ internal sealed class CpuNode : autograd.SingleTensorFunction<CpuNode>
     private static readonly Tensor s_weights = empty(0, ScalarType.Float32, requires_grad: true).DetachFromDisposeScope();
 
     /// <inheritdoc/>
-    public override string Name => nameof(CpuNode);
+    public override string Name => nameof(KernelNode);
 
     /// <summary>Whether a gradient is wanted, of an input or of a weight.</summary>
-    public static bool IsWanted(CpuCall call) =>
+    public static bool IsWanted(KernelCall call) =>
         is_grad_enabled() && (call.Inputs.Any(input => input.requires_grad) || call.Weights.Any(weight => weight is { requires_grad: true }));
 
     /// <summary>The output of a call, with its gradient.</summary>
-    public static Tensor Record(CpuCall call, Tensor output)
+    public static Tensor Record(KernelCall call, Tensor output)
     {
         var arguments = new object[2 + call.Inputs.Length];
         arguments[0] = new Run(call, output);
@@ -58,7 +58,7 @@ internal sealed class CpuNode : autograd.SingleTensorFunction<CpuNode>
     public override Tensor forward(autograd.AutogradContext ctx, params object[] vars)
     {
         var (call, output) = (Run)vars[0];
-        ctx.save_data(nameof(CpuCall), call);
+        ctx.save_data(nameof(KernelCall), call);
         return output;
     }
 
@@ -66,7 +66,7 @@ internal sealed class CpuNode : autograd.SingleTensorFunction<CpuNode>
     public override List<Tensor> backward(autograd.AutogradContext ctx, Tensor grad_output)
     {
         ReleaseReturned();
-        var call = (CpuCall)ctx.get_data(nameof(CpuCall));
+        var call = (KernelCall)ctx.get_data(nameof(KernelCall));
         var gradients = new List<Tensor>(2 + call.InputCount) { null!, null! };
         try
         {
@@ -87,7 +87,7 @@ internal sealed class CpuNode : autograd.SingleTensorFunction<CpuNode>
         return gradients;
     }
 
-    private sealed record Run(CpuCall Call, Tensor Output);
+    private sealed record Run(KernelCall Call, Tensor Output);
 
     private sealed class Missing
     {

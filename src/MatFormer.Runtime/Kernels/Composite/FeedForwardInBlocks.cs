@@ -1,0 +1,173 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>
+/// The second half of a layer, one stream after the other, in blocks of rows. For the gradients it keeps its input and the projections of
+/// the normed input; the normed input and the hidden units are computed once more.
+/// </summary>
+internal sealed class FeedForwardInBlocks : KernelCall
+{
+    // Numbers of the largest matrix of a block. They and their like stay in the cache, and where they lie between memory that is kept,
+    // freeing them leaves small gaps: libtorch asks for aligned memory, and the C library then seldom finds a gap of the same size again.
+    private const long BlockNumbers = 1L << 19;
+
+    private readonly FeedForwardWeights _weights;
+    private readonly int[] _widths;
+    private readonly int[]? _rows;
+    private Tensor _x;
+    private Tensor? _kept; // the projections, block after block
+
+    public FeedForwardInBlocks(Tensor input, Tensor x, FeedForwardWeights weights, int[] widths, int[]? rows)
+    {
+        (_x, _weights, _widths, _rows) = (x, weights, widths, rows);
+        Inputs = [input];
+        InputCount = 1;
+        Weights =
+        [
+            weights.Norm.Weight, weights.Norm.Bias, weights.Gate, weights.GateBias, weights.Up, weights.UpBias, weights.Down,
+            weights.DownBias,
+        ];
+    }
+
+    private long Projections => _weights.Gate is null ? 1 : 2;
+
+    public override Tensor Forward(bool isRecorded)
+    {
+        if (isRecorded) _x = Keep(_x);
+        using var scope = NewDisposeScope();
+        long time = _x.shape[1], width = _x.shape[2];
+        var y = empty([_rows is null ? _x.shape[0] * _widths.Length : _x.shape[0], time, width], _x.dtype, _x.device);
+        var (input, output) = (_x.view(-1, width), y.view(-1, width));
+        var w = new Cast(_weights, _x.dtype);
+        if (isRecorded) _kept = Keep(empty([Blocks().Sum(block => block.Count * block.Width) * Projections], _x.dtype, _x.device));
+        var place = 0L;
+        foreach (var (m, from, to, count) in Blocks())
+        {
+            using var inner = NewDisposeScope();
+            var rows = input.narrow(0, from, count);
+            var normed = Kernels.Composite.Norm(rows, _weights.Norm);
+            var gate = w.Gate is null ? null
+                : Project(normed, w.Gate.narrow(0, 0, m), w.GateBias?.narrow(0, 0, m), Kept(ref place, count, m)); // (n, m)
+            var up = Project(normed, w.Up.narrow(0, 0, m), w.UpBias?.narrow(0, 0, m), Kept(ref place, count, m)); // (n, m)
+            var hidden = Activated(gate ?? up);
+            if (gate is not null) hidden = hidden.mul_(up);
+            var block = output.narrow(0, to, count).copy_(rows);
+            if (w.DownBias is not null) block.add_(w.DownBias);
+            block.addmm_(hidden, w.Down.narrow(1, 0, m).t()); // (n, W)
+        }
+
+        return y.MoveToOuterDisposeScope();
+    }
+
+    protected override void Backward(Tensor gradient, List<Tensor> into)
+    {
+        using var scope = NewDisposeScope();
+        var width = _x.shape[2];
+        var dx = empty_like(_x);
+        var (input, outer, result) = (_x.view(-1, width), gradient.view(-1, width), dx.view(-1, width));
+        var w = new Cast(_weights, _x.dtype);
+        var place = 0L;
+        foreach (var (m, from, to, count) in Blocks())
+        {
+            using var inner = NewDisposeScope();
+            var (rows, dy) = (input.narrow(0, from, count), outer.narrow(0, to, count));
+            var normed = Kernels.Composite.Norm(rows, _weights.Norm);
+            var gate = w.Gate is null ? null : Kept(ref place, count, m);
+            var up = Kept(ref place, count, m)!;
+            var down = w.Down.narrow(1, 0, m);
+            if (m == 1) down = down.contiguous(); // libtorch 2.10 multiplies bfloat16 by a column with gaps wrongly
+            var activated = Activated(gate ?? up); // (n, m)
+            var dHidden = dy.mm(down); // (n, m)
+            using (var hidden = gate is null ? activated.alias() : activated.mul(up)) WeightGradients.AddProduct(_weights.Down, dy, hidden);
+            WeightGradients.AddRows(_weights.DownBias, dy);
+            Tensor dNormed;
+            if (gate is null)
+            {
+                dNormed = Through(_weights.Up, _weights.UpBias, w.Up.narrow(0, 0, m), Differentiated(dHidden, up), normed, null);
+            }
+            else
+            {
+                dNormed = Through(_weights.Up, _weights.UpBias, w.Up.narrow(0, 0, m), activated.mul_(dHidden), normed, null);
+                using var dGate = Differentiated(dHidden.mul_(up), gate);
+                Through(_weights.Gate!, _weights.GateBias, w.Gate!.narrow(0, 0, m), dGate, normed, dNormed);
+            }
+
+            var change = Kernels.Composite.NormBackward(rows, _weights.Norm, dNormed).add_(dy);
+            if (to == from) result.narrow(0, from, count).copy_(change);
+            else result.narrow(0, from, count).add_(change); // where streams part, the gradients of all of them meet
+        }
+
+        into.Add(dx.MoveToOuterDisposeScope());
+    }
+
+    // x times the transpose of a weight, plus a bias, in memory that is there for it or in new memory.
+    private static Tensor Project(Tensor x, Tensor weight, Tensor? bias, Tensor? into)
+    {
+        if (into is null) return nn.functional.linear(x, weight, bias);
+        if (bias is not null) into.copy_(bias);
+        return into.addmm_(x, weight.t(), bias is null ? 0 : 1);
+    }
+
+    // The next (rows, columns) of what is kept. All of it is one piece of memory: many small ones between those that are freed at once
+    // would leave gaps.
+    private Tensor? Kept(ref long place, long rows, long columns)
+    {
+        var first = place;
+        place += rows * columns;
+        return _kept?.narrow(0, first, rows * columns).view(rows, columns);
+    }
+
+    // The backward pass of a projection; what goes into it gets a gradient (n, W), or that is added to its own.
+    private static Tensor Through(Tensor weight, Tensor? bias, Tensor cast, Tensor outer, Tensor normed, Tensor? sum)
+    {
+        WeightGradients.AddProduct(weight, outer, normed);
+        WeightGradients.AddRows(bias, outer);
+        return sum is null ? outer.mm(cast) : sum.addmm_(outer, cast);
+    }
+
+    private Tensor Activated(Tensor x) => _weights.Kind switch
+    {
+        FeedForwardKind.SquaredRelu => x.relu().square(),
+        FeedForwardKind.SwiGlu => x.silu(),
+        _ => x.gelu(),
+    };
+
+    private Tensor Differentiated(Tensor gradient, Tensor x) => _weights.Kind switch
+    {
+        FeedForwardKind.SquaredRelu => x.relu().mul_(2).mul_(gradient),
+        FeedForwardKind.SwiGlu => TorchScript.SiluBackward(gradient, x),
+        _ => TorchScript.GeluBackward(gradient, x),
+    };
+
+    // Rows from..from+count of x, and where they are in the output, with the hidden width of their stream.
+    private IEnumerable<(int Width, long From, long To, long Count)> Blocks()
+    {
+        long time = _x.shape[1], first = 0;
+        for (var r = 0; r < _widths.Length; r++)
+        {
+            var count = (_rows?[r] ?? _x.shape[0]) * time;
+            var block = Math.Max(BlockNumbers / Math.Max(_widths[0], 4 * _x.shape[2]), 1);
+            for (var at = 0L; at < count; at += block)
+                yield return (_widths[r], _rows is null ? at : first + at, first + at, Math.Min(block, count - at));
+            first += count;
+        }
+    }
+
+    // The weights of the widest stream in the dtype of activations.
+    private readonly struct Cast(FeedForwardWeights weights, ScalarType dtype)
+    {
+        public Tensor? Gate { get; } = weights.Gate?.detach().to(dtype);
+
+        public Tensor? GateBias { get; } = weights.GateBias?.detach().to(dtype);
+
+        public Tensor Up { get; } = weights.Up.detach().to(dtype);
+
+        public Tensor? UpBias { get; } = weights.UpBias?.detach().to(dtype);
+
+        public Tensor Down { get; } = weights.Down.detach().to(dtype);
+
+        public Tensor? DownBias { get; } = weights.DownBias?.detach().to(dtype);
+    }
+}

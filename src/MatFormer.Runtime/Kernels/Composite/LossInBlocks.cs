@@ -1,0 +1,145 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>
+/// The losses of streams over a vocabulary, in blocks of rows: a matrix of all tokens by all words is never there. The gradients are
+/// computed on the way, but for the factor of each stream, which the backward pass brings.
+/// </summary>
+internal sealed class LossInBlocks : KernelCall
+{
+    private readonly Tensor _x;
+    private readonly Tensor _head;
+    private readonly long _time;
+    private readonly int[] _rows;
+    private readonly int _student;
+    private readonly bool _isHeadInput;
+    private readonly Tensor?[] _dHead; // (V, W) float32 of each stream
+    private Tensor? _dx; // (N, T, W)
+
+    /// <summary>A loss of the streams from the student on; of those before it, 0.</summary>
+    public LossInBlocks(Tensor input, Tensor x, Tensor head, int[] rows, int student)
+    {
+        (_x, _head, _time, _rows, _student) = (x, head, x.shape[1], rows, student);
+        _isHeadInput = head.requires_grad && !head.is_leaf;
+        _dHead = new Tensor?[rows.Length];
+        Inputs = _isHeadInput ? [input, head] : [input];
+        InputCount = Inputs.Length;
+        Weights = _isHeadInput ? [] : [head];
+    }
+
+    /// <summary>(N*T) int64, or (B*T) if shared, of cross-entropy; null of a divergence.</summary>
+    public Tensor? Targets { get; init; }
+
+    /// <summary>(N, T, W) of the rows from the student on, or (B, T, W) if shared, of a divergence.</summary>
+    public Tensor? Teacher { get; init; }
+
+    /// <summary>Whether all streams have the same targets, or teacher.</summary>
+    public bool IsShared { get; init; }
+
+    /// <summary>What logits are divided by.</summary>
+    public double Temperature { get; init; } = 1;
+
+    // Logits of a block. On the CPU, larger memory would be new pages each time.
+    private long BlockNumbers => _x.device_type == DeviceType.CPU ? 1L << 23 : 1L << 26;
+
+    public override Tensor Forward(bool isRecorded)
+    {
+        using var scope = NewDisposeScope();
+        var input = _x.view(-1, _x.shape[2]); // (N*T, W)
+        var teacher = Teacher?.view(-1, _x.shape[2]);
+        var cast = _head.detach().to(_x.dtype);
+        var losses = zeros([_rows.Length], ScalarType.Float32, _x.device);
+        if (isRecorded && Inputs[0].requires_grad) _dx = Keep(_student == 0 ? empty_like(_x) : zeros_like(_x));
+        var dx = _dx?.view(-1, _x.shape[2]);
+        for (var r = _student; r < _rows.Length && isRecorded && _head.requires_grad; r++) _dHead[r] = Keep(zeros_like(_head));
+        var (known, knownAt) = ((Tensor?)null, -1L);
+        foreach (var (r, from, at, count) in Blocks())
+        {
+            using var inner = NewDisposeScope();
+            var rows = input.narrow(0, from, count);
+            var learnt = LogChances(rows, cast); // (n, V)
+            Tensor loss;
+            if (teacher is null)
+            {
+                var ids = Targets!.narrow(0, at, count).unsqueeze(1);
+                loss = learnt.gather(1, ids).sum().neg_();
+                if (isRecorded) learnt.exp_().scatter_add_(1, ids, full([count, 1], -1, ScalarType.Float32, _x.device));
+            }
+            else
+            {
+                if (knownAt != at)
+                {
+                    known?.Dispose();
+                    (known, knownAt) = (LogChances(teacher.narrow(0, at, count), cast).MoveToOuterDisposeScope(), at);
+                }
+
+                var chances = known!.exp();
+                loss = known.sub(learnt).mul_(chances).sum().mul_(Temperature * Temperature);
+                if (isRecorded) learnt.exp_().sub_(chances);
+            }
+
+            losses.narrow(0, r, 1).add_(loss.div_(_rows[r] * _time));
+            if (!isRecorded) continue;
+            var change = learnt.to(_x.dtype); // the gradient of the logits, but for a factor
+            dx?.narrow(0, from, count).copy_(change.mm(cast));
+            _dHead[r]?.add_(change.t().mm(rows));
+        }
+
+        return losses.MoveToOuterDisposeScope();
+    }
+
+    protected override void Backward(Tensor gradient, List<Tensor> into)
+    {
+        using var scope = NewDisposeScope();
+        var head = _isHeadInput ? zeros_like(_dHead[_student]!) : null;
+        var first = 0L;
+        for (var r = 0; r < _rows.Length; first += _rows[r++])
+        {
+            if (r < _student) continue;
+            var factor = gradient.select(0, r).mul(Temperature / (_rows[r] * _time));
+            _dx?.narrow(0, first, _rows[r]).mul_(factor);
+            if (_dHead[r] is not { } change) continue;
+            if (head is null) WeightGradients.Add(_head, change, factor);
+            else head.addcmul_(change, factor, 1);
+        }
+
+        into.Add(_dx?.alias().DetachFromDisposeScope()!);
+        if (head is not null) into.Add(head.MoveToOuterDisposeScope());
+    }
+
+    // (n, W) to (n, V) float32.
+    private Tensor LogChances(Tensor rows, Tensor head)
+    {
+        using var scope = NewDisposeScope();
+        var logits = nn.functional.linear(rows, head).to(ScalarType.Float32);
+        return (Temperature == 1 ? logits : logits.div_(Temperature)).log_softmax(-1).MoveToOuterDisposeScope();
+    }
+
+    // Rows from..from+count of x, all of one stream, and where their targets or teacher begin: those that share them follow each other.
+    private IEnumerable<(int Stream, long From, long At, long Count)> Blocks()
+    {
+        var most = Math.Max(BlockNumbers / _head.shape[0], 1);
+        if (IsShared)
+        {
+            var all = _rows[0] * _time;
+            for (var at = 0L; at < all; at += most)
+            {
+                for (var r = _student; r < _rows.Length; r++) yield return (r, (r * all) + at, at, Math.Min(most, all - at));
+            }
+
+            yield break;
+        }
+
+        var before = _rows[.._student].Sum() * _time; // of a teacher there are only the rows from the student on
+        var first = before;
+        for (var r = _student; r < _rows.Length; r++)
+        {
+            var count = _rows[r] * _time;
+            for (var at = 0L; at < count; at += most)
+                yield return (r, first + at, first + at - before, Math.Min(most, count - at));
+            first += count;
+        }
+    }
+}

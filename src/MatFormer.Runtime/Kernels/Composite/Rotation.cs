@@ -1,0 +1,44 @@
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>
+/// Turns heads by their positions: x * (cos, cos) + (second half, first half) * (-sin, sin), which is half as many operations as
+/// half by half.
+/// </summary>
+internal sealed class Rotation
+{
+    // All layers of a pass are given the same tables.
+    [ThreadStatic]
+    private static Rotation? t_last;
+
+    private readonly Tensor _table;
+    private readonly Tensor _cos; // (T, 1, D) float32
+    private readonly Tensor _sin;
+
+    private Rotation(Tensor table, Tensor cos, Tensor sin) => (_table, _cos, _sin) = (table, cos, sin);
+
+    /// <summary>A rotation by the angles of (T, D/2) float32.</summary>
+    public static Rotation Of(Tensor cos, Tensor sin)
+    {
+        if (t_last is { } last && ReferenceEquals(last._table, cos)) return last;
+        using var scope = NewDisposeScope();
+        return t_last = new Rotation(
+            cos, cat([cos, cos], 1).unsqueeze(1).DetachFromDisposeScope(), cat([sin.neg(), sin], 1).unsqueeze(1).DetachFromDisposeScope());
+    }
+
+    /// <summary>Turns x (B, T, H, D): the same, in its dtype.</summary>
+    public Tensor Turn(Tensor x)
+    {
+        using var wide = x.to(ScalarType.Float32);
+        using var turned = TurnWide(wide, false);
+        return turned.to(x.dtype);
+    }
+
+    /// <summary>Turns (B, T, H, D) float32, or turns it back, as the gradient is.</summary>
+    public Tensor TurnWide(Tensor wide, bool back)
+    {
+        using var swapped = wide.roll(wide.shape[3] / 2, 3);
+        return wide.mul(_cos).addcmul_(swapped, _sin, back ? -1 : 1);
+    }
+}
