@@ -1,4 +1,5 @@
 using System.Reflection;
+using System.Runtime.InteropServices;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -138,7 +139,7 @@ public sealed class RecomputationTests : IDisposable
         {
             var (kept, recomputed) = (Gradients(false), Gradients(true));
             foreach (var ((name, expected), (_, actual)) in kept.Zip(recomputed))
-                Assert.True(expected.AsSpan().SequenceEqual(actual), $"{what}, distilled: {distilled}: the gradients of {name} differ");
+                Assert.True(Agree(expected, actual), $"{what}, distilled: {distilled}: the gradients of {name} differ");
 
             // Of two batches, one after the other.
             List<(string Name, byte[] Bits)> Gradients(bool again)
@@ -158,5 +159,16 @@ public sealed class RecomputationTests : IDisposable
                 return [.. model.named_parameters().Select(p => (p.Item1, p.Item2.grad?.bytes.ToArray() ?? []))];
             }
         }
+    }
+
+    // Fused kernels add gradients in one order. Elsewhere autograd adds those of a weight that is used twice in an order of its own.
+    private static bool Agree(byte[] expected, byte[] actual)
+    {
+        if (Kernels.Cpu.IsEnabled || expected.Length != actual.Length) return expected.AsSpan().SequenceEqual(actual);
+        ReadOnlySpan<float> kept = MemoryMarshal.Cast<byte, float>(expected), recomputed = MemoryMarshal.Cast<byte, float>(actual);
+        var (error, largest) = (0f, 0f);
+        for (var i = 0; i < kept.Length; i++)
+            (error, largest) = (Math.Max(error, Math.Abs(kept[i] - recomputed[i])), Math.Max(largest, Math.Abs(kept[i])));
+        return error <= 1e-5f * largest;
     }
 }

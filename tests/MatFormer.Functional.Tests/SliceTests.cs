@@ -6,7 +6,10 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>The invariant behind everything: a slice computes exactly what the universal model computes with it.</summary>
+/// <summary>
+/// The invariant behind everything: a slice computes what the universal model computes with it, bit for bit where loops are fused, and within
+/// rounding elsewhere.
+/// </summary>
 public sealed class SliceTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-slices-").FullName;
@@ -74,7 +77,7 @@ public sealed class SliceTests : IDisposable
         using var universal = model.Forward(OracleLlama.Profile.S, tokens);
         using var shared = view.forward(tokens);
         using var own = copy.forward(tokens);
-        Assert.True(Same(universal, shared));
+        Assert.True(Agree(universal, shared, ScalarType.Float32));
         Assert.True(Same(own, before));
         Assert.False(Same(own, shared));
     }
@@ -109,21 +112,29 @@ public sealed class SliceTests : IDisposable
                     var expected = model.Forward(profile, input);
                     Assert.Equal(Inputs.ShapeOf(spec, input), expected.shape);
                     Assert.True(expected.isfinite().all().item<bool>(), $"{profile} {type}: not finite");
-                    Assert.True(Same(expected, copy.forward(input)), $"{profile} {type} ({batch}, {time}): the copy differs");
-                    Assert.True(Same(expected, view.forward(input)), $"{profile} {type} ({batch}, {time}): the view differs");
-                    Assert.True(Same(expected, loaded.forward(input)), $"{profile} {type} ({batch}, {time}): the reloaded copy differs");
+                    Assert.True(Agree(expected, copy.forward(input), type), $"{profile} {type} ({batch}, {time}): the copy differs");
+                    Assert.True(Agree(expected, view.forward(input), type), $"{profile} {type} ({batch}, {time}): the view differs");
+                    Assert.True(Agree(expected, loaded.forward(input), type), $"{profile} {type} ({batch}, {time}): the reloaded copy differs");
                     if (spec.Kind == ModelKind.LanguageModel) CachedDecodingEqualsTheFullForward(copy, input, expected, type);
                     foreach (var width in spec.EmbeddingDimensions)
                     {
                         var embeddings = model.Embed(profile, input, width);
                         Assert.Equal([batch, width], embeddings.shape);
                         Assert.All(embeddings.square().sum([1]).data<float>().ToArray(), length => Assert.Equal(1, length, 1e-4));
-                        Assert.True(Same(embeddings, copy.Embed(input, width)), $"{profile} {type}: the copy's embeddings differ");
-                        Assert.True(Same(embeddings, view.Embed(input, width)), $"{profile} {type}: the view's embeddings differ");
+                        Assert.True(Agree(embeddings, copy.Embed(input, width), type), $"{profile} {type}: the copy's embeddings differ");
+                        Assert.True(Agree(embeddings, view.Embed(input, width), type), $"{profile} {type}: the view's embeddings differ");
                     }
                 }
             }
         }
+    }
+
+    // Fused loops give the same bits. Products of libtorch's libraries depend on how their operands lie.
+    private static bool Agree(Tensor expected, Tensor actual, ScalarType type)
+    {
+        if (Kernels.Cpu.IsEnabled) return Same(expected, actual);
+        var error = (expected - actual).abs().max().item<float>();
+        return error <= (type == ScalarType.Float32 ? 1e-6f : 2e-2f) * expected.abs().max().item<float>();
     }
 
     private static void CachedDecodingEqualsTheFullForward(MatFormerModel model, Tensor tokens, Tensor expected, ScalarType type)

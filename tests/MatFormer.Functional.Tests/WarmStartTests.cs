@@ -92,6 +92,9 @@ public sealed class WarmStartTests : IDisposable
             using var dense = TModel.Create();
             using (var trainer = new Trainer<TModel>(dense, options with { Probabilities = [0, 0, 1] })) trainer.Fit(data);
             SaveAsOthersDo(dense, path);
+
+            // Masks are made once and kept.
+            using (var other = TModel.Create()) WarmStart.Load(other, path, data);
             using var warm = TModel.Create();
             GC.Collect();
             GC.WaitForPendingFinalizers();

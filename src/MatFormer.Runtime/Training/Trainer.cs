@@ -330,6 +330,7 @@ public sealed class Trainer<TModel> : IDisposable
 
     private StepResult Step(StepPlan plan)
     {
+        using var scope = NewDisposeScope();
         var watch = Stopwatch.StartNew();
         var step = StepsDone + 1;
         var learningRate = Options.LearningRateAt(step);
