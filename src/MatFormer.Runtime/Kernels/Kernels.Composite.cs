@@ -61,12 +61,13 @@ public static partial class Kernels
             Tensor x, AttentionWeights w, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows, KeyValueCache? cache = null,
             int layer = 0)
         {
-            if (IsStacked(x) || !Cpu.CanDifferentiate(
+            // A cache takes the tokens of all its sequences at once.
+            if (cache is not null || IsStacked(x) || !Cpu.CanDifferentiate(
                     w.Norm.Weight, w.Norm.Bias, w.Query, w.Key, w.Value, w.Output, w.QueryBias, w.KeyBias, w.ValueBias, w.OutputBias,
                     w.QueryNorm?.Weight, w.QueryNorm?.Bias, w.KeyNorm?.Weight, w.KeyNorm?.Bias))
                 return AttendAtOnce(x, w, cos, sin, lengths, heads, rows, cache, layer);
             using var dense = x.contiguous().detach();
-            return Run(new AttentionInBlocks(x, dense, w, cos, sin, lengths, heads, rows, cache, layer));
+            return Run(new AttentionInBlocks(x, dense, w, cos, sin, lengths, heads, rows));
         }
 
         public static Tensor FeedForward(Tensor x, FeedForwardWeights w, int[] widths, int[]? rows)

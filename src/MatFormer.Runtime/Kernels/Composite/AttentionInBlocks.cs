@@ -16,22 +16,20 @@ internal sealed class AttentionInBlocks : KernelCall
     private const long BlockNumbers = 1L << 19;
 
     private readonly AttentionWeights _weights;
-    private readonly Rotation? _rotation;
+    private readonly (Tensor Cos, Tensor Sin)? _angles;
     private readonly Tensor? _lengths;
     private readonly int[] _heads;
     private readonly int[] _rows;
-    private readonly KeyValueCache? _cache;
-    private readonly int _layer;
+    private Rotation? _rotation;
     private Tensor _x;
     private Tensor? _mask; // (N, 1, 1, S)
     private Tensor? _kept; // queries, keys, values and what was made of them, part after part
 
     public AttentionInBlocks(
-        Tensor input, Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows,
-        KeyValueCache? cache, int layer)
+        Tensor input, Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows)
     {
-        (_x, _weights, _lengths, _heads, _rows, _cache, _layer) = (x, weights, lengths, heads, rows, cache, layer);
-        _rotation = cos is null ? null : Rotation.Of(cos, sin!);
+        (_x, _weights, _lengths, _heads, _rows) = (x, weights, lengths, heads, rows);
+        _angles = cos is null ? null : (cos, sin!);
         Inputs = [input];
         InputCount = 1;
         Weights =
@@ -48,6 +46,7 @@ internal sealed class AttentionInBlocks : KernelCall
     {
         using var scope = NewDisposeScope();
         if (isRecorded) _x = Keep(_x);
+        if (_angles is var (cos, sin)) _rotation = isRecorded ? Rotation.Of(cos, sin).Kept(Keep) : Rotation.Of(cos, sin);
         if (_lengths is not null) _mask = Masks.OfLengths(_lengths, _x.shape[0], _x.shape[1], _x.dtype);
         if (isRecorded && _mask is not null) _mask = Keep(_mask);
         long time = _x.shape[1], width = _x.shape[2], depth = _weights.HeadWidth;
@@ -67,11 +66,8 @@ internal sealed class AttentionInBlocks : KernelCall
                     .view(batch, time, count, depth);
             var rawQuery = Project(w.Query, w.QueryBias, heads); // (B, T, H, D)
             var rawKey = Project(w.Key, w.KeyBias, keyHeads); // (B, T, Hkv, D)
-            var newValue = Project(w.Value, w.ValueBias, keyHeads);
             var query = Queries(rawQuery);
-            var newKey = Turned(rawKey, _weights.KeyNorm);
-            var (key, value) = _cache?.Append(_layer, newKey, newValue) ?? (newKey, newValue);
-            var (k, v) = (Merged(key), Merged(value));
+            var (k, v) = (Merged(Turned(rawKey, _weights.KeyNorm)), Merged(Project(w.Value, w.ValueBias, keyHeads)));
             var kept = isRecorded ? Kept(ref place, batch, heads, keyHeads) : null;
             var attended = kept?.Attended ?? empty([batch, time, heads, depth], _x.dtype, _x.device);
             Attend(query, k, v, attended, first, batch, keyHeads);

@@ -8,24 +8,17 @@ namespace MatFormer;
 /// </summary>
 internal sealed class Rotation
 {
-    // All layers of a pass are given the same tables.
-    [ThreadStatic]
-    private static Rotation? t_last;
-
-    private readonly Tensor _table;
     private readonly Tensor _cos; // (T, 1, D) float32
     private readonly Tensor _sin;
 
-    private Rotation(Tensor table, Tensor cos, Tensor sin) => (_table, _cos, _sin) = (table, cos, sin);
+    private Rotation(Tensor cos, Tensor sin) => (_cos, _sin) = (cos, sin);
 
-    /// <summary>A rotation by the angles of (T, D/2) float32.</summary>
-    public static Rotation Of(Tensor cos, Tensor sin)
-    {
-        if (t_last is { } last && ReferenceEquals(last._table, cos)) return last;
-        using var scope = NewDisposeScope();
-        return t_last = new Rotation(
-            cos, cat([cos, cos], 1).unsqueeze(1).DetachFromDisposeScope(), cat([sin.neg(), sin], 1).unsqueeze(1).DetachFromDisposeScope());
-    }
+    /// <summary>A rotation by the angles of (T, D/2) float32. Its tensors are of the scope at hand.</summary>
+    public static Rotation Of(Tensor cos, Tensor sin) =>
+        new(cat([cos, cos], 1).unsqueeze(1), cat([sin.neg(), sin], 1).unsqueeze(1));
+
+    /// <summary>The same for as long as somebody keeps its tensors.</summary>
+    public Rotation Kept(Func<Tensor, Tensor> keep) => new(keep(_cos), keep(_sin));
 
     /// <summary>Turns x (B, T, H, D): the same, in its dtype.</summary>
     public Tensor Turn(Tensor x)

@@ -49,7 +49,7 @@ internal static class TorchScript
 
     /// <summary>RMSNorm over the last dimension, the weight being of x's dtype.</summary>
     public static Tensor RmsNorm(Tensor x, Tensor weight, double epsilon) =>
-        Unit is { } unit ? Invoke(unit, "rms_norm", x, weight, epsilon) : Kernels.Composite.PlainRmsNorm(x, weight, epsilon);
+        Unit is { } unit ? Compute(unit, "rms_norm", x, weight, epsilon) : Kernels.Composite.PlainRmsNorm(x, weight, epsilon);
 
     /// <summary>
     /// softmax(query key^T / sqrt(D), of what the mask lets through) value -> (B, H, T, D).
@@ -65,8 +65,8 @@ internal static class TorchScript
         if (groups > 1 && Unit is { } unit)
         {
             return mask is null
-                ? Invoke(unit, "attention", query, key, value, isCausal, true)
-                : Invoke(unit, "masked_attention", query, key, value, mask, true);
+                ? Compute(unit, "attention", query, key, value, isCausal, true)
+                : Compute(unit, "masked_attention", query, key, value, mask, true);
         }
 
         if (groups > 1) (key, value) = (key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1));
@@ -76,7 +76,7 @@ internal static class TorchScript
     /// <summary>The gradient of what went into a softmax over the last dimension.</summary>
     public static Tensor SoftmaxBackward(Tensor gradient, Tensor output)
     {
-        if (Unit is { } unit) return Invoke(unit, "softmax_backward", gradient, output);
+        if (Unit is { } unit) return Compute(unit, "softmax_backward", gradient, output);
         var (wide, p) = (gradient.to(ScalarType.Float32), output.to(ScalarType.Float32));
         return wide.sub(wide.mul(p).sum([-1], keepdim: true)).mul_(p).to(output.dtype);
     }
@@ -84,7 +84,7 @@ internal static class TorchScript
     /// <summary>The gradient of what went into silu(x).</summary>
     public static Tensor SiluBackward(Tensor gradient, Tensor x)
     {
-        if (Unit is { } unit) return Invoke(unit, "silu_backward", gradient, x);
+        if (Unit is { } unit) return Compute(unit, "silu_backward", gradient, x);
         var wide = x.to(ScalarType.Float32);
         var s = wide.sigmoid();
         return s.mul(wide.mul(s.neg().add_(1)).add_(1)).mul_(gradient).to(x.dtype);
@@ -93,7 +93,7 @@ internal static class TorchScript
     /// <summary>The gradient of what went into gelu(x), the form with erf.</summary>
     public static Tensor GeluBackward(Tensor gradient, Tensor x)
     {
-        if (Unit is { } unit) return Invoke(unit, "gelu_backward", gradient, x);
+        if (Unit is { } unit) return Compute(unit, "gelu_backward", gradient, x);
         var wide = x.to(ScalarType.Float32);
         var below = wide.mul(Math.Sqrt(0.5)).erf_().add_(1).mul_(0.5);
         var density = wide.square().mul_(-0.5).exp_().mul_(1 / Math.Sqrt(2 * Math.PI));
@@ -109,12 +109,26 @@ internal static class TorchScript
 
         // Of lists that the script makes itself, libtorch would change copies.
         Tensor[] Listed(Tensor tensor) => [tensor];
-        unit.invoke(
-            "adamw", Listed(weights), Listed(gradients), Listed(first), Listed(second), Listed(step), rate, beta1, beta2, decay, epsilon);
+        Invoke(
+            unit, "adamw", Listed(weights), Listed(gradients), Listed(first), Listed(second), Listed(step), rate, beta1, beta2, decay, epsilon);
         return true;
     }
 
-    private static Tensor Invoke(jit.CompilationUnit unit, string name, params object[] arguments) => (Tensor)unit.invoke(name, arguments)!;
+    // Numbers are kept until the call has ended: TorchSharp would leave them to the garbage collector before.
+    private static object? Invoke(jit.CompilationUnit unit, string name, params object[] arguments)
+    {
+        for (var i = 0; i < arguments.Length; i++)
+        {
+            if (arguments[i] is double number) arguments[i] = (Scalar)number;
+        }
+
+        var result = unit.invoke(name, arguments);
+        foreach (var argument in arguments) (argument as Scalar)?.Dispose();
+        return result;
+    }
+
+    private static Tensor Compute(jit.CompilationUnit unit, string name, params object[] arguments) =>
+        (Tensor)Invoke(unit, name, arguments)!;
 
     private static jit.CompilationUnit? Compile()
     {
