@@ -4,5 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . build/setup.sh
+echo "building $PWD/examples/DocsLm; the first time this fetches TorchSharp with its libtorch, some 130 MB" >&2
 dotnet build examples/DocsLm -c Release -v quiet --nologo
 exec dotnet run --project examples/DocsLm -c Release --no-build -- demo "$@"

@@ -16,7 +16,9 @@ namespace MatFormer;
 public static partial class Kernels
 {
     /// <summary>Looks up rows: weight (V, W), tokens (B, T) int64 -> (B, T, W) of <paramref name="dtype"/>.</summary>
-    /// <exception cref="ArgumentException">An operand does not fit, or a token is outside the vocabulary.</exception>
+    /// <exception cref="ArgumentException">
+    /// An operand does not fit, or a token is outside the vocabulary; in <c>Composite</c> the latter is libtorch's own error.
+    /// </exception>
     public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
     {
         const string name = "Embedding";
@@ -160,14 +162,16 @@ public static partial class Kernels
 
     /// <summary>
     /// Mean cross entropy, in nats, of each stream: x (N, T, W), head (V, W) -> (R) float32.
-    /// The head is rounded to x's dtype; logits and softmax are float32.
+    /// The head is rounded to x's dtype; the softmax is float32, and so are logits in <c>Cpu</c>. <c>Composite</c> rounds those to x's dtype.
     /// </summary>
     /// <param name="x">(N, T, W).</param>
     /// <param name="head">(V, W).</param>
     /// <param name="targets">int64: (N, T); or (B, T), shared by all streams, if rows is null.</param>
     /// <param name="streams">R.</param>
     /// <param name="rows">How many of N each stream has, N in all; null if each has the same B.</param>
-    /// <exception cref="ArgumentException">An operand does not fit, or a target is outside the vocabulary.</exception>
+    /// <exception cref="ArgumentException">
+    /// An operand does not fit, or a target is outside the vocabulary; in <c>Composite</c> the latter is libtorch's own error.
+    /// </exception>
     public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams, int[]? rows = null)
     {
         const string name = "LinearCrossEntropy";

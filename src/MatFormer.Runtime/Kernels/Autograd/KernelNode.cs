@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// The node of autograd for every operation of the native library. Gradients of <see cref="KernelCall.Weights"/> go straight to their
+/// The node of autograd for every operation whose backward pass is our own. Gradients of <see cref="KernelCall.Weights"/> go straight to their
 /// <c>grad</c>, since what a custom function returns would be copied once more; so those weights are no inputs of the node, and an empty
 /// tensor stands for them.
 /// </summary>
