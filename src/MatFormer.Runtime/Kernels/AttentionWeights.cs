@@ -49,6 +49,13 @@ public sealed record AttentionWeights
     /// <summary>How many keys a causal query sees, its own being the last (Mistral 7B, arXiv 2310.06825, section 2); 0 for all.</summary>
     public int Window { get; init; }
 
+    /// <summary>All of them, null where there is none.</summary>
+    internal Tensor?[] All =>
+    [
+        Norm.Weight, Norm.Bias, Query, Key, Value, Output, QueryBias, KeyBias, ValueBias, OutputBias, QueryNorm?.Weight, QueryNorm?.Bias,
+        KeyNorm?.Weight, KeyNorm?.Bias,
+    ];
+
     /// <summary>H.</summary>
     internal int Heads => (int)Query.shape[0] / HeadWidth;
 

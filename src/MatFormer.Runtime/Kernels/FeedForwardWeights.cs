@@ -30,4 +30,7 @@ public sealed record FeedForwardWeights
 
     /// <summary>(W) or null; whole for every width.</summary>
     public Tensor? DownBias { get; init; }
+
+    /// <summary>All of them, null where there is none.</summary>
+    internal Tensor?[] All => [Norm.Weight, Norm.Bias, Gate, GateBias, Up, UpBias, Down, DownBias];
 }

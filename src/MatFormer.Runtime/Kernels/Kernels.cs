@@ -118,10 +118,7 @@ public static partial class Kernels
                 : Composite.Attend(x, weights, cos, sin, null, kept, counts, cache, layer);
         }
 
-        return Cpu.Takes(x) && Cpu.CanDifferentiate(
-                weights.Norm.Weight, weights.Norm.Bias, weights.Query, weights.Key, weights.Value, weights.Output, weights.QueryBias,
-                weights.KeyBias, weights.ValueBias, weights.OutputBias, weights.QueryNorm?.Weight, weights.QueryNorm?.Bias,
-                weights.KeyNorm?.Weight, weights.KeyNorm?.Bias)
+        return Cpu.Takes(x) && Cpu.CanDifferentiate(weights.All)
             ? Cpu.Attend(x, weights, cos, sin, lengths, kept, counts)
             : Composite.Attend(x, weights, cos, sin, lengths, kept, counts);
     }
@@ -142,9 +139,7 @@ public static partial class Kernels
         ArgumentNullException.ThrowIfNull(widths);
         CheckFeedForward(x, weights, widths, rows, parting);
         var counts = parting ? null : Operand.Rows("FeedForward", x, widths.Length, rows);
-        return Cpu.Takes(x) && Cpu.CanDifferentiate(
-                weights.Norm.Weight, weights.Norm.Bias, weights.Gate, weights.GateBias, weights.Up, weights.UpBias, weights.Down,
-                weights.DownBias)
+        return Cpu.Takes(x) && Cpu.CanDifferentiate(weights.All)
             ? Cpu.FeedForward(x, weights, widths, counts)
             : Composite.FeedForward(x, weights, widths, counts);
     }

@@ -20,7 +20,7 @@ flags="-std=c++17 -O3 -fPIC -fvisibility=hidden -fvisibility-inlines-hidden -Wal
 # Loops are compiled once per instruction set and chosen at run time (kernels_dispatch.cpp). Sums may be fused into multiply-adds; vector
 # types that a set lacks are passed in memory (-Wno-psabi), which inlining removes. GCC 12's own intrinsics warn of themselves
 # (-Wno-uninitialized, and -Wno-maybe-uninitialized, which Clang lacks: -Wno-unknown-warning-option).
-loops="-O2 -ffp-contract=fast -fno-math-errno -fno-strict-aliasing -fno-exceptions -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized"
+loops="-ffp-contract=fast -fno-math-errno -fno-strict-aliasing -fno-exceptions -Wno-psabi -Wno-uninitialized -Wno-maybe-uninitialized"
 avx512="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512"
 link="-shared -s -static-libstdc++ -static-libgcc"
 case $target in

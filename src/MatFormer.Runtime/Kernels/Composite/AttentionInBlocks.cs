@@ -32,12 +32,7 @@ internal sealed class AttentionInBlocks : KernelCall
         _angles = cos is null ? null : (cos, sin!);
         Inputs = [input];
         InputCount = 1;
-        Weights =
-        [
-            weights.Norm.Weight, weights.Norm.Bias, weights.Query, weights.Key, weights.Value, weights.Output, weights.QueryBias,
-            weights.KeyBias, weights.ValueBias, weights.OutputBias, weights.QueryNorm?.Weight, weights.QueryNorm?.Bias,
-            weights.KeyNorm?.Weight, weights.KeyNorm?.Bias,
-        ];
+        Weights = weights.All;
     }
 
     private double Scale => 1 / Math.Sqrt(_weights.HeadWidth);

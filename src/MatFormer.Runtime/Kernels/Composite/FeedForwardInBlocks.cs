@@ -24,11 +24,7 @@ internal sealed class FeedForwardInBlocks : KernelCall
         (_x, _weights, _widths, _rows) = (x, weights, widths, rows);
         Inputs = [input];
         InputCount = 1;
-        Weights =
-        [
-            weights.Norm.Weight, weights.Norm.Bias, weights.Gate, weights.GateBias, weights.Up, weights.UpBias, weights.Down,
-            weights.DownBias,
-        ];
+        Weights = weights.All;
     }
 
     private long Projections => _weights.Gate is null ? 1 : 2;

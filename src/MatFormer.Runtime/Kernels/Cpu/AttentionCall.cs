@@ -21,12 +21,7 @@ internal sealed unsafe class AttentionCall : CpuCall
         (_x, _weights, _cos, _sin, _lengths, _cache) = (x, weights, cos, sin, lengths, cache);
         Inputs = [input];
         InputCount = 1;
-        Weights =
-        [
-            weights.Norm.Weight, weights.Norm.Bias, weights.Query, weights.Key, weights.Value, weights.Output, weights.QueryBias,
-            weights.KeyBias, weights.ValueBias, weights.OutputBias, weights.QueryNorm?.Weight, weights.QueryNorm?.Bias,
-            weights.KeyNorm?.Weight, weights.KeyNorm?.Bias,
-        ];
+        Weights = weights.All;
         long[] shape = x.shape;
         _rowBytes = shape[1] * shape[2] * x.element_size();
         var whole = new CpuLibrary.Attention

@@ -22,11 +22,7 @@ internal sealed unsafe class FeedForwardCall : CpuCall
         (_x, _weights, _widths, _rows) = (x, weights, widths, rows);
         Inputs = [input];
         InputCount = 1;
-        Weights =
-        [
-            weights.Norm.Weight, weights.Norm.Bias, weights.Gate, weights.GateBias, weights.Up, weights.UpBias, weights.Down,
-            weights.DownBias,
-        ];
+        Weights = weights.All;
         _shape = x.shape;
         _call = new CpuLibrary.FeedForward
         {
