@@ -194,7 +194,7 @@ internal sealed class AttentionInBlocks : KernelCall
         using var scope = NewDisposeScope();
         long groups = query.shape[2], time = query.shape[3], depth = query.shape[4];
         var heads = result.view(batch, time, keyHeads, groups, depth).permute(0, 2, 3, 1, 4); // (B, Hkv, G, T, D)
-        foreach (var block in Blocks(batch, keyHeads, groups, time, key.shape[1]))
+        foreach (var block in Blocks(batch, keyHeads, groups, time))
         {
             using var inner = NewDisposeScope();
             var chances = Chances(block.Queries(query), block.Keys(key), block, first);
@@ -215,7 +215,7 @@ internal sealed class AttentionInBlocks : KernelCall
         var dHeads = dq.view(batch, time, keyHeads, groups, depth).permute(0, 2, 3, 1, 4); // (B, Hkv, G, T, D)
         var (keys, values) = (dk.view(-1, time, depth), dv.view(-1, time, depth));
         var outer = gradient.view(batch, time, keyHeads, groups, depth).permute(0, 2, 3, 1, 4);
-        foreach (var block in Blocks(batch, keyHeads, groups, time, time))
+        foreach (var block in Blocks(batch, keyHeads, groups, time))
         {
             using var inner = NewDisposeScope();
             var (q, k, dy) = (block.Queries(query), block.Keys(key), block.Queries(outer));
@@ -252,20 +252,19 @@ internal sealed class AttentionInBlocks : KernelCall
         return scores.softmax(-1).MoveToOuterDisposeScope();
     }
 
-    private IEnumerable<Block> Blocks(long batch, long keyHeads, long groups, long time, long length)
+    private IEnumerable<Block> Blocks(long batch, long keyHeads, long groups, long time)
     {
         var queries = Math.Min(time, BlockQueries);
-        var sequences = Math.Clamp(BlockNumbers / (keyHeads * groups * queries * length), 1, batch);
+        var sequences = Math.Clamp(BlockNumbers / (keyHeads * groups * queries * time), 1, batch);
         for (var sequence = 0L; sequence < batch; sequence += sequences)
         {
             for (var query = 0L; query < time; query += queries)
             {
                 var count = Math.Min(queries, time - query);
-                var place = length - time + query; // that of the first query among the keys
-                var end = _weights.IsCausal ? place + count : length;
-                var start = _weights.IsCausal && _weights.Window > 0 ? Math.Max(place - _weights.Window + 1, 0) : 0;
+                var end = _weights.IsCausal ? query + count : time;
+                var start = _weights.IsCausal && _weights.Window > 0 ? Math.Max(query - _weights.Window + 1, 0) : 0;
                 yield return new Block(
-                    sequence, Math.Min(sequences, batch - sequence), keyHeads, query, count, start, end - start, place - start);
+                    sequence, Math.Min(sequences, batch - sequence), keyHeads, query, count, start, end - start, query - start);
             }
         }
     }
