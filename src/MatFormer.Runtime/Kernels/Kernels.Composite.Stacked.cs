@@ -1,4 +1,5 @@
 using TorchSharp;
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -67,7 +68,7 @@ public static partial class Kernels
             if (w.IsCausal && !isPlain) mask = Masks.Causal(time, key.shape[1], key.shape[1] - time, w.Window, x.dtype, x.device);
             var mixed = TorchScript.Attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask, isPlain);
             var attended = mixed.transpose(1, 2).reshape(batch, time, heads * depth);
-            return Linear(attended, Columns(w.Output, heads * depth), w.OutputBias).add_(x);
+            return Linear(attended, Columns(w.Output, heads * depth), w.OutputBias).add_(x, One);
         }
 
         private static Tensor FeedForwardAtOnce(Tensor x, FeedForwardWeights w, int[] widths, int[]? rows)
@@ -76,7 +77,7 @@ public static partial class Kernels
             var normed = Norm(x, w.Norm);
             int streams = widths.Length, widest = widths[0];
             if (widths[^1] == widest && (rows is not null || streams == 1))
-                return Down(Hidden(normed, w, widest), w).add_(x).MoveToOuterDisposeScope();
+                return Down(Hidden(normed, w, widest), w).add_(x, One).MoveToOuterDisposeScope();
             var idle = 0L;
             for (var r = 0; r < streams; r++) idle += (rows?[r] ?? x.shape[0]) * (long)(widest - widths[r]);
             if (idle * x.shape[1] * x.shape[2] * 3 <= IdleProducts)
@@ -84,8 +85,8 @@ public static partial class Kernels
                 // All compute the widest stream's hidden units; those that a stream has not are zero.
                 var hidden = Hidden(normed, w, widest);
                 var kept = Masks.Widths(widths, rows, x.dtype, x.device); // (N, 1, m) or (R, 1, 1, m)
-                if (rows is not null) return Down(hidden.mul(kept), w).add_(x).MoveToOuterDisposeScope();
-                return Down(hidden.mul(kept), w).add_(x).flatten(0, 1).MoveToOuterDisposeScope(); // (R, B, T, W) to (R*B, T, W)
+                if (rows is not null) return Down(hidden.mul(kept), w).add_(x, One).MoveToOuterDisposeScope();
+                return Down(hidden.mul(kept), w).add_(x, One).flatten(0, 1).MoveToOuterDisposeScope(); // (R, B, T, W) to (R*B, T, W)
             }
 
             var outputs = new Tensor[streams];
@@ -93,7 +94,7 @@ public static partial class Kernels
             for (var r = 0; r < streams; r++)
             {
                 var (its, input) = rows is null ? (normed, x) : (normed.narrow(0, first, rows[r]), x.narrow(0, first, rows[r]));
-                outputs[r] = Down(Hidden(its, w, widths[r]), w).add_(input);
+                outputs[r] = Down(Hidden(its, w, widths[r]), w).add_(input, One);
                 first += rows?[r] ?? 0;
             }
 

@@ -1,4 +1,5 @@
 using TorchSharp;
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -25,7 +26,7 @@ public static partial class Kernels
         public static Tensor AddPositions(Tensor x, Tensor weight, long position)
         {
             using var rows = weight.narrow(0, position, x.shape[1]); // (T, W)
-            using var sum = x.add(rows); // float32, as rows are
+            using var sum = x.add(rows, One); // float32, as rows are
             return sum.to(x.dtype);
         }
 
@@ -81,7 +82,7 @@ public static partial class Kernels
             using var scope = NewDisposeScope();
             var hidden = Hidden(w.Norm.Apply(x), w, (int)w.Up.shape[0]); // (B, T, hidden)
             var mean = hidden.to(ScalarType.Float32).abs().mean([0, 1]); // (hidden)
-            return mean.mul(w.Down.square().sum([0L]).sqrt()).MoveToOuterDisposeScope();
+            return mean.mul(Square(w.Down).sum([0L]).sqrt()).MoveToOuterDisposeScope();
         }
 
         public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int[] rows, bool isShared)
@@ -112,16 +113,16 @@ public static partial class Kernels
         {
             using var unrecorded = no_grad();
             using var scope = NewDisposeScope();
-            var count = full([], step, ScalarType.Float32, parameters.device);
+            var count = full([], Number(step), ScalarType.Float32, parameters.device);
             if (TorchScript.TryAdamW(
                     parameters, gradients, firstMoments, secondMoments, count, learningRate, beta1, beta2, decay, epsilon))
                 return;
             double correction1 = 1 - Math.Pow(beta1, step), correction2 = Math.Sqrt(1 - Math.Pow(beta2, step));
-            parameters.mul_(1 - (learningRate * decay));
-            firstMoments.mul_(beta1).add_(gradients, 1 - beta1);
-            secondMoments.mul_(beta2).addcmul_(gradients, gradients, 1 - beta2);
-            var denominator = secondMoments.sqrt().div_(correction2).add_(epsilon);
-            parameters.addcdiv_(firstMoments, denominator, -learningRate / correction1);
+            parameters.mul_(Number(1 - (learningRate * decay)));
+            firstMoments.mul_(Number(beta1)).add_(gradients, Number(1 - beta1));
+            secondMoments.mul_(Number(beta2)).addcmul_(gradients, gradients, Number(1 - beta2));
+            var denominator = secondMoments.sqrt().div_(Number(correction2)).add_(Number(epsilon), One);
+            parameters.addcdiv_(firstMoments, denominator, Number(-learningRate / correction1));
         }
 
         public static double ClipGradientNorm(Tensor gradients, double max)
@@ -129,7 +130,7 @@ public static partial class Kernels
             using var unrecorded = no_grad();
             using var length = gradients.norm();
             double norm = length.item<float>(), coefficient = max / (norm + 1e-6);
-            if (double.IsFinite(norm) && coefficient < 1) gradients.mul_(coefficient);
+            if (double.IsFinite(norm) && coefficient < 1) gradients.mul_(Number(coefficient));
             return norm;
         }
 
@@ -168,7 +169,7 @@ public static partial class Kernels
 
         // 1 / sqrt(mean of the squares + epsilon) over the last dimension: (..., W) to (..., 1).
         private static Tensor InverseRoot(Tensor wide, double epsilon) =>
-            wide.square().mean([-1], keepdim: true).add_(epsilon).rsqrt_();
+            Square(wide).mean([-1], keepdim: true).add_(Number(epsilon), One).rsqrt_();
 
         private static bool IsStacked(Tensor x) => Stacks ?? x.device_type != DeviceType.CPU;
 

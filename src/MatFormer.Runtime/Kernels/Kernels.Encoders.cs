@@ -1,4 +1,5 @@
 using TorchSharp;
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -42,7 +43,7 @@ public static partial class Kernels
     public static Tensor EmbedText(Tensor tokens, Tensor weight, Tensor? classToken, Tensor? positions, ScalarType dtype)
     {
         using var scope = NewDisposeScope();
-        var x = Prepend(classToken, Embedding(weight, tokens.clamp_min(0), dtype));
+        var x = Prepend(classToken, Embedding(weight, tokens.clamp_min(Number(0L)), dtype));
         if (positions is not null) x = AddPositions(x, positions, 0);
         return x.MoveToOuterDisposeScope();
     }
@@ -54,7 +55,7 @@ public static partial class Kernels
     public static Tensor Lengths(Tensor tokens, int more)
     {
         using var scope = NewDisposeScope();
-        return tokens.ge(0).sum([1]).clamp_min(1).add(more).MoveToOuterDisposeScope();
+        return tokens.ge(Number(0L)).sum([1]).clamp_min(One).add(Number(more), One).MoveToOuterDisposeScope();
     }
 
     /// <summary>The first token's state: x (N, T, W) -> (N, W).</summary>
@@ -73,7 +74,7 @@ public static partial class Kernels
         var wide = x.to(ScalarType.Float32);
         if (lengths is null) return wide.mean([1]).to(x.dtype).MoveToOuterDisposeScope();
         var counts = lengths.unsqueeze(1); // (B, 1)
-        var seen = arange(x.shape[1], ScalarType.Int64, x.device).lt(counts).to(ScalarType.Float32); // (B, T)
+        var seen = arange(Number(0L), Number(x.shape[1]), One, ScalarType.Int64, x.device).lt(counts).to(ScalarType.Float32); // (B, T)
         var shares = seen.div(counts).repeat(x.shape[0] / lengths.shape[0], 1).unsqueeze(1); // (N, 1, T)
         return shares.bmm(wide).squeeze(1).to(x.dtype).MoveToOuterDisposeScope();
     }
@@ -83,7 +84,7 @@ public static partial class Kernels
     {
         using var scope = NewDisposeScope();
         var prefix = x.narrow(1, 0, width).to(ScalarType.Float32);
-        return prefix.mul(prefix.square().sum([1], keepdim: true).add(1e-12).rsqrt()).MoveToOuterDisposeScope();
+        return prefix.mul(Square(prefix).sum([1], keepdim: true).add(Number(1e-12), One).rsqrt()).MoveToOuterDisposeScope();
     }
 
     /// <summary>What the first numbers of vectors say of classes: x (N, W), head (V, W), bias (V) -> (N, V) float32.</summary>
@@ -175,7 +176,7 @@ public static partial class Kernels
             {
                 var unit = UnitPrefix(mine, prefixes[i]);
                 var scores = PairScores(unit, unit, temperature, same); // queries by documents
-                var found = scores.log_softmax(1).diagonal().mean().add(scores.log_softmax(0).diagonal().mean());
+                var found = scores.log_softmax(1).diagonal().mean().add(scores.log_softmax(0).diagonal().mean(), One);
                 sum = Added(sum, found, -0.5 * shares[i]);
             }
 
@@ -217,7 +218,7 @@ public static partial class Kernels
                 var known = PairScores(its, its, temperature, same);
                 var ofQueries = Divergences(known, PairScores(own, its, temperature, same), softening).mean();
                 var ofDocuments = Divergences(known.t(), PairScores(its, own, temperature, same).t(), softening).mean();
-                sum = Added(sum, ofQueries.add(ofDocuments), 0.5 * shares[i]);
+                sum = Added(sum, ofQueries.add(ofDocuments, One), 0.5 * shares[i]);
             }
 
             means[r] = sum!;
@@ -234,7 +235,7 @@ public static partial class Kernels
     {
         var query = queries.view(-1, 2, queries.shape[1]).select(1, 0);
         var document = documents.view(-1, 2, documents.shape[1]).select(1, 1);
-        return query.matmul(document.t()).div(temperature).masked_fill(same, float.NegativeInfinity);
+        return query.matmul(document.t()).div(Number(temperature)).masked_fill(same, Number(float.NegativeInfinity));
     }
 
     // (P, P): true for another pair of the same number.
@@ -248,13 +249,13 @@ public static partial class Kernels
     // temperature^2 KL of each row, (N, V) to (N); where the teacher's chance is 0 so is its part.
     private static Tensor Divergences(Tensor teacher, Tensor student, double temperature)
     {
-        var (known, learnt) = (teacher.div(temperature).log_softmax(-1), student.div(temperature).log_softmax(-1));
-        var impossible = known.le(float.MinValue);
-        var difference = known.masked_fill(impossible, 0).sub(learnt.masked_fill(impossible, 0));
-        return known.exp().mul(difference).sum([-1]).mul(temperature * temperature);
+        var (known, learnt) = (teacher.div(Number(temperature)).log_softmax(-1), student.div(Number(temperature)).log_softmax(-1));
+        var impossible = known.le(Number(float.MinValue));
+        var difference = known.masked_fill(impossible, Number(0L)).sub(learnt.masked_fill(impossible, Number(0L)));
+        return known.exp().mul(difference).sum([-1]).mul(Number(temperature * temperature));
     }
 
-    private static Tensor Added(Tensor? sum, Tensor term, double share) => sum is null ? term.mul(share) : sum.add(term.mul(share));
+    private static Tensor Added(Tensor? sum, Tensor term, double share) => sum is null ? term.mul(Number(share)) : sum.add(term.mul(Number(share)), One);
 
     private static (long First, long Count) RowsOf(Tensor x, int streams, int[]? rows, int stream) =>
         (FirstRow(x, streams, rows, stream), rows is null ? x.shape[0] / streams : rows[stream]);

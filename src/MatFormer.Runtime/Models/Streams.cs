@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -77,8 +78,8 @@ public sealed class Streams
         ArgumentNullException.ThrowIfNull(input);
         using (output)
         using (var added = output.sub(input))
-        using (var scaled = added.mul(_scales[layer]))
-            return input.add(scaled);
+        using (var scaled = added.mul(Number(_scales[layer])))
+            return input.add(scaled, One);
     }
 
     /// <summary>

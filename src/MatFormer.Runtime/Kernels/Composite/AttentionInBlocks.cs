@@ -1,4 +1,5 @@
 using TorchSharp;
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -67,7 +68,7 @@ internal sealed class AttentionInBlocks : KernelCall
             var attended = kept?.Attended ?? empty([batch, time, heads, depth], _x.dtype, _x.device);
             Attend(query, k, v, attended, first, batch, keyHeads);
             var block = output.narrow(0, first * time, batch * time).copy_(rows);
-            if (w.OutputBias is not null) block.add_(w.OutputBias);
+            if (w.OutputBias is not null) block.add_(w.OutputBias, One);
             block.addmm_(attended.view(-1, heads * depth), w.Output.narrow(1, 0, heads * depth).t());
             if (kept is null) continue;
 
@@ -116,7 +117,7 @@ internal sealed class AttentionInBlocks : KernelCall
             }
 
             result.narrow(0, first * time, batch * time).copy_(
-                Kernels.Composite.NormBackward(rows, _weights.Norm, dNormed!).add_(dy));
+                Kernels.Composite.NormBackward(rows, _weights.Norm, dNormed!).add_(dy, One));
         }
 
         into.Add(dx.MoveToOuterDisposeScope());
@@ -164,7 +165,7 @@ internal sealed class AttentionInBlocks : KernelCall
         long batch = raw.shape[0], time = raw.shape[1], depth = raw.shape[3];
         var normed = _weights.QueryNorm is { } norm ? Kernels.Composite.Norm(raw, norm) : raw;
         var wide = normed.to(ScalarType.Float32);
-        var scaled = (_rotation is null ? wide.mul(Scale) : _rotation.TurnWide(wide, false).mul_(Scale)).to(raw.dtype);
+        var scaled = (_rotation is null ? wide.mul(Number(Scale)) : _rotation.TurnWide(wide, false).mul_(Number(Scale))).to(raw.dtype);
         return scaled.view(batch, time, -1, _weights.Group, depth).permute(0, 2, 3, 1, 4).contiguous().MoveToOuterDisposeScope();
     }
 
@@ -220,14 +221,14 @@ internal sealed class AttentionInBlocks : KernelCall
             using var inner = NewDisposeScope();
             var (q, k, dy) = (block.Queries(query), block.Keys(key), block.Queries(outer));
             var chances = Chances(q, k, block, first);
-            block.Keys(values).add_(chances.transpose(1, 2).bmm(dy));
+            block.Keys(values).add_(chances.transpose(1, 2).bmm(dy), One);
             var change = TorchScript.SoftmaxBackward(dy.bmm(block.Keys(value).transpose(1, 2)), chances);
-            block.Keys(keys).add_(change.transpose(1, 2).bmm(q));
+            block.Keys(keys).add_(change.transpose(1, 2).bmm(q), One);
             dHeads.narrow(0, block.Sequence, block.Sequences).narrow(3, block.Query, block.Count)
                 .copy_(change.bmm(k).view(block.Sequences, keyHeads, groups, block.Count, depth));
         }
 
-        return (dq.mul_(Scale).MoveToOuterDisposeScope(), dk.transpose(1, 2).contiguous().MoveToOuterDisposeScope(),
+        return (dq.mul_(Number(Scale)).MoveToOuterDisposeScope(), dk.transpose(1, 2).contiguous().MoveToOuterDisposeScope(),
             dv.transpose(1, 2).contiguous().MoveToOuterDisposeScope());
     }
 
@@ -239,14 +240,14 @@ internal sealed class AttentionInBlocks : KernelCall
         var all = scores.view(block.Sequences, -1, _weights.Group, block.Count, block.Length); // (B, Hkv, G, t, s)
         if (_mask is not null)
         {
-            all.add_(_mask.narrow(0, first + block.Sequence, block.Sequences).unsqueeze(1));
+            all.add_(_mask.narrow(0, first + block.Sequence, block.Sequences).unsqueeze(1), One);
         }
         else if (_weights.IsCausal && block.Count > 1)
         {
             // Without a window, all queries see the keys before the block's own.
             var seen = _weights.Window > 0 ? 0 : block.Length - block.Count;
             all.narrow(4, seen, block.Length - seen).add_(Masks.Causal(
-                block.Count, block.Length - seen, block.Offset - seen, _weights.Window, scores.dtype, scores.device));
+                block.Count, block.Length - seen, block.Offset - seen, _weights.Window, scores.dtype, scores.device), One);
         }
 
         return scores.softmax(-1).MoveToOuterDisposeScope();

@@ -1,4 +1,5 @@
 using TorchSharp;
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -50,7 +51,7 @@ internal sealed class FeedForwardInBlocks : KernelCall
             var hidden = Activated(gate ?? up);
             if (gate is not null) hidden = hidden.mul_(up);
             var block = output.narrow(0, to, count).copy_(rows);
-            if (w.DownBias is not null) block.add_(w.DownBias);
+            if (w.DownBias is not null) block.add_(w.DownBias, One);
             block.addmm_(hidden, w.Down.narrow(1, 0, m).t()); // (n, W)
         }
 
@@ -90,9 +91,9 @@ internal sealed class FeedForwardInBlocks : KernelCall
                 Through(_weights.Gate!, _weights.GateBias, w.Gate!.narrow(0, 0, m), dGate, normed, dNormed);
             }
 
-            var change = Kernels.Composite.NormBackward(rows, _weights.Norm, dNormed).add_(dy);
+            var change = Kernels.Composite.NormBackward(rows, _weights.Norm, dNormed).add_(dy, One);
             if (to == from) result.narrow(0, from, count).copy_(change);
-            else result.narrow(0, from, count).add_(change); // where streams part, the gradients of all of them meet
+            else result.narrow(0, from, count).add_(change, One); // where streams part, the gradients of all of them meet
         }
 
         into.Add(dx.MoveToOuterDisposeScope());
@@ -132,7 +133,7 @@ internal sealed class FeedForwardInBlocks : KernelCall
 
     private Tensor Differentiated(Tensor gradient, Tensor x) => _weights.Kind switch
     {
-        FeedForwardKind.SquaredRelu => x.relu().mul_(2).mul_(gradient),
+        FeedForwardKind.SquaredRelu => x.relu().mul_(Number(2)).mul_(gradient),
         FeedForwardKind.SwiGlu => TorchScript.SiluBackward(gradient, x),
         _ => TorchScript.GeluBackward(gradient, x),
     };

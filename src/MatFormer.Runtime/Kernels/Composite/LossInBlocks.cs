@@ -1,4 +1,5 @@
 using TorchSharp;
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -65,7 +66,7 @@ internal sealed class LossInBlocks : KernelCall
             {
                 var ids = Targets!.narrow(0, at, count).unsqueeze(1);
                 loss = learnt.gather(1, ids).sum().neg_();
-                if (isRecorded) learnt.exp_().scatter_add_(1, ids, full([count, 1], -1, ScalarType.Float32, _x.device));
+                if (isRecorded) learnt.exp_().scatter_add_(1, ids, full([count, 1], Number(-1L), ScalarType.Float32, _x.device));
             }
             else
             {
@@ -76,15 +77,15 @@ internal sealed class LossInBlocks : KernelCall
                 }
 
                 var chances = known!.exp();
-                loss = known.sub(learnt).mul_(chances).sum().mul_(Temperature * Temperature);
+                loss = known.sub(learnt).mul_(chances).sum().mul_(Number(Temperature * Temperature));
                 if (isRecorded) learnt.exp_().sub_(chances);
             }
 
-            losses.narrow(0, r, 1).add_(loss.div_(_rows[r] * _time));
+            losses.narrow(0, r, 1).add_(loss.div_(Number(_rows[r] * _time)), One);
             if (!isRecorded) continue;
             var change = learnt.to(_x.dtype); // the gradient of the logits, but for a factor
             dx?.narrow(0, from, count).copy_(change.mm(cast));
-            _dHead[r]?.add_(change.t().mm(rows));
+            _dHead[r]?.add_(change.t().mm(rows), One);
         }
 
         return losses.MoveToOuterDisposeScope();
@@ -98,11 +99,11 @@ internal sealed class LossInBlocks : KernelCall
         for (var r = 0; r < _rows.Length; first += _rows[r++])
         {
             if (r < _student) continue;
-            var factor = gradient.select(0, r).mul(Temperature / (_rows[r] * _time));
+            var factor = gradient.select(0, r).mul(Number(Temperature / (_rows[r] * _time)));
             _dx?.narrow(0, first, _rows[r]).mul_(factor);
             if (_dHead[r] is not { } change) continue;
             if (head is null) WeightGradients.Add(_head, change, factor);
-            else head.addcmul_(change, factor, 1);
+            else head.addcmul_(change, factor, One);
         }
 
         into.Add(_dx?.alias().DetachFromDisposeScope()!);
@@ -114,7 +115,7 @@ internal sealed class LossInBlocks : KernelCall
     {
         using var scope = NewDisposeScope();
         var logits = nn.functional.linear(rows, head).to(ScalarType.Float32);
-        return (Temperature == 1 ? logits : logits.div_(Temperature)).log_softmax(-1).MoveToOuterDisposeScope();
+        return (Temperature == 1 ? logits : logits.div_(Number(Temperature))).log_softmax(-1).MoveToOuterDisposeScope();
     }
 
     // Rows from..from+count of x, all of one stream, and where their targets or teacher begin: those that share them follow each other.

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -31,7 +32,7 @@ internal static class Masks
     public static Tensor OfLengths(Tensor lengths, long sequences, long length, ScalarType dtype)
     {
         using var scope = NewDisposeScope();
-        var unseen = arange(length, ScalarType.Int64, lengths.device).ge(lengths.unsqueeze(1)); // (L, S)
+        var unseen = arange(Number(0L), Number(length), One, ScalarType.Int64, lengths.device).ge(lengths.unsqueeze(1)); // (L, S)
         return Hidden(unseen, dtype).repeat(sequences / lengths.shape[0], 1).view(sequences, 1, 1, length).MoveToOuterDisposeScope();
     }
 
@@ -44,12 +45,12 @@ internal static class Masks
         {
             var counts = rows is null ? [.. widths.Select(width => (long)width)]
                 : widths.Zip(rows).SelectMany(stream => Enumerable.Repeat((long)stream.First, stream.Second)).ToArray();
-            var kept = arange(widths[0], ScalarType.Int64, device).lt(tensor(counts, device: device).unsqueeze(1)).to(dtype);
+            var kept = arange(Number(0L), Number((long)widths[0]), One, ScalarType.Int64, device).lt(tensor(counts, device: device).unsqueeze(1)).to(dtype);
             return rows is null ? kept.view(counts.Length, 1, 1, widths[0]) : kept.unsqueeze(1);
         });
 
     private static Tensor Hidden(Tensor unseen, ScalarType dtype) =>
-        zeros(unseen.shape, dtype, unseen.device).masked_fill_(unseen, float.NegativeInfinity);
+        zeros(unseen.shape, dtype, unseen.device).masked_fill_(unseen, Number(float.NegativeInfinity));
 
     private static Tensor Kept(object key, Func<Tensor> make)
     {

@@ -1,3 +1,4 @@
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -32,6 +33,6 @@ internal sealed class Rotation
     public Tensor TurnWide(Tensor wide, bool back)
     {
         using var swapped = wide.roll(wide.shape[3] / 2, 3);
-        return wide.mul(_cos).addcmul_(swapped, _sin, back ? -1 : 1);
+        return wide.mul(_cos).addcmul_(swapped, _sin, back ? Number(-1L) : One);
     }
 }

@@ -1,4 +1,5 @@
 using TorchSharp;
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -87,7 +88,7 @@ internal static class TorchScript
         if (Unit is { } unit) return Compute(unit, "silu_backward", gradient, x);
         var wide = x.to(ScalarType.Float32);
         var s = wide.sigmoid();
-        return s.mul(wide.mul(s.neg().add_(1)).add_(1)).mul_(gradient).to(x.dtype);
+        return s.mul(wide.mul(s.neg().add_(One, One)).add_(One, One)).mul_(gradient).to(x.dtype);
     }
 
     /// <summary>The gradient of what went into gelu(x), the form with erf.</summary>
@@ -95,9 +96,9 @@ internal static class TorchScript
     {
         if (Unit is { } unit) return Compute(unit, "gelu_backward", gradient, x);
         var wide = x.to(ScalarType.Float32);
-        var below = wide.mul(Math.Sqrt(0.5)).erf_().add_(1).mul_(0.5);
-        var density = wide.square().mul_(-0.5).exp_().mul_(1 / Math.Sqrt(2 * Math.PI));
-        return below.add_(density.mul_(wide)).mul_(gradient).to(x.dtype);
+        var below = wide.mul(Number(Math.Sqrt(0.5))).erf_().add_(One, One).mul_(Number(0.5));
+        var density = Square(wide).mul_(Number(-0.5)).exp_().mul_(Number(1 / Math.Sqrt(2 * Math.PI)));
+        return below.add_(density.mul_(wide), One).mul_(gradient).to(x.dtype);
     }
 
     /// <summary>One step of AdamW in place, if libtorch's fused one can be reached.</summary>
@@ -114,17 +115,14 @@ internal static class TorchScript
         return true;
     }
 
-    // Numbers are kept until the call has ended: TorchSharp would leave them to the garbage collector before.
     private static object? Invoke(jit.CompilationUnit unit, string name, params object[] arguments)
     {
         for (var i = 0; i < arguments.Length; i++)
         {
-            if (arguments[i] is double number) arguments[i] = (Scalar)number;
+            if (arguments[i] is double number) arguments[i] = Number(number);
         }
 
-        var result = unit.invoke(name, arguments);
-        foreach (var argument in arguments) (argument as Scalar)?.Dispose();
-        return result;
+        return unit.invoke(name, arguments);
     }
 
     private static Tensor Compute(jit.CompilationUnit unit, string name, params object[] arguments) =>

@@ -1,3 +1,4 @@
+using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -11,7 +12,7 @@ internal static class WeightGradients
         if (!weight.requires_grad) return;
         using var scope = NewDisposeScope();
         var product = left.t().mm(right);
-        Of(weight).narrow(0, 0, product.shape[0]).narrow(1, 0, product.shape[1]).add_(product);
+        Of(weight).narrow(0, 0, product.shape[0]).narrow(1, 0, product.shape[1]).add_(product, One);
     }
 
     /// <summary>Adds the sum of the rows of (N, m) to the first m numbers of a vector's gradient, if one is wanted.</summary>
@@ -20,7 +21,7 @@ internal static class WeightGradients
         if (weight is not { requires_grad: true }) return;
         using var scope = NewDisposeScope();
         var sum = rows.sum([0L], type: ScalarType.Float32);
-        Of(weight).narrow(0, 0, sum.shape[0]).add_(sum);
+        Of(weight).narrow(0, 0, sum.shape[0]).add_(sum, One);
     }
 
     /// <summary>Adds factor * change, both float32, to a gradient, if one is wanted.</summary>
@@ -28,7 +29,7 @@ internal static class WeightGradients
     {
         if (!weight.requires_grad) return;
         using var scope = NewDisposeScope();
-        Of(weight).addcmul_(change, factor, 1);
+        Of(weight).addcmul_(change, factor, One);
     }
 
     // Whatever is there is added to: gradients of several passes, and of several uses in one.
