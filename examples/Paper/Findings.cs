@@ -76,7 +76,7 @@ internal static class Findings
         page.Heading("How it was made").Facts(
         [
             ("Command", command),
-            ("Machine", $"{Machine.Describe(CPU)}, {get_num_threads()} threads"),
+            ("Machine", $"{Machine.Describe()}, {get_num_threads()} threads"),
             ("Precision", bench.Type == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32"),
             ("Training time", Invariant($"{total / 60:0.0} minutes in {found.All.Count()} trainings, evaluation not counted")),
             ("Step", Invariant($"{Size.Batch} sequences of 128 bytes; AdamW, warm-up and cosine to a tenth; the same learning rate for all trainings of a size")),

@@ -36,7 +36,7 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
             foreach (var file in Emitter.Emit(output)) production.AddSource(file.HintName, file.Text);
         });
 
-        var isNeeded = outputs.Collect().Select(static (all, _) => all.Any(static output => output is Output.Whole))
+        var isNeeded = outputs.Collect().Select(static (all, _) => all.Any(static output => output is Output.Whole { Type.HasTensors: true }))
             .WithTrackingName(Steps.Library);
         context.RegisterSourceOutput(isNeeded, static (production, isNeeded) =>
         {

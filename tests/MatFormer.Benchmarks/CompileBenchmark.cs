@@ -14,7 +14,7 @@ namespace MatFormer.Benchmarks;
 internal static class CompileBenchmark
 {
     private const int Profiles = 20;
-    private const int FilesPerModel = 6;
+    private const int FilesPerModel = 7;
     private const int Runs = 9;
     private const int Edits = 60;
 

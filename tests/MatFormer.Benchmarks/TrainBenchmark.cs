@@ -304,7 +304,7 @@ internal static class TrainBenchmark
         public double Warm()
         {
             var largest = TModel.Granularities[^1];
-            return Time(new StepPlan(largest.Streams, [largest.Name], [1]));
+            return Time(new StepPlan(Streams.Of(largest), [largest.Name], [1]));
         }
 
         public double Time(int steps)
@@ -344,7 +344,7 @@ internal static class TrainBenchmark
         {
             manual_seed(0);
             _model = new BenchLm.Submodel(granularity) { ComputeType = type };
-            _flat = FlatWeights.Of(_model)!;
+            _flat = FlatWeights.Of(_model, [])!;
             (_first, _second) = (zeros_like(_flat.Weights), zeros_like(_flat.Weights));
         }
 

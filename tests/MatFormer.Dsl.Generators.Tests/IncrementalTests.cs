@@ -139,7 +139,7 @@ public sealed class IncrementalTests
         var first = GeneratorRun.Of(files);
         Assert.Empty(first.Sources);
         var second = Edit(first, file, (file == 0 ? "using" : "global using") + " MyModel = MatFormer.MatLMAttribute;\n" + files[file]);
-        Assert.Equal(7, second.Sources.Count);
+        Assert.Equal(8, second.Sources.Count);
     }
 
     [Theory]

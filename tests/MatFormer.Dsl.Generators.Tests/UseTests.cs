@@ -107,7 +107,7 @@ public sealed class UseTests
     public void Compiles_without_a_warning(string surroundings)
     {
         var run = GeneratorRun.Of(Declare(surroundings)).AssertClean();
-        Assert.Equal(7, run.Sources.Count);
+        Assert.Equal(8, run.Sources.Count);
     }
 
     [Fact]
@@ -131,7 +131,8 @@ public sealed class UseTests
             "A.B.Outer.Lm.Decoding.g.cs",
             "A.B.Outer.Lm.Forward.g.cs",
             "A.B.Outer.Lm.Parameters.g.cs",
-            "A.B.Outer.Lm.Profiles.g.cs",
+            "A.B.Outer.Lm.Slicing.g.cs",
+            "A.B.Outer.Lm.Spec.g.cs",
             "A.B.Outer.Lm.Submodels.g.cs",
             "A.B.Outer.Lm.Training.g.cs",
             "MatFormer.TorchLibrary.g.cs",

@@ -97,7 +97,7 @@ public abstract class OracleTests : IDisposable
             using var model = Load<TModel>(recorded);
             CompareOutputs(model, profile);
             if (isEncoder) CompareDistilled(model, [profile]);
-            Follow(profile.Name, model, () => model.Losses(profile.Streams, input, targets).mean());
+            Follow(profile.Name, model, () => model.Losses(Streams.Of(profile), input, targets).mean());
         }
 
         using var joint = Load<TModel>(recorded);

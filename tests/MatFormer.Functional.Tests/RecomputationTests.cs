@@ -76,7 +76,7 @@ public sealed class RecomputationTests : IDisposable
     {
         using var model = new OracleUneven();
         using var tokens = zeros(2, 7, ScalarType.Int64);
-        var streams = OracleUneven.Granularities[^1].Streams;
+        var streams = Streams.Of(OracleUneven.Granularities[^1]);
         using var recomputation = new Recomputation();
         using var losses = model.Losses(streams, tokens, tokens, recomputation);
         using var loss = losses.sum();
@@ -96,7 +96,7 @@ public sealed class RecomputationTests : IDisposable
         using var kept = model.Loss(OracleLlama.Profile.S, tokens, tokens);
         var none = Assert.Throws<InvalidOperationException>(() => recomputation.Backward(kept));
         Assert.Contains("give it to Losses", none.Message, StringComparison.Ordinal);
-        using var losses = model.Losses(OracleLlama.Profile.S.Streams, tokens, tokens, recomputation);
+        using var losses = model.Losses(Streams.Of(OracleLlama.Profile.S), tokens, tokens, recomputation);
         using var loss = losses.sum();
         recomputation.Backward(loss);
         Assert.Throws<InvalidOperationException>(() => recomputation.Backward(loss));
@@ -122,7 +122,7 @@ public sealed class RecomputationTests : IDisposable
             }
         }
 
-        foreach (var profile in TModel.Profiles) Compare(model, profile.Streams, random, $"{typeof(TModel).Name}, {profile.Name}");
+        foreach (var profile in TModel.Profiles) Compare(model, Streams.Of(profile), random, $"{typeof(TModel).Name}, {profile.Name}");
     }
 
     private static void Compare<TModel>(TModel model, Streams streams, Random random, string what)

@@ -119,7 +119,7 @@ public sealed class RetrievalTests : IDisposable
         Assert.Contains("no text encoder", Assert.Throws<ArgumentException>(() => TextEmbedder.OfSlice(words, pairs.Tokenizer)).Message, StringComparison.Ordinal);
         var tokenizer = Tokenizer.Train(pairs, new() { Vocabulary = 300 });
         Assert.Throws<TokenizerException>(() => TextEmbedder.OfSlice(model, tokenizer));
-        Assert.Throws<TokenizerException>(() => pairs.With(tokenizer).CheckFits(model));
+        Assert.Throws<TokenizerException>(() => Feed.Of(pairs.With(tokenizer)).CheckFits(model));
     }
 
     private static ByteEncoder NewModel(long seed = 1)

@@ -66,10 +66,10 @@ public sealed class StreamsTests
         using var model = new OtherViT();
         var input = Inputs.Of(OtherViT.Spec, 4);
         var targets = Inputs.TargetsOf(OtherViT.Spec, input);
-        var whole = OtherViT.Profile.XL.Streams;
+        var whole = Streams.Of(OtherViT.Profile.XL);
         Same(model.Losses(whole, input, targets), model.Losses(whole.Thinned([1, 1, 1]), input, targets));
         var short_ = new Profile<OtherViT>("short", "XL Skip XL");
-        Same(model.Losses(short_.Streams, input, targets), model.Losses(whole.Thinned([1, 0, 1]), input, targets));
+        Same(model.Losses(Streams.Of(short_), input, targets), model.Losses(whole.Thinned([1, 0, 1]), input, targets));
         Assert.False(model.Losses(whole, input, targets).eq(model.Losses(whole.Thinned([1, 1, 2]), input, targets)).all().item<bool>());
 
         // All of the way to a layer's output, and twice of it.
@@ -152,11 +152,11 @@ public sealed class StreamsTests
         float[] weights = [.. profiles.Select(_ => 0.2f + random.NextSingle())];
         var (temperature, what) = (0.5 + (2 * random.NextDouble()), $"{string.Join(" | ", profiles.Select(p => p.Pattern))}, rows ({string.Join(", ", rows ?? [])})");
 
-        Same(model.Losses(streams, input, targets), stack(Each((profile, x, y) => model.Losses(profile.Streams, x, y).select(0, 0))), weights);
+        Same(model.Losses(streams, input, targets), stack(Each((profile, x, y) => model.Losses(Streams.Of(profile), x, y).select(0, 0))), weights);
         Same(
             model.DistilledLosses(streams, input, targets, temperature),
             stack([
-                stack(Each((profile, x, y) => model.Losses(profile.Streams, x, y).select(0, 0))),
+                stack(Each((profile, x, y) => model.Losses(Streams.Of(profile), x, y).select(0, 0))),
                 stack(Each(Divergence)),
             ]),
             [.. weights, .. weights.Reverse()]);
@@ -179,7 +179,7 @@ public sealed class StreamsTests
         Tensor Divergence(Profile<TModel> profile, Tensor x, Tensor y)
         {
             if (spec.Kind == ModelKind.TextEncoder || spec.EmbeddingDimensions.Length > 1)
-                return model.DistilledLosses(profile.Streams, x, y, temperature).select(0, 1).select(0, 0);
+                return model.DistilledLosses(Streams.Of(profile), x, y, temperature).select(0, 1).select(0, 0);
             var known = (model.Forward(TModel.Granularities[^1], x).detach() / temperature).log_softmax(-1);
             var learnt = (model.Forward(profile, x) / temperature).log_softmax(-1);
             return (known.exp() * (known - learnt)).sum([-1]).mean() * (temperature * temperature);

@@ -111,7 +111,7 @@ public abstract class TrainingTests<TModel> : IDisposable
         using var model = NewModel(1);
         var options = Varied(Learning with { Steps = 4, Batch = 4, Objective = objective, Accumulation = parts });
         using var trainer = new Trainer<TModel>(model, options);
-        var (planner, batches) = (new Planner<TModel>(options), Data.Batches(TModel.Spec, options));
+        var (planner, batches) = (new Planner<TModel>(options), Feed.Of(Data).Batches(TModel.Spec, options));
         for (var step = 1; step <= options.Steps; step++)
         {
             var (losses, norm) = Expected(planner.At(step), step);
@@ -153,7 +153,7 @@ public abstract class TrainingTests<TModel> : IDisposable
         named.LoadNamed(PathOf("model.safetensors"));
         Assert.Equal(Data.TextTokenizer?.Fingerprint, opened.TokenizerFingerprint);
         using var unrecorded = no_grad();
-        var (input, _) = Data.HeldOut(TModel.Spec, 4, 4).First().ToTensors(CPU);
+        var (input, _) = Feed.Of(Data).HeldOut(TModel.Spec, 4, 4).First().ToTensors(CPU);
         foreach (var profile in TModel.Granularities.Concat(TModel.Profiles))
         {
             using var scope = NewDisposeScope();
@@ -269,7 +269,7 @@ public abstract class TrainingTests<TModel> : IDisposable
     {
         using var unrecorded = no_grad();
         using var scope = NewDisposeScope();
-        var (input, targets) = Data.HeldOut(TModel.Spec, 16, 16).First().ToTensors(CPU);
+        var (input, targets) = Feed.Of(Data).HeldOut(TModel.Spec, 16, 16).First().ToTensors(CPU);
         float[] widestFirst = [.. model.Losses(Streams.Of<TModel>([.. TModel.Granularities.Reverse()]), input, targets).data<float>()];
         return [.. widestFirst.Reverse()];
     }

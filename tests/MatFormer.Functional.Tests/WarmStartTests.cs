@@ -157,7 +157,7 @@ public sealed class WarmStartTests : IDisposable
     {
         using var unrecorded = no_grad();
         using var scope = NewDisposeScope();
-        var (input, targets) = data.HeldOut(TModel.Spec, 64, 64).First().ToTensors(CPU);
+        var (input, targets) = Feed.Of(data).HeldOut(TModel.Spec, 64, 64).First().ToTensors(CPU);
         var losses = model.Losses(Streams.Of<TModel>([.. TModel.Granularities.Reverse()]), input, targets);
         return [.. losses.data<float>().ToArray().Reverse().Select(loss => (double)loss)];
     }

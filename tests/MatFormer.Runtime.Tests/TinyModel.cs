@@ -95,6 +95,8 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
 
     public override ModelSpec Architecture => Spec;
 
+    protected override IEnumerable<Parameter> DecayingParameters => [.. _up, .. _down];
+
     public override string ProfileName => _profileName;
 
     public override ImmutableArray<LayerSlice> Layers => _layers;

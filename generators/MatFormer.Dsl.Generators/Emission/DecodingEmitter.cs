@@ -10,16 +10,8 @@ internal static class DecodingEmitter
         var f = new CodeFile(spec.Type);
         var slices = $"global::System.Collections.Immutable.ImmutableArray<{f.LayerSlice}>";
         f.Write($$"""
-            /// <inheritdoc/>
             [Generated]
-            protected override bool CanDecode => true;
-
-            /// <inheritdoc/>
-            [Generated]
-            protected override {{f.DecodingNetwork}} NewDecodingNetwork({{f.WeightPacker}} packer) => new Decoding(Layers, packer);
-
-            [Generated]
-            static {{f.DecodingNetwork}} global::MatFormer.IMatFormer<{{f.Model}}>.CreateDecodingNetwork(
+            static {{f.DecodingNetwork}} global::MatFormer.IDecodable<{{f.Model}}>.CreateDecodingNetwork(
                 {{slices}} layers, {{f.WeightPacker}} packer) => new Decoding(layers, packer);
 
             // The packed weights of one model, whole or sliced, and its pass through them, in which every thread does its share of each step.
@@ -47,7 +39,7 @@ internal static class DecodingEmitter
         var (layers, width, vocabulary) = (Literals.Of(spec.Layers), Literals.Of(spec.Width), Literals.Of(spec.Vocabulary));
         var (maybe, orNone) = spec.CanSkip ? ("?", "layers[layer].IsSkipped ? null : ") : (null, null);
         var isAlone = spec.Kinds.Count() == 1;
-        var create = isAlone ? "new Layer(layers[layer], packer, Network.Prefix(layer))" : "Layer.Create(layer, layers[layer], packer)";
+        var create = isAlone ? "new Layer(layers[layer], packer, Declared.Prefix(layer))" : "Layer.Create(layer, layers[layer], packer)";
         var hasBias = spec.Norm == NormKind.Layer;
         f.Write($$"""
                 private readonly Layer{{maybe}}[] _layers = new Layer{{maybe}}[{{layers}}];
@@ -87,7 +79,7 @@ internal static class DecodingEmitter
     private static void WriteAnyLayer(CodeFile f, ModelSpec spec, IReadOnlyList<BlockKind> kinds)
     {
         var created = kinds.Select((kind, i) =>
-            $"{(i == kinds.Count - 1 ? "_" : kind.LayerPattern)} => new {NameOf(kind)}(slice, packer, Network.Prefix(layer)),");
+            $"{(i == kinds.Count - 1 ? "_" : kind.LayerPattern)} => new {NameOf(kind)}(slice, packer, Declared.Prefix(layer)),");
         f.Write($$"""
                 private abstract class Layer
                 {

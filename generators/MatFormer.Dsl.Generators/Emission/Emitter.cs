@@ -27,11 +27,13 @@ internal static class Emitter
 
         var spec = ((Output.Whole)output).Spec;
         var costs = Costs.Of(spec);
-        yield return ("Parameters", ParametersEmitter.Emit(spec, costs));
+        yield return ("Spec", SpecEmitter.Emit(spec, costs));
+        yield return ("Submodels", SubmodelsEmitter.Emit(spec, costs));
+        if (spec.IsDecoder) yield return ("Decoding", DecodingEmitter.Emit(spec));
+        if (!spec.Type.HasTensors) yield break;
+        yield return ("Parameters", ParametersEmitter.Emit(spec));
         yield return ("Forward", ForwardEmitter.Emit(spec));
         yield return ("Training", TrainingEmitter.Emit(spec));
-        if (spec.IsDecoder) yield return ("Decoding", DecodingEmitter.Emit(spec));
-        yield return ("Profiles", ProfilesEmitter.Emit(spec, costs));
-        yield return ("Submodels", SubmodelsEmitter.Emit(spec, costs));
+        yield return ("Slicing", SlicingEmitter.Emit(spec));
     }
 }

@@ -41,7 +41,7 @@ internal static class ForwardEmitter
             public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache)
             {
                 CheckTokens(tokens, cache);
-                return _network.Logits(tokens, Profile.{{spec.Widest.Name}}.Streams, cache, ComputeType);
+                return _network.Logits(tokens, {{f.Streams}}.Of(Profile.{{spec.Widest.Name}}), cache, ComputeType);
             }
 
             /// <summary>Logits of a submodel, computed with this model's weights: {{io.Takes}} to {{io.Result}}.</summary>
@@ -51,7 +51,7 @@ internal static class ForwardEmitter
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
                 CheckTokens(tokens);
-                return _network.Logits(tokens, profile.Streams, null, ComputeType);
+                return _network.Logits(tokens, {{f.Streams}}.Of(profile), null, ComputeType);
             }
 
             """);
@@ -67,7 +67,7 @@ internal static class ForwardEmitter
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
                 {{io.Check}}({{io.Input}});
-                return _network.{{io.Method}}({{io.Input}}, profile.Streams, ComputeType);
+                return _network.{{io.Method}}({{io.Input}}, {{f.Streams}}.Of(profile), ComputeType);
             }
 
             /// <inheritdoc/>
@@ -86,7 +86,7 @@ internal static class ForwardEmitter
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
                 {{io.Check}}({{io.Input}});
-                return _network.Embed({{io.Input}}, profile.Streams, EmbeddingWidth(width), ComputeType);
+                return _network.Embed({{io.Input}}, {{f.Streams}}.Of(profile), EmbeddingWidth(width), ComputeType);
             }
 
             /// <summary>Embeddings of this width, of length 1, by a submodel: {{io.Takes}} to (B, dimension) float32.</summary>
@@ -117,7 +117,7 @@ internal static class ForwardEmitter
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
                 CheckPixels(pixels);
-                return _network.Classify(pixels, profile.Streams, EmbeddingWidth(width), ComputeType);
+                return _network.Classify(pixels, {{f.Streams}}.Of(profile), EmbeddingWidth(width), ComputeType);
             }
 
             """);

@@ -5,11 +5,11 @@ namespace MatFormer.Generators.Emission;
 /// <summary>The weights: fields, drawing, slicing, and registration without reflection.</summary>
 internal static class ParametersEmitter
 {
-    public static CodeFile Emit(ModelSpec spec, Costs costs)
+    public static CodeFile Emit(ModelSpec spec)
     {
         var file = new CodeFile(spec.Type);
         file.Bases = $" : {file.MatFormerModel}, global::MatFormer.IMatFormer<{file.Model}>";
-        WriteModel(file, spec, costs);
+        WriteModel(file, spec);
         WriteBlocks(file, spec);
         WriteNetwork(file, spec);
         return file;
@@ -18,34 +18,12 @@ internal static class ParametersEmitter
     /// <summary>The last argument of what makes a table of angles, if they are scaled.</summary>
     public static string? Scaling(CodeFile f, ModelSpec spec) => spec.RotaryScaling is null ? null : $", {f.Model}.Spec.RotaryScaling";
 
-    private static string Scaling(RotaryScalingSpec scaling)
-    {
-        var made = $"new(global::MatFormer.RotaryScalingKind.{scaling.Kind}, {Literals.Of(scaling.Factor)})";
-        return scaling.Kind == RotaryScalingKind.Linear ? made : made + $$"""
+    /// <summary>A weight that every model of the declaration has.</summary>
+    public static string First(ModelSpec spec) => spec.IsVision ? "EmbedPatches" : "EmbedTokens";
 
-            {
-                OriginalContext = {{Literals.Of(scaling.OriginalContext)}},
-                LowFrequencyFactor = {{Literals.Of(scaling.LowFrequencyFactor)}},
-                HighFrequencyFactor = {{Literals.Of(scaling.HighFrequencyFactor)}},
-            }
-            """;
-    }
-
-    private static void WriteModel(CodeFile f, ModelSpec spec, Costs costs)
+    private static void WriteModel(CodeFile f, ModelSpec spec)
     {
-        var whole = spec.Blocks.Select(b => b.Whole).ToArray();
-        var layers = spec.Layers;
-        var granularities = spec.Granularities.Select(g => $"new(\"{g.Name}\", {RunsOf(g)}),");
         f.Write($$"""
-            /// <summary>All parameters of the whole model.</summary>
-            public const long ParameterCount = {{Literals.Of(costs.ParameterCount(whole))}};
-
-            /// <summary>Parameters of the whole model without the embeddings and an untied head.</summary>
-            public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(whole))}};
-
-            {{FlopsConstant(spec, costs, whole)}}
-
-            {{CacheConstant(spec, costs, whole)}}
             private readonly Network _network;
 
             /// <summary>The whole model with newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
@@ -58,36 +36,6 @@ internal static class ParametersEmitter
                 _network.Register(this);
                 Consolidate();
             }
-
-            /// <summary>Sizes and costs.</summary>
-            [Generated]
-            public static {{f.ModelSpec}} Spec { get; } = new()
-            {
-                Name = "{{spec.Type.Name}}",
-                Fingerprint = "{{Fingerprint.Of(spec)}}",
-                Width = {{Literals.Of(spec.Width)}},
-                HeadWidth = {{Literals.Of(spec.HeadWidth)}},
-                Context = {{Literals.Of(spec.Context)}},
-                {{KindOf(spec)}}
-                Norm = global::MatFormer.NormKind.{{spec.Norm}},
-                NormEpsilon = {{Literals.Of(spec.Epsilon)}},
-                Position = global::MatFormer.PositionKind.{{spec.Position}},
-                {{(spec.Rotary ? $"RotaryBase = {Literals.Of(spec.RotaryBase)}," : null)}}
-                {{(spec.RotaryScaling is { } scaling ? $"RotaryScaling = {Scaling(scaling)}," : null)}}
-                {{(spec.AttentionBias ? "AttentionBias = true," : null)}}
-                {{(spec.QkNorm ? "QkNorm = true," : null)}}
-                {{(spec.Tied ? "TiedHead = true," : null)}}
-                Granularities =
-                [
-                    {{string.Join("\n", granularities)}}
-                ],
-                EmbeddingParameters = {{Literals.Of(costs.EmbeddingParameters)}},
-                SharedParameters = {{Literals.Of(costs.SharedParameters)}},
-                SharedFlops = {{Literals.Of(costs.SharedFlops)}},
-                Blocks = global::MatFormer.BlockSpec.Stack(
-                    {{string.Join(",\n", BlockRuns(spec, costs))}}),
-                {{(spec.CanSkip ? "CanSkip = true," : null)}}
-            };
 
             /// <inheritdoc/>
             [Generated]
@@ -112,84 +60,23 @@ internal static class ParametersEmitter
             /// <inheritdoc/>
             [Generated]
             protected override void BindParameters() => _network.Bind(this);
+
+            /// <inheritdoc/>
+            [Generated]
+            protected override global::System.Collections.Generic.IEnumerable<{{f.Parameter}}> DecayingParameters => _network.Decaying;
+            {{(spec.IsDecoder ? $"""
+
+                /// <inheritdoc/>
+                [Generated]
+                protected override bool CanDecode => true;
+
+                /// <inheritdoc/>
+                [Generated]
+                protected override {f.DecodingNetwork} NewDecodingNetwork({f.WeightPacker} packer) => new Decoding(Layers, packer);
+                """ : null)}}
             {{Dispose(spec)}}
 
             """);
-    }
-
-    // What a granularity keeps, as runs of layers.
-    private static string RunsOf(GranularitySpec granularity) => string.Join(
-        ", ",
-        Pattern.Runs(granularity.Layers).Select(run =>
-            $"({Literals.Of(run.Count)}, new({Literals.Of(run.Item.HiddenWidth)}, {Literals.Of(run.Item.Heads)}))"));
-
-    private static IEnumerable<string> BlockRuns(ModelSpec spec, Costs costs)
-    {
-        var layer = 0;
-        foreach (var (count, block) in Pattern.Runs(spec.Blocks))
-        {
-            var cost = costs[layer];
-            layer += count;
-            yield return $$"""
-                ({{Literals.Of(count)}}, new()
-                {
-                    HiddenWidth = {{Literals.Of(block.HiddenWidth)}},
-                    Activation = global::MatFormer.Activation.{{block.Activation}},{{(block.Bias ? "\n    Bias = true," : null)}}
-                    Heads = {{Literals.Of(block.Heads)}},
-                    KeyValueHeads = {{Literals.Of(block.KeyValueHeads)}},{{Window(block)}}
-                    Parameters = {{CostOf(cost.Parameters)}},
-                    Flops = {{CostOf(cost.Flops)}},
-                    KeyValueCacheBytesPerToken = {{CostOf(cost.KeyValueCacheBytesPerToken)}},
-                })
-                """;
-        }
-
-        static string? Window(BlockSpec block) => block.Window == 0 ? null : $"\n    Window = {Literals.Of(block.Window)},";
-
-        static string CostOf(BlockCost cost) =>
-            $"new({Literals.Of(cost.Shared)}, {Literals.Of(cost.PerHiddenUnit)}, {Literals.Of(cost.PerKeyValueHead)})";
-    }
-
-    /// <summary>A weight that every model of the declaration has.</summary>
-    public static string First(ModelSpec spec) => spec.IsVision ? "EmbedPatches" : "EmbedTokens";
-
-    /// <summary>What a model or a submodel costs in FLOPs, as a member.</summary>
-    public static string FlopsConstant(ModelSpec spec, Costs costs, LayerSlice[] layers)
-    {
-        var (of, name) = spec.Kind switch
-        {
-            ModelKind.VisionTransformer => ("of the forward pass over one image", "FlopsPerImage"),
-            ModelKind.TextEncoder => ($"of the forward pass over one text of {Literals.Text(spec.Context)} tokens", "FlopsPerText"),
-            _ => ("of one token's forward pass, attention averaged over a full context", "FlopsPerToken"),
-        };
-        return $"/// <summary>FLOPs (a multiply-add is two) {of}.</summary>\npublic const long {name} = {Literals.Of(costs.Flops(layers))};";
-    }
-
-    /// <summary>What a token takes in the cache of a decoder, as a member and the line behind it.</summary>
-    public static string? CacheConstant(ModelSpec spec, Costs costs, LayerSlice[] layers) => !spec.IsDecoder ? null :
-        "/// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>\n"
-        + $"public const long KeyValueCacheBytesPerToken = {Literals.Of(costs.KeyValueCacheBytesPerToken(layers))};\n";
-
-    // What it takes and gives, in its spec.
-    private static string KindOf(ModelSpec spec)
-    {
-        var lines = new List<string>();
-        if (!spec.IsDecoder) lines.Add($"Kind = global::MatFormer.ModelKind.{spec.Kind},");
-        if (!spec.IsVision) lines.Add($"Vocabulary = {Literals.Of(spec.Vocabulary)},");
-        if (spec.Image is { } image)
-        {
-            var sizes = $"{Literals.Of(image.Size)}, {Literals.Of(image.Patch)}, {Literals.Of(image.Channels)}, {Literals.Of(image.Classes)}";
-            lines.Add($"Image = new({sizes}),");
-        }
-
-        if (spec.Embedding is { } embedding)
-        {
-            lines.Add($"Pooling = global::MatFormer.Pooling.{spec.Pooling},");
-            lines.Add($"EmbeddingWidth = {Literals.Of(embedding.Width)},");
-            lines.Add($"EmbeddingDimensions = [{string.Join(", ", embedding.Dimensions.Select(d => Literals.Of(d)))}],");
-        }
-
-        return string.Join("\n", lines);
     }
 
     /// <summary>Releases what the network has beside the parameters, which the module itself releases.</summary>
@@ -233,6 +120,9 @@ internal static class ParametersEmitter
                 public abstract void Register({{f.Module}} module, string prefix);
 
                 public abstract void Bind({{f.Module}} module, string prefix);
+
+                // What weight decay shrinks: the matrices.
+                public abstract {{f.Parameter}}[] Decaying { get; }
             }
 
             """);
@@ -267,6 +157,9 @@ internal static class ParametersEmitter
                 }
 
                 {{slice}}
+                // What weight decay shrinks: the matrices.
+                public {{overrides}}{{f.Parameter}}[] Decaying => [{{string.Join(", ", weights.Where(w => w.Shape.Count >= 2).Select(w => w.Field))}}];
+
                 public {{overrides}}void Register({{f.Module}} module, string prefix)
                 {
                     {{Lines(weights, w => $"module.register_parameter(prefix + \"{w.Name}\", {w.Field});")}}
@@ -324,10 +217,13 @@ internal static class ParametersEmitter
                     {{(spec.HasTable ? $"{table} = new {tableClass}({tableSizes}, {First(spec)}.device{Scaling(f, spec)});" : null)}}
                 }
 
+                public global::System.Collections.Generic.IEnumerable<{{f.Parameter}}> Decaying =>
+                    global::System.Linq.Enumerable.SelectMany(Blocks, block => block{{(spec.CanSkip ? "!" : null)}}.Decaying);
+
                 public void Register({{f.Module}} module)
                 {
                     {{Lines(before, w => $"module.register_parameter(\"{w.Name}\", {w.Field});")}}
-                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Register(module, Prefix(layer));
+                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Register(module, Declared.Prefix(layer));
                     {{Lines(after, w => $"module.register_parameter(\"{w.Name}\", {w.Field});")}}
                 }
 
@@ -335,14 +231,12 @@ internal static class ParametersEmitter
                 public void Bind({{f.Module}} module)
                 {
                     {{Lines(before, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
-                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Bind(module, Prefix(layer));
+                    for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Bind(module, Declared.Prefix(layer));
                     {{Lines(after, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
                     {{(spec.HasTable ? $"{table}.To({First(spec)}.device);" : null)}}
                 }
                 {{(spec.HasTable ? $"\npublic void Dispose() => {table}.Dispose();" : null)}}
 
-                public static string Prefix(int layer) => string.Create(
-                    global::System.Globalization.CultureInfo.InvariantCulture, $"{{BlockNames.Of(spec).Prefix}}{layer}.");
             }
             """);
     }

@@ -28,7 +28,8 @@ internal static class SkeletonEmitter
     public static CodeFile Emit(Output.Skeleton skeleton)
     {
         var f = new CodeFile(skeleton.Type);
-        f.Bases = $" : {f.MatFormerModel}, global::MatFormer.IMatFormer<{f.Model}>";
+        var hasTensors = skeleton.Type.HasTensors;
+        f.Bases = hasTensors ? $" : {f.MatFormerModel}, global::MatFormer.IMatFormer<{f.Model}>" : $" : global::MatFormer.IDecodable<{f.Model}>";
         var list = $"global::System.Collections.Generic.IReadOnlyList<{f.Profile}>";
         var reason = Literals.Of($"{skeleton.Type.Name} is declared wrongly ({skeleton.Reason})");
         const string problem = "throw new global::System.InvalidOperationException(Problem)";
@@ -42,10 +43,6 @@ internal static class SkeletonEmitter
             private const string Problem = {{reason}};
 
             /// <summary>Declared wrongly.</summary>
-            public {{f.Model}}({{f.Device}}? device = null)
-                : base("{{skeleton.Type.Name}}") => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
             public static {{f.ModelSpec}} Spec => {{problem}};
 
             /// <summary>Declared wrongly.</summary>
@@ -54,106 +51,116 @@ internal static class SkeletonEmitter
             /// <summary>Declared wrongly.</summary>
             public static {{list}} Profiles => {{problem}};
 
-            {{Overrides(f, problem)}}
-
-            /// <summary>Declared wrongly.</summary>
-            public static {{f.Model}} Create({{f.Device}}? device = null) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public static {{f.MatFormerModel}} CreateSubmodel({{f.Profile}} profile, {{f.Device}}? device = null) => {{problem}};
-
-            static {{f.DecodingNetwork}} global::MatFormer.IMatFormer<{{f.Model}}>.CreateDecodingNetwork(
+            static {{f.DecodingNetwork}} global::MatFormer.IDecodable<{{f.Model}}>.CreateDecodingNetwork(
                 global::System.Collections.Immutable.ImmutableArray<{{f.LayerSlice}}> layers, {{f.WeightPacker}} packer) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.Tensor}} input, int? width = null) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.EmbeddingDimension}} dimension, {{f.Tensor}} input) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}} Classify({{f.Profile}} profile, {{f.Tensor}} pixels, int? width = null) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}} JointLosses({{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}} Losses(
-                {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, {{f.Recomputation}}? recomputation = null) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}} DistilledLosses(
-                {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature, {{f.Recomputation}}? recomputation = null)
-                => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.Tensor}}[] HiddenImportance({{f.Tensor}} tokens) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public TSubmodel Extract<TSubmodel>() => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.MatFormerModel}} Extract({{f.Profile}} profile) => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public TSubmodel View<TSubmodel>() => {{problem}};
-
-            /// <summary>Declared wrongly.</summary>
-            public {{f.MatFormerModel}} View({{f.Profile}} profile) => {{problem}};
 
             /// <summary>Declared wrongly.</summary>
             public static class Profile
             {
                 {{string.Join("\n\n", properties)}}
             }
-
-            /// <summary>Declared wrongly.</summary>
-            public class Submodel : {{f.MatFormerModel}}
-            {
-                /// <summary>Declared wrongly.</summary>
-                public Submodel({{f.Profile}} profile, {{f.Device}}? device = null)
-                    : base("{{skeleton.Type.Name}}") => {{problem}};
-
-                {{Overrides(f, problem)}}
-
-                /// <summary>Declared wrongly.</summary>
-                public {{f.Tensor}} Loss({{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
-            }
             """);
-        foreach (var name in skeleton.Names) WriteSubmodel(f, name, problem);
+        if (hasTensors) WriteTensors(f, skeleton.Type.Name, problem);
+        foreach (var name in skeleton.Names) WriteSubmodel(f, name, problem, hasTensors);
         return f;
     }
 
-    private static void WriteSubmodel(CodeFile f, string name, string problem)
+    private static void WriteTensors(CodeFile f, string name, string problem) => f.Write($$"""
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.Model}}({{f.Device}}? device = null)
+            : base("{{name}}") => {{problem}};
+
+        {{Overrides(f, problem)}}
+
+        /// <summary>Declared wrongly.</summary>
+        public static {{f.Model}} Create({{f.Device}}? device = null) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public static {{f.MatFormerModel}} CreateSubmodel({{f.Profile}} profile, {{f.Device}}? device = null) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.Tensor}} input, int? width = null) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.EmbeddingDimension}} dimension, {{f.Tensor}} input) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.Tensor}} Classify({{f.Profile}} profile, {{f.Tensor}} pixels, int? width = null) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.Tensor}} JointLosses({{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.Tensor}} Losses(
+            {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, {{f.Recomputation}}? recomputation = null) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.Tensor}} DistilledLosses(
+            {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature, {{f.Recomputation}}? recomputation = null)
+            => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.Tensor}}[] HiddenImportance({{f.Tensor}} tokens) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public TSubmodel Extract<TSubmodel>() => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.MatFormerModel}} Extract({{f.Profile}} profile) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public TSubmodel View<TSubmodel>() => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public {{f.MatFormerModel}} View({{f.Profile}} profile) => {{problem}};
+
+        /// <summary>Declared wrongly.</summary>
+        public class Submodel : {{f.MatFormerModel}}
+        {
+            /// <summary>Declared wrongly.</summary>
+            public Submodel({{f.Profile}} profile, {{f.Device}}? device = null)
+                : base("{{name}}") => {{problem}};
+
+            {{Overrides(f, problem)}}
+
+            /// <summary>Declared wrongly.</summary>
+            public {{f.Tensor}} Loss({{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
+        }
+        """);
+
+    private static void WriteSubmodel(CodeFile f, string name, string problem, bool hasTensors)
     {
         var submodel = $"global::MatFormer.ISubmodel<{f.Model}, {name}>";
         f.Write($$"""
 
             #pragma warning disable CS8981 // The name is the declaration's.
             /// <summary>Declared wrongly.</summary>
-            public sealed class {{name}} : Submodel, {{submodel}}
+            public {{(hasTensors ? $"sealed class {name} : Submodel, {submodel}" : $"static class {name}")}}
             #pragma warning restore CS8981
             {
                 {{Constants}}
+                {{(!hasTensors ? null : $$"""
 
-                /// <summary>Declared wrongly.</summary>
-                public {{name}}({{f.Device}}? device = null)
-                    : base({{f.Model}}.Profile.{{name}}, device)
-                {
-                }
+                    /// <summary>Declared wrongly.</summary>
+                    public {{name}}({{f.Device}}? device = null)
+                        : base({{f.Model}}.Profile.{{name}}, device)
+                    {
+                    }
 
-                static {{f.Profile}} {{submodel}}.Profile => {{problem}};
+                    static {{f.Profile}} {{submodel}}.Profile => {{problem}};
 
-                static {{name}} {{submodel}}.From({{f.Model}} model, bool copy) => {{problem}};
+                    static {{name}} {{submodel}}.From({{f.Model}} model, bool copy) => {{problem}};
+                    """)}}
             }
             """);
     }

@@ -30,11 +30,11 @@ internal static class SubmodelsEmitter
         f.Write($$"""
             {{(isLower ? "#pragma warning disable CS8981 // The name is the declaration's." : null)}}
             /// <summary>
-            /// {{profile.Name}}, extracted: {{ProfilesEmitter.Describe(spec, profile)}}.
+            /// {{profile.Name}}{{(spec.Type.HasTensors ? ", extracted" : null)}}: {{SpecEmitter.Describe(spec, profile)}}.
             /// </summary>
-            {{ProfilesEmitter.CostTable(spec, costs, profile)}}
+            {{SpecEmitter.CostTable(spec, costs, profile)}}
             [Generated]
-            public sealed class {{profile.Name}} : Submodel, {{submodel}}
+            public {{(spec.Type.HasTensors ? $"sealed class {profile.Name} : Submodel, {submodel}" : $"static class {profile.Name}")}}
             {{(isLower ? "#pragma warning restore CS8981" : null)}}
             {
                 /// <summary>All parameters.</summary>
@@ -43,25 +43,29 @@ internal static class SubmodelsEmitter
                 /// <summary>Parameters without the embeddings and an untied head.</summary>
                 public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(layers))}};
 
-                {{ParametersEmitter.FlopsConstant(spec, costs, layers)}}
+                {{SpecEmitter.FlopsConstant(spec, costs, layers)}}
 
-                {{ParametersEmitter.CacheConstant(spec, costs, layers)}}
-                /// <summary>Newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
-                /// <param name="device">Where the weights are to be; the CPU if null.</param>
-                public {{profile.Name}}({{f.Device}}? device = null)
-                    : base({{f.Model}}.Profile.{{profile.Name}}, device)
-                {
-                }
-
-                private {{profile.Name}}({{f.Model}} source, bool copy)
-                    : base(source, {{f.Model}}.Profile.{{profile.Name}}, copy)
-                {
-                }
-
-                static {{f.Profile}} {{submodel}}.Profile => {{f.Model}}.Profile.{{profile.Name}};
-
-                static {{profile.Name}} {{submodel}}.From({{f.Model}} model, bool copy) => new(model, copy);
+                {{SpecEmitter.CacheConstant(spec, costs, layers)}}
+                {{(spec.Type.HasTensors ? Members(f, profile, submodel) : null)}}
             }
             """);
     }
+
+    private static string Members(CodeFile f, ProfileSpec profile, string submodel) => $$"""
+        /// <summary>Newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
+        /// <param name="device">Where the weights are to be; the CPU if null.</param>
+        public {{profile.Name}}({{f.Device}}? device = null)
+            : base({{f.Model}}.Profile.{{profile.Name}}, device)
+        {
+        }
+
+        private {{profile.Name}}({{f.Model}} source, bool copy)
+            : base(source, {{f.Model}}.Profile.{{profile.Name}}, copy)
+        {
+        }
+
+        static {{f.Profile}} {{submodel}}.Profile => {{f.Model}}.Profile.{{profile.Name}};
+
+        static {{profile.Name}} {{submodel}}.From({{f.Model}} model, bool copy) => new(model, copy);
+        """;
 }

@@ -20,7 +20,7 @@ internal static class TrainingEmitter
             public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} {{input}}, {{f.Tensor}} targets)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
-                using var losses = Losses(profile.Streams, {{input}}, targets);  //| (1)
+                using var losses = Losses({{f.Streams}}.Of(profile), {{input}}, targets);  //| (1)
                 return losses.sum();  //| ()
             }
 
@@ -30,7 +30,7 @@ internal static class TrainingEmitter
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">{{io.NotFittingBatch}}.</exception>
             [Generated]
-            public {{f.Tensor}} JointLosses({{f.Tensor}} {{input}}, {{f.Tensor}} targets) => Losses(Declared.Joint, {{input}}, targets);
+            public {{f.Tensor}} JointLosses({{f.Tensor}} {{input}}, {{f.Tensor}} targets) => Losses(Network.Joint, {{input}}, targets);
 
             /// <summary>
             /// {{io.Loss}} of each stream, (streams.Count) float32, in the order of the streams, on the same
@@ -79,7 +79,7 @@ internal static class TrainingEmitter
                 {{io.Check}}({{input}});
                 using var frozen = global::TorchSharp.torch.no_grad();
                 var importance = new {{f.Tensor}}[{{Literals.Of(spec.Layers)}}];
-                _network.{{(spec.IsDecoder ? "Hidden" : "Pooled")}}({{input}}, Profile.{{spec.Widest.Name}}.Streams, {{(spec.IsDecoder ? "null, " : null)}}ComputeType, importance: importance).Dispose();
+                _network.{{(spec.IsDecoder ? "Hidden" : "Pooled")}}({{input}}, {{f.Streams}}.Of(Profile.{{spec.Widest.Name}}), {{(spec.IsDecoder ? "null, " : null)}}ComputeType, importance: importance).Dispose();
                 return importance;
             }
 
@@ -90,9 +90,13 @@ internal static class TrainingEmitter
             """);
         WriteBlocks(f, spec);
         var t = Terms.Of(f, spec);
+        var joint = string.Join(", ", spec.Granularities.Reverse().Select(g => "Profile." + g.Name));
         f.Write($$"""
             private sealed partial class Network
             {
+                // All granularities, as JointLosses runs them.
+                public static readonly {{f.Streams}} Joint = {{f.Streams}}.Of<{{f.Model}}>({{joint}});
+
                 // {{io.Loss}} of each stream: {{t.Batch}} to (R) float32.
                 public {{f.Tensor}} Losses(
                     {{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, {{f.ScalarType}} type, {{f.Recomputation}}? recomputation = null)
@@ -134,7 +138,7 @@ internal static class TrainingEmitter
 
                     var first = student == 1 ? streams.BatchRows![0] : 0;
                     using var others = {{input}}.narrow(0, first, {{input}}.shape[0] - first);
-                    return {{t.Computed("others", null).Replace("streams", $"Profile.{spec.Widest.Name}.Streams")}};  //| {{t.Shared}}
+                    return {{t.Computed("others", null).Replace("streams", $"{f.Streams}.Of(Profile.{spec.Widest.Name})")}};  //| {{t.Shared}}
                 }
             }
             """);

@@ -8,5 +8,9 @@ namespace MatFormer.Generators.Model;
 /// <param name="HiddenNames">
 /// Last names of types that mean something else where the class is declared, and so must be written in full.
 /// </param>
+/// <param name="HasTensors">
+/// Whether the project references the runtime, and with it TorchSharp. Without it nothing is emitted that needs tensors.
+/// </param>
 internal sealed record TypeSpec(
-    string Namespace, EquatableArray<string> Enclosing, string Name, string HintName, EquatableArray<string> HiddenNames);
+    string Namespace, EquatableArray<string> Enclosing, string Name, string HintName, EquatableArray<string> HiddenNames,
+    bool HasTensors = true);

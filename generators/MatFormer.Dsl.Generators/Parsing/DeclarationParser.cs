@@ -10,7 +10,9 @@ namespace MatFormer.Generators.Parsing;
 /// <summary>Turns the attributes of a class into a <see cref="Declaration"/>: the only place that sees symbols and syntax.</summary>
 internal static class DeclarationParser
 {
+    // Of MatFormer.Runtime and of MatFormer.Inference, which the runtime references.
     private const string BaseClass = "MatFormer.MatFormerModel";
+    private const string Interface = "MatFormer.IDeclaredModel`1";
 
     /// <summary>Reads a class.</summary>
     /// <param name="symbol">The class.</param>
@@ -33,7 +35,7 @@ internal static class DeclarationParser
         var own = new HashSet<string>(symbol.MemberNames, StringComparer.Ordinal);
         var inherited = new HashSet<string>(InheritedNames(compilation), StringComparer.Ordinal);
         return new Declaration(
-            ParseType(symbol, syntax, scope, names),
+            ParseType(symbol, syntax, scope, names, compilation.GetTypeByMetadataName(BaseClass) is not null),
             LocationInfo.Of(syntax.Identifier),
             TypeProblems(symbol, syntax, compilation).ToEquatableArray(),
             attributes.All(a => a.Reader.IsComplete),
@@ -80,7 +82,8 @@ internal static class DeclarationParser
     }
 
     private static TypeSpec ParseType(
-        INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, SemanticModel? scope, IReadOnlyCollection<string> declaredNames)
+        INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, SemanticModel? scope, IReadOnlyCollection<string> declaredNames,
+        bool hasTensors)
     {
         var enclosing = new List<string>();
         var hintName = symbol.Name;
@@ -95,7 +98,7 @@ internal static class DeclarationParser
             .Where(alias => declaredNames.Contains(alias.Key) || IsHidden(alias.Key, alias.Value))
             .Select(alias => alias.Key);
         var file = ns.Length == 0 ? hintName : ns.Replace("@", "") + "." + hintName;
-        return new TypeSpec(ns, enclosing.ToEquatableArray(), symbol.Name, file, hidden.ToEquatableArray());
+        return new TypeSpec(ns, enclosing.ToEquatableArray(), symbol.Name, file, hidden.ToEquatableArray(), hasTensors);
 
         // A type of the user's with the name of an alias would clash with the alias.
         bool IsHidden(string alias, string fullName) =>
@@ -171,7 +174,7 @@ internal static class DeclarationParser
                 Descriptors.NameTaken, LocationInfo.Of(place.SourceTree!, place.SourceSpan), member.Name, symbol.Name);
         }
 
-        if (compilation.GetTypeByMetadataName(BaseClass) is null) yield return new DiagnosticInfo(Descriptors.NoRuntime, at);
+        if (compilation.GetTypeByMetadataName(Interface) is null) yield return new DiagnosticInfo(Descriptors.NoRuntime, at);
     }
 
     // With a generated member of the same name.

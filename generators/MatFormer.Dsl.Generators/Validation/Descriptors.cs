@@ -23,7 +23,7 @@ internal static class Descriptors
         "MFD0005", "The class cannot be a model", "'{0}' is {1}, which a model cannot be; declare it as 'partial class {0}'");
 
     public static readonly DiagnosticDescriptor NoRuntime = Error(
-        "MFD0006", "The runtime is not referenced", "The generated code needs MatFormer.Runtime; add a reference to it");
+        "MFD0006", "The runtime is not referenced", "The generated code needs MatFormer.Runtime, or MatFormer.Inference to decode only; add a reference to one of them");
 
     public static readonly DiagnosticDescriptor SizeOutOfRange = Error(
         "MFD0007", "A size is out of range", "{0} is {1}; write a number from 1 to {2}");

@@ -11,22 +11,6 @@ namespace MatFormer;
 /// </summary>
 public static class Checkpoint
 {
-    /// <summary>What names of optimizer tensors in a training checkpoint begin with; whoever wants weights passes over them.</summary>
-    internal const string OptimizerPrefix = "optimizer.";
-
-    private const string Version = "1";
-    private const string FormatKey = "format";
-    private const string ModelKey = "matformer.model";
-    private const string FingerprintKey = "matformer.fingerprint";
-    private const string ProfileKey = "matformer.profile";
-    private const string WidthsKey = "matformer.widths";
-    private const string HeadsKey = "matformer.heads";
-    private const string VersionKey = "matformer.version";
-    internal const string TokenizerKey = "matformer.tokenizer";
-
-    /// <summary>The layers of the model that a file keeps, if it numbers them anew.</summary>
-    internal const string KeptKey = "matformer.kept_layers";
-
     /// <summary>Saves a model's weights in float32, atomically.</summary>
     /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
     public static void Save(this MatFormerModel model, string path)
@@ -42,7 +26,7 @@ public static class Checkpoint
     {
         ArgumentNullException.ThrowIfNull(model);
         using var reader = SafetensorsReader.Open(path);
-        var header = ReadHeader(reader, model.Architecture);
+        var header = CheckpointHeader.Read(reader, model.Architecture);
         CheckProfile(header, model);
         Load(reader, model);
     }
@@ -69,7 +53,7 @@ public static class Checkpoint
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         using var reader = SafetensorsReader.Open(path);
-        var header = ReadHeader(reader, TModel.Spec);
+        var header = CheckpointHeader.Read(reader, TModel.Spec);
         MatFormerModel model;
         if (header.IsUniversal)
         {
@@ -96,7 +80,7 @@ public static class Checkpoint
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         using var reader = SafetensorsReader.Open(path);
-        ReadUniversalHeader(reader, TModel.Spec);
+        CheckpointHeader.ReadUniversal(reader, TModel.Spec);
         var model = TModel.Create(device);
         return Loaded(reader, model);
     }
@@ -116,30 +100,9 @@ public static class Checkpoint
         }
     }
 
-    /// <summary>What the metadata says of a model's file.</summary>
-    internal sealed record Header(string Path, string Profile, ImmutableArray<LayerSlice> Layers, bool IsUniversal);
-
     /// <summary>The metadata that says whose weights a file holds.</summary>
     internal static Dictionary<string, string> MetadataOf(MatFormerModel model) =>
-        MetadataOf(model.Architecture, model.ProfileName, model.Layers, model.TokenizerFingerprint);
-
-    /// <summary>The same of a profile of a model.</summary>
-    internal static Dictionary<string, string> MetadataOf(
-        ModelSpec spec, string profile, ImmutableArray<LayerSlice> layers, string? tokenizer)
-    {
-        var metadata = new Dictionary<string, string>(StringComparer.Ordinal)
-        {
-            [FormatKey] = "pt",
-            [ModelKey] = spec.Name,
-            [FingerprintKey] = spec.Fingerprint,
-            [ProfileKey] = profile,
-            [WidthsKey] = string.Join(',', layers.Select(l => l.HiddenWidth.ToString(CultureInfo.InvariantCulture))),
-            [HeadsKey] = string.Join(',', layers.Select(l => l.Heads.ToString(CultureInfo.InvariantCulture))),
-            [VersionKey] = Version,
-        };
-        if (tokenizer is not null) metadata.Add(TokenizerKey, tokenizer);
-        return metadata;
-    }
+        CheckpointHeader.MetadataOf(model.Architecture, model.ProfileName, model.Layers, model.TokenizerFingerprint);
 
     internal static void Write(
         string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<(string Name, Tensor Tensor)> tensors)
@@ -152,88 +115,12 @@ public static class Checkpoint
             (entry, stream) => TensorData.Write(byName[entry.Name], stream));
     }
 
-    /// <summary>True for a file that MatFormer wrote.</summary>
-    internal static bool IsOurs(SafetensorsReader reader) => reader.Metadata.ContainsKey(ModelKey);
-
-    /// <summary>Reads whose weights a file holds.</summary>
-    /// <exception cref="CheckpointException">Not those of the model.</exception>
-    internal static Header ReadHeader(SafetensorsReader reader, ModelSpec spec)
-    {
-        var metadata = reader.Metadata;
-        if (!metadata.TryGetValue(ModelKey, out var name) || !metadata.TryGetValue(FingerprintKey, out var fingerprint)
-            || !metadata.TryGetValue(ProfileKey, out var profile) || !metadata.TryGetValue(WidthsKey, out var widthList)
-            || !metadata.TryGetValue(VersionKey, out var version))
-        {
-            throw new CheckpointException(reader.Path, $"was not written by MatFormer (its metadata lacks '{ModelKey}' and others); give a "
-                + $"file that {spec.Name} saved.");
-        }
-
-        if (version != Version)
-            throw new CheckpointException(reader.Path, $"has the format version '{version}', but this program reads {Version}; use the "
-                + "program that wrote it.");
-        if (name != spec.Name)
-            throw new CheckpointException(reader.Path, $"holds the model {name}, not {spec.Name}; give a file that {spec.Name} saved.");
-        if (fingerprint != spec.Fingerprint)
-        {
-            throw new CheckpointException(
-                reader.Path, $"holds another declaration of {name} (fingerprint {fingerprint}, this program's is {spec.Fingerprint}); "
-                    + "train again or restore the declaration.");
-        }
-
-        if (metadata.TryGetValue(KeptKey, out var kept))
-        {
-            throw new CheckpointException(reader.Path, $"holds only the layers {kept} of {name}, numbered anew for Hugging Face's "
-                + "programs; extract the profile once more with --format safetensors, or import it into a declaration of so many layers.");
-        }
-
-        var widths = ReadNumbers(reader, WidthsKey, widthList, spec);
-        var heads = metadata.TryGetValue(HeadsKey, out var headList)
-            ? ReadNumbers(reader, HeadsKey, headList, spec)
-            : [.. spec.Blocks.Select((block, layer) => widths[layer] == 0 ? 0 : block.Heads)];
-        var layers = ImmutableArray.CreateRange(widths.Zip(heads, (width, count) => new LayerSlice(width, count)));
-        if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
-        return new Header(reader.Path, profile, layers, layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()));
-    }
-
-    /// <summary>Reads whose weights a file holds.</summary>
-    /// <exception cref="CheckpointException">Not those of the whole model.</exception>
-    internal static Header ReadUniversalHeader(SafetensorsReader reader, ModelSpec spec)
-    {
-        var header = ReadHeader(reader, spec);
-        return header.IsUniversal ? header : throw AlreadySlice(header);
-    }
-
-    // One number for each layer.
-    private static List<int> ReadNumbers(SafetensorsReader reader, string key, string list, ModelSpec spec)
-    {
-        var numbers = new List<int>();
-        foreach (var item in list.Split(','))
-        {
-            if (!int.TryParse(item, NumberStyles.None, CultureInfo.InvariantCulture, out var number))
-            {
-                throw new CheckpointException(
-                    reader.Path, $"has '{list}' for '{key}' in its metadata, which are no numbers; it is damaged.");
-            }
-
-            numbers.Add(number);
-        }
-
-        if (numbers.Count != spec.Layers)
-        {
-            throw new CheckpointException(
-                reader.Path, $"has {numbers.Count} numbers for '{key}' in its metadata, but {spec.Name} has {spec.Layers} layers; it is "
-                    + "damaged.");
-        }
-
-        return numbers;
-    }
-
     /// <summary>Fills all parameters of a model, once all are known to be there and to fit.</summary>
     /// <exception cref="CheckpointException">A tensor is missing, too many, or of another shape.</exception>
     internal static void Load(SafetensorsReader reader, MatFormerModel model)
     {
         foreach (var (parameter, entry) in Match(reader, model)) TensorData.Read(reader, entry, parameter);
-        model.TokenizerFingerprint = reader.Metadata.GetValueOrDefault(TokenizerKey);
+        model.TokenizerFingerprint = reader.Metadata.GetValueOrDefault(CheckpointHeader.TokenizerKey);
     }
 
     /// <summary>The parameters of a model and what a file has for them, in the model's order.</summary>
@@ -247,17 +134,14 @@ public static class Checkpoint
         return entries;
     }
 
-    private static void CheckProfile(Header header, MatFormerModel model)
+    private static void CheckProfile(CheckpointHeader header, MatFormerModel model)
     {
         if (header.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return;
-        if (model.IsUniversal) throw AlreadySlice(header);
+        if (model.IsUniversal) throw header.AlreadySlice();
         var name = model.Architecture.Name;
         throw new CheckpointException(header.Path, header.IsUniversal
             ? $"holds the universal {name}, not its slice {model.ProfileName}; load it into {name} and extract {model.ProfileName}."
             : $"is the slice {header.Profile} ({model.Architecture.FormatPattern(header.Layers.AsSpan())}) of {name}, not "
                 + $"{model.ProfileName}; load the file of {model.ProfileName}.");
     }
-
-    private static CheckpointException AlreadySlice(Header header) =>
-        new(header.Path, $"is already the slice {header.Profile} and has no other profile's weights; give the universal model's file.");
 }

@@ -52,7 +52,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
 
     // Frequencies of the rotary positions, which old checkpoints have; a tied head that is written once more.
     private bool SaysNothing(SafetensorsEntry entry) =>
-        entry.Name.StartsWith(Checkpoint.OptimizerPrefix, StringComparison.Ordinal)
+        entry.Name.StartsWith(CheckpointHeader.OptimizerPrefix, StringComparison.Ordinal)
         || entry.Name.EndsWith(".rotary_emb.inv_freq", StringComparison.Ordinal)
         || (entry.Name == Head && reader.Find(Embedding) is { } embedding && AreEqual(entry, embedding));
 

@@ -126,7 +126,7 @@ public static partial class Kernels
 
         private static Tensor Activate(Tensor x, FeedForwardKind kind) => kind switch
         {
-            FeedForwardKind.SquaredRelu => x.relu().square(),
+            FeedForwardKind.SquaredRelu => Square(x.relu()),
             FeedForwardKind.SwiGlu => nn.functional.silu(x),
             FeedForwardKind.Gelu or FeedForwardKind.GeGlu => nn.functional.gelu(x),
             _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "FeedForward: unknown kind."),

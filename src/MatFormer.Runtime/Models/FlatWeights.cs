@@ -47,17 +47,15 @@ internal sealed class FlatWeights : IDisposable
     public Tensor Gradients => _gradients ??= zeros_like(Weights).DetachFromDisposeScope();
 
     /// <summary>Moves the parameters of a model into one tensor, where they can be trained and are float32 on one device.</summary>
-    public static FlatWeights? Of(nn.Module model)
+    /// <param name="model">The model.</param>
+    /// <param name="decaying">Those of its parameters that decay.</param>
+    public static FlatWeights? Of(nn.Module model, IEnumerable<Parameter> decaying)
     {
-        var all = model.named_parameters().Where(p => p.parameter.requires_grad).ToList();
-        if (all.Count == 0 || all.Any(p => p.parameter.dtype != ScalarType.Float32 || p.parameter.device_type == DeviceType.META)) return null;
-        var sorted = all.OrderBy(p => Decays(p.name, p.parameter) ? 0 : 1).Select(p => p.parameter).ToList();
-        return new FlatWeights(sorted, all.Count(p => Decays(p.name, p.parameter)));
+        var all = model.parameters().Where(parameter => parameter.requires_grad).ToList();
+        if (all.Count == 0 || all.Any(parameter => parameter.dtype != ScalarType.Float32 || parameter.device_type == DeviceType.META)) return null;
+        var decay = new HashSet<Parameter>(decaying, ReferenceEqualityComparer.Instance);
+        return new FlatWeights([.. all.Where(decay.Contains), .. all.Where(parameter => !decay.Contains(parameter))], decay.Count);
     }
-
-    /// <summary>Whether a weight decays: matrices inside a block do; Llama's blocks are model.layers.N, ViT's encoder.layer.N.</summary>
-    public static bool Decays(string name, Tensor parameter) =>
-        parameter.dim() >= 2 && (name.Contains(".layers.", StringComparison.Ordinal) || name.Contains(".layer.", StringComparison.Ordinal));
 
     /// <summary>A view of numbers that are laid out as the weights, in the shape of one of them.</summary>
     public Tensor ViewOf(Tensor flat, Parameter parameter)

@@ -1,33 +1,17 @@
-using System.Collections.Immutable;
-using System.ComponentModel;
 using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>What generated code implements for a declared model, and all that the runtime knows of it.</summary>
+/// <summary>What generated code implements for a declared model over tensors, and all that the runtime knows of it.</summary>
 /// <typeparam name="TSelf">The declared model.</typeparam>
-public interface IMatFormer<TSelf>
+public interface IMatFormer<TSelf> : IDecodable<TSelf>
     where TSelf : MatFormerModel, IMatFormer<TSelf>
 {
-    /// <summary>Sizes and costs.</summary>
-    static abstract ModelSpec Spec { get; }
-
-    /// <summary>The granularities as profiles, narrowest first; the last is the whole model.</summary>
-    static abstract IReadOnlyList<Profile<TSelf>> Granularities { get; }
-
-    /// <summary>The declared profiles, in the order of the declaration.</summary>
-    static abstract IReadOnlyList<Profile<TSelf>> Profiles { get; }
-
     /// <summary>A universal model with newly drawn weights (<c>torch.manual_seed</c> decides them).</summary>
     static abstract TSelf Create(Device? device = null);
 
     /// <summary>A model of one profile's shape with newly drawn weights, to load a slice into.</summary>
     static abstract MatFormerModel CreateSubmodel(Profile<TSelf> profile, Device? device = null);
-
-    /// <summary>Packs the weights of a submodel for a <see cref="DecodingEngine"/>.</summary>
-    [EditorBrowsable(EditorBrowsableState.Never)]
-    static virtual DecodingNetwork CreateDecodingNetwork(ImmutableArray<LayerSlice> layers, WeightPacker packer) =>
-        throw new NotSupportedException($"{TSelf.Spec.Name} is no language model, and decodes nothing.");
 
     /// <summary>
     /// What a submodel gives: of a language model tokens (B, T) int64 to logits (B, T, Vocabulary) float32; of a vision transformer pixels

@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.ComponentModel;
 using TorchSharp;
+using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -192,7 +193,11 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     internal FlatWeights? Flat { get; private set; }
 
     /// <summary>Makes the parameters views of one tensor, so that what trains them has one thing to change. Called by generated code.</summary>
-    protected internal void Consolidate() => Flat = FlatWeights.Of(this);
+    protected internal void Consolidate() => Flat = FlatWeights.Of(this, DecayingParameters);
+
+    /// <summary>The parameters that weight decay shrinks: in generated code the matrices of the blocks.</summary>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    protected virtual IEnumerable<Parameter> DecayingParameters => [];
 
     /// <inheritdoc/>
     protected override void _toEpilog(ScalarType? dtype, Device? device, bool non_blocking)

@@ -17,29 +17,13 @@ public sealed class RotaryTable : IDisposable
         var half = headWidth / 2;
         var cosines = new float[context * half];
         var sines = new float[context * half];
-        Fill(context, headWidth, rotaryBase, scaling, (position, pair, cosine, sine) =>
+        RotaryAngles.Fill(context, headWidth, rotaryBase, scaling, (position, pair, cosine, sine) =>
             (cosines[(position * half) + pair], sines[(position * half) + pair]) = (cosine, sine));
 
         long[] shape = [context, half];
         _cos = tensor(cosines, shape, device: device).DetachFromDisposeScope();
         _sin = tensor(sines, shape, device: device).DetachFromDisposeScope();
     }
-
-    /// <summary>Tells the cosine and sine of every position and pair.</summary>
-    internal static void Fill(
-        int context, int headWidth, double rotaryBase, RotaryScaling? scaling, Action<int, int, float, float> set)
-    {
-        for (var pair = 0; pair < headWidth / 2; pair++)
-        {
-            var frequency = Frequency(headWidth, rotaryBase, pair);
-            if (scaling is not null) frequency /= scaling.Divisor(frequency);
-            for (var position = 0; position < context; position++)
-                set(position, pair, (float)Math.Cos(position * frequency), (float)Math.Sin(position * frequency));
-        }
-    }
-
-    /// <summary>The frequency of a pair, in radians per token, before it is scaled.</summary>
-    internal static double Frequency(int headWidth, double rotaryBase, int pair) => Math.Pow(rotaryBase, -2.0 * pair / headWidth);
 
     /// <summary>
     /// Views (time, HeadWidth / 2) of the cosines and sines from <paramref name="position"/> on, for the caller to dispose.

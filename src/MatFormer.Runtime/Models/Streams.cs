@@ -118,6 +118,14 @@ public sealed class Streams
     /// <summary>One stream that keeps this of each layer.</summary>
     public static Streams Of(ImmutableArray<LayerSlice> layers) => new(-1, [layers], null);
 
+    /// <summary>One profile.</summary>
+    public static Streams Of<TModel>(Profile<TModel> profile)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentNullException.ThrowIfNull(profile);
+        return Of(profile.Layers);
+    }
+
     /// <summary>Several profiles of one model, in the order given, each over the whole batch.</summary>
     /// <exception cref="ArgumentException">
     /// There is none, one keeps more of some layer than the one before it, or one of several leaves layers out.
@@ -131,7 +139,7 @@ public sealed class Streams
     /// <param name="profiles">The profiles, widest first.</param>
     /// <param name="rows">Rows of each, 1 or more; their sum is the batch.</param>
     /// <exception cref="ArgumentException">
-    /// The profiles cannot be stacked (see <see cref="Of{TModel}"/>), or there is not one number of rows for each, above 0.
+    /// The profiles cannot be stacked (see <c>Of</c>), or there is not one number of rows for each, above 0.
     /// </exception>
     public static Streams Split<TModel>(ReadOnlySpan<Profile<TModel>> profiles, ReadOnlySpan<int> rows)
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -146,7 +154,7 @@ public sealed class Streams
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         if (profiles.IsEmpty) throw new ArgumentException("A pass needs at least one profile.", nameof(profiles));
-        if (profiles.Length == 1) return rows is null ? profiles[0].Streams : new Streams(-1, [profiles[0].Layers], rows);
+        if (profiles.Length == 1) return new Streams(-1, [profiles[0].Layers], rows);
         var streams = new ImmutableArray<LayerSlice>[profiles.Length];
         var parting = TModel.Spec.Layers - 1;
         for (var stream = 0; stream < streams.Length; stream++)

@@ -90,7 +90,7 @@ internal sealed class Planner<TModel>
 
         // Each token counts alike, whichever granularity has it.
         return new StepPlan(
-            streams is [var only] ? only.Streams : Streams.Split<TModel>([.. streams], [.. rows]),
+            streams is [var only] ? Streams.Of(only) : Streams.Split<TModel>([.. streams], [.. rows]),
             [.. streams.Select(s => s.Name)],
             [.. streams.Select((s, i) => (float)(WeightOf(s) * rows[i] / (_options.Batch * TModel.Spec.RowsPerExample)))]);
 

@@ -15,38 +15,22 @@ namespace MatFormer;
 public sealed class Trainer<TModel> : IDisposable
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
-    private static readonly TimeSpan s_warmUp = TimeSpan.FromSeconds(1);
-
     private const string CheckpointName = "checkpoint.safetensors";
     private const string WeightsName = "model.safetensors";
     private const string MetricsName = "metrics.jsonl";
-    private const string FirstMoment = Checkpoint.OptimizerPrefix + "exp_avg.";
-    private const string SecondMoment = Checkpoint.OptimizerPrefix + "exp_avg_sq.";
     private const string BestName = "best.safetensors";
-    private const string StepKey = "training.step";
-    private const string SkippedKey = "training.skipped";
-    private const string BestLossKey = "training.best_loss";
-    private const string BestStepKey = "training.best_step";
-    private const string WorseKey = "training.looks_since_best";
-    private const string DataKey = "training.data";
-    internal const string DtypeKey = "training.dtype";
 
     private readonly TModel _model;
     private readonly ILogger _logger;
-    private readonly ImmutableArray<string> _names;
-    private readonly Parameter[] _parameters;
     private readonly FlatWeights _flat;
-    private readonly Tensor _firstMoments; // laid out as the weights
-    private readonly Tensor _secondMoments;
+    private readonly AdamWState _optimizer;
     private readonly Planner<TModel> _planner;
     private TrainingData? _data;
     private IBatches? _batches;
     private Batch? _batch;
     private PrefetchedBatches? _prefetched;
     private int _skippedInARow;
-    private double _bestLoss = double.PositiveInfinity;
-    private long _bestStep;
-    private int _looksSinceBest;
+    private EarlyStop _stop = EarlyStop.None;
     private string? _expectedData;
 
     /// <summary>Prepares training; the model must already be on its device.</summary>
@@ -59,14 +43,10 @@ public sealed class Trainer<TModel> : IDisposable
         _model = model;
         Options = options;
         _logger = logger ?? NullLogger.Instance;
-        var named = model.named_parameters().ToList();
-        _names = [.. named.Select(p => p.name)];
-        _parameters = [.. named.Select(p => p.parameter)];
         if (model.Flat is null) model.Consolidate();
         _flat = model.Flat ?? throw new ArgumentException(
             "This model cannot be trained: its weights are frozen, or have no numbers; make it anew on its device.", nameof(model));
-        _firstMoments = zeros_like(_flat.Weights).DetachFromDisposeScope();
-        _secondMoments = zeros_like(_flat.Weights).DetachFromDisposeScope();
+        _optimizer = new AdamWState(_flat, options);
         if (model.Device.type == DeviceType.CPU) Kernels.Cpu.Tell(_logger);
         _planner = new Planner<TModel>(options);
     }
@@ -80,7 +60,7 @@ public sealed class Trainer<TModel> : IDisposable
     /// <summary>Steps of them that were skipped, as a loss or the gradients were not finite.</summary>
     public long StepsSkipped { get; private set; }
 
-    private bool HasStoppedEarly => Options.Patience > 0 && _looksSinceBest >= Options.Patience;
+    private bool HasStoppedEarly => _stop.IsReached(Options.Patience);
 
     private string? CheckpointPath => PathOf(CheckpointName);
 
@@ -100,7 +80,7 @@ public sealed class Trainer<TModel> : IDisposable
     {
         ArgumentNullException.ThrowIfNull(data);
         Use(data);
-        data.HeldOut(TModel.Spec, 1, 1).First(); // better now than after hours
+        Feed.Of(data).HeldOut(TModel.Spec, 1, 1).First(); // better now than after hours
         if (Options.OutputFolder is { } folder)
         {
             Directory.CreateDirectory(folder);
@@ -124,7 +104,7 @@ public sealed class Trainer<TModel> : IDisposable
         {
             _logger.LogInformation(
                 "Training {Model}, {Parameters} parameters, {Objective}, steps {First} to {Last}.",
-                TModel.Spec.Name, _parameters.Sum(p => p.numel()), Options.Objective, StepsDone + 1, Options.Steps);
+                TModel.Spec.Name, TModel.Spec.ParameterCount(TModel.Spec.WholeLayers.AsSpan()), Options.Objective, StepsDone + 1, Options.Steps);
         }
 
         StepResult? last = null;
@@ -162,8 +142,8 @@ public sealed class Trainer<TModel> : IDisposable
         return new TrainingResult(StepsDone, finished, CheckpointPath, weights, last)
         {
             StoppedEarly = HasStoppedEarly && StepsDone < Options.Steps,
-            Best = _bestStep > 0 ? PathOf(BestName) : null,
-            BestStep = _bestStep,
+            Best = _stop.BestStep > 0 ? PathOf(BestName) : null,
+            BestStep = _stop.BestStep,
             Skipped = StepsSkipped,
         };
     }
@@ -187,126 +167,28 @@ public sealed class Trainer<TModel> : IDisposable
         return Step(plan);
     }
 
-    /// <summary>
-    /// Seconds that a step takes on average over what the objective draws, by steps that change the model: throw it away afterwards.
-    /// </summary>
-    internal double MeasureSecondsPerStep(TrainingData data, int repeats, CancellationToken cancellationToken)
-    {
-        Use(data);
-        var plans = _planner.Typical().ToList();
-        var times = new double[plans.Count <= TModel.Granularities.Count ? repeats : 1]; // many plans are as good as repeats
-
-        // First uses allocate, and the JIT compiles hot code anew for a while.
-        var warmth = Stopwatch.StartNew();
-        do
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            foreach (var (plan, _) in plans) Step(plan);
-        }
-        while (warmth.Elapsed < s_warmUp);
-
-        double seconds = 0;
-        foreach (var (plan, share) in plans)
-        {
-            for (var i = 0; i < times.Length; i++)
-            {
-                cancellationToken.ThrowIfCancellationRequested();
-                var watch = Stopwatch.StartNew();
-                Step(plan);
-                times[i] = watch.Elapsed.TotalSeconds;
-            }
-
-            // The median: the first steps of a process are slow.
-            seconds += share * times.Order().ElementAt(times.Length / 2);
-        }
-
-        return seconds;
-    }
-
     /// <summary>Takes up a run where its checkpoint left it: weights, moments and step.</summary>
     /// <exception cref="CheckpointException">The file is damaged, of another model, or of a run with other options.</exception>
     public void Resume(string path)
     {
-        using var reader = SafetensorsReader.Open(path);
-        var header = Checkpoint.ReadHeader(reader, TModel.Spec);
-        var metadata = reader.Metadata;
-        foreach (var ((key, now), (_, then)) in Options.ToMetadata().Zip(TrainerOptions.FromMetadata(path, metadata).ToMetadata()))
-            Same(path, key, then, now);
-        Same(path, DtypeKey, Metadata(path, metadata, DtypeKey), _model.ComputeType.ToString());
-        var data = Metadata(path, metadata, DataKey);
-        if (!header.IsUniversal
-            || !long.TryParse(Metadata(path, metadata, StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out var step)
-            || step > Options.Steps)
-            throw new CheckpointException(path, "has metadata that do not fit together; it is damaged.");
-
-        // Of runs without looks and skipped steps they are not there.
-        var skipped = Optional(path, metadata, SkippedKey, 0L);
-        var bestLoss = Optional(path, metadata, BestLossKey, double.PositiveInfinity);
-        var bestStep = Optional(path, metadata, BestStepKey, 0L);
-        var looksSinceBest = Optional(path, metadata, WorseKey, 0);
-
-        // All is looked up before anything changes.
-        var entries = new List<(SafetensorsEntry Entry, Tensor Tensor)>();
-        var misfits = new Misfits(reader, TModel.Spec);
-        for (var i = 0; i < _parameters.Length; i++)
-        {
-            var (first, second) = (_flat.ViewOf(_firstMoments, _parameters[i]), _flat.ViewOf(_secondMoments, _parameters[i]));
-            entries.Add((misfits.Find(FirstMoment + _names[i], first), first));
-            entries.Add((misfits.Find(SecondMoment + _names[i], second), second));
-        }
-
-        Checkpoint.Load(reader, _model);
-        foreach (var (entry, tensor) in entries)
-        {
-            using (tensor) TensorData.Read(reader, entry, tensor);
-        }
-
-        StepsDone = step;
-        StepsSkipped = skipped;
-        (_bestLoss, _bestStep, _looksSinceBest) = (bestLoss, bestStep, looksSinceBest);
-        _expectedData = data;
+        var progress = TrainingCheckpoint.Load(path, _model, _optimizer, Options);
+        (StepsDone, StepsSkipped, _stop, _expectedData) = (progress.Step, progress.Skipped, progress.Stop, progress.Data);
         _data = null;
-        _logger.LogInformation("Resumed from {Path} at step {Step} of {Steps}.", path, step, Options.Steps);
+        _logger.LogInformation("Resumed from {Path} at step {Step} of {Steps}.", path, StepsDone, Options.Steps);
     }
 
     /// <inheritdoc/>
-    public void Dispose()
-    {
-        _firstMoments.Dispose();
-        _secondMoments.Dispose();
-    }
-
-    private static string Metadata(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
-        metadata.TryGetValue(key, out var value)
-        ? value
-        : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{key}'); give the checkpoint.safetensors of "
-            + "a training run.");
-
-    private static T Optional<T>(string path, IReadOnlyDictionary<string, string> metadata, string key, T otherwise)
-        where T : struct, IParsable<T> =>
-        !metadata.TryGetValue(key, out var value) ? otherwise
-        : T.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number
-        : throw new CheckpointException(path, $"has '{value}' for '{key}' in its metadata, which is no number; it is damaged.");
+    public void Dispose() => _optimizer.Dispose();
 
     private string? PathOf(string name) => Options.OutputFolder is { } folder ? Path.Combine(folder, name) : null;
 
     // The number of a step's first batch, from 1 on.
     private long FirstBatch(long step) => ((step - 1) * Options.Accumulation) + 1;
 
-    private static void Same(string path, string key, string then, string now)
-    {
-        if (then != now)
-        {
-            throw new CheckpointException(
-                path, $"is of a run with {key} = '{then}', but now it is '{now}'; resume with the same options, or begin anew in another "
-                    + "folder.");
-        }
-    }
-
     private void Use(TrainingData data)
     {
         if (ReferenceEquals(data, _data)) return;
-        data.CheckFits(_model);
+        Feed.Of(data).CheckFits(_model);
         if (_expectedData is not null && _expectedData != data.Fingerprint)
         {
             throw new DataException(
@@ -314,7 +196,7 @@ public sealed class Trainer<TModel> : IDisposable
                     + "resume with the same data.");
         }
 
-        _batches = data.Batches(TModel.Spec, Options);
+        _batches = Feed.Of(data).Batches(TModel.Spec, Options);
         _batch = null;
         _model.TokenizerFingerprint = data.TextTokenizer?.Fingerprint;
         _data = data;
@@ -346,7 +228,7 @@ public sealed class Trainer<TModel> : IDisposable
         var problem = Problem(plan, values, norm);
         if (problem is null)
         {
-            Update(learningRate, step);
+            _optimizer.Update(learningRate, step);
             _skippedInARow = 0;
         }
 
@@ -360,23 +242,6 @@ public sealed class Trainer<TModel> : IDisposable
             Divergences = problem is null ? InOrder(plan.Names.Zip(values.Skip(plan.Names.Length)).Skip(students)) : [],
             Skipped = problem,
         };
-    }
-
-    // The matrices of the blocks come first, and decay; the other weights do not.
-    private void Update(double learningRate, long step)
-    {
-        var length = _flat.Weights.numel();
-        foreach (var (first, count, decay) in (ReadOnlySpan<(long, long, double)>)
-            [(0, _flat.Decaying, Options.WeightDecay), (_flat.Decaying, length - _flat.Decaying, 0)])
-        {
-            if (count == 0) continue;
-            using var weights = _flat.Weights.narrow(0, first, count);
-            using var gradients = _flat.Gradients.narrow(0, first, count);
-            using var firstMoments = _firstMoments.narrow(0, first, count);
-            using var secondMoments = _secondMoments.narrow(0, first, count);
-            Kernels.AdamW(
-                weights, gradients, firstMoments, secondMoments, decay, learningRate, Options.Beta1, Options.Beta2, Options.Epsilon, step);
-        }
     }
 
     // Adds a batch's gradients to those that are there, and its losses to their sums.
@@ -453,7 +318,7 @@ public sealed class Trainer<TModel> : IDisposable
         using var unrecorded = no_grad();
         var sums = new double[TModel.Granularities.Count];
         var examples = 0;
-        foreach (var batch in data.HeldOut(TModel.Spec, Options.Batch, Options.EvaluationWindows))
+        foreach (var batch in Feed.Of(data).HeldOut(TModel.Spec, Options.Batch, Options.EvaluationWindows))
         {
             using var scope = NewDisposeScope();
             var (input, targets) = batch.ToTensors(_model.Device);
@@ -463,17 +328,8 @@ public sealed class Trainer<TModel> : IDisposable
         }
 
         for (var i = 0; i < sums.Length; i++) sums[i] /= examples;
-        var mean = sums.Average();
-        if (mean < _bestLoss)
-        {
-            (_bestLoss, _bestStep, _looksSinceBest) = (mean, StepsDone, 0);
-            if (PathOf(BestName) is { } path) _model.Save(path);
-        }
-        else
-        {
-            _looksSinceBest++;
-        }
-
+        _stop = _stop.After(sums.Average(), StepsDone);
+        if (_stop.BestStep == StepsDone && PathOf(BestName) is { } path) _model.Save(path);
         return InOrder(_planner.All.Names.Zip(sums.Select(sum => (float)sum)));
     }
 
@@ -491,33 +347,7 @@ public sealed class Trainer<TModel> : IDisposable
     private void SaveCheckpoint(TrainingData data)
     {
         if (CheckpointPath is not { } path) return;
-        var metadata = Checkpoint.MetadataOf(_model);
-        foreach (var (key, value) in Options.ToMetadata().Concat(Options.ToChangeableMetadata())) metadata.Add(key, value);
-        metadata.Add(StepKey, StepsDone.ToString(CultureInfo.InvariantCulture));
-        if (StepsSkipped > 0) metadata.Add(SkippedKey, StepsSkipped.ToString(CultureInfo.InvariantCulture));
-        if (_bestStep > 0)
-        {
-            metadata.Add(BestLossKey, _bestLoss.ToString(CultureInfo.InvariantCulture));
-            metadata.Add(BestStepKey, _bestStep.ToString(CultureInfo.InvariantCulture));
-            metadata.Add(WorseKey, _looksSinceBest.ToString(CultureInfo.InvariantCulture));
-        }
-
-        metadata.Add(DataKey, data.Fingerprint);
-        metadata.Add(DtypeKey, _model.ComputeType.ToString());
-        var tensors = new List<(string, Tensor)>(3 * _parameters.Length);
-        for (var i = 0; i < _parameters.Length; i++) tensors.Add((_names[i], _parameters[i]));
-        using var views = NewDisposeScope();
-        foreach (var (prefix, moments) in (ReadOnlySpan<(string, Tensor)>)[(FirstMoment, _firstMoments), (SecondMoment, _secondMoments)])
-        {
-            for (var i = 0; i < _parameters.Length; i++)
-            {
-                var view = _flat.ViewOf(moments, _parameters[i]);
-                views.Attach(view);
-                tensors.Add((prefix + _names[i], view));
-            }
-        }
-
-        Checkpoint.Write(path, metadata, tensors);
+        TrainingCheckpoint.Save(path, _model, _optimizer, Options, new(StepsDone, StepsSkipped, _stop, data.Fingerprint));
         _logger.LogDebug("Saved {Path} at step {Step}.", path, StepsDone);
     }
 }

@@ -11,7 +11,8 @@ namespace MatFormer.Generators.Tests.Harness;
 /// <summary>Generator and analyzers run on some source; the result compiled against the real runtime as a strict project would.</summary>
 internal sealed class GeneratorRun
 {
-    private static readonly ImmutableArray<MetadataReference> s_references =
+    /// <summary>The real runtime and all that it references.</summary>
+    public static ImmutableArray<MetadataReference> References { get; } =
     [
         .. ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!)
             .Split(Path.PathSeparator)
@@ -74,7 +75,7 @@ internal sealed class GeneratorRun
     public static CSharpCompilation Compile(params string[] sources) => CSharpCompilation.Create(
         "Declared",
         sources.Select((source, i) => Parse(source, $"Source{i}.cs")),
-        s_references,
+        References,
         new CSharpCompilationOptions(OutputKind.DynamicallyLinkedLibrary, nullableContextOptions: NullableContextOptions.Enable));
 
     public static SyntaxTree Parse(string source, string path = "Source0.cs") => CSharpSyntaxTree.ParseText(source, ParseOptions, path);

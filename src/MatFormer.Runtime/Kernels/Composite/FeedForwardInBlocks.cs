@@ -126,7 +126,7 @@ internal sealed class FeedForwardInBlocks : KernelCall
 
     private Tensor Activated(Tensor x) => _weights.Kind switch
     {
-        FeedForwardKind.SquaredRelu => x.relu().square(),
+        FeedForwardKind.SquaredRelu => Square(x.relu()),
         FeedForwardKind.SwiGlu => x.silu(),
         _ => x.gelu(),
     };

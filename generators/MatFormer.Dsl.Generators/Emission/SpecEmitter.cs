@@ -1,0 +1,231 @@
+using MatFormer.Generators.Model;
+
+namespace MatFormer.Generators.Emission;
+
+/// <summary>What is known of a model without its weights: sizes, costs and profiles. It needs no tensors.</summary>
+internal static class SpecEmitter
+{
+    public static CodeFile Emit(ModelSpec spec, Costs costs)
+    {
+        var file = new CodeFile(spec.Type);
+        if (!spec.Type.HasTensors) file.Bases = $" : global::MatFormer.{(spec.IsDecoder ? "IDecodable" : "IDeclaredModel")}<{file.Model}>";
+        WriteSpec(file, spec, costs);
+        WriteProfiles(file, spec, costs);
+        return file;
+    }
+
+    /// <summary>What a model or a submodel costs in FLOPs, as a member.</summary>
+    public static string FlopsConstant(ModelSpec spec, Costs costs, LayerSlice[] layers)
+    {
+        var (of, name) = spec.Kind switch
+        {
+            ModelKind.VisionTransformer => ("of the forward pass over one image", "FlopsPerImage"),
+            ModelKind.TextEncoder => ($"of the forward pass over one text of {Literals.Text(spec.Context)} tokens", "FlopsPerText"),
+            _ => ("of one token's forward pass, attention averaged over a full context", "FlopsPerToken"),
+        };
+        return $"/// <summary>FLOPs (a multiply-add is two) {of}.</summary>\npublic const long {name} = {Literals.Of(costs.Flops(layers))};";
+    }
+
+    /// <summary>What a token takes in the cache of a decoder, as a member and the line behind it.</summary>
+    public static string? CacheConstant(ModelSpec spec, Costs costs, LayerSlice[] layers) => !spec.IsDecoder ? null :
+        "/// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>\n"
+        + $"public const long KeyValueCacheBytesPerToken = {Literals.Of(costs.KeyValueCacheBytesPerToken(layers))};\n";
+
+    /// <summary>What a profile is, for tooltips.</summary>
+    public static string Describe(ModelSpec spec, ProfileSpec profile) =>
+        Pattern.Format(spec, profile.Choices) + (profile.Origin.Length > 0 ? ", " + profile.Origin : "");
+
+    /// <summary>What a profile costs, for tooltips: lines of a doc comment.</summary>
+    public static string CostTable(ModelSpec spec, Costs costs, ProfileSpec profile)
+    {
+        var layers = spec.LayersOf(profile.Choices);
+        var cache = costs.KeyValueCacheBytesPerToken(layers);
+        (string What, long Cost)[] rows =
+        [
+            ("parameters", costs.ParameterCount(layers)),
+            ("parameters without embeddings", costs.NonEmbeddingParameterCount(layers)),
+            ("FLOPs per " + spec.Unit, costs.Flops(layers)),
+            ("bytes of float32 weights", costs.WeightBytes(layers, WeightType.Float32)),
+            ("bytes of bfloat16 weights", costs.WeightBytes(layers, WeightType.BFloat16)),
+            ("bytes of int8 weights", costs.WeightBytes(layers, WeightType.Int8)),
+            ("bytes of float32 key/value cache per token", cache),
+            ("bytes of bfloat16 key/value cache per token", cache / 2),
+        ];
+        var items = rows.Take(spec.IsDecoder ? rows.Length : rows.Length - 2).Select(row => $"/// <item><term>{row.What}</term><description>{Literals.Text(row.Cost)}</description></item>");
+        return "/// <remarks>\n/// <list type=\"table\">\n" + string.Join("\n", items) + "\n/// </list>\n/// </remarks>";
+    }
+
+    private static void WriteSpec(CodeFile f, ModelSpec spec, Costs costs)
+    {
+        var whole = spec.Blocks.Select(b => b.Whole).ToArray();
+        var granularities = spec.Granularities.Select(g => $"new(\"{g.Name}\", {RunsOf(g.Layers)}),");
+        f.Write($$"""
+            /// <summary>All parameters of the whole model.</summary>
+            public const long ParameterCount = {{Literals.Of(costs.ParameterCount(whole))}};
+
+            /// <summary>Parameters of the whole model without the embeddings and an untied head.</summary>
+            public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(whole))}};
+
+            {{FlopsConstant(spec, costs, whole)}}
+
+            {{CacheConstant(spec, costs, whole)}}
+            /// <summary>Sizes and costs.</summary>
+            [Generated]
+            public static {{f.ModelSpec}} Spec { get; } = new()
+            {
+                Name = "{{spec.Type.Name}}",
+                Fingerprint = "{{Fingerprint.Of(spec)}}",
+                Width = {{Literals.Of(spec.Width)}},
+                HeadWidth = {{Literals.Of(spec.HeadWidth)}},
+                Context = {{Literals.Of(spec.Context)}},
+                {{KindOf(spec)}}
+                Norm = global::MatFormer.NormKind.{{spec.Norm}},
+                NormEpsilon = {{Literals.Of(spec.Epsilon)}},
+                Position = global::MatFormer.PositionKind.{{spec.Position}},
+                {{(spec.Rotary ? $"RotaryBase = {Literals.Of(spec.RotaryBase)}," : null)}}
+                {{(spec.RotaryScaling is { } scaling ? $"RotaryScaling = {Scaling(scaling)}," : null)}}
+                {{(spec.AttentionBias ? "AttentionBias = true," : null)}}
+                {{(spec.QkNorm ? "QkNorm = true," : null)}}
+                {{(spec.Tied ? "TiedHead = true," : null)}}
+                Granularities =
+                [
+                    {{string.Join("\n", granularities)}}
+                ],
+                EmbeddingParameters = {{Literals.Of(costs.EmbeddingParameters)}},
+                SharedParameters = {{Literals.Of(costs.SharedParameters)}},
+                SharedFlops = {{Literals.Of(costs.SharedFlops)}},
+                Blocks = global::MatFormer.BlockSpec.Stack(
+                    {{string.Join(",\n", BlockRuns(spec, costs))}}),
+                {{(spec.CanSkip ? "CanSkip = true," : null)}}
+            };
+
+            """);
+    }
+
+    private static string Scaling(RotaryScalingSpec scaling)
+    {
+        var made = $"new(global::MatFormer.RotaryScalingKind.{scaling.Kind}, {Literals.Of(scaling.Factor)})";
+        return scaling.Kind == RotaryScalingKind.Linear ? made : made + $$"""
+
+            {
+                OriginalContext = {{Literals.Of(scaling.OriginalContext)}},
+                LowFrequencyFactor = {{Literals.Of(scaling.LowFrequencyFactor)}},
+                HighFrequencyFactor = {{Literals.Of(scaling.HighFrequencyFactor)}},
+            }
+            """;
+    }
+
+    // What is kept of each layer, as runs of layers.
+    private static string RunsOf(IReadOnlyList<LayerSlice> layers) => string.Join(
+        ", ",
+        Pattern.Runs(layers).Select(run =>
+            $"({Literals.Of(run.Count)}, new({Literals.Of(run.Item.HiddenWidth)}, {Literals.Of(run.Item.Heads)}))"));
+
+    private static IEnumerable<string> BlockRuns(ModelSpec spec, Costs costs)
+    {
+        var layer = 0;
+        foreach (var (count, block) in Pattern.Runs(spec.Blocks))
+        {
+            var cost = costs[layer];
+            layer += count;
+            yield return $$"""
+                ({{Literals.Of(count)}}, new()
+                {
+                    HiddenWidth = {{Literals.Of(block.HiddenWidth)}},
+                    Activation = global::MatFormer.Activation.{{block.Activation}},{{(block.Bias ? "\n    Bias = true," : null)}}
+                    Heads = {{Literals.Of(block.Heads)}},
+                    KeyValueHeads = {{Literals.Of(block.KeyValueHeads)}},{{Window(block)}}
+                    Parameters = {{CostOf(cost.Parameters)}},
+                    Flops = {{CostOf(cost.Flops)}},
+                    KeyValueCacheBytesPerToken = {{CostOf(cost.KeyValueCacheBytesPerToken)}},
+                })
+                """;
+        }
+
+        static string? Window(BlockSpec block) => block.Window == 0 ? null : $"\n    Window = {Literals.Of(block.Window)},";
+
+        static string CostOf(BlockCost cost) =>
+            $"new({Literals.Of(cost.Shared)}, {Literals.Of(cost.PerHiddenUnit)}, {Literals.Of(cost.PerKeyValueHead)})";
+    }
+
+    // What it takes and gives, in its spec.
+    private static string KindOf(ModelSpec spec)
+    {
+        var lines = new List<string>();
+        if (!spec.IsDecoder) lines.Add($"Kind = global::MatFormer.ModelKind.{spec.Kind},");
+        if (!spec.IsVision) lines.Add($"Vocabulary = {Literals.Of(spec.Vocabulary)},");
+        if (spec.Image is { } image)
+        {
+            var sizes = $"{Literals.Of(image.Size)}, {Literals.Of(image.Patch)}, {Literals.Of(image.Channels)}, {Literals.Of(image.Classes)}";
+            lines.Add($"Image = new({sizes}),");
+        }
+
+        if (spec.Embedding is { } embedding)
+        {
+            lines.Add($"Pooling = global::MatFormer.Pooling.{spec.Pooling},");
+            lines.Add($"EmbeddingWidth = {Literals.Of(embedding.Width)},");
+            lines.Add($"EmbeddingDimensions = [{string.Join(", ", embedding.Dimensions.Select(d => Literals.Of(d)))}],");
+        }
+
+        return string.Join("\n", lines);
+    }
+
+    private static void WriteProfiles(CodeFile f, ModelSpec spec, Costs costs)
+    {
+        var properties = spec.GranularityProfiles.Concat(spec.Profiles).Select(profile => $$"""
+            /// <summary>{{Describe(spec, profile)}}.</summary>
+            {{CostTable(spec, costs, profile)}}
+            public static {{f.Profile}} {{profile.Name}} { get; } = new("{{profile.Name}}", {{RunsOf(spec.LayersOf(profile.Choices))}});
+            """);
+        if (spec.Embedding is { } embedding)
+        {
+            var dimensions = embedding.Dimensions.Select(d => $$"""
+                /// <summary>The first {{Literals.Text(d)}} of {{Literals.Text(embedding.Width)}}.</summary>
+                public static {{f.EmbeddingDimension}} D{{Literals.Digits(d)}} { get; } = new({{Literals.Of(d)}});
+                """);
+            f.Write($$"""
+                /// <summary>The widths at which embeddings of {{spec.Type.Name}} are trained to be cut.</summary>
+                [Generated]
+                public static class Dimension
+                {
+                    {{string.Join("\n\n", dimensions)}}
+                }
+
+                """);
+        }
+
+        f.Write($$"""
+            /// <summary>The granularities and Mix'n'Match profiles of {{spec.Type.Name}}.</summary>
+            [Generated]
+            public static class Profile
+            {
+                {{string.Join("\n\n", properties)}}
+            }
+
+            // Lists of them: in a class of their own, since a profile needs Spec to be there first.
+            [Generated]
+            private static class Declared
+            {
+                public static readonly global::System.Collections.Generic.IReadOnlyList<{{f.Profile}}> Granularities =
+                    [{{Names(spec.Granularities.Select(g => g.Name))}}];
+
+                public static readonly global::System.Collections.Generic.IReadOnlyList<{{f.Profile}}> Profiles =
+                    [{{Names(spec.Profiles.Select(p => p.Name))}}];
+
+                // What the names of a layer's weights begin with.
+                public static string Prefix(int layer) => string.Create(
+                    global::System.Globalization.CultureInfo.InvariantCulture, $"{{BlockNames.Of(spec).Prefix}}{layer}.");
+            }
+
+            /// <summary>The granularities as profiles, narrowest first; the last is the whole model.</summary>
+            [Generated]
+            public static global::System.Collections.Generic.IReadOnlyList<{{f.Profile}}> Granularities => Declared.Granularities;
+
+            /// <summary>The declared profiles, in the order of the declaration.</summary>
+            [Generated]
+            public static global::System.Collections.Generic.IReadOnlyList<{{f.Profile}}> Profiles => Declared.Profiles;
+            """);
+    }
+
+    private static string Names(IEnumerable<string> names) => string.Join(", ", names.Select(name => "Profile." + name));
+}

@@ -1,0 +1,443 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+using System.Text;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>The commands of a language model's program.</summary>
+internal sealed class LanguageCommands<TModel>(
+    CommandSettings settings, TextWriter output, TextWriter error, CancellationToken cancellationToken)
+    : ProgramCommands<TModel>(settings, output, error, cancellationToken)
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    public void TrainTokenizer()
+    {
+        var options = NewTokenizerOptions();
+        using var corpus = OpenCorpus(Tokenizer.ByteLevel);
+        var tokenizer = Tokenizer.Train(corpus, options, Cancellation);
+        var path = InOut(Tokenizer.FileName);
+        if (File.Exists(Settings.Checkpoint)) CheckReplaces(path, tokenizer);
+        tokenizer.Save(path);
+        using var encoded = OpenCorpus(tokenizer);
+        var bytesPerToken = encoded.Validation.BytesPerToken;
+        Human.WriteLine(Output.Invariant($"Wrote {path}: {tokenizer.VocabularySize:n0} tokens, of {bytesPerToken:0.00} bytes each in the "
+            + $"validation text. To use it: train --tokenizer {Quoted(path)}"));
+        if (Settings.Json)
+        {
+            Output.Json(Results, json =>
+            {
+                json.WriteString("file", path);
+                json.WriteNumber("vocabulary", tokenizer.VocabularySize);
+                json.WriteString("fingerprint", tokenizer.Fingerprint);
+                json.WriteNumber("validation_bytes_per_token", bytesPerToken);
+            });
+        }
+    }
+
+    public void Import()
+    {
+        if (Settings.From is not { } from)
+        {
+            throw new UsageException("--from is missing; give a folder of Hugging Face's transformers, a .safetensors file, or the "
+                + "index of several.");
+        }
+
+        if (Settings.Declare)
+        {
+            Declare(from);
+            return;
+        }
+
+        var path = Settings.Out.EndsWith(".safetensors", StringComparison.Ordinal) ? Settings.Out : InOut("model.safetensors");
+        var folder = Path.GetDirectoryName(path)!;
+        if (FolderOf(path) == FolderOf(from))
+            throw new UsageException($"--out is where --from {Quoted(from)} lies; give another --out.");
+        if (File.Exists(path)) throw new UsageException($"'{path}' is there already; give another --out, or delete it.");
+        var tokenizer = Settings.Tokenizer is null && !File.Exists(Path.Combine(FolderOf(from), Tokenizer.FileName))
+            ? null
+            : FindTokenizer(FolderOf(from));
+        var copy = Path.Combine(folder, Tokenizer.FileName);
+        if (tokenizer is not null) CheckReplaces(copy, tokenizer);
+        else if (Settings.Data is not null)
+            throw new UsageException($"--data: there is no {Tokenizer.FileName} beside --from to read text by; give --tokenizer.");
+
+        // All that may be wrong with the weights is known before anything is written.
+        using var weights = DenseModel.Weights<TModel>(from, tokenizer);
+        string order;
+        if (Settings.Data is null)
+        {
+            tokenizer?.Save(copy);
+            DenseModel.Write(weights, path);
+            order = "in the order that they had, in which the first are no better than others; with --data TEXT they are ordered by "
+                + "importance";
+        }
+        else
+        {
+            var (device, dtype) = Compute(null);
+            using var corpus = TextCorpus.Open(Settings.Data, folder, tokenizer!, cancellationToken: Cancellation);
+            using var model = NewModel(Settings.Seed ?? 1, device, dtype);
+            WarmStart.Load(model, from, corpus);
+            model.TokenizerFingerprint = tokenizer!.Fingerprint;
+            tokenizer.Save(copy);
+            model.Save(path);
+            order = $"ordered by importance in {corpus.Describe()}";
+        }
+
+        if (weights.IsOurs) order = "nested as MatFormer trained them";
+        if (DenseModel.ConfigOf(from) is null)
+        {
+            Error.WriteLine($"There is no {DenseConfig.FileName} beside --from: whether it computes what {TModel.Spec.Name} declares "
+                + "(rotary base and scaling, epsilon, activation, windows) could not be checked.");
+        }
+
+        if (tokenizer is null)
+            Error.WriteLine($"There is no {Tokenizer.FileName} beside --from: without --tokenizer, text is read as bytes.");
+        Human.WriteLine($"Wrote {path}: {Output.Count(Whole.ParameterCount)} parameters; hidden units {order}.");
+        if (Settings.Json)
+        {
+            Output.Json(Results, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteNumber("parameters", Whole.ParameterCount);
+                json.WriteBoolean("ordered", Settings.Data is not null && !weights.IsOurs);
+                WriteFiles(json, tokenizer is null ? [path] : [path, copy]);
+            });
+        }
+    }
+
+    private void Declare(string from)
+    {
+        var declaration = DenseModel.Declare(from, TModel.Spec.Name);
+        Human.Write(declaration);
+        if (Settings.Json) Output.Json(Results, json => json.WriteString("declaration", declaration));
+    }
+
+    public void Evaluate()
+    {
+        var (device, dtype) = Compute(null);
+        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        model.ComputeType = dtype;
+        if (Settings.Weights is { } weights) DecodingEngine.RoundWeights(model, weights);
+        var tokenizer = FindTokenizer(CheckpointFolder);
+        tokenizer.CheckFits(model.Architecture, model.TokenizerFingerprint);
+        using var corpus = OpenCorpus(tokenizer);
+        var mixes = MixesToSweep(model);
+        var evaluation = Evaluate(model, corpus);
+        Output.Table(Human, evaluation, Whole.Name);
+        var sweep = mixes.IsEmpty ? null : MixSweep.Of(
+            evaluation, Timed(() => Evaluator.Run((TModel)model, mixes, corpus, HowMuch, cancellationToken: Cancellation)));
+        sweep?.Table(Human, Whole.Name);
+        WriteReport(() => HtmlReport.Render(
+            TModel.Spec.Name, Whole.Name, evaluation, sweep,
+            [
+                Typed, ("Weights", Settings.Checkpoint), ("Text", corpus.Describe()),
+                ("Precision", Describe(dtype) + (Settings.Weights is { } rounded ? $", weights rounded to {rounded}" : null)), On(device),
+            ]));
+        WriteEvaluated(json => Output.WriteEvaluation(json, evaluation), sweep);
+    }
+
+    public void Plan()
+    {
+        CheckPlanName();
+        if (Settings.CacheTokens >= TModel.Spec.Context)
+        {
+            throw new UsageException($"--tokens {Settings.CacheTokens} leaves no room for the one that is timed: the context of "
+                + $"{TModel.Spec.Name} is {TModel.Spec.Context}; give fewer.");
+        }
+
+        var (device, dtype) = Compute(null);
+        var weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype);
+        using var universal = OpenToPlan(device);
+        var tokenizer = FindTokenizer(CheckpointFolder);
+        tokenizer.CheckFits(universal.Architecture, universal.TokenizerFingerprint);
+        ProfilePlanner.CheckSizes<TModel>(Settings.Budget, weights);
+        using var corpus = OpenCorpus(tokenizer);
+        var threads = Settings.Threads ?? Machine.Threads;
+        using var engine = DecodingEngine.Open<TModel>(
+            Settings.Checkpoint, options: new DecodingOptions { Weights = weights, Threads = threads });
+        universal.ComputeType = dtype;
+
+        // What is evaluated is what is decoded.
+        if (weights != DecodingWeights.Float32) DecodingEngine.RoundWeights(universal, weights);
+        var options = WhatToPlan(Settings.CacheTokens);
+        var plan = ProfilePlanner.Run(universal, engine, corpus, options, Error.WriteLine, Cancellation);
+
+        var conditions = Output.Invariant($"weights as {NameOf(weights)}, {threads} threads, {plan.CacheTokens} tokens in the cache");
+        Show(plan, options, conditions, ("Text", corpus.Describe()), dtype, CPU, json =>
+        {
+            json.WriteString("weights", NameOf(weights));
+            json.WriteNumber("threads", threads);
+        });
+    }
+
+    private static string NameOf(DecodingWeights weights) => weights switch
+    {
+        DecodingWeights.Float32 => "f32",
+        DecodingWeights.BFloat16 => "bf16",
+        _ => "int8",
+    };
+
+    /// <inheritdoc/>
+    protected override TrainingData Open() => OpenCorpus(FindTokenizer(TrainingFolder));
+
+    /// <inheritdoc/>
+    protected override LossUnit UnitOf(TrainingData data) => LossUnit.BitsPerByte(((TextCorpus)data).Training.BytesPerToken);
+
+    /// <inheritdoc/>
+    protected override void Begin(TModel model, TrainingData data)
+    {
+        var text = (TextCorpus)data;
+        Error.WriteLine($"Text: {text.Describe()}.");
+        if (Settings.Tokenizer is null && text.Tokenizer.IsByteLevel && TModel.Spec.Vocabulary >= 2 * text.Tokenizer.VocabularySize)
+        {
+            Error.WriteLine($"Of the {TModel.Spec.Vocabulary} tokens that {TModel.Spec.Name} declares only bytes are used; the command "
+                + "tokenizer learns more.");
+        }
+
+        BeginWithInit(model, data);
+    }
+
+    /// <inheritdoc/>
+    protected override string WriteExtract(Profile<TModel> profile)
+    {
+        var encoding = StoredType;
+        if (encoding == WeightEncoding.Q8 && Settings.Format != "gguf")
+            throw new UsageException($"--type q8_0 is not in --format {Settings.Format}; add --format gguf, or give f32, f16 or bf16.");
+        var path = Settings.Format switch
+        {
+            "huggingface" => InOut(FileName(profile)),
+            "gguf" => InOut($"{FileName(profile)}-{Settings.Type}.gguf"),
+            _ => SlicePath(profile),
+        };
+        CheckExtract(path);
+        switch (Settings.Format)
+        {
+            case "huggingface":
+                Extraction.ToHuggingFace(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding);
+                break;
+            case "gguf":
+                Extraction.ToGguf(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding);
+                break;
+            default:
+                ExtractSafetensors(profile, path, encoding);
+                break;
+        }
+
+        return path;
+    }
+
+    // The one beside the weights, or bytes; none if the model has too few tokens for these.
+    private Tokenizer? TokenizerOfWeights()
+    {
+        var path = Path.Combine(CheckpointFolder, Tokenizer.FileName);
+        if (File.Exists(path)) return Tokenizer.Load(path);
+        return TModel.Spec.Vocabulary >= Tokenizer.ByteLevel.VocabularySize ? Tokenizer.ByteLevel : null;
+    }
+
+    public void Generate()
+    {
+        var (device, dtype) = Compute(null);
+        var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
+        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        CheckSlice(model, profile);
+        using var view = profile is not null && model is TModel universal ? universal.View(profile) : null;
+        var chosen = view ?? model;
+        chosen.ComputeType = dtype;
+        var tokenizer = FindTokenizer(CheckpointFolder);
+        tokenizer.CheckFits(chosen.Architecture, chosen.TokenizerFingerprint);
+        var sampling = Sampling(tokenizer, Settings.Tokens) with
+        {
+            Draft = Settings.Draft is { } draft ? CheckedDraft(ParseProfile(draft), chosen) : default,
+            DraftLength = Settings.DraftLength,
+        };
+        if (Settings.DraftLength is not null && Settings.Draft is null)
+            throw new UsageException("--draft-length is how far a draft runs ahead, but there is none; give --draft too.");
+        if (Settings.Weights is not null && !DecodingEngine.Supports(chosen))
+            throw new UsageException($"--weights is for decoding on the CPU, not on {device}; leave it out, or give --device cpu.");
+        using var engine = !DecodingEngine.Supports(chosen) ? null : DecodingEngine.Create(chosen, new DecodingOptions
+        {
+            Weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype),
+            Threads = Settings.Threads,
+        });
+        var prompt = Settings.Prompt ?? string.Empty;
+        Human.Write(prompt);
+        var result = engine is null ? TextGenerator.Generate(chosen, prompt, sampling, Show, Cancellation)
+            : TextGenerator.Generate(engine, prompt, sampling, Show, Cancellation);
+        Human.WriteLine();
+        var reason = result.FinishReason.ToString().ToLowerInvariant();
+        var drafts = result.Drafts is not { } d ? string.Empty : Output.Invariant(
+            $", {d.Acceptance:P0} of {d.Drafted} drafted tokens accepted, {d.MeanLength:0.0} at once");
+        Error.WriteLine(Output.Invariant(
+            $"[{chosen.ProfileName}: {result.Tokens} tokens, {result.TokensPerSecond:0} tokens/s{drafts}, finish: {reason}]"));
+        if (Settings.Json)
+        {
+            Output.Json(Results, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteString("profile", chosen.ProfileName);
+                json.WriteString("prompt", prompt);
+                json.WriteString("text", result.Text);
+                json.WriteString("finish_reason", reason);
+                json.WriteNumber("tokens", result.Tokens);
+                json.WriteNumber("tokens_per_second", result.TokensPerSecond);
+                if (result.Drafts is not { } drafts) return;
+                json.WriteNumber("drafted_tokens", drafts.Drafted);
+                json.WriteNumber("accepted_tokens", drafts.Accepted);
+                json.WriteNumber("draft_length", drafts.MeanLength);
+            });
+        }
+
+        void Show(string text)
+        {
+            Human.Write(text);
+            Human.Flush();
+        }
+    }
+
+    private static ImmutableArray<LayerSlice> CheckedDraft(Profile<TModel> draft, MatFormerModel model)
+    {
+        if (!DecodingEngine.Supports(model))
+            throw new UsageException($"--draft is for decoding on the CPU, not on {model.Device}; leave it out, or give --device cpu.");
+        try
+        {
+            DecodingEngine.CheckDraft(draft.Layers, model.Layers, TModel.Spec);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--draft {draft.Name}: {e.Message}");
+        }
+
+        return draft.Layers;
+    }
+
+    /// <inheritdoc/>
+    protected override void Finish(TrainerOptions options, ScalarType dtype, TrainingData data, TModel universal, TrainingResult result)
+    {
+        var corpus = (TextCorpus)data;
+        var evaluation = Evaluate(universal, corpus);
+        Output.Table(Human, evaluation, Whole.Name);
+
+        var check = ExtractDeclared(universal, dtype, corpus);
+        using var slice = Checkpoint.Open<TModel>(check.Path, universal.Device);
+        slice.ComputeType = dtype;
+        var prompt = Settings.Prompt ?? DefaultPrompt(corpus);
+        var samples = new List<Sample>();
+        using (var narrowest = universal.View(TModel.Granularities[0]))
+        {
+            narrowest.ComputeType = dtype;
+            foreach (var model in new[] { narrowest, slice, universal })
+            {
+                var generated = TextGenerator.Generate(
+                    model, prompt, Sampling(corpus.Tokenizer, Settings.Tokens), cancellationToken: Cancellation);
+                samples.Add(new Sample(model.ProfileName, prompt, generated.Text, generated.TokensPerSecond));
+                Human.WriteLine();
+                Human.WriteLine(Output.Invariant($"--- {model.ProfileName}, {generated.TokensPerSecond:0} tokens/s"));
+                Human.WriteLine(prompt + generated.Text);
+            }
+        }
+
+        var metrics = InOut("metrics.jsonl");
+        var report = InOut("report.html");
+        var curve = InOut("curve.svg");
+        var page = new ReportData
+        {
+            Spec = TModel.Spec,
+            Evaluation = evaluation,
+            Whole = Whole.Name,
+            Curves = TrainingCurves.Read(metrics, Planner<TModel>.AllNames, UnitOf(corpus)),
+            Samples = samples,
+            Slice = check,
+            Facts = FactsOf(
+                options, ("Text", corpus.Describe()),
+                Output.Invariant($"{options.Steps:n0} of {options.Batch * options.Accumulation} × {TModel.Spec.Context} tokens"), dtype,
+                universal.Device),
+        };
+        AtomicFile.WriteText(curve, SizeCurve.OfSizes(page.Spec.Name, page.Evaluation).ToSvg());
+        AtomicFile.WriteText(report, HtmlReport.Render(page));
+        string[] files =
+        [
+            report, curve, .. WeightsOf(result), check.Path, result.Checkpoint!,
+            InOut(Tokenizer.FileName), metrics,
+        ];
+        Conclude(result, check, files, json =>
+        {
+            Output.WriteEvaluation(json, evaluation);
+            Output.WriteObjects(json, "samples", samples, sample =>
+            {
+                json.WriteString("profile", sample.Profile);
+                json.WriteString("prompt", sample.Prompt);
+                json.WriteString("text", sample.Text);
+                json.WriteNumber("tokens_per_second", sample.TokensPerSecond);
+            });
+        });
+    }
+
+    private TextCorpus OpenCorpus(Tokenizer tokenizer)
+    {
+        var corpus = TextCorpus.Open(Settings.Data, Settings.Out, tokenizer, cancellationToken: Cancellation);
+        try
+        {
+            corpus.Training.Windows(TModel.Spec.Context);
+            corpus.Validation.Windows(TModel.Spec.Context);
+        }
+        catch
+        {
+            corpus.Dispose();
+            throw;
+        }
+
+        return corpus;
+    }
+
+    private Evaluation Evaluate(MatFormerModel model, TextCorpus corpus)
+    {
+        return Timed(() => model.IsUniversal && model is TModel universal
+            ? Evaluator.Run(universal, corpus, HowMuch, cancellationToken: Cancellation)
+            : Evaluator.RunSlice(
+                model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false), corpus, HowMuch,
+                cancellationToken: Cancellation));
+    }
+
+    private EvaluationOptions HowMuch
+    {
+        get
+        {
+            var options = new EvaluationOptions();
+            return options with { Batch = Settings.Batch ?? options.Batch, Windows = Settings.Windows ?? options.Windows };
+        }
+    }
+
+    private Evaluation Timed(Func<Evaluation> run)
+    {
+        var watch = Stopwatch.StartNew();
+        var evaluation = run();
+        Error.WriteLine(Output.Invariant($"Evaluated on {evaluation.Tokens:n0} tokens ({evaluation.Bytes:n0} bytes) of validation text in "
+            + $"{watch.Elapsed.TotalSeconds:0.0} s."));
+        return evaluation;
+    }
+
+    // The first words of a document that no model has seen.
+    private string DefaultPrompt(TextCorpus corpus)
+    {
+        if (Settings.Data is null) return "String.Split(Char)\nSplits a string into ";
+        Span<byte> start = stackalloc byte[64];
+        corpus.Validation.Text.Read(0, start);
+        var text = Encoding.UTF8.GetString(start).TrimEnd('\uFFFD');
+        return text.LastIndexOf(' ') is var end && end > 0 ? text[..(end + 1)] : text;
+    }
+
+    private GenerationOptions Sampling(Tokenizer tokenizer, int tokens) => new()
+    {
+        Tokenizer = tokenizer,
+        Tokens = tokens,
+        Temperature = Settings.Temperature,
+        TopK = Settings.TopK,
+        TopP = Settings.TopP,
+        MinP = Settings.MinP,
+        RepetitionPenalty = Settings.RepetitionPenalty,
+        StopStrings = [.. Settings.Stop],
+        Seed = Settings.Seed ?? 1,
+    };
+}

@@ -1,0 +1,677 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>The commands of a model program that all kinds of model have.</summary>
+internal abstract class ProgramCommands<TModel>(
+    CommandSettings settings, TextWriter output, TextWriter error, CancellationToken cancellationToken)
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private const int CalibrationRepeats = 7;
+
+    protected CommandSettings Settings { get; } = settings;
+
+    protected TextWriter Results { get; } = output;
+
+    protected TextWriter Error { get; } = error;
+
+    protected CancellationToken Cancellation { get; } = cancellationToken;
+
+    // What people read goes to standard output, unless a document goes there.
+    protected TextWriter Human { get; } = settings.Json ? error : output;
+
+    private readonly LineLogger _logger = new(error);
+
+    protected static Profile<TModel> Whole => TModel.Granularities[^1];
+
+    public void Train()
+    {
+        var checkpoint = Resumed();
+        CheckInit();
+        var options = Options(checkpoint);
+        var (device, dtype) = Compute(checkpoint);
+        using var data = Open();
+        var (result, model) = Run(options, checkpoint, device, dtype, data);
+        model.Dispose();
+        ThrowIfStopped(result, options);
+        string[] files =
+        [
+            .. WeightsOf(result), result.Checkpoint!, .. data.TextTokenizer is null ? [] : (string[])[InOut(Tokenizer.FileName)],
+            InOut("metrics.jsonl"),
+        ];
+        var early = result.StoppedEarly ? ", and stopped as nothing better was found" : string.Empty;
+        var skipped = result.Skipped > 0 ? $", {result.Skipped} of them skipped" : string.Empty;
+        var kept = result.Best is not null ? $" Best on validation text: step {result.BestStep}." : string.Empty;
+        Human.WriteLine($"Trained {result.Steps} steps{skipped}{early}.{kept} Wrote {string.Join(", ", files)}.");
+        if (Settings.Json)
+        {
+            Output.Json(Results, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                json.WriteNumber("steps", result.Steps);
+                json.WriteNumber("skipped", result.Skipped);
+                if (result.Best is not null) json.WriteNumber("best_step", result.BestStep);
+                if (result.Last is { } last) WriteLosses(json, last);
+                WriteFiles(json, files);
+            });
+        }
+    }
+
+    public void Demo()
+    {
+        var checkpoint = Resumed();
+        CheckInit();
+        var options = Options(checkpoint);
+        var (device, dtype) = Compute(checkpoint);
+        using var data = Open();
+        if (checkpoint is null
+            && Settings.Steps is null) options = options with { Steps = AffordableSteps(options, device, dtype, data) };
+        var (result, model) = Run(options, checkpoint, device, dtype, data);
+        using var universal = model;
+        ThrowIfStopped(result, options);
+        try
+        {
+            Finish(options, dtype, data, universal, result);
+        }
+        catch (OperationCanceledException)
+        {
+            throw Stopped("Interrupted after training");
+        }
+    }
+
+    /// <summary>How it trains unless it is told otherwise.</summary>
+    protected virtual TrainerOptions Defaults { get; } = new();
+
+    /// <summary>What there is to learn from, which the model can learn.</summary>
+    protected abstract TrainingData Open();
+
+    /// <summary>What losses are shown in.</summary>
+    protected abstract LossUnit UnitOf(TrainingData data);
+
+    /// <summary>Tells of the data, and loads the weights to begin with.</summary>
+    protected abstract void Begin(TModel model, TrainingData data);
+
+    /// <summary>Measures what the demo trained, and shows it.</summary>
+    protected abstract void Finish(TrainerOptions options, ScalarType dtype, TrainingData data, TModel universal, TrainingResult result);
+
+    /// <summary>Writes one profile's weights, and says where.</summary>
+    protected abstract string WriteExtract(Profile<TModel> profile);
+
+    public void Profiles()
+    {
+        var costs = ProfileCosts.Of<TModel>();
+        Output.Table(Human, costs, TModel.Spec.Unit);
+        if (Settings.Json)
+        {
+            Output.Json(Results, json =>
+            {
+                json.WriteString("model", TModel.Spec.Name);
+                Output.WriteObjects(json, "profiles", costs, row => Output.WriteCosts(json, row, TModel.Spec.Unit));
+            });
+        }
+    }
+
+    public void Extract()
+    {
+        if (Settings.Profile is null)
+            throw new UsageException($"--profile is missing; {TModel.Spec.Name} has {Names()}, and patterns such as '{Declared.Pattern}'.");
+        var profile = ParseProfile(Settings.Profile);
+        var path = WriteExtract(profile);
+        Human.WriteLine($"Wrote {path}: {profile.Pattern}, {Output.Count(profile.ParameterCount)} parameters.");
+        if (Settings.Json)
+        {
+            Output.Json(Results, json =>
+            {
+                json.WriteString("file", path);
+                Output.WriteCosts(json, ProfileCosts.Of(profile, TModel.Granularities.Contains(profile)), TModel.Spec.Unit);
+            });
+        }
+    }
+
+    /// <summary>The mixes that --sweep asks for; none without it.</summary>
+    protected ImmutableArray<Profile<TModel>> MixesToSweep(MatFormerModel model)
+    {
+        if (Settings.Sweep is not { } points) return [];
+        if (!model.IsUniversal)
+        {
+            throw new UsageException($"--sweep needs all granularities, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; give "
+                + "the universal model's file, or leave --sweep out.");
+        }
+
+        var mixes = Mixes.Sweep<TModel>(points, Settings.Seed ?? 1);
+        return !mixes.IsEmpty ? mixes
+            : throw new UsageException($"--sweep: {TModel.Spec.Name} has no mixes besides its granularities; leave it out.");
+    }
+
+    // A declaration with it must compile.
+    protected void CheckPlanName()
+    {
+        var name = Settings.Name;
+        if (!(char.IsLetter(name[0]) || name[0] == '_') || !name.All(c => char.IsLetterOrDigit(c) || c == '_'))
+            throw new UsageException($"--name {Quoted(name)} is no name for a class; give letters, digits and '_', such as Watch.");
+        if (name == ModelSpec.Skip || TModel.Granularities.Concat(TModel.Profiles).Any(p => p.Name == name))
+            throw new UsageException($"--name {name} is taken: {TModel.Spec.Name} has {Names()}; give another name.");
+    }
+
+    /// <summary>Opens the universal model.</summary>
+    protected TModel OpenToPlan(Device device)
+    {
+        var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        if (model.IsUniversal && model is TModel universal) return universal;
+        using (model)
+        {
+            throw new UsageException($"plan needs all granularities, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; give "
+                + "the universal model's file.");
+        }
+    }
+
+    protected PlanOptions WhatToPlan(int? tokens)
+    {
+        var options = new PlanOptions { Budget = Settings.Budget, Search = Settings.Search, CacheTokens = tokens };
+        return options with
+        {
+            Seed = Settings.Seed ?? options.Seed,
+            Windows = Settings.Windows ?? options.Windows,
+            Examples = Settings.Examples ?? options.Examples,
+            Points = Settings.Points ?? options.Points,
+        };
+    }
+
+    /// <summary>Finds the mix of an encoder that does best within budgets.</summary>
+    /// <param name="open">Opens what it is evaluated on.</param>
+    /// <param name="describe">Names that, and says what it is.</param>
+    protected void PlanEncoder<TData>(Func<TData> open, Func<TData, (string Name, string Value)> describe)
+        where TData : TrainingData
+    {
+        CheckPlanName();
+        if (Settings.TextTokens > TModel.Spec.Context)
+        {
+            throw new UsageException($"--tokens {Settings.TextTokens} is more than a text can have: the context of {TModel.Spec.Name} is "
+                + $"{TModel.Spec.Context}; give fewer.");
+        }
+
+        var (device, dtype) = Compute(null);
+        using var model = OpenToPlan(device);
+        model.ComputeType = dtype;
+        ProfilePlanner.CheckSizes(TModel.Spec, Settings.Budget);
+        using var data = open();
+        var options = WhatToPlan(Settings.TextTokens);
+        var plan = ProfilePlanner.Run(model, data, options, Error.WriteLine, Cancellation);
+        var threads = Settings.Threads ?? Machine.Threads;
+        var what = TModel.Spec.Image is not null ? "one image at a time"
+            : Output.Invariant($"texts of {plan.CacheTokens} tokens, one at a time");
+        var conditions = Output.Invariant($"{Describe(dtype)}, {threads} threads, {what}");
+        Show(plan, options, conditions, describe(data), dtype, device, json => json.WriteNumber("threads", threads));
+    }
+
+    /// <summary>Shows a plan: what was measured, what to declare, and how to cut it out.</summary>
+    protected void Show(
+        Plan plan, PlanOptions options, string conditions, (string Name, string Value) data, ScalarType dtype, Device device,
+        Action<Utf8JsonWriter> writeConditions)
+    {
+        var declaration = plan.Best is { } best ? PlanOutput.Declaration(Settings.Name, best) : null;
+        var extract = plan.Best is null ? null : $"extract --checkpoint {Quoted(Settings.Checkpoint)} --profile {Quoted(plan.Best.Name)}";
+        PlanOutput.Table(Human, TModel.Spec, plan, options.Budget);
+        Human.WriteLine(PlanOutput.Summary(TModel.Spec, plan, conditions));
+        if (plan.Best is { } chosen)
+        {
+            Human.WriteLine();
+            Human.WriteLine(declaration is null ? $"The best that fits is there already: {chosen.Name}, {chosen.Pattern}."
+                : $"To declare the best that fits:\n  {declaration}");
+            Human.WriteLine("To cut it out:");
+            Human.WriteLine("  " + extract);
+        }
+
+        WriteReport(() => PlanOutput.Page(
+            TModel.Spec, plan, options.Budget, declaration, conditions,
+            [Typed, ("Weights", Settings.Checkpoint), data, ("Precision of the losses", Describe(dtype)), On(device)]));
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteString("checkpoint", Settings.Checkpoint);
+            json.WriteString("machine", On(device).Value);
+            writeConditions(json);
+            json.WriteString("search", Settings.Search.ToString().ToLowerInvariant());
+            PlanOutput.WritePlan(json, TModel.Spec, plan, options.Budget);
+            if (declaration is not null) json.WriteString("declaration", declaration);
+            if (extract is not null) json.WriteString("extract", extract);
+            if (Settings.Report is not null) WriteFiles(json, Settings.Report);
+        });
+    }
+
+    protected static Profile<TModel> Declared => TModel.Profiles is [var first, ..] ? first : TModel.Granularities[0];
+
+    protected static string Names() => string.Join(", ", TModel.Granularities.Concat(TModel.Profiles).Select(p => p.Name));
+
+    // The checkpoint to go on from, or null.
+    private string? Resumed()
+    {
+        if (!Settings.Resume) return null;
+        if (Settings.Init is not null)
+            throw new UsageException("--resume goes on with the run's own weights, so --init has no use; leave one of them out.");
+        var path = InOut("checkpoint.safetensors");
+        return File.Exists(path) ? path : throw new UsageException($"--resume: there is no '{path}' to go on from; give the --out of the "
+            + "run, or leave --resume out.");
+    }
+
+    // A new run replaces what an earlier one left in its folder.
+    private void CheckInit()
+    {
+        if (Settings.Init is not { } path || !Path.Exists(path)) return;
+        if (FolderOf(path) == FolderOf(Settings.Out, isFolder: true))
+            throw new UsageException($"--init {Quoted(path)} lies in --out, where this run replaces what is there; give another --out.");
+    }
+
+    // Those of the checkpoint, overridden by what is given; the trainer refuses what does not fit together.
+    private TrainerOptions Options(string? checkpoint)
+    {
+        var options = Defaults;
+        if (checkpoint is not null)
+        {
+            using var reader = SafetensorsReader.Open(checkpoint);
+            options = TrainerOptions.FromMetadata(checkpoint, reader.Metadata);
+        }
+
+        if (Settings.Patience is not null && (Settings.EvaluateEvery ?? options.EvaluateEvery) == 0)
+            throw new UsageException("--patience counts looks at the validation text, and there are none; add --evaluate-every 100, or "
+                + "leave it out.");
+        options = options with
+        {
+            Steps = Settings.Steps ?? options.Steps,
+            Batch = Settings.Batch ?? options.Batch,
+            Objective = Settings.Objective ?? options.Objective,
+            Probabilities = Settings.Probabilities is { } probabilities ? [.. probabilities] : options.Probabilities,
+            LossWeights = Settings.LossWeights is { } weights ? [.. weights] : options.LossWeights,
+            Reduction = Settings.Reduction ?? options.Reduction,
+            Distillation = Distilled(options.Distillation),
+            LearningRate = Settings.LearningRate ?? options.LearningRate,
+            Seed = Settings.Seed ?? options.Seed,
+            StochasticDepth = Settings.StochasticDepth ?? options.StochasticDepth,
+            LabelSmoothing = Settings.LabelSmoothing ?? options.LabelSmoothing,
+            Mixup = Settings.Mixup ?? options.Mixup,
+            Shift = Settings.Shift ?? options.Shift,
+            CheckpointEvery = Settings.CheckpointEvery ?? options.CheckpointEvery,
+            Accumulation = Settings.Accumulation ?? options.Accumulation,
+            RecomputeActivations = Settings.RecomputeActivations,
+            EvaluateEvery = Settings.EvaluateEvery ?? options.EvaluateEvery,
+            Patience = Settings.Patience ?? options.Patience,
+            OutputFolder = Settings.Out,
+        };
+        try
+        {
+            options.Validate(TModel.Spec);
+            return options;
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException(e.Message, e);
+        }
+    }
+
+    private Distillation? Distilled(Distillation? given)
+    {
+        if (Settings.DistillationTemperature is not null && (Settings.Distillation ?? given?.Weight) is null)
+            throw new UsageException("--distillation-temperature is given, but nothing is distilled; add --distillation 0.5, or leave it "
+                + "out.");
+        if (Settings.Distillation is { } weight) given = (given ?? new Distillation()) with { Weight = weight };
+        return Settings.DistillationTemperature is { } temperature ? given! with { Temperature = temperature } : given;
+    }
+
+    protected static string Describe(TrainerOptions options)
+    {
+        var text = Objectives.Describe(options.Objective);
+        if (options.Reduction == Reduction.Sum) text += ", summed";
+        if (!options.Probabilities.IsEmpty) text += $", probabilities {Numbers(options.Probabilities)}";
+        if (!options.LossWeights.IsEmpty) text += $", loss weights {Numbers(options.LossWeights)}";
+        if (options.StochasticDepth > 0) text += Output.Invariant($", stochastic depth {options.StochasticDepth}");
+        if (options.LabelSmoothing > 0) text += Output.Invariant($", label smoothing {options.LabelSmoothing}");
+        if (options.Mixup > 0) text += Output.Invariant($", mixup {options.Mixup}");
+        if (options.Shift > 0) text += Output.Invariant($", shifts of up to {options.Shift} pixels");
+        return options.Distillation is { } distillation
+            ? text + Output.Invariant(
+                $", {distillation.Weight:0.##%} distilled from {Whole.Name} at temperature {distillation.Temperature}")
+            : text;
+
+        static string Numbers(ImmutableArray<double> numbers) =>
+            string.Join('/', numbers.Select(n => n.ToString(CultureInfo.InvariantCulture)));
+    }
+
+    protected (Device Device, ScalarType Dtype) Compute(string? checkpoint)
+    {
+        var available = HasCuda();
+        if (Settings.Device == "cuda" && !available)
+        {
+            throw new UsageException(
+                "--device cuda: TorchSharp finds no CUDA device here; use --device cpu, or, on a machine with an NVIDIA GPU, the package "
+                + "TorchSharp-cuda-linux or TorchSharp-cuda-windows instead of TorchSharp-cpu.");
+        }
+
+        var device = Settings.Device != "cpu" && available ? CUDA : CPU;
+        set_num_threads(Settings.Threads ?? Machine.Threads);
+        var dtype = Settings.Dtype ?? (checkpoint is null ? null : DtypeOf(checkpoint));
+        dtype ??= device.type == DeviceType.CUDA || Machine.CpuHasBFloat16 ? "bf16" : "f32";
+        return (device, dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32);
+    }
+
+    // The first use of TorchSharp, which loads its native library.
+    private static bool HasCuda()
+    {
+        try
+        {
+            return cuda.is_available();
+        }
+        catch (Exception e) when (e is TypeInitializationException or NotSupportedException or DllNotFoundException)
+        {
+            var reason = TorchLibrary.Problem is { } problem ? $" ({problem.TrimEnd('.')})" : string.Empty;
+            throw new UsageException(
+                $"TorchSharp's native library cannot be loaded{reason}; the program's project must reference TorchSharp-cpu, or for an NVIDIA "
+                + "GPU TorchSharp-cuda-linux or TorchSharp-cuda-windows, in version 0.107.0.", e);
+        }
+    }
+
+    private static string? DtypeOf(string checkpoint)
+    {
+        using var reader = SafetensorsReader.Open(checkpoint);
+        return reader.Metadata.GetValueOrDefault(TrainingCheckpoint.DtypeKey) switch
+        {
+            nameof(ScalarType.BFloat16) => "bf16",
+            nameof(ScalarType.Float32) => "f32",
+            _ => null,
+        };
+    }
+
+    protected string InOut(string name) => Path.Combine(Settings.Out, name);
+
+    protected string CheckpointFolder => FolderOf(Settings.Checkpoint);
+
+    // Where the tokenizer of a run lies: with the weights that it begins with, or with those that it writes.
+    protected string TrainingFolder =>
+        Settings.Init is { } init && File.Exists(Path.Combine(FolderOf(init), Tokenizer.FileName)) ? FolderOf(init) : Settings.Out;
+
+    /// <summary>The tokenizer that is named, or the one in a folder, or bytes; the model can have its tokens.</summary>
+    protected Tokenizer FindTokenizer(string folder)
+    {
+        var path = Settings.Tokenizer ?? Path.Combine(folder, Tokenizer.FileName);
+        var isByteLevel = Settings.Tokenizer is null ? !File.Exists(path) : Settings.Tokenizer == "bytes";
+        var tokenizer = isByteLevel ? Tokenizer.ByteLevel : Tokenizer.Load(path);
+        tokenizer.CheckFits(TModel.Spec);
+        return tokenizer;
+    }
+
+    /// <summary>How a tokenizer for the model is learnt.</summary>
+    protected TokenizerOptions NewTokenizerOptions()
+    {
+        var vocabulary = Settings.Vocabulary ?? TModel.Spec.Vocabulary;
+        if (vocabulary > TModel.Spec.Vocabulary)
+        {
+            throw new UsageException($"--vocabulary {vocabulary} is more than the {TModel.Spec.Vocabulary} tokens that {TModel.Spec.Name} "
+                + $"declares; declare Vocabulary = {vocabulary}, or give a smaller number.");
+        }
+
+        var options = new TokenizerOptions { Vocabulary = vocabulary };
+        try
+        {
+            options.Validate();
+            return options;
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"{e.Message} {TModel.Spec.Name} declares Vocabulary = {TModel.Spec.Vocabulary}.", e);
+        }
+    }
+
+    // Weights that are there need the tokenizer that is there.
+    protected static void CheckReplaces(string path, Tokenizer tokenizer)
+    {
+        if (File.Exists(path) && Tokenizer.Load(path).Fingerprint != tokenizer.Fingerprint)
+            throw new UsageException($"'{path}' is another tokenizer, which weights beside it may need; give another --out, or delete it.");
+    }
+
+    protected void ExtractSafetensors(Profile<TModel> profile, string path, WeightEncoding encoding)
+    {
+        // Whoever uses the slice needs the tokenizer too.
+        var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
+        var tokenizer = File.Exists(source) ? Tokenizer.Load(source) : null;
+        var copy = InOut(Tokenizer.FileName);
+        if (tokenizer is not null) CheckReplaces(copy, tokenizer);
+        Extraction.ToSafetensors(Settings.Checkpoint, profile, path, encoding);
+        tokenizer?.Save(copy);
+    }
+
+    // The folder that weights are, or the one that they lie in.
+    protected static string FolderOf(string weights, bool isFolder = false)
+    {
+        var full = Path.GetFullPath(weights);
+        return isFolder || Directory.Exists(full) ? Path.TrimEndingDirectorySeparator(full) : Path.GetDirectoryName(full)!;
+    }
+
+    // How many steps fit into the time, by steps of a model that is thrown away: the learning rate needs to know the number beforehand.
+    private int AffordableSteps(TrainerOptions options, Device device, ScalarType dtype, TrainingData data)
+    {
+        using var model = NewModel(options.Seed, device, dtype);
+        using var trainer = new Trainer<TModel>(model, options with { OutputFolder = null });
+        var seconds = StepTime.Measure(trainer, data, CalibrationRepeats, Cancellation);
+        var steps = (int)Math.Clamp(Math.Floor(Settings.Minutes * 60 / seconds / 10) * 10, 10, int.MaxValue);
+        Error.WriteLine(Output.Invariant($"A step takes {seconds * 1000:0} ms: {steps:n0} steps in about {Settings.Minutes} minutes "
+            + $"(--steps sets another number)."));
+        return steps;
+    }
+
+    private (TrainingResult Result, TModel Model) Run(
+        TrainerOptions options, string? checkpoint, Device device, ScalarType dtype, TrainingData data)
+    {
+        var model = NewModel(options.Seed, device, dtype);
+        try
+        {
+            using var trainer = new Trainer<TModel>(model, options, _logger);
+            if (checkpoint is not null) trainer.Resume(checkpoint);
+            Begin(model, data);
+            var display = new TrainingDisplay(Error, Planner<TModel>.AllNames, UnitOf(data));
+            var result = display.Run(progress => trainer.Fit(data, progress, Cancellation), trainer.StepsDone, options.Steps);
+            return (result, model);
+        }
+        catch
+        {
+            model.Dispose();
+            throw;
+        }
+    }
+
+    protected static TModel NewModel(long seed, Device device, ScalarType dtype)
+    {
+        manual_seed(seed);
+        var model = TModel.Create(device);
+        model.ComputeType = dtype;
+        return model;
+    }
+
+    private void ThrowIfStopped(TrainingResult result, TrainerOptions options)
+    {
+        if (!result.Finished) throw Stopped($"Stopped at step {result.Steps} of {options.Steps}; saved {result.Checkpoint}");
+    }
+
+    protected StoppedException Stopped(string what)
+    {
+        var data = Settings.Data is { } path ? $" --data {Quoted(path)}" : string.Empty;
+        var recompute = Settings.RecomputeActivations ? " --recompute-activations" : string.Empty;
+        return new StoppedException($"{what}. To go on: {Settings.Command} --resume --out {Quoted(Settings.Out)}{data}{recompute}");
+    }
+
+    protected static string Quoted(string path) => path.Contains(' ', StringComparison.Ordinal) ? $"'{path}'" : path;
+
+    protected static string Describe(ScalarType dtype) => dtype == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32";
+
+    protected static (double Difference, bool Equal) Compare(
+        TModel universal, Profile<TModel> profile, MatFormerModel slice, TrainingData corpus)
+    {
+        using var unrecorded = no_grad();
+        using var scope = NewDisposeScope();
+        var (input, _) = Feed.Of(corpus).HeldOut(TModel.Spec, 1, 1).First().ToTensors(universal.Device);
+        var ours = Floats(universal.Forward(profile, input));
+        var its = Floats(slice.call(input));
+        var difference = 0.0;
+        for (var i = 0; i < ours.Length; i++) difference = Math.Max(difference, Math.Abs((double)ours[i] - its[i]));
+        return (difference, MemoryMarshal.AsBytes<float>(ours).SequenceEqual(MemoryMarshal.AsBytes<float>(its)));
+    }
+
+    private static float[] Floats(Tensor logits) => MemoryMarshal.Cast<byte, float>(logits.contiguous().cpu().bytes).ToArray();
+
+    protected string SlicePath(Profile<TModel> profile) => InOut(FileName(profile) + ".safetensors");
+
+    // A pattern has signs that make poor file names.
+    protected static string FileName(Profile<TModel> profile) => profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
+
+    protected static Profile<TModel> ParseProfile(string text)
+    {
+        try
+        {
+            return Profile<TModel>.Parse(text);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--profile: {e.Message.Split(" (Parameter", 2)[0]}", e);
+        }
+    }
+
+    /// <summary>What weights are to be stored as.</summary>
+    protected WeightEncoding StoredType => Settings.Type switch
+    {
+        "f16" => WeightEncoding.Float16,
+        "bf16" => WeightEncoding.BFloat16,
+        "q8_0" => WeightEncoding.Q8,
+        _ => WeightEncoding.Float32,
+    };
+
+    /// <summary>The same of an encoder, for which nothing reads blocks of 8 bits.</summary>
+    protected WeightEncoding EncoderStoredType() => StoredType != WeightEncoding.Q8 ? StoredType
+        : throw new UsageException("--type q8_0 is for language models; give f32, f16 or bf16.");
+
+    /// <summary>Refuses another profile than that of a file which is a slice.</summary>
+    protected void CheckSlice(MatFormerModel model, Profile<TModel>? profile)
+    {
+        if (profile is null || model.IsUniversal || profile.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return;
+        throw new UsageException(
+            $"'{Settings.Checkpoint}' is already the slice {model.ProfileName}, so it cannot be --profile {profile.Name}; leave "
+                + "--profile out, or give the universal model's file.");
+    }
+
+    /// <summary>Loads the weights to begin with, if there are any.</summary>
+    protected void BeginWithInit(TModel model, TrainingData data)
+    {
+        if (Settings.Init is not { } weights) return;
+        var isDense = WarmStart.Load(model, weights, data);
+        Error.WriteLine($"Beginning with {weights}{(isDense ? ", its hidden units ordered by importance" : string.Empty)}.");
+    }
+
+    /// <summary>What was typed, as a page tells it.</summary>
+    protected (string Name, string Value) Typed => ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim());
+
+    protected static (string Name, string Value) On(Device device) =>
+        ("Machine", $"{(device.type == DeviceType.CUDA ? "CUDA device, " : string.Empty)}{Machine.Describe()}");
+
+    /// <summary>What the page of a run tells of it.</summary>
+    protected (string Name, string Value)[] FactsOf(
+        TrainerOptions options, (string Name, string Value) data, string steps, ScalarType dtype, Device device) =>
+    [
+        Typed, data, ("Objective", Describe(options)), ("Steps", steps), ("Seed", Output.Invariant($"{options.Seed}")),
+        ("Precision", Describe(dtype)), On(device),
+    ];
+
+    /// <summary>How often a run sees each example.</summary>
+    protected static string StepsOver(TrainerOptions options, int examples, string name)
+    {
+        var batch = options.Batch * options.Accumulation;
+        return Output.Invariant(
+            $"{options.Steps:n0} of {batch} {name}s, {(double)options.Steps * batch / examples:0.0} times each {name}");
+    }
+
+    /// <summary>The files of weights that a run wrote: the last, and the best if they were looked for.</summary>
+    protected static string[] WeightsOf(TrainingResult result) =>
+        result.Best is { } best ? [result.Weights!, best] : [result.Weights!];
+
+    /// <summary>Says what the demo wrote, and gives the document of --json.</summary>
+    protected void Conclude(TrainingResult result, SliceCheck slice, string[] files, Action<Utf8JsonWriter> writeEvaluation)
+    {
+        Human.WriteLine();
+        Human.WriteLine("Wrote:");
+        foreach (var file in files) Human.WriteLine("  " + file);
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteNumber("steps", result.Steps);
+            writeEvaluation(json);
+            json.WriteStartObject("extracted");
+            json.WriteString("profile", slice.Profile);
+            json.WriteNumber("largest_logit_difference", slice.Difference);
+            json.WriteBoolean("bit_equal", slice.Equal);
+            json.WriteEndObject();
+            WriteFiles(json, files);
+        });
+    }
+
+    /// <summary>Writes the page of --report, if one is asked for.</summary>
+    protected void WriteReport(Func<string> render)
+    {
+        if (Settings.Report is not { } report) return;
+        AtomicFile.WriteText(report, render());
+        Human.WriteLine($"Wrote {report}.");
+    }
+
+    /// <summary>Gives the document of --json of an evaluation, which names the files given and the page of --report.</summary>
+    protected void WriteEvaluated(Action<Utf8JsonWriter> writeEvaluation, MixSweep? sweep, params string[] files)
+    {
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteString("checkpoint", Settings.Checkpoint);
+            writeEvaluation(json);
+            sweep?.Write(json);
+            if (Settings.Report is { } report) files = [.. files, report];
+            if (files.Length > 0) WriteFiles(json, files);
+        });
+    }
+
+    /// <summary>Refuses to replace the weights that are read.</summary>
+    protected void CheckExtract(string path)
+    {
+        if (Path.GetFullPath(path) == Path.GetFullPath(Settings.Checkpoint))
+            throw new UsageException($"'{path}' would replace the weights that it is taken from; give another --out.");
+    }
+
+    /// <summary>Extracts the first declared profile, saves it, loads it again and compares it with the universal model.</summary>
+    protected SliceCheck ExtractDeclared(TModel universal, ScalarType dtype, TrainingData data)
+    {
+        var (profile, path) = (Declared, SlicePath(Declared));
+        using (var copy = universal.Extract(profile)) copy.Save(path);
+        using var slice = Checkpoint.Open<TModel>(path, universal.Device);
+        slice.ComputeType = dtype;
+        var (difference, equal) = Compare(universal, profile, slice, data);
+        var what = TModel.Spec.Kind == ModelKind.TextEncoder ? "embeddings" : "logits";
+        Human.WriteLine(Output.Invariant(
+            $"{profile.Name}, extracted, saved and loaded again: its {what} {(equal ? "are" : "differ from")} the universal model's own"
+            + $"{(equal ? ", bit for bit" : string.Empty)} (largest difference {difference:0.###E+0})."));
+        return new SliceCheck(profile.Name, path, difference, equal);
+    }
+
+    private static void WriteLosses(Utf8JsonWriter json, StepResult last)
+    {
+        MetricsFile.WriteNumbers(json, "loss", last.Losses);
+        if (!last.Divergences.IsEmpty) MetricsFile.WriteNumbers(json, "divergence", last.Divergences);
+        if (!last.Validation.IsEmpty) MetricsFile.WriteNumbers(json, "validation", last.Validation);
+    }
+
+    protected static void WriteFiles(Utf8JsonWriter json, params ReadOnlySpan<string> files)
+    {
+        json.WriteStartArray("files");
+        foreach (var file in files) json.WriteStringValue(file);
+        json.WriteEndArray();
+    }
+}

@@ -1,0 +1,104 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+
+namespace MatFormer;
+
+/// <summary>Labelled images to train on, and others of the same size and classes to measure on.</summary>
+public sealed class ImageCorpus : TrainingData
+{
+    internal ImageCorpus(string source, ImageSet training, ImageSet validation)
+    {
+        foreach (var set in new[] { training, validation })
+        {
+            if (set.Count == 0) throw new DataException($"There are no images in {set.Source}; give some.");
+        }
+
+        if ((training.Channels, training.Height, training.Width) != (validation.Channels, validation.Height, validation.Width))
+        {
+            throw new DataException($"The images of {training.Source} are {Size(training)}, but those of {validation.Source} are "
+                + $"{Size(validation)}; make them the same.");
+        }
+
+        (Source, Training, Validation) = (source, training, validation);
+        Fingerprint = Convert.ToHexStringLower(SHA256.HashData(Encoding.ASCII.GetBytes(training.Fingerprint + validation.Fingerprint)));
+    }
+
+    /// <inheritdoc/>
+    public override string Source { get; }
+
+    /// <inheritdoc/>
+    public override string Fingerprint { get; }
+
+    /// <summary>What is trained on.</summary>
+    public ImageSet Training { get; }
+
+    /// <summary>What is measured on.</summary>
+    public ImageSet Validation { get; }
+
+    /// <summary>Opens the images of a folder.</summary>
+    /// <remarks>
+    /// The folder holds one of these, which is recognised by its names:
+    /// <list type="bullet">
+    /// <item>MNIST, Fashion-MNIST or others in IDX files (yann.lecun.com/exdb/mnist): <c>train-images-idx3-ubyte</c>,
+    /// <c>train-labels-idx1-ubyte</c>, <c>t10k-images-idx3-ubyte</c> and <c>t10k-labels-idx1-ubyte</c>, which may be gzipped (<c>.gz</c>)
+    /// and have a dot before <c>idx</c>. Classes are named by their numbers, or by the lines of a file <c>classes.txt</c>.</item>
+    /// <item>CIFAR-10, binary version (cs.toronto.edu/~kriz/cifar.html): <c>data_batch_1.bin</c> to <c>data_batch_5.bin</c>,
+    /// <c>test_batch.bin</c>, and <c>batches.meta.txt</c> for the names of the classes.</item>
+    /// <item>PNG (8 bits a sample, not interlaced, without its transparency), PGM and PPM images in a folder for each class, its name:
+    /// <c>train/CLASS/</c> and <c>val/CLASS/</c>, <c>validation/CLASS/</c> or, without these, <c>test/CLASS/</c>. With
+    /// <c>train/CLASS/</c> alone, or just <c>CLASS/</c>, a tenth of each class is held out, at least one image: those whose names have the
+    /// smallest hashes. Grey images among colour ones get three equal channels.</item>
+    /// </list>
+    /// </remarks>
+    /// <param name="path">The folder.</param>
+    /// <param name="resize">
+    /// Height and width that all images are resized to (bilinear, averaged when it shrinks); null to keep theirs, which must be the same.
+    /// </param>
+    /// <param name="cancellationToken">Stops it.</param>
+    /// <exception cref="DataException">The images are missing, damaged, of several sizes, or of a kind that is not read.</exception>
+    public static ImageCorpus Open(string path, (int Height, int Width)? resize = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        if (resize is var (height, width) && (height <= 0 || width <= 0))
+            throw new ArgumentOutOfRangeException(nameof(resize), $"Images cannot be resized to {height} x {width} pixels.");
+        if (!Directory.Exists(path)) throw new DataException($"The folder of images '{path}' does not exist; name one that does.");
+        try
+        {
+            var (training, validation) = IdxFiles.Find(path) is { } idx ? idx.Read(cancellationToken)
+                : CifarFiles.IsIn(path) ? CifarFiles.Read(path, cancellationToken)
+                : ImageFolder.Read(path, resize, cancellationToken);
+            if (resize is var (rows, columns))
+            {
+                training = training.Resize(rows, columns, cancellationToken);
+                validation = validation.Resize(rows, columns, cancellationToken);
+            }
+
+            return new ImageCorpus($"'{path}'", training, validation);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException && e is not DataException)
+        {
+            throw new DataException($"The images '{path}' cannot be read: {e.Message}", e);
+        }
+    }
+
+    /// <summary>One line: what the images are and how many.</summary>
+    public string Describe()
+    {
+        var classes = Training.Classes;
+        var names = classes.Length <= 10 ? string.Join(", ", classes) : $"{classes[0]}, {classes[1]}, ..., {classes[^1]}";
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"{Source}: {Training.Count} images to train on, {Validation.Count} to validate on, {Size(Training)}, {classes.Length} classes "
+            + $"({names})");
+    }
+
+    /// <summary>Room for the pixels of images.</summary>
+    /// <exception cref="DataException">They are too many.</exception>
+    internal static byte[] NewPixels(string source, long count, long size) => count * size <= Array.MaxLength
+        ? new byte[count * size]
+        : throw new DataException(
+            $"The {count} images of {source} of {size} bytes each are more than {Array.MaxLength} bytes; give fewer or smaller ones.");
+
+    internal static string Size(ImageSet set) => $"{set.Height} x {set.Width} pixels {(set.Channels == 1 ? "grey" : "RGB")}";
+}

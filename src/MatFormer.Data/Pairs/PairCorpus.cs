@@ -1,0 +1,286 @@
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+
+namespace MatFormer;
+
+/// <summary>What someone types, and the one document that answers it.</summary>
+/// <param name="Query">What is typed.</param>
+/// <param name="Document">What answers it.</param>
+public sealed record RetrievalPair(string Query, string Document)
+{
+    /// <summary>What names the document to a reader: <c>String.IndexOf(Char)</c>; the query if nothing else does.</summary>
+    public string Title { get; init; } = Query;
+
+    /// <summary>What the document belongs to, alike for those that belong together: the type of a member; null if unknown.</summary>
+    public string? Group { get; init; }
+}
+
+/// <summary>
+/// Pairs of a query and its document to train retrieval on, and others to measure on. No two pairs of a corpus have the same query or the
+/// same document, so that in a batch every other document is a wrong answer.
+/// </summary>
+public sealed class PairCorpus : TrainingData
+{
+    /// <summary>The fewest pairs that a corpus must hold.</summary>
+    public const int MinimumPairs = 20;
+
+    private const int OneOf = 20; // one of so many
+
+    private PairCorpus(string source, int files, int skippedFiles, int leftOut, List<Found> pairs, Tokenizer tokenizer)
+    {
+        if (pairs.Count < MinimumPairs)
+        {
+            throw new DataException($"The data {source} holds {pairs.Count} pairs of a query and a document"
+                + (leftOut > 0 ? $" ({leftOut} were left out as duplicates)" : string.Empty)
+                + (skippedFiles > 0 ? $" ({skippedFiles} files are neither XML documentation, .tsv nor .jsonl)" : string.Empty)
+                + $", but at least {MinimumPairs} are needed; give more.");
+        }
+
+        (Source, Files, SkippedFiles, LeftOut, Tokenizer) = (source, files, skippedFiles, leftOut, tokenizer);
+        (Training, Validation) = Split(source, pairs);
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (var part in new[] { Training, Validation })
+        {
+            foreach (var pair in part) hash.AppendData(Encoding.UTF8.GetBytes($"{pair.Query}\0{pair.Document}\0"));
+            hash.AppendData([0]);
+        }
+
+        Fingerprint = Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
+
+    private PairCorpus(PairCorpus pairs, Tokenizer tokenizer)
+    {
+        (Source, Fingerprint, Files, SkippedFiles, LeftOut) =
+            (pairs.Source, pairs.Fingerprint, pairs.Files, pairs.SkippedFiles, pairs.LeftOut);
+        (Training, Validation, Tokenizer) = (pairs.Training, pairs.Validation, tokenizer);
+    }
+
+    /// <inheritdoc/>
+    public override string Source { get; }
+
+    /// <inheritdoc/>
+    public override string Fingerprint { get; }
+
+    /// <summary>What the tokens of the texts are.</summary>
+    public Tokenizer Tokenizer { get; }
+
+    /// <summary>Files that were read.</summary>
+    public int Files { get; }
+
+    /// <summary>Files that were left out because they hold no pairs.</summary>
+    public int SkippedFiles { get; }
+
+    /// <summary>Pairs that were left out because others have the same query or the same document.</summary>
+    public int LeftOut { get; }
+
+    /// <summary>What is trained on.</summary>
+    public IReadOnlyList<RetrievalPair> Training { get; }
+
+    /// <summary>What is measured on: about a twentieth.</summary>
+    public IReadOnlyList<RetrievalPair> Validation { get; }
+
+    /// <summary>Opens the pairs of a file, a folder or a glob.</summary>
+    /// <remarks>
+    /// <list type="bullet">
+    /// <item>XML documentation (.xml): the query is a member's name and the types of its parameters in lower-case words
+    /// (<c>string index of char string comparison</c>; a constructor has the word <c>constructor</c>), the document its summary and remarks
+    /// as plain text. Left out are members without a summary; those whose document has no word that the query has not; all members of
+    /// several names that share a document (what is repeated for every overriding member does not tell which one is meant), while of
+    /// overloads that share one the first is taken; and all but the first that share a query (types of one name in several namespaces). A
+    /// type is taken from its first file only. All members of a type are on one side: the types whose names have the smallest hashes are
+    /// held out.</item>
+    /// <item>.tsv: a line for each pair, the query, a tab, the document.</item>
+    /// <item>.jsonl: a line for each pair, <c>{"query": ..., "document": ...}</c>.</item>
+    /// </list>
+    /// Of pairs of .tsv and .jsonl with the same query or document the first is taken; those whose queries have the smallest hashes are
+    /// held out. Other files of a folder are left out.
+    /// </remarks>
+    /// <param name="data">A file, folder or glob; null for the XML documentation of the .NET SDK.</param>
+    /// <param name="tokenizer">What the tokens are; bytes if null.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    /// <exception cref="DataException">The data is missing, damaged or too small.</exception>
+    public static PairCorpus Open(string? data = null, Tokenizer? tokenizer = null, CancellationToken cancellationToken = default)
+    {
+        var source = data is null ? "the XML documentation of the .NET SDK" : $"'{data}'";
+        try
+        {
+            var files = data is null ? DataSources.SdkDocumentation() : DataSources.Find(data, exclude: string.Empty);
+            var pairs = new List<Found>();
+            var members = new List<Found>();
+            var types = new HashSet<string>(StringComparer.Ordinal);
+            var skipped = 0;
+            foreach (var path in files)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                if (XmlDocumentation.IsDocumentation(path)) members.AddRange(ReadDocumentation(path, types));
+                else if (Reader(path) is { } read) pairs.AddRange(ReadLines(path, read));
+                else skipped++;
+            }
+
+            var all = members.Count + pairs.Count;
+            var shared = members.GroupBy(member => member.Pair.Document, StringComparer.Ordinal)
+                .Where(group => group.DistinctBy(member => member.Name).Skip(1).Any())
+                .Select(group => group.Key)
+                .ToHashSet(StringComparer.Ordinal);
+            members.RemoveAll(member => shared.Contains(member.Pair.Document));
+            var (queries, documents) = (new HashSet<string>(StringComparer.Ordinal), new HashSet<string>(StringComparer.Ordinal));
+            List<Found> kept = [.. members.Concat(pairs).Where(found =>
+                !queries.Contains(found.Pair.Query) && documents.Add(found.Pair.Document) && queries.Add(found.Pair.Query))];
+            return new PairCorpus(source, files.Count - skipped, skipped, all - kept.Count, kept, tokenizer ?? Tokenizer.ByteLevel);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException && e is not DataException)
+        {
+            throw new DataException($"The data {source} cannot be read: {e.Message}", e);
+        }
+    }
+
+    /// <summary>
+    /// The same pairs with other tokens, such as <c>Tokenizer.Train</c> learnt.
+    /// </summary>
+    public PairCorpus With(Tokenizer tokenizer)
+    {
+        ArgumentNullException.ThrowIfNull(tokenizer);
+        return new PairCorpus(this, tokenizer);
+    }
+
+    /// <summary>One line: what the pairs are and how many.</summary>
+    public string Describe() => string.Create(
+        CultureInfo.InvariantCulture,
+        $"{Source}: {Files} files{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, no pairs)" : string.Empty)}, "
+        + $"{Training.Count} pairs to train on, "
+        + $"{Validation.Count} to validate on{(LeftOut > 0 ? $"; {LeftOut} left out as duplicates" : string.Empty)}; "
+        + $"tokens: {Tokenizer.Describe()}");
+
+    /// <inheritdoc/>
+    internal override Tokenizer TextTokenizer => Tokenizer;
+
+    /// <summary>
+    /// The words of a name as someone would type them, in lower case: <c>List&lt;T&gt;.CopyTo(T[], Int32)</c> is
+    /// <c>list copy to t array int32</c>.
+    /// </summary>
+    internal static string Words(string name)
+    {
+        var words = new StringBuilder();
+        for (var i = 0; i < name.Length; i++)
+        {
+            var c = name[i];
+            if (c == '<' && name.AsSpan(i).StartsWith("<T>"))
+            {
+                i += 2; // of how many types a generic one is says nothing
+                continue;
+            }
+
+            if (!char.IsLetterOrDigit(c))
+            {
+                if (name.AsSpan(i).StartsWith("[")) words.Append(" array");
+                words.Append(' ');
+                continue;
+            }
+
+            if (i > 0 && BeginsWord(name, i)) words.Append(' ');
+            words.Append(char.ToLowerInvariant(c));
+        }
+
+        // Numbers that stand alone are type parameters.
+        return string.Join(' ', words.ToString().Split(' ', StringSplitOptions.RemoveEmptyEntries)
+            .Where(word => !word.All(char.IsAsciiDigit)));
+    }
+
+    // IndexOf is two words, and so are XmlReader and XMLReader, but IList and UInt32 are one.
+    private static bool BeginsWord(string name, int i)
+    {
+        if (!char.IsUpper(name[i])) return false;
+        if (!char.IsUpper(name[i - 1])) return char.IsLetterOrDigit(name[i - 1]);
+        return i > 1 && char.IsUpper(name[i - 2]) && i + 1 < name.Length && char.IsLower(name[i + 1]);
+    }
+
+    // A pair, what is held out as one, and what it is about: overloads have one name.
+    private readonly record struct Found(RetrievalPair Pair, string Group, string Name);
+
+    private static (List<RetrievalPair> Training, List<RetrievalPair> Validation) Split(string source, List<Found> pairs)
+    {
+        // The groups of the smallest hashes validate: whatever the order of files, and always some.
+        var held = new HashSet<string>(StringComparer.Ordinal);
+        var count = 0;
+        foreach (var group in pairs.GroupBy(found => found.Group, StringComparer.Ordinal)
+            .OrderBy(group => Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(group.Key))), StringComparer.Ordinal))
+        {
+            if (count >= pairs.Count / OneOf) break;
+            held.Add(group.Key);
+            count += group.Count();
+        }
+
+        return count < pairs.Count
+            ? ([.. pairs.Where(found => !held.Contains(found.Group)).Select(found => found.Pair)],
+                [.. pairs.Where(found => held.Contains(found.Group)).Select(found => found.Pair)])
+            : throw new DataException($"The data {source} documents one type only, whose members are on one side; give more.");
+    }
+
+    private static IEnumerable<Found> ReadDocumentation(string path, HashSet<string> types)
+    {
+        var here = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var (type, id, text) in XmlDocumentation.ReadSummaries(path))
+        {
+            if (!here.Contains(type) && !types.Add(type)) continue; // the same type stands in several packs
+            here.Add(type);
+            if (id[0] == 'N') continue;
+            var query = Words(XmlDocumentation.DisplayName(id).Replace("(", id.Contains(".#ctor", StringComparison.Ordinal)
+                ? " constructor(" : "(", StringComparison.Ordinal));
+            if (!Words(text).Split(' ').Except(query.Split(' ')).Any()) continue;
+            var pair = new RetrievalPair(query, text) { Title = XmlDocumentation.DisplayName(id), Group = type };
+            yield return new Found(pair, type, id.Split('(')[0].Split("``")[0]);
+        }
+    }
+
+    private static Func<string, RetrievalPair>? Reader(string path) => Path.GetExtension(path).ToLowerInvariant() switch
+    {
+        ".tsv" => ReadTabs,
+        ".jsonl" => ReadJson,
+        _ => null,
+    };
+
+    private static IEnumerable<Found> ReadLines(string path, Func<string, RetrievalPair> read)
+    {
+        var number = 0;
+        foreach (var line in File.ReadLines(path))
+        {
+            number++;
+            if (string.IsNullOrWhiteSpace(line)) continue;
+            RetrievalPair pair;
+            try
+            {
+                pair = read(line);
+            }
+            catch (Exception e) when (e is InvalidDataException or JsonException)
+            {
+                throw new DataException($"Line {number} of '{path}' is no pair: {e.Message}", e);
+            }
+
+            yield return new Found(pair, pair.Query, pair.Query);
+        }
+    }
+
+    private static RetrievalPair ReadTabs(string line) => line.Split('\t') is [var query, var document]
+        ? Pair(query, document)
+        : throw new InvalidDataException("it needs a query, one tab and a document.");
+
+    private static RetrievalPair ReadJson(string line)
+    {
+        using var json = JsonDocument.Parse(line);
+        return Pair(Text("query"), Text("document"));
+
+        string Text(string name) => json.RootElement.ValueKind == JsonValueKind.Object
+            && json.RootElement.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
+            ? value.GetString()!
+            : throw new InvalidDataException($"it needs a text \"{name}\", as in {{\"query\": \"...\", \"document\": \"...\"}}.");
+    }
+
+    private static RetrievalPair Pair(string query, string document)
+    {
+        var pair = new RetrievalPair(query.Trim(), document.Trim());
+        return pair.Query.Length > 0 && pair.Document.Length > 0 ? pair
+            : throw new InvalidDataException("its query or its document is empty.");
+    }
+}

@@ -1,0 +1,156 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>How well a granularity or profile tells images apart.</summary>
+/// <param name="Costs">What it is and costs.</param>
+/// <param name="Dimension">How many numbers of the embedding the classifier sees: all, or a prefix that is declared.</param>
+/// <param name="Accuracy">The share of images whose likeliest class is theirs.</param>
+/// <param name="NatsPerImage">Cross-entropy, in nats per image.</param>
+/// <param name="Agreement">
+/// The share of images of which it says what the whole model says; null for a slice, which has no whole model.
+/// </param>
+/// <param name="Divergence">KL(whole model || submodel) of the classes, in nats per image; null for a slice.</param>
+/// <param name="MicrosecondsPerImage">Time of its forward pass over a batch, by image: the median over the batches.</param>
+public sealed record ImageRow(
+    ProfileCosts Costs, int Dimension, double Accuracy, double NatsPerImage, double? Agreement, double? Divergence,
+    double MicrosecondsPerImage);
+
+/// <summary>An image that a model takes for another.</summary>
+/// <param name="Image">Its place in the set.</param>
+/// <param name="Label">Its class.</param>
+/// <param name="Taken">What it is taken for.</param>
+/// <param name="Probability">How sure the model is of that.</param>
+public sealed record Confusion(int Image, int Label, int Taken, double Probability);
+
+/// <summary>How well a model tells images apart.</summary>
+/// <param name="Rows">What was measured, in the order asked for; of each the declared dimensions, the narrowest first.</param>
+/// <param name="Images">How many images.</param>
+/// <param name="Confusions">What the whole model takes for another, the surest first.</param>
+public sealed record ImageEvaluation(ImmutableArray<ImageRow> Rows, int Images, ImmutableArray<Confusion> Confusions)
+{
+    /// <summary>The rows whose classifier sees the whole embedding.</summary>
+    public IEnumerable<ImageRow> Whole => Rows.Where(row => row.Dimension == Rows[^1].Dimension);
+}
+
+/// <summary>Measures vision transformers on the validation images of a corpus.</summary>
+public static class ImageEvaluator
+{
+    /// <summary>Measures every granularity and declared profile of a universal model, at every dimension of its embedding.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="corpus">Its validation images are classified.</param>
+    /// <param name="batch">Images in one pass.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    /// <exception cref="DataException">The images are not of the model's size and classes.</exception>
+    public static ImageEvaluation Run<TModel>(
+        TModel model, ImageCorpus corpus, int batch = 100, CancellationToken cancellationToken = default)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        return Run(model, [.. TModel.Granularities, .. TModel.Profiles], corpus, batch, cancellationToken);
+    }
+
+    /// <summary>Measures some profiles of a universal model, such as the mixes of <see cref="Mixes.Sweep{TModel}"/>.</summary>
+    /// <inheritdoc cref="Run{TModel}(TModel, ImageCorpus, int, CancellationToken)"/>
+    /// <param name="model">The model.</param>
+    /// <param name="profiles">What to measure; the whole model, which they are compared with, need not be among them.</param>
+    /// <param name="corpus">Its validation images are classified.</param>
+    /// <param name="batch">Images in one pass.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    public static ImageEvaluation Run<TModel>(
+        TModel model, ImmutableArray<Profile<TModel>> profiles, ImageCorpus corpus, int batch = 100,
+        CancellationToken cancellationToken = default)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        var whole = TModel.Granularities[^1];
+        ImmutableArray<Profile<TModel>> all = profiles.Contains(whole) ? profiles : profiles.Add(whole);
+        var evaluation = Run(
+            model, [.. all.Select(p => ProfileCosts.Of(p, TModel.Granularities.Contains(p)))],
+            [.. all.Select(p => (Func<Tensor, int, Tensor>)((pixels, width) => model.Classify(p, pixels, width)))],
+            all.IndexOf(whole), hasWhole: true, corpus, batch, cancellationToken);
+        var asked = profiles.Length * TModel.Spec.EmbeddingDimensions.Length;
+        return evaluation with { Rows = evaluation.Rows[..asked] };
+    }
+
+    /// <summary>Measures a slice.</summary>
+    /// <inheritdoc cref="Run{TModel}(TModel, ImageCorpus, int, CancellationToken)"/>
+    public static ImageEvaluation RunSlice(
+        MatFormerModel slice, ProfileCosts costs, ImageCorpus corpus, int batch = 100, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(slice);
+        return Run(
+            slice, [costs], [(pixels, width) => slice.Classify(pixels, width)], 0, hasWhole: false, corpus, batch, cancellationToken);
+    }
+
+    // The whole model is one of those measured, so that all are timed alike.
+    private static ImageEvaluation Run(
+        MatFormerModel model, ImmutableArray<ProfileCosts> profiles, List<Func<Tensor, int, Tensor>> forwards, int whole, bool hasWhole,
+        ImageCorpus corpus, int batch, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(corpus);
+        ArgumentOutOfRangeException.ThrowIfLessThan(batch, 1);
+        Feed.Of(corpus).CheckFits(model);
+        var images = corpus.Validation.Count;
+        using var unrecorded = no_grad();
+        var dimensions = model.Architecture.EmbeddingDimensions;
+        var costs = profiles.SelectMany(profile => Enumerable.Repeat(profile, dimensions.Length)).ToImmutableArray();
+        whole = (whole * dimensions.Length) + dimensions.Length - 1;
+        var (right, agreeing) = (new long[costs.Length], new long[costs.Length]);
+        var (nats, divergence) = (new double[costs.Length], new double[costs.Length]);
+        var times = costs.Select(_ => new List<double>()).ToList();
+        var confusions = new List<Confusion>();
+        foreach (var examples in Enumerable.Range(0, images).Chunk(batch))
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            using var scope = NewDisposeScope();
+            var (pixels, labels) = ImageBatch.Of(corpus.Validation, examples).ToTensors(model.Device);
+            var logs = new Tensor[costs.Length];
+            for (var i = 0; i < costs.Length; i++)
+            {
+                var watch = Stopwatch.StartNew();
+                var logits = forwards[i / dimensions.Length](pixels, dimensions[i % dimensions.Length]);
+                if (model.Device.type == DeviceType.CUDA) cuda.synchronize();
+                if (examples.Length == batch || images < batch) times[i].Add(watch.Elapsed.TotalMicroseconds / examples.Length);
+                logs[i] = logits.log_softmax(-1);
+            }
+
+            var wanted = labels.unsqueeze(1);
+            var choice = logs[whole].argmax(-1);
+            for (var i = 0; i < costs.Length; i++)
+            {
+                var its = logs[i].argmax(-1);
+                right[i] += Count(its.eq(labels));
+                agreeing[i] += Count(its.eq(choice));
+                nats[i] -= Sum(logs[i].gather(1, wanted));
+                divergence[i] += Sum(logs[whole].exp() * (logs[whole] - logs[i]));
+            }
+
+            AddConfusions(confusions, corpus.Validation, examples, choice, logs[whole]);
+        }
+
+        return new ImageEvaluation(
+            [.. costs.Select((cost, i) => new ImageRow(
+                cost, dimensions[i % dimensions.Length], (double)right[i] / images, nats[i] / images,
+                hasWhole ? (double)agreeing[i] / images : null,
+                hasWhole ? divergence[i] / images : null, times[i].Order().ElementAt(times[i].Count / 2)))],
+            images, [.. confusions.OrderByDescending(c => c.Probability)]);
+    }
+
+    private static void AddConfusions(List<Confusion> confusions, ImageSet set, int[] examples, Tensor choice, Tensor logs)
+    {
+        var taken = choice.cpu().data<long>().ToArray();
+        var chances = logs.exp().amax([1]).cpu().data<float>().ToArray();
+        for (var row = 0; row < examples.Length; row++)
+        {
+            var label = set.Label(examples[row]);
+            if (taken[row] != label) confusions.Add(new Confusion(examples[row], label, (int)taken[row], chances[row]));
+        }
+    }
+
+    private static long Count(Tensor truths) => truths.sum().item<long>();
+
+    private static double Sum(Tensor values) => values.sum(ScalarType.Float64).item<double>();
+}

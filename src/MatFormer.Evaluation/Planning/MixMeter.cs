@@ -1,0 +1,193 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>Measures mixes, given as what they keep of each layer.</summary>
+internal interface IMixMeter
+{
+    /// <summary>What each takes of the time: <see cref="MixCost.Milliseconds"/>.</summary>
+    double[] Milliseconds(IReadOnlyList<ImmutableArray<LayerSlice>> mixes);
+
+    /// <summary>How good each is: <see cref="MixCost.Loss"/>.</summary>
+    double[] Losses(IReadOnlyList<ImmutableArray<LayerSlice>> mixes);
+}
+
+/// <summary>Times a model's mixes, and evaluates them on what is not trained on.</summary>
+internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOut, CancellationToken cancellationToken) : IMixMeter
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private const int MostAtOnce = 16;
+    private const double MillisecondsAtOnce = 20;
+    private const double MillisecondsInAll = 400;
+    private const int LeastRounds = 7;
+    private const int MostRounds = 200;
+
+    // Of all times the one that a tenth is below: what the machine does when nothing else disturbs it.
+    private const double Quantile = 0.1;
+
+    private readonly List<Batch> _batches = [.. heldOut];
+    private int _atOnce;
+    private int _rounds;
+
+    /// <summary>Windows, images or pairs on which mixes are evaluated.</summary>
+    public long Examples => _batches.Sum(batch => (long)batch.Examples);
+
+    /// <summary>What the model's own losses are multiplied with.</summary>
+    protected virtual double LossScale => 1;
+
+    /// <summary>
+    /// In each round every mix has its turn, so that what else the machine does meets all of them; a tenth of a mix's times were no longer
+    /// than what is given. Of each turn the first one, which finds what another mix left in the CPU's caches, does not count.
+    /// </summary>
+    public double[] Milliseconds(IReadOnlyList<ImmutableArray<LayerSlice>> mixes)
+    {
+        using var unrecorded = no_grad();
+        Prepare();
+        if (_rounds == 0)
+        {
+            Turn(TModel.Spec.WholeLayers, 2, []); // compiled now
+            var times = new List<double>();
+            Turn(TModel.Spec.WholeLayers, 3, times);
+            _atOnce = (int)Math.Clamp(MillisecondsAtOnce / times.Min(), 1, MostAtOnce);
+            _rounds = (int)Math.Clamp(MillisecondsInAll / (times.Min() * _atOnce), LeastRounds, MostRounds);
+        }
+
+        var taken = mixes.Select(_ => new List<double>(_rounds * _atOnce)).ToArray();
+        for (var round = 0; round < _rounds; round++)
+        {
+            for (var i = 0; i < taken.Length; i++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                Turn(mixes[i], _atOnce, taken[i]);
+            }
+        }
+
+        return Array.ConvertAll(taken, times =>
+        {
+            times.Sort();
+            return times[(int)(times.Count * Quantile)];
+        });
+    }
+
+    /// <inheritdoc/>
+    public double[] Losses(IReadOnlyList<ImmutableArray<LayerSlice>> mixes)
+    {
+        using var unrecorded = no_grad();
+        var streams = mixes.Select(Streams.Of).ToArray();
+        var losses = new double[streams.Length];
+        foreach (var batch in _batches)
+        {
+            using var scope = NewDisposeScope();
+            var (input, targets) = batch.ToTensors(model.Device);
+            for (var i = 0; i < losses.Length; i++)
+            {
+                cancellationToken.ThrowIfCancellationRequested();
+                using var inner = NewDisposeScope();
+                var loss = model.Losses(streams[i], input, targets).to(ScalarType.Float64).sum().item<double>();
+                losses[i] += loss * batch.Examples / Examples;
+            }
+        }
+
+        return Array.ConvertAll(losses, loss => loss * LossScale);
+    }
+
+    /// <summary>Makes ready for turns.</summary>
+    protected virtual void Prepare()
+    {
+    }
+
+    /// <summary>Runs what is timed one time more than it is to, and adds the milliseconds of all but the first.</summary>
+    protected abstract void Turn(ImmutableArray<LayerSlice> layers, int times, List<double> taken);
+}
+
+/// <summary>Times a decoding engine's tokens, and evaluates the model that it has on windows of text.</summary>
+internal sealed class DecodingMixMeter<TModel> : MixMeter<TModel>
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private readonly DecodingEngine _engine;
+    private readonly int[] _text;
+
+    public DecodingMixMeter(
+        TModel model, DecodingEngine engine, TextCorpus corpus, int cacheTokens, int windows, CancellationToken cancellationToken)
+        : base(
+            model, Feed.Of(corpus).HeldOut(TModel.Spec, Evaluator.BatchOf(TModel.Spec, new EvaluationOptions().Batch), windows), cancellationToken)
+    {
+        _engine = engine;
+        var all = Windows.Fixed(corpus.Validation, TModel.Spec.Context, windows).ToList();
+        Bytes = all.Sum(window => Windows.Text(corpus, window).Length - 1L);
+        Tokens = (long)all.Count * TModel.Spec.Context;
+        _text = all[0][..(cacheTokens + 1)];
+    }
+
+    /// <summary>Tokens on which mixes are evaluated.</summary>
+    public long Tokens { get; }
+
+    /// <summary>Bytes of text that these stand for.</summary>
+    public long Bytes { get; }
+
+    /// <summary>Of nats per token to bits per byte.</summary>
+    protected override double LossScale => (double)Tokens / Bytes / Math.Log(2);
+
+    // The whole model's keys and values, of which every mix uses the heads that it has.
+    protected override void Prepare()
+    {
+        _engine.Truncate(0, 0);
+        _engine.Use(0, TModel.Spec.WholeLayers);
+        if (_text.Length == 1) return;
+        _engine.Append(0, _text.AsSpan(0, _text.Length - 1));
+        _engine.Run();
+    }
+
+    // Decodes the token after the text over and over.
+    protected override void Turn(ImmutableArray<LayerSlice> layers, int times, List<double> taken)
+    {
+        _engine.Use(0, layers);
+        for (var i = 0; i <= times; i++)
+        {
+            var start = Stopwatch.GetTimestamp();
+            _engine.Append(0, _text.AsSpan(_text.Length - 1));
+            _engine.Run();
+            if (i > 0) taken.Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);
+            _engine.Truncate(0, _text.Length - 1);
+        }
+    }
+}
+
+/// <summary>Times an encoder's forward pass over one image or text, and evaluates it on images or pairs.</summary>
+internal sealed class EncoderMixMeter<TModel> : MixMeter<TModel>, IDisposable
+    where TModel : MatFormerModel, IMatFormer<TModel>
+{
+    private readonly TModel _model;
+    private readonly Tensor _input;
+
+    /// <param name="model">The encoder.</param>
+    /// <param name="heldOut">What to evaluate on.</param>
+    /// <param name="tokens">Tokens of the text that is timed.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    public EncoderMixMeter(TModel model, IEnumerable<Batch> heldOut, int tokens, CancellationToken cancellationToken)
+        : base(model, heldOut, cancellationToken)
+    {
+        _model = model;
+
+        // What the numbers are makes no difference to the time.
+        _input = TModel.Spec.Image is { } image ? zeros([1, image.Channels, image.Size, image.Size], device: model.Device)
+            : zeros([1, tokens], ScalarType.Int64, model.Device);
+    }
+
+    public void Dispose() => _input.Dispose();
+
+    protected override void Turn(ImmutableArray<LayerSlice> layers, int times, List<double> taken)
+    {
+        var profile = new Profile<TModel>("mix", layers);
+        for (var i = 0; i <= times; i++)
+        {
+            var start = Stopwatch.GetTimestamp();
+            using var output = _model.Forward(profile, _input);
+            if (_model.Device.type == DeviceType.CUDA) cuda.synchronize();
+            if (i > 0) taken.Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);
+        }
+    }
+}

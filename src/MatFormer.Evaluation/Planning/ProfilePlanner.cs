@@ -1,0 +1,228 @@
+using System.Collections.Immutable;
+using System.Globalization;
+
+namespace MatFormer;
+
+/// <summary>
+/// Finds the Mix'n'Match profiles that a machine should run: times layers and evaluates them on the spot, predicts every mix as a sum over
+/// its layers, and measures those that no other beats.
+/// </summary>
+public static class ProfilePlanner
+{
+    private const int EncoderBatch = 64;
+
+    /// <summary>Plans for a language model.</summary>
+    /// <param name="model">The universal model, on any device; losses are measured in its <see cref="MatFormerModel.ComputeType"/>.</param>
+    /// <param name="engine">
+    /// The same with its weights packed as they will be used. Its first sequence is overwritten; what its
+    /// <see cref="DecodingOptions.Capacity"/> is decides nothing but how many tokens can be before the one that is timed.
+    /// </param>
+    /// <param name="corpus">Mixes are evaluated on its validation text.</param>
+    /// <param name="options">What to plan.</param>
+    /// <param name="progress">Told what was done.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    /// <exception cref="PlanException">No mix meets the budget; there are too many of them.</exception>
+    /// <exception cref="ArgumentException">The engine has not the whole model, or an option is out of range.</exception>
+    /// <exception cref="DataException">The validation text is shorter than the context.</exception>
+    /// <exception cref="TokenizerException">The model's tokens are not the corpus's.</exception>
+    public static Plan Run<TModel>(
+        TModel model, DecodingEngine engine, TextCorpus corpus, PlanOptions? options = null, Action<string>? progress = null,
+        CancellationToken cancellationToken = default)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(engine);
+        ArgumentNullException.ThrowIfNull(corpus);
+        options ??= new PlanOptions();
+        var spec = TModel.Spec;
+        if (engine.Architecture != spec || !engine.Layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()))
+            throw new ArgumentException($"The engine has not all of {spec.Name}; make it of the universal model.", nameof(engine));
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.Points, 1, nameof(options));
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.Windows, 1, nameof(options));
+        var cacheTokens = options.CacheTokens ?? Math.Min(spec.Context / 2, engine.Capacity - 1);
+        ArgumentOutOfRangeException.ThrowIfNegative(cacheTokens, nameof(options));
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(cacheTokens, engine.Capacity, nameof(options));
+        corpus.Tokenizer.CheckFits(model.Architecture, model.TokenizerFingerprint);
+        var meter = new DecodingMixMeter<TModel>(model, engine, corpus, cacheTokens, options.Windows, cancellationToken);
+        var space = new MixSpace(spec);
+        var sizes = SizesOf<TModel>(space, engine.Weights);
+        var plan = Run(space, sizes, KnownIn<TModel>(space), meter, options, progress);
+        return plan with { CacheTokens = cacheTokens, ValidationTokens = meter.Tokens, ValidationBytes = meter.Bytes };
+    }
+
+    /// <summary>Plans for a vision transformer or a text encoder: forward passes over one image or text are timed.</summary>
+    /// <param name="model">
+    /// The universal model, where it is to run; times and losses are measured in its <see cref="MatFormerModel.ComputeType"/>.
+    /// </param>
+    /// <param name="data">Mixes are evaluated on what of it is not trained on.</param>
+    /// <param name="options">What to plan.</param>
+    /// <param name="progress">Told what was done.</param>
+    /// <param name="cancellationToken">Stops it.</param>
+    /// <exception cref="PlanException">No mix meets the budget; there are too many of them.</exception>
+    /// <exception cref="ArgumentException">It is a language model, or an option is out of range.</exception>
+    /// <exception cref="DataException">It is no data for the model, or fewer pairs than two.</exception>
+    /// <exception cref="TokenizerException">The model's tokens are not those of the data.</exception>
+    public static Plan Run<TModel>(
+        TModel model, TrainingData data, PlanOptions? options = null, Action<string>? progress = null,
+        CancellationToken cancellationToken = default)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(data);
+        options ??= new PlanOptions();
+        var spec = TModel.Spec;
+        if (spec.Kind == ModelKind.LanguageModel)
+        {
+            throw new ArgumentException(
+                $"{spec.Name} is a language model; give the DecodingEngine whose tokens are to be timed.", nameof(model));
+        }
+
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.Points, 1, nameof(options));
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.Examples, 2, nameof(options));
+        var tokens = spec.Image is null ? options.CacheTokens ?? spec.Context : 0;
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(tokens, spec.Context, nameof(options));
+        Feed.Of(data).CheckFits(model);
+
+        // A pair's loss depends on how many others its batch has: batches must be alike.
+        var batches = Feed.Of(data).HeldOut(spec, EncoderBatch, options.Examples).ToList();
+        if (batches.Count > 1 && spec.Kind == ModelKind.TextEncoder) batches.RemoveAll(batch => batch.Examples < EncoderBatch);
+        if (batches.Count == 0 || batches[0].Examples < 2)
+            throw new DataException($"The data {data.Source} has fewer than 2 examples to validate on; give more.");
+        using var meter = new EncoderMixMeter<TModel>(model, batches, tokens, cancellationToken);
+        var space = new MixSpace(spec);
+        var plan = Run(space, SizesOf(space), KnownIn<TModel>(space), meter, options, progress);
+        return plan with { CacheTokens = tokens, ValidationExamples = meter.Examples };
+    }
+
+    /// <summary>Checks what need not be measured.</summary>
+    /// <exception cref="PlanException">No mix meets the budget in memory, parameters and FLOPs.</exception>
+    internal static void CheckSizes<TModel>(PlanBudget budget, DecodingWeights weights)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var space = new MixSpace(TModel.Spec);
+        CheckSizes(space, SizesOf<TModel>(space, weights), budget);
+    }
+
+    /// <summary>The same of an encoder.</summary>
+    /// <exception cref="PlanException">No mix meets the budget in memory, parameters and FLOPs.</exception>
+    internal static void CheckSizes(ModelSpec spec, PlanBudget budget)
+    {
+        var space = new MixSpace(spec);
+        CheckSizes(space, SizesOf(space), budget);
+    }
+
+    /// <summary>The same with any measurements, for tests.</summary>
+    /// <param name="space">The mixes.</param>
+    /// <param name="sizes">What they take.</param>
+    /// <param name="known">Those that have names, the granularities among them.</param>
+    /// <param name="meter">Measures time and loss.</param>
+    /// <param name="options">What to plan.</param>
+    /// <param name="progress">Told what was done.</param>
+    internal static Plan Run(
+        MixSpace space, MixTable sizes, IReadOnlyList<(string Name, int[] Mix)> known, IMixMeter meter, PlanOptions options,
+        Action<string>? progress = null)
+    {
+        var (budget, count) = (options.Budget, space.IncreasingCount);
+        CheckSizes(space, sizes, budget);
+        var timed = LatencyModel.Probes(space);
+        var latency = LatencyModel.Fit(space, timed, meter.Milliseconds(LayersOf(timed)));
+        progress?.Invoke($"Timed {timed.Count} mixes.");
+        var evaluated = LossModel.Probes(space);
+        var loss = LossModel.Fit(space, evaluated, meter.Losses(LayersOf(evaluated)));
+        progress?.Invoke($"Evaluated {evaluated.Count} mixes.");
+
+        var table = sizes.With(latency, loss);
+        var frontier = MixSearch.Increasing(space, table, budget);
+        var bestIncreasing = frontier.BestWithin(budget.MaxMilliseconds) is >= 0 and var index ? frontier[index].Mix : null;
+        if (options.Search == PlanSearch.Evolutionary) MixSearch.Evolve(space, table, budget, options.Seed, frontier);
+        progress?.Invoke(FormattableString.Invariant($"Searched {count:n0} mixes whose layers only widen")
+            + $"{(options.Search == PlanSearch.Evolutionary ? ", and others" : string.Empty)}; {frontier.Count} are on the frontier.");
+
+        var front = frontier.Spread(options.Points, budget.MaxMilliseconds).Select(i => frontier[i].Mix).ToList();
+        var chosen = new List<int[]>(front);
+        foreach (var mix in known.Select(k => k.Mix).Append(bestIncreasing))
+            if (mix is not null && !chosen.Any(c => c.AsSpan().SequenceEqual(mix))) chosen.Add(mix);
+        var layers = LayersOf(chosen);
+        var (milliseconds, losses) = (meter.Milliseconds(layers), meter.Losses(layers));
+        var mixes = chosen.Select((mix, i) =>
+        {
+            var pattern = space.Spec.FormatPattern(layers[i].AsSpan());
+            var name = known.FirstOrDefault(k => k.Mix.AsSpan().SequenceEqual(mix)).Name ?? pattern;
+            var predicted = table.Of(mix);
+            return new PlannedMix(
+                name, pattern, layers[i], i < front.Count, predicted,
+                predicted with { Milliseconds = milliseconds[i], Loss = losses[i] });
+        }).OrderBy(m => m.Measured.Milliseconds).ToImmutableArray();
+
+        PlannedMix? best = null;
+        if (budget.IsGiven)
+        {
+            best = mixes.Where(m => budget.Admits(m.Measured)).MinBy(m => m.Measured.Loss)
+                ?? throw new PlanException(TooSlow(space, budget, mixes));
+        }
+
+        return new Plan(mixes, best, (long)count, options.Search == PlanSearch.Evolutionary, frontier.Count, 0, 0, 0);
+
+        ImmutableArray<LayerSlice>[] LayersOf(IReadOnlyList<int[]> some) => [.. some.Select(mix => space.LayersOf(mix))];
+    }
+
+    private static List<(string Name, int[] Mix)> KnownIn<TModel>(MixSpace space)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        [.. TModel.Granularities.Concat(TModel.Profiles).Select(p => (p.Name, space.MixOf(p.Layers)))];
+
+    private static MixTable SizesOf(MixSpace space) =>
+        MixTable.OfSizes(space, layers => sizeof(float) * space.Spec.ParameterCount(layers));
+
+    private static MixTable SizesOf<TModel>(MixSpace space, DecodingWeights weights)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        MixTable.OfSizes(space, layers => DecodingPass.MemoryBytes<TModel>([.. layers], weights));
+
+    private static void CheckSizes(MixSpace space, MixTable sizes, PlanBudget budget)
+    {
+        if (space.IncreasingCount > MixSearch.MostMixes)
+        {
+            throw new PlanException(FormattableString.Invariant(
+                $"{space.Spec.Name} has {space.IncreasingCount:0.##e+0} mixes whose layers only widen, and {MixSearch.MostMixes:n0} ")
+                + "can be searched; declare fewer granularities.");
+        }
+
+        if (MixSearch.Increasing(space, sizes, budget).Count == 0) throw new PlanException(NothingFits(space, sizes, budget));
+    }
+
+    private static string TooSlow(MixSpace space, PlanBudget budget, ImmutableArray<PlannedMix> mixes)
+    {
+        var fastest = mixes.First(m => budget.AdmitsSize(m.Measured));
+        var fewerBits = space.Spec.Kind != ModelKind.LanguageModel ? " or use more threads."
+            : ", use more threads, or keep the weights in fewer bits.";
+        return string.Create(
+            CultureInfo.InvariantCulture,
+            $"No mix of {space.Spec.Name} that meets the budget takes {budget.MaxMilliseconds} ms a {space.Spec.Unit} or less on this machine: "
+            + $"the fastest of them, {fastest.Pattern}, takes {fastest.Measured.Milliseconds:0.000} ms. Allow more time{fewerBits}");
+    }
+
+    private static string Count(long number) => FormattableString.Invariant($"{number:n0}");
+
+    private static string NothingFits(MixSpace space, MixTable sizes, PlanBudget budget)
+    {
+        (string What, long? Limit, Func<MixCost, long> Of, Func<long, string> Text)[] limits =
+        [
+            ("of memory", budget.MaxMemoryBytes, c => c.MemoryBytes, ByteSize.Format),
+            ("parameters", budget.MaxParameters, c => c.Parameters, Count),
+            ($"FLOPs per {space.Spec.Unit}", budget.MaxFlops, c => c.Flops, Count),
+        ];
+        foreach (var (what, limit, of, text) in limits)
+        {
+            if (limit is not { } most) continue;
+            var (least, smallest) = (long.MaxValue, string.Empty);
+            space.Increasing(sizes, (mix, cost) =>
+            {
+                if (of(cost) < least) (least, smallest) = (of(cost), space.Spec.FormatPattern(space.LayersOf(mix).AsSpan()));
+            });
+            if (least <= most) continue;
+            return $"No mix of {space.Spec.Name} takes at most {text(most)} {what}: the smallest there is, {smallest}, takes "
+                + $"{text(least)}.";
+        }
+
+        return $"Some mixes of {space.Spec.Name} meet each of the budgets, but none meets all of them; allow more of one.";
+    }
+}

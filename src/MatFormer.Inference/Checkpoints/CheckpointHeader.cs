@@ -1,0 +1,122 @@
+using System.Collections.Immutable;
+using System.Globalization;
+
+namespace MatFormer;
+
+/// <summary>What the metadata of a weight file says: which model it holds, and which of its profiles.</summary>
+internal sealed record CheckpointHeader(string Path, string Profile, ImmutableArray<LayerSlice> Layers, bool IsUniversal)
+{
+    /// <summary>What names of optimizer tensors in a training checkpoint begin with; whoever wants weights passes over them.</summary>
+    public const string OptimizerPrefix = "optimizer.";
+
+    private const string Version = "1";
+    private const string FormatKey = "format";
+    private const string ModelKey = "matformer.model";
+    private const string FingerprintKey = "matformer.fingerprint";
+    private const string ProfileKey = "matformer.profile";
+    private const string WidthsKey = "matformer.widths";
+    private const string HeadsKey = "matformer.heads";
+    private const string VersionKey = "matformer.version";
+    public const string TokenizerKey = "matformer.tokenizer";
+
+    /// <summary>The layers of the model that a file keeps, if it numbers them anew.</summary>
+    public const string KeptKey = "matformer.kept_layers";
+
+    /// <summary>The metadata that says whose weights a file holds.</summary>
+    public static Dictionary<string, string> MetadataOf(
+        ModelSpec spec, string profile, ImmutableArray<LayerSlice> layers, string? tokenizer)
+    {
+        var metadata = new Dictionary<string, string>(StringComparer.Ordinal)
+        {
+            [FormatKey] = "pt",
+            [ModelKey] = spec.Name,
+            [FingerprintKey] = spec.Fingerprint,
+            [ProfileKey] = profile,
+            [WidthsKey] = string.Join(',', layers.Select(l => l.HiddenWidth.ToString(CultureInfo.InvariantCulture))),
+            [HeadsKey] = string.Join(',', layers.Select(l => l.Heads.ToString(CultureInfo.InvariantCulture))),
+            [VersionKey] = Version,
+        };
+        if (tokenizer is not null) metadata.Add(TokenizerKey, tokenizer);
+        return metadata;
+    }
+
+    /// <summary>True for a file that MatFormer wrote.</summary>
+    public static bool IsOurs(SafetensorsReader reader) => reader.Metadata.ContainsKey(ModelKey);
+
+    /// <summary>Reads whose weights a file holds.</summary>
+    /// <exception cref="CheckpointException">Not those of the model.</exception>
+    public static CheckpointHeader Read(SafetensorsReader reader, ModelSpec spec)
+    {
+        var metadata = reader.Metadata;
+        if (!metadata.TryGetValue(ModelKey, out var name) || !metadata.TryGetValue(FingerprintKey, out var fingerprint)
+            || !metadata.TryGetValue(ProfileKey, out var profile) || !metadata.TryGetValue(WidthsKey, out var widthList)
+            || !metadata.TryGetValue(VersionKey, out var version))
+        {
+            throw new CheckpointException(reader.Path, $"was not written by MatFormer (its metadata lacks '{ModelKey}' and others); give a "
+                + $"file that {spec.Name} saved.");
+        }
+
+        if (version != Version)
+            throw new CheckpointException(reader.Path, $"has the format version '{version}', but this program reads {Version}; use the "
+                + "program that wrote it.");
+        if (name != spec.Name)
+            throw new CheckpointException(reader.Path, $"holds the model {name}, not {spec.Name}; give a file that {spec.Name} saved.");
+        if (fingerprint != spec.Fingerprint)
+        {
+            throw new CheckpointException(
+                reader.Path, $"holds another declaration of {name} (fingerprint {fingerprint}, this program's is {spec.Fingerprint}); "
+                    + "train again or restore the declaration.");
+        }
+
+        if (metadata.TryGetValue(KeptKey, out var kept))
+        {
+            throw new CheckpointException(reader.Path, $"holds only the layers {kept} of {name}, numbered anew for Hugging Face's "
+                + "programs; extract the profile once more with --format safetensors, or import it into a declaration of so many layers.");
+        }
+
+        var widths = ReadNumbers(reader, WidthsKey, widthList, spec);
+        var heads = metadata.TryGetValue(HeadsKey, out var headList)
+            ? ReadNumbers(reader, HeadsKey, headList, spec)
+            : [.. spec.Blocks.Select((block, layer) => widths[layer] == 0 ? 0 : block.Heads)];
+        var layers = ImmutableArray.CreateRange(widths.Zip(heads, (width, count) => new LayerSlice(width, count)));
+        if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
+        return new CheckpointHeader(reader.Path, profile, layers, layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()));
+    }
+
+    /// <summary>Reads whose weights a file holds.</summary>
+    /// <exception cref="CheckpointException">Not those of the whole model.</exception>
+    public static CheckpointHeader ReadUniversal(SafetensorsReader reader, ModelSpec spec)
+    {
+        var header = Read(reader, spec);
+        return header.IsUniversal ? header : throw header.AlreadySlice();
+    }
+
+    // One number for each layer.
+    private static List<int> ReadNumbers(SafetensorsReader reader, string key, string list, ModelSpec spec)
+    {
+        var numbers = new List<int>();
+        foreach (var item in list.Split(','))
+        {
+            if (!int.TryParse(item, NumberStyles.None, CultureInfo.InvariantCulture, out var number))
+            {
+                throw new CheckpointException(
+                    reader.Path, $"has '{list}' for '{key}' in its metadata, which are no numbers; it is damaged.");
+            }
+
+            numbers.Add(number);
+        }
+
+        if (numbers.Count != spec.Layers)
+        {
+            throw new CheckpointException(
+                reader.Path, $"has {numbers.Count} numbers for '{key}' in its metadata, but {spec.Name} has {spec.Layers} layers; it is "
+                    + "damaged.");
+        }
+
+        return numbers;
+    }
+
+    /// <summary>The error of a slice where the whole model is needed.</summary>
+    public CheckpointException AlreadySlice() =>
+        new(Path, $"is already the slice {Profile} and has no other profile's weights; give the universal model's file.");
+}

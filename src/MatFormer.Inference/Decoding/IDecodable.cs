@@ -1,0 +1,15 @@
+using System.Collections.Immutable;
+using System.ComponentModel;
+
+namespace MatFormer;
+
+/// <summary>What generated code implements for a declared model that decodes.</summary>
+/// <typeparam name="TSelf">The declared model.</typeparam>
+public interface IDecodable<TSelf> : IDeclaredModel<TSelf>
+    where TSelf : IDecodable<TSelf>
+{
+    /// <summary>Packs the weights of a submodel for a <see cref="DecodingEngine"/>.</summary>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    static virtual DecodingNetwork CreateDecodingNetwork(ImmutableArray<LayerSlice> layers, WeightPacker packer) =>
+        throw new NotSupportedException($"{TSelf.Spec.Name} is no language model, and decodes nothing.");
+}

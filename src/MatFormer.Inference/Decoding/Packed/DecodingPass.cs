@@ -1,0 +1,173 @@
+using System.Collections.Immutable;
+using System.Runtime.InteropServices;
+
+namespace MatFormer;
+
+/// <summary>Neighbouring rows of a pass that keep the same of each layer.</summary>
+internal readonly record struct DecodingRun(int First, int Count, ImmutableArray<LayerSlice> Layers);
+
+/// <summary>
+/// The rows, at most <see cref="MaxRows"/>, that go through a network together, each the token of some sequence at some position, and the
+/// memory that the pass needs. All threads of a team share it.
+/// </summary>
+internal sealed unsafe class DecodingPass : IDisposable
+{
+    /// <summary>As many as a core's cache holds beside the weights.</summary>
+    public const int MaxRows = 64;
+
+    private readonly List<nint> _memory = [];
+
+    public DecodingPass(DecodingNetwork network, int capacity, int threads, int? registerBits = null)
+    {
+        var spec = network.Spec;
+        (Network, Spec) = (network, spec);
+        Kernels = DecodingKernels.Create(network.Type, registerBits);
+        Capacity = PackedMatrix.RoundUp(capacity);
+        HeadStride = PackedMatrix.RoundUp(spec.HeadWidth);
+        Stride = PackedMatrix.RoundUp(spec.Width);
+        HiddenStride = PackedMatrix.RoundUp(network.Layers.Max(l => l.HiddenWidth));
+        HeadsStride = Math.Max(1, network.Layers.Max(l => l.Heads)) * HeadStride;
+        LogitsStride = PackedMatrix.RoundUp(spec.Vocabulary);
+        HeadBytes = HeadBytesOf(spec, capacity, Kernels.CacheSize);
+        LayerOffsets = new nint[spec.Layers];
+        for (var layer = 0; layer < spec.Layers; layer++)
+        {
+            LayerOffsets[layer] = SequenceBytes;
+            SequenceBytes += spec.Blocks[layer].KeyValueHeadsOf(network.Layers[layer]) * HeadBytes;
+        }
+
+        X = Allocate((nint)MaxRows * Stride);
+        Normed = Allocate((nint)MaxRows * Stride);
+        Queries = Allocate((nint)MaxRows * HeadsStride);
+        Attended = Allocate((nint)MaxRows * HeadsStride);
+        Hidden = Allocate((nint)MaxRows * HiddenStride);
+        Team = new ThreadTeam(threads, Work);
+        Threads = new DecodingThread[threads];
+        for (var i = 0; i < threads; i++) Threads[i] = new DecodingThread(this, i);
+    }
+
+    public DecodingNetwork Network { get; }
+
+    public ModelSpec Spec { get; }
+
+    public DecodingKernels Kernels { get; }
+
+    public ThreadTeam Team { get; }
+
+    /// <summary>Positions of a sequence, rounded up.</summary>
+    public int Capacity { get; }
+
+    /// <summary>
+    /// Bytes of keys and values of one head of one sequence: keys (HeadWidth, Capacity), then values (Capacity, HeadStride).
+    /// </summary>
+    public nint HeadBytes { get; }
+
+    /// <summary>Where a layer's keys and values begin in those of a sequence.</summary>
+    public nint[] LayerOffsets { get; }
+
+    /// <summary>Bytes of keys and values of one sequence.</summary>
+    public nint SequenceBytes { get; }
+
+    public int Stride { get; }
+
+    public int HeadStride { get; }
+
+    public int HeadsStride { get; }
+
+    public int HiddenStride { get; }
+
+    public int LogitsStride { get; }
+
+    public float* X { get; }
+
+    public float* Normed { get; }
+
+    public float* Queries { get; }
+
+    public float* Attended { get; }
+
+    public float* Hidden { get; }
+
+    /// <summary>Where the logits of the pass go.</summary>
+    public float* Logits { get; set; }
+
+    /// <summary>Where the hidden states go that the logits are of; null if nowhere.</summary>
+    public float* HiddenStates { get; set; }
+
+    public int Rows { get; private set; }
+
+    public int[] Tokens { get; } = new int[MaxRows];
+
+    public int[] Positions { get; } = new int[MaxRows];
+
+    /// <summary>Keys and values of each row's sequence.</summary>
+    public nint[] Caches { get; } = new nint[MaxRows];
+
+    /// <summary>The run of each row.</summary>
+    public int[] RunOf { get; } = new int[MaxRows];
+
+    /// <summary>The rows whose logits are wanted.</summary>
+    public int[] LogitRows { get; } = new int[MaxRows];
+
+    public int LogitCount { get; private set; }
+
+    public DecodingRun[] Runs { get; } = new DecodingRun[MaxRows];
+
+    public int RunCount { get; private set; }
+
+    private DecodingThread[] Threads { get; }
+
+    /// <summary>
+    /// Bytes that an engine of a submodel takes for its packed weights and for the keys and values of one sequence as long as the context,
+    /// without making one.
+    /// </summary>
+    public static long MemoryBytes<TModel>(ImmutableArray<LayerSlice> layers, DecodingWeights weights)
+        where TModel : IDecodable<TModel>
+    {
+        var spec = TModel.Spec;
+        var headBytes = HeadBytesOf(spec, spec.Context, DecodingKernels.Create(weights, null).CacheSize);
+        using var network = TModel.CreateDecodingNetwork(layers, new WeightPacker(null, weights));
+        var bytes = network.Bytes;
+        for (var layer = 0; layer < layers.Length; layer++) bytes += spec.Blocks[layer].KeyValueHeadsOf(layers[layer]) * headBytes;
+        return bytes;
+    }
+
+    /// <summary>Forgets all rows.</summary>
+    public void Clear() => (Rows, RunCount, LogitCount) = (0, 0, 0);
+
+    public void AddRow(int token, int position, nint cache, ImmutableArray<LayerSlice> layers, bool logits)
+    {
+        var row = Rows++;
+        (Tokens[row], Positions[row], Caches[row]) = (token, position, cache);
+        if (RunCount > 0 && Runs[RunCount - 1].Layers == layers)
+            Runs[RunCount - 1] = Runs[RunCount - 1] with { Count = Runs[RunCount - 1].Count + 1 };
+        else
+            Runs[RunCount++] = new DecodingRun(row, 1, layers);
+        RunOf[row] = RunCount - 1;
+        if (logits) LogitRows[LogitCount++] = row;
+    }
+
+    /// <summary>Computes the rows.</summary>
+    public void Run() => Team.Run();
+
+    /// <summary>Memory of a thread's own, released with the pass.</summary>
+    public float* Allocate(nint count)
+    {
+        var memory = PackedMatrix.Allocate(count * sizeof(float));
+        _memory.Add((nint)memory);
+        return (float*)memory;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Team.Dispose();
+        foreach (var memory in _memory) NativeMemory.AlignedFree((void*)memory);
+        _memory.Clear();
+    }
+
+    private static nint HeadBytesOf(ModelSpec spec, int capacity, int cacheSize) =>
+        (nint)PackedMatrix.RoundUp(capacity) * (spec.HeadWidth + PackedMatrix.RoundUp(spec.HeadWidth)) * cacheSize;
+
+    private void Work(int thread) => Network.Run(Threads[thread]);
+}

@@ -1,0 +1,143 @@
+using System.ComponentModel;
+
+namespace MatFormer;
+
+/// <summary>
+/// Reads the weights that a decoder needs, by their names, and packs them: what generated code calls to make a network. What it has made
+/// is released with the network.
+/// </summary>
+[EditorBrowsable(EditorBrowsableState.Never)]
+public sealed unsafe class WeightPacker
+{
+    private readonly WeightSource? _source;
+    private readonly List<IDisposable> _made = [];
+
+    /// <param name="source">Where weights come from; if null nothing is packed, only counted.</param>
+    /// <param name="type">How they are kept.</param>
+    internal WeightPacker(WeightSource? source, DecodingWeights type) => (_source, Type) = (source, type);
+
+    internal DecodingWeights Type { get; }
+
+    /// <summary>Bytes of all that was packed.</summary>
+    internal long Bytes { get; private set; }
+
+    /// <summary>A vector, such as a norm's weight, in float32.</summary>
+    public PackedTable Vector(string name, int count) => Table(name, 1, count);
+
+    /// <summary>A table (rows, columns) of which single rows are read, in float32.</summary>
+    public PackedTable Table(string name, int rows, int columns)
+    {
+        var table = NewTable(rows, columns);
+        Read(name, rows, columns, (row, values) => values.CopyTo(new Span<float>(table.Row(row), columns)));
+        return table;
+    }
+
+    /// <summary>Cosines and sines (context, headWidth / 2) of rotary positions, as <c>RotaryTable</c> has them.</summary>
+    public (PackedTable Cos, PackedTable Sin) Rotary(int context, int headWidth, double rotaryBase, RotaryScaling? scaling = null)
+    {
+        var half = headWidth / 2;
+        var (cos, sin) = (NewTable(context, half), NewTable(context, half));
+        if (_source is null) return (cos, sin);
+        RotaryAngles.Fill(context, headWidth, rotaryBase, scaling, (position, pair, cosine, sine) =>
+        {
+            cos.Row(position)[pair] = cosine;
+            sin.Row(position)[pair] = sine;
+        });
+        return (cos, sin);
+    }
+
+    /// <summary>A matrix (rows, columns).</summary>
+    public PackedMatrix Matrix(string name, int rows, int columns, string? bias = null)
+    {
+        var matrix = New(rows, columns, bias is not null);
+        Read(name, rows, columns, matrix.SetRow);
+        if (bias is not null) Read(bias, 1, rows, (_, values) => values.CopyTo(new Span<float>(matrix.Bias(0), rows)));
+        return matrix;
+    }
+
+    /// <summary>A projection to heads (heads * headWidth, columns): each head begins a panel.</summary>
+    public PackedMatrix ToHeads(string name, int heads, int headWidth, int columns, string? bias = null)
+    {
+        var padded = PackedMatrix.RoundUp(headWidth);
+        var matrix = New(heads * padded, columns, bias is not null);
+        Read(
+            name, heads * headWidth, columns,
+            (row, values) => matrix.SetRow((row / headWidth * padded) + (row % headWidth), values));
+        if (bias is not null)
+        {
+            Read(bias, 1, heads * headWidth, (_, values) =>
+            {
+                for (var head = 0; head < heads; head++)
+                    values.Slice(head * headWidth, headWidth).CopyTo(new Span<float>(matrix.Bias(0) + (head * padded), headWidth));
+            });
+        }
+
+        return matrix;
+    }
+
+    /// <summary>A projection from heads (rows, heads * headWidth): each head has as many columns as its panels have rows.</summary>
+    public PackedMatrix FromHeads(string name, int rows, int heads, int headWidth, string? bias = null)
+    {
+        var padded = PackedMatrix.RoundUp(headWidth);
+        var matrix = New(rows, heads * padded, bias is not null);
+        if (bias is not null) Read(bias, 1, rows, (_, values) => values.CopyTo(new Span<float>(matrix.Bias(0), rows)));
+        var wide = new float[heads * padded];
+        Read(name, rows, heads * headWidth, (row, values) =>
+        {
+            for (var head = 0; head < heads; head++)
+                values.Slice(head * headWidth, headWidth).CopyTo(wide.AsSpan(head * padded));
+            matrix.SetRow(row, wide);
+        });
+        return matrix;
+    }
+
+    /// <summary>
+    /// The weights (units, columns) from which a feed-forward has its hidden units: 16 units' gate, then their up, and so on.
+    /// </summary>
+    public PackedMatrix Gated(string gate, string up, int units, int columns, string? gateBias = null, string? upBias = null)
+    {
+        const int Lanes = PackedMatrix.Lanes;
+        var matrix = New(2 * PackedMatrix.RoundUp(units), columns, gateBias is not null);
+        foreach (var (name, bias, place) in (ReadOnlySpan<(string, string?, int)>)[(gate, gateBias, 0), (up, upBias, Lanes)])
+        {
+            Read(name, units, columns, (unit, values) => matrix.SetRow((unit / Lanes * 2 * Lanes) + place + (unit % Lanes), values));
+            if (bias is null) continue;
+            Read(bias, 1, units, (_, values) =>
+            {
+                for (var unit = 0; unit < units; unit++) matrix.Bias(0)[(unit / Lanes * 2 * Lanes) + place + (unit % Lanes)] = values[unit];
+            });
+        }
+
+        return matrix;
+    }
+
+    /// <summary>Releases all that was made.</summary>
+    internal void Release()
+    {
+        foreach (var made in _made) made.Dispose();
+        _made.Clear();
+    }
+
+    private PackedTable NewTable(int rows, int columns)
+    {
+        var table = Made(new PackedTable(rows, columns, holdsNothing: _source is null));
+        Bytes += table.Bytes;
+        return table;
+    }
+
+    private void Read(string name, int rows, int columns, RowReader reader) => _source?.Read(name, rows, columns, reader);
+
+    private PackedMatrix New(int rows, int columns, bool hasBias)
+    {
+        var matrix = Made(new PackedMatrix(rows, columns, Type, hasBias, holdsNothing: _source is null));
+        Bytes += matrix.Bytes;
+        return matrix;
+    }
+
+    private T Made<T>(T made)
+        where T : IDisposable
+    {
+        _made.Add(made);
+        return made;
+    }
+}

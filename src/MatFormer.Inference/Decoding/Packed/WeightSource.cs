@@ -1,0 +1,38 @@
+namespace MatFormer;
+
+/// <summary>Is given a row of a weight, as float32.</summary>
+internal delegate void RowReader(int row, ReadOnlySpan<float> values);
+
+/// <summary>Where a decoder's weights come from.</summary>
+internal abstract class WeightSource
+{
+    /// <summary>Reads the first rows and columns of a weight; a vector is one row.</summary>
+    public abstract void Read(string name, int rows, int columns, RowReader reader);
+}
+
+/// <summary>A safetensors file, of which no more is read than is kept.</summary>
+internal sealed class FileWeights(SafetensorsReader reader) : WeightSource
+{
+    private float[] _values = [];
+
+    /// <inheritdoc/>
+    public override void Read(string name, int rows, int columns, RowReader rowReader)
+    {
+        var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"has no tensor '{name}'.");
+        var width = entry.Shape[^1];
+        if (!SafetensorsFormat.IsFloatingPoint(entry.Type) || width < columns || (entry.Shape is [var held, _] ? held : 1) < rows)
+        {
+            throw new CheckpointException(
+                reader.Path, $"has a tensor '{name}' of shape ({string.Join(", ", entry.Shape)}) and type {entry.Type}, but ({rows}, "
+                + $"{columns}) of a floating-point type is needed.");
+        }
+
+        if (_values.Length < columns) _values = new float[columns];
+        var values = _values.AsSpan(0, columns);
+        for (var row = 0; row < rows; row++)
+        {
+            reader.ReadValues(entry, row * width, values);
+            rowReader(row, values);
+        }
+    }
+}

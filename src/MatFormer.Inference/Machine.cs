@@ -1,0 +1,60 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
+
+namespace MatFormer;
+
+/// <summary>What is known of the machine that this runs on.</summary>
+public static class Machine
+{
+    /// <summary>True where the CPU multiplies bfloat16 matrices itself: AMX-BF16 or AVX512-BF16.</summary>
+    public static bool CpuHasBFloat16
+    {
+        get
+        {
+            // Intel's manual, CPUID: leaf 7.0, EDX bit 22 is AMX-BF16; leaf 7.1, EAX bit 5 is AVX512-BF16.
+            // Compiled ahead of time, Avx512F.IsSupported tells of the CPUs that were compiled for, not of this one.
+            if (!X86Base.IsSupported || (RuntimeFeature.IsDynamicCodeCompiled && !Avx512F.IsSupported)) return false;
+            if (X86Base.CpuId(0, 0).Eax < 7) return false;
+            var (subleaves, _, _, amx) = X86Base.CpuId(7, 0);
+            return (amx & (1 << 22)) != 0 || (subleaves >= 1 && (X86Base.CpuId(7, 1).Eax & (1 << 5)) != 0);
+        }
+    }
+
+    /// <summary>
+    /// Threads for computing on the CPU: OMP_NUM_THREADS where it is set, else one per physical core that this process may use. libtorch's
+    /// own default is a single one on some virtual machines.
+    /// </summary>
+    public static int Threads
+    {
+        get
+        {
+            if (int.TryParse(Environment.GetEnvironmentVariable("OMP_NUM_THREADS"), out var wanted) && wanted > 0) return wanted;
+            const string Cpus = "/sys/devices/system/cpu";
+            if (!Directory.Exists(Cpus)) return Environment.ProcessorCount;
+            var cores = Directory.EnumerateDirectories(Cpus, "cpu*")
+                .Select(cpu => Path.Combine(cpu, "topology", "thread_siblings_list"))
+                .Where(File.Exists)
+                .Select(File.ReadAllText)
+                .Distinct()
+                .Count();
+            return cores == 0 ? Environment.ProcessorCount : Math.Min(cores, Environment.ProcessorCount);
+        }
+    }
+
+    /// <summary>One line: processor, cores, system.</summary>
+    public static string Describe() =>
+        $"{Processor()}, {Environment.ProcessorCount} cores, {RuntimeInformation.OSDescription}, {RuntimeInformation.FrameworkDescription}";
+
+    private static string Processor()
+    {
+        const string Cpus = "/proc/cpuinfo";
+        if (File.Exists(Cpus))
+        {
+            var line = File.ReadLines(Cpus).FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal));
+            if (line is not null) return line[(line.IndexOf(':', StringComparison.Ordinal) + 1)..].Trim();
+        }
+
+        return RuntimeInformation.ProcessArchitecture.ToString();
+    }
+}

@@ -1,0 +1,246 @@
+using System.Collections.Immutable;
+using System.Globalization;
+using System.Runtime.InteropServices;
+
+namespace MatFormer;
+
+/// <summary>A profile as llama.cpp knows it: which architecture it is, what its tensors are called there, and its tokenizer.</summary>
+internal sealed class GgufModel
+{
+    private const string Format = "GGUF";
+
+    // Of llama.cpp's kinds of tokens.
+    private const int NormalToken = 1;
+    private const int ControlToken = 3;
+    private const int UserDefinedToken = 4;
+    private const int UnusedToken = 5;
+
+    private static readonly Dictionary<string, string> s_names = new(StringComparer.Ordinal)
+    {
+        ["model.embed_tokens.weight"] = "token_embd.weight",
+        ["model.norm.weight"] = "output_norm.weight",
+        ["lm_head.weight"] = "output.weight",
+        ["input_layernorm.weight"] = "attn_norm.weight",
+        [QueryProjection + ".weight"] = "attn_q.weight",
+        [QueryProjection + ".bias"] = "attn_q.bias",
+        [KeyProjection + ".weight"] = "attn_k.weight",
+        [KeyProjection + ".bias"] = "attn_k.bias",
+        ["self_attn.v_proj.weight"] = "attn_v.weight",
+        ["self_attn.v_proj.bias"] = "attn_v.bias",
+        ["self_attn.o_proj.weight"] = "attn_output.weight",
+        ["self_attn.o_proj.bias"] = "attn_output.bias",
+        ["self_attn.q_norm.weight"] = "attn_q_norm.weight",
+        ["self_attn.k_norm.weight"] = "attn_k_norm.weight",
+        ["post_attention_layernorm.weight"] = "ffn_norm.weight",
+        ["mlp.gate_proj.weight"] = "ffn_gate.weight",
+        ["mlp.gate_proj.bias"] = "ffn_gate.bias",
+        ["mlp.up_proj.weight"] = "ffn_up.weight",
+        ["mlp.up_proj.bias"] = "ffn_up.bias",
+        ["mlp.down_proj.weight"] = "ffn_down.weight",
+        ["mlp.down_proj.bias"] = "ffn_down.bias",
+    };
+
+    private const string DivisorsName = "rope_freqs.weight";
+    private const string QueryProjection = "self_attn.q_proj";
+    private const string KeyProjection = "self_attn.k_proj";
+    private readonly SlicedWeights _weights;
+    private readonly KeptLayers _kept;
+    private readonly Tokenizer? _tokenizer;
+    private readonly WeightEncoding _encoding;
+    private readonly string _architecture;
+
+    /// <exception cref="ExtractionException">llama.cpp has no such architecture, or no such tokenizer.</exception>
+    public GgufModel(SlicedWeights weights, Tokenizer? tokenizer, WeightEncoding encoding)
+    {
+        (_weights, _tokenizer, _encoding) = (weights, tokenizer, encoding);
+        var spec = weights.Spec;
+        _kept = new KeptLayers(spec, weights.ProfileName, weights.Layers, Format);
+        _kept.CheckLlama();
+        foreach (var (layer, block) in _kept.Blocks)
+        {
+            if (block.Activation != Activation.SwiGlu)
+            {
+                throw _kept.Refused(
+                    string.Create(CultureInfo.InvariantCulture, $"Activation.{block.Activation} in layer {layer}"),
+                    "llama.cpp's Llama has SwiGlu");
+            }
+        }
+
+        if (spec.QkNorm)
+        {
+            _kept.CheckQwen3();
+            if (spec.AttentionBias)
+            {
+                throw _kept.Refused(
+                    "QkNorm together with [Attention(Bias = true)]", "llama.cpp's Qwen3, which norms queries and keys, has no biases",
+                    "--format huggingface or safetensors can hold it");
+            }
+
+            if (spec.RotaryScaling is { Kind: RotaryScalingKind.Llama3 })
+            {
+                throw _kept.Refused(
+                    "QkNorm together with [RotaryScaling(RotaryScalingKind.Llama3, ...)]",
+                    "llama.cpp's Qwen3, which norms queries and keys, divides all frequencies alike",
+                    "--format huggingface or safetensors can hold it");
+            }
+
+            if (!_kept.IsUniform)
+            {
+                throw _kept.Refused(
+                    $"QkNorm and layers of different sizes ({spec.FormatPattern(weights.Layers.AsSpan())})",
+                    "llama.cpp's Qwen3, which norms queries and keys, is alike in all layers",
+                    "give a profile that is alike in all layers, or --format safetensors");
+            }
+        }
+
+        _architecture = spec.QkNorm ? "qwen3" : _kept.IsUniform ? "llama" : "deci";
+        if (tokenizer is not null && PreTokenizer(tokenizer) is null)
+        {
+            throw new ExtractionException($"The tokenizer ({tokenizer.Describe()}) cuts text into words as none of llama.cpp's does, so "
+                + $"{spec.Name} cannot be written as {Format}; --format huggingface takes any.");
+        }
+    }
+
+    public void Write(string path)
+    {
+        var file = new GgufWriter();
+        AddArchitecture(file);
+        AddTokenizer(file);
+        foreach (var (key, value) in _weights.Metadata.Where(m => m.Key.StartsWith("matformer.", StringComparison.Ordinal)))
+            file.Add(key, value);
+        var byName = _weights.Tensors.Select(Laid).ToDictionary(NameOf, StringComparer.Ordinal);
+        var divisors = Divisors();
+        IEnumerable<GgufTensor> tables = divisors.Length > 0 ? [new(DivisorsName, [divisors.Length], WeightEncoding.Float32)] : [];
+        file.Write(
+            path,
+            [.. tables, .. byName.Select(named => new GgufTensor(named.Key, named.Value.Shape, EncodingOf(named.Value)))],
+            (entry, stream) =>
+            {
+                if (entry.Name == DivisorsName) stream.Write(MemoryMarshal.AsBytes<float>(divisors));
+                else _weights.Write(byName[entry.Name], entry.Encoding, stream);
+            });
+    }
+
+    // What llama.cpp divides the angle of each pair by, where that differs between them.
+    private float[] Divisors()
+    {
+        var spec = _weights.Spec;
+        if (spec.RotaryScaling is not { Kind: RotaryScalingKind.Llama3 } scaling) return [];
+        return [.. Enumerable.Range(0, spec.HeadWidth / 2)
+            .Select(pair => (float)scaling.Divisor(RotaryAngles.Frequency(spec.HeadWidth, spec.RotaryBase, pair)))];
+    }
+
+    private void AddArchitecture(GgufWriter file)
+    {
+        var spec = _weights.Spec;
+        file.Add("general.architecture", _architecture);
+        file.Add("general.type", "model");
+        file.Add("general.name", $"{spec.Name} {_weights.ProfileName}");
+        file.Add("general.quantization_version", 2u);
+
+        // The numbers of llama_ftype.
+        file.Add("general.file_type", _encoding switch
+        {
+            WeightEncoding.Float16 => 1u,
+            WeightEncoding.Q8 => 7u,
+            WeightEncoding.BFloat16 => 32u,
+            _ => 0u,
+        });
+        file.Add(Key("vocab_size"), (uint)spec.Vocabulary);
+        file.Add(Key("context_length"), (uint)spec.Context);
+        file.Add(Key("embedding_length"), (uint)spec.Width);
+        file.Add(Key("block_count"), (uint)_kept.Numbers.Length);
+        AddLayers(Key("feed_forward_length"), _kept.HiddenWidths);
+        AddLayers(Key("attention.head_count"), _kept.Heads);
+        AddLayers(Key("attention.head_count_kv"), _kept.KeyValueHeads);
+        file.Add(Key("attention.key_length"), (uint)spec.HeadWidth);
+        file.Add(Key("attention.value_length"), (uint)spec.HeadWidth);
+        file.Add(Key("attention.layer_norm_rms_epsilon"), (float)spec.NormEpsilon);
+        file.Add(Key("rope.dimension_count"), (uint)spec.HeadWidth);
+        file.Add(Key("rope.freq_base"), (float)spec.RotaryBase);
+        if (spec.RotaryScaling is { Kind: RotaryScalingKind.Linear } linear)
+        {
+            file.Add(Key("rope.scaling.type"), RotaryScaling.TypeOf(linear.Kind));
+            file.Add(Key("rope.scaling.factor"), (float)linear.Factor);
+        }
+
+        string Key(string name) => $"{_architecture}.{name}";
+
+        void AddLayers(string key, ImmutableArray<int> sizes)
+        {
+            if (_kept.IsUniform) file.Add(key, (uint)sizes[0]);
+            else file.Add(key, sizes);
+        }
+    }
+
+    private void AddTokenizer(GgufWriter file)
+    {
+        if (_tokenizer is null)
+        {
+            file.Add("tokenizer.ggml.model", "no_vocab");
+            return;
+        }
+
+        var content = _tokenizer.Content;
+        var added = content.Added.ToDictionary(a => a.Token);
+        var (texts, kinds) = (new List<string>(), new List<int>());
+        for (var token = 0; token < content.Tokens.Length; token++)
+        {
+            texts.Add(added.TryGetValue(token, out var its) ? content.TextOf(its) : ByteAlphabet.ToText(content.Tokens[token]));
+            kinds.Add(its is null ? NormalToken : its.IsSpecial ? ControlToken : UserDefinedToken);
+        }
+
+        // llama.cpp counts tokens, not rows of the embedding.
+        for (var token = texts.Count; token < _weights.Spec.Vocabulary; token++)
+        {
+            texts.Add(string.Create(CultureInfo.InvariantCulture, $"[UNUSED{token}]"));
+            kinds.Add(UnusedToken);
+        }
+
+        file.Add("tokenizer.ggml.model", "gpt2");
+        file.Add("tokenizer.ggml.pre", PreTokenizer(_tokenizer)!);
+        file.Add("tokenizer.ggml.tokens", texts);
+        file.Add("tokenizer.ggml.token_type", kinds);
+        file.Add("tokenizer.ggml.merges", content.Merges.Select(m => $"{texts[m.Left]} {texts[m.Right]}").ToList());
+
+        // Without it llama.cpp takes token 11: better a byte that no text has.
+        var end = (uint)(_tokenizer.EndOfText ?? content.Tokens.IndexOf([byte.MaxValue], 0, ByteStrings.Comparer));
+        file.Add("tokenizer.ggml.bos_token_id", end);
+        file.Add("tokenizer.ggml.eos_token_id", end);
+        file.Add("tokenizer.ggml.add_bos_token", false);
+        file.Add("tokenizer.ggml.add_eos_token", false);
+    }
+
+    // How llama.cpp calls the way in which words are cut; null if it has none that is the same.
+    private static string? PreTokenizer(Tokenizer tokenizer) => tokenizer.Content switch
+    {
+        { Merges.Count: 0, WordsFirst: false } => "gpt-2",
+        { Pattern: WordPattern.Gpt2, WordsFirst: false } => "gpt-2",
+        { Pattern: WordPattern.Llama3, WordsFirst: true } => "llama-bpe",
+        { Pattern: WordPattern.Qwen2, WordsFirst: false } => "qwen2",
+        _ => null,
+    };
+
+    // llama.cpp turns neighbours in its Llama, and halves in its Qwen3, as we do.
+    private SlicedTensor Laid(SlicedTensor tensor) =>
+        !_weights.Spec.QkNorm
+        && (tensor.Place.Part.StartsWith(QueryProjection, StringComparison.Ordinal)
+            || tensor.Place.Part.StartsWith(KeyProjection, StringComparison.Ordinal))
+            ? tensor with { Interleaved = _weights.Spec.HeadWidth }
+            : tensor;
+
+    private string NameOf(SlicedTensor tensor)
+    {
+        var (layer, part) = tensor.Place;
+        return layer is { } number
+            ? string.Create(CultureInfo.InvariantCulture, $"blk.{_kept.NumberOf(number)}.{s_names[part]}")
+            : s_names[part];
+    }
+
+    private WeightEncoding EncodingOf(SlicedTensor tensor) => (tensor.IsMatrix, _encoding) switch
+    {
+        (false, _) => WeightEncoding.Float32,
+        (true, WeightEncoding.Q8) when tensor.Columns % WeightEncoder.BlockValues != 0 => WeightEncoding.Float16,
+        _ => _encoding,
+    };
+}

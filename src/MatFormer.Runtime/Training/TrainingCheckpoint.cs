@@ -1,0 +1,113 @@
+using System.Globalization;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace MatFormer;
+
+/// <summary>
+/// The file that a run resumes from: the weights, the optimizer's moments, and in the metadata the options, the step, the data and the
+/// early stop.
+/// </summary>
+internal static class TrainingCheckpoint
+{
+    public const string DtypeKey = "training.dtype";
+
+    private const string StepKey = "training.step";
+    private const string SkippedKey = "training.skipped";
+    private const string BestLossKey = "training.best_loss";
+    private const string BestStepKey = "training.best_step";
+    private const string WorseKey = "training.looks_since_best";
+    private const string DataKey = "training.data";
+
+    /// <summary>Where a run is.</summary>
+    /// <param name="Step">Steps done.</param>
+    /// <param name="Skipped">Steps of them that were skipped.</param>
+    /// <param name="Stop">What the looks found.</param>
+    /// <param name="Data">The fingerprint of the data.</param>
+    public readonly record struct Progress(long Step, long Skipped, EarlyStop Stop, string Data);
+
+    /// <summary>Writes one, atomically.</summary>
+    public static void Save(string path, MatFormerModel model, AdamWState optimizer, TrainerOptions options, Progress progress)
+    {
+        var metadata = Checkpoint.MetadataOf(model);
+        foreach (var (key, value) in options.ToMetadata().Concat(options.ToChangeableMetadata())) metadata.Add(key, value);
+        metadata.Add(StepKey, progress.Step.ToString(CultureInfo.InvariantCulture));
+        if (progress.Skipped > 0) metadata.Add(SkippedKey, progress.Skipped.ToString(CultureInfo.InvariantCulture));
+        if (progress.Stop.BestStep > 0)
+        {
+            metadata.Add(BestLossKey, progress.Stop.BestLoss.ToString(CultureInfo.InvariantCulture));
+            metadata.Add(BestStepKey, progress.Stop.BestStep.ToString(CultureInfo.InvariantCulture));
+            metadata.Add(WorseKey, progress.Stop.LooksSinceBest.ToString(CultureInfo.InvariantCulture));
+        }
+
+        metadata.Add(DataKey, progress.Data);
+        metadata.Add(DtypeKey, model.ComputeType.ToString());
+        using var views = NewDisposeScope();
+        var weights = model.named_parameters().ToList();
+        var moments = weights.SelectMany(weight => optimizer.Of(weight.name, weight.parameter)).ToList();
+        foreach (var (_, moment) in moments) views.Attach(moment);
+        Checkpoint.Write(path, metadata, [.. weights.Select(weight => (weight.name, (Tensor)weight.parameter)), .. moments]);
+    }
+
+    /// <summary>Reads one into a model and an optimizer; if it does not fit, nothing is changed.</summary>
+    /// <exception cref="CheckpointException">The file is damaged, of another model, or of a run with other options.</exception>
+    public static Progress Load(string path, MatFormerModel model, AdamWState optimizer, TrainerOptions options)
+    {
+        using var reader = SafetensorsReader.Open(path);
+        var header = CheckpointHeader.Read(reader, model.Architecture);
+        var metadata = reader.Metadata;
+        foreach (var ((key, now), (_, then)) in options.ToMetadata().Zip(TrainerOptions.FromMetadata(path, metadata).ToMetadata()))
+            CheckSame(path, key, then, now);
+        CheckSame(path, DtypeKey, Required(path, metadata, DtypeKey), model.ComputeType.ToString());
+        var data = Required(path, metadata, DataKey);
+        if (!header.IsUniversal
+            || !long.TryParse(Required(path, metadata, StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out var step)
+            || step > options.Steps)
+            throw new CheckpointException(path, "has metadata that do not fit together; it is damaged.");
+
+        // A run that has not looked or skipped has written none of these.
+        var stop = new EarlyStop(
+            Optional(path, metadata, BestLossKey, EarlyStop.None.BestLoss), Optional(path, metadata, BestStepKey, EarlyStop.None.BestStep),
+            Optional(path, metadata, WorseKey, EarlyStop.None.LooksSinceBest));
+        var progress = new Progress(step, Optional(path, metadata, SkippedKey, 0L), stop, data);
+
+        // All is looked up before anything changes.
+        using var views = NewDisposeScope();
+        var misfits = new Misfits(reader, model.Architecture);
+        var entries = new List<(SafetensorsEntry Entry, Tensor Moment)>();
+        foreach (var (name, parameter) in model.named_parameters())
+        {
+            foreach (var (key, moment) in optimizer.Of(name, parameter))
+            {
+                views.Attach(moment);
+                entries.Add((misfits.Find(key, moment), moment));
+            }
+        }
+
+        Checkpoint.Load(reader, model);
+        foreach (var (entry, moment) in entries) TensorData.Read(reader, entry, moment);
+        return progress;
+    }
+
+    private static string Required(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
+        metadata.TryGetValue(key, out var value)
+        ? value
+        : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{key}'); give the checkpoint.safetensors of "
+            + "a training run.");
+
+    private static T Optional<T>(string path, IReadOnlyDictionary<string, string> metadata, string key, T otherwise)
+        where T : struct, IParsable<T> =>
+        !metadata.TryGetValue(key, out var value) ? otherwise
+        : T.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number
+        : throw new CheckpointException(path, $"has '{value}' for '{key}' in its metadata, which is no number; it is damaged.");
+
+    private static void CheckSame(string path, string key, string then, string now)
+    {
+        if (then != now)
+        {
+            throw new CheckpointException(
+                path, $"is of a run with {key} = '{then}', but now it is '{now}'; resume with the same options, or begin anew in another "
+                    + "folder.");
+        }
+    }
+}
