@@ -78,17 +78,17 @@ public sealed class TextEmbedder
         ArgumentNullException.ThrowIfNull(texts);
         var context = _model.Architecture.Context;
         var buffer = new List<int>();
-        var tokens = texts.Select(text => PairBatch.Encode(text, _tokenizer, context, buffer)).ToArray();
+        var tokens = texts.Select(text => TokenRows.Encode(text, _tokenizer, context, buffer)).ToArray();
         int[] longestFirst = [.. Enumerable.Range(0, tokens.Length).OrderByDescending(i => tokens[i].Length)];
         var result = new float[(long)texts.Count * Width];
         using var unrecorded = no_grad();
         for (var first = 0; first < longestFirst.Length;)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            var time = PairBatch.PaddedLength(tokens[longestFirst[first]].Length, context);
+            var time = TokenRows.PaddedLength(tokens[longestFirst[first]].Length, context);
             var rows = Math.Min(Math.Max(1, TokensAtOnce / time), longestFirst.Length - first);
             var batch = new long[rows * time];
-            for (var row = 0; row < rows; row++) PairBatch.Pad(tokens[longestFirst[first + row]], batch.AsSpan(row * time, time));
+            for (var row = 0; row < rows; row++) TokenRows.Pad(tokens[longestFirst[first + row]], batch.AsSpan(row * time, time));
             using (NewDisposeScope())
             {
                 long[] shape = [rows, time];

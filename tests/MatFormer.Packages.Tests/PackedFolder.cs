@@ -88,7 +88,7 @@ public sealed class PackedFolder : IAsyncLifetime
     }
 
     /// <summary>Makes a program of the sources that <paramref name="write"/> puts into its folder.</summary>
-    public string NewProject(string name, string properties, Action<string> write, string package = "MatFormer.Runtime")
+    public string NewProject(string name, string properties, Action<string> write, string package, bool usesTorch = true)
     {
         var folder = Path.Combine(Projects, name);
         Directory.CreateDirectory(folder);
@@ -104,7 +104,7 @@ public sealed class PackedFolder : IAsyncLifetime
               </PropertyGroup>
               <ItemGroup>
                 <PackageReference Include="{package}" Version="{Version}" />
-                <PackageReference Include="libtorch-cpu-linux-x64" Version="2.10.0" />
+                {(usesTorch ? "<PackageReference Include=\"libtorch-cpu-linux-x64\" Version=\"2.10.0\" />" : string.Empty)}
               </ItemGroup>
             </Project>
             """);

@@ -62,11 +62,7 @@ public sealed class TrimmingTests(PackedFolder packed)
 
         foreach (var profile in (string[])["XL", "Phone"])
         {
-            string[] generate =
-            [
-                "DocsLm", "generate", "--out", "DocsLm", "--profile", profile, "--prompt", "the model ", "--tokens", "24", "--temperature", "0",
-            ];
-            Assert.Equal(Tokens(await Run(project, ordinary, generate)), Tokens(await Run(project, trimmed, generate)));
+            Assert.Equal(Tokens(await Run(project, ordinary, Generate(profile))), Tokens(await Run(project, trimmed, Generate(profile))));
             string[] classify = ["DigitsViT", "classify", "--out", "DigitsViT", "--profile", profile, "--image", "images/7/0.pgm", "--json"];
             Assert.Equal(Document(await Run(project, ordinary, classify)), Document(await Run(project, trimmed, classify)));
             foreach (var (program, folder) in ((string, string)[])[(ordinary, "ApiSearch"), (trimmed, "againApiSearch")])
@@ -75,8 +71,53 @@ public sealed class TrimmingTests(PackedFolder packed)
         }
 
         Assert.Equal(await Serve(project, ordinary), await Serve(project, trimmed));
+        await Run(project, ordinary, "DocsLm", "extract", "--out", "DocsLm", "--profile", "Phone");
+        Assert.Equal(
+            Tokens(await Run(project, ordinary, Generate("Phone"))).TrimEnd(),
+            (await DecodeAheadOfTime(machine, Path.Combine(project, "DocsLm", "phone.safetensors"))).TrimEnd());
+
+        static string[] Generate(string profile) =>
+        [
+            "DocsLm", "generate", "--out", "DocsLm", "--profile", profile, "--prompt", "the model ", "--tokens", "24", "--temperature", "0",
+            "--weights", "f32",
+        ];
 
         Task<byte[]> Bytes(string folder, string file) => File.ReadAllBytesAsync(Path.Combine(project, folder, file));
+    }
+
+    // What one native program of a project that references nothing but the decoder makes of a slice.
+    private async Task<string> DecodeAheadOfTime(string machine, string slice)
+    {
+        var project = packed.NewProject(
+            "Decoder",
+            """
+            <OutputType>Exe</OutputType>
+            <PublishAot>true</PublishAot>
+            <CppCompilerAndLinker>gcc</CppCompilerAndLinker>
+            <InvariantGlobalization>true</InvariantGlobalization>
+            <TreatWarningsAsErrors>true</TreatWarningsAsErrors>
+            <TrimmerSingleWarn>false</TrimmerSingleWarn>
+            """,
+            folder =>
+            {
+                File.Copy(Path.Combine(PackedFolder.Root, "examples", "DocsLm", "DocsLm.cs"), Path.Combine(folder, "DocsLm.cs"));
+                File.WriteAllText(
+                    Path.Combine(folder, "Program.cs"),
+                    """
+                    using MatFormer;
+
+                    using var engine = DecodingEngine.Open<DocsLm>(args[0]);
+                    Console.Write("the model ");
+                    TextGenerator.Generate(engine, "the model ", new GenerationOptions { Tokens = 24, Temperature = 0 }, Console.Write);
+                    """);
+            },
+            package: "MatFormer.Inference",
+            usesTorch: false);
+        await Run(project, "dotnet", "publish", "-c", "Release", "-r", machine, "-o", "native");
+        var native = Path.Combine(project, "native");
+        Assert.DoesNotContain(Directory.GetFiles(native).Select(Path.GetFileName), file => file is not null && file.Contains(".so", StringComparison.Ordinal));
+        Assert.InRange(new FileInfo(Path.Combine(native, "Decoder")).Length, 500_000, 10_000_000);
+        return await Run(native, Path.Combine(native, "Decoder"), slice);
     }
 
     // Something to learn for each kind.

@@ -8,7 +8,7 @@ public static class DenseModel
 {
     /// <summary>
     /// Writes a universal model's file, float32, which <see cref="Checkpoint.OpenUniversal"/> loads. Hidden units keep their order, which
-    /// makes poor narrow sizes: <see cref="WarmStart"/> orders them by importance. Weights go from file to file in pieces.
+    /// makes poor narrow sizes: <c>WarmStart</c> orders them by importance. Weights go from file to file in pieces.
     /// </summary>
     /// <param name="from">The folder, a safetensors file, or the index of several.</param>
     /// <param name="path">The file to write.</param>

@@ -35,7 +35,7 @@ internal sealed class PairFeed(PairCorpus pairs) : Feed
     {
         var buffer = new List<int>();
         var texts = Spread(pairs.Training.Count, 256).SelectMany(i => (string[])[pairs.Training[i].Query, pairs.Training[i].Document])
-            .Select(text => PairBatch.Encode(text, pairs.Tokenizer, spec.Context, buffer));
+            .Select(text => TokenRows.Encode(text, pairs.Tokenizer, spec.Context, buffer));
         foreach (var alike in texts.Where(text => text.Length > 0).GroupBy(text => text.Length))
         {
             foreach (var some in alike.Chunk(16))

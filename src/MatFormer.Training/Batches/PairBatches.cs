@@ -8,9 +8,6 @@ namespace MatFormer;
 /// <param name="context">The most tokens of a text; what is longer is cut.</param>
 internal sealed class PairBatch(int pairs, int context) : Batch
 {
-    // Shapes that come again find their memory; and the last few tokens of padding cost little.
-    private const int Step = 8;
-
     private readonly List<int> _tokens = [];
     private readonly Dictionary<string, long> _numbers = new(StringComparer.Ordinal);
     private long[] _input = [];
@@ -33,13 +30,13 @@ internal sealed class PairBatch(int pairs, int context) : Batch
         var texts = new int[2 * pairs][];
         for (var i = 0; i < pairs; i++)
         {
-            texts[2 * i] = Encode(examples[i].Query, tokenizer, context, _tokens);
-            texts[(2 * i) + 1] = Encode(examples[i].Document, tokenizer, context, _tokens);
+            texts[2 * i] = TokenRows.Encode(examples[i].Query, tokenizer, context, _tokens);
+            texts[(2 * i) + 1] = TokenRows.Encode(examples[i].Document, tokenizer, context, _tokens);
         }
 
-        Time = PaddedLength(texts.Max(text => text.Length), context);
+        Time = TokenRows.PaddedLength(texts.Max(text => text.Length), context);
         if (_input.Length != texts.Length * Time) _input = new long[texts.Length * Time];
-        for (var row = 0; row < texts.Length; row++) Pad(texts[row], _input.AsSpan(row * Time, Time));
+        for (var row = 0; row < texts.Length; row++) TokenRows.Pad(texts[row], _input.AsSpan(row * Time, Time));
         Number(texts);
     }
 
@@ -48,24 +45,6 @@ internal sealed class PairBatch(int pairs, int context) : Batch
     {
         long[] shape = [2 * pairs, Time];
         return (tensor(_input, shape, device: device), tensor(Targets, device: device));
-    }
-
-    /// <summary>The first tokens of a text.</summary>
-    public static int[] Encode(string text, Tokenizer tokenizer, int context, List<int> buffer)
-    {
-        buffer.Clear();
-        tokenizer.Encode(System.Text.Encoding.UTF8.GetBytes(text), buffer, specialTokens: false);
-        return [.. CollectionsMarshal.AsSpan(buffer)[..Math.Min(buffer.Count, context)]];
-    }
-
-    /// <summary>What texts of at most so many tokens are padded to.</summary>
-    public static int PaddedLength(int longest, int context) => Math.Clamp((longest + Step - 1) / Step * Step, 1, context);
-
-    /// <summary>Tokens, and -1 behind them.</summary>
-    public static void Pad(ReadOnlySpan<int> text, Span<long> row)
-    {
-        for (var t = 0; t < text.Length; t++) row[t] = text[t];
-        row[text.Length..].Fill(-1);
     }
 
     // Texts that are alike as far as they are seen, and a pair that comes twice, are no negatives of each other.
