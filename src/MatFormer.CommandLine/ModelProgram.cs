@@ -15,8 +15,9 @@ public static class ModelProgram
 
     /// <summary>
     /// Runs the commands that there are for the model's kind: <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>plan</c>,
-    /// <c>profiles</c> and <c>extract</c> for all; <c>tokenizer</c>, <c>import</c> and <c>generate</c> for language models; <c>classify</c>
-    /// for vision transformers. <c>--help</c> tells of each.
+    /// <c>profiles</c> and <c>extract</c> for all; <c>import</c> and <c>generate</c> for language models; <c>index</c>, <c>search</c> and
+    /// <c>eval-retrieval</c> for text encoders; <c>tokenizer</c> for both of these; <c>classify</c> for vision transformers.
+    /// <c>--help</c> describes each.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>

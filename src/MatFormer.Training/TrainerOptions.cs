@@ -20,7 +20,7 @@ public sealed record TrainerOptions
 
     /// <summary>
     /// Keeps for the gradients only what goes into each layer, and computes the rest once more (<see cref="Recomputation"/>): less memory
-    /// for up to a third more time, and the same results. Not kept in checkpoints, so that a run can go on with it or without.
+    /// for a quarter to two fifths more time, and the same results. Not kept in checkpoints, so that a run can go on with it or without.
     /// </summary>
     public bool RecomputeActivations { get; init; }
 

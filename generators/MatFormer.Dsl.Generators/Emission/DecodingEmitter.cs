@@ -10,7 +10,6 @@ internal static class DecodingEmitter
         var f = new CodeFile(spec.Type);
         var slices = $"global::System.Collections.Immutable.ImmutableArray<{f.LayerSlice}>";
         f.Write($$"""
-            [Generated]
             static {{f.DecodingNetwork}} global::MatFormer.IDecodable<{{f.Model}}>.CreateDecodingNetwork(
                 {{slices}} layers, {{f.WeightPacker}} packer) => new Decoding(layers, packer);
 

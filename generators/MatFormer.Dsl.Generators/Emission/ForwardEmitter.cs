@@ -22,7 +22,6 @@ internal static class ForwardEmitter
         f.Write($$"""
             /// <summary>{{io.Gives}}{{ofWhole}}: {{io.Takes}} to {{io.Result}}.</summary>
             /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
-            [Generated]
             public override {{f.Tensor}} forward({{f.Tensor}} {{io.Input}}) => Forward(Profile.{{spec.Widest.Name}}, {{io.Input}});
 
             """);
@@ -37,7 +36,6 @@ internal static class ForwardEmitter
             /// Logits {{io.Result}} of tokens (B, T) int64 that follow those in the cache, which then holds them too.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or more tokens than the cache has room for.</exception>
-            [Generated]
             public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache)
             {
                 CheckTokens(tokens, cache);
@@ -46,7 +44,6 @@ internal static class ForwardEmitter
 
             /// <summary>Logits of a submodel, computed with this model's weights: {{io.Takes}} to {{io.Result}}.</summary>
             /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
-            [Generated]
             public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
@@ -62,7 +59,6 @@ internal static class ForwardEmitter
         f.Write($$"""
             /// <summary>{{io.Gives}}, by a submodel, computed with this model's weights: {{io.Takes}} to {{io.Result}}.</summary>
             /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
-            [Generated]
             public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} {{io.Input}})
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
@@ -71,7 +67,6 @@ internal static class ForwardEmitter
             }
 
             /// <inheritdoc/>
-            [Generated]
             public override {{f.Tensor}} Embed({{f.Tensor}} {{io.Input}}, int? width = null) => Embed(Profile.{{spec.Widest.Name}}, {{io.Input}}, width);
 
             /// <summary>
@@ -81,7 +76,6 @@ internal static class ForwardEmitter
             /// <param name="{{io.Input}}">{{io.Takes.TrimEnd(',')}}.</param>
             /// <param name="width">One of the dimensions; all if null.</param>
             /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}, or no such dimension is declared.</exception>
-            [Generated]
             public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.Tensor}} {{io.Input}}, int? width = null)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
@@ -91,7 +85,6 @@ internal static class ForwardEmitter
 
             /// <summary>Embeddings of this width, of length 1, by a submodel: {{io.Takes}} to (B, dimension) float32.</summary>
             /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
-            [Generated]
             public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.EmbeddingDimension}} dimension, {{f.Tensor}} {{io.Input}})
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(dimension);
@@ -102,7 +95,6 @@ internal static class ForwardEmitter
         if (!spec.IsVision) return;
         f.Write($$"""
             /// <inheritdoc/>
-            [Generated]
             public override {{f.Tensor}} Classify({{f.Tensor}} pixels, int? width = null) => Classify(Profile.{{spec.Widest.Name}}, pixels, width);
 
             /// <summary>
@@ -112,7 +104,6 @@ internal static class ForwardEmitter
             /// <param name="pixels">{{io.Takes.TrimEnd(',')}}.</param>
             /// <param name="width">One of the dimensions; all, as Forward, if null.</param>
             /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}, or no such dimension is declared.</exception>
-            [Generated]
             public {{f.Tensor}} Classify({{f.Profile}} profile, {{f.Tensor}} pixels, int? width = null)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
@@ -129,10 +120,13 @@ internal static class ForwardEmitter
         if (kinds.Count > 1)
         {
             f.Write($$"""
-                private abstract partial class Block
+                internal abstract partial class Block
                 {
                     {{AttendComment(spec)}}
                     public abstract {{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{HeadsParameter(spec)}}{{SightParameters(f, spec)}});
+
+                    {{ForwardComment(spec)}}
+                    public abstract {{f.Tensor}} Forward({{f.Tensor}} x{{AngleParameters(f, spec)}}{{SightParameters(f, spec)}});
 
                     {{FeedForwardComment(spec)}}
                     public abstract {{f.Tensor}} FeedForward({{f.Tensor}} x, int[] widths, int[]? rows{{PartingParameter(spec)}});
@@ -150,8 +144,15 @@ internal static class ForwardEmitter
         var overrides = isAlone ? null : "override ";
         var bias = spec.AttentionBias;
         f.Write($$"""
-            private sealed partial class {{kind.Name}}
+            internal sealed partial class {{kind.Name}}
             {
+                {{ForwardComment(spec)}}
+                public {{overrides}}{{f.Tensor}} Forward({{f.Tensor}} x{{AngleParameters(f, spec)}}{{SightParameters(f, spec)}})
+                {
+                    using var attended = {{f.Kernels}}.Attend(x, AttentionWeights{{Angles(spec)}}{{NamedSight(spec)}});  //| x + attention(norm(x))
+                    return {{f.Kernels}}.FeedForward(attended, FeedForwardWeights);  //| and to that feed-forward(norm(that))
+                }
+
                 {{AttendComment(spec)}}
                 public {{overrides}}{{f.Tensor}} Attend({{f.Tensor}} x{{AngleParameters(f, spec)}}{{HeadsParameter(spec)}}{{SightParameters(f, spec)}}) =>
                     {{f.Kernels}}.Attend(x, AttentionWeights{{Angles(spec)}}{{NamedSight(spec)}}{{(spec.ElasticHeads ? ", heads: heads, rows: rows" : null)}});
@@ -194,6 +195,9 @@ internal static class ForwardEmitter
             """);
     }
 
+    private static string ForwardComment(ModelSpec spec) =>
+        $"// One layer of a slice, of all its hidden units and heads: {Shape("B", "T", spec.Width)} to the same.";
+
     private static string AttendComment(ModelSpec spec) => spec.ElasticHeads
         ? $"// x + attention(norm(x)) of R stacked streams, stream r with its first heads[r] heads: {Stacked(spec)} to the same."
         : $"// x + attention(norm(x)): {Stacked(spec)} to the same.";
@@ -218,7 +222,7 @@ internal static class ForwardEmitter
         var stacked = Shape("N", "T", spec.Width);
         var logits = Shape("B", "T", spec.Vocabulary);
         f.Write($$"""
-            private sealed partial class Network
+            internal sealed partial class Network
             {
                 // Logits of one stream: tokens (B, T) to {{logits}} float32.
                 public {{f.Tensor}} Logits({{f.Tensor}} tokens, {{f.Streams}} streams, {{f.KeyValueCache}}? cache, {{f.ScalarType}} type)
@@ -240,7 +244,7 @@ internal static class ForwardEmitter
         if (spec.Rotary)
         {
             f.Write($$"""
-                    var (cosines, sines) = _rotary.Slice(position, time);
+                    var (cosines, sines) = Rotary.Slice(position, time);
                     using var cos = cosines;  //| {{Shape("T", spec.HeadWidth / 2)}}
                     using var sin = sines;  //| {{Shape("T", spec.HeadWidth / 2)}}
                     var x = {{f.Kernels}}.Embedding(EmbedTokens, tokens, type);  //| {{states}}
@@ -310,7 +314,8 @@ internal static class ForwardEmitter
                     {{(spec.ElasticHeads ? null : "// Up to where they part the streams are all alike, and were computed once.")}}
                     var fed = Blocks[layer]{{bang}}.FeedForward(
                         attended, streams.HiddenWidths(layer), streams.Rows(layer){{parting}});  //| {{stacked}}
-                    return streams.Scaled(layer, x, fed);  //| {{stacked}}
+                    if (!streams.IsScaled(layer)) return fed;
+                    using (fed) return streams.Scaled(layer, x, fed);  //| {{stacked}}
                 }
 
                 // A layer from its input alone, for who keeps that and nothing else for the gradients.
@@ -323,7 +328,7 @@ internal static class ForwardEmitter
             f.Write($$"""
                 {{function}} x =>
                 {
-                    var (cosines, sines) = _rotary.Slice(0, x.shape[1]);
+                    var (cosines, sines) = Rotary.Slice(0, x.shape[1]);
                     using var cos = cosines;  //| {{Shape("T", spec.HeadWidth / 2)}}
                     using var sin = sines;  //| {{Shape("T", spec.HeadWidth / 2)}}
                     return Layer(x, cos, sin, streams, {{sight}}layer, null);  //| {{stacked}}
@@ -348,7 +353,7 @@ internal static class ForwardEmitter
         var isText = spec.Kind == ModelKind.TextEncoder;
         var embedding = spec.Embedding!;
         f.Write($$"""
-            private sealed partial class Network
+            internal sealed partial class Network
             {
             """);
         if (isText)
@@ -424,7 +429,7 @@ internal static class ForwardEmitter
                     var lengths = {{f.Kernels}}.Lengths(tokens, {{(spec.HasClassToken ? 1 : 0)}});  //| (B)
                     using var released = recomputation is null ? lengths : null;
                     recomputation?.Keep(lengths);
-                    {{(spec.Rotary ? $"var (cosines, sines) = _rotary.Slice(0, tokens.shape[1]{(spec.HasClassToken ? " + 1" : null)});" : null)}}
+                    {{(spec.Rotary ? $"var (cosines, sines) = Rotary.Slice(0, tokens.shape[1]{(spec.HasClassToken ? " + 1" : null)});" : null)}}
                     {{(spec.Rotary ? $"using var cos = cosines;  //| {Shape("T", spec.HeadWidth / 2)}" : null)}}
                     {{(spec.Rotary ? $"using var sin = sines;  //| {Shape("T", spec.HeadWidth / 2)}" : null)}}
                     var x = {{f.Kernels}}.EmbedText(tokens, EmbedTokens, {{classToken}}, {{(spec.Rotary ? "positions: null" : "EmbedPositions")}}, type);  //| {{states}}
@@ -432,7 +437,7 @@ internal static class ForwardEmitter
         }
         else
         {
-            var positions = spec.Sinusoidal ? "_positions.Table" : "EmbedPositions";
+            var positions = spec.Sinusoidal ? "Positions.Table" : "EmbedPositions";
             f.Write($$"""
                     var x = {{f.Kernels}}.EmbedPatches(pixels, EmbedPatches, EmbedPatchesBias, {{classToken}}, {{positions}}, type);  //| {{states}}
             """);
@@ -494,7 +499,8 @@ internal static class ForwardEmitter
         _ => null,
     };
 
-    private static string? Sight(ModelSpec spec) => spec.Kind switch
+    /// <summary>The same, as arguments.</summary>
+    public static string? Sight(ModelSpec spec) => spec.Kind switch
     {
         ModelKind.LanguageModel => ", cache, layer",
         ModelKind.TextEncoder => ", lengths",
@@ -515,7 +521,8 @@ internal static class ForwardEmitter
 
     private static string? OrParting(ModelSpec spec) => spec.ElasticHeads ? null : $", or {Shape("B", "T", spec.Width)} where they part";
 
-    private static string? Angles(ModelSpec spec) => spec.Rotary ? ", cos, sin" : null;
+    /// <summary>The rotary angles, as arguments.</summary>
+    public static string? Angles(ModelSpec spec) => spec.Rotary ? ", cos, sin" : null;
 
     private static string? AngleParameters(CodeFile f, ModelSpec spec) => spec.Rotary ? $", {f.Tensor} cos, {f.Tensor} sin" : null;
 
@@ -526,6 +533,7 @@ internal static class ForwardEmitter
         ? $"{f.Kernels}.RmsNorm({x}, {field}, {Literals.Of(spec.Epsilon)})"
         : $"{f.Kernels}.LayerNorm({x}, {field}, {field}Bias, {Literals.Of(spec.Epsilon)})";
 
-    private static string Shape(params object[] sizes) =>
+    /// <summary>A shape, for comments.</summary>
+    public static string Shape(params object[] sizes) =>
         "(" + string.Join(", ", sizes.Select(size => Convert.ToString(size, CultureInfo.InvariantCulture))) + ")";
 }

@@ -60,7 +60,7 @@ internal static class Names
     public static bool IsMember(string name) => s_members.Contains(name) || IsBlock(name);
 
     /// <summary>True for all generated members, and for what stands beside profiles: no model or profile can be so named.</summary>
-    public static bool IsGenerated(string name) => IsMember(name) || Methods.Contains(name) || name == "Joint";
+    public static bool IsGenerated(string name) => IsMember(name) || Methods.Contains(name) || name is "Joint" or "States";
 
     /// <summary>The full name of an attribute, whose source is shared with the assembly that users reference.</summary>
     public static string Of<TAttribute>() => typeof(TAttribute).FullName;

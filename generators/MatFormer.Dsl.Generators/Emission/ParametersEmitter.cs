@@ -28,7 +28,6 @@ internal static class ParametersEmitter
 
             /// <summary>The whole model with newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
             /// <param name="device">Where the weights are to be; the CPU if null.</param>
-            [Generated]
             public {{f.Model}}({{f.Device}}? device = null)
                 : base("{{spec.Type.Name}}")
             {
@@ -38,40 +37,31 @@ internal static class ParametersEmitter
             }
 
             /// <inheritdoc/>
-            [Generated]
             public override {{f.ModelSpec}} Architecture => Spec;
 
             /// <inheritdoc/>
-            [Generated]
             public override string ProfileName => "{{spec.Widest.Name}}";
 
             /// <inheritdoc/>
-            [Generated]
             public override global::System.Collections.Immutable.ImmutableArray<{{f.LayerSlice}}> Layers => Profile.{{spec.Widest.Name}}.Layers;
 
             /// <inheritdoc/>
-            [Generated]
             public override bool IsUniversal => true;
 
             /// <inheritdoc/>
-            [Generated]
             public override {{f.Device}} Device => _network.{{First(spec)}}.device;
 
             /// <inheritdoc/>
-            [Generated]
             protected override void BindParameters() => _network.Bind(this);
 
             /// <inheritdoc/>
-            [Generated]
             protected override global::System.Collections.Generic.IEnumerable<{{f.Parameter}}> DecayingParameters => _network.Decaying;
             {{(spec.IsDecoder ? $"""
 
                 /// <inheritdoc/>
-                [Generated]
                 protected override bool CanDecode => true;
 
                 /// <inheritdoc/>
-                [Generated]
                 protected override {f.DecodingNetwork} NewDecodingNetwork({f.WeightPacker} packer) => new Decoding(Layers, packer);
                 """ : null)}}
             {{Dispose(spec)}}
@@ -83,7 +73,6 @@ internal static class ParametersEmitter
     public static string? Dispose(ModelSpec spec) => !spec.HasTable ? null : """
 
         /// <inheritdoc/>
-        [Generated]
         protected override void Dispose(bool disposing)
         {
             if (disposing) _network.Dispose();
@@ -106,7 +95,7 @@ internal static class ParametersEmitter
         f.Write($$"""
             // One transformer block.
             [Generated]
-            private abstract partial class Block
+            internal abstract partial class Block
             {
                 // The block of a layer, newly drawn.
                 public static Block Create(int layer, {{f.LayerSlice}} slice, {{f.Device}} device) => layer switch
@@ -140,7 +129,7 @@ internal static class ParametersEmitter
         f.Write($$"""
             // {{(isAlone ? "One transformer block" : $"A transformer block of {kind.LayersText}")}}; {{axes}}
             [Generated]
-            private sealed partial class {{kind.Name}}{{bases}}
+            internal sealed partial class {{kind.Name}}{{bases}}
             {
                 {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, block, w)} {BlockNames.Of(spec).Prefix}*.{w.Name}")}}
 
@@ -181,8 +170,8 @@ internal static class ParametersEmitter
         var weights = before.Concat(after).ToList();
         var layers = Literals.Of(spec.Layers);
         var (table, tableShape, tableSizes) = spec.Rotary
-            ? ("_rotary", $"({spec.Sequence}, {spec.HeadWidth / 2}) twice", $"{Literals.Of(spec.Sequence)}, {Literals.Of(spec.HeadWidth)}, {Literals.Of(spec.RotaryBase)}")
-            : ("_positions", $"({spec.Sequence}, {spec.Width})", spec.Image is not { } image ? ""
+            ? ("Rotary", $"({spec.Sequence}, {spec.HeadWidth / 2}) twice", $"{Literals.Of(spec.Sequence)}, {Literals.Of(spec.HeadWidth)}, {Literals.Of(spec.RotaryBase)}")
+            : ("Positions", $"({spec.Sequence}, {spec.Width})", spec.Image is not { } image ? ""
                 : $"{Literals.Of(image.Size / image.Patch)}, {Literals.Of(spec.Width)}, classToken: {(spec.HasClassToken ? "true" : "false")}");
         var tableClass = spec.Rotary ? f.RotaryTable : spec.Sinusoidal ? f.SinusoidalTable : null;
         var isAlone = spec.Kinds.Count() == 1;
@@ -193,11 +182,11 @@ internal static class ParametersEmitter
         f.Write($$"""
             // The weights of one model, whole or sliced, and what it computes.
             [Generated]
-            private sealed partial class Network{{(spec.HasTable ? " : global::System.IDisposable" : null)}}
+            internal sealed partial class Network{{(spec.HasTable ? " : global::System.IDisposable" : null)}}
             {
                 public readonly Block{{maybe}}[] Blocks = new Block{{maybe}}[{{layers}}];{{(spec.CanSkip ? "  //| null where a layer is left out" : null)}}
                 {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, null, w)} {w.Name}")}}
-                {{(spec.HasTable ? $"private readonly {tableClass} {table};  //| {tableShape}" : null)}}
+                {{(spec.HasTable ? $"public readonly {tableClass} {table};  //| {tableShape}" : null)}}
 
                 // Newly drawn, with layers[i] of layer i.
                 public Network(global::System.ReadOnlySpan<{{f.LayerSlice}}> layers, {{f.Device}} device)
@@ -236,7 +225,6 @@ internal static class ParametersEmitter
                     {{(spec.HasTable ? $"{table}.To({First(spec)}.device);" : null)}}
                 }
                 {{(spec.HasTable ? $"\npublic void Dispose() => {table}.Dispose();" : null)}}
-
             }
             """);
     }

@@ -17,39 +17,48 @@ internal static class SlicingEmitter
     {
         var example = spec.Profiles.Count > 0 ? spec.Profiles[0].Name : spec.Granularities[0].Name;
         f.Write($$"""
-            [Generated]
             static {{f.Model}} global::MatFormer.IMatFormer<{{f.Model}}>.Create({{f.Device}}? device) => new(device);
 
             /// <summary>A model of one profile's shape with newly drawn weights, to load a slice into.</summary>
             /// <param name="profile">Its shape.</param>
             /// <param name="device">Where the weights are to be; the CPU if null.</param>
-            [Generated]
             public static {{f.MatFormerModel}} CreateSubmodel({{f.Profile}} profile, {{f.Device}}? device = null) =>
                 new Submodel(profile, device);
 
             /// <summary>A model of its own with only the weights of one profile, copied.</summary>
             /// <typeparam name="TSubmodel">The profile's class, such as <c>{{f.Model}}.{{example}}</c>.</typeparam>
-            [Generated]
             public TSubmodel Extract<TSubmodel>()
                 where TSubmodel : {{f.MatFormerModel}}, global::MatFormer.ISubmodel<{{f.Model}}, TSubmodel>
                 => TSubmodel.From(this, copy: true);
 
             /// <summary>A model of its own with only the weights of one profile, copied.</summary>
-            [Generated]
             public {{f.MatFormerModel}} Extract({{f.Profile}} profile) => new Submodel(this, profile, copy: true);
 
             /// <summary>The same as <c>Extract</c> without a copy: it shares this model's weights, for inference only.</summary>
             /// <typeparam name="TSubmodel">The profile's class.</typeparam>
-            [Generated]
             public TSubmodel View<TSubmodel>()
                 where TSubmodel : {{f.MatFormerModel}}, global::MatFormer.ISubmodel<{{f.Model}}, TSubmodel>
                 => TSubmodel.From(this, copy: false);
 
             /// <summary>The same as <c>Extract</c> without a copy: it shares this model's weights, for inference only.</summary>
-            [Generated]
             public {{f.MatFormerModel}} View({{f.Profile}} profile) => new Submodel(this, profile, copy: false);
 
             """);
+    }
+
+    // What the states give.
+    private static string Forward(CodeFile f, ModelSpec spec, string cache)
+    {
+        var io = ModelText.Of(spec);
+        if (spec.Kind == ModelKind.TextEncoder) return "return Embed(tokens);  //| " + io.Shape;
+        var (states, of, head) = spec.IsDecoder
+            ? ($"(B, T, {Literals.Of(spec.Width)})", $"tokens, {cache}", $"Network.{ForwardEmitter.Head(spec)}")
+            : ($"(B, {Literals.Of(spec.Width)})", "pixels", "Network.Classifier, Network.ClassifierBias");
+        return $"""
+            using var states = States({of});  //| {states}
+            using var logits = {f.Kernels}.Linear(states, {head});  //| {io.Shape}
+            return logits.to({f.ScalarType}.Float32);  //| {io.Shape}
+            """;
     }
 
     private static void WriteSubmodel(CodeFile f, ModelSpec spec)
@@ -60,9 +69,7 @@ internal static class SlicingEmitter
             [Generated]
             public class Submodel : {{f.MatFormerModel}}
             {
-                private readonly Network _network;
                 private readonly {{f.Profile}} _profile;
-                private readonly {{f.Streams}} _streams;
 
                 /// <summary>A model of one profile's shape with newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
                 /// <param name="profile">Its shape.</param>
@@ -71,21 +78,21 @@ internal static class SlicingEmitter
                     : base(NameOf(profile))
                 {
                     _profile = profile;
-                    _streams = {{f.Streams}}.Of(profile);
-                    _network = new Network(profile.Layers.AsSpan(), device ?? global::TorchSharp.torch.CPU);
-                    _network.Register(this);
+                    Network = new Network(profile.Layers.AsSpan(), device ?? global::TorchSharp.torch.CPU);
+                    Network.Register(this);
                 }
 
                 internal Submodel({{f.Model}} source, {{f.Profile}} profile, bool copy)
                     : base(NameOf(profile))
                 {
                     _profile = profile;
-                    _streams = {{f.Streams}}.Of(profile);
-                    _network = new Network(source._network, profile.Layers.AsSpan(), copy);
-                    _network.Register(this);
+                    Network = new Network(source._network, profile.Layers.AsSpan(), copy);
+                    Network.Register(this);
                     ComputeType = source.ComputeType;
                     TokenizerFingerprint = source.TokenizerFingerprint;
                 }
+
+                private protected Network Network { get; }
 
                 /// <inheritdoc/>
                 public override {{f.ModelSpec}} Architecture => Spec;
@@ -100,17 +107,19 @@ internal static class SlicingEmitter
                 public override bool IsUniversal => false;
 
                 /// <inheritdoc/>
-                public override {{f.Device}} Device => _network.{{ParametersEmitter.First(spec)}}.device;
+                public override {{f.Device}} Device => Network.{{ParametersEmitter.First(spec)}}.device;
 
                 /// <summary>{{io.Gives}}: {{io.Takes}} to {{io.Result}}.</summary>
                 /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
                 public override {{f.Tensor}} forward({{f.Tensor}} {{io.Input}})
                 {
                     {{io.Check}}({{io.Input}});
-                    return _network.{{io.Method}}({{io.Input}}, _streams, {{(spec.IsDecoder ? "null, " : null)}}ComputeType);
+                    {{Forward(f, spec, "null")}}
                 }
 
             """);
+        StatesEmitter.Write(f, spec, null);
+        f.Write($"");
         if (spec.IsDecoder)
         {
             f.Write($$"""
@@ -121,7 +130,7 @@ internal static class SlicingEmitter
                 public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache)
                 {
                     CheckTokens(tokens, cache);
-                    return _network.Logits(tokens, _streams, cache, ComputeType);
+                    {{Forward(f, spec, "cache")}}
                 }
 
             """);
@@ -133,7 +142,9 @@ internal static class SlicingEmitter
                 public override {{f.Tensor}} Embed({{f.Tensor}} {{io.Input}}, int? width = null)
                 {
                     {{io.Check}}({{io.Input}});
-                    return _network.Embed({{io.Input}}, _streams, EmbeddingWidth(width), ComputeType);
+                    using var pooled = States({{io.Input}});  //| (B, {{Literals.Of(spec.Width)}})
+                    {{(spec.IsVision ? null : $"using var whole = {f.Kernels}.Linear(pooled, Network.Projection);  //| (B, {Literals.Of(spec.Embedding!.Width)})")}}
+                    return {{f.Kernels}}.UnitPrefix({{(spec.IsVision ? "pooled" : "whole")}}, EmbeddingWidth(width));  //| (B, width)
                 }
 
                 /// <summary>Embeddings of this width, of length 1: {{io.Takes}} to (B, dimension) float32.</summary>
@@ -152,7 +163,8 @@ internal static class SlicingEmitter
                     public override {{f.Tensor}} Classify({{f.Tensor}} pixels, int? width = null)
                     {
                         CheckPixels(pixels);
-                        return _network.Classify(pixels, _streams, EmbeddingWidth(width), ComputeType);
+                        using var pooled = States(pixels);  //| (B, {{Literals.Of(spec.Width)}})
+                        return {{f.Kernels}}.ClassLogits(pooled, Network.Classifier, Network.ClassifierBias, EmbeddingWidth(width));  //| {{io.Shape}}
                     }
 
                 """);
@@ -166,7 +178,7 @@ internal static class SlicingEmitter
                 {
                     {{io.Check}}({{io.Input}});
                     CheckTargets({{io.Input}}, targets);
-                    using var losses = _network.Losses(_streams, {{io.Input}}, targets, ComputeType);  //| (1)
+                    using var losses = Network.Losses({{f.Streams}}.Of(_profile), {{io.Input}}, targets, ComputeType);  //| (1)
                     return losses.sum();  //| ()
                 }
 
@@ -185,8 +197,8 @@ internal static class SlicingEmitter
 
         f.Write($$"""
                 /// <inheritdoc/>
-                protected override void BindParameters() => _network.Bind(this);
-                {{ParametersEmitter.Dispose(spec)?.Replace("[Generated]\n", "")}}
+                protected override void BindParameters() => Network.Bind(this);
+                {{ParametersEmitter.Dispose(spec)?.Replace("_network", "Network")}}
 
                 private static string NameOf({{f.Profile}} profile)
                 {

@@ -40,19 +40,20 @@ internal static class SpecEmitter
     {
         var layers = spec.LayersOf(profile.Choices);
         var cache = costs.KeyValueCacheBytesPerToken(layers);
-        (string What, long Cost)[] rows =
+        var parameters = $"{Literals.Text(costs.ParameterCount(layers))}, without embeddings {Literals.Text(costs.NonEmbeddingParameterCount(layers))}";
+        List<(string What, string Cost)> rows =
         [
-            ("parameters", costs.ParameterCount(layers)),
-            ("parameters without embeddings", costs.NonEmbeddingParameterCount(layers)),
-            ("FLOPs per " + spec.Unit, costs.Flops(layers)),
-            ("bytes of float32 weights", costs.WeightBytes(layers, WeightType.Float32)),
-            ("bytes of bfloat16 weights", costs.WeightBytes(layers, WeightType.BFloat16)),
-            ("bytes of int8 weights", costs.WeightBytes(layers, WeightType.Int8)),
-            ("bytes of float32 key/value cache per token", cache),
-            ("bytes of bfloat16 key/value cache per token", cache / 2),
+            ("parameters", parameters),
+            ("FLOPs per " + spec.Unit, Literals.Text(costs.Flops(layers))),
+            ("bytes of weights", Each(WeightType.Float32, WeightType.BFloat16, WeightType.Int8)),
         ];
-        var items = rows.Take(spec.IsDecoder ? rows.Length : rows.Length - 2).Select(row => $"/// <item><term>{row.What}</term><description>{Literals.Text(row.Cost)}</description></item>");
+        if (spec.IsDecoder)
+            rows.Add(("bytes of key/value cache per token", $"{Literals.Text(cache)} in float32, {Literals.Text(cache / 2)} in bfloat16"));
+        var items = rows.Select(row => $"/// <item><term>{row.What}</term><description>{row.Cost}</description></item>");
         return "/// <remarks>\n/// <list type=\"table\">\n" + string.Join("\n", items) + "\n/// </list>\n/// </remarks>";
+
+        string Each(params WeightType[] types) => string.Join(
+            ", ", types.Select(type => $"{Literals.Text(costs.WeightBytes(layers, type))} in {type.ToString().ToLowerInvariant()}"));
     }
 
     private static void WriteSpec(CodeFile f, ModelSpec spec, Costs costs)
@@ -70,7 +71,6 @@ internal static class SpecEmitter
 
             {{CacheConstant(spec, costs, whole)}}
             /// <summary>Sizes and costs.</summary>
-            [Generated]
             public static {{f.ModelSpec}} Spec { get; } = new()
             {
                 Name = "{{spec.Type.Name}}",
@@ -218,11 +218,9 @@ internal static class SpecEmitter
             }
 
             /// <summary>The granularities as profiles, narrowest first; the last is the whole model.</summary>
-            [Generated]
             public static global::System.Collections.Generic.IReadOnlyList<{{f.Profile}}> Granularities => Declared.Granularities;
 
             /// <summary>The declared profiles, in the order of the declaration.</summary>
-            [Generated]
             public static global::System.Collections.Generic.IReadOnlyList<{{f.Profile}}> Profiles => Declared.Profiles;
             """);
     }

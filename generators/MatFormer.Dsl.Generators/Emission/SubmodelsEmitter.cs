@@ -25,14 +25,13 @@ internal static class SubmodelsEmitter
         var layers = spec.LayersOf(profile.Choices);
         var submodel = $"global::MatFormer.ISubmodel<{f.Model}, {profile.Name}>";
 
+        var owned = spec.Type.HasTensors ? ", a model of its own" : null;
+
         // The compiler reserves names of small letters only for itself; this one is the user's choice.
         var isLower = profile.Name.All(c => c is >= 'a' and <= 'z');
         f.Write($$"""
             {{(isLower ? "#pragma warning disable CS8981 // The name is the declaration's." : null)}}
-            /// <summary>
-            /// {{profile.Name}}{{(spec.Type.HasTensors ? ", extracted" : null)}}: {{SpecEmitter.Describe(spec, profile)}}.
-            /// </summary>
-            {{SpecEmitter.CostTable(spec, costs, profile)}}
+            /// <summary>{{profile.Name}}{{owned}}: {{SpecEmitter.Describe(spec, profile)}}.</summary>
             [Generated]
             public {{(spec.Type.HasTensors ? $"sealed class {profile.Name} : Submodel, {submodel}" : $"static class {profile.Name}")}}
             {{(isLower ? "#pragma warning restore CS8981" : null)}}
@@ -47,6 +46,14 @@ internal static class SubmodelsEmitter
 
                 {{SpecEmitter.CacheConstant(spec, costs, layers)}}
                 {{(spec.Type.HasTensors ? Members(f, profile, submodel) : null)}}
+            """);
+        if (spec.Type.HasTensors)
+        {
+            f.Write($"");
+            StatesEmitter.Write(f, spec, profile);
+        }
+
+        f.Write($$"""
             }
             """);
     }
@@ -65,7 +72,6 @@ internal static class SubmodelsEmitter
         }
 
         static {{f.Profile}} {{submodel}}.Profile => {{f.Model}}.Profile.{{profile.Name}};
-
         static {{profile.Name}} {{submodel}}.From({{f.Model}} model, bool copy) => new(model, copy);
         """;
 }

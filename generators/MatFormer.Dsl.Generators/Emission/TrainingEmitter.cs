@@ -16,7 +16,6 @@ internal static class TrainingEmitter
             /// The sampled objective: {{Lower(io.Loss)}} of one submodel, a float32 scalar. {{io.Batch}}.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">{{io.NotFittingBatch}}.</exception>
-            [Generated]
             public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} {{input}}, {{f.Tensor}} targets)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
@@ -29,7 +28,6 @@ internal static class TrainingEmitter
             /// computed in one stacked pass, ({{Literals.Of(granularities.Count)}}) float32. {{io.Batch}}.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">{{io.NotFittingBatch}}.</exception>
-            [Generated]
             public {{f.Tensor}} JointLosses({{f.Tensor}} {{input}}, {{f.Tensor}} targets) => Losses(Network.Joint, {{input}}, targets);
 
             /// <summary>
@@ -40,7 +38,6 @@ internal static class TrainingEmitter
             /// <exception cref="{{f.ArgumentException}}">
             /// {{io.NotFittingBatch}}, or not the rows that the streams divide among them.
             /// </exception>
-            [Generated]
             public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, {{f.Recomputation}}? recomputation = null)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(streams);
@@ -56,7 +53,6 @@ internal static class TrainingEmitter
             /// among the streams of some rows, it runs over them without gradient. {{io.Batch}}.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">As of Losses, or the temperature is not above 0.</exception>
-            [Generated]
             public {{f.Tensor}} DistilledLosses(
                 {{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, double temperature, {{f.Recomputation}}? recomputation = null)
             {
@@ -73,7 +69,6 @@ internal static class TrainingEmitter
             /// it writes, (hidden) float32 for each layer.
             /// </summary>
             /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
-            [Generated]
             public {{f.Tensor}}[] HiddenImportance({{f.Tensor}} {{input}})
             {
                 {{io.Check}}({{input}});
@@ -84,7 +79,6 @@ internal static class TrainingEmitter
             }
 
             /// <summary>Puts the hidden units of a layer into another order, (hidden) int64; {{spec.Widest.Name}} computes what it did, up to rounding.</summary>
-            [Generated]
             public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => _network.Blocks[layer]{{(spec.CanSkip ? "!" : null)}}.Reorder(order);
 
             """);
@@ -92,10 +86,9 @@ internal static class TrainingEmitter
         var t = Terms.Of(f, spec);
         var joint = string.Join(", ", spec.Granularities.Reverse().Select(g => "Profile." + g.Name));
         f.Write($$"""
-            private sealed partial class Network
+            internal sealed partial class Network
             {
-                // All granularities, as JointLosses runs them.
-                public static readonly {{f.Streams}} Joint = {{f.Streams}}.Of<{{f.Model}}>({{joint}});
+                public static readonly {{f.Streams}} Joint = {{f.Streams}}.Of<{{f.Model}}>({{joint}});  //| all granularities
 
                 // {{io.Loss}} of each stream: {{t.Batch}} to (R) float32.
                 public {{f.Tensor}} Losses(
@@ -199,7 +192,7 @@ internal static class TrainingEmitter
         if (kinds.Count > 1)
         {
             f.Write($$"""
-                private abstract partial class Block
+                internal abstract partial class Block
                 {
                     // How much each hidden unit adds to x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
                     public abstract {{f.Tensor}} Importance({{f.Tensor}} x);
@@ -219,7 +212,7 @@ internal static class TrainingEmitter
                 .Where(weight => weight.Dimension >= 0)
                 .Select(weight => $"{f.Weights}.Reorder({weight.Field}, {Literals.Of(weight.Dimension)}, order);");
             f.Write($$"""
-                private sealed partial class {{kind.Name}}
+                internal sealed partial class {{kind.Name}}
                 {
                     // How much each hidden unit adds to x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
                     public {{overrides}}{{f.Tensor}} Importance({{f.Tensor}} x) => {{f.Kernels}}.HiddenImportance(x, FeedForwardWeights);

@@ -130,13 +130,13 @@ public static partial class Kernels
     /// </summary>
     /// <param name="x">(N, T, W), the widest stream first; or (B, T, W) where they part.</param>
     /// <param name="weights">What it computes with.</param>
-    /// <param name="widths">One per stream, from the widest to the narrowest, each in 1..hidden.</param>
+    /// <param name="widths">One per stream, from the widest to the narrowest, each in 1..hidden; one stream with all units if null.</param>
     /// <param name="rows">How many of N each stream has, N in all; null if all have as many.</param>
     /// <param name="parting">Whether x is the same for all streams; rows must be null then.</param>
-    public static Tensor FeedForward(Tensor x, FeedForwardWeights weights, int[] widths, int[]? rows = null, bool parting = false)
+    public static Tensor FeedForward(Tensor x, FeedForwardWeights weights, int[]? widths = null, int[]? rows = null, bool parting = false)
     {
         ArgumentNullException.ThrowIfNull(weights);
-        ArgumentNullException.ThrowIfNull(widths);
+        widths ??= [(int)weights.Up.shape[0]];
         CheckFeedForward(x, weights, widths, rows, parting);
         var counts = parting ? null : Operand.Rows("FeedForward", x, widths.Length, rows);
         return Cpu.Takes(x) && Cpu.CanDifferentiate(weights.All)

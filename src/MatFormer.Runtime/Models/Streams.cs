@@ -67,19 +67,17 @@ public sealed class Streams
     /// <summary>True if the layer is left out, by the profile or in this step.</summary>
     public bool Skips(int layer) => _hiddenWidths[layer][0] == 0 || _scales?[layer] == 0;
 
-    /// <summary>
-    /// What a layer makes of its input, (N, T, Width), which is disposed, or something like it: where others are left out at random, what
-    /// this one adds counts the more.
-    /// </summary>
+    /// <summary>True if what the layer adds to its input counts the more, since others are left out at random.</summary>
+    public bool IsScaled(int layer) => _scales is not null && _scales[layer] != 1;
+
+    /// <summary>What a scaled layer makes of its input, given its output without the scale: (N, T, Width) each.</summary>
     public Tensor Scaled(int layer, Tensor input, Tensor output)
     {
-        ArgumentNullException.ThrowIfNull(output);
-        if (_scales is null || _scales[layer] == 1) return output;
         ArgumentNullException.ThrowIfNull(input);
-        using (output)
-        using (var added = output.sub(input))
-        using (var scaled = added.mul(Number(_scales[layer])))
-            return input.add(scaled, One);
+        ArgumentNullException.ThrowIfNull(output);
+        using var added = output.sub(input);
+        using var scaled = added.mul(Number(_scales?[layer] ?? 1));
+        return input.add(scaled, One);
     }
 
     /// <summary>
