@@ -14,6 +14,10 @@ export logs
 # leave their core to the other project; the longest one has a single thread, which is sooner done than two that wait for each other. That one
 # runs twice: with fused kernels, and with TorchSharp's operations, as other devices do.
 export OMP_WAIT_POLICY=passive
+
+# TorchSharp lets go of a number before libtorch has read it (src/MatFormer.Runtime/Kernels/Composite/Numbers.cs). The libraries take care;
+# tests write x * 2 as users do, so the garbage collector shall seldom run.
+export DOTNET_GCgen0size=0x8000000 DOTNET_gcConcurrent=0
 status=0
 # The longest first, so that neither core is left alone with one at the end.
 runs=$(printf '%s\n' "tests/MatFormer.Functional.Tests composite" tests/*.Functional.Tests tests/*.Packages.Tests tests/*.Tests | awk '!seen[$0]++')

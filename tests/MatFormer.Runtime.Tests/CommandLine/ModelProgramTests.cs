@@ -318,7 +318,7 @@ public sealed class ModelProgramTests : IDisposable
         Assert.Equal([10, 20, 30, 40, 50], steps.Where(step => !step.Validation.IsEmpty).Select(step => step.Step));
         var (refused, _, line) = await Run("train", "--resume", "--out", _out, "--data", _texts, "--batch", "3");
         Assert.Equal(2, refused);
-        Assert.Contains("training.batch", Assert.Single(line.Trim().Split('\n')), StringComparison.Ordinal);
+        Assert.Contains("training.batch", Assert.Single(line.Trim().Split('\n'), text => !text.StartsWith("Training without fused kernels", StringComparison.Ordinal)), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -227,7 +227,7 @@ public sealed class AttentionKernelTests : KernelTestBase
     }
 
     /// <summary>The fused loops write where the cache is told to be, and so must know that it is what they write.</summary>
-    [Fact]
+    [FusedFact]
     public void ACacheOfOtherNumbersIsRefused()
     {
         UseCpu();

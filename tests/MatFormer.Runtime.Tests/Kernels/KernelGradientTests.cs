@@ -127,7 +127,7 @@ public sealed class KernelGradientTests : KernelTestBase
     }
 
     /// <summary>Where the optimizer wants a gradient, and what was there before, is no matter.</summary>
-    [Fact]
+    [FusedFact]
     public void AGradientIsWrittenWhereItsPlaceIs()
     {
         UseCpu();
@@ -143,7 +143,7 @@ public sealed class KernelGradientTests : KernelTestBase
     }
 
     /// <summary>Weights of which only some rows are used have a gradient for all: zeros for the others.</summary>
-    [Fact]
+    [FusedFact]
     public void AllOfAGradientIsWritten()
     {
         UseCpu();

@@ -32,7 +32,7 @@ public sealed class KernelNodeTests : KernelTestBase
         KernelNode.ThrowFailure();
     }
 
-    [Fact]
+    [FusedFact]
     public void TheNextOperationThrowsAFailureToo()
     {
         UseCpu();
@@ -52,7 +52,7 @@ public sealed class KernelNodeTests : KernelTestBase
         Assert.Contains("elsewhere", Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure).Message, StringComparison.Ordinal);
     }
 
-    [Fact]
+    [FusedFact]
     public void AWeightDisposedBeforeTheBackwardPassIsAFailure()
     {
         UseCpu();
@@ -63,7 +63,7 @@ public sealed class KernelNodeTests : KernelTestBase
         Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure);
     }
 
-    [Fact]
+    [FusedFact]
     public void ASecondBackwardPassOverOneGraphIsAFailure()
     {
         UseCpu();
@@ -115,7 +115,7 @@ public sealed class KernelNodeTests : KernelTestBase
         }
     }
 
-    [Fact]
+    [FusedFact]
     public void UnderNoGradNothingIsRecorded()
     {
         UseCpu();
@@ -132,7 +132,7 @@ public sealed class KernelNodeTests : KernelTestBase
         Assert.Equal(before, LiveTensors());
     }
 
-    [Fact]
+    [FusedFact]
     public void ResultsOutliveTheirScopeIfMovedOut()
     {
         UseCpu();
@@ -213,7 +213,7 @@ public sealed class KernelNodeTests : KernelTestBase
     }
 
     /// <summary>Results that nobody disposes of wait for the garbage collector, which must come.</summary>
-    [Fact]
+    [FusedFact]
     public void GraphsThatNobodyDisposesOfAreCollected()
     {
         UseCpu();
@@ -223,7 +223,7 @@ public sealed class KernelNodeTests : KernelTestBase
         OnAnotherThread(() => AssertLevel(() => Kernels.FeedForward(Kernels.Attend(x, attention), feedForward, [96, 40], parting: true)));
     }
 
-    [Fact]
+    [FusedFact]
     public void WithoutGradientsNothingGrows()
     {
         UseCpu();

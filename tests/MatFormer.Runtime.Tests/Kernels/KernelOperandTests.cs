@@ -169,7 +169,7 @@ public sealed class KernelOperandTests : KernelTestBase
     }
 
     /// <summary>Shapes alone go through every operation where nothing can be computed.</summary>
-    [Fact]
+    [FusedFact]
     public void WhatIsOnMetaHasShapesOnly()
     {
         UseCpu();
@@ -211,7 +211,7 @@ public sealed class KernelOperandTests : KernelTestBase
         }
     }
 
-    [Fact]
+    [FusedFact]
     public void LengthsOutsideTheSequenceAreRefused()
     {
         UseCpu();
@@ -220,7 +220,7 @@ public sealed class KernelOperandTests : KernelTestBase
         AssertNamed("length 99 is outside 1..3", () => Kernels.Attend(x, weights, lengths: tensor([1L, 99])));
     }
 
-    [Fact]
+    [FusedFact]
     public void AWeightWhoseRowsHaveGapsIsRefused()
     {
         UseCpu();

@@ -8,10 +8,10 @@ public sealed class KernelTests : KernelTestBase
 {
     private static readonly (long Batch, long Time, long Width)[] s_sizes = [(2, 5, 7), (3, 17, 33), (2, 130, 64), (1, 1, 48)];
 
-    [Fact]
+    [FusedFact]
     public void TheLibraryIsThere() => Assert.Null(Kernels.Cpu.Problem);
 
-    [Fact]
+    [FusedFact]
     public void AProfileTellsWhatRanWhileItWasTaken()
     {
         UseCpu();
@@ -26,7 +26,7 @@ public sealed class KernelTests : KernelTestBase
         Assert.Equal(seconds, CpuLibrary.StopProfile());
     }
 
-    [Fact]
+    [FusedFact]
     public void AnUnknownInstructionSetIsRefused()
     {
         UseCpu();

@@ -92,7 +92,7 @@ public sealed class OptimizerKernelTests : KernelTestBase
         }
     }
 
-    [Fact]
+    [FusedFact]
     public void TheNormIsTheSameForAnyNumberOfThreads()
     {
         UseCpu();
