@@ -681,6 +681,16 @@ public sealed class DiagnosticTests
             Declare(lm: "[[|MatViT|](Image = 4096, Patch = 1, Classes = 2, Layers = 4096, Width = 1 << 20, Heads = 1)]"),
             "'Lm' takes more than 9223372036854775807 FLOPs per image; write fewer or narrower layers, or a shorter side of the image"
         },
+        {
+            "MFD0056",
+            Declare(
+                lm: "[MatLM(Layers = 220, Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]",
+                gr: "[Granularity(\"S\", 128), Granularity(\"XL\", 1024)]",
+                more: "[ProfileGrid(201)]",
+                type: "public sealed partial class [|Lm|];"),
+            "'Lm' declares 201 profiles; each is a class of its own and makes builds slower, so that above 200 they share one forward pass: "
+            + "declare those that the program names, and make the others by 'new Profile<Lm>(name, pattern)'"
+        },
     };
 
     [Theory]

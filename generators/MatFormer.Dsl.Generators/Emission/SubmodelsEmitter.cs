@@ -47,7 +47,7 @@ internal static class SubmodelsEmitter
                 {{SpecEmitter.CacheConstant(spec, costs, layers)}}
                 {{(spec.Type.HasTensors ? Members(f, profile, submodel) : null)}}
             """);
-        if (spec.Type.HasTensors)
+        if (spec.Type.HasTensors && spec.HasOwnPasses)
         {
             f.Write($"");
             StatesEmitter.Write(f, spec, profile);

@@ -99,6 +99,12 @@ internal sealed record ModelSpec(
     EquatableArray<GranularitySpec> Granularities,
     EquatableArray<ProfileSpec> Profiles)
 {
+    /// <summary>More declared profiles than these have no forward pass of their own each: builds would take long.</summary>
+    public const int MaxOwnPasses = 200;
+
+    /// <summary>Whether each profile's class has a forward pass of its own.</summary>
+    public bool HasOwnPasses => Profiles.Count <= MaxOwnPasses;
+
     public ModelKind Kind { get; init; }
 
     /// <summary>The images, if it takes any.</summary>

@@ -180,6 +180,12 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor SameAsAnother = Hint(
         "MFD0045", "Two profiles are the same", "'{0}' is the same model as '{1}': {2}");
 
+    public static readonly DiagnosticDescriptor ManyProfiles = Hint(
+        "MFD0056",
+        "Many profiles are declared",
+        "'{0}' declares {1} profiles; each is a class of its own and makes builds slower, so that above {2} they share one forward pass: "
+        + "declare those that the program names, and make the others by 'new Profile<{0}>(name, pattern)'");
+
     public static readonly DiagnosticDescriptor NarrowsWithDepth = Hint(
         "MFD0046",
         "A profile narrows with depth",

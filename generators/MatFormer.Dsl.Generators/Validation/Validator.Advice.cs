@@ -40,6 +40,9 @@ internal sealed partial class Validator
                 Report(Descriptors.NarrowsWithDepth, declared?.Pattern?.Characters ?? declared?.Pattern?.At ?? at, profile.Name, Text(layer));
         }
 
+        if (!spec.HasOwnPasses)
+            Report(Descriptors.ManyProfiles, _declaration.NameAt, ModelName, Text(spec.Profiles.Count), Text(ModelSpec.MaxOwnPasses));
+
         EquatableArray<LayerSlice> KeyOf(ProfileSpec profile) => new(spec.LayersOf(profile.Choices));
     }
 
