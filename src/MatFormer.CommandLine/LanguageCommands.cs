@@ -121,7 +121,7 @@ internal sealed class LanguageCommands<TModel>(
         model.ComputeType = dtype;
         if (Settings.Weights is { } weights) DecodingEngine.RoundWeights(model, weights);
         var tokenizer = FindTokenizer(CheckpointFolder);
-        tokenizer.CheckFits(model.Architecture, model.TokenizerFingerprint);
+        tokenizer.CheckFits(model);
         using var corpus = OpenCorpus(tokenizer);
         var mixes = MixesToSweep(model);
         var evaluation = Evaluate(model, corpus);
@@ -151,7 +151,7 @@ internal sealed class LanguageCommands<TModel>(
         var weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype);
         using var universal = OpenToPlan(device);
         var tokenizer = FindTokenizer(CheckpointFolder);
-        tokenizer.CheckFits(universal.Architecture, universal.TokenizerFingerprint);
+        tokenizer.CheckFits(universal);
         ProfilePlanner.CheckSizes<TModel>(Settings.Budget, weights);
         using var corpus = OpenCorpus(tokenizer);
         var threads = Settings.Threads ?? Machine.Threads;
@@ -246,7 +246,7 @@ internal sealed class LanguageCommands<TModel>(
         var chosen = view ?? model;
         chosen.ComputeType = dtype;
         var tokenizer = FindTokenizer(CheckpointFolder);
-        tokenizer.CheckFits(chosen.Architecture, chosen.TokenizerFingerprint);
+        tokenizer.CheckFits(chosen);
         var sampling = Sampling(tokenizer, Settings.Tokens) with
         {
             Draft = Settings.Draft is { } draft ? CheckedDraft(ParseProfile(draft), chosen) : default,

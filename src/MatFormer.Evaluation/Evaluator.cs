@@ -134,7 +134,7 @@ public static class Evaluator
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Windows, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Batch, 1);
         ArgumentOutOfRangeException.ThrowIfNegative(options.Continuations);
-        corpus.Tokenizer.CheckFits(model.Architecture, model.TokenizerFingerprint);
+        corpus.Tokenizer.CheckFits(model);
         var context = model.Architecture.Context;
         var windows = Windows.Fixed(corpus.Validation, context, options.Windows).ToList();
         var texts = windows.ConvertAll(window => Windows.Text(corpus, window));

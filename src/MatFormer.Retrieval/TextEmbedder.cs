@@ -21,7 +21,7 @@ public sealed class TextEmbedder
         if (spec.Kind != ModelKind.TextEncoder)
             throw new ArgumentException($"{spec.Name} is no text encoder, and embeds no texts.", nameof(model));
         ArgumentNullException.ThrowIfNull(tokenizer);
-        tokenizer.CheckFits(model.Architecture, model.TokenizerFingerprint);
+        tokenizer.CheckFits(model);
         Width = spec.CheckEmbeddingWidth(width);
         (_model, _tokenizer, _embed, ProfileName, FlopsPerText) = (model, tokenizer, tokens => embed(tokens, Width), profile, flops);
     }

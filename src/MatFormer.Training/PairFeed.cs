@@ -10,7 +10,7 @@ internal sealed class PairFeed(PairCorpus pairs) : Feed
     {
         if (model.Architecture.Kind != ModelKind.TextEncoder)
             throw new DataException($"{model.Architecture.Name} is no text encoder, and does not learn from pairs of texts.");
-        pairs.Tokenizer.CheckFits(model.Architecture, model.TokenizerFingerprint);
+        pairs.Tokenizer.CheckFits(model);
     }
 
     /// <inheritdoc/>

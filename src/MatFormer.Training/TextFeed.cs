@@ -10,7 +10,7 @@ internal sealed class TextFeed(TextCorpus text) : Feed
     {
         if (model.Architecture.Kind != ModelKind.LanguageModel)
             throw new DataException($"{model.Architecture.Name} is no language model, and does not learn from a text corpus.");
-        text.Tokenizer.CheckFits(model.Architecture, model.TokenizerFingerprint);
+        text.Tokenizer.CheckFits(model);
     }
 
     /// <inheritdoc/>

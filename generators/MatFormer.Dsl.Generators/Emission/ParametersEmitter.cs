@@ -64,18 +64,20 @@ internal static class ParametersEmitter
                 /// <inheritdoc/>
                 protected override {f.DecodingNetwork} NewDecodingNetwork({f.WeightPacker} packer) => new Decoding(Layers, packer);
                 """ : null)}}
-            {{Dispose(spec)}}
+            {{Dispose(spec, "_network")}}
 
             """);
     }
 
     /// <summary>Releases what the network has beside the parameters, which the module itself releases.</summary>
-    public static string? Dispose(ModelSpec spec) => !spec.HasTable ? null : """
+    /// <param name="spec">The model.</param>
+    /// <param name="network">The member that holds the network.</param>
+    public static string? Dispose(ModelSpec spec, string network) => !spec.HasTable ? null : $$"""
 
         /// <inheritdoc/>
         protected override void Dispose(bool disposing)
         {
-            if (disposing) _network.Dispose();
+            if (disposing) {{network}}.Dispose();
             base.Dispose(disposing);
         }
         """;

@@ -198,7 +198,7 @@ internal static class SlicingEmitter
         f.Write($$"""
                 /// <inheritdoc/>
                 protected override void BindParameters() => Network.Bind(this);
-                {{ParametersEmitter.Dispose(spec)?.Replace("_network", "Network")}}
+                {{ParametersEmitter.Dispose(spec, "Network")}}
 
                 private static string NameOf({{f.Profile}} profile)
                 {

@@ -42,7 +42,7 @@ public static class ProfilePlanner
         var cacheTokens = options.CacheTokens ?? Math.Min(spec.Context / 2, engine.Capacity - 1);
         ArgumentOutOfRangeException.ThrowIfNegative(cacheTokens, nameof(options));
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(cacheTokens, engine.Capacity, nameof(options));
-        corpus.Tokenizer.CheckFits(model.Architecture, model.TokenizerFingerprint);
+        corpus.Tokenizer.CheckFits(model);
         var meter = new DecodingMixMeter<TModel>(model, engine, corpus, cacheTokens, options.Windows, cancellationToken);
         var space = new MixSpace(spec);
         var sizes = SizesOf<TModel>(space, engine.Weights);

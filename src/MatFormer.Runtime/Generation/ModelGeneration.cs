@@ -96,7 +96,7 @@ public static class ModelGeneration
     {
         ArgumentNullException.ThrowIfNull(model);
         options.Validate();
-        options.Tokenizer.CheckFits(model.Architecture, model.TokenizerFingerprint);
+        options.Tokenizer.CheckFits(model);
         if (options.Draft.IsDefault) return;
         if (!DecodingEngine.Supports(model))
         {
