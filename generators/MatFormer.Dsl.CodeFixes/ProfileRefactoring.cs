@@ -1,6 +1,7 @@
 using System.Composition;
 using MatFormer.Generators.Analyzers;
-using MatFormer.Generators.Emission;
+using MatFormer.Generators.Parts;
+using MatFormer.Generators.Writing;
 using MatFormer.Generators.Model;
 using MatFormer.Generators.Parsing;
 using MatFormer.Generators.Validation;

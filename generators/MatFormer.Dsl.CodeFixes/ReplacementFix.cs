@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Composition;
 using MatFormer.Generators.Analyzers;
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Validation;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CodeFixes;

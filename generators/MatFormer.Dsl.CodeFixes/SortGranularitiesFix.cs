@@ -1,6 +1,6 @@
 using System.Collections.Immutable;
 using System.Composition;
-using MatFormer.Generators.Emission;
+using MatFormer.Generators.Writing;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CodeFixes;
 using Microsoft.CodeAnalysis.CSharp;

@@ -14,9 +14,6 @@ namespace MatFormer.Generators;
 [Generator(LanguageNames.CSharp)]
 public sealed class MatFormerGenerator : IIncrementalGenerator
 {
-    // The folder that the compiler puts the generated files into.
-    private static readonly string s_folder = typeof(MatFormerGenerator).FullName + "/";
-
     /// <inheritdoc/>
     public void Initialize(IncrementalGeneratorInitializationContext context)
     {
@@ -48,13 +45,6 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
             .WithTrackingName(Steps.Diagnostics);
         context.RegisterSourceOutput(diagnostics, static (production, found) => production.ReportDiagnostic(found.ToDiagnostic()));
     }
-
-    /// <summary>True for a file of generated code.</summary>
-    internal static bool HasWritten(SyntaxTree tree) => tree.FilePath.Replace('\\', '/').Contains(s_folder);
-
-    /// <summary>True for the code that stands in for a mistaken declaration.</summary>
-    internal static bool HasWrittenSkeleton(SyntaxTree tree) =>
-        tree.FilePath.EndsWith(".Skeleton.g.cs", StringComparison.Ordinal) && HasWritten(tree);
 
     // As the SDK decides whether to pass /skipanalyzers to the compiler, or an editor whether to run analyzers while one types.
     private static bool AnalyzersAreOff(AnalyzerConfigOptions options)

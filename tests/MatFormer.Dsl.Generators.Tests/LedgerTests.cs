@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Analyzers;
 using MatFormer.Generators.Tests.Harness;
 using Microsoft.CodeAnalysis;

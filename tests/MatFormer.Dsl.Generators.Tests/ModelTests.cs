@@ -1,4 +1,5 @@
 using MatFormer.Generators.Model;
+using MatFormer.Generators.Parts;
 using Microsoft.CodeAnalysis;
 using Block = MatFormer.Generators.Model.BlockSpec;
 using Slice = MatFormer.Generators.Model.LayerSlice;

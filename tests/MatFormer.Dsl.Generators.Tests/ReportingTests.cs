@@ -1,4 +1,5 @@
 using System.Globalization;
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Tests.Harness;
 using MatFormer.Generators.Validation;
 using Microsoft.CodeAnalysis;

@@ -1,8 +1,9 @@
 using System.Collections.Immutable;
 using System.Reflection;
-using MatFormer.Generators.Emission;
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Parsing;
 using MatFormer.Generators.Validation;
+using MatFormer.Generators.Writing;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp.Syntax;
 using Microsoft.CodeAnalysis.Diagnostics;
@@ -49,7 +50,7 @@ public sealed class DeclarationAnalyzer : DiagnosticAnalyzer
         foreach (var found in verdict.Diagnostics) context.ReportDiagnostic(found.ToDiagnostic(trees));
 
         // What is right with the generated code, the generator could not read without it.
-        if (verdict.Output is Output.Whole && trees.Any(MatFormerGenerator.HasWrittenSkeleton))
+        if (verdict.Output is Output.Whole && trees.Any(Written.IsSkeleton))
             context.ReportDiagnostic(new DiagnosticInfo(MisuseDescriptors.ReadsItself, declaration.NameAt, type.Name).ToDiagnostic(trees));
     }
 }

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Globalization;
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Model;
 using MatFormer.Generators.Parsing;
 using MatFormer.Generators.Validation;

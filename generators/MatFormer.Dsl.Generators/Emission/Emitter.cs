@@ -1,6 +1,7 @@
 using System.Text;
-using MatFormer.Generators.Model;
+using MatFormer.Generators.Parts;
 using MatFormer.Generators.Validation;
+using MatFormer.Generators.Writing;
 using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.Generators.Emission;
@@ -26,14 +27,15 @@ internal static class Emitter
         }
 
         var spec = ((Output.Whole)output).Spec;
+        var model = Architecture.Of(spec);
         var costs = Costs.Of(spec);
-        yield return ("Spec", SpecEmitter.Emit(spec, costs));
-        yield return ("Submodels", SubmodelsEmitter.Emit(spec, costs));
-        if (spec.IsDecoder) yield return ("Decoding", DecodingEmitter.Emit(spec));
+        yield return ("Spec", SpecEmitter.Emit(spec, model, costs));
+        yield return ("Submodels", SubmodelsEmitter.Emit(spec, model, costs));
+        if (spec.IsDecoder) yield return ("Decoding", DecodingEmitter.Emit(spec, model));
         if (!spec.Type.HasTensors) yield break;
-        yield return ("Parameters", ParametersEmitter.Emit(spec));
-        yield return ("Forward", ForwardEmitter.Emit(spec));
-        yield return ("Training", TrainingEmitter.Emit(spec));
-        yield return ("Slicing", SlicingEmitter.Emit(spec));
+        yield return ("Parameters", ParametersEmitter.Emit(spec, model));
+        yield return ("Forward", ForwardEmitter.Emit(spec, model));
+        yield return ("Training", TrainingEmitter.Emit(spec, model));
+        yield return ("Slicing", SlicingEmitter.Emit(spec, model));
     }
 }

@@ -1,27 +1,23 @@
 using MatFormer.Generators.Model;
+using MatFormer.Generators.Parts;
+using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
 /// <summary>The weights: fields, drawing, slicing, and registration without reflection.</summary>
 internal static class ParametersEmitter
 {
-    public static CodeFile Emit(ModelSpec spec)
+    public static CodeFile Emit(ModelSpec spec, Architecture model)
     {
         var file = new CodeFile(spec.Type);
         file.Bases = $" : {file.MatFormerModel}, global::MatFormer.IMatFormer<{file.Model}>";
-        WriteModel(file, spec);
-        WriteBlocks(file, spec);
-        WriteNetwork(file, spec);
+        WriteModel(file, spec, model);
+        WriteBlocks(file, spec, model);
+        WriteNetwork(file, spec, model);
         return file;
     }
 
-    /// <summary>The last argument of what makes a table of angles, if they are scaled.</summary>
-    public static string? Scaling(CodeFile f, ModelSpec spec) => spec.RotaryScaling is null ? null : $", {f.Model}.Spec.RotaryScaling";
-
-    /// <summary>A weight that every model of the declaration has.</summary>
-    public static string First(ModelSpec spec) => spec.IsVision ? "EmbedPatches" : "EmbedTokens";
-
-    private static void WriteModel(CodeFile f, ModelSpec spec)
+    private static void WriteModel(CodeFile f, ModelSpec spec, Architecture model)
     {
         f.Write($$"""
             private readonly Network _network;
@@ -49,7 +45,7 @@ internal static class ParametersEmitter
             public override bool IsUniversal => true;
 
             /// <inheritdoc/>
-            public override {{f.Device}} Device => _network.{{First(spec)}}.device;
+            public override {{f.Device}} Device => _network.{{model.Input.Field}}.device;
 
             /// <inheritdoc/>
             protected override void BindParameters() => _network.Bind(this);
@@ -64,15 +60,15 @@ internal static class ParametersEmitter
                 /// <inheritdoc/>
                 protected override {f.DecodingNetwork} NewDecodingNetwork({f.WeightPacker} packer) => new Decoding(Layers, packer);
                 """ : null)}}
-            {{Dispose(spec, "_network")}}
+            {{Dispose(model, "_network")}}
 
             """);
     }
 
     /// <summary>Releases what the network has beside the parameters, which the module itself releases.</summary>
-    /// <param name="spec">The model.</param>
+    /// <param name="model">The model.</param>
     /// <param name="network">The member that holds the network.</param>
-    public static string? Dispose(ModelSpec spec, string network) => !spec.HasTable ? null : $$"""
+    public static string? Dispose(Architecture model, string network) => !model.HasTables ? null : $$"""
 
         /// <inheritdoc/>
         protected override void Dispose(bool disposing)
@@ -82,11 +78,11 @@ internal static class ParametersEmitter
         }
         """;
 
-    private static void WriteBlocks(CodeFile f, ModelSpec spec)
+    private static void WriteBlocks(CodeFile f, ModelSpec spec, Architecture model)
     {
         var kinds = BlockKind.Of(spec);
         if (kinds.Count > 1) WriteAnyBlock(f, spec, kinds);
-        foreach (var kind in kinds) WriteBlock(f, spec, kind, isAlone: kinds.Count == 1);
+        foreach (var kind in kinds) WriteBlock(f, spec, model, kind, isAlone: kinds.Count == 1);
     }
 
     // What the kinds of blocks have in common.
@@ -119,10 +115,10 @@ internal static class ParametersEmitter
             """);
     }
 
-    private static void WriteBlock(CodeFile f, ModelSpec spec, BlockKind kind, bool isAlone)
+    private static void WriteBlock(CodeFile f, ModelSpec spec, Architecture model, BlockKind kind, bool isAlone)
     {
         var block = kind.Block;
-        var weights = Weights.OfBlock(spec, block).ToList();
+        var weights = model.WeightsOf(block).ToList();
         var (bases, overrides) = isAlone ? (null, null) : (" : Block", "override ");
         var axes = spec.ElasticHeads
             ? "m, h and g are the numbers of its hidden units, heads and key/value heads."
@@ -165,17 +161,13 @@ internal static class ParametersEmitter
             """);
     }
 
-    private static void WriteNetwork(CodeFile f, ModelSpec spec)
+    private static void WriteNetwork(CodeFile f, ModelSpec spec, Architecture model)
     {
-        var before = Weights.BeforeBlocks(spec).ToList();
-        var after = Weights.AfterBlocks(spec).ToList();
+        var before = model.WeightsBefore.ToList();
+        var after = model.WeightsAfter.ToList();
         var weights = before.Concat(after).ToList();
+        var tables = model.Tables(f);
         var layers = Literals.Of(spec.Layers);
-        var (table, tableShape, tableSizes) = spec.Rotary
-            ? ("Rotary", $"({spec.Sequence}, {spec.HeadWidth / 2}) twice", $"{Literals.Of(spec.Sequence)}, {Literals.Of(spec.HeadWidth)}, {Literals.Of(spec.RotaryBase)}")
-            : ("Positions", $"({spec.Sequence}, {spec.Width})", spec.Image is not { } image ? ""
-                : $"{Literals.Of(image.Size / image.Patch)}, {Literals.Of(spec.Width)}, classToken: {(spec.HasClassToken ? "true" : "false")}");
-        var tableClass = spec.Rotary ? f.RotaryTable : spec.Sinusoidal ? f.SinusoidalTable : null;
         var isAlone = spec.Kinds.Count() == 1;
         var (maybe, orNone) = spec.CanSkip ? ("?", "layers[layer].IsSkipped ? null : ") : (null, null);
         var create = isAlone ? "new Block(layers[layer], device)" : "Block.Create(layer, layers[layer], device)";
@@ -184,11 +176,11 @@ internal static class ParametersEmitter
         f.Write($$"""
             // The weights of one model, whole or sliced, and what it computes.
             [Generated]
-            internal sealed partial class Network{{(spec.HasTable ? " : global::System.IDisposable" : null)}}
+            internal sealed partial class Network{{(tables.Count > 0 ? " : global::System.IDisposable" : null)}}
             {
                 public readonly Block{{maybe}}[] Blocks = new Block{{maybe}}[{{layers}}];{{(spec.CanSkip ? "  //| null where a layer is left out" : null)}}
                 {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, null, w)} {w.Name}")}}
-                {{(spec.HasTable ? $"public readonly {tableClass} {table};  //| {tableShape}" : null)}}
+                {{string.Join("\n", tables.Select(t => $"public readonly {t.Class} {t.Field};  //| {t.Shape}"))}}
 
                 // Newly drawn, with layers[i] of layer i.
                 public Network(global::System.ReadOnlySpan<{{f.LayerSlice}}> layers, {{f.Device}} device)
@@ -196,7 +188,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => Drawn(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{create}};
                     {{Lines(after, w => Drawn(f, spec, null, w))}}
-                    {{(spec.HasTable ? $"{table} = new {tableClass}({tableSizes}, device{Scaling(f, spec)});" : null)}}
+                    {{string.Join("\n", tables.Select(t => $"{t.Field} = new {t.Class}({t.Sizes}device{t.Options});"))}}
                 }
 
                 // layers[i] of another network's layer i, all else whole.
@@ -205,7 +197,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => Sliced(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{slice}};
                     {{Lines(after, w => Sliced(f, spec, null, w))}}
-                    {{(spec.HasTable ? $"{table} = new {tableClass}({tableSizes}, {First(spec)}.device{Scaling(f, spec)});" : null)}}
+                    {{string.Join("\n", tables.Select(t => $"{t.Field} = new {t.Class}({t.Sizes}{model.Input.Field}.device{t.Options});"))}}
                 }
 
                 public global::System.Collections.Generic.IEnumerable<{{f.Parameter}}> Decaying =>
@@ -224,9 +216,9 @@ internal static class ParametersEmitter
                     {{Lines(before, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Bind(module, Declared.Prefix(layer));
                     {{Lines(after, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
-                    {{(spec.HasTable ? $"{table}.To({First(spec)}.device);" : null)}}
+                    {{string.Join("\n", tables.Select(t => $"{t.Field}.To({model.Input.Field}.device);"))}}
                 }
-                {{(spec.HasTable ? $"\npublic void Dispose() => {table}.Dispose();" : null)}}
+                {{(tables.Count > 0 ? $"\npublic void Dispose() => {tables[0].Field}.Dispose();" : null)}}
             }
             """);
     }

@@ -1,4 +1,5 @@
 using MatFormer.Generators.Validation;
+using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 

@@ -1,15 +1,17 @@
 using MatFormer.Generators.Model;
+using MatFormer.Generators.Parts;
+using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
 /// <summary>Slicing by profiles.</summary>
 internal static class SlicingEmitter
 {
-    public static CodeFile Emit(ModelSpec spec)
+    public static CodeFile Emit(ModelSpec spec, Architecture model)
     {
         var file = new CodeFile(spec.Type);
         WriteSlicing(file, spec);
-        WriteSubmodel(file, spec);
+        WriteSubmodel(file, spec, model);
         return file;
     }
 
@@ -46,24 +48,9 @@ internal static class SlicingEmitter
             """);
     }
 
-    // What the states give.
-    private static string Forward(CodeFile f, ModelSpec spec, string cache)
+    private static void WriteSubmodel(CodeFile f, ModelSpec spec, Architecture model)
     {
-        var io = ModelText.Of(spec);
-        if (spec.Kind == ModelKind.TextEncoder) return "return Embed(tokens);  //| " + io.Shape;
-        var (states, of, head) = spec.IsDecoder
-            ? ($"(B, T, {Literals.Of(spec.Width)})", $"tokens, {cache}", $"Network.{ForwardEmitter.Head(spec)}")
-            : ($"(B, {Literals.Of(spec.Width)})", "pixels", "Network.Classifier, Network.ClassifierBias");
-        return $"""
-            using var states = States({of});  //| {states}
-            using var logits = {f.Kernels}.Linear(states, {head});  //| {io.Shape}
-            return logits.to({f.ScalarType}.Float32);  //| {io.Shape}
-            """;
-    }
-
-    private static void WriteSubmodel(CodeFile f, ModelSpec spec)
-    {
-        var io = ModelText.Of(spec);
+        var (input, head) = (model.Input, model.Head);
         f.Write($$"""
             /// <summary>A slice of {{spec.Type.Name}}: a model of its own, with the weights of one profile.</summary>
             [Generated]
@@ -107,78 +94,29 @@ internal static class SlicingEmitter
                 public override bool IsUniversal => false;
 
                 /// <inheritdoc/>
-                public override {{f.Device}} Device => Network.{{ParametersEmitter.First(spec)}}.device;
+                public override {{f.Device}} Device => Network.{{input.Field}}.device;
 
-                /// <summary>{{io.Gives}}: {{io.Takes}} to {{io.Result}}.</summary>
-                /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
-                public override {{f.Tensor}} forward({{f.Tensor}} {{io.Input}})
+                /// <summary>{{head.Gives}}: {{input.Takes}} to {{head.Given}}.</summary>
+                /// <exception cref="{{f.ArgumentException}}">{{input.NotFitting}}.</exception>
+                public override {{f.Tensor}} forward({{f.Tensor}} {{input.Name}})
                 {
-                    {{io.Check}}({{io.Input}});
-                    {{Forward(f, spec, "null")}}
+                    {{input.Check}}({{input.Name}});
+                    {{head.SliceForward(f)}}
                 }
 
             """);
-        StatesEmitter.Write(f, spec, null);
-        f.Write($"");
-        if (spec.IsDecoder)
-        {
-            f.Write($$"""
-                /// <summary>
-                /// Logits {{io.Shape}} float32 of tokens (B, T) int64 that follow those in the cache, which then holds them too.
-                /// </summary>
-                /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or more tokens than the cache has room for.</exception>
-                public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache)
-                {
-                    CheckTokens(tokens, cache);
-                    {{Forward(f, spec, "cache")}}
-                }
-
-            """);
-        }
-        else
-        {
-            f.Write($$"""
-                /// <inheritdoc/>
-                public override {{f.Tensor}} Embed({{f.Tensor}} {{io.Input}}, int? width = null)
-                {
-                    {{io.Check}}({{io.Input}});
-                    using var pooled = States({{io.Input}});  //| (B, {{Literals.Of(spec.Width)}})
-                    {{(spec.IsVision ? null : $"using var whole = {f.Kernels}.Linear(pooled, Network.Projection);  //| (B, {Literals.Of(spec.Embedding!.Width)})")}}
-                    return {{f.Kernels}}.UnitPrefix({{(spec.IsVision ? "pooled" : "whole")}}, EmbeddingWidth(width));  //| (B, width)
-                }
-
-                /// <summary>Embeddings of this width, of length 1: {{io.Takes}} to (B, dimension) float32.</summary>
-                /// <exception cref="{{f.ArgumentException}}">{{io.NotFitting}}.</exception>
-                public {{f.Tensor}} Embed({{f.EmbeddingDimension}} dimension, {{f.Tensor}} {{io.Input}})
-                {
-                    {{f.ArgumentNullException}}.ThrowIfNull(dimension);
-                    return Embed({{io.Input}}, dimension.Width);
-                }
-
-            """);
-            if (spec.IsVision)
-            {
-                f.Write($$"""
-                    /// <inheritdoc/>
-                    public override {{f.Tensor}} Classify({{f.Tensor}} pixels, int? width = null)
-                    {
-                        CheckPixels(pixels);
-                        using var pooled = States(pixels);  //| (B, {{Literals.Of(spec.Width)}})
-                        return {{f.Kernels}}.ClassLogits(pooled, Network.Classifier, Network.ClassifierBias, EmbeddingWidth(width));  //| {{io.Shape}}
-                    }
-
-                """);
-            }
-        }
-
+        PassEmitter.WriteSlice(f, spec, model, null);
         f.Write($$"""
-                /// <summary>{{io.Loss}}, a float32 scalar, to train the slice further. {{io.Batch}}.</summary>
-                /// <exception cref="{{f.ArgumentException}}">{{io.NotFittingBatch}}.</exception>
-                public {{f.Tensor}} Loss({{f.Tensor}} {{io.Input}}, {{f.Tensor}} targets)
+
+                {{string.Join("\n\n", head.SliceMembers(f))}}
+
+                /// <summary>{{head.Loss}}, a float32 scalar, to train the slice further. {{head.Batch}}.</summary>
+                /// <exception cref="{{f.ArgumentException}}">{{head.NotFittingBatch}}.</exception>
+                public {{f.Tensor}} Loss({{f.Tensor}} {{input.Name}}, {{f.Tensor}} targets)
                 {
-                    {{io.Check}}({{io.Input}});
-                    CheckTargets({{io.Input}}, targets);
-                    using var losses = Network.Losses({{f.Streams}}.Of(_profile), {{io.Input}}, targets, ComputeType);  //| (1)
+                    {{input.Check}}({{input.Name}});
+                    CheckTargets({{input.Name}}, targets);
+                    using var losses = Network.Losses({{f.Streams}}.Of(_profile), {{input.Name}}, targets, ComputeType);  //| (1)
                     return losses.sum();  //| ()
                 }
 
@@ -198,7 +136,7 @@ internal static class SlicingEmitter
         f.Write($$"""
                 /// <inheritdoc/>
                 protected override void BindParameters() => Network.Bind(this);
-                {{ParametersEmitter.Dispose(spec, "Network")}}
+                {{ParametersEmitter.Dispose(model, "Network")}}
 
                 private static string NameOf({{f.Profile}} profile)
                 {

@@ -1,28 +1,25 @@
 using MatFormer.Generators.Model;
+using MatFormer.Generators.Parts;
+using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
 /// <summary>What is known of a model without its weights: sizes, costs and profiles. It needs no tensors.</summary>
 internal static class SpecEmitter
 {
-    public static CodeFile Emit(ModelSpec spec, Costs costs)
+    public static CodeFile Emit(ModelSpec spec, Architecture model, Costs costs)
     {
         var file = new CodeFile(spec.Type);
         if (!spec.Type.HasTensors) file.Bases = $" : global::MatFormer.{(spec.IsDecoder ? "IDecodable" : "IDeclaredModel")}<{file.Model}>";
-        WriteSpec(file, spec, costs);
+        WriteSpec(file, spec, model, costs);
         WriteProfiles(file, spec, costs);
         return file;
     }
 
     /// <summary>What a model or a submodel costs in FLOPs, as a member.</summary>
-    public static string FlopsConstant(ModelSpec spec, Costs costs, LayerSlice[] layers)
+    public static string FlopsConstant(Architecture model, Costs costs, LayerSlice[] layers)
     {
-        var (of, name) = spec.Kind switch
-        {
-            ModelKind.VisionTransformer => ("of the forward pass over one image", "FlopsPerImage"),
-            ModelKind.TextEncoder => ($"of the forward pass over one text of {Literals.Text(spec.Context)} tokens", "FlopsPerText"),
-            _ => ("of one token's forward pass, attention averaged over a full context", "FlopsPerToken"),
-        };
+        var (of, name) = model.Head.FlopsConstant;
         return $"/// <summary>FLOPs (a multiply-add is two) {of}.</summary>\npublic const long {name} = {Literals.Of(costs.Flops(layers))};";
     }
 
@@ -56,7 +53,7 @@ internal static class SpecEmitter
             ", ", types.Select(type => $"{Literals.Text(costs.WeightBytes(layers, type))} in {type.ToString().ToLowerInvariant()}"));
     }
 
-    private static void WriteSpec(CodeFile f, ModelSpec spec, Costs costs)
+    private static void WriteSpec(CodeFile f, ModelSpec spec, Architecture model, Costs costs)
     {
         var whole = spec.Blocks.Select(b => b.Whole).ToArray();
         var granularities = spec.Granularities.Select(g => $"new(\"{g.Name}\", {RunsOf(g.Layers)}),");
@@ -67,7 +64,7 @@ internal static class SpecEmitter
             /// <summary>Parameters of the whole model without the embeddings and an untied head.</summary>
             public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(whole))}};
 
-            {{FlopsConstant(spec, costs, whole)}}
+            {{FlopsConstant(model, costs, whole)}}
 
             {{CacheConstant(spec, costs, whole)}}
             /// <summary>Sizes and costs.</summary>
@@ -78,15 +75,8 @@ internal static class SpecEmitter
                 Width = {{Literals.Of(spec.Width)}},
                 HeadWidth = {{Literals.Of(spec.HeadWidth)}},
                 Context = {{Literals.Of(spec.Context)}},
-                {{KindOf(spec)}}
-                Norm = global::MatFormer.NormKind.{{spec.Norm}},
-                NormEpsilon = {{Literals.Of(spec.Epsilon)}},
-                Position = global::MatFormer.PositionKind.{{spec.Position}},
-                {{(spec.Rotary ? $"RotaryBase = {Literals.Of(spec.RotaryBase)}," : null)}}
-                {{(spec.RotaryScaling is { } scaling ? $"RotaryScaling = {Scaling(scaling)}," : null)}}
-                {{(spec.AttentionBias ? "AttentionBias = true," : null)}}
-                {{(spec.QkNorm ? "QkNorm = true," : null)}}
-                {{(spec.Tied ? "TiedHead = true," : null)}}
+                {{(spec.IsDecoder ? null : $"Kind = global::MatFormer.ModelKind.{spec.Kind},")}}
+                {{string.Join("\n", model.SpecLines)}}
                 Granularities =
                 [
                     {{string.Join("\n", granularities)}}
@@ -100,19 +90,6 @@ internal static class SpecEmitter
             };
 
             """);
-    }
-
-    private static string Scaling(RotaryScalingSpec scaling)
-    {
-        var made = $"new(global::MatFormer.RotaryScalingKind.{scaling.Kind}, {Literals.Of(scaling.Factor)})";
-        return scaling.Kind == RotaryScalingKind.Linear ? made : made + $$"""
-
-            {
-                OriginalContext = {{Literals.Of(scaling.OriginalContext)}},
-                LowFrequencyFactor = {{Literals.Of(scaling.LowFrequencyFactor)}},
-                HighFrequencyFactor = {{Literals.Of(scaling.HighFrequencyFactor)}},
-            }
-            """;
     }
 
     // What is kept of each layer, as runs of layers.
@@ -146,28 +123,6 @@ internal static class SpecEmitter
 
         static string CostOf(BlockCost cost) =>
             $"new({Literals.Of(cost.Shared)}, {Literals.Of(cost.PerHiddenUnit)}, {Literals.Of(cost.PerKeyValueHead)})";
-    }
-
-    // What it takes and gives, in its spec.
-    private static string KindOf(ModelSpec spec)
-    {
-        var lines = new List<string>();
-        if (!spec.IsDecoder) lines.Add($"Kind = global::MatFormer.ModelKind.{spec.Kind},");
-        if (!spec.IsVision) lines.Add($"Vocabulary = {Literals.Of(spec.Vocabulary)},");
-        if (spec.Image is { } image)
-        {
-            var sizes = $"{Literals.Of(image.Size)}, {Literals.Of(image.Patch)}, {Literals.Of(image.Channels)}, {Literals.Of(image.Classes)}";
-            lines.Add($"Image = new({sizes}),");
-        }
-
-        if (spec.Embedding is { } embedding)
-        {
-            lines.Add($"Pooling = global::MatFormer.Pooling.{spec.Pooling},");
-            lines.Add($"EmbeddingWidth = {Literals.Of(embedding.Width)},");
-            lines.Add($"EmbeddingDimensions = [{string.Join(", ", embedding.Dimensions.Select(d => Literals.Of(d)))}],");
-        }
-
-        return string.Join("\n", lines);
     }
 
     private static void WriteProfiles(CodeFile f, ModelSpec spec, Costs costs)

@@ -1,4 +1,6 @@
 using MatFormer.Generators.Model;
+using MatFormer.Generators.Parts;
+using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
@@ -6,7 +8,7 @@ namespace MatFormer.Generators.Emission;
 internal static class SubmodelsEmitter
 {
     // In one file: Roslyn compares the names of all generated files pairwise after every edit.
-    public static CodeFile Emit(ModelSpec spec, Costs costs)
+    public static CodeFile Emit(ModelSpec spec, Architecture model, Costs costs)
     {
         var f = new CodeFile(spec.Type);
         var isFirst = true;
@@ -14,13 +16,13 @@ internal static class SubmodelsEmitter
         {
             if (!isFirst) f.Write($"");
             isFirst = false;
-            Write(f, spec, costs, profile);
+            Write(f, spec, model, costs, profile);
         }
 
         return f;
     }
 
-    private static void Write(CodeFile f, ModelSpec spec, Costs costs, ProfileSpec profile)
+    private static void Write(CodeFile f, ModelSpec spec, Architecture model, Costs costs, ProfileSpec profile)
     {
         var layers = spec.LayersOf(profile.Choices);
         var submodel = $"global::MatFormer.ISubmodel<{f.Model}, {profile.Name}>";
@@ -42,7 +44,7 @@ internal static class SubmodelsEmitter
                 /// <summary>Parameters without the embeddings and an untied head.</summary>
                 public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(layers))}};
 
-                {{SpecEmitter.FlopsConstant(spec, costs, layers)}}
+                {{SpecEmitter.FlopsConstant(model, costs, layers)}}
 
                 {{SpecEmitter.CacheConstant(spec, costs, layers)}}
                 {{(spec.Type.HasTensors ? Members(f, profile, submodel) : null)}}
@@ -50,7 +52,7 @@ internal static class SubmodelsEmitter
         if (spec.Type.HasTensors && spec.HasOwnPasses)
         {
             f.Write($"");
-            StatesEmitter.Write(f, spec, profile);
+            PassEmitter.WriteSlice(f, spec, model, profile);
         }
 
         f.Write($$"""

@@ -132,12 +132,10 @@ internal sealed record ModelSpec(
     /// <summary>The most tokens that run through the blocks, a class token included.</summary>
     public int Sequence => IsVision ? Context : Context + (HasClassToken ? 1 : 0);
 
+    /// <summary>Tokens that one unit of cost has: 1 for a decoder, whose costs are of one token; else all tokens of a sequence.</summary>
+    public long TokensPerUnit => IsDecoder ? 1 : Sequence;
+
     public bool Rotary => Position == PositionKind.Rotary;
-
-    public bool Sinusoidal => Position == PositionKind.Sinusoidal;
-
-    /// <summary>True if the network holds a table beside its parameters.</summary>
-    public bool HasTable => Rotary || Sinusoidal;
 
     /// <summary>What costs are of.</summary>
     public string Unit => Kind switch

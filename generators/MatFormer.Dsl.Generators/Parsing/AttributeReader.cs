@@ -1,3 +1,4 @@
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Model;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;

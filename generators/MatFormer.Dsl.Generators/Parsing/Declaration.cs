@@ -1,4 +1,5 @@
 using System.Globalization;
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Model;
 using MatFormer.Generators.Validation;
 

@@ -1,6 +1,7 @@
-using MatFormer.Generators.Emission;
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Model;
 using MatFormer.Generators.Validation;
+using MatFormer.Generators.Writing;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
 using Microsoft.CodeAnalysis.CSharp.Syntax;
@@ -125,7 +126,7 @@ internal static class DeclarationParser
     }
 
     private static bool IsGenerated(ISymbol member) =>
-        member.DeclaringSyntaxReferences.Any(part => MatFormerGenerator.HasWritten(part.SyntaxTree));
+        member.DeclaringSyntaxReferences.Any(part => Written.Is(part.SyntaxTree));
 
     private static IEnumerable<DiagnosticInfo> TypeProblems(INamedTypeSymbol symbol, TypeDeclarationSyntax syntax, Compilation compilation)
     {
@@ -146,7 +147,7 @@ internal static class DeclarationParser
         if (syntax.TypeParameterList is { } parameters)
             yield return new DiagnosticInfo(Descriptors.Generic, LocationInfo.Of(parameters), symbol.Name);
         var bases = symbol.DeclaringSyntaxReferences
-            .Where(part => !MatFormerGenerator.HasWritten(part.SyntaxTree))
+            .Where(part => !Written.Is(part.SyntaxTree))
             .Select(part => (part.GetSyntax() as TypeDeclarationSyntax)?.BaseList?.Types.FirstOrDefault())
             .OfType<BaseTypeSyntax>()
             .ToList();

@@ -1,5 +1,5 @@
 using System.Runtime.CompilerServices;
-using MatFormer.Generators.Emission;
+using MatFormer.Generators.Writing;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp.Syntax;
 

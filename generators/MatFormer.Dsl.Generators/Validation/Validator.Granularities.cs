@@ -1,3 +1,4 @@
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Model;
 using MatFormer.Generators.Parsing;
 

@@ -1,6 +1,8 @@
 using System.Globalization;
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Model;
 using MatFormer.Generators.Parsing;
+using MatFormer.Generators.Parts;
 
 namespace MatFormer.Generators.Validation;
 

@@ -1,7 +1,9 @@
 using System.Globalization;
-using MatFormer.Generators.Emission;
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Model;
 using MatFormer.Generators.Parsing;
+using MatFormer.Generators.Parts;
+using MatFormer.Generators.Writing;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
 

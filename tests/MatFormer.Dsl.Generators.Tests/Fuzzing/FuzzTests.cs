@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Analyzers;
 using MatFormer.Generators.Emission;
 using MatFormer.Generators.Parsing;
@@ -94,7 +95,7 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
             .Where(d => d.Severity >= DiagnosticSeverity.Warning);
         foreach (var group in problems.GroupBy(problem => Seed(problem.Location)))
         {
-            var ours = group.Where(d => d.Severity == DiagnosticSeverity.Error || MatFormerGenerator.HasWritten(d.Location.SourceTree!));
+            var ours = group.Where(d => d.Severity == DiagnosticSeverity.Error || Writing.Written.Is(d.Location.SourceTree!));
             if (!ours.Any()) continue;
             var text = new StringBuilder(Invariant($"Seed {group.Key} does not compile:\n")).AppendJoin('\n', ours.Take(5));
             failures.Add(text.Append('\n').Append(seeds.GetValueOrDefault(group.Key)).ToString());
@@ -123,7 +124,7 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
 
     // Of the user's file, which begins with the namespace, or of a generated one, whose name does; -1 of what all models share.
     private static int Seed(SyntaxTree tree) => Seed(
-        MatFormerGenerator.HasWritten(tree) ? Path.GetFileName(tree.FilePath) : tree.GetText().Lines[2].ToString());
+        Writing.Written.Is(tree) ? Path.GetFileName(tree.FilePath) : tree.GetText().Lines[2].ToString());
 
     private static int Seed(string name) => name == LibraryEmitter.HintName ? -1
         : int.Parse(SeedPattern().Match(name).Groups[1].Value, CultureInfo.InvariantCulture);

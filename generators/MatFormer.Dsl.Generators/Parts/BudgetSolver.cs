@@ -1,4 +1,6 @@
-namespace MatFormer.Generators.Model;
+using MatFormer.Generators.Model;
+
+namespace MatFormer.Generators.Parts;
 
 /// <summary>
 /// Mixes as MatFormer's Mix'n'Match makes them (arXiv 2310.07707, section 3.3): of two adjacent granularities, the narrower in the first

@@ -1,6 +1,6 @@
 using Microsoft.CodeAnalysis.CSharp;
 
-namespace MatFormer.Generators.Emission;
+namespace MatFormer.Generators.Writing;
 
 /// <summary>Names that generated code uses, or that it makes.</summary>
 internal static class Names

@@ -2,7 +2,7 @@ using System.Globalization;
 using MatFormer.Generators.Model;
 using Microsoft.CodeAnalysis.CSharp;
 
-namespace MatFormer.Generators.Emission;
+namespace MatFormer.Generators.Writing;
 
 /// <summary>The one place that writes numbers, the same in every culture.</summary>
 internal static class Literals

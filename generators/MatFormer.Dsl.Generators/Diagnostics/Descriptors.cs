@@ -1,6 +1,6 @@
 using Microsoft.CodeAnalysis;
 
-namespace MatFormer.Generators.Validation;
+namespace MatFormer.Generators.Diagnostics;
 
 /// <summary>All diagnostics; each has a page in docs/diagnostics.</summary>
 internal static class Descriptors

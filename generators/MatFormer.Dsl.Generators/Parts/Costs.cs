@@ -1,4 +1,6 @@
-namespace MatFormer.Generators.Model;
+using MatFormer.Generators.Model;
+
+namespace MatFormer.Generators.Parts;
 
 /// <summary>A cost of one block, linear in what a slice keeps of it: a coefficient for each axis.</summary>
 internal sealed record BlockCost(long Shared, long PerHiddenUnit, long PerKeyValueHead)
@@ -11,27 +13,22 @@ internal sealed record BlockCost(long Shared, long PerHiddenUnit, long PerKeyVal
 /// <summary>What one block costs.</summary>
 internal sealed record BlockCosts(BlockCost Parameters, BlockCost Flops, BlockCost KeyValueCacheBytesPerToken, BlockCost Int8Bytes);
 
-/// <summary>What a model costs: that of its blocks, and what is around them.</summary>
+/// <summary>What a model costs: the sum over its blocks, and over the parts around them.</summary>
 internal sealed class Costs
 {
     private readonly ModelSpec _spec;
+    private readonly Architecture _architecture;
     private readonly BlockCosts[] _blocks;
 
     private Costs(ModelSpec spec)
     {
         _spec = spec;
-        var around = Weights.BeforeBlocks(spec).Concat(Weights.AfterBlocks(spec)).ToList();
+        _architecture = Architecture.Of(spec);
+        var around = _architecture.WeightsAround.ToList();
         EmbeddingParameters = around.Where(w => w.IsEmbedding).Sum(w => w.Elements);
         SharedParameters = around.Sum(w => w.Elements);
         SharedInt8Bytes = around.Sum(w => w.Int8Bytes);
-
-        // A multiply-add is two FLOPs. The head costs the same whether its weight is the embedding's or its own.
-        SharedFlops = spec.Kind switch
-        {
-            ModelKind.VisionTransformer => 2L * spec.Width * (((long)spec.Image!.Patches * spec.Image.PatchElements) + spec.Image.Classes),
-            ModelKind.TextEncoder => 2L * spec.Width * spec.Embedding!.Width,
-            _ => 2L * spec.Vocabulary * spec.Width,
-        };
+        SharedFlops = _architecture.Around.Sum(part => part.Flops);
         var kinds = spec.Blocks.Select(b => b.Kind).Distinct().ToDictionary(kind => kind, OfBlock);
         _blocks = [.. spec.Blocks.Select(b => kinds[b.Kind])];
     }
@@ -67,22 +64,16 @@ internal sealed class Costs
         _ => checked(2 * ParameterCount(layers)),
     };
 
+    // A multiply-add is two FLOPs.
     private BlockCosts OfBlock(BlockSpec block)
     {
-        var weights = Weights.OfBlock(_spec, block).ToList();
-
-        // Scores and values, 4 * head width for each head and key; over a full context a token sees so many keys on average. An encoder's
-        // costs are of a whole sequence, all of whose tokens see all.
-        long context = _spec.Sequence, window = block.Window == 0 ? context : Math.Min(block.Window, context);
-        var keys = _spec.IsDecoder ? (window * (window + 1) / 2) + ((context - window) * window) : context * context;
-        var tokens = _spec.IsDecoder ? 1 : context;
-        var attention = (long)(4m * block.Group * block.HeadWidth * keys * tokens / context);
-        var flops = Sum(weights.Where(w => w.IsMatrix), w => checked(2 * w.Elements * tokens));
+        var weights = _architecture.WeightsOf(block).ToList();
+        var flops = Sum(weights.Where(w => w.IsMatrix), w => checked(2 * w.Elements * _spec.TokensPerUnit));
         var int8 = Sum(weights, w => w.Int8Bytes);
         return new BlockCosts(
             Sum(weights, w => w.Elements),
-            flops with { PerKeyValueHead = flops.PerKeyValueHead + attention },
-            new BlockCost(0, 0, _spec.IsDecoder ? 2L * block.HeadWidth * sizeof(float) : 0),
+            flops with { PerKeyValueHead = flops.PerKeyValueHead + _architecture.Block.Sum(part => part.FlopsPerKeyValueHead(block)) },
+            new BlockCost(0, 0, _architecture.Block.Sum(part => part.CacheBytesPerHead(block))),
             int8 with { Shared = int8.Shared + weights.Sum(w => w.SharedScaleBytes) });
 
         BlockCost Sum(IEnumerable<WeightSpec> of, Func<WeightSpec, long> cost) => new(

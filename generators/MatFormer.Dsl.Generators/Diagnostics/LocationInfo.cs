@@ -1,7 +1,7 @@
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.Text;
 
-namespace MatFormer.Generators.Parsing;
+namespace MatFormer.Generators.Diagnostics;
 
 /// <summary>A place in a source file, without the syntax tree that a <see cref="Location"/> would keep alive.</summary>
 internal sealed record LocationInfo(string Path, TextSpan Span, LinePositionSpan Lines)

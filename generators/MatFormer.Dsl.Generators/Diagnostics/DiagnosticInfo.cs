@@ -1,9 +1,8 @@
 using System.Collections.Immutable;
 using MatFormer.Generators.Model;
-using MatFormer.Generators.Parsing;
 using Microsoft.CodeAnalysis;
 
-namespace MatFormer.Generators.Validation;
+namespace MatFormer.Generators.Diagnostics;
 
 /// <summary>A mistake, where it is, what its message is filled with, and what could stand there instead.</summary>
 /// <param name="Descriptor">The kind of mistake.</param>

@@ -2,7 +2,7 @@ using System.Globalization;
 using System.Text;
 using MatFormer.Generators.Model;
 
-namespace MatFormer.Generators.Emission;
+namespace MatFormer.Generators.Writing;
 
 /// <summary>One generated file: a part of the user's class, written line by line, the same on every machine.</summary>
 internal sealed class CodeFile
@@ -85,6 +85,9 @@ internal sealed class CodeFile
     public string WeightPacker => Alias(nameof(WeightPacker));
 
     public string Weights => Alias(nameof(Weights));
+
+    /// <summary>Lines that go on one level deeper, as an argument of a template within a template.</summary>
+    public static string Indented(string lines) => lines.Replace("\n", "\n    ");
 
     /// <summary>
     /// Writes lines of the class's body. A line of which nothing but empty arguments is left is dropped; an argument of several lines

@@ -1,6 +1,6 @@
 using MatFormer.Generators.Model;
 
-namespace MatFormer.Generators.Emission;
+namespace MatFormer.Generators.Writing;
 
 /// <summary>The class of some layers' blocks.</summary>
 /// <param name="Name"><c>Block</c>, or <c>Block4</c> if there are several kinds, after the first layer.</param>

@@ -1,0 +1,92 @@
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Writing;
+
+namespace MatFormer.Generators.Parts;
+
+/// <summary>The parts of a model. Everything that differs between kinds of models stands in one of them.</summary>
+internal sealed class Architecture
+{
+    private readonly IReadOnlyList<Part> _before;
+    private readonly IReadOnlyList<Part> _after;
+
+    private Architecture(ModelSpec spec)
+    {
+        Norm = spec.Norm == NormKind.Rms ? new RmsNorm(spec) : new LayerNorm(spec);
+        Mask = spec.Kind switch
+        {
+            ModelKind.LanguageModel => new CausalMask(spec),
+            ModelKind.TextEncoder => new LengthMask(spec),
+            _ => new NoMask(spec),
+        };
+        Pooling = spec.IsDecoder ? new NoPooling(spec, this) : spec.HasClassToken ? new ClassTokenPooling(spec, this) : new MeanPooling(spec, this);
+        Positions = spec.Position switch
+        {
+            PositionKind.Rotary => new RotaryPositions(spec, this),
+            PositionKind.Sinusoidal => new SinusoidalPositions(spec),
+            _ => new LearnedPositions(spec),
+        };
+        Input = spec.Image is { } image ? new PatchInput(spec, image, this) : spec.IsDecoder ? new TokenInput(spec, this) : new TextInput(spec, this);
+        Head = spec.Kind switch
+        {
+            ModelKind.LanguageModel => new VocabularyHead(spec, this),
+            ModelKind.TextEncoder => new ProjectionHead(spec, this),
+            _ => new ClassifierHead(spec, this),
+        };
+        Attention = new Attention(spec, this);
+        FeedForward = new FeedForward(spec, this);
+
+        // The order in which weights are drawn and registered: seeds and weight files depend on it.
+        _before = spec.IsVision ? [Pooling, Positions, Input] : [Input, Pooling, Positions];
+        _after = [Norm, Head];
+        Around = [Mask, Positions, Input, Norm, Pooling, Head];
+    }
+
+    /// <summary>What turns the input into states.</summary>
+    public InputPart Input { get; }
+
+    public PositionPart Positions { get; }
+
+    /// <summary>What a token may attend to.</summary>
+    public MaskPart Mask { get; }
+
+    public NormPart Norm { get; }
+
+    public Attention Attention { get; }
+
+    public FeedForward FeedForward { get; }
+
+    /// <summary>What turns the states of a sequence into what the head takes.</summary>
+    public PoolingPart Pooling { get; }
+
+    /// <summary>What the model gives, and what it is trained for.</summary>
+    public HeadPart Head { get; }
+
+    /// <summary>The parts around the blocks, in the order in which they run.</summary>
+    public IReadOnlyList<Part> Around { get; }
+
+    /// <summary>The parts of a block, in the order in which they run.</summary>
+    public IReadOnlyList<BlockPart> Block => [Attention, FeedForward];
+
+    /// <summary>The weights that are drawn before those of the blocks.</summary>
+    public IEnumerable<WeightSpec> WeightsBefore => _before.SelectMany(part => part.Weights);
+
+    /// <summary>The weights that are drawn after those of the blocks.</summary>
+    public IEnumerable<WeightSpec> WeightsAfter => _after.SelectMany(part => part.Weights);
+
+    /// <summary>The weights around the blocks.</summary>
+    public IEnumerable<WeightSpec> WeightsAround => WeightsBefore.Concat(WeightsAfter);
+
+    /// <summary>Initializers of the run-time <c>ModelSpec</c>.</summary>
+    public IEnumerable<string> SpecLines => Around.SelectMany(part => part.SpecLines).Concat(Block.SelectMany(part => part.SpecLines));
+
+    public static Architecture Of(ModelSpec spec) => new(spec);
+
+    /// <summary>The weights of a block, in the order in which they are drawn.</summary>
+    public IEnumerable<WeightSpec> WeightsOf(BlockSpec block) => Block.SelectMany(part => part.Weights(block));
+
+    /// <summary>True if the network holds something beside its weights.</summary>
+    public bool HasTables => Around.Any(part => part.HasTable);
+
+    /// <summary>What the network holds beside its weights.</summary>
+    public IReadOnlyList<TableSpec> Tables(CodeFile f) => [.. Around.Select(part => part.Table(f)).OfType<TableSpec>()];
+}

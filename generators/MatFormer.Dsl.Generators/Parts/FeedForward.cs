@@ -1,0 +1,96 @@
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Writing;
+
+namespace MatFormer.Generators.Parts;
+
+/// <summary>The nested feed-forward: a slice keeps the first hidden units (arXiv 2310.07707, section 3.1).</summary>
+internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : BlockPart(spec)
+{
+    private const string NormField = "PostAttentionLayerNorm";
+
+    private readonly BlockNames _names = BlockNames.Of(spec);
+
+    public override string Result => "fed";
+
+    public override string Does => "and to that feed-forward(norm(that))";
+
+    public override string StackedComment =>
+        "// x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units:\n"
+        + $"// {Shape.Stacked(Spec)} to the same{(Parts ? $", or {Shape.States(Spec)} where they part" : null)}.";
+
+    // Streams that keep the same heads part here.
+    private bool Parts => !Spec.ElasticHeads;
+
+    public override IEnumerable<WeightSpec> Weights(BlockSpec block)
+    {
+        var width = new Dimension(Spec.Width, Axis.None);
+        var hidden = new Dimension(1, Axis.Hidden);
+        foreach (var norm in architecture.Norm.WeightsOf(NormField, _names.FeedForwardNorm)) yield return norm;
+        if (block.Gated)
+        {
+            yield return WeightSpec.Matrix("GateProjection", _names.Gate + ".weight", Draw.Normal, hidden, width);
+            if (block.Bias) yield return WeightSpec.Vector("GateBias", _names.Gate + ".bias", Draw.Zeros, hidden);
+        }
+
+        yield return WeightSpec.Matrix("UpProjection", _names.Up + ".weight", Draw.Normal, hidden, width);
+        if (block.Bias) yield return WeightSpec.Vector("UpBias", _names.Up + ".bias", Draw.Zeros, hidden);
+        yield return WeightSpec.Matrix("DownProjection", _names.Down + ".weight", Draw.Residual, width, hidden);
+        if (block.Bias) yield return WeightSpec.Vector("DownBias", _names.Down + ".bias", Draw.Zeros, width);
+    }
+
+    public override string WeightsProperty(CodeFile f, BlockSpec block)
+    {
+        var lines = new List<string> { $"Norm = {architecture.Norm.Fused(NormField)},", $"Kind = {f.FeedForwardKind}.{block.Activation}," };
+        if (block.Gated) lines.Add("Gate = GateProjection,");
+        if (block.Gated && block.Bias) lines.Add("GateBias = GateBias,");
+        lines.Add("Up = UpProjection,");
+        if (block.Bias) lines.Add("UpBias = UpBias,");
+        lines.Add("Down = DownProjection,");
+        if (block.Bias) lines.Add("DownBias = DownBias,");
+        return $$"""
+            private {{f.FeedForwardWeights}} FeedForwardWeights => new()
+            {
+                {{string.Join("\n    ", lines)}}
+            };
+            """;
+    }
+
+    public override string Call(CodeFile f, string x) => $"{f.Kernels}.FeedForward({x}, FeedForwardWeights)";
+
+    public override string StackedMethod(CodeFile f) =>
+        $"{f.Tensor} FeedForward({f.Tensor} x, int[] widths, int[]? rows{(Parts ? ", bool parting" : null)})";
+
+    public override string StackedCall(CodeFile f) =>
+        $"{f.Kernels}.FeedForward(x, FeedForwardWeights, widths, rows{(Parts ? ", parting" : null)})";
+
+    public override IEnumerable<string> StackedLines(CodeFile f, string block)
+    {
+        yield return $"if (importance is not null) importance[layer] = {block}.Importance(attended);  //| (m)";
+        if (Parts) yield return "// The streams are alike up to the layer where they part, and are computed once up to there.";
+        yield return $"var fed = {block}.FeedForward(";
+        yield return $"    attended, streams.HiddenWidths(layer), streams.Rows(layer){(Parts ? ", layer == streams.Fork" : null)});  //| {Shape.Stacked(Spec)}";
+    }
+
+    public override IEnumerable<PackedField> Packed(CodeFile f, BlockSpec block)
+    {
+        var width = Literals.Of(Spec.Width);
+        foreach (var norm in architecture.Norm.PackedOf(f, "_postAttentionNorm", suffix => Name(_names.FeedForwardNorm + suffix))) yield return norm;
+        yield return new(f.PackedMatrix, "_expanding", block.Gated
+            ? $"packer.Gated({Weight(_names.Gate)}, {Weight(_names.Up)}, slice.HiddenWidth, {width}{Bias(_names.Gate)}{Bias(_names.Up)})"
+            : $"packer.Matrix({Weight(_names.Up)}, slice.HiddenWidth, {width}{Bias(_names.Up)})");
+        yield return new(f.PackedMatrix, "_down", $"packer.Matrix({Weight(_names.Down)}, {width}, slice.HiddenWidth{Bias(_names.Down)})");
+
+        string? Bias(string name) => block.Bias ? ", " + Name(name + ".bias") : null;
+
+        static string Weight(string name) => Name(name + ".weight");
+
+        static string Name(string name) => $"prefix + \"{name}\"";
+    }
+
+    public override IEnumerable<string> DecodingLines(CodeFile f, BlockSpec block) =>
+    [
+        architecture.Norm.DecodingLine("_postAttentionNorm"),
+        $"thread.Expand(layer, _expanding, {f.FeedForwardKind}.{block.Activation});",
+        "thread.AddHidden(layer, _down);",
+    ];
+}

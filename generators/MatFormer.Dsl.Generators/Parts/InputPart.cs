@@ -1,0 +1,125 @@
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Writing;
+
+namespace MatFormer.Generators.Parts;
+
+/// <summary>What a model takes, and how that becomes the states <c>x</c> of the first layer.</summary>
+internal abstract class InputPart(ModelSpec spec) : Part(spec)
+{
+    /// <summary>The name of the input.</summary>
+    public abstract string Name { get; }
+
+    /// <summary>The input, with shape and dtype.</summary>
+    public abstract string Takes { get; }
+
+    /// <summary>When an input is refused.</summary>
+    public abstract string NotFitting { get; }
+
+    /// <summary>The method that checks the input.</summary>
+    public abstract string Check { get; }
+
+    /// <summary>The field of a weight that every model has.</summary>
+    public abstract string Field { get; }
+}
+
+/// <summary>Tokens of a decoder.</summary>
+internal class TokenInput(ModelSpec spec, Architecture architecture) : InputPart(spec)
+{
+    public override string Name => "tokens";
+
+    public override string Takes => "tokens (B, T) int64";
+
+    public override string NotFitting => $"Not (B, T) int64, or longer than {Literals.Text(Spec.Context)} tokens";
+
+    public override string Check => "CheckTokens";
+
+    public override string Field => "EmbedTokens";
+
+    public override IEnumerable<WeightSpec> Weights => [WeightSpec.Embedding(Field, "model.embed_tokens.weight", Spec.Vocabulary, Spec.Width)];
+
+    public override IEnumerable<string> SpecLines => [$"Vocabulary = {Literals.Of(Spec.Vocabulary)},"];
+
+    public override IEnumerable<string> Enter(Pass pass)
+    {
+        var (f, states) = (pass.File, Shape.States(Spec));
+        var embedded = $"{f.Kernels}.Embedding({pass.Network}{Field}, tokens, {pass.Type});  //| {states}";
+        if (!architecture.Positions.AreAdded)
+        {
+            yield return "var x = " + embedded;
+            yield break;
+        }
+
+        yield return "var embedded = " + embedded;
+        yield return $"var x = {f.Kernels}.AddPositions(embedded, {architecture.Positions.Added(pass)}, {architecture.Mask.Start});  //| {states}";
+        yield return "embedded.Dispose();";
+    }
+
+    public override IEnumerable<PackedField> Packed(CodeFile f) =>
+    [
+        new(
+            f.PackedMatrix,
+            "_embedTokens",
+            $"packer.Matrix(\"model.embed_tokens.weight\", {Literals.Of(Spec.Vocabulary)}, {Literals.Of(Spec.Width)})",
+            $"({Spec.Vocabulary}, {Spec.Width})"),
+    ];
+}
+
+/// <summary>Texts of an encoder.</summary>
+internal sealed class TextInput(ModelSpec spec, Architecture architecture) : TokenInput(spec, architecture)
+{
+    private readonly Architecture _architecture = architecture;
+
+    public override string Takes => "tokens (B, T) int64, -1 behind the end of a text,";
+
+    public override IEnumerable<string> Enter(Pass pass)
+    {
+        var (classToken, positions) = (_architecture.Pooling.ClassToken(pass), _architecture.Positions.Added(pass));
+        yield return $"var x = {pass.File.Kernels}.EmbedText(";
+        yield return $"    tokens, {pass.Network}{Field}, {classToken}, {positions}, {pass.Type});  //| {Shape.States(Spec)}";
+    }
+}
+
+/// <summary>Images, cut into patches.</summary>
+internal sealed class PatchInput(ModelSpec spec, ImageSpec image, Architecture architecture) : InputPart(spec)
+{
+    public override string Name => "pixels";
+
+    public override string Takes => $"pixels {Pixels} float32, from -1 to 1,";
+
+    public override string NotFitting => $"Not {Pixels} float32";
+
+    public override string Check => "CheckPixels";
+
+    public override string Field => "EmbedPatches";
+
+    public override IEnumerable<WeightSpec> Weights
+    {
+        get
+        {
+            const string name = "vit.embeddings.patch_embeddings.projection";
+            yield return WeightSpec.Embedding(Field, name + ".weight", Spec.Width, image.Channels, image.Patch, image.Patch);
+            yield return WeightSpec.Vector(Field + "Bias", name + ".bias", Draw.Zeros, new Dimension(Spec.Width, Axis.None)) with { IsEmbedding = true };
+        }
+    }
+
+    public override long Flops => 2L * Spec.Width * image.Patches * image.PatchElements;
+
+    public override IEnumerable<string> SpecLines
+    {
+        get
+        {
+            var sizes = $"{Literals.Of(image.Size)}, {Literals.Of(image.Patch)}, {Literals.Of(image.Channels)}, {Literals.Of(image.Classes)}";
+            yield return $"Image = new({sizes}),";
+        }
+    }
+
+    /// <summary>The shape of a batch of images.</summary>
+    public string Pixels => $"(B, {Literals.Digits(image.Channels)}, {Literals.Digits(image.Size)}, {Literals.Digits(image.Size)})";
+
+    public override IEnumerable<string> Enter(Pass pass)
+    {
+        var (classToken, positions) = (architecture.Pooling.ClassToken(pass), architecture.Positions.Added(pass));
+        yield return $"var x = {pass.File.Kernels}.EmbedPatches(";
+        yield return $"    pixels, {pass.Network}{Field}, {pass.Network}{Field}Bias, {classToken}, {positions}, {pass.Type});  //| {Shape.States(Spec)}";
+    }
+}

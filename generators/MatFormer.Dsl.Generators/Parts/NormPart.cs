@@ -1,0 +1,75 @@
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Writing;
+
+namespace MatFormer.Generators.Parts;
+
+/// <summary>A norm: in front of attention and feed-forward, and behind the last layer.</summary>
+internal abstract class NormPart(ModelSpec spec) : Part(spec)
+{
+    public override IEnumerable<WeightSpec> Weights => WeightsOf("Norm", Spec.IsVision ? "vit.layernorm" : "model.norm");
+
+    public override IEnumerable<string> SpecLines =>
+    [
+        $"Norm = global::MatFormer.NormKind.{Spec.Norm},",
+        $"NormEpsilon = {Epsilon},",
+    ];
+
+    protected string Epsilon => Literals.Of(Spec.Epsilon);
+
+    private protected Dimension Width => new(Spec.Width, Axis.None);
+
+    /// <summary>The weights of one of the norms.</summary>
+    public abstract IEnumerable<WeightSpec> WeightsOf(string field, string name);
+
+    /// <summary>The norm of <paramref name="x"/> by the weights in a field, as an expression.</summary>
+    public abstract string Call(CodeFile f, string x, string field);
+
+    /// <summary>What hands the weights to the kernels that fuse the norm.</summary>
+    public abstract string Fused(string field);
+
+    /// <summary>The statement of a decoding step.</summary>
+    public abstract string DecodingLine(string field);
+
+    /// <summary>The fields that a decoding network holds for one of the norms, whose name in files is an expression.</summary>
+    public abstract IEnumerable<PackedField> PackedOf(CodeFile f, string field, Func<string, string> name);
+
+    public override IEnumerable<PackedField> Packed(CodeFile f) => PackedOf(f, "_norm", suffix => $"\"model.norm{suffix}\"");
+}
+
+/// <summary>Root mean square norm (arXiv 1910.07467).</summary>
+internal sealed class RmsNorm(ModelSpec spec) : NormPart(spec)
+{
+    public override IEnumerable<WeightSpec> WeightsOf(string field, string name) =>
+        [WeightSpec.Vector(field, name + ".weight", Draw.Ones, Width)];
+
+    public override string Call(CodeFile f, string x, string field) => $"{f.Kernels}.RmsNorm({x}, {field}, {Epsilon})";
+
+    public override string Fused(string field) => $"new({field}, {Epsilon})";
+
+    public override string DecodingLine(string field) => $"thread.RmsNorm({field}, {Epsilon});";
+
+    public override IEnumerable<PackedField> PackedOf(CodeFile f, string field, Func<string, string> name) =>
+        [new(f.PackedTable, field, $"packer.Vector({name(".weight")}, {Literals.Of(Spec.Width)})", $"({Spec.Width})")];
+}
+
+/// <summary>Layer norm with a bias (arXiv 1607.06450).</summary>
+internal sealed class LayerNorm(ModelSpec spec) : NormPart(spec)
+{
+    public override IEnumerable<WeightSpec> WeightsOf(string field, string name) =>
+    [
+        WeightSpec.Vector(field, name + ".weight", Draw.Ones, Width),
+        WeightSpec.Vector(field + "Bias", name + ".bias", Draw.Zeros, Width),
+    ];
+
+    public override string Call(CodeFile f, string x, string field) => $"{f.Kernels}.LayerNorm({x}, {field}, {field}Bias, {Epsilon})";
+
+    public override string Fused(string field) => $"new({field}, {field}Bias, {Epsilon})";
+
+    public override string DecodingLine(string field) => $"thread.LayerNorm({field}, {field}Bias, {Epsilon});";
+
+    public override IEnumerable<PackedField> PackedOf(CodeFile f, string field, Func<string, string> name) =>
+    [
+        new(f.PackedTable, field, $"packer.Vector({name(".weight")}, {Literals.Of(Spec.Width)})", $"({Spec.Width})"),
+        new(f.PackedTable, field + "Bias", $"packer.Vector({name(".bias")}, {Literals.Of(Spec.Width)})", $"({Spec.Width})"),
+    ];
+}

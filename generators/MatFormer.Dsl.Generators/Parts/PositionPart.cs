@@ -1,0 +1,141 @@
+using MatFormer.Generators.Model;
+using MatFormer.Generators.Writing;
+
+namespace MatFormer.Generators.Parts;
+
+/// <summary>How tokens know where they stand.</summary>
+internal abstract class PositionPart(ModelSpec spec) : Part(spec)
+{
+    /// <summary>Parameters of a layer, with a comma in front.</summary>
+    public virtual string? LayerParameters(CodeFile f) => null;
+
+    /// <summary>The same, as arguments.</summary>
+    public virtual string? LayerArguments => null;
+
+    /// <summary>Statements that make the arguments of a layer that is recomputed from its input <c>x</c>.</summary>
+    public virtual IEnumerable<string> Recomputed(CodeFile f) => [];
+
+    /// <summary>What the input's kernel adds to the embeddings.</summary>
+    public virtual string Added(Pass pass) => "positions: null";
+
+    /// <summary>True if <see cref="Added"/> is something.</summary>
+    public virtual bool AreAdded => true;
+
+    /// <summary>Parameters of a layer's decoding step, with a comma in front.</summary>
+    public virtual string? DecodingParameters(CodeFile f) => null;
+
+    /// <summary>The same, as arguments of the layer: fields of the network.</summary>
+    public virtual string? DecodingArguments => null;
+
+    /// <summary>The same, as arguments that the layer hands on.</summary>
+    public virtual string? DecodingHandedOn => null;
+
+    /// <summary>What the decoding step adds to the embeddings, with a comma in front.</summary>
+    public virtual string? DecodingAdded => null;
+
+    public override IEnumerable<string> SpecLines => [$"Position = global::MatFormer.PositionKind.{Spec.Position},"];
+}
+
+/// <summary>Queries and keys are rotated by angles that grow with the position (arXiv 2104.09864).</summary>
+internal sealed class RotaryPositions(ModelSpec spec, Architecture architecture) : PositionPart(spec)
+{
+    public override bool AreAdded => false;
+
+    public override string LayerParameters(CodeFile f) => $", {f.Tensor} cos, {f.Tensor} sin";
+
+    public override string LayerArguments => ", cos, sin";
+
+    public override string DecodingParameters(CodeFile f) => $", {f.PackedTable} cos, {f.PackedTable} sin";
+
+    public override string DecodingArguments => ", _cos, _sin";
+
+    public override string DecodingHandedOn => ", cos, sin";
+
+    public override IEnumerable<string> SpecLines
+    {
+        get
+        {
+            foreach (var line in base.SpecLines) yield return line;
+            yield return $"RotaryBase = {Literals.Of(Spec.RotaryBase)},";
+            if (Spec.RotaryScaling is { } scaling) yield return $"RotaryScaling = {Scaling(scaling)},";
+        }
+    }
+
+    public override bool HasTable => true;
+
+    public override TableSpec Table(CodeFile f) => new(
+        f.RotaryTable,
+        "Rotary",
+        $"({Spec.Sequence}, {Spec.HeadWidth / 2}) twice",
+        $"{Literals.Of(Spec.Sequence)}, {Literals.Of(Spec.HeadWidth)}, {Literals.Of(Spec.RotaryBase)}, ",
+        ScalingArgument(f));
+
+    public override IEnumerable<string> Enter(Pass pass) => Angles($"{pass.Network}Rotary.Slice({architecture.Mask.Start}, tokens.shape[1]{architecture.Pooling.ExtraTokens})");
+
+    public override IEnumerable<string> Recomputed(CodeFile f) => Angles("Rotary.Slice(0, x.shape[1])");
+
+    public override IEnumerable<PackedField> Packed(CodeFile f)
+    {
+        var shape = $"({Spec.Context}, {Spec.HeadWidth / 2})";
+        var sizes = $"{Literals.Of(Spec.Context)}, {Literals.Of(Spec.HeadWidth)}, {Literals.Of(Spec.RotaryBase)}";
+        yield return new(f.PackedTable, "_cos, _sin", $"packer.Rotary({sizes}{ScalingArgument(f)})", shape + " each");
+    }
+
+    private IEnumerable<string> Angles(string slice)
+    {
+        var angles = Shape.Of("T", Spec.HeadWidth / 2);
+        yield return $"var (cosines, sines) = {slice};";
+        yield return $"using var cos = cosines;  //| {angles}";
+        yield return $"using var sin = sines;  //| {angles}";
+    }
+
+    private string? ScalingArgument(CodeFile f) => Spec.RotaryScaling is null ? null : $", {f.Model}.Spec.RotaryScaling";
+
+    private static string Scaling(RotaryScalingSpec scaling)
+    {
+        var made = $"new(global::MatFormer.RotaryScalingKind.{scaling.Kind}, {Literals.Of(scaling.Factor)})";
+        return scaling.Kind == RotaryScalingKind.Linear ? made : made + $$"""
+
+            {
+                OriginalContext = {{Literals.Of(scaling.OriginalContext)}},
+                LowFrequencyFactor = {{Literals.Of(scaling.LowFrequencyFactor)}},
+                HighFrequencyFactor = {{Literals.Of(scaling.HighFrequencyFactor)}},
+            }
+            """;
+    }
+}
+
+/// <summary>A trained vector for each position is added to the embeddings.</summary>
+internal sealed class LearnedPositions(ModelSpec spec) : PositionPart(spec)
+{
+    public override IEnumerable<WeightSpec> Weights => [Spec.IsVision
+        ? WeightSpec.Embedding("EmbedPositions", "vit.embeddings.position_embeddings", 1, Spec.Sequence, Spec.Width)
+        : WeightSpec.Embedding("EmbedPositions", "model.embed_positions.weight", Spec.Sequence, Spec.Width)];
+
+    public override string DecodingAdded => ", _embedPositions";
+
+    public override string Added(Pass pass) => pass.Network + "EmbedPositions";
+
+    public override IEnumerable<PackedField> Packed(CodeFile f) =>
+    [
+        new(
+            f.PackedTable,
+            "_embedPositions",
+            $"packer.Table(\"model.embed_positions.weight\", {Literals.Of(Spec.Context)}, {Literals.Of(Spec.Width)})",
+            $"({Spec.Context}, {Spec.Width})"),
+    ];
+}
+
+/// <summary>Sines and cosines of a patch's row and column are added to the embeddings (arXiv 2205.01580).</summary>
+internal sealed class SinusoidalPositions(ModelSpec spec) : PositionPart(spec)
+{
+    public override bool HasTable => true;
+
+    public override TableSpec Table(CodeFile f) => new(
+        f.SinusoidalTable,
+        "Positions",
+        $"({Spec.Sequence}, {Spec.Width})",
+        $"{Literals.Of(Spec.Image!.Size / Spec.Image.Patch)}, {Literals.Of(Spec.Width)}, classToken: {(Spec.HasClassToken ? "true" : "false")}, ");
+
+    public override string Added(Pass pass) => pass.Network + "Positions.Table";
+}
