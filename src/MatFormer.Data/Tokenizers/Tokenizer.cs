@@ -51,7 +51,7 @@ public sealed class Tokenizer
         _file = file ?? TokenizerFile.Write(content);
     }
 
-    /// <summary>The tokenizer whose tokens are bytes. Documents end with a blank line.</summary>
+    /// <summary>The tokenizer with one token for each byte, whose id is the byte. Documents end with a blank line.</summary>
     public static Tokenizer ByteLevel { get; } = new(TokenizerContent.Bytes);
 
     /// <summary>The number of different tokens. Tokens are numbered from 0 on.</summary>
