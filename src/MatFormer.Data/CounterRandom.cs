@@ -1,31 +1,31 @@
 namespace MatFormer;
 
 /// <summary>
-/// Random numbers without state: the number at any counter is computed directly, so that a run resumes from its step alone.
-/// The generator is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), whose state is a counter.
+/// A random number generator without state. It computes the number at any counter directly, so a run can resume from its step alone.
+/// The algorithm is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), whose state is a counter.
 /// </summary>
 internal readonly struct CounterRandom
 {
     private const ulong Increment = 0x9E3779B97F4A7C15;
     private readonly ulong _key;
 
-    /// <summary>The sequence of SplitMix64 seeded with <paramref name="key"/>.</summary>
+    /// <summary>Creates the sequence of SplitMix64 seeded with <paramref name="key"/>.</summary>
     public CounterRandom(ulong key) => _key = key;
 
-    /// <summary>A sequence of its own for every seed, purpose and index.</summary>
+    /// <summary>Creates a separate sequence for every seed, purpose and index.</summary>
     public CounterRandom(long seed, RandomPurpose purpose, long index = 0)
         : this(Mix(Mix((ulong)seed + ((ulong)purpose * Increment)) + (ulong)index))
     {
     }
 
-    /// <summary>The 64 bits at a counter, the first at 0.</summary>
+    /// <summary>Returns the 64 random bits at a counter. The first counter is 0.</summary>
     public ulong Bits(long counter) => Mix(_key + (((ulong)counter + 1) * Increment));
 
-    /// <summary>A number from 0 to just below 1 at a counter, with 53 random bits.</summary>
+    /// <summary>Returns the number at a counter, from 0 to just below 1, with 53 random bits.</summary>
     public double Unit(long counter) => (Bits(counter) >> 11) * (1.0 / (1UL << 53));
 
     /// <summary>
-    /// A number from 0 to <paramref name="limit"/> - 1 at a counter (Lemire's multiplication; the bias is below limit / 2^64).
+    /// Returns the number at a counter, from 0 to <paramref name="limit"/> - 1 (Lemire's multiplication; the bias is below limit / 2^64).
     /// </summary>
     public long Below(long limit, long counter) => (long)Math.BigMul(Bits(counter), (ulong)limit, out _);
 
@@ -47,7 +47,7 @@ internal readonly struct CounterRandom
     }
 }
 
-/// <summary>What random numbers are for; each has its own sequence.</summary>
+/// <summary>The purposes of random numbers. Each has its own sequence.</summary>
 internal enum RandomPurpose : ulong
 {
     DocumentOrder = 1,

@@ -1,7 +1,7 @@
 namespace MatFormer;
 
 /// <summary>
-/// What models learn from: a <see cref="TextCorpus"/> for language models, a <see cref="PairCorpus"/> for text encoders, an
+/// The data that models learn from: a <see cref="TextCorpus"/> for language models, a <see cref="PairCorpus"/> for text encoders, or an
 /// <see cref="ImageCorpus"/> for vision transformers.
 /// </summary>
 public abstract class TrainingData : IDisposable
@@ -10,10 +10,10 @@ public abstract class TrainingData : IDisposable
     {
     }
 
-    /// <summary>Where it comes from, in words.</summary>
+    /// <summary>A description of where the data comes from.</summary>
     public abstract string Source { get; }
 
-    /// <summary>A hash of the contents, hexadecimal: a resumed run must see the same.</summary>
+    /// <summary>A hexadecimal hash of the contents. A resumed run must see the same hash.</summary>
     public abstract string Fingerprint { get; }
 
     /// <inheritdoc/>
@@ -23,11 +23,11 @@ public abstract class TrainingData : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Closes what it reads from.</summary>
+    /// <summary>Closes the files that the data is read from.</summary>
     protected virtual void Dispose(bool disposing)
     {
     }
 
-    /// <summary>What its texts are tokens of, or null if it has none.</summary>
+    /// <summary>The tokenizer of the texts, or null if the data has no texts.</summary>
     internal virtual Tokenizer? TextTokenizer => null;
 }

@@ -2,7 +2,7 @@ using System;
 
 namespace MatFormer;
 
-/// <summary>The token embedding. Tied if not declared.</summary>
+/// <summary>Configures the token embedding. Without this attribute, the head is tied to the embedding.</summary>
 [AttributeUsage(AttributeTargets.Class, Inherited = false)]
 #if MATFORMER_GENERATOR
 internal
@@ -12,8 +12,8 @@ public
 sealed class EmbeddingAttribute : Attribute
 {
     /// <summary>
-    /// The head that gives the logits uses the embedding's weight (Press and Wolf, arXiv 1608.05859); false gives it one of its own.
-    /// True if not given.
+    /// Whether the head that computes the logits uses the embedding's weight (Press and Wolf, arXiv 1608.05859). If false, the head has a
+    /// separate weight. The default is true.
     /// </summary>
     public bool Tied { get; set; } = true;
 }

@@ -3,9 +3,9 @@ using System;
 namespace MatFormer;
 
 /// <summary>
-/// One size of the nested model: the first hidden units of every layer, and its first <see cref="Heads"/>. Declared narrowest first; the
-/// last has all of them. Its name becomes that of a class, such as <c>DocsLm.S</c>. Once for all layers, and again, with
-/// <see cref="Layers"/>, for those in which it keeps something else.
+/// Declares one size of the nested model. It keeps the first hidden units of every layer, and the first <see cref="Heads"/>. Declare the
+/// narrowest granularity first. The last one must keep everything. The name becomes the name of a class, such as <c>DocsLm.S</c>. Declare a
+/// granularity once for all layers, and again with <see cref="Layers"/> for the layers in which it keeps something else.
 /// </summary>
 [AttributeUsage(AttributeTargets.Class, AllowMultiple = true, Inherited = false)]
 #if MATFORMER_GENERATOR
@@ -15,18 +15,20 @@ public
 #endif
 sealed class GranularityAttribute : Attribute
 {
-    /// <summary>A granularity by its width.</summary>
+    /// <summary>Declares a granularity by its width.</summary>
     /// <param name="name">An identifier, such as <c>S</c>.</param>
-    /// <param name="width">Hidden units kept in every layer.</param>
+    /// <param name="width">The number of hidden units kept in every layer.</param>
     public GranularityAttribute(string name, int width)
     {
         Name = name;
         Width = width;
     }
 
-    /// <summary>A granularity by its share of the feed-forward.</summary>
+    /// <summary>Declares a granularity by its share of the feed-forward.</summary>
     /// <param name="name">An identifier, such as <c>S</c>.</param>
-    /// <param name="fraction">Share of the feed-forward's hidden units, above 0 and up to 1.0; it must give a whole number of them.</param>
+    /// <param name="fraction">
+    /// The share of the feed-forward's hidden units, above 0 and up to 1.0. It must give a whole number of hidden units.
+    /// </param>
     public GranularityAttribute(string name, double fraction)
     {
         Name = name;
@@ -36,15 +38,20 @@ sealed class GranularityAttribute : Attribute
     /// <summary>The name.</summary>
     public string Name { get; }
 
-    /// <summary>Hidden units kept in every layer; 0 if declared by a fraction.</summary>
+    /// <summary>The number of hidden units kept in every layer, or 0 if the granularity is declared by a fraction.</summary>
     public int Width { get; }
 
-    /// <summary>Share of the hidden units; 0 if declared by width.</summary>
+    /// <summary>The share of the hidden units, or 0 if the granularity is declared by its width.</summary>
     public double Fraction { get; }
 
-    /// <summary>Attention heads kept, whole groups that share a key/value head; all if not given.</summary>
+    /// <summary>
+    /// The number of attention heads kept. Heads that share a key/value head are kept or dropped together. By default all heads are kept.
+    /// </summary>
     public int Heads { get; set; }
 
-    /// <summary>The layers this is for, the first being 0: <c>"0-3"</c>, <c>"0,2,4-7"</c>. All others if not given.</summary>
+    /// <summary>
+    /// The layers that this attribute applies to, counted from 0, such as <c>"0-3"</c> or <c>"0,2,4-7"</c>. By default it applies to all
+    /// layers that no other declaration of the granularity names.
+    /// </summary>
     public string? Layers { get; set; }
 }

@@ -3,8 +3,8 @@ using System;
 namespace MatFormer;
 
 /// <summary>
-/// The norms in front of attention, feed-forward and head. RMS norms with epsilon 1e-5 if not declared; in <see cref="MatViTAttribute"/>
-/// layer norms with epsilon 1e-12.
+/// Declares the norms in front of attention, feed-forward and head. Without this attribute, they are RMS norms with epsilon 1e-5, or layer
+/// norms with epsilon 1e-12 for <see cref="MatViTAttribute"/>.
 /// </summary>
 [AttributeUsage(AttributeTargets.Class, Inherited = false)]
 #if MATFORMER_GENERATOR
@@ -17,9 +17,9 @@ sealed class NormAttribute : Attribute
     /// <summary>Declares the norms.</summary>
     public NormAttribute(NormKind kind = NormKind.Rms) => Kind = kind;
 
-    /// <summary>Which norm.</summary>
+    /// <summary>The kind of norm.</summary>
     public NormKind Kind { get; }
 
-    /// <summary>Added to the mean square, or to the variance, before the root is taken; 1e-5 if not given.</summary>
+    /// <summary>The number added to the mean square, or to the variance, before the square root. The default is 1e-5.</summary>
     public double Epsilon { get; set; } = 1e-5;
 }

@@ -1,6 +1,6 @@
 namespace MatFormer;
 
-/// <summary>How an encoder makes one vector of a sequence.</summary>
+/// <summary>How an encoder turns a sequence into one vector.</summary>
 #if MATFORMER_GENERATOR
 internal
 #else
@@ -8,7 +8,7 @@ public
 #endif
 enum Pooling
 {
-    /// <summary>The mean of the last hidden states, padding left out.</summary>
+    /// <summary>The mean of the last hidden states, without padding.</summary>
     Mean,
 
     /// <summary>The last hidden state of a learned token in front of the sequence (ViT, arXiv 2010.11929, section 3.1).</summary>

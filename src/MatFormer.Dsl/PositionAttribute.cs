@@ -2,7 +2,9 @@ using System;
 
 namespace MatFormer;
 
-/// <summary>How the model knows a token's position. Rotary if not declared, learned in <see cref="MatViTAttribute"/>.</summary>
+/// <summary>
+/// Declares how the model encodes positions. The default is rotary positions, and learned positions for <see cref="MatViTAttribute"/>.
+/// </summary>
 [AttributeUsage(AttributeTargets.Class, Inherited = false)]
 #if MATFORMER_GENERATOR
 internal
@@ -14,6 +16,6 @@ sealed class PositionAttribute : Attribute
     /// <summary>Declares the positions.</summary>
     public PositionAttribute(PositionKind kind) => Kind = kind;
 
-    /// <summary>Which positions.</summary>
+    /// <summary>The kind of position encoding.</summary>
     public PositionKind Kind { get; }
 }

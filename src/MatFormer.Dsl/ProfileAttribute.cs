@@ -3,8 +3,8 @@ using System;
 namespace MatFormer;
 
 /// <summary>
-/// A Mix'n'Match profile: a granularity for each layer (arXiv 2310.07707, section 3.3). Its name becomes that of a class, such as
-/// <c>DocsLm.Phone</c>.
+/// Declares a Mix'n'Match profile: a granularity for each layer (arXiv 2310.07707, section 3.3). The name becomes the name of a class, such
+/// as <c>DocsLm.Phone</c>.
 /// </summary>
 [AttributeUsage(AttributeTargets.Class, AllowMultiple = true, Inherited = false)]
 #if MATFORMER_GENERATOR
@@ -15,16 +15,17 @@ public
 sealed class ProfileAttribute : Attribute
 {
     /// <summary>
-    /// A profile that the compiler solves; needs one of the budgets, or several. Two adjacent granularities, the narrower in the first
-    /// layers, as large as the budgets allow.
+    /// Declares a profile that the compiler solves. It needs at least one budget. The profile mixes two adjacent granularities, with the
+    /// narrower one in the first layers, and is as large as the budgets allow.
     /// </summary>
     /// <param name="name">An identifier, such as <c>Watch</c>.</param>
     public ProfileAttribute(string name) => Name = name;
 
-    /// <summary>A profile by its pattern.</summary>
+    /// <summary>Declares a profile by its pattern.</summary>
     /// <param name="name">An identifier, such as <c>Phone</c>.</param>
     /// <param name="pattern">
-    /// Granularities separated by spaces, the first layer on the left, runs with a count: <c>4*S 4*M</c>. <c>Skip</c> leaves a layer out.
+    /// The granularities, separated by spaces, with the first layer on the left. A run of layers has a count, as in <c>4*S 4*M</c>.
+    /// <c>Skip</c> leaves a layer out.
     /// </param>
     public ProfileAttribute(string name, string pattern)
     {
@@ -32,9 +33,11 @@ sealed class ProfileAttribute : Attribute
         Pattern = pattern;
     }
 
-    /// <summary>A profile by its widths.</summary>
+    /// <summary>Declares a profile by its widths.</summary>
     /// <param name="name">An identifier, such as <c>Phone</c>.</param>
-    /// <param name="widths">Hidden units of each layer, the first layer on the left; each the width of a granularity.</param>
+    /// <param name="widths">
+    /// The number of hidden units of each layer, with the first layer on the left. Each number must be the width of a granularity.
+    /// </param>
     public ProfileAttribute(string name, params int[] widths)
     {
         Name = name;
@@ -44,37 +47,38 @@ sealed class ProfileAttribute : Attribute
     /// <summary>The name.</summary>
     public string Name { get; }
 
-    /// <summary>The pattern, or null if declared otherwise.</summary>
+    /// <summary>The pattern, or null if the profile is declared without one.</summary>
     public string? Pattern { get; }
 
-    /// <summary>The widths, or null if declared otherwise.</summary>
+    /// <summary>The widths, or null if the profile is declared without them.</summary>
     public int[]? Widths { get; }
 
-    /// <summary>The most parameters, embeddings included, that the solved profile may have.</summary>
+    /// <summary>The maximum number of parameters, including embeddings, of the solved profile.</summary>
     public long MaxParameters { get; set; }
 
-    /// <summary>The most parameters, without the embeddings and an untied head, that the solved profile may have.</summary>
+    /// <summary>The maximum number of parameters, without the embeddings and an untied head, of the solved profile.</summary>
     public long MaxNonEmbeddingParameters { get; set; }
 
     /// <summary>
-    /// The most FLOPs (a multiply-add is two) that one token's forward pass may take, attention averaged over a full context.
+    /// The maximum number of FLOPs (a multiply-add counts as two) of one token's forward pass, with attention averaged over a full context.
     /// </summary>
     public long MaxFlopsPerToken { get; set; }
 
-    /// <summary>The most FLOPs that the forward pass over one image may take: of <see cref="MatViTAttribute"/>.</summary>
+    /// <summary>The maximum number of FLOPs of the forward pass over one image. It is for <see cref="MatViTAttribute"/> only.</summary>
     public long MaxFlopsPerImage { get; set; }
 
     /// <summary>
-    /// The most FLOPs that the forward pass over one text of the full context may take: of <see cref="MatEncoderAttribute"/>.
+    /// The maximum number of FLOPs of the forward pass over one text of full context length. It is for <see cref="MatEncoderAttribute"/>
+    /// only.
     /// </summary>
     public long MaxFlopsPerText { get; set; }
 
-    /// <summary>The most bytes that the weights may take, in <see cref="WeightType"/>.</summary>
+    /// <summary>The maximum size of the weights in bytes, stored as <see cref="WeightType"/>.</summary>
     public long MaxWeightBytes { get; set; }
 
-    /// <summary>What <see cref="MaxWeightBytes"/> counts in; float32 if not given.</summary>
+    /// <summary>The number format that <see cref="MaxWeightBytes"/> assumes. The default is float32.</summary>
     public WeightType WeightType { get; set; }
 
-    /// <summary>The largest share of the feed-forwards' hidden units, above 0 and up to 1, that may be kept.</summary>
+    /// <summary>The maximum share of the feed-forwards' hidden units to keep, above 0 and up to 1.</summary>
     public double FeedForwardShare { get; set; }
 }

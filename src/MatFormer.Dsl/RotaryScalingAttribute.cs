@@ -3,8 +3,8 @@ using System;
 namespace MatFormer;
 
 /// <summary>
-/// Slows the rotary angles down, so that a model reaches further than the context that it was trained for at first. Not scaled if not
-/// declared.
+/// Scales rotary frequencies down, so that a model can use a longer context than the one that it was first trained with. Without this
+/// attribute, frequencies are not scaled.
 /// </summary>
 [AttributeUsage(AttributeTargets.Class, Inherited = false)]
 #if MATFORMER_GENERATOR
@@ -15,31 +15,31 @@ public
 sealed class RotaryScalingAttribute : Attribute
 {
     /// <summary>Declares the scaling.</summary>
-    /// <param name="kind">Which frequencies are scaled.</param>
-    /// <param name="factor">What they are divided by; above 1.</param>
+    /// <param name="kind">The frequencies to scale.</param>
+    /// <param name="factor">The number that the frequencies are divided by. It must be above 1.</param>
     public RotaryScalingAttribute(RotaryScalingKind kind, double factor) => (Kind, Factor) = (kind, factor);
 
-    /// <summary>Which frequencies are scaled.</summary>
+    /// <summary>The frequencies that are scaled.</summary>
     public RotaryScalingKind Kind { get; }
 
-    /// <summary>What they are divided by.</summary>
+    /// <summary>The number that the frequencies are divided by.</summary>
     public double Factor { get; }
 
     /// <summary>
-    /// The context, in tokens, that the model was trained for at first: wavelengths are compared with it. Needed for
-    /// <see cref="RotaryScalingKind.Llama3"/>, and of it alone.
+    /// The context, in tokens, that the model was first trained with. Wavelengths are compared with it.
+    /// <see cref="RotaryScalingKind.Llama3"/> requires this value, and no other kind allows it.
     /// </summary>
     public int OriginalContext { get; set; }
 
     /// <summary>
-    /// Wavelengths above <see cref="OriginalContext"/> / this are divided by the whole factor; 1 if not given. Of
-    /// <see cref="RotaryScalingKind.Llama3"/> alone.
+    /// Frequencies whose wavelength is above <see cref="OriginalContext"/> / LowFrequencyFactor are divided by the whole factor. The
+    /// default is 1. Only <see cref="RotaryScalingKind.Llama3"/> allows this value.
     /// </summary>
     public double LowFrequencyFactor { get; set; } = 1;
 
     /// <summary>
-    /// Wavelengths below <see cref="OriginalContext"/> / this are left as they are; 4 if not given. Of
-    /// <see cref="RotaryScalingKind.Llama3"/> alone.
+    /// Frequencies whose wavelength is below <see cref="OriginalContext"/> / HighFrequencyFactor are not scaled. The default is 4. Only
+    /// <see cref="RotaryScalingKind.Llama3"/> allows this value.
     /// </summary>
     public double HighFrequencyFactor { get; set; } = 4;
 }

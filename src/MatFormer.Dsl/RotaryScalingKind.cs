@@ -1,6 +1,6 @@
 namespace MatFormer;
 
-/// <summary>Which frequencies of rotary positions are divided by a factor.</summary>
+/// <summary>The rotary frequencies that are divided by a factor.</summary>
 #if MATFORMER_GENERATOR
 internal
 #else
@@ -8,12 +8,12 @@ public
 #endif
 enum RotaryScalingKind
 {
-    /// <summary>All of them, as if positions lay closer together (position interpolation, arXiv 2306.15595).</summary>
+    /// <summary>All frequencies are divided, as if positions were closer together (position interpolation, arXiv 2306.15595).</summary>
     Linear,
 
     /// <summary>
-    /// Low ones; high ones stay, and those in between are blended (Llama 3.1, arXiv 2407.21783; <c>rope_type</c> <c>llama3</c> of
-    /// Hugging Face's transformers).
+    /// Low frequencies are divided, high frequencies stay, and those in between are interpolated (Llama 3.1, arXiv 2407.21783;
+    /// <c>rope_type</c> <c>llama3</c> of Hugging Face's transformers).
     /// </summary>
     Llama3,
 }

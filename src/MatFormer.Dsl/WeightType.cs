@@ -1,6 +1,6 @@
 namespace MatFormer;
 
-/// <summary>What weights are stored in.</summary>
+/// <summary>The number formats that weights are stored in.</summary>
 #if MATFORMER_GENERATOR
 internal
 #else
@@ -8,15 +8,15 @@ public
 #endif
 enum WeightType
 {
-    /// <summary>Four bytes each.</summary>
+    /// <summary>Four bytes per weight.</summary>
     Float32,
 
-    /// <summary>Two bytes each, eight bits of exponent.</summary>
+    /// <summary>Two bytes per weight, with eight bits of exponent.</summary>
     BFloat16,
 
-    /// <summary>Two bytes each, five bits of exponent.</summary>
+    /// <summary>Two bytes per weight, with five bits of exponent.</summary>
     Float16,
 
-    /// <summary>One byte each in matrices, whose rows have a float32 scale; all else in float32.</summary>
+    /// <summary>One byte per weight in matrices, with a float32 scale for each row. All other weights are float32.</summary>
     Int8,
 }

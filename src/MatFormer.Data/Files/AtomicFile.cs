@@ -1,6 +1,6 @@
 namespace MatFormer;
 
-/// <summary>Writes files so that a reader sees the old content or all of the new, never a part, also when the process is killed.</summary>
+/// <summary>Writes files atomically: readers see either the old or the new content, even if the process is killed.</summary>
 internal static class AtomicFile
 {
     /// <summary>
@@ -32,8 +32,8 @@ internal static class AtomicFile
     }
 
     /// <summary>
-    /// Deletes what writers of <paramref name="path"/> left that were killed. For who knows that none is at work: the temporary file of one
-    /// that is would go too.
+    /// Deletes temporary files that killed writers of <paramref name="path"/> left behind. Call it only while nobody writes the file,
+    /// because it would delete the temporary file of a running writer too.
     /// </summary>
     public static void DeleteLeftovers(string path)
     {

@@ -3,13 +3,13 @@ using Microsoft.Win32.SafeHandles;
 
 namespace MatFormer;
 
-/// <summary>A file in memory as far as it is read; from several threads, also while it is disposed.</summary>
+/// <summary>A memory-mapped file. Several threads may read it, even while another thread disposes it.</summary>
 internal sealed class MappedFile : IDisposable
 {
     private readonly MemoryMappedFile _file;
     private readonly MemoryMappedViewAccessor _view;
 
-    /// <exception cref="IOException">It cannot be opened.</exception>
+    /// <exception cref="IOException">The file cannot be opened.</exception>
     public MappedFile(string path)
     {
         var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete);
@@ -18,11 +18,11 @@ internal sealed class MappedFile : IDisposable
         _view = _file.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
     }
 
-    /// <summary>Bytes of the file.</summary>
+    /// <summary>The length of the file in bytes.</summary>
     public long Length { get; }
 
-    /// <summary>Copies bytes.</summary>
-    /// <exception cref="ObjectDisposedException">It is no longer open.</exception>
+    /// <summary>Copies bytes from an offset on.</summary>
+    /// <exception cref="ObjectDisposedException">The file is no longer open.</exception>
     public unsafe void Read(long offset, Span<byte> destination)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(offset);
@@ -31,8 +31,10 @@ internal sealed class MappedFile : IDisposable
         new ReadOnlySpan<byte>(lease.Start + offset, destination.Length).CopyTo(destination);
     }
 
-    /// <summary>The bytes themselves, until the lease is disposed; also while the file is disposed on another thread.</summary>
-    /// <exception cref="ObjectDisposedException">It is no longer open.</exception>
+    /// <summary>
+    /// Gives access to the bytes without a copy. They stay mapped until the lease is disposed, even if another thread disposes the file.
+    /// </summary>
+    /// <exception cref="ObjectDisposedException">The file is no longer open.</exception>
     public Lease Borrow() => new(_view.SafeMemoryMappedViewHandle);
 
     /// <inheritdoc/>
@@ -42,7 +44,7 @@ internal sealed class MappedFile : IDisposable
         _file.Dispose();
     }
 
-    /// <summary>Keeps the bytes in memory.</summary>
+    /// <summary>Keeps the bytes mapped until it is disposed.</summary>
     public readonly unsafe ref struct Lease
     {
         private readonly SafeMemoryMappedViewHandle _handle;

@@ -4,8 +4,8 @@ using System.Globalization;
 namespace MatFormer;
 
 /// <summary>
-/// CIFAR-10 in its binary version: files of records, each a label and 32 x 32 pixels of red, green and blue, (C, H, W). Source:
-/// cs.toronto.edu/~kriz/cifar.html.
+/// Reads CIFAR-10 in its binary version. The files consist of records: a label and 32 x 32 pixels of red, green and blue, (C, H, W).
+/// Source: cs.toronto.edu/~kriz/cifar.html.
 /// </summary>
 internal static class CifarFiles
 {
@@ -53,7 +53,7 @@ internal static class CifarFiles
         if (!File.Exists(path)) throw new DataException($"The file '{path}' of CIFAR-10 is missing; unpack the binary version as a whole.");
         var length = new FileInfo(path).Length;
         return length > 0 && length % (Size + 1) == 0 ? length / (Size + 1) : throw new DataException(
-            $"'{path}' has {length} bytes, which are no records of {Size + 1} bytes as in CIFAR-10's binary version; download it again.");
+            $"'{path}' has {length} bytes, but CIFAR-10's binary version consists of records of {Size + 1} bytes; download it again.");
     }
 
     private static ImmutableArray<string> ReadClasses(string folder)

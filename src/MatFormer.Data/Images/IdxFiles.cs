@@ -6,8 +6,8 @@ using System.IO.Compression;
 namespace MatFormer;
 
 /// <summary>
-/// Images and labels in IDX files: a magic number (0, 0, 8 for bytes, the number of dimensions), each dimension in 4 bytes, big-endian,
-/// then the bytes. Source: yann.lecun.com/exdb/mnist.
+/// Reads images and labels in IDX files. A file has a magic number (0, 0, 8 for bytes, the number of dimensions), each dimension in 4 bytes
+/// (big-endian), and the bytes. Source: yann.lecun.com/exdb/mnist.
 /// </summary>
 internal sealed class IdxFiles
 {
@@ -21,8 +21,8 @@ internal sealed class IdxFiles
 
     private IdxFiles(string folder, string[] paths) => (_folder, _paths) = (folder, paths);
 
-    /// <summary>The files of a folder; null if it has none of them.</summary>
-    /// <exception cref="DataException">It has some of them.</exception>
+    /// <summary>Finds the four files of a folder. Returns null if the folder has none of them.</summary>
+    /// <exception cref="DataException">The folder has only some of the files.</exception>
     public static IdxFiles? Find(string folder)
     {
         var paths = Array.ConvertAll(s_names, name => new[] { name, name.Replace("-idx", ".idx", StringComparison.Ordinal) }
@@ -37,7 +37,7 @@ internal sealed class IdxFiles
                 + $"{string.Join(", ", s_names)} are needed.");
     }
 
-    /// <summary>Reads them.</summary>
+    /// <summary>Reads the files.</summary>
     /// <exception cref="DataException">A file is damaged, or images and labels do not belong together.</exception>
     public (ImageSet Training, ImageSet Validation) Read(CancellationToken cancellationToken)
     {
@@ -52,8 +52,8 @@ internal sealed class IdxFiles
             var (dimensions, pixels) = ReadFile(path, ImageDimensions);
             return dimensions[0] == labels.Length
                 ? new ImageSet($"'{path}'", 1, dimensions[1], dimensions[2], pixels, labels, classes)
-                : throw new DataException($"'{path}' has {dimensions[0]} images, but '{labelPath}' {labels.Length} labels; take both from "
-                    + "one source.");
+                : throw new DataException($"'{path}' has {dimensions[0]} images, but '{labelPath}' has {labels.Length} labels; take both "
+                    + "from one source.");
         }
     }
 
@@ -71,7 +71,7 @@ internal sealed class IdxFiles
         {
             using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read);
 
-            // By its content: what unpacks files does not always rename them.
+            // The content decides, not the name, because some programs unpack files without renaming them.
             var zipped = file.ReadByte() == 0x1F && file.ReadByte() == 0x8B;
             file.Position = 0;
             if (!zipped) return Read(file, path, count, file.Length);
@@ -90,8 +90,8 @@ internal sealed class IdxFiles
         var read = stream.ReadAtLeast(header, header.Length, throwOnEndOfStream: false);
         if (read < header.Length || !header.AsSpan(0, 4).SequenceEqual((ReadOnlySpan<byte>)[0, 0, 8, (byte)count]))
         {
-            throw new DataException($"'{path}' is no IDX file of bytes in {count} dimensions: it begins with "
-                + $"{Convert.ToHexString(header.AsSpan(0, Math.Min(read, 4)))} in place of 000008{count:X2}; download it again.");
+            throw new DataException($"'{path}' is not an IDX file of bytes in {count} dimensions: it begins with "
+                + $"{Convert.ToHexString(header.AsSpan(0, Math.Min(read, 4)))} instead of 000008{count:X2}; download it again.");
         }
 
         var dimensions = new int[count];
@@ -106,6 +106,6 @@ internal sealed class IdxFiles
         return stream.ReadByte() < 0 ? (dimensions, bytes) : throw Wrong("more");
 
         DataException Wrong(string has) => new(
-            $"'{path}' is cut off or damaged: its header says {string.Join(" x ", dimensions)} bytes, but it has {has}; fetch it again.");
+            $"'{path}' is cut off or damaged: it should have {string.Join(" x ", dimensions)} bytes, but has {has}; download it again.");
     }
 }

@@ -4,20 +4,20 @@ using System.Text;
 
 namespace MatFormer;
 
-/// <summary>Labelled images to train on, and others of the same size and classes to measure on.</summary>
+/// <summary>Labelled images for training, and others of the same size and classes for validation.</summary>
 public sealed class ImageCorpus : TrainingData
 {
     internal ImageCorpus(string source, ImageSet training, ImageSet validation)
     {
         foreach (var set in new[] { training, validation })
         {
-            if (set.Count == 0) throw new DataException($"There are no images in {set.Source}; give some.");
+            if (set.Count == 0) throw new DataException($"There are no images in {set.Source}; add some.");
         }
 
         if ((training.Channels, training.Height, training.Width) != (validation.Channels, validation.Height, validation.Width))
         {
             throw new DataException($"The images of {training.Source} are {Size(training)}, but those of {validation.Source} are "
-                + $"{Size(validation)}; make them the same.");
+                + $"{Size(validation)}; resize them to the same size.");
         }
 
         (Source, Training, Validation) = (source, training, validation);
@@ -30,39 +30,40 @@ public sealed class ImageCorpus : TrainingData
     /// <inheritdoc/>
     public override string Fingerprint { get; }
 
-    /// <summary>What is trained on.</summary>
+    /// <summary>The images for training.</summary>
     public ImageSet Training { get; }
 
-    /// <summary>What is measured on.</summary>
+    /// <summary>The images for validation.</summary>
     public ImageSet Validation { get; }
 
     /// <summary>Opens the images of a folder.</summary>
     /// <remarks>
-    /// The folder holds one of these, which is recognised by its names:
+    /// The folder holds one of the following, which is recognised by the names of the files:
     /// <list type="bullet">
     /// <item>MNIST, Fashion-MNIST or others in IDX files (yann.lecun.com/exdb/mnist): <c>train-images-idx3-ubyte</c>,
     /// <c>train-labels-idx1-ubyte</c>, <c>t10k-images-idx3-ubyte</c> and <c>t10k-labels-idx1-ubyte</c>, which may be gzipped (<c>.gz</c>)
-    /// and have a dot before <c>idx</c>. Classes are named by their numbers, or by the lines of a file <c>classes.txt</c>.</item>
+    /// and have a dot before <c>idx</c>. The names of the classes are their numbers, or the lines of a file <c>classes.txt</c>.</item>
     /// <item>CIFAR-10, binary version (cs.toronto.edu/~kriz/cifar.html): <c>data_batch_1.bin</c> to <c>data_batch_5.bin</c>,
     /// <c>test_batch.bin</c>, and <c>batches.meta.txt</c> for the names of the classes.</item>
-    /// <item>PNG (8 bits a sample, not interlaced, without its transparency), PGM and PPM images in a folder for each class, its name:
-    /// <c>train/CLASS/</c> and <c>val/CLASS/</c>, <c>validation/CLASS/</c> or, without these, <c>test/CLASS/</c>. With
-    /// <c>train/CLASS/</c> alone, or just <c>CLASS/</c>, a tenth of each class is held out, at least one image: those whose names have the
-    /// smallest hashes. Grey images among colour ones get three equal channels.</item>
+    /// <item>PNG (8 bits per sample, not interlaced; transparency is ignored), PGM and PPM images in a folder for each class, which has the
+    /// class's name: <c>train/CLASS/</c> and <c>val/CLASS/</c>, <c>validation/CLASS/</c> or, without these, <c>test/CLASS/</c>. If there is
+    /// only <c>train/CLASS/</c>, or just <c>CLASS/</c>, a tenth of each class is held out, and at least one image: the images whose names
+    /// have the smallest hashes. Grey images among colour images get three equal channels.</item>
     /// </list>
     /// </remarks>
     /// <param name="path">The folder.</param>
     /// <param name="resize">
-    /// Height and width that all images are resized to (bilinear, averaged when it shrinks); null to keep theirs, which must be the same.
+    /// The height and width that all images are resized to (bilinear, averaged when an image shrinks), or null to keep their size, which
+    /// must then be the same for all.
     /// </param>
-    /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="DataException">The images are missing, damaged, of several sizes, or of a kind that is not read.</exception>
+    /// <param name="cancellationToken">Cancels the reading.</param>
+    /// <exception cref="DataException">The images are missing, damaged, of different sizes, or of an unsupported kind.</exception>
     public static ImageCorpus Open(string path, (int Height, int Width)? resize = null, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         if (resize is var (height, width) && (height <= 0 || width <= 0))
             throw new ArgumentOutOfRangeException(nameof(resize), $"Images cannot be resized to {height} x {width} pixels.");
-        if (!Directory.Exists(path)) throw new DataException($"The folder of images '{path}' does not exist; name one that does.");
+        if (!Directory.Exists(path)) throw new DataException($"The folder of images '{path}' does not exist; give an existing folder.");
         try
         {
             var (training, validation) = IdxFiles.Find(path) is { } idx ? idx.Read(cancellationToken)
@@ -82,7 +83,7 @@ public sealed class ImageCorpus : TrainingData
         }
     }
 
-    /// <summary>One line: what the images are and how many.</summary>
+    /// <summary>Returns one line that says what the images are and how many there are.</summary>
     public string Describe()
     {
         var classes = Training.Classes;
@@ -93,12 +94,12 @@ public sealed class ImageCorpus : TrainingData
             + $"({names})");
     }
 
-    /// <summary>Room for the pixels of images.</summary>
-    /// <exception cref="DataException">They are too many.</exception>
+    /// <summary>Allocates the pixels of images.</summary>
+    /// <exception cref="DataException">There are too many pixels for one array.</exception>
     internal static byte[] NewPixels(string source, long count, long size) => count * size <= Array.MaxLength
         ? new byte[count * size]
         : throw new DataException(
-            $"The {count} images of {source} of {size} bytes each are more than {Array.MaxLength} bytes; give fewer or smaller ones.");
+            $"The {count} images of {source}, of {size} bytes each, exceed {Array.MaxLength} bytes; give fewer or smaller images.");
 
     internal static string Size(ImageSet set) => $"{set.Height} x {set.Width} pixels {(set.Channels == 1 ? "grey" : "RGB")}";
 }

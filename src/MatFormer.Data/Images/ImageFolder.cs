@@ -4,16 +4,16 @@ using System.Text;
 
 namespace MatFormer;
 
-/// <summary>Images in a folder for each class.</summary>
+/// <summary>Reads images from folders, one for each class.</summary>
 internal static class ImageFolder
 {
-    private const int HeldOut = 10; // one of so many
+    private const int HeldOut = 10; // one in 10 images is held out for validation
     private static readonly string[] s_validation = ["val", "validation", "test"];
 
-    /// <summary>Reads the images of a folder, which has one for each class, or such folders for training and validation.</summary>
+    /// <summary>Reads the images of a folder that has a folder for each class, directly or below training and validation folders.</summary>
     /// <param name="folder">The folder.</param>
-    /// <param name="resize">Height and width to resize images to, if any.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="resize">The height and width to resize images to, or null.</param>
+    /// <param name="cancellationToken">Cancels the reading.</param>
     /// <exception cref="DataException">There are no images, or one cannot be read.</exception>
     public static (ImageSet Training, ImageSet Validation) Read(
         string folder, (int Height, int Width)? resize, CancellationToken cancellationToken)
@@ -25,8 +25,8 @@ internal static class ImageFolder
         ImmutableArray<string> classes = [.. files.Select(file => file.Class).Distinct().Order(StringComparer.Ordinal)];
         if (classes.IsEmpty)
         {
-            throw new DataException($"The folder '{root}' holds no images that are known: neither IDX files (train-images-idx3-ubyte, ...),"
-                + " nor the binary files of CIFAR-10 (data_batch_1.bin, ...), nor a folder with PNG, PGM or PPM images for each class.");
+            throw new DataException($"The folder '{root}' holds no supported images; give IDX files (train-images-idx3-ubyte, ...), the"
+                + " binary files of CIFAR-10 (data_batch_1.bin, ...), or a folder with PNG, PGM or PPM images for each class.");
         }
 
         List<(string Class, string Path)> training;
@@ -41,7 +41,7 @@ internal static class ImageFolder
             if (validation.Count == 0) throw new DataException($"The folder '{held}' has no images; put some there, or remove it.");
             if (validation.Find(file => !classes.Contains(file.Class)).Path is { } stray)
             {
-                throw new DataException($"The image '{stray}' is of a class that '{root}' does not have; its classes are "
+                throw new DataException($"The image '{stray}' is of a class that '{root}' does not have; move it to one of its classes: "
                     + $"{string.Join(", ", classes)}.");
             }
         }
@@ -50,7 +50,7 @@ internal static class ImageFolder
         var images = Load(all, resize, cancellationToken);
         var first = images[0];
 
-        // Grey is colour with three equal channels; the other way round something would be lost.
+        // If some images have colour, grey ones become colour images with three equal channels, so nothing is lost.
         var channels = images.Max(image => image.Channels);
         return (Gather(root, 0, training), Gather(held ?? root, training.Count, validation));
 
@@ -63,7 +63,7 @@ internal static class ImageFolder
                 var image = images[start + i];
                 for (var c = 0; c < channels; c++)
                     image.Pixels.AsSpan(c % image.Channels * plane, plane).CopyTo(pixels.AsSpan(((i * channels) + c) * plane));
-                images[start + i] = default; // no longer needed
+                images[start + i] = default; // frees the pixels, which are no longer needed
             }
 
             int[] labels = [.. part.Select(file => classes.IndexOf(file.Class))];
@@ -83,7 +83,7 @@ internal static class ImageFolder
             if ((images[i].Height, images[i].Width) != (images[0].Height, images[0].Width))
             {
                 throw new DataException($"The image '{files[i].Path}' has {images[i].Height} x {images[i].Width} pixels, but "
-                    + $"'{files[0].Path}' {images[0].Height} x {images[0].Width}; bring all to one size, or have them resized.");
+                    + $"'{files[0].Path}' has {images[0].Height} x {images[0].Width}; resize all images to one size.");
             }
         }
 
@@ -96,7 +96,8 @@ internal static class ImageFolder
             .Order(StringComparer.Ordinal)
             .SelectMany(folder => DataSources.Below(folder, recurse: true).Select(path => (Path.GetFileName(folder), path)))];
 
-    // The names of the smallest hashes validate, wherever the folder is: some of each class.
+    // Of each class, the images whose names have the smallest hashes are for validation. Names are relative, so the place of the folder
+    // does not matter.
     private static (List<(string Class, string Path)> Training, List<(string Class, string Path)> Validation) Split(
         string root, List<(string Class, string Path)> files)
     {
@@ -105,7 +106,7 @@ internal static class ImageFolder
         {
             var paths = group.Select(file => file.Path).ToList();
             if (paths.Count < 2)
-                throw new DataException($"'{paths[0]}' is the only image of class {group.Key}: none can be held out; give more.");
+                throw new DataException($"'{paths[0]}' is the only image of class {group.Key}, so none can be held out; give more.");
             held.UnionWith(paths.OrderBy(Hash, StringComparer.Ordinal).Take(Math.Max(1, paths.Count / HeldOut)));
         }
 

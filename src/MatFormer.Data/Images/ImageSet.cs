@@ -13,18 +13,18 @@ public sealed class ImageSet
     private readonly int[] _labels;
     private readonly Lazy<(ImmutableArray<double> Mean, ImmutableArray<double> StandardDeviation)> _statistics;
 
-    /// <param name="source">What it was read from, in words.</param>
-    /// <param name="channels">Channels.</param>
-    /// <param name="height">Rows.</param>
-    /// <param name="width">Columns.</param>
-    /// <param name="pixels">(N, C, H, W); kept, not copied.</param>
-    /// <param name="labels">The class of each image; kept, not copied.</param>
+    /// <param name="source">A description of where the images come from.</param>
+    /// <param name="channels">The number of channels.</param>
+    /// <param name="height">The number of rows.</param>
+    /// <param name="width">The number of columns.</param>
+    /// <param name="pixels">The pixels, (N, C, H, W). The array is kept, not copied.</param>
+    /// <param name="labels">The class of each image. The array is kept, not copied.</param>
     /// <param name="classes">The names of the classes.</param>
-    /// <exception cref="DataException">A label is none of the classes.</exception>
+    /// <exception cref="DataException">A label is not the number of a class.</exception>
     internal ImageSet(string source, int channels, int height, int width, byte[] pixels, int[] labels, ImmutableArray<string> classes)
     {
         if (pixels.Length != (long)labels.Length * channels * height * width)
-            throw new ArgumentException($"{pixels.Length} bytes are not {labels.Length} images.", nameof(pixels));
+            throw new ArgumentException($"{pixels.Length} bytes do not hold {labels.Length} images.", nameof(pixels));
         var wrong = Array.FindIndex(labels, label => (uint)label >= (uint)classes.Length);
         if (wrong >= 0)
         {
@@ -39,36 +39,36 @@ public sealed class ImageSet
         Fingerprint = Hash();
     }
 
-    /// <summary>What it was read from, in words.</summary>
+    /// <summary>A description of where the images come from.</summary>
     public string Source { get; }
 
-    /// <summary>A hash of the images, labels and names of classes, hexadecimal: a resumed run must see the same.</summary>
+    /// <summary>A hexadecimal hash of the images, the labels and the names of classes. A resumed run must see the same hash.</summary>
     public string Fingerprint { get; }
 
-    /// <summary>Images.</summary>
+    /// <summary>The number of images.</summary>
     public int Count => _labels.Length;
 
-    /// <summary>Channels of an image: 1 (grey) or 3 (red, green, blue).</summary>
+    /// <summary>The number of channels of an image: 1 (grey) or 3 (red, green, blue).</summary>
     public int Channels { get; }
 
-    /// <summary>Rows of an image.</summary>
+    /// <summary>The number of rows of an image.</summary>
     public int Height { get; }
 
-    /// <summary>Columns of an image.</summary>
+    /// <summary>The number of columns of an image.</summary>
     public int Width { get; }
 
-    /// <summary>The names of the classes; a label is a place in them.</summary>
+    /// <summary>The names of the classes. A label is an index into them.</summary>
     public ImmutableArray<string> Classes { get; }
 
-    /// <summary>The mean of each channel over all images, of pixels from 0 to 1 (the byte / 255).</summary>
+    /// <summary>The mean of each channel over all images. Pixels count from 0 to 1 (the byte / 255).</summary>
     public ImmutableArray<double> Mean => _statistics.Value.Mean;
 
     /// <summary>
-    /// The standard deviation of each channel over all images, of pixels from 0 to 1 (the byte / 255); 0 if all are the same.
+    /// The standard deviation of each channel over all images. Pixels count from 0 to 1 (the byte / 255). It is 0 if all pixels are equal.
     /// </summary>
     public ImmutableArray<double> StandardDeviation => _statistics.Value.StandardDeviation;
 
-    /// <summary>The pixels of an image, (C, H, W), row by row.</summary>
+    /// <summary>Returns the pixels of an image, (C, H, W), row-major.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such image.</exception>
     public ReadOnlySpan<byte> Pixels(int image)
     {
@@ -78,7 +78,7 @@ public sealed class ImageSet
         return _pixels.AsSpan(image * size, size);
     }
 
-    /// <summary>The class of an image, a place in <see cref="Classes"/>.</summary>
+    /// <summary>Returns the class of an image, an index into <see cref="Classes"/>.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such image.</exception>
     public int Label(int image)
     {
@@ -87,7 +87,7 @@ public sealed class ImageSet
         return _labels[image];
     }
 
-    /// <summary>The same images in another size.</summary>
+    /// <summary>Returns the same images in another size.</summary>
     internal ImageSet Resize(int height, int width, CancellationToken cancellationToken)
     {
         if ((height, width) == (Height, Width)) return this;
@@ -117,7 +117,7 @@ public sealed class ImageSet
 
     private (ImmutableArray<double> Mean, ImmutableArray<double> StandardDeviation) Measure()
     {
-        // Over counts of each value, so in whole numbers.
+        // Counting how often each byte occurs is exact, so rounding does not add up over many images.
         var plane = Height * Width;
         var counts = new long[Channels, 256];
         for (var start = 0; start < _pixels.Length; start += plane)

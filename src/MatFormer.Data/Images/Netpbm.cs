@@ -1,21 +1,23 @@
 namespace MatFormer;
 
-/// <summary>Binary PGM (P5) and PPM (P6) images of 8 bits a sample. Source: netpbm.sourceforge.net/doc/pgm.html and ppm.html.</summary>
+/// <summary>
+/// Reads binary PGM (P5) and PPM (P6) images of 8 bits per sample. Source: netpbm.sourceforge.net/doc/pgm.html and ppm.html.
+/// </summary>
 internal static class Netpbm
 {
-    /// <summary>True if a file begins as P5 or P6 does.</summary>
+    /// <summary>True if a file begins with P5 or P6.</summary>
     public static bool IsNetpbm(ReadOnlySpan<byte> file) => file is [(byte)'P', (byte)'5' or (byte)'6', ..];
 
     /// <summary>Reads a file.</summary>
-    /// <exception cref="InvalidDataException">It is damaged, or has not 8 bits a sample.</exception>
+    /// <exception cref="InvalidDataException">The file is damaged, or its largest sample is not 255.</exception>
     public static RasterImage Decode(ReadOnlySpan<byte> file)
     {
         var channels = file[1] == '5' ? 1 : 3;
         var at = 2;
         var (width, height, largest) = (Number(file, ref at), Number(file, ref at), Number(file, ref at));
-        if (largest != 255) throw new InvalidDataException($"its largest sample is {largest}, but only 255 is read; convert it to PNG.");
+        if (largest != 255) throw new InvalidDataException($"its largest sample is {largest}, but it must be 255; convert it to PNG.");
         var expected = (long)width * height * channels;
-        var samples = file[Math.Min(at + 1, file.Length)..]; // one blank ends the header
+        var samples = file[Math.Min(at + 1, file.Length)..]; // one white-space character ends the header
         if (width <= 0 || height <= 0 || samples.Length != expected)
         {
             throw new InvalidDataException(
@@ -27,7 +29,7 @@ internal static class Netpbm
         return new RasterImage(channels, height, width, pixels);
     }
 
-    // The next number of the header; blanks and comments (# to the end of the line) come before it.
+    // Reads the next number of the header. White space and comments (from # to the end of the line) may come before it.
     private static int Number(ReadOnlySpan<byte> file, ref int at)
     {
         for (var comment = false; at < file.Length && (comment || file[at] == '#' || char.IsWhiteSpace((char)file[at])); at++)

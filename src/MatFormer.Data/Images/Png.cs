@@ -5,8 +5,9 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// PNG images of 8 bits a sample, grey, RGB or with a palette (which is read as RGB), not interlaced. Transparency is dropped: the colour
-/// that is stored counts, on no background. Source: Portable Network Graphics (PNG) Specification, W3C.
+/// Reads and writes PNG images of 8 bits per sample that are not interlaced. Images are grey, RGB, or have a palette, which is read as
+/// RGB. Transparency is dropped: the stored colour counts, without a background. Source: Portable Network Graphics (PNG) Specification,
+/// W3C.
 /// </summary>
 internal static class Png
 {
@@ -14,14 +15,14 @@ internal static class Png
 
     private static ReadOnlySpan<byte> Signature => [0x89, (byte)'P', (byte)'N', (byte)'G', 0x0D, 0x0A, 0x1A, 0x0A];
 
-    /// <summary>True if a file begins as PNG does.</summary>
+    /// <summary>True if a file begins with PNG's signature.</summary>
     public static bool IsPng(ReadOnlySpan<byte> file) => file.StartsWith(Signature);
 
-    /// <summary>Writes an image, (C, H, W) of one channel (grey) or three (RGB), as a PNG file.</summary>
+    /// <summary>Returns an image, (C, H, W) with one channel (grey) or three (RGB), as a PNG file.</summary>
     public static byte[] Encode(ReadOnlySpan<byte> pixels, int channels, int height, int width)
     {
         if (channels is not (1 or 3) || height <= 0 || width <= 0 || pixels.Length != (long)channels * height * width)
-            throw new ArgumentException($"{pixels.Length} bytes are no image of {channels} channels, {height} rows and {width} columns.");
+            throw new ArgumentException($"{pixels.Length} bytes do not hold {channels} channels, {height} rows and {width} columns.");
         Span<byte> header = stackalloc byte[13];
         BinaryPrimitives.WriteInt32BigEndian(header, width);
         BinaryPrimitives.WriteInt32BigEndian(header[4..], height);
@@ -31,7 +32,7 @@ internal static class Png
         using var data = new MemoryStream();
         using (var compressed = new ZLibStream(data, CompressionLevel.Optimal, leaveOpen: true))
         {
-            var row = new byte[1 + (width * channels)]; // first the filter of the row: none
+            var row = new byte[1 + (width * channels)]; // the first byte is the row's filter: none
             for (var y = 0; y < height; y++)
             {
                 for (var x = 0; x < width; x++)
@@ -52,7 +53,7 @@ internal static class Png
     }
 
     /// <summary>Reads a file.</summary>
-    /// <exception cref="InvalidDataException">It is damaged, or of a kind that is not read.</exception>
+    /// <exception cref="InvalidDataException">The file is damaged, or of an unsupported kind.</exception>
     public static RasterImage Decode(ReadOnlySpan<byte> file)
     {
         var rest = file[Signature.Length..];
@@ -82,20 +83,20 @@ internal static class Png
                     break;
                 case "IEND":
                     break;
-                case var _ when char.IsAsciiLetterUpper(type[0]): // a chunk without which the image cannot be understood
-                    throw new InvalidDataException($"its chunk {type} is unknown; convert it to PNG anew.");
+                case var _ when char.IsAsciiLetterUpper(type[0]): // an upper-case letter marks a chunk that readers must understand
+                    throw new InvalidDataException($"its chunk {type} is unknown; convert it to PNG again.");
             }
 
             rest = rest[(end + 4)..];
         }
         while (type != "IEND");
 
-        if (header.IsEmpty) throw new InvalidDataException("it has no header (IHDR); convert it to PNG anew.");
+        if (header.IsEmpty) throw new InvalidDataException("it has no header (IHDR); convert it to PNG again.");
         var (width, height) = (BinaryPrimitives.ReadInt32BigEndian(header), BinaryPrimitives.ReadInt32BigEndian(header[4..]));
         if (header[8] != 8)
         {
             throw new InvalidDataException(
-                $"it has {header[8]} bits a sample, but only 8 are read; convert it (mogrify -define png:bit-depth=8 FILES).");
+                $"it has {header[8]} bits per sample, but only 8 are supported; convert it (mogrify -define png:bit-depth=8 FILES).");
         }
 
         if (header[12] != 0) throw new InvalidDataException("it is interlaced; convert it (mogrify -interlace none FILES).");
@@ -106,12 +107,12 @@ internal static class Png
             ColourType.GreyAlpha => 2,
             ColourType.Rgb => 3,
             ColourType.RgbAlpha => 4,
-            _ => throw new InvalidDataException($"its colour type {header[9]} is unknown; convert it to PNG anew."),
+            _ => throw new InvalidDataException($"its colour type {header[9]} is unknown; convert it to PNG again."),
         };
         if (width <= 0 || height <= 0 || ((((long)width * Math.Max(samples, 3)) + 1) * height) > Array.MaxLength)
             throw new InvalidDataException($"its size, {width} x {height} pixels, is impossible or too large; make it smaller.");
         if (kind == ColourType.Palette && (palette.IsEmpty || palette.Length % 3 != 0))
-            throw new InvalidDataException("it has no sound palette (PLTE); convert it to PNG anew.");
+            throw new InvalidDataException("its palette (PLTE) is missing or damaged; convert it to PNG again.");
 
         data.Position = 0;
         var rows = Inflate(data, ((width * samples) + 1) * height);
@@ -150,7 +151,8 @@ internal static class Png
         return count == length ? rows : throw new InvalidDataException($"it has {count} of {length} bytes of pixels; copy it again.");
     }
 
-    // Each row has its filter in its first byte; a sample is stored as the difference to a guess from those left, above and above left.
+    // The first byte of each row is its filter. A sample is stored as the difference to a prediction from the samples left, above and above
+    // left.
     private static void Unfilter(Span<byte> rows, int height, int length, int samples)
     {
         ReadOnlySpan<byte> above = new byte[length];
@@ -168,7 +170,7 @@ internal static class Png
                     2 => above[x],
                     3 => (left + above[x]) / 2,
                     4 => Paeth(left, above[x], aboveLeft),
-                    _ => throw new InvalidDataException($"row {y} has the unknown filter {filter}; convert it to PNG anew."),
+                    _ => throw new InvalidDataException($"row {y} has the unknown filter {filter}; convert it to PNG again."),
                 });
             }
 
@@ -176,7 +178,7 @@ internal static class Png
         }
     }
 
-    // Of the three the one nearest to left + above - aboveLeft.
+    // Returns the one of the three that is nearest to left + above - aboveLeft.
     private static int Paeth(int left, int above, int aboveLeft)
     {
         var toLeft = Math.Abs(above - aboveLeft);
@@ -209,7 +211,7 @@ internal static class Png
             {
                 var colour = rows[(y * (width + 1)) + 1 + x] * 3;
                 if (colour >= palette.Length)
-                    throw new InvalidDataException($"a pixel has colour {colour / 3} of {palette.Length / 3}; convert it to PNG anew.");
+                    throw new InvalidDataException($"a pixel has colour {colour / 3} of {palette.Length / 3}; convert it to PNG again.");
                 for (var c = 0; c < 3; c++) pixels[(((c * height) + y) * width) + x] = palette[colour + c];
             }
         }

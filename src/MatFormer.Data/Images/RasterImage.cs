@@ -1,14 +1,14 @@
 namespace MatFormer;
 
-/// <summary>An image of one channel (grey) or three (red, green, blue), in 8 bits a sample.</summary>
-/// <param name="Channels">1 or 3.</param>
-/// <param name="Height">Rows.</param>
-/// <param name="Width">Columns.</param>
-/// <param name="Pixels">(C, H, W), row by row.</param>
+/// <summary>An image with one channel (grey) or three (red, green, blue), with 8 bits per sample.</summary>
+/// <param name="Channels">The number of channels, 1 or 3.</param>
+/// <param name="Height">The number of rows.</param>
+/// <param name="Width">The number of columns.</param>
+/// <param name="Pixels">The pixels, (C, H, W), row-major.</param>
 internal readonly record struct RasterImage(int Channels, int Height, int Width, byte[] Pixels)
 {
-    /// <summary>Reads a PNG, PGM or PPM file, whatever its name.</summary>
-    /// <exception cref="DataException">It is none, damaged, or of a kind that is not read.</exception>
+    /// <summary>Reads a PNG, PGM or PPM file. Its content decides which, not its name.</summary>
+    /// <exception cref="DataException">The file is not an image, is damaged, or is of an unsupported kind.</exception>
     public static RasterImage Read(string path)
     {
         var file = File.ReadAllBytes(path);
@@ -17,7 +17,7 @@ internal readonly record struct RasterImage(int Channels, int Height, int Width,
             if (Png.IsPng(file)) return Png.Decode(file);
             if (Netpbm.IsNetpbm(file)) return Netpbm.Decode(file);
             throw new InvalidDataException(
-                (file.AsSpan().StartsWith((ReadOnlySpan<byte>)[0xFF, 0xD8, 0xFF]) ? "JPEG is not read" : "it is no PNG, PGM or PPM file")
+                (file.AsSpan().StartsWith((ReadOnlySpan<byte>)[0xFF, 0xD8, 0xFF]) ? "JPEG is not read" : "it is not a PNG, PGM or PPM file")
                 + "; convert it to PNG (with ImageMagick: mogrify -format png FILES) and remove the original.");
         }
         catch (InvalidDataException e)
@@ -27,7 +27,7 @@ internal readonly record struct RasterImage(int Channels, int Height, int Width,
     }
 
     /// <summary>
-    /// The image in another size: bilinear, over as many pixels as fall into one when it shrinks, so that nothing is skipped.
+    /// Returns the image in another size, by bilinear interpolation. If the image shrinks, a pixel averages all pixels that fall into it.
     /// </summary>
     public RasterImage Resize(int height, int width)
     {
@@ -64,8 +64,8 @@ internal readonly record struct RasterImage(int Channels, int Height, int Width,
         return new RasterImage(Channels, height, width, result);
     }
 
-    // For each pixel of the result the first one of the source, and the weights from there on: a triangle, two pixels wide where it
-    // enlarges and two pixels of the result where it shrinks.
+    // Returns, for each pixel of the result, the first pixel of the source and the weights from there on. The weights form a triangle,
+    // which is two source pixels wide if the image grows and two result pixels wide if it shrinks.
     private static (int Start, float[] Weights)[] Weights(int from, int to)
     {
         var scale = (double)from / to;

@@ -5,28 +5,28 @@ using System.Text.Json;
 
 namespace MatFormer;
 
-/// <summary>What someone types, and the one document that answers it.</summary>
-/// <param name="Query">What is typed.</param>
-/// <param name="Document">What answers it.</param>
+/// <summary>A query and the one document that answers it.</summary>
+/// <param name="Query">The text that a user types.</param>
+/// <param name="Document">The text that answers the query.</param>
 public sealed record RetrievalPair(string Query, string Document)
 {
-    /// <summary>What names the document to a reader: <c>String.IndexOf(Char)</c>; the query if nothing else does.</summary>
+    /// <summary>The name of the document for readers, such as <c>String.IndexOf(Char)</c>. The default is the query.</summary>
     public string Title { get; init; } = Query;
 
-    /// <summary>What the document belongs to, alike for those that belong together: the type of a member; null if unknown.</summary>
+    /// <summary>The group that the document belongs to, such as the type of a member, or null if it is unknown.</summary>
     public string? Group { get; init; }
 }
 
 /// <summary>
-/// Pairs of a query and its document to train retrieval on, and others to measure on. No two pairs of a corpus have the same query or the
-/// same document, so that in a batch every other document is a wrong answer.
+/// Pairs of a query and its document, for training and for validation of retrieval. No two pairs of a corpus have the same query or the
+/// same document, so all other documents of a batch are wrong answers.
 /// </summary>
 public sealed class PairCorpus : TrainingData
 {
-    /// <summary>The fewest pairs that a corpus must hold.</summary>
+    /// <summary>The minimum number of pairs in a corpus.</summary>
     public const int MinimumPairs = 20;
 
-    private const int OneOf = 20; // one of so many
+    private const int OneOf = 20; // one in 20 pairs is held out for validation
 
     private PairCorpus(string source, int files, int skippedFiles, int leftOut, List<Found> pairs, Tokenizer tokenizer)
     {
@@ -35,7 +35,7 @@ public sealed class PairCorpus : TrainingData
             throw new DataException($"The data {source} holds {pairs.Count} pairs of a query and a document"
                 + (leftOut > 0 ? $" ({leftOut} were left out as duplicates)" : string.Empty)
                 + (skippedFiles > 0 ? $" ({skippedFiles} files are neither XML documentation, .tsv nor .jsonl)" : string.Empty)
-                + $", but at least {MinimumPairs} are needed; give more.");
+                + $", but at least {MinimumPairs} are needed; give more pairs.");
         }
 
         (Source, Files, SkippedFiles, LeftOut, Tokenizer) = (source, files, skippedFiles, leftOut, tokenizer);
@@ -63,43 +63,43 @@ public sealed class PairCorpus : TrainingData
     /// <inheritdoc/>
     public override string Fingerprint { get; }
 
-    /// <summary>What the tokens of the texts are.</summary>
+    /// <summary>The tokenizer of the texts.</summary>
     public Tokenizer Tokenizer { get; }
 
-    /// <summary>Files that were read.</summary>
+    /// <summary>The number of files that were read.</summary>
     public int Files { get; }
 
-    /// <summary>Files that were left out because they hold no pairs.</summary>
+    /// <summary>The number of files that were left out because they hold no pairs.</summary>
     public int SkippedFiles { get; }
 
-    /// <summary>Pairs that were left out because others have the same query or the same document.</summary>
+    /// <summary>The number of pairs that were left out because others have the same query or the same document.</summary>
     public int LeftOut { get; }
 
-    /// <summary>What is trained on.</summary>
+    /// <summary>The pairs for training.</summary>
     public IReadOnlyList<RetrievalPair> Training { get; }
 
-    /// <summary>What is measured on: about a twentieth.</summary>
+    /// <summary>The pairs for validation, about a twentieth of all pairs.</summary>
     public IReadOnlyList<RetrievalPair> Validation { get; }
 
     /// <summary>Opens the pairs of a file, a folder or a glob.</summary>
     /// <remarks>
     /// <list type="bullet">
     /// <item>XML documentation (.xml): the query is a member's name and the types of its parameters in lower-case words
-    /// (<c>string index of char string comparison</c>; a constructor has the word <c>constructor</c>), the document its summary and remarks
-    /// as plain text. Left out are members without a summary; those whose document has no word that the query has not; all members of
-    /// several names that share a document (what is repeated for every overriding member does not tell which one is meant), while of
-    /// overloads that share one the first is taken; and all but the first that share a query (types of one name in several namespaces). A
-    /// type is taken from its first file only. All members of a type are on one side: the types whose names have the smallest hashes are
-    /// held out.</item>
-    /// <item>.tsv: a line for each pair, the query, a tab, the document.</item>
-    /// <item>.jsonl: a line for each pair, <c>{"query": ..., "document": ...}</c>.</item>
+    /// (<c>string index of char string comparison</c>; a constructor has the word <c>constructor</c>). The document is the member's summary
+    /// and remarks as plain text. Members without a summary are left out, and so are members whose document has no word beyond those of the
+    /// query. If members of different names share a document, all of them are left out, because such a text does not tell which one is
+    /// meant. If overloads share a document, the first is taken. If members share a query (types of one name in several namespaces), the
+    /// first is taken. A type is taken from its first file only. All members of a type are either for training or for validation: the types
+    /// whose names have the smallest hashes are held out.</item>
+    /// <item>.tsv: each line has a pair: the query, a tab, and the document.</item>
+    /// <item>.jsonl: each line has a pair: <c>{"query": ..., "document": ...}</c>.</item>
     /// </list>
-    /// Of pairs of .tsv and .jsonl with the same query or document the first is taken; those whose queries have the smallest hashes are
-    /// held out. Other files of a folder are left out.
+    /// Of pairs in .tsv and .jsonl files with the same query or document, the first is taken. The pairs whose queries have the smallest
+    /// hashes are held out. Other files of a folder are left out.
     /// </remarks>
-    /// <param name="data">A file, folder or glob; null for the XML documentation of the .NET SDK.</param>
-    /// <param name="tokenizer">What the tokens are; bytes if null.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="data">A file, folder or glob, or null for the XML documentation of the .NET SDK.</param>
+    /// <param name="tokenizer">The tokenizer, or null for bytes.</param>
+    /// <param name="cancellationToken">Cancels the reading.</param>
     /// <exception cref="DataException">The data is missing, damaged or too small.</exception>
     public static PairCorpus Open(string? data = null, Tokenizer? tokenizer = null, CancellationToken cancellationToken = default)
     {
@@ -137,7 +137,7 @@ public sealed class PairCorpus : TrainingData
     }
 
     /// <summary>
-    /// The same pairs with other tokens, such as <c>Tokenizer.Train</c> learnt.
+    /// Returns the same pairs with another tokenizer, such as one from <c>Tokenizer.Train</c>.
     /// </summary>
     public PairCorpus With(Tokenizer tokenizer)
     {
@@ -145,7 +145,7 @@ public sealed class PairCorpus : TrainingData
         return new PairCorpus(this, tokenizer);
     }
 
-    /// <summary>One line: what the pairs are and how many.</summary>
+    /// <summary>Returns one line that says what the pairs are and how many there are.</summary>
     public string Describe() => string.Create(
         CultureInfo.InvariantCulture,
         $"{Source}: {Files} files{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, no pairs)" : string.Empty)}, "
@@ -157,7 +157,7 @@ public sealed class PairCorpus : TrainingData
     internal override Tokenizer TextTokenizer => Tokenizer;
 
     /// <summary>
-    /// The words of a name as someone would type them, in lower case: <c>List&lt;T&gt;.CopyTo(T[], Int32)</c> is
+    /// Returns the words of a name as a user would type them, in lower case: <c>List&lt;T&gt;.CopyTo(T[], Int32)</c> becomes
     /// <c>list copy to t array int32</c>.
     /// </summary>
     internal static string Words(string name)
@@ -168,7 +168,7 @@ public sealed class PairCorpus : TrainingData
             var c = name[i];
             if (c == '<' && name.AsSpan(i).StartsWith("<T>"))
             {
-                i += 2; // of how many types a generic one is says nothing
+                i += 2; // <T> follows the name of every generic type, so it says nothing
                 continue;
             }
 
@@ -183,7 +183,7 @@ public sealed class PairCorpus : TrainingData
             words.Append(char.ToLowerInvariant(c));
         }
 
-        // Numbers that stand alone are type parameters.
+        // Words that are numbers refer to type parameters, as in `0 or ``0.
         return string.Join(' ', words.ToString().Split(' ', StringSplitOptions.RemoveEmptyEntries)
             .Where(word => !word.All(char.IsAsciiDigit)));
     }
@@ -196,12 +196,12 @@ public sealed class PairCorpus : TrainingData
         return i > 1 && char.IsUpper(name[i - 2]) && i + 1 < name.Length && char.IsLower(name[i + 1]);
     }
 
-    // A pair, what is held out as one, and what it is about: overloads have one name.
+    // A pair, the group that is held out as a whole, and the member's name, which overloads share.
     private readonly record struct Found(RetrievalPair Pair, string Group, string Name);
 
     private static (List<RetrievalPair> Training, List<RetrievalPair> Validation) Split(string source, List<Found> pairs)
     {
-        // The groups of the smallest hashes validate: whatever the order of files, and always some.
+        // The groups with the smallest hashes are for validation. So the order of files does not matter, and some are always held out.
         var held = new HashSet<string>(StringComparer.Ordinal);
         var count = 0;
         foreach (var group in pairs.GroupBy(found => found.Group, StringComparer.Ordinal)
@@ -215,7 +215,7 @@ public sealed class PairCorpus : TrainingData
         return count < pairs.Count
             ? ([.. pairs.Where(found => !held.Contains(found.Group)).Select(found => found.Pair)],
                 [.. pairs.Where(found => held.Contains(found.Group)).Select(found => found.Pair)])
-            : throw new DataException($"The data {source} documents one type only, whose members are on one side; give more.");
+            : throw new DataException($"The data {source} documents only one type, so no other is left for validation; give more.");
     }
 
     private static IEnumerable<Found> ReadDocumentation(string path, HashSet<string> types)
@@ -223,7 +223,7 @@ public sealed class PairCorpus : TrainingData
         var here = new HashSet<string>(StringComparer.Ordinal);
         foreach (var (type, id, text) in XmlDocumentation.ReadSummaries(path))
         {
-            if (!here.Contains(type) && !types.Add(type)) continue; // the same type stands in several packs
+            if (!here.Contains(type) && !types.Add(type)) continue; // the same type may be in several packs
             here.Add(type);
             if (id[0] == 'N') continue;
             var query = Words(XmlDocumentation.DisplayName(id).Replace("(", id.Contains(".#ctor", StringComparison.Ordinal)
@@ -255,7 +255,7 @@ public sealed class PairCorpus : TrainingData
             }
             catch (Exception e) when (e is InvalidDataException or JsonException)
             {
-                throw new DataException($"Line {number} of '{path}' is no pair: {e.Message}", e);
+                throw new DataException($"Line {number} of '{path}' is not a pair: {e.Message}", e);
             }
 
             yield return new Found(pair, pair.Query, pair.Query);
@@ -274,7 +274,7 @@ public sealed class PairCorpus : TrainingData
         string Text(string name) => json.RootElement.ValueKind == JsonValueKind.Object
             && json.RootElement.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
             ? value.GetString()!
-            : throw new InvalidDataException($"it needs a text \"{name}\", as in {{\"query\": \"...\", \"document\": \"...\"}}.");
+            : throw new InvalidDataException($"it needs a string \"{name}\", as in {{\"query\": \"...\", \"document\": \"...\"}}.");
     }
 
     private static RetrievalPair Pair(string query, string document)

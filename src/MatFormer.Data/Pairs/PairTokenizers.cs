@@ -2,19 +2,19 @@ using System.Text;
 
 namespace MatFormer;
 
-/// <summary>Tokenizers learnt from pairs of texts.</summary>
+/// <summary>Adds the training of tokenizers on pairs of texts.</summary>
 public static class PairTokenizers
 {
     extension(Tokenizer)
     {
         /// <summary>
-        /// Learns a vocabulary from the queries and documents that a corpus trains on: all bytes, then, one after the other, the most frequent pair of neighbours
-        /// within words (cut as GPT-2 does); of equally frequent pairs the one with the smaller first token, then the smaller second. Then
-        /// the special tokens.
+        /// Learns a vocabulary from the queries and documents of the training part of a corpus. The vocabulary begins with all bytes. Then
+        /// the most frequent pair of neighbours within words (cut as GPT-2 does) becomes a token, over and over. Of equally frequent pairs,
+        /// the one with the smaller first token is taken, then the one with the smaller second token. The special tokens come last.
         /// </summary>
-        /// <param name="corpus">The text; its own tokenizer does not matter.</param>
-        /// <param name="options">How large, and which special tokens.</param>
-        /// <param name="cancellationToken">Stops it.</param>
+        /// <param name="corpus">The pairs. The corpus's tokenizer is not used.</param>
+        /// <param name="options">The size and the special tokens.</param>
+        /// <param name="cancellationToken">Cancels the training.</param>
         /// <exception cref="ArgumentException">An option is out of range.</exception>
         public static Tokenizer Train(PairCorpus corpus, TokenizerOptions? options = null, CancellationToken cancellationToken = default)
         {

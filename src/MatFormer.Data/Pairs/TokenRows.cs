@@ -2,13 +2,13 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>Texts as rows of tokens of one length.</summary>
+/// <summary>Turns texts into rows of tokens of equal length.</summary>
 internal static class TokenRows
 {
-    // Shapes that come again find their memory; and the last few tokens of padding cost little.
+    // Lengths are multiples of 8, so that shapes recur and their memory is reused. A few more tokens of padding cost little.
     private const int Step = 8;
 
-    /// <summary>The first tokens of a text.</summary>
+    /// <summary>Returns the first tokens of a text, at most <paramref name="context"/> of them.</summary>
     public static int[] Encode(string text, Tokenizer tokenizer, int context, List<int> buffer)
     {
         buffer.Clear();
@@ -16,10 +16,10 @@ internal static class TokenRows
         return [.. CollectionsMarshal.AsSpan(buffer)[..Math.Min(buffer.Count, context)]];
     }
 
-    /// <summary>What texts of at most so many tokens are padded to.</summary>
+    /// <summary>Returns the length that texts of at most <paramref name="longest"/> tokens are padded to.</summary>
     public static int PaddedLength(int longest, int context) => Math.Clamp((longest + Step - 1) / Step * Step, 1, context);
 
-    /// <summary>Tokens, and -1 behind them.</summary>
+    /// <summary>Writes tokens into a row and fills the rest with -1.</summary>
     public static void Pad(ReadOnlySpan<int> text, Span<long> row)
     {
         for (var t = 0; t < text.Length; t++) row[t] = text[t];

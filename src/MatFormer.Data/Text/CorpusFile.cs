@@ -5,24 +5,26 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// The prepared text: all documents; then a record for each, its offset (8 bytes) and length (4 bytes), first of the training, then of the
-/// validation
-/// documents; then a footer. Little-endian.
+/// The file of prepared text. It holds all documents, then a record for each document with its offset (8 bytes) and length (4 bytes), then
+/// a footer. The records of the training documents come first, then those of the validation documents. Numbers are little-endian.
 /// </summary>
 internal static class CorpusFile
 {
-    /// <summary>Goes up when text is prepared in another way, so that older prepared files are made anew.</summary>
+    /// <summary>The version of the preparation. Raise it when text is prepared differently, so that older files are replaced.</summary>
     public const int Version = 1;
 
     public const int RecordLength = 12;
 
-    /// <summary>Longer documents are cut into pieces at most this long, so that one large file can be split as well.</summary>
+    /// <summary>
+    /// The maximum length of a document in bytes. Longer documents are cut into pieces, so that one large file can be split into training
+    /// and validation too.
+    /// </summary>
     public const int MaxDocumentLength = 1 << 14;
 
     private const double ValidationShare = 0.03;
     private const int FooterLength = 8 + (4 * 4) + 32 + 32 + 8;
 
-    /// <summary>What ends each document.</summary>
+    /// <summary>The text that ends each document.</summary>
     public static ReadOnlySpan<byte> BlankLine => "\n\n"u8;
 
     private static ReadOnlySpan<byte> Magic => "MFcorpus"u8;
@@ -30,7 +32,7 @@ internal static class CorpusFile
     public sealed record Footer(
         long DataLength, int TrainingDocuments, int ValidationDocuments, int Files, int SkippedFiles, byte[] Key, byte[] ContentHash);
 
-    /// <summary>The footer, or null if the file is not a whole prepared text.</summary>
+    /// <summary>Reads the footer. Returns null if the file is not a complete prepared text.</summary>
     public static Footer? ReadFooter(MappedFile file)
     {
         if (file.Length < FooterLength) return null;
@@ -49,7 +51,7 @@ internal static class CorpusFile
         return footer is { DataLength: > 0, TrainingDocuments: > 0, ValidationDocuments: > 0 } && expected == file.Length ? footer : null;
     }
 
-    /// <summary>Offset and length of each document, first of the training, then of the validation documents.</summary>
+    /// <summary>Reads the offset and length of each document: first the training documents, then the validation documents.</summary>
     public static (long[] Offsets, int[] Lengths) ReadRecords(MappedFile file, Footer footer)
     {
         var count = footer.TrainingDocuments + footer.ValidationDocuments;
@@ -98,7 +100,7 @@ internal static class CorpusFile
 
             if (_length < MinimumBytes)
             {
-                var left = skipped > 0 ? $" ({skipped} files have zero bytes, so they are no text and were left out)" : string.Empty;
+                var left = skipped > 0 ? $" ({skipped} files contain zero bytes, so they are not text and were left out)" : string.Empty;
                 throw new DataException($"The data {source} holds {_length} bytes of text without duplicates{left}, but at least "
                     + $"{MinimumBytes} are needed; give more text.");
             }
@@ -121,7 +123,7 @@ internal static class CorpusFile
 
         private const int MinimumBytes = TextCorpus.MinimumBytes;
 
-        // The documents of the smallest hashes validate: whatever the order of files, and always some.
+        // The documents with the smallest hashes are for validation. So the order of files does not matter, and some are always held out.
         private (List<Document> Training, List<Document> Validation) Split()
         {
             var target = Math.Max((long)(_length * ValidationShare), Math.Min(_length / 4, MaxDocumentLength));
@@ -148,14 +150,14 @@ internal static class CorpusFile
             }
         }
 
-        // False if the file is no text.
+        // Returns false if the file is not text.
         private bool AddFile(string path)
         {
             if (XmlDocumentation.IsDocumentation(path))
             {
                 foreach (var (type, text) in XmlDocumentation.Read(path))
                 {
-                    // The same type stands in several versions and packs; the first is the newest.
+                    // The same type may be in several versions and packs. The first one is the newest.
                     if (_types.Add(type)) AddText(Encoding.UTF8.GetBytes(text));
                     if (Full) break;
                 }
@@ -163,7 +165,7 @@ internal static class CorpusFile
                 return true;
             }
 
-            // In pieces, so that a file may be larger than memory.
+            // The file is read in pieces, because it may be larger than memory.
             using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1);
             var buffer = new byte[1 << 20];
             var kept = 0;
@@ -193,7 +195,7 @@ internal static class CorpusFile
 
         private void AddText(ReadOnlySpan<byte> text) => AddPieces(text, last: true);
 
-        // Adds the text in documents; unless it is the last text, an incomplete document at the end is left over.
+        // Adds the text as documents and returns the number of bytes used. If more text follows, an incomplete document at the end is left.
         private int AddPieces(ReadOnlySpan<byte> text, bool last)
         {
             var start = 0;
@@ -209,7 +211,7 @@ internal static class CorpusFile
             return start;
         }
 
-        // Where to end a document: at a blank line, else a line, else between two characters.
+        // Returns where to end a document: at a blank line if possible, otherwise at the end of a line, otherwise between two characters.
         private static int Cut(ReadOnlySpan<byte> text)
         {
             if (text.Length <= MaxDocumentLength) return text.Length;

@@ -7,30 +7,31 @@ namespace MatFormer;
 internal static class DataSources
 {
     /// <summary>
-    /// The files that <c>--data</c> names, in ordinal order of their paths: a file, all files below a folder, or a glob with *, ? and **.
+    /// Finds the files that <c>--data</c> names: a file, all files below a folder, or the matches of a glob with *, ? and **. They are in
+    /// ordinal order of their paths.
     /// </summary>
-    /// <param name="data">What is named.</param>
-    /// <param name="exclude">A folder below the named one whose files are left out: what programs write is no text to learn from.</param>
-    /// <exception cref="DataException">There are none.</exception>
+    /// <param name="data">The file, folder or glob.</param>
+    /// <param name="exclude">A folder whose files are left out, because models should not learn from what programs write there.</param>
+    /// <exception cref="DataException">There are no files.</exception>
     public static List<string> Find(string data, string exclude)
     {
         if (File.Exists(data)) return [Path.GetFullPath(data)];
         if (Directory.Exists(data))
         {
             var all = Below(Path.GetFullPath(data), recurse: true, exclude: exclude);
-            return all.Count > 0 ? all : throw new DataException($"The data folder '{data}' has no files; name a folder, file or glob with "
+            return all.Count > 0 ? all : throw new DataException($"The data folder '{data}' has no files; give a folder, file or glob with "
                 + "text.");
         }
 
         if (!data.Contains('*', StringComparison.Ordinal) && !data.Contains('?', StringComparison.Ordinal))
-            throw new DataException($"The data '{data}' does not exist; name a file, a folder, or a glob such as 'docs/**/*.md'.");
+            throw new DataException($"The data '{data}' does not exist; give a file, a folder, or a glob such as 'docs/**/*.md'.");
         var found = Glob(data, exclude);
-        return found.Count > 0 ? found : throw new DataException($"No file matches the data glob '{data}'; '**' stands for any folders, "
-            + "'*' for any name.");
+        return found.Count > 0 ? found : throw new DataException($"No file matches the data glob '{data}'; '**' matches any folders "
+            + "and '*' matches any name.");
     }
 
-    /// <summary>The XML documentation of the newest reference packs of the .NET SDK, the base framework first.</summary>
-    /// <exception cref="DataException">None is installed.</exception>
+    /// <summary>Finds the XML documentation of the newest reference packs of the .NET SDK, with the base framework first.</summary>
+    /// <exception cref="DataException">No reference pack is installed.</exception>
     public static List<string> SdkDocumentation() => SdkDocumentation(DotnetRoots());
 
     internal static List<string> SdkDocumentation(IEnumerable<string> roots)
@@ -53,7 +54,7 @@ internal static class DataSources
         }
 
         throw new DataException(
-            $"No XML documentation of the .NET SDK is under {string.Join(", ", searched.Select(s => $"'{s}'"))}; give training text with "
+            $"The XML documentation of the .NET SDK is not in {string.Join(", ", searched.Select(s => $"'{s}'"))}; give training text with "
                 + "--data FILE, FOLDER or GLOB.");
     }
 
@@ -67,7 +68,7 @@ internal static class DataSources
         if (Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") is { Length: > 0 } host)
             yield return Path.GetDirectoryName(Path.GetFullPath(host))!;
 
-        // <root>/shared/Microsoft.NETCore.App/<version>/; of no use for a program compiled ahead of time, which then has the others.
+        // The runtime is in <root>/shared/Microsoft.NETCore.App/<version>/. A program compiled ahead of time relies on the other roots.
         var runtime = RuntimeEnvironment.GetRuntimeDirectory();
         yield return Path.GetFullPath(Path.Combine(runtime, "..", "..", ".."));
         if (OperatingSystem.IsWindows())
@@ -83,7 +84,7 @@ internal static class DataSources
         }
     }
 
-    // Folders such as 10.0.12 or net10.0, by number.
+    // Returns the subfolder with the highest version, such as 10.0.12 or net10.0. Versions are compared as numbers.
     private static string? Newest(string folder) => !Directory.Exists(folder) ? null : Directory.GetDirectories(folder)
         .Select(path => (Path: path, Name: Path.GetFileName(path)))
         .OrderByDescending(d => Version.TryParse(d.Name.Replace("net", string.Empty, StringComparison.Ordinal).Split('-')[0], out var v) ? v
@@ -94,7 +95,7 @@ internal static class DataSources
 
     internal static List<string> Below(string folder, bool recurse, string? exclude = null, string pattern = "*")
     {
-        // Hidden files and folders (.git) are no text to learn from; linked folders could lead in circles.
+        // Hidden files and folders (such as .git) are not training text. Linked folders are not followed, because they could form a cycle.
         var options = new EnumerationOptions
         {
             RecurseSubdirectories = recurse,
@@ -130,7 +131,7 @@ internal static class DataSources
         if (pattern.IsEmpty) return path.IsEmpty;
         if (pattern[0] == "**")
         {
-            // Any number of folders; as the last part, also any file.
+            // Matches any number of folders and, as the last part, any file.
             if (pattern.Length == 1) return !path.IsEmpty;
             for (var skip = 0; skip <= path.Length; skip++)
             {

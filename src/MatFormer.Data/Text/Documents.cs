@@ -2,20 +2,20 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>Documents in a file, as numbers of 1, 2 or 4 bytes: text as bytes, or tokens.</summary>
+/// <summary>Documents in a file, as numbers of 1, 2 or 4 bytes. The numbers are bytes of text, or tokens.</summary>
 /// <param name="file">The file.</param>
-/// <param name="width">Bytes of a number.</param>
-/// <param name="offsets">Where each document begins in the file, in bytes.</param>
-/// <param name="lengths">How many numbers each has.</param>
+/// <param name="width">The size of a number in bytes.</param>
+/// <param name="offsets">The offset of each document in the file, in bytes.</param>
+/// <param name="lengths">The length of each document in numbers.</param>
 internal sealed class Documents(MappedFile file, int width, long[] offsets, int[] lengths)
 {
-    /// <summary>Documents.</summary>
+    /// <summary>The number of documents.</summary>
     public int Count => lengths.Length;
 
-    /// <summary>How many numbers each has.</summary>
+    /// <summary>The length of each document in numbers.</summary>
     public IReadOnlyList<int> Lengths => lengths;
 
-    /// <summary>Numbers in all.</summary>
+    /// <summary>The total length of all documents in numbers.</summary>
     public long Total { get; } = lengths.Sum(length => (long)length);
 
     /// <summary>Copies numbers of a document from a position on.</summary>
@@ -28,18 +28,19 @@ internal sealed class Documents(MappedFile file, int width, long[] offsets, int[
             return;
         }
 
-        // Read into the end of the destination, widened from its beginning on: no number is overwritten before it is read.
+        // The bytes are read into the end of the destination and widened from its beginning on, so no number is overwritten before it is
+        // read.
         var bytes = MemoryMarshal.AsBytes(destination)[^(destination.Length * width)..];
         file.Read(start, bytes);
         var narrow = MemoryMarshal.Cast<byte, ushort>(bytes);
         for (var i = 0; i < destination.Length; i++) destination[i] = width == 1 ? bytes[i] : narrow[i];
     }
 
-    /// <summary>Copies bytes of a document from a position on; only of text.</summary>
+    /// <summary>Copies bytes of a document from a position on. The documents must be text.</summary>
     public void Read(int document, long position, Span<byte> destination) => file.Read(offsets[document] + position, destination);
 }
 
-/// <summary>Documents in some order, one after the other.</summary>
+/// <summary>Documents in a given order, as one sequence of numbers.</summary>
 internal sealed class DocumentOrder
 {
     private readonly Documents _documents;

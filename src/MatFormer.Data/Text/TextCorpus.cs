@@ -7,15 +7,22 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace MatFormer;
 
 /// <summary>
-/// Text, prepared once into one memory-mapped file of documents without duplicates, split into a training and a validation part by a hash
-/// of each document's content, and encoded once into a memory-mapped file of tokens, unless bytes are the tokens.
+/// Text for training and validation. It is prepared once, into a memory-mapped file of documents without duplicates. A hash of each
+/// document's content decides whether it is for training or for validation. Unless bytes are the tokens, the text is also encoded once,
+/// into a memory-mapped file of tokens.
 /// </summary>
+/// <example>
+/// <code>
+/// using var corpus = TextCorpus.Open("docs", "out/cache");
+/// Console.WriteLine(corpus.Describe());
+/// </code>
+/// </example>
 public sealed class TextCorpus : TrainingData
 {
-    /// <summary>The least text that a corpus must hold, in bytes.</summary>
+    /// <summary>The minimum size of a corpus in bytes.</summary>
     public const int MinimumBytes = 1 << 16;
 
-    /// <summary>The most text of the SDK's documentation that is used, in bytes.</summary>
+    /// <summary>The maximum size of text that is used of the SDK's documentation, in bytes.</summary>
     public const int DefaultCorpusLimit = 32_000_000;
 
     private readonly MappedFile _text;
@@ -40,36 +47,36 @@ public sealed class TextCorpus : TrainingData
     /// <inheritdoc/>
     public override string Source { get; }
 
-    /// <summary>The prepared file.</summary>
+    /// <summary>The path of the prepared text.</summary>
     public string Path { get; }
 
     /// <inheritdoc/>
     public override string Fingerprint { get; }
 
-    /// <summary>Files that were read.</summary>
+    /// <summary>The number of files that were read.</summary>
     public int Files { get; }
 
-    /// <summary>Files that were left out because they are no text (they have zero bytes).</summary>
+    /// <summary>The number of files that were left out because they are not text (they contain zero bytes).</summary>
     public int SkippedFiles { get; }
 
-    /// <summary>What its tokens are.</summary>
+    /// <summary>The tokenizer of the text.</summary>
     public Tokenizer Tokenizer { get; private set; } = Tokenizer.ByteLevel;
 
-    /// <summary>What is trained on.</summary>
+    /// <summary>The part for training.</summary>
     public CorpusSplit Training { get; private set; }
 
-    /// <summary>What is measured on: about 3% of the documents, those with the smallest hashes.</summary>
+    /// <summary>The part for validation: about 3% of the text, the documents with the smallest hashes.</summary>
     public CorpusSplit Validation { get; private set; }
 
     /// <summary>
-    /// Opens the text of a file, a folder or a glob; XML documentation is taken as text only, without tags, one document per type. The
-    /// prepared files are kept in <paramref name="cacheFolder"/> and used again as long as the sources and the tokenizer stay as they are.
+    /// Opens the text of a file, a folder or a glob. XML documentation becomes plain text without tags, with one document per type. The
+    /// prepared files are kept in <paramref name="cacheFolder"/> and reused until the sources or the tokenizer change.
     /// </summary>
-    /// <param name="data">A file, folder or glob; null for the XML documentation of the .NET SDK.</param>
-    /// <param name="cacheFolder">Where the prepared files are kept; left out if it is below a folder of data.</param>
-    /// <param name="tokenizer">What the tokens are; bytes if null.</param>
-    /// <param name="logger">Told what is prepared.</param>
-    /// <param name="cancellationToken">Stops the preparation; nothing is left behind.</param>
+    /// <param name="data">A file, folder or glob, or null for the XML documentation of the .NET SDK.</param>
+    /// <param name="cacheFolder">The folder for the prepared files. It is not read as data, even if it is below a data folder.</param>
+    /// <param name="tokenizer">The tokenizer, or null for bytes.</param>
+    /// <param name="logger">The logger that reports what is prepared.</param>
+    /// <param name="cancellationToken">Cancels the preparation; nothing is left behind.</param>
     /// <exception cref="DataException">The data is missing, empty or too small.</exception>
     public static TextCorpus Open(
         string? data, string cacheFolder, Tokenizer? tokenizer = null, ILogger? logger = null,
@@ -96,10 +103,10 @@ public sealed class TextCorpus : TrainingData
         }
     }
 
-    /// <summary>One line: what the text is and how much of it.</summary>
+    /// <summary>Returns one line that says what the text is and how much there is.</summary>
     public string Describe() => string.Create(
         CultureInfo.InvariantCulture,
-        $"{Source}: {Files} files{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, no text)" : string.Empty)}, "
+        $"{Source}: {Files} files{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, not text)" : string.Empty)}, "
         + $"{Training.Documents + Validation.Documents} documents, {Training.Bytes / 1e6:0.00} MB to train on, "
         + $"{Validation.Bytes / 1e6:0.00} MB to validate on; tokens: {Tokenizer.Describe()}{(Tokenizer.IsByteLevel ? string.Empty
             : string.Create(CultureInfo.InvariantCulture, $", of {Training.BytesPerToken:0.00} bytes each"))}");
@@ -115,7 +122,7 @@ public sealed class TextCorpus : TrainingData
     /// <inheritdoc/>
     internal override Tokenizer TextTokenizer => Tokenizer;
 
-    /// <summary>The text that a token stands for: of the token between documents the blank line in its place.</summary>
+    /// <summary>Returns the text that a token stands for. The token between documents stands for the blank line that it replaces.</summary>
     internal ReadOnlySpan<byte> TextOf(int token) => token == Tokenizer.EndOfText ? CorpusFile.BlankLine : Tokenizer.BytesOf(token);
 
     private static TextCorpus OpenText(string? data, string source, string folder, ILogger logger, CancellationToken cancellationToken)
@@ -186,7 +193,7 @@ public sealed class TextCorpus : TrainingData
         return true;
     }
 
-    // The prepared file is used again while paths, sizes and times of its sources are the same.
+    // The prepared file is reused while the paths, sizes and times of its sources stay the same.
     private static byte[] Key(List<string> files, long limit)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -203,7 +210,7 @@ public sealed class TextCorpus : TrainingData
 }
 
 /// <summary>
-/// One part of a corpus: documents one after the other, each followed by a blank line, which is the token between documents if there is
+/// One part of a corpus: a sequence of documents. A blank line follows each document, or the tokenizer's token between documents if it has
 /// one.
 /// </summary>
 public sealed class CorpusSplit
@@ -223,31 +230,31 @@ public sealed class CorpusSplit
         Stored = new DocumentOrder(tokens, order);
     }
 
-    /// <summary>training or validation.</summary>
+    /// <summary>The name of the part: training or validation.</summary>
     public string Name { get; }
 
-    /// <summary>Documents.</summary>
+    /// <summary>The number of documents.</summary>
     public int Documents => _text.Count;
 
-    /// <summary>Bytes of text, blank lines between documents included.</summary>
+    /// <summary>The size of the text in bytes, including the blank lines between documents.</summary>
     public long Bytes => _text.Total;
 
-    /// <summary>Tokens, those between documents included.</summary>
+    /// <summary>The number of tokens, including those between documents.</summary>
     public long Tokens => _tokens.Total;
 
-    /// <summary>Bytes of text that a token stands for, on average.</summary>
+    /// <summary>The average number of bytes of text per token.</summary>
     public double BytesPerToken => (double)Bytes / Tokens;
 
-    /// <summary>Bytes of each document, as they are stored.</summary>
+    /// <summary>The size of each document in bytes, in stored order.</summary>
     internal IReadOnlyList<int> Lengths => _text.Lengths;
 
-    /// <summary>The text of the documents as they are stored.</summary>
+    /// <summary>The text of the documents in stored order.</summary>
     internal DocumentOrder Text { get; }
 
-    /// <summary>The tokens of the documents as they are stored.</summary>
+    /// <summary>The tokens of the documents in stored order.</summary>
     internal DocumentOrder Stored { get; }
 
-    /// <summary>The tokens of the documents in an order of their own for each seed and epoch.</summary>
+    /// <summary>Returns the tokens of the documents in a different order for each seed and epoch.</summary>
     internal DocumentOrder Shuffled(long seed, long epoch)
     {
         var order = Enumerable.Range(0, Documents).ToArray();
@@ -255,10 +262,10 @@ public sealed class CorpusSplit
         return new DocumentOrder(_tokens, order);
     }
 
-    /// <summary>The same text with other tokens.</summary>
+    /// <summary>Returns the same text with other tokens.</summary>
     internal CorpusSplit With(Documents tokens) => new(_corpus, Name, _text, tokens);
 
-    /// <summary>The text of a document.</summary>
+    /// <summary>Returns the text of a document.</summary>
     internal byte[] ReadDocument(int document)
     {
         var bytes = new byte[_text.Lengths[document]];
@@ -266,8 +273,11 @@ public sealed class CorpusSplit
         return bytes;
     }
 
-    /// <summary>Windows of <paramref name="length"/> tokens, each followed by the token to predict, that fit one after the other.</summary>
-    /// <exception cref="DataException">There is none.</exception>
+    /// <summary>
+    /// Returns the number of windows of <paramref name="length"/> tokens. Windows do not overlap, and one more token follows each window,
+    /// as its last target.
+    /// </summary>
+    /// <exception cref="DataException">The text is shorter than one window.</exception>
     internal long Windows(int length)
     {
         var count = (Tokens - 1) / length;

@@ -4,8 +4,9 @@ using System.Runtime.InteropServices;
 namespace MatFormer;
 
 /// <summary>
-/// The tokens of a prepared text: a header (what it is, of which text and tokenizer, how much); the tokens of all documents, training
-/// first, in 2 bytes each or, with more than 65536 different ones, 4; then the number of tokens of each document (4 bytes). Little-endian.
+/// The file with the tokens of a prepared text. It holds a header (format, hash of the text, fingerprint of the tokenizer, sizes), the
+/// tokens of all documents (training documents first), and the number of tokens of each document (4 bytes). A token has 2 bytes, or 4 if
+/// the vocabulary has more than 65536 tokens. Numbers are little-endian.
 /// </summary>
 internal static class TokenFile
 {
@@ -16,11 +17,11 @@ internal static class TokenFile
 
     /// <summary>Encodes documents into a file, on all cores.</summary>
     /// <param name="path">The file.</param>
-    /// <param name="tokenizer">Makes the tokens.</param>
+    /// <param name="tokenizer">The tokenizer.</param>
     /// <param name="textHash">The hash of the text.</param>
-    /// <param name="count">Documents.</param>
-    /// <param name="read">Reads a document.</param>
-    /// <param name="cancellationToken">Stops it; nothing is left behind.</param>
+    /// <param name="count">The number of documents.</param>
+    /// <param name="read">Reads a document by its index.</param>
+    /// <param name="cancellationToken">Cancels the encoding; nothing is left behind.</param>
     public static void Write(
         string path, Tokenizer tokenizer, byte[] textHash, int count, Func<int, ReadOnlyMemory<byte>> read,
         CancellationToken cancellationToken)
@@ -57,8 +58,8 @@ internal static class TokenFile
         });
 
     /// <summary>
-    /// Bytes of a token, and where each document begins in a file and how many tokens it has; null if it is not a whole file of this text
-    /// and tokenizer.
+    /// Reads the size of a token in bytes, and the offset and the number of tokens of each document. Returns null if the file is incomplete
+    /// or belongs to another text or tokenizer.
     /// </summary>
     public static (int Width, long[] Offsets, int[] Lengths)? Read(MappedFile file, Tokenizer tokenizer, byte[] textHash, int count)
     {
@@ -82,7 +83,7 @@ internal static class TokenFile
         return (width, offsets, lengths);
     }
 
-    // With a token between documents, it takes the place of the blank line.
+    // If the tokenizer has a token between documents, that token replaces the blank line.
     private static void Encode(Tokenizer tokenizer, ReadOnlySpan<byte> document, List<int> tokens)
     {
         if (tokenizer.EndOfText is not { } end)

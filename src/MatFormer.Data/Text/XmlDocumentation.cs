@@ -6,7 +6,7 @@ namespace MatFormer;
 /// <summary>Turns the XML documentation that C# compilers write into plain text, one document per type.</summary>
 internal static class XmlDocumentation
 {
-    /// <summary>True if the file begins as XML documentation does: a root element <c>doc</c>.</summary>
+    /// <summary>True if the file is XML documentation, which has the root element <c>doc</c>.</summary>
     public static bool IsDocumentation(string path)
     {
         if (!path.EndsWith(".xml", StringComparison.OrdinalIgnoreCase)) return false;
@@ -17,15 +17,15 @@ internal static class XmlDocumentation
         }
         catch (XmlException)
         {
-            return false; // whatever it is, it is then read as plain text
+            return false; // the file is then read as plain text
         }
     }
 
-    /// <summary>The types of a file in its order, with the text of the type and of its members.</summary>
-    /// <exception cref="DataException">The file is not sound XML.</exception>
+    /// <summary>Reads the types of a file in its order, with the text of each type and of its members.</summary>
+    /// <exception cref="DataException">The file is not valid XML.</exception>
     public static IEnumerable<(string Type, string Text)> Read(string path)
     {
-        // Members of one type follow each other in these files but for rare exceptions, which make a second document of the type.
+        // Members of one type follow each other in these files. Rare exceptions give the type a second document.
         var text = new StringBuilder();
         var current = string.Empty;
         using var reader = Open(path);
@@ -51,8 +51,8 @@ internal static class XmlDocumentation
         if (text.Length > 0) yield return (current, text.ToString());
     }
 
-    /// <summary>The members of a file that have a summary, in its order: their types, ids, and summaries followed by remarks.</summary>
-    /// <exception cref="DataException">The file is not sound XML.</exception>
+    /// <summary>Reads the members that have a summary, in the file's order: their types, ids, and summaries followed by remarks.</summary>
+    /// <exception cref="DataException">The file is not valid XML.</exception>
     public static IEnumerable<(string Type, string Id, string Text)> ReadSummaries(string path)
     {
         var id = string.Empty;
@@ -80,7 +80,9 @@ internal static class XmlDocumentation
         }
     }
 
-    /// <summary>What a reader calls a member: <c>M:System.String.IndexOf(System.Char)</c> is <c>String.IndexOf(Char)</c>.</summary>
+    /// <summary>
+    /// Returns the name of a member for readers: <c>M:System.String.IndexOf(System.Char)</c> becomes <c>String.IndexOf(Char)</c>.
+    /// </summary>
     internal static string DisplayName(string id)
     {
         var kind = id[0];
@@ -120,7 +122,7 @@ internal static class XmlDocumentation
         return id[0] is 'T' or 'N' || path.LastIndexOf('.') is var last && last < 0 ? path : path[..last];
     }
 
-    // The names of types in a parameter list without their namespaces.
+    // Appends a parameter list, with type names without their namespaces.
     private static void AppendParameters(StringBuilder result, ReadOnlySpan<char> list)
     {
         for (var i = 0; i < list.Length;)
@@ -140,7 +142,7 @@ internal static class XmlDocumentation
         }
     }
 
-    // `List`1` is List<T>.
+    // Appends a name, where List`1 becomes List<T>.
     private static void AppendName(StringBuilder result, ReadOnlySpan<char> name)
     {
         var tick = name.IndexOf('`');
@@ -148,7 +150,7 @@ internal static class XmlDocumentation
         if (tick >= 0) result.Append("<T>");
     }
 
-    // The text of the element that the reader is at, which is then at its end.
+    // Reads the text of the current element. The reader is then at the element's end.
     private static void ReadElement(XmlReader reader, StringBuilder body, string path)
     {
         if (reader.IsEmptyElement) return;
@@ -220,7 +222,7 @@ internal static class XmlDocumentation
         if (reader.GetAttribute("langword") is { } word) return word;
         if (reader.GetAttribute("cref") is { Length: > 2 } cref)
         {
-            // A reference reads best without parameters.
+            // References are easier to read without parameters.
             var open = cref.IndexOf('(', StringComparison.Ordinal);
             return DisplayName(open < 0 ? cref : cref[..open]);
         }
@@ -228,7 +230,7 @@ internal static class XmlDocumentation
         return reader.GetAttribute("href") ?? string.Empty;
     }
 
-    // White space of XML means nothing: one blank, and no line without text.
+    // White space has no meaning in XML, so runs of it become one blank, and lines without text are dropped.
     private static void EndLine(StringBuilder line, StringBuilder body)
     {
         var blank = true;
@@ -250,7 +252,7 @@ internal static class XmlDocumentation
 
         if (body.Length > start && body[^1] == ' ') body.Length--;
         if (body.Length > start && body[^1] != ':') body.Append('\n');
-        else body.Length = start; // "Returns:" without a text
+        else body.Length = start; // drops a label without a text, such as "Returns:"
         line.Clear();
     }
 
@@ -267,7 +269,7 @@ internal static class XmlDocumentation
     }
 
     private static DataException Unsound(string path, XmlException e) =>
-        new($"The XML documentation '{path}' is not sound XML: {e.Message} Repair or leave out the file.", e);
+        new($"The XML documentation '{path}' is not valid XML: {e.Message} Repair the file or leave it out.", e);
 
     private static XmlReader Open(string path) => XmlReader.Create(
         path,

@@ -3,8 +3,8 @@ using System.Collections.Immutable;
 namespace MatFormer;
 
 /// <summary>
-/// The characters that stand for bytes in tokenizer.json (GPT-2's <c>bytes_to_unicode</c>): what prints stands for itself, the other 68
-/// bytes for U+0100 on, in order.
+/// The characters that stand for bytes in tokenizer.json (GPT-2's <c>bytes_to_unicode</c>). Printable characters stand for themselves. The
+/// other 68 bytes have the characters from U+0100 on, in order.
 /// </summary>
 internal static class ByteAlphabet
 {
@@ -23,16 +23,16 @@ internal static class ByteAlphabet
         Ordered = [.. Enumerable.Range(0, 256).OrderBy(value => Characters[value]).Select(value => (byte)value)];
     }
 
-    /// <summary>All bytes in the order of their characters: their ids 0 to 255 in GPT-2 and in what we train.</summary>
+    /// <summary>All bytes in the order of their characters. GPT-2 and our tokenizers give them the ids 0 to 255 in this order.</summary>
     public static ImmutableArray<byte> Ordered { get; }
 
-    /// <summary>Bytes as characters.</summary>
+    /// <summary>Returns the characters that stand for bytes.</summary>
     public static string ToText(ReadOnlySpan<byte> bytes) => string.Create(bytes.Length, bytes, static (text, its) =>
     {
         for (var i = 0; i < its.Length; i++) text[i] = Characters[its[i]];
     });
 
-    /// <summary>Characters as bytes, or null if one stands for none.</summary>
+    /// <summary>Returns the bytes that characters stand for, or null if a character stands for no byte.</summary>
     public static byte[]? ToBytes(string text)
     {
         var bytes = new byte[text.Length];

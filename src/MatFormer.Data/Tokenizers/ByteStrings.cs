@@ -4,7 +4,7 @@ using System.Numerics;
 
 namespace MatFormer;
 
-/// <summary>Compares byte strings by content, so that a dictionary of them can be asked with a span.</summary>
+/// <summary>Compares byte strings by content. A dictionary with this comparer can be searched with a span.</summary>
 internal sealed class ByteStrings : IEqualityComparer<byte[]>, IAlternateEqualityComparer<ReadOnlySpan<byte>, byte[]>
 {
     public static readonly ByteStrings Comparer = new();
@@ -17,7 +17,7 @@ internal sealed class ByteStrings : IEqualityComparer<byte[]>, IAlternateEqualit
 
     public byte[] Create(ReadOnlySpan<byte> alternate) => alternate.ToArray();
 
-    // Eight bytes at a time; a word is seldom longer than two such steps.
+    // Hashes eight bytes at a time. Few words are longer than two such steps.
     public int GetHashCode(ReadOnlySpan<byte> alternate)
     {
         var hash = (ulong)alternate.Length;

@@ -7,18 +7,25 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// Turns text into tokens and back: byte-level byte-pair encoding (Sennrich et al., arXiv 1508.07909; on bytes as in GPT-2), of which
-/// plain bytes are the case without any pair. Reads and writes Hugging Face's <c>tokenizer.json</c>. For several threads.
+/// Turns text into tokens and back with byte-level byte-pair encoding (Sennrich et al., arXiv 1508.07909; on bytes as in GPT-2). Plain
+/// bytes are the case without any pair. Reads and writes Hugging Face's <c>tokenizer.json</c>. The class is thread-safe.
 /// </summary>
+/// <example>
+/// <code>
+/// var tokenizer = Tokenizer.Load("tokenizer.json");
+/// int[] tokens = tokenizer.Encode("Hello");
+/// string text = tokenizer.Decode(tokens);
+/// </code>
+/// </example>
 public sealed class Tokenizer
 {
     /// <summary>The token that <c>Train</c> puts between documents.</summary>
     public const string DefaultEndOfText = "<|endoftext|>";
 
-    /// <summary>The name that tokenizers have beside weights.</summary>
+    /// <summary>The name of a tokenizer's file beside weights.</summary>
     internal const string FileName = "tokenizer.json";
 
-    // What models of common families put between documents.
+    // The tokens that models of common families put between documents.
     private static readonly ImmutableArray<string> EndsOfText = [DefaultEndOfText, "<|end_of_text|>", "<|eot_id|>", "</s>"];
 
     private readonly TokenizerContent _content;
@@ -44,33 +51,33 @@ public sealed class Tokenizer
         _file = file ?? TokenizerFile.Write(content);
     }
 
-    /// <summary>A token for each byte, which is its number; documents end with a blank line.</summary>
+    /// <summary>The tokenizer with one token for each byte, whose id is the byte. Documents end with a blank line.</summary>
     public static Tokenizer ByteLevel { get; } = new(TokenizerContent.Bytes);
 
-    /// <summary>Different tokens; they are numbered from 0 on.</summary>
+    /// <summary>The number of different tokens. Tokens are numbered from 0 on.</summary>
     public int VocabularySize => _content.Tokens.Length;
 
     /// <summary>The token between documents, or null if there is none.</summary>
     public int? EndOfText { get; }
 
-    /// <summary>The tokens with a meaning of their own, by their names.</summary>
+    /// <summary>The special tokens by their names.</summary>
     public IReadOnlyDictionary<string, int> SpecialTokens =>
         _content.Added.Where(a => a.IsSpecial).ToDictionary(_content.TextOf, a => a.Token);
 
     /// <summary>
-    /// A hash of all that decides how text is encoded, hexadecimal: weights carry it, so that a wrong tokenizer is refused.
+    /// A hexadecimal hash of everything that affects encoding. Weight files store it, so that a wrong tokenizer is refused.
     /// </summary>
     public string Fingerprint { get; }
 
-    /// <summary>All that decides how text is encoded.</summary>
+    /// <summary>Everything that affects encoding.</summary>
     internal TokenizerContent Content => _content;
 
-    /// <summary>Whether tokens are bytes.</summary>
+    /// <summary>True if tokens are bytes.</summary>
     internal bool IsByteLevel { get; }
 
-    /// <summary>Reads a <c>tokenizer.json</c> of byte-level BPE: GPT-2's, Llama 3's, Qwen 2's, or one of ours.</summary>
-    /// <exception cref="TokenizerException">It is damaged or of another kind; the message names the field.</exception>
-    /// <exception cref="IOException">It cannot be read.</exception>
+    /// <summary>Reads a <c>tokenizer.json</c> of byte-level BPE: GPT-2's, Llama 3's, Qwen 2's, or one that MatFormer wrote.</summary>
+    /// <exception cref="TokenizerException">The file is damaged or of another kind. The message names the field.</exception>
+    /// <exception cref="IOException">The file cannot be read.</exception>
     public static Tokenizer Load(string path)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -81,8 +88,9 @@ public sealed class Tokenizer
     }
 
     /// <summary>
-    /// Learns a vocabulary: all bytes, then, one after the other, the most frequent pair of neighbours within words (cut as GPT-2 does); of
-    /// equally frequent pairs the one with the smaller first token, then the smaller second. Then the special tokens.
+    /// Learns a vocabulary. It begins with all bytes. Then the most frequent pair of neighbours within words (cut as GPT-2 does) becomes a
+    /// token, over and over. Of equally frequent pairs, the one with the smaller first token is taken, then the one with the smaller second
+    /// token. The special tokens come last.
     /// </summary>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     internal static Tokenizer Train(WordCounts words, TokenizerOptions? options, CancellationToken cancellationToken)
@@ -92,11 +100,13 @@ public sealed class Tokenizer
         return TokenizerTraining.Run(words, options, cancellationToken);
     }
 
-    /// <summary>Saves it as <c>tokenizer.json</c>, which Hugging Face's tokenizers load; a loaded one as it was.</summary>
+    /// <summary>
+    /// Saves the tokenizer as <c>tokenizer.json</c>, which Hugging Face's tokenizers load. A loaded tokenizer is saved byte for byte.
+    /// </summary>
     /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
     public void Save(string path) => AtomicFile.Write(path, stream => stream.Write(_file));
 
-    /// <summary>The tokens of a text.</summary>
+    /// <summary>Returns the tokens of a text.</summary>
     /// <param name="text">The text.</param>
     /// <param name="specialTokens">Whether names of special tokens in the text become these tokens.</param>
     public int[] Encode(string text, bool specialTokens = true)
@@ -107,9 +117,11 @@ public sealed class Tokenizer
         return [.. tokens];
     }
 
-    /// <summary>Adds the tokens of UTF-8 text; bytes that are not UTF-8 are kept. Nothing is added before or after the text.</summary>
+    /// <summary>
+    /// Adds the tokens of UTF-8 text to a list. Bytes that are not UTF-8 are kept. No tokens are added before or after the text.
+    /// </summary>
     /// <param name="text">The text.</param>
-    /// <param name="tokens">What the tokens are added to.</param>
+    /// <param name="tokens">The list that the tokens are added to.</param>
     /// <param name="specialTokens">Whether names of special tokens in the text become these tokens.</param>
     public void Encode(ReadOnlySpan<byte> text, List<int> tokens, bool specialTokens = true)
     {
@@ -127,7 +139,9 @@ public sealed class Tokenizer
         _encoders.Add(encoder);
     }
 
-    /// <summary>The bytes that a token stands for: a part of a character perhaps; of a special token its name.</summary>
+    /// <summary>
+    /// Returns the bytes that a token stands for. They may be a part of a character. The bytes of a special token are its name.
+    /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such token.</exception>
     public ReadOnlySpan<byte> BytesOf(int token)
     {
@@ -136,7 +150,9 @@ public sealed class Tokenizer
         return _content.Tokens[token];
     }
 
-    /// <summary>The text of tokens; what is not UTF-8 is shown as U+FFFD. Token by token: <see cref="TokenStream"/>.</summary>
+    /// <summary>
+    /// Returns the text of tokens. Bytes that are not UTF-8 become U+FFFD. Use <see cref="TokenStream"/> to decode token by token.
+    /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such token.</exception>
     public string Decode(ReadOnlySpan<int> tokens)
     {
@@ -145,10 +161,11 @@ public sealed class Tokenizer
         return Encoding.UTF8.GetString(bytes.WrittenSpan);
     }
 
-    /// <summary>What it is, in words.</summary>
+    /// <summary>Returns a short description of the tokenizer.</summary>
     public string Describe() => IsByteLevel ? "bytes" : FormattableString.Invariant($"byte pairs, {VocabularySize:n0} tokens");
 
-    // The first added token in a text, the longest of several there; the text's length if there is none.
+    // Returns the first added token in a text and its position. If several begin there, the longest is taken. If there is none, the
+    // position is the text's length.
     private (int Start, AddedToken? Added) FindAdded(ReadOnlySpan<byte> text, bool specialTokens)
     {
         for (var start = 0; start < text.Length; start++)
@@ -183,7 +200,7 @@ public sealed class Tokenizer
         }
     }
 
-    // To NFC; text that is not UTF-8 stays as it is.
+    // Normalizes to NFC. Text that is not UTF-8 stays unchanged.
     private static ReadOnlySpan<byte> Normalize(ReadOnlySpan<byte> text)
     {
         if (Ascii.IsValid(text) || !System.Text.Unicode.Utf8.IsValid(text)) return text;
@@ -193,24 +210,29 @@ public sealed class Tokenizer
     }
 }
 
-/// <summary>How a tokenizer is trained.</summary>
+/// <summary>The options of a tokenizer's training.</summary>
 public sealed record TokenizerOptions
 {
-    /// <summary>Tokens in all, the 256 bytes and the special tokens included; fewer if the text has no more pairs.</summary>
+    /// <summary>
+    /// The number of tokens, including the 256 bytes and the special tokens. The vocabulary is smaller if the text has too few pairs.
+    /// </summary>
     public int Vocabulary { get; init; } = 8192;
 
-    /// <summary>Tokens that no text becomes; the first stands between documents if it is <c>&lt;|endoftext|&gt;</c>.</summary>
+    /// <summary>
+    /// The names of the special tokens, which are not learnt from text. If <c>&lt;|endoftext|&gt;</c> is among them, it stands between
+    /// documents.
+    /// </summary>
     public ImmutableArray<string> SpecialTokens { get; init; } = [Tokenizer.DefaultEndOfText];
 
-    /// <summary>How often a pair must stand in the text to become a token.</summary>
+    /// <summary>The minimum number of times that a pair must occur in the text to become a token.</summary>
     public int MinimumCount { get; init; } = 2;
 
-    /// <exception cref="ArgumentException">A value is out of range; the message names it.</exception>
+    /// <exception cref="ArgumentException">A value is out of range. The message names the option.</exception>
     internal void Validate()
     {
         if (SpecialTokens.IsDefault || SpecialTokens.Any(string.IsNullOrWhiteSpace)
             || SpecialTokens.Distinct().Count() < SpecialTokens.Length)
-            throw new ArgumentException("The tokenizer option SpecialTokens has an empty or repeated name; give each another name.");
+            throw new ArgumentException("The tokenizer option SpecialTokens has an empty or repeated name; give distinct names.");
         var least = 256 + SpecialTokens.Length;
         if (Vocabulary < least || Vocabulary > 1 << 24)
         {
@@ -222,20 +244,20 @@ public sealed record TokenizerOptions
     }
 }
 
-/// <summary>Turns tokens into text as they come: characters whole, also where a token ends within one.</summary>
-/// <param name="tokenizer">Whose tokens they are.</param>
+/// <summary>Turns tokens into text one by one. It returns only whole characters, even if a token ends within a character.</summary>
+/// <param name="tokenizer">The tokenizer of the tokens.</param>
 public sealed class TokenStream(Tokenizer tokenizer)
 {
     private readonly Decoder _decoder = Encoding.UTF8.GetDecoder();
 
-    /// <summary>The text that a token completes; empty as long as a character is not complete.</summary>
+    /// <summary>Adds a token and returns the text that it completes. The text is empty if no character is complete yet.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such token.</exception>
     public string Add(int token) => Add(tokenizer.BytesOf(token));
 
-    /// <summary>The text that bytes complete.</summary>
+    /// <summary>Adds bytes and returns the text that they complete.</summary>
     internal string Add(ReadOnlySpan<byte> bytes) => Convert(bytes, flush: false);
 
-    /// <summary>What is left at the end: U+FFFD for a character that was never completed, else nothing.</summary>
+    /// <summary>Returns the rest at the end: U+FFFD if a character is incomplete, otherwise nothing.</summary>
     public string Finish() => Convert([], flush: true);
 
     private string Convert(ReadOnlySpan<byte> bytes, bool flush)
@@ -246,10 +268,10 @@ public sealed class TokenStream(Tokenizer tokenizer)
     }
 }
 
-/// <summary>A token that is found in a text before words are cut.</summary>
+/// <summary>A token that is found in a text before the text is cut into words.</summary>
 internal sealed record AddedToken(int Token, bool IsSpecial);
 
-/// <summary>All that decides how text is encoded.</summary>
+/// <summary>Everything that affects encoding.</summary>
 internal sealed record TokenizerContent
 {
     public static TokenizerContent Bytes { get; } = new()
@@ -263,17 +285,17 @@ internal sealed record TokenizerContent
     /// <summary>The bytes of each token.</summary>
     public required ImmutableArray<byte[]> Tokens { get; init; }
 
-    /// <summary>Pairs of tokens, the first learnt first, and what they become.</summary>
+    /// <summary>The pairs of tokens and the tokens that they become, in the order in which they were learnt.</summary>
     public required IReadOnlyList<(int Left, int Right, int Result)> Merges { get; init; }
 
     public required ImmutableArray<AddedToken> Added { get; init; }
 
     public required WordPattern Pattern { get; init; }
 
-    /// <summary>Whether text is brought to NFC first.</summary>
+    /// <summary>Whether text is normalized to NFC first.</summary>
     public bool Normalizes { get; init; }
 
-    /// <summary>Whether a word that is a token is taken as it is, whatever the merges say.</summary>
+    /// <summary>Whether a word that is a token becomes that token, regardless of the merges.</summary>
     public bool WordsFirst { get; init; }
 
     public string TextOf(AddedToken added) => Encoding.UTF8.GetString(Tokens[added.Token]);

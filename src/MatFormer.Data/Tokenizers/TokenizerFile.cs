@@ -7,12 +7,12 @@ using System.Text.Json;
 namespace MatFormer;
 
 /// <summary>
-/// Hugging Face's <c>tokenizer.json</c> (https://huggingface.co/docs/tokenizers), as far as it is byte-level BPE. What decides encoding is
-/// read or refused, never passed over; a post-processor and the decoder's details do not, and stay in the file.
+/// Reads and writes Hugging Face's <c>tokenizer.json</c> (https://huggingface.co/docs/tokenizers) of byte-level BPE. Every field that
+/// affects encoding is either read or refused. A post-processor and the details of the decoder do not affect encoding, so they are ignored.
 /// </summary>
 internal static class TokenizerFile
 {
-    /// <exception cref="TokenizerException">It is damaged or of another kind; the message names the field.</exception>
+    /// <exception cref="TokenizerException">The file is damaged or of another kind. The message names the field.</exception>
     public static TokenizerContent Read(string path, ReadOnlyMemory<byte> json)
     {
         try
@@ -22,8 +22,8 @@ internal static class TokenizerFile
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
-            // The latter: text that is not UTF-8.
-            throw new TokenizerException($"The tokenizer '{path}' is no JSON: {e.Message}", e);
+            // InvalidOperationException: a string is not UTF-8.
+            throw new TokenizerException($"The tokenizer '{path}' is not valid JSON: {e.Message}", e);
         }
     }
 
@@ -36,7 +36,7 @@ internal static class TokenizerFile
         return buffer.WrittenSpan.ToArray();
     }
 
-    // Only what we make ourselves: no normalizer, words cut as GPT-2 or not at all.
+    // Writes only tokenizers that we create: they have no normalizer, and cut words as GPT-2 does or not at all.
     private static void Write(TokenizerContent content, Utf8JsonWriter json)
     {
         json.WriteStartObject();
@@ -107,7 +107,7 @@ internal static class TokenizerFile
     {
         public TokenizerContent Content()
         {
-            if (root.ValueKind != JsonValueKind.Object) throw Wrong("the file", "is no object");
+            if (root.ValueKind != JsonValueKind.Object) throw Wrong("the file", "is not an object");
             if (Get(root, "version") is { } version && !IsText(version, "1.0"))
                 throw Wrong("version", $"is {Shown(version)}, but only \"1.0\" is known");
             foreach (var name in (string[])["truncation", "padding"])
@@ -140,7 +140,7 @@ internal static class TokenizerFile
                 var content = Get(item, "content") is { ValueKind: JsonValueKind.String } text ? text.GetString()! : string.Empty;
                 if (content.Length == 0) throw Wrong(field + ".content", "is missing or empty");
                 if (Get(item, "id") is not { ValueKind: JsonValueKind.Number } number || !number.TryGetInt32(out var id) || id < 0)
-                    throw Wrong(field + ".id", "is no token's number");
+                    throw Wrong(field + ".id", "is not a token id");
                 foreach (var name in (string[])["single_word", "lstrip", "rstrip"])
                 {
                     if (Flag(item, name, $"{field}.{name}"))
@@ -148,7 +148,7 @@ internal static class TokenizerFile
                 }
 
                 if (!found.TryAdd(id, (id, content, Flag(item, "special", field + ".special"))))
-                    throw Wrong(field + ".id", $"is {id}, as another one's");
+                    throw Wrong(field + ".id", $"is {id}, which another token has");
             }
 
             return found;
@@ -168,27 +168,28 @@ internal static class TokenizerFile
 
             if (Flag(model, "byte_fallback", "model.byte_fallback"))
                 throw Wrong("model.byte_fallback", "is true (SentencePiece's BPE), but only byte-level BPE is supported");
-            if (Get(model, "vocab") is not { ValueKind: JsonValueKind.Object } vocab) throw Wrong("model.vocab", "is missing or no object");
+            if (Get(model, "vocab") is not { ValueKind: JsonValueKind.Object } vocab)
+                throw Wrong("model.vocab", "is missing or not an object");
             var byId = new Dictionary<int, byte[]>();
             foreach (var entry in vocab.EnumerateObject())
             {
                 var field = $"model.vocab['{entry.Name}']";
                 if (entry.Value.ValueKind != JsonValueKind.Number || !entry.Value.TryGetInt32(out var id) || id < 0)
-                    throw Wrong(field, "is no token's number");
+                    throw Wrong(field, "is not a token id");
                 var isAdded = added.TryGetValue(id, out var other) && other.Content == entry.Name;
                 var bytes = isAdded ? Encoding.UTF8.GetBytes(entry.Name) : ByteAlphabet.ToBytes(entry.Name)
-                    ?? throw Wrong(field, "has a character that stands for no byte, so this is no byte-level BPE");
+                    ?? throw Wrong(field, "has a character that stands for no byte, so this is not byte-level BPE");
                 if (bytes.Length == 0) throw Wrong(field, "is an empty token");
-                if (!byId.TryAdd(id, bytes)) throw Wrong(field, $"is {id}, as another one's");
+                if (!byId.TryAdd(id, bytes)) throw Wrong(field, $"is {id}, which another token has");
             }
 
             foreach (var (id, (_, content, _)) in added)
             {
                 if (vocab.TryGetProperty(content, out var listed) && listed.GetInt32() != id)
-                    throw Wrong("added_tokens", $"has '{content}' with the id {id}, but model.vocab with {listed.GetRawText()}");
+                    throw Wrong("added_tokens", $"has '{content}' with the id {id}, but model.vocab has {listed.GetRawText()}");
                 var bytes = Encoding.UTF8.GetBytes(content);
                 if (!byId.TryAdd(id, bytes) && !byId[id].AsSpan().SequenceEqual(bytes))
-                    throw Wrong("added_tokens", $"has '{content}' with the id {id}, which is another one's in model.vocab");
+                    throw Wrong("added_tokens", $"has '{content}' with the id {id}, which another token has in model.vocab");
             }
 
             var tokens = ImmutableArray.CreateBuilder<byte[]>(byId.Count);
@@ -237,7 +238,7 @@ internal static class TokenizerFile
 
         private WordPattern Pattern()
         {
-            var pre = Get(root, "pre_tokenizer") ?? throw Wrong("pre_tokenizer", "is missing, so this is no byte-level BPE");
+            var pre = Get(root, "pre_tokenizer") ?? throw Wrong("pre_tokenizer", "is missing, so this is not byte-level BPE");
             if (IsOf(pre, "ByteLevel")) return ByteLevel(pre, "pre_tokenizer") ? WordPattern.Gpt2 : WordPattern.Whole;
             if (!IsOf(pre, "Sequence")) throw Unsupported(pre, "pre_tokenizer", "ByteLevel, or a Sequence of Split and ByteLevel");
             const string Field = "pre_tokenizer.pretokenizers";
@@ -251,7 +252,7 @@ internal static class TokenizerFile
                 {
                     var cuts = ByteLevel(steps[i], field);
                     if (cuts && pattern is not null)
-                        throw Wrong(field + ".use_regex", "is true, which would cut what Split has cut; only false is supported");
+                        throw Wrong(field + ".use_regex", "is true, which would cut words again after Split; only false is supported");
                     return cuts ? WordPattern.Gpt2 : pattern ?? WordPattern.Whole;
                 }
 
@@ -263,7 +264,7 @@ internal static class TokenizerFile
             throw Wrong(Field, "is empty; ByteLevel is missing");
         }
 
-        // Whether it cuts into words.
+        // Returns whether the step cuts text into words.
         private bool ByteLevel(JsonElement element, string field)
         {
             if (Flag(element, "add_prefix_space", field + ".add_prefix_space", otherwise: true))
@@ -287,26 +288,26 @@ internal static class TokenizerFile
             if (Get(root, "normalizer") is not { } normalizer) return false;
             if (!IsOf(normalizer, "NFC")) throw Unsupported(normalizer, "normalizer", "NFC or none");
 
-            // Without ICU .NET cannot.
+            // Without ICU, .NET cannot normalize.
             if ("e\u0301".Normalize(NormalizationForm.FormC) != "\u00E9")
-                throw Wrong("normalizer", "is NFC, which this program cannot do; build it without InvariantGlobalization");
+                throw Wrong("normalizer", "is NFC, which this program does not support; build it without InvariantGlobalization");
             return true;
         }
 
-        // Null if it is missing or null.
+        // Returns null if the member is missing or null.
         private static JsonElement? Get(JsonElement element, string name) =>
             element.ValueKind == JsonValueKind.Object && element.TryGetProperty(name, out var its) && its.ValueKind != JsonValueKind.Null
             ? its : null;
 
         private IEnumerable<JsonElement> Items(JsonElement element, string field) =>
-            element.ValueKind == JsonValueKind.Array ? element.EnumerateArray() : throw Wrong(field, "is no array");
+            element.ValueKind == JsonValueKind.Array ? element.EnumerateArray() : throw Wrong(field, "is not an array");
 
         private bool Flag(JsonElement element, string name, string field, bool otherwise = false) => Get(element, name) switch
         {
             null => otherwise,
             { ValueKind: JsonValueKind.True } => true,
             { ValueKind: JsonValueKind.False } => false,
-            { } other => throw Wrong(field, $"is {Shown(other)}, neither true nor false"),
+            { } other => throw Wrong(field, $"is {Shown(other)}, but must be true or false"),
         };
 
         private static bool IsText(JsonElement element, string text) =>

@@ -5,8 +5,8 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// Learns byte pairs. The counts of all pairs are kept, with the words that each stands in, and changed only in the words of a merged
-/// pair; a queue gives the most frequent, whose count is checked when it comes up, as it may have fallen since.
+/// Learns byte pairs. The class keeps the count of each pair and the words that contain the pair. A merge updates only the words of the
+/// merged pair. A queue gives the most frequent pair, whose count is checked when it is dequeued, because it may have fallen since.
 /// </summary>
 internal sealed class TokenizerTraining
 {
@@ -39,10 +39,10 @@ internal sealed class TokenizerTraining
     {
         public long Count;
 
-        /// <summary>The count that it stands with in the queue; entries with another one are outdated.</summary>
+        /// <summary>The count that the pair was queued with last. Queue entries with another count are outdated.</summary>
         public long Queued;
 
-        /// <summary>Where it stands; also words that had it once, which is seen when they are looked at.</summary>
+        /// <summary>The words that contain the pair. Some may no longer contain it, which a merge finds out.</summary>
         public readonly List<int> Words = [];
     }
 
@@ -56,7 +56,7 @@ internal sealed class TokenizerTraining
         if (options.SpecialTokens.FirstOrDefault(name => training._tokenOf.ContainsKey(Encoding.UTF8.GetBytes(name))) is { } word)
         {
             throw new ArgumentException(
-                $"The special token '{word}' became a token of the text; give it a name that no text has, such as '<|{word}|>'.");
+                $"The special token '{word}' became a token of the text; give it a name that texts do not contain, such as '<|{word}|>'.");
         }
 
         return new Tokenizer(new TokenizerContent
@@ -68,7 +68,7 @@ internal sealed class TokenizerTraining
         });
     }
 
-    // Merges the most frequent pair everywhere; false if none is frequent enough.
+    // Merges the most frequent pair everywhere. Returns false if no pair is frequent enough.
     private bool Learn(int minimumCount)
     {
         while (_queue.TryDequeue(out var key, out var priority))
@@ -84,7 +84,7 @@ internal sealed class TokenizerTraining
             var (left, right) = ((int)(key >> 32), (int)(uint)key);
             byte[] bytes = [.. _tokens[left], .. _tokens[right]];
 
-            // Two pairs may become the same bytes: then they are one token.
+            // If two pairs become the same bytes, they become the same token.
             if (!_tokenOf.TryGetValue(bytes, out var token))
             {
                 token = _tokens.Count;
@@ -115,7 +115,7 @@ internal sealed class TokenizerTraining
                 continue;
             }
 
-            // Only its neighbours change: what stands before has been merged, what stands after not yet.
+            // Only pairs with the neighbours change. Tokens before this one have been merged already, and tokens after it have not.
             if (kept > 0)
             {
                 Change(symbols[kept - 1], left, -count, word);

@@ -1,6 +1,6 @@
 namespace MatFormer;
 
-/// <summary>How often each word stands in a text.</summary>
+/// <summary>Counts how often each word occurs in a text.</summary>
 internal sealed class WordCounts
 {
     private readonly Dictionary<byte[], long>.AlternateLookup<ReadOnlySpan<byte>> _counts =
@@ -9,10 +9,10 @@ internal sealed class WordCounts
     /// <summary>The words and their counts.</summary>
     public IReadOnlyDictionary<byte[], long> Counts => _counts.Dictionary;
 
-    /// <summary>Counts texts, on all cores.</summary>
-    /// <param name="texts">How many.</param>
-    /// <param name="add">Adds one, by its index.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <summary>Counts the words of texts, on all cores.</summary>
+    /// <param name="texts">The number of texts.</param>
+    /// <param name="add">Adds the words of a text, given its index.</param>
+    /// <param name="cancellationToken">Cancels the counting.</param>
     public static WordCounts Of(int texts, Action<int, WordCounts> add, CancellationToken cancellationToken)
     {
         var all = new WordCounts();
@@ -37,7 +37,7 @@ internal sealed class WordCounts
         return all;
     }
 
-    /// <summary>Counts a text, cut as GPT-2 does.</summary>
+    /// <summary>Counts the words of a text, which is cut into words as GPT-2 does.</summary>
     public void Add(ReadOnlySpan<byte> text)
     {
         while (!text.IsEmpty)

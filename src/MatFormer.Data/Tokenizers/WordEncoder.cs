@@ -2,10 +2,10 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>Merges the bytes of words into tokens, and remembers words. Not for several threads at once.</summary>
+/// <summary>Merges the bytes of words into tokens, and caches the tokens of words. It is not thread-safe.</summary>
 internal sealed class WordEncoder(BytePairs pairs)
 {
-    // Most of a text is few words; what is rare or long is not worth remembering.
+    // A few words make up most of a text, so rare or long words are not worth caching.
     private const int MaxRemembered = 1 << 17;
     private const int MaxRememberedBytes = 48;
 
@@ -33,7 +33,8 @@ internal sealed class WordEncoder(BytePairs pairs)
             _remembered[word] = CollectionsMarshal.AsSpan(tokens)[start..].ToArray();
     }
 
-    // The pair that was merged first in training is merged first, the left one of several; a queue, so that long words take n log n.
+    // Pairs are merged in the order in which they were learnt, and equal pairs from left to right. With a queue, a word of n bytes takes
+    // n log n steps.
     private void Merge(ReadOnlySpan<byte> word, List<int> tokens)
     {
         if (_symbols.Length < word.Length)
@@ -53,7 +54,7 @@ internal sealed class WordEncoder(BytePairs pairs)
         for (var i = 0; i + 1 < word.Length; i++) Enqueue(i, i + 1);
         while (_queue.TryDequeue(out var pair, out var priority))
         {
-            // One of the two may have been merged since.
+            // One of the two tokens may have been merged since the pair was queued.
             var (left, right) = (pair.Position, _next[pair.Position]);
             if (_symbols[left] != pair.Left || right < 0 || _symbols[right] != pair.Right) continue;
             _symbols[left] = pairs.Result((int)(priority >> 32));
@@ -79,7 +80,7 @@ internal sealed class WordEncoder(BytePairs pairs)
     }
 }
 
-/// <summary>What byte pairs become, in the order in which they were learnt.</summary>
+/// <summary>The merges of byte pairs, in the order in which they were learnt.</summary>
 internal sealed class BytePairs
 {
     private readonly int[] _tokenOfByte = new int[256];
@@ -87,9 +88,9 @@ internal sealed class BytePairs
     private readonly int[] _results;
     private readonly Dictionary<byte[], int>.AlternateLookup<ReadOnlySpan<byte>>? _words;
 
-    /// <param name="vocabulary">The token of each byte string that is one.</param>
-    /// <param name="merges">The pairs, the first learnt first, and the tokens that they become.</param>
-    /// <param name="wordsFirst">Whether a word that is a token is taken as it is, whatever the merges say.</param>
+    /// <param name="vocabulary">The byte strings that are tokens, and their tokens.</param>
+    /// <param name="merges">The pairs and the tokens that they become, in the order in which they were learnt.</param>
+    /// <param name="wordsFirst">Whether a word that is a token becomes that token, regardless of the merges.</param>
     public BytePairs(Dictionary<byte[], int> vocabulary, IReadOnlyList<(int Left, int Right, int Result)> merges, bool wordsFirst)
     {
         var lookup = vocabulary.GetAlternateLookup<ReadOnlySpan<byte>>();
@@ -105,18 +106,18 @@ internal sealed class BytePairs
         if (wordsFirst) _words = lookup;
     }
 
-    /// <summary>The token of a byte.</summary>
+    /// <summary>Returns the token of a byte.</summary>
     public int TokenOf(byte value) => _tokenOfByte[value];
 
-    /// <summary>The token that a whole word is, if words come first.</summary>
+    /// <summary>Returns the token of a whole word, or null if the word is not a token or words do not come first.</summary>
     public int? Find(ReadOnlySpan<byte> word) => _words is { } words && words.TryGetValue(word, out var token) ? token : null;
 
-    /// <summary>When a pair was learnt, or null if it was not.</summary>
+    /// <summary>Returns the rank of a pair in the order of learning, or null if the pair was not learnt.</summary>
     public int? Rank(int left, int right) => _ranks.TryGetValue(Key(left, right), out var rank) ? rank : null;
 
-    /// <summary>What the pair of a rank becomes.</summary>
+    /// <summary>Returns the token that the pair of a rank becomes.</summary>
     public int Result(int rank) => _results[rank];
 
-    /// <summary>A pair as one number, which orders by the first token, then the second.</summary>
+    /// <summary>Returns a pair as one number. The numbers order pairs by the first token, then by the second.</summary>
     public static ulong Key(int left, int right) => ((ulong)(uint)left << 32) | (uint)right;
 }

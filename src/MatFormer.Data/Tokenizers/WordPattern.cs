@@ -3,36 +3,41 @@ using System.Text;
 
 namespace MatFormer;
 
-/// <summary>How text is cut into words, within which byte pairs are merged. In tokenizer.json these are regular expressions.</summary>
+/// <summary>
+/// The ways to cut text into words. Byte pairs are merged only within words. In tokenizer.json, the ways are regular expressions.
+/// </summary>
 internal enum WordPattern
 {
-    /// <summary>Not at all.</summary>
+    /// <summary>Text is not cut.</summary>
     Whole,
 
-    /// <summary>As GPT-2: contractions, letters, numbers and other signs with at most one space before, white space.</summary>
+    /// <summary>GPT-2's words: contractions; letters, numbers or other characters with at most one space before; white space.</summary>
     Gpt2,
 
-    /// <summary>As Llama 3: letters with any one sign before, at most three digits, other signs with the line ends after them.</summary>
+    /// <summary>
+    /// Llama 3's words: contractions; letters with at most one other character before; at most three digits; other characters with the line
+    /// ends after them; white space.
+    /// </summary>
     Llama3,
 
-    /// <summary>As Qwen 2: like Llama 3, but single digits.</summary>
+    /// <summary>Qwen 2's words: the same as Llama 3's, but with single digits.</summary>
     Qwen2,
 }
 
 /// <summary>
-/// Cuts UTF-8 into words by hand-written scanners, which give what the regular expressions give without their cost. A byte that is not
-/// UTF-8 counts as a sign of its own.
+/// Cuts UTF-8 into words with hand-written scanners. They give the same words as the regular expressions, but faster. Bytes that are not
+/// UTF-8 count as characters that are neither letters, numbers nor white space.
 /// </summary>
 internal static class WordPatterns
 {
-    /// <summary>The regular expression that ByteLevel stands for.</summary>
+    /// <summary>GPT-2's regular expression, which ByteLevel stands for.</summary>
     public const string Gpt2 = @"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-    /// <summary>That of Llama 3.</summary>
+    /// <summary>Llama 3's regular expression.</summary>
     public const string Llama3 = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
         + @"|\s+(?!\S)|\s+";
 
-    /// <summary>That of Qwen 2.</summary>
+    /// <summary>Qwen 2's regular expression.</summary>
     public const string Qwen2 = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
         + @"|\s+(?!\S)|\s+";
 
@@ -44,10 +49,10 @@ internal static class WordPatterns
         Letter,
         Number,
         Space,
-        LineEnd, // white space, too
+        LineEnd, // a line end is white space too
     }
 
-    /// <summary>The pattern of a regular expression, or null if it is another.</summary>
+    /// <summary>Returns the pattern of a regular expression, or null if it is not supported.</summary>
     public static WordPattern? Of(string regex) => regex switch
     {
         Gpt2 => WordPattern.Gpt2,
@@ -56,7 +61,7 @@ internal static class WordPatterns
         _ => null,
     };
 
-    /// <summary>How long the first word of a text, which is not empty, is in bytes.</summary>
+    /// <summary>Returns the length in bytes of the first word of a text. The text must not be empty.</summary>
     public static int First(WordPattern pattern, ReadOnlySpan<byte> text) => pattern switch
     {
         WordPattern.Whole => text.Length,
@@ -90,7 +95,7 @@ internal static class WordPatterns
                 return length;
         }
 
-        // One sign or space before letters belongs to them.
+        // One other character or space before letters belongs to their word.
         var after = length < text.Length ? At(text, length, out var next) : (Kind?)null;
         if (kind != Kind.LineEnd && after == Kind.Letter) return RunOf(text, length, Kind.Letter);
         if (kind == Kind.Other || (text[0] == ' ' && after == Kind.Other))
@@ -100,7 +105,7 @@ internal static class WordPatterns
             return end;
         }
 
-        // White space up to its last line end, if it has one.
+        // If white space contains a line end, the word is the white space up to the last line end.
         var lines = 0;
         for (var i = 0; i < text.Length && At(text, i, out var size) is var its && its >= Kind.Space;)
         {
@@ -111,7 +116,7 @@ internal static class WordPatterns
         return lines > 0 ? lines : WhiteSpace(text);
     }
 
-    // The end of a run of one kind.
+    // Returns the end of a run of characters of one kind.
     private static int RunOf(ReadOnlySpan<byte> text, int start, Kind kind)
     {
         var end = start;
@@ -119,7 +124,8 @@ internal static class WordPatterns
         return end;
     }
 
-    // All white space at the end of the text; else all but the last, which belongs to what follows; a single one alone.
+    // Returns the end of a word of white space. At the end of the text, the word is all of the white space. Otherwise its last character is
+    // left to the next word, unless it is the only one.
     private static int WhiteSpace(ReadOnlySpan<byte> text)
     {
         var (end, last) = (0, 0);
@@ -139,7 +145,7 @@ internal static class WordPatterns
         if (first is (byte)'s' or (byte)'t' or (byte)'m' or (byte)'d') return 2;
         if ((first, second) is ((byte)'r', (byte)'e') or ((byte)'v', (byte)'e') or ((byte)'l', (byte)'l')) return 3;
 
-        // The long s is an s to whoever ignores case.
+        // Without case, the long s equals s.
         return ignoreCase && text[1..].StartsWith("ſ"u8) ? 3 : 0;
 
         byte Lower(byte value) => ignoreCase && value is >= (byte)'A' and <= (byte)'Z' ? (byte)(value | 0x20) : value;

@@ -4,12 +4,12 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>A profile as llama.cpp knows it: which architecture it is, what its tensors are called there, and its tokenizer.</summary>
+/// <summary>Maps a profile to llama.cpp: the architecture, the names of the tensors, and the tokenizer.</summary>
 internal sealed class GgufModel
 {
     private const string Format = "GGUF";
 
-    // Of llama.cpp's kinds of tokens.
+    // Values of llama.cpp's llama_token_type.
     private const int NormalToken = 1;
     private const int ControlToken = 3;
     private const int UserDefinedToken = 4;
@@ -49,7 +49,7 @@ internal sealed class GgufModel
     private readonly WeightEncoding _encoding;
     private readonly string _architecture;
 
-    /// <exception cref="ExtractionException">llama.cpp has no such architecture, or no such tokenizer.</exception>
+    /// <exception cref="ExtractionException">llama.cpp does not support the architecture or the tokenizer.</exception>
     public GgufModel(SlicedWeights weights, Tokenizer? tokenizer, WeightEncoding encoding)
     {
         (_weights, _tokenizer, _encoding) = (weights, tokenizer, encoding);
@@ -62,7 +62,7 @@ internal sealed class GgufModel
             {
                 throw _kept.Refused(
                     string.Create(CultureInfo.InvariantCulture, $"Activation.{block.Activation} in layer {layer}"),
-                    "llama.cpp's Llama has SwiGlu");
+                    "llama.cpp's Llama supports only SwiGlu");
             }
         }
 
@@ -80,7 +80,7 @@ internal sealed class GgufModel
             {
                 throw _kept.Refused(
                     "QkNorm together with [RotaryScaling(RotaryScalingKind.Llama3, ...)]",
-                    "llama.cpp's Qwen3, which norms queries and keys, divides all frequencies alike",
+                    "llama.cpp's Qwen3, which norms queries and keys, divides all frequencies by the same factor",
                     "--format huggingface or safetensors can hold it");
             }
 
@@ -88,7 +88,7 @@ internal sealed class GgufModel
             {
                 throw _kept.Refused(
                     $"QkNorm and layers of different sizes ({spec.FormatPattern(weights.Layers.AsSpan())})",
-                    "llama.cpp's Qwen3, which norms queries and keys, is alike in all layers",
+                    "llama.cpp's Qwen3, which norms queries and keys, has the same sizes in all layers",
                     "give a profile that is alike in all layers, or --format safetensors");
             }
         }
@@ -96,8 +96,8 @@ internal sealed class GgufModel
         _architecture = spec.QkNorm ? "qwen3" : _kept.IsUniform ? "llama" : "deci";
         if (tokenizer is not null && PreTokenizer(tokenizer) is null)
         {
-            throw new ExtractionException($"The tokenizer ({tokenizer.Describe()}) cuts text into words as none of llama.cpp's does, so "
-                + $"{spec.Name} cannot be written as {Format}; --format huggingface takes any.");
+            throw new ExtractionException($"The tokenizer ({tokenizer.Describe()}) cuts text into words in a way that llama.cpp does not "
+                + $"support, so {spec.Name} cannot be written as {Format}; use --format huggingface, which supports any tokenizer.");
         }
     }
 
@@ -121,7 +121,7 @@ internal sealed class GgufModel
             });
     }
 
-    // What llama.cpp divides the angle of each pair by, where that differs between them.
+    // The numbers that llama.cpp divides the angle of each pair by; empty if all pairs have the same number.
     private float[] Divisors()
     {
         var spec = _weights.Spec;
@@ -138,7 +138,7 @@ internal sealed class GgufModel
         file.Add("general.name", $"{spec.Name} {_weights.ProfileName}");
         file.Add("general.quantization_version", 2u);
 
-        // The numbers of llama_ftype.
+        // Values of llama.cpp's llama_ftype.
         file.Add("general.file_type", _encoding switch
         {
             WeightEncoding.Float16 => 1u,
@@ -190,7 +190,7 @@ internal sealed class GgufModel
             kinds.Add(its is null ? NormalToken : its.IsSpecial ? ControlToken : UserDefinedToken);
         }
 
-        // llama.cpp counts tokens, not rows of the embedding.
+        // llama.cpp takes the vocabulary's size from the tokens, so every row of the embedding needs a token.
         for (var token = texts.Count; token < _weights.Spec.Vocabulary; token++)
         {
             texts.Add(string.Create(CultureInfo.InvariantCulture, $"[UNUSED{token}]"));
@@ -203,7 +203,7 @@ internal sealed class GgufModel
         file.Add("tokenizer.ggml.token_type", kinds);
         file.Add("tokenizer.ggml.merges", content.Merges.Select(m => $"{texts[m.Left]} {texts[m.Right]}").ToList());
 
-        // Without it llama.cpp takes token 11: better a byte that no text has.
+        // Without these ids, llama.cpp would end texts at token 11. The byte 0xFF is safe, because no UTF-8 text contains it.
         var end = (uint)(_tokenizer.EndOfText ?? content.Tokens.IndexOf([byte.MaxValue], 0, ByteStrings.Comparer));
         file.Add("tokenizer.ggml.bos_token_id", end);
         file.Add("tokenizer.ggml.eos_token_id", end);
@@ -211,7 +211,7 @@ internal sealed class GgufModel
         file.Add("tokenizer.ggml.add_eos_token", false);
     }
 
-    // How llama.cpp calls the way in which words are cut; null if it has none that is the same.
+    // llama.cpp's name for the way in which the tokenizer cuts words; null if llama.cpp has no equivalent.
     private static string? PreTokenizer(Tokenizer tokenizer) => tokenizer.Content switch
     {
         { Merges.Count: 0, WordsFirst: false } => "gpt-2",
@@ -221,7 +221,8 @@ internal sealed class GgufModel
         _ => null,
     };
 
-    // llama.cpp turns neighbours in its Llama, and halves in its Qwen3, as we do.
+    // We rotate pairs of one number from each half of a head. So does llama.cpp's Qwen3, but its Llama rotates pairs of neighbours, so the
+    // rows of its query and key projections are interleaved.
     private SlicedTensor Laid(SlicedTensor tensor) =>
         !_weights.Spec.QkNorm
         && (tensor.Place.Part.StartsWith(QueryProjection, StringComparison.Ordinal)

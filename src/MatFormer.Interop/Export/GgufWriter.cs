@@ -5,18 +5,19 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>One tensor of a GGUF file.</summary>
-/// <param name="Name">Its name.</param>
-/// <param name="Shape">Its shape, rows first as everywhere here; the file has the fastest dimension first.</param>
-/// <param name="Encoding">What it is stored as.</param>
+/// <param name="Name">The name.</param>
+/// <param name="Shape">The shape in row-major order. In the file, the fastest dimension comes first.</param>
+/// <param name="Encoding">The encoding of the data.</param>
 internal sealed record GgufTensor(string Name, ImmutableArray<long> Shape, WeightEncoding Encoding)
 {
-    /// <summary>Bytes of the data.</summary>
+    /// <summary>The size of the data in bytes.</summary>
     public long Length => WeightEncoder.ByteCount(Encoding, Shape.Aggregate(1L, (product, dimension) => checked(product * dimension)));
 }
 
 /// <summary>
-/// Writes the format GGUF, version 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): keys and values, then where each tensor
-/// lies, then the tensors, each at a multiple of 32 bytes. Little-endian.
+/// Writes the format GGUF, version 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). The file holds keys and values, then the
+/// name, shape, type and offset of each tensor, then the data, where each tensor begins at a multiple of 32 bytes. All numbers are
+/// little-endian.
 /// </summary>
 internal sealed class GgufWriter
 {
@@ -73,7 +74,7 @@ internal sealed class GgufWriter
         foreach (var value in values) Write(_values, value);
     }
 
-    /// <summary>Writes the file atomically; <paramref name="writeData"/> streams the bytes of each tensor.</summary>
+    /// <summary>Writes the file atomically. <paramref name="writeData"/> streams the bytes of each tensor.</summary>
     /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
     public void Write(string path, IReadOnlyList<GgufTensor> tensors, Action<GgufTensor, Stream> writeData) =>
         AtomicFile.Write(path, stream => Write(stream, tensors, writeData));
@@ -111,7 +112,7 @@ internal sealed class GgufWriter
         }
     }
 
-    // The numbers of ggml_type.
+    // Values of ggml's ggml_type.
     private static int TypeOf(WeightEncoding encoding) => encoding switch
     {
         WeightEncoding.Float32 => 0,

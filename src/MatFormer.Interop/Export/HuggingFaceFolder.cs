@@ -6,8 +6,8 @@ using System.Text.Json;
 namespace MatFormer;
 
 /// <summary>
-/// A folder as <c>AutoModelForCausalLM.from_pretrained</c> of Hugging Face's transformers loads it: Llama's architecture, or Qwen3's, which
-/// is Llama's with norms of queries and keys.
+/// A folder that <c>AutoModelForCausalLM.from_pretrained</c> of Hugging Face's transformers loads. The architecture is Llama's, or Qwen3's,
+/// which is Llama's with norms of queries and keys.
 /// </summary>
 internal sealed class HuggingFaceFolder
 {
@@ -17,7 +17,7 @@ internal sealed class HuggingFaceFolder
     private readonly Tokenizer? _tokenizer;
     private readonly WeightEncoding _encoding;
 
-    /// <exception cref="ExtractionException">The model is of neither architecture, or is to be stored as transformers cannot.</exception>
+    /// <exception cref="ExtractionException">The model fits neither architecture.</exception>
     public HuggingFaceFolder(SlicedWeights weights, Tokenizer? tokenizer, WeightEncoding encoding)
     {
         (_weights, _tokenizer, _encoding) = (weights, tokenizer, encoding);
@@ -28,7 +28,7 @@ internal sealed class HuggingFaceFolder
         if (!_kept.IsUniform)
         {
             throw _kept.Refused(
-                $"layers of different sizes ({spec.FormatPattern(weights.Layers.AsSpan())})", "Llama's layers are alike there",
+                $"layers of different sizes ({spec.FormatPattern(weights.Layers.AsSpan())})", "all layers of transformers' Llama are alike",
                 "give a profile that is alike in all layers, or --format gguf");
         }
 
@@ -39,7 +39,7 @@ internal sealed class HuggingFaceFolder
             {
                 throw _kept.Refused(
                     string.Create(CultureInfo.InvariantCulture, $"another activation or bias in layer {layer} than in {_kept.Numbers[0]}"),
-                    "Llama's feed-forwards are all of one kind there");
+                    "transformers' Llama has the same activation and bias in all layers");
             }
         }
 
@@ -47,11 +47,15 @@ internal sealed class HuggingFaceFolder
         {
             throw _kept.Refused(
                 string.Create(CultureInfo.InvariantCulture, $"{_kept.Heads[0]} heads and Width = {spec.Width}"),
-                "a multiple of the heads is asked of Llama's width there", "give a profile with another number of heads, or --format gguf");
+                "the width of transformers' Llama must be a multiple of the number of heads",
+                "give a profile with another number of heads, or --format gguf");
         }
     }
 
-    /// <summary>Writes the files: what may fail first, and last the one without which nothing loads.</summary>
+    /// <summary>
+    /// Writes the files. The weights come first, because they are the most likely to fail; <c>config.json</c> comes last, because nothing
+    /// loads without it.
+    /// </summary>
     public void Write(string folder)
     {
         var metadata = _weights.Metadata;
@@ -85,7 +89,7 @@ internal sealed class HuggingFaceFolder
         json.WriteNumber("max_position_embeddings", spec.Context);
         WriteFloat(json, "rms_norm_eps", spec.NormEpsilon);
 
-        // The first is read by transformers before 5, the second since.
+        // Transformers before version 5 read rope_theta and rope_scaling; later versions read rope_parameters.
         WriteFloat(json, "rope_theta", spec.RotaryBase);
         if (spec.RotaryScaling is not null)
         {
@@ -117,7 +121,7 @@ internal sealed class HuggingFaceFolder
         WriteFloat(json, "high_freq_factor", scaling.HighFrequencyFactor);
     }
 
-    /// <summary>What weights are stored as, in a <c>config.json</c>.</summary>
+    /// <summary>The name that <c>config.json</c> has for an encoding.</summary>
     public static string TypeName(WeightEncoding encoding) => encoding switch
     {
         WeightEncoding.Float16 => "float16",
@@ -125,7 +129,7 @@ internal sealed class HuggingFaceFolder
         _ => "float32",
     };
 
-    /// <summary>With a point or an exponent: what reads it tells 10000 from 10000.0.</summary>
+    /// <summary>Writes a number with a point or an exponent, because readers take 10000 for an integer and 10000.0 for a float.</summary>
     public static void WriteFloat(Utf8JsonWriter json, string name, double value)
     {
         var text = value.ToString("R", CultureInfo.InvariantCulture);
@@ -133,14 +137,14 @@ internal sealed class HuggingFaceFolder
         json.WriteRawValue(text.AsSpan().ContainsAny('.', 'E') ? text : text + ".0");
     }
 
-    // Said also where there is none: transformers has defaults of its own.
+    // Writes null if there is no such token, because transformers would otherwise use its default ids.
     private void WriteToken(Utf8JsonWriter json, string name)
     {
         if (_tokenizer?.EndOfText is { } token) json.WriteNumber(name, token);
         else json.WriteNull(name);
     }
 
-    // The class that takes tokenizer.json as it is.
+    // PreTrainedTokenizerFast is the class that loads tokenizer.json unchanged.
     private void WriteTokenizerConfig(Utf8JsonWriter json)
     {
         json.WriteString("tokenizer_class", "PreTrainedTokenizerFast");
@@ -152,7 +156,7 @@ internal sealed class HuggingFaceFolder
         json.WriteString("eos_token", name);
     }
 
-    /// <summary>A file with one object.</summary>
+    /// <summary>Writes a JSON file with one object.</summary>
     public static void WriteJson(string path, Action<Utf8JsonWriter> write)
     {
         var buffer = new ArrayBufferWriter<byte>();

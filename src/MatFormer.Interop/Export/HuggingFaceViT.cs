@@ -3,30 +3,31 @@ using System.Text.Json;
 
 namespace MatFormer;
 
-/// <summary>A folder as <c>ViTForImageClassification.from_pretrained</c> of Hugging Face's transformers loads it.</summary>
+/// <summary>A folder that <c>ViTForImageClassification.from_pretrained</c> of Hugging Face's transformers loads.</summary>
 internal sealed class HuggingFaceViT
 {
     private readonly SlicedWeights _weights;
     private readonly WeightEncoding _encoding;
     private readonly int _hidden;
 
-    /// <exception cref="ExtractionException">The model is no ViT of theirs.</exception>
+    /// <exception cref="ExtractionException">The model does not fit Hugging Face's ViT.</exception>
     public HuggingFaceViT(SlicedWeights weights, WeightEncoding encoding)
     {
         (_weights, _encoding) = (weights, encoding);
         var (spec, layers) = (weights.Spec, weights.Layers);
         _hidden = layers[0].HiddenWidth;
         var unlike = layers.Any(l => l.HiddenWidth != _hidden);
-        var problem = unlike ? $"its layers have different sizes ({spec.FormatPattern(layers.AsSpan())}), which are alike there; give a "
+        var problem = unlike ? $"its layers have different sizes ({spec.FormatPattern(layers.AsSpan())}), but ViT's are alike; give a "
                 + "profile that is alike in all layers"
             : layers.Where((l, i) => l.Heads != spec.Blocks[i].Heads || spec.Blocks[i].KeyValueHeads != spec.Blocks[i].Heads).Any()
-                ? "it has fewer heads of keys and values, or keeps fewer heads, than heads, which are all there"
+                ? "it keeps fewer heads than declared, or it has fewer key/value heads than heads; give a profile with all heads, and "
+                    + "declare no KeyValueHeads"
             : spec.Blocks.Any(b => b.Activation != Activation.Gelu || !b.Bias)
-                ? "its feed-forward is not [FeedForward(..., Activation.Gelu, Bias = true)], as it is there"
-            : !spec.AttentionBias ? "its attention has no biases, and there it has: [Attention(Bias = true)]"
-            : spec.Norm != NormKind.Layer || spec.QkNorm ? "its norms are not layer norms in front of attention and feed-forward alone"
+                ? "its feed-forward differs from ViT's; declare [FeedForward(..., Activation.Gelu, Bias = true)]"
+            : !spec.AttentionBias ? "its attention has no biases; declare [Attention(Bias = true)]"
+            : spec.Norm != NormKind.Layer || spec.QkNorm ? "its norms differ from ViT's; declare [Norm(NormKind.Layer)] without QkNorm"
             : spec.Position != PositionKind.Learned || spec.Pooling != Pooling.ClassToken
-                ? "it has no learned positions or no class token, and there it has both"
+                ? "ViT has learned positions and a class token; declare PositionKind.Learned and Pooling.ClassToken"
             : null;
         if (problem is not null)
         {
@@ -35,7 +36,7 @@ internal sealed class HuggingFaceViT
         }
     }
 
-    /// <summary>Writes the files, last the one without which nothing loads.</summary>
+    /// <summary>Writes the files. <c>config.json</c> comes last, because nothing loads without it.</summary>
     public void Write(string folder)
     {
         Extraction.WriteSafetensors(
@@ -72,7 +73,7 @@ internal sealed class HuggingFaceViT
         json.WriteString("torch_dtype", HuggingFaceFolder.TypeName(_encoding));
     }
 
-    // Bytes to -1 to 1.
+    // The preprocessor maps bytes to the range from -1 to 1.
     private void WritePreprocessor(Utf8JsonWriter json)
     {
         var image = _weights.Spec.Image!;

@@ -3,7 +3,7 @@ using System.Globalization;
 
 namespace MatFormer;
 
-/// <summary>What a profile keeps, seen by those who must find an architecture for it that other programs know.</summary>
+/// <summary>What a profile keeps of each layer, for writers that map the profile to an architecture of another program.</summary>
 internal sealed class KeptLayers
 {
     private readonly ModelSpec _spec;
@@ -19,33 +19,33 @@ internal sealed class KeptLayers
         KeyValueHeads = [.. Numbers.Select(layer => spec.Blocks[layer].KeyValueHeadsOf(layers[layer]))];
     }
 
-    /// <summary>The layers that are not left out, by their numbers in the model.</summary>
+    /// <summary>The layers that the profile does not skip, by their numbers in the model.</summary>
     public ImmutableArray<int> Numbers { get; }
 
-    /// <summary>Hidden units of each.</summary>
+    /// <summary>The number of hidden units of each kept layer.</summary>
     public ImmutableArray<int> HiddenWidths { get; }
 
-    /// <summary>Attention heads of the queries of each.</summary>
+    /// <summary>The number of query heads of each kept layer.</summary>
     public ImmutableArray<int> Heads { get; }
 
-    /// <summary>Attention heads of the keys and values of each.</summary>
+    /// <summary>The number of key/value heads of each kept layer.</summary>
     public ImmutableArray<int> KeyValueHeads { get; }
 
-    /// <summary>True if all have the same sizes.</summary>
+    /// <summary>True if all kept layers have the same sizes.</summary>
     public bool IsUniform => HiddenWidths.Distinct().Count() == 1 && Heads.Distinct().Count() == 1 && KeyValueHeads.Distinct().Count() == 1;
 
-    /// <summary>The blocks of the layers.</summary>
+    /// <summary>The blocks of the kept layers.</summary>
     public IEnumerable<(int Layer, BlockSpec Block)> Blocks => Numbers.Select(layer => (layer, _spec.Blocks[layer]));
 
-    /// <summary>The name that a layer's parts have once what is left out is not counted.</summary>
+    /// <summary>The number of a layer if skipped layers are not counted.</summary>
     public int NumberOf(int layer) => Numbers.IndexOf(layer);
 
-    /// <summary>Refuses what no architecture of Llama's kind has.</summary>
-    /// <exception cref="ExtractionException">There is such a part.</exception>
+    /// <summary>Checks that the profile has only parts that an architecture of Llama's family has.</summary>
+    /// <exception cref="ExtractionException">The profile has another part.</exception>
     public void CheckLlama()
     {
-        if (_spec.Kind == ModelKind.VisionTransformer) throw Refused("[MatViT]", "Llama reads texts");
-        if (_spec.Kind == ModelKind.TextEncoder) throw Refused("[MatEncoder]", "Llama attends to what came before alone");
+        if (_spec.Kind == ModelKind.VisionTransformer) throw Refused("[MatViT]", "Llama reads text");
+        if (_spec.Kind == ModelKind.TextEncoder) throw Refused("[MatEncoder]", "Llama attends to earlier tokens only");
         if (_spec.Norm != NormKind.Rms) throw Refused($"[Norm(NormKind.{_spec.Norm})]", "Llama's norms are RMS norms");
         if (_spec.Position != PositionKind.Rotary)
             throw Refused($"[Position(PositionKind.{_spec.Position})]", "Llama's positions are rotary");
@@ -56,13 +56,13 @@ internal sealed class KeptLayers
             if (block.Window > 0 && block.Window < _spec.Context)
             {
                 throw Refused(
-                    $"[Attention(Window = {Text(block.Window)})] in layer {Text(layer)}", "Llama attends to all that came before");
+                    $"[Attention(Window = {Text(block.Window)})] in layer {Text(layer)}", "Llama attends to all earlier tokens");
             }
         }
     }
 
-    /// <summary>Refuses biases beside norms of queries and keys: no such architecture has both.</summary>
-    /// <exception cref="ExtractionException">There are both.</exception>
+    /// <summary>Checks that no feed-forward has a bias, since no supported architecture has biases and norms of queries and keys.</summary>
+    /// <exception cref="ExtractionException">A feed-forward has a bias.</exception>
     public void CheckQwen3()
     {
         foreach (var (layer, block) in Blocks)

@@ -4,8 +4,8 @@ using System.Text.Json;
 namespace MatFormer;
 
 /// <summary>
-/// Looks up the values of a <c>config.json</c>: in the part for text, if there are several (<c>text_config</c>), then in the rest; rotary
-/// positions' also where transformers writes them since version 5 (<c>rope_parameters</c>).
+/// Looks up values in a <c>config.json</c>: first in its part for text (<c>text_config</c>), if it has one, then in the rest. Values of
+/// rotary positions may also be in <c>rope_scaling</c>, or in <c>rope_parameters</c>, where transformers writes them since version 5.
 /// </summary>
 internal sealed class ConfigReader
 {
@@ -19,7 +19,7 @@ internal sealed class ConfigReader
         _path = path;
         JsonElement[] texts = Object(root, "text_config") is { } text ? [text, root] : [root];
 
-        // Of both, transformers take the older one, since version 5 too.
+        // If both are there, all versions of transformers use the older one.
         string[] names = ["rope_scaling", "rope_parameters"];
         var rotary = names.SelectMany(name => texts.Select(part => (Name: name, Part: Object(part, name))))
             .Where(its => its.Part is { } part && part.EnumerateObject().Any()).ToList();
@@ -36,11 +36,11 @@ internal sealed class ConfigReader
 
     private ConfigReader(string path, string name, JsonElement part) => (_path, _prefix, _parts) = (path, name + ".", [part]);
 
-    /// <summary>What is said of rotary positions in an object of their own, if there is one.</summary>
+    /// <summary>The object with the values of rotary positions, or null if there is none.</summary>
     public ConfigReader? Rotary { get; }
 
-    /// <summary>Of <see cref="Rotary"/>: in what way positions are scaled, or null if they are not.</summary>
-    /// <exception cref="CheckpointException">There is a factor, and nothing says what of.</exception>
+    /// <summary>The type of scaling, if this is <see cref="Rotary"/>, or null if positions are not scaled.</summary>
+    /// <exception cref="CheckpointException">There is a factor without a type of scaling.</exception>
     public string? ScalingType
     {
         get
@@ -50,13 +50,13 @@ internal sealed class ConfigReader
         }
     }
 
-    /// <summary>True if it is there, null included.</summary>
+    /// <summary>True if the key is there, even if its value is null.</summary>
     public bool IsSaid(string key) => _parts.Any(part => part.TryGetProperty(key, out _));
 
-    /// <summary>True if it is there and not null.</summary>
+    /// <summary>True if the key is there and its value is not null.</summary>
     public bool Has(string key) => Find(key).ValueKind is not (JsonValueKind.Undefined or JsonValueKind.Null);
 
-    /// <summary>The value as it stands, or an undefined one.</summary>
+    /// <summary>Returns the value of a key, or an undefined value if the key is missing.</summary>
     public JsonElement Find(string key)
     {
         foreach (var part in _parts)
@@ -67,21 +67,21 @@ internal sealed class ConfigReader
         return default;
     }
 
-    /// <summary>A text that must be there.</summary>
+    /// <summary>Returns a string. The key must be there.</summary>
     public string Text(string key) =>
-        Find(key) is { ValueKind: JsonValueKind.String } text ? text.GetString()! : throw Wrong(key, "a text");
+        Find(key) is { ValueKind: JsonValueKind.String } text ? text.GetString()! : throw Wrong(key, "a string");
 
-    /// <summary>A whole number, 1 or more, that must be there.</summary>
+    /// <summary>Returns a whole number above 0. The key must be there.</summary>
     public int Size(string key) => Find(key) is { ValueKind: JsonValueKind.Number } number && number.TryGetInt32(out var size) && size > 0
         ? size
         : throw Wrong(key, "a whole number above 0");
 
-    /// <summary>How many layers there are: as many as may be declared, so that what is counted by layer stays small.</summary>
+    /// <summary>The number of layers. It is limited, so that a damaged file does not cause large allocations for each layer.</summary>
     public int Layers => Size("num_hidden_layers") is var layers and <= MaxLayers
         ? layers
         : throw Wrong("num_hidden_layers", $"a whole number up to {MaxLayers}");
 
-    /// <summary>As many whole numbers, 1 or more: a list, or one for all.</summary>
+    /// <summary>Returns <paramref name="count"/> whole numbers above 0. The file has a list, or one number for all.</summary>
     public ImmutableArray<int> Sizes(string key, int count)
     {
         if (Find(key) is not { ValueKind: JsonValueKind.Array } list) return [.. Enumerable.Repeat(Size(key), count)];
@@ -92,20 +92,20 @@ internal sealed class ConfigReader
             : throw Wrong(key, $"a whole number above 0, or one for each of {count} layers");
     }
 
-    /// <summary>As many texts.</summary>
+    /// <summary>Returns <paramref name="count"/> strings.</summary>
     public ImmutableArray<string> Texts(string key, int count)
     {
         ImmutableArray<string> texts = Find(key) is { ValueKind: JsonValueKind.Array } list
             ? [.. list.EnumerateArray().Select(item => item.ValueKind == JsonValueKind.String ? item.GetString()! : string.Empty)]
             : [];
-        return texts.Length == count ? texts : throw Wrong(key, $"a text for each of {count} layers");
+        return texts.Length == count ? texts : throw Wrong(key, $"a string for each of {count} layers");
     }
 
-    /// <summary>A number; <paramref name="otherwise"/> if it is not there.</summary>
+    /// <summary>Returns a number, or <paramref name="otherwise"/> if the key is missing.</summary>
     public double Number(string key, double otherwise) => !Has(key) ? otherwise
         : Find(key) is { ValueKind: JsonValueKind.Number } number ? number.GetDouble() : throw Wrong(key, "a number");
 
-    /// <summary>True or false; false if it is not there.</summary>
+    /// <summary>Returns a boolean, or false if the key is missing.</summary>
     public bool Flag(string key) => !Has(key) ? false : Find(key).ValueKind switch
     {
         JsonValueKind.True => true,
@@ -113,11 +113,11 @@ internal sealed class ConfigReader
         _ => throw Wrong(key, "true or false"),
     };
 
-    public CheckpointException Lacks(string key) => new(_path, $"lacks '{_prefix}{key}'; it is damaged, or of another kind of model.");
+    public CheckpointException Lacks(string key) => new(_path, $"lacks '{_prefix}{key}'; it is damaged, or for another kind of model.");
 
     public CheckpointException Wrong(string key, string wanted) => Find(key) is { ValueKind: not JsonValueKind.Undefined } value
         ? new CheckpointException(
-            _path, $"has {Shortened(value.GetRawText())} for '{_prefix}{key}', not {wanted}; it is damaged, or of another kind of model.")
+            _path, $"has {Shortened(value.GetRawText())} for '{_prefix}{key}', not {wanted}; it is damaged, or for another kind of model.")
         : Lacks(key);
 
     private static string Shortened(string text) => text.Length > 40 ? text[..40] + "..." : text;

@@ -4,15 +4,15 @@ using System.Text;
 
 namespace MatFormer;
 
-/// <summary>Writes declarations, as a user would.</summary>
+/// <summary>Prints declarations as C# source text.</summary>
 internal static class DeclarationText
 {
     private const int Eighths = 8;
     private const int LongContext = 4096;
     private static readonly (string Name, int Eighths)[] Sizes = [("S", 1), ("M", 2), ("L", 4), ("XL", Eighths)];
 
-    /// <summary>The declaration that fits a dense model.</summary>
-    /// <exception cref="CheckpointException">It has too few hidden units for more than one size.</exception>
+    /// <summary>Returns the declaration that fits a dense model.</summary>
+    /// <exception cref="CheckpointException">The model has too few hidden units for more than one size.</exception>
     public static string Of(DenseConfig config, string name)
     {
         var text = new StringBuilder("using MatFormer;\n\n");
@@ -41,7 +41,7 @@ internal static class DeclarationText
         if (config.QkNorm) arguments.Add("QkNorm = true");
         if (config.AttentionBias) arguments.Add("Bias = true");
 
-        // A window as long as the context is none.
+        // A window as long as the context has no effect.
         var windows = Groups([.. config.Windows.Select(window => window < config.Context ? window : 0)]);
         if (windows is [( > 0 and var everywhere, _)]) arguments.Add(Argument("Window", everywhere));
         if (arguments.Count > 0) text.Append(CultureInfo.InvariantCulture, $"[Attention({string.Join(", ", arguments)})]\n");
@@ -50,7 +50,7 @@ internal static class DeclarationText
             text.Append(CultureInfo.InvariantCulture, $"[Attention(Window = {window}, Layers = \"{Ranges(layers)}\")]\n");
     }
 
-    // Shares where they are whole in all layers, else widths, those of each layer.
+    // Writes shares if they give whole numbers in all layers, and otherwise the widths of each layer.
     private static void WriteGranularities(StringBuilder text, DenseConfig config)
     {
         if (config.HiddenWidths.All(width => width % Eighths == 0))
@@ -65,7 +65,7 @@ internal static class DeclarationText
             .Select(size => (size.Name, Widths: config.HiddenWidths.Select(all => Share(all, size.Eighths)).ToImmutableArray()))
             .DistinctBy(size => string.Join(',', size.Widths)).ToList();
         if (sizes.Count < 2)
-            throw new CheckpointException(config.Path, "describes layers of one hidden unit, which nothing can be nested in.");
+            throw new CheckpointException(config.Path, "describes layers with one hidden unit, so no smaller size can be nested in them.");
         foreach (var (name, widths) in sizes)
         {
             var ofLayers = Shared(widths).Select(group =>
@@ -76,16 +76,16 @@ internal static class DeclarationText
         static int Share(int all, int eighths) => (int)Math.Max(1, (long)all * eighths / Eighths);
     }
 
-    // What most layers have, and then what the others have.
+    // The value that most layers have, then the other values with their layers.
     private static IEnumerable<(int Value, string Where)> Shared(ImmutableArray<int> ofLayers) =>
         Groups(ofLayers).Select((group, i) => (group.Value, i == 0 ? string.Empty : $", Layers = \"{Ranges(group.Layers)}\""));
 
-    // The layers of each value, those of the most frequent first.
+    // The layers of each value, with the most frequent value first.
     private static List<(int Value, List<int> Layers)> Groups(ImmutableArray<int> ofLayers) =>
         [.. ofLayers.Select((value, layer) => (value, layer)).GroupBy(pair => pair.value, pair => pair.layer)
             .OrderByDescending(group => group.Count()).Select(group => (group.Key, group.ToList()))];
 
-    // 0, 1, 2, 5 as 0-2, 5.
+    // Writes 0, 1, 2, 5 as 0-2, 5.
     private static string Ranges(List<int> layers)
     {
         var ranges = new List<(int First, int Last)>();
@@ -103,7 +103,7 @@ internal static class DeclarationText
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
 
-    /// <summary>The attribute that declares it.</summary>
+    /// <summary>Returns the attribute that declares a scaling.</summary>
     public static string ToDeclaration(this RotaryScaling scaling)
     {
         var text = string.Create(CultureInfo.InvariantCulture, $"[RotaryScaling(RotaryScalingKind.{scaling.Kind}, {DenseConfig.Text(scaling.Factor)}");

@@ -5,14 +5,14 @@ using System.Text.Json;
 namespace MatFormer;
 
 /// <summary>
-/// What a <c>config.json</c> of Hugging Face's transformers says of a dense model, in the words of declarations. Where the file is silent,
-/// transformers' own defaults hold.
+/// The contents of a <c>config.json</c> of Hugging Face's transformers, in the terms of declarations. Missing values have transformers'
+/// defaults.
 /// </summary>
 internal sealed record DenseConfig
 {
     public const string FileName = "config.json";
 
-    // What Mistral's class takes if the file does not say.
+    // The default of transformers' Mistral.
     private const int MistralWindow = 4096;
 
     public required string Path { get; init; }
@@ -31,24 +31,24 @@ internal sealed record DenseConfig
 
     public required int HeadWidth { get; init; }
 
-    /// <summary>Hidden units of each layer.</summary>
+    /// <summary>The number of hidden units of each layer.</summary>
     public required ImmutableArray<int> HiddenWidths { get; init; }
 
-    /// <summary>How many tokens each layer attends to; 0 if to all.</summary>
+    /// <summary>The number of tokens that each layer attends to, or 0 for all.</summary>
     public required ImmutableArray<int> Windows { get; init; }
 
     public required Activation Activation { get; init; }
 
     public required bool Bias { get; init; }
 
-    /// <summary>Biases of queries, keys, values and output.</summary>
+    /// <summary>Whether queries, keys, values and output have biases.</summary>
     public required bool AttentionBias { get; init; }
 
     public required bool QkNorm { get; init; }
 
     public required double RotaryBase { get; init; }
 
-    /// <summary>How rotary positions are scaled; null if they are not.</summary>
+    /// <summary>The scaling of rotary positions, or null if they are not scaled.</summary>
     public required RotaryScaling? RotaryScaling { get; init; }
 
     public required double NormEpsilon { get; init; }
@@ -57,7 +57,7 @@ internal sealed record DenseConfig
 
     public int Layers => HiddenWidths.Length;
 
-    /// <summary>The file that belongs to weights: a folder's, or the one beside a file.</summary>
+    /// <summary>Returns the path of <c>config.json</c> in a folder, or beside a file.</summary>
     public static string PathFor(string weights)
     {
         ArgumentException.ThrowIfNullOrEmpty(weights);
@@ -66,8 +66,10 @@ internal sealed record DenseConfig
         return string.IsNullOrEmpty(folder) ? FileName : System.IO.Path.Combine(folder, FileName);
     }
 
-    /// <summary>Reads one.</summary>
-    /// <exception cref="CheckpointException">It is damaged, or says what no declaration can, all of which is listed.</exception>
+    /// <summary>Reads a file.</summary>
+    /// <exception cref="CheckpointException">
+    /// The file is damaged, or describes parts that no declaration can express. The message lists all such parts.
+    /// </exception>
     public static DenseConfig Read(string path) =>
         JsonFile.Read(path, "give a folder that has one", root => Read(path, new ConfigReader(path, root)));
 
@@ -77,8 +79,8 @@ internal sealed record DenseConfig
         var undeclarable = UndeclarableParts.Of(config).ToList();
         if (undeclarable.Count > 0)
         {
-            throw new CheckpointException(path, $"describes a model that cannot be declared, as declarations have no word for: "
-                + $"{string.Join("; ", undeclarable)}. What there are words for: docs/import.md.");
+            throw new CheckpointException(path, $"describes a model that cannot be declared, because declarations have no word for: "
+                + $"{string.Join("; ", undeclarable)}. See docs/import.md for what can be imported.");
         }
 
         var width = config.Size("hidden_size");
@@ -110,7 +112,7 @@ internal sealed record DenseConfig
     private static DenseConfig Checked(ConfigReader config, DenseConfig read)
     {
         if (read.Heads % read.KeyValueHeads != 0) throw config.Wrong("num_key_value_heads", "a number that divides num_attention_heads");
-        if (read.HeadWidth % 2 != 0) throw config.Wrong("head_dim", "an even number, as positions turn pairs");
+        if (read.HeadWidth % 2 != 0) throw config.Wrong("head_dim", "an even number, because rotary positions rotate pairs");
         if (!(read.RotaryBase > 1) || !double.IsFinite(read.RotaryBase)) throw config.Wrong("rope_theta", "a number above 1");
         if (!(read.NormEpsilon > 0) || !double.IsFinite(read.NormEpsilon)) throw config.Wrong("rms_norm_eps", "a number above 0");
         return read;
@@ -143,7 +145,7 @@ internal sealed record DenseConfig
         }
     }
 
-    // Llama's class knows no windows; Mistral's has them everywhere, Qwen 3's where it is told.
+    // In transformers, Llama has no windows, Mistral has one in all layers, and Qwen 3 has one where the file says so.
     private static ImmutableArray<int> WindowsOf(string type, ConfigReader config)
     {
         var layers = config.Layers;
@@ -165,14 +167,14 @@ internal sealed record DenseConfig
         return [.. Enumerable.Repeat(window, layers)];
     }
 
-    /// <summary>Refuses a declaration that computes something else, or has other shapes.</summary>
-    /// <exception cref="CheckpointException">It does; the message names all differences, and what to declare.</exception>
+    /// <summary>Checks that a declaration computes the same and has the same shapes.</summary>
+    /// <exception cref="CheckpointException">The declaration differs. The message names all differences and what to declare.</exception>
     public void CheckFits(ModelSpec spec)
     {
         var differences = Differences(spec).ToList();
         if (differences.Count == 0) return;
-        throw new CheckpointException(Path, $"describes another model than {spec.Name}: {string.Join("; ", differences)}. The whole "
-            + "declaration is printed by import --declare.");
+        throw new CheckpointException(Path, $"describes another model than {spec.Name}: {string.Join("; ", differences)}. To print the "
+            + "whole declaration, run import --declare.");
     }
 
     private IEnumerable<string> Differences(ModelSpec spec)
@@ -212,7 +214,7 @@ internal sealed record DenseConfig
         if (TiedHead != spec.TiedHead)
             yield return $"tie_word_embeddings is {Text(TiedHead)}, so declare [Embedding(Tied = {Text(TiedHead)})]";
 
-        // Of what layers have of their own, the first that differs.
+        // Of each property that may differ between layers, only the first layer that does not fit is reported.
         foreach (var difference in (Func<int, BlockSpec, string?>[])[OfKeyValueHeads, OfHidden, OfActivation, OfBias, OfWindow])
         {
             var first = spec.Blocks.Take(Layers).Select((block, layer) => difference(layer, block)).FirstOrDefault(text => text != null);
@@ -233,17 +235,17 @@ internal sealed record DenseConfig
         {
             var (its, declared) = (Effective(Windows[layer]), Effective(block.Window));
             if (its == declared) return null;
-            return its == 0 ? $"it attends to all that came before, so declare no [Attention(Window = {declared})]{In(layer)}"
+            return its == 0 ? $"it attends to all earlier tokens, so declare no [Attention(Window = {declared})]{In(layer)}"
                 : $"it attends to {its} tokens, so declare [Attention(Window = {its})]{In(layer)}";
         }
 
         int Effective(int window) => window < spec.Context ? window : 0;
     }
 
-    /// <summary>A number as C# writes it.</summary>
+    /// <summary>Returns a number as C# source text.</summary>
     public static string Text(double number) => number.ToString("R", CultureInfo.InvariantCulture).ToLowerInvariant();
 
-    /// <summary>A truth as C# writes it.</summary>
+    /// <summary>Returns a boolean as C# source text.</summary>
     public static string Text(bool flag) => flag ? "true" : "false";
 
     private static string Differs(string key, double value, string declare, double declared, string where = "") =>

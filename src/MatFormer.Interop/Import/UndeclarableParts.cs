@@ -2,7 +2,7 @@ using System.Text.Json;
 
 namespace MatFormer;
 
-/// <summary>What models have for which declarations have no word, found in their <c>config.json</c>.</summary>
+/// <summary>Finds the parts of a model that declarations cannot express, from its <c>config.json</c>.</summary>
 internal static class UndeclarableParts
 {
     public const string SlidingAttention = "sliding_attention";
@@ -10,28 +10,28 @@ internal static class UndeclarableParts
 
     private static readonly string[] ModelTypes = ["llama", "mistral", "qwen3", "arcee"];
 
-    // What classes of a type that begins so always do, without a key.
+    // Parts that all models of a type have, without a key in the file. The type begins with the given text.
     private static readonly (string Start, string Part)[] TypeParts =
     [
         ("qwen2", "biases of queries, keys and values"),
         ("gemma", "embeddings scaled by the root of the width"),
-        ("gemma2", "norms behind attention and feed-forward"),
-        ("gemma3", "norms behind attention and feed-forward"),
+        ("gemma2", "norms after attention and feed-forward"),
+        ("gemma3", "norms after attention and feed-forward"),
         ("gemma3n", "norms of values, attention that is not scaled"),
     ];
 
-    // The keys of other architectures, and what they stand for. A value that changes nothing (null, 0, 1, false) is passed over.
+    // The keys of other architectures, and what they stand for. Values that change nothing (null, 0, 1, false) are ignored.
     private static readonly (string Key, string Part)[] Keys =
     [
         ("num_kv_shared_layers", "layers that read the keys and values of others"),
         ("altup_num_inputs", "several residual streams (AltUp)"),
         ("laurel_rank", "residual connections of low rank (LAuReL)"),
         ("hidden_size_per_layer_input", "embeddings of each layer (per-layer embeddings)"),
-        ("activation_sparsity_pattern", "activations of which only the largest are kept"),
+        ("activation_sparsity_pattern", "feed-forwards that keep only their largest activations"),
         ("final_logit_softcapping", "capped logits"),
-        ("attn_logit_softcapping", "capped attention"),
-        ("query_pre_attn_scalar", "another scale of attention than the root of the head's width"),
-        ("attention_multiplier", "another scale of attention than the root of the head's width"),
+        ("attn_logit_softcapping", "capped attention scores"),
+        ("query_pre_attn_scalar", "an attention scale other than the root of the head's width"),
+        ("attention_multiplier", "an attention scale other than the root of the head's width"),
         ("embedding_multiplier", "scaled embeddings"),
         ("residual_multiplier", "scaled residual connections"),
         ("logits_scaling", "scaled logits"),
@@ -41,26 +41,26 @@ internal static class UndeclarableParts
         ("num_experts", "mixtures of experts"),
         ("num_local_experts", "mixtures of experts"),
         ("n_routed_experts", "mixtures of experts"),
-        ("vision_config", "pictures"),
-        ("audio_config", "sound"),
+        ("vision_config", "image input"),
+        ("audio_config", "audio input"),
         ("quantization_config", "quantised weights"),
     ];
 
-    /// <summary>All of them, in words, with their keys.</summary>
+    /// <summary>Describes all such parts, with their keys.</summary>
     /// <exception cref="CheckpointException">The file is damaged.</exception>
     public static IEnumerable<string> Of(ConfigReader config)
     {
         var type = config.Text("model_type");
-        if (!ModelTypes.Contains(type)) yield return $"model_type {type} (there is {string.Join(", ", ModelTypes)})";
+        if (!ModelTypes.Contains(type)) yield return $"model_type {type} (supported: {string.Join(", ", ModelTypes)})";
         foreach (var (start, part) in TypeParts)
         {
             if (type.StartsWith(start, StringComparison.Ordinal)) yield return part;
         }
 
-        // Mistral's class has none, whatever the file says.
+        // Transformers' Mistral has no biases, even if the file says so.
         if (type == "mistral" && config.Find("attention_bias") is var biases && ChangesSomething(biases))
             yield return "biases of Mistral's attention (attention_bias)";
-        if (type is "gemma" or "gemma2" or "gemma3" or "gemma3_text") yield return "norms that multiply with 1 + weight";
+        if (type is "gemma" or "gemma2" or "gemma3" or "gemma3_text") yield return "norms that multiply by 1 + weight";
         foreach (var name in (string[])["hidden_act", "hidden_activation"])
         {
             if (config.Has(name) && ActivationOf(type, config.Text(name)) is null)
@@ -81,7 +81,7 @@ internal static class UndeclarableParts
         }
     }
 
-    /// <summary>A way of scaling rotary positions; null if it is none of ours.</summary>
+    /// <summary>Returns the kind of scaling of rotary positions, or null if it is not supported.</summary>
     public static RotaryScalingKind? ScalingOf(string type)
     {
         foreach (var kind in Enum.GetValues<RotaryScalingKind>())
@@ -92,7 +92,7 @@ internal static class UndeclarableParts
         return null;
     }
 
-    /// <summary>What a type's feed-forward computes with an activation of this name; null if it is none of ours.</summary>
+    /// <summary>Returns the activation of this name in the feed-forward of a model type, or null if it is not supported.</summary>
     public static Activation? ActivationOf(string type, string name) => (type, name) switch
     {
         ("arcee", "relu2") => Activation.SquaredRelu,

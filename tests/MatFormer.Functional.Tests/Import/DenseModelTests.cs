@@ -195,7 +195,7 @@ public sealed class DenseModelTests : IDisposable
         // The layers from a certain one on, if there is no list.
         DenseFolder.Configure(folder, ("layer_types", null), ("max_window_layers", "2"));
         Assert.Contains("[Attention(Window = 4, Layers = \"2-4\")]", DenseModel.Declare(folder, "Fitting"), StringComparison.Ordinal);
-        Refused<StackedLm>(folder, "it attends to all that came before, so declare no [Attention(Window = 4)] in layer 0");
+        Refused<StackedLm>(folder, "it attends to all earlier tokens, so declare no [Attention(Window = 4)] in layer 0");
         DenseFolder.Configure(folder, ("max_window_layers", "0"), ("intermediate_size", "[64, 96, 96, 96, 64]"));
         Refused<StackedLm>(
             folder, "intermediate_size is 96, so declare [FeedForward(96, ...)], not 64 in layer 1", "it attends to 4 tokens, so declare [Attention(Window = 4)] in layer 4");
@@ -266,19 +266,19 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("rope_scaling", """{"rope_type": "yarn", "factor": 2}""", "no word for: scaled rotary positions (rope_scaling of the type yarn).")]
     [InlineData("rope_scaling", "8", "has 8 for 'rope_scaling', not an object")]
     [InlineData("rope_scaling", """{"factor": 2}""", "lacks 'rope_scaling.rope_type'")]
-    [InlineData("rope_scaling", """{"rope_type": 7}""", "has 7 for 'rope_scaling.rope_type', not a text")]
+    [InlineData("rope_scaling", """{"rope_type": 7}""", "has 7 for 'rope_scaling.rope_type', not a string")]
     [InlineData("rope_scaling", """{"type": "linear"}""", "lacks 'rope_scaling.factor'")]
     [InlineData("rope_parameters", """{"rope_type": "linear", "factor": "2"}""", "has \"2\" for 'rope_parameters.factor', not a number")]
     [InlineData("rope_scaling", """{"type": "linear", "factor": 0.5}""", "has 0.5 for 'rope_scaling.factor', not a number of 1 or more")]
     [InlineData("rope_scaling", """{"type": "linear", "factor": 1e999}""", "has 1e999 for 'rope_scaling.factor', not a number above 0")]
     [InlineData("rope_scaling", """{"rope_type": "llama3", "factor": 8}""", "lacks 'rope_scaling.original_max_position_embeddings'")]
-    [InlineData("model_type", "\"qwen2\"", "model_type qwen2 (there is llama, mistral, qwen3, arcee); biases of queries, keys and values")]
-    [InlineData("model_type", "\"gemma2\"", "norms behind attention and feed-forward; norms that multiply with 1 + weight")]
+    [InlineData("model_type", "\"qwen2\"", "model_type qwen2 (supported: llama, mistral, qwen3, arcee); biases of queries, keys and values")]
+    [InlineData("model_type", "\"gemma2\"", "norms after attention and feed-forward; norms that multiply by 1 + weight")]
     [InlineData("quantization_config", """{"quant_method": "gptq"}""", "quantised weights (quantization_config)")]
     [InlineData("partial_rotary_factor", "0.5", "rotary positions for a part of each head (partial_rotary_factor)")]
     [InlineData("layer_types", """["linear_attention", "full_attention", "full_attention"]""", "layers of the type linear_attention (layer_types)")]
     [InlineData("model_type", null, "lacks 'model_type'")]
-    [InlineData("model_type", "7", "has 7 for 'model_type', not a text")]
+    [InlineData("model_type", "7", "has 7 for 'model_type', not a string")]
     [InlineData("hidden_size", null, "lacks 'hidden_size'")]
     [InlineData("hidden_size", "\"64\"", "has \"64\" for 'hidden_size', not a whole number above 0")]
     [InlineData("hidden_size", "0", "has 0 for 'hidden_size', not a whole number above 0")]
@@ -378,10 +378,10 @@ public sealed class DenseModelTests : IDisposable
         var refusal = Assert.Throws<CheckpointException>(() => DenseModel.Declare(PathOf("."), "Gemma"));
         string[] parts =
         [
-            "model_type gemma3n_text", "embeddings scaled by the root of the width", "norms behind attention", "norms of values",
+            "model_type gemma3n_text", "embeddings scaled by the root of the width", "norms after attention", "norms of values",
             "gelu_pytorch_tanh",
             "layers that read the keys and values of others (num_kv_shared_layers)", "AltUp", "LAuReL", "per-layer embeddings",
-            "only the largest are kept", "capped logits", "another rotary base", "pictures", "sound", "docs/import.md",
+            "keep only their largest activations", "capped logits", "another rotary base", "image input", "audio input", "docs/import.md",
         ];
         foreach (var part in parts) Assert.Contains(part, refusal.Message, StringComparison.Ordinal);
         Refused<OracleLlama>(PathOf("."), "AltUp");

@@ -82,9 +82,9 @@ public sealed class ImageCorpusTests : IDisposable
 
         Damaged(images[..^1], "5 x 2 x 3", "has 29");
         Damaged([.. images, 0], "has 31");
-        Damaged(images[..10], "no IDX file");
-        Damaged([], "no IDX file");
-        Damaged([0, 0, 0x0D, 3, .. images[4..]], "00000D03 in place of 00000803");
+        Damaged(images[..10], "not an IDX file");
+        Damaged([], "not an IDX file");
+        Damaged([0, 0, 0x0D, 3, .. images[4..]], "00000D03 instead of 00000803");
         Damaged([.. images[..8], 0xFF, .. images[9..]], "dimensions");
         Damaged(Idx(3, [4, 2, 3], 0), "has 4 images", TrainingLabels, "5 labels");
         Damaged(Idx(3, [5, 2, 2], 0), "2 x 2 pixels", "2 x 3 pixels");
@@ -205,7 +205,7 @@ public sealed class ImageCorpusTests : IDisposable
         Fails("2.jpg", "JPEG is not read");
         File.Delete(_folder["a/2.jpg"]);
         File.WriteAllText(_folder["a/notes.txt"], "notes");
-        Fails("notes.txt", "no PNG");
+        Fails("notes.txt", "not a PNG");
     }
 
     [Fact]

@@ -122,7 +122,7 @@ public sealed class PairCorpusTests : IDisposable
         var e = Assert.Throws<DataException>(() => PairCorpus.Open(_folder["nowhere"]));
         Assert.Contains("nowhere", e.Message, StringComparison.Ordinal);
         WriteDocumentation("c.xml", "<member name='T:A.B'><summary>x</member>");
-        Fails("c.xml", "not sound XML");
+        Fails("c.xml", "not valid XML");
     }
 
     [Fact]

@@ -108,7 +108,7 @@ public sealed class RasterImageTests : IDisposable
     }
 
     [Theory]
-    [InlineData(SixteenBits, "16 bits a sample")]
+    [InlineData(SixteenBits, "16 bits per sample")]
     [InlineData(Interlaced, "interlaced")]
     public void OtherKindsAreRefused(string file, string says) => Refuses(Convert.FromBase64String(file), says);
 
@@ -138,8 +138,8 @@ public sealed class RasterImageTests : IDisposable
     public void JpegAndTextAreRefused()
     {
         Refuses([0xFF, 0xD8, 0xFF, 0xE0], "JPEG is not read; convert it to PNG");
-        Refuses("text"u8, "no PNG, PGM or PPM");
-        Refuses([], "no PNG, PGM or PPM");
+        Refuses("text"u8, "not a PNG, PGM or PPM");
+        Refuses([], "not a PNG, PGM or PPM");
     }
 
     [Fact]

@@ -150,8 +150,8 @@ public sealed class TokenizerTests : IDisposable
     [InlineData("model.byte_fallback", "true", "model.byte_fallback")]
     [InlineData("model.end_of_word_suffix", "\"</w>\"", "model.end_of_word_suffix")]
     [InlineData("model.vocab", "null", "model.vocab is missing")]
-    [InlineData("model.vocab.a", "\"x\"", "model.vocab['a'] is no token's number")]
-    [InlineData("model.vocab.a", "65", "as another one's")]
+    [InlineData("model.vocab.a", "\"x\"", "model.vocab['a'] is not a token id")]
+    [InlineData("model.vocab.a", "65", "which another token has")]
     [InlineData("model.vocab.a", "5000", "none with the id 64")]
     [InlineData("model.vocab.\u4E00", "1000", "stands for no byte")]
     [InlineData("model.merges", "null", "model.merges is missing")]
@@ -161,8 +161,8 @@ public sealed class TokenizerTests : IDisposable
     [InlineData("added_tokens", "[{\"id\": 1000}]", "added_tokens[0].content")]
     [InlineData("added_tokens", "[{\"id\": 999, \"content\": \"<x>\", \"lstrip\": true}]", "added_tokens[0].lstrip is true")]
     [InlineData("added_tokens", "[{\"id\": 5, \"content\": \"<x>\"}]", "'<x>' with the id 5")]
-    [InlineData("added_tokens", "[{\"id\": 999, \"content\": \"a\"}]", "'a' with the id 999, but model.vocab with 64")]
-    [InlineData("added_tokens", "3", "added_tokens is no array")]
+    [InlineData("added_tokens", "[{\"id\": 999, \"content\": \"a\"}]", "'a' with the id 999, but model.vocab has 64")]
+    [InlineData("added_tokens", "3", "added_tokens is not an array")]
     public void WhatIsNotSupportedIsRefusedByItsField(string field, string value, string says)
     {
         var root = Oracle();
@@ -180,7 +180,10 @@ public sealed class TokenizerTests : IDisposable
     [Fact]
     public void DamagedFilesAreRefused()
     {
-        foreach (var (text, says) in new[] { ("{", "is no JSON"), ("[]", "is no object"), ("{}", "model is missing"), ("", "is no JSON") })
+        foreach (var (text, says) in new[]
+        {
+            ("{", "is not valid JSON"), ("[]", "is not an object"), ("{}", "model is missing"), ("", "is not valid JSON"),
+        })
         {
             File.WriteAllText(_folder["damaged.json"], text);
             var e = Assert.Throws<TokenizerException>(() => Tokenizer.Load(_folder["damaged.json"]));
