@@ -14,6 +14,14 @@ namespace MatFormer;
 /// selected rows in blocks that fit into a buffer of fixed size. The connection belongs to the caller and must be open. Only one thread at
 /// a time may use it.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var connection = new SqliteConnection("Data Source=documents.db");
+/// connection.Open();
+/// var table = SqliteVectorTable.Create(connection, "documents", index);
+/// var hits = table.Search(query, 5, "id &lt; $end", ("$end", 1000));
+/// </code>
+/// </example>
 public sealed class SqliteVectorTable
 {
     private const string Registry = "matformer_vectors";

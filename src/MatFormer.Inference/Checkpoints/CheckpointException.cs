@@ -1,8 +1,8 @@
 namespace MatFormer;
 
 /// <summary>
-/// A weight file or vector index is damaged, was not written by MatFormer, or does not fit the model. The message names the file, what is
-/// wrong and what to do.
+/// A weight file or vector index is damaged or of another kind, or it does not fit the model. The message names the file, what is wrong and
+/// what to do.
 /// </summary>
 public sealed class CheckpointException : IOException
 {

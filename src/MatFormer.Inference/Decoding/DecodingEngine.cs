@@ -31,6 +31,13 @@ public sealed record DecodingOptions
 /// Only the first passes allocate memory. Only one thread at a time may use an engine.
 /// </summary>
 /// <remarks>The results of a sequence are bit for bit the same whatever else is in the pass, and for any number of threads.</remarks>
+/// <example>
+/// <code>
+/// using var engine = DecodingEngine.Open&lt;TinyLm&gt;("model.safetensors");
+/// var result = TextGenerator.Generate(engine, "Once upon", new GenerationOptions { Tokens = 50 });
+/// Console.WriteLine(result.Text);
+/// </code>
+/// </example>
 public sealed unsafe class DecodingEngine : IDisposable
 {
     private readonly DecodingNetwork _network;

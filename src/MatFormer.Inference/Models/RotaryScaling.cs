@@ -11,10 +11,12 @@ public sealed record RotaryScaling(RotaryScalingKind Kind, double Factor)
     /// <summary>The context, in tokens, of the model's first training; 0 if linear.</summary>
     public int OriginalContext { get; init; }
 
-    /// <summary>Wavelengths above <see cref="OriginalContext"/> / this value are scaled by the whole factor; 0 if linear.</summary>
+    /// <summary>
+    /// Frequencies with a wavelength above <see cref="OriginalContext"/> / this value are divided by the whole factor; 0 if linear.
+    /// </summary>
     public double LowFrequencyFactor { get; init; }
 
-    /// <summary>Wavelengths below <see cref="OriginalContext"/> / this value are not scaled; 0 if linear.</summary>
+    /// <summary>Frequencies with a wavelength below <see cref="OriginalContext"/> / this value are not scaled; 0 if linear.</summary>
     public double HighFrequencyFactor { get; init; }
 
     /// <summary>Returns the name that Hugging Face's transformers gives a kind (<c>rope_type</c>).</summary>

@@ -15,6 +15,16 @@ namespace MatFormer;
 /// prompt longer than a sequence loses its beginning, and when a sequence is full, positions start again with the last half of its tokens.
 /// The scheduler ignores <see cref="GenerationOptions.Draft"/>: it would not change the text, and many requests fill the passes anyway.
 /// </remarks>
+/// <example>
+/// <code>
+/// await using var scheduler = new DecodingScheduler(engine);
+/// var request = scheduler.TryGenerate("Once upon", engine.Layers, new GenerationOptions());
+/// if (request is not null)
+/// {
+///     await foreach (var piece in request.ReadAsync()) Console.Write(piece.Text);
+/// }
+/// </code>
+/// </example>
 public sealed class DecodingScheduler : IAsyncDisposable
 {
     private readonly DecodingEngine _engine;

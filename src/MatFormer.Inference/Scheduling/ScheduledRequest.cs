@@ -22,7 +22,7 @@ public abstract class ScheduledRequest
     /// <summary>The number of tokens of the prompt.</summary>
     public abstract int PromptTokens { get; }
 
-    /// <summary>The number of prompt tokens that a sequence held already. They were not computed. Known from the start.</summary>
+    /// <summary>The number of prompt tokens that are reused instead of computed. It is set when the request gets a sequence.</summary>
     public int CachedTokens { get; internal set; }
 
     /// <summary>Cancels the request if it has not ended. Its sequence is free for other requests after the current pass.</summary>
