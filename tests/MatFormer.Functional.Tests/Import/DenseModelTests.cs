@@ -494,7 +494,7 @@ public sealed class DenseModelTests : IDisposable
         Refused<OracleLlama>(index, "does not exist");
         Refused<OracleLlama>(folder, "is a folder with neither model.safetensors nor model.safetensors.index.json");
         File.WriteAllText(Path.Combine(folder, "pytorch_model.bin"), "");
-        Refused<OracleLlama>(folder, "save the model once more with save_pretrained");
+        Refused<OracleLlama>(folder, "save the model again with save_pretrained");
 
         void Changed(System.Text.Json.Nodes.JsonObject map, string says)
         {
