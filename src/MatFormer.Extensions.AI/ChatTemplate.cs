@@ -4,21 +4,22 @@ using Microsoft.Extensions.AI;
 
 namespace MatFormer;
 
-/// <summary>Makes the text that a model continues of the messages of a chat.</summary>
+/// <summary>Turns the messages of a chat into the text that a model continues.</summary>
 /// <param name="Prompt">
-/// The text of messages, which hold nothing but text and are at least one; what the model generates after it is the answer.
+/// The function that returns the text of the messages. It gets at least one message, and all messages contain only text. What the model
+/// generates after the text is the answer.
 /// </param>
 public sealed record ChatTemplate(Func<IReadOnlyList<ChatMessage>, string> Prompt)
 {
     private const string Start = "<|im_start|>";
     private const string End = "<|im_end|>";
 
-    /// <summary>Texts before which an answer ends.</summary>
+    /// <summary>The texts before which an answer ends; they are not part of the answer.</summary>
     public ImmutableArray<string> StopStrings { get; init; } = [];
 
     /// <summary>
-    /// For plain language models, which know no roles: the texts of the messages are one document that goes on. An answer follows what it
-    /// answers directly; every other message begins a line.
+    /// The template for plain language models, which know no roles: the texts of the messages form one document. An answer directly
+    /// follows the message that it answers; every other message begins a new line.
     /// </summary>
     public static ChatTemplate Continuation { get; } = new(messages =>
     {
@@ -33,9 +34,9 @@ public sealed record ChatTemplate(Func<IReadOnlyList<ChatMessage>, string> Promp
     });
 
     /// <summary>
-    /// ChatML, for models that were trained on it: <c>&lt;|im_start|&gt;role</c>, a line end, the text and <c>&lt;|im_end|&gt;</c> for each
-    /// message, then the beginning of the assistant's, which ends before <c>&lt;|im_end|&gt;</c>. Messages that contain such a mark
-    /// themselves are refused: they could pretend to be of another role.
+    /// The ChatML template, for models that were trained on ChatML. Each message becomes <c>&lt;|im_start|&gt;role</c>, a line end, the
+    /// text and <c>&lt;|im_end|&gt;</c>. The beginning of the assistant's message follows, and the answer ends before
+    /// <c>&lt;|im_end|&gt;</c>. A message that contains one of these marks is refused, because it could pretend to have another role.
     /// </summary>
     public static ChatTemplate ChatML { get; } = new(messages =>
     {

@@ -4,15 +4,16 @@ using Microsoft.Extensions.AI;
 namespace MatFormer;
 
 /// <summary>
-/// Answers with a universal model (its whole self), a view or a slice. For several threads: one request is computed at a time, the others
-/// wait.
+/// Answers chats with a universal model (the whole of it), a view or a slice. Several threads may use a client: it computes one request at
+/// a time, and the others wait.
 /// </summary>
 /// <remarks>
-/// Of <see cref="ChatOptions"/>, Temperature, TopK, TopP, MaxOutputTokens, Seed, StopSequences and Instructions count; where they are
-/// null, the client's own <see cref="GenerationOptions"/>, or those that RawRepresentationFactory returns, which have what ChatOptions
-/// lacks.
-/// What would change an answer and is not there is refused: tools, JSON, conversations kept here, other models, contents other than text,
-/// and frequency and presence penalties, which are no <see cref="GenerationOptions.RepetitionPenalty"/>.
+/// The client reads Temperature, TopK, TopP, MaxOutputTokens, Seed, StopSequences and Instructions of <see cref="ChatOptions"/>. For a
+/// value that is null, it uses the <see cref="GenerationOptions"/> that RawRepresentationFactory returns, or else its own. These also have
+/// the options that ChatOptions lacks.
+/// The client refuses what it does not support and what would change an answer: tools, JSON, stored conversations, other models, contents
+/// other than text, and frequency and presence penalties, which are not the same as
+/// <see cref="GenerationOptions.RepetitionPenalty"/>.
 /// </remarks>
 public sealed class MatFormerChatClient : IChatClient
 {
@@ -26,28 +27,28 @@ public sealed class MatFormerChatClient : IChatClient
     private readonly SemaphoreSlim _turn = new(1);
     private volatile bool _isDisposed;
 
-    /// <summary>Makes one. A model on the CPU is packed now: later changes of its weights are not seen.</summary>
-    /// <param name="model">The model; it stays the caller's to dispose of, after the last request.</param>
-    /// <param name="defaults">The tokenizer, and what a request leaves open.</param>
-    /// <param name="template">What messages become; <see cref="ChatTemplate.Continuation"/> if null.</param>
+    /// <summary>Creates a client for a model. A model on the CPU is packed now, so later changes of its weights have no effect.</summary>
+    /// <param name="model">The model. The caller disposes of it, after the last request.</param>
+    /// <param name="defaults">The tokenizer, and the values that a request does not set.</param>
+    /// <param name="template">How messages become a text; <see cref="ChatTemplate.Continuation"/> if null.</param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
     public MatFormerChatClient(MatFormerModel model, GenerationOptions? defaults = null, ChatTemplate? template = null)
         : this(defaults, template, model?.Architecture.Name + "/" + model?.ProfileName)
     {
         _model = model!;
-        TextGenerator.StreamAsync(_model, string.Empty, _defaults); // checks, and computes nothing as nobody reads
+        TextGenerator.StreamAsync(_model, string.Empty, _defaults); // only checks: nothing is computed until somebody reads
         if (!DecodingEngine.Supports(_model)) return;
         _engine = DecodingEngine.Create(_model, DecodingOptions.For(_model));
         _ownsEngine = true;
     }
 
-    /// <summary>Makes one that uses the first sequence of an engine, as the submodel that this is set to.</summary>
+    /// <summary>Creates a client that uses the first sequence of an engine, with the submodel that the sequence is set to.</summary>
     /// <param name="engine">
-    /// The engine; it stays the caller's to dispose of, after the last request, and is for nothing else until then.
+    /// The engine. The caller disposes of it, after the last request, and must not use it for anything else until then.
     /// </param>
-    /// <param name="defaults">The tokenizer, and what a request leaves open.</param>
-    /// <param name="template">What messages become; <see cref="ChatTemplate.Continuation"/> if null.</param>
+    /// <param name="defaults">The tokenizer, and the values that a request does not set.</param>
+    /// <param name="template">How messages become a text; <see cref="ChatTemplate.Continuation"/> if null.</param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
     public MatFormerChatClient(DecodingEngine engine, GenerationOptions? defaults = null, ChatTemplate? template = null)
@@ -64,20 +65,20 @@ public sealed class MatFormerChatClient : IChatClient
         _metadata = new ChatClientMetadata("matformer", defaultModelId: modelId);
     }
 
-    /// <summary>Answers, all at once.</summary>
+    /// <summary>Returns the whole answer at once.</summary>
     /// <inheritdoc cref="GetStreamingResponseAsync"/>
     public async Task<ChatResponse> GetResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default) =>
         await GetStreamingResponseAsync(messages, options, cancellationToken).ToChatResponseAsync(cancellationToken).ConfigureAwait(false);
 
-    /// <summary>Answers piece by piece; the last has the finish reason and the tokens used.</summary>
+    /// <summary>Returns the answer piece by piece. The last piece has the finish reason and the number of tokens used.</summary>
     /// <param name="messages">The chat so far, at least one message.</param>
     /// <param name="options">How to answer.</param>
-    /// <param name="cancellationToken">Stops at a token.</param>
+    /// <param name="cancellationToken">Stops the answer after the current token.</param>
     /// <exception cref="ArgumentException">There is no message, or an option is out of range.</exception>
-    /// <exception cref="NotSupportedException">Something is asked for that is not there; the message names it.</exception>
+    /// <exception cref="NotSupportedException">The request asks for something that is not supported; the message names it.</exception>
     /// <exception cref="ObjectDisposedException">The client was disposed of.</exception>
-    /// <exception cref="OperationCanceledException">It was stopped.</exception>
+    /// <exception cref="OperationCanceledException">The request was cancelled.</exception>
     public IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -90,13 +91,15 @@ public sealed class MatFormerChatClient : IChatClient
         foreach (var content in all.SelectMany(m => m.Contents))
         {
             if (content is not TextContent)
-                throw new NotSupportedException($"A message has {content.GetType().Name}, and {ModelId} reads text only; leave it out.");
+                throw new NotSupportedException($"A message has {content.GetType().Name}, but {ModelId} reads only text; leave it out.");
         }
 
         return Stream(_template.Prompt(all), Options(options), cancellationToken);
     }
 
-    /// <summary>The <see cref="ChatClientMetadata"/>, the model, the engine, or this.</summary>
+    /// <summary>
+    /// Returns the <see cref="ChatClientMetadata"/>, the model, the engine or this client, depending on the type; null for other types.
+    /// </summary>
     public object? GetService(Type serviceType, object? serviceKey = null)
     {
         ArgumentNullException.ThrowIfNull(serviceType);
@@ -104,7 +107,7 @@ public sealed class MatFormerChatClient : IChatClient
             : new object?[] { this, _metadata, _model, _engine }.FirstOrDefault(serviceType.IsInstanceOfType);
     }
 
-    /// <summary>Refuses further requests; does not dispose of the model, or of an engine that it was given.</summary>
+    /// <summary>Refuses further requests. Does not dispose of the model, nor of an engine that the client was given.</summary>
     public void Dispose()
     {
         lock (_ending)
@@ -113,7 +116,7 @@ public sealed class MatFormerChatClient : IChatClient
             _isDisposed = true;
         }
 
-        // A request that is being answered ends first, and then does this.
+        // A request that is being answered disposes of the engine when it ends.
         if (!_turn.Wait(0)) return;
         if (_ownsEngine) _engine!.Dispose();
         _turn.Release();
@@ -124,7 +127,7 @@ public sealed class MatFormerChatClient : IChatClient
     private async IAsyncEnumerable<ChatResponseUpdate> Stream(
         string prompt, GenerationOptions options, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
-        // Before the turn: what is refused does not wait.
+        // Invalid options are refused here, before the request waits for its turn.
         var pieces = _engine is null ? TextGenerator.StreamAsync(_model!, prompt, options, cancellationToken)
             : TextGenerator.StreamAsync(_engine, prompt, options, cancellationToken);
         await _turn.WaitAsync(cancellationToken).ConfigureAwait(false);
@@ -173,20 +176,20 @@ public sealed class MatFormerChatClient : IChatClient
     private void CheckSupported(ChatOptions? options)
     {
         if (options is null) return;
-        Refuse(options.Tools is { Count: > 0 }, "Tools", "it calls none");
+        Refuse(options.Tools is { Count: > 0 }, "Tools", "it cannot call tools");
         Refuse(options.ResponseFormat is ChatResponseFormatJson, "ResponseFormat", "it writes text, not JSON");
-        Refuse(options.ConversationId is not null, "ConversationId", "nothing is kept between requests: give all messages");
+        Refuse(options.ConversationId is not null, "ConversationId", "it keeps nothing between requests, so give all messages");
         Refuse(
             options.FrequencyPenalty is not (null or 0), "FrequencyPenalty",
-            "it has another kind: GenerationOptions.RepetitionPenalty, by RawRepresentationFactory");
+            "it has only GenerationOptions.RepetitionPenalty, which RawRepresentationFactory can set");
         Refuse(
             options.PresencePenalty is not (null or 0), "PresencePenalty",
-            "it has another kind: GenerationOptions.RepetitionPenalty, by RawRepresentationFactory");
-        Refuse(options.ModelId is { } model && model != ModelId, $"ModelId '{options.ModelId}'", "it is the only model here");
+            "it has only GenerationOptions.RepetitionPenalty, which RawRepresentationFactory can set");
+        Refuse(options.ModelId is { } model && model != ModelId, $"ModelId '{options.ModelId}'", "it is the only model of this client");
 
         void Refuse(bool isThere, string what, string why)
         {
-            if (isThere) throw new NotSupportedException($"ChatOptions has {what}, and {ModelId} cannot do that: {why}; leave it out.");
+            if (isThere) throw new NotSupportedException($"ChatOptions has {what}, which {ModelId} does not support: {why}; leave it out.");
         }
     }
 

@@ -5,15 +5,23 @@ using SQLitePCL;
 namespace MatFormer;
 
 /// <summary>
-/// Embedded entries in a table of a SQLite database, searched exactly, all of them or those that a condition selects. The table has the
-/// columns <c>id</c>, <c>embedding</c> (float32, little-endian), <c>title</c> and <c>text</c>; others may be added. Where the vectors come
-/// from is kept in the table <c>matformer_vectors</c>.
+/// Embedded entries in a table of a SQLite database. A search is exact and reads all rows, or those that a condition selects. The table has
+/// the columns <c>id</c>, <c>embedding</c> (float32, little-endian), <c>title</c> and <c>text</c>; you may add others. The table
+/// <c>matformer_vectors</c> records which model computed the vectors.
 /// </summary>
 /// <remarks>
-/// What is written is written whole or not at all, in a transaction of its own or as part of one that has begun. A search reads every row
-/// that is selected, as many at once as fit into a fixed buffer. The connection belongs to the caller, must be open, and is used by one
-/// thread at a time.
+/// Each write succeeds completely or changes nothing. It runs in its own transaction, or as part of one that has begun. A search reads the
+/// selected rows in blocks that fit into a buffer of fixed size. The connection belongs to the caller and must be open. Only one thread at
+/// a time may use it.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var connection = new SqliteConnection("Data Source=documents.db");
+/// connection.Open();
+/// var table = SqliteVectorTable.Create(connection, "documents", index);
+/// var hits = table.Search(query, 5, "id &lt; $end", ("$end", 1000));
+/// </code>
+/// </example>
 public sealed class SqliteVectorTable
 {
     private const string Registry = "matformer_vectors";
@@ -26,27 +34,27 @@ public sealed class SqliteVectorTable
         (_connection, Name, Width, Identity) = (connection, name, width, identity);
     }
 
-    /// <summary>The table.</summary>
+    /// <summary>The name of the table.</summary>
     public string Name { get; }
 
-    /// <summary>Dimensions of each vector.</summary>
+    /// <summary>The number of dimensions of each vector.</summary>
     public int Width { get; }
 
-    /// <summary>Where the vectors come from.</summary>
+    /// <summary>The model, weights and tokenizer that the vectors come from.</summary>
     public VectorIndexIdentity Identity { get; }
 
-    /// <summary>Rows that there are now.</summary>
+    /// <summary>The current number of rows.</summary>
     public long Count => (long)Scalar(_connection, $"SELECT COUNT(*) FROM {Quoted(Name)}")!;
 
     private string Source => $"{_connection.DataSource}: {Name}";
 
-    /// <summary>Makes an empty table.</summary>
+    /// <summary>Creates an empty table.</summary>
     /// <param name="connection">The database.</param>
-    /// <param name="name">What to call the table.</param>
-    /// <param name="width">Dimensions of each vector.</param>
-    /// <param name="identity">Where the vectors will come from.</param>
-    /// <exception cref="ArgumentException">There is a table or view of that name.</exception>
-    /// <exception cref="SqliteException">The database cannot be written; nothing is changed.</exception>
+    /// <param name="name">The name of the new table.</param>
+    /// <param name="width">The number of dimensions of each vector.</param>
+    /// <param name="identity">The model, weights and tokenizer that the vectors will come from.</param>
+    /// <exception cref="ArgumentException">A table or view with this name exists already.</exception>
+    /// <exception cref="SqliteException">The database cannot be written; nothing has changed.</exception>
     public static SqliteVectorTable Create(SqliteConnection connection, string name, int width, VectorIndexIdentity identity)
     {
         ArgumentNullException.ThrowIfNull(connection);
@@ -62,7 +70,7 @@ public sealed class SqliteVectorTable
             if (Scalar(connection, "SELECT 1 FROM sqlite_master WHERE name = $name COLLATE NOCASE", ("$name", name)) is not null)
             {
                 throw new ArgumentException(
-                    $"'{connection.DataSource}' has a table '{name}' already; open or drop it, or give another name.", nameof(name));
+                    $"'{connection.DataSource}' has a table '{name}' already; open it, drop it, or give another name.", nameof(name));
             }
 
             // Long texts come last, so that a search does not read them.
@@ -78,10 +86,10 @@ public sealed class SqliteVectorTable
         return new(connection, name, width, identity);
     }
 
-    /// <summary>Makes a table of all that an index holds; its rows are the index's.</summary>
+    /// <summary>Creates a table with all entries of an index. The row numbers stay the same.</summary>
     /// <param name="connection">The database.</param>
-    /// <param name="name">What to call the table.</param>
-    /// <param name="index">What is copied.</param>
+    /// <param name="name">The name of the new table.</param>
+    /// <param name="index">The index to copy.</param>
     /// <inheritdoc cref="Create(SqliteConnection, string, int, VectorIndexIdentity)" path="/exception"/>
     /// <exception cref="CheckpointException">The index is damaged.</exception>
     public static SqliteVectorTable Create(SqliteConnection connection, string name, VectorIndex index)
@@ -102,10 +110,10 @@ public sealed class SqliteVectorTable
         return table!;
     }
 
-    /// <summary>Opens a table that was made before.</summary>
+    /// <summary>Opens an existing table.</summary>
     /// <param name="connection">The database.</param>
     /// <param name="name">The table's name.</param>
-    /// <exception cref="CheckpointException">There is no such table, or it was not made by this class.</exception>
+    /// <exception cref="CheckpointException">There is no such table, or this class did not create it.</exception>
     public static SqliteVectorTable Open(SqliteConnection connection, string name)
     {
         ArgumentNullException.ThrowIfNull(connection);
@@ -128,17 +136,17 @@ public sealed class SqliteVectorTable
 
         throw new CheckpointException(
             connection.DataSource,
-            $"has no vectors in a table '{name}'; make it with {nameof(SqliteVectorTable)}.{nameof(Create)}, or name another.");
+            $"has no vectors in a table '{name}'; create it with {nameof(SqliteVectorTable)}.{nameof(Create)}, or give another name.");
     }
 
-    /// <summary>Adds vectors, which are kept as they are, in rows after the last.</summary>
-    /// <param name="vectors">float32 (entries, width), row by row.</param>
-    /// <param name="entries">What each of them stands for.</param>
-    /// <returns>The row of the first.</returns>
+    /// <summary>Adds vectors, unchanged, in new rows after the last row.</summary>
+    /// <param name="vectors">float32 (entries, width), row-major.</param>
+    /// <param name="entries">The entry that each vector stands for.</param>
+    /// <returns>The row of the first vector.</returns>
     /// <exception cref="ArgumentException">
-    /// The vectors are not as many as the entries, one is not finite, or a text is not valid Unicode; then none was added.
+    /// The number of vectors differs from the number of entries, a vector is not finite, or a text is not valid Unicode. None was added.
     /// </exception>
-    /// <exception cref="SqliteException">The database cannot be written; then none was added.</exception>
+    /// <exception cref="SqliteException">The database cannot be written. None was added.</exception>
     public int Add(ReadOnlySpan<float> vectors, IReadOnlyList<IndexEntry> entries)
     {
         var copy = vectors.ToArray();
@@ -164,7 +172,7 @@ public sealed class SqliteVectorTable
         return (int)first;
     }
 
-    /// <summary>What a vector stands for.</summary>
+    /// <summary>Returns the entry that a row's vector stands for.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
     public IndexEntry EntryOf(int row)
     {
@@ -174,24 +182,24 @@ public sealed class SqliteVectorTable
             : throw new ArgumentOutOfRangeException(nameof(row), row, $"'{Source}' has no such row.");
     }
 
-    /// <summary>Refuses queries whose embeddings lie in another space than these vectors; those of another profile are welcome.</summary>
-    /// <param name="queries">Where the queries' embeddings come from (<see cref="TextEmbedder.Identity"/>).</param>
-    /// <exception cref="CheckpointException">They come from another model, other weights or another tokenizer.</exception>
+    /// <summary>Refuses queries whose embeddings are not comparable with these vectors. Queries of another profile are accepted.</summary>
+    /// <param name="queries">The model, weights and tokenizer of the queries' embeddings (<see cref="TextEmbedder.Identity"/>).</param>
+    /// <exception cref="CheckpointException">The queries come from another model, other weights or another tokenizer.</exception>
     public void CheckFits(VectorIndexIdentity queries) => Identity.CheckFits(Source, queries);
 
     /// <summary>
-    /// Finds the vectors nearest to a query by the inner product, the nearest first; of equal scores the lower row. The scores are those of
-    /// a <see cref="VectorIndex"/>, to the bit.
+    /// Returns the vectors with the largest inner product with a query, the largest first; among equal scores, the lower row comes first.
+    /// The scores are bit for bit those of a <see cref="VectorIndex"/>.
     /// </summary>
-    /// <param name="query">float32 (width), finite; normalised or not, which scales the scores.</param>
-    /// <param name="count">How many are found at most.</param>
+    /// <param name="query">float32 (width), finite. It need not be normalised: its length scales the scores.</param>
+    /// <param name="count">The largest number of hits.</param>
     /// <param name="where">
     /// An SQL condition on the rows that are searched, such as <c>year >= $year AND id IN (SELECT entry FROM tags WHERE tag = $tag)</c>, or
-    /// null for all. It is run as it stands: what users give belongs into parameters.
+    /// null for all rows. The condition is run as it is given, so pass what users enter as parameters.
     /// </param>
     /// <param name="parameters">The names of the condition's parameters, and their values.</param>
-    /// <exception cref="ArgumentException">The query is of another width or not finite, or the count is not above 0.</exception>
-    /// <exception cref="CheckpointException">A row that is selected has no vector of that width, or one that is not finite.</exception>
+    /// <exception cref="ArgumentException">The query has another width or is not finite, or the count is not above 0.</exception>
+    /// <exception cref="CheckpointException">A selected row has no vector of this width, or a vector that is not finite.</exception>
     /// <exception cref="SqliteException">The condition is wrong, or the database cannot be read.</exception>
     public SearchHit[] Search(
         ReadOnlySpan<float> query, int count = 10, string? where = null, params ReadOnlySpan<(string Name, object? Value)> parameters)
@@ -200,24 +208,24 @@ public sealed class SqliteVectorTable
         {
             throw new ArgumentException(
                 $"The query has {query.Length} dimensions, but the vectors of '{Source}' have {Width}; embed it with the model of the "
-                + "table, all dimensions of it.", nameof(query));
+                + "table, with all dimensions.", nameof(query));
         }
 
         var scan = new VectorScan(query, count);
         var (vectors, rows, held) = (new float[RowsAtOnce * Width], new int[RowsAtOnce], 0);
 
-        // On a line of its own, the bracket is none of a comment's.
+        // The closing bracket is on a separate line, so that a comment at the end of the condition cannot swallow it.
         var condition = where is null ? string.Empty : $" WHERE ({where}\n)";
         using var command = Command(_connection, $"SELECT id, embedding FROM {Quoted(Name)}{condition}", parameters);
         using var reader = command.ExecuteReader();
         while (reader.Read())
         {
-            // The reader's own methods copy each vector into an array of its own.
+            // The methods of the reader would allocate an array for each vector.
             var statement = reader.Handle!;
             var id = raw.sqlite3_column_int64(statement, 0);
             var vector = raw.sqlite3_column_blob(statement, 1);
             if (id is < 0 or > int.MaxValue)
-                throw new CheckpointException(Source, $"has the row {id}; rows are from 0 to {int.MaxValue}.");
+                throw new CheckpointException(Source, $"has the row {id}, but rows must be from 0 to {int.MaxValue}; change its id.");
             if (vector.Length != Width * sizeof(float))
             {
                 throw new CheckpointException(
@@ -247,7 +255,7 @@ public sealed class SqliteVectorTable
         }
     }
 
-    // A savepoint is a transaction where none has begun, and a part of one that has.
+    // Outside a transaction, a savepoint starts one; inside a transaction, it is a part of it.
     private static void Whole(SqliteConnection connection, Action write)
     {
         Execute(connection, "SAVEPOINT matformer");
@@ -258,7 +266,7 @@ public sealed class SqliteVectorTable
         }
         catch
         {
-            // Of some errors, such as a full disk, SQLite has undone everything itself.
+            // After some errors, such as a full disk, SQLite itself has rolled back the transaction.
             if (raw.sqlite3_get_autocommit(connection.Handle) == 0)
             {
                 Execute(connection, "ROLLBACK TO matformer");

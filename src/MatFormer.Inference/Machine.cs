@@ -4,16 +4,16 @@ using System.Runtime.Intrinsics.X86;
 
 namespace MatFormer;
 
-/// <summary>What is known of the machine that this runs on.</summary>
+/// <summary>Facts about the machine that runs the program.</summary>
 public static class Machine
 {
-    /// <summary>True where the CPU multiplies bfloat16 matrices itself: AMX-BF16 or AVX512-BF16.</summary>
+    /// <summary>True if the CPU has instructions that multiply bfloat16 matrices: AMX-BF16 or AVX512-BF16.</summary>
     public static bool CpuHasBFloat16
     {
         get
         {
             // Intel's manual, CPUID: leaf 7.0, EDX bit 22 is AMX-BF16; leaf 7.1, EAX bit 5 is AVX512-BF16.
-            // Compiled ahead of time, Avx512F.IsSupported tells of the CPUs that were compiled for, not of this one.
+            // In code compiled ahead of time, Avx512F.IsSupported describes the target of the compiler, not this CPU.
             if (!X86Base.IsSupported || (RuntimeFeature.IsDynamicCodeCompiled && !Avx512F.IsSupported)) return false;
             if (X86Base.CpuId(0, 0).Eax < 7) return false;
             var (subleaves, _, _, amx) = X86Base.CpuId(7, 0);
@@ -22,8 +22,8 @@ public static class Machine
     }
 
     /// <summary>
-    /// Threads for computing on the CPU: OMP_NUM_THREADS where it is set, else one per physical core that this process may use. libtorch's
-    /// own default is a single one on some virtual machines.
+    /// The number of threads for computing on the CPU: OMP_NUM_THREADS if it is set, else one for each physical core that this process may
+    /// use. The default of libtorch is a single thread on some virtual machines.
     /// </summary>
     public static int Threads
     {
@@ -42,7 +42,7 @@ public static class Machine
         }
     }
 
-    /// <summary>One line: processor, cores, system.</summary>
+    /// <summary>Describes the processor, its cores and the system in one line.</summary>
     public static string Describe() =>
         $"{Processor()}, {Environment.ProcessorCount} cores, {RuntimeInformation.OSDescription}, {RuntimeInformation.FrameworkDescription}";
 

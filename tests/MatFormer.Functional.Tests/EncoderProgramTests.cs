@@ -139,7 +139,7 @@ public sealed class EncoderProgramTests : IDisposable
         await File.WriteAllTextAsync(file, calibrated.Replace("\"2*S\"", "\"S M\""));
         await Refused("was calibrated with S as 'S M'", "--cheap-first");
         await File.WriteAllTextAsync(file, calibrated[..^9]);
-        await Refused("is not sound JSON", "--cheap-first");
+        await Refused("is not valid JSON", "--cheap-first");
         await File.WriteAllTextAsync(file, calibrated);
         Assert.Equal(0, (await Run("index", "--data", data, "--out", output, "--profile", "M")).Code);
         await Refused("was calibrated on another index", "--cheap-first");

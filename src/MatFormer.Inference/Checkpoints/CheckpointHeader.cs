@@ -3,10 +3,10 @@ using System.Globalization;
 
 namespace MatFormer;
 
-/// <summary>What the metadata of a weight file says: which model it holds, and which of its profiles.</summary>
+/// <summary>The metadata of a weight file: which model it holds, and which profile of the model.</summary>
 internal sealed record CheckpointHeader(string Path, string Profile, ImmutableArray<LayerSlice> Layers, bool IsUniversal)
 {
-    /// <summary>What names of optimizer tensors in a training checkpoint begin with; whoever wants weights passes over them.</summary>
+    /// <summary>The prefix of the names of optimizer tensors in a training checkpoint. Readers of weights skip these tensors.</summary>
     public const string OptimizerPrefix = "optimizer.";
 
     private const string Version = "1";
@@ -19,10 +19,10 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
     private const string VersionKey = "matformer.version";
     public const string TokenizerKey = "matformer.tokenizer";
 
-    /// <summary>The layers of the model that a file keeps, if it numbers them anew.</summary>
+    /// <summary>The layers of the model that a file keeps, if the file renumbers them.</summary>
     public const string KeptKey = "matformer.kept_layers";
 
-    /// <summary>The metadata that says whose weights a file holds.</summary>
+    /// <summary>Returns the metadata that says which weights a file holds.</summary>
     public static Dictionary<string, string> MetadataOf(
         ModelSpec spec, string profile, ImmutableArray<LayerSlice> layers, string? tokenizer)
     {
@@ -43,8 +43,8 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
     /// <summary>True for a file that MatFormer wrote.</summary>
     public static bool IsOurs(SafetensorsReader reader) => reader.Metadata.ContainsKey(ModelKey);
 
-    /// <summary>Reads whose weights a file holds.</summary>
-    /// <exception cref="CheckpointException">Not those of the model.</exception>
+    /// <summary>Reads which weights a file holds.</summary>
+    /// <exception cref="CheckpointException">The weights are not those of the model.</exception>
     public static CheckpointHeader Read(SafetensorsReader reader, ModelSpec spec)
     {
         var metadata = reader.Metadata;
@@ -70,8 +70,8 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
 
         if (metadata.TryGetValue(KeptKey, out var kept))
         {
-            throw new CheckpointException(reader.Path, $"holds only the layers {kept} of {name}, numbered anew for Hugging Face's "
-                + "programs; extract the profile once more with --format safetensors, or import it into a declaration of so many layers.");
+            throw new CheckpointException(reader.Path, $"holds only the layers {kept} of {name}, renumbered for Hugging Face's "
+                + "programs; extract the profile again with --format safetensors, or import it into a declaration of as many layers.");
         }
 
         var widths = ReadNumbers(reader, WidthsKey, widthList, spec);
@@ -83,15 +83,15 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
         return new CheckpointHeader(reader.Path, profile, layers, layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()));
     }
 
-    /// <summary>Reads whose weights a file holds.</summary>
-    /// <exception cref="CheckpointException">Not those of the whole model.</exception>
+    /// <summary>Reads which weights a file holds.</summary>
+    /// <exception cref="CheckpointException">The weights are not those of the whole model.</exception>
     public static CheckpointHeader ReadUniversal(SafetensorsReader reader, ModelSpec spec)
     {
         var header = Read(reader, spec);
         return header.IsUniversal ? header : throw header.AlreadySlice();
     }
 
-    // One number for each layer.
+    // Reads one number for each layer.
     private static List<int> ReadNumbers(SafetensorsReader reader, string key, string list, ModelSpec spec)
     {
         var numbers = new List<int>();
@@ -100,7 +100,7 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
             if (!int.TryParse(item, NumberStyles.None, CultureInfo.InvariantCulture, out var number))
             {
                 throw new CheckpointException(
-                    reader.Path, $"has '{list}' for '{key}' in its metadata, which are no numbers; it is damaged.");
+                    reader.Path, $"has '{list}' for '{key}' in its metadata, which is not a list of numbers; it is damaged.");
             }
 
             numbers.Add(number);
@@ -116,7 +116,7 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
         return numbers;
     }
 
-    /// <summary>The error of a slice where the whole model is needed.</summary>
+    /// <summary>Returns the error for a slice where the whole model is needed.</summary>
     public CheckpointException AlreadySlice() =>
         new(Path, $"is already the slice {Profile} and has no other profile's weights; give the universal model's file.");
 }

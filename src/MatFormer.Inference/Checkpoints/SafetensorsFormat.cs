@@ -2,7 +2,7 @@ using System.Collections.Immutable;
 
 namespace MatFormer;
 
-/// <summary>The element types of a safetensors file that are read and written here.</summary>
+/// <summary>The element types of safetensors files that MatFormer reads and writes.</summary>
 public enum SafetensorsType
 {
     /// <summary>F32, 4 bytes.</summary>
@@ -22,33 +22,33 @@ public enum SafetensorsType
 }
 
 /// <summary>One tensor of a safetensors file.</summary>
-/// <param name="Name">Its name, unique in the file.</param>
-/// <param name="Type">Its element type.</param>
-/// <param name="Shape">Its shape; empty for a scalar.</param>
+/// <param name="Name">The name, unique in the file.</param>
+/// <param name="Type">The element type.</param>
+/// <param name="Shape">The shape; empty for a scalar.</param>
 public sealed record SafetensorsEntry(string Name, SafetensorsType Type, ImmutableArray<long> Shape)
 {
-    /// <summary>Bytes of the data.</summary>
-    /// <exception cref="OverflowException">More than <see cref="long.MaxValue"/>.</exception>
+    /// <summary>The number of bytes of the data.</summary>
+    /// <exception cref="OverflowException">The tensor has more than <see cref="long.MaxValue"/> bytes.</exception>
     public long Length =>
         Shape.Aggregate((long)SafetensorsFormat.ElementSize(Type), static (product, dimension) => checked(product * dimension));
 
-    /// <summary>Where the data starts, from the start of the file.</summary>
+    /// <summary>The offset of the data in bytes, from the start of the file.</summary>
     public long Offset { get; init; }
 
-    /// <summary>The number of the file that holds it, in a set.</summary>
+    /// <summary>The index of the file that holds the tensor, in a set of files.</summary>
     internal int File { get; init; }
 }
 
 /// <summary>
-/// The safetensors format (https://huggingface.co/docs/safetensors): the header's length as 8 bytes little-endian, a JSON header of names,
-/// types, shapes and offsets, then the data without holes.
+/// The safetensors format (https://huggingface.co/docs/safetensors): the header's length as 8 bytes little-endian, a JSON header with
+/// names, types, shapes and offsets, then the data without holes.
 /// </summary>
 internal static class SafetensorsFormat
 {
     /// <summary>The longest header that is read, as in the reference implementation.</summary>
     public const int MaxHeaderLength = 100_000_000;
 
-    /// <summary>The most dimensions of a tensor that are read.</summary>
+    /// <summary>The largest number of dimensions of a tensor that is read.</summary>
     public const int MaxDimensions = 64;
 
     public const string MetadataKey = "__metadata__";

@@ -4,14 +4,14 @@ namespace MatFormer;
 
 /// <summary>
 /// The index of a set of safetensors files: a JSON object whose <c>weight_map</c> names the file of each tensor
-/// (https://huggingface.co/docs/safetensors, and what transformers' <c>save_pretrained</c> writes above a certain size).
+/// (https://huggingface.co/docs/safetensors). The <c>save_pretrained</c> of transformers writes such a set above a certain size.
 /// </summary>
 internal static class SafetensorsIndex
 {
     public const string FileName = "model.safetensors.index.json";
 
-    /// <summary>The name of the file that holds each tensor; at least one.</summary>
-    /// <exception cref="CheckpointException">It cannot be read, or is no index.</exception>
+    /// <summary>Returns the name of the file that holds each tensor; there is at least one tensor.</summary>
+    /// <exception cref="CheckpointException">The file cannot be read, or is not an index.</exception>
     public static Dictionary<string, string> Read(string path) =>
         JsonFile.Read(path, "give the index of a set of safetensors files, or the folder with it", root => Read(path, root));
 
@@ -22,12 +22,12 @@ internal static class SafetensorsIndex
         var fileOf = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (var property in map.EnumerateObject())
         {
-            // Only files beside the index: what was downloaded must not lead elsewhere.
+            // Only files beside the index are allowed, so that a downloaded index cannot refer to other places.
             if (property.Value.ValueKind != JsonValueKind.String || property.Value.GetString() is not { Length: > 0 } file
                 || file != Path.GetFileName(file) || !file.EndsWith(".safetensors", StringComparison.Ordinal))
             {
                 throw new CheckpointException(path, $"names {property.Value.GetRawText()} as the file of the tensor '{property.Name}', "
-                    + "which is no name of a .safetensors file beside it; it is damaged.");
+                    + "which is not the name of a .safetensors file beside it; it is damaged.");
             }
 
             if (!fileOf.TryAdd(property.Name, file))

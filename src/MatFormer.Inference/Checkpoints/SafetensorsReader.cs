@@ -10,8 +10,8 @@ using Microsoft.Win32.SafeHandles;
 namespace MatFormer;
 
 /// <summary>
-/// Reads a safetensors file, or the files of a set that an index holds together, as one. Headers are checked strictly when they are
-/// opened; data is read piece by piece, when asked for.
+/// Reads a safetensors file, or a set of files with an index as if it were one file. The headers are checked strictly when the files are
+/// opened. Data is read only when you ask for it.
 /// </summary>
 public sealed class SafetensorsReader : IDisposable
 {
@@ -33,26 +33,26 @@ public sealed class SafetensorsReader : IDisposable
     /// <summary>The file, or the index of the set.</summary>
     public string Path { get; }
 
-    /// <summary>What the header says beside the tensors; of a set, what all headers say alike.</summary>
+    /// <summary>The metadata of the header; of a set, the metadata that is the same in all headers.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
-    /// <summary>The tensors in the order of their data, the first file's first.</summary>
+    /// <summary>The tensors in the order of their data, those of the first file first.</summary>
     public ImmutableArray<SafetensorsEntry> Tensors { get; }
 
-    /// <summary>Opens weights and checks all of their headers.</summary>
+    /// <summary>Opens weights and checks all headers.</summary>
     /// <param name="path">
-    /// A safetensors file; or the index of a set of them (<c>model.safetensors.index.json</c>), which lie beside it; or a folder with a
-    /// <c>model.safetensors</c> or such an index, as Hugging Face's transformers write it.
+    /// A safetensors file; or the index of a set of files (<c>model.safetensors.index.json</c>) that lie beside it; or a folder with a
+    /// <c>model.safetensors</c> or an index, as Hugging Face's transformers writes it.
     /// </param>
-    /// <exception cref="CheckpointException">There is no such file, or it is not sound, or the set is not whole.</exception>
+    /// <exception cref="CheckpointException">The file does not exist or is damaged, or the set is incomplete.</exception>
     public static SafetensorsReader Open(string path)
     {
         var located = Locate(path);
         return located.EndsWith(".json", StringComparison.Ordinal) ? OpenSet(located) : OpenSet(located, [located]);
     }
 
-    /// <summary>The file or index that holds a folder's weights; any other path as it is.</summary>
-    /// <exception cref="CheckpointException">The folder has none.</exception>
+    /// <summary>Returns the file or index that holds the weights of a folder; returns any other path unchanged.</summary>
+    /// <exception cref="CheckpointException">The folder has no weights.</exception>
     internal static string Locate(string path)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
@@ -63,9 +63,9 @@ public sealed class SafetensorsReader : IDisposable
         }
 
         throw new CheckpointException(path, Directory.EnumerateFiles(path, "*.bin").Any()
-            ? "is a folder without safetensors files; save the model once more with save_pretrained(..., safe_serialization=True)."
-            : $"is a folder with neither {FileName} nor {SafetensorsIndex.FileName}; give one that has, or the path of a .safetensors "
-                + "file.");
+            ? "is a folder without safetensors files; save the model again with save_pretrained(..., safe_serialization=True)."
+            : $"is a folder with neither {FileName} nor {SafetensorsIndex.FileName}; give a folder with one of them, or the path of a "
+                + ".safetensors file.");
     }
 
     private static SafetensorsReader OpenSet(string index)
@@ -88,8 +88,8 @@ public sealed class SafetensorsReader : IDisposable
                 var name = names[entry.File];
                 if (!fileOf.Remove(entry.Name, out var expected) || expected != name)
                 {
-                    throw Bad(index, $"does not name the tensor '{entry.Name}' as one of '{name}', where it is; the files are not of one "
-                        + "set, so copy or download them again.");
+                    throw Bad(index, $"does not name the tensor '{entry.Name}' as one of '{name}', which holds it; the files are not of "
+                        + "one set, so copy or download them again.");
                 }
             }
 
@@ -120,7 +120,7 @@ public sealed class SafetensorsReader : IDisposable
                 foreach (var entry in entries)
                 {
                     if (!names.Add(entry.Name))
-                        throw Bad(file, $"has the tensor '{entry.Name}', as another file of its set; it is damaged.");
+                        throw Bad(file, $"has the tensor '{entry.Name}', as another file of its set does; it is damaged.");
                     tensors.Add(entry with { File = opened.Count - 1 });
                 }
 
@@ -166,7 +166,7 @@ public sealed class SafetensorsReader : IDisposable
         if (headerLength > SafetensorsFormat.MaxHeaderLength)
         {
             throw Bad(path, $"names a header of {headerLength} bytes, but at most {SafetensorsFormat.MaxHeaderLength} are allowed; "
-                + "it is damaged, or no safetensors file.");
+                + "it is damaged, or not a safetensors file.");
         }
 
         if (8 + (long)headerLength > fileLength)
@@ -177,12 +177,12 @@ public sealed class SafetensorsReader : IDisposable
         return new Header(path, 8 + (long)headerLength, fileLength).Parse(header);
     }
 
-    /// <summary>The tensor of that name, or null.</summary>
+    /// <summary>Returns the tensor with a name, or null if there is none.</summary>
     public SafetensorsEntry? Find(string name) => _byName.GetValueOrDefault(name);
 
-    /// <summary>Reads data of a tensor, from <paramref name="offset"/> bytes after its start.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">The tensor has fewer bytes.</exception>
-    /// <exception cref="CheckpointException">The file was cut off since it was opened.</exception>
+    /// <summary>Reads bytes of a tensor, beginning <paramref name="offset"/> bytes after its start.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The tensor ends before the requested bytes do.</exception>
+    /// <exception cref="CheckpointException">The file has been truncated since it was opened.</exception>
     public void Read(SafetensorsEntry entry, long offset, Span<byte> destination)
     {
         ArgumentNullException.ThrowIfNull(entry);
@@ -192,7 +192,7 @@ public sealed class SafetensorsReader : IDisposable
         ReadExactly(handle, path, entry.Offset + offset, destination);
     }
 
-    /// <summary>Reads float32, float16 or bfloat16 values of a tensor, from value <paramref name="first"/> on, as float32.</summary>
+    /// <summary>Reads float32, float16 or bfloat16 values of a tensor as float32, beginning with value <paramref name="first"/>.</summary>
     internal void ReadValues(SafetensorsEntry entry, long first, Span<float> values)
     {
         if (entry.Type == SafetensorsType.Float32)
@@ -214,7 +214,7 @@ public sealed class SafetensorsReader : IDisposable
         ArrayPool<ushort>.Shared.Return(rented);
     }
 
-    /// <summary>The file that holds a tensor.</summary>
+    /// <summary>Returns the file that holds a tensor.</summary>
     internal string PathOf(SafetensorsEntry entry) => _files[entry.File].Path;
 
     /// <inheritdoc/>
@@ -245,7 +245,7 @@ public sealed class SafetensorsReader : IDisposable
         public (Dictionary<string, string> Metadata, ImmutableArray<SafetensorsEntry> Tensors) Parse(ReadOnlySpan<byte> json)
         {
             if (json.IsEmpty || json[0] != (byte)'{')
-                throw Bad(path, "has a header that is not a JSON object; it is no safetensors file, or damaged.");
+                throw Bad(path, "has a header that is not a JSON object; it is damaged, or not a safetensors file.");
             if (!Utf8.IsValid(json)) throw Bad(path, "has a header that is not UTF-8; it is damaged.");
             try
             {
@@ -256,8 +256,8 @@ public sealed class SafetensorsReader : IDisposable
             }
             catch (Exception e) when (e is JsonException or InvalidOperationException)
             {
-                // InvalidOperationException: a string with half a surrogate pair, or a token of another kind than asked for.
-                throw Bad(path, $"has a header that is not sound JSON ({e.Message}); it is damaged.", e);
+                // An unpaired surrogate in a string, or a token of an unexpected kind, throws InvalidOperationException.
+                throw Bad(path, $"has a header that is not valid JSON ({e.Message}); it is damaged.", e);
             }
 
             return (_metadata, InFileOrder());
@@ -370,10 +370,10 @@ public sealed class SafetensorsReader : IDisposable
 
             throw Bad(path, string.Create(
                 CultureInfo.InvariantCulture,
-                $"has a header whose '{key}' of the tensor '{name}' is no list of at most {limit} whole numbers; it is damaged."));
+                $"has a header whose '{key}' of the tensor '{name}' is not a list of at most {limit} whole numbers; it is damaged."));
         }
 
-        // The format wants data without holes and overlaps, so that nothing can hide in a file.
+        // The format forbids holes and overlaps, so that nothing can be hidden in a file.
         private ImmutableArray<SafetensorsEntry> InFileOrder()
         {
             var ordered = _tensors.Values.OrderBy(t => t.Entry.Offset).ThenBy(t => t.End).ToArray();
@@ -382,9 +382,9 @@ public sealed class SafetensorsReader : IDisposable
             {
                 if (entry.Offset != position)
                 {
-                    throw Bad(path, $"holds the tensor '{entry.Name}' at byte {entry.Offset - dataStart} of the data, but the one before "
-                        + "it ends at "
-                        + $"{position - dataStart}: tensors may neither overlap nor leave holes; it is damaged.");
+                    throw Bad(path, $"holds the tensor '{entry.Name}' at byte {entry.Offset - dataStart} of the data, but the tensor "
+                        + "before it ends at "
+                        + $"{position - dataStart}: tensors may neither overlap nor leave holes; the file is damaged.");
                 }
 
                 position = end;

@@ -13,12 +13,12 @@ public static class SafetensorsWriter
     private static readonly UTF8Encoding StrictUtf8 = new(false, throwOnInvalidBytes: true);
 
     /// <summary>
-    /// Writes a file atomically: to a temporary file in the same folder, flushed to disk, then renamed; the folder is made if need be.
-    /// <paramref name="writeData"/> streams the bytes of each tensor, in the order given.
+    /// Writes a file atomically: it writes a temporary file in the same folder, flushes it to disk and renames it. A missing folder is
+    /// created. <paramref name="writeData"/> streams the bytes of each tensor, in the order given.
     /// </summary>
     /// <exception cref="ArgumentException">A name is used twice or is not valid Unicode, or the header is too long.</exception>
     /// <exception cref="InvalidOperationException"><paramref name="writeData"/> wrote more or fewer bytes than the tensor has.</exception>
-    /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
+    /// <exception cref="IOException">The file cannot be written; no temporary file remains.</exception>
     public static void Write(
         string path,
         IReadOnlyList<SafetensorsEntry> tensors,
@@ -85,7 +85,7 @@ public static class SafetensorsWriter
             json.WriteEndObject();
         }
 
-        // Padded with spaces, so that the data is aligned to 8 bytes.
+        // The header is padded with spaces, so that the data is aligned to 8 bytes.
         var padding = (8 - (buffer.WrittenCount % 8)) % 8;
         buffer.GetSpan(padding)[..padding].Fill((byte)' ');
         buffer.Advance(padding);
@@ -95,7 +95,7 @@ public static class SafetensorsWriter
         return buffer.WrittenSpan.ToArray();
     }
 
-    // The JSON writer would replace half a surrogate pair, and the name would come back changed.
+    // The JSON writer would replace an unpaired surrogate, so a name would be read back changed.
     private static string Sound(string text)
     {
         try
@@ -106,7 +106,7 @@ public static class SafetensorsWriter
         catch (EncoderFallbackException e)
         {
             throw new ArgumentException(
-                "A name or value of the header is not valid Unicode: it has half a surrogate pair.", nameof(text), e);
+                "A name or value of the header is not valid Unicode: it has an unpaired surrogate.", nameof(text), e);
         }
     }
 }

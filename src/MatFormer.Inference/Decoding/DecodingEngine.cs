@@ -3,34 +3,41 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>How a <see cref="DecodingEngine"/> is made.</summary>
+/// <summary>The options of a <see cref="DecodingEngine"/>.</summary>
 public sealed record DecodingOptions
 {
-    /// <summary>How the weights are kept.</summary>
+    /// <summary>The format of the packed weights.</summary>
     public DecodingWeights Weights { get; init; }
 
-    /// <summary>Sequences that it can hold at once.</summary>
+    /// <summary>The number of sequences that the engine can hold at once.</summary>
     public int Sequences { get; init; } = 1;
 
-    /// <summary>Tokens of each sequence that it can hold; the model's context if null.</summary>
+    /// <summary>The number of tokens that each sequence can hold; the model's context if null.</summary>
     public int? Capacity { get; init; }
 
-    /// <summary>Threads that compute; <see cref="Machine.Threads"/> if null.</summary>
+    /// <summary>The number of threads that compute; <see cref="Machine.Threads"/> if null.</summary>
     public int? Threads { get; init; }
 
-    /// <summary>Whether <see cref="DecodingEngine.HiddenStates"/> are kept.</summary>
+    /// <summary>True if the engine keeps <see cref="DecodingEngine.HiddenStates"/>.</summary>
     public bool HiddenStates { get; init; }
 
-    /// <summary>Bits of the registers to compute in, for tests; the widest if null.</summary>
+    /// <summary>The width of the vector registers in bits, for tests; the widest of the CPU if null.</summary>
     internal int? RegisterBits { get; init; }
 }
 
 /// <summary>
-/// Continues sequences with a model whose weights it has packed once, on the CPU, without tensors: each pass takes any tokens of any of its
-/// sequences, and each sequence may run as a submodel of its own. A sequence changes its submodel at no cost. After the first passes none
-/// allocates memory. For one thread.
+/// Continues sequences of tokens with a model on the CPU, without tensors. The engine packs the weights once, so create one engine and
+/// reuse it. Each pass takes any tokens of any of its sequences. Each sequence may run with its own submodel, and changes it at no cost.
+/// Only the first passes allocate memory. Only one thread at a time may use an engine.
 /// </summary>
-/// <remarks>What a sequence yields does not depend, to the bit, on what else is in the pass, nor on the number of threads.</remarks>
+/// <remarks>The results of a sequence are bit for bit the same whatever else is in the pass, and for any number of threads.</remarks>
+/// <example>
+/// <code>
+/// using var engine = DecodingEngine.Open&lt;TinyLm&gt;("model.safetensors");
+/// var result = TextGenerator.Generate(engine, "Once upon", new GenerationOptions { Tokens = 50 });
+/// Console.WriteLine(result.Text);
+/// </code>
+/// </example>
 public sealed unsafe class DecodingEngine : IDisposable
 {
     private readonly DecodingNetwork _network;
@@ -59,43 +66,43 @@ public sealed unsafe class DecodingEngine : IDisposable
     /// <summary>The declared model.</summary>
     public ModelSpec Architecture => _network.Spec;
 
-    /// <summary>The profile that the whole of it has, such as <c>XL</c> or <c>Phone</c>.</summary>
+    /// <summary>The profile whose weights the engine holds, such as <c>XL</c> or <c>Phone</c>.</summary>
     public string ProfileName { get; }
 
-    /// <summary>What the whole of it keeps of each layer.</summary>
+    /// <summary>The part of each layer that the engine holds.</summary>
     public ImmutableArray<LayerSlice> Layers => _network.Layers;
 
     /// <summary>The fingerprint of the tokenizer that the model was trained with; null if unknown.</summary>
     public string? TokenizerFingerprint { get; }
 
-    /// <summary>How the weights are kept.</summary>
+    /// <summary>The format of the packed weights.</summary>
     public DecodingWeights Weights => _network.Type;
 
-    /// <summary>Sequences that it can hold at once.</summary>
+    /// <summary>The number of sequences that the engine can hold at once.</summary>
     public int Sequences => _sequences.Length;
 
-    /// <summary>Tokens of each sequence that it can hold.</summary>
+    /// <summary>The number of tokens that each sequence can hold.</summary>
     public int Capacity { get; }
 
-    /// <summary>Whether <see cref="HiddenStates"/> are kept.</summary>
+    /// <summary>True if the engine keeps <see cref="HiddenStates"/>.</summary>
     public bool KeepsHiddenStates { get; }
 
-    /// <summary>Bytes of the packed weights.</summary>
+    /// <summary>The size of the packed weights in bytes.</summary>
     public long WeightBytes => _network.Bytes;
 
-    /// <summary>Bytes of the keys and values of one sequence.</summary>
+    /// <summary>The size in bytes of the key/value cache of one sequence.</summary>
     public long SequenceBytes => _pass.SequenceBytes;
 
     /// <summary>
-    /// Packs the weights of a file, of the universal model or of a slice, without making a model: nothing of libtorch is used, and no more
-    /// memory than for the packed weights.
+    /// Creates an engine from a file of the universal model or of a slice. It creates no model and does not use libtorch, and it needs
+    /// memory only for the packed weights.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="path">A safetensors file that <c>Save</c> or training wrote.</param>
-    /// <param name="profile">What to keep of a universal model's file; all of it if null.</param>
-    /// <param name="options">How.</param>
+    /// <param name="profile">The profile to keep of a universal model's file; the whole model if null.</param>
+    /// <param name="options">The options of the engine; the defaults if null.</param>
     /// <exception cref="CheckpointException">
-    /// The file is damaged or another model's, or a profile is asked of a slice that is another.
+    /// The file is damaged or belongs to another model, or it is a slice of another profile than the one that is asked for.
     /// </exception>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     public static DecodingEngine Open<TModel>(string path, Profile<TModel>? profile = null, DecodingOptions? options = null)
@@ -117,61 +124,62 @@ public sealed unsafe class DecodingEngine : IDisposable
             reader.Metadata.GetValueOrDefault(CheckpointHeader.TokenizerKey));
     }
 
-    /// <summary>Tokens of a sequence that are in it.</summary>
+    /// <summary>Returns the number of tokens in a sequence.</summary>
     public int Length(int sequence) => _sequences[sequence].Length;
 
-    /// <summary>As which submodel a sequence goes on: what it keeps of each layer.</summary>
+    /// <summary>Returns the submodel that a sequence continues with: the part of each layer that it keeps.</summary>
     public ImmutableArray<LayerSlice> LayersOf(int sequence) => _sequences[sequence].Layers;
 
     /// <summary>
-    /// Goes on with a sequence as another submodel, from its next token on. Earlier tokens keep the keys and values that they have.
+    /// Makes a sequence continue with another submodel, from its next token on. Earlier tokens keep their keys and values.
     /// </summary>
     /// <param name="sequence">The sequence.</param>
-    /// <param name="layers">What to keep of each layer: a profile's <see cref="Profile{TModel}.Layers"/>.</param>
+    /// <param name="layers">The part of each layer to keep: a profile's <see cref="Profile{TModel}.Layers"/>.</param>
     /// <exception cref="ArgumentException">
-    /// It keeps more than there is, or attention heads or layers that earlier tokens of the sequence left out.
+    /// The submodel keeps more than the engine holds, or needs attention heads or layers that earlier tokens of the sequence left out.
     /// </exception>
     public void Use(int sequence, ImmutableArray<LayerSlice> layers)
     {
         var its = _sequences[sequence];
         if (its.Layers == layers) return;
-        if (its.Length > its.Computed) throw new InvalidOperationException("Tokens wait for Run; a sequence cannot change before.");
+        if (its.Length > its.Computed) throw new InvalidOperationException("Tokens were appended but not computed; call Run before Use.");
         CheckHeld(layers);
         its.Use(layers, Architecture);
     }
 
-    /// <summary>Goes on with a sequence as a profile of the model, from its next token on.</summary>
+    /// <summary>Makes a sequence continue with a profile of the model, from its next token on.</summary>
     /// <param name="sequence">The sequence.</param>
     /// <param name="profile">The submodel.</param>
     /// <exception cref="ArgumentException">
-    /// It is another model's, or keeps more than there is, or attention heads or layers that earlier tokens of the sequence left out.
+    /// The profile belongs to another model, keeps more than the engine holds, or needs attention heads or layers that earlier tokens of
+    /// the sequence left out.
     /// </exception>
     public void Use<TModel>(int sequence, Profile<TModel> profile)
         where TModel : IDeclaredModel<TModel>
     {
         ArgumentNullException.ThrowIfNull(profile);
         if (TModel.Spec.Fingerprint != Architecture.Fingerprint)
-            throw new ArgumentException($"The engine has a {Architecture.Name}, and {profile} is none of its profiles.", nameof(profile));
+            throw new ArgumentException($"The engine holds {Architecture.Name}; {profile} is not one of its profiles.", nameof(profile));
         Use(sequence, profile.Layers);
     }
 
-    /// <summary>Forgets all but the first tokens of a sequence.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">Fewer are in it.</exception>
+    /// <summary>Removes all tokens of a sequence but the first <paramref name="length"/>.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The sequence has fewer tokens.</exception>
     public void Truncate(int sequence, int length)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, _sequences[sequence].Length);
-        if (_rows.Count > 0) throw new InvalidOperationException("Tokens wait for Run; a sequence cannot be cut before.");
+        if (_rows.Count > 0) throw new InvalidOperationException("Tokens were appended but not computed; call Run before Truncate.");
         _sequences[sequence].Truncate(length);
     }
 
-    /// <summary>Puts the next tokens of a sequence into the next <see cref="Run"/>.</summary>
+    /// <summary>Adds the next tokens of a sequence to the next <see cref="Run"/>.</summary>
     /// <param name="sequence">The sequence.</param>
-    /// <param name="tokens">At least one.</param>
-    /// <param name="allLogits">Whether the logits after each of them are wanted, not only after the last.</param>
-    /// <returns>Which of the logits of the run are the first of these: see <see cref="Logits"/>.</returns>
-    /// <exception cref="ArgumentException">There is none, one is not in the vocabulary, or they are more than fit.</exception>
-    /// <exception cref="ObjectDisposedException">The engine was disposed of.</exception>
+    /// <param name="tokens">The tokens, at least one.</param>
+    /// <param name="allLogits">True to compute the logits after each of the tokens; false for those after the last token only.</param>
+    /// <returns>The index of the first of these logits in the run; see <see cref="Logits"/>.</returns>
+    /// <exception cref="ArgumentException">There are no tokens, one is not in the vocabulary, or there are more than fit.</exception>
+    /// <exception cref="ObjectDisposedException">The engine has been disposed of.</exception>
     public int Append(int sequence, ReadOnlySpan<int> tokens, bool allLogits = false)
     {
         ObjectDisposedException.ThrowIf(_caches is null, this);
@@ -191,8 +199,8 @@ public sealed unsafe class DecodingEngine : IDisposable
         return first;
     }
 
-    /// <summary>Computes all that was appended.</summary>
-    /// <exception cref="ObjectDisposedException">The engine was disposed of.</exception>
+    /// <summary>Computes all tokens that were appended.</summary>
+    /// <exception cref="ObjectDisposedException">The engine has been disposed of.</exception>
     public void Run()
     {
         ObjectDisposedException.ThrowIf(_caches is null, this);
@@ -231,8 +239,8 @@ public sealed unsafe class DecodingEngine : IDisposable
         (_logitsComputed, _logitsAsked) = (logits, 0);
     }
 
-    /// <summary>Logits (Vocabulary) of the last run; valid until the next one.</summary>
-    /// <param name="index">Which, counted as they were asked for.</param>
+    /// <summary>Returns logits (Vocabulary) of the last run. They are valid until the next run.</summary>
+    /// <param name="index">The index of the logits, in the order in which they were requested.</param>
     public ReadOnlySpan<float> Logits(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
@@ -241,13 +249,14 @@ public sealed unsafe class DecodingEngine : IDisposable
     }
 
     /// <summary>
-    /// The hidden states (Width) that logits of the last run are computed of, after the last norm; valid until the next one. Only with
-    /// <see cref="DecodingOptions.HiddenStates"/>.
+    /// Returns the hidden states (Width) after the last norm, from which logits of the last run are computed. They are valid until the next
+    /// run, and exist only with <see cref="DecodingOptions.HiddenStates"/>.
     /// </summary>
-    /// <param name="index">Which, as of <see cref="Logits"/>.</param>
+    /// <param name="index">The index of the logits, as in <see cref="Logits"/>.</param>
     public ReadOnlySpan<float> HiddenStates(int index)
     {
-        if (!KeepsHiddenStates) throw new InvalidOperationException("Hidden states are kept with DecodingOptions.HiddenStates only.");
+        if (!KeepsHiddenStates)
+            throw new InvalidOperationException("The engine keeps no hidden states; create it with DecodingOptions.HiddenStates.");
         ArgumentOutOfRangeException.ThrowIfNegative(index);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(index, _logitsComputed);
         return new ReadOnlySpan<float>(_hiddenStates + ((nint)index * _pass.Stride), Architecture.Width);
@@ -267,7 +276,7 @@ public sealed unsafe class DecodingEngine : IDisposable
         _logitsComputed = _logitsCapacity = 0;
     }
 
-    /// <summary>Packs weights from wherever they come.</summary>
+    /// <summary>Packs weights from any source.</summary>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     internal static DecodingEngine Pack(
         ModelSpec spec, WeightSource source, Func<WeightPacker, DecodingNetwork> network, DecodingOptions options, string profileName,
@@ -302,13 +311,13 @@ public sealed unsafe class DecodingEngine : IDisposable
         throw new ArgumentException(FormattableString.Invariant($"The decoding option {name} is {value}; it must be {wanted}."));
     }
 
-    /// <exception cref="ArgumentException">A draft is none of the model that it drafts for.</exception>
+    /// <exception cref="ArgumentException">The draft is not a part of the model that it drafts for.</exception>
     internal static void CheckDraft(ImmutableArray<LayerSlice> draft, ImmutableArray<LayerSlice> layers, ModelSpec spec)
     {
         if (Hold(layers, draft)) return;
         var kept = draft.Length == layers.Length ? spec.FormatPattern(draft.AsSpan()) : $"{draft.Length} layers";
         throw new ArgumentException(
-            $"The draft keeps {kept}, which is not part of the {spec.FormatPattern(layers.AsSpan())} that it is to draft for; take "
+            $"The draft keeps {kept}, which is not part of the {spec.FormatPattern(layers.AsSpan())} that it is to draft for; use "
             + "a smaller profile.", nameof(draft));
     }
 
@@ -321,7 +330,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             $"Token {stranger} is {tokens[stranger]}; {Architecture.Name} has a vocabulary of {Architecture.Vocabulary}.", nameof(tokens));
     }
 
-    /// <exception cref="ArgumentException">It keeps more than there is.</exception>
+    /// <exception cref="ArgumentException">The submodel keeps more than the engine holds.</exception>
     internal void CheckHeld(ImmutableArray<LayerSlice> layers)
     {
         if (Hold(Layers, layers)) return;
@@ -331,7 +340,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             nameof(layers));
     }
 
-    // Whether the first keep all of what the others keep.
+    // Returns true if the first layers keep everything that the others keep.
     private static bool Hold(ImmutableArray<LayerSlice> some, ImmutableArray<LayerSlice> others)
     {
         var hold = !others.IsDefault && others.Length == some.Length;
@@ -339,18 +348,18 @@ public sealed unsafe class DecodingEngine : IDisposable
         return hold;
     }
 
-    // A sequence's tokens, and as which submodels they were computed.
+    // The tokens of a sequence, and the submodels that computed them.
     private sealed class Sequence(nint cache, ImmutableArray<LayerSlice> layers)
     {
-        // From which token on which submodel; others that have the same heads are not told apart.
+        // The first token of each run of tokens, and its submodel. Submodels with the same heads count as equal.
         private readonly List<(int First, ImmutableArray<LayerSlice> Layers)> _computedAs = [];
 
         public nint Cache => cache;
 
-        /// <summary>As which submodel it goes on.</summary>
+        /// <summary>The submodel that the sequence continues with.</summary>
         public ImmutableArray<LayerSlice> Layers { get; private set; } = layers;
 
-        /// <summary>Tokens that are in it or wait.</summary>
+        /// <summary>The number of tokens, computed or waiting.</summary>
         public int Length { get; private set; }
 
         public int Computed { get; set; }

@@ -1,9 +1,9 @@
 namespace MatFormer;
 
-/// <summary>A model gave logits that nothing can be chosen by; the message says which and what to do.</summary>
+/// <summary>No token can be chosen from a model's logits. The message says why, and what to do.</summary>
 public sealed class DecodingException : Exception
 {
-    /// <summary>Makes one.</summary>
+    /// <summary>Creates the exception.</summary>
     public DecodingException(string message)
         : base(message)
     {

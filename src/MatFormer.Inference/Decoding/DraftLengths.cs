@@ -1,32 +1,32 @@
 namespace MatFormer;
 
 /// <summary>
-/// How many tokens to draft: those that promise the most tokens in a second, by the share that was accepted and by what passes took of
-/// late. Without a promise of more than without a draft there is none.
+/// Chooses how many tokens to draft: the number that promises the most tokens per second, estimated from the share of accepted tokens and
+/// from recent times of passes. If no draft promises a gain, nothing is drafted.
 /// </summary>
-/// <param name="fixedLength">Always so many, if not null.</param>
+/// <param name="fixedLength">The number of tokens to always draft, if not null.</param>
 internal sealed class DraftLengths(int? fixedLength)
 {
-    /// <summary>Tokens that are drafted at most.</summary>
+    /// <summary>The largest number of tokens that is drafted.</summary>
     public const int Longest = 8;
 
-    // Of the share that is accepted, what one token says.
+    // The weight of one token in the moving average of the accepted share.
     private const double Newest = 0.03;
 
-    // How much a time may be outdated after each that was longer: the shortest of late is what a pass takes, the rest is others' work.
+    // The most that one longer time raises an estimate: a pass takes its shortest recent time, and the rest is load of other programs.
     private const double Drift = 1.02;
 
-    // Passes without a draft, first to know what they take, then before it is tried again.
+    // Passes without a draft: first to measure their time, and later before drafting is tried again.
     private const int Alone = 3;
     private const int Retry = 50;
 
-    // Seconds of a pass that verifies so many drafted tokens; at 0, without a draft.
+    // The seconds of a pass, by the number of drafted tokens that it verifies; 0 is without a draft.
     private readonly double[] _passes = [.. Enumerable.Repeat(double.NaN, Longest + 1)];
     private double _acceptance = 0.8;
     private double _draftStep = double.NaN; // seconds
     private int _alone;
 
-    /// <summary>Tokens to draft before the next pass.</summary>
+    /// <summary>Returns the number of tokens to draft before the next pass.</summary>
     public int Next()
     {
         if (fixedLength is { } length) return length;
@@ -36,7 +36,7 @@ internal sealed class DraftLengths(int? fixedLength)
         var expected = 1.0;
         for (var k = 1; k <= Longest; k++)
         {
-            // The k-th counts if all before it are accepted (Leviathan et al., section 3.1).
+            // The k-th token counts if it and all tokens before it are accepted (Leviathan et al., section 3.1).
             expected += Math.Pow(_acceptance, k);
             var rate = expected / ((k * _draftStep) + PassOf(k));
             if (rate > most) (best, most) = (k, rate);
@@ -45,27 +45,27 @@ internal sealed class DraftLengths(int? fixedLength)
         return best == 0 && _alone >= Retry ? 1 : best;
     }
 
-    /// <summary>What drafting took.</summary>
+    /// <summary>Records the time that drafting took.</summary>
     public void Drafted(int steps, double seconds)
     {
         if (steps > 0) _draftStep = Least(_draftStep, seconds / steps);
     }
 
-    /// <summary>What the model's pass took, so many tokens having been drafted at most.</summary>
+    /// <summary>Records the time of the model's pass, and the largest number of tokens drafted before it.</summary>
     public void Took(int drafted, double seconds)
     {
         _passes[drafted] = Least(_passes[drafted], seconds);
         _alone = drafted == 0 ? _alone + 1 : Math.Min(_alone, Alone);
     }
 
-    /// <summary>How many of so many drafted tokens were accepted.</summary>
+    /// <summary>Records how many drafted tokens were accepted.</summary>
     public void Verified(int drafted, int accepted)
     {
-        // The first that is not accepted ends the draft: those behind it were not judged.
+        // The first rejected token ends the draft: the tokens after it were not judged.
         for (var i = 0; i < Math.Min(drafted, accepted + 1); i++) _acceptance += Newest * ((i < accepted ? 1 : 0) - _acceptance);
     }
 
-    // What is not known yet grows from the pass without a draft as it does up to the nearest that is known.
+    // An unknown time is interpolated linearly from the pass without a draft and the nearest known pass.
     private double PassOf(int drafted)
     {
         for (var apart = 0; apart < Longest; apart++)

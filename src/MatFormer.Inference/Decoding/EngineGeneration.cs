@@ -3,21 +3,21 @@ using System.Diagnostics;
 
 namespace MatFormer;
 
-/// <summary>How a draft fared.</summary>
-/// <param name="Drafted">Tokens that the draft proposed.</param>
-/// <param name="Accepted">Those of them that the model chose too.</param>
-/// <param name="Passes">Passes of the model, each over its last token and those drafted after it.</param>
+/// <summary>Statistics of a draft.</summary>
+/// <param name="Drafted">The number of tokens that the draft proposed.</param>
+/// <param name="Accepted">The number of proposed tokens that the model chose too.</param>
+/// <param name="Passes">The number of passes of the model. Each pass takes the last token and the tokens drafted after it.</param>
 public sealed record DraftStatistics(int Drafted, int Accepted, int Passes)
 {
-    /// <summary>The share of drafted tokens that were accepted, from 0 to 1; 0 if there were none.</summary>
+    /// <summary>The share of drafted tokens that were accepted, from 0 to 1; 0 if none were drafted.</summary>
     public double Acceptance => Drafted == 0 ? 0 : (double)Accepted / Drafted;
 
-    /// <summary>Tokens drafted for a pass, on average.</summary>
+    /// <summary>The mean number of tokens drafted for a pass.</summary>
     public double MeanLength => Passes == 0 ? 0 : (double)Drafted / Passes;
 }
 
 /// <summary>
-/// Generation by a <see cref="DecodingEngine"/>: each sequence takes what it has, and a draft runs ahead if one is asked for.
+/// Generation with a <see cref="DecodingEngine"/>: each sequence feeds its new tokens, and a draft runs ahead if one is configured.
 /// </summary>
 internal sealed class EngineGeneration : Generation
 {
@@ -58,7 +58,7 @@ internal sealed class EngineGeneration : Generation
             if (row.Sequence.Ended is not null) continue;
             if (_engine.Length(row.Index) == _engine.Capacity)
             {
-                // Full: positions start again, with the last half of the tokens.
+                // The sequence is full: positions start again with the last half of the tokens.
                 _engine.Truncate(row.Index, 0);
                 row.Start = StartAnew(row.Sequence.Tokens.Length, _engine.Capacity);
             }
@@ -90,13 +90,13 @@ internal sealed class EngineGeneration : Generation
         if (_ownsEngine) _engine.Dispose();
     }
 
-    // The smaller submodel goes on alone; then what it put into the cache is forgotten, to be written by the model.
+    // The smaller submodel continues alone. Then its keys and values are dropped, because the model writes its own.
     private void Draft(int longest)
     {
         var start = Stopwatch.GetTimestamp();
         foreach (var row in _rows)
         {
-            // The pass that follows takes these and one more, and may choose one more than it takes.
+            // The next pass takes the drafted tokens and one more, and may choose one token more than were drafted.
             row.Wanted = row.Sequence.Ended is not null ? 0
                 : Math.Min(longest, Math.Min(_engine.Capacity - row.Fed, _tokens - row.Sequence.Generated) - 1);
             if (row.Wanted > 0) _engine.Use(row.Index, _draft);
@@ -129,7 +129,7 @@ internal sealed class EngineGeneration : Generation
         _lengths!.Drafted(steps, Stopwatch.GetElapsedTime(start).TotalSeconds);
     }
 
-    // What the model chooses after its last token, and after each drafted one as long as they are its own choice.
+    // The model chooses after its last token, and after each drafted token as long as that token is its own choice.
     private void Choose(Row row)
     {
         var (sequence, drafted) = (row.Sequence, row.Drafted);
@@ -163,13 +163,13 @@ internal sealed class EngineGeneration : Generation
 
         public int Index => index;
 
-        /// <summary>As which submodel it is continued.</summary>
+        /// <summary>The submodel that continues the sequence.</summary>
         public ImmutableArray<LayerSlice> Layers => layers;
 
-        /// <summary>The token at the first position.</summary>
+        /// <summary>The index of the token at the first position.</summary>
         public int Start { get; set; }
 
-        /// <summary>Tokens from there on that were fed.</summary>
+        /// <summary>The number of tokens from there on that were fed.</summary>
         public int Fed { get; set; }
 
         public int Pending => Sequence.Tokens.Length - Start - Fed;

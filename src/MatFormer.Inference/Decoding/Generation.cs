@@ -1,20 +1,21 @@
 namespace MatFormer;
 
 /// <summary>
-/// Prompts that are continued together, or one: what all of <see cref="TextGenerator"/> shares. For one thread.
+/// The generation of text for one or more prompts together, which all methods of <see cref="TextGenerator"/> use. Only one thread at a time
+/// may use it.
 /// </summary>
 internal abstract class Generation : IDisposable
 {
     private readonly GeneratedSequence[] _sequences;
 
-    /// <summary>Begins; the options have been checked.</summary>
+    /// <summary>Starts a generation whose options have been checked.</summary>
     protected Generation(IReadOnlyList<byte[]> prompts, GenerationOptions options) =>
         _sequences = [.. prompts.Select((prompt, row) => new GeneratedSequence(prompt, options, row))];
 
     /// <summary>The sequences, in the order of their prompts.</summary>
     public IReadOnlyList<GeneratedSequence> Sequences => _sequences;
 
-    /// <summary>How drafts fared; null if there are none.</summary>
+    /// <summary>Statistics of the drafts; null if there are none.</summary>
     public virtual DraftStatistics? Drafts => null;
 
     /// <exception cref="ArgumentException">An option is out of range.</exception>
@@ -27,7 +28,7 @@ internal abstract class Generation : IDisposable
         if (prompts > engine.Sequences)
         {
             throw new ArgumentException(
-                $"There are {prompts} prompts, but the engine holds {engine.Sequences} sequences; make it with "
+                $"There are {prompts} prompts, but the engine holds {engine.Sequences} sequences; create it with "
                 + $"{nameof(DecodingOptions)}.{nameof(DecodingOptions.Sequences)} = {prompts}.");
         }
 
@@ -35,12 +36,14 @@ internal abstract class Generation : IDisposable
         for (var row = 0; row < prompts; row++) DecodingEngine.CheckDraft(options.Draft, engine.LayersOf(row), engine.Architecture);
     }
 
-    /// <summary>The token at the first position of a sequence that was full: its last half goes on.</summary>
-    /// <param name="tokens">Tokens that there are.</param>
-    /// <param name="capacity">Tokens that a sequence holds.</param>
+    /// <summary>
+    /// Returns the index of the token at the first position after a full sequence restarts with the last half of its tokens.
+    /// </summary>
+    /// <param name="tokens">The number of tokens.</param>
+    /// <param name="capacity">The number of tokens that a sequence can hold.</param>
     public static int StartAnew(int tokens, int capacity) => Math.Max(0, tokens - Math.Max(1, capacity / 2));
 
-    /// <summary>The next piece of the only sequence; null after the last.</summary>
+    /// <summary>Returns the next piece of the only sequence; null after the last piece.</summary>
     /// <exception cref="DecodingException">The model's logits are damaged.</exception>
     public TextPiece? Next(CancellationToken cancellationToken)
     {
@@ -52,10 +55,12 @@ internal abstract class Generation : IDisposable
             if (sequence.Piece() is { } piece) return piece;
         }
 
-        return sequence.Piece(); // of no tokens at all
+        return sequence.Piece(); // for a request of no tokens
     }
 
-    /// <summary>Feeds the next tokens; sequences that have no more of them choose one, or several. At least one has not ended.</summary>
+    /// <summary>
+    /// Feeds the next tokens. Sequences whose tokens have all been fed choose one or more new tokens. At least one sequence has not ended.
+    /// </summary>
     /// <exception cref="DecodingException">The model's logits are damaged.</exception>
     public abstract void Step();
 

@@ -3,64 +3,71 @@ using System.Text;
 
 namespace MatFormer;
 
-/// <summary>How text is generated.</summary>
+/// <summary>The options of text generation.</summary>
 /// <remarks>
-/// For each token, in this order, as in Hugging Face's transformers: the repetition penalty changes the logits; if the temperature is 0,
-/// the largest is taken; else they are divided by the temperature, TopK, TopP and MinP each leave some of the tokens that are left, and
-/// one of those is drawn by its probability among them. The likeliest token always stays. A filter that removes nothing changes nothing
-/// of what is drawn, and the same seed and options draw the same from the same logits.
+/// Each token is chosen in these steps, as in Hugging Face's transformers. The repetition penalty changes the logits. If the temperature is
+/// 0, the token with the largest logit is taken. Otherwise the logits are divided by the temperature, then TopK, TopP and MinP each remove
+/// some of the remaining tokens, and one of the rest is drawn by its probability. The likeliest token is never removed. A filter that
+/// removes nothing does not change the result. The same seed and options draw the same token from the same logits.
 /// </remarks>
 public sealed record GenerationOptions
 {
     /// <summary>The tokenizer that the model was trained with.</summary>
     public Tokenizer Tokenizer { get; init; } = Tokenizer.ByteLevel;
 
-    /// <summary>Tokens to generate; fewer if the document ends or a stop string comes.</summary>
+    /// <summary>The number of tokens to generate; fewer if the document ends or a stop string occurs.</summary>
     public int Tokens { get; init; } = 200;
 
-    /// <summary>0 takes the most likely token (greedy); above, the larger, the more daring.</summary>
+    /// <summary>The temperature. 0 takes the most likely token (greedy); larger values give more varied text.</summary>
     public double Temperature { get; init; }
 
-    /// <summary>Draws among this many most likely tokens only, and those exactly as likely as the last of them; 0 for all.</summary>
+    /// <summary>
+    /// Draws only among this many most likely tokens, and tokens exactly as likely as the last of them; 0 for all tokens.
+    /// </summary>
     public int TopK { get; init; }
 
     /// <summary>
     /// Draws among the fewest most likely tokens whose probabilities reach this sum (nucleus sampling: Holtzman et al., arXiv 1904.09751,
-    /// section 3.1); of equally likely ones the first. Above 0; 1 for all.
+    /// section 3.1). Among equally likely tokens, the first ones are kept. Above 0; 1 for all tokens.
     /// </summary>
     public double TopP { get; init; } = 1;
 
     /// <summary>
-    /// Draws among the tokens at least this share as probable as the likeliest (Nguyen et al., arXiv 2407.01082, section 3); 0 for all.
+    /// Draws among the tokens whose probability is at least this share of the likeliest token's (Nguyen et al., arXiv 2407.01082, section
+    /// 3); 0 for all tokens.
     /// </summary>
     public double MinP { get; init; }
 
     /// <summary>
-    /// What the logits of tokens that are there already, in the prompt too, are divided by, or multiplied with where they are negative
-    /// (CTRL: Keskar et al., arXiv 1909.05858, section 4.1; the sign as in transformers). Above 1 against repetition; 1 for none.
+    /// The repetition penalty: it divides positive logits, and multiplies negative logits, of tokens that occur in the text so far or in
+    /// the prompt (CTRL: Keskar et al., arXiv 1909.05858, section 4.1; the sign as in transformers). Values above 1 reduce repetition; 1 is
+    /// off.
     /// </summary>
     public double RepetitionPenalty { get; init; } = 1;
 
-    /// <summary>How many of the last tokens the repetition penalty looks at; 0 for all, as transformers does.</summary>
+    /// <summary>The number of last tokens that the repetition penalty considers; 0 for all, as in transformers.</summary>
     public int RepetitionWindow { get; init; }
 
     /// <summary>
-    /// Generation ends before the first of these texts; before the longest, if several are complete at the same byte. They may span tokens.
+    /// Generation ends before the first of these texts. If several end at the same byte, it ends before the longest. A text may span
+    /// tokens.
     /// </summary>
     public ImmutableArray<string> StopStrings { get; init; } = [];
 
     /// <summary>
-    /// What a smaller submodel keeps of each layer, which drafts tokens that the model then verifies, several in one pass over its weights
-    /// (speculative decoding: Leviathan et al., arXiv 2211.17192; a slice as the draft: MatFormer, arXiv 2310.07707, section 4.1.2). It
-    /// changes the speed and nothing else: the tokens are, to the last, those that come without it. Both use one key/value cache. A
-    /// profile's <see cref="Profile{TModel}.Layers"/>; default for none.
+    /// The <see cref="Profile{TModel}.Layers"/> of a smaller profile that drafts tokens; default for no draft. The model verifies several
+    /// drafted tokens in one pass over its weights (speculative decoding: Leviathan et al., arXiv 2211.17192; a slice as the draft:
+    /// MatFormer, arXiv 2310.07707, section 4.1.2). A draft changes only the speed: the tokens are exactly those that come without it. Both
+    /// submodels use one key/value cache.
     /// </summary>
     public ImmutableArray<LayerSlice> Draft { get; init; }
 
-    /// <summary>Tokens that are drafted at once; null chooses them by what is accepted and what passes take, up to 8.</summary>
+    /// <summary>
+    /// The number of tokens that are drafted at once, up to 8. Null chooses it by the accepted share and the times of passes.
+    /// </summary>
     public int? DraftLength { get; init; }
 
-    /// <summary>Decides what is drawn.</summary>
+    /// <summary>The seed of the random numbers.</summary>
     public long Seed { get; init; } = 1;
 
     /// <exception cref="ArgumentException">A value is out of range; the message names it.</exception>
@@ -74,12 +81,12 @@ public sealed record GenerationOptions
         Check(MinP is >= 0 and <= 1, nameof(MinP), MinP, "within 0 (for all tokens) and 1");
         Check(
             RepetitionPenalty > 0 && double.IsFinite(RepetitionPenalty), nameof(RepetitionPenalty), RepetitionPenalty,
-            "more than 0; above 1 is against repetition, 1 for none");
+            "more than 0; values above 1 reduce repetition, 1 is off");
         Check(
             DraftLength is null or (>= 1 and <= DraftLengths.Longest), nameof(DraftLength), DraftLength!,
             $"within 1 and {DraftLengths.Longest}");
         Check(RepetitionWindow >= 0, nameof(RepetitionWindow), RepetitionWindow, "0 (for all tokens) or more");
-        Check(!StopStrings.IsDefault, nameof(StopStrings), "default", "an array, [] for none");
+        Check(!StopStrings.IsDefault, nameof(StopStrings), "default", "an array; use [] for none");
         foreach (var stop in StopStrings)
         {
             Check(!string.IsNullOrEmpty(stop), nameof(StopStrings), "empty in one place", "texts of at least one character");
@@ -93,7 +100,7 @@ public sealed record GenerationOptions
         }
     }
 
-    // Whether all surrogates are in pairs.
+    // Returns true if all surrogates are in pairs.
     private static bool IsText(string text)
     {
         for (var rest = text.AsSpan(); !rest.IsEmpty;)

@@ -3,7 +3,7 @@ using System.ComponentModel;
 
 namespace MatFormer;
 
-/// <summary>What generated code implements for a declared model that decodes.</summary>
+/// <summary>The interface that generated code implements for a declared model that can decode.</summary>
 /// <typeparam name="TSelf">The declared model.</typeparam>
 public interface IDecodable<TSelf> : IDeclaredModel<TSelf>
     where TSelf : IDecodable<TSelf>
@@ -11,5 +11,5 @@ public interface IDecodable<TSelf> : IDeclaredModel<TSelf>
     /// <summary>Packs the weights of a submodel for a <see cref="DecodingEngine"/>.</summary>
     [EditorBrowsable(EditorBrowsableState.Never)]
     static virtual DecodingNetwork CreateDecodingNetwork(ImmutableArray<LayerSlice> layers, WeightPacker packer) =>
-        throw new NotSupportedException($"{TSelf.Spec.Name} is no language model, and decodes nothing.");
+        throw new NotSupportedException($"{TSelf.Spec.Name} is not a language model, so it cannot decode.");
 }

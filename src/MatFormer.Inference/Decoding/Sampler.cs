@@ -1,10 +1,11 @@
 namespace MatFormer;
 
 /// <summary>
-/// Chooses a token by logits, as <see cref="GenerationOptions"/> says. Allocates at the first token only. For one thread.
+/// Chooses a token from logits, as <see cref="GenerationOptions"/> describes. It allocates memory only for the first token. Only one thread
+/// at a time may use it.
 /// </summary>
-/// <param name="options">How.</param>
-/// <param name="row">Which of several sequences it is for: each has random numbers of its own.</param>
+/// <param name="options">How to choose.</param>
+/// <param name="row">The index of the sequence among several: each sequence draws different random numbers.</param>
 internal sealed class Sampler(GenerationOptions options, int row = 0)
 {
     private const int TokenBits = 24;
@@ -16,10 +17,10 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
     private int[] _penalizedIn = [];
     private int _round;
 
-    /// <summary>The token at a position: the most likely (the first, if several are), or one drawn.</summary>
-    /// <param name="logits">Of each token, (Vocabulary).</param>
-    /// <param name="tokens">Those before it, for the repetition penalty.</param>
-    /// <param name="position">What is drawn depends on it and the seed alone.</param>
+    /// <summary>Returns the token at a position: the most likely token (the first of several), or a drawn one.</summary>
+    /// <param name="logits">The logits of each token, (Vocabulary).</param>
+    /// <param name="tokens">The tokens before the position, for the repetition penalty.</param>
+    /// <param name="position">The position. The random numbers depend only on it, the seed and the sequence.</param>
     /// <exception cref="DecodingException">A logit is not a number or infinite, or all are minus infinity.</exception>
     public int Next(ReadOnlySpan<float> logits, ReadOnlySpan<int> tokens, long position)
     {
@@ -28,14 +29,14 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
         if (options.Temperature == 0) return best;
         var weights = Weights(logits, best);
 
-        // A race: each token arrives after an exponential time whose rate is its weight, and the first is the one drawn. Distributions that
-        // are alike so draw the same token mostly, which is what a draft needs.
+        // The draw is a race: each token arrives after an exponentially distributed time whose rate is its weight, and the first one wins.
+        // Similar distributions therefore mostly draw the same token, which is what a draft needs.
         var (first, earliest) = (best, double.PositiveInfinity);
         for (var token = 0; token < weights.Length; token++)
         {
             if (weights[token] == 0) continue;
             var unit = _random.Unit((position << TokenBits) + token);
-            if (unit >= earliest * weights[token]) continue; // -log(1 - unit) is no less than unit
+            if (unit >= earliest * weights[token]) continue; // because -log(1 - unit) >= unit
             var time = -Math.Log(1 - unit) / weights[token];
             if (time < earliest) (first, earliest) = (token, time);
         }
@@ -44,8 +45,8 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
     }
 
     /// <summary>
-    /// What each token is drawn by at a temperature above 0: its probability over that of the likeliest, 0 if it is filtered out. Valid
-    /// until the next call.
+    /// Returns the weight with which each token is drawn at a temperature above 0: its probability divided by that of the likeliest token,
+    /// or 0 if it is filtered out. The weights are valid until the next call.
     /// </summary>
     internal ReadOnlySpan<double> Weights(ReadOnlySpan<float> logits, ReadOnlySpan<int> tokens)
     {
@@ -63,7 +64,7 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
         if ((options.TopK > 0 && options.TopK < logits.Length) || options.TopP < 1) KeepTop(logits, weights);
         if (options.MinP > 0)
         {
-            foreach (ref var weight in weights) weight = weight < options.MinP ? 0 : weight; // the likeliest has 1
+            foreach (ref var weight in weights) weight = weight < options.MinP ? 0 : weight; // the likeliest token has 1
         }
 
         return weights;
@@ -84,7 +85,7 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
         if (options.RepetitionWindow > 0 && options.RepetitionWindow < tokens.Length) tokens = tokens[^options.RepetitionWindow..];
         foreach (var token in tokens)
         {
-            // Once, however often it is there.
+            // Each token is penalised once, however often it occurs.
             if (_penalizedIn[token] == _round) continue;
             _penalizedIn[token] = _round;
             var logit = penalized[token];
@@ -114,7 +115,7 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
             : throw new DecodingException("The model's logits are all minus infinity, so no token can be chosen; its weights are damaged.");
     }
 
-    // Sets the weights to 0 that TopK and then TopP leave out. A heap gives the tokens from the likeliest on, and only as many as needed.
+    // Sets the weights of the tokens that TopK and then TopP remove to 0. A heap yields only as many tokens as needed, likeliest first.
     private void KeepTop(ReadOnlySpan<float> logits, Span<double> weights)
     {
         var count = logits.Length;
@@ -123,7 +124,7 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
         for (var token = 0; token < count; token++) ranks[token] = Rank(logits[token], token);
         for (var parent = (count / 2) - 1; parent >= 0; parent--) SiftDown(ranks, parent);
 
-        // Those taken off the heap lie behind it, the likeliest last.
+        // Tokens taken off the heap lie behind it, the likeliest one last.
         var taken = 0;
         var mass = 0.0;
         if (options.TopK > 0 && options.TopK < count)
@@ -165,10 +166,10 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
         return sum;
     }
 
-    // Smaller the likelier, then the smaller the token.
+    // A likelier token has a smaller rank. Among equally likely tokens, the smaller token has the smaller rank.
     private static ulong Rank(float logit, int token)
     {
-        var bits = BitConverter.SingleToUInt32Bits(logit + 0f); // no negative zero
+        var bits = BitConverter.SingleToUInt32Bits(logit + 0f); // turns negative zero into zero
         var ascending = bits >> 31 == 0 ? bits | 0x8000_0000 : ~bits;
         return ((ulong)~ascending << 32) | (uint)token;
     }

@@ -3,13 +3,13 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// Finds the first of several strings in bytes as they come (Knuth, Morris, Pratt: Fast Pattern Matching in Strings, 1977, for each). So
-/// how the bytes are cut into tokens does not matter.
+/// Finds the first of several strings in a stream of bytes (with the algorithm of Knuth, Morris and Pratt: Fast Pattern Matching in
+/// Strings, 1977, for each string). It does not matter how the bytes are divided into tokens.
 /// </summary>
 internal sealed class StopMatcher
 {
     private readonly (byte[] Text, int[] Borders)[] _stops;
-    private readonly int[] _matched; // of each string, the bytes that the text so far ends with
+    private readonly int[] _matched; // for each string, how many of its first bytes the text so far ends with
 
     public StopMatcher(IReadOnlyList<string> stops)
     {
@@ -18,11 +18,11 @@ internal sealed class StopMatcher
     }
 
     /// <summary>
-    /// How many of the last bytes may be the beginning of a string; once one is complete, those of it, the longest if there are several.
+    /// The number of last bytes that may begin a string. Once a string is complete, its length, or that of the longest complete string.
     /// </summary>
     public int Held { get; private set; }
 
-    /// <summary>Takes the next byte; true if it completes a string, after which there are no more.</summary>
+    /// <summary>Adds the next byte. Returns true if it completes a string. No more bytes may follow then.</summary>
     public bool Add(byte value)
     {
         var (held, complete) = (0, 0);
@@ -41,7 +41,7 @@ internal sealed class StopMatcher
         return complete > 0;
     }
 
-    // For each beginning of a text, its longest proper beginning that is its end too.
+    // Returns, for each prefix of a text, the length of its longest proper prefix that is also its suffix.
     private static int[] BordersOf(byte[] text)
     {
         var borders = new int[text.Length];

@@ -15,6 +15,6 @@ public enum FeedForwardKind
     /// <summary>silu(gate x) * (up x) (Shazeer, arXiv 2002.05202).</summary>
     SwiGlu,
 
-    /// <summary>gelu(gate x) * (up x), gelu being the exact form (Shazeer, arXiv 2002.05202).</summary>
+    /// <summary>gelu(gate x) * (up x), with the exact form of gelu (Shazeer, arXiv 2002.05202).</summary>
     GeGlu,
 }

@@ -1,14 +1,14 @@
 namespace MatFormer;
 
-/// <summary>What generated code implements for a declared model, whether or not there is a library of tensors.</summary>
+/// <summary>The interface that generated code implements for every declared model, with or without a tensor library.</summary>
 /// <typeparam name="TSelf">The declared model.</typeparam>
 public interface IDeclaredModel<TSelf>
     where TSelf : IDeclaredModel<TSelf>
 {
-    /// <summary>Sizes and costs.</summary>
+    /// <summary>The sizes and costs of the model.</summary>
     static abstract ModelSpec Spec { get; }
 
-    /// <summary>The granularities as profiles, narrowest first; the last is the whole model.</summary>
+    /// <summary>The granularities as profiles, narrowest first. The last one is the whole model.</summary>
     static abstract IReadOnlyList<Profile<TSelf>> Granularities { get; }
 
     /// <summary>The declared profiles, in the order of the declaration.</summary>

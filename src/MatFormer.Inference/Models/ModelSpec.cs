@@ -4,53 +4,54 @@ using System.Globalization;
 namespace MatFormer;
 
 /// <summary>
-/// What is known of a declared model without its weights: sizes, granularities and costs. Generated code holds one per model.
+/// The sizes, granularities and costs of a declared model, without its weights. Generated code holds one instance for each model.
 /// </summary>
 public sealed record ModelSpec
 {
-    /// <summary>What a pattern names the layers that it leaves out.</summary>
+    /// <summary>The name of a layer that a pattern leaves out.</summary>
     public const string Skip = "Skip";
 
     /// <summary>The name of the declaring class.</summary>
     public required string Name { get; init; }
 
-    /// <summary>What it takes and gives.</summary>
+    /// <summary>The input and the output of the model.</summary>
     public ModelKind Kind { get; init; }
 
     /// <summary>
-    /// A hash of the declared architecture, not of its profiles: weight files carry it, so that they load only where they fit.
+    /// A hash of the declared architecture, without the profiles. Weight files carry it, so that they load only into a model that they fit.
     /// </summary>
     public required string Fingerprint { get; init; }
 
-    /// <summary>Width of the residual stream.</summary>
+    /// <summary>The width of the residual stream.</summary>
     public required int Width { get; init; }
 
-    /// <summary>Width of one attention head.</summary>
+    /// <summary>The width of one attention head.</summary>
     public required int HeadWidth { get; init; }
 
-    /// <summary>The longest sequence, in tokens; of images their patches and, if there is one, the class token.</summary>
+    /// <summary>The longest sequence, in tokens. For images: the patches and the class token, if there is one.</summary>
     public required int Context { get; init; }
 
-    /// <summary>The number of different tokens; 0 if it takes images.</summary>
+    /// <summary>The number of different tokens; 0 for models of images.</summary>
     public int Vocabulary { get; init; }
 
-    /// <summary>The images that it takes and the classes it tells apart, or null if it takes tokens.</summary>
+    /// <summary>The images that the model takes and the classes that it distinguishes; null if it takes tokens.</summary>
     public ImageSpec? Image { get; init; }
 
-    /// <summary>How an encoder makes one vector of a sequence; language models make none.</summary>
+    /// <summary>How an encoder turns a sequence into one vector. Language models do not use it.</summary>
     public Pooling Pooling { get; init; }
 
     /// <summary>
-    /// Width of the embeddings that a text encoder gives, or of the vector in front of an image's classifier; 0 for language models.
+    /// The width of a text encoder's embeddings, or of the vector that an image's classifier takes; 0 for language models.
     /// </summary>
     public int EmbeddingWidth { get; init; }
 
     /// <summary>
-    /// Prefixes of the embedding that are trained to be embeddings too, narrowest first; the last is the whole. Empty for language models.
+    /// The widths of the embedding's prefixes that are trained as embeddings, narrowest first. The last one is the whole embedding. Empty
+    /// for language models.
     /// </summary>
     public ImmutableArray<int> EmbeddingDimensions { get; init; } = [];
 
-    /// <summary>What costs are of: <c>token</c>, <c>image</c> or <c>text</c>.</summary>
+    /// <summary>The unit that costs refer to: <c>token</c>, <c>image</c> or <c>text</c>.</summary>
     public string Unit => Kind switch
     {
         ModelKind.LanguageModel => "token",
@@ -58,21 +59,21 @@ public sealed record ModelSpec
         _ => "text",
     };
 
-    /// <summary>Rows of a batch that an example of training takes: a text encoder learns from pairs, a query and its document.</summary>
+    /// <summary>The number of batch rows for one training example. A text encoder learns from pairs of a query and a document.</summary>
     internal int RowsPerExample => Kind == ModelKind.TextEncoder ? 2 : 1;
 
     internal int TokensPerExample => RowsPerExample * Context;
 
-    /// <summary>The norms in front of attention, feed-forward and head.</summary>
+    /// <summary>The kind of the norms before attention, feed-forward and head.</summary>
     public required NormKind Norm { get; init; }
 
-    /// <summary>Added to the mean square, or to the variance, before the root is taken.</summary>
+    /// <summary>The number that a norm adds to the mean square, or to the variance, before it takes the root.</summary>
     public required double NormEpsilon { get; init; }
 
     /// <summary>How the model knows a token's position.</summary>
     public required PositionKind Position { get; init; }
 
-    /// <summary>The base of the rotary angles; 0 with learned positions.</summary>
+    /// <summary>The base of the rotary angles; 0 if positions are learned.</summary>
     public double RotaryBase { get; init; }
 
     /// <summary>How the rotary angles are scaled; null if they are not.</summary>
@@ -81,52 +82,52 @@ public sealed record ModelSpec
     /// <summary>True if each projection of attention has a bias.</summary>
     public bool AttentionBias { get; init; }
 
-    /// <summary>True if each head of queries and keys is RMS-normalised before it is turned.</summary>
+    /// <summary>True if each head of queries and keys is RMS-normalised before the rotary rotation.</summary>
     public bool QkNorm { get; init; }
 
     /// <summary>True if the head uses the embedding's weight.</summary>
     public bool TiedHead { get; init; }
 
-    /// <summary>The granularities, narrowest first; the last is the whole model.</summary>
+    /// <summary>The granularities, narrowest first. The last one is the whole model.</summary>
     public required ImmutableArray<Granularity> Granularities { get; init; }
 
-    /// <summary>Parameters of the token and position embeddings and of an untied head.</summary>
+    /// <summary>The number of parameters of the token and position embeddings and of an untied head.</summary>
     public required long EmbeddingParameters { get; init; }
 
-    /// <summary>Parameters around the blocks, which every profile has, the embeddings included.</summary>
+    /// <summary>The number of parameters outside the blocks, embeddings included. Every profile has them.</summary>
     public required long SharedParameters { get; init; }
 
-    /// <summary>FLOPs of the forward pass over one <see cref="Unit"/> around the blocks.</summary>
+    /// <summary>FLOPs outside the blocks of the forward pass over one <see cref="Unit"/>.</summary>
     public required long SharedFlops { get; init; }
 
     /// <summary>The blocks, first layer first.</summary>
     public required ImmutableArray<BlockSpec> Blocks { get; init; }
 
-    /// <summary>How many blocks there are.</summary>
+    /// <summary>The number of blocks.</summary>
     public int Layers => Blocks.Length;
 
-    /// <summary>True if a declared profile leaves layers out, so that others may too.</summary>
+    /// <summary>True if a declared profile leaves layers out. Only then may other profiles do so.</summary>
     public bool CanSkip { get; init; }
 
-    /// <summary>The whole model, as what it keeps of each layer.</summary>
+    /// <summary>The layers of the whole model.</summary>
     public ImmutableArray<LayerSlice> WholeLayers => Granularities[^1].Layers;
 
-    /// <summary>All parameters of a model that keeps this of each layer.</summary>
+    /// <summary>Returns the number of all parameters of a submodel.</summary>
     public long ParameterCount(ReadOnlySpan<LayerSlice> layers) => SharedParameters + Sum(layers, block => block.Parameters);
 
-    /// <summary>Parameters without the embeddings and an untied head.</summary>
+    /// <summary>Returns the number of parameters without the embeddings and an untied head.</summary>
     public long NonEmbeddingParameterCount(ReadOnlySpan<LayerSlice> layers) => ParameterCount(layers) - EmbeddingParameters;
 
     /// <summary>
-    /// FLOPs (a multiply-add is two) of the forward pass over one <see cref="Unit"/>: of a language model one token, attention averaged
-    /// over a full causal context; of an encoder one image or one text of a full context.
+    /// Returns the FLOPs (a multiply-add is two) of the forward pass over one <see cref="Unit"/>. For a language model this is one token,
+    /// with attention averaged over a full causal context. For an encoder it is one image, or one text that fills the context.
     /// </summary>
     public long Flops(ReadOnlySpan<LayerSlice> layers) => SharedFlops + Sum(layers, block => block.Flops);
 
-    /// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>
+    /// <summary>Returns the key/value cache bytes that one token takes in float32; half as many in bfloat16.</summary>
     public long KeyValueCacheBytesPerToken(ReadOnlySpan<LayerSlice> layers) => Sum(layers, block => block.KeyValueCacheBytesPerToken);
 
-    /// <summary>The width itself, or of the whole embedding if null.</summary>
+    /// <summary>Returns the given width, or the width of the whole embedding if it is null.</summary>
     /// <exception cref="ArgumentException">The model declares no such width.</exception>
     internal int CheckEmbeddingWidth(int? width)
     {
@@ -143,7 +144,7 @@ public sealed record ModelSpec
         var runs = new List<string>();
         for (var start = 0; start < layers.Length;)
         {
-            // Granularities may be alike in some layers: the one that lasts longest is named.
+            // Granularities may be equal in some layers: the one that covers most layers from here is named.
             string? name = null;
             var end = start + 1;
             foreach (var granularity in Granularities)
@@ -163,8 +164,8 @@ public sealed record ModelSpec
     }
 
     /// <summary>
-    /// Reads a pattern such as <c>4*S 4*M</c>, <c>S S M XL</c> or <c>2*S Skip 5*M</c>, the first layer on the left, into what is kept of
-    /// each layer.
+    /// Parses a pattern such as <c>4*S 4*M</c>, <c>S S M XL</c> or <c>2*S Skip 5*M</c>, the first layer on the left. Returns the part of
+    /// each layer that is kept.
     /// </summary>
     /// <exception cref="ArgumentException">
     /// The pattern names an unknown granularity, has the wrong number of layers, or leaves out layers that the model always has.
@@ -188,7 +189,7 @@ public sealed record ModelSpec
             if (granularity is null && !(CanSkip && name == Skip))
             {
                 throw new ArgumentException(
-                    $"'{name}' in the profile '{pattern}' is no granularity of {Name}; "
+                    $"'{name}' in the profile '{pattern}' is not a granularity of {Name}; "
                     + $"it has {string.Join(", ", Granularities.Select(g => g.Name))}"
                     + (CanSkip ? $", and {Skip}." : name == Skip ? ", and no declared profile of it leaves layers out." : "."),
                     nameof(pattern));

@@ -3,7 +3,7 @@ namespace MatFormer;
 /// <summary>The angles of rotary position embedding (RoFormer, arXiv 2104.09864).</summary>
 internal static class RotaryAngles
 {
-    /// <summary>Tells the cosine and sine of every position and pair.</summary>
+    /// <summary>Passes the cosine and sine of every position and pair to <paramref name="set"/>.</summary>
     public static void Fill(
         int context, int headWidth, double rotaryBase, RotaryScaling? scaling, Action<int, int, float, float> set)
     {
@@ -16,6 +16,6 @@ internal static class RotaryAngles
         }
     }
 
-    /// <summary>The frequency of a pair, in radians per token, before it is scaled.</summary>
+    /// <summary>Returns the frequency of a pair, in radians per token, before scaling.</summary>
     public static double Frequency(int headWidth, double rotaryBase, int pair) => Math.Pow(rotaryBase, -2.0 * pair / headWidth);
 }

@@ -1,26 +1,28 @@
 namespace MatFormer;
 
-/// <summary>How rotary angles are slowed down, so that a model reaches further than it was trained for at first.</summary>
+/// <summary>How rotary angles are scaled down, so that a model supports a longer context than that of its first training.</summary>
 /// <param name="Kind">Which frequencies are scaled.</param>
-/// <param name="Factor">What they are divided by; above 1.</param>
+/// <param name="Factor">The divisor of the frequencies; above 1.</param>
 public sealed record RotaryScaling(RotaryScalingKind Kind, double Factor)
 {
     internal const double UsualLow = 1;
     internal const double UsualHigh = 4;
 
-    /// <summary>The context, in tokens, that the model was trained for at first; 0 if linear.</summary>
+    /// <summary>The context, in tokens, of the model's first training; 0 if linear.</summary>
     public int OriginalContext { get; init; }
 
-    /// <summary>Wavelengths above <see cref="OriginalContext"/> / this are divided by the whole factor; 0 if linear.</summary>
+    /// <summary>
+    /// Frequencies with a wavelength above <see cref="OriginalContext"/> / this value are divided by the whole factor; 0 if linear.
+    /// </summary>
     public double LowFrequencyFactor { get; init; }
 
-    /// <summary>Wavelengths below <see cref="OriginalContext"/> / this are left as they are; 0 if linear.</summary>
+    /// <summary>Frequencies with a wavelength below <see cref="OriginalContext"/> / this value are not scaled; 0 if linear.</summary>
     public double HighFrequencyFactor { get; init; }
 
-    /// <summary>The names that transformers have for the kinds (<c>rope_type</c>).</summary>
+    /// <summary>Returns the name that Hugging Face's transformers gives a kind (<c>rope_type</c>).</summary>
     internal static string TypeOf(RotaryScalingKind kind) => kind == RotaryScalingKind.Linear ? "linear" : "llama3";
 
-    /// <summary>What a frequency, in radians per token, is divided by.</summary>
+    /// <summary>Returns the divisor of a frequency, which is in radians per token.</summary>
     internal double Divisor(double frequency)
     {
         if (Kind == RotaryScalingKind.Linear) return Factor;

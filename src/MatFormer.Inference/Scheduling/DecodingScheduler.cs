@@ -4,16 +4,27 @@ using System.Diagnostics;
 namespace MatFormer;
 
 /// <summary>
-/// Generates for many at once with one <see cref="DecodingEngine"/>, each with a submodel of its own (continuous batching: Yu et al., Orca,
-/// OSDI 2022): a thread of its own takes, pass for pass, one token of every running request and some of the prompts of those that are new.
-/// A request that ends or is cancelled makes room at once for one that waits. What its sequence holds stays there until another needs the
-/// room: a request that begins alike, such as the next turn of a conversation, goes on from there. For several threads.
+/// Generates text for many requests at once with one <see cref="DecodingEngine"/> (continuous batching: Yu et al., Orca, OSDI 2022). Each
+/// request has its own submodel. A background thread runs passes: each pass takes one token of every running request and a part of the
+/// prompts of new requests. A request that ends or is cancelled makes room at once for a waiting one. Its tokens stay in its sequence until
+/// another request needs the sequence: a request with the same beginning, such as the next turn of a conversation, continues from there.
+/// Several threads may use a scheduler.
 /// </summary>
 /// <remarks>
-/// A request yields what it would alone, to the bit, and what <see cref="TextGenerator"/> does where that decodes by an engine. As there, a
-/// prompt longer than a sequence loses its beginning, and where a sequence is full, positions start again with the last half of its tokens.
-/// <see cref="GenerationOptions.Draft"/> is not used: what comes is the same without it, and passes are filled by many requests.
+/// A request yields bit for bit what it would yield alone, and what <see cref="TextGenerator"/> yields with an engine. As there, a
+/// prompt longer than a sequence loses its beginning, and when a sequence is full, positions start again with the last half of its tokens.
+/// The scheduler ignores <see cref="GenerationOptions.Draft"/>: it would not change the text, and many requests fill the passes anyway.
 /// </remarks>
+/// <example>
+/// <code>
+/// await using var scheduler = new DecodingScheduler(engine);
+/// var request = scheduler.TryGenerate("Once upon", engine.Layers, new GenerationOptions());
+/// if (request is not null)
+/// {
+///     await foreach (var piece in request.ReadAsync()) Console.Write(piece.Text);
+/// }
+/// </code>
+/// </example>
 public sealed class DecodingScheduler : IAsyncDisposable
 {
     private readonly DecodingEngine _engine;
@@ -21,20 +32,20 @@ public sealed class DecodingScheduler : IAsyncDisposable
     private readonly Lock _gate = new();
     private readonly AutoResetEvent _wake = new(false);
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly LinkedList<ScheduledRequest> _waiting = []; // under the gate, as the two below
+    private readonly LinkedList<ScheduledRequest> _waiting = []; // guarded by the gate, as are the two fields below
     private SchedulerStatistics _statistics = new();
     private bool _isStopping;
     private volatile bool _cancelsAll;
 
-    // The thread's own.
-    private readonly List<ScheduledRequest> _running = []; // in the order in which they came
+    // Only the scheduler's thread uses these.
+    private readonly List<ScheduledRequest> _running = []; // in order of arrival
     private readonly List<ScheduledRequest> _pass = [];
     private readonly List<ScheduledRequest> _ending = [];
-    private readonly List<HeldTokens> _free; // the least recently used first
+    private readonly List<HeldTokens> _free; // least recently used first
 
-    /// <summary>Starts its thread.</summary>
-    /// <param name="engine">The engine, which is the scheduler's from here on: it is disposed of with it.</param>
-    /// <param name="options">How.</param>
+    /// <summary>Creates a scheduler and starts its thread.</summary>
+    /// <param name="engine">The engine. The scheduler owns it from now on and disposes of it.</param>
+    /// <param name="options">The options of the scheduler; the defaults if null.</param>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     public DecodingScheduler(DecodingEngine engine, SchedulerOptions? options = null)
     {
@@ -48,13 +59,13 @@ public sealed class DecodingScheduler : IAsyncDisposable
         new Thread(Work) { IsBackground = true, Name = "MatFormer scheduler" }.Start();
     }
 
-    /// <summary>Tokens that a sequence can hold.</summary>
+    /// <summary>The number of tokens that a sequence can hold.</summary>
     public int Capacity { get; }
 
-    /// <summary>Requests that run at once.</summary>
+    /// <summary>The number of requests that can run at once.</summary>
     public int Sequences { get; }
 
-    /// <summary>Whether it takes no more requests: it was stopped, or failed.</summary>
+    /// <summary>True if the scheduler accepts no more requests, because it was stopped or has failed.</summary>
     public bool IsStopping
     {
         get
@@ -63,7 +74,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         }
     }
 
-    /// <summary>What it is at and has done.</summary>
+    /// <summary>A snapshot of what the scheduler is doing and has done.</summary>
     public SchedulerStatistics Statistics
     {
         get
@@ -72,11 +83,11 @@ public sealed class DecodingScheduler : IAsyncDisposable
         }
     }
 
-    /// <summary>Asks for text.</summary>
-    /// <param name="prompt">What to continue, as for <see cref="TextGenerator"/>.</param>
-    /// <param name="layers">As which submodel: a profile's <see cref="Profile{TModel}.Layers"/>.</param>
-    /// <param name="options">How.</param>
-    /// <returns>The request, or null if too many wait already, or it stops.</returns>
+    /// <summary>Submits a request for text.</summary>
+    /// <param name="prompt">The text to continue, as for <see cref="TextGenerator"/>.</param>
+    /// <param name="layers">The submodel: a profile's <see cref="Profile{TModel}.Layers"/>.</param>
+    /// <param name="options">How to generate.</param>
+    /// <returns>The request; null if the queue is full or the scheduler is stopping.</returns>
     /// <exception cref="ArgumentException">An option is out of range, or the engine lacks weights of the submodel.</exception>
     /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
     public ScheduledGeneration? TryGenerate(string prompt, ImmutableArray<LayerSlice> layers, GenerationOptions options)
@@ -88,25 +99,25 @@ public sealed class DecodingScheduler : IAsyncDisposable
         return TrySubmit(request) ? request : null;
     }
 
-    /// <summary>Asks for the embedding of a text.</summary>
-    /// <param name="tokens">Its tokens: 1 to <see cref="Capacity"/>.</param>
-    /// <param name="layers">As which submodel.</param>
-    /// <returns>The request, or null if too many wait already, or it stops.</returns>
-    /// <exception cref="ArgumentException">There is no token or too many, or the engine lacks weights of the submodel.</exception>
+    /// <summary>Submits a request for the embedding of a text.</summary>
+    /// <param name="tokens">The tokens of the text: 1 to <see cref="Capacity"/>.</param>
+    /// <param name="layers">The submodel.</param>
+    /// <returns>The request; null if the queue is full or the scheduler is stopping.</returns>
+    /// <exception cref="ArgumentException">There are no tokens or too many, or the engine lacks weights of the submodel.</exception>
     /// <exception cref="NotSupportedException">The engine keeps no hidden states: <see cref="DecodingOptions.HiddenStates"/>.</exception>
     public ScheduledEmbedding? TryEmbed(ReadOnlySpan<int> tokens, ImmutableArray<LayerSlice> layers)
     {
         if (tokens.IsEmpty || tokens.Length > Capacity)
-            throw new ArgumentException($"An embedding is of 1 to {Capacity} tokens, not of {tokens.Length}.", nameof(tokens));
+            throw new ArgumentException($"An embedding takes 1 to {Capacity} tokens, not {tokens.Length}.", nameof(tokens));
         _engine.CheckTokens(tokens);
         if (!_engine.KeepsHiddenStates)
-            throw new NotSupportedException("The engine keeps no hidden states; make it with DecodingOptions.HiddenStates.");
+            throw new NotSupportedException("The engine keeps no hidden states; create it with DecodingOptions.HiddenStates.");
         _engine.CheckHeld(layers);
         var request = new ScheduledEmbedding(this, layers, tokens.ToArray(), _engine.Architecture.Width);
         return TrySubmit(request) ? request : null;
     }
 
-    /// <summary>Checks what <see cref="TryGenerate"/> would refuse.</summary>
+    /// <summary>Throws for options that <see cref="TryGenerate"/> would refuse.</summary>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
     public static void Check(GenerationOptions options, DecodingEngine engine)
@@ -117,9 +128,9 @@ public sealed class DecodingScheduler : IAsyncDisposable
         options.Tokenizer.CheckFits(engine.Architecture, engine.TokenizerFingerprint);
     }
 
-    /// <summary>Takes no more requests, lets those that are there end, and disposes of the engine.</summary>
-    /// <param name="grace">How long they may take; what is left then is cancelled.</param>
-    /// <returns>Ends when its thread has.</returns>
+    /// <summary>Accepts no more requests, lets the present requests end, and then disposes of the engine.</summary>
+    /// <param name="grace">How long the present requests may take. Those that are left are then cancelled.</param>
+    /// <returns>A task that completes when the scheduler's thread has ended.</returns>
     public async Task StopAsync(TimeSpan grace)
     {
         lock (_gate) _isStopping = true;
@@ -136,17 +147,17 @@ public sealed class DecodingScheduler : IAsyncDisposable
         }
     }
 
-    /// <summary>Cancels what is there, and ends.</summary>
+    /// <summary>Cancels all requests and stops.</summary>
     public async ValueTask DisposeAsync() => await StopAsync(TimeSpan.Zero).ConfigureAwait(false);
 
-    /// <summary>Lets the thread look for what is new.</summary>
+    /// <summary>Wakes the thread, so that it looks for new requests and cancellations.</summary>
     internal void Wake() => _wake.Set();
 
     private bool TrySubmit(ScheduledRequest request)
     {
         lock (_gate)
         {
-            // Those for which a sequence is free only wait for the pass that is under way.
+            // Requests that have a free sequence do not count as queued: they only wait for the current pass.
             if (_isStopping || _waiting.Count >= _options.Queue + Sequences - _statistics.Running)
             {
                 _statistics = _statistics with { Refused = _statistics.Refused + 1 };
@@ -178,7 +189,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         }
         catch (Exception e)
         {
-            // Nothing can go on; all who wait are told why, and nobody is taken any more.
+            // Nothing can continue. All requests end with this error, and no more are accepted.
             error = e;
         }
         finally
@@ -203,7 +214,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         lock (_gate) return _isStopping && _waiting.Count == 0;
     }
 
-    // Ends those that were cancelled, running or waiting.
+    // Ends cancelled requests, running or waiting.
     private void Cancel()
     {
         _ending.Clear();
@@ -231,11 +242,11 @@ public sealed class DecodingScheduler : IAsyncDisposable
             _statistics = _statistics with { Running = _running.Count, Cancelled = _statistics.Cancelled + _ending.Count };
         }
 
-        // As everywhere, counted before it is told: who has read its end finds it in the statistics.
+        // Requests are counted before they end, here as elsewhere, so that readers who see the end find it in the statistics.
         foreach (var request in _ending) request.End(null);
     }
 
-    // Gives free sequences to those that have waited longest.
+    // Gives free sequences to the requests that have waited longest.
     private void Admit()
     {
         while (true)
@@ -255,7 +266,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
                 _statistics = _statistics with { Running = _running.Count + 1 };
             }
 
-            // Equal submodels as one, which then are computed together.
+            // Requests with equal submodels share one instance of the layers, so that the engine computes them together.
             var layers = request.Layers.AsSpan();
             if (layers.SequenceEqual(_engine.Layers.AsSpan())) request.Layers = _engine.Layers;
             foreach (var other in _running)
@@ -269,13 +280,13 @@ public sealed class DecodingScheduler : IAsyncDisposable
         }
     }
 
-    // Gives a request the free sequence that holds most of its beginning; what that holds beyond is lost.
+    // Gives a request the free sequence that holds most of its beginning. The other tokens of the sequence are lost.
     private void Place(ScheduledRequest request)
     {
         var (chosen, shared) = (0, _free[0].SharedWith(request));
         for (var i = 1; i < _free.Count; i++)
         {
-            // Where more would be lost than is shared, another conversation that began alike is likelier to come back for it.
+            // If more would be lost than is shared, another conversation with the same beginning is likelier to need the sequence.
             var its = _free[i].SharedWith(request);
             if (its > shared && 2 * its >= _free[i].Tokens.Length) (chosen, shared) = (i, its);
         }
@@ -289,7 +300,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         lock (_gate) _statistics = _statistics with { CachedTokens = _statistics.CachedTokens + shared };
     }
 
-    // Chooses who takes part in the next pass, with how many tokens.
+    // Chooses the requests of the next pass, and how many tokens each of them feeds.
     private void Compose()
     {
         _pass.Clear();
@@ -300,7 +311,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
             if (!request.IsReady(_options.ReaderTimeout)) continue;
             if (_engine.Length(request.Slot) == Capacity)
             {
-                // Full: positions start again, with the last half of the tokens.
+                // The sequence is full: positions start again with the last half of the tokens.
                 _engine.Truncate(request.Slot, 0);
                 request.Start = Generation.StartAnew(request.Tokens.Length, Capacity);
             }
@@ -309,7 +320,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
             if (request.Taken == 1) decoding++;
         }
 
-        // Prompts share what is left, who came first first.
+        // Prompts share the rest of the pass, in order of arrival.
         var rest = Math.Max(_options.PromptTokens, _options.TokensPerPass - decoding);
         foreach (var request in _running)
         {
@@ -325,7 +336,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
 
     private void Run()
     {
-        // Those of one submodel one after the other: the engine computes them together.
+        // Requests of one submodel are appended one after the other, so that the engine computes them together.
         for (var i = 0; i < _pass.Count; i++)
         {
             if (_pass[i].Row >= 0) Append(_pass[i]);
@@ -352,7 +363,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
             if (_running[i].HasEnded) Release(i);
         }
 
-        // A row of one that was appended is its complement until the pass is over.
+        // The complement of the row marks a request that has been appended, until the pass is over.
         void Append(ScheduledRequest request)
         {
             var from = request.Start + _engine.Length(request.Slot);
@@ -373,7 +384,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
             }
             catch (DecodingException e)
             {
-                // Of this request alone: the others have logits of their own.
+                // Only this request fails: the logits of the others are not affected.
                 damage = e;
             }
         }
@@ -385,7 +396,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
             var s = _statistics;
             s = s with
             {
-                // A token that is generated goes in with the next pass, and is no prompt's.
+                // A generated token is fed in the next pass. It does not count as a token of a prompt.
                 PromptTokens = s.PromptTokens + (request.Taken > 1 || before == 0 ? request.Taken : 0),
                 GeneratedTokens = s.GeneratedTokens + generated,
             };
@@ -417,7 +428,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         else if (isLast || request.WantsAll) request.Tell();
     }
 
-    // Frees the sequence of a running request, all passes of which are over.
+    // Frees the sequence of a running request that takes part in no pass now.
     private void Release(int index)
     {
         var request = _running[index];
@@ -426,10 +437,10 @@ public sealed class DecodingScheduler : IAsyncDisposable
         _running.RemoveAt(index);
     }
 
-    // What a free sequence holds, and as which submodel it was computed.
+    // The tokens that a free sequence holds, and the submodel that computed them.
     private readonly record struct HeldTokens(int Slot, int[] Tokens, ImmutableArray<LayerSlice> Layers)
     {
-        // How many of a request's first tokens are here as it would compute them: not the last, as it wants what comes after that.
+        // Returns how many of a request's first tokens it can reuse. The last token is always computed, because its logits are needed.
         public int SharedWith(ScheduledRequest request)
         {
             if (request.WantsAll || !request.Layers.AsSpan().SequenceEqual(Layers.AsSpan())) return 0;

@@ -6,7 +6,7 @@ using System.Threading.Channels;
 
 namespace MatFormer;
 
-/// <summary>What a <see cref="DecodingScheduler"/> was asked for.</summary>
+/// <summary>A request to a <see cref="DecodingScheduler"/>.</summary>
 public abstract class ScheduledRequest
 {
     private readonly DecodingScheduler _scheduler;
@@ -16,16 +16,16 @@ public abstract class ScheduledRequest
     private protected ScheduledRequest(DecodingScheduler scheduler, ImmutableArray<LayerSlice> layers) =>
         (_scheduler, Layers) = (scheduler, layers);
 
-    /// <summary>As which submodel it runs.</summary>
+    /// <summary>The submodel that the request runs with.</summary>
     public ImmutableArray<LayerSlice> Layers { get; internal set; }
 
-    /// <summary>Tokens of the prompt.</summary>
+    /// <summary>The number of tokens of the prompt.</summary>
     public abstract int PromptTokens { get; }
 
-    /// <summary>Of these, how many a sequence held already, so that they were not computed; known when it begins.</summary>
+    /// <summary>The number of prompt tokens that are reused instead of computed. It is set when the request gets a sequence.</summary>
     public int CachedTokens { get; internal set; }
 
-    /// <summary>Ends it, if it has not ended: what it held is free for others after the pass that is under way.</summary>
+    /// <summary>Cancels the request if it has not ended. Its sequence is free for other requests after the current pass.</summary>
     public void Cancel()
     {
         if (_hasEnded || _isCancelled) return;
@@ -33,21 +33,21 @@ public abstract class ScheduledRequest
         _scheduler.Wake();
     }
 
-    // All below is the scheduler's thread's.
+    // Only the scheduler's thread uses the members below.
 
-    /// <summary>Its sequence of the engine; -1 as long as it has none.</summary>
+    /// <summary>The request's sequence of the engine; -1 if it has none yet.</summary>
     internal int Slot { get; set; } = -1;
 
-    /// <summary>The token at the sequence's first position.</summary>
+    /// <summary>The index of the token at the sequence's first position.</summary>
     internal int Start { get; set; }
 
-    /// <summary>Tokens that it has in the pass.</summary>
+    /// <summary>The number of tokens that the request feeds in the pass.</summary>
     internal int Taken { get; set; }
 
-    /// <summary>The first of its logits in the pass.</summary>
+    /// <summary>The index of its first logits in the pass.</summary>
     internal int Row { get; set; }
 
-    /// <summary>When it came.</summary>
+    /// <summary>The time at which the request was submitted.</summary>
     internal long Submitted { get; } = Stopwatch.GetTimestamp();
 
     internal bool IsCancelled => _isCancelled;
@@ -58,25 +58,25 @@ public abstract class ScheduledRequest
         private protected set => _hasEnded = value;
     }
 
-    /// <summary>The prompt's, then those generated.</summary>
+    /// <summary>The tokens of the prompt, then the generated tokens.</summary>
     internal abstract ReadOnlySpan<int> Tokens { get; }
 
     internal virtual int Generated => 0;
 
-    /// <summary>Whether it wants something for each token, not only for the last.</summary>
+    /// <summary>True if the request needs the output of every token, not only of the last.</summary>
     internal virtual bool WantsAll => false;
 
-    /// <summary>Whether it can go on: its reader keeps up.</summary>
+    /// <summary>Returns true if the request can continue because its reader keeps up.</summary>
     internal virtual bool IsReady(TimeSpan patience) => true;
 
-    /// <summary>Takes what was computed; it has ended if that was all.</summary>
+    /// <summary>Takes the output of the pass. The request has ended if it needs no more.</summary>
     /// <exception cref="DecodingException">The logits are damaged.</exception>
     internal abstract void Take(DecodingEngine engine);
 
-    /// <summary>Gives its reader what was taken.</summary>
+    /// <summary>Passes what was taken to the reader.</summary>
     internal abstract void Tell();
 
-    /// <summary>Ends it early, by an error if there is one.</summary>
+    /// <summary>Ends the request early, with an error if there is one.</summary>
     internal abstract void End(Exception? error);
 
     private protected void Wake() => _scheduler.Wake();
@@ -102,7 +102,7 @@ public sealed class ScheduledGeneration : ScheduledRequest
         _options = options;
         _piecesAhead = piecesAhead;
 
-        // Each step adds at most one, and none begins when it is full; one more says that it was cancelled.
+        // A step adds at most one piece, and none starts when the channel is full. One more place is for the piece after a cancellation.
         _pieces = Channel.CreateBounded<TextPiece>(new BoundedChannelOptions(piecesAhead + 1) { SingleReader = true, SingleWriter = true });
     }
 
@@ -113,17 +113,20 @@ public sealed class ScheduledGeneration : ScheduledRequest
 
     internal override int Generated => _sequence.Generated;
 
-    /// <summary>The pieces as they come. May be asked for once; whoever leaves early cancels it.</summary>
+    /// <summary>Returns the pieces as they are generated. You can call it once. Leaving the loop early cancels the request.</summary>
     /// <param name="cancellationToken">
-    /// Stops it. This is no error: what is there still comes, and the last piece says <see cref="FinishReason.Cancelled"/>.
+    /// Cancels the request. This raises no exception: the pieces so far still come, and the last one has
+    /// <see cref="FinishReason.Cancelled"/>.
     /// </param>
     /// <returns>
-    /// Pieces; the last has a finish reason: <see cref="FinishReason.Cancelled"/> also if the reader was too slow or the scheduler stopped.
+    /// The pieces. The last one has a finish reason, which is <see cref="FinishReason.Cancelled"/> also if the reader was too slow or the
+    /// scheduler stopped.
     /// </returns>
-    /// <exception cref="DecodingException">The model's logits are damaged: after the pieces before that.</exception>
+    /// <exception cref="DecodingException">The model's logits are damaged. It is thrown after the earlier pieces.</exception>
     public async IAsyncEnumerable<TextPiece> ReadAsync([EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        if (Interlocked.Exchange(ref _wasRead, 1) != 0) throw new InvalidOperationException("A request's pieces are read once.");
+        if (Interlocked.Exchange(ref _wasRead, 1) != 0)
+            throw new InvalidOperationException("The pieces of a request can be read only once; submit another request.");
         using var cancelling = cancellationToken.UnsafeRegister(static its => ((ScheduledGeneration)its!).Cancel(), this);
         try
         {
@@ -149,7 +152,7 @@ public sealed class ScheduledGeneration : ScheduledRequest
 
         if (!_isPaused)
         {
-            // Looked at again after it is told, so that a reader either wakes the thread or is seen here.
+            // The count is read again after the flag is set, so that a reader either wakes the thread or is noticed here.
             _pausedAt = Stopwatch.GetTimestamp();
             _isPaused = true;
             return _pieces.Reader.Count < _piecesAhead;
@@ -161,7 +164,7 @@ public sealed class ScheduledGeneration : ScheduledRequest
 
     internal override void Take(DecodingEngine engine)
     {
-        // A model may have more tokens than the tokenizer; those say nothing.
+        // A model may have more tokens than the tokenizer; their logits mean nothing.
         if (_sequence.Ended is null) _sequence.Choose(engine.Logits(Row)[.._options.Tokenizer.VocabularySize]);
         HasEnded = _sequence.Ended is not null;
     }
@@ -172,7 +175,7 @@ public sealed class ScheduledGeneration : ScheduledRequest
         if (HasEnded) _pieces.Writer.TryComplete();
     }
 
-    /// <summary>Ends one of no tokens, which needs no model.</summary>
+    /// <summary>Ends a request for no tokens, which needs no pass.</summary>
     internal bool EndIfNothingIsWanted()
     {
         if (_sequence.Ended is null) return false;
@@ -206,9 +209,9 @@ public sealed class ScheduledEmbedding : ScheduledRequest
         : base(scheduler, layers) => (_tokens, _sum) = (tokens, new double[width]);
 
     /// <summary>
-    /// The mean over the tokens of the last hidden states (those that the logits are computed of), of length 1: (Width).
+    /// The mean, over the tokens, of the last hidden states, from which the logits are computed; (Width), scaled to length 1.
     /// </summary>
-    /// <exception cref="OperationCanceledException">It was cancelled, or the scheduler stopped.</exception>
+    /// <exception cref="OperationCanceledException">The request was cancelled, or the scheduler stopped.</exception>
     /// <exception cref="DecodingException">The hidden states are damaged.</exception>
     public Task<float[]> Result => _result.Task;
 
@@ -231,7 +234,7 @@ public sealed class ScheduledEmbedding : ScheduledRequest
         if (_done < _tokens.Length) return;
         var length = Math.Sqrt(_sum.Sum(x => x * x));
         if (length == 0 || !double.IsFinite(length))
-            throw new DecodingException("The model's hidden states are no numbers or all zero; its weights are damaged.");
+            throw new DecodingException("The model's hidden states are not finite or are all zero; its weights are damaged.");
         for (var i = 0; i < _sum.Length; i++) _sum[i] /= length;
         HasEnded = true;
     }

@@ -1,29 +1,29 @@
 namespace MatFormer;
 
-/// <summary>How a <see cref="DecodingScheduler"/> works.</summary>
+/// <summary>The options of a <see cref="DecodingScheduler"/>.</summary>
 public sealed record SchedulerOptions
 {
-    /// <summary>Requests that may wait for a sequence; one more is refused.</summary>
+    /// <summary>The number of requests that may wait for a sequence. Further requests are refused.</summary>
     public int Queue { get; init; } = 256;
 
     /// <summary>
-    /// Tokens that a pass takes: one of each running sequence, and of prompts what is left of it, but at least <see cref="PromptTokens"/>.
-    /// So a long prompt delays the others by a bounded time per token.
+    /// The number of tokens in a pass: one of each running sequence, and prompt tokens for the rest, at least <see cref="PromptTokens"/> of
+    /// them. A long prompt thus delays the other requests by a bounded time for each token.
     /// </summary>
     public int TokensPerPass { get; init; } = 64;
 
-    /// <summary>Tokens of prompts that a pass takes at least, where some wait.</summary>
+    /// <summary>The smallest number of prompt tokens that a pass takes, if prompts are waiting.</summary>
     public int PromptTokens { get; init; } = 16;
 
-    /// <summary>Pieces of text that may wait for the reader of a request; then it pauses, and the others go on.</summary>
+    /// <summary>The number of pieces that may wait for a request's reader. Then the request pauses, and the others continue.</summary>
     public int PiecesAhead { get; init; } = 64;
 
     /// <summary>How long a request pauses for its reader before it is cancelled.</summary>
     public TimeSpan ReaderTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
     /// <summary>
-    /// Whether a request goes on from what a free sequence holds of its beginning, computed as the same submodel. It yields what it would
-    /// without; but how soon tells who asks whether others asked for something that begins alike.
+    /// True if a request reuses the tokens of its beginning that a free sequence holds, computed with the same submodel. The text stays the
+    /// same, but a short response time reveals to a caller that somebody else sent a prompt with the same beginning.
     /// </summary>
     public bool ReusesPrefixes { get; init; } = true;
 
@@ -34,7 +34,7 @@ public sealed record SchedulerOptions
         Check(TokensPerPass >= 1, nameof(TokensPerPass), TokensPerPass, "1 or more");
         Check(PromptTokens >= 1, nameof(PromptTokens), PromptTokens, "1 or more");
         Check(PiecesAhead >= 1, nameof(PiecesAhead), PiecesAhead, "1 or more");
-        Check(ReaderTimeout > TimeSpan.Zero, nameof(ReaderTimeout), ReaderTimeout, "more than no time");
+        Check(ReaderTimeout > TimeSpan.Zero, nameof(ReaderTimeout), ReaderTimeout, "more than zero");
 
         static void Check(bool holds, string name, object value, string wanted)
         {

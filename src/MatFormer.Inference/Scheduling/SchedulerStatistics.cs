@@ -2,57 +2,57 @@ using System.Collections.Immutable;
 
 namespace MatFormer;
 
-/// <summary>What a <see cref="DecodingScheduler"/> is at and has done.</summary>
+/// <summary>What a <see cref="DecodingScheduler"/> is doing and has done.</summary>
 public sealed record SchedulerStatistics
 {
-    /// <summary>Upper bounds, in seconds, of all but the last of <see cref="FirstTokens"/>.</summary>
+    /// <summary>The upper bounds, in seconds, of the buckets of <see cref="FirstTokens"/>. The last bucket has no bound.</summary>
     public static ImmutableArray<double> FirstTokenBounds { get; } = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
-    /// <summary>Requests that have a sequence.</summary>
+    /// <summary>The number of requests that have a sequence.</summary>
     public int Running { get; init; }
 
-    /// <summary>Requests that wait for one.</summary>
+    /// <summary>The number of requests that wait for a sequence.</summary>
     public int Waiting { get; init; }
 
-    /// <summary>Requests taken.</summary>
+    /// <summary>The number of requests accepted.</summary>
     public long Submitted { get; init; }
 
-    /// <summary>Requests refused as the queue was full.</summary>
+    /// <summary>The number of requests refused, because the queue was full or the scheduler was stopping.</summary>
     public long Refused { get; init; }
 
-    /// <summary>Requests that ended as they should.</summary>
+    /// <summary>The number of requests that ended normally.</summary>
     public long Completed { get; init; }
 
-    /// <summary>Requests that were cancelled.</summary>
+    /// <summary>The number of requests that were cancelled.</summary>
     public long Cancelled { get; init; }
 
-    /// <summary>Requests that failed: the model's logits were damaged.</summary>
+    /// <summary>The number of requests that failed, such as by damaged logits.</summary>
     public long Failed { get; init; }
 
-    /// <summary>Tokens of prompts that were computed, also those that were computed again as a context began anew.</summary>
+    /// <summary>The number of prompt tokens computed, including those computed again when a full sequence restarted.</summary>
     public long PromptTokens { get; init; }
 
-    /// <summary>Tokens of prompts that were there already, and not computed: <see cref="SchedulerOptions.ReusesPrefixes"/>.</summary>
+    /// <summary>The number of prompt tokens reused instead of computed; see <see cref="SchedulerOptions.ReusesPrefixes"/>.</summary>
     public long CachedTokens { get; init; }
 
-    /// <summary>Tokens generated.</summary>
+    /// <summary>The number of tokens generated.</summary>
     public long GeneratedTokens { get; init; }
 
-    /// <summary>Passes through the model.</summary>
+    /// <summary>The number of passes through the model.</summary>
     public long Passes { get; init; }
 
-    /// <summary>Seconds in passes.</summary>
+    /// <summary>The seconds spent in passes.</summary>
     public double PassSeconds { get; init; }
 
-    /// <summary>Seconds that requests took lately, from when they came to their end.</summary>
+    /// <summary>The seconds that recent requests took from submission to end, as a moving average.</summary>
     public double RequestSeconds { get; init; }
 
     /// <summary>
-    /// How many requests had their first token within each of <see cref="FirstTokenBounds"/> of their coming (and not of the bound before),
-    /// at last those beyond all.
+    /// A histogram of the time from submission to first token: the number of requests within each of <see cref="FirstTokenBounds"/> but
+    /// beyond the previous bound, and then the number of requests beyond all bounds.
     /// </summary>
     public ImmutableArray<long> FirstTokens { get; init; } = [.. new long[FirstTokenBounds.Length + 1]];
 
-    /// <summary>Seconds from coming to first token, of all requests together.</summary>
+    /// <summary>The seconds from submission to first token, summed over all requests.</summary>
     public double FirstTokenSeconds { get; init; }
 }

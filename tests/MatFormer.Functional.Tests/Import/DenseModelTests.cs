@@ -470,15 +470,15 @@ public sealed class DenseModelTests : IDisposable
         {
             var astray = whole.DeepClone().AsObject();
             astray["model.norm.weight"] = elsewhere;
-            Changed(astray, $"names \"{elsewhere}\" as the file of the tensor 'model.norm.weight', which is no name of a .safetensors file beside it");
+            Changed(astray, $"names \"{elsewhere}\" as the file of the tensor 'model.norm.weight', which is not the name of a .safetensors file beside it");
         }
 
         Changed([], "has no 'weight_map'");
         Said("{\"weight_map\": {\"a\": \"b.safetensors\", \"a\": \"b.safetensors\"}}", "names the tensor 'a' twice");
-        Said("{\"weight_map\": {\"a\\ud800\": \"b.safetensors\"}}", "is not sound JSON");
-        Said("{\"weight_map\": ", "is not sound JSON");
-        Said("[]", "is no JSON object");
-        Said("", "is not sound JSON");
+        Said("{\"weight_map\": {\"a\\ud800\": \"b.safetensors\"}}", "is not valid JSON");
+        Said("{\"weight_map\": ", "is not valid JSON");
+        Said("[]", "is not a JSON object");
+        Said("", "is not valid JSON");
 
         DenseFolder.WriteIndex(folder, whole);
         File.Copy(Path.Combine(folder, files[0]), Path.Combine(folder, "kept"));
@@ -494,7 +494,7 @@ public sealed class DenseModelTests : IDisposable
         Refused<OracleLlama>(index, "does not exist");
         Refused<OracleLlama>(folder, "is a folder with neither model.safetensors nor model.safetensors.index.json");
         File.WriteAllText(Path.Combine(folder, "pytorch_model.bin"), "");
-        Refused<OracleLlama>(folder, "save the model once more with save_pretrained");
+        Refused<OracleLlama>(folder, "save the model again with save_pretrained");
 
         void Changed(System.Text.Json.Nodes.JsonObject map, string says)
         {

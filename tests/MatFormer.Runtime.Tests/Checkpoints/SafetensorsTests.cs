@@ -65,9 +65,9 @@ public sealed class SafetensorsTests : IDisposable
         { "", "not a JSON object", 0 },
         { "[]", "not a JSON object", 0 },
         { " {}", "not a JSON object", 0 },
-        { "{", "not sound JSON", 0 },
-        { "{}x", "not sound JSON", 0 },
-        { "{,}", "not sound JSON", 0 },
+        { "{", "not valid JSON", 0 },
+        { "{}x", "not valid JSON", 0 },
+        { "{,}", "not valid JSON", 0 },
         { """{"a":1}""", "'a' is not a JSON object", 0 },
         { """{"a":{"dtype":"F64","shape":[],"data_offsets":[0,8]}}""", "dtype F64", 8 },
         { """{"a":{"dtype":7,"shape":[],"data_offsets":[0,4]}}""", "malformed 'dtype'", 4 },
@@ -98,7 +98,7 @@ public sealed class SafetensorsTests : IDisposable
         { """{"__metadata__":{"a":"1"},"__metadata__":{"b":"2"}}""", "'__metadata__' twice", 0 },
         { """{"__metadata__":{"a":"1","a":"2"}}""", "the metadata 'a' twice", 0 },
         { """{"__metadata__":{"a":1}}""", "metadata 'a' that is not a string", 0 },
-        { """{"a\ud800":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}""", "not sound JSON", 4 },
+        { """{"a\ud800":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}""", "not valid JSON", 4 },
     };
 
     [Theory]

@@ -36,7 +36,7 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--out is empty", "train --out ''")]
     [InlineData("--steps", "train --steps 1 --steps 2")]
     [InlineData("--profile is missing", "extract")]
-    [InlineData("'Huge' is no profile of TinyModel", "extract --profile Huge")]
+    [InlineData("'Huge' is not a profile of TinyModel", "extract --profile Huge")]
     [InlineData("--format must be safetensors, huggingface or gguf, not 'onnx'", "extract --profile S --format onnx")]
     [InlineData("--type q8_0 is not in --format huggingface", "extract --profile S --format huggingface --type q8_0")]
     [InlineData("'3*S' names more layers than the 2 of TinyModel", "generate --profile 3*S")]

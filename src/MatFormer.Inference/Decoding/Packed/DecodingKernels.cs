@@ -6,57 +6,59 @@ using System.Runtime.Intrinsics.X86;
 namespace MatFormer;
 
 /// <summary>
-/// What decoding computes, over memory of its own: no tensors, nothing native. Rows are padded with zeros to multiples of 16.
+/// The arithmetic of decoding over unmanaged memory, without tensors and native code. Rows are padded with zeros to multiples of 16.
 /// </summary>
 /// <remarks>
-/// A result is the same to the bit whether a row is computed alone or with others, and by however many threads: every sum is added up in
-/// an order of its own row. A draft is so verified by exactly what would have been computed without it.
+/// A result is bit for bit the same whether a row is computed alone or with others, and for any number of threads, because the order of
+/// every sum depends only on its row. A draft is therefore verified by exactly the values that would be computed without it.
 /// </remarks>
 internal abstract unsafe class DecodingKernels
 {
     protected const int Lanes = PackedMatrix.Lanes;
 
-    /// <summary>Bytes of a key's or value's number.</summary>
+    /// <summary>The bytes of one element of a key or value.</summary>
     public abstract int CacheSize { get; }
 
     /// <summary>
-    /// result[r, p] = panel p (columns, 16) times the first columns of x[r], for each of the rows; strides in floats. Neither scales nor
-    /// bias.
+    /// result[r, p] = panel p (columns, 16) times the first columns of x[r], for each of the rows; strides in floats. It applies neither
+    /// scales nor bias.
     /// </summary>
     public abstract void Multiply(
         byte* panels, nint panelBytes, int count, int columns, float* x, nint stride, int rows, float* result, nint resultStride);
 
-    /// <summary>result[i] = result[i] * scales[i] + bias[i], either or both null.</summary>
+    /// <summary>result[i] = result[i] * scales[i] + bias[i]; scales and bias may be null.</summary>
     public abstract void Finish(float* result, float* scales, float* bias);
 
     /// <summary>target[i] += source[i]</summary>
     public abstract void Add(float* target, float* source, int count);
 
-    /// <summary>x / sqrt(mean(x^2) + epsilon) * weight, of width numbers.</summary>
+    /// <summary>x / sqrt(mean(x^2) + epsilon) * weight, over width numbers.</summary>
     public abstract void RmsNorm(float* x, float* weight, int width, float epsilon, float* result);
 
-    /// <summary>(x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias, of width numbers.</summary>
+    /// <summary>(x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias, over width numbers.</summary>
     public abstract void LayerNorm(float* x, float* weight, float* bias, int width, float epsilon, float* result);
 
-    /// <summary>Turns the pairs (x[i], x[i + half]) by angles.</summary>
+    /// <summary>Rotates the pairs (x[i], x[i + half]) by angles.</summary>
     public abstract void Rotate(float* x, float* cos, float* sin, int half);
 
-    /// <summary>16 hidden units of a feed-forward: gate is null if there is none.</summary>
+    /// <summary>Computes 16 hidden units of a feed-forward. The gate is null if there is none.</summary>
     public abstract void Activate(FeedForwardKind kind, float* gate, float* up, float* hidden);
 
     /// <summary>
-    /// Puts a key into column position of keys (width, capacity) and a value into row position of values (capacity, stride).
+    /// Writes count elements, step bytes apart: a key into a column of keys (width, capacity), or a value into a row of values (capacity,
+    /// stride).
     /// </summary>
     public abstract void Keep(float* source, byte* target, int count, nint step);
 
     /// <summary>
-    /// Attention of one query over positions first to last: keys (width, capacity), values (capacity, stride), scores scratch of capacity.
+    /// Computes the attention of one query over positions first to last. Keys are (width, capacity), values are (capacity, stride), and
+    /// scores is scratch memory for capacity numbers.
     /// </summary>
     public abstract void Attend(
         float* query, byte* keys, byte* values, int width, int stride, int capacity, int first, int last, float scale, float* scores,
         float* result);
 
-    /// <summary>Those for this CPU.</summary>
+    /// <summary>Returns the kernels for this CPU.</summary>
     public static DecodingKernels Create(DecodingWeights weights, int? registerBits = null) =>
         (registerBits ?? RegisterBits) switch
         {
@@ -66,7 +68,7 @@ internal abstract unsafe class DecodingKernels
             _ => throw new UnreachableException(),
         };
 
-    /// <summary>The widest registers of this CPU.</summary>
+    /// <summary>The width in bits of the widest vector registers of this CPU.</summary>
     internal static int RegisterBits =>
         Vector512.IsHardwareAccelerated && Avx512F.IsSupported ? 512 : Avx2.IsSupported && Fma.IsSupported ? 256 : 128;
 
@@ -136,7 +138,7 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
         for (var i = 0; i < width; i += Lanes) sum = TLanes.Add(TLanes.Load(x + i), sum);
         var mean = TLanes.Sum(sum) / width;
 
-        // What fills up the last lanes is not part of it.
+        // The padding of the last lanes does not count.
         var squares = TLanes.Broadcast(0);
         var whole = width / Lanes * Lanes;
         for (var i = 0; i < whole; i += Lanes)
@@ -200,7 +202,7 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
         float* query, byte* keys, byte* values, int width, int stride, int capacity, int first, int last, float scale, float* scores,
         float* result)
     {
-        // Always from a multiple of 16, so that a row's sums do not depend on where a window begins in its lanes.
+        // The loop starts at a multiple of 16, so that a row's sums do not depend on where a window begins within the lanes.
         var begin = first / Lanes * Lanes;
         var end = last + 1;
         var keyStep = (nint)capacity * TCache.Size;
@@ -274,7 +276,7 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
         return TLanes.Divide(x, TLanes.Add(one, TLanes.Exp(TLanes.Subtract(TLanes.Broadcast(0), x))));
     }
 
-    // x (1 + erf(x / sqrt 2)) / 2; erf within 1.5e-7: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
+    // x (1 + erf(x / sqrt 2)) / 2. The error of erf is at most 1.5e-7: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static TLanes Gelu(TLanes x)
     {
@@ -299,7 +301,7 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
         return TLanes.Multiply(positive, positive);
     }
 
-    // Four panels at once: as many sums as a core needs to be never idle.
+    // Four panels at once give enough independent sums to keep a core busy.
     [MethodImpl(Hot)]
     private static void Rows1(byte* panels, nint panelBytes, int count, int columns, float* x, float* result)
     {
@@ -355,7 +357,7 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
         }
     }
 
-    // Two to four rows: where there are fewer than four, the last is computed again, since reading the weights is what takes the time.
+    // Computes two to four rows. If there are fewer than four, the last row is computed repeatedly: reading the weights dominates the time.
     [MethodImpl(Hot)]
     private static void Rows4(
         byte* panels, nint panelBytes, int count, int columns, float* x, nint stride, int rows, float* result, nint resultStride)
@@ -364,7 +366,7 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
         var (third, fourth) = (Math.Min(2, rows - 1), rows - 1);
         float* x1 = x + stride, x2 = x + (third * stride), x3 = x + (fourth * stride);
         var panel = 0;
-        // As many sums as AVX-512 has registers for.
+        // AVX-512 has registers for this many sums.
         for (; typeof(TLanes) == typeof(Lanes512) && panel + 4 <= count; panel += 4)
         {
             byte* p = panels + (panel * panelBytes), q = p + panelBytes, r = q + panelBytes, s = r + panelBytes;

@@ -3,15 +3,15 @@ using System.ComponentModel;
 
 namespace MatFormer;
 
-/// <summary>The packed weights of a model and its pass through them: what generated code derives for each model.</summary>
+/// <summary>The packed weights of a model and the pass through them. Generated code derives a class for each model.</summary>
 [EditorBrowsable(EditorBrowsableState.Never)]
 public abstract class DecodingNetwork : IDisposable
 {
     private readonly WeightPacker _packer;
 
-    /// <summary>Called by generated code, which packs all weights then.</summary>
+    /// <summary>Called by generated code, whose constructors pack all weights.</summary>
     /// <param name="spec">The declared model.</param>
-    /// <param name="layers">What is kept of each layer.</param>
+    /// <param name="layers">The part of each layer that is kept.</param>
     /// <param name="packer">Packs the weights.</param>
     protected DecodingNetwork(ModelSpec spec, ImmutableArray<LayerSlice> layers, WeightPacker packer) =>
         (Spec, Layers, _packer) = (spec, layers, packer);
@@ -24,7 +24,9 @@ public abstract class DecodingNetwork : IDisposable
 
     internal long Bytes => _packer.Bytes;
 
-    /// <summary>What one thread does of a pass: every thread of the team is in here at once, each with its share of every step.</summary>
+    /// <summary>
+    /// Computes one thread's share of a pass. All threads of the team run this method at once, each with its share of every step.
+    /// </summary>
     public abstract void Run(DecodingThread thread);
 
     /// <inheritdoc/>

@@ -3,16 +3,16 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>Neighbouring rows of a pass that keep the same of each layer.</summary>
+/// <summary>Neighbouring rows of a pass that keep the same part of each layer.</summary>
 internal readonly record struct DecodingRun(int First, int Count, ImmutableArray<LayerSlice> Layers);
 
 /// <summary>
-/// The rows, at most <see cref="MaxRows"/>, that go through a network together, each the token of some sequence at some position, and the
-/// memory that the pass needs. All threads of a team share it.
+/// The rows that go through a network together, at most <see cref="MaxRows"/>, and the memory that the pass needs. Each row is a token of a
+/// sequence at a position. All threads of a team share the pass.
 /// </summary>
 internal sealed unsafe class DecodingPass : IDisposable
 {
-    /// <summary>As many as a core's cache holds beside the weights.</summary>
+    /// <summary>The largest number of rows. A core's cache holds this many beside the weights.</summary>
     public const int MaxRows = 64;
 
     private readonly List<nint> _memory = [];
@@ -54,18 +54,18 @@ internal sealed unsafe class DecodingPass : IDisposable
 
     public ThreadTeam Team { get; }
 
-    /// <summary>Positions of a sequence, rounded up.</summary>
+    /// <summary>The number of positions of a sequence, rounded up to a multiple of 16.</summary>
     public int Capacity { get; }
 
     /// <summary>
-    /// Bytes of keys and values of one head of one sequence: keys (HeadWidth, Capacity), then values (Capacity, HeadStride).
+    /// The bytes of the keys and values of one head of one sequence: keys (HeadWidth, Capacity), then values (Capacity, HeadStride).
     /// </summary>
     public nint HeadBytes { get; }
 
-    /// <summary>Where a layer's keys and values begin in those of a sequence.</summary>
+    /// <summary>The offset in bytes of each layer's keys and values within those of a sequence.</summary>
     public nint[] LayerOffsets { get; }
 
-    /// <summary>Bytes of keys and values of one sequence.</summary>
+    /// <summary>The bytes of the keys and values of one sequence.</summary>
     public nint SequenceBytes { get; }
 
     public int Stride { get; }
@@ -88,10 +88,10 @@ internal sealed unsafe class DecodingPass : IDisposable
 
     public float* Hidden { get; }
 
-    /// <summary>Where the logits of the pass go.</summary>
+    /// <summary>The memory that the logits of the pass are written to.</summary>
     public float* Logits { get; set; }
 
-    /// <summary>Where the hidden states go that the logits are of; null if nowhere.</summary>
+    /// <summary>The memory that the hidden states of the logits are written to; null if they are not wanted.</summary>
     public float* HiddenStates { get; set; }
 
     public int Rows { get; private set; }
@@ -100,10 +100,10 @@ internal sealed unsafe class DecodingPass : IDisposable
 
     public int[] Positions { get; } = new int[MaxRows];
 
-    /// <summary>Keys and values of each row's sequence.</summary>
+    /// <summary>The address of the keys and values of each row's sequence.</summary>
     public nint[] Caches { get; } = new nint[MaxRows];
 
-    /// <summary>The run of each row.</summary>
+    /// <summary>The index of each row's run.</summary>
     public int[] RunOf { get; } = new int[MaxRows];
 
     /// <summary>The rows whose logits are wanted.</summary>
@@ -118,8 +118,8 @@ internal sealed unsafe class DecodingPass : IDisposable
     private DecodingThread[] Threads { get; }
 
     /// <summary>
-    /// Bytes that an engine of a submodel takes for its packed weights and for the keys and values of one sequence as long as the context,
-    /// without making one.
+    /// Returns the bytes that an engine of a submodel needs for its packed weights and for the keys and values of one sequence as long as
+    /// the context. No engine is created.
     /// </summary>
     public static long MemoryBytes<TModel>(ImmutableArray<LayerSlice> layers, DecodingWeights weights)
         where TModel : IDecodable<TModel>
@@ -132,7 +132,7 @@ internal sealed unsafe class DecodingPass : IDisposable
         return bytes;
     }
 
-    /// <summary>Forgets all rows.</summary>
+    /// <summary>Removes all rows.</summary>
     public void Clear() => (Rows, RunCount, LogitCount) = (0, 0, 0);
 
     public void AddRow(int token, int position, nint cache, ImmutableArray<LayerSlice> layers, bool logits)
@@ -150,7 +150,7 @@ internal sealed unsafe class DecodingPass : IDisposable
     /// <summary>Computes the rows.</summary>
     public void Run() => Team.Run();
 
-    /// <summary>Memory of a thread's own, released with the pass.</summary>
+    /// <summary>Allocates memory for one thread. It is released with the pass.</summary>
     public float* Allocate(nint count)
     {
         var memory = PackedMatrix.Allocate(count * sizeof(float));

@@ -3,18 +3,18 @@ using System.ComponentModel;
 namespace MatFormer;
 
 /// <summary>
-/// The steps of a pass, of which every thread does its share: generated code names them in their order. A step ends when all threads have
-/// done theirs.
+/// The steps of a pass. Generated code calls them in order, and every thread computes its share of each step. A step ends when all threads
+/// have finished their shares.
 /// </summary>
 [EditorBrowsable(EditorBrowsableState.Never)]
 public sealed unsafe class DecodingThread
 {
     private const int Lanes = PackedMatrix.Lanes;
 
-    // Panels of a product that are computed together.
+    // The number of panels of a product that are computed together.
     private const int Tile = 4;
 
-    // Up to so many rows each thread norms all for itself, which is sooner done than waited for.
+    // Up to this many rows, each thread norms all rows itself, which is faster than waiting for other threads.
     private const int OwnRows = 2;
 
     private enum Role
@@ -45,7 +45,7 @@ public sealed unsafe class DecodingThread
         _heads = pass.Allocate(DecodingPass.MaxRows * _headsStride);
     }
 
-    /// <summary>The embeddings of the rows' tokens, plus those of their positions if these are learned.</summary>
+    /// <summary>Computes the embeddings of the rows' tokens, plus the embeddings of their positions if positions are learned.</summary>
     public void Embed(PackedMatrix table, PackedTable? positions = null)
     {
         _logitsOnly = false;
@@ -60,7 +60,7 @@ public sealed unsafe class DecodingThread
         _pass.Team.Wait(_index);
     }
 
-    /// <summary>True if no row keeps the layer.</summary>
+    /// <summary>Returns true if no row keeps the layer.</summary>
     public bool Skips(int layer)
     {
         for (var run = 0; run < _pass.RunCount; run++)
@@ -71,15 +71,15 @@ public sealed unsafe class DecodingThread
         return true;
     }
 
-    /// <summary>Norms all rows, or those whose logits are wanted.</summary>
+    /// <summary>Norms all rows, or only the rows whose logits are wanted after <see cref="KeepLogitRows"/>.</summary>
     public void RmsNorm(PackedTable weight, double epsilon) => Norm(weight, null, epsilon);
 
     /// <inheritdoc cref="RmsNorm"/>
     public void LayerNorm(PackedTable weight, PackedTable bias, double epsilon) => Norm(weight, bias, epsilon);
 
     /// <summary>
-    /// Queries, keys and values of the normed rows; keys and values go into the rows' caches. Queries and keys are normed head by head and
-    /// turned by their positions, if the model does so.
+    /// Computes the queries, keys and values of the normed rows, and writes the keys and values into the rows' caches. Queries and keys are
+    /// normed head by head and rotated by their positions if the model does so.
     /// </summary>
     public void Heads(
         int layer, PackedMatrix query, PackedMatrix key, PackedMatrix value, PackedTable? cos = null,
@@ -107,7 +107,7 @@ public sealed unsafe class DecodingThread
         {
             for (var head = first; head < end;)
             {
-                // Narrow heads together: a core needs several sums at once to be busy.
+                // Narrow heads are computed together, because a core needs several independent sums to be busy.
                 var together = Math.Min(Math.Max(1, Tile / headPanels), end - head);
                 for (var r = 0; r < _pass.RunCount; r++)
                 {
@@ -147,7 +147,8 @@ public sealed unsafe class DecodingThread
     }
 
     /// <summary>
-    /// Attention of the rows' queries over what is in their caches up to themselves; with a window, over its last tokens.
+    /// Computes the attention of the rows' queries over their caches, up to the rows' own positions. With a window, it covers only the last
+    /// tokens.
     /// </summary>
     public void Attend(int layer, int window = 0)
     {
@@ -181,15 +182,15 @@ public sealed unsafe class DecodingThread
         _pass.Team.Wait(_index);
     }
 
-    /// <summary>Adds the projection of what the heads gathered to the rows.</summary>
+    /// <summary>Adds the projection of the attention's output to the rows.</summary>
     public void AddAttended(int layer, PackedMatrix output) =>
         AddProduct(layer, output, _pass.Attended, _pass.HeadsStride, isHidden: false);
 
-    /// <summary>The hidden units of the normed rows, each as many as it keeps.</summary>
+    /// <summary>Computes the hidden units of the normed rows, as many as each row keeps.</summary>
     public void Expand(int layer, PackedMatrix matrix, FeedForwardKind kind)
     {
         var isGated = kind is FeedForwardKind.SwiGlu or FeedForwardKind.GeGlu;
-        var perUnits = isGated ? 2 : 1; // panels for 16 units
+        var perUnits = isGated ? 2 : 1; // the number of panels for 16 units
         var most = 0;
         for (var r = 0; r < _pass.RunCount; r++) most = Math.Max(most, UnitPanels(_pass.Runs[r], layer));
         var (first, end) = Share(most);
@@ -223,14 +224,16 @@ public sealed unsafe class DecodingThread
     /// <summary>Adds the projection of the hidden units to the rows.</summary>
     public void AddHidden(int layer, PackedMatrix down) => AddProduct(layer, down, _pass.Hidden, _pass.HiddenStride, isHidden: true);
 
-    /// <summary>From here on only the rows whose logits are wanted; false if there are none.</summary>
+    /// <summary>Restricts the following steps to the rows whose logits are wanted. Returns false if there are none.</summary>
     public bool KeepLogitRows()
     {
         _logitsOnly = true;
         return _pass.LogitCount > 0;
     }
 
-    /// <summary>The logits of the normed rows: the last step, at whose end the team waits anyway.</summary>
+    /// <summary>
+    /// Computes the logits of the normed rows. This is the last step, so it does not wait: the team waits at the end of the pass.
+    /// </summary>
     public void Logits(PackedMatrix head)
     {
         var (first, end) = Share(head.Panels);
@@ -253,8 +256,8 @@ public sealed unsafe class DecodingThread
 
     private static int UnitPanels(in DecodingRun run, int layer) => PackedMatrix.RoundUp(run.Layers[layer].HiddenWidth) / Lanes;
 
-    // This thread's keys and values, if all threads have as many: then queries, keys and values are computed by who attends to them, and
-    // nobody waits between. Else (0, 0).
+    // Returns this thread's key/value heads if they divide evenly among the threads, else (0, 0). If they do, the thread that computes a
+    // head's queries, keys and values also attends with them, so no wait is needed between the two steps.
     private (int First, int End) OwnKeyHeads(int layer)
     {
         var heads = 0;
@@ -263,7 +266,7 @@ public sealed unsafe class DecodingThread
         return heads % _pass.Team.Active == 0 ? Share(heads) : (0, 0);
     }
 
-    // This thread's of so many pieces of work.
+    // Returns this thread's share of a number of pieces of work.
     private (int First, int End) Share(int pieces)
     {
         var threads = _pass.Team.Active;

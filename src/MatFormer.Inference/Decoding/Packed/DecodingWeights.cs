@@ -1,17 +1,17 @@
 namespace MatFormer;
 
-/// <summary>How a decoder keeps a model's weights. It computes in float32 whichever it is.</summary>
+/// <summary>The format in which a decoder keeps a model's weights. Arithmetic is in float32 in every case.</summary>
 public enum DecodingWeights
 {
-    /// <summary>As they were trained; keys and values too.</summary>
+    /// <summary>Weights, keys and values in float32, without rounding.</summary>
     Float32,
 
-    /// <summary>Rounded to bfloat16, half as much to read for each token; keys and values too.</summary>
+    /// <summary>Weights, keys and values rounded to bfloat16. Each token reads half as many bytes.</summary>
     BFloat16,
 
     /// <summary>
-    /// Matrices rounded to 8 bits, each row by a scale of its own (the largest magnitude in it becomes 127), a quarter to read; keys and
-    /// values in bfloat16. Costs some accuracy: <c>eval</c> measures it.
+    /// Matrices rounded to 8 bits, with one scale for each row (the largest magnitude of the row becomes 127). Keys and values are in
+    /// bfloat16. Each token reads a quarter of the bytes. This costs some accuracy, which <c>eval</c> measures.
     /// </summary>
     Int8,
 }

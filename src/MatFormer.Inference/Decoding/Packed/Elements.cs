@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace MatFormer;
 
-/// <summary>How weights, keys and values lie in memory; they are computed with in float32.</summary>
+/// <summary>The format of weights, keys and values in memory. Arithmetic is in float32.</summary>
 internal unsafe interface IElement
 {
     static abstract int Size { get; }
@@ -33,7 +33,7 @@ internal readonly unsafe struct BFloat16Element : IElement
     public static TLanes Load<TLanes>(byte* source)
         where TLanes : struct, ILanes<TLanes> => TLanes.Load((ushort*)source);
 
-    // To the nearest, halves to even; not a number stays one.
+    // Rounds to nearest, ties to even. NaN stays NaN.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(float value, byte* target)
     {
@@ -43,7 +43,7 @@ internal readonly unsafe struct BFloat16Element : IElement
     }
 }
 
-/// <summary>Whole numbers, to be multiplied with their row's scale.</summary>
+/// <summary>Integers, which must be multiplied by the scale of their row.</summary>
 internal readonly unsafe struct Int8Element : IElement
 {
     public static int Size => sizeof(sbyte);
@@ -52,7 +52,7 @@ internal readonly unsafe struct Int8Element : IElement
     public static TLanes Load<TLanes>(byte* source)
         where TLanes : struct, ILanes<TLanes> => TLanes.Load((sbyte*)source);
 
-    // The value is scaled: within 127.
+    // The value must be scaled already, to at most 127 in magnitude.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(float value, byte* target) => *(sbyte*)target = (sbyte)MathF.Round(value);
 }

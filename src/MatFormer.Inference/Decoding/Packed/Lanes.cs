@@ -4,7 +4,7 @@ using System.Runtime.Intrinsics.X86;
 
 namespace MatFormer;
 
-/// <summary>Sixteen float32 that are computed with together: one row of a panel, in the widest registers that the CPU has.</summary>
+/// <summary>Sixteen float32 numbers that are computed together: one column of a panel, in vector registers.</summary>
 internal unsafe interface ILanes<TSelf>
     where TSelf : struct, ILanes<TSelf>
 {
@@ -12,7 +12,7 @@ internal unsafe interface ILanes<TSelf>
 
     static abstract TSelf Load(float* source);
 
-    /// <summary>Of bfloat16, the upper halves of float32.</summary>
+    /// <summary>Loads bfloat16 numbers, which are the upper halves of float32.</summary>
     static abstract TSelf Load(ushort* source);
 
     static abstract TSelf Load(sbyte* source);
@@ -42,7 +42,7 @@ internal unsafe interface ILanes<TSelf>
     static abstract float Sum(TSelf a);
 }
 
-/// <summary>In one register of 512 bits (AVX-512).</summary>
+/// <summary>Sixteen lanes in one register of 512 bits (AVX-512).</summary>
 internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
 {
     private readonly Vector512<float> _all;
@@ -98,7 +98,7 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
     public static float Sum(Lanes512 a) => Vector512.Sum(a._all);
 }
 
-/// <summary>In two registers of 256 bits (AVX2).</summary>
+/// <summary>Sixteen lanes in two registers of 256 bits (AVX2).</summary>
 internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
 {
     private readonly Vector256<float> _low;
@@ -163,7 +163,7 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
     public static float Sum(Lanes256 a) => Vector256.Sum(a._low + a._high);
 }
 
-/// <summary>In four registers of 128 bits (Arm's AdvSimd, and every other CPU).</summary>
+/// <summary>Sixteen lanes in four registers of 128 bits (Arm's AdvSimd, and every other CPU).</summary>
 internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
 {
     private readonly Vector128<float> _a;

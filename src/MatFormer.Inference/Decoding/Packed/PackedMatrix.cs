@@ -4,14 +4,14 @@ using System.Runtime.InteropServices;
 namespace MatFormer;
 
 /// <summary>
-/// A weight matrix (rows, columns) as a decoder reads it: panels of 16 rows, of each panel column after column. The first rows of it are
-/// its first panels, the first columns the beginning of each panel: what a submodel keeps lies together and is read without a copy.
+/// A weight matrix (rows, columns) in the layout that a decoder reads: panels of 16 rows, each stored column by column. The first rows are
+/// the first panels, and the first columns are the beginning of each panel. A submodel's part is therefore read without a copy.
 /// </summary>
-/// <remarks>Called by generated code. The last panel is filled up with zeros.</remarks>
+/// <remarks>Used by generated code. The last panel is padded with zeros.</remarks>
 [EditorBrowsable(EditorBrowsableState.Never)]
 public sealed unsafe class PackedMatrix : IDisposable
 {
-    /// <summary>Rows of a panel.</summary>
+    /// <summary>The number of rows of a panel.</summary>
     internal const int Lanes = 16;
 
     private const int Line = 64;
@@ -29,14 +29,14 @@ public sealed unsafe class PackedMatrix : IDisposable
         Bytes = (Panels * (long)PanelBytes) + (type == DecodingWeights.Int8 ? Panels * Lanes * sizeof(float) : 0);
         if (holdsNothing) return;
 
-        // Panels of rounded weights are a page or two each: where each begins one, fewer are looked up. (Measured; those of float32 are
-        // longer, and sooner read as they come.)
+        // Panels of rounded weights have a page or two each. If they are aligned to pages, fewer page lookups are needed, as measured.
+        // Panels of float32 are longer, and faster without this alignment.
         _panels = (byte*)Allocate(Panels * PanelBytes, type == DecodingWeights.Float32 ? Line : Page);
         if (type == DecodingWeights.Int8) _scales = (float*)Allocate((nint)Panels * Lanes * sizeof(float));
         if (hasBias) _bias = (float*)Allocate((nint)Panels * Lanes * sizeof(float));
     }
 
-    /// <summary>Columns.</summary>
+    /// <summary>The number of columns.</summary>
     public int Columns { get; }
 
     internal DecodingWeights Type { get; }
@@ -45,20 +45,20 @@ public sealed unsafe class PackedMatrix : IDisposable
 
     internal nint PanelBytes { get; }
 
-    /// <summary>Bytes that it takes.</summary>
+    /// <summary>The size of the matrix in bytes.</summary>
     internal long Bytes { get; }
 
     internal bool HasBias => _bias is not null;
 
     internal byte* Panel(int panel) => _panels + (panel * PanelBytes);
 
-    /// <summary>What the products of a panel's rows are multiplied with; null if with nothing.</summary>
+    /// <summary>Returns the factors of the products of a panel's rows; null if there are none.</summary>
     internal float* Scales(int panel) => _scales is null ? null : _scales + (panel * Lanes);
 
-    /// <summary>What is added to the products of a panel's rows; null if nothing.</summary>
+    /// <summary>Returns the bias of a panel's rows; null if there is none.</summary>
     internal float* Bias(int panel) => _bias is null ? null : _bias + (panel * Lanes);
 
-    /// <summary>The least multiple of 16 that is no less.</summary>
+    /// <summary>Rounds up to a multiple of 16.</summary>
     internal static int RoundUp(int count) => (count + Lanes - 1) / Lanes * Lanes;
 
     internal static int SizeOf(DecodingWeights type) => type switch
@@ -68,7 +68,7 @@ public sealed unsafe class PackedMatrix : IDisposable
         _ => Int8Element.Size,
     };
 
-    /// <summary>Zeroed, on a border of cache lines or of more.</summary>
+    /// <summary>Allocates zeroed memory, aligned to cache lines or more.</summary>
     internal static void* Allocate(nint bytes, int alignment = Line)
     {
         var size = (nuint)Math.Max(bytes, 1);
@@ -77,7 +77,7 @@ public sealed unsafe class PackedMatrix : IDisposable
         return memory;
     }
 
-    /// <summary>Writes one row, given as float32.</summary>
+    /// <summary>Writes one row from float32 values.</summary>
     internal void SetRow(int row, ReadOnlySpan<float> values)
     {
         var (panel, lane) = Math.DivRem(row, Lanes);
@@ -99,7 +99,7 @@ public sealed unsafe class PackedMatrix : IDisposable
         }
     }
 
-    /// <summary>Reads one row as float32, as the decoder sees it.</summary>
+    /// <summary>Reads one row as float32, with the decoder's rounding.</summary>
     internal void CopyRow(int row, float* target)
     {
         var (panel, lane) = Math.DivRem(row, Lanes);

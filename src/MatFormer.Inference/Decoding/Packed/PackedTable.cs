@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>Rows of float32 as a decoder reads them one at a time: a norm's weight, positions, angles. Called by generated code.</summary>
+/// <summary>Rows of float32 that a decoder reads one at a time: a norm's weight, positions, angles. Used by generated code.</summary>
 [EditorBrowsable(EditorBrowsableState.Never)]
 public sealed unsafe class PackedTable : IDisposable
 {

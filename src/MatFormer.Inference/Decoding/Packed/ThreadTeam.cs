@@ -4,25 +4,25 @@ using System.Runtime.InteropServices;
 namespace MatFormer;
 
 /// <summary>
-/// Threads that do the same work together and wait for one another, many times in a millisecond. Where others have the cores, so that one
-/// waits longer than all of the work would take it, the first does it alone for a while.
+/// Threads that share work and wait for one another many times in a millisecond. If other programs use the cores, so that waiting takes
+/// longer than the first thread would need alone, the first thread works alone for a while.
 /// </summary>
 internal sealed class ThreadTeam : IDisposable
 {
-    // A wait is mostly over within a microsecond; a pass comes mostly within a few hundred of the one before. Beyond that the core may be
-    // wanted by others.
+    // A wait usually ends within a microsecond, and the next pass usually starts within a few hundred microseconds. After these times, a
+    // thread stops spinning, because others may need the core.
     private const int SpinsInWait = 1000;
     private const int SpinsBetweenRuns = 5000;
 
-    // Waits of more than a few microseconds are counted.
+    // Waits of at most a few microseconds are not counted.
     private const int SpinsOfShortWait = 50;
 
-    // Runs over which waits are looked at, and runs alone when they were too long, at first and at most.
+    // The number of runs after which waits are judged, and the number of runs alone after too long waits, at first and at most.
     private const int RunsTogether = 4;
     private const int RunsAlone = 32;
     private const int MostRunsAlone = 1024;
 
-    // Without a core for each, who spins keeps those from working for whom it waits.
+    // With fewer cores than threads, spinning would starve the threads being waited for.
     private readonly bool _spins;
     private readonly Action<int> _work;
     private readonly Thread[] _threads;
@@ -36,8 +36,8 @@ internal sealed class ThreadTeam : IDisposable
     private long _waited;
     private long _ran;
 
-    /// <param name="count">Threads, the caller's included.</param>
-    /// <param name="work">What each does in a run, told which it is; it must not throw.</param>
+    /// <param name="count">The number of threads, including the caller's.</param>
+    /// <param name="work">The work of each thread in a run, called with the index of the thread. It must not throw.</param>
     public ThreadTeam(int count, Action<int> work)
     {
         Count = Active = count;
@@ -52,13 +52,13 @@ internal sealed class ThreadTeam : IDisposable
         }
     }
 
-    /// <summary>Threads, the caller's included.</summary>
+    /// <summary>The number of threads, including the caller's.</summary>
     public int Count { get; }
 
-    /// <summary>Threads that take part in this run: all, or the caller alone.</summary>
+    /// <summary>The number of threads in this run: all, or only the caller's.</summary>
     public int Active { get; private set; }
 
-    /// <summary>Lets all do the work once, the caller as the first of them.</summary>
+    /// <summary>Runs the work once on all threads, with the caller as the first thread.</summary>
     public void Run()
     {
         if (_alone > 0) _alone--;
@@ -78,8 +78,8 @@ internal sealed class ThreadTeam : IDisposable
         if (++_together == RunsTogether) Judge();
     }
 
-    /// <summary>Waits until all have come as far.</summary>
-    /// <param name="thread">Who waits.</param>
+    /// <summary>Waits until all threads have called this method.</summary>
+    /// <param name="thread">The index of the waiting thread.</param>
     public void Wait(int thread)
     {
         if (Active == 1) return;
@@ -113,7 +113,7 @@ internal sealed class ThreadTeam : IDisposable
         _wake.Dispose();
     }
 
-    // Alone it would have taken the time that it did not wait, as often as there are threads.
+    // Alone, the first thread would need the time in which it did not wait, multiplied by the number of threads.
     private void Judge()
     {
         if ((_ran - _waited) * Count >= _ran) _nextAlone = RunsAlone;
@@ -140,7 +140,7 @@ internal sealed class ThreadTeam : IDisposable
     {
         lock (_gate)
         {
-            // Counted before it looks again: either it sees the run, or who runs sees it asleep.
+            // The counter is raised before the second look: either this thread sees the run, or the caller of Run sees a sleeping thread.
             Interlocked.Increment(ref _counters.Sleeping);
             if (Interlocked.CompareExchange(ref _counters.Runs, 0, 0) != seen)
             {
@@ -161,7 +161,7 @@ internal sealed class ThreadTeam : IDisposable
         }
     }
 
-    // Each on a cache line of its own (two: some CPUs fetch pairs).
+    // Each counter has its own two cache lines, because some CPUs fetch pairs of lines.
     [StructLayout(LayoutKind.Explicit, Size = 640)]
     private struct Counters
     {

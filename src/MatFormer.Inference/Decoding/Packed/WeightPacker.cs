@@ -3,8 +3,8 @@ using System.ComponentModel;
 namespace MatFormer;
 
 /// <summary>
-/// Reads the weights that a decoder needs, by their names, and packs them: what generated code calls to make a network. What it has made
-/// is released with the network.
+/// Reads the weights that a decoder needs by name and packs them. Generated code calls it to create a network. The packed weights are
+/// released with the network.
 /// </summary>
 [EditorBrowsable(EditorBrowsableState.Never)]
 public sealed unsafe class WeightPacker
@@ -12,19 +12,19 @@ public sealed unsafe class WeightPacker
     private readonly WeightSource? _source;
     private readonly List<IDisposable> _made = [];
 
-    /// <param name="source">Where weights come from; if null nothing is packed, only counted.</param>
-    /// <param name="type">How they are kept.</param>
+    /// <param name="source">The source of the weights. If it is null, weights are only counted, not packed.</param>
+    /// <param name="type">The format of the packed weights.</param>
     internal WeightPacker(WeightSource? source, DecodingWeights type) => (_source, Type) = (source, type);
 
     internal DecodingWeights Type { get; }
 
-    /// <summary>Bytes of all that was packed.</summary>
+    /// <summary>The total bytes of the packed weights.</summary>
     internal long Bytes { get; private set; }
 
-    /// <summary>A vector, such as a norm's weight, in float32.</summary>
+    /// <summary>Packs a vector, such as a norm's weight, in float32.</summary>
     public PackedTable Vector(string name, int count) => Table(name, 1, count);
 
-    /// <summary>A table (rows, columns) of which single rows are read, in float32.</summary>
+    /// <summary>Packs a table (rows, columns) that is read row by row, in float32.</summary>
     public PackedTable Table(string name, int rows, int columns)
     {
         var table = NewTable(rows, columns);
@@ -32,7 +32,7 @@ public sealed unsafe class WeightPacker
         return table;
     }
 
-    /// <summary>Cosines and sines (context, headWidth / 2) of rotary positions, as <c>RotaryTable</c> has them.</summary>
+    /// <summary>Computes the cosines and sines (context, headWidth / 2) of rotary positions, the same as in <c>RotaryTable</c>.</summary>
     public (PackedTable Cos, PackedTable Sin) Rotary(int context, int headWidth, double rotaryBase, RotaryScaling? scaling = null)
     {
         var half = headWidth / 2;
@@ -46,7 +46,7 @@ public sealed unsafe class WeightPacker
         return (cos, sin);
     }
 
-    /// <summary>A matrix (rows, columns).</summary>
+    /// <summary>Packs a matrix (rows, columns).</summary>
     public PackedMatrix Matrix(string name, int rows, int columns, string? bias = null)
     {
         var matrix = New(rows, columns, bias is not null);
@@ -55,7 +55,7 @@ public sealed unsafe class WeightPacker
         return matrix;
     }
 
-    /// <summary>A projection to heads (heads * headWidth, columns): each head begins a panel.</summary>
+    /// <summary>Packs a projection to heads (heads * headWidth, columns). Each head begins a panel.</summary>
     public PackedMatrix ToHeads(string name, int heads, int headWidth, int columns, string? bias = null)
     {
         var padded = PackedMatrix.RoundUp(headWidth);
@@ -75,7 +75,7 @@ public sealed unsafe class WeightPacker
         return matrix;
     }
 
-    /// <summary>A projection from heads (rows, heads * headWidth): each head has as many columns as its panels have rows.</summary>
+    /// <summary>Packs a projection from heads (rows, heads * headWidth). Each head has as many columns as its panels have rows.</summary>
     public PackedMatrix FromHeads(string name, int rows, int heads, int headWidth, string? bias = null)
     {
         var padded = PackedMatrix.RoundUp(headWidth);
@@ -92,7 +92,8 @@ public sealed unsafe class WeightPacker
     }
 
     /// <summary>
-    /// The weights (units, columns) from which a feed-forward has its hidden units: 16 units' gate, then their up, and so on.
+    /// Packs the weights (units, columns) that compute the hidden units of a gated feed-forward: the gate rows of 16 units, then their up
+    /// rows, and so on.
     /// </summary>
     public PackedMatrix Gated(string gate, string up, int units, int columns, string? gateBias = null, string? upBias = null)
     {
@@ -111,7 +112,7 @@ public sealed unsafe class WeightPacker
         return matrix;
     }
 
-    /// <summary>Releases all that was made.</summary>
+    /// <summary>Releases all packed weights.</summary>
     internal void Release()
     {
         foreach (var made in _made) made.Dispose();

@@ -1,16 +1,16 @@
 namespace MatFormer;
 
-/// <summary>Is given a row of a weight, as float32.</summary>
+/// <summary>Receives a row of a weight as float32.</summary>
 internal delegate void RowReader(int row, ReadOnlySpan<float> values);
 
-/// <summary>Where a decoder's weights come from.</summary>
+/// <summary>The source of a decoder's weights.</summary>
 internal abstract class WeightSource
 {
     /// <summary>Reads the first rows and columns of a weight; a vector is one row.</summary>
     public abstract void Read(string name, int rows, int columns, RowReader reader);
 }
 
-/// <summary>A safetensors file, of which no more is read than is kept.</summary>
+/// <summary>Weights of a safetensors file. Only the kept rows and columns are read.</summary>
 internal sealed class FileWeights(SafetensorsReader reader) : WeightSource
 {
     private float[] _values = [];
@@ -18,7 +18,7 @@ internal sealed class FileWeights(SafetensorsReader reader) : WeightSource
     /// <inheritdoc/>
     public override void Read(string name, int rows, int columns, RowReader rowReader)
     {
-        var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"has no tensor '{name}'.");
+        var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"has no tensor '{name}'; give another file.");
         var width = entry.Shape[^1];
         if (!SafetensorsFormat.IsFloatingPoint(entry.Type) || width < columns || (entry.Shape is [var held, _] ? held : 1) < rows)
         {
