@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>The members that generated code implements for a declared model. The runtime uses a model only through them.</summary>
+/// <summary>The members that generated code implements for a declared model over tensors.</summary>
 /// <typeparam name="TSelf">The declared model.</typeparam>
 public interface IMatFormer<TSelf> : IDecodable<TSelf>
     where TSelf : MatFormerModel, IMatFormer<TSelf>

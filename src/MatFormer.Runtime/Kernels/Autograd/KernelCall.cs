@@ -24,7 +24,7 @@ internal abstract class KernelCall
     /// <summary>The number of inputs, also after <see cref="Inputs"/> was cleared.</summary>
     public int InputCount { get; protected init; }
 
-    /// <summary>The leaves to whose <c>grad</c> the call itself adds gradients; null for each weight that is absent.</summary>
+    /// <summary>The leaves to whose <c>grad</c> the call itself adds gradients; null for each absent weight.</summary>
     public Tensor?[] Weights { get; protected init; } = [];
 
     /// <summary>Runs the forward pass. If gradients are wanted, it keeps what the backward pass needs.</summary>
