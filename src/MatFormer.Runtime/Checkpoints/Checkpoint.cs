@@ -6,22 +6,23 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// Weight files: safetensors with the names of Hugging Face's checkpoints. Their metadata says which model, and which of its profiles
-/// they hold, so that a file loads only where it fits.
+/// Reads and writes weight files: safetensors with the tensor names of Hugging Face's checkpoints. The metadata says which model and which
+/// profile a file holds, so that it loads only where it fits.
 /// </summary>
 public static class Checkpoint
 {
     /// <summary>Saves a model's weights in float32, atomically.</summary>
-    /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
+    /// <exception cref="IOException">The file cannot be written. No partial file is left behind.</exception>
     public static void Save(this MatFormerModel model, string path)
     {
         ArgumentNullException.ThrowIfNull(model);
         Write(path, MetadataOf(model), [.. model.named_parameters().Select(p => (p.Item1, (Tensor)p.Item2))]);
     }
 
-    /// <summary>Loads weights that a model of the same declaration and profile saved; a training checkpoint will do.</summary>
-    /// <exception cref="CheckpointException">The file is damaged, of another model, or of another profile; then the model is
-    /// unchanged.</exception>
+    /// <summary>Loads weights that a model of the same declaration and profile saved. A training checkpoint works too.</summary>
+    /// <exception cref="CheckpointException">
+    /// The file is damaged, or belongs to another model or another profile. The model is then unchanged.
+    /// </exception>
     public static void Load(this MatFormerModel model, string path)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -32,12 +33,12 @@ public static class Checkpoint
     }
 
     /// <summary>
-    /// Loads weights by their names alone: of a model that another program made, such as Hugging Face's ViT of the declared shape, or of
-    /// another MatFormer of that shape.
+    /// Loads weights by their names alone. They may come from a model that another program made, such as Hugging Face's ViT of the declared
+    /// shape, or from another MatFormer of that shape.
     /// </summary>
     /// <param name="model">The model.</param>
-    /// <param name="path">A safetensors file, an index of several, or a folder with one of them.</param>
-    /// <exception cref="CheckpointException">It is damaged, or of another shape; then the model is unchanged.</exception>
+    /// <param name="path">A safetensors file, an index of several files, or a folder that holds either.</param>
+    /// <exception cref="CheckpointException">The file is damaged or has other shapes. The model is then unchanged.</exception>
     public static void LoadNamed(this MatFormerModel model, string path)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -46,9 +47,10 @@ public static class Checkpoint
     }
 
     /// <summary>
-    /// Loads a file as what it is: the universal <typeparamref name="TModel"/>, or a model of the profile's shape if it is a slice.
+    /// Loads any file of the model. The result is the universal <typeparamref name="TModel"/>, or a model of the profile's shape if the
+    /// file holds a slice.
     /// </summary>
-    /// <exception cref="CheckpointException">The file is damaged or of another model.</exception>
+    /// <exception cref="CheckpointException">The file is damaged or belongs to another model.</exception>
     public static MatFormerModel Open<TModel>(string path, Device? device = null)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -75,7 +77,7 @@ public static class Checkpoint
     }
 
     /// <summary>Loads a file that must hold the universal model.</summary>
-    /// <exception cref="CheckpointException">The file is damaged, of another model, or a slice.</exception>
+    /// <exception cref="CheckpointException">The file is damaged, belongs to another model, or holds a slice.</exception>
     public static TModel OpenUniversal<TModel>(string path, Device? device = null)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -100,7 +102,7 @@ public static class Checkpoint
         }
     }
 
-    /// <summary>The metadata that says whose weights a file holds.</summary>
+    /// <summary>Returns the metadata that identifies the model and the profile of a file's weights.</summary>
     internal static Dictionary<string, string> MetadataOf(MatFormerModel model) =>
         CheckpointHeader.MetadataOf(model.Architecture, model.ProfileName, model.Layers, model.TokenizerFingerprint);
 
@@ -115,16 +117,16 @@ public static class Checkpoint
             (entry, stream) => TensorData.Write(byName[entry.Name], stream));
     }
 
-    /// <summary>Fills all parameters of a model, once all are known to be there and to fit.</summary>
-    /// <exception cref="CheckpointException">A tensor is missing, too many, or of another shape.</exception>
+    /// <summary>Fills all parameters of a model, after checking that all tensors are there and fit.</summary>
+    /// <exception cref="CheckpointException">A tensor is missing, unexpected, or of another shape.</exception>
     internal static void Load(SafetensorsReader reader, MatFormerModel model)
     {
         foreach (var (parameter, entry) in Match(reader, model)) TensorData.Read(reader, entry, parameter);
         model.TokenizerFingerprint = reader.Metadata.GetValueOrDefault(CheckpointHeader.TokenizerKey);
     }
 
-    /// <summary>The parameters of a model and what a file has for them, in the model's order.</summary>
-    /// <exception cref="CheckpointException">A tensor is missing, too many, or of another shape.</exception>
+    /// <summary>Returns the parameters of a model and their entries in a file, in the model's order.</summary>
+    /// <exception cref="CheckpointException">A tensor is missing, unexpected, or of another shape.</exception>
     internal static List<(Parameter Parameter, SafetensorsEntry Entry)> Match(SafetensorsReader reader, MatFormerModel model)
     {
         var parameters = model.named_parameters().ToList();

@@ -5,7 +5,8 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// Finds what a file has for a model's tensors, and says of the first that does not fit which part of the declaration it contradicts.
+/// Finds the file's entries for a model's tensors. For the first one that does not fit, it says which part of the declaration is
+/// contradicted.
 /// </summary>
 internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
 {
@@ -14,8 +15,8 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
     private const string Head = "lm_head.weight";
     private const int CompareBytes = 1 << 16;
 
-    /// <summary>The entry that fits a tensor.</summary>
-    /// <exception cref="CheckpointException">There is none.</exception>
+    /// <summary>Returns the entry that fits a tensor.</summary>
+    /// <exception cref="CheckpointException">The file has no entry that fits.</exception>
     public SafetensorsEntry Find(string name, Tensor tensor)
     {
         var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"lacks the tensor '{name}'; {WhyMissing(name)}.");
@@ -38,8 +39,8 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         return entry;
     }
 
-    /// <summary>Checks that a file holds none but these tensors, an optimizer's, and those that say nothing of their own.</summary>
-    /// <exception cref="CheckpointException">It does.</exception>
+    /// <summary>Checks that a file holds only these tensors, an optimizer's tensors, and tensors that carry no information.</summary>
+    /// <exception cref="CheckpointException">The file holds another tensor.</exception>
     public void CheckNoOthers(IEnumerable<string> names)
     {
         var known = names.ToHashSet(StringComparer.Ordinal);
@@ -50,7 +51,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
             reader.PathOf(first), $"holds the tensor '{first.Name}'{more}, which {spec.Name} does not have; {WhyMore(first.Name)}.");
     }
 
-    // Frequencies of the rotary positions, which old checkpoints have; a tied head that is written once more.
+    // Examples are the frequencies of rotary positions, which old checkpoints have, and a tied head that is stored a second time.
     private bool SaysNothing(SafetensorsEntry entry) =>
         entry.Name.StartsWith(CheckpointHeader.OptimizerPrefix, StringComparison.Ordinal)
         || entry.Name.EndsWith(".rotary_emb.inv_freq", StringComparison.Ordinal)
@@ -71,7 +72,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         return true;
     }
 
-    // What to declare for a tensor to have the shape that it has.
+    // Returns the arguments to declare so that a tensor gets the shape that the file has.
     private List<string> Declared(string name, ReadOnlySpan<long> shape, ReadOnlySpan<long> declared)
     {
         var (layer, part) = Place(name);
@@ -98,7 +99,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         if (sizes.Length < shape.Length || shape.Length != declared.Length) return arguments;
         for (var i = 0; i < shape.Length; i++)
         {
-            // A patch is a square, which is said once.
+            // A patch is a square, so its two equal sizes are reported once.
             if (shape[i] == declared[i] || sizes[i] == "One" || (i > 0 && sizes[i] == sizes[i - 1])) continue;
             arguments.Add(sizes[i] switch
             {
@@ -166,7 +167,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
             [.., "norm" or "input_layernorm" or "post_attention_layernorm", "bias"]
                 or [.., "layernorm" or "layernorm_before" or "layernorm_after", "bias"] =>
                 "its norms have biases, so declare [Norm(NormKind.Layer)]",
-            _ => "it belongs to another model, or has a part for which declarations have no word",
+            _ => "it belongs to another model, or has a part that cannot be declared",
         };
     }
 
@@ -182,7 +183,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
 
     private int LayersInFile => reader.Tensors.Select(entry => Place(entry.Name).Layer + 1).Max() ?? 0;
 
-    // The layer that a tensor is of, or null, and its name there.
+    // Returns the layer that a tensor belongs to, or null, and its name within the layer.
     private static (int? Layer, string Part) Place(string name)
     {
         if (s_layerPrefixes.FirstOrDefault(p => name.StartsWith(p, StringComparison.Ordinal)) is not { } prefix) return (null, name);

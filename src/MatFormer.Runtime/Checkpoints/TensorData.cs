@@ -3,17 +3,17 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Moves tensors to and from safetensors files, at most one tensor in memory beside the model.</summary>
+/// <summary>Moves tensors to and from safetensors files, with at most one tensor in memory beside the model.</summary>
 internal static class TensorData
 {
-    // A span has at most 2^31 - 1 bytes, a tensor may have more; every element size divides this.
+    // A span has at most 2^31 - 1 bytes, but a tensor may have more. Every element size divides this number.
     private const int ChunkBytes = 1 << 26;
 
-    /// <summary>The entry of a tensor, in its own dtype.</summary>
-    /// <exception cref="ArgumentException">Its dtype is not supported.</exception>
+    /// <summary>Returns the entry of a tensor, in the tensor's dtype.</summary>
+    /// <exception cref="ArgumentException">The dtype is not supported.</exception>
     public static SafetensorsEntry Entry(string name, Tensor tensor) => new(name, TypeOf(name, tensor.dtype), [.. tensor.shape]);
 
-    /// <summary>Writes the elements, row by row, little-endian.</summary>
+    /// <summary>Writes the elements in row-major order, little-endian.</summary>
     public static void Write(Tensor tensor, Stream stream)
     {
         using var detached = tensor.detach();

@@ -3,22 +3,22 @@ using TorchSharp;
 namespace MatFormer;
 
 /// <summary>
-/// Takes a profile's weights out of the universal model's file and writes them in the formats that other programs read. Weights go from
-/// file to file in pieces, so memory does not grow with the model; files are written atomically and carry the model's fingerprint and the
-/// profile, so that a slice is never sliced again.
+/// Reads a profile's weights from the universal model's file and writes them in formats that other programs read. Weights are copied in
+/// pieces, so memory does not grow with the model. Files are written atomically. They carry the model's fingerprint and the profile, so
+/// that a slice is never sliced again.
 /// </summary>
 public static class Extraction
 {
     /// <summary>
-    /// Writes a safetensors file, which <see cref="Checkpoint.Open"/> loads: in float32, exactly what the extracted model would save.
+    /// Writes a safetensors file, which <see cref="Checkpoint.Open"/> loads. In float32 it is exactly what the extracted model would save.
     /// </summary>
     /// <param name="checkpoint">The universal model's file.</param>
-    /// <param name="profile">What to extract.</param>
+    /// <param name="profile">The profile to extract.</param>
     /// <param name="path">The file to write.</param>
-    /// <param name="encoding">What to store weights as; not <see cref="WeightEncoding.Q8"/>.</param>
-    /// <exception cref="CheckpointException">The checkpoint is damaged, of another model, or a slice.</exception>
-    /// <exception cref="ExtractionException">The format has no such encoding, or a weight does not fit it.</exception>
-    /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
+    /// <param name="encoding">How weights are stored; not <see cref="WeightEncoding.Q8"/>.</param>
+    /// <exception cref="CheckpointException">The checkpoint is damaged, belongs to another model, or is a slice.</exception>
+    /// <exception cref="ExtractionException">The format does not have this encoding, or a weight does not fit it.</exception>
+    /// <exception cref="IOException">The file cannot be written. No partial file is left behind.</exception>
     public static void ToSafetensors<TModel>(
         string checkpoint, Profile<TModel> profile, string path, WeightEncoding encoding = WeightEncoding.Float32)
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -46,6 +46,6 @@ public static class Extraction
         WeightEncoding.Float32 => SafetensorsType.Float32,
         WeightEncoding.Float16 => SafetensorsType.Float16,
         WeightEncoding.BFloat16 => SafetensorsType.BFloat16,
-        _ => throw new ExtractionException("Safetensors files have no Q8_0; write f32, f16 or bf16, or a GGUF file."),
+        _ => throw new ExtractionException("Safetensors files cannot hold Q8_0; write f32, f16 or bf16, or write a GGUF file."),
     };
 }

@@ -1,9 +1,9 @@
 namespace MatFormer;
 
-/// <summary>A profile cannot be written in a format; the message names the declared part that does not fit and says what to do.</summary>
+/// <summary>A profile cannot be written in a format. The message names the part that does not fit and says what to do.</summary>
 public sealed class ExtractionException : Exception
 {
-    /// <summary>Makes one.</summary>
+    /// <summary>Creates the exception.</summary>
     public ExtractionException(string message, Exception? inner = null)
         : base(message, inner)
     {

@@ -6,8 +6,8 @@ namespace MatFormer;
 
 /// <summary>One tensor of a profile: the first rows, or the first columns, of a tensor of the universal model's file.</summary>
 /// <param name="Name">Its name in the model.</param>
-/// <param name="Source">The whole tensor.</param>
-/// <param name="Shape">What is kept of it: (values), or (rows, ..., columns).</param>
+/// <param name="Source">The whole tensor in the file.</param>
+/// <param name="Shape">The kept shape: (values), or (rows, ..., columns).</param>
 internal sealed record SlicedTensor(string Name, SafetensorsEntry Source, ImmutableArray<long> Shape)
 {
     private const string LayerPrefix = "model.layers.";
@@ -16,23 +16,24 @@ internal sealed record SlicedTensor(string Name, SafetensorsEntry Source, Immuta
     public bool IsMatrix => Shape.Length > 1;
 
     /// <summary>
-    /// Rows kept, all dimensions but the last; what has one dimension is one row, or rows of one value where they change places.
+    /// The number of kept rows: the product of all dimensions but the last. A vector is one row, or, if its values are interleaved, rows of
+    /// one value each.
     /// </summary>
     public long Rows => IsMatrix || Interleaved == 0 ? Shape[..^1].Aggregate(1L, (rows, size) => rows * size) : Shape[0];
 
-    /// <summary>Values kept of each row.</summary>
+    /// <summary>The number of kept values of each row.</summary>
     public int Columns => IsMatrix || Interleaved == 0 ? checked((int)Shape[^1]) : 1;
 
-    /// <summary>Values of each row of the whole tensor.</summary>
+    /// <summary>The number of values of each row of the whole tensor.</summary>
     public long SourceColumns => IsMatrix || Interleaved == 0 ? Source.Shape[^1] : 1;
 
     /// <summary>
-    /// The width of a head whose halves are to be interleaved: rows j and j + width/2, which rotary position embedding turns together, come
-    /// to stand side by side. 0 if rows stay where they are.
+    /// The width of the heads whose halves are interleaved: rows j and j + width/2, which rotary position embedding rotates together,
+    /// become neighbours. It is 0 if rows stay where they are.
     /// </summary>
     public int Interleaved { get; init; }
 
-    /// <summary>The layer it belongs to, or null, and its name there.</summary>
+    /// <summary>The layer that the tensor belongs to, or null, and its name within the layer.</summary>
     public (int? Layer, string Part) Place
     {
         get
@@ -43,7 +44,7 @@ internal sealed record SlicedTensor(string Name, SafetensorsEntry Source, Immuta
         }
     }
 
-    /// <summary>The row of the whole tensor that is row <paramref name="row"/> here.</summary>
+    /// <summary>Returns the row of the whole tensor that becomes row <paramref name="row"/> here.</summary>
     public long SourceRow(long row)
     {
         if (Interleaved == 0) return row;
@@ -53,15 +54,14 @@ internal sealed record SlicedTensor(string Name, SafetensorsEntry Source, Immuta
 }
 
 /// <summary>
-/// The weights of one profile as they lie in the universal model's file, read piece by piece: whoever writes them elsewhere needs memory
-/// for a piece only.
+/// The weights of one profile, read piece by piece from the universal model's file. Writing them elsewhere takes memory for only one piece.
 /// </summary>
 internal sealed class SlicedWeights : IDisposable
 {
     private const int PieceValues = 1 << 18;
     private readonly SafetensorsReader _reader;
 
-    // For all tensors: a piece, and what becomes of it.
+    // Buffers that all tensors share: the values of a piece, and their encoding.
     private float[] _values = [];
     private byte[] _bytes = [];
 
@@ -75,17 +75,17 @@ internal sealed class SlicedWeights : IDisposable
 
     public required ImmutableArray<SlicedTensor> Tensors { get; init; }
 
-    /// <summary>The tokenizer that the model was trained with, if it is known.</summary>
+    /// <summary>The fingerprint of the tokenizer that the model was trained with; null if it is unknown.</summary>
     public required string? TokenizerFingerprint { get; init; }
 
-    /// <summary>True if MatFormer wrote them, so that they are nested.</summary>
+    /// <summary>True if MatFormer wrote the weights, so that they are nested.</summary>
     public bool IsOurs => CheckpointHeader.IsOurs(_reader);
 
-    /// <summary>The metadata that says whose weights these are.</summary>
+    /// <summary>The metadata that identifies the model and the profile of the weights.</summary>
     public Dictionary<string, string> Metadata => CheckpointHeader.MetadataOf(Spec, ProfileName, Layers, TokenizerFingerprint);
 
     /// <summary>Opens the universal model's file.</summary>
-    /// <exception cref="CheckpointException">It is damaged, of another model, or a slice.</exception>
+    /// <exception cref="CheckpointException">The file is damaged, belongs to another model, or is a slice.</exception>
     public static SlicedWeights Open<TModel>(string path, Profile<TModel> profile)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -102,15 +102,15 @@ internal sealed class SlicedWeights : IDisposable
         }
     }
 
-    /// <summary>A profile of weights that have the universal model's shapes, whosever they are.</summary>
-    /// <param name="reader">The weights; the result disposes it.</param>
-    /// <param name="profile">What to keep.</param>
-    /// <param name="tokenizer">The fingerprint of their tokenizer, if it is known.</param>
-    /// <exception cref="CheckpointException">They are of other shapes.</exception>
+    /// <summary>Selects a profile of any weights that have the universal model's shapes.</summary>
+    /// <param name="reader">The weights. The result disposes the reader.</param>
+    /// <param name="profile">The profile to keep.</param>
+    /// <param name="tokenizer">The fingerprint of the weights' tokenizer; null if it is unknown.</param>
+    /// <exception cref="CheckpointException">The weights have other shapes.</exception>
     public static SlicedWeights Of<TModel>(SafetensorsReader reader, Profile<TModel> profile, string? tokenizer)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
-        // Their shapes are all that is wanted.
+        // The models are made on the meta device because only their shapes are needed.
         using var whole = TModel.Create(META);
         using var slice = TModel.CreateSubmodel(profile, META);
         Checkpoint.Match(reader, whole);

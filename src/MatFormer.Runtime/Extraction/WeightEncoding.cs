@@ -2,34 +2,34 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>What the weights of an extracted file are stored as.</summary>
+/// <summary>How the weights of an extracted file are stored.</summary>
 public enum WeightEncoding
 {
-    /// <summary>Four bytes each: exactly the weights.</summary>
+    /// <summary>Four bytes for each weight, without rounding.</summary>
     Float32,
 
-    /// <summary>Two bytes each, rounded to the nearest; at most 65504.</summary>
+    /// <summary>Two bytes for each weight, rounded to the nearest; the largest magnitude is 65504.</summary>
     Float16,
 
-    /// <summary>Two bytes each, rounded to the nearest.</summary>
+    /// <summary>Two bytes for each weight, rounded to the nearest.</summary>
     BFloat16,
 
     /// <summary>
-    /// GGUF's Q8_0: 32 neighbours in a row share a float16 scale, a 127th of the largest, and each is a byte. Rows whose width is no
-    /// multiple of 32 are float16.
+    /// GGUF's Q8_0: 32 neighbours in a row share a float16 scale, which is a 127th of the largest magnitude, and each weight takes one
+    /// byte. Rows whose width is not a multiple of 32 are stored in float16.
     /// </summary>
     Q8,
 }
 
-/// <summary>Turns float32 values into the bytes of an encoding, little-endian.</summary>
+/// <summary>Encodes float32 values as little-endian bytes.</summary>
 internal static class WeightEncoder
 {
-    /// <summary>Values of a row that share a scale in <see cref="WeightEncoding.Q8"/>.</summary>
+    /// <summary>The number of values in a row that share a scale in <see cref="WeightEncoding.Q8"/>.</summary>
     public const int BlockValues = 32;
 
     private const int BlockBytes = 2 + BlockValues;
 
-    /// <summary>Bytes of values; those of <see cref="WeightEncoding.Q8"/> come in whole blocks.</summary>
+    /// <summary>Returns the number of bytes of encoded values. <see cref="WeightEncoding.Q8"/> needs whole blocks of values.</summary>
     public static long ByteCount(WeightEncoding encoding, long values) => encoding switch
     {
         WeightEncoding.Float32 => checked(values * 4),
@@ -38,7 +38,7 @@ internal static class WeightEncoder
         _ => throw new ArgumentOutOfRangeException(nameof(encoding), encoding, null),
     };
 
-    /// <summary>Encodes values; false if one of them is too large for the encoding, or in Q8 no number.</summary>
+    /// <summary>Encodes values. Returns false if a value is too large for the encoding, or, in Q8, not finite.</summary>
     public static bool TryEncode(WeightEncoding encoding, ReadOnlySpan<float> values, Span<byte> bytes)
     {
         switch (encoding)
@@ -77,7 +77,7 @@ internal static class WeightEncoder
         var fits = true;
         for (var i = 0; i < values.Length; i++)
         {
-            // To the nearest, of two equally near ones the even one; what is no number stays none.
+            // Round to nearest, ties to even. A NaN stays a NaN.
             var bits = BitConverter.SingleToUInt32Bits(values[i]);
             halves[i] = float.IsNaN(values[i]) ? (ushort)((bits >> 16) | 0x40) : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
             fits &= (halves[i] & 0x7F80) != 0x7F80 || !float.IsFinite(values[i]);
@@ -86,7 +86,7 @@ internal static class WeightEncoder
         return fits;
     }
 
-    // As ggml's reference: the scale is rounded to float16 only after the values were divided by it; halves round away from zero.
+    // This follows ggml's reference: the scale is rounded to float16 only after the values were divided by it; halves round away from zero.
     private static bool TryEncodeBlock(ReadOnlySpan<float> values, Span<byte> block)
     {
         var largest = 0f;

@@ -2,7 +2,7 @@ using TorchSharp;
 
 namespace MatFormer;
 
-/// <summary>Decoding with a model in memory.</summary>
+/// <summary>Creates decoding engines for models in memory.</summary>
 public static unsafe class ModelDecoding
 {
     internal static DecodingWeights WeightsOf(torch.ScalarType computeType) =>
@@ -11,7 +11,7 @@ public static unsafe class ModelDecoding
     extension(DecodingOptions)
     {
         /// <summary>
-        /// Those of a model that is to be decoded in the dtype in which it computes: <see cref="MatFormerModel.ComputeType"/>.
+        /// Returns options that decode a model in the dtype in which it computes: <see cref="MatFormerModel.ComputeType"/>.
         /// </summary>
         public static DecodingOptions For(MatFormerModel model)
         {
@@ -22,21 +22,23 @@ public static unsafe class ModelDecoding
 
     extension(DecodingEngine)
     {
-        /// <summary>Whether a model can be decoded this way: it is generated, and on the CPU.</summary>
+        /// <summary>Returns whether a model can be decoded by an engine: it must be generated and on the CPU.</summary>
         public static bool Supports(MatFormerModel model)
         {
             ArgumentNullException.ThrowIfNull(model);
             return model.Device.type == DeviceType.CPU && model.IsDecodable;
         }
 
-        /// <summary>Packs the weights that a universal model, a view or a slice has now; later changes of them are not seen.</summary>
-        /// <exception cref="NotSupportedException">The model is on another device than the CPU, or not a generated one.</exception>
+        /// <summary>
+        /// Creates an engine from the current weights of a universal model, a view or a slice. It does not see later changes.
+        /// </summary>
+        /// <exception cref="NotSupportedException">The model is not on the CPU, or is not a generated model.</exception>
         /// <exception cref="ArgumentException">An option is out of range.</exception>
         public static DecodingEngine Create(MatFormerModel model, DecodingOptions? options = null)
         {
             if (!Supports(model))
             {
-                var why = model.IsDecodable ? $"on {model.Device}; a decoder computes on the CPU" : "not a generated model";
+                var why = model.IsDecodable ? $"on {model.Device}; a decoding engine runs only on the CPU" : "not a generated model";
                 throw new NotSupportedException($"{model.Architecture.Name} is {why}.");
             }
 
@@ -46,8 +48,8 @@ public static unsafe class ModelDecoding
         }
 
         /// <summary>
-        /// Rounds a model's matrices in place to what an engine would keep of them, so that evaluation shows what that costs. (An engine of a
-        /// slice has scales of its own for the rows of which it keeps less: it loses no more.)
+        /// Rounds a model's matrices in place to the precision that an engine keeps, so that evaluation shows the loss of quality. (An
+        /// engine of a slice computes its scales from the kept part of each row, so it loses no more.)
         /// </summary>
         public static void RoundWeights(MatFormerModel model, DecodingWeights weights)
         {
@@ -57,7 +59,7 @@ public static unsafe class ModelDecoding
             var source = new ModelWeights(model);
             foreach (var (name, parameter) in model.named_parameters())
             {
-                // As generated code packs them: positions are a table, which is added and stays as it is.
+                // Generated code does not pack position embeddings: they are a table that is added, so they stay as they are.
                 if (parameter.dim() != 2 || name.EndsWith("embed_positions.weight", StringComparison.Ordinal)) continue;
                 var (rows, columns) = ((int)parameter.shape[0], (int)parameter.shape[1]);
                 using var row = new PackedMatrix(1, columns, weights, hasBias: false);

@@ -3,27 +3,28 @@ using System.Text;
 
 namespace MatFormer;
 
-/// <summary>Generation with a model in memory.</summary>
+/// <summary>Generates text with a model in memory.</summary>
 /// <remarks>
-/// A model on the CPU is packed into a <see cref="DecodingEngine"/> for each call. To generate often, make an engine once and give that.
-/// Other models run by their own forward pass.
+/// A model on the CPU is packed into a <see cref="DecodingEngine"/> for each call. If you generate often, create one engine and reuse it.
+/// Other models run their own forward pass.
 /// </remarks>
 public static class ModelGeneration
 {
     extension(TextGenerator)
     {
-        /// <summary>Continues a prompt with a universal model (its whole self), a view or a slice.</summary>
+        /// <summary>Continues a prompt with a universal model (at its widest granularity), a view or a slice.</summary>
         /// <param name="model">The model.</param>
         /// <param name="prompt">
-        /// What to continue; if empty, the beginning of a document, or a line end if no token stands between documents.
+        /// The text to continue. If it is empty, generation starts at the beginning of a document, or after a line end if no token
+        /// separates documents.
         /// </param>
-        /// <param name="options">How.</param>
-        /// <param name="text">Told the text as it comes, in whole characters, without a stop string.</param>
-        /// <param name="cancellationToken">Stops at a token.</param>
+        /// <param name="options">The options of generation.</param>
+        /// <param name="text">Receives the text as it is generated, in whole characters and without a stop string.</param>
+        /// <param name="cancellationToken">Stops generation at the next token.</param>
         /// <exception cref="ArgumentException">An option is out of range.</exception>
         /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
         /// <exception cref="DecodingException">The model's logits are damaged.</exception>
-        /// <exception cref="OperationCanceledException">It was stopped.</exception>
+        /// <exception cref="OperationCanceledException">Generation was cancelled.</exception>
         public static GenerationResult Generate(
             MatFormerModel model, string prompt, GenerationOptions? options = null, Action<string>? text = null,
             CancellationToken cancellationToken = default)
@@ -34,20 +35,22 @@ public static class ModelGeneration
         }
 
         /// <summary>
-        /// Continues several prompts together, each as if it were alone: the model reads its weights once for a token of each. On devices other
-        /// than the CPU best with prompts of about the same length: what one has beyond the shortest is taken token by token there.
+        /// Continues several prompts together, each as if it were alone. The model reads its weights once for one token of every prompt. On
+        /// devices other than the CPU, prompts of similar length are best: what a prompt has beyond the shortest is processed token by
+        /// token.
         /// </summary>
         /// <param name="model">The model.</param>
         /// <param name="prompts">
-        /// What to continue, at least one. Each draws numbers of its own, also of prompts that are alike; the first those it draws alone.
+        /// The texts to continue, at least one. Each prompt has its own random numbers, even if prompts are equal. The first prompt draws
+        /// the numbers that it draws alone.
         /// </param>
-        /// <param name="options">How.</param>
-        /// <param name="cancellationToken">Stops at a token.</param>
-        /// <returns>For each prompt what was generated, its tokens per second over the time that all took.</returns>
+        /// <param name="options">The options of generation.</param>
+        /// <param name="cancellationToken">Stops generation at the next token.</param>
+        /// <returns>The result for each prompt. Its tokens per second are over the time that all prompts took.</returns>
         /// <exception cref="ArgumentException">There is no prompt, or an option is out of range.</exception>
         /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
         /// <exception cref="DecodingException">The model's logits are damaged.</exception>
-        /// <exception cref="OperationCanceledException">It was stopped.</exception>
+        /// <exception cref="OperationCanceledException">Generation was cancelled.</exception>
         public static ImmutableArray<GenerationResult> GenerateBatch(
             MatFormerModel model, IReadOnlyList<string> prompts, GenerationOptions? options = null,
             CancellationToken cancellationToken = default)
@@ -59,19 +62,20 @@ public static class ModelGeneration
         }
 
         /// <summary>
-        /// The same as <c>Generate</c>, piece by piece as it comes: the same texts and tokens. A thread of its own computes, from when the
-        /// first piece is asked for until the enumerator is disposed of, and no more than a few pieces ahead of its reader.
+        /// Generates the same text and tokens as <c>Generate</c>, but returns them piece by piece. A separate thread computes from the
+        /// request for the first piece until the enumerator is disposed. It stays at most a few pieces ahead of the reader.
         /// </summary>
-        /// <param name="model">The model; not to be changed or disposed of meanwhile.</param>
-        /// <param name="prompt">What to continue, as for <c>Generate</c>.</param>
-        /// <param name="options">How.</param>
+        /// <param name="model">The model. Do not change or dispose it meanwhile.</param>
+        /// <param name="prompt">The text to continue, as for <c>Generate</c>.</param>
+        /// <param name="options">The options of generation.</param>
         /// <param name="cancellationToken">
-        /// Stops at a token. This is no error: what is there still comes, and the last piece says <see cref="FinishReason.Cancelled"/>.
+        /// Stops generation at the next token. This is not an error: finished pieces still arrive, and the last piece has the finish reason
+        /// <see cref="FinishReason.Cancelled"/>.
         /// </param>
-        /// <returns>Pieces; the last has a finish reason.</returns>
+        /// <returns>The pieces. The last piece has a finish reason.</returns>
         /// <exception cref="ArgumentException">An option is out of range.</exception>
         /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
-        /// <exception cref="DecodingException">The model's logits are damaged: after the pieces before that.</exception>
+        /// <exception cref="DecodingException">The model's logits are damaged. Earlier pieces arrive before the exception.</exception>
         public static IAsyncEnumerable<TextPiece> StreamAsync(
             MatFormerModel model, string prompt, GenerationOptions? options = null, CancellationToken cancellationToken = default)
         {
@@ -82,7 +86,7 @@ public static class ModelGeneration
         }
     }
 
-    // The way that is there for a model.
+    // Uses an engine if the model supports one, otherwise the model's own forward pass.
     private static Generation Begin(MatFormerModel model, IReadOnlyList<byte[]> prompts, GenerationOptions options)
     {
         if (!DecodingEngine.Supports(model)) return new TensorGeneration(model, prompts, options);
@@ -101,8 +105,8 @@ public static class ModelGeneration
         if (!DecodingEngine.Supports(model))
         {
             throw new ArgumentException(
-                $"The generation option {nameof(options.Draft)} is there for generated models on the CPU, which {model.Architecture.Name} "
-                + $"on {model.Device} is not; leave it out.");
+                $"The generation option {nameof(options.Draft)} needs a generated model on the CPU, but {model.Architecture.Name} on "
+                + $"{model.Device} is not; leave the option out.");
         }
 
         DecodingEngine.CheckDraft(options.Draft, model.Layers, model.Architecture);

@@ -4,7 +4,8 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// Takes tokens of one or several sequences and gives the logits after the last of each, with a key/value cache of its own. For one thread.
+/// Feeds tokens of one or several sequences to a model and returns the logits after the last token of each. It has its own key/value cache
+/// and is for one thread.
 /// </summary>
 internal sealed class ModelStep(MatFormerModel model, int batch) : IDisposable
 {
@@ -12,14 +13,15 @@ internal sealed class ModelStep(MatFormerModel model, int batch) : IDisposable
     private readonly float[] _logits = new float[batch * model.Architecture.Vocabulary];
     private long[] _fed = [];
 
-    /// <summary>Tokens of each sequence that fit.</summary>
+    /// <summary>The number of tokens that fit in each sequence.</summary>
     public int Capacity => _cache.Capacity;
 
-    /// <summary>Tokens of each sequence that are in it.</summary>
+    /// <summary>The number of tokens that are in each sequence.</summary>
     public int Length => _cache.Length;
 
     /// <summary>
-    /// The logits (B, Vocabulary) after tokens (B, T) that follow those in it, both row by row; valid until the next call.
+    /// Appends tokens (B, T) to the sequences and returns the logits (B, Vocabulary) after the last ones. Both are in row-major order. The
+    /// logits are valid until the next call.
     /// </summary>
     public ReadOnlySpan<float> Feed(ReadOnlySpan<int> tokens)
     {

@@ -4,10 +4,10 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>A model's parameters, on whichever device, as they are now.</summary>
+/// <summary>Reads a model's current parameters from any device.</summary>
 internal sealed class ModelWeights(MatFormerModel model) : WeightSource
 {
-    // As much of a tensor as is in memory beside it.
+    // The size of the pieces in which a tensor is converted and copied to the host.
     private const int PieceBytes = 1 << 22;
 
     private readonly Dictionary<string, Parameter> _parameters = model.named_parameters().ToDictionary(p => p.Item1, p => p.Item2);

@@ -2,13 +2,14 @@ namespace MatFormer;
 
 /// <summary>Generation by the model's own forward pass: on devices other than the CPU, and with models that are not generated.</summary>
 /// <remarks>
-/// All sequences begin at the first position and take as many tokens in each step, so that none needs padding: at first as many as the
-/// shortest prompt has, then, as one has to choose its next, one at a time, of a longer prompt the next that is given.
+/// All sequences begin at the first position and take the same number of tokens in each step, so that none needs padding. The first step
+/// has as many tokens as the shortest prompt. From then on each step has one token: a shorter prompt's sequence takes the token it has
+/// chosen, and a longer prompt's sequence takes the prompt's next token.
 /// </remarks>
 internal sealed class TensorGeneration : Generation
 {
     private readonly ModelStep _step;
-    private readonly int[] _starts; // of each sequence, the token at the first position
+    private readonly int[] _starts; // for each sequence, the index of the token at the first position
     private readonly int _vocabulary;
     private readonly int _tokenizerVocabulary;
     private int[] _fed = [];
@@ -26,7 +27,7 @@ internal sealed class TensorGeneration : Generation
     {
         if (_step.Length == _step.Capacity)
         {
-            // Full, of all at once: positions start again, with the last half of the tokens.
+            // The cache is full for all sequences at once. Positions start again with the last tokens, which fill half of the cache.
             _step.Truncate(0);
             for (var row = 0; row < _starts.Length; row++)
                 _starts[row] = StartAnew(Sequences[row].Tokens.Length, _step.Capacity);
@@ -41,7 +42,7 @@ internal sealed class TensorGeneration : Generation
         if (_fed.Length != time * _starts.Length) _fed = new int[time * _starts.Length];
         for (var row = 0; row < _starts.Length; row++)
         {
-            // One that has ended takes any tokens.
+            // It does not matter what a sequence that has ended takes.
             var target = _fed.AsSpan(row * time, time);
             if (Sequences[row].Ended is null) Sequences[row].Tokens.Slice(_starts[row] + _step.Length, time).CopyTo(target);
             else target.Clear();
@@ -53,7 +54,7 @@ internal sealed class TensorGeneration : Generation
             var sequence = Sequences[row];
             if (sequence.Ended is not null || _starts[row] + _step.Length < sequence.Tokens.Length) continue;
 
-            // A model may have more tokens than the tokenizer; those say nothing.
+            // A model's vocabulary may be larger than the tokenizer's. The additional tokens have no meaning.
             sequence.Choose(logits.Slice(row * _vocabulary, _tokenizerVocabulary));
         }
     }

@@ -3,11 +3,11 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>What attention of one layer computes with; W is the width of the model, D that of a head. Weights are float32.</summary>
+/// <summary>The weights of one layer's attention. W is the width of the model, D the width of a head. Weights are float32.</summary>
 [EditorBrowsable(EditorBrowsableState.Never)]
 public sealed record AttentionWeights
 {
-    /// <summary>The norm before it.</summary>
+    /// <summary>The norm before attention.</summary>
     public required NormWeights Norm { get; init; }
 
     /// <summary>(H*D, W).</summary>
@@ -34,7 +34,7 @@ public sealed record AttentionWeights
     /// <summary>(W) or null.</summary>
     public Tensor? OutputBias { get; init; }
 
-    /// <summary>The norm of each head of the queries, of D numbers; null if there is none.</summary>
+    /// <summary>The norm of each head of the queries, over D numbers; null if there is none.</summary>
     public NormWeights? QueryNorm { get; init; }
 
     /// <summary>The norm of each head of the keys; null if there is none.</summary>
@@ -43,13 +43,13 @@ public sealed record AttentionWeights
     /// <summary>D.</summary>
     public required int HeadWidth { get; init; }
 
-    /// <summary>Whether a query sees only the keys up to its own.</summary>
+    /// <summary>Whether a query sees only the keys up to its own position.</summary>
     public bool IsCausal { get; init; }
 
-    /// <summary>How many keys a causal query sees, its own being the last (Mistral 7B, arXiv 2310.06825, section 2); 0 for all.</summary>
+    /// <summary>How many keys a causal query sees, including its own (Mistral 7B, arXiv 2310.06825, section 2); 0 for all.</summary>
     public int Window { get; init; }
 
-    /// <summary>All of them, null where there is none.</summary>
+    /// <summary>All weights, with null for each that is absent.</summary>
     internal Tensor?[] All =>
     [
         Norm.Weight, Norm.Bias, Query, Key, Value, Output, QueryBias, KeyBias, ValueBias, OutputBias, QueryNorm?.Weight, QueryNorm?.Bias,

@@ -3,17 +3,17 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>What the feed-forward of one layer computes with; W is the width of the model. Weights are float32.</summary>
+/// <summary>The weights of one layer's feed-forward. W is the width of the model. Weights are float32.</summary>
 [EditorBrowsable(EditorBrowsableState.Never)]
 public sealed record FeedForwardWeights
 {
-    /// <summary>The norm before it.</summary>
+    /// <summary>The norm before the feed-forward.</summary>
     public required NormWeights Norm { get; init; }
 
     /// <summary>The activation.</summary>
     public required FeedForwardKind Kind { get; init; }
 
-    /// <summary>(hidden, W) of the gated kinds, else null.</summary>
+    /// <summary>(hidden, W) for the gated kinds, else null.</summary>
     public Tensor? Gate { get; init; }
 
     /// <summary>(hidden) or null.</summary>
@@ -28,9 +28,9 @@ public sealed record FeedForwardWeights
     /// <summary>(W, hidden).</summary>
     public required Tensor Down { get; init; }
 
-    /// <summary>(W) or null; whole for every width.</summary>
+    /// <summary>(W) or null. Every hidden width uses the whole bias.</summary>
     public Tensor? DownBias { get; init; }
 
-    /// <summary>All of them, null where there is none.</summary>
+    /// <summary>All weights, with null for each that is absent.</summary>
     internal Tensor?[] All => [Norm.Weight, Norm.Bias, Gate, GateBias, Up, UpBias, Down, DownBias];
 }

@@ -4,16 +4,16 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <content>The halves of a layer with all streams at once: few calls, of which libtorch knows the gradients.</content>
+/// <content>The halves of a layer for all streams at once, in few calls whose gradients libtorch knows.</content>
 public static partial class Kernels
 {
     internal static partial class Composite
     {
-        // Multiplications that are done in vain for the narrower streams of a feed-forward, rather than making calls for each of them. On a
-        // GPU they take some ten microseconds, as two calls do.
+        // How many multiplications may be wasted on the narrower streams of a feed-forward before the streams are computed separately. On a
+        // GPU so many take some ten microseconds, as two calls do.
         private const long IdleProducts = 1L << 32;
 
-        // Logits that may all be there at once.
+        // The largest number of logits that may be in memory at once.
         private const long SmallMatrix = 1L << 24;
 
         private static Tensor AttendAtOnce(
@@ -26,7 +26,7 @@ public static partial class Kernels
             var first = 0L;
             for (var r = 0; r < heads.Length;)
             {
-                // Streams of as many heads are one batch.
+                // Streams with the same number of heads are one batch.
                 var (count, of) = (0L, heads[r]);
                 for (; r < heads.Length && heads[r] == of; r++) count += rows[r];
                 var (its, seen) = count == x.shape[0] ? (x, mask) : (x.narrow(0, first, count), mask?.narrow(0, first, count));
@@ -48,7 +48,7 @@ public static partial class Kernels
             Tensor query, key, value;
             if (w.QueryNorm is null && w.KeyNorm is null)
             {
-                // Queries and keys are turned together.
+                // Queries and keys are rotated together.
                 var parts = all.split([heads + keyHeads, keyHeads], 2);
                 var turned = cos is null ? parts[0] : Rotation.Of(cos, sin!).Turn(parts[0]);
                 var halves = turned.split([heads, keyHeads], 2);
@@ -82,7 +82,7 @@ public static partial class Kernels
             for (var r = 0; r < streams; r++) idle += (rows?[r] ?? x.shape[0]) * (long)(widest - widths[r]);
             if (idle * x.shape[1] * x.shape[2] * 3 <= IdleProducts)
             {
-                // All compute the widest stream's hidden units; those that a stream has not are zero.
+                // All streams compute the widest stream's hidden units. Units that a stream does not have are masked to zero.
                 var hidden = Hidden(normed, w, widest);
                 var kept = Masks.Widths(widths, rows, x.dtype, x.device); // (N, 1, m) or (R, 1, 1, m)
                 if (rows is not null) return Down(hidden.mul(kept), w).add_(x, One).MoveToOuterDisposeScope();
@@ -109,7 +109,7 @@ public static partial class Kernels
             return StreamMeans(known.gather(2, all.unsqueeze(2)), rows.Length, isShared ? null : rows).neg().MoveToOuterDisposeScope();
         }
 
-        // The first m hidden units: (..., W) to (..., m).
+        // Returns the first m hidden units: (..., W) to (..., m).
         private static Tensor Hidden(Tensor x, FeedForwardWeights w, int m)
         {
             if (w.Gate is null)

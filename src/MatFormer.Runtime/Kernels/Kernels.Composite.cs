@@ -7,13 +7,13 @@ namespace MatFormer;
 public static partial class Kernels
 {
     /// <summary>
-    /// Operations made of TorchSharp's, for any device. A half of a layer has two forms: on the CPU, where memory and its page faults are
-    /// what costs, one stream after the other, with a backward pass by hand that keeps little; elsewhere, where the number of calls is what
-    /// costs, all streams at once, with libtorch's own gradients.
+    /// Operations composed of TorchSharp's, for any device. A half of a layer has two forms. On the CPU, memory and its page faults
+    /// dominate the cost, so streams run one after the other, with a handwritten backward pass that keeps little. On other devices the
+    /// number of calls dominates the cost, so all streams run at once, with libtorch's own gradients.
     /// </summary>
     internal static partial class Composite
     {
-        /// <summary>Whether streams are computed all at once; null to let the device decide. For tests and measurements.</summary>
+        /// <summary>Whether all streams are computed at once; null lets the device decide. For tests and measurements.</summary>
         public static bool? Stacks { get; set; }
 
         public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
@@ -26,7 +26,7 @@ public static partial class Kernels
         public static Tensor AddPositions(Tensor x, Tensor weight, long position)
         {
             using var rows = weight.narrow(0, position, x.shape[1]); // (T, W)
-            using var sum = x.add(rows, One); // float32, as rows are
+            using var sum = x.add(rows, One); // float32, like the rows
             return sum.to(x.dtype);
         }
 
@@ -134,20 +134,20 @@ public static partial class Kernels
             return norm;
         }
 
-        /// <summary>A norm outside of autograd, or inside it.</summary>
+        /// <summary>Applies a norm. It works with and without autograd.</summary>
         public static Tensor Norm(Tensor x, NormWeights norm) =>
             norm.Bias is null ? RmsNorm(x, norm.Weight, norm.Epsilon) : LayerNorm(x, norm.Weight, norm.Bias, norm.Epsilon);
 
         /// <summary>
-        /// The backward pass of a norm over x (N, W), given the gradient (N, W) of what it gave: the gradient of x, float32. Those of its
-        /// weights are added to theirs.
+        /// The backward pass of a norm over x (N, W), given the gradient (N, W) of the norm's output. Returns the gradient of x, float32,
+        /// and adds the gradients of the norm's weights to their <c>grad</c>.
         /// </summary>
         public static Tensor NormBackward(Tensor x, NormWeights norm, Tensor gradient)
         {
             using var scope = NewDisposeScope();
             if (norm.Bias is not null)
             {
-                // Seldom, so libtorch's own.
+                // LayerNorm is rare, so libtorch's own gradient is good enough.
                 var leaf = x.to(ScalarType.Float32, copy: true).requires_grad_();
                 using (enable_grad())
                 {

@@ -5,16 +5,16 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <content>
-/// What encoders have around their blocks: small work beside theirs, and so in one form, TorchSharp's API.
+/// The operations around an encoder's blocks. They are cheap compared with the blocks, so they have only one form, in TorchSharp's API.
 /// </content>
 public static partial class Kernels
 {
     /// <summary>
-    /// Patches of images, projected, behind a class token, with their positions (ViT, arXiv 2010.11929, equation 1): pixels (B, C, H, H)
-    /// float32 -> (B, T, W) of <paramref name="dtype"/>.
+    /// Embeds images: projects their patches, puts a class token in front, and adds positions (ViT, arXiv 2010.11929, equation 1). Pixels
+    /// (B, C, H, H) float32 -> (B, T, W) of <paramref name="dtype"/>.
     /// </summary>
     /// <param name="pixels">(B, C, H, H).</param>
-    /// <param name="projection">(W, C, P, P), P dividing H: a convolution of stride P.</param>
+    /// <param name="projection">(W, C, P, P), where P divides H: a convolution of stride P.</param>
     /// <param name="bias">(W).</param>
     /// <param name="classToken">(1, 1, W) or null.</param>
     /// <param name="positions">(T, W) or (1, T, W).</param>
@@ -32,8 +32,8 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// Tokens of texts, behind a class token, with their positions: tokens (B, T) int64, -1 behind the end of a text -> (B, T, W) of
-    /// <paramref name="dtype"/>, T being one more with a class token.
+    /// Embeds texts: looks up their tokens, puts a class token in front, and adds positions. Tokens (B, T) int64, with -1 after the end of
+    /// a text -> (B, T, W) of <paramref name="dtype"/>. With a class token, the result has one position more.
     /// </summary>
     /// <param name="tokens">(B, T) int64.</param>
     /// <param name="weight">(V, W).</param>
@@ -49,8 +49,8 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// How many tokens each text has, (B) int64, <paramref name="more"/> added: tokens (B, T) int64, -1 behind its end. An empty text
-    /// counts as one of one token.
+    /// Counts the tokens of each text and adds <paramref name="more"/>: tokens (B, T) int64, with -1 after the end of a text -> (B) int64.
+    /// An empty text counts as one token.
     /// </summary>
     public static Tensor Lengths(Tensor tokens, int more)
     {
@@ -58,7 +58,7 @@ public static partial class Kernels
         return tokens.ge(Number(0L)).sum([1]).clamp_min(One).add(Number(more), One).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The first token's state: x (N, T, W) -> (N, W).</summary>
+    /// <summary>Returns the first token's state: x (N, T, W) -> (N, W).</summary>
     public static Tensor FirstToken(Tensor x)
     {
         using var first = x.narrow(1, 0, 1);
@@ -66,7 +66,8 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// The mean of a sequence's states, in float32: x (N, T, W), lengths (B), N a multiple of B, or null -> (N, W) of x's dtype.
+    /// Returns the mean of each sequence's states, computed in float32: x (N, T, W) -> (N, W) of x's dtype. The lengths are (B), where N is
+    /// a multiple of B, or null.
     /// </summary>
     public static Tensor MeanToken(Tensor x, Tensor? lengths = null)
     {
@@ -79,7 +80,7 @@ public static partial class Kernels
         return shares.bmm(wide).squeeze(1).to(x.dtype).MoveToOuterDisposeScope();
     }
 
-    /// <summary>The first numbers of each vector, made one of length 1: x (N, D) -> (N, width) float32.</summary>
+    /// <summary>Cuts each vector to its first numbers and scales it to length 1: x (N, D) -> (N, width) float32.</summary>
     public static Tensor UnitPrefix(Tensor x, long width)
     {
         using var scope = NewDisposeScope();
@@ -87,7 +88,7 @@ public static partial class Kernels
         return prefix.mul(Square(prefix).sum([1], keepdim: true).add(Number(1e-12), One).rsqrt()).MoveToOuterDisposeScope();
     }
 
-    /// <summary>What the first numbers of vectors say of classes: x (N, W), head (V, W), bias (V) -> (N, V) float32.</summary>
+    /// <summary>Returns the class logits of the vectors' first numbers: x (N, W), head (V, W), bias (V) -> (N, V) float32.</summary>
     public static Tensor ClassLogits(Tensor x, Tensor head, Tensor bias, long prefix)
     {
         using var scope = NewDisposeScope();
@@ -96,17 +97,19 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// Mean cross-entropy, in nats, of each stream, over the prefixes of its vectors that are trained (Matryoshka representation learning,
-    /// arXiv 2205.13147, equation 1, with one classifier of which each prefix uses its first columns): x (N, W) -> (R) float32.
+    /// Returns the mean cross-entropy of each stream, in nats, over the trained prefixes of its vectors (Matryoshka representation
+    /// learning, arXiv 2205.13147, equation 1, with one classifier of which each prefix uses the first columns): x (N, W) -> (R) float32.
     /// </summary>
     /// <param name="x">(N, W).</param>
     /// <param name="head">(V, W).</param>
     /// <param name="bias">(V).</param>
-    /// <param name="targets">Classes int64 (B), or their probabilities float32 (B, V); of N rows if rows is given.</param>
+    /// <param name="targets">
+    /// Classes int64 (B), or class probabilities float32 (B, V). There are N rows instead of B if rows is given.
+    /// </param>
     /// <param name="streams">R.</param>
-    /// <param name="rows">How many of N each stream has; null if all have the same B.</param>
-    /// <param name="prefixes">Widths.</param>
-    /// <param name="shares">How much each counts; they add up to 1.</param>
+    /// <param name="rows">How many of the N rows each stream has; null if all streams have the same B rows.</param>
+    /// <param name="prefixes">The widths of the prefixes.</param>
+    /// <param name="shares">The weight of each prefix; the weights add up to 1.</param>
     public static Tensor ClassCrossEntropy(
         Tensor x, Tensor head, Tensor bias, Tensor targets, int streams, int[]? rows, ReadOnlySpan<int> prefixes,
         ReadOnlySpan<double> shares)
@@ -125,9 +128,9 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// How far each stream's classes are from a teacher's: temperature^2 KL(teacher || stream), both softmax(logits / temperature), the
-    /// mean over its rows and the prefixes (Hinton et al., arXiv 1503.02531, section 2) -> (R) float32, 0 before the student. No gradient
-    /// flows into the teacher.
+    /// Returns the divergence of each stream's class distribution from a teacher's: temperature^2 KL(teacher || stream), where both are
+    /// softmax(logits / temperature), averaged over the stream's rows and the prefixes (Hinton et al., arXiv 1503.02531, section 2) -> (R)
+    /// float32. It is 0 for streams before the student. No gradient flows into the teacher.
     /// </summary>
     /// <inheritdoc cref="ClassCrossEntropy"/>
     public static Tensor ClassDivergence(
@@ -150,18 +153,18 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// Mean cross-entropy, in nats, of each stream, of finding each row's partner: rows are a query and its document in turn, the other
-    /// documents (queries) of the stream's rows the negatives of a query (document), scores cosines / temperature (InfoNCE, arXiv
-    /// 1807.03748, both ways as in arXiv 2103.00020); the mean over prefixes as in <see cref="ClassCrossEntropy"/>: x (N, D) -> (R)
-    /// float32.
+    /// Returns the mean cross-entropy of each stream, in nats, of finding each row's partner. Rows are a query and its document in turn.
+    /// The other documents (queries) among the stream's rows are the negatives of a query (document). Scores are cosines / temperature
+    /// (InfoNCE, arXiv 1807.03748, in both directions as in arXiv 2103.00020). The result is the mean over prefixes as in
+    /// <see cref="ClassCrossEntropy"/>: x (N, D) -> (R) float32.
     /// </summary>
     /// <param name="x">(N, D), N even.</param>
-    /// <param name="targets">int64 (B), or (N) with rows: rows of the same number are never each other's negatives.</param>
+    /// <param name="targets">int64 (B), or (N) if rows is given. Rows with the same number are never each other's negatives.</param>
     /// <param name="streams">R.</param>
-    /// <param name="rows">How many of N each stream has, each even; null if all have the same B.</param>
-    /// <param name="temperature">Above 0.</param>
-    /// <param name="prefixes">Widths.</param>
-    /// <param name="shares">How much each counts; they add up to 1.</param>
+    /// <param name="rows">How many of the N rows each stream has, all even; null if all streams have the same B rows.</param>
+    /// <param name="temperature">The temperature, above 0.</param>
+    /// <param name="prefixes">The widths of the prefixes.</param>
+    /// <param name="shares">The weight of each prefix; the weights add up to 1.</param>
     public static Tensor PairCrossEntropy(
         Tensor x, Tensor targets, int streams, int[]? rows, double temperature, ReadOnlySpan<int> prefixes, ReadOnlySpan<double> shares)
     {
@@ -187,10 +190,10 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// How far each stream's choices among the teacher's vectors are from the teacher's own: of queries among the teacher's documents, and
-    /// of documents among its queries, softening^2 KL(teacher || stream), both softmax(cosines / temperature / softening), the mean over
-    /// both, its rows and the prefixes -> (R) float32, 0 before the student. So a small model's queries fit an index of the teacher's. No
-    /// gradient flows into the teacher.
+    /// Returns the divergence of each stream's choices among the teacher's vectors from the teacher's choices: of queries among the
+    /// teacher's documents, and of documents among its queries. It is softening^2 KL(teacher || stream), where both are softmax(cosines /
+    /// temperature / softening), averaged over both directions, the stream's rows and the prefixes -> (R) float32. It is 0 for streams
+    /// before the student. It makes a small model's queries fit an index of the teacher's. No gradient flows into the teacher.
     /// </summary>
     /// <inheritdoc cref="PairCrossEntropy"/>
     public static Tensor PairDivergence(
@@ -230,7 +233,8 @@ public static partial class Kernels
     private static Tensor Prepend(Tensor? classToken, Tensor x) => classToken is null ? x
         : cat([classToken.to(x.dtype).expand(x.shape[0], 1, x.shape[2]), x], 1);
 
-    // Cosines of queries (even rows) and documents (odd rows) by the temperature, (P, P); minus infinity where they are no negatives.
+    // Cosines of queries (even rows) and documents (odd rows), divided by the temperature: (P, P). They are minus infinity for pairs that
+    // must not be negatives.
     private static Tensor PairScores(Tensor queries, Tensor documents, double temperature, Tensor same)
     {
         var query = queries.view(-1, 2, queries.shape[1]).select(1, 0);
@@ -238,7 +242,7 @@ public static partial class Kernels
         return query.matmul(document.t()).div(Number(temperature)).masked_fill(same, Number(float.NegativeInfinity));
     }
 
-    // (P, P): true for another pair of the same number.
+    // (P, P): true for another pair with the same number.
     private static Tensor SamePairs(Tensor targets)
     {
         var numbers = targets.view(-1, 2).select(1, 1);
@@ -246,7 +250,7 @@ public static partial class Kernels
         return same.logical_and(eye(numbers.shape[0], dtype: ScalarType.Bool, device: targets.device).logical_not());
     }
 
-    // temperature^2 KL of each row, (N, V) to (N); where the teacher's chance is 0 so is its part.
+    // temperature^2 KL of each row, (N, V) to (N). Where the teacher's probability is 0, the term is 0.
     private static Tensor Divergences(Tensor teacher, Tensor student, double temperature)
     {
         var (known, learnt) = (teacher.div(Number(temperature)).log_softmax(-1), student.div(Number(temperature)).log_softmax(-1));
@@ -263,7 +267,7 @@ public static partial class Kernels
     private static long FirstRow(Tensor x, int streams, int[]? rows, int stream) =>
         rows is null ? x.shape[0] / streams * stream : rows.Take(stream).Sum(n => (long)n);
 
-    // The mean of each stream: (N, ...) to (R).
+    // Returns the mean of each stream: (N, ...) to (R).
     private static Tensor StreamMeans(Tensor x, int streams, int[]? rows)
     {
         if (rows is null)

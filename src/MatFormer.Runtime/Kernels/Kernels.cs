@@ -5,19 +5,21 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// What generated code computes with. Each operation has two forms, chosen by the device of its operands: <c>Cpu</c>, fused loops in a native
-/// library, where that runs; and <c>Composite</c>, TorchSharp's operations, everywhere. All are differentiable.
+/// The operations that generated code computes with. Each operation has two forms, chosen by the device of its operands. <c>Cpu</c>
+/// consists of fused loops in a native library, and runs where the library does. <c>Composite</c> consists of TorchSharp's operations and
+/// runs everywhere. All operations are differentiable.
 /// </summary>
 /// <remarks>
-/// Activations are float32 or bfloat16. Weights are float32 masters: an operation rounds them to the dtype of the activations itself, and
-/// their gradients arrive in float32. Operands that do not fit are an <see cref="ArgumentException"/> that names them.
+/// Activations are float32 or bfloat16. Weights are float32 masters: operations round them to the dtype of the activations, and their
+/// gradients are float32. Operands that do not fit cause an <see cref="ArgumentException"/> that names them.
 /// </remarks>
 [EditorBrowsable(EditorBrowsableState.Never)]
 public static partial class Kernels
 {
     /// <summary>Looks up rows: weight (V, W), tokens (B, T) int64 -> (B, T, W) of <paramref name="dtype"/>.</summary>
     /// <exception cref="ArgumentException">
-    /// An operand does not fit, or a token is outside the vocabulary; in <c>Composite</c> the latter is libtorch's own error.
+    /// An operand does not fit, or a token is outside the vocabulary. In <c>Composite</c>, libtorch reports such a token with its own
+    /// error.
     /// </exception>
     public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
     {
@@ -32,7 +34,7 @@ public static partial class Kernels
             ? Cpu.Embedding(weight, tokens, dtype) : Composite.Embedding(weight, tokens, dtype);
     }
 
-    /// <summary>Learned positions: x (B, T, W) plus rows position..position+T of weight (Context, W) -> (B, T, W).</summary>
+    /// <summary>Adds learned positions: x (B, T, W) plus rows position..position+T of weight (Context, W) -> (B, T, W).</summary>
     public static Tensor AddPositions(Tensor x, Tensor weight, long position)
     {
         const string name = "AddPositions";
@@ -51,8 +53,8 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// x * rsqrt(mean(x^2) + epsilon) * weight over the last dimension, weight (W); statistics in float32, result in x's dtype
-    /// (Zhang and Sennrich, arXiv 1910.07467).
+    /// x * rsqrt(mean(x^2) + epsilon) * weight over the last dimension, where weight is (W). Statistics are float32, the result is in x's
+    /// dtype (Zhang and Sennrich, arXiv 1910.07467).
     /// </summary>
     public static Tensor RmsNorm(Tensor x, Tensor weight, double epsilon)
     {
@@ -61,8 +63,8 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// (x - mean) * rsqrt(variance + epsilon) * weight + bias over the last dimension, weight and bias (W); statistics in float32,
-    /// result in x's dtype (Ba, Kiros and Hinton, arXiv 1607.06450).
+    /// (x - mean) * rsqrt(variance + epsilon) * weight + bias over the last dimension, where weight and bias are (W). Statistics are
+    /// float32, the result is in x's dtype (Ba, Kiros and Hinton, arXiv 1607.06450).
     /// </summary>
     public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double epsilon)
     {
@@ -83,24 +85,26 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// x + attention(norm(x)), the first half of a layer: x (B, T, W) -> (B, T, W). Queries, keys and values are projections of the normed x,
-    /// queries and keys normed head by head where the weights say so, and turned by their positions, the two halves of a head being the pairs
-    /// (RoFormer, arXiv 2104.09864, in the order of Hugging Face's Llama). The scale is 1/sqrt(D), softmax is in float32.
+    /// x + attention(norm(x)), the first half of a layer: x (B, T, W) -> (B, T, W). Queries, keys and values are projections of the normed
+    /// x. Queries and keys are normed head by head if the weights say so, and rotated by their positions. The two halves of a head form the
+    /// pairs (RoFormer, arXiv 2104.09864, in the order of Hugging Face's Llama). The scale is 1/sqrt(D); softmax is in float32.
     /// </summary>
     /// <param name="x">(B, T, W).</param>
-    /// <param name="weights">What it computes with.</param>
-    /// <param name="cos">(T, D/2) float32, or null where there is no rotary position.</param>
-    /// <param name="sin">As cos.</param>
+    /// <param name="weights">The weights of attention.</param>
+    /// <param name="cos">(T, D/2) float32, or null without rotary positions.</param>
+    /// <param name="sin">(T, D/2) float32, or null without rotary positions.</param>
     /// <param name="lengths">
-    /// How many keys are seen, from the first on, each in 1..T: (L) int64, B a multiple of L, sequence b having lengths[b % L]; all if null.
-    /// Not where attention is causal.
+    /// How many keys each sequence sees, beginning with the first: (L) int64, each in 1..T. B is a multiple of L, and sequence b has
+    /// lengths[b % L]. Null if all keys are seen. Causal attention does not allow lengths.
     /// </param>
-    /// <param name="cache">Of a decoder: the tokens before these; those of x are added to it. No gradient is recorded then.</param>
-    /// <param name="layer">Whose keys and values in the cache are meant.</param>
+    /// <param name="cache">
+    /// A decoder's cache of the earlier tokens, or null. The tokens of x are added to it, and no gradient is recorded.
+    /// </param>
+    /// <param name="layer">The layer of the cache.</param>
     /// <param name="heads">
-    /// How many heads each stream keeps, x being that many streams stacked along the batch; one stream with all heads if null.
+    /// How many heads each stream keeps. x holds the streams stacked along the batch. Null for one stream with all heads.
     /// </param>
-    /// <param name="rows">How many of the batch each stream has; null if all have as many.</param>
+    /// <param name="rows">How many rows of the batch each stream has; null if all have the same number.</param>
     public static Tensor Attend(
         Tensor x, AttentionWeights weights, Tensor? cos = null, Tensor? sin = null, Tensor? lengths = null, KeyValueCache? cache = null,
         int layer = 0, int[]? heads = null, int[]? rows = null)
@@ -111,7 +115,7 @@ public static partial class Kernels
         var counts = Operand.Rows("Attend", x, kept.Length, rows);
         if (cache is not null)
         {
-            if (kept.Length > 1) throw new ArgumentException("Attend: a cache is of one stream.", nameof(cache));
+            if (kept.Length > 1) throw new ArgumentException($"Attend: a cache serves one stream, not {kept.Length}.", nameof(cache));
             using var unrecorded = no_grad();
             return Cpu.Takes(x)
                 ? Cpu.Attend(x, weights, cos, sin, null, kept, counts, cache, layer)
@@ -124,15 +128,17 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// x + feed-forward(norm(x)), the second half of a layer (MatFormer, arXiv 2310.07707, section 3.1), of R = widths.Length streams stacked
-    /// along the batch: x (N, T, W) -> (N, T, W). Stream r uses hidden units 0..widths[r]. Where streams part they still are one: x (B, T, W)
-    /// -> (R*B, T, W).
+    /// x + feed-forward(norm(x)), the second half of a layer (MatFormer, arXiv 2310.07707, section 3.1), for R = widths.Length streams
+    /// stacked along the batch: x (N, T, W) -> (N, T, W). Stream r uses hidden units 0..widths[r]. In the layer where streams part, the
+    /// input is still the same for all: x (B, T, W) -> (R*B, T, W).
     /// </summary>
-    /// <param name="x">(N, T, W), the widest stream first; or (B, T, W) where they part.</param>
-    /// <param name="weights">What it computes with.</param>
-    /// <param name="widths">One per stream, from the widest to the narrowest, each in 1..hidden; one stream with all units if null.</param>
-    /// <param name="rows">How many of N each stream has, N in all; null if all have as many.</param>
-    /// <param name="parting">Whether x is the same for all streams; rows must be null then.</param>
+    /// <param name="x">(N, T, W), the widest stream first; or (B, T, W) where the streams part.</param>
+    /// <param name="weights">The weights of the feed-forward.</param>
+    /// <param name="widths">
+    /// One width per stream, from the widest to the narrowest, in 1..hidden; null for one stream with all units.
+    /// </param>
+    /// <param name="rows">How many of the N rows each stream has; null if all have the same number.</param>
+    /// <param name="parting">Whether all streams share the same x; rows must be null then.</param>
     public static Tensor FeedForward(Tensor x, FeedForwardWeights weights, int[]? widths = null, int[]? rows = null, bool parting = false)
     {
         ArgumentNullException.ThrowIfNull(weights);
@@ -145,8 +151,8 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// How much each hidden unit of a feed-forward adds on average: the mean magnitude of its activation times the norm of its column of
-    /// <c>Down</c>. x (B, T, W), not yet normed -> (hidden) float32. Seldom computed, so in one form only.
+    /// Returns the importance of each hidden unit of a feed-forward: the mean magnitude of its activation times the norm of its column of
+    /// <c>Down</c>. x (B, T, W), before the norm -> (hidden) float32. It is seldom computed, so it has only one form.
     /// </summary>
     public static Tensor HiddenImportance(Tensor x, FeedForwardWeights weights)
     {
@@ -156,16 +162,17 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// Mean cross entropy, in nats, of each stream: x (N, T, W), head (V, W) -> (R) float32.
-    /// The head is rounded to x's dtype; the softmax is float32, and so are logits in <c>Cpu</c>. <c>Composite</c> rounds those to x's dtype.
+    /// Returns the mean cross-entropy of each stream, in nats: x (N, T, W), head (V, W) -> (R) float32. The head is rounded to x's dtype.
+    /// The softmax is float32. Logits are float32 in <c>Cpu</c>, and rounded to x's dtype in <c>Composite</c>.
     /// </summary>
     /// <param name="x">(N, T, W).</param>
     /// <param name="head">(V, W).</param>
-    /// <param name="targets">int64: (N, T); or (B, T), shared by all streams, if rows is null.</param>
+    /// <param name="targets">int64 (N, T); or, if rows is null, (B, T) shared by all streams.</param>
     /// <param name="streams">R.</param>
-    /// <param name="rows">How many of N each stream has, N in all; null if each has the same B.</param>
+    /// <param name="rows">How many of the N rows each stream has; null if all streams have the same B rows.</param>
     /// <exception cref="ArgumentException">
-    /// An operand does not fit, or a target is outside the vocabulary; in <c>Composite</c> the latter is libtorch's own error.
+    /// An operand does not fit, or a target is outside the vocabulary. In <c>Composite</c>, libtorch reports such a target with its own
+    /// error.
     /// </exception>
     public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams, int[]? rows = null)
     {
@@ -182,17 +189,17 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// How far each stream's next-token distributions are from a teacher's: temperature^2 KL(teacher || stream), both softmax(logits /
-    /// temperature), in nats, the mean over its tokens (Hinton et al., arXiv 1503.02531, section 2) -> (R) float32. No gradient flows into
-    /// the teacher, nor through it into the head.
+    /// Returns the divergence of each stream's next-token distributions from a teacher's: temperature^2 KL(teacher || stream), where both
+    /// are softmax(logits / temperature), in nats, averaged over the stream's tokens (Hinton et al., arXiv 1503.02531, section 2) -> (R)
+    /// float32. No gradient flows into the teacher, nor through the teacher's logits into the head.
     /// </summary>
     /// <param name="x">(N, T, W).</param>
-    /// <param name="teacher">(B, T, W) if rows is null; else the rows of the streams from the student on.</param>
+    /// <param name="teacher">(B, T, W) if rows is null; otherwise one row for each row of the streams from the student on.</param>
     /// <param name="head">(V, W).</param>
     /// <param name="streams">R.</param>
-    /// <param name="rows">How many of N each stream has, N in all; null if each has the same B.</param>
-    /// <param name="student">The first stream that learns; 0 is the result of those before it.</param>
-    /// <param name="temperature">Above 0.</param>
+    /// <param name="rows">How many of the N rows each stream has; null if all streams have the same B rows.</param>
+    /// <param name="student">The first stream that learns. The result of earlier streams is 0.</param>
+    /// <param name="temperature">The temperature, above 0.</param>
     public static Tensor LinearDivergence(
         Tensor x, Tensor teacher, Tensor head, int streams, int[]? rows, int student, double temperature)
     {
@@ -215,7 +222,7 @@ public static partial class Kernels
             : Composite.LinearDivergence(x, teacher, head, counts, rows is null, student, temperature);
     }
 
-    /// <summary>n copies along the batch: x (B, T, W) -> (n*B, T, W). Streams part here.</summary>
+    /// <summary>Repeats x n times along the batch, where streams part: x (B, T, W) -> (n*B, T, W).</summary>
     public static Tensor Fork(Tensor x, int n)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(n, 1);
@@ -224,18 +231,18 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// One AdamW step in place (Loshchilov and Hutter, arXiv 1711.05101, as in torch.optim.AdamW) over float32 numbers.
+    /// Runs one AdamW step in place over float32 numbers (Loshchilov and Hutter, arXiv 1711.05101, as in torch.optim.AdamW).
     /// </summary>
     /// <param name="parameters">(n), contiguous.</param>
     /// <param name="gradients">(n).</param>
-    /// <param name="firstMoments">Running means of the gradients, (n).</param>
-    /// <param name="secondMoments">Running means of the squared gradients, (n).</param>
+    /// <param name="firstMoments">The running means of the gradients, (n).</param>
+    /// <param name="secondMoments">The running means of the squared gradients, (n).</param>
     /// <param name="decay">The weight decay.</param>
     /// <param name="learningRate">The learning rate.</param>
-    /// <param name="beta1">Decay of the first moment.</param>
-    /// <param name="beta2">Decay of the second moment.</param>
-    /// <param name="epsilon">Added to the denominator.</param>
-    /// <param name="step">The number of this step, from 1.</param>
+    /// <param name="beta1">The decay of the first moment.</param>
+    /// <param name="beta2">The decay of the second moment.</param>
+    /// <param name="epsilon">The number added to the denominator.</param>
+    /// <param name="step">The number of this step, starting at 1.</param>
     internal static void AdamW(
         Tensor parameters, Tensor gradients, Tensor firstMoments, Tensor secondMoments, double decay, double learningRate, double beta1,
         double beta2, double epsilon, long step)
@@ -248,8 +255,8 @@ public static partial class Kernels
     }
 
     /// <summary>
-    /// Scales gradients (n) in place so that their L2 norm is at most <paramref name="max"/> (as torch.nn.utils.clip_grad_norm_). A norm
-    /// that is not finite leaves them alone.
+    /// Scales gradients (n) in place so that their L2 norm is at most <paramref name="max"/> (as in torch.nn.utils.clip_grad_norm_). If the
+    /// norm is not finite, the gradients stay unchanged.
     /// </summary>
     /// <returns>The norm before scaling.</returns>
     internal static double ClipGradientNorm(Tensor gradients, double max)
@@ -280,8 +287,8 @@ public static partial class Kernels
         if (depth < 1 || all % depth != 0 || keys % depth != 0 || keys == 0 || all % keys != 0)
         {
             throw new ArgumentException(
-                $"{name}: query has {all} rows and key {keys}, which are not heads of {depth} numbers, those of the queries a multiple of "
-                + "those of the keys.", nameof(weights));
+                $"{name}: query has {all} rows and key {keys}, but both must be multiples of the head width {depth}, and the rows of query "
+                + "a multiple of the rows of key.", nameof(weights));
         }
 
         Operand.Weight(name, "value", weights.Value, x, keys, width);
@@ -297,9 +304,9 @@ public static partial class Kernels
             Operand.Optional(name, operand, norm.Value.Bias, x, depth);
         }
 
-        if (cos is null != sin is null) throw new ArgumentException($"{name}: cos and sin go together.", nameof(sin));
+        if (cos is null != sin is null) throw new ArgumentException($"{name}: cos and sin go together; pass both or neither.", nameof(sin));
         if (cos is not null && depth % 2 != 0)
-            throw new ArgumentException($"{name}: heads of {depth} numbers cannot be turned, since they are not pairs.", nameof(cos));
+            throw new ArgumentException($"{name}: heads of {depth} numbers cannot be rotated; the width must be even.", nameof(cos));
         Operand.Optional(name, "cos", cos, x, shape[1], depth / 2);
         Operand.Optional(name, "sin", sin, x, shape[1], depth / 2);
         ArgumentOutOfRangeException.ThrowIfNegative(weights.Window);
@@ -309,8 +316,8 @@ public static partial class Kernels
             if (weights.IsCausal || lengths.dim() != 1 || lengths.shape[0] == 0 || shape[0] % lengths.shape[0] != 0)
             {
                 throw new ArgumentException(
-                    $"{name}: lengths is ({string.Join(", ", lengths.shape)}), but must be (L), the {shape[0]} sequences being a multiple of "
-                    + "L, and attention not causal.", nameof(lengths));
+                    $"{name}: lengths is ({string.Join(", ", lengths.shape)}), but must be (L), where L divides the {shape[0]} sequences, "
+                    + "and attention must not be causal.", nameof(lengths));
             }
         }
 
@@ -328,8 +335,8 @@ public static partial class Kernels
     {
         const string name = "FeedForward";
         if (parting && rows is not null)
-            throw new ArgumentException($"{name}: streams that part all have the rows of x, but rows are given; pass null.", nameof(rows));
-        if (widths.Length == 0) throw new ArgumentException($"{name}: widths is empty, but must hold one per stream.", nameof(widths));
+            throw new ArgumentException($"{name}: streams that part all have the rows of x, so rows must be null.", nameof(rows));
+        if (widths.Length == 0) throw new ArgumentException($"{name}: widths is empty, but needs one width per stream.", nameof(widths));
         Operand.Activation(name, "x", x);
         Operand.Rank(name, "x", x, 3, parting ? "(B, T, W)" : "(N, T, W)");
         long width = x.shape[2], hidden = weights.Up.shape[0];

@@ -3,19 +3,19 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Keys and values of the tokens so far, for every layer: allocated once, (B, Capacity, heads, HeadWidth) each.</summary>
+/// <summary>The keys and values of the tokens so far, for every layer, (B, Capacity, heads, HeadWidth) each, allocated once.</summary>
 public sealed class KeyValueCache : IDisposable
 {
     private readonly Tensor[] _keys;
     private readonly Tensor[] _values;
 
     /// <summary>Allocates the cache.</summary>
-    /// <param name="keyValueHeads">Key/value heads of each layer; 0 for one that is left out.</param>
-    /// <param name="batch">Sequences.</param>
-    /// <param name="capacity">Tokens per sequence.</param>
-    /// <param name="headWidth">Width of a head.</param>
-    /// <param name="dtype">Of keys and values.</param>
-    /// <param name="device">Where they are.</param>
+    /// <param name="keyValueHeads">The number of key/value heads of each layer; 0 for a layer that is left out.</param>
+    /// <param name="batch">The number of sequences.</param>
+    /// <param name="capacity">The number of tokens per sequence.</param>
+    /// <param name="headWidth">The width of a head.</param>
+    /// <param name="dtype">The dtype of keys and values.</param>
+    /// <param name="device">The device of keys and values.</param>
     public KeyValueCache(
         ReadOnlySpan<int> keyValueHeads, int batch, int capacity, int headWidth, ScalarType dtype, Device device)
     {
@@ -32,17 +32,18 @@ public sealed class KeyValueCache : IDisposable
         }
     }
 
-    /// <summary>Sequences.</summary>
+    /// <summary>The number of sequences.</summary>
     public int Batch { get; }
 
-    /// <summary>Tokens per sequence that fit.</summary>
+    /// <summary>The number of tokens per sequence that fit in the cache.</summary>
     public int Capacity { get; }
 
-    /// <summary>Tokens per sequence that are in it.</summary>
+    /// <summary>The number of tokens per sequence that are in the cache.</summary>
     public int Length { get; private set; }
 
     /// <summary>
-    /// Where the keys and values of the tokens of x (B, T, W) are to be written in one layer, (B, Capacity, heads, headWidth) each.
+    /// Returns one layer's keys and values, (B, Capacity, heads, headWidth) each, after checking that those of x (B, T, W) can be added.
+    /// The caller writes them.
     /// </summary>
     /// <exception cref="ArgumentException">
     /// The batch, the heads, their width, the dtype or the device differ from the cache's, or the tokens do not fit.
@@ -62,10 +63,10 @@ public sealed class KeyValueCache : IDisposable
     }
 
     /// <summary>
-    /// Writes the keys and values (B, T, heads, HeadWidth) of the next T tokens of one layer, and gives views (B, Length + T, ...) of all
-    /// so far, for the caller to dispose. <see cref="Advance"/> counts the tokens once all layers have them.
+    /// Writes the keys and values (B, T, heads, HeadWidth) of the next T tokens of one layer, and returns views (B, Length + T, ...) of all
+    /// tokens so far. The caller disposes them. <see cref="Advance"/> counts the tokens once all layers have them.
     /// </summary>
-    /// <exception cref="ArgumentException">The batch differs from the cache's.</exception>
+    /// <exception cref="ArgumentException">The batch or the heads differ from the cache's, or the tokens do not fit.</exception>
     public (Tensor Keys, Tensor Values) Append(int layer, Tensor key, Tensor value)
     {
         var time = key.shape[1];
@@ -84,7 +85,7 @@ public sealed class KeyValueCache : IDisposable
     public void Advance(int time) => Length += time;
 
     /// <summary>Forgets all but the first <paramref name="length"/> tokens.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">Fewer are in the cache.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The cache holds fewer tokens.</exception>
     public void Truncate(int length)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);

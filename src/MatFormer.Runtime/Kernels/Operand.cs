@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Checks of what operations are given. TorchSharp ends the process at some misfits, so nothing unchecked may reach it.</summary>
+/// <summary>Checks the operands of operations. TorchSharp ends the process at some misfits, so no operand may reach it unchecked.</summary>
 internal static class Operand
 {
     public static void Activation(string operation, string name, Tensor x)
@@ -45,7 +45,7 @@ internal static class Operand
         if (!x.shape.AsSpan().SequenceEqual(shape)) throw Misfit(operation, name, x, $"({string.Join(", ", shape.ToArray())})");
     }
 
-    /// <summary>How many of the batch of x (N, T, W) each stream has.</summary>
+    /// <summary>Returns how many rows of the batch of x (N, T, W) each stream has.</summary>
     public static int[] Rows(string operation, Tensor x, int streams, int[]? rows)
     {
         Rank(operation, "x", x, 3, "(N, T, W)");

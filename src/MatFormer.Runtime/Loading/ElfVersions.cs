@@ -4,13 +4,13 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// The symbol versions in a 64-bit little-endian ELF file: those it needs from other libraries, and those it defines itself. Every read is
-/// checked against the end of the file, so damaged files give null, never an exception.
+/// The symbol versions in a 64-bit little-endian ELF file: the ones it needs from other libraries, and the ones it defines. Every read is
+/// checked against the end of the file, so a damaged file gives null, never an exception.
 /// </summary>
 /// <remarks>The records are described in the Linux Standard Base, chapter "Symbol Versioning".</remarks>
 internal sealed class ElfVersions
 {
-    // Types of sections, by their names in elf.h: SHT_RELA, SHT_REL, SHT_DYNSYM, SHT_GNU_verdef, SHT_GNU_verneed, SHT_GNU_versym.
+    // Section types. In elf.h they are SHT_RELA, SHT_REL, SHT_DYNSYM, SHT_GNU_verdef, SHT_GNU_verneed and SHT_GNU_versym.
     private const uint Rela = 4, Rel = 9, DynamicSymbols = 11, Definitions = 0x6ffffffd, Needs = 0x6ffffffe, SymbolVersions = 0x6fffffff;
     private const int SectionHeaderSize = 64, SymbolSize = 24, LongestName = 1024;
     private const byte WeakFlag = 2; // VER_FLG_WEAK
@@ -50,13 +50,13 @@ internal sealed class ElfVersions
         }
     }
 
-    /// <summary>The versions that the file cannot be loaded without.</summary>
+    /// <summary>The versions without which the file cannot be loaded.</summary>
     public IEnumerable<Need> Needed => _needed.Where(need => (_file[need.FlagsAt] & WeakFlag) == 0);
 
-    /// <summary>The versions that the file defines for others.</summary>
+    /// <summary>The versions that the file defines for other libraries.</summary>
     public IReadOnlySet<string> Defined => _defined;
 
-    /// <summary>Reads the versions in a file, or gives null if this is not a whole ELF file of the kind.</summary>
+    /// <summary>Reads the versions in a file. Returns null unless it is a complete 64-bit little-endian ELF file.</summary>
     public static ElfVersions? Read(byte[] file)
     {
         var versions = new ElfVersions(file);
@@ -64,8 +64,8 @@ internal sealed class ElfVersions
     }
 
     /// <summary>
-    /// A copy of the file that can be loaded where <paramref name="need"/> is lacking. Null unless the one symbol of that version is the
-    /// undefined <paramref name="symbol"/>, and no relocation refers to it.
+    /// Returns a copy of the file that also loads where <paramref name="need"/> is missing. Returns null unless exactly one symbol has that
+    /// version, this symbol is the undefined <paramref name="symbol"/>, and no relocation refers to it.
     /// </summary>
     public byte[]? Weaken(Need need, string symbol)
     {
@@ -76,7 +76,7 @@ internal sealed class ElfVersions
         var bound = new HashSet<uint>();
         for (uint i = 0; i < symbols.Size / SymbolSize; i++)
         {
-            // The highest bit only hides a symbol from those who ask for no version.
+            // The highest bit only hides a symbol from lookups without a version.
             if ((U16(versions.Offset + (i * sizeof(ushort))) & 0x7fff) != need.Index) continue;
             ulong at = symbols.Offset + (i * SymbolSize);
             if (U16(at + 6) != 0 || Text(At(symbols.Link), U32(at)) != symbol) return null;
@@ -96,7 +96,7 @@ internal sealed class ElfVersions
         return copy;
     }
 
-    // The first section of a type; an empty one if there is none.
+    // Returns the first section of a type, or an empty section if there is none.
     private Section Find(uint type) => At((uint)_sections.FindIndex(section => section.Type == type));
 
     private Section At(uint index)
@@ -106,8 +106,8 @@ internal sealed class ElfVersions
         return _damaged ? default : section;
     }
 
-    // The offsets of records that each tell, in the field at `link`, how far it is to the next; 0 ends the chain. A damaged chain can run
-    // through the same bytes again and again, so there may be no more records than have room in the file.
+    // Returns the offsets of a chain of records. The field at `link` of each record holds the distance to the next; 0 ends the chain. A
+    // damaged chain can pass through the same bytes forever, so the number of records is limited by what fits in the file.
     private IEnumerable<ulong> Chain(ulong at, uint link)
     {
         for (uint next = 1; next != 0 && !_damaged; at += next)
@@ -132,7 +132,7 @@ internal sealed class ElfVersions
 
     private ulong U64(ulong at) => Bytes(at, 8) is { Length: 8 } bytes ? BinaryPrimitives.ReadUInt64LittleEndian(bytes) : 0;
 
-    // All that is read goes through here: outside of the file there are no bytes, and the file counts as damaged.
+    // Every read goes through this method. Outside of the file there are no bytes, and such a read marks the file as damaged.
     private ReadOnlySpan<byte> Bytes(ulong at, ulong count)
     {
         var length = (ulong)_file.Length;

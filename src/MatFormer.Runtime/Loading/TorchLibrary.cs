@@ -8,10 +8,10 @@ using System.Security.Cryptography;
 
 namespace MatFormer;
 
-/// <summary>Lets TorchSharp run on Linux systems whose C++ library is older than the one it was built with.</summary>
+/// <summary>Lets TorchSharp run on Linux systems whose C++ library is older than the one that TorchSharp was built with.</summary>
 /// <remarks>
-/// TorchSharp 0.107's libLibTorchSharp.so asks for version GLIBCXX_3.4.32 of libstdc++, which Debian 12 and Ubuntu 22.04 lack, though it
-/// uses nothing of that version: the only symbol is a mark left by the compiler. Where that is so, a copy is loaded that does without.
+/// TorchSharp 0.107's libLibTorchSharp.so requires version GLIBCXX_3.4.32 of libstdc++, which Debian 12 and Ubuntu 22.04 lack. It uses
+/// nothing of that version: the only symbol is a marker left by the compiler. On such systems a copy without the requirement is loaded.
 /// </remarks>
 [EditorBrowsable(EditorBrowsableState.Never)]
 public static class TorchLibrary
@@ -19,11 +19,11 @@ public static class TorchLibrary
     private const string Import = "LibTorchSharp", FileName = "libLibTorchSharp.so", StandardLibrary = "libstdc++.so.6";
     private const string UnusedVersion = "GLIBCXX_3.4.32", UnusedSymbol = "_ZSt21ios_base_library_initv";
 
-    // Part of the copy's name: raise it with every change of what is written.
+    // Part of the copy's name. Raise it with every change of what is written to the copy.
     private const int CopyFormat = 1;
 
-    // What TorchSharp's library depends on, each before those that need it. From the folder of the copy the loader would not find them, or
-    // worse, find those of a libtorch of another version that the system has.
+    // The dependencies of TorchSharp's library, in loading order. From the copy's folder the loader would not find them, or would find the
+    // libraries of another libtorch version that is installed on the system.
     private static readonly (string FileName, bool Required)[] s_dependencies =
         [("libc10.so", true), ("libtorch_cpu.so", true), ("libc10_cuda.so", false), ("libtorch_cuda.so", false), ("libtorch.so", true)];
 
@@ -35,14 +35,14 @@ public static class TorchLibrary
         new(() => Load(SearchFolders(), MappedFiles, PrivateFolder.OfUser(), NativeLibrary.Load));
 
     /// <summary>
-    /// Why TorchSharp's library could not be loaded, or why no copy of it could be kept for the next start; for a line in an error
-    /// message. Null if neither happened, which includes that nothing had to be done.
+    /// Why TorchSharp's library could not be loaded, or why no copy of it could be kept for the next start. It is meant for a line in an
+    /// error message. It is null if neither failed, or if nothing had to be done.
     /// </summary>
     internal static string? Problem => OperatingSystem.IsLinux() && s_library.IsValueCreated ? s_library.Value.Problem : null;
 
     /// <summary>
-    /// On Linux, registers a handler that the runtime asks for TorchSharp's library after the system could not load it. Generated code
-    /// calls this before a program's first use of TorchSharp. Calls after the first do nothing.
+    /// On Linux, registers a handler that the runtime calls when the system could not load TorchSharp's library. Generated code calls this
+    /// method before a program first uses TorchSharp. Calls after the first do nothing.
     /// </summary>
     [ModuleInitializer]
     [SuppressMessage("Usage", "CA2255", Justification = "The library must be found before anything in this assembly uses TorchSharp.")]
@@ -60,11 +60,11 @@ public static class TorchLibrary
     private static nint Resolve(System.Reflection.Assembly assembly, string name) => name == Import ? s_library.Value.Handle : 0;
 
     /// <summary>Loads TorchSharp's library from a corrected copy.</summary>
-    /// <param name="folders">Where to look for it and for what it depends on.</param>
-    /// <param name="mappedFiles">Gives the paths of what is loaded already. The C++ library must be among them.</param>
-    /// <param name="cache">The folder for the copy, or null; if it cannot be used, the copy is temporary.</param>
+    /// <param name="folders">The folders to search for the library and its dependencies.</param>
+    /// <param name="mappedFiles">Returns the paths of the files that are loaded already. The C++ library must be among them.</param>
+    /// <param name="cache">The folder for the copy, or null. If the folder cannot be used, the copy is temporary.</param>
     /// <param name="load">Loads the library at a path.</param>
-    /// <returns>The library's handle, or 0 and the reason. Nothing is thrown.</returns>
+    /// <returns>The library's handle, or 0 and the reason. This method throws nothing.</returns>
     [SupportedOSPlatform("linux")]
     internal static (nint Handle, string? Problem) Load(
         IReadOnlyList<string> folders, Func<IReadOnlyList<string>> mappedFiles, string? cache, Func<string, nint> load)
@@ -80,7 +80,7 @@ public static class TorchLibrary
             var copy = Correct(path, original, standard);
             var name = $"libLibTorchSharp-{Convert.ToHexStringLower(SHA256.HashData(original))}-{CopyFormat}.so";
 
-            // Two of one library in a process would not work together: what somebody has loaded already is what will be used.
+            // Two copies of one library in a process would not work together, so a dependency that is loaded already is used.
             string[] near = [Path.GetDirectoryName(path)!, .. folders];
             foreach (var (dependency, required) in s_dependencies)
             {
@@ -97,7 +97,7 @@ public static class TorchLibrary
                 }
                 catch (Exception e)
                 {
-                    // Another folder may do, also where this one's file system allows no code to be run.
+                    // Another folder may still work, for example if this folder's file system does not allow running code.
                     problem = $"The copy of {FileName} in '{cache}' cannot be used: {LastLine(e)}";
                 }
             }
@@ -109,25 +109,25 @@ public static class TorchLibrary
             }
             finally
             {
-                // What is loaded stays readable to this process.
+                // A loaded file stays readable to this process after its deletion.
                 Directory.Delete(temporary, recursive: true);
             }
         }
         catch (Exception e)
         {
-            // The runtime is in the middle of a call: TorchSharp will report that its library is lacking, and this is the reason.
-            return (0, problem is null ? LastLine(e) : $"{problem} Nor can a temporary one in '{Path.GetTempPath()}': {LastLine(e)}");
+            // The runtime is in the middle of a call, so nothing is thrown. TorchSharp will report a missing library; this is the reason.
+            return (0, problem is null ? LastLine(e) : $"{problem} A copy in '{Path.GetTempPath()}' failed too: {LastLine(e)}");
         }
     }
 
-    // The content that this machine can load.
+    // Returns the content of a library that this machine can load.
     private static byte[] Correct(string path, byte[] original, string standardPath)
     {
         var library = ReadVersions(path, original);
         var defined = ReadVersions(standardPath, File.ReadAllBytes(standardPath)).Defined;
         var lacking = library.Needed.Where(need => need.Library == StandardLibrary && !defined.Contains(need.Version)).ToArray();
         if (lacking.Length == 0)
-            throw new NotSupportedException($"'{standardPath}' has all that '{path}' asks of it; something else keeps it from loading.");
+            throw new NotSupportedException($"'{standardPath}' has all that '{path}' needs; something else keeps it from loading.");
         return (lacking is [{ Version: UnusedVersion } unused] ? library.Weaken(unused, UnusedSymbol) : null)
             ?? throw new NotSupportedException(
                 $"'{path}' needs {string.Join(", ", lacking.Select(need => need.Version))}, which '{standardPath}' lacks.");
@@ -136,7 +136,7 @@ public static class TorchLibrary
     private static ElfVersions ReadVersions(string path, byte[] content) =>
         ElfVersions.Read(content) ?? throw new InvalidDataException($"'{path}' is not a whole 64-bit ELF library.");
 
-    // The folders of the program's native libraries.
+    // Returns the folders of the program's native libraries.
     private static string[] SearchFolders()
     {
         var own = ((string?)AppContext.GetData("NATIVE_DLL_SEARCH_DIRECTORIES") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries);
@@ -145,7 +145,7 @@ public static class TorchLibrary
         return [.. own.Append(AppContext.BaseDirectory).Concat(beside).Select(Path.TrimEndingDirectorySeparator).Distinct()];
     }
 
-    // The files in this process's memory, among them the C++ library.
+    // Returns the files mapped into this process's memory. The C++ library is among them, because it is loaded first.
     private static IReadOnlyList<string> MappedFiles()
     {
         NativeLibrary.Load(StandardLibrary);
@@ -159,6 +159,6 @@ public static class TorchLibrary
     private static FileNotFoundException NotFound(string file, IEnumerable<string> folders) =>
         new($"{file} was not found in {string.Join(", ", folders.Distinct())}.");
 
-    // The runtime's messages begin with advice; the system's own reason is in their last line.
+    // The runtime's messages begin with advice. The system's reason is in their last line.
     private static string LastLine(Exception e) => e.Message.TrimEnd().Split('\n')[^1].TrimEnd('.') + ".";
 }

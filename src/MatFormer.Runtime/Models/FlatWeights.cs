@@ -5,12 +5,12 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// All weights of a model in one float32 tensor, of which its parameters are views, with another for their gradients. What is done to all
-/// weights alike (clipping, an optimizer's step) is so a few operations, whatever the model. Weights that decay come first.
+/// Holds all weights of a model in one float32 tensor, and all gradients in another. The parameters are views of the first. Operations on
+/// all weights, such as clipping or an optimizer step, then take a few calls for any model. Weights that decay come first.
 /// </summary>
 internal sealed class FlatWeights : IDisposable
 {
-    // Parameters begin at multiples of so many numbers: a line of the cache, and what vector loads like.
+    // Parameters begin at multiples of this many numbers: a cache line, which also suits vector loads.
     private const long Unit = 16;
 
     private readonly List<(Parameter Parameter, long First, long Count)> _places = [];
@@ -37,18 +37,21 @@ internal sealed class FlatWeights : IDisposable
         }
     }
 
-    /// <summary>All weights, (n) float32, zeros in the gaps.</summary>
+    /// <summary>All weights, (n) float32, with zeros in the gaps.</summary>
     public Tensor Weights { get; }
 
-    /// <summary>How many of the numbers decay: the first ones.</summary>
+    /// <summary>How many of the numbers decay. They are the first ones.</summary>
     public long Decaying { get; }
 
-    /// <summary>All gradients, laid out as the weights.</summary>
+    /// <summary>All gradients, in the same layout as the weights.</summary>
     public Tensor Gradients => _gradients ??= zeros_like(Weights).DetachFromDisposeScope();
 
-    /// <summary>Moves the parameters of a model into one tensor, where they can be trained and are float32 on one device.</summary>
+    /// <summary>
+    /// Moves the parameters of a model into one tensor. Returns null unless there are trainable parameters that are all float32 and hold
+    /// numbers.
+    /// </summary>
     /// <param name="model">The model.</param>
-    /// <param name="decaying">Those of its parameters that decay.</param>
+    /// <param name="decaying">The parameters that decay.</param>
     public static FlatWeights? Of(nn.Module model, IEnumerable<Parameter> decaying)
     {
         var all = model.parameters().Where(parameter => parameter.requires_grad).ToList();
@@ -57,7 +60,7 @@ internal sealed class FlatWeights : IDisposable
         return new FlatWeights([.. all.Where(decay.Contains), .. all.Where(parameter => !decay.Contains(parameter))], decay.Count);
     }
 
-    /// <summary>A view of numbers that are laid out as the weights, in the shape of one of them.</summary>
+    /// <summary>Returns the part of <paramref name="flat"/> that belongs to a parameter, as a view in the parameter's shape.</summary>
     public Tensor ViewOf(Tensor flat, Parameter parameter)
     {
         var (_, first, count) = _places.Find(place => ReferenceEquals(place.Parameter, parameter));
@@ -65,8 +68,8 @@ internal sealed class FlatWeights : IDisposable
     }
 
     /// <summary>
-    /// Forgets the gradients. Where fused kernels run, they write the first ones over what was there; else all are zero and there, so that
-    /// the others are added to them.
+    /// Clears the gradients. Fused kernels overwrite old gradients, so for them the parameters' <c>grad</c> is null. Otherwise gradients
+    /// are set to zero, and new ones are added to them.
     /// </summary>
     public void ClearGradients()
     {
@@ -77,13 +80,13 @@ internal sealed class FlatWeights : IDisposable
         for (var i = 0; i < views.Length; i++) _places[i].Parameter.grad = areFused ? null : views[i];
     }
 
-    /// <summary>Takes the gradients from the parameters: what computes some next begins anew.</summary>
+    /// <summary>Sets the <c>grad</c> of every parameter to null, so that the next backward pass starts anew.</summary>
     public void ForgetGradients()
     {
         foreach (var (parameter, _, _) in _places) parameter.grad = null;
     }
 
-    /// <summary>Brings all gradients together in <see cref="Gradients"/>: zeros for a weight that has none.</summary>
+    /// <summary>Collects all gradients in <see cref="Gradients"/>. A weight without a gradient gets zeros.</summary>
     public void GatherGradients()
     {
         using var unrecorded = no_grad();

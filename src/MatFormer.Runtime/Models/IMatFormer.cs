@@ -2,73 +2,82 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>What generated code implements for a declared model over tensors, and all that the runtime knows of it.</summary>
+/// <summary>The members that generated code implements for a declared model over tensors.</summary>
 /// <typeparam name="TSelf">The declared model.</typeparam>
 public interface IMatFormer<TSelf> : IDecodable<TSelf>
     where TSelf : MatFormerModel, IMatFormer<TSelf>
 {
-    /// <summary>A universal model with newly drawn weights (<c>torch.manual_seed</c> decides them).</summary>
+    /// <summary>Creates a universal model with newly drawn weights. <c>torch.manual_seed</c> makes them reproducible.</summary>
     static abstract TSelf Create(Device? device = null);
 
-    /// <summary>A model of one profile's shape with newly drawn weights, to load a slice into.</summary>
+    /// <summary>Creates a model of one profile's shape with newly drawn weights. A slice can be loaded into it.</summary>
     static abstract MatFormerModel CreateSubmodel(Profile<TSelf> profile, Device? device = null);
 
     /// <summary>
-    /// What a submodel gives: of a language model tokens (B, T) int64 to logits (B, T, Vocabulary) float32; of a vision transformer pixels
-    /// (B, C, H, H) float32 to logits (B, Classes); of a text encoder tokens, -1 behind their ends, to embeddings (B, width) of length 1.
+    /// Returns the output of a submodel. A language model takes tokens (B, T) int64 and returns logits (B, T, Vocabulary) float32. A vision
+    /// transformer takes pixels (B, C, H, H) float32 and returns logits (B, Classes). A text encoder takes tokens, with -1 after the end of
+    /// a text, and returns embeddings (B, width) of length 1.
     /// </summary>
     Tensor Forward(Profile<TSelf> profile, Tensor input);
 
-    /// <summary>Embeddings of length 1 by a submodel of an encoder, cut to their first numbers before: (B, width) float32.</summary>
+    /// <summary>
+    /// Returns the embeddings of an encoder's submodel, (B, width) float32. Each is cut to its first numbers and then scaled to length 1.
+    /// </summary>
     /// <param name="profile">The submodel.</param>
-    /// <param name="input">As of <see cref="Forward"/>.</param>
-    /// <param name="width">One of the declared dimensions; all if null.</param>
+    /// <param name="input">The input, as for <see cref="Forward"/>.</param>
+    /// <param name="width">One of the declared dimensions; null keeps all numbers.</param>
     /// <exception cref="ArgumentException">No such dimension is declared.</exception>
     Tensor Embed(Profile<TSelf> profile, Tensor input, int? width = null) =>
-        throw new NotSupportedException($"{TSelf.Spec.Name} is a language model, and gives no embeddings.");
-
-    /// <summary>Logits (B, Classes) that a submodel of a vision transformer finds in the first numbers of its embeddings alone.</summary>
-    /// <param name="profile">The submodel.</param>
-    /// <param name="pixels">As of <see cref="Forward"/>.</param>
-    /// <param name="width">One of the declared dimensions; all, which is <see cref="Forward"/>, if null.</param>
-    /// <exception cref="ArgumentException">No such dimension is declared.</exception>
-    Tensor Classify(Profile<TSelf> profile, Tensor pixels, int? width = null) =>
-        throw new NotSupportedException($"{TSelf.Spec.Name} is no vision transformer, and classifies nothing.");
+        throw new NotSupportedException($"{TSelf.Spec.Name} is a language model; only encoders have embeddings.");
 
     /// <summary>
-    /// The loss of each stream, float32 (streams.Count,), in the order of the streams: mean cross-entropy in nats per token, image or text.
-    /// Of language models tokens and targets (B, T) int64; of vision transformers pixels and classes (B) int64, or their probabilities;
-    /// of text encoders queries and documents in turn, and (B) int64, rows of the same number being never each other's negatives. With a
-    /// recomputation, what the layers compute is not kept for the gradients, which that then gives.
+    /// Returns the logits (B, Classes) that a vision transformer's submodel computes from only the first numbers of its embeddings.
+    /// </summary>
+    /// <param name="profile">The submodel.</param>
+    /// <param name="pixels">The pixels, as for <see cref="Forward"/>.</param>
+    /// <param name="width">One of the declared dimensions; null uses all numbers, as <see cref="Forward"/> does.</param>
+    /// <exception cref="ArgumentException">No such dimension is declared.</exception>
+    Tensor Classify(Profile<TSelf> profile, Tensor pixels, int? width = null) =>
+        throw new NotSupportedException($"{TSelf.Spec.Name} is not a vision transformer; only vision transformers classify.");
+
+    /// <summary>
+    /// Returns the loss of each stream, (streams.Count,) float32, in the order of the streams: the mean cross-entropy in nats per token,
+    /// image or text. Language models take tokens and targets (B, T) int64. Vision transformers take pixels and classes (B) int64, or class
+    /// probabilities. Text encoders take queries and documents in turn, and (B) int64: rows with the same number are never each other's
+    /// negatives. With a recomputation, the activations of the layers are not kept, and <see cref="Recomputation.Backward"/> computes the
+    /// gradients.
     /// </summary>
     Tensor Losses(Streams streams, Tensor input, Tensor targets, Recomputation? recomputation = null);
 
     /// <summary>
-    /// Two rows, float32 (2, streams.Count): the losses of <see cref="Losses"/>, and temperature^2 KL(largest granularity || stream) on the
-    /// same rows, without gradient into the largest; 0 for itself.
+    /// Returns two rows, (2, streams.Count) float32: the losses of <see cref="Losses"/>, and temperature^2 KL(widest granularity || stream)
+    /// on the same rows. No gradient flows into the widest granularity, and its own divergence is 0.
     /// </summary>
     Tensor DistilledLosses(
         Streams streams, Tensor input, Tensor targets, double temperature, Recomputation? recomputation = null);
 
     /// <summary>
-    /// How much each hidden unit of each layer adds to an input as of <see cref="Forward"/>: the mean magnitude of its activation times the
-    /// norm of what it writes, (hidden) float32 for each layer.
+    /// Returns the importance of each hidden unit, (hidden) float32 for each layer: the mean magnitude of its activation times the norm of
+    /// its column of the down projection. The input is as for <see cref="Forward"/>.
     /// </summary>
     Tensor[] HiddenImportance(Tensor input);
 
     /// <summary>
-    /// Puts the hidden units of a layer into another order, (hidden) int64; the whole model computes what it did, up to rounding.
+    /// Reorders the hidden units of a layer by <paramref name="order"/>, (hidden) int64. The whole model's output stays the same up to
+    /// rounding.
     /// </summary>
     void ReorderHiddenUnits(int layer, Tensor order);
 
-    /// <summary>A model of its own with only the profile's weights, copied.</summary>
+    /// <summary>Creates an independent model with a copy of only the profile's weights.</summary>
     MatFormerModel Extract(Profile<TSelf> profile);
 
-    /// <summary>The same without a copy: it shares this model's weights, for inference only.</summary>
+    /// <summary>
+    /// Creates a model of the profile that shares this model's weights instead of copying them. It is for inference only.
+    /// </summary>
     MatFormerModel View(Profile<TSelf> profile);
 }
 
-/// <summary>What generated code implements for the class of one profile, such as <c>DocsLm.Phone</c>.</summary>
+/// <summary>The members that generated code implements for the class of one profile, such as <c>DocsLm.Phone</c>.</summary>
 /// <typeparam name="TModel">The declared model.</typeparam>
 /// <typeparam name="TSelf">The class of the profile.</typeparam>
 public interface ISubmodel<TModel, TSelf>
@@ -78,6 +87,6 @@ public interface ISubmodel<TModel, TSelf>
     /// <summary>The profile whose shape the class has.</summary>
     static abstract Profile<TModel> Profile { get; }
 
-    /// <summary>Takes the profile's weights out of <paramref name="model"/>, copied, or shared for inference only.</summary>
+    /// <summary>Creates a submodel from the profile's weights in <paramref name="model"/>: copied, or shared for inference only.</summary>
     static abstract TSelf From(TModel model, bool copy);
 }

@@ -7,9 +7,9 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// A model that generated code derives from: a universal one, or one of its slices. <c>forward</c> of a language model takes tokens (B, T)
-/// int64 to logits (B, T, Vocabulary) float32; of a vision transformer pixels (B, C, H, H) float32, from -1 to 1, to logits (B, Classes);
-/// of a text encoder tokens, -1 behind their ends, to embeddings (B, width) of length 1.
+/// The base class of generated models: a universal model, or one of its slices. The <c>forward</c> of a language model takes tokens (B, T)
+/// int64 and returns logits (B, T, Vocabulary) float32. A vision transformer takes pixels (B, C, H, H) float32, from -1 to 1, and returns
+/// logits (B, Classes). A text encoder takes tokens, with -1 after the end of a text, and returns embeddings (B, width) of length 1.
 /// </summary>
 public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
 {
@@ -21,23 +21,23 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     {
     }
 
-    /// <summary>The declared model's sizes; those of the universal model, also for a slice.</summary>
+    /// <summary>The declared sizes. For a slice, too, they are the universal model's.</summary>
     public abstract ModelSpec Architecture { get; }
 
-    /// <summary>The profile that this model has, such as <c>XL</c> or <c>Phone</c>.</summary>
+    /// <summary>The name of this model's profile, such as <c>XL</c> or <c>Phone</c>.</summary>
     public abstract string ProfileName { get; }
 
-    /// <summary>What this model keeps of each layer, first layer first.</summary>
+    /// <summary>What this model keeps of each layer, beginning with the first layer.</summary>
     public abstract ImmutableArray<LayerSlice> Layers { get; }
 
-    /// <summary>True when all granularities are in it: not a slice.</summary>
+    /// <summary>True if the model contains all granularities, so that it is not a slice.</summary>
     public abstract bool IsUniversal { get; }
 
     /// <summary>
-    /// The dtype of activations and matrix products, Float32 or BFloat16; weights stay float32, and norms, softmax statistics and loss are
+    /// The dtype of activations and matrix products, Float32 or BFloat16. Weights stay float32; norms, softmax statistics and losses are
     /// computed in float32.
     /// </summary>
-    /// <exception cref="ArgumentException">Another dtype.</exception>
+    /// <exception cref="ArgumentException">The value is another dtype.</exception>
     public ScalarType ComputeType
     {
         get => _computeType;
@@ -47,41 +47,46 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     }
 
     /// <summary>
-    /// The <see cref="Tokenizer.Fingerprint"/> of the tokenizer that it was trained with, which is saved with the weights; null if unknown,
-    /// and then any is taken.
+    /// The <see cref="Tokenizer.Fingerprint"/> of the tokenizer that the model was trained with. It is saved with the weights. If it is
+    /// null, the tokenizer is unknown, and any tokenizer is accepted.
     /// </summary>
     public string? TokenizerFingerprint { get; set; }
 
-    /// <summary>Where the weights are.</summary>
+    /// <summary>The device of the weights.</summary>
     public abstract Device Device { get; }
 
     /// <summary>
-    /// Logits (B, T, Vocabulary) float32 of tokens (B, T) that follow those in <paramref name="cache"/>; the cache then holds them too.
+    /// Returns the logits (B, T, Vocabulary) float32 of tokens (B, T) that follow the tokens in <paramref name="cache"/>, and adds the new
+    /// tokens to the cache.
     /// </summary>
-    /// <exception cref="NotSupportedException">It is no language model.</exception>
+    /// <exception cref="NotSupportedException">The model is not a language model.</exception>
     public virtual Tensor forward(Tensor tokens, KeyValueCache cache) => throw NotDecoder();
 
-    /// <summary>Embeddings of length 1, of an encoder, cut to their first numbers before: (B, width) float32.</summary>
-    /// <param name="input">As of <c>forward</c>.</param>
-    /// <param name="width">One of the declared dimensions; all if null.</param>
+    /// <summary>
+    /// Returns the embeddings of an encoder, (B, width) float32. Each is cut to its first numbers and then scaled to length 1.
+    /// </summary>
+    /// <param name="input">The input, as for <c>forward</c>.</param>
+    /// <param name="width">One of the declared dimensions; null keeps all numbers.</param>
     /// <exception cref="ArgumentException">The input does not fit, or no such dimension is declared.</exception>
-    /// <exception cref="NotSupportedException">It is a language model.</exception>
+    /// <exception cref="NotSupportedException">The model is a language model.</exception>
     public virtual Tensor Embed(Tensor input, int? width = null) =>
-        throw new NotSupportedException($"{Architecture.Name} is a language model, and gives no embeddings.");
+        throw new NotSupportedException($"{Architecture.Name} is a language model; only encoders have embeddings.");
 
-    /// <summary>Logits of a vision transformer, found in the first numbers of its embeddings alone: (B, Classes) float32.</summary>
-    /// <param name="pixels">As of <c>forward</c>.</param>
-    /// <param name="width">One of the declared dimensions; all, which is <c>forward</c>, if null.</param>
+    /// <summary>
+    /// Returns the logits (B, Classes) float32 that a vision transformer computes from only the first numbers of its embeddings.
+    /// </summary>
+    /// <param name="pixels">The pixels, as for <c>forward</c>.</param>
+    /// <param name="width">One of the declared dimensions; null uses all numbers, as <c>forward</c> does.</param>
     /// <exception cref="ArgumentException">The pixels do not fit, or no such dimension is declared.</exception>
-    /// <exception cref="NotSupportedException">It is no vision transformer.</exception>
+    /// <exception cref="NotSupportedException">The model is not a vision transformer.</exception>
     public virtual Tensor Classify(Tensor pixels, int? width = null) =>
-        throw new NotSupportedException($"{Architecture.Name} is no vision transformer, and classifies nothing.");
+        throw new NotSupportedException($"{Architecture.Name} is not a vision transformer; only vision transformers classify.");
 
-    /// <summary>An empty key/value cache for this model, in <see cref="ComputeType"/>, on its device.</summary>
-    /// <param name="batch">Sequences.</param>
-    /// <param name="capacity">Tokens per sequence; the context if null.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The capacity is not within 1 and the context.</exception>
-    /// <exception cref="NotSupportedException">It is no language model.</exception>
+    /// <summary>Creates an empty key/value cache for this model, in <see cref="ComputeType"/>, on the model's device.</summary>
+    /// <param name="batch">The number of sequences.</param>
+    /// <param name="capacity">The number of tokens per sequence; the context if null.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The capacity is less than 1 or more than the context.</exception>
+    /// <exception cref="NotSupportedException">The model is not a language model.</exception>
     public KeyValueCache NewCache(int batch = 1, int? capacity = null)
     {
         if (Architecture.Kind != ModelKind.LanguageModel) throw NotDecoder();
@@ -93,7 +98,7 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
         return new KeyValueCache(heads, batch, tokens, Architecture.HeadWidth, ComputeType, Device);
     }
 
-    /// <summary>Whether <see cref="NewDecodingNetwork"/> is there: in generated code it is.</summary>
+    /// <summary>Whether <see cref="NewDecodingNetwork"/> is implemented. Generated code implements it.</summary>
     [EditorBrowsable(EditorBrowsableState.Never)]
     protected virtual bool CanDecode => false;
 
@@ -106,11 +111,11 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
 
     internal DecodingNetwork Pack(WeightPacker packer) => NewDecodingNetwork(packer);
 
-    /// <summary>Reads the fields of generated code anew from the registered parameters, which <c>to</c> replaces.</summary>
+    /// <summary>Refreshes the fields of generated code from the registered parameters, which <c>to</c> replaces.</summary>
     protected abstract void BindParameters();
 
     /// <summary>Checks a batch before it reaches native code.</summary>
-    /// <exception cref="ArgumentException">Not (B, T) int64, or longer than the context.</exception>
+    /// <exception cref="ArgumentException">The tokens are not (B, T) int64, or are longer than the context.</exception>
     protected void CheckTokens(Tensor tokens, KeyValueCache? cache = null)
     {
         ArgumentNullException.ThrowIfNull(tokens);
@@ -135,7 +140,7 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     }
 
     /// <summary>Checks images before they reach native code.</summary>
-    /// <exception cref="ArgumentException">Not (B, C, H, H) float32.</exception>
+    /// <exception cref="ArgumentException">The pixels are not (B, C, H, H) float32.</exception>
     protected void CheckPixels(Tensor pixels)
     {
         ArgumentNullException.ThrowIfNull(pixels);
@@ -148,10 +153,10 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
             nameof(pixels));
     }
 
-    /// <summary>Checks what a loss compares with, the input being checked.</summary>
+    /// <summary>Checks the targets of a loss. The input must be checked before.</summary>
     /// <exception cref="ArgumentException">
-    /// Not (B, T) int64 of a language model; not (B) int64 or (B, Classes) float32 of a vision transformer; not (B) int64, B even, of a
-    /// text encoder.
+    /// The targets are not (B, T) int64 for a language model; not (B) int64 or (B, Classes) float32 for a vision transformer; or not (B)
+    /// int64 with an even B for a text encoder.
     /// </exception>
     protected void CheckTargets(Tensor input, Tensor targets)
     {
@@ -163,7 +168,7 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
         {
             ModelKind.LanguageModel => (
                 targets.dtype == ScalarType.Int64 && given.AsSpan().SequenceEqual(input.shape),
-                $"({string.Join(", ", input.shape)}) Int64, as the tokens are"),
+                $"({string.Join(", ", input.shape)}) Int64, like the tokens"),
             ModelKind.VisionTransformer => (
                 (targets.dtype == ScalarType.Int64 && given is [var n] && n == rows)
                 || (targets.dtype == ScalarType.Float32 && given is [var m, var classes] && m == rows
@@ -171,31 +176,31 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
                 $"({rows}) Int64 or ({rows}, {Architecture.Image?.Classes}) Float32"),
             _ => (
                 targets.dtype == ScalarType.Int64 && given is [var n] && n == rows && n % 2 == 0,
-                $"({rows}) Int64, of an even number of rows"),
+                $"({rows}) Int64 with an even number of rows"),
         };
         if (fits) return;
         throw new ArgumentException(
-            $"The targets are to be {expected}, not ({string.Join(", ", given)}) {targets.dtype}.", nameof(targets));
+            $"The targets must be {expected}, not ({string.Join(", ", given)}) {targets.dtype}.", nameof(targets));
     }
 
-    /// <summary>The width that embeddings are to be cut to.</summary>
+    /// <summary>Returns the width to which embeddings are cut.</summary>
     /// <exception cref="ArgumentException">No such width is declared.</exception>
     protected int EmbeddingWidth(int? width) => Architecture.CheckEmbeddingWidth(width);
 
-    private NotSupportedException NotDecoder() => new($"{Architecture.Name} is no language model, and decodes nothing.");
+    private NotSupportedException NotDecoder() => new($"{Architecture.Name} is not a language model; only language models decode.");
 
-    /// <summary>Nothing to find by reflection: generated code registers its parameters.</summary>
+    /// <summary>Does nothing, because generated code registers its parameters itself.</summary>
     protected override void RegisterComponents()
     {
     }
 
-    /// <summary>All weights as one tensor, of the universal model alone; null where they are shapes without numbers.</summary>
+    /// <summary>All weights as one tensor. Null for slices and views, and if the weights are shapes without numbers.</summary>
     internal FlatWeights? Flat { get; private set; }
 
-    /// <summary>Makes the parameters views of one tensor, so that what trains them has one thing to change. Called by generated code.</summary>
+    /// <summary>Makes the parameters views of one tensor, so that training updates only one tensor. Called by generated code.</summary>
     protected internal void Consolidate() => Flat = FlatWeights.Of(this, DecayingParameters);
 
-    /// <summary>The parameters that weight decay shrinks: in generated code the matrices of the blocks.</summary>
+    /// <summary>The parameters that weight decay applies to. In generated code they are the matrices of the blocks.</summary>
     [EditorBrowsable(EditorBrowsableState.Never)]
     protected virtual IEnumerable<Parameter> DecayingParameters => [];
 

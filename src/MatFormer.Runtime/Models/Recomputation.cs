@@ -4,9 +4,9 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// Activation checkpointing by layer (Chen et al., arXiv 1604.06174): of each layer only what goes into it is kept for the gradients, the
-/// rest is computed once more when they are wanted. One forward and backward pass: given to <c>Losses</c>, then <see cref="Backward"/> in
-/// the place of the loss's own.
+/// Activation checkpointing by layer (Chen et al., arXiv 1604.06174). For the gradients only the input of each layer is kept; the backward
+/// pass recomputes the rest. An object serves one forward and backward pass: give it to <c>Losses</c>, then call <see cref="Backward"/>
+/// instead of the loss's <c>backward</c>.
 /// </summary>
 public sealed class Recomputation : IDisposable
 {
@@ -15,19 +15,19 @@ public sealed class Recomputation : IDisposable
     private Tensor? _first;
     private Tensor? _last;
 
-    /// <summary>Takes over what the layers need beside their inputs. Called by generated code.</summary>
+    /// <summary>Takes ownership of a tensor that the layers need beside their inputs. Called by generated code.</summary>
     [EditorBrowsable(EditorBrowsableState.Never)]
     public void Keep(Tensor tensor) => _kept.Add(tensor);
 
-    /// <summary>Runs a layer and keeps its input alone. Called by generated code, layer after layer.</summary>
+    /// <summary>Runs a layer and keeps only its input. Called by generated code for each layer in turn.</summary>
     /// <param name="x">(B, T, Width).</param>
-    /// <param name="layer">From x to (N, T, Width), the same each time.</param>
+    /// <param name="layer">Computes (N, T, Width) from x. It must give the same result each time.</param>
     [EditorBrowsable(EditorBrowsableState.Never)]
     public Tensor Run(Tensor x, Func<Tensor, Tensor> layer)
     {
         ArgumentNullException.ThrowIfNull(x);
         ArgumentNullException.ThrowIfNull(layer);
-        _first ??= x.view(x.shape); // with what led to it
+        _first ??= x.view(x.shape); // still connected to the graph before the first layer
         _layers.Add((x.detach(), layer));
         _last?.Dispose();
         using (no_grad()) _last = layer(x);
@@ -36,18 +36,18 @@ public sealed class Recomputation : IDisposable
     }
 
     /// <summary>
-    /// Adds the gradients of <paramref name="loss"/>, a scalar, to those of the model's parameters, as its own <c>backward</c> does where
-    /// all is kept: bit for bit the same on the CPU. Once.
+    /// Adds the gradients of <paramref name="loss"/>, a scalar, to the gradients of the model's parameters. On the CPU they are bit for bit
+    /// the gradients that <c>loss.backward</c> computes without checkpointing. This method can be called once.
     /// </summary>
-    /// <exception cref="InvalidOperationException">It was given to no forward pass before, or its gradients are there.</exception>
+    /// <exception cref="InvalidOperationException">No forward pass used this object, or its gradients were computed already.</exception>
     public void Backward(Tensor loss)
     {
         ArgumentNullException.ThrowIfNull(loss);
         if (_first is null || _last is null)
         {
             throw new InvalidOperationException(
-                "Nothing was computed with this Recomputation, or its gradients were taken; make one for each pass, and give it to "
-                + "Losses.");
+                "This Recomputation has no forward pass to differentiate, or its gradients were computed already; create one for each "
+                + "pass and give it to Losses.");
         }
 
         loss.backward();

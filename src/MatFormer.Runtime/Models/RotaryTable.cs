@@ -3,14 +3,17 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Cosines and sines of rotary position embedding (RoFormer, arXiv 2104.09864), (Context, HeadWidth / 2) float32 each.</summary>
+/// <summary>
+/// The cosines and sines of rotary position embedding (RoFormer, arXiv 2104.09864), (Context, HeadWidth / 2) float32 each.
+/// </summary>
 public sealed class RotaryTable : IDisposable
 {
     private Tensor _cos;
     private Tensor _sin;
 
     /// <summary>
-    /// Angle of position t and pair i: <c>t * rotaryBase^(-2i / headWidth)</c>, or of a scaled frequency, computed in double precision.
+    /// Computes the table. The angle of position t and pair i is <c>t * rotaryBase^(-2i / headWidth)</c>, or uses a scaled frequency.
+    /// Angles are computed in double precision.
     /// </summary>
     public RotaryTable(int context, int headWidth, double rotaryBase, Device device, RotaryScaling? scaling = null)
     {
@@ -26,7 +29,7 @@ public sealed class RotaryTable : IDisposable
     }
 
     /// <summary>
-    /// Views (time, HeadWidth / 2) of the cosines and sines from <paramref name="position"/> on, for the caller to dispose.
+    /// Returns views (time, HeadWidth / 2) of the cosines and sines from <paramref name="position"/> on. The caller disposes them.
     /// </summary>
     public (Tensor Cos, Tensor Sin) Slice(long position, long time) => (_cos.narrow(0, position, time), _sin.narrow(0, position, time));
 

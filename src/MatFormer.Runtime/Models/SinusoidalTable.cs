@@ -3,19 +3,19 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// Fixed positions of patches, (tokens, width) float32: sines and cosines of the row in the first half, of the column in the second
-/// (MoCo v3, arXiv 2104.02057, section 4); those of a class token are zero.
+/// The fixed positions of patches, (tokens, width) float32. The first half holds sines and cosines of the row, the second half those of the
+/// column (MoCo v3, arXiv 2104.02057, section 4). The position of a class token is zero.
 /// </summary>
 public sealed class SinusoidalTable : IDisposable
 {
-    /// <summary>Positions of grid x grid patches, row by row, and of a class token in front of them if there is one.</summary>
-    /// <exception cref="ArgumentException">The width is no multiple of 4.</exception>
+    /// <summary>Computes the positions of grid x grid patches, row by row. The class token, if there is one, comes first.</summary>
+    /// <exception cref="ArgumentException">The width is not a multiple of 4.</exception>
     public SinusoidalTable(int grid, int width, bool classToken, Device device)
     {
         if (width % 4 != 0)
         {
             throw new ArgumentException(
-                $"Sinusoidal positions need a width that is a multiple of 4, as each of row and column has sines and cosines, not {width}.",
+                $"Sinusoidal positions need a width that is a multiple of 4 (sines and cosines of row and column), but it is {width}.",
                 nameof(width));
         }
 
@@ -39,7 +39,7 @@ public sealed class SinusoidalTable : IDisposable
         Table = tensor(values, shape, device: device).DetachFromDisposeScope();
     }
 
-    /// <summary>The positions, (tokens, width); not to be disposed.</summary>
+    /// <summary>The positions, (tokens, width). Do not dispose this tensor.</summary>
     public Tensor Table { get; private set; }
 
     /// <summary>Moves the table to a device.</summary>

@@ -5,9 +5,9 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// The submodels that one forward pass runs, stacked along the batch, widest first, so that each slab of a feed-forward multiplies a prefix
-/// of the stack. They all run over the same batch (<c>Of</c>) or divide it among them (<c>Split</c>). Layers in which all are alike run
-/// once, until the streams part.
+/// The submodels that one forward pass runs. They are stacked along the batch, widest first, so that each slab of a feed-forward multiplies
+/// a prefix of the stack. All streams run over the same batch (<c>Of</c>) or divide it among them (<c>Split</c>). The first layers, in
+/// which all streams are alike, run once, until the streams part.
 /// </summary>
 public sealed class Streams
 {
@@ -45,32 +45,35 @@ public sealed class Streams
     public int Count { get; }
 
     /// <summary>
-    /// The layer in which the streams part: it has as many rows after it as all of them, and before it those of one; -1 if there is only
-    /// one, or if they divide the batch.
+    /// The layer in which the streams part. Its input has the rows of one stream, its output the rows of all. It is -1 if there is only one
+    /// stream, or if the streams divide the batch.
     /// </summary>
     public int Fork { get; }
 
     /// <summary>
-    /// How many rows of the batch each stream has, the widest its first ones; null if all run over the whole batch. Not to be changed.
+    /// How many rows of the batch each stream has; the widest stream has the first rows. Null if all streams run over the whole batch. Do
+    /// not change the array.
     /// </summary>
     public int[]? BatchRows { get; }
 
-    /// <summary>Hidden widths in one layer: of each stream, widest first, or one for all before they part; not to be changed.</summary>
+    /// <summary>
+    /// The hidden width of each stream in one layer, widest first; a single one before the streams part. Do not change it.
+    /// </summary>
     public int[] HiddenWidths(int layer) => _hiddenWidths[layer];
 
-    /// <summary>Attention heads of the queries in one layer: of each stream, or one for all before they part; not to be changed.</summary>
+    /// <summary>The query heads of each stream in one layer; a single number before the streams part. Do not change it.</summary>
     public int[] Heads(int layer) => _heads[layer];
 
-    /// <summary>Rows of the stack in one layer: of each stream, or null if all have as many; not to be changed.</summary>
+    /// <summary>The rows of each stream in one layer, or null if all streams have the same number. Do not change the array.</summary>
     public int[]? Rows(int layer) => layer < _parting ? null : BatchRows;
 
-    /// <summary>True if the layer is left out, by the profile or in this step.</summary>
+    /// <summary>True if the profile, or this training step, leaves the layer out.</summary>
     public bool Skips(int layer) => _hiddenWidths[layer][0] == 0 || _scales?[layer] == 0;
 
-    /// <summary>True if what the layer adds to its input counts the more, since others are left out at random.</summary>
+    /// <summary>True if the layer's contribution is scaled, to compensate for layers that are left out at random.</summary>
     public bool IsScaled(int layer) => _scales is not null && _scales[layer] != 1;
 
-    /// <summary>What a scaled layer makes of its input, given its output without the scale: (N, T, Width) each.</summary>
+    /// <summary>Returns the output of a scaled layer, given its input and its output without the scale: (N, T, Width) each.</summary>
     public Tensor Scaled(int layer, Tensor input, Tensor output)
     {
         ArgumentNullException.ThrowIfNull(input);
@@ -81,8 +84,8 @@ public sealed class Streams
     }
 
     /// <summary>
-    /// The same with layers left out where the scale is 0, and what the others add multiplied by theirs. The layer in which the streams
-    /// part stays as it is.
+    /// Returns these streams with scaled layers. A layer with scale 0 is left out; other layers' contributions are multiplied by their
+    /// scales. The layer in which the streams part keeps scale 1.
     /// </summary>
     internal Streams Thinned(ReadOnlySpan<double> scales)
     {
@@ -91,7 +94,7 @@ public sealed class Streams
         return new Streams(this, its);
     }
 
-    /// <summary>True if the first stream keeps just this of each layer.</summary>
+    /// <summary>True if the first stream keeps exactly these slices of the layers.</summary>
     public bool BeginWith(ImmutableArray<LayerSlice> layers)
     {
         for (var layer = 0; layer < _heads.Length; layer++)
@@ -102,8 +105,8 @@ public sealed class Streams
         return true;
     }
 
-    /// <summary>Checks that a batch (B, ...) has the rows that the streams divide among them.</summary>
-    /// <exception cref="ArgumentException">It has not.</exception>
+    /// <summary>Checks that a batch (B, ...) has as many rows as the streams divide among them.</summary>
+    /// <exception cref="ArgumentException">The batch has another number of rows.</exception>
     public void CheckBatch(Tensor input)
     {
         ArgumentNullException.ThrowIfNull(input);
@@ -113,10 +116,10 @@ public sealed class Streams
             + $"{input.shape[0]}; make the streams for this batch.", nameof(input));
     }
 
-    /// <summary>One stream that keeps this of each layer.</summary>
+    /// <summary>Creates one stream that keeps the given slices of the layers.</summary>
     public static Streams Of(ImmutableArray<LayerSlice> layers) => new(-1, [layers], null);
 
-    /// <summary>One profile.</summary>
+    /// <summary>Creates one stream for a profile.</summary>
     public static Streams Of<TModel>(Profile<TModel> profile)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -124,28 +127,28 @@ public sealed class Streams
         return Of(profile.Layers);
     }
 
-    /// <summary>Several profiles of one model, in the order given, each over the whole batch.</summary>
+    /// <summary>Creates one stream for each of several profiles, in the order given. Each runs over the whole batch.</summary>
     /// <exception cref="ArgumentException">
-    /// There is none, one keeps more of some layer than the one before it, or one of several leaves layers out.
+    /// There is no profile, a profile keeps more of some layer than the one before it, or one of several profiles leaves layers out.
     /// </exception>
     public static Streams Of<TModel>(params ReadOnlySpan<Profile<TModel>> profiles)
         where TModel : MatFormerModel, IMatFormer<TModel> => Make(profiles, null);
 
     /// <summary>
-    /// Several profiles of one model, in the order given, that divide the batch: each runs over as many rows as it is given.
+    /// Creates one stream for each of several profiles, in the order given. The streams divide the batch: each runs over its own rows.
     /// </summary>
     /// <param name="profiles">The profiles, widest first.</param>
-    /// <param name="rows">Rows of each, 1 or more; their sum is the batch.</param>
+    /// <param name="rows">The number of rows of each profile, 1 or more; their sum is the batch.</param>
     /// <exception cref="ArgumentException">
-    /// The profiles cannot be stacked (see <c>Of</c>), or there is not one number of rows for each, above 0.
+    /// The profiles cannot be stacked (see <c>Of</c>), or <paramref name="rows"/> does not hold one positive number for each profile.
     /// </exception>
     public static Streams Split<TModel>(ReadOnlySpan<Profile<TModel>> profiles, ReadOnlySpan<int> rows)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         if (rows.Length == profiles.Length && rows.IndexOfAnyExceptInRange(1, int.MaxValue) < 0) return Make(profiles, rows.ToArray());
         throw new ArgumentException(
-            $"{profiles.Length} profiles are to divide the batch, but their rows are ({string.Join(", ", rows.ToArray())}); give each of "
-            + "them 1 or more, and leave out those without any.", nameof(rows));
+            $"The batch is divided among {profiles.Length} profiles, but the rows are ({string.Join(", ", rows.ToArray())}); give each "
+            + "profile 1 row or more, and leave out profiles without rows.", nameof(rows));
     }
 
     private static Streams Make<TModel>(ReadOnlySpan<Profile<TModel>> profiles, int[]? rows)
@@ -163,7 +166,7 @@ public sealed class Streams
                 if (layers[layer].IsSkipped)
                 {
                     throw new ArgumentException(
-                        $"The profile '{profiles[stream].Name}' leaves out layer {layer}, and so runs alone, not stacked with others.",
+                        $"The profile '{profiles[stream].Name}' leaves out layer {layer} and cannot be stacked with others; run it alone.",
                         nameof(profiles));
                 }
 

@@ -5,17 +5,17 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>How generated code makes parameters: newly drawn, or sliced from another model's.</summary>
+/// <summary>Creates the parameters of generated models: newly drawn, or sliced from another model's.</summary>
 [EditorBrowsable(EditorBrowsableState.Never)]
 public static class Weights
 {
-    /// <summary>Normally distributed with mean 0, float32.</summary>
+    /// <summary>Creates a float32 parameter with normally distributed numbers of mean 0.</summary>
     public static Parameter Normal(double std, Device device, params long[] shape)
     {
-        // Shapes alone: nothing is drawn, and nothing takes memory.
+        // On the meta device there are only shapes: nothing is drawn, and nothing takes memory.
         if (device.type == DeviceType.META) return Detached(new Parameter(empty(shape, ScalarType.Float32, device)));
 
-        // Drawn on the CPU, so that a seed gives the same model on every device.
+        // The numbers are drawn on the CPU, so that a seed gives the same model on every device.
         using var drawn = empty(shape, ScalarType.Float32);
         drawn.normal_(0, std);
         return Detached(new Parameter(drawn.to(device, copy: true)));
@@ -28,20 +28,20 @@ public static class Weights
     public static Parameter Zeros(Device device, params long[] shape) => Detached(new Parameter(zeros(shape, ScalarType.Float32, device)));
 
     /// <summary>
-    /// The first <paramref name="rows"/> rows (dimension 0) of a weight: copied and trainable, or shared for inference only.
+    /// Returns the first <paramref name="rows"/> rows (dimension 0) of a weight: copied and trainable, or shared for inference only.
     /// </summary>
     public static Parameter Rows(Parameter source, long rows, bool copy) => Slice(source, 0, rows, copy);
 
     /// <summary>
-    /// The first <paramref name="columns"/> columns (dimension 1) of a weight: copied and trainable, or shared for inference only.
+    /// Returns the first <paramref name="columns"/> columns (dimension 1) of a weight: copied and trainable, or shared for inference only.
     /// </summary>
     public static Parameter Columns(Parameter source, long columns, bool copy) => Slice(source, 1, columns, copy);
 
-    /// <summary>All of a weight: copied and trainable, or shared for inference only.</summary>
+    /// <summary>Returns a whole weight: copied and trainable, or shared for inference only.</summary>
     public static Parameter Whole(Parameter source, bool copy) => Slice(source, 0, source.shape[0], copy);
 
     /// <summary>
-    /// Puts the rows (dimension 0) or columns (dimension 1) of a weight into another order, (rows) or (columns) int64, in place.
+    /// Reorders the rows (dimension 0) or columns (dimension 1) of a weight in place, by (rows) or (columns) int64.
     /// </summary>
     public static void Reorder(Parameter weight, long dim, Tensor order)
     {
@@ -62,7 +62,7 @@ public static class Weights
         }
     }
 
-    // Parameters live as long as their model, not as long as the scope they were made in.
+    // Parameters live as long as their model, not as long as the dispose scope in which they were made.
     private static Parameter Detached(Parameter parameter)
     {
         parameter.DetachFromDisposeScope();

@@ -1,4 +1,4 @@
-// The C ABI: what the operations throw becomes a status and a message.
+// The C ABI. Exceptions of the operations become a status and a message.
 #include <exception>
 #include <stdexcept>
 

@@ -20,7 +20,7 @@ struct AttentionShape {
     int64_t rows, query_width, key_width, keys;
 };
 
-// What a backward call needs besides x, whose norm it computes anew.
+// The memory that a backward call needs besides x. The norm of x is computed again.
 struct Kept {
     Kept(const mf_attention& p, const AttentionShape& s, void* memory) {
         Layout layout(memory);
@@ -41,14 +41,14 @@ struct Kept {
         bytes = layout.bytes();
     }
 
-    void *query, *key, *value, *attended;  // query and key as they are multiplied
-    float* log_sum;  // of the scores of each query of each head, to the base 2
-    void *query_in = nullptr, *key_in = nullptr;  // before their norms, if they have any
+    void *query, *key, *value, *attended;  // query and key after norms and rotation
+    float* log_sum;  // log2 of the sum of exponentials of scores, for each query of each head
+    void *query_in = nullptr, *key_in = nullptr;  // query and key before their norms, if there are any
     float *query_statistics = nullptr, *key_statistics = nullptr;
     int64_t bytes;
 };
 
-// x (rows, heads, depth) turned by the angles of cos and sin, or back, in place.
+// Rotates x (rows, heads, depth) in place by the angles of cos and sin, or back.
 void turn(const mf_attention& p, const AttentionShape& s, void* x, int64_t heads, float direction) {
     if (p.cos == nullptr) return;
     share(s.rows, row_grain(heads * p.depth), [&](int64_t first, int64_t last) {
@@ -56,7 +56,7 @@ void turn(const mf_attention& p, const AttentionShape& s, void* x, int64_t heads
     });
 }
 
-// Puts the keys or values of these tokens behind those of the tokens before them.
+// Appends the keys or values of these tokens to the cache.
 void append(const mf_attention& p, const AttentionShape& s, const void* x, void* cache) {
     for (int64_t b = 0; b < p.batch; b++) {
         copy(at(x, s.element, b * p.time * s.key_width), at(cache, s.element, (b * p.capacity + p.past) * s.key_width),
@@ -66,7 +66,7 @@ void append(const mf_attention& p, const AttentionShape& s, const void* x, void*
 
 cpu::Attention heads_of(const mf_attention& p, const AttentionShape& s, const Kept& kept) {
     const int64_t window = p.causal != 0 && p.window > 0 ? std::min(p.window, s.keys) : s.keys;
-    // Keys before every query's window are left out.
+    // Keys that lie before the windows of all queries are skipped.
     const int64_t left_out = p.causal != 0 ? std::max<int64_t>(0, s.keys - (p.time + window - 1)) : 0;
     const bool cached = p.key_cache != nullptr;
     const auto keys = [&](const void* own, const void* cache) {
@@ -204,7 +204,7 @@ void backward(const mf_attention& p) {
     const auto term = [&](const Packed& packed, const void* gradient, int64_t outs) {
         return packed.term(rows_of(gradient, s.element, outs), outs);
     };
-    // What was normed is no longer needed: its gradient takes its place.
+    // The normed x is no longer needed, so its gradient overwrites it.
     run(s.element, {term(query, dquery, s.query_width), term(key, dkey, s.key_width), term(value, dvalue, s.key_width)}, s.rows, p.width,
         {normed, s.element, p.width});
     norm.backward(s.element, normed, p.x, statistics, {p.dy, 1, 0}, p.dx, s.rows, p.width);

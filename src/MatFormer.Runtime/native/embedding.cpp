@@ -33,7 +33,7 @@ void backward(const mf_embedding& p) {
     const Element element = element_of(p);
     const int64_t width = p.weight.columns;
     clear_rest(p.weight, 0, 0);
-    // Threads share the columns, so that each sum is taken in the order of the tokens.
+    // Threads divide the columns, so that each sum is computed in the order of the tokens.
     share(width, std::max<int64_t>(16, grain / std::max<int64_t>(1, p.count)), [&](int64_t first, int64_t last) {
         for (int64_t i = 0; i < p.count; i++) {
             float* row = p.weight.gradient + p.tokens[i] * width;

@@ -7,40 +7,40 @@ namespace mf::kernels {
 
 namespace {
 
-// Rows of a stream that one thread takes through the whole layer before the next ones, so that they stay in its cache.
+// The number of rows that one thread takes through the whole layer at a time, so that they stay in its cache.
 constexpr int64_t chunk = 96;
 static_assert(chunk % cpu::depth_unit == 0);
-// Rows whose hidden values are kept for the gradients of the weights.
+// The number of rows whose hidden values are kept for the gradients of the weights.
 constexpr int64_t span = 1024;
 
-// Hidden units first..last, and how many streams of a group have them: its first ones, being the widest.
+// Hidden units first..last, and how many streams of a group have them. These are the group's first, widest streams.
 struct Slab {
     int64_t first, last;
     int64_t streams;
     int64_t size() const { return last - first; }
 };
 
-// Streams over the same rows of x, for which it is multiplied once: one, or all of them where they part. Slab after slab adds to the
-// results of the streams that have it, so that each stream is done when the last of its slabs is; and what a slab's gradients come from is
-// the sum of the gradients of those streams.
+// Streams over the same rows of x, which are multiplied once for all of them: one stream, or all streams where they part. Slab after slab
+// is added to the results of the streams that have it, so a stream is done after its last slab. In the backward pass, a slab's gradients
+// come from the sum of these streams' gradients.
 struct Group {
-    int64_t first, rows;  // of x, and of the first stream's result, in tokens; the other streams' results follow
-    int64_t width, offset;  // hidden units, and where the group's hidden values start
-    std::vector<Slab> slabs;  // the narrowest stream's first
+    int64_t first, rows;  // rows of x and of the first stream's result, in tokens; the other results follow
+    int64_t width, offset;  // the number of hidden units, and where the group's hidden values start
+    std::vector<Slab> slabs;  // the narrowest stream's slab comes first
 
     bool alone() const { return slabs[0].streams == 1; }
-    // The first of the streams that are done with a slab; the last is the last that has it.
+    // Returns the first stream that is done after a slab. The last such stream is the last that has the slab.
     int64_t done(size_t slab) const { return slab + 1 < slabs.size() ? slabs[slab + 1].streams : 0; }
 };
 
 struct FeedForwardShape {
     Element element;
-    int64_t size;  // of an element
-    std::vector<Group> groups;  // the widest first
+    int64_t size;  // the bytes of an element
+    std::vector<Group> groups;  // the widest group comes first
     int64_t streams;
-    int64_t most_rows = 0;  // of a group
+    int64_t most_rows = 0;  // the largest number of rows in a group
     int64_t width, widest;
-    int64_t hidden = 0;  // hidden values of all groups
+    int64_t hidden = 0;  // the number of hidden values of all groups
     bool gated;
     int activation;
 
@@ -72,7 +72,7 @@ struct FeedForwardShape {
         for (const Group& group : groups) most_rows = std::max(most_rows, group.rows);
     }
 
-    // What each slab of the widest group multiplies; the others have only one, and begin as that does.
+    // Returns the packed operand of each slab of the widest group. Other groups have only one slab, which is a beginning of that operand.
     std::vector<Packed> packed(const Scratch& scratch, const mf_weight& down, bool backward) const {
         std::vector<Packed> slabs;
         for (const Slab& slab : groups[0].slabs) {
@@ -87,7 +87,7 @@ struct FeedForwardShape {
     }
 };
 
-// What the activation is given: what a backward call needs besides x, whose norm it computes anew.
+// The inputs of the activation, which a backward call needs besides x. The norm of x is computed again.
 struct Kept {
     Kept(const FeedForwardShape& s, void* memory) {
         Layout layout(memory);
@@ -109,7 +109,7 @@ struct Biases {
     const float *gate, *up, *down;
 };
 
-// A few rows of streams that do not part.
+// Computes a few rows of streams that do not part.
 void forward_few(const mf_feed_forward& p, const FeedForwardShape& s, const Kept& keep, const Biases& biases) {
     const Scratch scratch;
     const Norm norm(p.norm);
@@ -131,7 +131,7 @@ void forward_few(const mf_feed_forward& p, const FeedForwardShape& s, const Kept
     }
 }
 
-// Chunk after chunk through the whole layer. Where nothing is kept, `keep` is null.
+// Takes chunk after chunk through the whole layer. If nothing is kept, the memory of `keep` is null.
 void forward_chunks(const mf_feed_forward& p, const FeedForwardShape& s, const Kept& keep, const Biases& biases) {
     const cpu::Table& table = cpu::table();
     const Element type = s.element;
@@ -140,7 +140,7 @@ void forward_chunks(const mf_feed_forward& p, const FeedForwardShape& s, const K
     const Packed up(scratch, type, turned(matrix(p.up)), s.width, s.widest);
     const Packed gate = s.gated ? Packed(scratch, type, turned(matrix(p.gate)), s.width, s.widest) : up;
     const std::vector<Packed> down = s.packed(scratch, p.down, false);
-    std::vector<std::pair<size_t, int64_t>> chunks;  // the group, and where in it
+    std::vector<std::pair<size_t, int64_t>> chunks;  // the group, and the row within the group
     for (size_t i = 0; i < s.groups.size(); i++) {
         for (int64_t row = 0; row < s.groups[i].rows; row += chunk) chunks.emplace_back(i, row);
     }
@@ -197,12 +197,12 @@ void forward_chunks(const mf_feed_forward& p, const FeedForwardShape& s, const K
     });
 }
 
-// Sums of columns that chunks take, one after the other over all spans.
+// Column sums over all spans. Each chunk of a span adds up its own part.
 struct Sums {
     Sums(const Scratch& scratch, bool wanted, int64_t width)
         : width(width), total(wanted ? scratch.zeros(width) : nullptr), parts(wanted ? scratch.floats(most * width) : nullptr) {}
 
-    // Where chunk c of a span adds its own.
+    // Returns the zeroed sums of chunk c of a span.
     float* part(int64_t c) const {
         std::fill_n(parts + c * width, width, 0.0f);
         return parts + c * width;
@@ -232,8 +232,8 @@ void forward(const mf_feed_forward& p) {
     }
 }
 
-// By spans of rows, in two passes. The first takes chunk after chunk through the layer, and packs what the gradients of the weights
-// multiply while it is in the cache; the second multiplies that.
+// Works on spans of rows, in two passes. The first pass takes chunk after chunk through the layer, and packs the operands of the weights'
+// gradients while they are in the cache. The second pass multiplies these operands.
 void backward(const mf_feed_forward& p) {
     const Timed timed("feed_forward.backward");
     const cpu::Table& table = cpu::table();
@@ -257,7 +257,7 @@ void backward(const mf_feed_forward& p) {
     void *du_left = wants_up ? left_space(s.widest) : nullptr, *dg_left = wants_gate ? left_space(s.widest) : nullptr;
     void* normed_right = wants_up || wants_gate ? right_space(cpu::panels_of(s.width)) : nullptr;
     char* h_right = wants_down ? right_space(cpu::panels_of(s.widest) + slabs) : nullptr;
-    std::vector<void*> dy_left;  // of each slab
+    std::vector<void*> dy_left;  // one for each slab
     for (int64_t k = 0; k < slabs && wants_down; k++) dy_left.push_back(left_space(s.width));
     const Sums up_sums(scratch, p.up_bias.data != nullptr && p.up_bias.gradient != nullptr, s.widest);
     const Sums gate_sums(scratch, p.gate_bias.data != nullptr && p.gate_bias.gradient != nullptr, s.widest);
@@ -293,7 +293,7 @@ void backward(const mf_feed_forward& p) {
                         table.pack_right(type, b, rows, columns, static_cast<char*>(to) + word * cpu::panel * 4, words);
                     };
 
-                    // The gradient of what the activation gives makes place for that of what `up` gives.
+                    // The gradient of `up` overwrites the gradient of the hidden values.
                     for (size_t k = 0; k < group.slabs.size(); k++) {
                         const Slab& slab = group.slabs[k];
                         Matrix slope = rows_of(at(p.dy, type, here), type, s.width);

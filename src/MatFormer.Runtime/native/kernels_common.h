@@ -1,4 +1,4 @@
-// What the operations share: the functions of the C ABI, which throw, and loops over rows.
+// Declarations that the operations share: the functions behind the C ABI, which throw, and loops over rows.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +10,7 @@
 
 namespace mf::cpu {
 
-// The names of the instruction sets that this machine has, best first, with commas between.
+// Returns the names of the instruction sets that this machine has, best first, separated by commas.
 std::string instruction_sets();
 void use_instruction_set(const std::string& name);
 
@@ -20,7 +20,7 @@ namespace mf::kernels {
 
 using profile::Timed;
 
-// As in matformer_cpu.h. What a `backward` is given for `kept`, the same operation's `forward` has filled.
+// These functions match matformer_cpu.h. A `backward` needs the `kept` that the `forward` of the same operation has filled.
 void forward(const mf_embedding& p);
 void backward(const mf_embedding& p);
 void forward(const mf_positions& p);
@@ -50,24 +50,24 @@ Element element_of(const Call& p) {
     return p.element == MF_FLOAT32 ? cpu::Float : cpu::BFloat16;
 }
 
-// Elements of a pass over memory that make a second thread worth while.
+// The number of elements from which a pass over memory is worth a second thread.
 constexpr int64_t grain = 16384;
 
 inline int64_t row_grain(int64_t width) { return std::max<int64_t>(1, grain / std::max<int64_t>(1, width)); }
 
-// The bytes of `to` become those of `from`.
+// Copies bytes.
 void copy(const void* from, void* to, int64_t bytes);
 
-// Makes a gradient zero beyond its first rows and columns, unless it is added to: there the weight was not used.
+// Clears a gradient beyond its first rows and columns, where the weight was not used. Does nothing if the gradient is added to.
 void clear_rest(const mf_weight& weight, int64_t rows, int64_t columns);
 
-// Gives a vector the sums of its first `count` as their gradient.
+// Writes sums as the gradient of the first `count` numbers of a vector, or adds them to it.
 void give(const mf_weight& weight, const float* sums, int64_t count);
 
 // sums[i] += the sum over `parts` of parts[p * stride + i].
 void add_parts(const float* parts, int64_t count, int64_t stride, int64_t width, float* sums);
 
-// Sums of `width` numbers over all rows, which body(first, last, sums) adds up over some: the same for any number of threads.
+// Returns `width` sums over all rows. body(first, last, sums) adds up some rows. The result is the same for any number of threads.
 template <class Body>
 const float* sum_rows(const Scratch& scratch, int64_t rows, int64_t width, const Body& body) {
     constexpr int64_t most_parts = 64;
@@ -80,20 +80,20 @@ const float* sum_rows(const Scratch& scratch, int64_t rows, int64_t width, const
     return total;
 }
 
-// The gradient of a bias, of which the first `width` are used, from that of what it was added to.
+// Writes the gradient of the first `width` numbers of a bias, given the gradient of the sum that it is part of.
 void give_column_sums(const mf_weight& bias, const void* dy, Element element, int64_t rows, int64_t width);
 
-// The first `count` of a bias as the operation sees it: rounded to the element of the activations. Null if there is none.
+// Returns the first `count` numbers of a bias as float32, rounded to the element of the activations. Returns null if there is no bias.
 const float* rounded(const Scratch& scratch, const mf_weight& bias, int64_t count, Element element);
 
-// Where the streams of a stack lie along the batch. `rows` is how many of the batch each has, one after the other; if it is null, all have
-// as many, and run over the same batch.
+// The places of the streams of a stack along the batch. `rows` holds the number of rows of each stream, in order. If it is null, all
+// streams have the same number of rows and run over the same batch.
 struct Segments {
     std::vector<int64_t> first, count;
     bool shared;
 
     Segments(int64_t batch, int64_t streams, const int32_t* rows);
-    // Where a stream begins in what is given once for all streams, such as targets.
+    // Returns where a stream begins in data that all streams may share, such as targets.
     int64_t source(size_t stream) const { return shared ? 0 : first[stream]; }
 };
 

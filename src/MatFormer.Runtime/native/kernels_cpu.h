@@ -1,7 +1,7 @@
 // The CPU's inner loops, compiled once per instruction set (kernels_cpu_*.cpp) and chosen at run time.
 //
-// Plain pointers only: a header with inline functions, compiled with AVX-512 flags, would leave copies of them for the linker to pick, and
-// with them illegal instructions on older machines.
+// It uses only plain pointers. A header with inline functions, compiled with AVX-512 flags, would leave copies of them for the linker to
+// pick, and the copies would be illegal instructions on older machines.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace mf::cpu {
 // The element types of activations; the values index the arrays of the table.
 enum Element { Float = 0, BFloat16 = 1 };
 
-// A matrix anywhere in memory: element (i, j) is data[i * row + j * column].
+// A matrix with any strides: element (i, j) is data[i * row + j * column].
 struct Matrix {
     const void* data;
     Element element;
@@ -19,7 +19,7 @@ struct Matrix {
     int64_t column;
 };
 
-// (rows, columns) <- scale * product + bias, or added to what is there; rows are contiguous.
+// (rows, columns) <- scale * product + bias, or the same added to the old content. Rows are contiguous.
 struct Target {
     void* data;
     Element element;
@@ -29,8 +29,8 @@ struct Target {
     float scale = 1;
 };
 
-// One term of a product: a left operand, and a right one that pack_right packed, with its stride. If pack_left packed the left one, it is
-// at `left`, and `a` is not read.
+// One term of a product: a left operand, and a right operand that pack_right packed, with its stride. If pack_left packed the left operand,
+// it is at `left`, and `a` is not read.
 struct Term {
     Matrix a;
     int64_t depth;
@@ -38,10 +38,10 @@ struct Term {
     int64_t stride;
     const void* left = nullptr;
     int64_t left_stride = 0;
-    int64_t ahead = 0;  // rows of `a`, after those multiplied, that are likely to be next: worth fetching meanwhile
+    int64_t ahead = 0;  // rows of `a` after the multiplied ones, to prefetch because they are likely to be next
 };
 
-// Heads of attention. Element (b, t, h, d) of a tensor is data[b * batch + t * time + h * head + d].
+// The heads of attention. Element (b, t, h, d) of a tensor is data[b * batch + t * time + h * head + d].
 struct Heads {
     const void* data;
     int64_t batch, time, head;
@@ -49,15 +49,15 @@ struct Heads {
 
 struct Attention {
     int64_t batch, heads, key_heads, queries, keys, depth;
-    int64_t window;  // a query sees this many keys, its own being the last; at most `keys`
+    int64_t window;  // a query sees this many keys, the last one its own; at most `keys`
     float scale;
     Heads query, key, value;
-    bool causal = true;  // else all queries see the same keys: all, or the first lengths[b % length_count]
+    bool causal = true;  // otherwise all queries see all keys, or the first lengths[b % length_count]
     const int64_t* lengths = nullptr;
     int64_t length_count = 0;
 };
 
-// What a gradient is added to: rows like its own, in `blocks` that lie `stride` elements apart. Nothing if there are no blocks.
+// Gradients to which another is added: `blocks` sets of rows of the same shape, `stride` elements apart. Nothing if there are no blocks.
 struct Added {
     const void* data = nullptr;
     int64_t blocks = 0, stride = 0;
@@ -74,34 +74,37 @@ struct AdamW {
 
 constexpr int64_t panel = 32;  // columns of a packed block of the right operand
 constexpr int64_t tile = 12;  // rows of the inner product
-constexpr int64_t depth_unit = 32;  // what parts of its depth are multiples of
+constexpr int64_t depth_unit = 32;  // parts of a product's depth are multiples of this
 constexpr int64_t panels_of(int64_t columns) { return (columns + panel - 1) / panel; }
 constexpr int64_t tiles_of(int64_t rows) { return (rows + tile - 1) / tile; }
 constexpr int most_terms = 3;
-// Words from tile to tile of a packed left operand: without a gap, many tiles would meet in few sets of the cache.
+// The words from tile to tile of a packed left operand. Without a gap, many tiles would fall into few sets of the cache.
 constexpr int64_t tile_stride(int64_t words) { return words * tile + 16; }
 constexpr int64_t tile_words(int64_t stride) { return (stride - 16) / tile; }
-constexpr int64_t query_block = 48;  // queries that attention treats at once
+constexpr int64_t query_block = 48;  // queries that attention processes at once
 
 struct Table {
     const char* name;
 
-    // Products. `compute` is what the operands are rounded to; sums are float32. A packed right operand holds panels of `panel` columns,
-    // each word_count(compute, depth) rows of words of 4 bytes, and a packed left one tiles of `tile` rows of as many words, in an order of
-    // the table's own. From one to the next there are `stride` times `panel` words, or `stride` = tile_stride(word_count) words. A part of
-    // the depth that starts at a multiple of `depth_unit` is packed where its words lie: from word_count(compute, its start) on.
+    // Products. `compute` is the type to which operands are rounded; sums are float32. A packed right operand consists of panels of `panel`
+    // columns. Each panel has word_count(compute, depth) rows of 4-byte words. A packed left operand consists of tiles of `tile` rows with
+    // as many words; each table has its own order of words. Consecutive panels are `stride` times `panel` words apart, consecutive tiles
+    // `stride` = tile_stride(word_count) words. A part of the depth that starts at a multiple of `depth_unit` is packed at its place in the
+    // whole: from word_count(compute, its start) on.
     int64_t (*word_count)(Element compute, int64_t depth);
     void (*pack_right)(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed, int64_t stride);
     void (*pack_left)(Element compute, const Matrix& a, int64_t rows, int64_t depth, void* packed, int64_t stride, int64_t word);
-    // Rows first..first + rows and columns 0..columns of the sum of up to `most_terms` products. Scratch: left_words of each term.
+    // Computes rows first..first + rows and columns 0..columns of the sum of up to `most_terms` products. The scratch holds packed left
+    // rows of each term.
     void (*multiply)(Element compute, const Term* terms, int count, int64_t first, int64_t rows, int64_t columns, const Target& c,
                      void* scratch);
-    // y (rows, outs) = x (rows, width) w (outs, width)^T for a few rows, or added to y: w is float32, rounded to `compute`, and read once.
+    // y (rows, outs) = x (rows, width) w (outs, width)^T for a few rows, or the same added to y. w is float32; it is rounded to `compute`
+    // and read once.
     void (*few_rows)(Element compute, const void* x, int64_t rows, int64_t width, const float* w, int64_t w_row, const float* bias,
                      int64_t first, int64_t last, void* y, int64_t y_row, bool accumulate);
 
-    // Rows first..last. `statistics` holds rsqrt(mean square), or mean and rsqrt(variance), per row. y may be x.
-    // dx, the sum of the gradient and of what it is added to, may be dy, or null.
+    // Norms of rows first..last. `statistics` holds rsqrt(mean square), or mean and rsqrt(variance), for each row. y may be x. dx is the
+    // sum of the gradient and `added`; it may be dy, or null.
     void (*rms_forward[2])(const void* x, const float* weight, void* y, float* statistics, int64_t first, int64_t last, int64_t width,
                            float epsilon);
     void (*rms_backward[2])(const void* dy, const void* x, const float* weight, const float* statistics, const Added& added, void* dx,
@@ -111,7 +114,7 @@ struct Table {
     void (*layer_backward[2])(const void* dy, const void* x, const float* weight, const float* statistics, const Added& added, void* dx,
                               float* dweight, float* dbias, int64_t first, int64_t last, int64_t width);
 
-    // Rows first..last of (B*T, H, D); `direction` is 1, or -1 for the gradient. y may be x.
+    // Rotates rows first..last of (B*T, H, D). `direction` is 1, or -1 for the gradient. y may be x.
     void (*rotary[2])(const void* x, const float* cos, const float* sin, void* y, int64_t first, int64_t last, int64_t time, int64_t heads,
                       int64_t depth, float direction);
 
@@ -119,25 +122,25 @@ struct Table {
     void (*attention_backward[2])(const Attention& a, int64_t b, int64_t key_head, const void* out, const void* dout, const float* log_sum,
                                   void* dquery, void* dkey, void* dvalue, void* scratch);
 
-    // kind: 0 gelu, 1 squared relu, 2 silu; gate null when there is none.
+    // kind: 0 gelu, 1 squared relu, 2 silu. gate is null if there is none.
     void (*activate[2])(int kind, const void* gate, const void* up, void* h, int64_t count);
     void (*activate_backward[2])(int kind, const void* gate, const void* up, const void* dh, void* dgate, void* dup, void* h,
                                  int64_t count);
 
-    // Column sums of rows first..last, added to `sums`.
+    // Adds the column sums of rows first..last to `sums`.
     void (*column_sums[2])(const void* x, float* sums, int64_t first, int64_t last, int64_t width);
-    // y = x + weight; rows of (B*T), weight being (T, W), its rows `weight_row` apart.
+    // y = x + weight, for rows of (B*T). weight is (T, W) with rows `weight_row` apart.
     void (*add_rows[2])(const void* x, const float* weight, int64_t weight_row, void* y, int64_t first, int64_t last, int64_t time,
                         int64_t width);
     void (*to_narrow)(const float* x, void* y, int64_t count);
     void (*to_wide)(const void* x, float* y, int64_t count);
-    // Sum over `n` blocks of `stride` elements, in float32.
+    // Sums `n` blocks that are `stride` elements apart, in float32.
     void (*sum_blocks[2])(const void* x, void* y, int64_t n, int64_t stride, int64_t first, int64_t last);
 
-    // logits (rows, classes) float32 -> the summed loss, and softmax minus one-hot in `derivative` unless that is null.
+    // logits (rows, classes) float32 -> the summed loss, and softmax minus one-hot in `derivative` unless it is null.
     double (*cross_entropy[2])(const float* logits, const int64_t* targets, void* derivative, int64_t rows, int64_t classes);
-    // logits (rows, classes) of both, times `inverse` -> KL(teacher || student) of each row in `losses`, and `factor` times the student's
-    // softmax minus the teacher's in `derivative`. Either may be null.
+    // Teacher's and student's logits (rows, classes), multiplied by `inverse` -> KL(teacher || student) of each row in `losses`, and
+    // `factor` times (the student's softmax minus the teacher's) in `derivative`. Either may be null.
     void (*divergence[2])(const float* teacher, const float* student, double* losses, void* derivative, int64_t rows, int64_t classes,
                           float inverse, float factor);
 
@@ -146,7 +149,7 @@ struct Table {
     void (*adamw)(const AdamW& s, float* parameter, const float* gradient, float* first, float* second, int64_t count);
 };
 
-// Bytes of scratch that one call needs.
+// Return the bytes of scratch that one call needs.
 int64_t attention_forward_scratch(const Attention& a);
 int64_t attention_backward_scratch(const Attention& a);
 
@@ -155,14 +158,14 @@ extern const Table table_portable;
 extern const Table table_avx2;
 extern const Table table_avx512;
 extern const Table table_avx512_bf16;
-// The same, but for bfloat16 products, which are the tile matrix unit's, or a software's that does as that does.
+// Like table_avx512_bf16, except that the tile matrix unit, or a software emulation of it, computes bfloat16 products.
 const Table& table_amx_bf16();
 const Table& table_amx_emulated();
-// Whether the CPU has such a unit and the system lets this process use it.
+// Returns whether the CPU has a tile matrix unit and the system lets this process use it.
 bool allows_amx();
 #endif
 
-// The best table for this machine.
+// Returns the table in use: the best one for this machine, unless a test has chosen another.
 const Table& table();
 
 }  // namespace mf::cpu

@@ -1,5 +1,5 @@
-// bfloat16 products by the CPU's tile matrix unit, AMX (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1,
-// chapter 18). Compiled with the flags that build.sh names for it; all else is the AVX-512 table's.
+// bfloat16 products with the CPU's tile matrix unit, AMX (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1,
+// chapter 18). build.sh names the compiler flags of this file. Everything else comes from the AVX-512 table.
 #include "kernels_cpu.h"
 
 #if defined(__x86_64__)
@@ -15,10 +15,10 @@
 namespace mf::cpu {
 namespace {
 
-// A tile register is up to sixteen rows of sixteen words.
+// A tile register has up to sixteen rows of sixteen words.
 constexpr int64_t side = 16;
 
-// What ldtilecfg reads: the format, and for each register the bytes of a row and how many rows.
+// The memory that ldtilecfg reads: the format, and for each register the bytes of a row and the number of rows.
 struct alignas(64) Shapes {
     uint8_t format = 1, start = 0, reserved[14] = {};
     uint16_t row_bytes[16] = {};
@@ -26,7 +26,7 @@ struct alignas(64) Shapes {
 };
 static_assert(sizeof(Shapes) == 64);
 
-// The unit itself. Assembly, since intrinsics want the registers' numbers as literals.
+// The hardware unit. Assembly is used because intrinsics require literal register numbers.
 struct Hardware {
     static void configure(const Shapes& shapes) { asm volatile("ldtilecfg %0" : : "m"(shapes) : "memory"); }
     static void configuration(Shapes& shapes) { asm volatile("sttilecfg %0" : "=m"(shapes) : : "memory"); }
@@ -50,7 +50,7 @@ struct Hardware {
     }
 };
 
-// The same in software, so that what surrounds it can be tested on any machine that has the AVX-512 table.
+// A software emulation of the unit, so that the code around it can be tested on any machine that has the AVX-512 table.
 struct Emulated {
     struct State {
         Shapes shapes{0};
@@ -104,8 +104,8 @@ struct Emulated {
     }
 };
 
-// The registers: sums 0 to 3, two above two, the left operand in 4 and 5, one above the other, the right one in 6 and 7, side by side.
-// What the thread had configured before comes back afterwards: another library may have.
+// The registers: 0 to 3 hold two by two tiles of sums, 4 and 5 the left operand, one above the other, 6 and 7 the right operand, side by
+// side. The destructor restores the thread's earlier configuration, because another library may use it.
 template <class Unit>
 class Registers {
 public:
@@ -142,7 +142,7 @@ int64_t word_count(Element compute, int64_t depth) {
     return compute == BFloat16 ? padded((depth + 1) / 2, side) : table_avx512_bf16.word_count(compute, depth);
 }
 
-// As the AVX-512 table lays it out; words that fill up the depth are 0.
+// Packs in the layout of the AVX-512 table. Words that pad the depth are 0.
 void pack_right(Element compute, const Matrix& b, int64_t depth, int64_t columns, void* packed, int64_t stride) {
     table_avx512_bf16.pack_right(compute, b, depth, columns, packed, stride);
     if (compute == Float) return;
@@ -151,13 +151,13 @@ void pack_right(Element compute, const Matrix& b, int64_t depth, int64_t columns
     for (int64_t n = 0; n < columns; n += panel, out += stride * panel) std::memset(out, 0, static_cast<size_t>(filled * panel) * 4);
 }
 
-// Word (i, w) of a tile is packed[i * tile_words(stride) + w]; words that fill up the depth are 0.
+// Word (i, w) of a tile is packed[i * tile_words(stride) + w]. Words that pad the depth are 0.
 template <class T>
 void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, float* packed, int64_t stride) {
     const int64_t words = padded((depth + 1) / 2, side), row = tile_words(stride);
     const auto place = [&](int64_t i) { return packed + i / tile * stride + i % tile * row; };
     if (a_row == 1) {
-        // Two blocks beside each other: a line of the cache holds as many numbers, and those of wide matrices are on the same few sets.
+        // Two adjacent blocks are read together: a cache line holds both, and the lines of wide matrices fall into the same few sets.
         for (int64_t w = 0; w < words; w += side) {
             for (int64_t i = 0; i < rows; i += 2 * side) {
                 F blocks[2][lanes];
@@ -218,13 +218,13 @@ void pack_left(Element compute, const Matrix& a, int64_t rows, int64_t depth, vo
     }
 }
 
-// Rows of words of a left operand: those of a tile `row` apart, tiles `tile` apart.
+// Rows of words of a left operand. Rows of a tile are `row` words apart, tiles `tile` words.
 struct Rows {
     const float* data;
     int64_t row, tile;
 };
 
-// sums (up to two tiles of rows, a panel) = or += as many words of the left operand's rows times the right one's.
+// Computes sums (up to two tiles of rows, a panel) = or += the product of `words` words of both operands.
 template <class Unit, bool two>
 void accumulate(int64_t words, const float* upper, const float* lower, int64_t row, const float* b, float* sums, bool more) {
     constexpr int64_t width = panel * 4;
@@ -272,9 +272,9 @@ void deliver(const Target& c, int64_t i, int64_t rows, int64_t n, int64_t column
     }
 }
 
-// Words of the depth whose panel stays in the first cache beside the rows that it meets.
+// The number of words of depth for which a panel stays in the first-level cache beside the rows it is multiplied with.
 constexpr int64_t most_words = 192;
-// Rows whose sums are kept meanwhile.
+// The number of rows whose sums are kept meanwhile.
 constexpr int64_t most_rows = 20 * tile;
 
 template <class Unit>
@@ -369,14 +369,14 @@ const Table& table_amx_emulated() {
 
 bool allows_amx() {
 #if defined(__linux__)
-    // CPUID leaf 7: AMX-BF16 and AMX-TILE. XCR0: the system keeps tile configurations and tiles.
+    // CPUID leaf 7 reports AMX-BF16 and AMX-TILE. XCR0 tells whether the system saves tile configurations and tiles.
     unsigned a = 0, b = 0, c = 0, d = 0;
     if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_OSXSAVE) == 0) return false;
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & (1u << 22)) == 0 || (d & (1u << 24)) == 0) return false;
     unsigned low = 0, high = 0;
     asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     if ((low & (3u << 17)) != 3u << 17) return false;
-    // Linux gives tiles to a process that asks (Documentation/arch/x86/xstate.rst): ARCH_REQ_XCOMP_PERM of XFEATURE_XTILEDATA.
+    // Linux allows tiles to a process that asks (Documentation/arch/x86/xstate.rst): ARCH_REQ_XCOMP_PERM of XFEATURE_XTILEDATA.
     return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
 #else
     return false;

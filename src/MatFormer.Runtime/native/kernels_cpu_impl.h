@@ -1,4 +1,4 @@
-// The inner loops, included by one source file per instruction set, which defines MF_TABLE and gets its own flags.
+// The inner loops. One source file for each instruction set includes them, defines MF_TABLE, and has its own compiler flags.
 #include <cmath>
 #include <type_traits>
 
@@ -53,7 +53,7 @@ inline F power_of_two(F x) {
 
 // log2(x) of positive normal numbers, absolute error 1e-7: x = 2^n m with m near 1, and the series of atanh((m - 1) / (m + 1)).
 inline F log_two(F x) {
-    const I bits = reinterpret_cast<I>(x) - 0x3f3504f3;  // of sqrt(1/2)
+    const I bits = reinterpret_cast<I>(x) - 0x3f3504f3;  // the bits of sqrt(1/2)
     const F n = __builtin_convertvector(bits >> 23, F), m = reinterpret_cast<F>((bits & 0x7fffff) + 0x3f3504f3);
     const F t = (m - 1.0f) / (m + 1.0f), u = t * t;
     F p = u * 0.320598898f + 0.412198583f;
@@ -81,7 +81,7 @@ inline F error_function(F x, F& gauss) {
 // ---- Products ----
 // C (rows, columns) += A B over words.
 
-// One tile of sums, kept in registers. Element (i, k) of the left operand is a[i * a_row + k * a_column].
+// Adds to one tile of sums in registers. Element (i, k) of the left operand is a[i * a_row + k * a_column].
 template <class Words, int rows, int vectors>
 inline __attribute__((always_inline)) void accumulate(int64_t words, const float* a, int64_t a_row, int64_t a_column, const float* b,
                                                       int64_t b_row, F (&sums)[rows][vectors]) {
@@ -96,7 +96,7 @@ inline __attribute__((always_inline)) void accumulate(int64_t words, const float
     }
 }
 
-// Loops over `sums` are unrolled everywhere, or it would live in memory instead of in registers.
+// Every loop over `sums` is unrolled; otherwise `sums` would be in memory instead of registers.
 template <class T, int rows, int vectors>
 inline __attribute__((always_inline)) void store_tile(const Target& c, int64_t i, int64_t n, int64_t columns, F (&sums)[rows][vectors]) {
     T* out = static_cast<T*>(c.data) + i * c.row + n;
@@ -134,7 +134,7 @@ inline __attribute__((always_inline)) void store_tile(const Target& c, int64_t i
     }
 }
 
-// Words of a left operand where they lie, and the panel they meet.
+// The words of a left operand in place, and the panel that they are multiplied with.
 struct Operands {
     int64_t words;
     const float* a;
@@ -143,7 +143,7 @@ struct Operands {
     int64_t b_row;
 };
 
-// Of a panel, the columns from `skip` on, which are those from n on of the result.
+// Multiplies by the columns of a panel from `skip` on, which become the columns of the result from n on.
 template <class Words, int rows, int vectors>
 void tile_product(const Operands* terms, int count, int64_t first, int64_t skip, const Target& c, int64_t i, int64_t n, int64_t columns) {
     F sums[rows][vectors];
@@ -171,14 +171,14 @@ void tile_product(const Operands* terms, int count, int64_t first, int64_t skip,
     }
 }
 
-// The sums of as many rows and vectors fit in the registers, of which there are 32 or 16.
+// The largest tile of sums, in rows and vectors, that fits in the registers. There are 32 or 16 registers.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int most_rows = 12, most_vectors = 2;
 #else
 constexpr int most_rows = 6, most_vectors = 2;
 #endif
 
-// The rows from `done` on, the most at once first.
+// Computes the rows from `done` on, in tiles as tall as possible.
 template <class Words, int at_once, int vectors>
 void tile_rows(const Operands* terms, int count, int64_t done, int64_t skip, const Target& c, int64_t i, int64_t rows, int64_t n,
                int64_t columns) {
@@ -191,7 +191,7 @@ void tile_rows(const Operands* terms, int count, int64_t done, int64_t skip, con
     }
 }
 
-// Any number of rows, up to `panel` columns.
+// Computes any number of rows, and up to `panel` columns.
 template <class Words>
 void tile_rows(const Operands* terms, int count, const Target& c, int64_t i, int64_t rows, int64_t n, int64_t columns) {
     for (int64_t j = 0; j < columns && j < panel; j += most_vectors * lanes) {
@@ -267,8 +267,8 @@ template <class Words, class T>
 void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, float* packed, int64_t stride) {
     const int64_t words = (depth + Words::per_word - 1) / Words::per_word;
     if (a_row == 1) {
-        // All tiles at once: down the columns every step is on another line of the cache, and those of wide matrices are on the same few
-        // sets.
+        // All tiles are packed together, because each step down a column reaches another cache line, and the lines of wide matrices fall
+        // into the same few sets.
         for (int64_t w = 0; w < words; w++) {
             const int64_t k = w * Words::per_word;
             const bool pair = k + 1 < depth;
@@ -307,7 +307,7 @@ int64_t word_count(Element compute, int64_t depth) {
     return compute == BFloat16 ? (depth + NarrowWords::per_word - 1) / NarrowWords::per_word : depth;
 }
 
-// body(words, elements, whether they are to be rounded) for what is multiplied, and what an operand consists of.
+// Calls body(words, elements, round) with the words that are multiplied, the elements of an operand, and whether to round them.
 template <class Body>
 void with_words(Element compute, const Matrix& x, const Body& body) {
     const auto* wide = static_cast<const float*>(x.data);
@@ -355,7 +355,7 @@ void multiply_of(Element compute, const Term* terms, int count, int64_t first, i
         }
 
         a.data = static_cast<const char*>(a.data) + first * a.row * (a.element == Float ? 4 : 2);
-        // Rows of words can be read where they lie.
+        // The operand can be read in place if its rows already consist of words.
         in_place[t] =
             a.column == 1
             && (Words::per_word == 1 ? a.element == Float && compute == Float : a.element == BFloat16 && a.row % 2 == 0 && depth % 2 == 0);
@@ -403,7 +403,7 @@ void multiply(Element compute, const Term* terms, int count, int64_t first, int6
     }
 }
 
-// The products of `count` rows of x and a row of w. Two sums each let one addition not wait for the other.
+// Computes the products of `count` rows of x and a row of w. Each has two sums, so that additions do not wait for each other.
 template <int count, class T>
 inline void few_dots(const T* x, int64_t width, const float* w, float* dots) {
     F sums[2][count] = {};
@@ -485,7 +485,7 @@ void rms_forward(const void* x, const float* weight, void* y, float* statistics,
     }
 }
 
-// Row r of what a gradient is added to, from column i on.
+// Returns row r, from column i on, of the sum of the gradients in `added`.
 template <class T>
 inline F added_at(const Added& added, int64_t r, int64_t i, int64_t width) {
     const T* p = static_cast<const T*>(added.data) + r * width + i;
@@ -600,9 +600,10 @@ void rotary(const void* x, const float* cos, const float* sin, void* y, int64_t 
 }
 
 // ---- Attention ----
-// One head at a time, by blocks of queries, so that scores stay in the cache. Scores are computed again for the gradient (as in
-// FlashAttention, arXiv 2205.14135): only the log of each row's sum is kept, to the base 2, as powers are. Bfloat16 heads are multiplied as
-// they are, sums being float32; probabilities and their gradients are rounded to bfloat16 before they are multiplied.
+// Each head is computed separately, in blocks of queries, so that scores stay in the cache. Scores are computed again for the gradient (as
+// in FlashAttention, arXiv 2205.14135). Only the logarithm of each row's sum is kept, to the base 2, because exponentials are powers of 2.
+// Bfloat16 heads are multiplied without conversion, with float32 sums. Probabilities and their gradients are rounded to bfloat16 before
+// they are multiplied.
 
 template <class T>
 using WordsOf = std::conditional_t<element_of<T> == BFloat16, NarrowWords, WideWords>;
@@ -617,7 +618,7 @@ inline int64_t words_in(int64_t n) {
     return (n + Words::per_word - 1) / Words::per_word;
 }
 
-// Rows (or pairs of rows) of a head as words, `row` to each, padded with zeros.
+// Packs rows (or pairs of rows) of a head as words, `row` words each, padded with zeros.
 template <class T>
 void pack_rows(const T* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
     using Words = WordsOf<T>;
@@ -628,7 +629,7 @@ void pack_rows(const T* in, int64_t stride, int64_t rows, int64_t depth, float* 
     }
 }
 
-// Rows of a head as a left operand: where they lie if that is possible, else copied to `space`, and zeros after them up to `until`.
+// Returns rows of a head as a left operand: in place if possible, otherwise copied to `space`, followed by zeros up to `until`.
 template <class T>
 Operands left_of(const T* in, int64_t stride, int64_t rows, int64_t depth, float* space, int64_t until = 0) {
     using Words = WordsOf<T>;
@@ -646,11 +647,12 @@ Operands left_of(const T* in, int64_t stride, int64_t rows, int64_t depth, float
     return {words, space, words, 1, nullptr, 0};
 }
 
-// The first key that the query beside key `last` sees, and that key's panel, where the tile whose first query it is starts.
+// Return the first key that the query at key `last` sees, and the start of that key's panel. The tile that begins with this query starts
+// there.
 inline int64_t lowest(const Attention& a, int64_t last) { return last < a.window ? 0 : last + 1 - a.window; }
 inline int64_t lowest_panel(const Attention& a, int64_t last) { return lowest(a, last) / panel * panel; }
 
-// How many keys, from the first on, row r of a block of queries sees.
+// The number of keys, counted from the first, that each row of a block of queries sees.
 struct Sight {
     bool causal;
     int64_t first, length;
@@ -661,7 +663,7 @@ struct Sight {
     int64_t operator()(int64_t r) const { return causal ? first + r + 1 : length; }
 };
 
-// scores (rows, keys) = left times packed keys, as far as each tile of rows sees.
+// scores (rows, keys) = left times packed keys, for the keys that each tile of rows sees.
 template <class Words>
 void score(const Attention& a, int64_t rows, const Sight& seen, Operands left, const float* packed, float* scores, int64_t row) {
     const Target target{scores, Float, row};
@@ -677,7 +679,7 @@ void score(const Attention& a, int64_t rows, const Sight& seen, Operands left, c
     }
 }
 
-// c (rows, columns) = or += the words of a times rows of b, which are padded to whole vectors.
+// c (rows, columns) = or += the words of x.a times rows of x.b, which are padded to whole vectors.
 template <class Words>
 void mix(int64_t rows, int64_t columns, Operands x, float* c, int64_t c_row, bool accumulate) {
     const Target target{c, Float, c_row, accumulate};
@@ -688,7 +690,7 @@ void mix(int64_t rows, int64_t columns, Operands x, float* c, int64_t c_row, boo
     }
 }
 
-// A query or a few: no packing, each key and value read once.
+// Attention for one query or a few. Nothing is packed, and each key and value is read once.
 template <class T>
 void attention_rows(const Attention& a, int64_t b, int64_t h, T* out, float* log_sum, float* scores) {
     const int64_t kh = h / (a.heads / a.key_heads), depth = a.depth;
@@ -727,7 +729,7 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
     auto* space = static_cast<float*>(scratch);
     if (a.queries < 8) return attention_rows<T>(a, b, h, static_cast<T*>(out), log_sum, space);
 
-    // What probabilities are rounded to.
+    // The type to which probabilities are rounded.
     using P = std::conditional_t<Words::per_word == 2, Narrow, float>;
     const int64_t groups = a.heads / a.key_heads, kh = h / groups, depth = a.depth;
     const int64_t row = padded(depth, lanes), length = padded(a.keys, panel);
@@ -761,7 +763,7 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
             const int64_t count = seen(r), whole = count / lanes * lanes, end = padded(seen(padded(r + 1, tile) - 1), panel);
             const float* x = scores + r * length;
             P* p = chances + r * length;
-            // Keys low.. are seen, the tile starts at `start`, and from `inner` on all lanes are seen.
+            // The first seen key is `low`, the tile starts at `start`, and from `inner` on all lanes are seen.
             const int64_t low = lowest(a, count - 1), start = lowest_panel(a, seen(r / tile * tile) - 1), inner = padded(low, lanes);
             const int64_t edge = inner - lanes;
             const I above = ~lanes_below(low - edge);
@@ -814,7 +816,7 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
     }
 }
 
-// Rows whose S and dP are computed together, for as many vectors of keys: as many sums as there are registers for.
+// The numbers of rows and of vectors of keys for which S and dP are computed together. Their sums fill the registers.
 constexpr int64_t slope_tile = 6, slope_vectors = most_rows * most_vectors / (2 * slope_tile);
 static_assert(panel % (slope_vectors * lanes) == 0);
 
@@ -841,7 +843,8 @@ inline __attribute__((always_inline)) void score_and_slope(const Operands& q, co
     }
 }
 
-// Where P and dS go: dS by rows, and both by columns: there words are of neighbouring queries. Of float words the two are one.
+// The targets of P and dS. dS is stored by rows, and both are stored by columns, where words join neighbouring queries. With float words
+// the two layouts are the same.
 struct Slopes {
     float *rows, *columns, *chances;
     int64_t length;
@@ -864,7 +867,8 @@ struct Slopes {
     }
 };
 
-// Rows r.. of a block of queries, `height` of them, for the vectors of keys from n on: with `whole`, all of them see all of those.
+// Computes P and dS for `height` rows of a block of queries, from r on, and the vectors of keys from n on. With `whole`, all these rows see
+// all these keys.
 template <class Words, bool whole>
 inline void slopes_of(const Attention& a, const Sight& seen, const Operands& q, const Operands& dy, const float* keys, const float* values,
                       int64_t r, int64_t height, int64_t n, const float* logs, const float* dots, const Slopes& to) {
@@ -897,9 +901,9 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
                         void* dquery, void* dkey, void* dvalue, void* scratch) {
     using Words = WordsOf<T>;
     const int64_t groups = a.heads / a.key_heads, depth = a.depth, row = padded(depth, lanes), length = padded(a.keys, panel);
-    float* keys = static_cast<float*>(scratch);  // packed for scores
+    float* keys = static_cast<float*>(scratch);  // keys packed for scores
     float* values = keys + length * (depth + 1);
-    float* key_rows = values + length * (depth + 1);  // as rows, for the gradient of the queries
+    float* key_rows = values + length * (depth + 1);  // keys as rows, for the gradient of the queries
     float* key_sums = key_rows + a.keys * row;
     float* value_sums = key_sums + a.keys * row;
     float* query = value_sums + a.keys * row;
@@ -992,7 +996,8 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
                 T* dq = static_cast<T*>(dquery) + (base + r * a.heads) * depth;
                 for (int64_t i = 0; i < depth; i += lanes) store(dq + i, load(mixed + r * row + i), depth - i);
             }
-            // Keys s.. are seen by the queries from s - first on, until the window has passed; or by all.
+            // Causal: keys from s on are seen by the queries from s - first on, until the window has passed. Otherwise all queries see
+            // them.
             for (int64_t s = start; s < visible; s += tile) {
                 const int64_t height = visible - s < tile ? visible - s : tile;
                 const int64_t from = a.causal && s > first ? (s - first) / Words::per_word : 0;
@@ -1030,7 +1035,7 @@ inline F activation(int kind, F x) {
     return x * 0.5f * (1.0f + error_function(x * inverse_root_two, gauss));
 }
 
-// The activation and its slope.
+// Returns the activation and its derivative.
 inline F activation(int kind, F x, F& slope) {
     if (kind == 2) {
         F s = 1.0f / (1.0f + exponential(-x));
@@ -1157,7 +1162,7 @@ double cross_entropy(const float* logits, const int64_t* targets, void* derivati
 template <class T>
 void divergence(const float* teacher, const float* student, double* losses, void* derivative, int64_t rows, int64_t classes, float inverse,
                 float factor) {
-    // The log of the sum of e^(x / temperature) of a row.
+    // Returns the logarithm of the sum of e^(x / temperature) over a row.
     const auto log_sum = [&](const float* x) {
         F tops = splat(-INFINITY), totals{};
         for (int64_t i = 0; i < classes; i += lanes) {

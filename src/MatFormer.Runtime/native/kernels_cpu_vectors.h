@@ -1,5 +1,5 @@
-// Vectors, and the words that products multiply: GCC's and Clang's extension. Included by sources that have flags of their own, and
-// hidden in each.
+// Vectors (an extension of GCC and Clang), and the words that products multiply. Each including source has its own compiler flags, so
+// everything here is local to it.
 #pragma once
 
 #include <cstring>
@@ -13,7 +13,7 @@
 namespace mf::cpu {
 namespace {
 
-// As many as a register holds: longer ones would live in memory.
+// A vector has as many lanes as a register. Longer vectors would be in memory.
 #if defined(__AVX512F__)
 constexpr int64_t lanes = 16;
 #elif defined(__AVX2__)
@@ -37,7 +37,7 @@ template <>
 constexpr Element element_of<Narrow> = BFloat16;
 
 inline int64_t padded(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-inline F splat(float x) { return x - F{}; }  // not a sum: adding 0 changes -0, and costs an addition
+inline F splat(float x) { return x - F{}; }  // not x + F{}: adding 0 changes -0, and costs an addition
 inline F select(I mask, F yes, F no) { return mask ? yes : no; }
 
 #if defined(__AVX512F__)
@@ -48,7 +48,7 @@ inline F maximum(F a, F b) { return a > b ? a : b; }
 inline F minimum(F a, F b) { return a < b ? a : b; }
 #endif
 
-// The lanes below n.
+// Returns a mask of the lanes below n.
 inline I lanes_below(int64_t n) {
     I index{};
 #pragma GCC unroll 16
@@ -62,7 +62,7 @@ inline F load(const float* p) {
     return v;
 }
 
-// Each lane as it is, in twice the bits. GCC would do it by halves.
+// Zero-extends each lane to twice the bits. GCC's own conversion would do this in halves.
 inline U extend(H h) {
 #if defined(__AVX512F__)
     return reinterpret_cast<U>(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(h)));
@@ -73,7 +73,7 @@ inline U extend(H h) {
 
 inline F widen(H h) { return reinterpret_cast<F>(extend(h) << 16); }
 
-// Round to nearest, ties to even; a NaN stays one.
+// Rounds to nearest, ties to even. A NaN stays a NaN.
 inline H narrow(F v) {
 #if defined(__AVX512BF16__)
     return reinterpret_cast<H>(_mm512_cvtneps_pbh(reinterpret_cast<__m512>(v)));
@@ -98,7 +98,7 @@ inline void store(Narrow* p, F v) {
     std::memcpy(p, &h, sizeof h);
 }
 
-// The first n lanes, the others being 0.
+// Load the first n lanes; the other lanes are 0.
 #if defined(__AVX512F__)
 inline __mmask16 mask_below(int64_t n) { return static_cast<__mmask16>((1 << n) - 1); }
 inline H load_bits(const Narrow* p, int64_t n) {
@@ -148,7 +148,7 @@ inline F moved(F v, std::integer_sequence<int, i...>) {
     return __builtin_shufflevector(v, v, (i ^ step)...);
 }
 
-// All lanes joined in one, by halves.
+// Reduces all lanes to one by joining halves repeatedly.
 template <int step = lanes / 2, class Join>
 inline float folded(F v, const Join& join) {
     v = join(v, moved<step>(v, std::make_integer_sequence<int, lanes>()));
@@ -187,7 +187,7 @@ inline Narrow to_narrow_one(float x) {
     return {static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16)};
 }
 inline Narrow to_narrow_one(Narrow x) { return x; }
-// Fetches a part of some rows, or makes ready to write it: rows that lie apart are what the CPU does not foresee itself.
+// Prefetches a part of some rows for reading or writing. The CPU does not predict accesses to rows that lie apart.
 template <bool writing = false, class T>
 inline void foresee(const T* first, int64_t stride, int64_t rows, int64_t width) {
     for (int64_t r = 0; r < rows; r++) {
@@ -195,7 +195,7 @@ inline void foresee(const T* first, int64_t stride, int64_t rows, int64_t width)
     }
 }
 
-// The rows ahead of a left operand's first `rows`: with the panel at column j that part of their words which falls to it.
+// Prefetches the rows after a left operand's first `rows`. Each panel prefetches its share of their words; the panel is at column j.
 inline void foresee_ahead(const Term& term, const float* a, int64_t a_row, int64_t words, int64_t rows, int64_t j, int64_t columns) {
     if (term.ahead <= 0) return;
     const int64_t p = j / panel, panels = panels_of(columns), begin = p * words / panels, end = (p + 1) * words / panels;
@@ -203,7 +203,7 @@ inline void foresee_ahead(const Term& term, const float* a, int64_t a_row, int64
 }
 
 // ---- Words ----
-// Of 4 bytes: one float each, or two bfloat16 of neighbouring k.
+// A word has 4 bytes: one float, or two bfloat16 of neighbouring k.
 
 struct WideWords {
     static constexpr int64_t per_word = 1;
@@ -225,7 +225,7 @@ using NarrowWords = WideWords;
 constexpr bool narrow_words = false;
 #endif
 
-// The value at p rounded to the words' precision.
+// Returns the word at p, rounded to the precision of its elements.
 template <class Words, class T>
 inline float word_of(const T* p, int64_t next, bool has_next, bool round) {
     if constexpr (Words::per_word == 2) {
@@ -239,7 +239,7 @@ inline float word_of(const T* p, int64_t next, bool has_next, bool round) {
     }
 }
 
-// A vector of words of one k (pair): elements 0..n of p and, for pairs, of p + next.
+// Returns a vector of words of one k, or of one pair of k: elements 0..n of p and, for pairs, of p + next.
 template <class Words, class T>
 inline F words_of(const T* p, int64_t next, bool has_next, bool round, int64_t n) {
     if constexpr (Words::per_word == 2 && element_of<T> == BFloat16) {
@@ -257,7 +257,7 @@ inline F words_of(const T* p, int64_t next, bool has_next, bool round, int64_t n
     }
 }
 
-// A vector of words that lie side by side: elements 0..n of p, 0 after them.
+// Returns a vector of adjacent words: elements 0..n of p, followed by zeros.
 template <class Words, class T>
 inline F words_along(const T* p, int64_t n, bool round) {
     if constexpr (Words::per_word == 2) {
@@ -280,7 +280,7 @@ inline F words_along(const T* p, int64_t n, bool round) {
 }
 
 #if defined(__AVX512BF16__)
-// Thirty-two numbers of each of two rows as words: those from `first` on, sixteen of them.
+// Interleaves thirty-two numbers of each of two rows as words, and returns sixteen words from `first` on.
 template <int first>
 inline F interleave(const Narrow* p, const Narrow* q) {
     typedef uint16_t W __attribute__((vector_size(64)));
@@ -294,7 +294,7 @@ inline F interleave(const Narrow* p, const Narrow* q) {
 }
 #endif
 
-// Rows become columns: by halves, quarters and so on of a block that trade places.
+// Transposes a block by exchanging its halves, quarters and so on.
 template <int step, int... i>
 inline void trade(F& a, F& b, std::integer_sequence<int, i...>) {
     constexpr int count = static_cast<int>(lanes);

@@ -1,4 +1,4 @@
-// Which table of loops this machine gets.
+// Chooses the table of loops for this machine.
 #include <atomic>
 #include <stdexcept>
 #include <vector>

@@ -6,13 +6,13 @@ namespace mf::kernels {
 
 namespace {
 
-// Below this many multiplications another thread costs more than it brings.
+// With fewer multiplications than this, another thread costs more than it saves.
 constexpr int64_t worth_threads = 1 << 19;
-// The right operand is read anew for each part of the rows, of which each thread has as many.
+// The number of tiles in a part of the rows. The right operand is read again for each part.
 constexpr int64_t tiles_at_once = 8;
-// How deep the operands of one step are.
+// The depth of the operands in one step.
 constexpr int64_t product_step = 512;
-// Where weights are read once, memory is what counts, and it is slower.
+// Like worth_threads, for weights that are read once: there the slower memory limits the speed.
 constexpr int64_t worth_threads_once = 1 << 16;
 
 int64_t block_rows(int64_t depth) { return std::clamp<int64_t>(131072 / std::max<int64_t>(depth, 1), 24, 240) / cpu::tile * cpu::tile; }
@@ -20,7 +20,7 @@ int64_t block_rows(int64_t depth) { return std::clamp<int64_t>(131072 / std::max
 }  // namespace
 
 int64_t left_scratch(int64_t rows, int64_t depth) {
-    // Each term may be filled up to the unit of depth, and leaves a gap of 16 words after each tile and after itself.
+    // Each term may be padded to the unit of depth. It leaves a gap of 16 words after each tile and at its end.
     const int64_t tiles = cpu::tiles_of(rows);
     return 4 * (tiles * cpu::tile * (depth + cpu::depth_unit * cpu::most_terms) + 16 * (tiles + 1) * cpu::most_terms);
 }
@@ -98,7 +98,8 @@ void run(Element compute, std::initializer_list<Term> terms, int64_t rows, int64
 
 void run(Element compute, const std::vector<Task>& tasks) {
     if (tasks.empty()) return;
-    // As many parts of each as there are threads, or several times as many where parts stay tall enough to be worth the right operand.
+    // Each task is divided into as many parts as there are threads, or several times as many if the parts stay tall enough to be worth
+    // reading the right operand.
     const int64_t threads = threads::count(), count = static_cast<int64_t>(tasks.size());
     int64_t least = tasks[0].rows;
     for (const Task& task : tasks) least = std::min(least, task.rows);
@@ -115,7 +116,8 @@ void run(Element compute, const std::vector<Task>& tasks) {
     });
 }
 
-// Deep products go by steps that stay in the cache, where the sums between can be kept in float32, and b is packed many steps at a time.
+// If the intermediate sums can be kept in float32, deep products are computed in steps that stay in the cache, and b is packed many steps
+// at a time.
 void multiply(Element compute, const std::vector<Left>& lefts, const Matrix& b, int64_t depth, int64_t columns) {
     if (lefts.empty()) return;
     const bool steps = std::all_of(lefts.begin(), lefts.end(), [](const Left& x) { return x.target.element == cpu::Float; });

@@ -1,4 +1,4 @@
-// The losses. Logits live a block of tokens at a time.
+// The losses. Logits exist for only one block of tokens at a time.
 #include <stdexcept>
 
 #include "kernels_common.h"
@@ -7,16 +7,16 @@ namespace mf::kernels {
 
 namespace {
 
-// Tokens first.. of x, with the targets from `target` on.
+// A block of tokens of x that begins at `first`. Its targets begin at `target`.
 struct LossBlock {
     int64_t first, count, target;
     double loss;
 };
 
-// Logits of one block of the divergence, whose rows the threads share.
+// The largest number of logits in a block of the divergence. The threads divide the rows of a block.
 constexpr int64_t most_logits = 1 << 20;
 
-// The divergence of the streams that learn, block after block.
+// Computes the divergence of the streams that learn, block by block.
 class Divergence {
 public:
     explicit Divergence(const mf_divergence& p)
@@ -49,7 +49,7 @@ public:
         }
     }
 
-    // Rows of a block, in parallel.
+    // Compares the rows of a block in parallel.
     void compare(const float* known, const float* learnt, double* losses, void* derivative, int64_t rows, double factor) const {
         const int64_t classes = p_.head.rows;
         share(rows, row_grain(classes * 4), [&](int64_t first, int64_t last) {
@@ -62,19 +62,19 @@ public:
 
     Element element() const { return element_; }
     int64_t most() const { return most_; }
-    // Tokens of the streams before the student.
+    // The number of tokens of the streams before the student.
     int64_t skipped() const { return segments_.first[static_cast<size_t>(p_.student)] * p_.time; }
 
 private:
     const mf_divergence& p_;
     Element element_;
     Segments segments_;
-    int64_t most_;  // tokens of a block
+    int64_t most_;  // the largest number of tokens in a block
 };
 
 }  // namespace
 
-// Softmax minus one-hot.
+// Softmax minus one-hot is kept for each token.
 int64_t kept(const mf_cross_entropy& p) { return p.batch * p.time * p.head.rows * size_of(element_of(p)); }
 
 void forward(const mf_cross_entropy& p) {
@@ -92,7 +92,7 @@ void forward(const mf_cross_entropy& p) {
 
     const int64_t most = std::clamp<int64_t>(65536 / classes / cpu::tile * cpu::tile, cpu::tile, 240);
     std::vector<LossBlock> blocks;
-    std::vector<size_t> ends;  // of the blocks of a stream
+    std::vector<size_t> ends;  // for each stream, where its blocks end
     for (size_t r = 0; r < segments.first.size(); r++) {
         const int64_t each = segments.count[r] * p.time;
         for (int64_t row = 0; row < each; row += most) {

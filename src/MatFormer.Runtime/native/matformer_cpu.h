@@ -1,10 +1,11 @@
-// The C ABI of libmatformer_cpu: MatFormer.Kernels on a CPU, forwards and backwards, over plain memory.
+// The C ABI of libmatformer_cpu: the forward and backward passes of MatFormer.Kernels on a CPU, over plain memory.
 //
-// Activations are float32 or bfloat16, contiguous, in the shapes given below; weights and their gradients are float32. A function returns 0,
-// or 1 when it failed: then mf_last_error() says why, per thread, until that thread's next failure. Nothing throws across this boundary.
-// Shapes are the caller's to check; what only the data can tell (a token outside the vocabulary) is checked here.
+// Activations are float32 or bfloat16, contiguous, in the shapes given below; weights and their gradients are float32. A function returns 0
+// on success and 1 on failure. After a failure, mf_last_error() returns the reason until the same thread's next failure. No exception
+// crosses this boundary. The caller checks shapes; this library checks what only the data can tell, such as a token outside the vocabulary.
 //
-// A backward call gets the same description as the forward one, `kept` with what that wrote, and the fields marked "backward".
+// A backward call gets the same description as the forward call, with `kept` as the forward call filled it, and the fields marked
+// "backward".
 #pragma once
 
 #include <stdint.h>
@@ -19,15 +20,15 @@
 extern "C" {
 #endif
 
-// Raised with each change of a signature or a structure here.
+// Raise it with each change of a signature or a structure here.
 #define MF_ABI_VERSION 1
 
 enum mf_element { MF_FLOAT32 = 0, MF_BFLOAT16 = 1 };
 enum mf_activation { MF_GELU = 0, MF_SQUARED_RELU = 1, MF_SWIGLU = 2, MF_GEGLU = 3 };
 
-// (rows, columns), or a vector of `columns` with rows = 1. From one row of `data` to the next there are `row` numbers. Absent if data is null.
-// Backward: `gradient` is (rows, columns), contiguous, or null if nobody wants it. All of it is written, also where an operation uses only
-// the first rows or columns of the weight; or, with `add`, added to what is there.
+// (rows, columns), or a vector of `columns` with rows = 1. Consecutive rows of `data` are `row` numbers apart. The weight is absent if data
+// is null. Backward: `gradient` is (rows, columns), contiguous, or null if it is not wanted. All of it is written, even if the operation
+// uses only the first rows or columns of the weight. With `add`, the gradient is added to its old content instead.
 typedef struct mf_weight {
     const float* data;
     float* gradient;
@@ -35,7 +36,7 @@ typedef struct mf_weight {
     int64_t add;
 } mf_weight;
 
-// With a bias it is LayerNorm, without one RMSNorm.
+// LayerNorm if there is a bias, otherwise RMSNorm.
 typedef struct mf_norm {
     mf_weight weight, bias;
     double epsilon;
@@ -44,15 +45,15 @@ typedef struct mf_norm {
 MF_API int32_t mf_abi_version(void);
 MF_API const char* mf_last_error(void);
 
-// How many threads compute, the calling one among them; 1 or more. They sleep while there is nothing to do.
+// Sets how many threads compute, including the calling thread; 1 or more. They sleep while there is nothing to do.
 MF_API int32_t mf_set_threads(int32_t count);
 
-// The instruction sets that this machine can run the loops with, best first, with commas between.
+// Returns the instruction sets with which this machine can run the loops, best first, separated by commas.
 MF_API const char* mf_instruction_sets(void);
-// One of them, or "amx_emulated", from now on. For tests.
+// Switches to one of them, or to "amx_emulated". For tests.
 MF_API int32_t mf_use_instruction_set(const char* name);
 
-// Seconds spent in each operation, while on: "name seconds" a line.
+// Measures the seconds spent in each operation while it is on. The result has one line "name seconds" for each operation.
 MF_API void mf_profile(int32_t on);
 MF_API const char* mf_profile_read(void);
 
@@ -67,7 +68,7 @@ typedef struct mf_embedding {
 MF_API int32_t mf_embedding_forward(const mf_embedding* p);
 MF_API int32_t mf_embedding_backward(const mf_embedding* p);
 
-// y = x + rows position..position + time of weight (context, width): x and y (batch, time, width). dx is dy.
+// y = x + rows position..position + time of weight (context, width). x and y are (batch, time, width). The gradient of x is dy.
 typedef struct mf_positions {
     int64_t element, batch, time, position;
     mf_weight weight;
@@ -84,8 +85,8 @@ typedef struct mf_norm_call {
     mf_norm norm;
     const void* x;
     void* y;
-    void* kept;  // mf_norm_kept bytes, or null where no backward call follows
-    const void* dy;  // backward, as dx
+    void* kept;  // mf_norm_kept bytes, or null if no backward call follows
+    const void* dy;  // backward, like dx
     void* dx;
 } mf_norm_call;
 MF_API int64_t mf_norm_kept(const mf_norm_call* p);
@@ -99,14 +100,15 @@ typedef struct mf_linear {
     const void* x;
     void* y;
     const void* dy;  // backward
-    void* dx;  // backward; null if nobody wants it
+    void* dx;  // backward; null if it is not wanted
 } mf_linear;
 MF_API int32_t mf_linear_forward(const mf_linear* p);
 MF_API int32_t mf_linear_backward(const mf_linear* p);
 
-// y = x + attention(norm(x)): x and y (batch, time, width), with the first `heads` heads of `depth` of query (rows) and output (columns), and
-// the first `key_heads` of key and value. Normed head by head if query_norm and key_norm have weights; turned by cos and sin (time, depth / 2)
-// unless those are null. Causal: a query sees the last `window` keys up to its own; else the first lengths[b % length_count], or all.
+// y = x + attention(norm(x)). x and y are (batch, time, width). Attention uses the first `heads` heads of `depth` numbers of query (rows)
+// and output (columns), and the first `key_heads` heads of key and value. Queries and keys are normed head by head if query_norm and
+// key_norm have weights. They are rotated by cos and sin (time, depth / 2) unless these are null. If attention is causal, a query sees the
+// last `window` keys up to its own; otherwise it sees the first lengths[b % length_count] keys, or all keys.
 typedef struct mf_attention {
     int64_t element, batch, time, width, heads, key_heads, depth;
     mf_norm norm;
@@ -118,21 +120,21 @@ typedef struct mf_attention {
     int64_t length_count;
     const void* x;
     void* y;
-    void* kept;  // mf_attention_kept bytes, or null where no backward call follows
-    // Keys and values of `past` tokens before these, (batch, capacity, key_heads, depth) each, to which these are appended; null, and past 0,
-    // where there are none: then no other tokens are seen than these. kept must be null with them.
+    void* kept;  // mf_attention_kept bytes, or null if no backward call follows
+    // The keys and values of `past` earlier tokens, (batch, capacity, key_heads, depth) each. The new ones are appended. They are null and
+    // past is 0 without a cache; then only the tokens of this call are seen. With a cache, kept must be null.
     void *key_cache, *value_cache;
     int64_t capacity, past;
-    const void* dy;  // backward, as dx
+    const void* dy;  // backward, like dx
     void* dx;
 } mf_attention;
 MF_API int64_t mf_attention_kept(const mf_attention* p);
 MF_API int32_t mf_attention_forward(const mf_attention* p);
 MF_API int32_t mf_attention_backward(const mf_attention* p);
 
-// y = x + feed_forward(norm(x)) of stacked streams, stream r with the first widths[r] hidden units: x and y (batch, time, width). The streams,
-// widest first, have rows[r] of the batch each, or as many each if rows is null. Where they part x is (batch, time, width) for all of them,
-// y (streams * batch, time, width), and rows null.
+// y = x + feed_forward(norm(x)) of stacked streams. Stream r uses the first widths[r] hidden units. x and y are (batch, time, width). The
+// streams, widest first, have rows[r] rows of the batch each, or all the same number if rows is null. Where the streams part, x is
+// (batch, time, width) for all of them, y is (streams * batch, time, width), and rows is null.
 typedef struct mf_feed_forward {
     int64_t element, batch, time, width, activation, streams, parting;
     const int32_t *widths, *rows;
@@ -140,16 +142,16 @@ typedef struct mf_feed_forward {
     mf_weight gate, up, down, gate_bias, up_bias, down_bias;
     const void* x;
     void* y;
-    void* kept;  // mf_feed_forward_kept bytes, or null where no backward call follows
-    const void* dy;  // backward, as dx
+    void* kept;  // mf_feed_forward_kept bytes, or null if no backward call follows
+    const void* dy;  // backward, like dx
     void* dx;
 } mf_feed_forward;
 MF_API int64_t mf_feed_forward_kept(const mf_feed_forward* p);
 MF_API int32_t mf_feed_forward_forward(const mf_feed_forward* p);
 MF_API int32_t mf_feed_forward_backward(const mf_feed_forward* p);
 
-// losses (streams): the mean cross entropy of each stream of x (batch, time, width), logits being x times the transpose of head (classes,
-// width), rounded to x's element. targets are (batch, time), or, if rows is null, those of one stream, shared by all.
+// losses (streams): the mean cross-entropy of each stream of x (batch, time, width). Logits are x times the transpose of head (classes,
+// width), which is rounded to x's element. targets are (batch, time); or, if rows is null, one stream's targets, which all streams share.
 typedef struct mf_cross_entropy {
     int64_t element, batch, time, width, streams;
     const int32_t* rows;
@@ -157,16 +159,17 @@ typedef struct mf_cross_entropy {
     const void* x;
     const int64_t* targets;
     float* losses;
-    void* kept;  // mf_cross_entropy_kept bytes, or null where no backward call follows
-    const float* dlosses;  // backward, as dx
+    void* kept;  // mf_cross_entropy_kept bytes, or null if no backward call follows
+    const float* dlosses;  // backward, like dx
     void* dx;
 } mf_cross_entropy;
 MF_API int64_t mf_cross_entropy_kept(const mf_cross_entropy* p);
 MF_API int32_t mf_cross_entropy_forward(const mf_cross_entropy* p);
 MF_API int32_t mf_cross_entropy_backward(const mf_cross_entropy* p);
 
-// losses (streams): temperature^2 KL(teacher || stream), softmax(logits / temperature) of both, the mean over a stream's tokens; 0 before the
-// stream `student`. teacher is (batch, time, width) of one stream, if rows is null, else of the streams from the student on.
+// losses (streams): temperature^2 KL(teacher || stream), where both are softmax(logits / temperature), averaged over a stream's tokens.
+// They are 0 before the stream `student`. teacher is (batch, time, width) of one stream if rows is null; otherwise it has the rows of the
+// streams from the student on.
 typedef struct mf_divergence {
     int64_t element, batch, time, width, streams, student;
     double temperature;
@@ -174,7 +177,7 @@ typedef struct mf_divergence {
     mf_weight head;
     const void *x, *teacher;
     float* losses;
-    const float* dlosses;  // backward, as dx
+    const float* dlosses;  // backward, like dx
     void* dx;
 } mf_divergence;
 MF_API int32_t mf_divergence_forward(const mf_divergence* p);
@@ -187,11 +190,11 @@ typedef struct mf_adamw {
     float *first, *second;
     int64_t count;
     double decay, learning_rate, beta1, beta2, epsilon;
-    int64_t step;  // from 1
+    int64_t step;  // starts at 1
 } mf_adamw;
 MF_API int32_t mf_adamw_step(const mf_adamw* p);
 
-// The sum of squares, the same for any number of threads; and numbers times a factor, in place.
+// mf_sum_squares computes the sum of squares, which is the same for any number of threads. mf_scale multiplies numbers in place.
 MF_API int32_t mf_sum_squares(const float* x, int64_t count, double* sum);
 MF_API int32_t mf_scale(float* x, int64_t count, float factor);
 

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t least_block = 1 << 20;
 
-// A thread's blocks, of which the first ones are in use, `used` bytes of the last of these.
+// A thread's blocks of memory. The first blocks are in use; `used` bytes of the last of them are taken.
 class Arena {
 public:
     ~Arena() { clear(); }
@@ -35,7 +35,7 @@ public:
         block = to_block;
         used = to_used;
         if (block > 0 || used > 0 || blocks_.size() <= 1) return;
-        // One block will do for all that these held.
+        // Next time, one block will hold what all these blocks held.
         needed_ = 0;
         for (const Block& b : blocks_) needed_ += b.size;
         clear();

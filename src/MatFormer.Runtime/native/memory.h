@@ -1,4 +1,4 @@
-// Memory for what an operation computes on the way.
+// Memory for the intermediate results of operations.
 #pragma once
 
 #include <cstddef>
@@ -9,8 +9,9 @@ namespace mf::kernels {
 constexpr int64_t alignment = 64;
 constexpr int64_t aligned(int64_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
-// Memory of this thread, whose contents are undefined, until the end of the block. The thread keeps it for the next one, so that the pages
-// are there already. Of two on one thread, the one made later ends first, and nothing may be taken from the other before it does.
+// Uninitialized memory of this thread, valid until the end of the enclosing block. The thread keeps the memory for later use, so that its
+// pages are already mapped. If a thread has two Scratch objects, the later one must end first, and nothing may be taken from the earlier
+// one before that.
 class Scratch {
 public:
     Scratch();
@@ -27,7 +28,7 @@ private:
     int64_t used_;
 };
 
-// Parts of one piece of memory, one after the other: how long they are together, and, if the memory is there, where each is.
+// Divides one piece of memory into consecutive parts. It computes their total size and, if there is memory, their addresses.
 class Layout {
 public:
     explicit Layout(void* memory) : memory_(static_cast<char*>(memory)) {}

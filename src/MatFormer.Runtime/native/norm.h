@@ -8,17 +8,17 @@ namespace mf::kernels {
 struct Norm {
     explicit Norm(const mf_norm& norm) : norm(norm), layer(norm.bias.data != nullptr) {}
 
-    // Numbers that are kept of each row.
+    // The number of statistics kept for each row.
     int64_t statistics() const { return layer ? 2 : 1; }
 
-    // Rows first..last of y, which may be x, and their statistics.
+    // Computes rows first..last of y, and their statistics. y may be x.
     void forward(Element element, const void* x, void* y, float* statistics, int64_t first, int64_t last, int64_t width) const;
-    // Rows first..last of dx, the gradient and what it is added to, unless that is null; their part of the gradients of weight and bias,
-    // `width` of each, is added to `sums`.
+    // Computes rows first..last of dx, the gradient plus `added`, unless dx is null. Adds these rows' part of the gradients of weight and
+    // bias, `width` numbers each, to `sums`.
     void backward(Element element, const void* dy, const void* x, const float* statistics, const cpu::Added& added, void* dx, float* sums,
                   int64_t first, int64_t last, int64_t width) const;
 
-    // All rows, in parallel; backward with the gradients of weight and bias.
+    // Compute all rows in parallel. `backward` also writes the gradients of weight and bias.
     void forward(Element element, const void* x, void* y, float* statistics, int64_t rows, int64_t width) const;
     void backward(Element element, const void* dy, const void* x, const float* statistics, const cpu::Added& added, void* dx, int64_t rows,
                   int64_t width) const;

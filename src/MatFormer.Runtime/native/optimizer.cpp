@@ -7,10 +7,10 @@ namespace mf::kernels {
 
 namespace {
 
-// Numbers are treated in pieces of at most this many, so that threads share them evenly.
+// The largest number of numbers in a piece. Small pieces let the threads share the work evenly.
 constexpr int64_t piece = 16384;
 
-// body(first, count, its index) for each piece of 0..count.
+// Calls body(first, count, index) for each piece of 0..count.
 template <class Body>
 void pieces(int64_t count, int64_t at_once, const Body& body) {
     share((count + piece - 1) / piece, at_once, [&](int64_t begin, int64_t end) {

@@ -36,7 +36,7 @@ std::string read() {
     const std::lock_guard<std::mutex> lock(mutex);
     std::string text;
     for (const auto& [name, seconds] : seconds_of()) {
-        // Whole numbers, which no locale writes in its own way.
+        // Integers are used because no locale changes how they are written.
         const auto billionths = static_cast<long long>(seconds * 1e9);
         const std::string fraction = std::to_string(billionths % 1000000000);
         text += name + ' ' + std::to_string(billionths / 1000000000) + '.' + std::string(9 - fraction.size(), '0') + fraction + '\n';

@@ -1,4 +1,4 @@
-// Where time goes: the seconds spent in each operation while someone asks for them.
+// Measures the seconds spent in each operation while profiling is on.
 #pragma once
 
 #include <chrono>
@@ -6,17 +6,17 @@
 
 namespace mf::profile {
 
-// Forgets what was measured, and measures from here on or no more.
+// `start` discards earlier measurements and starts measuring. `stop` stops it.
 void start();
 void stop();
 
-// "name seconds" a line.
+// Returns one line "name seconds" for each operation.
 std::string read();
 
 bool running();
 void add(const char* name, double seconds);
 
-// Adds the time until the end of its block to that of `name`, a literal. Costs a load where nobody asks.
+// Adds the time until the end of the enclosing block to the time of `name`, a literal. It costs one load while profiling is off.
 class Timed {
 public:
     explicit Timed(const char* name) : name_(running() ? name : nullptr) {

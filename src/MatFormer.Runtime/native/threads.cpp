@@ -15,7 +15,7 @@
 namespace mf::threads {
 namespace {
 
-// How long a thread waits awake for the next job: to wake it takes as long.
+// How long a thread spin-waits for the next job. Waking a sleeping thread takes about as long.
 constexpr std::chrono::microseconds patience{50};
 
 int64_t cores() {
@@ -31,11 +31,11 @@ void pause() {
 #endif
 }
 
-// This thread is at work on a job.
+// True while this thread works on a job.
 thread_local bool busy = false;
 
-// A job has `places` for helpers. One that takes a place works on it; when the caller has nothing left to do, it takes back the places that
-// are left, and waits for those who took one.
+// A job has `places` for helpers. A helper that takes a place works on the job. When the caller has nothing left to do, it takes back the
+// free places and waits for the helpers that took one.
 class Pool {
 public:
     void run(int64_t helpers, void (*body)(const void*), const void* context) {
@@ -48,7 +48,7 @@ public:
         done_.store(0);
         places_.store(helpers);
         jobs_.fetch_add(1);
-        // A helper that falls asleep says so before it looks at `jobs_` for the last time.
+        // A helper raises `sleeping_` before it checks `jobs_` for the last time, so no wake-up is lost.
         if (sleeping_.load() > 0) {
             { const std::lock_guard<std::mutex> lock(sleep_); }
             for (int64_t i = 0; i < helpers; i++) wake_.notify_one();
@@ -66,12 +66,12 @@ public:
     }
 
 private:
-    // Makes threads until there are `helpers`; returns how many there are.
+    // Creates threads until there are `helpers`. Returns how many there are.
     int64_t hire(int64_t helpers) {
         try {
             for (; hired_.load() < helpers; hired_++) std::thread([this] { help(); }).detach();
         } catch (const std::system_error&) {
-            // The system gives no more: those there are do it.
+            // The system allows no more threads, so the existing ones do the work.
         }
         return hired_.load();
     }
@@ -111,7 +111,7 @@ private:
         }
     }
 
-    // Waits awake for the next job, if no other thread needs the core.
+    // Spin-waits for the next job, unless there are too few cores: then spinning would starve the threads that work.
     bool comes_soon(int64_t seen) const {
         if (hired_.load() >= cores()) return jobs_.load() != seen;
         const auto end = std::chrono::steady_clock::now() + patience;
@@ -124,7 +124,7 @@ private:
         return false;
     }
 
-    std::mutex turn_;  // held by the caller whose job it is
+    std::mutex turn_;  // held by the caller whose job is running
     std::atomic<int64_t> hired_{0};
     void (*body_)(const void*) = nullptr;
     const void* context_ = nullptr;
@@ -147,7 +147,7 @@ void set_count(int64_t count) { wanted() = count; }
 int64_t count() { return wanted().load(std::memory_order_relaxed); }
 
 void together(int64_t most, void (*body)(const void*), const void* context) {
-    // Never destroyed: its threads end with the process, not before.
+    // The pool is never destroyed, because its threads run until the process ends.
     static Pool& pool = *new Pool;
     pool.run(most - 1, body, context);
 }

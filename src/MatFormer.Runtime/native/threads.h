@@ -1,4 +1,4 @@
-// The threads that compute. They are made when first needed, sleep while there is nothing to do, and live until the process ends.
+// The threads that compute. They are created when first needed, sleep while there is nothing to do, and live until the process ends.
 #pragma once
 
 #include <algorithm>
@@ -7,20 +7,21 @@
 
 namespace mf::threads {
 
-// How many compute, the calling one among them.
+// The number of threads that compute, including the calling thread.
 void set_count(int64_t count);
 int64_t count();
 
-// Calls body(context) on this thread, and on up to `most` - 1 others that come in time; returns when all of them are done. What one of them
-// throws is thrown here. If the others work for another caller, or if this thread is at work for one, it is alone.
+// Calls body(context) on this thread and on up to `most` - 1 other threads that start in time. Returns when all of them are done, and
+// rethrows an exception of any of them. If the other threads work for another caller, or if this thread already works on a job, only this
+// thread runs the body.
 void together(int64_t most, void (*body)(const void*), const void* context);
 
 }  // namespace mf::threads
 
 namespace mf::kernels {
 
-// body(first, last) for parts of 0..count, of `grain` or more, dealt to the threads as they come free: one core may be slower than
-// another, and what waits for the slowest is the whole step.
+// Calls body(first, last) for parts of 0..count, of at least `grain`. Threads take parts as they become free, because one core may be
+// slower than another and the whole step waits for the slowest.
 template <class Body>
 void share(int64_t count, int64_t grain, const Body& body) {
     if (count <= 0) return;

@@ -424,8 +424,8 @@ public sealed class DenseModelTests : IDisposable
         With("model.layers.0.self_attn.q_proj.bias", "its attention has biases, so declare [Attention(Bias = true)]");
         With("model.layers.0.mlp.up_proj.bias", "declare [FeedForward(..., Bias = true)]");
         With("model.layers.0.input_layernorm.bias", "declare [Norm(NormKind.Layer)]");
-        With("model.layers.0.pre_feedforward_layernorm.weight", "a part for which declarations have no word");
-        With("visual.patch_embed.weight", "a part for which declarations have no word");
+        With("model.layers.0.pre_feedforward_layernorm.weight", "a part that cannot be declared");
+        With("visual.patch_embed.weight", "a part that cannot be declared");
         var folder = Dense<OracleOdd>();
         DenseFolder.Alter(folder, tensors => tensors.Append(new("model.layers.1.mlp.gate_proj.weight", SafetensorsType.Float32, [1])));
         Refused<OracleOdd>(folder, "declare Activation.SwiGlu or Activation.GeGlu");

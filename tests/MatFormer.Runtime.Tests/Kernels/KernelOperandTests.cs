@@ -77,7 +77,7 @@ public sealed class KernelOperandTests : KernelTestBase
         AssertNamed("Attend: x is (2, 3, 8), but must be (3*B, T, W)", () => Kernels.Attend(x, right, heads: [4, 2, 2]));
         Assert.Throws<ArgumentOutOfRangeException>("weights.Window", () => Kernels.Attend(x, right with { IsCausal = true, Window = -1 }));
         var odd = Attention(8, 4, 2, 3);
-        AssertNamed("Attend: heads of 3 numbers cannot be turned", () => Kernels.Attend(x, odd, zeros(3, 1), zeros(3, 1)));
+        AssertNamed("Attend: heads of 3 numbers cannot be rotated", () => Kernels.Attend(x, odd, zeros(3, 1), zeros(3, 1)));
     }
 
     [Theory]

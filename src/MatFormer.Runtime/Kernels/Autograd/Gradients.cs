@@ -3,15 +3,18 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Where the gradients of weights are written by the native library.</summary>
+/// <summary>Chooses the memory in which the native library writes the gradients of weights.</summary>
 internal static class Gradients
 {
     private static readonly ConditionalWeakTable<Tensor, Tensor> s_places = [];
 
-    /// <summary>Names the memory, contiguous and of the shape of the weight, that its <c>grad</c> is to be once there is one.</summary>
+    /// <summary>Sets the memory, contiguous and of the weight's shape, that the weight's next new <c>grad</c> uses.</summary>
     public static void Place(Tensor weight, Tensor place) => s_places.AddOrUpdate(weight, place);
 
-    /// <summary>The gradient of a weight, contiguous float32, and whether it is to be added to; else all of it is to be written.</summary>
+    /// <summary>
+    /// Returns the gradient of a weight, contiguous float32. If <c>IsThere</c> is true, the caller adds to it; otherwise the caller
+    /// overwrites all of it.
+    /// </summary>
     public static (nint Data, bool IsThere) Open(Tensor weight)
     {
         using var there = weight.grad;

@@ -2,11 +2,11 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>One call of an operation, from its forward pass to its backward pass, and what is kept between the two.</summary>
+/// <summary>One call of an operation: its forward pass, its backward pass, and the tensors kept between the two.</summary>
 internal abstract class KernelCall
 {
-    // The garbage collector sees no tensor's memory. Calls whose gradients nobody asks for are released by it, and so it is run where what
-    // is kept has doubled since it ran last.
+    // The garbage collector does not see the memory of tensors. It releases calls whose gradients are never computed, so it is run whenever
+    // the kept memory has doubled since the last run. This is the smallest number of bytes at which it is run.
     private const long Least = 1L << 29;
 
     private static long s_bytes;
@@ -18,26 +18,26 @@ internal abstract class KernelCall
 
     ~KernelCall() => Release();
 
-    /// <summary>What gradients flow back into, in the order in which <see cref="Backward"/> gives them.</summary>
+    /// <summary>The inputs that receive gradients, in the order in which <see cref="Backward"/> adds their gradients.</summary>
     public Tensor[] Inputs { get; set; } = [];
 
-    /// <summary>How many inputs there are, also once they are forgotten.</summary>
+    /// <summary>The number of inputs, also after <see cref="Inputs"/> was cleared.</summary>
     public int InputCount { get; protected init; }
 
-    /// <summary>Leaves whose gradients the call itself adds to their <c>grad</c>; null for one that is not there.</summary>
+    /// <summary>The leaves to whose <c>grad</c> the call itself adds gradients; null for each absent weight.</summary>
     public Tensor?[] Weights { get; protected init; } = [];
 
-    /// <summary>Runs the forward pass; where gradients are wanted it keeps what the backward pass needs.</summary>
+    /// <summary>Runs the forward pass. If gradients are wanted, it keeps what the backward pass needs.</summary>
     public abstract Tensor Forward(bool isRecorded);
 
-    /// <summary>Runs the backward pass, once: what was kept is released.</summary>
-    /// <exception cref="InvalidOperationException">It has run.</exception>
+    /// <summary>Runs the backward pass and releases the kept tensors, so it can run only once.</summary>
+    /// <exception cref="InvalidOperationException">The backward pass has run before.</exception>
     public void Differentiate(Tensor gradient, List<Tensor> into)
     {
         if (_isReleased)
         {
             throw new InvalidOperationException(
-                "these gradients were computed before, and what they need was released then; run the forward pass again.");
+                "They were computed before, which released the tensors that they need; run the forward pass again.");
         }
 
         using var dense = gradient.is_contiguous() ? null : gradient.contiguous();
@@ -52,10 +52,10 @@ internal abstract class KernelCall
         }
     }
 
-    /// <summary>Adds the gradients of the inputs to <paramref name="into"/>, given that of the output, contiguous.</summary>
+    /// <summary>Adds the gradients of the inputs to <paramref name="into"/>, given the contiguous gradient of the output.</summary>
     protected abstract void Backward(Tensor gradient, List<Tensor> into);
 
-    /// <summary>Keeps a tensor for the backward pass: a new reference to the same memory.</summary>
+    /// <summary>Keeps a tensor for the backward pass, as a new reference to the same memory.</summary>
     protected Tensor Keep(Tensor tensor)
     {
         var kept = tensor.detach().DetachFromDisposeScope();
@@ -64,7 +64,7 @@ internal abstract class KernelCall
         return kept;
     }
 
-    /// <summary>Memory for the backward pass.</summary>
+    /// <summary>Allocates memory that is kept for the backward pass.</summary>
     protected Tensor Keep(long bytes)
     {
         var kept = empty(bytes, ScalarType.Byte).DetachFromDisposeScope();
@@ -78,7 +78,7 @@ internal abstract class KernelCall
         _bytes += bytes;
         if (Interlocked.Add(ref s_bytes, bytes) <= Volatile.Read(ref s_most)) return;
 
-        // Once for the tensors that hold the graph, and once for what the graph held.
+        // The first run releases the tensors that hold the graph, the second one what the graph held.
         for (var i = 0; i < 2; i++)
         {
             GC.Collect();

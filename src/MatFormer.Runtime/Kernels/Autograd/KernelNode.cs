@@ -4,16 +4,16 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// The node of autograd for every operation whose backward pass is our own. Gradients of <see cref="KernelCall.Weights"/> go straight to their
-/// <c>grad</c>, since what a custom function returns would be copied once more; so those weights are no inputs of the node, and an empty
+/// The autograd node of every operation whose backward pass is our own. Gradients of <see cref="KernelCall.Weights"/> are added directly to
+/// their <c>grad</c>, because libtorch would copy what a custom function returns. So these weights are not inputs of the node; an empty
 /// tensor stands for them.
 /// </summary>
 internal sealed class KernelNode : autograd.SingleTensorFunction<KernelNode>
 {
-    // A failure that has nobody to tell yet: an exception out of a backward call would end the process.
+    // A failure that has not been thrown yet. An exception out of a backward call would end the process.
     private static Exception? s_failure;
 
-    // What the last node gave back: libtorch has its own reference by the time that the next node runs.
+    // The gradients that the last node returned. libtorch has its own references by the time that the next node runs.
     [ThreadStatic]
     private static List<Tensor>? t_returned;
 
@@ -22,11 +22,11 @@ internal sealed class KernelNode : autograd.SingleTensorFunction<KernelNode>
     /// <inheritdoc/>
     public override string Name => nameof(KernelNode);
 
-    /// <summary>Whether a gradient is wanted, of an input or of a weight.</summary>
+    /// <summary>Returns whether a gradient of any input or weight is wanted.</summary>
     public static bool IsWanted(KernelCall call) =>
         is_grad_enabled() && (call.Inputs.Any(input => input.requires_grad) || call.Weights.Any(weight => weight is { requires_grad: true }));
 
-    /// <summary>The output of a call, with its gradient.</summary>
+    /// <summary>Returns the output of a call, connected to autograd.</summary>
     public static Tensor Record(KernelCall call, Tensor output)
     {
         var arguments = new object[2 + call.Inputs.Length];
@@ -39,14 +39,14 @@ internal sealed class KernelNode : autograd.SingleTensorFunction<KernelNode>
         return recorded;
     }
 
-    /// <summary>Throws what failed in a backward call since the last time.</summary>
+    /// <summary>Throws the first failure of a backward call since this method was last called.</summary>
     public static void ThrowFailure()
     {
         if (Volatile.Read(ref s_failure) is null || Interlocked.Exchange(ref s_failure, null) is not { } failure) return;
         throw new InvalidOperationException("The gradients could not be computed: " + failure.Message, failure);
     }
 
-    /// <summary>Lets go of the last gradient of an activation.</summary>
+    /// <summary>Disposes the gradients that the last node returned.</summary>
     public static void ReleaseReturned()
     {
         if (t_returned is null) return;
@@ -72,7 +72,7 @@ internal sealed class KernelNode : autograd.SingleTensorFunction<KernelNode>
         {
             using (no_grad()) call.Differentiate(grad_output, gradients);
         }
-#pragma warning disable CA1031 // Whatever it is, it must not cross libtorch.
+#pragma warning disable CA1031 // No exception of any type may cross libtorch.
         catch (Exception exception)
 #pragma warning restore CA1031
         {

@@ -3,16 +3,16 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>The address of a tensor's numbers.</summary>
+/// <summary>Returns the addresses of tensors' numbers.</summary>
 internal static partial class TensorMemory
 {
-    /// <summary>The address of the first number; the tensor must outlive its use.</summary>
+    /// <summary>Returns the address of the first number. The tensor must outlive the use of the address.</summary>
     public static nint Of(Tensor tensor) => THSTensor_data(tensor.Handle);
 
-    /// <summary>The same, or 0 where there is no tensor.</summary>
+    /// <summary>Returns the address of the first number, or 0 if there is no tensor.</summary>
     public static nint OfOptional(Tensor? tensor) => tensor is null ? 0 : Of(tensor);
 
-    // What TorchSharp itself calls; its managed methods give no address of bfloat16 numbers, or of what is not contiguous.
+    // TorchSharp itself calls this function. Its managed methods do not return addresses of bfloat16 or non-contiguous tensors.
     [LibraryImport("LibTorchSharp")]
     private static partial nint THSTensor_data(nint handle);
 }

@@ -5,15 +5,15 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// The first half of a layer, one stream after the other, and in each the scores of a block of queries of a few sequences at a time. For
-/// the gradients it keeps its input, queries, keys, values and what attention made of them; scores are computed once more.
+/// The first half of a layer, one stream after the other. Within a stream, scores are computed for a block of queries of a few sequences at
+/// a time. For the gradients it keeps its input, queries, keys, values and the output of attention; scores are computed again.
 /// </summary>
 internal sealed class AttentionInBlocks : KernelCall
 {
-    // Queries of a block: keys that all of them do not see are not looked at, so fewer are less work in more calls.
+    // The number of queries in a block. Keys that no query of a block sees are skipped, so smaller blocks mean less work in more calls.
     private const long BlockQueries = 64;
 
-    // Scores of a block, and numbers of a part: small, as in the other half of a layer.
+    // The largest number of scores in a block, and of numbers in a part. It is small for the reasons given in FeedForwardInBlocks.
     private const long BlockNumbers = 1L << 19;
 
     private readonly AttentionWeights _weights;
@@ -24,7 +24,7 @@ internal sealed class AttentionInBlocks : KernelCall
     private Rotation? _rotation;
     private Tensor _x;
     private Tensor? _mask; // (N, 1, 1, S)
-    private Tensor? _kept; // queries, keys, values and what was made of them, part after part
+    private Tensor? _kept; // queries, keys, values and the output of attention, part after part
 
     public AttentionInBlocks(
         Tensor input, Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows)
@@ -72,7 +72,7 @@ internal sealed class AttentionInBlocks : KernelCall
             block.addmm_(attended.view(-1, heads * depth), w.Output.narrow(1, 0, heads * depth).t());
             if (kept is null) continue;
 
-            // Queries and keys as they were before their norms where they have some: those need them, and the rest follows.
+            // If queries or keys have a norm, they are kept as they were before it: the norm's backward pass needs them.
             kept.Query.copy_(_weights.QueryNorm is null ? query.view(kept.Query.shape) : rawQuery.view(kept.Query.shape));
             kept.Key.copy_(_weights.KeyNorm is null ? k.view(kept.Key.shape) : rawKey.view(kept.Key.shape));
             kept.Value.copy_(v);
@@ -123,7 +123,7 @@ internal sealed class AttentionInBlocks : KernelCall
         into.Add(dx.MoveToOuterDisposeScope());
     }
 
-    // A few sequences of one stream: which, and how many heads they have.
+    // Returns parts of the batch: a few sequences of one stream each, and the stream's number of heads.
     private IEnumerable<(long First, long Batch, long Heads)> Parts()
     {
         var first = 0L;
@@ -134,12 +134,12 @@ internal sealed class AttentionInBlocks : KernelCall
         }
     }
 
-    // How many numbers of a part are kept.
+    // Returns how many numbers are kept of a part.
     private long Numbers(long batch, long heads) =>
         2 * batch * _x.shape[1] * _weights.HeadWidth * (heads + (heads / _weights.Group));
 
-    // What is kept of the next part. All of it is one piece of memory: many small ones between those that are freed at once would leave
-    // gaps.
+    // Returns what is kept of the next part. All parts share one allocation, because many small ones among short-lived allocations would
+    // leave gaps.
     private Part Kept(ref long place, long batch, long heads, long keyHeads)
     {
         long time = _x.shape[1], depth = _weights.HeadWidth;
@@ -158,7 +158,8 @@ internal sealed class AttentionInBlocks : KernelCall
             Next(ref place, batch * keyHeads, time, depth), Next(ref place, batch, time, heads, depth));
     }
 
-    // What queries are multiplied with keys as: normed, turned, and scaled before they are rounded. (B, T, H, D) to (B, Hkv, H/Hkv, T, D).
+    // Returns the queries that are multiplied with keys: normed, rotated, and scaled before rounding. (B, T, H, D) to (B, Hkv, H/Hkv, T,
+    // D).
     private Tensor Queries(Tensor raw)
     {
         using var scope = NewDisposeScope();
@@ -176,7 +177,8 @@ internal sealed class AttentionInBlocks : KernelCall
         return (_rotation?.Turn(normed) ?? normed.alias()).MoveToOuterDisposeScope();
     }
 
-    // The gradient of a projection, given that of what was made of it, (B, T, H, D) float32: (B*T, H*D) in the dtype of activations.
+    // Returns the gradient of a projection, (B*T, H*D) in the dtype of activations, given the gradient after norm and rotation, (B, T, H,
+    // D) float32.
     private Tensor TurnedBack(Tensor gradient, Tensor raw, NormWeights? norm)
     {
         using var scope = NewDisposeScope();
@@ -186,7 +188,7 @@ internal sealed class AttentionInBlocks : KernelCall
         return back.view(-1, heads * depth).to(_x.dtype).MoveToOuterDisposeScope();
     }
 
-    // Each head by itself: (B, S, H, D) to (B*H, S, D).
+    // Makes each head a batch entry: (B, S, H, D) to (B*H, S, D).
     private static Tensor Merged(Tensor x) => x.transpose(1, 2).reshape(x.shape[0] * x.shape[2], x.shape[1], x.shape[3]);
 
     // query (B, Hkv, G, T, D), key and value (B*Hkv, S, D) to result (B, T, H, D).
@@ -204,7 +206,7 @@ internal sealed class AttentionInBlocks : KernelCall
         }
     }
 
-    // The gradients of queries, keys and values, each (B, T, its heads, D) float32.
+    // Returns the gradients of queries, keys and values, each (B, T, heads, D) float32.
     private (Tensor Query, Tensor Key, Tensor Value) Differentiated(
         Tensor query, Tensor key, Tensor value, Tensor gradient, long first, long batch, long keyHeads)
     {
@@ -232,7 +234,7 @@ internal sealed class AttentionInBlocks : KernelCall
             dv.transpose(1, 2).contiguous().MoveToOuterDisposeScope());
     }
 
-    // How much of each key's value a query takes: (n, G*t, D) and (n, s, D) to (n, G*t, s).
+    // Returns the attention probabilities: (n, G*t, D) and (n, s, D) to (n, G*t, s).
     private Tensor Chances(Tensor query, Tensor key, Block block, long first)
     {
         using var scope = NewDisposeScope();
@@ -270,15 +272,15 @@ internal sealed class AttentionInBlocks : KernelCall
         }
     }
 
-    // Some queries of some sequences, the keys that they may see, and where the first query is among those.
+    // Some queries of some sequences, the keys that they may see, and the position of the first query among these keys.
     private readonly record struct Block(
         long Sequence, long Sequences, long KeyHeads, long Query, long Count, long Start, long Length, long Offset)
     {
-        // Those of (B, Hkv, G, T, D): (n, G*t, D).
+        // The block's queries: (B, Hkv, G, T, D) to (n, G*t, D).
         public Tensor Queries(Tensor all) => all.narrow(0, Sequence, Sequences).narrow(3, Query, Count)
             .reshape(-1, all.shape[2] * Count, all.shape[4]);
 
-        // Those of (B*Hkv, S, D): (n, s, D).
+        // The block's keys: (B*Hkv, S, D) to (n, s, D).
         public Tensor Keys(Tensor all) => all.narrow(0, Sequence * KeyHeads, Sequences * KeyHeads).narrow(1, Start, Length);
     }
 

@@ -6,12 +6,13 @@ namespace MatFormer;
 
 /// <summary>
 /// The second half of a layer, one stream after the other, in blocks of rows. For the gradients it keeps its input and the projections of
-/// the normed input; the normed input and the hidden units are computed once more.
+/// the normed input; the normed input and the hidden units are computed again.
 /// </summary>
 internal sealed class FeedForwardInBlocks : KernelCall
 {
-    // Numbers of the largest matrix of a block. They and their like stay in the cache, and where they lie between memory that is kept,
-    // freeing them leaves small gaps: libtorch asks for aligned memory, and the C library then seldom finds a gap of the same size again.
+    // The size of the largest matrix of a block, in numbers. Matrices of this size stay in the cache. They may lie between memory that is
+    // kept; freeing them then leaves only small gaps. Gaps matter because libtorch asks for aligned memory, for which the C library seldom
+    // finds a gap of the same size again.
     private const long BlockNumbers = 1L << 19;
 
     private readonly FeedForwardWeights _weights;
@@ -74,7 +75,7 @@ internal sealed class FeedForwardInBlocks : KernelCall
             var gate = w.Gate is null ? null : Kept(ref place, count, m);
             var up = Kept(ref place, count, m)!;
             var down = w.Down.narrow(1, 0, m);
-            if (m == 1) down = down.contiguous(); // libtorch 2.10 multiplies bfloat16 by a column with gaps wrongly
+            if (m == 1) down = down.contiguous(); // libtorch 2.10 computes wrong products of bfloat16 with a strided column
             var activated = Activated(gate ?? up); // (n, m)
             var dHidden = dy.mm(down); // (n, m)
             using (var hidden = gate is null ? activated.alias() : activated.mul(up)) WeightGradients.AddProduct(_weights.Down, dy, hidden);
@@ -93,13 +94,13 @@ internal sealed class FeedForwardInBlocks : KernelCall
 
             var change = Kernels.Composite.NormBackward(rows, _weights.Norm, dNormed).add_(dy, One);
             if (to == from) result.narrow(0, from, count).copy_(change);
-            else result.narrow(0, from, count).add_(change, One); // where streams part, the gradients of all of them meet
+            else result.narrow(0, from, count).add_(change, One); // where streams part, their gradients add up
         }
 
         into.Add(dx.MoveToOuterDisposeScope());
     }
 
-    // x times the transpose of a weight, plus a bias, in memory that is there for it or in new memory.
+    // Returns x times the transpose of a weight, plus a bias, in the given memory or in new memory.
     private static Tensor Project(Tensor x, Tensor weight, Tensor? bias, Tensor? into)
     {
         if (into is null) return nn.functional.linear(x, weight, bias);
@@ -107,8 +108,8 @@ internal sealed class FeedForwardInBlocks : KernelCall
         return into.addmm_(x, weight.t(), bias is null ? 0 : 1);
     }
 
-    // The next (rows, columns) of what is kept. All of it is one piece of memory: many small ones between those that are freed at once
-    // would leave gaps.
+    // Returns the next (rows, columns) of the kept memory. There is only one allocation, because many small ones among short-lived
+    // allocations would leave gaps.
     private Tensor? Kept(ref long place, long rows, long columns)
     {
         var first = place;
@@ -116,7 +117,7 @@ internal sealed class FeedForwardInBlocks : KernelCall
         return _kept?.narrow(0, first, rows * columns).view(rows, columns);
     }
 
-    // The backward pass of a projection; what goes into it gets a gradient (n, W), or that is added to its own.
+    // Runs the backward pass of a projection. Returns the gradient of its input, (n, W), or adds it to `sum`.
     private static Tensor Through(Tensor weight, Tensor? bias, Tensor cast, Tensor outer, Tensor normed, Tensor? sum)
     {
         WeightGradients.AddProduct(weight, outer, normed);
@@ -138,7 +139,7 @@ internal sealed class FeedForwardInBlocks : KernelCall
         _ => TorchScript.GeluBackward(gradient, x),
     };
 
-    // Rows from..from+count of x, and where they are in the output, with the hidden width of their stream.
+    // Returns blocks: rows From..From+Count of x, their position in the output, and the hidden width of their stream.
     private IEnumerable<(int Width, long From, long To, long Count)> Blocks()
     {
         long time = _x.shape[1], first = 0;

@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// The losses of streams over a vocabulary, in blocks of rows: a matrix of all tokens by all words is never there. The gradients are
-/// computed on the way, but for the factor of each stream, which the backward pass brings.
+/// The losses of streams over a vocabulary, in blocks of rows, so that the matrix of all tokens by the whole vocabulary never exists. The
+/// forward pass also computes the gradients, except for the factor of each stream, which the backward pass supplies.
 /// </summary>
 internal sealed class LossInBlocks : KernelCall
 {
@@ -16,10 +16,10 @@ internal sealed class LossInBlocks : KernelCall
     private readonly int[] _rows;
     private readonly int _student;
     private readonly bool _isHeadInput;
-    private readonly Tensor?[] _dHead; // (V, W) float32 of each stream
+    private readonly Tensor?[] _dHead; // (V, W) float32 for each stream
     private Tensor? _dx; // (N, T, W)
 
-    /// <summary>A loss of the streams from the student on; of those before it, 0.</summary>
+    /// <summary>Creates the loss of the streams from the student on. The loss of earlier streams is 0.</summary>
     public LossInBlocks(Tensor input, Tensor x, Tensor head, int[] rows, int student)
     {
         (_x, _head, _time, _rows, _student) = (x, head, x.shape[1], rows, student);
@@ -30,19 +30,19 @@ internal sealed class LossInBlocks : KernelCall
         Weights = _isHeadInput ? [] : [head];
     }
 
-    /// <summary>(N*T) int64, or (B*T) if shared, of cross-entropy; null of a divergence.</summary>
+    /// <summary>The targets of cross-entropy, (N*T) int64, or (B*T) if shared; null for a divergence.</summary>
     public Tensor? Targets { get; init; }
 
-    /// <summary>(N, T, W) of the rows from the student on, or (B, T, W) if shared, of a divergence.</summary>
+    /// <summary>The teacher of a divergence: (N, T, W) of the rows from the student on, or (B, T, W) if shared.</summary>
     public Tensor? Teacher { get; init; }
 
-    /// <summary>Whether all streams have the same targets, or teacher.</summary>
+    /// <summary>Whether all streams have the same targets or the same teacher.</summary>
     public bool IsShared { get; init; }
 
-    /// <summary>What logits are divided by.</summary>
+    /// <summary>The number by which logits are divided.</summary>
     public double Temperature { get; init; } = 1;
 
-    // Logits of a block. On the CPU, larger memory would be new pages each time.
+    // The largest number of logits in a block. On the CPU, larger allocations would get new pages each time.
     private long BlockNumbers => _x.device_type == DeviceType.CPU ? 1L << 23 : 1L << 26;
 
     public override Tensor Forward(bool isRecorded)
@@ -83,7 +83,7 @@ internal sealed class LossInBlocks : KernelCall
 
             losses.narrow(0, r, 1).add_(loss.div_(Number(_rows[r] * _time)), One);
             if (!isRecorded) continue;
-            var change = learnt.to(_x.dtype); // the gradient of the logits, but for a factor
+            var change = learnt.to(_x.dtype); // the gradient of the logits, without the factor
             dx?.narrow(0, from, count).copy_(change.mm(cast));
             _dHead[r]?.add_(change.t().mm(rows), One);
         }
@@ -118,7 +118,8 @@ internal sealed class LossInBlocks : KernelCall
         return (Temperature == 1 ? logits : logits.div_(Number(Temperature))).log_softmax(-1).MoveToOuterDisposeScope();
     }
 
-    // Rows from..from+count of x, all of one stream, and where their targets or teacher begin: those that share them follow each other.
+    // Returns blocks: rows From..From+Count of x, all of one stream, and the position of their targets or teacher rows. Blocks that share
+    // them follow each other.
     private IEnumerable<(int Stream, long From, long At, long Count)> Blocks()
     {
         var most = Math.Max(BlockNumbers / _head.shape[0], 1);
@@ -133,7 +134,7 @@ internal sealed class LossInBlocks : KernelCall
             yield break;
         }
 
-        var before = _rows[.._student].Sum() * _time; // of a teacher there are only the rows from the student on
+        var before = _rows[.._student].Sum() * _time; // a teacher has only the rows from the student on
         var first = before;
         for (var r = _student; r < _rows.Length; r++)
         {

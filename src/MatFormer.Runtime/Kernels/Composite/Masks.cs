@@ -4,17 +4,18 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>What queries must not see and streams do not have, as tensors that are made once and kept.</summary>
+/// <summary>Masks of the keys that queries must not see and of the hidden units that streams have. They are made once and kept.</summary>
 internal static class Masks
 {
-    // A run uses a few. Where lengths differ from call to call, as in serving, they would add up.
+    // The largest number of kept masks. A run uses a few, but where lengths differ from call to call, as in serving, masks would
+    // accumulate.
     private const int Most = 256;
 
     private static readonly ConcurrentDictionary<object, Tensor> s_masks = [];
 
     /// <summary>
-    /// Minus infinity where a query does not see a key, else 0: (T, S). Query t sees the keys up to offset + t, the last
-    /// <paramref name="window"/> of them if that is not 0.
+    /// Returns a mask (T, S): minus infinity where a query does not see a key, else 0. Query t sees the keys up to offset + t. If
+    /// <paramref name="window"/> is not 0, it sees only the last ones of them, as many as the window has.
     /// </summary>
     public static Tensor Causal(long time, long length, long offset, long window, ScalarType dtype, Device device) =>
         Kept((time, length, offset, window, dtype, device.type, device.index), () =>
@@ -26,8 +27,8 @@ internal static class Masks
         });
 
     /// <summary>
-    /// Minus infinity at the keys behind the end of a sequence, else 0: lengths (L) int64, sequence n of N having lengths[n % L] ->
-    /// (N, 1, 1, S). Not kept, and for the caller to dispose.
+    /// Returns a mask (N, 1, 1, S): minus infinity at the keys after the end of a sequence, else 0. The lengths are (L) int64, and sequence
+    /// n of N has lengths[n % L]. The mask is not kept; the caller disposes it.
     /// </summary>
     public static Tensor OfLengths(Tensor lengths, long sequences, long length, ScalarType dtype)
     {
@@ -37,8 +38,8 @@ internal static class Masks
     }
 
     /// <summary>
-    /// 1 at the hidden units that each stream has, else 0: (N, 1, widths[0]), rows[r] of N being those of stream r; or, if rows is null,
-    /// (R, 1, 1, widths[0]).
+    /// Returns a mask: 1 at the hidden units that each stream has, else 0. It is (N, 1, widths[0]), where rows[r] of the N rows belong to
+    /// stream r; or (R, 1, 1, widths[0]) if rows is null.
     /// </summary>
     public static Tensor Widths(int[] widths, int[]? rows, ScalarType dtype, Device device) =>
         Kept((string.Join(',', widths), rows is null ? null : string.Join(',', rows), dtype, device.type, device.index), () =>
@@ -55,7 +56,7 @@ internal static class Masks
     private static Tensor Kept(object key, Func<Tensor> make)
     {
         if (s_masks.TryGetValue(key, out var known)) return known;
-        if (s_masks.Count >= Most) s_masks.Clear(); // whoever uses one still holds it
+        if (s_masks.Count >= Most) s_masks.Clear(); // masks in use are still referenced by their users
         using var unrecorded = no_grad();
         using var scope = NewDisposeScope();
         return s_masks.GetOrAdd(key, make().DetachFromDisposeScope());

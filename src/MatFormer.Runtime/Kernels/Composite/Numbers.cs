@@ -3,13 +3,13 @@ using TorchSharp;
 namespace MatFormer;
 
 /// <summary>
-/// Numbers as arguments of TorchSharp's operations. TorchSharp passes a number's address to libtorch and lets go of the number, so that a
-/// garbage collection on another thread may free it while libtorch reads it. Numbers from here live longer than a call can last, and
-/// BannedSymbols.txt bans the operations that make numbers of their own.
+/// Makes numbers for the arguments of TorchSharp's operations. TorchSharp passes a number's address to libtorch but keeps no reference to
+/// the number, so a garbage collection on another thread may free it while libtorch reads it. Numbers from here live longer than a call can
+/// last. BannedSymbols.txt bans the operations that make their own numbers.
 /// </summary>
 internal static class Numbers
 {
-    // No call takes more numbers than these, those in its arguments' own calls included.
+    // No call takes more numbers than this, including the calls in its arguments.
     private const int Kept = 64;
 
     [ThreadStatic]
@@ -18,16 +18,16 @@ internal static class Numbers
     [ThreadStatic]
     private static int t_next;
 
-    /// <summary>1, as a whole number: the factor of a plain sum.</summary>
+    /// <summary>The integer 1, which is the factor of a plain sum.</summary>
     public static Scalar One { get; } = 1.ToScalar();
 
-    /// <summary>A number that lives until its thread has asked for 64 more.</summary>
+    /// <summary>Makes a number that lives until its thread has asked for 64 more.</summary>
     public static Scalar Number(double value) => Keep(value.ToScalar());
 
     /// <inheritdoc cref="Number(double)"/>
     public static Scalar Number(long value) => Keep(value.ToScalar());
 
-    /// <summary>The squares of a tensor's numbers; <c>square</c> has a number inside.</summary>
+    /// <summary>Returns the squares of a tensor's numbers. TorchSharp's <c>square</c> makes a number of its own.</summary>
     public static torch.Tensor Square(torch.Tensor x) => x.mul(x);
 
     private static Scalar Keep(Scalar number)

@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// Turns heads by their positions: x * (cos, cos) + (second half, first half) * (-sin, sin), which is half as many operations as
-/// half by half.
+/// Rotates heads by their positions: x * (cos, cos) + (second half, first half) * (-sin, sin). This takes half as many operations as
+/// rotating half by half.
 /// </summary>
 internal sealed class Rotation
 {
@@ -14,14 +14,14 @@ internal sealed class Rotation
 
     private Rotation(Tensor cos, Tensor sin) => (_cos, _sin) = (cos, sin);
 
-    /// <summary>A rotation by the angles of (T, D/2) float32. Its tensors are of the scope at hand.</summary>
+    /// <summary>Creates a rotation by the angles (T, D/2) float32. Its tensors belong to the current dispose scope.</summary>
     public static Rotation Of(Tensor cos, Tensor sin) =>
         new(cat([cos, cos], 1).unsqueeze(1), cat([sin.neg(), sin], 1).unsqueeze(1));
 
-    /// <summary>The same for as long as somebody keeps its tensors.</summary>
+    /// <summary>Returns this rotation with tensors that <paramref name="keep"/> keeps.</summary>
     public Rotation Kept(Func<Tensor, Tensor> keep) => new(keep(_cos), keep(_sin));
 
-    /// <summary>Turns x (B, T, H, D): the same, in its dtype.</summary>
+    /// <summary>Rotates x (B, T, H, D). The result has x's shape and dtype.</summary>
     public Tensor Turn(Tensor x)
     {
         using var wide = x.to(ScalarType.Float32);
@@ -29,7 +29,7 @@ internal sealed class Rotation
         return turned.to(x.dtype);
     }
 
-    /// <summary>Turns (B, T, H, D) float32, or turns it back, as the gradient is.</summary>
+    /// <summary>Rotates (B, T, H, D) float32, or rotates it back, as gradients need.</summary>
     public Tensor TurnWide(Tensor wide, bool back)
     {
         using var swapped = wide.roll(wide.shape[3] / 2, 3);

@@ -5,12 +5,12 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// Operations of libtorch that TorchSharp does not bind, reached through a few lines of TorchScript: compiled once, when one is first
-/// needed. Where that fails, each is composed of what TorchSharp has.
+/// Calls operations of libtorch that TorchSharp does not bind, through a few lines of TorchScript. They are compiled when one is first
+/// needed. If compilation fails, each operation is composed of TorchSharp's operations.
 /// </summary>
 internal static class TorchScript
 {
-    // It must end with an empty line.
+    // The text must end with an empty line.
     private const string Text = """
         def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
             return torch.rms_norm(x, [x.size(-1)], weight, epsilon)
@@ -43,23 +43,23 @@ internal static class TorchScript
 
     private static readonly Lazy<jit.CompilationUnit?> s_unit = new(Compile);
 
-    /// <summary>Whether only what TorchSharp binds is used. For tests.</summary>
+    /// <summary>Whether only TorchSharp's own operations are used. For tests.</summary>
     public static bool IsDisabled { get; set; }
 
     private static jit.CompilationUnit? Unit => IsDisabled ? null : s_unit.Value;
 
-    /// <summary>RMSNorm over the last dimension, the weight being of x's dtype.</summary>
+    /// <summary>Computes RMSNorm over the last dimension. The weight must have x's dtype.</summary>
     public static Tensor RmsNorm(Tensor x, Tensor weight, double epsilon) =>
         Unit is { } unit ? Compute(unit, "rms_norm", x, weight, epsilon) : Kernels.Composite.PlainRmsNorm(x, weight, epsilon);
 
     /// <summary>
-    /// softmax(query key^T / sqrt(D), of what the mask lets through) value -> (B, H, T, D).
+    /// Computes softmax(query key^T / sqrt(D) + mask) value -> (B, H, T, D).
     /// </summary>
     /// <param name="query">(B, H, T, D).</param>
-    /// <param name="key">(B, Hkv, S, D), H being a multiple of Hkv.</param>
+    /// <param name="key">(B, Hkv, S, D), where H is a multiple of Hkv.</param>
     /// <param name="value">(B, Hkv, S, D).</param>
     /// <param name="mask">Added before the softmax, broadcast to (B, H, T, S); or null.</param>
-    /// <param name="isCausal">Whether query t sees keys 0 to t alone, T being S; there is no mask then.</param>
+    /// <param name="isCausal">Whether query t sees only keys 0 to t. T must equal S then, and the mask must be null.</param>
     public static Tensor Attention(Tensor query, Tensor key, Tensor value, Tensor? mask, bool isCausal)
     {
         var groups = query.shape[1] / key.shape[1];
@@ -74,7 +74,7 @@ internal static class TorchScript
         return nn.functional.scaled_dot_product_attention(query, key, value, mask, 0, isCausal);
     }
 
-    /// <summary>The gradient of what went into a softmax over the last dimension.</summary>
+    /// <summary>Returns the gradient of the input of a softmax over the last dimension.</summary>
     public static Tensor SoftmaxBackward(Tensor gradient, Tensor output)
     {
         if (Unit is { } unit) return Compute(unit, "softmax_backward", gradient, output);
@@ -82,7 +82,7 @@ internal static class TorchScript
         return wide.sub(wide.mul(p).sum([-1], keepdim: true)).mul_(p).to(output.dtype);
     }
 
-    /// <summary>The gradient of what went into silu(x).</summary>
+    /// <summary>Returns the gradient of x, given the gradient of silu(x).</summary>
     public static Tensor SiluBackward(Tensor gradient, Tensor x)
     {
         if (Unit is { } unit) return Compute(unit, "silu_backward", gradient, x);
@@ -91,7 +91,7 @@ internal static class TorchScript
         return s.mul(wide.mul(s.neg().add_(One, One)).add_(One, One)).mul_(gradient).to(x.dtype);
     }
 
-    /// <summary>The gradient of what went into gelu(x), the form with erf.</summary>
+    /// <summary>Returns the gradient of x, given the gradient of gelu(x) in its form with erf.</summary>
     public static Tensor GeluBackward(Tensor gradient, Tensor x)
     {
         if (Unit is { } unit) return Compute(unit, "gelu_backward", gradient, x);
@@ -101,14 +101,14 @@ internal static class TorchScript
         return below.add_(density.mul_(wide), One).mul_(gradient).to(x.dtype);
     }
 
-    /// <summary>One step of AdamW in place, if libtorch's fused one can be reached.</summary>
+    /// <summary>Runs one AdamW step in place. Returns false if libtorch's fused operation cannot be called.</summary>
     public static bool TryAdamW(
         Tensor weights, Tensor gradients, Tensor first, Tensor second, Tensor step, double rate, double beta1, double beta2, double decay,
         double epsilon)
     {
         if (Unit is not { } unit) return false;
 
-        // Of lists that the script makes itself, libtorch would change copies.
+        // The lists are made here because libtorch would change copies of lists that the script makes.
         Tensor[] Listed(Tensor tensor) => [tensor];
         Invoke(
             unit, "adamw", Listed(weights), Listed(gradients), Listed(first), Listed(second), Listed(step), rate, beta1, beta2, decay, epsilon);

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Adds to the gradients of weights, which are float32, what backward passes written by hand find in activations' dtype.</summary>
+/// <summary>Adds what handwritten backward passes compute, in the dtype of activations, to the float32 gradients of weights.</summary>
 internal static class WeightGradients
 {
     /// <summary>Adds left^T right, (m, n), to the first m rows and n columns of a matrix's gradient, if one is wanted.</summary>
@@ -32,7 +32,7 @@ internal static class WeightGradients
         Of(weight).addcmul_(change, factor, One);
     }
 
-    // Whatever is there is added to: gradients of several passes, and of several uses in one.
+    // An existing gradient is kept and added to: it may come from an earlier pass, or from another use of the weight in the same pass.
     private static Tensor Of(Tensor weight)
     {
         if (weight.grad is { } there) return there;

@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>The first half of a layer; streams that keep different heads are so many calls, one after the other.</summary>
+/// <summary>The first half of a layer. Each stream is a separate native call, because streams may keep different heads.</summary>
 internal sealed unsafe class AttentionCall : CpuCall
 {
     private readonly Tensor _x;
@@ -12,7 +12,7 @@ internal sealed unsafe class AttentionCall : CpuCall
     private readonly Tensor? _lengths;
     private readonly KeyValueCache? _cache;
     private readonly CpuLibrary.Attention[] _streams;
-    private readonly long _rowBytes; // of one sequence of x
+    private readonly long _rowBytes; // the bytes of one sequence of x
 
     public AttentionCall(
         Tensor input, Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows,
@@ -63,10 +63,10 @@ internal sealed unsafe class AttentionCall : CpuCall
             _streams[r].X = (byte*)TensorMemory.Of(x) + (first * _rowBytes);
             if (lengths is null) continue;
 
-            // The lengths repeat along the batch; a stream begins somewhere in them.
+            // The lengths repeat along the batch. A stream may begin anywhere in them, but must not run past their end.
             var start = first % lengths.shape[0];
             if (start != 0 && start + rows[r] > lengths.shape[0])
-                throw new ArgumentException("Attend: the rows of a stream do not begin where the lengths do.", nameof(lengths));
+                throw new ArgumentException("Attend: the rows of a stream begin within lengths and run past their end.", nameof(lengths));
             _streams[r].Lengths = (long*)TensorMemory.Of(lengths) + start;
             _streams[r].LengthCount = start == 0 ? Math.Min(rows[r], lengths.shape[0]) : rows[r];
         }

@@ -8,11 +8,11 @@ namespace MatFormer;
 public static partial class Kernels
 {
     /// <summary>
-    /// The environment variable that chooses the form of operations on the CPU: <c>composite</c> leaves the native library alone.
+    /// The environment variable that chooses the form of operations on the CPU. With <c>composite</c>, the native library is not used.
     /// </summary>
     internal const string LevelVariable = "MATFORMER_KERNELS";
 
-    /// <summary>Why operations on the CPU run as TorchSharp's, which takes several times as long; null if they are fused.</summary>
+    /// <summary>Why operations on the CPU run as TorchSharp's, which takes several times as long. Null if they are fused.</summary>
     public static string? CpuProblem => Cpu.Problem;
 
     /// <summary>The fused loops of the native library.</summary>
@@ -23,13 +23,16 @@ public static partial class Kernels
         public static string? Problem { get; } =
             Environment.GetEnvironmentVariable(LevelVariable) is "composite" ? $"{LevelVariable} is 'composite'" : Native.Problem;
 
-        /// <summary>Whether the library runs what it can. For tests.</summary>
+        /// <summary>Whether the native library is used. For tests.</summary>
         public static bool IsEnabled { get; set; } = Problem is null;
 
-        /// <summary>Whether operations over what lies where x does run here.</summary>
+        /// <summary>Returns whether the library runs operations over x: a tensor on the CPU that is not empty.</summary>
         public static bool Takes(Tensor x) => IsEnabled && x.device_type == DeviceType.CPU && x.numel() > 0;
 
-        /// <summary>Gradients are added to leaves themselves; of what was computed from others they are not.</summary>
+        /// <summary>
+        /// Returns whether the library can differentiate with these weights. It adds gradients directly to leaves, so a weight that needs a
+        /// gradient must be a leaf.
+        /// </summary>
         public static bool CanDifferentiate(params ReadOnlySpan<Tensor?> weights)
         {
             foreach (var weight in weights)
@@ -130,14 +133,14 @@ public static partial class Kernels
             return norm;
         }
 
-        /// <summary>Writes one line to the log where the CPU's work is not fused.</summary>
+        /// <summary>Logs one warning if operations on the CPU are not fused.</summary>
         public static void Tell(ILogger logger)
         {
             if (Problem is { } problem)
                 logger.LogWarning("Training without fused kernels, which takes several times as long: {Problem}.", problem);
         }
 
-        /// <summary>As many threads as libtorch has.</summary>
+        /// <summary>Makes the library use as many threads as libtorch.</summary>
         internal static void UseThreads()
         {
             var threads = get_num_threads();
@@ -155,7 +158,7 @@ public static partial class Kernels
             return isRecorded ? KernelNode.Record(call, output) : output;
         }
 
-        // The tensor itself under another name, or a contiguous copy: to be disposed of either way.
+        // Returns another reference to a contiguous tensor, or a contiguous copy. The caller disposes either.
         private static Tensor Dense(Tensor x) => x.is_contiguous() ? x.detach() : x.contiguous().detach();
     }
 }

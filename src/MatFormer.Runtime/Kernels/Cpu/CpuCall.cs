@@ -5,10 +5,10 @@ namespace MatFormer;
 /// <summary>One call of the native library.</summary>
 internal abstract unsafe class CpuCall : KernelCall
 {
-    /// <summary>How the library is told of activations' dtype.</summary>
+    /// <summary>Returns the library's number for the dtype of activations.</summary>
     protected static long ElementOf(ScalarType dtype) => dtype == ScalarType.Float32 ? 0 : 1;
 
-    /// <summary>How the library is told of a weight.</summary>
+    /// <summary>Returns the library's description of a weight.</summary>
     protected static CpuLibrary.Weight Native(Tensor? weight)
     {
         if (weight is null) return default;
@@ -24,7 +24,7 @@ internal abstract unsafe class CpuCall : KernelCall
         };
     }
 
-    /// <summary>How the library is told of a norm.</summary>
+    /// <summary>Returns the library's description of a norm.</summary>
     protected static CpuLibrary.Norm Native(NormWeights? norm) => norm is not { } there ? default : new CpuLibrary.Norm
     {
         Weight = Native(there.Weight),
@@ -32,7 +32,7 @@ internal abstract unsafe class CpuCall : KernelCall
         Epsilon = there.Epsilon,
     };
 
-    /// <summary>Tells the library where the weight is now, and where its gradient goes if one is wanted.</summary>
+    /// <summary>Sets the current address of a weight, and the address of its gradient if one is wanted.</summary>
     protected static void Open(ref CpuLibrary.Weight native, Tensor? weight)
     {
         if (weight is null) return;
@@ -43,7 +43,7 @@ internal abstract unsafe class CpuCall : KernelCall
         native.Add = isThere ? 1 : 0;
     }
 
-    /// <summary>Makes room for the gradient of a weight that is an input, if one is wanted.</summary>
+    /// <summary>Allocates the gradient of a weight that is an input, if one is wanted.</summary>
     protected static void Fill(ref CpuLibrary.Weight native, Tensor kept, bool isWanted, List<Tensor> into)
     {
         var gradient = isWanted ? empty(kept.shape, ScalarType.Float32) : null;
@@ -51,7 +51,7 @@ internal abstract unsafe class CpuCall : KernelCall
         into.Add(gradient!);
     }
 
-    /// <summary>The same for the weights of a norm.</summary>
+    /// <summary>Sets the current addresses of a norm's weights, and of their gradients if they are wanted.</summary>
     protected static void Open(ref CpuLibrary.Norm native, NormWeights? norm)
     {
         if (norm is not { } there) return;

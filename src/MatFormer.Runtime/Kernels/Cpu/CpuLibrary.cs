@@ -3,12 +3,12 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>libmatformer_cpu, by its C ABI (native/matformer_cpu.h).</summary>
+/// <summary>Binds libmatformer_cpu through its C ABI (native/matformer_cpu.h).</summary>
 internal static unsafe partial class CpuLibrary
 {
     /// <summary>
-    /// For <see cref="UseInstructionSet"/>: the loops of "amx_bf16", but with the CPU's tile matrix unit done by software, slowly. Where
-    /// "avx512_bf16" is among <see cref="InstructionSets"/>.
+    /// A name for <see cref="UseInstructionSet"/>: the loops of "amx_bf16", but with a slow software emulation of the CPU's tile matrix
+    /// unit. It is available where "avx512_bf16" is among <see cref="InstructionSets"/>.
     /// </summary>
     public const string EmulatedTiles = "amx_emulated";
 
@@ -22,7 +22,7 @@ internal static unsafe partial class CpuLibrary
             var version = mf_abi_version();
             if (version != AbiVersion)
             {
-                Problem = $"the library {Name} is of another version of MatFormer (ABI {version}, not {AbiVersion})";
+                Problem = $"the library {Name} belongs to another version of MatFormer (ABI {version}, not {AbiVersion})";
                 return;
             }
 
@@ -32,27 +32,30 @@ internal static unsafe partial class CpuLibrary
         }
         catch (Exception exception) when (exception is DllNotFoundException or EntryPointNotFoundException or BadImageFormatException)
         {
-            Problem = exception is DllNotFoundException ? $"the library {Name} is not there" : exception.Message;
+            Problem = exception is DllNotFoundException ? $"the library {Name} was not found" : exception.Message;
         }
     }
 
-    /// <summary>Why the library is not used; null if it is.</summary>
+    /// <summary>Why the library is not used. Null if it is used.</summary>
     public static string? Problem { get; }
 
-    /// <summary>The instruction sets that this machine can run the loops with, best first; none if the library is not there.</summary>
+    /// <summary>The instruction sets with which this machine can run the loops, best first. Empty if the library was not found.</summary>
     public static IReadOnlyList<string> InstructionSets { get; } = [];
 
-    /// <summary>Runs the loops with one of <see cref="InstructionSets"/>, or <see cref="EmulatedTiles"/>, from now on. For tests.</summary>
-    /// <exception cref="ArgumentException">The name is unknown, or this machine lacks what it stands for.</exception>
+    /// <summary>Switches the loops to one of <see cref="InstructionSets"/>, or to <see cref="EmulatedTiles"/>. For tests.</summary>
+    /// <exception cref="ArgumentException">The name is unknown, or this machine does not have the instruction set.</exception>
     public static void UseInstructionSet(string name)
     {
         if (mf_use_instruction_set(name) != 0) throw new ArgumentException(LastError(), nameof(name));
     }
 
-    /// <summary>Measures how long each operation takes, in the whole process, until <see cref="StopProfile"/>.</summary>
+    /// <summary>Measures the time of each operation in the whole process until <see cref="StopProfile"/>.</summary>
     public static void StartProfile() => mf_profile(1);
 
-    /// <summary>The seconds that each operation took since <see cref="StartProfile"/>, by names such as feed_forward.backward.</summary>
+    /// <summary>
+    /// Stops measuring and returns the seconds that each operation took since <see cref="StartProfile"/>, by names such as
+    /// feed_forward.backward.
+    /// </summary>
     public static IReadOnlyDictionary<string, double> StopProfile()
     {
         mf_profile(0);
@@ -61,7 +64,7 @@ internal static unsafe partial class CpuLibrary
             .ToDictionary(part => part[0], part => double.Parse(part[1], CultureInfo.InvariantCulture), StringComparer.Ordinal);
     }
 
-    /// <summary>Throws what a call that failed says.</summary>
+    /// <summary>Throws the library's error message if a call failed.</summary>
     public static void Check(int status)
     {
         if (status != 0) throw new ArgumentException(LastError());

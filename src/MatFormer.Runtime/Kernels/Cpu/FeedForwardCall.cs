@@ -12,11 +12,11 @@ internal sealed unsafe class FeedForwardCall : CpuCall
     private readonly long[] _shape;
     private CpuLibrary.FeedForward _call;
 
-    /// <param name="input">As autograd knows it.</param>
-    /// <param name="x">The same, contiguous.</param>
-    /// <param name="weights">What it computes with.</param>
-    /// <param name="widths">Of each stream.</param>
-    /// <param name="rows">Of each stream; null where they part.</param>
+    /// <param name="input">The input that autograd knows.</param>
+    /// <param name="x">The input as a contiguous tensor.</param>
+    /// <param name="weights">The weights of the feed-forward.</param>
+    /// <param name="widths">The hidden width of each stream.</param>
+    /// <param name="rows">The number of rows of each stream; null where the streams part.</param>
     public FeedForwardCall(Tensor input, Tensor x, FeedForwardWeights weights, int[] widths, int[]? rows)
     {
         (_x, _weights, _widths, _rows) = (x, weights, widths, rows);

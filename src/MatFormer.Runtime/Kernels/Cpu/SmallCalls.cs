@@ -2,10 +2,10 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-// The calls whose weights are small, or few: those of a norm, of positions and of a single projection get their gradients the ordinary way,
-// as inputs, so that what was computed from a parameter will do as well as one.
+// Calls with small weights, or few. The weights of a norm, of positions and of a single projection get their gradients the ordinary way, as
+// inputs of the node, so they may be computed from parameters.
 
-/// <summary>Rows of a table.</summary>
+/// <summary>A lookup of rows in a table.</summary>
 internal sealed unsafe class EmbeddingCall : CpuCall
 {
     private readonly Tensor _weight;
