@@ -15,7 +15,7 @@ internal static class StepTime
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var plans = new Planner<TModel>(trainer.Options).Typical().ToList();
-        var times = new double[plans.Count <= TModel.Granularities.Count ? repeats : 1]; // with many plans, one time each is enough
+        var times = new double[plans.Count <= TModel.Granularities.Count ? repeats : 1]; // with many plans, one measurement each suffices
 
         // First uses allocate memory, and the JIT recompiles hot code for a while.
         var warmth = Stopwatch.StartNew();

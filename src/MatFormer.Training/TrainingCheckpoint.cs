@@ -65,7 +65,7 @@ internal static class TrainingCheckpoint
         if (!header.IsUniversal
             || !long.TryParse(Required(path, metadata, StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out var step)
             || step > options.Steps)
-            throw new CheckpointException(path, "has metadata that contradict each other; it is damaged.");
+            throw new CheckpointException(path, "has contradictory metadata; it is damaged.");
 
         // A run without an evaluation or a skipped step has not written these keys.
         var stop = new EarlyStop(
