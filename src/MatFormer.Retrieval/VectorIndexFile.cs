@@ -61,7 +61,7 @@ internal static class VectorIndexFile
         var path = reader.Path;
         var version = reader.Metadata.GetValueOrDefault(VersionKey)
             ?? throw new CheckpointException(
-                path, $"is not an index of vectors: its metadata lacks '{VersionKey}'; give a file that {nameof(VectorIndexWriter)} wrote.");
+                path, $"is not an index of vectors (its metadata lacks '{VersionKey}'); give a file of {nameof(VectorIndexWriter)}.");
         if (version != Version)
         {
             throw new CheckpointException(
