@@ -1,4 +1,4 @@
-// Text at three sizes, from one file and one copy of the weights in memory.
+// Generates text at three sizes from one file and one copy of the weights in memory.
 //   dotnet run --project examples/Continue -c Release -- [model.safetensors] [prompt]
 using MatFormer;
 
@@ -6,7 +6,7 @@ var file = args.ElementAtOrDefault(0) ?? "out/DocsLm/model.safetensors";
 var prompt = args.ElementAtOrDefault(1) ?? "Returns the ";
 if (!File.Exists(file))
 {
-    Console.Error.WriteLine($"There is no '{file}'; `bash examples/run.sh` trains it, or name another.");
+    Console.Error.WriteLine($"There is no '{file}'; run `bash examples/run.sh` to train it, or give the path of another model.");
     return 2;
 }
 
@@ -14,7 +14,7 @@ using var engine = DecodingEngine.Open<DocsLm>(file, options: new DecodingOption
 var options = new GenerationOptions { Tokens = 120, Temperature = 0.7, TopP = 0.95, StopStrings = ["\n\n"] };
 foreach (var profile in (Profile<DocsLm>[])[DocsLm.Profile.S, DocsLm.Profile.Phone, DocsLm.Profile.XL])
 {
-    engine.Use(0, profile); // costs nothing: a submodel is the beginning of what is there
+    engine.Use(0, profile); // free: a submodel's weights are a prefix of the loaded weights
     Console.WriteLine($"--- {profile.Name}: {profile.ParameterCount:N0} parameters");
     Console.Write(prompt);
     await foreach (var piece in TextGenerator.StreamAsync(engine, prompt, options)) Console.Write(piece.Text);

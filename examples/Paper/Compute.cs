@@ -4,15 +4,15 @@ using MatFormer;
 namespace Paper;
 
 /// <summary>
-/// What a training step costs: FLOPs of a token's forward pass over all streams of the step, a token of the batch; backward costs twice as
-/// much for each, so that ratios are those of whole steps.
+/// The cost of a training step: the FLOPs of the forward pass over all streams of the step, per token of the batch. The backward pass costs
+/// twice as much for every stream, so ratios of these costs are ratios of whole steps.
 /// </summary>
 internal static class Compute<TModel>
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
     private const int Draws = 256;
 
-    /// <summary>A step of an objective, on average over what it draws.</summary>
+    /// <summary>Returns the mean cost of a step of an objective over what the objective draws.</summary>
     public static double OfStep(Objective objective, ImmutableArray<double> probabilities, bool isDistilled)
     {
         var granularities = TModel.Granularities;
@@ -29,13 +29,13 @@ internal static class Compute<TModel>
             _ => throw new ArgumentOutOfRangeException(nameof(objective)),
         };
 
-        // The largest runs forward once more over the rows of the others.
+        // The largest granularity makes an additional forward pass over the rows of the others.
         return isDistilled && objective is Objective.Sampled or Objective.Split ? cost + ((1 - shares[^1]) * Of(granularities[^1]) / 3) : cost;
     }
 
     /// <summary>
-    /// Streams over the same batch. What they share is computed once: the layers in which all are alike, and of one layer more the attention
-    /// and the hidden units of the widest, which hold those of the others.
+    /// Returns the cost of streams over the same batch. What they share is computed once: the first layers that are equal in all streams,
+    /// and in the next layer the attention and the hidden units, because those of the widest stream include the others.
     /// </summary>
     public static double Of(params ReadOnlySpan<Profile<TModel>> streams)
     {
@@ -58,7 +58,7 @@ internal static class Compute<TModel>
     private static Profile<TModel> Mix(Random random) => new("mix",
         [.. Enumerable.Range(0, TModel.Spec.Layers).Select(l => TModel.Granularities[random.Next(TModel.Granularities.Count)].Layers[l])]);
 
-    // A layer's FLOPs are a line over its hidden width; at 0 there is attention alone. All layers are alike here.
+    // A layer's FLOPs are linear in its hidden width. At width 0 only attention is left. All layers of these models are equal.
     private static double Layer(int hidden)
     {
         var (narrow, wide) = (TModel.Granularities[0], TModel.Granularities[^1]);

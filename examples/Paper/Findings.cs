@@ -5,10 +5,10 @@ using static TorchSharp.torch;
 
 namespace Paper;
 
-/// <summary>A claim of the paper, and what became of it here.</summary>
+/// <summary>A claim of the paper and its verdict here.</summary>
 internal sealed record Finding(string Claim, string Verdict);
 
-/// <summary>The page: the paper's tables at this scale beside the published ones.</summary>
+/// <summary>Writes the report, which has the paper's tables at this scale beside the published ones.</summary>
 internal static class Findings
 {
     private static readonly ImmutableArray<string> s_names = ["S", "M", "L", "XL"];
@@ -17,7 +17,7 @@ internal static class Findings
 
     private static IEnumerable<Size> Sizes => Reproduction.Sizes.Select(s => s.Size);
 
-    /// <summary>The claims, each with a plain word.</summary>
+    /// <summary>Returns the paper's claims, each with a verdict.</summary>
     public static ImmutableArray<Finding> Claims(Reproduction found)
     {
         var increasing = AboveLine(found, s_largest, Reproduction.Universal, MixShape.Increasing);
@@ -32,25 +32,25 @@ internal static class Findings
         [
             new("Every granularity is as accurate as a model of its size trained alone (tables 9 to 13), at the compute of the four trainings.",
                 Count(found, Reproduction.Universal)),
-            new("The same with a quarter of that compute, the tokens of one baseline (not the paper's claim: how far one training's compute goes).",
+            new("The same holds with a quarter of that compute, which is the tokens of one baseline (our question, not a claim of the paper).",
                 Count(found, Reproduction.Quarter)),
-            new("Submodels agree with XL more than models trained alone do (section 4.1.2; the paper: up to 11.5% more tokens).", Agreement(found)),
-            new("Mix'n'Match reaches what lies between the granularities without training (section 3.3).",
+            new("Submodels agree with XL more often than models trained alone do (section 4.1.2: up to 11.5% more tokens).", Agreement(found)),
+            new("Mix'n'Match interpolates between the granularities without further training (section 3.3).",
                 $"{s_largest.Name}: increasing mixes lie {increasing.Signed()} nats from the line through the granularities at equal FLOPs; "
-                + Word(increasing, "below it: better than promised.", "above it: worse than the line.", "on it, as far as the seeds can tell.")),
+                + Word(increasing, "they lie below it, which is better than the claim.", "they lie above it, which is worse than the claim.", "the seeds show no difference from the line.")),
             new("Layers that widen with depth beat other orders (appendix; the paper's choice).",
                 $"{s_largest.Name}: increasing minus decreasing mixes {order.Signed()} nats; "
-                + Word(order, "it holds.", "it does not hold here: decreasing is better.", "no difference that the seeds can tell.")),
-            new("Sampling one granularity a step is ahead of training all jointly, at equal compute (section 3.2).",
+                + Word(order, "the claim holds.", "the claim does not hold here: decreasing mixes are better.", "the seeds show no difference.")),
+            new("Sampling one granularity per step beats training all of them jointly, at equal compute (section 3.2).",
                 $"{s_compared.Name}: joint minus sampled {joint.Signed()} nats on average over the granularities; "
-                + Word(joint, "it does not hold here.", "it holds.", "no difference that the seeds can tell.")),
+                + Word(joint, "the claim does not hold here.", "the claim holds.", "the seeds show no difference.")),
             new("Drawing XL more often makes XL better and S worse (table of sampling probabilities).",
                 $"{s_compared.Name} with .17/.20/.22/.41: XL {wideXl.Signed()}, S {wideS.Signed()} nats; "
-                + (wideXl.IsNegative && wideS.IsPositive ? "it holds." : "the seeds do not settle it.")),
-            new("Training all sizes jointly costs less than training them apart (\"up to 20%\").",
+                + (wideXl.IsNegative && wideS.IsPositive ? "the claim holds." : "the seeds do not settle it.")),
+            new("Training all sizes jointly costs less than training them separately (\"up to 20%\").",
                 Invariant($"{s_compared.Name}: a joint step takes {cost:0.00} of the time of four separate steps; ")
-                + (cost < 0.99 ? "it holds." : "it does not hold here.")),
-            new("One law loss = c + a (N D)^b fits baselines and submodels alike (section 4.1.3).",
+                + (cost < 0.99 ? "the claim holds." : "the claim does not hold here.")),
+            new("One law, loss = c + a (N D)^b, fits both baselines and submodels (section 4.1.3).",
                 $"Errors of the fits {Number(laws.Alone.Error)} and {Number(laws.Universal.Error)} nats; predicting each size from the other two "
                 + $"errs by {Number(laws.Alone.LeftOut)} and {Number(laws.Universal.LeftOut)}. Three sizes within a factor of twenty decide no "
                 + "exponent (and the paper's own constants do not reproduce its losses)."),
@@ -61,9 +61,9 @@ internal static class Findings
     {
         var page = new ReportPage("MatFormer's claims at the scale of two cores and an hour");
         page.Text($"Byte-level MatLMs of three sizes on {bench.Corpus.Describe()}. Losses are in nats per byte of text that was not trained on; "
-            + $"± is half of the 95% interval over {found.Seeds} {(found.Seeds == 1 ? "seed (so none)" : "seeds")}; differences are taken seed by seed.");
+            + $"± is half of the 95% confidence interval over {found.Seeds} {(found.Seeds == 1 ? "seed (so none)" : "seeds")}; differences are taken seed by seed.");
         if (found.Scale < 1)
-            page.Text(Invariant($"This run did {found.Scale:0.###%} of the steps: its numbers try the program, not the claims."));
+            page.Text(Invariant($"This run did {found.Scale:0.###%} of the steps: its numbers test the program, not the claims."));
         page.Heading("In short").Table(["Claim of the paper", "Here"], Claims(found).Select(c => (ImmutableArray<string>)[c.Claim, c.Verdict]), names: 2);
         Losses(page, found);
         Consistency(page, found);
@@ -101,12 +101,12 @@ internal static class Findings
                 ["", "difference", .. s_names.Select(g => found.AboveBaseline(size, Reproduction.Quarter, g).Signed())],
             ]),
             names: 2);
-        page.Note("Universal: one set of weights, one granularity drawn a step; as many steps as the four baselines together, so that each granularity is "
-            + "trained on as many tokens as its baseline, at the same compute in all. A quarter: as many steps as one baseline.");
-        page.Text("Mind the scale: at scale 1 the larger baselines see a megabyte of text, far from what they could learn, and the universal model's shared weights "
-            + "get the updates of all four. The lead shows what that is worth while updates are scarce; the paper's models, on ten thousand times as much text, "
-            + "lead by hundredths. The smallest size is trained longest (four megabytes, twenty bytes a parameter), and is the nearest to the paper's case.");
-        page.Text("The paper's (trained alone / MatLM):");
+        page.Note("Universal: one set of weights. Each step draws one granularity. There are as many steps as for the four baselines together, so each granularity is "
+            + "trained on as many tokens as its baseline, at the same total compute. A quarter: as many steps as for one baseline.");
+        page.Text("Mind the scale. At scale 1 the larger baselines see a megabyte of text, far less than they could learn from, and the universal model's shared weights "
+            + "get the updates of all four. The lead shows what these updates are worth while updates are scarce. The paper's models, on ten thousand times as much "
+            + "text, lead by hundredths. The smallest size is trained longest (four megabytes, twenty bytes per parameter), and is closest to the paper's case.");
+        page.Text("The paper's losses (trained alone / MatLM):");
         page.Table(
             ["Size", .. s_names],
             Published.Losses.Select(row => (ImmutableArray<string>)[row.Size,
@@ -126,7 +126,7 @@ internal static class Findings
                 .. Pair(size, g, r => r.Divergence, Number), .. Pair(size, g, r => r.ReverseDivergence, Number),
             ],
             names: 2);
-        page.Note("The share of positions where both find the same next byte the likeliest, in validation text and in text that XL generates greedily; the "
+        page.Note("The share of positions at which both models have the same most likely next byte, in validation text and in text that XL generates greedily; then the "
             + "divergence of the next byte's distributions. Alone: the separately trained model against the separately trained XL of the same seed. Means over seeds. "
             + "The paper reports up to 11.5% more matching tokens.");
 
@@ -154,15 +154,15 @@ internal static class Findings
                     [.. shape.Select(m => new ChartPoint(m.First().FlopsPerToken / 1e6, m.Average(r => r.Nats), $"{m.Key}: {Number(m.Average(r => r.Nats))}"))])),
             ],
         });
-        page.Note($"{s_largest.Name}, means over seeds. The mixes were never trained as such.");
+        page.Note($"{s_largest.Name}, means over seeds. No training step used these mixes.");
         MixShape[] shapes = [MixShape.Increasing, MixShape.Decreasing, MixShape.Other];
         page.Table(
             ["Size", "Training", .. shapes.Select(s => s.ToString().ToLowerInvariant())],
             Sizes.Select(s => (s, Reproduction.Universal)).Concat(Reproduction.Objectives.Skip(1).Select(name => (s_compared, name)))
                 .Select(t => (ImmutableArray<string>)[t.Item1.Name, t.Item2, .. shapes.Select(shape => AboveLine(found, t.Item1, t.Item2, shape).Signed())]),
             names: 2);
-        page.Note("Nats above (worse) or below the line through the granularities at equal FLOPs, on average over the mixes of a shape: increasing and decreasing "
-            + "ones of adjacent granularities and of S and XL, shuffled and drawn ones.");
+        page.Note("Nats above (worse) or below the line through the granularities at equal FLOPs, on average over the mixes of a shape. Increasing and decreasing "
+            + "mixes are of adjacent granularities, and of S and XL. The others are shuffled or drawn.");
 
         ImmutableArray<ChartPoint> Line(Size size, Func<string, double> loss) =>
             [.. s_names.Select(g => new ChartPoint(size.CostsOf(g).Flops / 1e6, loss(g), $"{g}: {Number(loss(g))}", g))];
@@ -180,7 +180,7 @@ internal static class Findings
                 ["", "the paper, 850M", .. pair.Second.Losses.Select(Number)],
             ]),
             names: 2);
-        page.Note($"{s_compared.Name}; all at the same compute, so with fewer steps where XL is drawn more often.");
+        page.Note($"{s_compared.Name}; all trainings use the same compute, so there are fewer steps where XL is drawn more often.");
     }
 
     private static void Objectives(ReportPage page, Reproduction found)
@@ -195,7 +195,7 @@ internal static class Findings
                 Percent(found.Over(s_compared, name, o => o["S"].Agreement).Mean), Invariant($"{Seconds(found, s_compared, name):0}"),
             ]));
         var baseline = found[s_compared, Training.NameOfBaseline("XL")][0].Training.Steps;
-        page.Note($"{s_compared.Name}; each with the arithmetic of {baseline} steps of all four baselines, whose losses stand above. Mixes: the mean over those of the sweep.");
+        page.Note($"{s_compared.Name}; each training uses the compute of {baseline} steps of all four baselines, whose losses are listed above. Mixes: the mean over the sweep.");
     }
 
     private static void Cost(ReportPage page, Reproduction found)
@@ -215,7 +215,7 @@ internal static class Findings
                     return [Invariant($"{seconds:0.0}"), Invariant($"{seconds / four:0.00}")];
                 }
             }));
-        page.Note(Invariant($"Seconds of training, of the fastest seed: what else runs on a machine only slows it down. A joint step of {s_compared.Name} takes ")
+        page.Note(Invariant($"Seconds of training of the fastest seed, because other load on the machine can only slow training down. A joint step of {s_compared.Name} takes ")
             + Invariant($"{JointCost(found):0.00} of the time of four separate steps on the same batch."));
     }
 
@@ -237,8 +237,8 @@ internal static class Findings
             [
                 l.Item1, Invariant($"{l.Item2.Law.A:0.##}"), Number(l.Item2.Law.B), Number(l.Item2.Law.C), Number(l.Item2.Error), Number(l.Item2.LeftOut),
             ]));
-        page.Note("N: parameters without the embeddings; D: tokens that the granularity was trained on. Errors are roots of mean squares, in nats; left out: each size "
-            + "predicted by the law of the other two. The paper fits the same form (section 4.1.3, table 3); its constants do not reproduce its own losses, so they are not "
+        page.Note("N: parameters without the embeddings; D: tokens that the granularity was trained on. Errors are root mean squares, in nats. Left out: each size "
+            + "is predicted by the law of the other two. The paper fits the same form (section 4.1.3, table 3); its constants do not reproduce its own losses, so they are not "
             + "compared.");
 
         static IEnumerable<ChartPoint> Points(Fitted fitted) => fitted.Points.Select(p => new ChartPoint(p.X / 1e12, p.Loss, $"{p.Name}: {Number(p.Loss)}"));
@@ -254,7 +254,7 @@ internal static class Findings
                           from g in s_names
                           let outcome = found[size, name(g)][0]
 
-                          // A universal model's tokens are shared out among its granularities.
+                          // The tokens of a universal model are divided among its granularities.
                           let tokens = (double)outcome.Tokens / (outcome.Training.Alone is null ? s_names.Length : 1)
                           select (Name: $"{size.Name} {g}", Size: size, X: outcome[g].NonEmbeddingParameters * tokens, found.Loss(size, name(g), g).Mean)).ToList();
             var all = points.ConvertAll(p => (p.X, p.Mean));
@@ -289,11 +289,11 @@ internal static class Findings
     {
         var differences = Sizes.SelectMany(size => s_names.Select(g => (Name: $"{size.Name} {g}", Value: found.AboveBaseline(size, name, g)))).ToList();
         if (differences[0].Value.IsAlone)
-            return $"{differences.Count(d => d.Value.Mean <= 0)} of {differences.Count} are no worse than their baselines; one seed cannot tell more.";
+            return $"{differences.Count(d => d.Value.Mean <= 0)} of {differences.Count} are no worse than their baselines; one seed cannot show more.";
         var worse = differences.Where(d => d.Value.IsPositive).Select(d => $"{d.Name} {d.Value.Signed()}").ToList();
         var better = differences.Count(d => d.Value.IsNegative);
         var text = $"{better} of {differences.Count} are better than their baselines, {differences.Count - better - worse.Count} level within the seeds' interval, {worse.Count} worse";
-        return worse.Count == 0 ? $"{text}: it holds." : $"{text} ({string.Join(", ", worse)}): it does not hold for these.";
+        return worse.Count == 0 ? $"{text}: the claim holds." : $"{text} ({string.Join(", ", worse)}): the claim does not hold for these.";
     }
 
     private static string Agreement(Reproduction found)
@@ -304,13 +304,13 @@ internal static class Findings
         var more = differences.Count(d => isAlone ? d.Value.Mean > 0 : d.Value.IsPositive);
         var (least, most) = (differences.MinBy(d => d.Value.Mean), differences.MaxBy(d => d.Value.Mean));
         return $"{more} of {differences.Count} agree more, by {Points(least.Value)} ({least.Name}) to {Points(most.Value)} ({most.Name}) points: "
-            + (isAlone ? "one seed cannot tell more." : more == differences.Count ? "it holds." : "it does not hold for all.");
+            + (isAlone ? "one seed cannot show more." : more == differences.Count ? "the claim holds." : "the claim does not hold for all.");
 
         static string Points(Estimate estimate) => new Estimate(estimate.Mean * 100, estimate.HalfWidth * 100).Format("+0.0;-0.0;0.0");
     }
 
     private static string Word(Estimate estimate, string negative, string positive, string neither) =>
-        estimate.IsNegative ? negative : estimate.IsPositive ? positive : estimate.IsAlone ? "one seed cannot tell." : neither;
+        estimate.IsNegative ? negative : estimate.IsPositive ? positive : estimate.IsAlone ? "one seed cannot show this." : neither;
 
     private static string SizeName(Size size) => Invariant($"{size.Name} ({size.CostsOf("XL").NonEmbeddingParameters / 1e6:0.0} M)");
 

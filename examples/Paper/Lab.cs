@@ -6,16 +6,16 @@ using static TorchSharp.torch;
 
 namespace Paper;
 
-/// <summary>One training: what is trained, on how much.</summary>
-/// <param name="Name">What distinguishes it from the others of its size and seed.</param>
+/// <summary>The description of one training.</summary>
+/// <param name="Name">A name that is unique among the trainings of the same size and seed.</param>
 /// <param name="Objective">How a step treats the granularities.</param>
-/// <param name="Steps">Optimizer steps.</param>
-/// <param name="Seed">Of weights, order of text and what is drawn.</param>
-/// <param name="LearningRate">The highest.</param>
-/// <param name="Probabilities">Of the granularities; alike if empty.</param>
+/// <param name="Steps">The number of optimizer steps.</param>
+/// <param name="Seed">The seed of the weights, of the order of the text and of what is drawn.</param>
+/// <param name="LearningRate">The highest learning rate.</param>
+/// <param name="Probabilities">The sampling probabilities of the granularities; equal if empty.</param>
 /// <param name="Alone">The only granularity that is trained and measured, as a baseline; null for a universal model.</param>
-/// <param name="IsDistilled">True if submodels learn from the largest too.</param>
-/// <param name="Points">Points of the sweep over mixes; 0 for none.</param>
+/// <param name="IsDistilled">True if submodels also learn from the largest granularity.</param>
+/// <param name="Points">The number of points of the sweep over mixes; 0 for no sweep.</param>
 internal sealed record Training(
     string Name, Objective Objective, int Steps, int Seed, double LearningRate, ImmutableArray<double> Probabilities, string? Alone = null,
     bool IsDistilled = false, int Points = 0)
@@ -23,53 +23,56 @@ internal sealed record Training(
     public static string NameOfBaseline(string granularity) => $"{granularity} alone";
 }
 
-/// <summary>What a granularity or mix reached.</summary>
+/// <summary>The measurements of a granularity or mix.</summary>
 internal sealed record Measured(
     string Name, string Pattern, bool IsGranularity, MixShape Shape, long Parameters, long NonEmbeddingParameters, long FlopsPerToken,
     double Nats, double BitsPerByte, double Agreement, double GeneratedAgreement, double Divergence, double ReverseDivergence,
     double? AboveLine);
 
-/// <summary>A training and what came of it.</summary>
-/// <param name="Training">What was trained.</param>
-/// <param name="Data">The fingerprint of the text, and how it was computed: a result of other text is none.</param>
-/// <param name="Tokens">Tokens trained on.</param>
-/// <param name="Seconds">Of training, without evaluation.</param>
-/// <param name="Rows">What was measured.</param>
+/// <summary>A training and its results.</summary>
+/// <param name="Training">The training.</param>
+/// <param name="Data">
+/// The fingerprints of the text and the model, the compute type and the number of windows. A stored outcome with another value is not
+/// reused.
+/// </param>
+/// <param name="Tokens">The number of tokens trained on.</param>
+/// <param name="Seconds">The seconds of training, without evaluation.</param>
+/// <param name="Rows">The measurements.</param>
 internal sealed record Outcome(Training Training, string Data, long Tokens, double Seconds, ImmutableArray<Measured> Rows)
 {
     public Measured this[string granularity] => Rows.First(r => r.IsGranularity && r.Name == granularity);
 }
 
-/// <summary>How all trainings run.</summary>
+/// <summary>The settings of all trainings.</summary>
 /// <param name="Corpus">The text.</param>
-/// <param name="Type">Of activations and products.</param>
-/// <param name="Folder">Where outcomes are kept.</param>
-/// <param name="Windows">Windows of validation text.</param>
-/// <param name="Log">Told of each training.</param>
+/// <param name="Type">The type of activations and products.</param>
+/// <param name="Folder">The folder in which outcomes are stored.</param>
+/// <param name="Windows">The number of windows of validation text.</param>
+/// <param name="Log">The log, with a line for each training.</param>
 internal sealed record Bench(TextCorpus Corpus, ScalarType Type, string Folder, int Windows, TextWriter Log);
 
-/// <summary>A size of the model, whatever its type.</summary>
+/// <summary>A size of the model, independent of the model's type.</summary>
 internal abstract class Size
 {
     public const int Batch = 16;
 
-    /// <summary>Its name.</summary>
+    /// <summary>The name of the size.</summary>
     public abstract string Name { get; }
 
-    /// <summary>The names of its granularities, narrowest first.</summary>
+    /// <summary>The names of the granularities, narrowest first.</summary>
     public abstract ImmutableArray<string> Granularities { get; }
 
-    /// <summary>The costs of a granularity.</summary>
+    /// <summary>Returns the costs of a granularity.</summary>
     public abstract ProfileCosts CostsOf(string granularity);
 
-    /// <summary>What a step costs (see <see cref="Compute{TModel}"/>).</summary>
+    /// <summary>Returns the cost of a step (see <see cref="Compute{TModel}"/>).</summary>
     public abstract double StepCost(Objective objective, ImmutableArray<double> probabilities = default, bool isDistilled = false);
 
-    /// <summary>Trains and measures, or reads what was measured before.</summary>
-    /// <param name="label">What stands before its line in the log.</param>
-    /// <param name="training">What to train.</param>
-    /// <param name="bench">How.</param>
-    /// <param name="cancellationToken">Stops it; nothing of it is kept then.</param>
+    /// <summary>Trains and measures, or reads the stored outcome.</summary>
+    /// <param name="label">The prefix of the training's line in the log.</param>
+    /// <param name="training">The training.</param>
+    /// <param name="bench">The settings of all trainings.</param>
+    /// <param name="cancellationToken">Cancels the training. Nothing is stored in this case.</param>
     public abstract Outcome Run(string label, Training training, Bench bench, CancellationToken cancellationToken);
 }
 
@@ -119,7 +122,7 @@ internal sealed class Size<TModel> : Size
         var rows = Measure(model, training, bench, cancellationToken);
         var outcome = new Outcome(training, data, (long)training.Steps * Batch * TModel.Spec.Context, seconds, rows);
 
-        // The other baselines of the seed are compared with the largest.
+        // The other baselines of this seed are compared with the largest one, so its weights are saved.
         if (training.Alone == Whole.Name) model.Save(FileOf(training.Name, training.Seed, bench, ".safetensors"));
         Json.Write(path, outcome);
         bench.Log.WriteLine($"{seconds:0} s, {string.Join(", ", rows.Where(r => r.IsGranularity).Select(r => $"{r.Name} {r.Nats:0.000}"))}");
@@ -153,7 +156,7 @@ internal sealed class Size<TModel> : Size
         Path.Combine(bench.Folder, $"{Name} {name} {seed}{extension}".Replace(", ", "-", StringComparison.Ordinal).Replace(' ', '-').Replace('/', '-').ToLowerInvariant());
 }
 
-/// <summary>Files of outcomes.</summary>
+/// <summary>Reads and writes the files of outcomes.</summary>
 internal static class Json
 {
     private static readonly JsonSerializerOptions s_options = new() { WriteIndented = true };
@@ -166,11 +169,11 @@ internal static class Json
         }
         catch (JsonException e)
         {
-            throw new IOException($"'{path}' is damaged ({e.Message}); delete it, and the training runs again.", e);
+            throw new IOException($"'{path}' is damaged ({e.Message}); delete it and run the same command to train again.", e);
         }
     }
 
-    /// <summary>Whole or not at all.</summary>
+    /// <summary>Writes a value as JSON, atomically.</summary>
     public static void Write<T>(string path, T value) => WriteText(path, JsonSerializer.Serialize(value, s_options) + "\n");
 
     public static void WriteText(string path, string text)

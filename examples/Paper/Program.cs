@@ -5,20 +5,20 @@ using Paper;
 using static TorchSharp.torch;
 
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
-var data = new Option<string?>("--data") { Description = "Text to learn: a file, folder or glob; by default the XML documentation of the .NET SDK" };
-var seeds = new Option<int>("--seeds") { Description = "Trainings of each kind", DefaultValueFactory = _ => 3 };
-var scale = new Option<double>("--scale") { Description = "The share of all steps that is run: 1 takes about an hour on two cores", DefaultValueFactory = _ => 1 };
+var data = new Option<string?>("--data") { Description = "Training text: a file, folder or glob; by default the XML documentation of the .NET SDK" };
+var seeds = new Option<int>("--seeds") { Description = "Number of seeds for each training", DefaultValueFactory = _ => 3 };
+var scale = new Option<double>("--scale") { Description = "Share of the steps to run; 1 takes about an hour on two cores", DefaultValueFactory = _ => 1 };
 var windows = new Option<int>("--windows") { Description = "Windows of validation text to measure on", DefaultValueFactory = _ => 256 };
 var threads = new Option<int?>("--threads") { Description = "Threads; by default one per physical core" };
-var dtype = new Option<string>("--dtype") { Description = "f32 or bf16; bf16 by default where the CPU has it", DefaultValueFactory = _ => Machine.CpuHasBFloat16 ? "bf16" : "f32" };
-var output = new Option<string>("--out") { Description = "Folder of what is written", DefaultValueFactory = _ => Path.Combine("out", "Paper") };
+var dtype = new Option<string>("--dtype") { Description = "Compute type, f32 or bf16; by default bf16 if the CPU supports it", DefaultValueFactory = _ => Machine.CpuHasBFloat16 ? "bf16" : "f32" };
+var output = new Option<string>("--out") { Description = "Output folder", DefaultValueFactory = _ => Path.Combine("out", "Paper") };
 dtype.AcceptOnlyFromAmong("f32", "bf16");
 seeds.Validators.Add(r => Check(r.GetValue(seeds) is >= 1 and <= 10, r, "--seeds must be from 1 to 10"));
 scale.Validators.Add(r => Check(r.GetValue(scale) is > 0 and <= 100, r, "--scale must be above 0, at most 100"));
 windows.Validators.Add(r => Check(r.GetValue(windows) >= 1, r, "--windows must be 1 or more"));
 threads.Validators.Add(r => Check(r.GetValue(threads) is null or >= 1, r, "--threads must be 1 or more"));
 
-var reproduce = new Command("reproduce", "Train universal models and their baselines, and write a page beside the paper's numbers")
+var reproduce = new Command("reproduce", "Train universal models and their baselines, and write a report that compares them with the paper")
 {
     data, seeds, scale, windows, threads, dtype, output,
 };
@@ -41,7 +41,7 @@ reproduce.SetAction((parsed, cancellationToken) =>
     Console.WriteLine($"Wrote {Path.Combine(folder, "report.html")}, reproduction.md and results.json beside it.");
     return Task.FromResult(0);
 });
-var root = new RootCommand("The paper's claims, at a scale of two cores and an hour.") { reproduce };
+var root = new RootCommand("Reproduces the paper's claims at the scale of two cores and an hour.") { reproduce };
 var command = root.Parse(args);
 if (command.Errors is [var error, ..])
 {
@@ -55,7 +55,7 @@ try
 }
 catch (OperationCanceledException)
 {
-    Console.Error.WriteLine("Interrupted; what is trained is kept, and the same command goes on.");
+    Console.Error.WriteLine("Interrupted. Finished trainings are kept; run the same command to go on.");
     return 130;
 }
 catch (Exception e) when (e is DataException or CheckpointException or IOException or UnauthorizedAccessException)

@@ -2,10 +2,10 @@ using System.Collections.Immutable;
 
 namespace Paper;
 
-/// <summary>What the paper reports (MatFormer, NeurIPS 2024, arXiv 2310.07707); losses are validation log-perplexities.</summary>
+/// <summary>The paper's results (MatFormer, NeurIPS 2024, arXiv 2310.07707). Losses are validation log-perplexities.</summary>
 internal static class Published
 {
-    /// <summary>Tables 9 to 13: trained alone / MatLM, for S, M, L, XL.</summary>
+    /// <summary>The losses of tables 9 to 13 for S, M, L and XL: trained alone and as MatLM.</summary>
     public static readonly ImmutableArray<(string Size, ImmutableArray<(double Alone, double MatLm)> Losses)> Losses =
     [
         ("78M, 10B tokens", [(4.011, 3.874), (3.966, 3.820), (3.905, 3.776), (3.830, 3.740)]),
@@ -15,7 +15,7 @@ internal static class Published
         ("850M, 80B", [(3.017, 2.987), (2.971, 2.934), (2.910, 2.886), (2.840, 2.843)]),
     ];
 
-    /// <summary>Sampling probabilities of S, M, L, XL and the losses of the 850M model.</summary>
+    /// <summary>Sampling probabilities of S, M, L and XL, and the losses of the 850M model with them.</summary>
     public static readonly ImmutableArray<(ImmutableArray<double> Probabilities, ImmutableArray<double> Losses)> Sampling =
     [
         ([.25, .25, .25, .25], [2.970, 2.934, 2.886, 2.846]),

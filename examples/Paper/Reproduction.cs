@@ -4,7 +4,7 @@ using MatFormer;
 
 namespace Paper;
 
-/// <summary>The trainings of the reproduction, and what came of them.</summary>
+/// <summary>The trainings of the reproduction and their outcomes.</summary>
 internal sealed class Reproduction
 {
     public const string Universal = "sampled";
@@ -19,7 +19,9 @@ internal sealed class Reproduction
         Scale = scale;
     }
 
-    /// <summary>Steps of a baseline and the highest learning rate of each size, at scale 1. Rates were tried on XL alone, one seed.</summary>
+    /// <summary>
+    /// The steps of a baseline at scale 1 and the highest learning rate, for each size. The rates were tuned on XL alone with one seed.
+    /// </summary>
     public static ImmutableArray<(Size Size, int Steps, double LearningRate)> Sizes { get; } =
     [
         (new Size<Tiny>(), 2000, 4e-3),
@@ -27,7 +29,7 @@ internal sealed class Reproduction
         (new Size<Medium>(), 500, 1.5e-3),
     ];
 
-    /// <summary>The size that everything is compared on.</summary>
+    /// <summary>The size on which objectives and sampling probabilities are compared.</summary>
     public static Size Compared => Sizes[1].Size;
 
     /// <summary>The largest size.</summary>
@@ -37,15 +39,15 @@ internal sealed class Reproduction
 
     public double Scale { get; }
 
-    /// <summary>The objectives at equal compute, as named in tables.</summary>
+    /// <summary>The names in tables of the objectives at equal compute.</summary>
     public static ImmutableArray<string> Objectives { get; } =
         [Universal, "split", "sampled per layer", "sampled, distilled", "branching", "sandwich", "joint"];
 
-    /// <summary>Names of the trainings with the paper's sampling probabilities.</summary>
+    /// <summary>The names of the trainings with the paper's sampling probabilities.</summary>
     public static ImmutableArray<string> Sampling { get; } = [.. Published.Sampling.Select((s, i) => i == 0 ? Universal
         : "sampled " + string.Join('/', s.Probabilities.Select(p => p.ToString(".00", CultureInfo.InvariantCulture))))];
 
-    /// <summary>Runs what is not there yet.</summary>
+    /// <summary>Runs all trainings. Outcomes that exist already are read instead.</summary>
     public static Reproduction Run(Bench bench, int seeds, double scale, CancellationToken cancellationToken)
     {
         var all = new Reproduction(seeds, scale);
@@ -65,23 +67,23 @@ internal sealed class Reproduction
         return all;
     }
 
-    /// <summary>The outcomes of one training, a seed after the other.</summary>
+    /// <summary>The outcomes of one training, one per seed.</summary>
     public IReadOnlyList<Outcome> this[Size size, string name] => _outcomes[(size.Name, name)];
 
     /// <summary>All outcomes.</summary>
     public IEnumerable<Outcome> All => _outcomes.Values.SelectMany(o => o);
 
-    /// <summary>What a training reached with a granularity, over the seeds.</summary>
+    /// <summary>Returns the loss of a training's granularity over the seeds.</summary>
     public Estimate Loss(Size size, string name, string granularity) => Over(size, name, o => o[granularity].Nats);
 
-    /// <summary>A value over the seeds.</summary>
+    /// <summary>Returns the estimate of a value over the seeds.</summary>
     public Estimate Over(Size size, string name, Func<Outcome, double> value) => Estimate.Of(this[size, name].Select(value));
 
-    /// <summary>The difference of two trainings of the same seed, over the seeds.</summary>
+    /// <summary>Returns the difference between two trainings of the same seed, over the seeds.</summary>
     public Estimate Difference(Size size, string name, Func<Outcome, double> value, string other, Func<Outcome, double> its) =>
         Estimate.Of(this[size, name].Zip(this[size, other], (a, b) => value(a) - its(b)));
 
-    /// <summary>By how much a granularity's loss is above that of its own baseline.</summary>
+    /// <summary>Returns by how much a granularity's loss exceeds that of its own baseline.</summary>
     public Estimate AboveBaseline(Size size, string name, string granularity) =>
         Difference(size, name, o => o[granularity].Nats, Training.NameOfBaseline(granularity), o => o[granularity].Nats);
 
@@ -91,7 +93,7 @@ internal sealed class Reproduction
         foreach (var granularity in size.Granularities.Reverse())
             yield return new Training(Training.NameOfBaseline(granularity), Objective.Sampled, steps, seed, learningRate, [], granularity);
 
-        // Each granularity gets as many steps as its baseline, on average: as much compute as the four together.
+        // On average each granularity gets as many steps as its baseline, so the compute is that of the four baselines together.
         var longer = steps * size.Granularities.Length;
         var budget = longer * size.StepCost(Objective.Sampled);
         yield return new Training(Universal, Objective.Sampled, longer, seed, learningRate, [], Points: Points);

@@ -2,10 +2,10 @@ using System.Globalization;
 
 namespace Paper;
 
-/// <summary>A mean over seeds and half of its 95% interval (Student's t); the interval is NaN for a single seed.</summary>
+/// <summary>A mean over seeds and half of its 95% confidence interval (Student's t). The interval is NaN for a single seed.</summary>
 internal readonly record struct Estimate(double Mean, double HalfWidth)
 {
-    // 97.5% points of Student's t for 1, 2, ... degrees of freedom.
+    // The 97.5% quantiles of Student's t for 1, 2, ... degrees of freedom.
     private static readonly double[] s_t = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262];
 
     /// <summary>True if the interval lies above zero.</summary>
@@ -26,30 +26,30 @@ internal readonly record struct Estimate(double Mean, double HalfWidth)
     /// <summary>True for a single seed, which has no interval.</summary>
     public bool IsAlone => double.IsNaN(HalfWidth);
 
-    /// <summary>1.234 ± 0.005.</summary>
+    /// <summary>Formats the estimate, such as 1.234 ± 0.005.</summary>
     public string Format(string format = "0.000")
     {
         var mean = Mean.ToString(format, CultureInfo.InvariantCulture);
         return IsAlone ? mean : $"{mean} ± {HalfWidth.ToString(format.TrimStart('+').Split(';')[0], CultureInfo.InvariantCulture)}";
     }
 
-    /// <summary>+1.234 ± 0.005.</summary>
+    /// <summary>Formats the estimate with its sign, such as +1.234 ± 0.005.</summary>
     public string Signed() => Format("+0.000;-0.000;0.000");
 }
 
-/// <summary>loss = C + A (parameters × tokens)^B, as in the paper's section 4.1.3 (table 3).</summary>
+/// <summary>The power law loss = C + A (parameters × tokens)^B, as in the paper's section 4.1.3 (table 3).</summary>
 internal sealed record PowerLaw(double A, double B, double C)
 {
     public double At(double x) => C + (A * Math.Pow(x, B));
 
-    /// <summary>Least squares: for each exponent the other two are linear; the floor is not below zero.</summary>
+    /// <summary>Fits by least squares. For each exponent B, A and C are a linear fit. C is not below zero.</summary>
     public static PowerLaw Fit(IReadOnlyList<(double X, double Loss)> points)
     {
         PowerLaw? best = null;
         var least = double.PositiveInfinity;
         for (var b = -1.0; b < -0.005; b += 0.001)
         {
-            // Scaled, so that the numbers stay near 1.
+            // The scale keeps the numbers near 1.
             var scale = points.Average(p => Math.Log(p.X));
             var powers = points.Select(p => Math.Exp(b * (Math.Log(p.X) - scale))).ToList();
             var (meanPower, meanLoss) = (powers.Average(), points.Average(p => p.Loss));
@@ -65,7 +65,7 @@ internal sealed record PowerLaw(double A, double B, double C)
         return best!;
     }
 
-    /// <summary>Root of the mean squared error.</summary>
+    /// <summary>Returns the root mean square error.</summary>
     public double Error(IReadOnlyList<(double X, double Loss)> points) =>
         Math.Sqrt(points.Average(p => (At(p.X) - p.Loss) * (At(p.X) - p.Loss)));
 }

@@ -1,4 +1,4 @@
-// A slice for a phone: one profile out of the universal model's file, its weights in 8 bits, without libtorch.
+// Runs a slice for a phone: one profile of the universal model's file, with 8-bit weights and without libtorch.
 //   dotnet run --project examples/Phone -c Release -- [model.safetensors] [prompt]
 // As one native program: dotnet publish examples/Phone -c Release -r linux-x64 -p:PublishAot=true
 using MatFormer;
@@ -7,11 +7,11 @@ var file = args.ElementAtOrDefault(0) ?? "out/DocsLm/model.safetensors";
 var prompt = args.ElementAtOrDefault(1) ?? "Returns the ";
 if (!File.Exists(file))
 {
-    Console.Error.WriteLine($"There is no '{file}'; `bash examples/run.sh` trains it, or name another.");
+    Console.Error.WriteLine($"There is no '{file}'; run `bash examples/run.sh` to train it, or give the path of another model.");
     return 2;
 }
 
-// Only what Phone keeps is read, of the universal model's file or of a slice's own (`extract --profile Phone`).
+// The engine reads only the weights of Phone. The file may also be a slice (`extract --profile Phone`).
 using var engine = DecodingEngine.Open(file, DocsLm.Profile.Phone, new DecodingOptions { Weights = DecodingWeights.Int8 });
 Console.WriteLine(
     $"{engine.ProfileName}: {DocsLm.Phone.ParameterCount:N0} parameters, {engine.WeightBytes / 1e6:N1} MB of weights, "

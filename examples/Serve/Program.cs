@@ -1,6 +1,6 @@
-// Embed and serve: a web application of one's own that has all sizes of a model beside its other endpoints, and what a client sees.
+// Serves all sizes of a model from your own web application, beside its other endpoints, and shows what a client receives.
 //   dotnet run --project examples/Serve -c Release -- [model.safetensors] [prompt]
-// As a server alone, with a page to try the sizes: dotnet run --project examples/DocsLm -c Release -- serve
+// To run only the server, with a page to try the sizes: dotnet run --project examples/DocsLm -c Release -- serve
 using System.Net.Http.Json;
 using System.Text.Json;
 using MatFormer;
@@ -13,7 +13,7 @@ var file = args.ElementAtOrDefault(0) ?? "out/DocsLm/model.safetensors";
 var prompt = args.ElementAtOrDefault(1) ?? "Returns the ";
 if (!File.Exists(file))
 {
-    Console.Error.WriteLine($"There is no '{file}'; `bash examples/run.sh` trains it, or name another.");
+    Console.Error.WriteLine($"There is no '{file}'; run `bash examples/run.sh` to train it, or give the path of another model.");
     return 2;
 }
 
@@ -24,11 +24,11 @@ builder.Logging.ClearProviders();
 builder.WebHost.UseUrls("http://127.0.0.1:0");
 await using var app = builder.Build();
 app.MapMatFormer(server);
-app.MapGet("/", (RequestDelegate)(context => context.Response.WriteAsync("An application of one's own.")));
+app.MapGet("/", (RequestDelegate)(context => context.Response.WriteAsync("Your own application.")));
 await app.StartAsync();
 using var client = new HttpClient { BaseAddress = new Uri(app.Urls.First()) };
 
-// All at the same time, from one copy of the weights; the last takes whatever size the load allows.
+// All requests run at the same time on one copy of the weights. The last one gets the size that the load allows.
 string[] models = ["DocsLm/S", "DocsLm/Phone", "DocsLm/2*M 6*XL", "DocsLm/auto"];
 var answers = await Task.WhenAll(models.Select(model => Ask(
     "/v1/completions", new { model, prompt, max_tokens = 80, temperature = 0.5, seed = 1, stop = new[] { "\n\n" } })));
@@ -38,7 +38,7 @@ foreach (var answer in answers)
     Console.WriteLine(prompt + answer.GetProperty("choices")[0].GetProperty("text").GetString());
 }
 
-// Texts as vectors: how alike each is to the first.
+// Embeds texts and prints the similarity of each to the first.
 string[] texts = ["Returns the number of elements.", "Gets the count of items.", "Throws an exception if the stream is closed."];
 var embedded = await Ask("/v1/embeddings", new { model = "DocsLm", input = texts });
 var vectors = embedded.GetProperty("data").EnumerateArray()

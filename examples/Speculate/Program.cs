@@ -1,4 +1,4 @@
-// Speculative decoding within one model: S drafts, XL verifies, and the text is XL's own, sooner.
+// Speculative decoding within one model: S drafts and XL verifies. The text is that of XL alone, but takes less time.
 //   dotnet run --project examples/Speculate -c Release -- [model.safetensors] [prompt]
 using MatFormer;
 
@@ -6,13 +6,13 @@ var file = args.ElementAtOrDefault(0) ?? "out/DocsLm/model.safetensors";
 var prompt = args.ElementAtOrDefault(1) ?? "Gets or sets a value that indicates ";
 if (!File.Exists(file))
 {
-    Console.Error.WriteLine($"There is no '{file}'; `bash examples/run.sh` trains it, or name another.");
+    Console.Error.WriteLine($"There is no '{file}'; run `bash examples/run.sh` to train it, or give the path of another model.");
     return 2;
 }
 
 using var engine = DecodingEngine.Open<DocsLm>(file);
 var alone = new GenerationOptions { Tokens = 200, Temperature = 0.5 };
-TextGenerator.Generate(engine, prompt, alone); // the first passes are slower: code is still compiled
+TextGenerator.Generate(engine, prompt, alone); // warm-up: the first passes compile code
 var plain = TextGenerator.Generate(engine, prompt, alone);
 Console.WriteLine(prompt + plain.Text);
 Console.WriteLine($"XL alone: {plain.TokensPerSecond:N0} tokens/s");

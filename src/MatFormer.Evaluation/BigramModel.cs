@@ -1,7 +1,7 @@
 namespace MatFormer;
 
 /// <summary>
-/// A model of bytes that sees one byte back, to compare with: counts, smoothed towards the unigram distribution,
+/// A bigram model of bytes, as a baseline. Its counts are smoothed towards the unigram distribution:
 /// <c>p(b | a) = (n(ab) + p(b)) / (n(a) + 1)</c> with <c>p(b) = (n(b) + 1) / (N + 256)</c>.
 /// </summary>
 public sealed class BigramModel
@@ -12,7 +12,7 @@ public sealed class BigramModel
     private long _total;
     private int _last = -1;
 
-    /// <summary>Counts all of a part of a corpus.</summary>
+    /// <summary>Trains a model on a whole split of a corpus.</summary>
     public static BigramModel Train(CorpusSplit split, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(split);
@@ -29,7 +29,7 @@ public sealed class BigramModel
         return model;
     }
 
-    /// <summary>Counts text that follows what was added before.</summary>
+    /// <summary>Counts text that continues the text added before.</summary>
     public void Add(ReadOnlySpan<byte> text)
     {
         foreach (var value in text)
@@ -46,14 +46,14 @@ public sealed class BigramModel
         }
     }
 
-    /// <summary>The probability of a byte after another.</summary>
+    /// <summary>Returns the probability of a byte after another byte.</summary>
     public double Probability(byte previous, byte next)
     {
         var unigram = (_singles[next] + 1.0) / (_total + 256.0);
         return (_pairs[(previous * 256) + next] + unigram) / (_firsts[previous] + 1.0);
     }
 
-    /// <summary>Mean bits per byte over all but the first byte of each window.</summary>
+    /// <summary>Returns the mean bits per byte over all but the first byte of each window.</summary>
     public double BitsPerByte(IEnumerable<byte[]> windows)
     {
         ArgumentNullException.ThrowIfNull(windows);

@@ -4,51 +4,64 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>How much is evaluated.</summary>
+/// <summary>The options of an evaluation.</summary>
 public sealed record EvaluationOptions
 {
-    /// <summary>The most windows of the validation text, each as long as the context, spread evenly over it.</summary>
+    /// <summary>
+    /// The largest number of windows of the validation text. Each is as long as the context, and they are spread evenly over the text.
+    /// </summary>
     public int Windows { get; init; } = 256;
 
-    /// <summary>Windows in one pass, at most; fewer where their logits would take more than 128 MB.</summary>
+    /// <summary>
+    /// The largest number of windows in one pass. There are fewer if their logits would take more than 128 MB.
+    /// </summary>
     public int Batch { get; init; } = 16;
 
     /// <summary>
-    /// The most windows whose first half the whole model continues, to see how far the others agree with its own text; 0 for none.
+    /// The largest number of windows whose first half the whole model continues, to measure how far the submodels agree with the whole
+    /// model's own text; 0 for none.
     /// </summary>
     public int Continuations { get; init; } = 16;
 }
 
 /// <summary>
-/// How near a submodel is to the whole model (MatFormer, arXiv 2310.07707, section 4.1.2, which gives neither the direction of the
-/// divergence nor its temperature: here are both, at temperature 1).
+/// How close a submodel is to the whole model (MatFormer, arXiv 2310.07707, section 4.1.2). The paper gives neither the direction of the
+/// divergence nor its temperature. Here are both directions, at temperature 1.
 /// </summary>
-/// <param name="Agreement">The share of positions of the validation text where its most likely next token is the whole model's.</param>
+/// <param name="Agreement">
+/// The share of positions of the validation text at which the submodel and the whole model have the same most likely next token.
+/// </param>
 /// <param name="GeneratedAgreement">
-/// The same on text that the whole model generated greedily from the first halves of windows: the share of a greedy draft's tokens that
-/// the whole model would keep. Null if nothing was generated.
+/// The same share on text that the whole model generated greedily from the first halves of windows. This is the share of a greedy draft's
+/// tokens that the whole model would accept. Null if nothing was generated.
 /// </param>
 /// <param name="Divergence">KL(submodel || whole model) of the next token's distribution, in nats per token of the validation text.</param>
 /// <param name="ReverseDivergence">KL(whole model || submodel), likewise.</param>
 public sealed record Consistency(double Agreement, double? GeneratedAgreement, double Divergence, double ReverseDivergence);
 
-/// <summary>How good a granularity or profile is.</summary>
-/// <param name="Costs">What it is and costs.</param>
-/// <param name="BitsPerByte">Cross-entropy on the validation text, in bits per byte of the text: comparable between tokenizers.</param>
-/// <param name="NatsPerToken">The same in nats per token: comparable between models with the same tokenizer only.</param>
-/// <param name="Consistency">How near it is to the whole model; null for a slice, which has no whole model.</param>
+/// <summary>The quality of a granularity or profile.</summary>
+/// <param name="Costs">The granularity or profile and its costs.</param>
+/// <param name="BitsPerByte">
+/// The cross-entropy on the validation text, in bits per byte of the text. It is comparable between tokenizers.
+/// </param>
+/// <param name="NatsPerToken">The same in nats per token. It is comparable only between models with the same tokenizer.</param>
+/// <param name="Consistency">How close it is to the whole model; null for a slice, which has no whole model.</param>
 public sealed record EvaluationRow(ProfileCosts Costs, double BitsPerByte, double NatsPerToken, Consistency? Consistency);
 
-/// <summary>How good a model is.</summary>
-/// <param name="Rows">What was measured, in the order asked for; by default granularities, narrowest first, then profiles.</param>
-/// <param name="BigramBitsPerByte">What a bigram model of bytes, trained on the same training text, reaches on the same text.</param>
-/// <param name="Tokens">Tokens that were predicted.</param>
-/// <param name="Bytes">Bytes of text that these tokens stand for.</param>
+/// <summary>The quality of a model.</summary>
+/// <param name="Rows">
+/// A row for each profile, in the order of the request; by default granularities, narrowest first, then profiles.
+/// </param>
+/// <param name="BigramBitsPerByte">
+/// The bits per byte on the same text of a bigram model of bytes that was trained on the same training text.
+/// </param>
+/// <param name="Tokens">The number of predicted tokens.</param>
+/// <param name="Bytes">The number of bytes of text that the predicted tokens stand for.</param>
 public sealed record Evaluation(ImmutableArray<EvaluationRow> Rows, double BigramBitsPerByte, long Tokens, long Bytes)
 {
     /// <summary>
-    /// Bits per byte by which a mix lies above (worse) or, negative, below the straight line between the two granularities around its
-    /// FLOPs; null if they are not among the rows.
+    /// Returns the bits per byte by which a mix lies above the straight line between the two granularities around its FLOPs. Positive is
+    /// worse than the line, negative is better. Returns null if these granularities are not among the rows.
     /// </summary>
     public double? ExcessOf(EvaluationRow mix)
     {
@@ -57,19 +70,19 @@ public sealed record Evaluation(ImmutableArray<EvaluationRow> Rows, double Bigra
     }
 }
 
-/// <summary>Measures models on the validation text of a corpus; the same windows every time.</summary>
+/// <summary>Measures models on the validation text of a corpus. Every evaluation uses the same windows.</summary>
 public static class Evaluator
 {
     private const long MaxLogits = 1 << 25;
 
     /// <summary>Measures every granularity and declared profile of a universal model in one pass over the text.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="corpus">Its validation text is predicted, its training text counted for the bigrams.</param>
-    /// <param name="options">How much.</param>
-    /// <param name="progress">Told the share that is done, from 0 to 1.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="corpus">The validation text is evaluated. The training text trains the bigram model.</param>
+    /// <param name="options">The options of the evaluation.</param>
+    /// <param name="progress">Called with the share that is done, from 0 to 1.</param>
+    /// <param name="cancellationToken">Cancels the evaluation.</param>
     /// <exception cref="DataException">The validation text is shorter than the context.</exception>
-    /// <exception cref="TokenizerException">The model's tokens are not the corpus's.</exception>
+    /// <exception cref="TokenizerException">The model and the corpus have different tokenizers.</exception>
     public static Evaluation Run<TModel>(
         TModel model, TextCorpus corpus, EvaluationOptions? options = null, Action<double>? progress = null,
         CancellationToken cancellationToken = default)
@@ -78,14 +91,14 @@ public static class Evaluator
 
     /// <summary>Measures some profiles of a universal model in one pass over the text.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="profiles">What to measure, such as the mixes of <see cref="Mixes.Sweep{TModel}"/>.</param>
-    /// <param name="corpus">Its validation text is predicted, its training text counted for the bigrams.</param>
-    /// <param name="options">How much.</param>
-    /// <param name="whole">Whose largest granularity the consistency is measured against; the model itself if null.</param>
-    /// <param name="progress">Told the share that is done, from 0 to 1.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="profiles">The profiles to measure, such as the mixes of <see cref="Mixes.Sweep{TModel}"/>.</param>
+    /// <param name="corpus">The validation text is evaluated. The training text trains the bigram model.</param>
+    /// <param name="options">The options of the evaluation.</param>
+    /// <param name="whole">The model whose largest granularity is the reference for consistency; the model itself if null.</param>
+    /// <param name="progress">Called with the share that is done, from 0 to 1.</param>
+    /// <param name="cancellationToken">Cancels the evaluation.</param>
     /// <exception cref="DataException">The validation text is shorter than the context.</exception>
-    /// <exception cref="TokenizerException">The model's tokens are not the corpus's.</exception>
+    /// <exception cref="TokenizerException">The model and the corpus have different tokenizers.</exception>
     public static Evaluation Run<TModel>(
         TModel model, ImmutableArray<Profile<TModel>> profiles, TextCorpus corpus, EvaluationOptions? options = null,
         TModel? whole = null, Action<double>? progress = null, CancellationToken cancellationToken = default)
@@ -99,14 +112,14 @@ public static class Evaluator
     }
 
     /// <summary>Measures a slice.</summary>
-    /// <param name="slice">The model.</param>
-    /// <param name="costs">What it is and costs.</param>
-    /// <param name="corpus">Its validation text is predicted, its training text counted for the bigrams.</param>
-    /// <param name="options">How much.</param>
-    /// <param name="progress">Told the share that is done, from 0 to 1.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="slice">The slice.</param>
+    /// <param name="costs">The slice's profile and its costs.</param>
+    /// <param name="corpus">The validation text is evaluated. The training text trains the bigram model.</param>
+    /// <param name="options">The options of the evaluation.</param>
+    /// <param name="progress">Called with the share that is done, from 0 to 1.</param>
+    /// <param name="cancellationToken">Cancels the evaluation.</param>
     /// <exception cref="DataException">The validation text is shorter than the context.</exception>
-    /// <exception cref="TokenizerException">The model's tokens are not the corpus's.</exception>
+    /// <exception cref="TokenizerException">The model and the corpus have different tokenizers.</exception>
     public static Evaluation RunSlice(
         MatFormerModel slice,
         ProfileCosts costs,
@@ -159,7 +172,7 @@ public static class Evaluator
             }
         }
 
-        // The windows are spread over the text, and so are these.
+        // The prompts are every n-th window, so they are spread over the text too.
         var continued = 0L;
         var every = Math.Max(1, windows.Count / Math.Max(1, options.Continuations));
         var prompts = whole is null || context < 2 ? [] : windows.Where((_, i) => i % every == 0).Take(options.Continuations).ToList();
@@ -185,13 +198,15 @@ public static class Evaluator
             [.. costs.Zip(tallies, (cost, tally) => tally.Row(cost, bytes, count, continued, whole is not null))], bigram, count, bytes);
     }
 
-    /// <summary>Windows in one pass: so many, or fewer where their logits would take too much memory.</summary>
+    /// <summary>
+    /// Returns the number of windows in one pass: <paramref name="most"/>, or fewer if the logits would take too much memory.
+    /// </summary>
     internal static int BatchOf(ModelSpec spec, int most) => (int)Math.Clamp(MaxLogits / spec.Context / spec.Vocabulary, 1, most);
 
-    // (B, T, Vocabulary) logits to (B T, Vocabulary).
+    // Turns logits (B, T, Vocabulary) into log-probabilities (B T, Vocabulary).
     private static Tensor LogProbabilities(Tensor logits) => logits.view(-1, logits.shape[^1]).log_softmax(-1);
 
-    // The most likely next tokens of all but the last token, from a position on: (B, T - 1 - first).
+    // Returns the most likely next token at each position from first on, except the last position: (B, T - 1 - first).
     private static Tensor Choices(Func<Tensor, Tensor> forward, Tensor text, int first)
     {
         using var scope = NewDisposeScope();
@@ -199,7 +214,7 @@ public static class Evaluator
         return choices.narrow(1, first, choices.shape[1] - first).contiguous().MoveToOuterDisposeScope();
     }
 
-    // Prompts (B, T) and what the model greedily continues them with, up to its context: (B, Context).
+    // Returns prompts (B, T) with the model's greedy continuations up to the context: (B, Context).
     private static Tensor Continue(MatFormerModel model, Tensor prompts, CancellationToken cancellationToken)
     {
         using var scope = NewDisposeScope();
@@ -216,7 +231,7 @@ public static class Evaluator
         return cat([.. text], 1).MoveToOuterDisposeScope();
     }
 
-    /// <summary>What is summed up over the batches.</summary>
+    /// <summary>The sums over the batches.</summary>
     private sealed class Tally
     {
         private double _nats;
@@ -227,7 +242,8 @@ public static class Evaluator
         public long Generated { get; set; }
 
         /// <summary>
-        /// Adds log-probabilities (rows, Vocabulary) for targets (rows, 1), compared with those of the whole model and its choices (rows).
+        /// Adds log-probabilities (rows, Vocabulary) for targets (rows, 1). Compares them with the log-probabilities of the whole model and
+        /// with its most likely tokens (rows).
         /// </summary>
         public void Add(Tensor logs, Tensor targets, Tensor? whole, Tensor? choice)
         {

@@ -5,31 +5,33 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>How well a granularity or profile tells images apart.</summary>
-/// <param name="Costs">What it is and costs.</param>
-/// <param name="Dimension">How many numbers of the embedding the classifier sees: all, or a prefix that is declared.</param>
-/// <param name="Accuracy">The share of images whose likeliest class is theirs.</param>
-/// <param name="NatsPerImage">Cross-entropy, in nats per image.</param>
+/// <summary>How well a granularity or profile classifies images.</summary>
+/// <param name="Costs">The granularity or profile and its costs.</param>
+/// <param name="Dimension">The number of dimensions of the embedding that the classifier sees: all, or a declared prefix.</param>
+/// <param name="Accuracy">The share of images whose most likely class is correct.</param>
+/// <param name="NatsPerImage">The cross-entropy, in nats per image.</param>
 /// <param name="Agreement">
-/// The share of images of which it says what the whole model says; null for a slice, which has no whole model.
+/// The share of images that get the same class from the whole model; null for a slice, which has no whole model.
 /// </param>
 /// <param name="Divergence">KL(whole model || submodel) of the classes, in nats per image; null for a slice.</param>
-/// <param name="MicrosecondsPerImage">Time of its forward pass over a batch, by image: the median over the batches.</param>
+/// <param name="MicrosecondsPerImage">The time of the forward pass over a batch per image: the median over the batches.</param>
 public sealed record ImageRow(
     ProfileCosts Costs, int Dimension, double Accuracy, double NatsPerImage, double? Agreement, double? Divergence,
     double MicrosecondsPerImage);
 
-/// <summary>An image that a model takes for another.</summary>
-/// <param name="Image">Its place in the set.</param>
-/// <param name="Label">Its class.</param>
-/// <param name="Taken">What it is taken for.</param>
-/// <param name="Probability">How sure the model is of that.</param>
+/// <summary>An image that a model classifies wrongly.</summary>
+/// <param name="Image">The image's index in the set.</param>
+/// <param name="Label">The image's true class.</param>
+/// <param name="Taken">The class that the model predicts.</param>
+/// <param name="Probability">The probability that the model gives to this class.</param>
 public sealed record Confusion(int Image, int Label, int Taken, double Probability);
 
-/// <summary>How well a model tells images apart.</summary>
-/// <param name="Rows">What was measured, in the order asked for; of each the declared dimensions, the narrowest first.</param>
-/// <param name="Images">How many images.</param>
-/// <param name="Confusions">What the whole model takes for another, the surest first.</param>
+/// <summary>How well a model classifies images.</summary>
+/// <param name="Rows">
+/// Rows for each profile, in the order of the request. A profile has a row for each declared dimension, the narrowest first.
+/// </param>
+/// <param name="Images">The number of images.</param>
+/// <param name="Confusions">The images that the whole model classifies wrongly, the most confident first.</param>
 public sealed record ImageEvaluation(ImmutableArray<ImageRow> Rows, int Images, ImmutableArray<Confusion> Confusions)
 {
     /// <summary>The rows whose classifier sees the whole embedding.</summary>
@@ -41,10 +43,10 @@ public static class ImageEvaluator
 {
     /// <summary>Measures every granularity and declared profile of a universal model, at every dimension of its embedding.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="corpus">Its validation images are classified.</param>
-    /// <param name="batch">Images in one pass.</param>
-    /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="DataException">The images are not of the model's size and classes.</exception>
+    /// <param name="corpus">The corpus whose validation images are classified.</param>
+    /// <param name="batch">The number of images in one pass.</param>
+    /// <param name="cancellationToken">Cancels the evaluation.</param>
+    /// <exception cref="DataException">The images do not have the model's size and classes.</exception>
     public static ImageEvaluation Run<TModel>(
         TModel model, ImageCorpus corpus, int batch = 100, CancellationToken cancellationToken = default)
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -55,10 +57,12 @@ public static class ImageEvaluator
     /// <summary>Measures some profiles of a universal model, such as the mixes of <see cref="Mixes.Sweep{TModel}"/>.</summary>
     /// <inheritdoc cref="Run{TModel}(TModel, ImageCorpus, int, CancellationToken)"/>
     /// <param name="model">The model.</param>
-    /// <param name="profiles">What to measure; the whole model, which they are compared with, need not be among them.</param>
-    /// <param name="corpus">Its validation images are classified.</param>
-    /// <param name="batch">Images in one pass.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="profiles">
+    /// The profiles to measure. They are compared with the whole model, which need not be among them.
+    /// </param>
+    /// <param name="corpus">The corpus whose validation images are classified.</param>
+    /// <param name="batch">The number of images in one pass.</param>
+    /// <param name="cancellationToken">Cancels the evaluation.</param>
     public static ImageEvaluation Run<TModel>(
         TModel model, ImmutableArray<Profile<TModel>> profiles, ImageCorpus corpus, int batch = 100,
         CancellationToken cancellationToken = default)
@@ -85,7 +89,7 @@ public static class ImageEvaluator
             slice, [costs], [(pixels, width) => slice.Classify(pixels, width)], 0, hasWhole: false, corpus, batch, cancellationToken);
     }
 
-    // The whole model is one of those measured, so that all are timed alike.
+    // The whole model is one of the forward functions, so that all are timed in the same way.
     private static ImageEvaluation Run(
         MatFormerModel model, ImmutableArray<ProfileCosts> profiles, List<Func<Tensor, int, Tensor>> forwards, int whole, bool hasWhole,
         ImageCorpus corpus, int batch, CancellationToken cancellationToken)

@@ -8,22 +8,22 @@ public enum MixShape
     /// <summary>All layers are of one granularity.</summary>
     Uniform,
 
-    /// <summary>No layer is narrower than the one before it: what the paper advises.</summary>
+    /// <summary>No layer is narrower than the one before it. The paper recommends this shape.</summary>
     Increasing,
 
     /// <summary>No layer is wider than the one before it.</summary>
     Decreasing,
 
-    /// <summary>Neither.</summary>
+    /// <summary>Any other shape.</summary>
     Other,
 }
 
-/// <summary>Mix'n'Match profiles, found by their shape and cost.</summary>
+/// <summary>Classifies and creates Mix'n'Match profiles.</summary>
 public static class Mixes
 {
     private const int Draws = 64;
 
-    /// <summary>The shape of a profile. A layer that is left out is the narrowest.</summary>
+    /// <summary>Returns the shape of a profile. A layer that is left out counts as the narrowest.</summary>
     public static MixShape ShapeOf<TModel>(Profile<TModel> profile)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -34,7 +34,7 @@ public static class Mixes
             : IsIncreasing(Enumerable.Range(0, TModel.Spec.Layers).Reverse()) ? MixShape.Decreasing
             : MixShape.Other;
 
-        // Granularities may be alike in a layer: it can then pass as each of them.
+        // Several granularities may keep the same of a layer. The layer then counts as any of them.
         bool IsIncreasing(IEnumerable<int> layers)
         {
             var least = -1;
@@ -52,7 +52,8 @@ public static class Mixes
     }
 
     /// <summary>
-    /// By how much a loss lies above the straight line between the two granularities around its FLOPs; null if they are not among the rows.
+    /// Returns how far a loss lies above the straight line between the two granularities around its FLOPs. Returns null if these
+    /// granularities are not among the rows.
     /// </summary>
     internal static double? Excess(IEnumerable<(ProfileCosts Costs, double Loss)> rows, ProfileCosts costs, double loss)
     {
@@ -67,13 +68,14 @@ public static class Mixes
     }
 
     /// <summary>
-    /// Mixes spread evenly over the FLOPs between the smallest and the largest granularity. Around each point: the two adjacent
-    /// granularities that come nearest to it, the narrower one first (the paper's choice), the same layers in reverse and shuffled; the
-    /// smallest and the largest granularity, in both orders; and layers drawn from all granularities. No mix comes twice.
+    /// Returns mixes near points that are spread evenly over the FLOPs between the smallest and the largest granularity. Each point gets
+    /// the nearest mix of two adjacent granularities with the narrower layers first (the paper's choice), the same layers reversed, and the
+    /// same layers shuffled. It also gets the nearest mix of the smallest and the largest granularity, in both orders, and the nearest of
+    /// some mixes whose layers are drawn from all granularities. No mix occurs twice.
     /// </summary>
-    /// <param name="points">How many points.</param>
-    /// <param name="seed">Decides what is shuffled and drawn.</param>
-    /// <exception cref="ArgumentOutOfRangeException">There are no points.</exception>
+    /// <param name="points">The number of points.</param>
+    /// <param name="seed">The seed of shuffling and drawing.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The number of points is not positive.</exception>
     public static ImmutableArray<Profile<TModel>> Sweep<TModel>(int points, long seed = 1)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {

@@ -2,16 +2,16 @@ using System.Collections.Immutable;
 
 namespace MatFormer;
 
-/// <summary>What a granularity or profile costs.</summary>
-/// <param name="Name">Its name.</param>
-/// <param name="IsGranularity">True if all its layers are alike.</param>
-/// <param name="Shape">How its layers change from the first to the last.</param>
-/// <param name="Pattern">Its layers, such as <c>4*S 4*M</c>.</param>
-/// <param name="Layers">What is kept of each layer.</param>
-/// <param name="Parameters">All parameters.</param>
-/// <param name="NonEmbeddingParameters">Parameters without the embeddings and an untied head.</param>
-/// <param name="Flops">FLOPs (a multiply-add is two) of the forward pass over one <see cref="ModelSpec.Unit"/>.</param>
-/// <param name="KeyValueCacheBytesPerToken">Bytes of float32 key/value cache that one token takes.</param>
+/// <summary>The costs of a granularity or profile.</summary>
+/// <param name="Name">The name.</param>
+/// <param name="IsGranularity">True for a granularity, whose layers are all of the same granularity.</param>
+/// <param name="Shape">How the layers change from the first to the last.</param>
+/// <param name="Pattern">The pattern of the layers, such as <c>4*S 4*M</c>.</param>
+/// <param name="Layers">The part of each layer that is kept.</param>
+/// <param name="Parameters">The number of all parameters.</param>
+/// <param name="NonEmbeddingParameters">The number of parameters without the embeddings and an untied head.</param>
+/// <param name="Flops">The FLOPs (a multiply-add is two) of the forward pass over one <see cref="ModelSpec.Unit"/>.</param>
+/// <param name="KeyValueCacheBytesPerToken">The bytes of float32 key/value cache per token.</param>
 public sealed record ProfileCosts(
     string Name,
     bool IsGranularity,
@@ -23,12 +23,12 @@ public sealed record ProfileCosts(
     long Flops,
     long KeyValueCacheBytesPerToken)
 {
-    /// <summary>The costs of all granularities, narrowest first, then of all declared profiles.</summary>
+    /// <summary>Returns the costs of all granularities, narrowest first, then of all declared profiles.</summary>
     public static ImmutableArray<ProfileCosts> Of<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
         => [.. TModel.Granularities.Select(g => Of(g, true)), .. TModel.Profiles.Select(p => Of(p, false))];
 
-    /// <summary>The costs of one profile.</summary>
+    /// <summary>Returns the costs of one profile.</summary>
     public static ProfileCosts Of<TModel>(Profile<TModel> profile, bool isGranularity)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {

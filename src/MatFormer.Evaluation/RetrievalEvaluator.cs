@@ -5,51 +5,53 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>How well queries of a profile, cut to a dimension, find their documents in an index.</summary>
-/// <param name="Costs">What the profile is and costs.</param>
-/// <param name="Dimension">How many numbers of query and documents are compared.</param>
+/// <summary>How well the queries of a profile find their documents in an index, at one dimension of the embeddings.</summary>
+/// <param name="Costs">The profile and its costs.</param>
+/// <param name="Dimension">The number of leading dimensions of the embeddings that are compared.</param>
 /// <param name="RecallAt1">The share of queries whose document comes first.</param>
 /// <param name="RecallAt10">The share of queries whose document is among the first 10.</param>
-/// <param name="ReciprocalRank">The mean of 1 / the document's rank, 0 beyond 10.</param>
+/// <param name="ReciprocalRank">The mean of 1 / the document's rank. A rank beyond 10 counts as 0.</param>
 /// <param name="GroupAccuracy">
-/// The share of queries whose first hit is of their group, such as a member's type; null without groups.
+/// The share of queries whose first hit is in the query's group, such as a member's type; null without groups.
 /// </param>
-/// <param name="MicrosecondsPerQuery">Time to embed a query, tokenizing included, among others: the median over batches.</param>
+/// <param name="MicrosecondsPerQuery">
+/// The time to embed a query, including tokenization, when queries run in batches: the median over the batches.
+/// </param>
 public sealed record RetrievalRow(
     ProfileCosts Costs, int Dimension, RetrievalMeasure RecallAt1, RetrievalMeasure RecallAt10, RetrievalMeasure ReciprocalRank,
     RetrievalMeasure? GroupAccuracy, double MicrosecondsPerQuery);
 
 /// <summary>
-/// What cheap first gives (<see cref="EscalatingSearch{TQuery}"/>), calibrated on one half of the queries, measured on the other.
+/// The result of cheap first (<see cref="EscalatingSearch{TQuery}"/>), calibrated on one half of the queries and measured on the other.
 /// </summary>
-/// <param name="Tolerance">What recall it was allowed to lose on the first half.</param>
-/// <param name="Encoders">The profiles that are left, the cheapest first.</param>
-/// <param name="Thresholds">The margin from which on each but the last answers.</param>
-/// <param name="Answered">How many queries each answered.</param>
-/// <param name="RecallAt10">Recall of the escalating search.</param>
-/// <param name="LastRecallAt10">Recall of the last profile on the same queries.</param>
-/// <param name="ComputeShare">FLOPs of embedding the queries over those of the last profile alone.</param>
+/// <param name="Tolerance">The recall that calibration was allowed to lose on the first half.</param>
+/// <param name="Encoders">The profiles that calibration kept, the cheapest first.</param>
+/// <param name="Thresholds">For each profile but the last, the smallest margin at which it answers.</param>
+/// <param name="Answered">The number of queries that each profile answered.</param>
+/// <param name="RecallAt10">Recall at 10 of the escalating search.</param>
+/// <param name="LastRecallAt10">Recall at 10 of the last profile on the same queries.</param>
+/// <param name="ComputeShare">The FLOPs of embedding the queries, divided by those of the last profile alone.</param>
 public sealed record EscalationRow(
     double Tolerance, ImmutableArray<string> Encoders, ImmutableArray<float> Thresholds, ImmutableArray<int> Answered,
     RetrievalMeasure RecallAt10, RetrievalMeasure LastRecallAt10, double ComputeShare);
 
-/// <summary>How well a text encoder retrieves.</summary>
-/// <param name="Rows">Each profile at each dimension: granularities, narrowest first, then profiles.</param>
-/// <param name="Queries">Queries that were asked.</param>
-/// <param name="Documents">Documents that were searched.</param>
-/// <param name="Escalation">Cheap first, or null for a slice.</param>
+/// <summary>The retrieval quality of a text encoder.</summary>
+/// <param name="Rows">A row for each profile at each dimension: granularities, narrowest first, then profiles.</param>
+/// <param name="Queries">The number of queries.</param>
+/// <param name="Documents">The number of documents that were searched.</param>
+/// <param name="Escalation">The result of cheap first, or null for a slice.</param>
 public sealed record RetrievalEvaluation(ImmutableArray<RetrievalRow> Rows, int Queries, int Documents, EscalationRow? Escalation)
 {
-    /// <summary>The recall at 10 of queries that find by chance.</summary>
+    /// <summary>The expected recall at 10 of random hits.</summary>
     public double ChanceAt10 => Math.Min(1, 10.0 / Documents);
 }
 
-/// <summary>Measures text encoders with the queries of pairs that were not trained on.</summary>
+/// <summary>Measures text encoders with the queries of validation pairs.</summary>
 public static class RetrievalEvaluator
 {
     /// <summary>
-    /// What of the recall escalation may lose unless it is told otherwise, half a point. Allowed nothing, it follows chance where sizes
-    /// are as good as each other.
+    /// The default recall that escalation may lose: half a percentage point. With a tolerance of 0, chance would decide between sizes that
+    /// are equally good.
     /// </summary>
     public const double DefaultTolerance = 0.005;
 
@@ -58,12 +60,14 @@ public static class RetrievalEvaluator
 
     /// <summary>Measures the queries of every granularity and declared profile, at every dimension, on the model's own index.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="pairs">The validation pairs, whose queries are asked, and the tokenizer.</param>
-    /// <param name="index">What is searched: the validation documents among others perhaps, embedded by any profile of the model.</param>
-    /// <param name="tolerance">What of the recall escalation may lose on the queries that it is calibrated on.</param>
-    /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="CheckpointException">The index is of another model.</exception>
-    /// <exception cref="DataException">The index lacks validation documents, or has fewer than 10 in all.</exception>
+    /// <param name="pairs">The validation pairs, whose queries are searched for, and the tokenizer.</param>
+    /// <param name="index">
+    /// The index to search, embedded by any profile of the model. It must hold the validation documents, and may hold others.
+    /// </param>
+    /// <param name="tolerance">The recall that escalation may lose on the queries for calibration.</param>
+    /// <param name="cancellationToken">Cancels the evaluation.</param>
+    /// <exception cref="CheckpointException">The index belongs to another model.</exception>
+    /// <exception cref="DataException">The index lacks validation documents, or has fewer than 10 documents.</exception>
     public static RetrievalEvaluation Run<TModel>(
         TModel model, PairCorpus pairs, VectorIndex index, double tolerance = DefaultTolerance,
         CancellationToken cancellationToken = default)
@@ -83,7 +87,7 @@ public static class RetrievalEvaluator
             ladder.Add(new(profile.Name, embedder.FlopsPerText, queries => task.Rows(embeddings, queries)));
         }
 
-        // The cheapest first, and none that costs as much as another; the whole model is the last.
+        // The encoders must ascend in cost without ties. The whole model is the last one.
         var whole = ladder[TModel.Granularities.Count - 1];
         List<QueryEncoder<int>> ascending =
             [.. ladder.Where(encoder => encoder.FlopsPerQuery < whole.FlopsPerQuery).OrderBy(encoder => encoder.FlopsPerQuery)
@@ -92,16 +96,16 @@ public static class RetrievalEvaluator
     }
 
     /// <summary>
-    /// Measures the queries of one embedder at every dimension. The index may be another model's: it shows how little the embeddings of
-    /// two models have in common.
+    /// Measures the queries of one embedder at every dimension. The index may belong to another model, which shows how little the
+    /// embeddings of two models have in common.
     /// </summary>
-    /// <param name="queries">What embeds them.</param>
-    /// <param name="costs">What it is and costs.</param>
-    /// <param name="pairs">The validation pairs, whose queries are asked.</param>
-    /// <param name="index">What is searched.</param>
-    /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="ArgumentException">The embeddings and the index's vectors are of different widths.</exception>
-    /// <exception cref="DataException">The index lacks validation documents, or has fewer than 10 in all.</exception>
+    /// <param name="queries">The embedder of the queries.</param>
+    /// <param name="costs">The embedder's profile and its costs.</param>
+    /// <param name="pairs">The validation pairs, whose queries are searched for.</param>
+    /// <param name="index">The index to search.</param>
+    /// <param name="cancellationToken">Cancels the evaluation.</param>
+    /// <exception cref="ArgumentException">The embeddings and the vectors of the index have different widths.</exception>
+    /// <exception cref="DataException">The index lacks validation documents, or has fewer than 10 documents.</exception>
     public static RetrievalEvaluation Run(
         TextEmbedder queries, ProfileCosts costs, PairCorpus pairs, VectorIndex index, CancellationToken cancellationToken = default)
     {
@@ -114,12 +118,13 @@ public static class RetrievalEvaluator
     }
 
     /// <summary>
-    /// The loss of each granularity on validation pairs, in nats per choice among the batch: comparable for one batch size only.
+    /// Returns the loss of each granularity on validation pairs, in nats per choice among the batch. Losses are comparable only at the same
+    /// batch size.
     /// </summary>
     /// <param name="model">The model.</param>
-    /// <param name="pairs">Its validation pairs.</param>
-    /// <param name="batch">Pairs in a batch; what is left over of the last whole batch is not looked at.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="pairs">The corpus whose validation pairs are evaluated.</param>
+    /// <param name="batch">The number of pairs in a batch. Only whole batches are evaluated.</param>
+    /// <param name="cancellationToken">Cancels the evaluation.</param>
     /// <returns>The losses, narrowest first.</returns>
     /// <exception cref="DataException">There are fewer validation pairs than a batch has, or the model takes no pairs.</exception>
     public static ImmutableArray<(string Granularity, double Loss)> Losses<TModel>(
@@ -130,13 +135,16 @@ public static class RetrievalEvaluator
                 Losses(model, [.. TModel.Granularities], pairs, batch, cancellationToken), (granularity, loss) => (granularity.Name, loss)),
         ];
 
-    /// <summary>The same of some profiles, such as the mixes of <see cref="Mixes.Sweep{TModel}"/>, in their order.</summary>
+    /// <summary>
+    /// Returns the losses of profiles, such as the mixes of <see cref="Mixes.Sweep{TModel}"/>, on validation pairs, in nats per choice
+    /// among the batch.
+    /// </summary>
     /// <inheritdoc cref="Losses{TModel}(TModel, PairCorpus, int, CancellationToken)"/>
     /// <param name="model">The model.</param>
-    /// <param name="profiles">What to measure.</param>
-    /// <param name="pairs">Its validation pairs.</param>
-    /// <param name="batch">Pairs in a batch; what is left over of the last whole batch is not looked at.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="profiles">The profiles to measure.</param>
+    /// <param name="pairs">The corpus whose validation pairs are evaluated.</param>
+    /// <param name="batch">The number of pairs in a batch. Only whole batches are evaluated.</param>
+    /// <param name="cancellationToken">Cancels the evaluation.</param>
     /// <returns>The losses, in the order of the profiles.</returns>
     public static ImmutableArray<double> Losses<TModel>(
         TModel model, ImmutableArray<Profile<TModel>> profiles, PairCorpus pairs, int batch = 64,
@@ -151,8 +159,8 @@ public static class RetrievalEvaluator
         if (batches == 0)
         {
             throw new DataException(
-                $"The data {pairs.Source} has {pairs.Validation.Count} pairs to validate on, fewer than a batch of {batch}; give more, or "
-                + "a smaller batch.");
+                $"The data of {pairs.Source} has {pairs.Validation.Count} validation pairs, fewer than a batch of {batch}; give more data, "
+                + "or a smaller batch.");
         }
 
         using var unrecorded = no_grad();
@@ -171,7 +179,7 @@ public static class RetrievalEvaluator
         return [.. sums.Select(sum => sum / batches)];
     }
 
-    // Which rows of the index answer which query.
+    // The queries, and the rows of the index that answer them.
     private sealed class Task
     {
         private readonly VectorIndex _index;
@@ -206,20 +214,20 @@ public static class RetrievalEvaluator
 
         public string[] Queries { get; }
 
-        /// <summary>Adds a row for each dimension; gives the embeddings of the queries.</summary>
+        /// <summary>Adds a row for each dimension. Returns the embeddings of the queries.</summary>
         public float[] Measure(
             TextEmbedder embedder, ProfileCosts costs, ImmutableArray<RetrievalRow>.Builder rows, CancellationToken cancellationToken)
         {
             if (embedder.Width != _index.Width)
             {
                 throw new ArgumentException(
-                    $"The queries are embedded as {embedder.Width} numbers, but '{_index.Path}' has vectors of {_index.Width}; embed them "
-                    + "at full width.", nameof(embedder));
+                    $"The queries are embedded at {embedder.Width} dimensions, but the vectors of '{_index.Path}' have {_index.Width}; "
+                    + "embed them at full width.", nameof(embedder));
             }
 
             var embeddings = new float[(long)Queries.Length * _index.Width];
             var times = new List<double>();
-            embedder.Embed(Queries[..Math.Min(QueriesAtOnce, Queries.Length)], cancellationToken); // first uses allocate
+            embedder.Embed(Queries[..Math.Min(QueriesAtOnce, Queries.Length)], cancellationToken); // warm-up: first uses allocate
             for (var first = 0; first < Queries.Length; first += QueriesAtOnce)
             {
                 var some = Queries[first..Math.Min(first + QueriesAtOnce, Queries.Length)];
@@ -258,7 +266,7 @@ public static class RetrievalEvaluator
             return result;
         }
 
-        /// <summary>Calibrates on every other query and measures on the rest; null if there are too few.</summary>
+        /// <summary>Calibrates on every other query and measures on the rest. Returns null if there are too few queries.</summary>
         public EscalationRow? Escalate(List<QueryEncoder<int>> encoders, double tolerance)
         {
             int[] all = [.. Enumerable.Range(0, Queries.Length)];

@@ -2,53 +2,53 @@ using System.Collections.Immutable;
 
 namespace MatFormer;
 
-/// <summary>What embeds queries: one profile of a model.</summary>
-/// <param name="Name">Its name, such as the profile's.</param>
-/// <param name="FlopsPerQuery">What it takes for one query, on average; above 0.</param>
+/// <summary>An encoder of queries, such as one profile of a model.</summary>
+/// <param name="Name">The encoder's name, such as that of the profile.</param>
+/// <param name="FlopsPerQuery">The mean FLOPs to embed one query, above 0.</param>
 /// <param name="Embed">
-/// The embeddings of some queries, float32 (queries, width) row by row, in the space of the index that is searched
+/// Computes the embeddings of queries, float32 (queries, width), row-major. They must be comparable with the vectors of the searched index
 /// (<see cref="VectorIndex.CheckFits"/>).
 /// </param>
 public sealed record QueryEncoder<TQuery>(string Name, double FlopsPerQuery, Func<IReadOnlyList<TQuery>, float[]> Embed);
 
-/// <summary>What an escalating search found.</summary>
+/// <summary>The result of an escalating search.</summary>
 /// <param name="Hits">The hits of each query, the best first.</param>
-/// <param name="Rungs">The number of the encoder that answered each query.</param>
-/// <param name="Answered">How many queries each encoder answered.</param>
+/// <param name="Rungs">The index of the encoder that answered each query.</param>
+/// <param name="Answered">The number of queries that each encoder answered.</param>
 /// <param name="ComputeShare">
-/// FLOPs of all embeddings that were made, those of queries that went on included, over those of the last encoder for every query. The
-/// search itself is not counted.
+/// The FLOPs of all embeddings, including those of queries that were passed on, divided by the FLOPs of embedding every query with the last
+/// encoder only. The search itself is not counted.
 /// </param>
 public sealed record EscalationResult(SearchHit[][] Hits, int[] Rungs, ImmutableArray<int> Answered, double ComputeShare);
 
 /// <summary>
-/// Searches with the cheapest encoder first and embeds a query again with the next where its margin is small. The margin is by how much
-/// the best hit's score exceeds that of the first hit that is left out: of searches for k hits, the score of the first less that of the
-/// (k + 1)-th.
+/// Searches with the cheapest encoder first. If the margin of a query is small, embeds the query again with the next encoder. In a search
+/// for k hits, the margin is the score of the first hit minus the score of the (k + 1)-th.
 /// </summary>
 /// <remarks>
-/// Of the margins tried on synthetic embeddings (first less second, less k-th, less 32nd, the first score alone, relative ones) this one
-/// needs the least compute, or near to it, to keep the last encoder's recall at 1 as at 10.
+/// Several margins were tried on synthetic embeddings: the first score minus the second, the k-th or the 32nd, the first score alone, and
+/// relative margins. This one needs the least compute, or nearly the least, to keep the last encoder's recall, both at 1 and at 10.
 /// </remarks>
 public sealed class EscalatingSearch<TQuery>
 {
-    // Of more thresholds for an encoder, calibration would choose by chance: of all possible ones, three encoders lost 1.3 points on other
-    // queries where it was given half a point; of 24 each, 0.8, at nearly the same compute.
+    // With more thresholds per encoder, calibration overfits. With a tolerance of half a point, three encoders lost 1.3 points of recall on
+    // other queries if all possible thresholds were tried, and 0.8 points with 24 thresholds each, at nearly the same compute.
     private const int MaxThresholds = 24;
 
-    // Combinations of thresholds, times queries.
+    // The largest number of combinations of thresholds, times the number of queries.
     private const double MaxCalibrationWork = 1 << 26;
 
     private readonly VectorIndex _index;
 
-    /// <summary>Makes one.</summary>
-    /// <param name="index">What is searched.</param>
-    /// <param name="encoders">The encoders, the cheapest first; at least one.</param>
+    /// <summary>Creates a search with given thresholds.</summary>
+    /// <param name="index">The index to search.</param>
+    /// <param name="encoders">The encoders, the cheapest first, at least one.</param>
     /// <param name="thresholds">
-    /// The margin from which on each encoder but the last answers: 0 for always, <see cref="float.PositiveInfinity"/> for never.
+    /// For each encoder but the last, the smallest margin at which it answers: 0 for always, <see cref="float.PositiveInfinity"/> for
+    /// never.
     /// </param>
     /// <exception cref="ArgumentException">
-    /// The encoders do not ascend in cost, or there is not one threshold for each but the last, or one is negative or no number.
+    /// The encoders do not ascend in cost, the number of thresholds is wrong, or a threshold is negative or NaN.
     /// </exception>
     public EscalatingSearch(VectorIndex index, IReadOnlyList<QueryEncoder<TQuery>> encoders, IReadOnlyList<float> thresholds)
     {
@@ -64,7 +64,7 @@ public sealed class EscalatingSearch<TQuery>
         if (thresholds.Any(t => !(t >= 0)))
         {
             throw new ArgumentException(
-                $"The thresholds {string.Join(", ", thresholds)} are not all 0 or more; margins are never below.", nameof(thresholds));
+                $"The thresholds {string.Join(", ", thresholds)} are not all 0 or more; margins are never negative.", nameof(thresholds));
         }
 
         _index = index;
@@ -75,20 +75,23 @@ public sealed class EscalatingSearch<TQuery>
     /// <summary>The encoders, the cheapest first.</summary>
     public ImmutableArray<QueryEncoder<TQuery>> Encoders { get; }
 
-    /// <summary>The margin from which on each encoder but the last answers.</summary>
+    /// <summary>For each encoder but the last, the smallest margin at which it answers.</summary>
     public ImmutableArray<float> Thresholds { get; }
 
     /// <summary>
-    /// Finds the thresholds that keep the recall of the last encoder for the least compute on held-out queries. Encoders that do not pay
-    /// are left out of the result. On other queries recall varies as any mean does: give some hundreds, and measure on yet others.
+    /// Finds the thresholds that keep the last encoder's recall on held-out queries at the least compute. Encoders that save nothing are
+    /// left out of the result. The recall on other queries will vary: calibrate with some hundreds of queries, and measure the result with
+    /// different ones.
     /// </summary>
-    /// <param name="index">What is searched.</param>
+    /// <param name="index">The index to search.</param>
     /// <param name="encoders">The encoders, the cheapest first.</param>
-    /// <param name="queries">Queries that are like those to come, but none of them.</param>
-    /// <param name="relevant">The rows that each should find, at least one.</param>
-    /// <param name="options">How it will be searched; recall is at its <see cref="SearchOptions.Count"/>.</param>
-    /// <param name="tolerance">What recall may be lost, such as 0.01 for a point.</param>
-    /// <exception cref="ArgumentException">There are no queries, or not as many as relevant rows; or what a search refuses.</exception>
+    /// <param name="queries">Queries for calibration. They should resemble the queries to come.</param>
+    /// <param name="relevant">The rows that each query should find, at least one.</param>
+    /// <param name="options">The options of the later searches. Recall is measured at their <see cref="SearchOptions.Count"/>.</param>
+    /// <param name="tolerance">The recall that may be lost, such as 0.01 for one percentage point.</param>
+    /// <exception cref="ArgumentException">
+    /// There are no queries, the numbers of queries and of relevant rows differ, or a search is not possible.
+    /// </exception>
     public static EscalatingSearch<TQuery> Calibrate(
         VectorIndex index,
         IReadOnlyList<QueryEncoder<TQuery>> encoders,
@@ -118,9 +121,11 @@ public sealed class EscalatingSearch<TQuery>
 
     /// <summary>Finds the vectors nearest to each query.</summary>
     /// <param name="queries">The queries.</param>
-    /// <param name="options">How many, and how; 10 at full width if null. A shortlist is made longer than the count if need be.</param>
-    /// <exception cref="ArgumentException">There are no queries; or an option is not possible for the index.</exception>
-    /// <exception cref="InvalidOperationException">An encoder gives other numbers than one embedding for each query.</exception>
+    /// <param name="options">
+    /// The options of the search. If null, 10 hits are found at full width. A shortlist that is too short is made longer than the count.
+    /// </param>
+    /// <exception cref="ArgumentException">There are no queries, or an option is not possible for the index.</exception>
+    /// <exception cref="InvalidOperationException">An encoder does not return one embedding for each query.</exception>
     public EscalationResult Search(IReadOnlyList<TQuery> queries, SearchOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(queries);
@@ -154,7 +159,7 @@ public sealed class EscalatingSearch<TQuery>
         return new EscalationResult(hits, rungs, [.. answered], flops / (queries.Count * Encoders[^1].FlopsPerQuery));
     }
 
-    // One hit more than asked for, where the index has it: the margin is to that.
+    // Searches for one hit more than requested, if the index has it, because the margin needs this hit's score.
     private static SearchHit[][] Search(
         VectorIndex index, QueryEncoder<TQuery> encoder, IReadOnlyList<TQuery> queries, SearchOptions options)
     {
@@ -194,12 +199,14 @@ public sealed class EscalatingSearch<TQuery>
             {
                 throw new ArgumentException(
                     $"The encoder '{name}' takes {flops} FLOPs for a query, no more than '{encoders[rung - 1].Name}' before it; give the "
-                    + "cheapest first.", nameof(encoders));
+                    + "encoders in ascending order of cost.", nameof(encoders));
             }
         }
     }
 
-    /// <summary>Tries thresholds of every encoder but the last: values that margins have, evenly spread where they are many.</summary>
+    /// <summary>
+    /// Tries thresholds for every encoder but the last. The candidates are margins of the queries, spread evenly if there are many.
+    /// </summary>
     private sealed class Calibration(List<(float[] Margins, double[] Recalls)> rungs, double[] flops, double tolerance)
     {
         private readonly float?[] _thresholds = new float?[rungs.Count - 1];
@@ -207,7 +214,7 @@ public sealed class EscalatingSearch<TQuery>
         private float?[] _best = new float?[rungs.Count - 1];
         private double _cheapest = flops[^1] * rungs[^1].Recalls.Length;
 
-        /// <summary>The threshold of each encoder, null for one that is left out.</summary>
+        /// <summary>Returns the threshold of each encoder but the last, or null for an encoder that is left out.</summary>
         public float?[] Run()
         {
             int[] all = [.. Enumerable.Range(0, rungs[0].Recalls.Length)];
@@ -216,7 +223,8 @@ public sealed class EscalatingSearch<TQuery>
             return _best;
         }
 
-        // The queries that are left over by the rungs below, and what those took and recalled.
+        // Tries the thresholds of an encoder for the queries that earlier encoders did not answer (left), given the FLOPs that the earlier
+        // encoders spent and the sum of their answers' recalls.
         private void Try(int rung, int[] left, double spent, double recalled, int most)
         {
             if (rung == rungs.Count - 1)
@@ -238,7 +246,7 @@ public sealed class EscalatingSearch<TQuery>
             var answered = 0;
             for (var choice = 1; choice <= most && answered < ordered.Length; choice++)
             {
-                // All of the same margin answer or none.
+                // Queries with the same margin are either all answered or none of them is.
                 var next = Math.Max(answered + 1, (int)((long)ordered.Length * choice / most));
                 while (next < ordered.Length && margins[ordered[next]] == margins[ordered[next - 1]]) next++;
                 for (; answered < next; answered++) recalled += recalls[ordered[answered]];

@@ -2,20 +2,21 @@ using System.Text;
 
 namespace MatFormer;
 
-/// <summary>What a vector of an index stands for.</summary>
-/// <param name="Title">A line that names it.</param>
-/// <param name="Text">What was embedded, or as much of it as a search should show; may be empty.</param>
+/// <summary>The title and text that a vector of an index stands for.</summary>
+/// <param name="Title">A line that names the entry.</param>
+/// <param name="Text">The embedded text, or the part of it that a search should show. It may be empty.</param>
 public readonly record struct IndexEntry(string Title, string Text = "")
 {
     private static readonly UTF8Encoding s_strictUtf8 = new(false, throwOnInvalidBytes: true);
 
-    /// <summary>Checks vectors and what they stand for before they are kept, wherever that is.</summary>
-    /// <param name="vectors">float32 (entries, width), row by row.</param>
-    /// <param name="width">Dimensions of each vector.</param>
-    /// <param name="entries">What each of them stands for.</param>
-    /// <param name="firstRow">The row that the first of them will have.</param>
+    /// <summary>Checks vectors and their entries before they are stored in an index or elsewhere.</summary>
+    /// <param name="vectors">The vectors, float32 (entries, width), row-major.</param>
+    /// <param name="width">The number of dimensions of each vector.</param>
+    /// <param name="entries">The entry of each vector.</param>
+    /// <param name="firstRow">The row number that the first vector will have.</param>
     /// <exception cref="ArgumentException">
-    /// The vectors are not as many as the entries, one is not finite, or a text is not valid Unicode; the message names the row.
+    /// The number of vectors is not the number of entries, a vector is not finite, or a text is not valid Unicode. The message names the
+    /// row.
     /// </exception>
     public static void Check(ReadOnlySpan<float> vectors, int width, IReadOnlyList<IndexEntry> entries, long firstRow)
     {
@@ -32,7 +33,7 @@ public readonly record struct IndexEntry(string Title, string Text = "")
         {
             throw new ArgumentException(
                 $"The vector of '{entries[bad / width].Title}' (row {firstRow + (bad / width)}) is {vectors[bad]} in dimension "
-                + $"{bad % width}; vectors must be finite, so look at what the encoder was given.", nameof(vectors));
+                + $"{bad % width}; vectors must be finite, so check the input of the encoder.", nameof(vectors));
         }
 
         for (var i = 0; i < entries.Count; i++)
@@ -45,7 +46,7 @@ public readonly record struct IndexEntry(string Title, string Text = "")
             catch (EncoderFallbackException e)
             {
                 throw new ArgumentException(
-                    $"The title or text of entry {i} (row {firstRow + i}) is not valid Unicode: it has half a surrogate pair.",
+                    $"The title or text of entry {i} (row {firstRow + i}) is not valid Unicode, because it has half a surrogate pair.",
                     nameof(entries), e);
             }
         }

@@ -4,19 +4,19 @@ using System.Runtime.Intrinsics.X86;
 
 namespace MatFormer;
 
-/// <summary>Inner products of rows and queries, in the widest registers that the CPU has.</summary>
+/// <summary>Computes inner products of rows and queries in the widest vector registers of the CPU.</summary>
 /// <remarks>
-/// A product is the same to the bit whichever rows and queries it is computed with: it is always added up in the same order.
+/// An inner product is always summed in the same order, so its bits do not depend on the other rows and queries of the same call.
 /// </remarks>
 internal abstract unsafe class InnerProducts
 {
-    /// <summary>Queries that <see cref="Compute"/> takes at most.</summary>
+    /// <summary>The largest number of queries in a call of <see cref="Compute"/>.</summary>
     public const int MaxQueries = 4;
 
-    /// <summary>Those for this CPU.</summary>
+    /// <summary>The implementation for this CPU.</summary>
     public static InnerProducts Shared { get; } = Create(DecodingKernels.RegisterBits);
 
-    /// <summary>Those in registers of 512, 256 or 128 bits.</summary>
+    /// <summary>Creates the implementation for registers of 512, 256 or 128 bits.</summary>
     public static InnerProducts Create(int registerBits) => registerBits switch
     {
         512 => new InnerProducts<Lanes512>(),
@@ -25,12 +25,12 @@ internal abstract unsafe class InnerProducts
         _ => throw new UnreachableException(),
     };
 
-    /// <summary>The inner product of two vectors of <paramref name="width"/> float32.</summary>
+    /// <summary>Returns the inner product of two vectors of <paramref name="width"/> float32 numbers.</summary>
     public abstract float Dot(float* a, float* b, int width);
 
     /// <summary>
-    /// scores[q * stride + r] = queries[q] times rows[r], for up to <see cref="MaxQueries"/> queries (count, width) and rows
-    /// (rowCount, width), both without gaps.
+    /// Computes scores[q * stride + r], the inner product of queries[q] and rows[r], for up to <see cref="MaxQueries"/> queries
+    /// (count, width) and for rows (rowCount, width). Both are contiguous.
     /// </summary>
     public abstract void Compute(float* rows, int rowCount, int width, float* queries, int count, float* scores, int stride);
 }
@@ -40,7 +40,7 @@ internal sealed unsafe class InnerProducts<TLanes> : InnerProducts
 {
     private const int Lanes = 16;
 
-    // Floats ahead of those that are read: far enough to be there in time, and near enough to be there still.
+    // The prefetch distance in floats. Data must arrive in the cache before they are read, and must not be evicted before that.
     private const int Ahead = 2048;
     private const MethodImplOptions Hot = MethodImplOptions.AggressiveOptimization;
 
@@ -72,7 +72,7 @@ internal sealed unsafe class InnerProducts<TLanes> : InnerProducts
         }
     }
 
-    // Four rows at once are read out of order, which the CPU does not foresee; told what comes, it took a quarter to a third less time.
+    // The hardware prefetcher does not predict reads from four rows in turn. Software prefetching saved a quarter to a third of the time.
     [MethodImpl(Hot)]
     private static void Rows4(float* rows, int rowCount, int width, float* query, float* scores)
     {
@@ -106,7 +106,7 @@ internal sealed unsafe class InnerProducts<TLanes> : InnerProducts
         }
     }
 
-    // What is loaded of rows is used for four queries.
+    // Each load from a row serves four queries.
     [MethodImpl(Hot)]
     private static void Rows4Queries4(float* rows, int rowCount, int width, float* queries, float* scores, int stride)
     {
@@ -159,7 +159,7 @@ internal sealed unsafe class InnerProducts<TLanes> : InnerProducts
         scores[3] = Finish(s3, rows + (3 * width), query, whole, width);
     }
 
-    // Adds what is left over by whole lanes.
+    // Sums the lanes and adds the products of the elements after the last full group of lanes.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Finish(TLanes lanes, float* a, float* b, int whole, int width)
     {

@@ -2,16 +2,18 @@ using System.Globalization;
 
 namespace MatFormer;
 
-/// <summary>Writes an index as the text that PostgreSQL's COPY reads, for tables with a column of pgvector's type vector.</summary>
+/// <summary>Writes an index in the text format of PostgreSQL's COPY, for tables with a column of pgvector's type vector.</summary>
 public static class PostgresCopy
 {
     /// <summary>
-    /// Writes a line for each entry, its columns separated by tabs: the row, the title, the text, and the vector as <c>[0.25,-1]</c>
+    /// Writes a line for each entry, with columns separated by tabs: the row, the title, the text, and the vector as <c>[0.25,-1]</c>
     /// (https://www.postgresql.org/docs/current/sql-copy.html, "Text Format"; https://github.com/pgvector/pgvector).
     /// </summary>
-    /// <param name="index">What is written.</param>
-    /// <param name="writer">Where to; its encoding must be the database client's, UTF-8 by default.</param>
-    /// <exception cref="CheckpointException">A text is damaged, or has the character 0, which PostgreSQL does not take.</exception>
+    /// <param name="index">The index to write.</param>
+    /// <param name="writer">The output. Its encoding must be that of the database client, UTF-8 by default.</param>
+    /// <exception cref="CheckpointException">
+    /// A text is damaged, or it contains the character U+0000, which PostgreSQL does not accept.
+    /// </exception>
     public static void Write(VectorIndex index, TextWriter writer)
     {
         ArgumentNullException.ThrowIfNull(index);
@@ -23,8 +25,8 @@ public static class PostgresCopy
             if (entry.Title.Contains('\0', StringComparison.Ordinal) || entry.Text.Contains('\0', StringComparison.Ordinal))
             {
                 throw new CheckpointException(
-                    index.Path, $"has a title or text of row {row} with the character 0, which PostgreSQL does not take; write the index "
-                        + "again without it.");
+                    index.Path, $"has a title or text in row {row} with the character U+0000, which PostgreSQL does not accept; write the "
+                        + "index again without this character.");
             }
 
             writer.Write(row.ToString(CultureInfo.InvariantCulture));

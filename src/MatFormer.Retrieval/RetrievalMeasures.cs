@@ -1,18 +1,18 @@
 namespace MatFormer;
 
-/// <summary>A mean over queries.</summary>
+/// <summary>The mean of a measure over queries.</summary>
 /// <param name="Value">The mean, from 0 to 1.</param>
-/// <param name="Low">The lower end of its 95% confidence interval.</param>
-/// <param name="High">The upper end.</param>
-/// <param name="Queries">Queries that it is of.</param>
+/// <param name="Low">The lower end of the mean's 95% confidence interval.</param>
+/// <param name="High">The upper end of the mean's 95% confidence interval.</param>
+/// <param name="Queries">The number of queries.</param>
 public readonly record struct RetrievalMeasure(double Value, double Low, double High, int Queries)
 {
-    // The normal distribution's 97.5% quantile.
+    // The 97.5% quantile of the normal distribution.
     private const double Z = 1.959963984540054;
 
     /// <summary>
-    /// The mean of values from 0 to 1, with Wilson's score interval (Wilson 1927), which is that of a share; no values from 0 to 1 of that
-    /// mean vary more than a share's zeros and ones, so that it is never too narrow for them.
+    /// Returns the mean of values from 0 to 1, with Wilson's score interval (Wilson 1927). The interval is made for proportions, which are
+    /// means of zeros and ones. It is not too narrow for other values, because zeros and ones have the largest variance for a given mean.
     /// </summary>
     internal static RetrievalMeasure Of(IReadOnlyCollection<double> values)
     {
@@ -24,14 +24,16 @@ public readonly record struct RetrievalMeasure(double Value, double Low, double 
     }
 }
 
-/// <summary>How good searches are, against what should have been found.</summary>
+/// <summary>Measures how good searches are, given the rows that should have been found.</summary>
 public static class RetrievalMeasures
 {
-    /// <summary>Recall at k: the share of a query's relevant rows that are among its first k hits.</summary>
-    /// <param name="k">Hits that count, from 1.</param>
+    /// <summary>Computes recall at k: the share of a query's relevant rows that are among its first k hits.</summary>
+    /// <param name="k">The number of hits that count, from 1.</param>
     /// <param name="found">The hits of each query, the best first, at least k of them.</param>
-    /// <param name="relevant">The rows of each query that should be found, at least one.</param>
-    /// <exception cref="ArgumentException">There are other numbers of queries, no relevant rows, or fewer hits than k.</exception>
+    /// <param name="relevant">The rows that each query should find, at least one.</param>
+    /// <exception cref="ArgumentException">
+    /// The numbers of queries differ, a query has no relevant rows, or a query has fewer than k hits.
+    /// </exception>
     public static RetrievalMeasure RecallAt(
         int k, IReadOnlyList<SearchHit[]> found, IReadOnlyList<IReadOnlyCollection<int>> relevant)
     {
@@ -41,11 +43,12 @@ public static class RetrievalMeasures
     }
 
     /// <summary>
-    /// Mean reciprocal rank: 1 / the rank, from 1, of the first hit that is relevant, 0 if none is; over as many hits as there are.
+    /// Computes the mean reciprocal rank: the mean of 1 / the rank, from 1, of the first relevant hit. A query without a relevant hit
+    /// counts as 0. All given hits count.
     /// </summary>
     /// <param name="found">The hits of each query, the best first.</param>
-    /// <param name="relevant">The rows of each query that should be found, at least one.</param>
-    /// <exception cref="ArgumentException">There are other numbers of queries, or no relevant rows.</exception>
+    /// <param name="relevant">The rows that each query should find, at least one.</param>
+    /// <exception cref="ArgumentException">The numbers of queries differ, or a query has no relevant rows.</exception>
     public static RetrievalMeasure MeanReciprocalRank(
         IReadOnlyList<SearchHit[]> found, IReadOnlyList<IReadOnlyCollection<int>> relevant)
     {
@@ -60,11 +63,13 @@ public static class RetrievalMeasures
         ]);
     }
 
-    /// <summary>The accuracy of a classifier that gives each query the label of its nearest neighbour.</summary>
-    /// <param name="found">The hits of each query, the best first, at least one; only the first counts.</param>
+    /// <summary>Computes the accuracy of a classifier that gives each query the label of its nearest neighbour.</summary>
+    /// <param name="found">The hits of each query, the best first, at least one. Only the first hit counts.</param>
     /// <param name="labels">The label of each query.</param>
     /// <param name="rowLabels">The label of each row of the index.</param>
-    /// <exception cref="ArgumentException">There are other numbers of queries, no hits, or too few labels of rows.</exception>
+    /// <exception cref="ArgumentException">
+    /// The numbers of queries differ, a query has no hits, or a row that was found has no label.
+    /// </exception>
     public static RetrievalMeasure NearestNeighbourAccuracy<TLabel>(
         IReadOnlyList<SearchHit[]> found, IReadOnlyList<TLabel> labels, IReadOnlyList<TLabel> rowLabels)
     {
@@ -74,11 +79,11 @@ public static class RetrievalMeasures
         [
             .. found.Select((hits, query) =>
             {
-                if (hits.Length == 0) throw new ArgumentException($"Query {query} has no hits; search for one.", nameof(found));
+                if (hits.Length == 0) throw new ArgumentException($"Query {query} has no hits; give at least one.", nameof(found));
                 if (hits[0].Row >= rowLabels.Count)
                 {
                     throw new ArgumentException(
-                        $"Query {query} found row {hits[0].Row}, but there are labels of {rowLabels.Count} rows; give those of all.",
+                        $"Query {query} found row {hits[0].Row}, but there are labels for {rowLabels.Count} rows only; give all labels.",
                         nameof(rowLabels));
                 }
 
@@ -87,13 +92,13 @@ public static class RetrievalMeasures
         ]);
     }
 
-    /// <summary>Of one query.</summary>
+    /// <summary>Computes recall at k of one query.</summary>
     internal static double Recall(int k, SearchHit[] hits, IReadOnlyCollection<int> relevant, int query)
     {
         if (hits.Length < k)
         {
             throw new ArgumentException(
-                $"Query {query} has {hits.Length} hits, but recall at {k} needs {k}; search for as many.", nameof(hits));
+                $"Query {query} has {hits.Length} hits, but recall at {k} needs {k}; search for more hits.", nameof(hits));
         }
 
         return hits.Take(k).Count(hit => relevant.Contains(hit.Row)) / (double)relevant.Count;
@@ -112,7 +117,7 @@ public static class RetrievalMeasures
             if (relevant[query].Count == 0)
             {
                 throw new ArgumentException(
-                    $"Query {query} has no relevant rows, so that nothing can be said of it; leave it out.", nameof(relevant));
+                    $"Query {query} has no relevant rows, so its recall is undefined; leave the query out.", nameof(relevant));
             }
         }
     }

@@ -1,23 +1,26 @@
 namespace MatFormer;
 
-/// <summary>What is searched for, and how.</summary>
+/// <summary>The options of a search.</summary>
 public sealed record SearchOptions
 {
-    /// <summary>How many are found at most; the index may have fewer.</summary>
+    /// <summary>The largest number of hits. There are fewer if the index has fewer vectors.</summary>
     public int Count { get; init; } = 10;
 
     /// <summary>
-    /// The dimensions of a first pass, one of the index's <see cref="VectorIndex.Prefixes"/>: all vectors are ranked by the cosine of
-    /// their first dimensions with the query's. Null for none: all are ranked at full width.
+    /// The number of dimensions of a first pass, one of the index's <see cref="VectorIndex.Prefixes"/>. The first pass ranks all vectors by
+    /// the cosine of their first dimensions and those of the query. Null for no first pass: all vectors are ranked at full width.
     /// </summary>
     public int? Prefix { get; init; }
 
     /// <summary>
-    /// How many of the first pass are ranked anew at full width (adaptive retrieval; Matryoshka representation learning, arXiv 2205.13147,
-    /// section 4.3, which takes 200). 0 for none: the first pass's ranks and scores are the result. Without a prefix it has no effect.
+    /// The number of hits of the first pass that are ranked again at full width (adaptive retrieval; Matryoshka representation learning,
+    /// arXiv 2205.13147, section 4.3, which uses 200). With 0, the ranks and scores of the first pass are the result. Without a prefix,
+    /// this option has no effect.
     /// </summary>
     public int Shortlist { get; init; } = 200;
 
-    /// <summary>Threads that share the first pass; the caller's is one of them. What is found does not depend on it.</summary>
+    /// <summary>
+    /// The number of threads that share the pass over all vectors, including the caller's. The result does not depend on this number.
+    /// </summary>
     public int Threads { get; init; } = 1;
 }

@@ -4,7 +4,9 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>Embeds texts with one profile of a text encoder, at one of its dimensions.</summary>
-/// <remarks>Texts are cut to the context, and run in batches of about the same length, so that little is padded.</remarks>
+/// <remarks>
+/// Texts are truncated to the context. Texts of about the same length run in the same batch, which keeps padding small.
+/// </remarks>
 public sealed class TextEmbedder
 {
     private const int TokensAtOnce = 4096;
@@ -19,19 +21,19 @@ public sealed class TextEmbedder
     {
         var spec = model.Architecture;
         if (spec.Kind != ModelKind.TextEncoder)
-            throw new ArgumentException($"{spec.Name} is no text encoder, and embeds no texts.", nameof(model));
+            throw new ArgumentException($"{spec.Name} is not a text encoder, so it cannot embed texts.", nameof(model));
         ArgumentNullException.ThrowIfNull(tokenizer);
         tokenizer.CheckFits(model);
         Width = spec.CheckEmbeddingWidth(width);
         (_model, _tokenizer, _embed, ProfileName, FlopsPerText) = (model, tokenizer, tokens => embed(tokens, Width), profile, flops);
     }
 
-    /// <summary>Embeds with a profile of a universal model.</summary>
-    /// <param name="model">The model, which must live as long.</param>
-    /// <param name="profile">What of it embeds.</param>
-    /// <param name="tokenizer">What it was trained with.</param>
-    /// <param name="dimension">What embeddings are cut to; null for all of it.</param>
-    /// <exception cref="ArgumentException">It is no text encoder.</exception>
+    /// <summary>Creates an embedder that uses a profile of a universal model.</summary>
+    /// <param name="model">The model. It must not be disposed before the embedder is last used.</param>
+    /// <param name="profile">The profile that embeds.</param>
+    /// <param name="tokenizer">The tokenizer that the model was trained with.</param>
+    /// <param name="dimension">The dimension that embeddings are truncated to; null for the full width.</param>
+    /// <exception cref="ArgumentException">The model is not a text encoder.</exception>
     /// <exception cref="TokenizerException">The model was trained with another tokenizer.</exception>
     public static TextEmbedder Of<TModel>(
         TModel model, Profile<TModel> profile, Tokenizer tokenizer, EmbeddingDimension<TModel>? dimension = null)
@@ -43,10 +45,10 @@ public sealed class TextEmbedder
             model, profile.Name, profile.Flops, tokenizer, dimension?.Width, (tokens, width) => model.Embed(profile, tokens, width));
     }
 
-    /// <summary>Embeds with a slice.</summary>
-    /// <param name="slice">The model, which must live as long.</param>
-    /// <param name="tokenizer">What it was trained with.</param>
-    /// <param name="width">What embeddings are cut to, one of the declared dimensions; null for all of it.</param>
+    /// <summary>Creates an embedder that uses a slice.</summary>
+    /// <param name="slice">The slice. It must not be disposed before the embedder is last used.</param>
+    /// <param name="tokenizer">The tokenizer that the model was trained with.</param>
+    /// <param name="width">The declared dimension that embeddings are truncated to; null for the full width.</param>
     /// <inheritdoc cref="Of{TModel}" path="/exception"/>
     public static TextEmbedder OfSlice(MatFormerModel slice, Tokenizer tokenizer, int? width = null)
     {
@@ -59,20 +61,22 @@ public sealed class TextEmbedder
     /// <summary>The profile's name.</summary>
     public string ProfileName { get; }
 
-    /// <summary>Numbers of an embedding.</summary>
+    /// <summary>The number of dimensions of an embedding.</summary>
     public int Width { get; }
 
-    /// <summary>FLOPs (a multiply-add is two) of a text as long as the context.</summary>
+    /// <summary>The FLOPs (a multiply-add is two) to embed a text as long as the context.</summary>
     public long FlopsPerText { get; }
 
     /// <summary>
-    /// Where its embeddings come from. The weights are told apart by a hash of those around the blocks, which all profiles have whole:
-    /// extracted slices fit their model's index, unless their weights were rounded.
+    /// The origin of the embeddings. Weights are identified by a hash of the weights outside the blocks, which every profile keeps whole.
+    /// Extracted slices therefore fit their model's index, unless their weights were rounded.
     /// </summary>
     public VectorIndexIdentity Identity => _identity ??= new VectorIndexIdentity(
         _model.Architecture.Name, _model.Architecture.Fingerprint, ProfileName, WeightsHash(), _tokenizer.Fingerprint);
 
-    /// <summary>The embeddings of texts, of length 1: float32 (texts, <see cref="Width"/>), row by row.</summary>
+    /// <summary>
+    /// Returns the embeddings of texts, normalised to length 1: float32 (texts, <see cref="Width"/>), row-major.
+    /// </summary>
     public float[] Embed(IReadOnlyList<string> texts, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(texts);
@@ -103,13 +107,13 @@ public sealed class TextEmbedder
         return result;
     }
 
-    /// <summary>Embeds the texts of entries into an index, which has the declared dimensions as prefixes.</summary>
+    /// <summary>Embeds the texts of entries and writes them as an index, which has the declared dimensions as prefixes.</summary>
     /// <param name="path">The file to write.</param>
-    /// <param name="entries">What is embedded; documents as long as the context, longer ones cut.</param>
-    /// <param name="progress">Told how many are embedded.</param>
-    /// <param name="cancellationToken">Stops it; then there is no file.</param>
+    /// <param name="entries">The entries to embed. Texts longer than the context are truncated.</param>
+    /// <param name="progress">Called with the number of entries embedded so far.</param>
+    /// <param name="cancellationToken">Cancels the operation. No file is written in this case.</param>
     /// <exception cref="InvalidOperationException">There are no entries.</exception>
-    /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
+    /// <exception cref="IOException">The file cannot be written. Nothing is left behind.</exception>
     public void WriteIndex(
         string path, IEnumerable<IndexEntry> entries, Action<int>? progress = null, CancellationToken cancellationToken = default)
     {
@@ -125,15 +129,15 @@ public sealed class TextEmbedder
         writer.Complete();
     }
 
-    /// <summary>Refuses an index whose vectors are not of these weights, this tokenizer and this width; any profile is welcome.</summary>
-    /// <exception cref="CheckpointException">It was embedded by another model.</exception>
+    /// <summary>Throws unless the vectors of an index have these weights, this tokenizer and this width. Any profile fits.</summary>
+    /// <exception cref="CheckpointException">The index was embedded by another model, or at another width.</exception>
     public void CheckFits(VectorIndex index)
     {
         ArgumentNullException.ThrowIfNull(index);
         index.CheckFits(Identity);
         if (index.Width == Width) return;
         throw new CheckpointException(
-            index.Path, $"has vectors of {index.Width} numbers, but queries are embedded as {Width}; embed them at {index.Width}, and "
+            index.Path, $"has vectors of {index.Width} dimensions, but queries are embedded at {Width}; embed them at {index.Width}, and "
                 + "search by a prefix.");
     }
 

@@ -1,9 +1,9 @@
 namespace MatFormer;
 
-/// <summary>The best hits of one query so far, in memory that the caller gives: a heap whose root is the last of them.</summary>
+/// <summary>The best hits of one query so far, as a heap whose root is the worst of them. The caller provides the memory.</summary>
 internal struct TopHits(SearchHit[] hits, int capacity)
 {
-    // What a score must exceed to be among them. Nothing compares with NaN, so that until they are full every score is looked at.
+    // The score that a new hit must exceed. It is NaN until the heap is full: comparisons with NaN are false, so every score is offered.
     private float _threshold = float.NaN;
 
     public int Count { get; private set; }
@@ -11,23 +11,23 @@ internal struct TopHits(SearchHit[] hits, int capacity)
     /// <summary>The first row whose score was not finite, or -1.</summary>
     public int BadRow { get; private set; } = -1;
 
-    /// <summary>The memory that it was given.</summary>
+    /// <summary>The memory that the caller provided.</summary>
     public readonly SearchHit[] Memory => hits;
 
-    /// <summary>Those held, in order once <see cref="Sort"/> has been called.</summary>
+    /// <summary>The best hits so far. They are in order only after <see cref="Sort"/>.</summary>
     public readonly Span<SearchHit> Hits => hits.AsSpan(0, Count);
 
-    /// <summary>Takes in the scores of rows that come after all those before.</summary>
+    /// <summary>Adds the scores of consecutive rows. These rows must come after all rows that were added before.</summary>
     public void Add(ReadOnlySpan<float> scores, int firstRow)
     {
         for (var i = 0; i < scores.Length; i++)
         {
-            // The condition lets NaN pass, to be found. Of equals the earlier row stays.
+            // The condition lets a NaN score pass, so that Offer can report it. Of equal scores, the earlier row stays.
             if (!(scores[i] <= _threshold)) Offer(new SearchHit(firstRow + i, scores[i]));
         }
     }
 
-    /// <summary>Takes in any row.</summary>
+    /// <summary>Adds the score of a row. Rows may come in any order.</summary>
     public void Offer(SearchHit hit)
     {
         if (!float.IsFinite(hit.Score))
@@ -48,17 +48,17 @@ internal struct TopHits(SearchHit[] hits, int capacity)
         }
     }
 
-    /// <summary>Takes in what another holds.</summary>
+    /// <summary>Adds the hits of another instance.</summary>
     public void Offer(in TopHits other)
     {
         if (BadRow < 0) BadRow = other.BadRow;
         foreach (var hit in other.Hits) Offer(hit);
     }
 
-    /// <summary>An empty one of the same capacity, in memory of its own.</summary>
+    /// <summary>Creates an empty instance of the same capacity in new memory.</summary>
     public readonly TopHits Anew() => new(new SearchHit[capacity], capacity);
 
-    /// <summary>Puts the best first; nothing can be added any more.</summary>
+    /// <summary>Sorts the hits, the best first. Nothing may be added afterwards.</summary>
     public readonly void Sort() => SearchHit.Sort(Hits);
 
     private readonly void Rise()

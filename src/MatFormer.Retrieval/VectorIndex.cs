@@ -7,16 +7,24 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// Embedded entries in a file that <see cref="VectorIndexWriter"/> wrote, searched exactly. The file is mapped into memory and read as far
-/// as it is searched. Searches may run on several threads at once.
+/// An index of embedded entries in a file that <see cref="VectorIndexWriter"/> wrote. Searches are exact. The file is memory-mapped, and
+/// only the parts that searches use are read. Searches may run on several threads at once.
 /// </summary>
 /// <remarks>
-/// The file is a safetensors file of float32 <c>vectors</c> (count, width), int64 <c>text_ends</c> (count, 2) and uint8 <c>texts</c>.
-/// What is found, and every score, is the same for one query or many at once and for any number of threads.
+/// The file is a safetensors file with float32 <c>vectors</c> (count, width), int64 <c>text_ends</c> (count, 2) and uint8 <c>texts</c>.
+/// The hits and scores of a query do not depend on the number of queries per call or the number of threads.
 /// </remarks>
+/// <example>
+/// <code>
+/// using var index = VectorIndex.Open("index.safetensors");
+/// embedder.CheckFits(index);
+/// foreach (var hit in index.Search(embedder.Embed(["a query"])))
+///     Console.WriteLine($"{hit.Score:0.000} {index.EntryOf(hit.Row).Title}");
+/// </code>
+/// </example>
 public sealed unsafe class VectorIndex : IDisposable
 {
-    // What is computed before it is ranked: rows that stay in the second-level cache while all queries pass over them.
+    // Scores are computed for a block of rows before they are ranked. A block stays in the second-level cache while all queries use it.
     private const int MaxRowsAtOnce = 256;
     private const int FloatsAtOnce = 1 << 15;
     private const int MaxOnStack = 1024;
@@ -37,23 +45,25 @@ public sealed unsafe class VectorIndex : IDisposable
         _prefixes = [.. header.Prefixes.Select(prefix => new Lazy<float[]>(() => NormalisedPrefixes(prefix)))];
     }
 
-    /// <summary>The file.</summary>
+    /// <summary>The path of the file.</summary>
     public string Path { get; }
 
-    /// <summary>Vectors.</summary>
+    /// <summary>The number of vectors.</summary>
     public int Count => _header.Count;
 
-    /// <summary>Dimensions of each.</summary>
+    /// <summary>The number of dimensions of each vector.</summary>
     public int Width => _header.Width;
 
-    /// <summary>Numbers of first dimensions that are embeddings too, ascending, below the width; may be empty.</summary>
+    /// <summary>
+    /// The lengths of the prefixes of a vector that are embeddings too, ascending and below the width. There may be none.
+    /// </summary>
     public ImmutableArray<int> Prefixes => _header.Prefixes;
 
-    /// <summary>Where the vectors come from.</summary>
+    /// <summary>The model, weights and tokenizer that the vectors come from.</summary>
     public VectorIndexIdentity Identity => _header.Identity;
 
     /// <summary>Opens an index.</summary>
-    /// <exception cref="CheckpointException">There is no such file, it is no index, or it is damaged.</exception>
+    /// <exception cref="CheckpointException">The file does not exist, is not an index, or is damaged.</exception>
     public static VectorIndex Open(string path) => Open(path, InnerProducts.Shared);
 
     internal static VectorIndex Open(string path, InnerProducts products)
@@ -76,16 +86,18 @@ public sealed unsafe class VectorIndex : IDisposable
         throw new CheckpointException(path, "changed while it was opened; open it again.");
     }
 
-    /// <summary>Refuses queries whose embeddings lie in another space than these vectors; those of another profile are welcome.</summary>
-    /// <param name="queries">Where the queries' embeddings come from.</param>
-    /// <exception cref="CheckpointException">They come from another model, other weights or another tokenizer.</exception>
+    /// <summary>Throws unless the embeddings of queries can be compared with these vectors. Any profile of the same model fits.</summary>
+    /// <param name="queries">The identity of the queries' embeddings.</param>
+    /// <exception cref="CheckpointException">
+    /// The queries' embeddings come from another model, other weights or another tokenizer.
+    /// </exception>
     public void CheckFits(VectorIndexIdentity queries)
     {
         ArgumentNullException.ThrowIfNull(queries);
         Identity.CheckFits(Path, queries);
     }
 
-    /// <summary>What a vector stands for.</summary>
+    /// <summary>Returns the entry of a row.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
     /// <exception cref="CheckpointException">The texts are damaged.</exception>
     public IndexEntry EntryOf(int row)
@@ -93,7 +105,7 @@ public sealed unsafe class VectorIndex : IDisposable
         ArgumentOutOfRangeException.ThrowIfNegative(row);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(row, Count);
 
-        // Where the text before it ends, and its own two.
+        // The end of the previous row's text, then the ends of this row's title and text.
         Span<byte> ends = stackalloc byte[3 * sizeof(long)];
         ends.Clear();
         var own = _header.TextEnds.Offset + ((long)row * 2 * sizeof(long));
@@ -105,8 +117,8 @@ public sealed unsafe class VectorIndex : IDisposable
         if (start < 0 || title < start || text < title || text > _header.Texts.Length || text - start > Array.MaxLength)
         {
             throw new CheckpointException(
-                Path, $"names bytes {start} to {title} and {text} as the texts of row {row}, but has {_header.Texts.Length}; it is "
-                    + "damaged, so write the index again.");
+                Path, $"names bytes {start} to {title} and {text} as the title and text of row {row}, but has {_header.Texts.Length} bytes "
+                    + "of text; it is damaged, so write the index again.");
         }
 
         var bytes = new byte[text - start];
@@ -122,24 +134,26 @@ public sealed unsafe class VectorIndex : IDisposable
         }
     }
 
-    /// <summary>Copies a vector, float32 (width), as it was added.</summary>
+    /// <summary>Copies the vector of a row, float32 (width), exactly as it was added.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such row.</exception>
-    /// <exception cref="ArgumentException">The destination is not as long as the width.</exception>
+    /// <exception cref="ArgumentException">The length of the destination is not the width.</exception>
     public void CopyVector(int row, Span<float> destination)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(row);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(row, Count);
         if (destination.Length != Width)
-            throw new ArgumentException($"It has room for {destination.Length} numbers, but vectors have {Width}.", nameof(destination));
+            throw new ArgumentException($"The span has room for {destination.Length} numbers, not {Width}.", nameof(destination));
         using var lease = _file.Borrow();
         new ReadOnlySpan<float>(VectorsIn(lease) + ((nint)row * Width), Width).CopyTo(destination);
     }
 
-    /// <summary>Finds the vectors nearest to a query, the nearest first; of equal scores the lower row.</summary>
-    /// <param name="query">float32 (width), finite; normalised or not, which scales the scores.</param>
-    /// <param name="options">How many, and how; 10 at full width if null.</param>
+    /// <summary>Finds the vectors nearest to a query, the nearest first. Of equal scores, the lower row comes first.</summary>
+    /// <param name="query">
+    /// The query, float32 (width). It must be finite. It need not be normalised: its length only scales the scores.
+    /// </param>
+    /// <param name="options">The options of the search. If null, 10 hits are found at full width.</param>
     /// <exception cref="ArgumentException">
-    /// The query is of another width or not finite, its prefix is zero, or an option is not possible for this index.
+    /// The query has another width or is not finite, its prefix is zero, or an option is not possible for this index.
     /// </exception>
     /// <exception cref="CheckpointException">A vector of the file is not finite.</exception>
     /// <exception cref="ObjectDisposedException">The index is disposed.</exception>
@@ -148,8 +162,8 @@ public sealed unsafe class VectorIndex : IDisposable
         if (query.Length != Width)
         {
             throw new ArgumentException(
-                $"The query has {query.Length} dimensions, but the vectors of '{Path}' have {Width}; embed it with the model of the index, "
-                + "all dimensions of it.", nameof(query));
+                $"The query has {query.Length} dimensions, but the vectors of '{Path}' have {Width}; embed it with the model of the index "
+                + "at full width.", nameof(query));
         }
 
         SearchHit[] hits = [];
@@ -158,18 +172,18 @@ public sealed unsafe class VectorIndex : IDisposable
     }
 
     /// <summary>
-    /// Finds the vectors nearest to each of some queries, exactly as one search for each would, but in one pass over memory.
+    /// Finds the vectors nearest to each of several queries. The result is that of one search per query, but takes one pass over memory.
     /// </summary>
-    /// <param name="queries">float32 (count, width), row by row.</param>
-    /// <param name="options">How many, and how; 10 at full width if null.</param>
+    /// <param name="queries">The queries, float32 (count, width), row-major.</param>
+    /// <param name="options">The options of the search. If null, 10 hits are found at full width.</param>
     /// <inheritdoc cref="Search(ReadOnlySpan{float}, SearchOptions)" path="/exception"/>
     public SearchHit[][] SearchBatch(ReadOnlySpan<float> queries, SearchOptions? options = null)
     {
         if (queries.Length % Width != 0)
         {
             throw new ArgumentException(
-                $"The queries have {queries.Length} numbers in all, which is no multiple of the {Width} dimensions of the vectors of "
-                + $"'{Path}'; embed them with the model of the index, all dimensions of it.", nameof(queries));
+                $"The queries have {queries.Length} numbers in all, which is not a multiple of the {Width} dimensions of the vectors of "
+                + $"'{Path}'; embed them with the model of the index at full width.", nameof(queries));
         }
 
         var hits = new SearchHit[queries.Length / Width][];
@@ -246,7 +260,7 @@ public sealed unsafe class VectorIndex : IDisposable
         foreach (ref var hits in best) hits.Sort();
     }
 
-    // All vectors (Count, width) against all queries (best.Length, width).
+    // Scores all vectors (Count, width) against all queries (best.Length, width).
     private void Scan(float* vectors, int width, ReadOnlySpan<float> queries, int threads, Span<TopHits> best)
     {
         fixed (float* query = queries)
@@ -258,7 +272,7 @@ public sealed unsafe class VectorIndex : IDisposable
         foreach (ref var hits in best) CheckFinite(hits);
     }
 
-    // Each thread keeps the best of its own rows; offered to the first they are the best of all.
+    // Each thread keeps the best hits of its own rows. Afterwards they are merged into the overall best hits.
     private void ScanInParts(float* vectors, int width, float* queries, int threads, Span<TopHits> best)
     {
         var rows = ((long)Count + threads - 1) / threads;
@@ -290,7 +304,7 @@ public sealed unsafe class VectorIndex : IDisposable
                 for (var i = 0; i < count; i++) best[q + i].Add(new ReadOnlySpan<float>(scores + (i * MaxRowsAtOnce), rows), row);
             }
 
-            if (last - row <= step) break; // the next might be beyond int
+            if (last - row <= step) break; // row + step might overflow
         }
     }
 
@@ -298,8 +312,8 @@ public sealed unsafe class VectorIndex : IDisposable
     {
         if (hits.BadRow < 0) return;
         throw new CheckpointException(
-            Path, $"holds a vector, row {hits.BadRow}, whose products are not finite numbers: it has NaN, infinities or values too large; "
-                + "write the index again from normalised vectors.");
+            Path, $"has a vector, row {hits.BadRow}, whose scores are not finite numbers, because it has NaN, infinities or too large "
+                + "values; write the index again from normalised vectors.");
     }
 
     private void Check(ReadOnlySpan<float> queries, SearchOptions options)
@@ -317,15 +331,15 @@ public sealed unsafe class VectorIndex : IDisposable
             if (options.Shortlist < 0 || (options.Shortlist > 0 && options.Shortlist < options.Count))
             {
                 throw new ArgumentException(
-                    $"A shortlist of {options.Shortlist} cannot give {options.Count} hits; make it at least as long, or 0 to rank by the "
-                    + "prefix alone.", nameof(options));
+                    $"A shortlist of {options.Shortlist} cannot give {options.Count} hits; give at least {options.Count}, or 0 to rank by "
+                    + "the prefix alone.", nameof(options));
             }
         }
 
         VectorScan.CheckFinite(queries, Width);
     }
 
-    // The first dimensions of each query, normalised.
+    // Copies the first dimensions of each query and normalises them.
     private void Shorten(ReadOnlySpan<float> queries, int prefix, Span<float> result)
     {
         for (var q = 0; q < result.Length / prefix; q++)
@@ -333,13 +347,14 @@ public sealed unsafe class VectorIndex : IDisposable
             if (!Normalise(queries.Slice(q * Width, prefix), result.Slice(q * prefix, prefix)))
             {
                 throw new ArgumentException(
-                    $"The first {prefix} dimensions of query {q} are zero, which is similar to nothing; search it at full width.",
+                    $"The first {prefix} dimensions of query {q} are zero, so they have no direction to compare; search at full width.",
                     nameof(queries));
             }
         }
     }
 
-    // Laid out without gaps, and normalised once for all searches: their inner product with a normalised query is the cosine.
+    // Copies the prefixes of all vectors into contiguous memory and normalises them, once for all searches. Their inner product with a
+    // normalised query is then the cosine.
     private float[] NormalisedPrefixes(int prefix)
     {
         if ((long)Count * prefix > Array.MaxLength)
@@ -360,7 +375,7 @@ public sealed unsafe class VectorIndex : IDisposable
         return result;
     }
 
-    // False if it is zero. The norm is of double, so that it neither overflows nor vanishes.
+    // Returns false if the vector is zero. The norm is computed in double precision, so that it neither overflows nor underflows.
     private static bool Normalise(ReadOnlySpan<float> vector, Span<float> result)
     {
         double squares = 0;

@@ -4,18 +4,20 @@ using System.Globalization;
 namespace MatFormer;
 
 /// <summary>
-/// How an index is kept as a safetensors file: where its titles and texts end, its vectors, and the UTF-8 of the titles and texts one after
-/// the other, in this order, in which each lies at a multiple of its element size; the rest is metadata.
+/// The layout of an index as a safetensors file. It holds three tensors: the ends of the titles and texts, the vectors, and the titles and
+/// texts in UTF-8, one after the other. In this order, each tensor begins at a multiple of its element size. The rest is metadata.
 /// </summary>
 internal static class VectorIndexFile
 {
-    /// <summary>float32 (count, width).</summary>
+    /// <summary>The name of the tensor of vectors, float32 (count, width).</summary>
     public const string Vectors = "vectors";
 
-    /// <summary>int64 (count, 2): where the title and the text of each entry end in <see cref="Texts"/>.</summary>
+    /// <summary>
+    /// The name of the tensor int64 (count, 2) with the positions in <see cref="Texts"/> at which the title and the text of each entry end.
+    /// </summary>
     public const string TextEnds = "text_ends";
 
-    /// <summary>uint8 (length).</summary>
+    /// <summary>The name of the tensor of titles and texts, uint8 (length).</summary>
     public const string Texts = "texts";
 
     private const string Version = "1";
@@ -49,21 +51,21 @@ internal static class VectorIndexFile
 
         public int Width => (int)Vectors.Shape[1];
 
-        /// <summary>Bytes of the file.</summary>
+        /// <summary>The length of the file in bytes.</summary>
         public long FileLength { get; init; }
     }
 
-    /// <exception cref="CheckpointException">It is no index, or damaged.</exception>
+    /// <exception cref="CheckpointException">The file is not an index, or it is damaged.</exception>
     public static Header ReadHeader(SafetensorsReader reader)
     {
         var path = reader.Path;
         var version = reader.Metadata.GetValueOrDefault(VersionKey)
             ?? throw new CheckpointException(
-                path, $"is no index of vectors: its metadata has no '{VersionKey}'; give a file that {nameof(VectorIndexWriter)} wrote.");
+                path, $"is not an index of vectors (its metadata lacks '{VersionKey}'); give a file of {nameof(VectorIndexWriter)}.");
         if (version != Version)
         {
             throw new CheckpointException(
-                path, $"is an index of version {version}, but {Version} is read; write it again, or use a newer release.");
+                path, $"is an index of version {version}, but {Version} is supported; write the index again, or use a newer release.");
         }
 
         var vectors = Find(Vectors, SafetensorsType.Float32);
@@ -75,7 +77,7 @@ internal static class VectorIndexFile
         if (texts.Shape.Length != 1) throw Bad(Texts, texts);
 
         if (vectors.Offset % sizeof(float) != 0)
-            throw new CheckpointException(path, $"has vectors at byte {vectors.Offset}, which is no multiple of 4; write the index again.");
+            throw new CheckpointException(path, $"has vectors at byte {vectors.Offset}, not a multiple of 4; write the index again.");
         return new Header(vectors, ends, texts, Prefixes(reader, (int)vectors.Shape[1]), Identity(reader))
         {
             FileLength = reader.Tensors.Max(t => t.Offset + t.Length),
@@ -88,8 +90,8 @@ internal static class VectorIndexFile
                     path, $"has no tensor '{name}' of dtype {SafetensorsFormat.Code(type)}; it is damaged, so write the index again.");
 
         CheckpointException Bad(string name, SafetensorsEntry entry) => new(
-            path, $"holds the tensor '{name}' of the shape ({string.Join(", ", entry.Shape)}), which no index has; it is damaged, so write "
-                + "the index again.");
+            path, $"has the tensor '{name}' of the shape ({string.Join(", ", entry.Shape)}), which an index cannot have; it is damaged, so "
+                + "write the index again.");
     }
 
     private static ImmutableArray<int> Prefixes(SafetensorsReader reader, int width)
@@ -102,8 +104,8 @@ internal static class VectorIndexFile
                 || prefix >= width || prefix <= (prefixes.Count > 0 ? prefixes[^1] : 0))
             {
                 throw new CheckpointException(
-                    reader.Path, $"has the metadata '{PrefixesKey}' of '{text}', which is no list of ascending dimensions below {width}; "
-                        + "it is damaged, so write the index again.");
+                    reader.Path, $"has the metadata '{PrefixesKey}' of '{text}', which is not a list of ascending dimensions below "
+                        + $"{width}; it is damaged, so write the index again.");
             }
 
             prefixes.Add(prefix);

@@ -5,8 +5,8 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// Writes an index of vectors, batch by batch; memory does not grow with the index. The file is there, whole, once <see cref="Complete"/>
-/// has returned, and never before.
+/// Writes an index of vectors, batch by batch. Memory use does not grow with the index. The file appears, complete, when
+/// <see cref="Complete"/> returns.
 /// </summary>
 public sealed class VectorIndexWriter : IDisposable
 {
@@ -18,13 +18,16 @@ public sealed class VectorIndexWriter : IDisposable
     private bool _completed;
 
     /// <summary>Begins an index.</summary>
-    /// <param name="path">The file to write, by custom <c>.safetensors</c>; its folder is made if need be, an older file replaced.</param>
-    /// <param name="width">Dimensions of each vector.</param>
-    /// <param name="prefixes">
-    /// Numbers of first dimensions that are embeddings too, once normalised (nested embeddings), in any order; the full width among them
-    /// is left out.
+    /// <param name="path">
+    /// The file to write, usually with the extension <c>.safetensors</c>. Its folder is created if it does not exist. An existing file is
+    /// replaced.
     /// </param>
-    /// <param name="identity">Where the vectors come from.</param>
+    /// <param name="width">The number of dimensions of each vector.</param>
+    /// <param name="prefixes">
+    /// The lengths of the prefixes of a vector that are embeddings too, once normalised (nested embeddings), in any order. The full width
+    /// is ignored.
+    /// </param>
+    /// <param name="identity">The model, weights and tokenizer that the vectors come from.</param>
     /// <exception cref="ArgumentException">A prefix is not between 1 and the width.</exception>
     /// <exception cref="IOException">The folder cannot be written.</exception>
     public VectorIndexWriter(string path, int width, IEnumerable<int> prefixes, VectorIndexIdentity identity)
@@ -57,22 +60,23 @@ public sealed class VectorIndexWriter : IDisposable
         }
     }
 
-    /// <summary>Dimensions of each vector.</summary>
+    /// <summary>The number of dimensions of each vector.</summary>
     public int Width { get; }
 
     /// <summary>The declared prefixes, ascending, below the width.</summary>
     public ImmutableArray<int> Prefixes { get; }
 
-    /// <summary>Vectors that were added.</summary>
+    /// <summary>The number of vectors added so far.</summary>
     public int Count { get; private set; }
 
-    /// <summary>Adds vectors, which are kept as they are.</summary>
-    /// <param name="vectors">float32 (entries, width), row by row.</param>
-    /// <param name="entries">What each of them stands for.</param>
+    /// <summary>Adds vectors, which are stored unchanged.</summary>
+    /// <param name="vectors">The vectors, float32 (entries, width), row-major.</param>
+    /// <param name="entries">The entry of each vector.</param>
     /// <exception cref="ArgumentException">
-    /// The vectors are not as many as the entries, one is not finite, or a text is not valid Unicode; then none was added.
+    /// The number of vectors is not the number of entries, a vector is not finite, or a text is not valid Unicode. No vector is added in
+    /// this case.
     /// </exception>
-    /// <exception cref="IOException">They cannot be written.</exception>
+    /// <exception cref="IOException">The vectors cannot be written.</exception>
     public void Add(ReadOnlySpan<float> vectors, IReadOnlyList<IndexEntry> entries)
     {
         ObjectDisposedException.ThrowIf(!_vectors.CanWrite, this);
@@ -97,9 +101,9 @@ public sealed class VectorIndexWriter : IDisposable
         Count += entries.Count;
     }
 
-    /// <summary>Writes the file, atomically.</summary>
-    /// <exception cref="InvalidOperationException">Nothing was added.</exception>
-    /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
+    /// <summary>Writes the file atomically.</summary>
+    /// <exception cref="InvalidOperationException">No vectors were added, or the index is already complete.</exception>
+    /// <exception cref="IOException">The file cannot be written. Nothing is left behind.</exception>
     public void Complete()
     {
         ObjectDisposedException.ThrowIf(!_vectors.CanWrite, this);
@@ -127,7 +131,7 @@ public sealed class VectorIndexWriter : IDisposable
         _completed = true;
     }
 
-    /// <summary>Deletes what was kept so far; the file stays if it is complete.</summary>
+    /// <summary>Deletes the temporary files. A completed index file stays.</summary>
     public void Dispose()
     {
         _vectors?.Dispose();

@@ -1,9 +1,11 @@
 namespace MatFormer;
 
 /// <summary>
-/// Finds the vectors nearest to a query among those that are given batch by batch, wherever they are kept; it holds the best of them only.
+/// Finds the vectors nearest to a query among vectors that are added batch by batch, wherever they are stored. It keeps only the best hits.
 /// </summary>
-/// <remarks>Scores are those of a <see cref="VectorIndex"/>, to the bit. One thread at a time may use it.</remarks>
+/// <remarks>
+/// The scores are bit for bit those of a <see cref="VectorIndex"/>. Only one thread at a time may use an instance.
+/// </remarks>
 public sealed unsafe class VectorScan
 {
     private const int RowsAtOnce = 256;
@@ -11,25 +13,27 @@ public sealed unsafe class VectorScan
     private TopHits _best;
 
     /// <summary>Begins a search.</summary>
-    /// <param name="query">float32 (width), finite; normalised or not, which scales the scores.</param>
-    /// <param name="count">How many are found at most.</param>
+    /// <param name="query">
+    /// The query, float32 (width). It must be finite. It need not be normalised: its length only scales the scores.
+    /// </param>
+    /// <param name="count">The largest number of hits.</param>
     /// <exception cref="ArgumentException">The query is empty or not finite, or the count is not above 0.</exception>
     public VectorScan(ReadOnlySpan<float> query, int count = 10)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(count);
-        if (query.IsEmpty) throw new ArgumentException("The query has no dimensions; embed one.", nameof(query));
+        if (query.IsEmpty) throw new ArgumentException("The query is empty; give the embedding of a query.", nameof(query));
         CheckFinite(query, query.Length);
         _query = query.ToArray();
         _best = new TopHits(new SearchHit[count], count);
     }
 
-    /// <summary>Dimensions of the query and of all vectors.</summary>
+    /// <summary>The number of dimensions of the query and of all vectors.</summary>
     public int Width => _query.Length;
 
-    /// <summary>Takes in vectors.</summary>
-    /// <param name="vectors">float32 (rows, width), row by row.</param>
-    /// <param name="rows">What each is called in the result, in any order.</param>
-    /// <exception cref="ArgumentException">There are not as many vectors as rows.</exception>
+    /// <summary>Adds vectors to the search.</summary>
+    /// <param name="vectors">The vectors, float32 (rows, width), row-major.</param>
+    /// <param name="rows">The row number of each vector, which identifies it in the result. Rows may come in any order.</param>
+    /// <exception cref="ArgumentException">The number of vectors is not the number of rows.</exception>
     public void Add(ReadOnlySpan<float> vectors, ReadOnlySpan<int> rows)
     {
         if (vectors.Length != (long)rows.Length * Width)
@@ -51,15 +55,15 @@ public sealed unsafe class VectorScan
         }
     }
 
-    /// <summary>The nearest so far, the nearest first; of equal scores the lower row.</summary>
-    /// <exception cref="InvalidOperationException">A product was not finite.</exception>
+    /// <summary>Returns the best hits so far, the best first. Of equal scores, the lower row comes first.</summary>
+    /// <exception cref="InvalidOperationException">A score was not finite.</exception>
     public SearchHit[] Hits()
     {
         if (_best.BadRow >= 0)
         {
             throw new InvalidOperationException(
-                $"The vector of row {_best.BadRow} has products that are not finite numbers: it has NaN, infinities or values too large; "
-                + "write it again, normalised.");
+                $"The score of the vector of row {_best.BadRow} is not a finite number, because the vector has NaN, infinities or values "
+                + "that are too large; store the vector again, normalised.");
         }
 
         var hits = _best.Hits.ToArray();
@@ -67,7 +71,7 @@ public sealed unsafe class VectorScan
         return hits;
     }
 
-    /// <summary>Refuses queries that are not finite.</summary>
+    /// <summary>Throws if a query is not finite.</summary>
     internal static void CheckFinite(ReadOnlySpan<float> queries, int width)
     {
         for (var i = 0; i < queries.Length; i++)
@@ -75,8 +79,8 @@ public sealed unsafe class VectorScan
             if (!float.IsFinite(queries[i]))
             {
                 throw new ArgumentException(
-                    $"Query {i / width} is {queries[i]} in dimension {i % width}; queries must be finite, so look at what the encoder was "
-                    + "given.", nameof(queries));
+                    $"Query {i / width} is {queries[i]} in dimension {i % width}; queries must be finite, so check the input of the "
+                    + "encoder.", nameof(queries));
             }
         }
     }

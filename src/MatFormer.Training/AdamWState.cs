@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>AdamW (arXiv 1711.05101) over flat weights, and its moments, which are laid out as the weights.</summary>
+/// <summary>AdamW (arXiv 1711.05101) over flat weights, with moments that have the same layout as the weights.</summary>
 internal sealed class AdamWState(FlatWeights flat, TrainerOptions options) : IDisposable
 {
     private const string FirstPrefix = CheckpointHeader.OptimizerPrefix + "exp_avg.";
@@ -12,16 +12,16 @@ internal sealed class AdamWState(FlatWeights flat, TrainerOptions options) : IDi
     private readonly Tensor _first = zeros_like(flat.Weights).DetachFromDisposeScope();
     private readonly Tensor _second = zeros_like(flat.Weights).DetachFromDisposeScope();
 
-    /// <summary>Changes the weights by their gradients. The weights that decay come first.</summary>
-    /// <param name="learningRate">Of this step.</param>
-    /// <param name="step">From 1 on.</param>
+    /// <summary>Updates the weights from their gradients. The weights that decay come first in the flat layout.</summary>
+    /// <param name="learningRate">The learning rate of this step.</param>
+    /// <param name="step">The number of this step, from 1.</param>
     public void Update(double learningRate, long step)
     {
         Update(0, flat.Decaying, options.WeightDecay, learningRate, step);
         Update(flat.Decaying, flat.Weights.numel() - flat.Decaying, 0, learningRate, step);
     }
 
-    /// <summary>Views of a parameter's moments with the names that they have in a checkpoint; the caller disposes them.</summary>
+    /// <summary>Returns views of a parameter's moments with their names in a checkpoint. The caller disposes the views.</summary>
     public IEnumerable<(string Name, Tensor Moment)> Of(string name, Parameter parameter) =>
         [(FirstPrefix + name, flat.ViewOf(_first, parameter)), (SecondPrefix + name, flat.ViewOf(_second, parameter))];
 

@@ -2,29 +2,29 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Examples in memory, before they are tensors; filled anew from step to step.</summary>
+/// <summary>Examples in memory, before they become tensors. A batch is reused from step to step.</summary>
 internal abstract class Batch
 {
-    /// <summary>How many examples.</summary>
+    /// <summary>The number of examples.</summary>
     public abstract int Examples { get; }
 
-    /// <summary>What the model takes, and what its loss compares with.</summary>
+    /// <summary>Creates the model's input and the targets of its loss.</summary>
     public abstract (Tensor Input, Tensor Targets) ToTensors(Device device);
 }
 
-/// <summary>Rows of tokens, and the tokens after them.</summary>
+/// <summary>A batch of rows of tokens. The targets are the tokens one position later.</summary>
 internal sealed class TokenBatch(int rows, int context) : Batch
 {
     /// <inheritdoc/>
     public override int Examples => rows;
 
-    /// <summary>(B, T), row by row.</summary>
+    /// <summary>The input tokens, (B, T), row-major.</summary>
     public long[] Tokens { get; } = new long[rows * context];
 
-    /// <summary>(B, T), row by row.</summary>
+    /// <summary>The target tokens, (B, T), row-major.</summary>
     public long[] Targets { get; } = new long[rows * context];
 
-    /// <summary>Windows of context + 1 tokens, one a row.</summary>
+    /// <summary>Creates a batch with one row for each window of context + 1 tokens.</summary>
     public static TokenBatch Of(IReadOnlyList<int[]> windows)
     {
         var batch = new TokenBatch(windows.Count, windows[0].Length - 1);
@@ -32,7 +32,7 @@ internal sealed class TokenBatch(int rows, int context) : Batch
         return batch;
     }
 
-    /// <summary>Makes a row of a window of context + 1 tokens.</summary>
+    /// <summary>Fills a row with a window of context + 1 tokens.</summary>
     public void Set(int row, ReadOnlySpan<int> window)
     {
         for (var t = 0; t < context; t++)

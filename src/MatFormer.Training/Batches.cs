@@ -2,26 +2,25 @@ using System.Runtime.ExceptionServices;
 
 namespace MatFormer;
 
-/// <summary>Batches by step.</summary>
+/// <summary>A source of training batches, addressed by step.</summary>
 internal interface IBatches
 {
-    /// <summary>Room for a batch.</summary>
+    /// <summary>Creates an empty batch for <see cref="Fill"/>.</summary>
     Batch NewBatch();
 
-    /// <summary>Fills a batch of its own with the examples of a step, from 1 on.</summary>
+    /// <summary>Fills a batch from <see cref="NewBatch"/> with the examples of a step. Steps are numbered from 1.</summary>
     void Fill(long step, Batch batch);
 
     /// <summary>
-    /// Whether filling allocates next to nothing, so that another thread may do it. TorchSharp does not keep a number alive while libtorch
-    /// reads it: a garbage collection that another thread starts at that moment may free it.
+    /// Whether filling a batch allocates so little that it may run on another thread. TorchSharp does not keep a scalar alive while
+    /// libtorch reads the scalar, and a garbage collection that another thread starts at that moment may free the scalar.
     /// </summary>
     bool CanRunAhead => true;
 }
 
 /// <summary>
-/// The training batches: each epoch cuts the shuffled documents into windows and takes each window once, in shuffled order. A batch depends
-/// on the seed
-/// and the step alone.
+/// The training batches of a text. Each epoch cuts the shuffled documents into windows and takes each window once, in shuffled order. A
+/// batch depends only on the seed and the step.
 /// </summary>
 internal sealed class TrainingBatches : IBatches
 {
@@ -60,15 +59,17 @@ internal sealed class TrainingBatches : IBatches
     }
 }
 
-/// <summary>The order of examples: each epoch takes each once, shuffled. It depends on the seed alone.</summary>
+/// <summary>The order of examples. Each epoch takes each example once, in an order that depends only on the seed and the epoch.</summary>
 internal sealed class EpochOrder(int count, long seed)
 {
     private int[] _order = [];
 
-    /// <summary>The epoch of the last one asked for, from 0 on; -1 before.</summary>
+    /// <summary>The epoch, from 0, of the most recent call of <see cref="At"/>; -1 before the first call.</summary>
     public long Epoch { get; private set; } = -1;
 
-    /// <summary>The example of a place in the endless row of epochs, and whether its epoch is another than that asked for last.</summary>
+    /// <summary>
+    /// Returns the example at a place in the endless sequence of epochs, and whether its epoch differs from that of the previous call.
+    /// </summary>
     public (int Example, bool IsNewEpoch) At(long place)
     {
         var epoch = place / count;
@@ -85,18 +86,18 @@ internal sealed class EpochOrder(int count, long seed)
 }
 
 /// <summary>
-/// Batches that a thread of its own makes ahead of time, at most <see cref="Ahead"/>, one step after the other. A step that comes out of
-/// turn is refused. As a batch depends on its step alone, they are the same as without.
+/// Batches that a separate thread fills in order, at most <see cref="Ahead"/> of them ahead of time. Steps must be taken in order. The
+/// batches are the same as without the thread, because a batch depends only on the seed and the step.
 /// </summary>
 internal sealed class PrefetchedBatches : IDisposable
 {
-    /// <summary>The most batches that wait.</summary>
+    /// <summary>The largest number of batches that wait to be taken.</summary>
     public const int Ahead = 2;
 
     private readonly IBatches _source;
     private readonly long _first;
     private readonly long _last;
-    private readonly Batch[] _slots = new Batch[Ahead + 1]; // and one in use
+    private readonly Batch[] _slots = new Batch[Ahead + 1]; // one more, for the batch in use
     private readonly SemaphoreSlim _free = new(Ahead + 1);
     private readonly SemaphoreSlim _filled = new(0);
     private readonly CancellationTokenSource _stop = new();
@@ -105,7 +106,7 @@ internal sealed class PrefetchedBatches : IDisposable
     private long _failed;
     private long _next;
 
-    /// <param name="source">Makes the batches; from now on used by the thread only.</param>
+    /// <param name="source">The source of the batches. From now on only the thread may use it.</param>
     /// <param name="first">The first step.</param>
     /// <param name="last">The last step.</param>
     public PrefetchedBatches(IBatches source, long first, long last)
@@ -118,25 +119,25 @@ internal sealed class PrefetchedBatches : IDisposable
         _thread.Start();
     }
 
-    /// <summary>The batch of a step, whole until the next is asked for.</summary>
-    /// <remarks>What goes wrong on the thread is thrown here, at the step that it concerns.</remarks>
+    /// <summary>Returns the batch of a step. It stays valid until the next batch is taken.</summary>
+    /// <remarks>If filling a batch failed on the thread, this method throws the exception at the step of that batch.</remarks>
     public Batch Take(long step)
     {
         if (step != _next || step > _last)
-            throw new InvalidOperationException($"The batch of step {step} is out of turn; the next is {_next}, the last {_last}.");
+            throw new InvalidOperationException($"Batch {step} cannot be taken now; the next batch is {_next}, the last is {_last}.");
         _filled.Wait();
         if (step == _failed)
         {
-            _filled.Release(); // for the next call
+            _filled.Release(); // so that the next call throws too, instead of waiting
             _error!.Throw();
         }
 
-        if (step > _first) _free.Release(); // the one before
+        if (step > _first) _free.Release(); // the slot of the previous batch
         _next++;
         return _slots[step % _slots.Length];
     }
 
-    /// <summary>Stops the thread, and waits for it: afterwards nothing reads the source.</summary>
+    /// <summary>Stops the thread and waits for its end. Afterwards nothing reads the source.</summary>
     public void Dispose()
     {
         _stop.Cancel();
@@ -160,7 +161,7 @@ internal sealed class PrefetchedBatches : IDisposable
         }
         catch (OperationCanceledException) when (_stop.IsCancellationRequested)
         {
-            // Nobody waits for more.
+            // Dispose has stopped the thread, and no call waits for another batch.
         }
         catch (Exception e)
         {
@@ -175,7 +176,8 @@ internal sealed class PrefetchedBatches : IDisposable
 internal static class Windows
 {
     /// <summary>
-    /// At most <paramref name="count"/> windows of context + 1 tokens, spread evenly over the text; the same ones every time.
+    /// Returns at most <paramref name="count"/> windows of context + 1 tokens, spread evenly over the text. Every call returns the same
+    /// windows.
     /// </summary>
     /// <exception cref="DataException">The text is shorter than one window.</exception>
     public static IEnumerable<int[]> Fixed(CorpusSplit split, int context, int count)
@@ -191,7 +193,8 @@ internal static class Windows
     }
 
     /// <summary>
-    /// The text of all tokens but the first, after one byte for a model of bytes to begin with: the last one of the first token.
+    /// Returns the last byte of the first token, followed by the text of all other tokens. The leading byte gives a byte-level model
+    /// something to predict the second token from.
     /// </summary>
     public static byte[] Text(TextCorpus corpus, ReadOnlySpan<int> window)
     {

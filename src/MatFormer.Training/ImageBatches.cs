@@ -2,25 +2,25 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Images and what they show.</summary>
-/// <param name="rows">B.</param>
-/// <param name="image">C, H and W.</param>
-/// <param name="classes">How many classes if targets are their probabilities; 0 if they are the classes themselves.</param>
+/// <summary>A batch of images and their classes.</summary>
+/// <param name="rows">The number of images, B.</param>
+/// <param name="image">The size of an image: C, H and W.</param>
+/// <param name="classes">The number of classes if the targets are class probabilities; 0 if the targets are class numbers.</param>
 internal sealed class ImageBatch(int rows, (int Channels, int Height, int Width) image, int classes = 0) : Batch
 {
     /// <inheritdoc/>
     public override int Examples => rows;
 
-    /// <summary>(B, C, H, W), from -1 to 1.</summary>
+    /// <summary>The pixels, (B, C, H, W), from -1 to 1.</summary>
     public float[] Pixels { get; } = new float[rows * image.Channels * image.Height * image.Width];
 
     /// <summary>The class of each image.</summary>
     public long[] Labels { get; } = new long[rows];
 
-    /// <summary>The probabilities of the classes, (B, classes).</summary>
+    /// <summary>The target probabilities of the classes, (B, classes).</summary>
     public float[] Probabilities { get; } = new float[rows * classes];
 
-    /// <summary>Images of a set, as they are.</summary>
+    /// <summary>Creates a batch of images of a set, without augmentation.</summary>
     public static ImageBatch Of(ImageSet set, IReadOnlyList<int> images)
     {
         var batch = new ImageBatch(images.Count, (set.Channels, set.Height, set.Width));
@@ -33,7 +33,7 @@ internal sealed class ImageBatch(int rows, (int Channels, int Height, int Width)
         return batch;
     }
 
-    /// <summary>Makes a row of an image's bytes, moved down and to the right; what moves in from outside is black.</summary>
+    /// <summary>Fills a row with an image, moved down and to the right. Pixels that move in from outside are black.</summary>
     public void Set(int row, ReadOnlySpan<byte> pixels, int down, int right)
     {
         var size = image.Channels * image.Height * image.Width;
@@ -62,8 +62,8 @@ internal sealed class ImageBatch(int rows, (int Channels, int Height, int Width)
 }
 
 /// <summary>
-/// The training batches: each epoch takes each image once, in shuffled order, moved, mixed and with its class softened as the options say.
-/// A batch depends on the seed and the step alone.
+/// The training batches of images. Each epoch takes each image once, in shuffled order. The options decide how images are moved and mixed
+/// and how their labels are smoothed. A batch depends only on the options, which include the seed, and the step.
 /// </summary>
 internal sealed class ImageBatches(ImageSet images, TrainerOptions options) : IBatches
 {
@@ -95,7 +95,7 @@ internal sealed class ImageBatches(ImageSet images, TrainerOptions options) : IB
         int Moved(long counter) => options.Shift == 0 ? 0 : (int)random.Below((2 * options.Shift) + 1, counter) - options.Shift;
     }
 
-    // Each image with that from the other end of the batch (mixup, arXiv 1710.09412).
+    // Mixup (arXiv 1710.09412): mixes each image with its counterpart, counted from the other end of the batch.
     private void Mix(float[] pixels, float share)
     {
         var size = pixels.Length / options.Batch;
@@ -121,7 +121,7 @@ internal sealed class ImageBatches(ImageSet images, TrainerOptions options) : IB
         }
     }
 
-    // Of Beta(alpha, alpha), by Jöhnk's method; for larger alphas its tries grow many, and a half is near.
+    // Draws from Beta(alpha, alpha) by Jöhnk's method. For large alphas nearly every try is rejected and the share is near 0.5.
     private float Share(CounterRandom random, long counter)
     {
         for (var attempt = 0; attempt < 1000; attempt++, counter += 2)

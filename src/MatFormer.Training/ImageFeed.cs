@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Labelled images.</summary>
+/// <summary>Feeds labelled images to a vision transformer.</summary>
 internal sealed class ImageFeed(ImageCorpus images) : Feed
 {
     /// <inheritdoc/>
@@ -14,8 +14,8 @@ internal sealed class ImageFeed(ImageCorpus images) : Feed
         if ((images.Training.Channels, images.Training.Height, images.Training.Width) != (image.Channels, image.Size, image.Size))
         {
             throw new DataException($"The images of {images.Source} are {ImageCorpus.Size(images.Training)}, but {spec.Name} takes {image.Size} x {image.Size} "
-                + $"pixels and {image.Channels} channels; give others, resize these, or declare [MatViT(Image = ..., Channels = ...)] for "
-                + "them.");
+                + $"pixels and {image.Channels} channels; give images of that size, resize these, or declare "
+                + "[MatViT(Image = ..., Channels = ...)] for them.");
         }
 
         if (images.Training.Classes.Length != image.Classes)

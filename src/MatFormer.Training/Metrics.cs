@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace MatFormer;
 
-/// <summary>The file metrics.jsonl: one JSON object a step, losses apart by granularity.</summary>
+/// <summary>The file metrics.jsonl. It has one JSON object per step, with the loss of each granularity.</summary>
 internal sealed class MetricsFile : IDisposable
 {
     private readonly FileStream _stream;
@@ -12,7 +12,7 @@ internal sealed class MetricsFile : IDisposable
 
     private MetricsFile(FileStream stream) => _stream = stream;
 
-    /// <summary>Begins a file anew, or cuts it back to the steps up to a checkpoint's.</summary>
+    /// <summary>Creates an empty file at step 0. At a later step, drops the lines of an existing file that come after this step.</summary>
     public static MetricsFile Open(string path, long step)
     {
         var kept = step == 0 || !File.Exists(path) ? []
@@ -21,7 +21,7 @@ internal sealed class MetricsFile : IDisposable
         return new MetricsFile(new FileStream(path, FileMode.Append, FileAccess.Write, FileShare.Read));
     }
 
-    /// <summary>The steps of a file; a last line that a killed process did not finish is left out.</summary>
+    /// <summary>Reads the steps of a file, up to the first incomplete line, which a killed process may leave.</summary>
     public static IEnumerable<StepResult> Read(string path)
     {
         foreach (var line in File.ReadLines(path))
@@ -58,12 +58,12 @@ internal sealed class MetricsFile : IDisposable
 
     public void Dispose() => _stream.Dispose();
 
-    /// <summary>An object with a number of each submodel.</summary>
+    /// <summary>Writes an object with one number for each submodel.</summary>
     public static void WriteNumbers(Utf8JsonWriter json, string name, ImmutableArray<(string Granularity, float Number)> numbers)
     {
         json.WriteStartObject(name);
         foreach (var (granularity, number) in numbers)
-            json.WriteNumber(granularity, number); // the shortest digits that give the same float back
+            json.WriteNumber(granularity, number); // writes the fewest digits that parse to the same float
         json.WriteEndObject();
     }
 
@@ -91,7 +91,7 @@ internal sealed class MetricsFile : IDisposable
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
         {
-            return null; // an unfinished line
+            return null; // an incomplete line
         }
     }
 }

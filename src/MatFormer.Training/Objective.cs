@@ -3,48 +3,50 @@ using System.Collections.Immutable;
 namespace MatFormer;
 
 /// <summary>
-/// How a training step treats the granularities; the choices are not interchangeable (docs/objectives.md). Costs are of one step against
-/// one of the largest granularity alone (XL), on average, for feed-forwards of a half, a quarter and an eighth.
+/// How a training step treats the granularities. The objectives are not interchangeable (docs/objectives.md). The stated cost is the mean
+/// cost of a step relative to a step of the largest granularity alone (XL), for granularities with a half, a quarter and an eighth of its
+/// hidden units.
 /// </summary>
 public enum Objective
 {
     /// <summary>
-    /// One granularity a step, drawn by <see cref="TrainerOptions.Probabilities"/> (MatFormer, arXiv 2310.07707, section 3.2). Costs about
-    /// 0.65 XL.
+    /// Each step trains one granularity, drawn by <see cref="TrainerOptions.Probabilities"/> (MatFormer, arXiv 2310.07707, section 3.2). A
+    /// step costs about 0.65 XL.
     /// </summary>
     Sampled,
 
     /// <summary>
-    /// All granularities on the same batch, in one stacked pass (equation 2 there without the draw; the sum or mean of MatViT and MatLM).
-    /// Costs about 2.6 XL.
+    /// Each step trains all granularities on the same batch, in one stacked pass (MatFormer, equation 2 without the draw; the sum or mean
+    /// of MatViT and MatLM). A step costs about 2.6 XL.
     /// </summary>
     Joint,
 
     /// <summary>
-    /// The rows of the batch are divided among the granularities, by <see cref="TrainerOptions.Probabilities"/>, in one stacked pass: our
-    /// own. Costs about 0.65 XL.
+    /// The rows of the batch are divided among the granularities, by <see cref="TrainerOptions.Probabilities"/>, in one stacked pass. This
+    /// objective is ours. A step costs about 0.65 XL.
     /// </summary>
     Split,
 
     /// <summary>
-    /// One submodel a step whose layers draw their granularities apart (Once-for-all, arXiv 1908.09791). Costs about 0.65 XL.
+    /// Each step trains one submodel, whose layers draw their granularities independently (Once-for-all, arXiv 1908.09791). A step costs
+    /// about 0.65 XL.
     /// </summary>
     SampledPerLayer,
 
     /// <summary>
-    /// The largest and smallest granularity and a random mix on the same batch (the sandwich rule, arXiv 1903.05134, with layers drawn
-    /// apart). Costs about 2.1 XL.
+    /// Each step trains the largest granularity, the smallest one and a random mix on the same batch (the sandwich rule, arXiv 1903.05134,
+    /// with layers drawn independently). A step costs about 2.1 XL.
     /// </summary>
     Sandwich,
 
     /// <summary>
-    /// One granularity, drawn by <see cref="TrainerOptions.Probabilities"/>, up to a layer drawn; from there on it and all wider ones, on
-    /// the same batch: our own. Costs about 1.3 XL.
+    /// The first layers are of one granularity, drawn by <see cref="TrainerOptions.Probabilities"/>. From a layer that is also drawn, this
+    /// granularity and all wider ones run as separate streams over the same batch. This objective is ours. A step costs about 1.3 XL.
     /// </summary>
     Branching,
 }
 
-/// <summary>How losses of several streams over the same batch become one.</summary>
+/// <summary>How the losses of several streams over the same batch become one loss.</summary>
 public enum Reduction
 {
     /// <summary>Their mean.</summary>
@@ -55,24 +57,24 @@ public enum Reduction
 }
 
 /// <summary>
-/// In-place distillation: submodels learn from the largest granularity of the same weights as well as from the text (Universally slimmable
+/// In-place distillation: submodels learn from the largest granularity of the same weights as well as from the data (Universally slimmable
 /// networks, arXiv 1903.05134; soft targets of Hinton et al., arXiv 1503.02531). Their loss becomes (1 - Weight) cross-entropy + Weight
-/// Temperature^2 KL(XL || submodel) of next-token distributions at that temperature; no gradient flows into XL by it.
+/// Temperature^2 KL(XL || submodel) of the predicted distributions at that temperature. The divergence sends no gradient into XL.
 /// </summary>
 /// <remarks>
-/// Where the largest granularity does not run over the same rows (<see cref="Objective.Sampled"/>, <see cref="Objective.Split"/>,
-/// <see cref="Objective.SampledPerLayer"/>, <see cref="Objective.Branching"/>), it runs over those of the others once more without
-/// gradient, which costs about a third of its training on them. The divergence costs six products with the head a row, a cross-entropy
-/// three.
+/// If the largest granularity does not already run over the rows of a submodel (<see cref="Objective.Sampled"/>,
+/// <see cref="Objective.Split"/>, <see cref="Objective.SampledPerLayer"/>, <see cref="Objective.Branching"/>), it makes an additional
+/// forward pass over these rows without gradient. The pass costs about a third of training the largest granularity on them. Per row, the
+/// divergence costs six products with the head, and a cross-entropy costs three.
 /// </remarks>
 /// <param name="Weight">The divergence's share of the loss, above 0, at most 1.</param>
-/// <param name="Temperature">Above 0; higher ones weigh the less likely tokens more.</param>
+/// <param name="Temperature">The temperature, above 0. Higher temperatures give less likely tokens more weight.</param>
 public sealed record Distillation(double Weight = 0.5, double Temperature = 1);
 
-/// <summary>What an objective is made of.</summary>
+/// <summary>The names and properties of the objectives.</summary>
 internal static class Objectives
 {
-    /// <summary>The name in options, metrics and reports.</summary>
+    /// <summary>Returns an objective's name in options, metrics and reports.</summary>
     public static string NameOf(Objective objective) => objective switch
     {
         Objective.Sampled => "sampled",
@@ -84,37 +86,37 @@ internal static class Objectives
         _ => throw new ArgumentOutOfRangeException(nameof(objective), objective, "There is no such objective."),
     };
 
-    /// <summary>The objective of a name, or null.</summary>
+    /// <summary>Returns the objective with a name, or null if there is none.</summary>
     public static Objective? Parse(string? name) =>
         Enum.GetValues<Objective>().Select(o => (Objective?)o).FirstOrDefault(o => NameOf(o!.Value) == name);
 
     /// <summary>All names.</summary>
     public static ImmutableArray<string> Names { get; } = [.. Enum.GetValues<Objective>().Select(NameOf)];
 
-    /// <summary>In a few words, for reports.</summary>
+    /// <summary>Describes an objective in a few words, for reports.</summary>
     public static string Describe(Objective objective) => NameOf(objective) + objective switch
     {
-        Objective.Sampled => ": one granularity a step",
+        Objective.Sampled => ": one granularity per step",
         Objective.Joint => ": all granularities each step",
         Objective.Split => ": the batch divided among the granularities",
-        Objective.SampledPerLayer => ": one random granularity a layer",
+        Objective.SampledPerLayer => ": one random granularity per layer",
         Objective.Sandwich => ": the largest, the smallest and a random mix each step",
-        _ => ": one granularity up to a random layer, then it and the wider ones",
+        _ => ": one granularity up to a random layer, then that one and all wider ones",
     };
 
-    /// <summary>True if granularities are drawn by probabilities.</summary>
+    /// <summary>True if the objective uses <see cref="TrainerOptions.Probabilities"/>.</summary>
     public static bool Draws(Objective objective) => objective is Objective.Sampled or Objective.Split or Objective.Branching;
 
-    /// <summary>True if streams share the batch, so that their losses are summed or averaged.</summary>
+    /// <summary>True if the streams of a step run over the same batch, so that their losses are summed or averaged.</summary>
     public static bool SharesTheBatch(Objective objective) => objective is Objective.Joint or Objective.Sandwich or Objective.Branching;
 
-    /// <summary>True if mixes that are no granularity are drawn layer by layer.</summary>
+    /// <summary>True if the objective draws mixes layer by layer.</summary>
     public static bool Mixes(Objective objective) => objective is Objective.SampledPerLayer or Objective.Sandwich;
 
-    /// <summary>True if the layers can be mixed into more than the granularities.</summary>
+    /// <summary>True if there are mixes other than the granularities.</summary>
     public static bool CanMix(ModelSpec spec)
     {
-        var mixes = 1.0; // layers are many: only its comparison with a small number counts
+        var mixes = 1.0; // a double, because the number may be too large for an integer
         for (var layer = 0; layer < spec.Layers; layer++) mixes *= spec.Granularities.Select(g => g.Layers[layer]).Distinct().Count();
         return mixes > spec.Granularities.Length;
     }

@@ -3,9 +3,9 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Queries and documents as tokens.</summary>
-/// <param name="pairs">B.</param>
-/// <param name="context">The most tokens of a text; what is longer is cut.</param>
+/// <summary>A batch of queries and documents as tokens.</summary>
+/// <param name="pairs">The number of pairs, B.</param>
+/// <param name="context">The largest number of tokens of a text. Longer texts are truncated.</param>
 internal sealed class PairBatch(int pairs, int context) : Batch
 {
     private readonly List<int> _tokens = [];
@@ -15,16 +15,18 @@ internal sealed class PairBatch(int pairs, int context) : Batch
     /// <inheritdoc/>
     public override int Examples => pairs;
 
-    /// <summary>T: the longest text of the batch, rounded up, at most the context.</summary>
+    /// <summary>T, the length of the longest text of the batch, rounded up, at most the context.</summary>
     public int Time { get; private set; }
 
-    /// <summary>(2 B, T), row by row, each query followed by its document, -1 behind their ends.</summary>
+    /// <summary>The tokens, (2 B, T), row-major. Each query is followed by its document. Rows are padded with -1.</summary>
     public ReadOnlySpan<long> Tokens => _input;
 
-    /// <summary>(2 B): a number for each row, the same for a query and its document, and for pairs that share one of them.</summary>
+    /// <summary>
+    /// A number for each row, (2 B). A query and its document have the same number, and so do pairs that share a query or a document.
+    /// </summary>
     public long[] Targets { get; } = new long[2 * pairs];
 
-    /// <summary>Makes the batch of as many pairs as it has.</summary>
+    /// <summary>Fills the batch. The number of examples must be the number of pairs of the batch.</summary>
     public void Fill(ReadOnlySpan<RetrievalPair> examples, Tokenizer tokenizer)
     {
         var texts = new int[2 * pairs][];
@@ -47,7 +49,7 @@ internal sealed class PairBatch(int pairs, int context) : Batch
         return (tensor(_input, shape, device: device), tensor(Targets, device: device));
     }
 
-    // Texts that are alike as far as they are seen, and a pair that comes twice, are no negatives of each other.
+    // Pairs with the same query or document (after truncation) get the same number, because they are not negatives of each other.
     private void Number(int[][] texts)
     {
         _numbers.Clear();
@@ -58,7 +60,7 @@ internal sealed class PairBatch(int pairs, int context) : Batch
             var number = _numbers.GetValueOrDefault(document, ofQuery);
             if (ofQuery < i && ofQuery != number)
             {
-                // It joins what was apart.
+                // This pair joins two groups, so the rows of one group take the number of the other.
                 for (var row = 0; row < 2 * i; row++)
                 {
                     if (Targets[row] == ofQuery) Targets[row] = number;
@@ -78,7 +80,7 @@ internal sealed class PairBatch(int pairs, int context) : Batch
 }
 
 /// <summary>
-/// The training batches: each epoch takes each pair once, in shuffled order. A batch depends on the seed and the step alone.
+/// The training batches of pairs. Each epoch takes each pair once, in shuffled order. A batch depends only on the seed and the step.
 /// </summary>
 internal sealed class PairBatches(IReadOnlyList<RetrievalPair> pairs, Tokenizer tokenizer, int context, TrainerOptions options) : IBatches
 {
@@ -88,7 +90,7 @@ internal sealed class PairBatches(IReadOnlyList<RetrievalPair> pairs, Tokenizer 
     /// <inheritdoc/>
     public Batch NewBatch() => new PairBatch(options.Batch, context);
 
-    /// <summary>Texts are encoded anew for each batch, which allocates.</summary>
+    /// <summary>False, because texts are encoded again for each batch, which allocates.</summary>
     public bool CanRunAhead => false;
 
     /// <inheritdoc/>

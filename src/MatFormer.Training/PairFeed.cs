@@ -2,14 +2,14 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Queries and their documents.</summary>
+/// <summary>Feeds queries and their documents to a text encoder.</summary>
 internal sealed class PairFeed(PairCorpus pairs) : Feed
 {
     /// <inheritdoc/>
     public override void CheckFits(MatFormerModel model)
     {
         if (model.Architecture.Kind != ModelKind.TextEncoder)
-            throw new DataException($"{model.Architecture.Name} is no text encoder, and does not learn from pairs of texts.");
+            throw new DataException($"{model.Architecture.Name} is not a text encoder, so it cannot be trained on pairs of texts.");
         pairs.Tokenizer.CheckFits(model);
     }
 
@@ -17,8 +17,8 @@ internal sealed class PairFeed(PairCorpus pairs) : Feed
     public override IBatches Batches(ModelSpec spec, TrainerOptions options)
     {
         if (options.Batch >= 2) return new PairBatches(pairs.Training, pairs.Tokenizer, spec.Context, options);
-        throw new DataException($"{spec.Name} learns to tell pairs of a batch apart, but a batch of {options.Batch} has nothing to tell "
-            + "apart; train with a batch of at least 2, better of 64 or more.");
+        throw new DataException($"{spec.Name} uses the other pairs of a batch as negatives, but a batch of {options.Batch} has none; "
+            + "train with a batch of at least 2, better 64 or more.");
     }
 
     /// <inheritdoc/>

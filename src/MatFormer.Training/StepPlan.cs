@@ -2,17 +2,19 @@ using System.Collections.Immutable;
 
 namespace MatFormer;
 
-/// <summary>What one step trains.</summary>
+/// <summary>The submodels that one step trains, and how their losses are combined.</summary>
 /// <param name="Streams">The submodels, widest first, and their rows of the batch.</param>
 /// <param name="Names">
-/// The name of each stream's loss: a granularity's, <c>mix</c>, or <c>mix-</c> and the granularity a branch ends in.
+/// The name of each stream's loss: the name of a granularity, <c>mix</c>, or <c>mix-</c> and the granularity in which a branch ends.
 /// </param>
-/// <param name="Weights">What each stream's loss is multiplied with before they are added.</param>
+/// <param name="Weights">The factor of each stream's loss in the sum of the losses.</param>
 internal sealed record StepPlan(Streams Streams, ImmutableArray<string> Names, ImmutableArray<float> Weights)
 {
-    /// <summary>What losses (R), or with distillation losses and divergences (2, R), are multiplied with before they are added.</summary>
-    /// <param name="distilled">The divergences' share, or null.</param>
-    /// <param name="students">The first stream that learns from the largest granularity.</param>
+    /// <summary>
+    /// Returns the factors of the losses (R), or with distillation of the losses and divergences (2, R), in the sum that is minimised.
+    /// </summary>
+    /// <param name="distilled">The share of the divergences in the loss, or null without distillation.</param>
+    /// <param name="students">The index of the first stream that learns from the largest granularity.</param>
     public float[] Factors(double? distilled, int students)
     {
         if (distilled is not { } share) return [.. Weights];
@@ -21,7 +23,7 @@ internal sealed record StepPlan(Streams Streams, ImmutableArray<string> Names, I
     }
 }
 
-/// <summary>Makes the plans of an objective; a plan depends on the options and the step alone.</summary>
+/// <summary>Creates the plans of an objective. A plan depends only on the options and the step.</summary>
 internal sealed class Planner<TModel>
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
@@ -34,7 +36,7 @@ internal sealed class Planner<TModel>
     private readonly double[] _cumulative;
     private readonly StepPlan[] _alone;
 
-    /// <param name="options">Checked before.</param>
+    /// <param name="options">The options, which the caller has validated.</param>
     public Planner(TrainerOptions options)
     {
         _options = options;
@@ -43,14 +45,14 @@ internal sealed class Planner<TModel>
         All = Shared([.. TModel.Granularities.Select((_, i) => Named(^(i + 1)))]);
     }
 
-    /// <summary>What losses may be named, in the order shown.</summary>
+    /// <summary>All names that losses may have, in the order in which they are shown.</summary>
     public static ImmutableArray<string> AllNames { get; } =
         [.. TModel.Granularities.Select(g => g.Name), Mix, .. TModel.Granularities.Select(g => Branch + g.Name)];
 
-    /// <summary>All granularities over the same batch.</summary>
+    /// <summary>The plan of all granularities over the same batch.</summary>
     public StepPlan All { get; }
 
-    /// <summary>The plan of a step, from 1 on.</summary>
+    /// <summary>Returns the plan of a step. Steps are numbered from 1.</summary>
     public StepPlan At(long step) => _options.Objective switch
     {
         Objective.Sampled => _alone[Drawn(step)],
@@ -61,7 +63,7 @@ internal sealed class Planner<TModel>
         _ => Branching(step),
     };
 
-    /// <summary>Plans whose costs, weighted with their shares, are a step's on average, or near it.</summary>
+    /// <summary>Returns plans whose costs, weighted by their shares, add up to about the mean cost of a step.</summary>
     public IEnumerable<(StepPlan Plan, double Share)> Typical()
     {
         const int drawn = 8;
@@ -74,7 +76,7 @@ internal sealed class Planner<TModel>
         };
     }
 
-    // Systematic sampling: each granularity has its share of the batch on average, and never misses it by a whole row.
+    // Systematic sampling: on average each granularity gets its share of the batch, and no step is off by a whole row.
     private StepPlan Split(long step)
     {
         var offset = new CounterRandom(_options.Seed, RandomPurpose.Granularity).Unit(step);
@@ -88,7 +90,7 @@ internal sealed class Planner<TModel>
             rows.Add(count * TModel.Spec.RowsPerExample);
         }
 
-        // Each token counts alike, whichever granularity has it.
+        // Weighting by rows makes every token count the same, whichever granularity it goes to.
         return new StepPlan(
             streams is [var only] ? Streams.Of(only) : Streams.Split<TModel>([.. streams], [.. rows]),
             [.. streams.Select(s => s.Name)],
@@ -97,7 +99,7 @@ internal sealed class Planner<TModel>
         int RowsUpTo(int granularity) => granularity < 0 ? 0 : (int)Math.Floor((_cumulative[granularity] * _options.Batch) + offset);
     }
 
-    // A step's cost falls evenly with the layer of parting, so that the middle stands for all.
+    // A step's cost falls linearly with the layer at which the streams part, so the middle layer has the mean cost.
     private IEnumerable<(StepPlan Plan, double Share)> TypicalBranches()
     {
         var last = TModel.Spec.Layers - 1;
@@ -121,7 +123,7 @@ internal sealed class Planner<TModel>
             var branch = TModel.Granularities[i];
             ImmutableArray<LayerSlice> layers = [.. TModel.Granularities[prefix].Layers[..parting], .. branch.Layers[parting..]];
 
-            // Granularities may be alike from here on: one of them is enough.
+            // Granularities may be equal from the parting layer on. One of them is enough.
             if (streams.Count > 0 && SameLayers(streams[^1].Profile, layers)) continue;
             var granularity = TModel.Granularities.FirstOrDefault(g => SameLayers(g, layers));
             streams.Add(granularity is null
@@ -132,7 +134,7 @@ internal sealed class Planner<TModel>
         return Shared([.. streams]);
     }
 
-    // Each layer draws its granularity, anew until the whole is none.
+    // Each layer draws its granularity. All layers draw again if the result is a granularity and not a mix.
     private Profile<TModel> RandomMix(long step)
     {
         var random = new CounterRandom(_options.Seed, RandomPurpose.Mix, step);
@@ -175,7 +177,7 @@ internal sealed class Planner<TModel>
         return new StepPlan(Streams.Of<TModel>(profiles), names.MoveToImmutable(), weights.MoveToImmutable());
     }
 
-    // A mix is none of the granularities, and weighs 1.
+    // A mix is not a granularity, and its loss has the weight 1.
     private double WeightOf(Profile<TModel> profile)
     {
         for (var i = 0; i < _options.LossWeights.Length; i++)
@@ -196,7 +198,7 @@ internal sealed class Planner<TModel>
         var sum = 0.0;
         var cumulative = weights.Select(w => sum += w / total).ToArray();
 
-        // Rounding must not leave a gap at the end, nor give what has no probability a chance.
+        // Rounding must not leave a gap below 1, and must not let a granularity of probability 0 be drawn.
         for (var i = cumulative.Length - 1; i >= 0; i--)
         {
             cumulative[i] = 1;

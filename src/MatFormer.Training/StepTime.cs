@@ -2,22 +2,22 @@ using System.Diagnostics;
 
 namespace MatFormer;
 
-/// <summary>How long training will take.</summary>
+/// <summary>Estimates how long training will take.</summary>
 internal static class StepTime
 {
     private static readonly TimeSpan s_warmUp = TimeSpan.FromSeconds(1);
 
     /// <summary>
-    /// Seconds that a step takes on average over what the objective draws, measured by steps that change the model: throw it away
-    /// afterwards.
+    /// Measures the seconds that a step takes, on average over what the objective draws. The measured steps change the model, so discard
+    /// the model afterwards.
     /// </summary>
     public static double Measure<TModel>(Trainer<TModel> trainer, TrainingData data, int repeats, CancellationToken cancellationToken)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var plans = new Planner<TModel>(trainer.Options).Typical().ToList();
-        var times = new double[plans.Count <= TModel.Granularities.Count ? repeats : 1]; // many plans are as good as repeats
+        var times = new double[plans.Count <= TModel.Granularities.Count ? repeats : 1]; // with many plans, one measurement each suffices
 
-        // First uses allocate, and the JIT compiles hot code anew for a while.
+        // First uses allocate memory, and the JIT recompiles hot code for a while.
         var warmth = Stopwatch.StartNew();
         do
         {
@@ -37,7 +37,7 @@ internal static class StepTime
                 times[i] = watch.Elapsed.TotalSeconds;
             }
 
-            // The median: the first steps of a process are slow.
+            // The median ignores slow outliers.
             seconds += share * times.Order().ElementAt(times.Length / 2);
         }
 

@@ -2,14 +2,14 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Windows of a text.</summary>
+/// <summary>Feeds windows of a text to a language model.</summary>
 internal sealed class TextFeed(TextCorpus text) : Feed
 {
     /// <inheritdoc/>
     public override void CheckFits(MatFormerModel model)
     {
         if (model.Architecture.Kind != ModelKind.LanguageModel)
-            throw new DataException($"{model.Architecture.Name} is no language model, and does not learn from a text corpus.");
+            throw new DataException($"{model.Architecture.Name} is not a language model, so it cannot be trained on a text corpus.");
         text.Tokenizer.CheckFits(model);
     }
 
@@ -24,7 +24,7 @@ internal sealed class TextFeed(TextCorpus text) : Feed
     /// <inheritdoc/>
     public override IEnumerable<Tensor> Samples(ModelSpec spec)
     {
-        // Of a long window more tokens take memory and say little more.
+        // Longer windows would take more memory and add little information.
         foreach (var windows in Windows.Fixed(text.Training, Math.Min(spec.Context, 512), 32).Chunk(4))
         {
             var (tokens, targets) = TokenBatch.Of(windows).ToTensors(CPU);

@@ -45,19 +45,19 @@ public sealed class Trainer<TModel> : IDisposable
         _logger = logger ?? NullLogger.Instance;
         if (model.Flat is null) model.Consolidate();
         _flat = model.Flat ?? throw new ArgumentException(
-            "This model cannot be trained: its weights are frozen, or have no numbers; make it anew on its device.", nameof(model));
+            "This model cannot be trained: its weights are frozen or hold no values; create the model again on its device.", nameof(model));
         _optimizer = new AdamWState(_flat, options);
         if (model.Device.type == DeviceType.CPU) Kernels.Cpu.Tell(_logger);
         _planner = new Planner<TModel>(options);
     }
 
-    /// <summary>How it trains.</summary>
+    /// <summary>The options of training.</summary>
     public TrainerOptions Options { get; }
 
-    /// <summary>Steps done so far.</summary>
+    /// <summary>The number of steps done so far, including those before a resume and the skipped ones.</summary>
     public long StepsDone { get; private set; }
 
-    /// <summary>Steps of them that were skipped, as a loss or the gradients were not finite.</summary>
+    /// <summary>The number of steps that were skipped because a loss or the gradients were not finite.</summary>
     public long StepsSkipped { get; private set; }
 
     private bool HasStoppedEarly => _stop.IsReached(Options.Patience);
@@ -65,37 +65,39 @@ public sealed class Trainer<TModel> : IDisposable
     private string? CheckpointPath => PathOf(CheckpointName);
 
     /// <summary>
-    /// Runs the steps that are left, and writes metrics, checkpoints and at the end the weights into the output folder. When cancelled, it
-    /// stops after the step under way, saves, and says so in the result.
+    /// Runs the remaining steps. Writes metrics, checkpoints and, at the end, the weights into the output folder. When cancelled, training
+    /// stops after the current step, saves a checkpoint, and reports this in the result.
     /// </summary>
-    /// <param name="data">What to learn from; after <see cref="Resume"/> the same as before.</param>
-    /// <param name="progress">Told of each step, on this thread.</param>
-    /// <param name="cancellationToken">Stops at a step.</param>
-    /// <exception cref="DataException">It is none for this model, too little, or not that of the resumed run.</exception>
-    /// <exception cref="TokenizerException">The model's tokens are not those of the data.</exception>
+    /// <param name="data">The data to train on. After <see cref="Resume"/> they must be the same as before.</param>
+    /// <param name="progress">Called after each step, on this thread.</param>
+    /// <param name="cancellationToken">Stops training after the current step.</param>
+    /// <exception cref="DataException">
+    /// The data do not fit this model, are too few, or are not those of the resumed run.
+    /// </exception>
+    /// <exception cref="TokenizerException">The model and the data have different tokenizers.</exception>
     /// <exception cref="TrainingException">
-    /// More steps in a row had to be skipped than the options allow; nothing is saved then.
+    /// More consecutive steps had to be skipped than the options allow. Nothing is saved in this case.
     /// </exception>
     public TrainingResult Fit(TrainingData data, Action<StepResult>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(data);
         Use(data);
-        Feed.Of(data).HeldOut(TModel.Spec, 1, 1).First(); // better now than after hours
+        Feed.Of(data).HeldOut(TModel.Spec, 1, 1).First(); // a lack of validation data fails now, not after hours
         if (Options.OutputFolder is { } folder)
         {
             Directory.CreateDirectory(folder);
-            // A run that was killed while it wrote had no time to tidy up.
+            // A run that was killed during a write leaves temporary files behind.
             foreach (var name in (string[])[CheckpointName, WeightsName, BestName, MetricsName])
                 AtomicFile.DeleteLeftovers(Path.Combine(folder, name));
             if (StepsDone == 0)
             {
-                // What an earlier run left: a resume of this one must not find it.
+                // A later resume of this run must not find files of an earlier run.
                 File.Delete(Path.Combine(folder, CheckpointName));
                 File.Delete(Path.Combine(folder, WeightsName));
                 File.Delete(Path.Combine(folder, BestName));
             }
 
-            // Whoever uses the weights needs it.
+            // The weights are of no use without their tokenizer.
             data.TextTokenizer?.Save(Path.Combine(folder, Tokenizer.FileName));
         }
 
@@ -148,10 +150,13 @@ public sealed class Trainer<TModel> : IDisposable
         };
     }
 
-    /// <summary>Runs one step, without writing anything.</summary>
-    /// <exception cref="DataException">The data is none for this model, too little, or not that of the resumed run.</exception>
+    /// <summary>Runs one step without writing any file.</summary>
+    /// <exception cref="DataException">
+    /// The data do not fit this model, are too few, or are not those of the resumed run.
+    /// </exception>
     /// <exception cref="TrainingException">
-    /// A loss or the gradients are not finite, and were not in too many steps before; the weights are those before the step.
+    /// A loss or the gradients are not finite, and more consecutive steps had to be skipped than the options allow. The weights are those
+    /// from before the step.
     /// </exception>
     public StepResult Step(TrainingData data)
     {
@@ -160,15 +165,17 @@ public sealed class Trainer<TModel> : IDisposable
         return Step(_planner.At(StepsDone + 1));
     }
 
-    /// <summary>Runs one step of another plan than the objective's own. For measurements.</summary>
+    /// <summary>Runs one step with a given plan instead of the objective's plan. For measurements.</summary>
     internal StepResult Step(TrainingData data, StepPlan plan)
     {
         Use(data);
         return Step(plan);
     }
 
-    /// <summary>Takes up a run where its checkpoint left it: weights, moments and step.</summary>
-    /// <exception cref="CheckpointException">The file is damaged, of another model, or of a run with other options.</exception>
+    /// <summary>Restores the weights, the optimizer's moments and the step of a run from its checkpoint.</summary>
+    /// <exception cref="CheckpointException">
+    /// The file is damaged, or it belongs to another model or to a run with other options.
+    /// </exception>
     public void Resume(string path)
     {
         var progress = TrainingCheckpoint.Load(path, _model, _optimizer, Options);
@@ -182,7 +189,7 @@ public sealed class Trainer<TModel> : IDisposable
 
     private string? PathOf(string name) => Options.OutputFolder is { } folder ? Path.Combine(folder, name) : null;
 
-    // The number of a step's first batch, from 1 on.
+    // The number of a step's first batch. Batches are numbered from 1.
     private long FirstBatch(long step) => ((step - 1) * Options.Accumulation) + 1;
 
     private void Use(TrainingData data)
@@ -192,8 +199,8 @@ public sealed class Trainer<TModel> : IDisposable
         if (_expectedData is not null && _expectedData != data.Fingerprint)
         {
             throw new DataException(
-                $"The data of {data.Source} is not that of the resumed run (fingerprint {data.Fingerprint}, it was {_expectedData}); "
-                    + "resume with the same data.");
+                $"The data of {data.Source} differ from those of the resumed run (the fingerprint is {data.Fingerprint}, but was "
+                    + $"{_expectedData}); resume with the same data.");
         }
 
         _batches = Feed.Of(data).Batches(TModel.Spec, Options);
@@ -202,7 +209,7 @@ public sealed class Trainer<TModel> : IDisposable
         _data = data;
     }
 
-    // Whole until the next one.
+    // The batch stays valid until the next call.
     private Batch BatchOf(long number)
     {
         if (_prefetched is { } ahead) return ahead.Take(number);
@@ -216,7 +223,7 @@ public sealed class Trainer<TModel> : IDisposable
         var watch = Stopwatch.StartNew();
         var step = StepsDone + 1;
         var learningRate = Options.LearningRateAt(step);
-        var students = plan.Names.IndexOf(TModel.Granularities[^1].Name) + 1; // it comes first, and does not learn from itself
+        var students = plan.Names.IndexOf(TModel.Granularities[^1].Name) + 1; // the largest granularity comes first and has no teacher
         var factors = plan.Factors(Options.Distillation?.Weight, students);
         for (var i = 0; i < factors.Length; i++) factors[i] /= Options.Accumulation;
         var values = new float[factors.Length];
@@ -244,7 +251,7 @@ public sealed class Trainer<TModel> : IDisposable
         };
     }
 
-    // Adds a batch's gradients to those that are there, and its losses to their sums.
+    // Runs the forward and backward pass of a batch. Accumulates its gradients, and adds its losses to the sums.
     private void Backward(StepPlan plan, long batch, float[] factors, float[] sums)
     {
         var examples = BatchOf(batch);
@@ -252,7 +259,7 @@ public sealed class Trainer<TModel> : IDisposable
         using var scope = NewDisposeScope();
         var (input, targets) = examples.ToTensors(_model.Device);
 
-        // Chance may leave out every layer: then nothing is computed again.
+        // Stochastic depth may leave out every layer. Then there is nothing to recompute.
         var isEmpty = Enumerable.Range(0, TModel.Spec.Layers).All(streams.Skips);
         using var recomputation = Options.RecomputeActivations && !isEmpty ? new Recomputation() : null;
         var losses = Options.Distillation is { } distillation
@@ -267,7 +274,7 @@ public sealed class Trainer<TModel> : IDisposable
         for (var i = 0; i < values.Length; i++) sums[i] += values[i];
     }
 
-    // Without the layers that chance leaves out of this batch.
+    // Applies stochastic depth: returns the streams without the layers that this batch leaves out.
     private Streams Thinned(Streams streams, long batch)
     {
         if (Options.StochasticDepth == 0) return streams;
@@ -282,7 +289,7 @@ public sealed class Trainer<TModel> : IDisposable
         return streams.Thinned(scales);
     }
 
-    // What is not finite, or null.
+    // Describes the first value that is not finite. Returns null if all are finite.
     private static string? Problem(StepPlan plan, float[] values, double norm)
     {
         for (var i = 0; i < values.Length; i++)
@@ -312,7 +319,7 @@ public sealed class Trainer<TModel> : IDisposable
         _logger.LogWarning("Skipped step {Step}: {Problem}.", step, problem);
     }
 
-    // The losses of all granularities on examples that are not trained on; keeps the weights if they are the best so far.
+    // Returns the losses of all granularities on validation examples. Saves the weights if they are the best so far.
     private ImmutableArray<(string, float)> Look(TrainingData data)
     {
         using var unrecorded = no_grad();
@@ -333,7 +340,7 @@ public sealed class Trainer<TModel> : IDisposable
         return InOrder(_planner.All.Names.Zip(sums.Select(sum => (float)sum)));
     }
 
-    // Narrowest first, as everywhere, then mixes.
+    // Granularities come first, from narrowest to widest, then mixes.
     private static ImmutableArray<(string, float)> InOrder(IEnumerable<(string Name, float)> numbers) =>
         [.. numbers.OrderBy(number => Planner<TModel>.AllNames.IndexOf(number.Name))];
 

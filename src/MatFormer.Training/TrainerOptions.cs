@@ -3,24 +3,30 @@ using System.Globalization;
 
 namespace MatFormer;
 
-/// <summary>How a model is trained: AdamW, a linear warm-up, then a cosine down to <see cref="FinalLearningRate"/>.</summary>
+/// <summary>
+/// How a model is trained: with AdamW, a linear warm-up, and then a cosine schedule down to <see cref="FinalLearningRate"/>.
+/// </summary>
 public sealed record TrainerOptions
 {
     private const string Prefix = "training.";
     private const int MaxTokens = 1 << 28;
 
-    /// <summary>Steps in all; the schedule ends there.</summary>
+    /// <summary>The number of optimizer steps. The learning rate schedule ends at the last one.</summary>
     public int Steps { get; init; } = 1000;
 
-    /// <summary>Sequences that run at once.</summary>
+    /// <summary>The number of sequences, images or pairs in a batch.</summary>
     public int Batch { get; init; } = 4;
 
-    /// <summary>Batches in a step, one after the other, their gradients averaged: a larger batch in the memory of a small one.</summary>
+    /// <summary>
+    /// Gradient accumulation: the number of batches in a step. They run one after the other and their gradients are averaged, so a step
+    /// has the effect of a larger batch in the memory of a small one.
+    /// </summary>
     public int Accumulation { get; init; } = 1;
 
     /// <summary>
-    /// Keeps for the gradients only what goes into each layer, and computes the rest once more (<see cref="Recomputation"/>): less memory
-    /// for a quarter to two fifths more time, and the same results. Not kept in checkpoints, so that a run can go on with it or without.
+    /// Activation checkpointing: keeps only the input of each layer for the backward pass and computes the rest again
+    /// (<see cref="Recomputation"/>). A step takes less memory, a quarter to two fifths more time, and gives the same results.
+    /// Checkpoints do not store this option, so a run can be resumed with or without it.
     /// </summary>
     public bool RecomputeActivations { get; init; }
 
@@ -28,46 +34,52 @@ public sealed record TrainerOptions
     public Objective Objective { get; init; } = Objective.Sampled;
 
     /// <summary>
-    /// How likely each granularity is, narrowest first, in proportion; alike if empty. For <see cref="Objective.Sampled"/>, for
-    /// <see cref="Objective.Split"/> its share of the batch, for <see cref="Objective.Branching"/> the one before the streams part.
+    /// The relative weights with which granularities are drawn, narrowest first. All are equally likely if empty. With
+    /// <see cref="Objective.Sampled"/> they decide the granularity of a step, with <see cref="Objective.Split"/> the share of the batch
+    /// that each granularity gets, and with <see cref="Objective.Branching"/> the granularity of the layers before the streams part.
     /// </summary>
     public ImmutableArray<double> Probabilities { get; init; } = [];
 
     /// <summary>
-    /// What the loss of each granularity is multiplied with, narrowest first; 1 if empty, and for mixes, which are none.
+    /// The factor of each granularity's loss, narrowest first. All are 1 if empty. The loss of a mix always has the factor 1.
     /// </summary>
     public ImmutableArray<double> LossWeights { get; init; } = [];
 
     /// <summary>
-    /// How the losses of streams over the same batch become one: <see cref="Objective.Joint"/>, <see cref="Objective.Sandwich"/>,
-    /// <see cref="Objective.Branching"/>.
+    /// How the losses of streams over the same batch become one loss. It matters for <see cref="Objective.Joint"/>,
+    /// <see cref="Objective.Sandwich"/> and <see cref="Objective.Branching"/>.
     /// </summary>
     public Reduction Reduction { get; init; } = Reduction.Mean;
 
-    /// <summary>Whether and how submodels learn from the largest granularity too; null if not.</summary>
+    /// <summary>How submodels also learn from the largest granularity; null for no distillation.</summary>
     public Distillation? Distillation { get; init; }
 
     /// <summary>
-    /// Stochastic depth (arXiv 1603.09382): each layer is left out of a step with a probability that rises evenly from layer to layer up to
-    /// this of the last one; what those that stay add is divided by their chance to stay. 0 for none.
+    /// Stochastic depth (arXiv 1603.09382): the probability with which the last layer is left out of a batch. The probability rises
+    /// linearly over the layers up to this value. The output of a layer that stays is divided by its probability of staying. 0 for none.
     /// </summary>
     public double StochasticDepth { get; init; }
 
-    /// <summary>Images: the share of a target that is spread over all classes (arXiv 1512.00567, section 7).</summary>
+    /// <summary>Images only: the share of a target that is spread over all classes (arXiv 1512.00567, section 7).</summary>
     public double LabelSmoothing { get; init; }
 
     /// <summary>
-    /// Images: each is mixed with another of its batch, in shares drawn from Beta(this, this) (mixup, arXiv 1710.09412); 0 for none.
+    /// Images only: the parameter alpha of mixup (arXiv 1710.09412). Each image is mixed with another image of its batch, in shares drawn
+    /// from Beta(alpha, alpha). 0 for none.
     /// </summary>
     public double Mixup { get; init; }
 
-    /// <summary>Images: the most pixels by which each is moved, in any direction, black moving in; 0 for none.</summary>
+    /// <summary>
+    /// Images only: each image is moved by up to this many pixels in any direction, and black pixels fill the gap. 0 for none.
+    /// </summary>
     public int Shift { get; init; }
 
     /// <summary>The highest learning rate.</summary>
     public double LearningRate { get; init; } = 1e-3;
 
-    /// <summary>Steps until the highest learning rate; null for a tenth of <see cref="Steps"/>, at most 100.</summary>
+    /// <summary>
+    /// The number of steps until the highest learning rate is reached; null for a tenth of <see cref="Steps"/>, at most 100.
+    /// </summary>
     public int? WarmupSteps { get; init; }
 
     /// <summary>The last learning rate as a share of the highest.</summary>
@@ -79,46 +91,47 @@ public sealed record TrainerOptions
     /// <summary>Decay of AdamW's second moment.</summary>
     public double Beta2 { get; init; } = 0.95;
 
-    /// <summary>Added to AdamW's denominator.</summary>
+    /// <summary>The number that is added to AdamW's denominator.</summary>
     public double Epsilon { get; init; } = 1e-8;
 
     /// <summary>Weight decay of the matrices in the blocks; norms, biases and embeddings have none.</summary>
     public double WeightDecay { get; init; } = 0.1;
 
-    /// <summary>The largest norm of all gradients together; larger ones are scaled down.</summary>
+    /// <summary>The largest allowed norm of all gradients together. Gradients with a larger norm are scaled down to this norm.</summary>
     public double MaxGradientNorm { get; init; } = 1;
 
-    /// <summary>Decides the order of the text and the granularities; with the model's own seed, the whole run.</summary>
+    /// <summary>
+    /// Decides the order of the examples and what is drawn at random. This seed and the model's own seed decide the whole run.
+    /// </summary>
     public long Seed { get; init; } = 1;
 
     /// <summary>
-    /// Steps in a row that may be skipped, since a loss or the gradients are not finite (they leave the weights alone, and are counted);
-    /// one more ends training.
+    /// The number of consecutive steps that may be skipped because a loss or the gradients are not finite. One more ends training with an
+    /// exception. A skipped step counts as a step, but leaves the weights unchanged.
     /// </summary>
     public int MaxSkippedSteps { get; init; } = 5;
 
     /// <summary>
-    /// Steps between looks at the validation text, after which the best weights so far are kept in best.safetensors; 0 for none. What
-    /// counts is the mean over all granularities.
+    /// The number of steps between evaluations on the validation data; 0 for no evaluations. An evaluation saves the weights in
+    /// best.safetensors if their loss, averaged over all granularities, is the lowest so far.
     /// </summary>
     public int EvaluateEvery { get; init; }
 
-    /// <summary>Sequences of validation text that are looked at.</summary>
+    /// <summary>The number of validation sequences, images or pairs in each evaluation, at most.</summary>
     public int EvaluationWindows { get; init; } = 64;
 
-    /// <summary>Looks in a row that find nothing better, after which training ends early; 0 for never.</summary>
+    /// <summary>Training stops early after this many consecutive evaluations without improvement; 0 for never.</summary>
     public int Patience { get; init; }
 
     /// <summary>Steps between checkpoints.</summary>
     public int CheckpointEvery { get; init; } = 100;
 
     /// <summary>
-    /// Where metrics.jsonl, checkpoint.safetensors, model.safetensors, best.safetensors and tokenizer.json are written; nothing is if
-    /// null.
+    /// The folder for metrics.jsonl, checkpoint.safetensors, model.safetensors, best.safetensors and tokenizer.json; null to write nothing.
     /// </summary>
     public string? OutputFolder { get; init; }
 
-    /// <summary>The learning rate of a step, from 1 on.</summary>
+    /// <summary>Returns the learning rate of a step. Steps are numbered from 1.</summary>
     public double LearningRateAt(long step)
     {
         var warmup = WarmupSteps ?? Math.Min(100, Steps / 10);
@@ -156,7 +169,7 @@ public sealed record TrainerOptions
             $"empty or {granularities} numbers from 0 on, not all 0");
         Check(
             Probabilities.IsEmpty || Objectives.Draws(Objective), nameof(Probabilities), $"({string.Join(", ", Probabilities)})",
-            $"empty for the objective {Objective}, which draws none by them");
+            $"empty for the objective {Objective}, which does not use probabilities");
         Check(
             LossWeights.IsEmpty || (LossWeights.Length == granularities && LossWeights.All(w => w > 0 && double.IsFinite(w))),
             nameof(LossWeights), $"({string.Join(", ", LossWeights)})", $"empty or {granularities} numbers above 0");
@@ -188,7 +201,7 @@ public sealed record TrainerOptions
         Check(OutputFolder is not "", nameof(OutputFolder), "''", "a folder, or null");
     }
 
-    /// <summary>The values that decide a run, as a checkpoint keeps them.</summary>
+    /// <summary>Returns the options that decide the result of a run, in the form in which a checkpoint stores them.</summary>
     internal IEnumerable<(string Key, string Value)> ToMetadata() =>
     [
         (Prefix + "steps", Text(Steps)),
@@ -216,7 +229,8 @@ public sealed record TrainerOptions
     ];
 
     /// <summary>
-    /// Values that a checkpoint keeps too, for a run that goes on without being told again; they may change, as they decide no step.
+    /// Returns the options that a resumed run takes from the checkpoint unless they are given again. They may change, because they do not
+    /// affect any step.
     /// </summary>
     internal IEnumerable<(string Key, string Value)> ToChangeableMetadata() =>
     [
@@ -227,8 +241,8 @@ public sealed record TrainerOptions
         (Prefix + "checkpoint_every", Text(CheckpointEvery)),
     ];
 
-    /// <summary>The values that a checkpoint keeps.</summary>
-    /// <exception cref="CheckpointException">It is not a training checkpoint, or damaged.</exception>
+    /// <summary>Reads the options that a checkpoint stores.</summary>
+    /// <exception cref="CheckpointException">The file is not a training checkpoint, or it is damaged.</exception>
     internal static TrainerOptions FromMetadata(string path, IReadOnlyDictionary<string, string> metadata) => new()
     {
         Steps = Number<int>(path, metadata, "steps"),
@@ -274,13 +288,13 @@ public sealed record TrainerOptions
     private static string Value(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
         metadata.TryGetValue(Prefix + key, out var value)
         ? value
-        : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{Prefix}{key}'); give the "
+        : throw new CheckpointException(path, $"is not a training checkpoint (its metadata lacks '{Prefix}{key}'); give the "
             + "checkpoint.safetensors of a training run.");
 
     private static ImmutableArray<double> Numbers(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
         [.. Value(path, metadata, key).Split(',', StringSplitOptions.RemoveEmptyEntries).Select(n => Number<double>(path, key, n))];
 
-    // 0 in checkpoints that are older than the option.
+    // Checkpoints that are older than the option have no value; it is 0 then.
     private static T Later<T>(string path, IReadOnlyDictionary<string, string> metadata, string key)
         where T : struct, IParsable<T> => metadata.TryGetValue(Prefix + key, out var value) ? Number<T>(path, key, value) : default;
 

@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// The file that a run resumes from: the weights, the optimizer's moments, and in the metadata the options, the step, the data and the
-/// early stop.
+/// The file that a run resumes from. It holds the weights and the optimizer's moments. Its metadata holds the options, the step, the
+/// fingerprint of the data, and the state of early stopping.
 /// </summary>
 internal static class TrainingCheckpoint
 {
@@ -19,14 +19,14 @@ internal static class TrainingCheckpoint
     private const string WorseKey = "training.looks_since_best";
     private const string DataKey = "training.data";
 
-    /// <summary>Where a run is.</summary>
-    /// <param name="Step">Steps done.</param>
-    /// <param name="Skipped">Steps of them that were skipped.</param>
-    /// <param name="Stop">What the looks found.</param>
+    /// <summary>The progress of a run.</summary>
+    /// <param name="Step">The number of steps done.</param>
+    /// <param name="Skipped">How many of these steps were skipped.</param>
+    /// <param name="Stop">The state of early stopping.</param>
     /// <param name="Data">The fingerprint of the data.</param>
     public readonly record struct Progress(long Step, long Skipped, EarlyStop Stop, string Data);
 
-    /// <summary>Writes one, atomically.</summary>
+    /// <summary>Writes a checkpoint atomically.</summary>
     public static void Save(string path, MatFormerModel model, AdamWState optimizer, TrainerOptions options, Progress progress)
     {
         var metadata = Checkpoint.MetadataOf(model);
@@ -49,8 +49,10 @@ internal static class TrainingCheckpoint
         Checkpoint.Write(path, metadata, [.. weights.Select(weight => (weight.name, (Tensor)weight.parameter)), .. moments]);
     }
 
-    /// <summary>Reads one into a model and an optimizer; if it does not fit, nothing is changed.</summary>
-    /// <exception cref="CheckpointException">The file is damaged, of another model, or of a run with other options.</exception>
+    /// <summary>Reads a checkpoint into a model and an optimizer. If the file does not fit, nothing is changed.</summary>
+    /// <exception cref="CheckpointException">
+    /// The file is damaged, or it belongs to another model or to a run with other options.
+    /// </exception>
     public static Progress Load(string path, MatFormerModel model, AdamWState optimizer, TrainerOptions options)
     {
         using var reader = SafetensorsReader.Open(path);
@@ -63,15 +65,15 @@ internal static class TrainingCheckpoint
         if (!header.IsUniversal
             || !long.TryParse(Required(path, metadata, StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out var step)
             || step > options.Steps)
-            throw new CheckpointException(path, "has metadata that do not fit together; it is damaged.");
+            throw new CheckpointException(path, "has contradictory metadata; it is damaged.");
 
-        // A run that has not looked or skipped has written none of these.
+        // A run without an evaluation or a skipped step has not written these keys.
         var stop = new EarlyStop(
             Optional(path, metadata, BestLossKey, EarlyStop.None.BestLoss), Optional(path, metadata, BestStepKey, EarlyStop.None.BestStep),
             Optional(path, metadata, WorseKey, EarlyStop.None.LooksSinceBest));
         var progress = new Progress(step, Optional(path, metadata, SkippedKey, 0L), stop, data);
 
-        // All is looked up before anything changes.
+        // All moments are looked up before anything changes.
         using var views = NewDisposeScope();
         var misfits = new Misfits(reader, model.Architecture);
         var entries = new List<(SafetensorsEntry Entry, Tensor Moment)>();
@@ -92,22 +94,22 @@ internal static class TrainingCheckpoint
     private static string Required(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
         metadata.TryGetValue(key, out var value)
         ? value
-        : throw new CheckpointException(path, $"is no training checkpoint (its metadata lacks '{key}'); give the checkpoint.safetensors of "
-            + "a training run.");
+        : throw new CheckpointException(path, $"is not a training checkpoint (its metadata lacks '{key}'); give the "
+            + "checkpoint.safetensors of a training run.");
 
     private static T Optional<T>(string path, IReadOnlyDictionary<string, string> metadata, string key, T otherwise)
         where T : struct, IParsable<T> =>
         !metadata.TryGetValue(key, out var value) ? otherwise
         : T.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number
-        : throw new CheckpointException(path, $"has '{value}' for '{key}' in its metadata, which is no number; it is damaged.");
+        : throw new CheckpointException(path, $"has '{value}' for '{key}' in its metadata, which is not a number; it is damaged.");
 
     private static void CheckSame(string path, string key, string then, string now)
     {
         if (then != now)
         {
             throw new CheckpointException(
-                path, $"is of a run with {key} = '{then}', but now it is '{now}'; resume with the same options, or begin anew in another "
-                    + "folder.");
+                path, $"belongs to a run with {key} = '{then}', but now it is '{now}'; resume with the same options, or begin a new run "
+                    + "in another folder.");
         }
     }
 }

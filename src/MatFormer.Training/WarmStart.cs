@@ -4,35 +4,36 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// Begins training from weights that are there: those of the same model, of another MatFormer of its shape, or of a dense model of its
-/// shape, whose hidden units are put into the order of their importance, so that prefixes of them are good submodels to begin with.
+/// Begins training from existing weights: those of the same model, of another MatFormer of the same shape, or of a dense model of the same
+/// shape. The hidden units of a dense model are sorted by importance, so that the submodels, which keep the first units, begin well.
 /// </summary>
 public static class WarmStart
 {
     /// <summary>
-    /// Loads weights; if they are a dense model's (a file that MatFormer did not write), orders its hidden units by
+    /// Loads weights. If they belong to a dense model (MatFormer did not write the file), sorts the hidden units with
     /// <see cref="OrderHiddenUnits"/>.
     /// </summary>
     /// <param name="model">The universal model, on its device.</param>
     /// <param name="path">
-    /// Weights with the names of Hugging Face's Llama or, of vision transformers, ViT checkpoints, in float32, float16 or bfloat16: a
-    /// folder, an index or a safetensors file. What a <c>config.json</c> beside those of a language model says must be what is declared.
+    /// A folder, an index or a safetensors file with weights in float32, float16 or bfloat16. The names of the weights are those of Hugging
+    /// Face's Llama checkpoints, or of its ViT checkpoints for vision transformers. For a language model, a <c>config.json</c> beside the
+    /// weights must agree with the declaration.
     /// </param>
-    /// <param name="data">What will be trained on.</param>
-    /// <returns>True if they were a dense model's.</returns>
+    /// <param name="data">The data that the model will be trained on.</param>
+    /// <returns>True if the weights were those of a dense model.</returns>
     /// <exception cref="CheckpointException">
-    /// The file is damaged, of another shape or of another tokenizer, or its <c>config.json</c> describes a model that computes something
-    /// else; the model is unchanged.
+    /// The file is damaged, has another shape or another tokenizer, or its <c>config.json</c> describes a model that computes something
+    /// else. The model is unchanged.
     /// </exception>
     /// <exception cref="DataException">
-    /// It is no data for the model, or text shorter than a window, of the model's context or 512 tokens.
+    /// The data do not fit the model, or the text is shorter than one window (the model's context, at most 512 tokens).
     /// </exception>
     public static bool Load<TModel>(TModel model, string path, TrainingData data)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(data);
-        CheckData(model, data); // better now than with half of it done
+        CheckData(model, data); // before any weight is changed
         bool isDense;
         using (var reader = TModel.Spec.Kind == ModelKind.LanguageModel ? DenseModel.Open(path, TModel.Spec) : SafetensorsReader.Open(path))
         {
@@ -40,8 +41,8 @@ public static class WarmStart
             if (data.TextTokenizer is { } tokens && reader.Metadata.TryGetValue(CheckpointHeader.TokenizerKey, out var tokenizer)
                 && tokenizer != tokens.Fingerprint)
             {
-                throw new CheckpointException(path, "was trained on the tokens of another tokenizer than this text is read by; give the "
-                    + "tokenizer.json that lies beside it.");
+                throw new CheckpointException(path, "was trained with another tokenizer than the one that encodes this text; give the "
+                    + "tokenizer.json beside the weights.");
             }
 
             Checkpoint.Load(reader, model);
@@ -52,11 +53,12 @@ public static class WarmStart
     }
 
     /// <summary>
-    /// Puts the hidden units of every layer into the order of their importance: the mean magnitude of their activations over some of the
-    /// training data times the norm of what they write. The whole model computes what it did, up to rounding.
+    /// Sorts the hidden units of every layer by importance, the most important first. The importance of a unit is the mean magnitude of its
+    /// activation over some of the training data, times the norm of its output weights. The whole model computes the same function as
+    /// before, up to rounding.
     /// </summary>
     /// <exception cref="DataException">
-    /// It is no data for the model, or text shorter than a window, of the model's context or 512 tokens.
+    /// The data do not fit the model, or the text is shorter than one window (the model's context, at most 512 tokens).
     /// </exception>
     public static void OrderHiddenUnits<TModel>(TModel model, TrainingData data)
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -68,11 +70,11 @@ public static class WarmStart
         foreach (var sample in Feed.Of(data).Samples(TModel.Spec))
         {
             using var scope = NewDisposeScope();
-            using var its = sample; // made before the scope
+            using var its = sample; // the scope does not own it, because it was created before the scope
             var importance = model.HiddenImportance(sample.to(model.Device));
             for (var layer = 0; layer < sums.Length; layer++)
             {
-                // Means, each of as many tokens or patches.
+                // The importances are means, so they are weighted by the size of the sample.
                 var ofUnits = importance[layer].cpu().data<float>().ToArray();
                 for (var unit = 0; unit < ofUnits.Length; unit++) sums[layer][unit] += (double)ofUnits[unit] * sample.numel();
             }
@@ -80,7 +82,7 @@ public static class WarmStart
 
         for (var layer = 0; layer < sums.Length; layer++)
         {
-            // A stable order, so that equal units stay where they are.
+            // The sort is stable, so units of equal importance keep their order.
             var units = Enumerable.Range(0, sums[layer].Length).OrderByDescending(unit => sums[layer][unit]).Select(unit => (long)unit);
             using var order = tensor(units.ToArray(), device: model.Device);
             model.ReorderHiddenUnits(layer, order);

@@ -75,7 +75,7 @@ public sealed class ImageTests : IDisposable
         Assert.Contains("8 x 8 pixels grey, but OracleViT takes 12 x 12 pixels and 3 channels", size.Message, StringComparison.Ordinal);
         using var text = TestCorpus.Open(_folder);
         var kind = Assert.Throws<DataException>(() => trainer.Step(text));
-        Assert.Contains("OracleViT is no language model", kind.Message, StringComparison.Ordinal);
+        Assert.Contains("OracleViT is not a language model", kind.Message, StringComparison.Ordinal);
         using var language = new OracleBytes();
         using var other = new Trainer<OracleBytes>(language, new() { Batch = 4 });
         Assert.Contains("OracleBytes takes no images", Assert.Throws<DataException>(() => other.Step(images)).Message, StringComparison.Ordinal);

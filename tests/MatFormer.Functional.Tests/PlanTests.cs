@@ -197,7 +197,7 @@ public sealed class PlanTests : IDisposable
 
         var (code, text, error) = await Run<TModel>([.. plan, "--max-memory", "1KB"]);
         Assert.Equal((2, string.Empty), (code, text));
-        Assert.Contains("of memory: the smallest there is, ", error, StringComparison.Ordinal);
+        Assert.Contains("of memory: the smallest one, ", error, StringComparison.Ordinal);
         return (plan, found);
     }
 

@@ -61,7 +61,7 @@ public sealed class ProgramTests : IDisposable
             ("within 1 and 8", ["generate", "--checkpoint", model, "--draft", "S", "--draft-length", "9"]),
             ("int4", ["generate", "--checkpoint", model, "--weights", "int4"]),
             ("mixed.safetensors", ["plan", "--data", Corpus, "--checkpoint", slice]),
-            ("the smallest there is, 2*S", ["plan", "--data", Corpus, "--checkpoint", model, "--max-memory", "1KB"]),
+            ("the smallest one, 2*S", ["plan", "--data", Corpus, "--checkpoint", model, "--max-memory", "1KB"]),
             ("CUDA", ["train", "--data", Corpus, "--steps", "3", "--device", "cuda"]),
         ];
         foreach (var (says, arguments) in cases)

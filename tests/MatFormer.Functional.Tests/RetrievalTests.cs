@@ -115,8 +115,8 @@ public sealed class RetrievalTests : IDisposable
         Assert.Contains("at least 2", Assert.Throws<DataException>(() => trainer.Step(pairs)).Message, StringComparison.Ordinal);
         using var words = new OracleBytes();
         using var wrong = new Trainer<OracleBytes>(words, new());
-        Assert.Contains("no text encoder", Assert.Throws<DataException>(() => wrong.Step(pairs)).Message, StringComparison.Ordinal);
-        Assert.Contains("no text encoder", Assert.Throws<ArgumentException>(() => TextEmbedder.OfSlice(words, pairs.Tokenizer)).Message, StringComparison.Ordinal);
+        Assert.Contains("not a text encoder", Assert.Throws<DataException>(() => wrong.Step(pairs)).Message, StringComparison.Ordinal);
+        Assert.Contains("not a text encoder", Assert.Throws<ArgumentException>(() => TextEmbedder.OfSlice(words, pairs.Tokenizer)).Message, StringComparison.Ordinal);
         var tokenizer = Tokenizer.Train(pairs, new() { Vocabulary = 300 });
         Assert.Throws<TokenizerException>(() => TextEmbedder.OfSlice(model, tokenizer));
         Assert.Throws<TokenizerException>(() => Feed.Of(pairs.With(tokenizer)).CheckFits(model));

@@ -11,7 +11,7 @@ internal static class ByteSize
         ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12), ("B", 1),
     ];
 
-    /// <summary>Reads a size of at least one byte; upper and lower case are alike.</summary>
+    /// <summary>Parses a size of at least one byte. Case does not matter.</summary>
     public static bool TryParse(string text, out long bytes)
     {
         var number = text.AsSpan().Trim();
@@ -32,7 +32,7 @@ internal static class ByteSize
         return true;
     }
 
-    /// <summary>12.3 MB, in decimal units.</summary>
+    /// <summary>Formats a size in decimal units, such as 12.3 MB.</summary>
     public static string Format(long bytes)
     {
         var (unit, factor) = s_units[4..8].LastOrDefault(u => bytes >= u.Bytes);

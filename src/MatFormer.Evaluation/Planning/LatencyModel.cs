@@ -1,27 +1,27 @@
 namespace MatFormer;
 
 /// <summary>
-/// The time of a token as a sum: a base, and for each layer what its choice takes beyond the narrowest, the same for layers that are alike.
-/// Wider choices are never predicted to be faster.
+/// Predicts the time of a token, image or text as a sum: a base, plus for each layer the time that its choice takes beyond the narrowest
+/// choice. Equal layers take equal times. Wider choices are never predicted to be faster.
 /// </summary>
 internal sealed class LatencyModel
 {
     private const int MostSweeps = 100_000;
 
-    // For each layer and choice, what it takes beyond the narrowest.
+    // For each layer and choice, the milliseconds beyond the narrowest choice.
     private readonly double[][] _beyond;
 
     private LatencyModel(double[][] beyond, double whole) => (_beyond, Whole) = (beyond, whole);
 
-    /// <summary>Milliseconds of the whole model.</summary>
+    /// <summary>The milliseconds of the whole model.</summary>
     public double Whole { get; }
 
-    /// <summary>Milliseconds that a choice of a layer adds to those of the whole model.</summary>
+    /// <summary>Returns the milliseconds that a choice of a layer adds to those of the whole model.</summary>
     public double Difference(int layer, int choice) => _beyond[layer][choice] - _beyond[layer][^1];
 
     /// <summary>
-    /// The mixes to time: the granularities; and between the whole model and the narrowest granularity in every second layer of a kind each
-    /// of its choices.
+    /// Returns the mixes to time: the granularities, and the whole model and the narrowest granularity with every second layer of a kind
+    /// changed to each of its choices.
     /// </summary>
     public static IReadOnlyList<int[]> Probes(MixSpace space)
     {
@@ -56,13 +56,13 @@ internal sealed class LatencyModel
         }
     }
 
-    /// <summary>Fits what was measured by non-negative least squares of the relative errors.</summary>
-    /// <param name="space">The mixes.</param>
-    /// <param name="mixes">Those that were timed.</param>
-    /// <param name="milliseconds">What they took.</param>
+    /// <summary>Fits a model to measured times by non-negative least squares of the relative errors.</summary>
+    /// <param name="space">The space of mixes.</param>
+    /// <param name="mixes">The timed mixes.</param>
+    /// <param name="milliseconds">The measured milliseconds of these mixes.</param>
     public static LatencyModel Fit(MixSpace space, IReadOnlyList<int[]> mixes, ReadOnlySpan<double> milliseconds)
     {
-        // One unknown for the base, then for each kind one for each step from a choice to the next wider one.
+        // The first unknown is the base. Then, for each kind of layer, there is one unknown per step from a choice to the next wider one.
         var first = new int[space.Layers];
         var unknowns = 1;
         for (var layer = 0; layer < space.Layers; layer++)
@@ -99,8 +99,8 @@ internal sealed class LatencyModel
     }
 
     /// <summary>
-    /// The x, no number of it below 0, that brings rows x nearest to the targets: one number after the other is set to what is best for it,
-    /// until none changes.
+    /// Returns the non-negative x that minimises the squared distance between rows x and the targets. It uses coordinate descent: each
+    /// number in turn is set to its best value, until none changes.
     /// </summary>
     internal static double[] NonNegativeLeastSquares(double[][] rows, double[] targets)
     {

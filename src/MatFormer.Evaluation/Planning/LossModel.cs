@@ -1,16 +1,16 @@
 namespace MatFormer;
 
 /// <summary>
-/// The loss of a mix as a sum: that of the whole model, and for each layer what its choice adds. That is the mean of what it adds alone
-/// where all other layers are whole and where they are of the narrowest granularity, put right so that the granularities have the losses
-/// that they have.
+/// Predicts the loss of a mix as a sum: the loss of the whole model, plus what the choice of each layer adds. What a choice adds is
+/// measured twice, with all other layers whole and with all other layers of the narrowest granularity, and averaged. A correction then
+/// makes the predictions of the granularities exact.
 /// </summary>
 internal sealed class LossModel
 {
-    // What a layer without an effect of its own takes part in the corrections, of what layers have on average.
+    // Each choice takes a share of the corrections even if it has no effect: this part of the mean effect of all choices.
     private const double LeastShare = 0.1;
 
-    // What makes no difference to a loss, but is not nothing.
+    // A positive number that is too small to matter for a loss. It keeps shares above 0.
     private const double Negligible = 1e-9;
 
     private readonly double[][] _added;
@@ -20,11 +20,12 @@ internal sealed class LossModel
     /// <summary>The loss of the whole model.</summary>
     public double Whole { get; }
 
-    /// <summary>What a choice of a layer adds to the loss of the whole model.</summary>
+    /// <summary>Returns what a choice of a layer adds to the loss of the whole model.</summary>
     public double Difference(int layer, int choice) => _added[layer][choice];
 
     /// <summary>
-    /// The mixes to evaluate: the granularities, and the whole model and the narrowest granularity with each other choice of each layer.
+    /// Returns the mixes to evaluate: the granularities, and the whole model and the narrowest granularity with one layer changed to each
+    /// of its choices.
     /// </summary>
     public static IReadOnlyList<int[]> Probes(MixSpace space)
     {
@@ -44,10 +45,10 @@ internal sealed class LossModel
         }
     }
 
-    /// <summary>Makes it of what was measured.</summary>
-    /// <param name="space">The mixes.</param>
-    /// <param name="mixes">Those of <see cref="Probes"/>.</param>
-    /// <param name="measured">Their losses.</param>
+    /// <summary>Fits a model to measured losses.</summary>
+    /// <param name="space">The space of mixes.</param>
+    /// <param name="mixes">The mixes that <see cref="Probes"/> returned.</param>
+    /// <param name="measured">The measured losses of these mixes.</param>
     public static LossModel Fit(MixSpace space, IReadOnlyList<int[]> mixes, ReadOnlySpan<double> measured)
     {
         var losses = measured.ToArray();
@@ -58,7 +59,7 @@ internal sealed class LossModel
             added[layer] = new double[space.Choices[layer].Length];
             for (var choice = 0; choice < added[layer].Length - 1; choice++)
             {
-                // Only a model of one layer that may be left out has a choice that cannot be measured.
+                // A choice cannot be measured if it leaves out the only layer of a model.
                 if (!space.KeepsAny(With(space.Whole, layer, choice))) continue;
                 added[layer][choice] = Backgrounds(space).Average(
                     others => LossOf(With(others, layer, choice)) - LossOf(With(others, layer, added[layer].Length - 1)));
@@ -85,8 +86,8 @@ internal sealed class LossModel
         return changed;
     }
 
-    // Changes them so that the mixes' sums are the totals. Each number takes a part that goes with its magnitude: of all changes that do,
-    // it is the one whose squares over these are the least.
+    // Changes what choices add, so that the sums of the given mixes equal the totals. Among all such changes, this one minimises the sum of
+    // the squared changes divided by the shares, so that larger numbers change more.
     private static void Correct(double[][] added, IReadOnlyList<int[]> mixes, double[] totals)
     {
         var mean = added.SelectMany(a => a.SkipLast(1)).Select(Math.Abs).DefaultIfEmpty().Average();
@@ -115,12 +116,12 @@ internal sealed class LossModel
         for (var layer = 0; layer < added.Length; layer++)
             for (var choice = 0; choice < added[layer].Length; choice++) added[layer][choice] += changes[layer][choice];
 
-        // A whole layer adds nothing, whatever else is true.
+        // A whole layer adds nothing by definition, so it takes no share.
         double Share(int layer, int choice) =>
             choice == added[layer].Length - 1 ? 0 : Math.Abs(added[layer][choice]) + (LeastShare * mean) + Negligible;
     }
 
-    // Gauss and Jordan, the largest pivot of each column first; a number that the equations leave open is 0.
+    // Gauss-Jordan elimination with the largest pivot of each column. An unknown that the equations do not determine is 0.
     private static double[] Solve(double[][] system)
     {
         var count = system.Length;

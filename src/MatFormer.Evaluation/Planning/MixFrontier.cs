@@ -1,6 +1,8 @@
 namespace MatFormer;
 
-/// <summary>Of the mixes that were offered, those that no other is both as fast as and as good as, from the fastest to the best.</summary>
+/// <summary>
+/// The frontier of the offered mixes, from the fastest to the best. A mix is on it if no other mix is both as fast and as good.
+/// </summary>
 internal sealed class MixFrontier
 {
     private readonly List<(int[] Mix, MixCost Cost)> _mixes = [];
@@ -9,8 +11,8 @@ internal sealed class MixFrontier
 
     public (int[] Mix, MixCost Cost) this[int index] => _mixes[index];
 
-    /// <summary>Offers a mix; of equals the first stays.</summary>
-    /// <returns>Whether it is on the frontier now.</returns>
+    /// <summary>Offers a mix. Of mixes with equal time and loss, the first one stays.</summary>
+    /// <returns>Whether the mix is on the frontier now.</returns>
     public bool Offer(ReadOnlySpan<int> mix, in MixCost cost)
     {
         var (at, end) = (0, _mixes.Count);
@@ -31,13 +33,13 @@ internal sealed class MixFrontier
         return true;
     }
 
-    /// <summary>The best that is no slower, or -1.</summary>
+    /// <summary>Returns the index of the best mix within a time limit, or -1.</summary>
     public int BestWithin(double? milliseconds) =>
         _mixes.FindLastIndex(m => !(m.Cost.Milliseconds > milliseconds));
 
     /// <summary>
-    /// Some of it, from the fastest to the best: both ends, the best that is no slower than the limit and its neighbours, and others spread
-    /// evenly over the time.
+    /// Returns the indices of some mixes, from the fastest to the best: both ends, the best mix within the time limit and its neighbours,
+    /// and others that are spread evenly over the time.
     /// </summary>
     public IReadOnlyList<int> Spread(int points, double? milliseconds)
     {

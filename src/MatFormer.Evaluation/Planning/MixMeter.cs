@@ -5,17 +5,17 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>Measures mixes, given as what they keep of each layer.</summary>
+/// <summary>Measures mixes. A mix is given as the part that it keeps of each layer.</summary>
 internal interface IMixMeter
 {
-    /// <summary>What each takes of the time: <see cref="MixCost.Milliseconds"/>.</summary>
+    /// <summary>Measures the time of each mix: <see cref="MixCost.Milliseconds"/>.</summary>
     double[] Milliseconds(IReadOnlyList<ImmutableArray<LayerSlice>> mixes);
 
-    /// <summary>How good each is: <see cref="MixCost.Loss"/>.</summary>
+    /// <summary>Measures the loss of each mix: <see cref="MixCost.Loss"/>.</summary>
     double[] Losses(IReadOnlyList<ImmutableArray<LayerSlice>> mixes);
 }
 
-/// <summary>Times a model's mixes, and evaluates them on what is not trained on.</summary>
+/// <summary>Times a model's mixes and evaluates them on validation examples.</summary>
 internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOut, CancellationToken cancellationToken) : IMixMeter
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
@@ -25,22 +25,22 @@ internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOu
     private const int LeastRounds = 7;
     private const int MostRounds = 200;
 
-    // Of all times the one that a tenth is below: what the machine does when nothing else disturbs it.
+    // The 10th percentile of the times is what the machine takes when nothing else disturbs it.
     private const double Quantile = 0.1;
 
     private readonly List<Batch> _batches = [.. heldOut];
     private int _atOnce;
     private int _rounds;
 
-    /// <summary>Windows, images or pairs on which mixes are evaluated.</summary>
+    /// <summary>The number of windows, images or pairs on which mixes are evaluated.</summary>
     public long Examples => _batches.Sum(batch => (long)batch.Examples);
 
-    /// <summary>What the model's own losses are multiplied with.</summary>
+    /// <summary>The factor from the model's losses to the reported losses.</summary>
     protected virtual double LossScale => 1;
 
     /// <summary>
-    /// In each round every mix has its turn, so that what else the machine does meets all of them; a tenth of a mix's times were no longer
-    /// than what is given. Of each turn the first one, which finds what another mix left in the CPU's caches, does not count.
+    /// Returns the 10th percentile of each mix's times. The mixes take turns in rounds, so that other load on the machine affects all of
+    /// them. The first run of a turn does not count, because it finds the CPU's caches filled by another mix.
     /// </summary>
     public double[] Milliseconds(IReadOnlyList<ImmutableArray<LayerSlice>> mixes)
     {
@@ -48,7 +48,7 @@ internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOu
         Prepare();
         if (_rounds == 0)
         {
-            Turn(TModel.Spec.WholeLayers, 2, []); // compiled now
+            Turn(TModel.Spec.WholeLayers, 2, []); // warm-up: compiles the code
             var times = new List<double>();
             Turn(TModel.Spec.WholeLayers, 3, times);
             _atOnce = (int)Math.Clamp(MillisecondsAtOnce / times.Min(), 1, MostAtOnce);
@@ -94,16 +94,18 @@ internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOu
         return Array.ConvertAll(losses, loss => loss * LossScale);
     }
 
-    /// <summary>Makes ready for turns.</summary>
+    /// <summary>Prepares the timing of mixes.</summary>
     protected virtual void Prepare()
     {
     }
 
-    /// <summary>Runs what is timed one time more than it is to, and adds the milliseconds of all but the first.</summary>
+    /// <summary>
+    /// Runs a mix <paramref name="times"/> + 1 times. Adds the milliseconds of each run but the first to <paramref name="taken"/>.
+    /// </summary>
     protected abstract void Turn(ImmutableArray<LayerSlice> layers, int times, List<double> taken);
 }
 
-/// <summary>Times a decoding engine's tokens, and evaluates the model that it has on windows of text.</summary>
+/// <summary>Times the decoding of a token by an engine, and evaluates the same model on windows of text.</summary>
 internal sealed class DecodingMixMeter<TModel> : MixMeter<TModel>
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
@@ -122,16 +124,16 @@ internal sealed class DecodingMixMeter<TModel> : MixMeter<TModel>
         _text = all[0][..(cacheTokens + 1)];
     }
 
-    /// <summary>Tokens on which mixes are evaluated.</summary>
+    /// <summary>The number of tokens on which mixes are evaluated.</summary>
     public long Tokens { get; }
 
-    /// <summary>Bytes of text that these stand for.</summary>
+    /// <summary>The number of bytes of text that these tokens stand for.</summary>
     public long Bytes { get; }
 
-    /// <summary>Of nats per token to bits per byte.</summary>
+    /// <summary>The factor from nats per token to bits per byte.</summary>
     protected override double LossScale => (double)Tokens / Bytes / Math.Log(2);
 
-    // The whole model's keys and values, of which every mix uses the heads that it has.
+    // Fills the cache with the whole model's keys and values. Every mix uses those of the heads that it keeps.
     protected override void Prepare()
     {
         _engine.Truncate(0, 0);
@@ -141,7 +143,7 @@ internal sealed class DecodingMixMeter<TModel> : MixMeter<TModel>
         _engine.Run();
     }
 
-    // Decodes the token after the text over and over.
+    // Decodes the last token of the text repeatedly.
     protected override void Turn(ImmutableArray<LayerSlice> layers, int times, List<double> taken)
     {
         _engine.Use(0, layers);
@@ -164,15 +166,15 @@ internal sealed class EncoderMixMeter<TModel> : MixMeter<TModel>, IDisposable
     private readonly Tensor _input;
 
     /// <param name="model">The encoder.</param>
-    /// <param name="heldOut">What to evaluate on.</param>
-    /// <param name="tokens">Tokens of the text that is timed.</param>
-    /// <param name="cancellationToken">Stops it.</param>
+    /// <param name="heldOut">The batches to evaluate on.</param>
+    /// <param name="tokens">The number of tokens of the timed text.</param>
+    /// <param name="cancellationToken">Cancels measurements.</param>
     public EncoderMixMeter(TModel model, IEnumerable<Batch> heldOut, int tokens, CancellationToken cancellationToken)
         : base(model, heldOut, cancellationToken)
     {
         _model = model;
 
-        // What the numbers are makes no difference to the time.
+        // The time does not depend on the values of the input.
         _input = TModel.Spec.Image is { } image ? zeros([1, image.Channels, image.Size, image.Size], device: model.Device)
             : zeros([1, tokens], ScalarType.Int64, model.Device);
     }

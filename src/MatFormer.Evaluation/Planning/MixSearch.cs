@@ -3,22 +3,25 @@ namespace MatFormer;
 /// <summary>Which mixes are searched.</summary>
 public enum PlanSearch
 {
-    /// <summary>All in which no layer is narrower than the one before it: the paper's choice (arXiv 2310.07707, section 3.3).</summary>
+    /// <summary>
+    /// All increasing mixes, in which no layer is narrower than the one before it. This is the paper's choice (arXiv 2310.07707,
+    /// section 3.3).
+    /// </summary>
     Increasing,
 
-    /// <summary>Beyond these any others, by mutation and crossover.</summary>
+    /// <summary>All increasing mixes, and then any other mixes, by mutation and crossover.</summary>
     Evolutionary,
 }
 
-/// <summary>Finds the frontier of time and loss among mixes, as they are predicted.</summary>
+/// <summary>Finds the frontier of predicted time and loss among mixes.</summary>
 internal static class MixSearch
 {
-    /// <summary>The most mixes that are looked at one by one: a few seconds.</summary>
+    /// <summary>The largest number of mixes that are enumerated. It takes a few seconds.</summary>
     internal const double MostMixes = 1e8;
 
     private const int Children = 100_000;
 
-    /// <summary>The frontier of the increasing mixes that meet the budget in all but the time.</summary>
+    /// <summary>Returns the frontier of the increasing mixes that meet all of the budget except the time.</summary>
     public static MixFrontier Increasing(MixSpace space, MixTable table, PlanBudget budget)
     {
         var frontier = new MixFrontier();
@@ -30,8 +33,9 @@ internal static class MixSearch
     }
 
     /// <summary>
-    /// Looks for better ones among all mixes: two of the frontier are crossed at a layer, or layer by layer, layers change their choice or
-    /// two layers swap theirs, and what is on the frontier then stays. What is there already goes only for something as fast and as good.
+    /// Searches for better mixes among all mixes. Each child crosses two mixes of the frontier, at one layer or layer by layer. Then layers
+    /// may change their choice, and two layers may swap theirs. The child joins the frontier if no mix there is both as fast and as good. A
+    /// mix leaves the frontier only for one that is both as fast and as good.
     /// </summary>
     public static void Evolve(MixSpace space, MixTable table, PlanBudget budget, long seed, MixFrontier frontier)
     {

@@ -3,12 +3,12 @@ using System.Collections.Immutable;
 namespace MatFormer;
 
 /// <summary>
-/// All mixes of a model: each layer has choices, narrowest first (left out, where the model may, then what its granularities keep of it,
-/// each once), and a mix is the index of one for each layer.
+/// All mixes of a model. Each layer has distinct choices, narrowest first: to be left out, if the model allows it, and then what the
+/// granularities keep of the layer. A mix is the index of a choice for each layer.
 /// </summary>
 internal sealed class MixSpace
 {
-    // For each granularity, and before them for leaving out if that may be: the choice that it is in each layer.
+    // The levels are the granularities, preceded by leaving out if the model allows it. For each level: its choice in each layer.
     private readonly int[][] _levels;
 
     public MixSpace(ModelSpec spec)
@@ -39,10 +39,10 @@ internal sealed class MixSpace
 
     public int Layers => Spec.Layers;
 
-    /// <summary>What may be kept of each layer, narrowest first.</summary>
+    /// <summary>The choices of each layer, narrowest first.</summary>
     public ImmutableArray<ImmutableArray<LayerSlice>> Choices { get; }
 
-    /// <summary>For each layer the first one that is like it, in its block and its choices.</summary>
+    /// <summary>For each layer, the index of the first layer with an equal block and equal choices.</summary>
     public ImmutableArray<int> Kinds { get; }
 
     /// <summary>The granularities as mixes, narrowest first.</summary>
@@ -51,12 +51,12 @@ internal sealed class MixSpace
     /// <summary>The whole model as a mix.</summary>
     public int[] Whole => [.. _levels[^1]];
 
-    /// <summary>How many <see cref="Increasing"/> finds.</summary>
+    /// <summary>The number of mixes that <see cref="Increasing"/> visits.</summary>
     public double IncreasingCount
     {
         get
         {
-            // Of each level, the mixes of the layers so far that end on it.
+            // For each level, the number of mixes of the layers so far that end on this level.
             var counts = new double[_levels.Length];
             counts[0] = 1;
             for (var layer = 0; layer < Layers; layer++)
@@ -76,11 +76,11 @@ internal sealed class MixSpace
     }
 
     /// <summary>
-    /// Visits every mix in which no layer is of a lower granularity than the one before it (MatFormer, arXiv 2310.07707, section 3.3), each
-    /// once, but none that leaves out everything.
+    /// Visits every increasing mix once: every mix in which no layer is of a lower granularity than the one before it (MatFormer, arXiv
+    /// 2310.07707, section 3.3). The mix that leaves out every layer is not visited.
     /// </summary>
-    /// <param name="table">What each costs.</param>
-    /// <param name="visit">Told each; the array is changed afterwards.</param>
+    /// <param name="table">The costs of the choices.</param>
+    /// <param name="visit">Called with each mix and its cost. The array is reused after the call.</param>
     public void Increasing(MixTable table, Action<int[], MixCost> visit)
     {
         var mix = new int[Layers];
@@ -106,7 +106,7 @@ internal sealed class MixSpace
     /// <summary>False for a mix that leaves out every layer.</summary>
     public bool KeepsAny(ReadOnlySpan<int> mix) => !Spec.CanSkip || mix.ContainsAnyExcept(0);
 
-    /// <summary>What a mix keeps of each layer.</summary>
+    /// <summary>Returns what a mix keeps of each layer.</summary>
     public ImmutableArray<LayerSlice> LayersOf(ReadOnlySpan<int> mix)
     {
         var layers = ImmutableArray.CreateBuilder<LayerSlice>(mix.Length);
@@ -114,10 +114,10 @@ internal sealed class MixSpace
         return layers.MoveToImmutable();
     }
 
-    /// <summary>The mix that keeps this of each layer.</summary>
+    /// <summary>Returns the mix that keeps the given part of each layer.</summary>
     public int[] MixOf(ImmutableArray<LayerSlice> layers) => [.. layers.Select((slice, layer) => Choices[layer].IndexOf(slice))];
 
-    // Where levels are alike in a layer, the lowest stands for all: it leaves the next layers the most.
+    // Of levels with the same choice in a layer, only the lowest is used, because it allows the next layers the most levels.
     private bool IsFirst(int level, int from, int layer) => level == from || _levels[level][layer] != _levels[level - 1][layer];
 
     private static ImmutableArray<int> KindsOf(ModelSpec spec, ImmutableArray<ImmutableArray<LayerSlice>> choices) =>

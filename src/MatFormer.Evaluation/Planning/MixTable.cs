@@ -1,11 +1,11 @@
 namespace MatFormer;
 
-/// <summary>What mixes cost, as sums over their layers.</summary>
-/// <param name="Whole">The whole model.</param>
-/// <param name="Differences">What each choice of each layer adds to that, mostly less than nothing.</param>
+/// <summary>The costs of mixes as sums over their layers.</summary>
+/// <param name="Whole">The cost of the whole model.</param>
+/// <param name="Differences">The cost that each choice of each layer adds to that of the whole model. It is usually negative.</param>
 internal sealed record MixTable(MixCost Whole, MixCost[][] Differences)
 {
-    /// <summary>What a mix costs, added up from the first layer to the last.</summary>
+    /// <summary>Returns the cost of a mix, summed from the first layer to the last.</summary>
     public MixCost Of(ReadOnlySpan<int> mix)
     {
         var cost = Whole;
@@ -13,9 +13,9 @@ internal sealed record MixTable(MixCost Whole, MixCost[][] Differences)
         return cost;
     }
 
-    /// <summary>What is known without measuring: memory, parameters and FLOPs.</summary>
+    /// <summary>Creates the table of the costs that need no measurement: memory, parameters and FLOPs.</summary>
     /// <param name="space">The mixes.</param>
-    /// <param name="memory">Bytes of what a decoder of these layers takes.</param>
+    /// <param name="memory">Returns the bytes that a model of the given layers takes.</param>
     public static MixTable OfSizes(MixSpace space, Func<ReadOnlySpan<LayerSlice>, long> memory)
     {
         var whole = Cost(space.Spec.WholeLayers.AsSpan());
@@ -46,7 +46,7 @@ internal sealed record MixTable(MixCost Whole, MixCost[][] Differences)
             new(0, 0, memory(layers), space.Spec.ParameterCount(layers), space.Spec.Flops(layers));
     }
 
-    /// <summary>The same with times and losses.</summary>
+    /// <summary>Returns this table with times and losses added.</summary>
     public MixTable With(LatencyModel latency, LossModel loss)
     {
         var differences = new MixCost[Differences.Length][];

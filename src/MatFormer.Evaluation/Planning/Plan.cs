@@ -2,38 +2,43 @@ using System.Collections.Immutable;
 
 namespace MatFormer;
 
-/// <summary>A mix that was planned: what was predicted of it, and what was then measured.</summary>
-/// <param name="Name">The granularity or declared profile that it is, or its pattern.</param>
-/// <param name="Pattern">Its layers, such as <c>2*S 4*M 2*XL</c>.</param>
-/// <param name="Layers">What it keeps of each layer.</param>
-/// <param name="IsOnFrontier">True if none that was found is predicted to be both as fast and as good.</param>
-/// <param name="Predicted">What it costs by the sums over its layers.</param>
-/// <param name="Measured">The same with the time and loss that it really has.</param>
+/// <summary>A planned mix, with its predicted and its measured costs.</summary>
+/// <param name="Name">The name of the mix if it is a granularity or declared profile, else its pattern.</param>
+/// <param name="Pattern">The pattern of the layers, such as <c>2*S 4*M 2*XL</c>.</param>
+/// <param name="Layers">The part that the mix keeps of each layer.</param>
+/// <param name="IsOnFrontier">True if no other mix that was found is predicted to be both as fast and as good.</param>
+/// <param name="Predicted">The costs as predicted by sums over the layers.</param>
+/// <param name="Measured">The costs with the measured time and loss.</param>
 public sealed record PlannedMix(
     string Name, string Pattern, ImmutableArray<LayerSlice> Layers, bool IsOnFrontier, MixCost Predicted, MixCost Measured);
 
-/// <summary>What <see cref="ProfilePlanner"/> found.</summary>
-/// <param name="Mixes">What was measured, the fastest first: some of the frontier, the granularities and the declared profiles.</param>
-/// <param name="Best">
-/// Of the measured ones that meet the budget, as measured, the one with the lowest loss, as measured; null if no budget was given.
+/// <summary>The result of <see cref="ProfilePlanner"/>.</summary>
+/// <param name="Mixes">
+/// The measured mixes, the fastest first: some mixes of the frontier, the granularities and the declared profiles.
 /// </param>
-/// <param name="Searched">How many mixes no layer of which is narrower than the one before it there are: all were searched.</param>
-/// <param name="IsEvolved">True if others were searched too.</param>
-/// <param name="FrontierCount">How many of the mixes that were found are on the frontier.</param>
-/// <param name="CacheTokens">Tokens before the one that was timed, or of the text that was; 0 of images.</param>
-/// <param name="ValidationTokens">Tokens that mixes of a language model were evaluated on.</param>
-/// <param name="ValidationBytes">Bytes of text that these stand for.</param>
+/// <param name="Best">
+/// The mix with the lowest measured loss among the measured mixes whose measured costs meet the budget; null if no budget was given.
+/// </param>
+/// <param name="Searched">The number of increasing mixes. All of them were searched.</param>
+/// <param name="IsEvolved">True if the evolutionary search was used too.</param>
+/// <param name="FrontierCount">The number of mixes on the frontier.</param>
+/// <param name="CacheTokens">
+/// For a language model, the number of tokens before the timed token. For a text encoder, the number of tokens of the timed text. 0 for
+/// images.
+/// </param>
+/// <param name="ValidationTokens">The number of tokens on which mixes of a language model were evaluated.</param>
+/// <param name="ValidationBytes">The number of bytes of text that these tokens stand for.</param>
 public sealed record Plan(
     ImmutableArray<PlannedMix> Mixes, PlannedMix? Best, long Searched, bool IsEvolved, int FrontierCount, int CacheTokens,
     long ValidationTokens, long ValidationBytes)
 {
-    /// <summary>Images or pairs that mixes of an encoder were evaluated on.</summary>
+    /// <summary>The number of images or pairs on which mixes of an encoder were evaluated.</summary>
     public long ValidationExamples { get; init; }
 
-    /// <summary>By what share of the measured time predictions are off, on average.</summary>
+    /// <summary>The mean absolute error of the predicted times, as a share of the measured time.</summary>
     public double LatencyError =>
         Mixes.Average(m => Math.Abs(m.Predicted.Milliseconds / m.Measured.Milliseconds - 1));
 
-    /// <summary>By how much predictions of the loss are off, on average.</summary>
+    /// <summary>The mean absolute error of the predicted losses.</summary>
     public double LossError => Mixes.Average(m => Math.Abs(m.Predicted.Loss - m.Measured.Loss));
 }

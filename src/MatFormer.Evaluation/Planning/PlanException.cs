@@ -1,9 +1,12 @@
 namespace MatFormer;
 
-/// <summary>A plan cannot be made: no mix meets the budgets, or there are too many to search; the message says what there is.</summary>
+/// <summary>
+/// The exception for a plan that cannot be made: no mix meets the budget, or there are too many mixes to search. The message says what is
+/// possible.
+/// </summary>
 public sealed class PlanException : Exception
 {
-    /// <summary>Makes one.</summary>
+    /// <summary>Creates the exception with a message.</summary>
     public PlanException(string message)
         : base(message)
     {

@@ -4,8 +4,8 @@ using System.Globalization;
 namespace MatFormer;
 
 /// <summary>
-/// Finds the Mix'n'Match profiles that a machine should run: times layers and evaluates them on the spot, predicts every mix as a sum over
-/// its layers, and measures those that no other beats.
+/// Finds the Mix'n'Match profiles that a machine should run. It times and evaluates some mixes on this machine, predicts the cost of every
+/// mix as a sum over its layers, and measures mixes of the predicted frontier.
 /// </summary>
 public static class ProfilePlanner
 {
@@ -14,17 +14,17 @@ public static class ProfilePlanner
     /// <summary>Plans for a language model.</summary>
     /// <param name="model">The universal model, on any device; losses are measured in its <see cref="MatFormerModel.ComputeType"/>.</param>
     /// <param name="engine">
-    /// The same with its weights packed as they will be used. Its first sequence is overwritten; what its
-    /// <see cref="DecodingOptions.Capacity"/> is decides nothing but how many tokens can be before the one that is timed.
+    /// The decoding engine of the universal model, with its weights packed as they will be used. Its first sequence is overwritten. Its
+    /// <see cref="DecodingOptions.Capacity"/> only limits the number of tokens before the timed token.
     /// </param>
-    /// <param name="corpus">Mixes are evaluated on its validation text.</param>
-    /// <param name="options">What to plan.</param>
-    /// <param name="progress">Told what was done.</param>
-    /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="PlanException">No mix meets the budget; there are too many of them.</exception>
-    /// <exception cref="ArgumentException">The engine has not the whole model, or an option is out of range.</exception>
+    /// <param name="corpus">The corpus on whose validation text mixes are evaluated.</param>
+    /// <param name="options">The options of planning.</param>
+    /// <param name="progress">Called with a description of each step that is done.</param>
+    /// <param name="cancellationToken">Cancels planning.</param>
+    /// <exception cref="PlanException">No mix meets the budget, or there are too many mixes to search.</exception>
+    /// <exception cref="ArgumentException">The engine does not have the whole model, or an option is out of range.</exception>
     /// <exception cref="DataException">The validation text is shorter than the context.</exception>
-    /// <exception cref="TokenizerException">The model's tokens are not the corpus's.</exception>
+    /// <exception cref="TokenizerException">The model and the corpus have different tokenizers.</exception>
     public static Plan Run<TModel>(
         TModel model, DecodingEngine engine, TextCorpus corpus, PlanOptions? options = null, Action<string>? progress = null,
         CancellationToken cancellationToken = default)
@@ -36,7 +36,7 @@ public static class ProfilePlanner
         options ??= new PlanOptions();
         var spec = TModel.Spec;
         if (engine.Architecture != spec || !engine.Layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()))
-            throw new ArgumentException($"The engine has not all of {spec.Name}; make it of the universal model.", nameof(engine));
+            throw new ArgumentException($"The engine does not have all of {spec.Name}; open the universal model.", nameof(engine));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Points, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Windows, 1, nameof(options));
         var cacheTokens = options.CacheTokens ?? Math.Min(spec.Context / 2, engine.Capacity - 1);
@@ -50,18 +50,19 @@ public static class ProfilePlanner
         return plan with { CacheTokens = cacheTokens, ValidationTokens = meter.Tokens, ValidationBytes = meter.Bytes };
     }
 
-    /// <summary>Plans for a vision transformer or a text encoder: forward passes over one image or text are timed.</summary>
+    /// <summary>Plans for a vision transformer or a text encoder. Forward passes over one image or text are timed.</summary>
     /// <param name="model">
-    /// The universal model, where it is to run; times and losses are measured in its <see cref="MatFormerModel.ComputeType"/>.
+    /// The universal model, on the device on which it will run. Times and losses are measured in its
+    /// <see cref="MatFormerModel.ComputeType"/>.
     /// </param>
-    /// <param name="data">Mixes are evaluated on what of it is not trained on.</param>
-    /// <param name="options">What to plan.</param>
-    /// <param name="progress">Told what was done.</param>
-    /// <param name="cancellationToken">Stops it.</param>
-    /// <exception cref="PlanException">No mix meets the budget; there are too many of them.</exception>
-    /// <exception cref="ArgumentException">It is a language model, or an option is out of range.</exception>
-    /// <exception cref="DataException">It is no data for the model, or fewer pairs than two.</exception>
-    /// <exception cref="TokenizerException">The model's tokens are not those of the data.</exception>
+    /// <param name="data">The data on whose validation examples mixes are evaluated.</param>
+    /// <param name="options">The options of planning.</param>
+    /// <param name="progress">Called with a description of each step that is done.</param>
+    /// <param name="cancellationToken">Cancels planning.</param>
+    /// <exception cref="PlanException">No mix meets the budget, or there are too many mixes to search.</exception>
+    /// <exception cref="ArgumentException">The model is a language model, or an option is out of range.</exception>
+    /// <exception cref="DataException">The data do not fit the model, or there are fewer than two validation examples.</exception>
+    /// <exception cref="TokenizerException">The model and the data have different tokenizers.</exception>
     public static Plan Run<TModel>(
         TModel model, TrainingData data, PlanOptions? options = null, Action<string>? progress = null,
         CancellationToken cancellationToken = default)
@@ -74,7 +75,7 @@ public static class ProfilePlanner
         if (spec.Kind == ModelKind.LanguageModel)
         {
             throw new ArgumentException(
-                $"{spec.Name} is a language model; give the DecodingEngine whose tokens are to be timed.", nameof(model));
+                $"{spec.Name} is a language model; call the overload that takes a DecodingEngine.", nameof(model));
         }
 
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Points, 1, nameof(options));
@@ -83,18 +84,18 @@ public static class ProfilePlanner
         ArgumentOutOfRangeException.ThrowIfGreaterThan(tokens, spec.Context, nameof(options));
         Feed.Of(data).CheckFits(model);
 
-        // A pair's loss depends on how many others its batch has: batches must be alike.
+        // A pair's loss depends on the number of pairs in its batch, so all batches must have the same size.
         var batches = Feed.Of(data).HeldOut(spec, EncoderBatch, options.Examples).ToList();
         if (batches.Count > 1 && spec.Kind == ModelKind.TextEncoder) batches.RemoveAll(batch => batch.Examples < EncoderBatch);
         if (batches.Count == 0 || batches[0].Examples < 2)
-            throw new DataException($"The data {data.Source} has fewer than 2 examples to validate on; give more.");
+            throw new DataException($"The data of {data.Source} has fewer than 2 validation examples; give more data.");
         using var meter = new EncoderMixMeter<TModel>(model, batches, tokens, cancellationToken);
         var space = new MixSpace(spec);
         var plan = Run(space, SizesOf(space), KnownIn<TModel>(space), meter, options, progress);
         return plan with { CacheTokens = tokens, ValidationExamples = meter.Examples };
     }
 
-    /// <summary>Checks what need not be measured.</summary>
+    /// <summary>Checks the part of the budget that needs no measurement.</summary>
     /// <exception cref="PlanException">No mix meets the budget in memory, parameters and FLOPs.</exception>
     internal static void CheckSizes<TModel>(PlanBudget budget, DecodingWeights weights)
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -103,7 +104,7 @@ public static class ProfilePlanner
         CheckSizes(space, SizesOf<TModel>(space, weights), budget);
     }
 
-    /// <summary>The same of an encoder.</summary>
+    /// <summary>Checks the part of an encoder's budget that needs no measurement.</summary>
     /// <exception cref="PlanException">No mix meets the budget in memory, parameters and FLOPs.</exception>
     internal static void CheckSizes(ModelSpec spec, PlanBudget budget)
     {
@@ -111,13 +112,13 @@ public static class ProfilePlanner
         CheckSizes(space, SizesOf(space), budget);
     }
 
-    /// <summary>The same with any measurements, for tests.</summary>
+    /// <summary>Plans with any source of measurements. Tests call it directly.</summary>
     /// <param name="space">The mixes.</param>
-    /// <param name="sizes">What they take.</param>
-    /// <param name="known">Those that have names, the granularities among them.</param>
-    /// <param name="meter">Measures time and loss.</param>
-    /// <param name="options">What to plan.</param>
-    /// <param name="progress">Told what was done.</param>
+    /// <param name="sizes">The memory, parameters and FLOPs of the mixes.</param>
+    /// <param name="known">The mixes that have names, including the granularities.</param>
+    /// <param name="meter">Measures times and losses.</param>
+    /// <param name="options">The options of planning.</param>
+    /// <param name="progress">Called with a description of each step that is done.</param>
     internal static Plan Run(
         MixSpace space, MixTable sizes, IReadOnlyList<(string Name, int[] Mix)> known, IMixMeter meter, PlanOptions options,
         Action<string>? progress = null)
@@ -135,8 +136,8 @@ public static class ProfilePlanner
         var frontier = MixSearch.Increasing(space, table, budget);
         var bestIncreasing = frontier.BestWithin(budget.MaxMilliseconds) is >= 0 and var index ? frontier[index].Mix : null;
         if (options.Search == PlanSearch.Evolutionary) MixSearch.Evolve(space, table, budget, options.Seed, frontier);
-        progress?.Invoke(FormattableString.Invariant($"Searched {count:n0} mixes whose layers only widen")
-            + $"{(options.Search == PlanSearch.Evolutionary ? ", and others" : string.Empty)}; {frontier.Count} are on the frontier.");
+        progress?.Invoke(FormattableString.Invariant($"Searched {count:n0} increasing mixes")
+            + $"{(options.Search == PlanSearch.Evolutionary ? " and other mixes" : string.Empty)}; {frontier.Count} are on the frontier.");
 
         var front = frontier.Spread(options.Points, budget.MaxMilliseconds).Select(i => frontier[i].Mix).ToList();
         var chosen = new List<int[]>(front);
@@ -182,7 +183,7 @@ public static class ProfilePlanner
         if (space.IncreasingCount > MixSearch.MostMixes)
         {
             throw new PlanException(FormattableString.Invariant(
-                $"{space.Spec.Name} has {space.IncreasingCount:0.##e+0} mixes whose layers only widen, and {MixSearch.MostMixes:n0} ")
+                $"{space.Spec.Name} has {space.IncreasingCount:0.##e+0} increasing mixes, but at most {MixSearch.MostMixes:n0} ")
                 + "can be searched; declare fewer granularities.");
         }
 
@@ -196,8 +197,9 @@ public static class ProfilePlanner
             : ", use more threads, or keep the weights in fewer bits.";
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"No mix of {space.Spec.Name} that meets the budget takes {budget.MaxMilliseconds} ms a {space.Spec.Unit} or less on this machine: "
-            + $"the fastest of them, {fastest.Pattern}, takes {fastest.Measured.Milliseconds:0.000} ms. Allow more time{fewerBits}");
+            $"No mix of {space.Spec.Name} within the other limits takes at most {budget.MaxMilliseconds} ms per {space.Spec.Unit} "
+            + $"on this machine: the fastest of them, {fastest.Pattern}, takes {fastest.Measured.Milliseconds:0.000} ms. "
+            + $"Allow more time{fewerBits}");
     }
 
     private static string Count(long number) => FormattableString.Invariant($"{number:n0}");
@@ -219,10 +221,10 @@ public static class ProfilePlanner
                 if (of(cost) < least) (least, smallest) = (of(cost), space.Spec.FormatPattern(space.LayersOf(mix).AsSpan()));
             });
             if (least <= most) continue;
-            return $"No mix of {space.Spec.Name} takes at most {text(most)} {what}: the smallest there is, {smallest}, takes "
-                + $"{text(least)}.";
+            return $"No mix of {space.Spec.Name} takes at most {text(most)} {what}: the smallest one, {smallest}, takes {text(least)}; "
+                + "allow more.";
         }
 
-        return $"Some mixes of {space.Spec.Name} meet each of the budgets, but none meets all of them; allow more of one.";
+        return $"Each limit is met by some mixes of {space.Spec.Name}, but no mix meets all of them; raise one of the limits.";
     }
 }

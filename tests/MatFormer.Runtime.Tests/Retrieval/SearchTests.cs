@@ -147,7 +147,7 @@ public sealed class SearchTests : IDisposable
         Refused("A shortlist of -1 cannot give 10 hits", [1, 1, 2], new() { Prefix = 2, Shortlist = -1 });
         Assert.Throws<ArgumentOutOfRangeException>(() => index.Search([1, 1, 2], new() { Count = 0 }));
         Assert.Throws<ArgumentOutOfRangeException>(() => index.Search([1, 1, 2], new() { Threads = 0 }));
-        Assert.Contains("no multiple of the 3 dimensions", Assert.Throws<ArgumentException>(() => index.SearchBatch(new float[4])).Message);
+        Assert.Contains("not a multiple of the 3 dimensions", Assert.Throws<ArgumentException>(() => index.SearchBatch(new float[4])).Message);
         Assert.Empty(index.SearchBatch([]));
         Vectors.Write(_folder["b"], new float[12], 3, []);
         using var without = VectorIndex.Open(_folder["b"]);

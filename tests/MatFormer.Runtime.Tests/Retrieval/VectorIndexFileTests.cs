@@ -125,8 +125,8 @@ public sealed class VectorIndexFileTests : IDisposable
 
     public static TheoryData<string, string> Damages => new()
     {
-        { "no version", "is no index of vectors" },
-        { "version", "is an index of version 9, but 1 is read" },
+        { "no version", "is not an index of vectors" },
+        { "version", "is an index of version 9, but 1 is supported" },
         { "no weights", "lacks the metadata 'matformer.weights'" },
         { "prefix 0", "'matformer.prefixes' of '0'" },
         { "prefix 5", "'matformer.prefixes' of '5'" },
@@ -238,7 +238,7 @@ public sealed class VectorIndexFileTests : IDisposable
             [
                 (Vectors.Identity with { Model = "Other" }, "the model 'Finder'"),
                 (Vectors.Identity with { Fingerprint = "4567" }, "the architecture '0123abcd'"),
-                (Vectors.Identity with { Weights = "weights-2" }, "the weights 'weights-1', but the queries are with 'weights-2'"),
+                (Vectors.Identity with { Weights = "weights-2" }, "the weights 'weights-1', but the queries with 'weights-2'"),
                 (Vectors.Identity with { Tokenizer = null }, "the tokenizer 'tokens-1'"),
             ])
         {
