@@ -4,19 +4,19 @@ using System.Text.Json;
 namespace MatFormer;
 
 /// <summary>
-/// What <c>eval-retrieval</c> calibrated for <c>search --cheap-first</c>, as JSON beside the index: which profiles embed a query one after
-/// the other, and the margin from which on each but the last answers. Margins depend on all vectors that are searched, so that it is bound
-/// to the index by a hash of the whole file.
+/// The calibration of <c>eval-retrieval</c> for <c>search --cheap-first</c>, as JSON beside the index. It holds the profiles that embed a
+/// query one after the other, and the margin from which each profile but the last answers. Margins depend on all vectors of the index, so
+/// the file holds a hash of the whole index file.
 /// </summary>
 internal static class CheapFirstFile
 {
     private const int Version = 1;
 
-    /// <summary>Where it lies.</summary>
+    /// <summary>Returns the path of the calibration of an index.</summary>
     public static string PathOf(string index) => Path.ChangeExtension(index, ".cheap-first.json");
 
-    /// <summary>Writes it, atomically.</summary>
-    /// <exception cref="IOException">It cannot be written.</exception>
+    /// <summary>Writes the file atomically.</summary>
+    /// <exception cref="IOException">The file cannot be written.</exception>
     public static void Write<TModel>(VectorIndex index, EscalationRow escalation)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -43,10 +43,10 @@ internal static class CheapFirstFile
         AtomicFile.WriteText(PathOf(index.Path), text.ToString());
     }
 
-    /// <summary>Reads what belongs to an index.</summary>
-    /// <param name="index">What will be searched.</param>
-    /// <param name="advice">How to make the file.</param>
-    /// <exception cref="CheckpointException">It is not there, damaged, or of another index or declaration.</exception>
+    /// <summary>Reads the calibration of an index.</summary>
+    /// <param name="index">The index that will be searched.</param>
+    /// <param name="advice">How to create the file, for messages.</param>
+    /// <exception cref="CheckpointException">The file is missing or damaged, or belongs to another index or declaration.</exception>
     public static (List<Profile<TModel>> Profiles, List<float> Thresholds) Read<TModel>(VectorIndex index, string advice)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -54,9 +54,9 @@ internal static class CheapFirstFile
         return JsonFile.Read(path, advice, json =>
         {
             if (Required(json, "version", JsonValueKind.Number).GetDouble() != Version)
-                throw new CheckpointException(path, $"is not of version {Version}, which is read; {advice}.");
+                throw new CheckpointException(path, $"is not of version {Version}, the only one that can be read; {advice}.");
             if (Required(json, "index_sha256", JsonValueKind.String).GetString() != HashOf(index))
-                throw new CheckpointException(path, $"was calibrated on another index than '{index.Path}' is now; {advice}.");
+                throw new CheckpointException(path, $"was calibrated on another index than the current '{index.Path}'; {advice}.");
             var rungs = Required(json, "profiles", JsonValueKind.Array).EnumerateArray().ToList();
             if (rungs.Count == 0) throw new CheckpointException(path, $"names no profiles; {advice}.");
             return (
@@ -76,7 +76,7 @@ internal static class CheapFirstFile
         JsonElement Required(JsonElement json, string name, JsonValueKind kind) =>
             json.ValueKind == JsonValueKind.Object && json.TryGetProperty(name, out var value) && value.ValueKind == kind
                 ? value
-                : throw new CheckpointException(path, $"has no '{name}' where one belongs; {advice}.");
+                : throw new CheckpointException(path, $"has no '{name}' of the right type; {advice}.");
     }
 
     private static string HashOf(VectorIndex index)

@@ -4,166 +4,161 @@ using System.Globalization;
 
 namespace MatFormer;
 
-/// <summary>The options of all commands. Null: not given.</summary>
+/// <summary>The options of all commands. The value of an option that is not given is null.</summary>
 internal sealed class CommandOptions
 {
-    public readonly Option<string?> Data = Text("--data", "PATH", "Text to learn: a file, folder or glob; by default the XML documentation "
-        + "of the .NET SDK");
-    public readonly Option<string?> Tokenizer = Text("--tokenizer", "FILE", "A tokenizer.json, or 'bytes'; by default the one beside the "
-        + "weights, in train and demo beside --init or in --out, else bytes");
+    public readonly Option<string?> Data = Text("--data", "PATH", "Text: a file, folder or glob; by default the XML documentation of the "
+        + ".NET SDK");
+    public readonly Option<string?> Tokenizer = Text("--tokenizer", "FILE", "A tokenizer.json, or 'bytes'; by default the file beside the "
+        + "weights, or bytes");
     public readonly Option<int?> Vocabulary = Number<int>(
-        "--vocabulary", 256, "256 or more", "Tokens to learn at most; as many as the model declares by default");
-    public readonly Option<int?> Steps = Number<int>("--steps", 1, "1 or more", "Training steps; 1000 by default, in demo as many as "
-        + "--minutes allow");
-    public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", "Examples at once; by default 4 texts (16 in eval), 128 images or 512 pairs");
+        "--vocabulary", 256, "256 or more", "The most tokens to learn; by default as many as the model declares");
+    public readonly Option<int?> Steps = Number<int>("--steps", 1, "1 or more", "Training steps; by default 1000, or as many as "
+        + "--minutes allows");
+    public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", "Examples per batch; training: 4 texts, "
+        + "128 images or 512 pairs; eval: 16, 100 or 64");
     public readonly Option<string?> Objective = Choice(
-        "--objective", "How a step treats the granularities (docs/objectives.md); sampled by default", [.. Objectives.Names]);
+        "--objective", "The training objective (docs/objectives.md); sampled by default", [.. Objectives.Names]);
     public readonly Option<double[]?> Probabilities = Numbers(
-        "--probabilities", "How likely each granularity is, narrowest first, as '1,1,1,2'; alike by default");
+        "--probabilities", "Relative probabilities, narrowest granularity first; equal by default");
     public readonly Option<double[]?> LossWeights = Numbers(
-        "--loss-weights", "What the loss of each granularity is multiplied with, narrowest first; 1 by default");
+        "--loss-weights", "Factor for the loss of each granularity, narrowest first; 1 by default");
     public readonly Option<string?> Reduction = Choice(
-        "--reduction", "How losses on the same batch become one; mean by default", "mean", "sum");
+        "--reduction", "How to combine the losses on one batch; mean by default", "mean", "sum");
     public readonly Option<double?> Distillation = Number(
-        "--distillation", double.Epsilon, "above 0, at most 1", "The share of the loss in which submodels learn from the largest; none by "
+        "--distillation", double.Epsilon, "above 0, at most 1", "Share of the loss that distils the widest granularity; none by "
         + "default", 1);
     public readonly Option<double?> DistillationTemperature = Number(
-        "--distillation-temperature", double.Epsilon, "more than 0", "Of the distributions that are compared; 1 by default");
-    public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", "Decides weights, order of text and what is "
-        + "drawn; 1 by default");
-    public readonly Option<string?> Device = Choice("--device", "Where to compute; CUDA by default where there is one", "cpu", "cuda");
-    public readonly Option<int?> Threads = Number<int>("--threads", 1, "1 or more", "Threads on the CPU; by default one per physical core, "
-        + "or OMP_NUM_THREADS");
+        "--distillation-temperature", double.Epsilon, "more than 0", "Temperature of the distilled distributions; 1 by default");
+    public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", "Seed of weights, data order and "
+        + "sampling; 1 by default");
+    public readonly Option<string?> Device = Choice(
+        "--device", "Where to compute; by default CUDA if available, else the CPU", "cpu", "cuda");
+    public readonly Option<int?> Threads = Number<int>("--threads", 1, "1 or more", "Threads on the CPU; by default OMP_NUM_THREADS, or "
+        + "one per physical core");
     public readonly Option<string?> Dtype = Choice(
-        "--dtype", "Of activations and matrix products; bf16 by default where the hardware has it", "f32", "bf16");
+        "--dtype", "Type of activations and matrix products; bf16 by default if supported", "f32", "bf16");
     public readonly Option<string?> Weights = Choice(
-        "--weights", "What a decoder on the CPU keeps weights as, int8 with a scale for each row; as --dtype by default", "f32", "bf16",
-        "int8");
+        "--weights", "Weights for decoding on the CPU (int8: one scale a row); by default as --dtype", "f32", "bf16", "int8");
     public readonly Option<string?> Draft = Text(
-        "--draft", "NAME", "A smaller profile that drafts tokens for the model to verify: the same text, sooner");
+        "--draft", "NAME", "A smaller profile that drafts tokens for the model to verify: same text, faster");
     public readonly Option<int?> DraftLength = Number(
-        "--draft-length", 1, $"within 1 and {DraftLengths.Longest}", "Tokens drafted at once; by default as many as pay off",
+        "--draft-length", 1, $"within 1 and {DraftLengths.Longest}", "Tokens to draft at once; by default adapted to speed and acceptance",
         DraftLengths.Longest);
-    public readonly Option<string?> Out = Text("--out", "DIR", "Folder of what is written; out/<model> by default");
+    public readonly Option<string?> Out = Text("--out", "DIR", "Folder of the weights and of output files; out/<model> by default");
     public readonly Option<string?> Checkpoint = Text("--checkpoint", "FILE", "Weights to use; model.safetensors in --out by default");
-    public readonly Option<string?> Init = Text("--init", "PATH", "Weights to begin with: a MatFormer's, or a dense model's of the same "
-        + "shape, whose hidden units are then ordered by importance; a file, or a folder of Hugging Face's transformers");
-    public readonly Option<string?> From = Text("--from", "PATH", "A dense model of Llama's family: a folder of Hugging Face's "
-        + "transformers, a .safetensors file, or the index of several (docs/import.md)");
-    public readonly Option<string?> OrderData = Text("--data", "PATH", "Text in which the importance of hidden units is measured, to order "
-        + "them: a file, folder or glob; they keep their order by default");
-    public readonly Option<string?> ImportOut = Text("--out", "PATH", "The .safetensors file to write, or a folder for model.safetensors; "
+    public readonly Option<string?> Init = Text("--init", "PATH", "Initial weights: a file or Hugging Face folder of a MatFormer or a "
+        + "dense model");
+    public readonly Option<string?> From = Text("--from", "PATH", "A dense Llama-family model: a Hugging Face folder, a .safetensors "
+        + "file or index");
+    public readonly Option<string?> OrderData = Text("--data", "PATH", "Text to order hidden units by importance: a file, folder or glob; "
+        + "none by default");
+    public readonly Option<string?> ImportOut = Text("--out", "PATH", "A .safetensors file, or a folder for model.safetensors; "
         + "out/<model> by default");
     public readonly Option<bool> Declare = new("--declare") { Description = "Only print the C# declaration that fits the model" };
-    public readonly Option<string?> Images = Text("--data", "DIR", "Images: IDX files as MNIST's, CIFAR-10's binary files, or a folder for "
-        + "each class");
-    public readonly Option<string?> Image = Text("--image", "FILE", "The image: PNG, PGM or PPM, of the model's size");
+    public readonly Option<string?> Images = Text("--data", "DIR", "Images: IDX files like MNIST's, CIFAR-10's binary files, or one folder "
+        + "per class");
+    public readonly Option<string?> Image = Text("--image", "FILE", "The image to classify: a PNG, PGM or PPM file of the model's size");
     public readonly Option<double?> StochasticDepth = Number<double>(
         "--stochastic-depth", 0, "within 0 and 1",
-        "How likely the last layer is left out of a step, those before it the less; 0 by default", 1);
-    public readonly Option<string?> Pairs = Text("--data", "PATH", "Pairs of a query and a document: XML documentation, .tsv or .jsonl; a "
-        + "file, folder or glob, by default the XML documentation of the .NET SDK");
-    public readonly Option<string?> EncoderTokenizer = Text("--tokenizer", "FILE", "A tokenizer.json, or 'bytes'; by default the one "
-        + "beside the weights, in train and demo beside --init or in --out, else learnt from the pairs");
-    public readonly Option<string?> Index = Text("--index", "FILE", "The index; index.safetensors in --out by default");
-    public readonly Option<string?> Query = Text("--query", "TEXT", "What to search for; without it, each line of standard input");
+        "Probability of skipping the last layer (earlier ones: less); 0 by default", 1);
+    public readonly Option<string?> Pairs = Text("--data", "PATH", "Query-document pairs: XML documentation, .tsv or .jsonl; by default "
+        + "the .NET SDK's");
+    public readonly Option<string?> EncoderTokenizer = Text("--tokenizer", "FILE", "tokenizer.json, or 'bytes'; by default the file "
+        + "beside the weights, or learnt");
+    public readonly Option<string?> Index = Text("--index", "FILE", "The index file; index.safetensors in --out by default");
+    public readonly Option<string?> Query = Text("--query", "TEXT", "What to search for; by default each line of standard input");
     public readonly Option<int?> Dimension = Number<int>(
-        "--dimension", 1, "1 or more", "Numbers of an embedding that are compared, one of those declared; all by default");
+        "--dimension", 1, "1 or more", "Leading numbers of embeddings to compare, a declared dimension; all by default");
     public readonly Option<int?> Top = Number<int>("--top", 1, "1 or more", "Documents to show; 5 by default");
     public readonly Option<long?> MaxFlopsPerText = Number<long>(
-        "--max-flops-per-text", 1, "1 or more", "FLOPs that embedding a text may take; in search, the largest granularity or declared "
-        + "profile within them answers");
+        "--max-flops-per-text", 1, "1 or more", "The most FLOPs for embedding a text");
     public readonly Option<bool> CheapFirst = new("--cheap-first")
     {
-        Description = "Embed each query with the smallest profile, and again with a larger one where its best hits are close, as "
-        + "eval-retrieval calibrated it"
+        Description = "Try the smallest profile first, larger ones if hits are close; see eval-retrieval"
     };
     public readonly Option<double?> Tolerance = Number<double>(
-        "--tolerance", 0, "within 0 and 1", "The recall at 10 that cheap first may lose on the queries that it is calibrated on; "
+        "--tolerance", 0, "within 0 and 1", "Recall@10 that cheap first may lose on calibration queries; "
         + Output.Invariant($"{RetrievalEvaluator.DefaultTolerance} by default"), 1);
-    public readonly Option<string?> Alone = Text("--alone", "FILE", "Weights of the same model of which the smallest granularity was "
-        + "trained alone (train --probabilities 1,0,...), to compare with");
+    public readonly Option<string?> Alone = Text("--alone", "FILE", "Weights to compare with: trained by --probabilities 1,0,... (smallest "
+        + "size only)");
     public readonly Option<double?> LabelSmoothing = Number<double>(
-        "--label-smoothing", 0, "within 0 and 1", "The share of a target that is spread over all classes; 0 by default", 1);
+        "--label-smoothing", 0, "within 0 and 1", "Share of a target that is spread over all classes; 0 by default", 1);
     public readonly Option<double?> Mixup = Number<double>(
-        "--mixup", 0, "0 or more", "Mix images in shares drawn from Beta(this, this); 0, not at all, by default");
-    public readonly Option<int?> Shift = Number<int>("--shift", 0, "0 or more", "The most pixels by which images are moved; 0 by default");
+        "--mixup", 0, "0 or more", "Mix images in shares drawn from Beta(N, N); by default 0: no mixing");
+    public readonly Option<int?> Shift = Number<int>("--shift", 0, "0 or more", "The most pixels to shift an image by; 0 by default");
     public readonly Option<string?> Profile = Text(
         "--profile", "NAME", "A granularity, a declared profile, or a pattern such as '4*S 4*M'");
     public readonly Option<string?> Format = Choice(
-        "--format", "A file of this program, a folder for Hugging Face's transformers, or a file for llama.cpp (docs/export.md); "
-        + "safetensors by default", "safetensors", "huggingface", "gguf");
+        "--format", "The file format (docs/export.md); safetensors by default", "safetensors", "huggingface", "gguf");
     public readonly Option<string?> Type = Choice(
-        "--type", "What to store weights as; f32 by default, q8_0 only in gguf", "f32", "f16", "bf16", "q8_0");
+        "--type", "Type of the stored weights; f32 by default; q8_0 only in GGUF", "f32", "f16", "bf16", "q8_0");
     public readonly Option<string?> Prompt = Text("--prompt", "TEXT", "Text to continue");
-    public readonly Option<int?> Tokens = Number<int>("--tokens", 1, "1 or more", "Tokens to generate, 200 by default; in plan, "
-        + "tokens before the one that is timed, half of the context by default");
+    public readonly Option<int?> Tokens = Number<int>("--tokens", 1, "1 or more", "Tokens to generate, 200 by default (plan: "
+        + "cached tokens, half the context)");
     public readonly Option<double?> Temperature = Number<double>(
-        "--temperature", 0, "0 or more", "0 always takes the likeliest token; 0.7 by default");
+        "--temperature", 0, "0 or more", "Sampling temperature; 0 always takes the most likely token; 0.7 by default");
     public readonly Option<int?> TopK = Number<int>(
-        "--top-k", 1, "1 or more", "Draw among so many likeliest tokens; all by default");
+        "--top-k", 1, "1 or more", "Sample from the N most likely tokens; all by default");
     public readonly Option<double?> TopP = Number(
-        "--top-p", double.Epsilon, "above 0, at most 1", "Draw among the fewest likeliest tokens that have this probability together; 1, "
-        + "all, by default", 1);
+        "--top-p", double.Epsilon, "above 0, at most 1", "Sample from the most likely tokens that reach probability N; by "
+        + "default 1: all", 1);
     public readonly Option<double?> MinP = Number<double>(
-        "--min-p", 0, "within 0 and 1", "Draw among tokens at least this share as probable as the likeliest; 0, all, by default", 1);
+        "--min-p", 0, "within 0 and 1", "Sample from tokens at least N times as likely as the likeliest; by default 0: all", 1);
     public readonly Option<double?> RepetitionPenalty = Number(
-        "--repetition-penalty", double.Epsilon, "more than 0", "What logits of tokens that are there already are divided by; 1, nothing, "
-        + "by default");
-    public readonly Option<string[]?> Stop = Texts("--stop", "TEXT", "Stop before this text; may be given several times");
-    public readonly Option<double?> Minutes = Number("--minutes", double.Epsilon, "more than 0", "Time to train for; 4 by default");
+        "--repetition-penalty", double.Epsilon, "more than 0", "Divide the logits of earlier tokens by N; by default 1: no penalty");
+    public readonly Option<string[]?> Stop = Texts("--stop", "TEXT", "Stop before this text; can be given several times");
+    public readonly Option<double?> Minutes = Number("--minutes", double.Epsilon, "more than 0", "Minutes to train for; 4 by default");
     public readonly Option<double?> LearningRate = Number(
-        "--learning-rate", double.Epsilon, "more than 0", "The highest learning rate; by default 0.001, of vision transformers 0.002, of text encoders 0.003");
+        "--learning-rate", double.Epsilon, "more than 0", "Peak learning rate; by default 0.001 (images: 0.002, "
+        + "text encoders: 0.003)");
     public readonly Option<int?> CheckpointEvery = Number<int>(
         "--checkpoint-every", 1, "1 or more", "Steps between checkpoints; 100 by default");
     public readonly Option<int?> Accumulation = Number<int>(
-        "--accumulation", 1, "1 or more", "Batches in a step, their gradients averaged; 1 by default");
+        "--accumulation", 1, "1 or more", "Batches per step, whose gradients are averaged; 1 by default");
     public readonly Option<bool> RecomputeActivations = new("--recompute-activations")
     {
-        Description = "Keep only what goes into each layer and compute the rest once more for the gradients: less memory, a "
-        + "quarter to two fifths more time"
+        Description = "Activation checkpointing: less memory, a quarter to two fifths more time"
     };
     public readonly Option<int?> EvaluateEvery = Number<int>(
-        "--evaluate-every", 1, "1 or more", "Steps between looks at the validation text; the best weights are kept in best.safetensors");
+        "--evaluate-every", 1, "1 or more", "Steps between evaluations on validation data; keeps best.safetensors");
     public readonly Option<int?> Patience = Number<int>(
-        "--patience", 1, "1 or more", "Looks in a row that find nothing better, after which training ends; never by default");
-    public readonly Option<int?> Windows = Number<int>("--windows", 1, "1 or more", "Windows of validation text, each as long as the "
-        + "context, to measure on; 256 by default, 16 in plan");
-    public readonly Option<int?> Sweep = Number<int>("--sweep", 1, "1 or more", "Points over the compute between the smallest and the "
-        + "largest granularity at which to measure mixes: increasing, decreasing and others");
+        "--patience", 1, "1 or more", "Stop after N evaluations without improvement; never by default");
+    public readonly Option<int?> Windows = Number<int>("--windows", 1, "1 or more", "Validation windows, each as long as the context; "
+        + "256 by default (plan: 16)");
+    public readonly Option<int?> Sweep = Number<int>("--sweep", 1, "1 or more", "Measure mixes of every shape at N points of compute "
+        + "between the granularities");
     public readonly Option<double?> MaxMsPerToken = Number(
-        "--max-ms-per-token", double.Epsilon, "more than 0", "Milliseconds that decoding a token may take here");
+        "--max-ms-per-token", double.Epsilon, "more than 0", "The most milliseconds per decoded token on this machine");
     public readonly Option<long?> MaxMemory = Size(
-        "--max-memory", "Memory that weights, as --weights keeps them, and keys and values of a whole context may take, such as 20MB or "
-        + "1.5GiB");
+        "--max-memory", "Memory for the weights (see --weights) and a full key/value cache, as 1.5GiB");
     public readonly Option<long?> MaxParameters = Number<long>(
-        "--max-parameters", 1, "1 or more", "Parameters that there may be");
+        "--max-parameters", 1, "1 or more", "The most parameters");
     public readonly Option<long?> MaxFlopsPerToken = Number<long>(
-        "--max-flops-per-token", 1, "1 or more", "FLOPs that a token's forward pass may take");
+        "--max-flops-per-token", 1, "1 or more", "The most FLOPs for a token's forward pass");
     public readonly Option<double?> MaxMsPerImage = Number(
-        "--max-ms-per-image", double.Epsilon, "more than 0", "Milliseconds that one image may take here");
+        "--max-ms-per-image", double.Epsilon, "more than 0", "The most milliseconds per image on this machine");
     public readonly Option<double?> MaxMsPerText = Number(
-        "--max-ms-per-text", double.Epsilon, "more than 0", "Milliseconds that one text may take here");
+        "--max-ms-per-text", double.Epsilon, "more than 0", "The most milliseconds per text on this machine");
     public readonly Option<long?> EncoderMemory = Size(
-        "--max-memory", "Memory that the weights may take, in float32, such as 20MB or 1.5GiB");
+        "--max-memory", "The most memory for the weights, in float32, as 20MB or 1.5GiB");
     public readonly Option<long?> MaxFlopsPerImage = Number<long>(
-        "--max-flops-per-image", 1, "1 or more", "FLOPs that an image may take");
+        "--max-flops-per-image", 1, "1 or more", "The most FLOPs per image");
     public readonly Option<int?> PlanExamples = Number<int>(
-        "--examples", 2, "2 or more", "Images, or pairs, that are not trained on, to measure on; 1024 by default");
+        "--examples", 2, "2 or more", "Held-out images or pairs to measure on; 1024 by default");
     public readonly Option<int?> TextTokens = Number<int>(
-        "--tokens", 1, "1 or more", "Tokens of the text that is timed; the context by default");
+        "--tokens", 1, "1 or more", "Tokens of the text that is timed; as many as the context by default");
     public readonly Option<string?> Search = Choice(
-        "--search", "Mixes to search: all that only widen from layer to layer, or others too, by mutation and crossover; increasing by "
-        + "default", "increasing", "evolutionary");
+        "--search", "All increasing mixes (default), or also evolved ones", "increasing", "evolutionary");
     public readonly Option<int?> Points = Number<int>(
         "--points", 1, "1 or more", "Mixes of the frontier to measure; 12 by default");
-    public readonly Option<string?> Name = Text("--name", "NAME", "What to call the planned profile; Planned by default");
-    public readonly Option<string?> Report = Text("--report", "FILE", "An HTML page of what was measured");
-    public readonly Option<bool> Resume = new("--resume") { Description = "Go on where the checkpoint in --out left off" };
+    public readonly Option<string?> Name = Text("--name", "NAME", "Name of the planned profile; Planned by default");
+    public readonly Option<string?> Report = Text("--report", "FILE", "Write the measurements to an HTML page");
+    public readonly Option<bool> Resume = new("--resume") { Description = "Resume from the checkpoint in --out" };
     public readonly Option<bool> Json = new("--json")
     {
-        Description = "One JSON document on standard output, everything else on standard "
-        + "error"
+        Description = "Write one JSON document to standard output, and everything else to "
+        + "standard error"
     };
 
     private static Option<string?> Text(string name, string help, string description) => Checked<string?>(name, help, description);
@@ -171,7 +166,7 @@ internal sealed class CommandOptions
     private static Option<string[]?> Texts(string name, string help, string description)
     {
         var option = Checked<string[]?>(name, help, description);
-        option.Arity = ArgumentArity.OneOrMore; // one each time that it is given
+        option.Arity = ArgumentArity.OneOrMore; // one value each time that the option is given
         return option;
     }
 
@@ -248,7 +243,7 @@ internal sealed class CommandOptions
         };
 }
 
-/// <summary>What a command was told.</summary>
+/// <summary>The values of the options of a command.</summary>
 internal sealed class CommandSettings(CommandOptions options, ParseResult parsed, string modelName)
 {
     public string Command => parsed.CommandResult.Command.Name;
@@ -405,7 +400,7 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public bool Json => parsed.GetValue(options.Json);
 
-    /// <summary>The command as typed, for the report.</summary>
+    /// <summary>The command line as the user typed it, for the report.</summary>
     public string Typed =>
         string.Join(' ', parsed.Tokens.Select(t => t.Value.Contains(' ', StringComparison.Ordinal) ? $"'{t.Value}'" : t.Value));
 }

@@ -42,7 +42,7 @@ internal sealed class EncoderCommands<TModel>(
         var mixes = MixesToSweep(model);
         using var pairs = OpenPairs(CheckpointFolder);
         var batch = Settings.Batch ?? EvaluationBatch;
-        if (batch < 2) throw new UsageException("--batch 1 has nothing to tell apart; give 2 or more.");
+        if (batch < 2) throw new UsageException("--batch 1 leaves no negatives; give 2 or more.");
         var losses = RetrievalEvaluator.Losses(model, pairs, batch, Cancellation);
         EncoderOutput.Table(Human, losses, batch);
         var sweep = mixes.IsEmpty ? null : MixSweep.Of(
@@ -92,7 +92,7 @@ internal sealed class EncoderCommands<TModel>(
         if (Settings.Dimension is { } given && !TModel.Spec.EmbeddingDimensions.Contains(given))
         {
             throw new UsageException(
-                $"--dimension {given} is none of those that {TModel.Spec.Name} declares: "
+                $"--dimension {given} is not declared; {TModel.Spec.Name} declares "
                     + $"{string.Join(", ", TModel.Spec.EmbeddingDimensions)}.");
         }
 
@@ -107,7 +107,7 @@ internal sealed class EncoderCommands<TModel>(
         var dimension = Settings.Dimension ?? index.Width;
         var options = new SearchOptions
         {
-            // Margins are those of as many hits as they were calibrated on.
+            // Margins hold for the number of hits that they were calibrated on.
             Count = Settings.CheapFirst ? RetrievalEvaluator.Hits : Settings.Top,
             Prefix = dimension < index.Width ? dimension : null,
             Shortlist = 0,
@@ -120,7 +120,7 @@ internal sealed class EncoderCommands<TModel>(
             return;
         }
 
-        if (!Console.IsInputRedirected) Error.WriteLine("What are you looking for? An empty line ends.");
+        if (!Console.IsInputRedirected) Error.WriteLine("What are you looking for? An empty line ends the search.");
         while (!Cancellation.IsCancellationRequested && Console.In.ReadLine() is { } line && line.Trim().Length > 0) Answer(line.Trim());
 
         void Answer(string text)
@@ -238,7 +238,7 @@ internal sealed class EncoderCommands<TModel>(
         Conclude(result, slice, files, json => EncoderOutput.WriteEvaluation(json, evaluation, null));
     }
 
-    // Whoever trains without a tokenizer gets one: in bytes, texts would hardly fit into the context.
+    // Training without a tokenizer learns one, because texts in bytes would hardly fit into the context.
     private PairCorpus OpenPairs(string folder, bool learns = false)
     {
         var tokenizer = FindTokenizer(folder);
@@ -250,7 +250,7 @@ internal sealed class EncoderCommands<TModel>(
 
     private VectorIndex OpenIndex() => File.Exists(Settings.Index)
         ? VectorIndex.Open(Settings.Index)
-        : throw new UsageException($"There is no index '{Settings.Index}'; make one with the command index, or name it by --index.");
+        : throw new UsageException($"There is no index '{Settings.Index}'; create it with the command index, or name it with --index.");
 
     private void WriteIndex(TextEmbedder embedder, PairCorpus pairs)
     {
@@ -268,14 +268,14 @@ internal sealed class EncoderCommands<TModel>(
         return [CheapFirstFile.PathOf(index.Path)];
     }
 
-    // What chooses the profile that answers is given once.
+    // Only one option may choose the profile that answers.
     private void CheckChoice()
     {
         List<string> given = [];
         if (Settings.Profile is not null) given.Add("--profile");
         if (Settings.MaxFlopsPerText is not null) given.Add("--max-flops-per-text");
         if (Settings.CheapFirst) given.Add("--cheap-first");
-        if (given.Count > 1) throw new UsageException($"{given[0]} and {given[1]} both choose who answers; give one of them.");
+        if (given.Count > 1) throw new UsageException($"{given[0]} and {given[1]} both choose the profile that answers; give one of them.");
         if (!Settings.CheapFirst) return;
         if (Settings.Dimension is not null)
             throw new UsageException("--cheap-first is calibrated on whole embeddings; leave --dimension out.");
@@ -286,7 +286,7 @@ internal sealed class EncoderCommands<TModel>(
         }
     }
 
-    // One profile, or several with cheap first; the watch runs while they embed.
+    // Returns a search with one profile, or with several for cheap first. The stopwatch runs while they embed.
     private EscalatingSearch<string> Searcher(MatFormerModel model, Tokenizer tokenizer, VectorIndex index, Stopwatch embedding)
     {
         List<TextEmbedder> embedders;
@@ -304,7 +304,7 @@ internal sealed class EncoderCommands<TModel>(
         }
         else
         {
-            throw new UsageException($"--cheap-first asks several profiles, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; "
+            throw new UsageException($"--cheap-first needs several profiles, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; "
                 + "give the universal model's file.");
         }
 
@@ -327,7 +327,7 @@ internal sealed class EncoderCommands<TModel>(
         });
     }
 
-    // The largest profile that embeds a text within a budget; of a slice there is one.
+    // Returns the largest profile that embeds a text within a budget. A slice has one profile.
     private TextEmbedder Largest(MatFormerModel model, Tokenizer tokenizer, long budget)
     {
         TextEmbedder[] all = model is TModel universal && model.IsUniversal
@@ -339,7 +339,7 @@ internal sealed class EncoderCommands<TModel>(
                 + $"{smallest.FlopsPerText}; give at least that.");
     }
 
-    // The profile that is asked for: by default all of a universal model.
+    // Embeds with the profile of --profile, by default with the whole universal model or slice.
     private TextEmbedder Embedder(MatFormerModel model, Tokenizer tokenizer)
     {
         var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
@@ -348,7 +348,7 @@ internal sealed class EncoderCommands<TModel>(
             : TextEmbedder.OfSlice(model, tokenizer);
     }
 
-    // The smallest granularity of other weights: on an index of its own, and on the model's.
+    // Evaluates the smallest granularity of other weights, on its own index and on the model's index.
     private (RetrievalEvaluation Own, RetrievalEvaluation Foreign)? EvaluateAlone(
         string weights, ScalarType dtype, Device device, PairCorpus pairs, VectorIndex index)
     {

@@ -49,7 +49,7 @@ internal sealed class ImageCommands<TModel>(
         {
             throw new UsageException(
                 $"'{path}' has {raster.Height} x {raster.Width} pixels and {raster.Channels} channels, but {TModel.Spec.Name} takes "
-                    + $"{image.Size} x {image.Size} and {image.Channels}; give one of that size.");
+                    + $"{image.Size} x {image.Size} and {image.Channels}; give an image of that size.");
         }
 
         using var unrecorded = no_grad();
@@ -124,8 +124,8 @@ internal sealed class ImageCommands<TModel>(
     }
 
     private ImageCorpus OpenImages() => ImageCorpus.Open(
-        Settings.Data ?? throw new UsageException("--data is missing; give a folder of images: IDX files as MNIST's, CIFAR-10's binary "
-            + "files, or a folder for each class."),
+        Settings.Data ?? throw new UsageException("--data is missing; give a folder of images: IDX files like MNIST's, CIFAR-10's binary "
+            + "files, or one folder per class."),
         cancellationToken: Cancellation);
 
     private int BatchOf() => Settings.Batch is { } given && Settings.Command == "eval" ? given : EvaluationBatch;

@@ -53,24 +53,24 @@ internal sealed class LanguageCommands<TModel>(
         var path = Settings.Out.EndsWith(".safetensors", StringComparison.Ordinal) ? Settings.Out : InOut("model.safetensors");
         var folder = Path.GetDirectoryName(path)!;
         if (FolderOf(path) == FolderOf(from))
-            throw new UsageException($"--out is where --from {Quoted(from)} lies; give another --out.");
-        if (File.Exists(path)) throw new UsageException($"'{path}' is there already; give another --out, or delete it.");
+            throw new UsageException($"--out is the folder of --from {Quoted(from)}; give another --out.");
+        if (File.Exists(path)) throw new UsageException($"'{path}' already exists; give another --out, or delete it.");
         var tokenizer = Settings.Tokenizer is null && !File.Exists(Path.Combine(FolderOf(from), Tokenizer.FileName))
             ? null
             : FindTokenizer(FolderOf(from));
         var copy = Path.Combine(folder, Tokenizer.FileName);
         if (tokenizer is not null) CheckReplaces(copy, tokenizer);
         else if (Settings.Data is not null)
-            throw new UsageException($"--data: there is no {Tokenizer.FileName} beside --from to read text by; give --tokenizer.");
+            throw new UsageException($"--data: there is no {Tokenizer.FileName} beside --from to encode text with; give --tokenizer.");
 
-        // All that may be wrong with the weights is known before anything is written.
+        // This finds all problems of the weights before anything is written.
         using var weights = DenseModel.Weights<TModel>(from, tokenizer);
         string order;
         if (Settings.Data is null)
         {
             tokenizer?.Save(copy);
             DenseModel.Write(weights, path);
-            order = "in the order that they had, in which the first are no better than others; with --data TEXT they are ordered by "
+            order = "in their original order, in which the first are not the most important; with --data TEXT they are ordered by "
                 + "importance";
         }
         else
@@ -88,8 +88,8 @@ internal sealed class LanguageCommands<TModel>(
         if (weights.IsOurs) order = "nested as MatFormer trained them";
         if (DenseModel.ConfigOf(from) is null)
         {
-            Error.WriteLine($"There is no {DenseConfig.FileName} beside --from: whether it computes what {TModel.Spec.Name} declares "
-                + "(rotary base and scaling, epsilon, activation, windows) could not be checked.");
+            Error.WriteLine($"There is no {DenseConfig.FileName} beside --from, so it was not checked that the model computes what "
+                + $"{TModel.Spec.Name} declares (rotary base and scaling, epsilon, activation, windows).");
         }
 
         if (tokenizer is null)
@@ -143,7 +143,7 @@ internal sealed class LanguageCommands<TModel>(
         CheckPlanName();
         if (Settings.CacheTokens >= TModel.Spec.Context)
         {
-            throw new UsageException($"--tokens {Settings.CacheTokens} leaves no room for the one that is timed: the context of "
+            throw new UsageException($"--tokens {Settings.CacheTokens} leaves no room for the timed token: the context of "
                 + $"{TModel.Spec.Name} is {TModel.Spec.Context}; give fewer.");
         }
 
@@ -159,7 +159,7 @@ internal sealed class LanguageCommands<TModel>(
             Settings.Checkpoint, options: new DecodingOptions { Weights = weights, Threads = threads });
         universal.ComputeType = dtype;
 
-        // What is evaluated is what is decoded.
+        // The evaluated weights are rounded like the decoded ones.
         if (weights != DecodingWeights.Float32) DecodingEngine.RoundWeights(universal, weights);
         var options = WhatToPlan(Settings.CacheTokens);
         var plan = ProfilePlanner.Run(universal, engine, corpus, options, Error.WriteLine, Cancellation);
@@ -192,8 +192,8 @@ internal sealed class LanguageCommands<TModel>(
         Error.WriteLine($"Text: {text.Describe()}.");
         if (Settings.Tokenizer is null && text.Tokenizer.IsByteLevel && TModel.Spec.Vocabulary >= 2 * text.Tokenizer.VocabularySize)
         {
-            Error.WriteLine($"Of the {TModel.Spec.Vocabulary} tokens that {TModel.Spec.Name} declares only bytes are used; the command "
-                + "tokenizer learns more.");
+            Error.WriteLine($"{TModel.Spec.Name} declares {TModel.Spec.Vocabulary} tokens, but only bytes are used; the command "
+                + "tokenizer learns a larger vocabulary.");
         }
 
         BeginWithInit(model, data);
@@ -204,7 +204,8 @@ internal sealed class LanguageCommands<TModel>(
     {
         var encoding = StoredType;
         if (encoding == WeightEncoding.Q8 && Settings.Format != "gguf")
-            throw new UsageException($"--type q8_0 is not in --format {Settings.Format}; add --format gguf, or give f32, f16 or bf16.");
+            throw new UsageException($"--type q8_0 is not available in --format {Settings.Format}; add --format gguf, or give f32, f16 or "
+                + "bf16.");
         var path = Settings.Format switch
         {
             "huggingface" => InOut(FileName(profile)),
@@ -228,7 +229,7 @@ internal sealed class LanguageCommands<TModel>(
         return path;
     }
 
-    // The one beside the weights, or bytes; none if the model has too few tokens for these.
+    // Returns the tokenizer beside the weights, else bytes, or null if the model has too few tokens for bytes.
     private Tokenizer? TokenizerOfWeights()
     {
         var path = Path.Combine(CheckpointFolder, Tokenizer.FileName);
@@ -253,7 +254,7 @@ internal sealed class LanguageCommands<TModel>(
             DraftLength = Settings.DraftLength,
         };
         if (Settings.DraftLength is not null && Settings.Draft is null)
-            throw new UsageException("--draft-length is how far a draft runs ahead, but there is none; give --draft too.");
+            throw new UsageException("--draft-length needs a draft; give --draft too.");
         if (Settings.Weights is not null && !DecodingEngine.Supports(chosen))
             throw new UsageException($"--weights is for decoding on the CPU, not on {device}; leave it out, or give --device cpu.");
         using var engine = !DecodingEngine.Supports(chosen) ? null : DecodingEngine.Create(chosen, new DecodingOptions
@@ -418,7 +419,7 @@ internal sealed class LanguageCommands<TModel>(
         return evaluation;
     }
 
-    // The first words of a document that no model has seen.
+    // Returns the first words of the validation text, which the model was not trained on.
     private string DefaultPrompt(TextCorpus corpus)
     {
         if (Settings.Data is null) return "String.Split(Char)\nSplits a string into ";

@@ -2,7 +2,7 @@ using Microsoft.Extensions.Logging;
 
 namespace MatFormer;
 
-/// <summary>Writes what is logged, one line each.</summary>
+/// <summary>Writes each log entry as one line.</summary>
 internal sealed class LineLogger(TextWriter writer) : ILogger
 {
     public IDisposable? BeginScope<TState>(TState state)

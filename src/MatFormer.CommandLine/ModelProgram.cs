@@ -5,7 +5,10 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>The command line of a program that is made of one declared model.</summary>
+/// <summary>The command line of a program for one declared model.</summary>
+/// <example>
+/// A whole program: <code>return await MatFormer.ModelProgram.RunAsync&lt;DocsLm&gt;(args);</code>
+/// </example>
 public static class ModelProgram
 {
     private const int Done = 0;
@@ -14,33 +17,33 @@ public static class ModelProgram
     private const int Interrupted = 130;
 
     /// <summary>
-    /// Runs the commands that there are for the model's kind: <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>plan</c>,
-    /// <c>profiles</c> and <c>extract</c> for all; <c>import</c> and <c>generate</c> for language models; <c>index</c>, <c>search</c> and
-    /// <c>eval-retrieval</c> for text encoders; <c>tokenizer</c> for both of these; <c>classify</c> for vision transformers.
-    /// <c>--help</c> describes each.
+    /// Runs the command that the arguments name. Every program has <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>plan</c>,
+    /// <c>profiles</c> and <c>extract</c>. Language models also have <c>import</c> and <c>generate</c>, text encoders <c>index</c>,
+    /// <c>search</c> and <c>eval-retrieval</c>, both of them <c>tokenizer</c>, and vision transformers <c>classify</c>. <c>--help</c>
+    /// describes each command.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
     /// <param name="commands">
-    /// More commands, such as <c>serve</c> of the package MatFormer.Server. Their actions are told of Ctrl-C and SIGTERM by their
-    /// cancellation token.
+    /// Further commands, such as <c>serve</c> of the package MatFormer.Server. Ctrl-C and SIGTERM cancel the cancellation token of their
+    /// actions.
     /// </param>
     /// <returns>
-    /// The exit code: 0 done; 1 training or generating failed; 2 wrong usage or input, after one line on standard error; 130 interrupted by
-    /// Ctrl-C or SIGTERM.
+    /// The exit code: 0 for success; 1 if training or generating failed; 2 for wrong usage or input, after one line on standard error; 130
+    /// if Ctrl-C or SIGTERM interrupted the command.
     /// </returns>
     public static Task<int> RunAsync<TModel>(string[] args, params IEnumerable<Command> commands)
         where TModel : MatFormerModel, IMatFormer<TModel> =>
         RunAsync<TModel>(args, Console.Out, Console.Error, CancellationToken.None, commands);
 
-    /// <summary>The same with its own output, for tests.</summary>
+    /// <summary>Runs a command that writes to the given writers, for tests.</summary>
     internal static async Task<int> RunAsync<TModel>(
         string[] args, TextWriter output, TextWriter error, CancellationToken cancellationToken, params IEnumerable<Command> commands)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(args);
 
-        // Numbers and messages read alike everywhere.
+        // Numbers and messages are the same in every culture.
         CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
         CultureInfo.CurrentUICulture = CultureInfo.InvariantCulture;
         using var signals = new StopSignals(cancellationToken);
@@ -50,7 +53,7 @@ public static class ModelProgram
         var parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)
         {
-            // The most telling one: of an option, then a word that is unknown, then the rest.
+            // The most specific error is shown: one about an option, else one about an unknown word, else any other.
             var first = parsed.Errors.OrderByDescending(e => e.SymbolResult is OptionResult or ArgumentResult)
                 .ThenByDescending(e => parsed.UnmatchedTokens.Any(t => e.Message.Contains(t, StringComparison.Ordinal))).First();
             var command = parsed.CommandResult.Command;
@@ -82,7 +85,7 @@ public static class ModelProgram
         }
         catch (Exception e) when (e is TrainingException or DecodingException or ExternalException)
         {
-            // What libtorch says may have several lines; all of it helps.
+            // Messages of libtorch may have several lines, and all of them help.
             error.WriteLine(e.Message);
             return Failed;
         }
@@ -109,7 +112,7 @@ public static class ModelProgram
             var made = new Command(command, description);
             foreach (var option in its) made.Add(option);
 
-            // On this thread: scopes of tensors belong to one.
+            // The command runs on this thread, because a dispose scope of tensors belongs to one thread.
             made.SetAction((parsed, cancellationToken) =>
             {
                 run(create(new CommandSettings(options, parsed, name), cancellationToken));
@@ -131,10 +134,10 @@ public static class ModelProgram
             o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
             o.Prompt, o.Tokens, o.Temperature, o.Json),
         make(
-            "tokenizer", "Learn a vocabulary of byte pairs, for train --tokenizer", c => c.TrainTokenizer(),
+            "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(),
             o.Data, o.Vocabulary, o.Out, o.Json),
         make(
-            "import", "Take in a dense model of the same shape, or print the declaration that fits one", c => c.Import(),
+            "import", "Import a dense model of the same shape, or print the declaration that fits it", c => c.Import(),
             o.From, o.Declare, o.OrderData, o.Tokenizer, o.Device, o.Threads, o.Dtype, o.ImportOut, o.Json),
         make(
             "train", "Train all granularities at once", c => c.Train(),
@@ -147,12 +150,12 @@ public static class ModelProgram
             o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
             o.Weights, o.Out, o.Json),
         make(
-            "plan", "Find the mix that does best within budgets on this machine", c => c.Plan(),
+            "plan", "Find the best mix within budgets on this machine", c => c.Plan(),
             o.Checkpoint, o.MaxMsPerToken, o.MaxMemory, o.MaxParameters, o.MaxFlopsPerToken, o.Search, o.Points, o.Name, o.Data,
             o.Tokenizer, o.Windows, o.Tokens, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json),
-        make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
+        make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o.Out, o.Json),
         make(
-            "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
+            "extract", "Save the weights of one profile as a separate model", c => c.Extract(),
             o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json),
         make(
             "generate", "Continue a prompt", c => c.Generate(),
@@ -179,15 +182,15 @@ public static class ModelProgram
             "eval", "Measure every granularity and profile", c => c.Evaluate(),
             o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
         make(
-            "plan", "Find the mix that does best within budgets on this machine", c => c.Plan(),
+            "plan", "Find the best mix within budgets on this machine", c => c.Plan(),
             o.Checkpoint, o.MaxMsPerImage, o.EncoderMemory, o.MaxParameters, o.MaxFlopsPerImage, o.Search, o.Points, o.Name, o.Images,
             o.PlanExamples, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
-        make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
+        make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o.Out, o.Json),
         make(
-            "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
+            "extract", "Save the weights of one profile as a separate model", c => c.Extract(),
             o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json),
         make(
-            "classify", "Say what an image shows", c => c.Classify(),
+            "classify", "Classify an image", c => c.Classify(),
             o.Checkpoint, o.Image, o.Profile, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
     ];
 
@@ -200,7 +203,7 @@ public static class ModelProgram
             o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
             o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
         make(
-            "tokenizer", "Learn a vocabulary of byte pairs, for train --tokenizer", c => c.TrainTokenizer(),
+            "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(),
             o.Pairs, o.Vocabulary, o.Out, o.Json),
         make(
             "train", "Train all granularities at once", c => c.Train(),
@@ -211,22 +214,22 @@ public static class ModelProgram
             "eval", "Show the loss of every granularity", c => c.Evaluate(),
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Sweep, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
         make(
-            "plan", "Find the mix that does best within budgets on this machine", c => c.Plan(),
+            "plan", "Find the best mix within budgets on this machine", c => c.Plan(),
             o.Checkpoint, o.MaxMsPerText, o.EncoderMemory, o.MaxParameters, o.MaxFlopsPerText, o.Search, o.Points, o.Name, o.Pairs,
             o.EncoderTokenizer, o.PlanExamples, o.TextTokens, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
-        make("profiles", "Show sizes and costs, without weights", c => c.Profiles(), o.Out, o.Json),
+        make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o.Out, o.Json),
         make(
-            "extract", "Save one profile's weights as a model of its own", c => c.Extract(),
+            "extract", "Save the weights of one profile as a separate model", c => c.Extract(),
             o.Checkpoint, o.Profile, o.Type, o.Out, o.Json),
         make(
-            "index", "Embed all documents", c => c.MakeIndex(),
+            "index", "Embed all documents and write the index", c => c.MakeIndex(),
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Profile, o.Index, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
         make(
-            "search", "Find documents", c => c.Search(),
+            "search", "Find the documents that match a query", c => c.Search(),
             o.Checkpoint, o.EncoderTokenizer, o.Index, o.Query, o.Profile, o.MaxFlopsPerText, o.CheapFirst, o.Dimension, o.Top, o.Device,
             o.Threads, o.Dtype, o.Out, o.Json),
         make(
-            "eval-retrieval", "Measure how well each profile's queries find their documents, and calibrate search --cheap-first",
+            "eval-retrieval", "Measure retrieval with every profile, and calibrate search --cheap-first",
             c => c.EvaluateRetrieval(),
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Index, o.Tolerance, o.Alone, o.Report, o.Device, o.Threads, o.Dtype, o.Out,
             o.Json),
@@ -236,5 +239,5 @@ public static class ModelProgram
         string.Join(' ', message.Split((char[])['\r', '\n'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
 }
 
-/// <summary>A run was interrupted; the message says how to go on.</summary>
+/// <summary>A run was interrupted; the message says how to resume it.</summary>
 internal sealed class StoppedException(string message) : OperationCanceledException(message);

@@ -22,7 +22,7 @@ internal abstract class ProgramCommands<TModel>(
 
     protected CancellationToken Cancellation { get; } = cancellationToken;
 
-    // What people read goes to standard output, unless a document goes there.
+    // Text for people goes to standard output, or to standard error if --json writes a document to standard output.
     protected TextWriter Human { get; } = settings.Json ? error : output;
 
     private readonly LineLogger _logger = new(error);
@@ -44,9 +44,9 @@ internal abstract class ProgramCommands<TModel>(
             .. WeightsOf(result), result.Checkpoint!, .. data.TextTokenizer is null ? [] : (string[])[InOut(Tokenizer.FileName)],
             InOut("metrics.jsonl"),
         ];
-        var early = result.StoppedEarly ? ", and stopped as nothing better was found" : string.Empty;
+        var early = result.StoppedEarly ? ", and stopped because validation no longer improved" : string.Empty;
         var skipped = result.Skipped > 0 ? $", {result.Skipped} of them skipped" : string.Empty;
-        var kept = result.Best is not null ? $" Best on validation text: step {result.BestStep}." : string.Empty;
+        var kept = result.Best is not null ? $" Best on validation data: step {result.BestStep}." : string.Empty;
         Human.WriteLine($"Trained {result.Steps} steps{skipped}{early}.{kept} Wrote {string.Join(", ", files)}.");
         if (Settings.Json)
         {
@@ -84,22 +84,22 @@ internal abstract class ProgramCommands<TModel>(
         }
     }
 
-    /// <summary>How it trains unless it is told otherwise.</summary>
+    /// <summary>The training options that apply unless others are given.</summary>
     protected virtual TrainerOptions Defaults { get; } = new();
 
-    /// <summary>What there is to learn from, which the model can learn.</summary>
+    /// <summary>Opens the training data, and checks that it fits the model.</summary>
     protected abstract TrainingData Open();
 
-    /// <summary>What losses are shown in.</summary>
+    /// <summary>Returns the unit in which losses are shown.</summary>
     protected abstract LossUnit UnitOf(TrainingData data);
 
-    /// <summary>Tells of the data, and loads the weights to begin with.</summary>
+    /// <summary>Describes the data to the user, and loads the weights of <c>--init</c>.</summary>
     protected abstract void Begin(TModel model, TrainingData data);
 
-    /// <summary>Measures what the demo trained, and shows it.</summary>
+    /// <summary>Measures the model that the demo trained, and writes the report.</summary>
     protected abstract void Finish(TrainerOptions options, ScalarType dtype, TrainingData data, TModel universal, TrainingResult result);
 
-    /// <summary>Writes one profile's weights, and says where.</summary>
+    /// <summary>Writes one profile's weights, and returns their path.</summary>
     protected abstract string WriteExtract(Profile<TModel> profile);
 
     public void Profiles()
@@ -133,7 +133,7 @@ internal abstract class ProgramCommands<TModel>(
         }
     }
 
-    /// <summary>The mixes that --sweep asks for; none without it.</summary>
+    /// <summary>Returns the mixes that <c>--sweep</c> asks for, or none without <c>--sweep</c>.</summary>
     protected ImmutableArray<Profile<TModel>> MixesToSweep(MatFormerModel model)
     {
         if (Settings.Sweep is not { } points) return [];
@@ -145,20 +145,20 @@ internal abstract class ProgramCommands<TModel>(
 
         var mixes = Mixes.Sweep<TModel>(points, Settings.Seed ?? 1);
         return !mixes.IsEmpty ? mixes
-            : throw new UsageException($"--sweep: {TModel.Spec.Name} has no mixes besides its granularities; leave it out.");
+            : throw new UsageException($"--sweep: {TModel.Spec.Name} has no mixes besides its granularities; leave --sweep out.");
     }
 
-    // A declaration with it must compile.
+    // A declaration with this name must compile.
     protected void CheckPlanName()
     {
         var name = Settings.Name;
         if (!(char.IsLetter(name[0]) || name[0] == '_') || !name.All(c => char.IsLetterOrDigit(c) || c == '_'))
-            throw new UsageException($"--name {Quoted(name)} is no name for a class; give letters, digits and '_', such as Watch.");
+            throw new UsageException($"--name {Quoted(name)} is not a class name; give letters, digits and '_', such as Watch.");
         if (name == ModelSpec.Skip || TModel.Granularities.Concat(TModel.Profiles).Any(p => p.Name == name))
             throw new UsageException($"--name {name} is taken: {TModel.Spec.Name} has {Names()}; give another name.");
     }
 
-    /// <summary>Opens the universal model.</summary>
+    /// <summary>Opens the universal model, and refuses a slice.</summary>
     protected TModel OpenToPlan(Device device)
     {
         var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
@@ -182,17 +182,17 @@ internal abstract class ProgramCommands<TModel>(
         };
     }
 
-    /// <summary>Finds the mix of an encoder that does best within budgets.</summary>
-    /// <param name="open">Opens what it is evaluated on.</param>
-    /// <param name="describe">Names that, and says what it is.</param>
+    /// <summary>Finds the best mix of a vision transformer or text encoder within budgets.</summary>
+    /// <param name="open">Opens the data to evaluate on.</param>
+    /// <param name="describe">Returns the name and the description of the data, for the report.</param>
     protected void PlanEncoder<TData>(Func<TData> open, Func<TData, (string Name, string Value)> describe)
         where TData : TrainingData
     {
         CheckPlanName();
         if (Settings.TextTokens > TModel.Spec.Context)
         {
-            throw new UsageException($"--tokens {Settings.TextTokens} is more than a text can have: the context of {TModel.Spec.Name} is "
-                + $"{TModel.Spec.Context}; give fewer.");
+            throw new UsageException($"--tokens {Settings.TextTokens} is more than a text can have, because the context of "
+                + $"{TModel.Spec.Name} is {TModel.Spec.Context}; give fewer.");
         }
 
         var (device, dtype) = Compute(null);
@@ -209,7 +209,7 @@ internal abstract class ProgramCommands<TModel>(
         Show(plan, options, conditions, describe(data), dtype, device, json => json.WriteNumber("threads", threads));
     }
 
-    /// <summary>Shows a plan: what was measured, what to declare, and how to cut it out.</summary>
+    /// <summary>Shows a plan: the measurements, the profile to declare, and the command that extracts it.</summary>
     protected void Show(
         Plan plan, PlanOptions options, string conditions, (string Name, string Value) data, ScalarType dtype, Device device,
         Action<Utf8JsonWriter> writeConditions)
@@ -221,9 +221,9 @@ internal abstract class ProgramCommands<TModel>(
         if (plan.Best is { } chosen)
         {
             Human.WriteLine();
-            Human.WriteLine(declaration is null ? $"The best that fits is there already: {chosen.Name}, {chosen.Pattern}."
-                : $"To declare the best that fits:\n  {declaration}");
-            Human.WriteLine("To cut it out:");
+            Human.WriteLine(declaration is null ? $"The best mix within the budgets is declared already: {chosen.Name}, {chosen.Pattern}."
+                : $"To declare the best mix within the budgets:\n  {declaration}");
+            Human.WriteLine("To extract it:");
             Human.WriteLine("  " + extract);
         }
 
@@ -249,26 +249,26 @@ internal abstract class ProgramCommands<TModel>(
 
     protected static string Names() => string.Join(", ", TModel.Granularities.Concat(TModel.Profiles).Select(p => p.Name));
 
-    // The checkpoint to go on from, or null.
+    // Returns the checkpoint to resume from, or null without --resume.
     private string? Resumed()
     {
         if (!Settings.Resume) return null;
         if (Settings.Init is not null)
-            throw new UsageException("--resume goes on with the run's own weights, so --init has no use; leave one of them out.");
+            throw new UsageException("--resume continues with the weights of the run, so --init has no use; leave one of them out.");
         var path = InOut("checkpoint.safetensors");
-        return File.Exists(path) ? path : throw new UsageException($"--resume: there is no '{path}' to go on from; give the --out of the "
+        return File.Exists(path) ? path : throw new UsageException($"--resume: there is no checkpoint '{path}'; give the --out of the "
             + "run, or leave --resume out.");
     }
 
-    // A new run replaces what an earlier one left in its folder.
+    // A new run replaces the files that an earlier run left in its folder.
     private void CheckInit()
     {
         if (Settings.Init is not { } path || !Path.Exists(path)) return;
         if (FolderOf(path) == FolderOf(Settings.Out, isFolder: true))
-            throw new UsageException($"--init {Quoted(path)} lies in --out, where this run replaces what is there; give another --out.");
+            throw new UsageException($"--init {Quoted(path)} lies in --out, whose files this run replaces; give another --out.");
     }
 
-    // Those of the checkpoint, overridden by what is given; the trainer refuses what does not fit together.
+    // Returns the options of the checkpoint, or the defaults, overridden by the given options. Validate refuses contradictions.
     private TrainerOptions Options(string? checkpoint)
     {
         var options = Defaults;
@@ -279,8 +279,8 @@ internal abstract class ProgramCommands<TModel>(
         }
 
         if (Settings.Patience is not null && (Settings.EvaluateEvery ?? options.EvaluateEvery) == 0)
-            throw new UsageException("--patience counts looks at the validation text, and there are none; add --evaluate-every 100, or "
-                + "leave it out.");
+            throw new UsageException("--patience counts evaluations on validation data, and there are none; add --evaluate-every 100, or "
+                + "leave --patience out.");
         options = options with
         {
             Steps = Settings.Steps ?? options.Steps,
@@ -317,8 +317,8 @@ internal abstract class ProgramCommands<TModel>(
     private Distillation? Distilled(Distillation? given)
     {
         if (Settings.DistillationTemperature is not null && (Settings.Distillation ?? given?.Weight) is null)
-            throw new UsageException("--distillation-temperature is given, but nothing is distilled; add --distillation 0.5, or leave it "
-                + "out.");
+            throw new UsageException("--distillation-temperature is given, but nothing is distilled; add --distillation 0.5, or "
+                + "leave --distillation-temperature out.");
         if (Settings.Distillation is { } weight) given = (given ?? new Distillation()) with { Weight = weight };
         return Settings.DistillationTemperature is { } temperature ? given! with { Temperature = temperature } : given;
     }
@@ -359,7 +359,7 @@ internal abstract class ProgramCommands<TModel>(
         return (device, dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32);
     }
 
-    // The first use of TorchSharp, which loads its native library.
+    // This is the first use of TorchSharp, which loads its native library.
     private static bool HasCuda()
     {
         try
@@ -390,11 +390,13 @@ internal abstract class ProgramCommands<TModel>(
 
     protected string CheckpointFolder => FolderOf(Settings.Checkpoint);
 
-    // Where the tokenizer of a run lies: with the weights that it begins with, or with those that it writes.
+    // The folder with the tokenizer of a run: the folder of --init if it has a tokenizer, else --out.
     protected string TrainingFolder =>
         Settings.Init is { } init && File.Exists(Path.Combine(FolderOf(init), Tokenizer.FileName)) ? FolderOf(init) : Settings.Out;
 
-    /// <summary>The tokenizer that is named, or the one in a folder, or bytes; the model can have its tokens.</summary>
+    /// <summary>
+    /// Returns the tokenizer of <c>--tokenizer</c>, else the one in a folder, else bytes, and checks that it fits the model.
+    /// </summary>
     protected Tokenizer FindTokenizer(string folder)
     {
         var path = Settings.Tokenizer ?? Path.Combine(folder, Tokenizer.FileName);
@@ -404,7 +406,7 @@ internal abstract class ProgramCommands<TModel>(
         return tokenizer;
     }
 
-    /// <summary>How a tokenizer for the model is learnt.</summary>
+    /// <summary>Returns the options for learning a tokenizer for the model.</summary>
     protected TokenizerOptions NewTokenizerOptions()
     {
         var vocabulary = Settings.Vocabulary ?? TModel.Spec.Vocabulary;
@@ -426,7 +428,7 @@ internal abstract class ProgramCommands<TModel>(
         }
     }
 
-    // Weights that are there need the tokenizer that is there.
+    // Existing weights need the existing tokenizer.
     protected static void CheckReplaces(string path, Tokenizer tokenizer)
     {
         if (File.Exists(path) && Tokenizer.Load(path).Fingerprint != tokenizer.Fingerprint)
@@ -435,7 +437,7 @@ internal abstract class ProgramCommands<TModel>(
 
     protected void ExtractSafetensors(Profile<TModel> profile, string path, WeightEncoding encoding)
     {
-        // Whoever uses the slice needs the tokenizer too.
+        // The slice needs the tokenizer too.
         var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
         var tokenizer = File.Exists(source) ? Tokenizer.Load(source) : null;
         var copy = InOut(Tokenizer.FileName);
@@ -444,14 +446,15 @@ internal abstract class ProgramCommands<TModel>(
         tokenizer?.Save(copy);
     }
 
-    // The folder that weights are, or the one that they lie in.
+    // Returns the path of weights if it is a folder, else the folder of the file.
     protected static string FolderOf(string weights, bool isFolder = false)
     {
         var full = Path.GetFullPath(weights);
         return isFolder || Directory.Exists(full) ? Path.TrimEndingDirectorySeparator(full) : Path.GetDirectoryName(full)!;
     }
 
-    // How many steps fit into the time, by steps of a model that is thrown away: the learning rate needs to know the number beforehand.
+    // Measures how many steps fit into the time, with a model that is thrown away. The learning rate schedule needs the number of steps
+    // before training begins.
     private int AffordableSteps(TrainerOptions options, Device device, ScalarType dtype, TrainingData data)
     {
         using var model = NewModel(options.Seed, device, dtype);
@@ -500,7 +503,7 @@ internal abstract class ProgramCommands<TModel>(
     {
         var data = Settings.Data is { } path ? $" --data {Quoted(path)}" : string.Empty;
         var recompute = Settings.RecomputeActivations ? " --recompute-activations" : string.Empty;
-        return new StoppedException($"{what}. To go on: {Settings.Command} --resume --out {Quoted(Settings.Out)}{data}{recompute}");
+        return new StoppedException($"{what}. To resume: {Settings.Command} --resume --out {Quoted(Settings.Out)}{data}{recompute}");
     }
 
     protected static string Quoted(string path) => path.Contains(' ', StringComparison.Ordinal) ? $"'{path}'" : path;
@@ -524,7 +527,7 @@ internal abstract class ProgramCommands<TModel>(
 
     protected string SlicePath(Profile<TModel> profile) => InOut(FileName(profile) + ".safetensors");
 
-    // A pattern has signs that make poor file names.
+    // A pattern has characters that are awkward in file names.
     protected static string FileName(Profile<TModel> profile) => profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
 
     protected static Profile<TModel> ParseProfile(string text)
@@ -539,7 +542,7 @@ internal abstract class ProgramCommands<TModel>(
         }
     }
 
-    /// <summary>What weights are to be stored as.</summary>
+    /// <summary>The encoding in which weights are stored, from <c>--type</c>.</summary>
     protected WeightEncoding StoredType => Settings.Type switch
     {
         "f16" => WeightEncoding.Float16,
@@ -548,11 +551,11 @@ internal abstract class ProgramCommands<TModel>(
         _ => WeightEncoding.Float32,
     };
 
-    /// <summary>The same of an encoder, for which nothing reads blocks of 8 bits.</summary>
+    /// <summary>Returns the encoding for an encoder, and refuses 8-bit blocks, which no reader of encoders supports.</summary>
     protected WeightEncoding EncoderStoredType() => StoredType != WeightEncoding.Q8 ? StoredType
         : throw new UsageException("--type q8_0 is for language models; give f32, f16 or bf16.");
 
-    /// <summary>Refuses another profile than that of a file which is a slice.</summary>
+    /// <summary>Refuses <c>--profile</c> if the file is a slice of another profile.</summary>
     protected void CheckSlice(MatFormerModel model, Profile<TModel>? profile)
     {
         if (profile is null || model.IsUniversal || profile.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return;
@@ -561,7 +564,7 @@ internal abstract class ProgramCommands<TModel>(
                 + "--profile out, or give the universal model's file.");
     }
 
-    /// <summary>Loads the weights to begin with, if there are any.</summary>
+    /// <summary>Loads the weights of <c>--init</c>, if it is given.</summary>
     protected void BeginWithInit(TModel model, TrainingData data)
     {
         if (Settings.Init is not { } weights) return;
@@ -569,13 +572,13 @@ internal abstract class ProgramCommands<TModel>(
         Error.WriteLine($"Beginning with {weights}{(isDense ? ", its hidden units ordered by importance" : string.Empty)}.");
     }
 
-    /// <summary>What was typed, as a page tells it.</summary>
+    /// <summary>The command line as the user typed it, as a fact for reports.</summary>
     protected (string Name, string Value) Typed => ("Command", $"{TModel.Spec.Name} {Settings.Typed}".Trim());
 
     protected static (string Name, string Value) On(Device device) =>
         ("Machine", $"{(device.type == DeviceType.CUDA ? "CUDA device, " : string.Empty)}{Machine.Describe()}");
 
-    /// <summary>What the page of a run tells of it.</summary>
+    /// <summary>Returns the facts about a run that its report lists.</summary>
     protected (string Name, string Value)[] FactsOf(
         TrainerOptions options, (string Name, string Value) data, string steps, ScalarType dtype, Device device) =>
     [
@@ -583,7 +586,7 @@ internal abstract class ProgramCommands<TModel>(
         ("Precision", Describe(dtype)), On(device),
     ];
 
-    /// <summary>How often a run sees each example.</summary>
+    /// <summary>Describes the steps of a run, and how often it sees each example.</summary>
     protected static string StepsOver(TrainerOptions options, int examples, string name)
     {
         var batch = options.Batch * options.Accumulation;
@@ -591,11 +594,11 @@ internal abstract class ProgramCommands<TModel>(
             $"{options.Steps:n0} of {batch} {name}s, {(double)options.Steps * batch / examples:0.0} times each {name}");
     }
 
-    /// <summary>The files of weights that a run wrote: the last, and the best if they were looked for.</summary>
+    /// <summary>Returns the weight files that a run wrote: the last weights, and the best ones if the run evaluated.</summary>
     protected static string[] WeightsOf(TrainingResult result) =>
         result.Best is { } best ? [result.Weights!, best] : [result.Weights!];
 
-    /// <summary>Says what the demo wrote, and gives the document of --json.</summary>
+    /// <summary>Lists the files that the demo wrote, and writes the document of <c>--json</c>.</summary>
     protected void Conclude(TrainingResult result, SliceCheck slice, string[] files, Action<Utf8JsonWriter> writeEvaluation)
     {
         Human.WriteLine();
@@ -616,7 +619,7 @@ internal abstract class ProgramCommands<TModel>(
         });
     }
 
-    /// <summary>Writes the page of --report, if one is asked for.</summary>
+    /// <summary>Writes the page of <c>--report</c>, if it is given.</summary>
     protected void WriteReport(Func<string> render)
     {
         if (Settings.Report is not { } report) return;
@@ -624,7 +627,9 @@ internal abstract class ProgramCommands<TModel>(
         Human.WriteLine($"Wrote {report}.");
     }
 
-    /// <summary>Gives the document of --json of an evaluation, which names the files given and the page of --report.</summary>
+    /// <summary>
+    /// Writes the document of <c>--json</c> for an evaluation. It names the given files and the page of <c>--report</c>.
+    /// </summary>
     protected void WriteEvaluated(Action<Utf8JsonWriter> writeEvaluation, MixSweep? sweep, params string[] files)
     {
         if (!Settings.Json) return;
@@ -639,11 +644,11 @@ internal abstract class ProgramCommands<TModel>(
         });
     }
 
-    /// <summary>Refuses to replace the weights that are read.</summary>
+    /// <summary>Refuses to overwrite the weights that are being read.</summary>
     protected void CheckExtract(string path)
     {
         if (Path.GetFullPath(path) == Path.GetFullPath(Settings.Checkpoint))
-            throw new UsageException($"'{path}' would replace the weights that it is taken from; give another --out.");
+            throw new UsageException($"'{path}' would replace the weights that it is extracted from; give another --out.");
     }
 
     /// <summary>Extracts the first declared profile, saves it, loads it again and compares it with the universal model.</summary>

@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 namespace MatFormer;
 
 /// <summary>
-/// Turns Ctrl-C and SIGTERM into cancellation, so that a program stops at a step and saves; a second one ends it at once.
+/// Turns Ctrl-C and SIGTERM into cancellation, so that a program stops after a step and saves. A second signal ends the program at once.
 /// </summary>
 internal sealed class StopSignals : IDisposable
 {

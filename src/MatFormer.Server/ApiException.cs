@@ -2,11 +2,11 @@ using Microsoft.AspNetCore.Http;
 
 namespace MatFormer;
 
-/// <summary>A request is refused: the status, and what the answer says.</summary>
+/// <summary>Refuses a request with a status and an error message.</summary>
 /// <param name="status">The HTTP status.</param>
 /// <param name="message">What is wrong and what to do.</param>
-/// <param name="named">The field at fault.</param>
-/// <param name="code">A word for programs.</param>
+/// <param name="named">The name of the field at fault, if there is one.</param>
+/// <param name="code">An error code for programs.</param>
 internal sealed class ApiException(int status, string message, string? named = null, string? code = null) : Exception(message)
 {
     public int Status => status;
@@ -19,11 +19,11 @@ internal sealed class ApiException(int status, string message, string? named = n
 
     public ErrorResponse Response => new(new ErrorDetail(Message, TypeOf(status), named, code));
 
-    /// <summary>What cannot be understood: no JSON, an unknown or missing field, a value of another type.</summary>
+    /// <summary>Returns the error for a malformed request: invalid JSON, an unknown or missing field, or a wrong type.</summary>
     public static ApiException Malformed(string message, string? field = null) =>
         new(StatusCodes.Status400BadRequest, message, field, "invalid_request");
 
-    /// <summary>What is understood and cannot be done.</summary>
+    /// <summary>Returns the error for a request that is understood but cannot be carried out.</summary>
     public static ApiException Impossible(string message, string field, string code = "invalid_value") =>
         new(StatusCodes.Status422UnprocessableEntity, message, field, code);
 

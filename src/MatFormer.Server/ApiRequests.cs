@@ -20,17 +20,17 @@ internal static class ApiRequests
     public static TextRequest Chat(ModelServer server, RequestFields fields)
     {
         var messages = Messages(fields.Required("messages", "give at least one message"));
-        fields.Refuse("tools", "no tools are called", IsEmptyArray);
-        fields.Refuse("functions", "no functions are called", IsEmptyArray);
-        fields.Refuse("tool_choice", "no tools are called", v => IsText(v, "none") || IsText(v, "auto"));
-        fields.Refuse("function_call", "no functions are called", v => IsText(v, "none") || IsText(v, "auto"));
-        fields.Refuse("parallel_tool_calls", "no tools are called", IsFlag);
+        fields.Refuse("tools", "the model calls no tools", IsEmptyArray);
+        fields.Refuse("functions", "the model calls no functions", IsEmptyArray);
+        fields.Refuse("tool_choice", "the model calls no tools", v => IsText(v, "none") || IsText(v, "auto"));
+        fields.Refuse("function_call", "the model calls no functions", v => IsText(v, "none") || IsText(v, "auto"));
+        fields.Refuse("parallel_tool_calls", "the model calls no tools", IsFlag);
         fields.Refuse(
-            "response_format", "the model writes text",
+            "response_format", "the model writes plain text only",
             v => v.ValueKind == JsonValueKind.Object && v.TryGetProperty("type", out var type) && IsText(type, "text"));
-        fields.Refuse("modalities", "the model writes text", v => IsList(v, "text"));
-        fields.Refuse("logprobs", "they are not given", v => v.ValueKind == JsonValueKind.False);
-        fields.Refuse("top_logprobs", "they are not given", v => IsNumber(v, 0));
+        fields.Refuse("modalities", "the model writes plain text only", v => IsList(v, "text"));
+        fields.Refuse("logprobs", "log probabilities are not returned", v => v.ValueKind == JsonValueKind.False);
+        fields.Refuse("top_logprobs", "log probabilities are not returned", v => IsNumber(v, 0));
         string prompt;
         try
         {
@@ -50,14 +50,14 @@ internal static class ApiRequests
         if (prompt.ValueKind == JsonValueKind.Array)
         {
             if (prompt.GetArrayLength() != 1)
-                throw ApiException.Impossible($"'prompt' has {prompt.GetArrayLength()} entries; give one.", "prompt");
+                throw ApiException.Impossible($"'prompt' has {prompt.GetArrayLength()} entries; give one prompt.", "prompt");
             prompt = prompt[0];
         }
 
-        fields.Refuse("best_of", "there is one answer", v => IsNumber(v, 1));
-        fields.Refuse("echo", "the prompt is not repeated", v => v.ValueKind == JsonValueKind.False);
-        fields.Refuse("logprobs", "they are not given", v => v.ValueKind == JsonValueKind.False);
-        fields.Refuse("suffix", "text is continued at its end", v => IsText(v, string.Empty));
+        fields.Refuse("best_of", "each request gets one answer", v => IsNumber(v, 1));
+        fields.Refuse("echo", "answers do not repeat the prompt", v => v.ValueKind == JsonValueKind.False);
+        fields.Refuse("logprobs", "log probabilities are not returned", v => v.ValueKind == JsonValueKind.False);
+        fields.Refuse("suffix", "text is continued at its end only", v => IsText(v, string.Empty));
         return Text(server, fields, RequestFields.TextOf(prompt, "prompt"), "prompt", []);
     }
 
@@ -65,18 +65,18 @@ internal static class ApiRequests
     {
         var profile = Profile(server, fields);
         var input = fields.Required("input", "give a text, or several");
-        fields.Refuse("dimensions", $"an embedding has {server.Spec.Width} numbers", v => IsNumber(v, server.Spec.Width));
+        fields.Refuse("dimensions", $"embeddings have {server.Spec.Width} numbers", v => IsNumber(v, server.Spec.Width));
         var format = fields.Text("encoding_format") ?? "float";
         if (format is not ("float" or "base64"))
             throw ApiException.Impossible("'encoding_format' must be float or base64.", "encoding_format");
         fields.Ignore("user");
         fields.Finish();
 
-        // Several, or one of tokens.
+        // The input is one text, an array of tokens, or an array of several of these.
         var isList = input.ValueKind == JsonValueKind.Array && input.GetArrayLength() > 0 && input[0].ValueKind != JsonValueKind.Number;
         JsonElement[] entries = isList ? [.. input.EnumerateArray()] : [input];
         if (entries.Length > MostInputs)
-            throw ApiException.Impossible($"'input' has {entries.Length} entries; it may have {MostInputs}.", "input");
+            throw ApiException.Impossible($"'input' has {entries.Length} entries; at most {MostInputs} are allowed.", "input");
         var inputs = ImmutableArray.CreateBuilder<int[]>();
         foreach (var (i, entry) in entries.Index())
         {
@@ -96,7 +96,7 @@ internal static class ApiRequests
     {
         if (tokens <= server.MaxPromptTokens) return;
         throw ApiException.Impossible(
-            $"'{field}' has {tokens} tokens; it may have {server.MaxPromptTokens}. Shorten it.", field, "context_length_exceeded");
+            $"'{field}' has {tokens} tokens, but at most {server.MaxPromptTokens} fit; shorten it.", field, "context_length_exceeded");
     }
 
     private static TextRequest Text(
@@ -111,21 +111,21 @@ internal static class ApiRequests
         var stops = fields.Texts("stop", MostStops);
         if (stops.Any(s => s.Length is 0 or > LongestStop))
             throw ApiException.Impossible($"'stop' has a text that is empty or longer than {LongestStop} characters.", "stop");
-        fields.Refuse("n", "there is one answer", v => IsNumber(v, 1));
-        fields.Refuse("presence_penalty", "give repetition_penalty, which is of another kind", v => IsNumber(v, 0));
-        fields.Refuse("frequency_penalty", "give repetition_penalty, which is of another kind", v => IsNumber(v, 0));
-        fields.Refuse("logit_bias", "tokens are not favoured", v => v.ValueKind == JsonValueKind.Object && !v.EnumerateObject().Any());
+        fields.Refuse("n", "each request gets one answer", v => IsNumber(v, 1));
+        fields.Refuse("presence_penalty", "use repetition_penalty, which works differently", v => IsNumber(v, 0));
+        fields.Refuse("frequency_penalty", "use repetition_penalty, which works differently", v => IsNumber(v, 0));
+        fields.Refuse("logit_bias", "tokens cannot be biased", v => v.ValueKind == JsonValueKind.Object && !v.EnumerateObject().Any());
         var streams = fields.Flag("stream");
         var wantsUsage = false;
         if (fields["stream_options"] is { } streamOptions)
         {
-            if (!streams) throw ApiException.Malformed("'stream_options' goes with 'stream': true only.", "stream_options");
+            if (!streams) throw ApiException.Malformed("'stream_options' needs 'stream': true.", "stream_options");
             if (streamOptions.ValueKind != JsonValueKind.Object)
                 throw ApiException.Malformed("'stream_options' must be an object.", "stream_options");
             foreach (var option in streamOptions.EnumerateObject())
             {
                 if (option.Name != "include_usage" || !IsFlag(option.Value))
-                    throw ApiException.Malformed("'stream_options' may have include_usage: true or false.", "stream_options");
+                    throw ApiException.Malformed("'stream_options' may have only include_usage, which is true or false.", "stream_options");
                 wantsUsage = option.Value.GetBoolean();
             }
         }
@@ -149,7 +149,7 @@ internal static class ApiRequests
 
     private static ServedProfile Profile(ModelServer server, RequestFields fields)
     {
-        var model = RequestFields.TextOf(fields.Required("model", $"give {server.Spec.Name}; /v1/models lists all"), "model");
+        var model = RequestFields.TextOf(fields.Required("model", $"give {server.Spec.Name}; /v1/models lists all models"), "model");
         var flops = fields.Integer("max_flops_per_token", 1);
         var ms = fields.Number("max_ms_per_token", 0, 1e9, withLeast: false);
         var now = server.Scheduler.Statistics;
@@ -183,7 +183,7 @@ internal static class ApiRequests
         return all;
     }
 
-    // A text, or parts that are texts.
+    // The content is a string, or an array of parts that are texts.
     private static string Content(JsonElement content, string name)
     {
         if (content.ValueKind != JsonValueKind.Array) return RequestFields.TextOf(content, name);
@@ -192,7 +192,7 @@ internal static class ApiRequests
         {
             var isText = part.ValueKind == JsonValueKind.Object && part.TryGetProperty("type", out var type) && IsText(type, "text");
             if (!isText || !part.TryGetProperty("text", out var text))
-                throw ApiException.Impossible($"'{name}[{i}]' is no text; the model reads text only.", $"{name}[{i}]");
+                throw ApiException.Impossible($"'{name}[{i}]' is not a text; the model reads text only.", $"{name}[{i}]");
             texts.Add(RequestFields.TextOf(text, $"{name}[{i}].text"));
         }
 
@@ -203,7 +203,7 @@ internal static class ApiRequests
     [
         .. entry.EnumerateArray().Select(t =>
             t.ValueKind == JsonValueKind.Number && t.TryGetInt32(out var token) && token >= 0 && token < vocabulary ? token
-                : throw ApiException.Impossible($"'{name}' must be tokens, whole numbers from 0 to {vocabulary - 1}.", name)),
+                : throw ApiException.Impossible($"'{name}' must be an array of tokens: whole numbers from 0 to {vocabulary - 1}.", name)),
     ];
 
     private static bool IsText(JsonElement value, string text) => value.ValueKind == JsonValueKind.String && value.ValueEquals(text);

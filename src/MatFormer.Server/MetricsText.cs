@@ -3,27 +3,27 @@ using System.Text;
 
 namespace MatFormer;
 
-/// <summary>What a server has done, in Prometheus' text format (prometheus.io/docs/instrumenting/exposition_formats).</summary>
+/// <summary>Writes the metrics of a server in Prometheus' text format (prometheus.io/docs/instrumenting/exposition_formats).</summary>
 internal static class MetricsText
 {
     public static string Of(ModelServer server)
     {
         var s = server.Scheduler.Statistics;
         var text = new StringBuilder();
-        Family("requests_running", "gauge", "Requests that have a sequence.", (string.Empty, s.Running));
-        Family("requests_waiting", "gauge", "Requests that wait for a sequence.", (string.Empty, s.Waiting));
-        Family("sequences", "gauge", "Requests that can run at once.", (string.Empty, server.Scheduler.Sequences));
+        Family("requests_running", "gauge", "Requests that are running.", (string.Empty, s.Running));
+        Family("requests_waiting", "gauge", "Requests that are waiting for a sequence.", (string.Empty, s.Waiting));
+        Family("sequences", "gauge", "The most requests that can run at once.", (string.Empty, server.Scheduler.Sequences));
         Family(
-            "requests_total", "counter", "Requests by how they ended.", ("{outcome=\"completed\"}", s.Completed),
+            "requests_total", "counter", "Requests by outcome.", ("{outcome=\"completed\"}", s.Completed),
             ("{outcome=\"cancelled\"}", s.Cancelled), ("{outcome=\"failed\"}", s.Failed), ("{outcome=\"refused\"}", s.Refused));
         Family(
-            "profile_requests_total", "counter", "Requests by the size that computed them.",
+            "profile_requests_total", "counter", "Requests by profile.",
             [.. server.Requests.Select(p => ($"{{profile=\"{Escaped(p.Key)}\"}}", (double)p.Value))]);
-        Family("prompt_tokens_total", "counter", "Tokens of prompts that were computed.", (string.Empty, s.PromptTokens));
-        Family("cached_tokens_total", "counter", "Tokens of prompts that were there already.", (string.Empty, s.CachedTokens));
+        Family("prompt_tokens_total", "counter", "Prompt tokens that were computed.", (string.Empty, s.PromptTokens));
+        Family("cached_tokens_total", "counter", "Prompt tokens reused from the key/value cache.", (string.Empty, s.CachedTokens));
         Family("generated_tokens_total", "counter", "Tokens generated.", (string.Empty, s.GeneratedTokens));
         Family("passes_total", "counter", "Passes through the model.", (string.Empty, s.Passes));
-        Family("pass_seconds_total", "counter", "Seconds in passes.", (string.Empty, s.PassSeconds));
+        Family("pass_seconds_total", "counter", "Seconds spent in passes.", (string.Empty, s.PassSeconds));
         var below = 0L;
         var buckets = new List<(string Labels, double Value)>();
         for (var i = 0; i < s.FirstTokens.Length; i++)
@@ -34,13 +34,13 @@ internal static class MetricsText
         }
 
         Family(
-            "first_token_seconds", "histogram", "From a request to its first token.",
+            "first_token_seconds", "histogram", "Seconds from a request to its first token.",
             [.. buckets, ("_sum", s.FirstTokenSeconds), ("_count", below)]);
         Family(
-            "http_responses_total", "counter", "Answers by status.",
+            "http_responses_total", "counter", "HTTP responses by status.",
             [.. server.Answers.Select(p => ($"{{code=\"{Number(p.Key)}\"}}", (double)p.Value))]);
         Family("weight_bytes", "gauge", "Bytes of the packed weights.", (string.Empty, server.WeightBytes));
-        Family("cache_bytes", "gauge", "Bytes of the keys and values of all sequences.", (string.Empty, server.CacheBytes));
+        Family("cache_bytes", "gauge", "Bytes of the key/value caches of all sequences.", (string.Empty, server.CacheBytes));
         return text.ToString();
 
         void Family(string name, string type, string help, params IEnumerable<(string Labels, double Value)> samples)

@@ -7,10 +7,18 @@ using Microsoft.AspNetCore.Http;
 namespace MatFormer;
 
 /// <summary>
-/// All sizes of one model, served from one set of packed weights: each request has a size of its own, by name, by budget or by load. Its
-/// endpoints are OpenAI's: <see cref="ModelServerEndpoints.MapMatFormer"/> adds them to a web application;
-/// <see cref="ModelServerHost"/> is one.
+/// Serves all sizes of one model from one set of packed weights. Each request chooses its size by name, by budget or by load. The endpoints
+/// are OpenAI's. <see cref="ModelServerEndpoints.MapMatFormer"/> adds them to a web application, and <see cref="ModelServerHost"/> is a
+/// complete web application.
 /// </summary>
+/// <example>
+/// <code>
+/// var options = new DecodingOptions { Sequences = 16, HiddenStates = true };
+/// var engine = DecodingEngine.Open&lt;DocsLm&gt;("model.safetensors", options: options);
+/// await using var server = ModelServer.Create&lt;DocsLm&gt;(engine, new ModelServerOptions { MaxTokens = 1000 });
+/// app.MapMatFormer(server);
+/// </code>
+/// </example>
 public sealed class ModelServer : IAsyncDisposable
 {
     private readonly byte[]? _token;
@@ -30,22 +38,22 @@ public sealed class ModelServer : IAsyncDisposable
     /// <summary>The declared model.</summary>
     public ModelSpec Spec { get; }
 
-    /// <summary>The granularities and declared profiles that are served, with what they cost on this machine.</summary>
+    /// <summary>The granularities and declared profiles that are served, with their costs on this machine.</summary>
     public ImmutableArray<ServedProfile> Profiles => Catalog.Profiles;
 
-    /// <summary>How it serves.</summary>
+    /// <summary>The options of the server.</summary>
     public ModelServerOptions Options { get; }
 
-    /// <summary>What computes.</summary>
+    /// <summary>The scheduler that runs the requests.</summary>
     public DecodingScheduler Scheduler { get; }
 
-    /// <summary>How the weights are kept.</summary>
+    /// <summary>The type in which the weights are kept.</summary>
     public DecodingWeights Weights { get; }
 
     /// <summary>Bytes of the packed weights.</summary>
     public long WeightBytes { get; }
 
-    /// <summary>Bytes of the keys and values of all sequences.</summary>
+    /// <summary>Bytes of the key/value caches of all sequences.</summary>
     public long CacheBytes { get; }
 
     internal ProfileCatalog Catalog { get; }
@@ -59,11 +67,12 @@ public sealed class ModelServer : IAsyncDisposable
     /// <summary>Measures how long a token takes in each size, and starts the scheduler.</summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="engine">
-    /// Its weights, of all of it or of a slice; the server's from here on. Embeddings need <see cref="DecodingOptions.HiddenStates"/>.
+    /// The engine with the weights of the whole model or of a slice. The server owns and disposes the engine. Embeddings need
+    /// <see cref="DecodingOptions.HiddenStates"/>.
     /// </param>
-    /// <param name="options">How.</param>
-    /// <exception cref="ArgumentException">An option is out of range, or the engine is another model's.</exception>
-    /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
+    /// <param name="options">The options of the server; null for the defaults.</param>
+    /// <exception cref="ArgumentException">An option is out of range, or the engine belongs to another model.</exception>
+    /// <exception cref="TokenizerException">The tokenizer does not fit the model.</exception>
     public static ModelServer Create<TModel>(DecodingEngine engine, ModelServerOptions? options = null)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -71,21 +80,21 @@ public sealed class ModelServer : IAsyncDisposable
         options ??= new ModelServerOptions();
         options.Validate();
         if (engine.Architecture.Fingerprint != TModel.Spec.Fingerprint)
-            throw new ArgumentException($"The engine is {engine.Architecture.Name}'s, not {TModel.Spec.Name}'s.", nameof(engine));
+            throw new ArgumentException($"The engine has the model {engine.Architecture.Name}, not {TModel.Spec.Name}.", nameof(engine));
         DecodingScheduler.Check(options.Defaults, engine);
         return new ModelServer(TModel.Spec, engine, ProfileCatalog.Measure<TModel>(engine, options.AutoMsPerToken), options);
     }
 
-    /// <summary>Takes no more requests, lets those that are there end, cancels what is left after a while, and frees the weights.</summary>
+    /// <summary>Refuses new requests, waits for running ones, cancels the rest after the grace period, and frees the weights.</summary>
     public Task StopAsync(TimeSpan grace) => Scheduler.StopAsync(grace);
 
-    /// <summary>Cancels what is there, and frees the weights.</summary>
+    /// <summary>Cancels all requests, and frees the weights.</summary>
     public ValueTask DisposeAsync() => Scheduler.DisposeAsync();
 
-    /// <summary>How often an answer had each status.</summary>
+    /// <summary>The number of answers with each status.</summary>
     internal IEnumerable<KeyValuePair<int, long>> Answers => _answers.OrderBy(p => p.Key);
 
-    /// <summary>How many requests were computed by each declared size, and by any other.</summary>
+    /// <summary>The number of requests for each declared size, and for all other sizes together.</summary>
     internal IEnumerable<KeyValuePair<string, long>> Requests => _requests.OrderBy(p => p.Key, StringComparer.Ordinal);
 
     internal void CountAnswer(int status) => _answers.AddOrUpdate(status, 1, static (_, count) => count + 1);
@@ -101,14 +110,14 @@ public sealed class ModelServer : IAsyncDisposable
         var given = request.Headers.Authorization is [{ } header] && header.StartsWith(Scheme, StringComparison.OrdinalIgnoreCase)
             ? header[Scheme.Length..].Trim() : string.Empty;
 
-        // Of hashes, so that neither the time nor the length tells how much was right.
+        // Comparing hashes reveals neither by time nor by length how much of a token was right.
         if (CryptographicOperations.FixedTimeEquals(Hash(given), _token)) return;
         throw new ApiException(
             StatusCodes.Status401Unauthorized, "The token is missing or wrong; send it as 'Authorization: Bearer TOKEN'.",
             code: "invalid_api_key");
     }
 
-    /// <summary>Why a request was not taken.</summary>
+    /// <summary>Returns the error for a request that was not accepted.</summary>
     internal ApiException Refused()
     {
         if (Scheduler.IsStopping) return Stopping();
@@ -116,7 +125,7 @@ public sealed class ModelServer : IAsyncDisposable
         var seconds = (int)Math.Clamp(Math.Ceiling(now.RequestSeconds * (1 + now.Waiting) / Scheduler.Sequences), 1, 60);
         return new ApiException(
             StatusCodes.Status429TooManyRequests,
-            FormattableString.Invariant($"{now.Running} requests run and {now.Waiting} wait, as many as may; try again in {seconds} s."),
+            FormattableString.Invariant($"{now.Running} requests run and {now.Waiting} wait; the queue is full. Try again in {seconds} s."),
             code: "queue_full")
         {
             RetryAfterSeconds = seconds,

@@ -21,7 +21,7 @@ public static class ModelServerEndpoints
 
     /// <summary>
     /// Adds <c>/v1/models</c>, <c>/v1/chat/completions</c>, <c>/v1/completions</c>, <c>/v1/embeddings</c>, <c>/healthz</c> and
-    /// <c>/metrics</c>. They ask for the server's token, if it has one, all but <c>/healthz</c>.
+    /// <c>/metrics</c>. All of them but <c>/healthz</c> require the server's token, if it has one.
     /// </summary>
     public static void MapMatFormer(this IEndpointRouteBuilder endpoints, ModelServer server)
     {
@@ -47,7 +47,7 @@ public static class ModelServerEndpoints
         }, isOpen: true));
     }
 
-    /// <summary>Adds a page, at the root, to try the sizes side by side. It asks for the token itself.</summary>
+    /// <summary>Adds a page at the root that tries the sizes side by side. The page itself needs no token, and asks for one.</summary>
     public static void MapMatFormerPage(this IEndpointRouteBuilder endpoints)
     {
         ArgumentNullException.ThrowIfNull(endpoints);
@@ -74,7 +74,7 @@ public static class ModelServerEndpoints
         return Write(context, error.Status, error.Response, ApiJson.Default.ErrorResponse);
     }
 
-    // What is refused or fails is answered as OpenAI does.
+    // Answers refused and failed requests with errors in OpenAI's form.
     private static RequestDelegate Guarded(ModelServer server, Func<HttpContext, Task> handle, bool isOpen = false) => async context =>
     {
         try
@@ -86,7 +86,7 @@ public static class ModelServerEndpoints
         }
         catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
         {
-            // The client left; nobody reads an answer.
+            // The client disconnected, so nobody reads an answer.
             if (!context.Response.HasStarted) context.Response.StatusCode = StatusCodes.Status499ClientClosedRequest;
         }
         catch (Exception e)
@@ -95,7 +95,7 @@ public static class ModelServerEndpoints
             {
                 ApiException api => api,
                 BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new ApiException(
-                    StatusCodes.Status413PayloadTooLarge, $"The body is larger than {server.Options.MaxBodyBytes} bytes.",
+                    StatusCodes.Status413PayloadTooLarge, $"The body is larger than {server.Options.MaxBodyBytes} bytes; shorten it.",
                     code: "body_too_large"),
                 BadHttpRequestException bad => new ApiException(bad.StatusCode, bad.Message),
                 _ => new ApiException(StatusCodes.Status500InternalServerError, "The server failed; its log says why."),
@@ -197,7 +197,7 @@ public static class ModelServerEndpoints
         }
         catch (Exception e) when (e is ApiException or DecodingException)
         {
-            // The status is sent already: the stream says it, and has no end.
+            // The status was sent already, so the error goes into the stream, which then lacks its end mark.
             var error = e as ApiException ?? new ApiException(StatusCodes.Status500InternalServerError, e.Message);
             Event(error.Response, ApiJson.Default.ErrorResponse);
         }
@@ -213,12 +213,12 @@ public static class ModelServerEndpoints
         }
     }
 
-    // Why a request was cancelled that did not cancel itself.
+    // Returns why a request was cancelled that the client did not cancel.
     private static Exception Interrupted(ModelServer server, HttpContext context)
     {
         context.RequestAborted.ThrowIfCancellationRequested();
         return server.Scheduler.IsStopping ? ModelServer.Stopping()
-            : new ApiException(StatusCodes.Status408RequestTimeout, "The answer was not read for too long.", code: "reader_too_slow");
+            : new ApiException(StatusCodes.Status408RequestTimeout, "The client read the answer too slowly.", code: "reader_too_slow");
     }
 
     private static async Task Embed(ModelServer server, HttpContext context)
@@ -227,7 +227,7 @@ public static class ModelServerEndpoints
         {
             throw new ApiException(
                 StatusCodes.Status501NotImplemented,
-                "This server gives no embeddings: its engine was made without DecodingOptions.HiddenStates.");
+                "This server gives no embeddings, because its engine was created without DecodingOptions.HiddenStates.");
         }
 
         EmbeddingRequest request;
@@ -281,7 +281,7 @@ public static class ModelServerEndpoints
         }
     }
 
-    // One answer in OpenAI's form, whole or in pieces.
+    // Makes one answer in OpenAI's form, whole or in pieces.
     private sealed class Answer(string model, bool isChat)
     {
         private readonly string _id = (isChat ? "chatcmpl-" : "cmpl-") + Guid.NewGuid().ToString("N");

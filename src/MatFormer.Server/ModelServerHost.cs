@@ -9,20 +9,20 @@ using Microsoft.Extensions.Logging.Console;
 
 namespace MatFormer;
 
-/// <summary>Where a <see cref="ModelServerHost"/> listens.</summary>
+/// <summary>The options of a <see cref="ModelServerHost"/>: where it listens.</summary>
 public sealed record ListenOptions
 {
-    /// <summary>The address: this machine alone sees the default.</summary>
+    /// <summary>The address to listen at. Only this machine can reach the default.</summary>
     public IPAddress Address { get; init; } = IPAddress.Loopback;
 
-    /// <summary>The port; 0 for any that is free.</summary>
+    /// <summary>The port; 0 for any free port.</summary>
     public int Port { get; init; } = 8080;
 
-    /// <summary>Allows other machines without a token.</summary>
+    /// <summary>True if other machines may send requests without a token.</summary>
     public bool AllowAnonymous { get; init; }
 }
 
-/// <summary>A web application of a <see cref="ModelServer"/> alone: its endpoints and, at the root, a page to try the sizes.</summary>
+/// <summary>A web application for one <see cref="ModelServer"/>, with its endpoints and a page at the root that tries the sizes.</summary>
 public sealed class ModelServerHost : IAsyncDisposable
 {
     private readonly ModelServer _server;
@@ -30,15 +30,15 @@ public sealed class ModelServerHost : IAsyncDisposable
 
     private ModelServerHost(ModelServer server, WebApplication application) => (_server, _application) = (server, application);
 
-    /// <summary>Where it listens.</summary>
+    /// <summary>The address at which the host listens.</summary>
     public Uri Address => new(_application.Urls.First());
 
-    /// <summary>Starts to listen.</summary>
-    /// <param name="server">What is served; it is stopped with the host.</param>
-    /// <param name="options">Where.</param>
-    /// <param name="cancellationToken">Gives up.</param>
-    /// <exception cref="ArgumentException">Other machines would reach it without a token.</exception>
-    /// <exception cref="IOException">The port is taken.</exception>
+    /// <summary>Creates a host and starts to listen.</summary>
+    /// <param name="server">The server. It is stopped together with the host.</param>
+    /// <param name="options">Where to listen; null for the defaults.</param>
+    /// <param name="cancellationToken">Cancels the start.</param>
+    /// <exception cref="ArgumentException">The port is out of range, or other machines could reach the server without a token.</exception>
+    /// <exception cref="IOException">The port is in use.</exception>
     public static async Task<ModelServerHost> StartAsync(
         ModelServer server, ListenOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -46,13 +46,13 @@ public sealed class ModelServerHost : IAsyncDisposable
         options ??= new ListenOptions();
         Check(options, server.Options.Token is not null);
 
-        // Empty: nothing comes from files in the working folder or from the environment.
+        // An empty builder reads no settings from files in the working folder or from the environment.
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.Services.AddRoutingCore();
         builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
         builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5)); // for clients that do not read
         builder.Logging.SetMinimumLevel(LogLevel.Warning).AddSimpleConsole(o => o.SingleLine = true);
-        builder.Logging.AddFilter("Microsoft.Extensions.Hosting", LogLevel.None); // of what is thrown anyway
+        builder.Logging.AddFilter("Microsoft.Extensions.Hosting", LogLevel.None); // logs only exceptions that are thrown anyway
         builder.Services.Configure<ConsoleLoggerOptions>(o => o.LogToStandardErrorThreshold = LogLevel.Trace);
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
@@ -79,15 +79,15 @@ public sealed class ModelServerHost : IAsyncDisposable
         return new ModelServerHost(server, application);
     }
 
-    /// <summary>Refuses new requests, lets those that are there end, cancels what is left after a while, and ends.</summary>
-    /// <param name="grace">How long they may take.</param>
+    /// <summary>Refuses new requests, waits for running ones, cancels the rest after the grace period, and stops listening.</summary>
+    /// <param name="grace">How long running requests may take.</param>
     public async Task StopAsync(TimeSpan grace)
     {
         await _server.StopAsync(grace).ConfigureAwait(false);
         await _application.StopAsync().ConfigureAwait(false);
     }
 
-    /// <summary>Cancels what is there, and ends.</summary>
+    /// <summary>Cancels all requests, and stops listening.</summary>
     public async ValueTask DisposeAsync()
     {
         await StopAsync(TimeSpan.Zero).ConfigureAwait(false);
@@ -100,16 +100,16 @@ public sealed class ModelServerHost : IAsyncDisposable
             throw new ArgumentException($"The port is {options.Port}; it must be within 0 and {IPEndPoint.MaxPort}.");
         if (hasToken || options.AllowAnonymous || IPAddress.IsLoopback(options.Address)) return;
         throw new ArgumentException(
-            $"At {options.Address} other machines reach the server, and it has no token; give one, or allow anonymous requests expressly.");
+            $"Other machines can reach the server at {options.Address}, and it has no token; set a token, or set AllowAnonymous.");
     }
 
     private static async Task Answer(RequestDelegate next, HttpContext context, bool isLocal)
     {
-        // A page of some other site could have its name resolve to this machine.
+        // The host name of another site's page could resolve to this machine (DNS rebinding).
         if (isLocal && !IsLocalName(context.Request.Host.Host))
         {
             var refusal = new ApiException(
-                StatusCodes.Status421MisdirectedRequest, "This server answers to localhost only, as it has no token.");
+                StatusCodes.Status421MisdirectedRequest, "This server answers to localhost only, because it has no token.");
             await ModelServerEndpoints.WriteError(context, refusal).ConfigureAwait(false);
             return;
         }
@@ -119,7 +119,7 @@ public sealed class ModelServerHost : IAsyncDisposable
         var error = context.Response.StatusCode switch
         {
             StatusCodes.Status404NotFound => $"There is nothing at {context.Request.Path}.",
-            StatusCodes.Status405MethodNotAllowed => $"{context.Request.Path} does not take {context.Request.Method}.",
+            StatusCodes.Status405MethodNotAllowed => $"{context.Request.Path} does not support the method {context.Request.Method}.",
             _ => null,
         };
         if (error is null) return;
@@ -129,7 +129,7 @@ public sealed class ModelServerHost : IAsyncDisposable
     private static bool IsLocalName(string host) =>
         host == "localhost" || (IPAddress.TryParse(host.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address));
 
-    // Signals are the program's.
+    // The program handles signals, not the host.
     private sealed class NoLifetime : IHostLifetime
     {
         public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;

@@ -1,27 +1,30 @@
 namespace MatFormer;
 
-/// <summary>How a <see cref="ModelServer"/> serves.</summary>
+/// <summary>The options of a <see cref="ModelServer"/>.</summary>
 public sealed record ModelServerOptions
 {
-    /// <summary>The tokenizer, and what a request leaves open.</summary>
+    /// <summary>The tokenizer, and the values for fields that a request does not have.</summary>
     public GenerationOptions Defaults { get; init; } = new() { Temperature = 0.7 };
 
-    /// <summary>What the messages of a chat become.</summary>
+    /// <summary>The template that makes a prompt of the messages of a chat.</summary>
     public ChatTemplate ChatTemplate { get; init; } = ChatTemplate.Continuation;
 
-    /// <summary>Tokens that a request may ask for.</summary>
+    /// <summary>The most tokens that a request may ask for.</summary>
     public int MaxTokens { get; init; } = 4096;
 
-    /// <summary>Tokens that a prompt may have; what a sequence of the engine can hold if null.</summary>
+    /// <summary>The most tokens of a prompt; null for as many as a sequence of the engine can hold.</summary>
     public int? MaxPromptTokens { get; init; }
 
-    /// <summary>Bytes that the body of a request may have.</summary>
+    /// <summary>The most bytes in the body of a request.</summary>
     public long MaxBodyBytes { get; init; } = 1 << 20;
 
-    /// <summary>What a request must send as <c>Authorization: Bearer</c>; nothing if null.</summary>
+    /// <summary>The token that a request must send as <c>Authorization: Bearer</c>; null for none.</summary>
     public string? Token { get; init; }
 
-    /// <summary>Milliseconds between two tokens of a request within which <c>model: ".../auto"</c> keeps, if any size does.</summary>
+    /// <summary>
+    /// The target of <c>model: ".../auto"</c> for the milliseconds between two tokens of a request. If no size meets the target, the
+    /// fastest size computes.
+    /// </summary>
     public double AutoMsPerToken { get; init; } = 50;
 
     /// <summary>How requests share the engine.</summary>

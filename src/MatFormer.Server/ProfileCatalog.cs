@@ -4,25 +4,25 @@ using Microsoft.AspNetCore.Http;
 
 namespace MatFormer;
 
-/// <summary>A size that is served, and what it costs.</summary>
-/// <param name="Name">Its name, or its pattern.</param>
-/// <param name="Pattern">Its layers, such as <c>4*S 4*M</c>.</param>
-/// <param name="Parameters">All parameters.</param>
-/// <param name="FlopsPerToken">FLOPs (a multiply-add is two) of one token, attention averaged over a full context.</param>
-/// <param name="MsPerToken">Milliseconds of a pass of one token, measured on this machine; null if it was not.</param>
+/// <summary>A size that is served, with its costs.</summary>
+/// <param name="Name">The name of the profile, or its pattern.</param>
+/// <param name="Pattern">The granularities of its layers, such as <c>4*S 4*M</c>.</param>
+/// <param name="Parameters">The number of all parameters.</param>
+/// <param name="FlopsPerToken">FLOPs of one token, with attention averaged over a full context. A multiply-add counts as two.</param>
+/// <param name="MsPerToken">Milliseconds of a pass of one token, measured on this machine; null if not measured.</param>
 /// <param name="MsPerFurtherToken">Milliseconds that each further token of another request adds to a pass.</param>
 public sealed record ServedProfile(
     string Name, string Pattern, long Parameters, long FlopsPerToken, double? MsPerToken = null, double? MsPerFurtherToken = null)
 {
-    /// <summary>What it keeps of each layer.</summary>
+    /// <summary>The part of each layer that the profile keeps.</summary>
     public required ImmutableArray<LayerSlice> Layers { get; init; }
 
-    /// <summary>Milliseconds of a pass in which so many requests have a token each, were all of this size.</summary>
-    /// <exception cref="InvalidOperationException">It was not measured.</exception>
+    /// <summary>Returns the milliseconds of a pass with one token for each of the requests, if all requests have this size.</summary>
+    /// <exception cref="InvalidOperationException">The size was not measured.</exception>
     public double MsOf(int requests) => (MsPerToken + ((requests - 1) * MsPerFurtherToken))!.Value;
 }
 
-/// <summary>The sizes that an engine can serve, and which of them a request gets.</summary>
+/// <summary>Knows the sizes that an engine can serve, and selects the size of a request.</summary>
 internal sealed class ProfileCatalog
 {
     private const string Auto = "auto";
@@ -37,40 +37,40 @@ internal sealed class ProfileCatalog
         _largestFirst = [.. profiles.OrderByDescending(p => p.FlopsPerToken)];
     }
 
-    /// <summary>The granularities and declared profiles that there are weights of.</summary>
+    /// <summary>The granularities and declared profiles that fit into the weights of the engine.</summary>
     public ImmutableArray<ServedProfile> Profiles { get; }
 
-    /// <summary>All that there is.</summary>
+    /// <summary>The largest size: all weights of the engine.</summary>
     public ServedProfile Whole { get; }
 
     public double AutoMs { get; }
 
     public string IdOf(ServedProfile profile) => $"{_spec.Name}/{profile.Name}";
 
-    /// <summary>Measures the granularities and declared profiles of a model on an engine that nobody else uses meanwhile.</summary>
+    /// <summary>Measures the granularities and declared profiles of a model. Nothing else may use the engine meanwhile.</summary>
     public static ProfileCatalog Measure<TModel>(DecodingEngine engine, double autoMs)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var spec = TModel.Spec;
         var known = TModel.Granularities.Concat(TModel.Profiles).Select(p => (p.Name, p.Layers)).ToList();
 
-        // A slice of a pattern that nobody declared is served as itself.
+        // A slice with an undeclared pattern is served under its own name.
         if (!known.Any(p => p.Layers.AsSpan().SequenceEqual(engine.Layers.AsSpan()))) known.Add((engine.ProfileName, engine.Layers));
         var held = known.Where(p => Holds(engine.Layers, p.Layers)).ToList();
-        TimeToken(engine, engine.Layers, 1, TimeSpan.FromSeconds(0.3)); // until the code is compiled as it stays
+        TimeToken(engine, engine.Layers, 1, TimeSpan.FromSeconds(0.3)); // warms up, until the runtime has compiled the code for good
         return new ProfileCatalog(
             spec, engine.Layers, [.. held.Select(p => Measured(engine, Of(spec, p.Name, p.Layers)))], autoMs);
     }
 
-    /// <summary>The size that a request gets.</summary>
+    /// <summary>Selects the size of a request.</summary>
     /// <param name="model">
-    /// The model's name (the largest size within the budgets), with <c>/auto</c> (that also keeps within the target, at this load), or
-    /// with a profile's name or pattern.
+    /// The model's name alone selects the largest size within the budgets. With <c>/auto</c>, the size also meets the target at this
+    /// load, or is the fastest. With a profile's name or pattern, it is that profile.
     /// </param>
     /// <param name="maxFlops">A budget of FLOPs per token.</param>
-    /// <param name="maxMs">A budget of milliseconds per token of a request that is alone.</param>
-    /// <param name="load">Requests that run and wait, this one too.</param>
-    /// <exception cref="ApiException">There is none.</exception>
+    /// <param name="maxMs">A budget of milliseconds per token of a request that runs alone.</param>
+    /// <param name="load">The number of requests that run and wait, including this one.</param>
+    /// <exception cref="ApiException">There is no such size, or none within the budgets.</exception>
     public ServedProfile Select(string model, long? maxFlops, double? maxMs, int load)
     {
         var name = model == _spec.Name ? string.Empty
@@ -82,8 +82,8 @@ internal sealed class ProfileCatalog
             {
                 var cheapest = _largestFirst[^1];
                 throw ApiException.Impossible(
-                    $"'max_flops_per_token' is {maxFlops}, and the smallest size of {_spec.Name}, {cheapest.Name}, takes "
-                    + $"{cheapest.FlopsPerToken}.", "max_flops_per_token", "budget_too_small");
+                    $"'max_flops_per_token' is {maxFlops}, but the smallest size of {_spec.Name}, {cheapest.Name}, takes "
+                    + $"{cheapest.FlopsPerToken}; give at least that.", "max_flops_per_token", "budget_too_small");
             }
 
             var fast = affordable.Where(p => p.MsPerToken <= (maxMs ?? double.MaxValue)).ToList();
@@ -91,7 +91,7 @@ internal sealed class ProfileCatalog
             {
                 var fastest = affordable.MinBy(p => p.MsPerToken)!;
                 throw ApiException.Impossible(
-                    FormattableString.Invariant($"'max_ms_per_token' is {maxMs}, and the fastest size that may be, {fastest.Name}, takes ")
+                    FormattableString.Invariant($"'max_ms_per_token' is {maxMs}, but the fastest allowed size, {fastest.Name}, takes ")
                     + FormattableString.Invariant($"{fastest.MsPerToken:0.####} ms here."), "max_ms_per_token", "budget_too_small");
             }
 
@@ -102,7 +102,7 @@ internal sealed class ProfileCatalog
         {
             var budget = maxFlops is not null ? "max_flops_per_token" : "max_ms_per_token";
             throw ApiException.Impossible(
-                $"'{budget}' chooses a size, and 'model' names one; give the model {_spec.Name} or {_spec.Name}/{Auto}.", budget,
+                $"'{budget}' chooses a size, but 'model' names one already; give the model {_spec.Name} or {_spec.Name}/{Auto}.", budget,
                 "conflict");
         }
 
@@ -117,17 +117,17 @@ internal sealed class ProfileCatalog
             if (name.Contains('*', StringComparison.Ordinal) || name.Contains(' ', StringComparison.Ordinal)) return Parse(name);
         }
 
-        throw Unknown($"There is no model '{Shortened(model)}'. There are {_spec.Name} (the whole), {_spec.Name}/{Auto} (by load), "
+        throw Unknown($"There is no model '{Shortened(model)}'. There are {_spec.Name} (the whole model), {_spec.Name}/{Auto} (by load), "
             + $"{string.Join(", ", Profiles.Select(IdOf))}, and patterns such as '{_spec.Name}/{Profiles[0].Pattern}'.");
     }
 
-    /// <summary>What <c>/v1/models</c> lists.</summary>
+    /// <summary>Returns the models that <c>/v1/models</c> lists.</summary>
     public ImmutableArray<ModelEntry> List(long created) =>
     [
-        new(_spec.Name, created, "All of it, or the largest size within max_flops_per_token or max_ms_per_token.", SizeEntry.Of(Whole)),
+        new(_spec.Name, created, "The whole, or the largest size within max_flops_per_token or max_ms_per_token.", SizeEntry.Of(Whole)),
         new(
             $"{_spec.Name}/{Auto}", created,
-            FormattableString.Invariant($"The largest size that, at the load of the moment, takes at most {AutoMs} ms per token."), null),
+            FormattableString.Invariant($"The largest size within {AutoMs} ms per token at the current load, else the fastest."), null),
         .. Profiles.Select(p => new ModelEntry(IdOf(p), created, p.Pattern, SizeEntry.Of(p))),
     ];
 
@@ -148,7 +148,8 @@ internal sealed class ProfileCatalog
         return profile with { MsPerToken = one, MsPerFurtherToken = further > 0 ? Math.Max(0, (many - one) / further) : one };
     }
 
-    // The median milliseconds of passes with so many tokens, with half as many as fit, at most 64, before them: at least 5 passes.
+    // Returns the median milliseconds of at least 5 passes with the given number of tokens. Before each pass, the cache holds half as
+    // many tokens as still fit, but at most 64.
     private static double TimeToken(DecodingEngine engine, ImmutableArray<LayerSlice> layers, int tokens, TimeSpan atLeast)
     {
         var before = Math.Min(64, (engine.Capacity - tokens) / 2);

@@ -5,7 +5,7 @@ using Microsoft.AspNetCore.Http;
 
 namespace MatFormer;
 
-/// <summary>Reads the fields of a request's JSON; what is wrong is an error that names the field.</summary>
+/// <summary>Reads the fields of a request's JSON. Errors name the field at fault.</summary>
 internal sealed class RequestFields : IDisposable
 {
     private readonly JsonDocument _document;
@@ -13,7 +13,7 @@ internal sealed class RequestFields : IDisposable
 
     private RequestFields(JsonDocument document) => _document = document;
 
-    /// <exception cref="ApiException">The body is no JSON object, too large, or sent as something else.</exception>
+    /// <exception cref="ApiException">The body is not a JSON object, or is sent with another content type.</exception>
     public static async Task<RequestFields> ReadAsync(HttpRequest request, CancellationToken cancellationToken)
     {
         if (!request.HasJsonContentType())
@@ -30,7 +30,7 @@ internal sealed class RequestFields : IDisposable
         }
         catch (JsonException e)
         {
-            throw ApiException.Malformed($"The body is no JSON: {e.Message}");
+            throw ApiException.Malformed($"The body is not valid JSON: {e.Message}");
         }
 
         if (document.RootElement.ValueKind == JsonValueKind.Object) return new RequestFields(document);
@@ -40,7 +40,7 @@ internal sealed class RequestFields : IDisposable
 
     public void Dispose() => _document.Dispose();
 
-    /// <summary>A field; null if it is not there or null.</summary>
+    /// <summary>The value of a field; null if the field is missing or null.</summary>
     public JsonElement? this[string name]
     {
         get
@@ -84,7 +84,7 @@ internal sealed class RequestFields : IDisposable
         static string Format(double value) => value.ToString(CultureInfo.InvariantCulture);
     }
 
-    /// <summary>One text or several.</summary>
+    /// <summary>Returns the texts of a field that has one text or several.</summary>
     public ImmutableArray<string> Texts(string name, int most)
     {
         if (this[name] is not { } value) return [];
@@ -92,29 +92,29 @@ internal sealed class RequestFields : IDisposable
         if (value.ValueKind != JsonValueKind.Array)
             throw ApiException.Malformed($"'{name}' must be a string or an array of strings.", name);
         if (value.GetArrayLength() > most)
-            throw ApiException.Impossible($"'{name}' has {value.GetArrayLength()} entries; it may have {most}.", name);
+            throw ApiException.Impossible($"'{name}' has {value.GetArrayLength()} entries; at most {most} are allowed.", name);
         return [.. value.EnumerateArray().Select((text, i) => TextOf(text, $"{name}[{i}]"))];
     }
 
-    /// <summary>Refuses a field that is not there in this server, unless it has a value that changes nothing.</summary>
+    /// <summary>Refuses a field that this server does not support, unless its value changes nothing.</summary>
     public void Refuse(string name, string why, Func<JsonElement, bool> changesNothing)
     {
         if (this[name] is not { } value || changesNothing(value)) return;
         throw ApiException.Impossible($"'{name}' is not supported: {why}. Leave it out.", name, "unsupported_parameter");
     }
 
-    /// <summary>Fields that change nothing of an answer.</summary>
+    /// <summary>Accepts fields that do not change the answer.</summary>
     public void Ignore(params ReadOnlySpan<string> names)
     {
         foreach (var name in names) _known.Add(name);
     }
 
-    /// <summary>Refuses the fields that nobody asked for.</summary>
+    /// <summary>Refuses all fields that were neither read nor ignored.</summary>
     public void Finish()
     {
         foreach (var field in _document.RootElement.EnumerateObject())
         {
-            if (!_known.Contains(field.Name)) throw ApiException.Malformed($"There is no field '{field.Name}'.", field.Name);
+            if (!_known.Contains(field.Name)) throw ApiException.Malformed($"The field '{field.Name}' is unknown; remove it.", field.Name);
         }
     }
 
@@ -127,7 +127,7 @@ internal sealed class RequestFields : IDisposable
         }
         catch (InvalidOperationException)
         {
-            throw ApiException.Malformed($"'{name}' has half a character (an escape such as \\ud800 without its second part).", name);
+            throw ApiException.Malformed($"'{name}' has an unpaired surrogate (an escape such as \\ud800 without its second part).", name);
         }
     }
 }

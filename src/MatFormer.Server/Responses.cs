@@ -4,7 +4,7 @@ using System.Text.Json.Serialization;
 
 namespace MatFormer;
 
-// What the endpoints answer, in OpenAI's form. Names become snake_case.
+// The answers of the endpoints, in OpenAI's form. The names of properties become snake_case.
 internal sealed record ErrorDetail(string Message, string Type, string? Param, string? Code);
 
 internal sealed record ErrorResponse(ErrorDetail Error);
@@ -66,7 +66,7 @@ internal sealed record EmbeddingUsage(int PromptTokens)
     public int TotalTokens => PromptTokens;
 }
 
-// Embedding: numbers, or base64 of them.
+// Embedding is an array of numbers, or their bytes in base64.
 internal sealed record EmbeddingEntry(int Index, JsonElement Embedding)
 {
     public string Object => "embedding";

@@ -13,8 +13,8 @@ public static class ServeCommand
     private const string TokenVariable = "MATFORMER_TOKEN";
 
     /// <summary>
-    /// Makes it: weights come from a file, sizes are measured, then an OpenAI-compatible endpoint listens until Ctrl-C or SIGTERM. Its exit
-    /// code is 0 when it was stopped so.
+    /// Creates the command. It loads weights from a file, measures the sizes, and serves OpenAI-compatible endpoints until Ctrl-C or
+    /// SIGTERM. Then its exit code is 0.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     public static Command For<TModel>()
@@ -23,45 +23,45 @@ public static class ServeCommand
         var name = TModel.Spec.Name;
         var folder = new Option<string>("--out")
         {
-            Description = "Folder of what was trained",
+            Description = "Folder of the trained weights",
             HelpName = "DIR",
             DefaultValueFactory = _ => Path.Combine("out", name),
         };
         var checkpoint = new Option<string?>("--checkpoint")
         {
-            Description = "Weights to serve, of the universal model or of a slice; model.safetensors in --out by default",
+            Description = "Weights, also those of a slice; model.safetensors in --out by default",
             HelpName = "FILE",
         };
         var tokenizer = new Option<string?>("--tokenizer")
         {
-            Description = "A tokenizer.json, or 'bytes'; by default the one beside the weights, else bytes",
+            Description = "A tokenizer.json, or 'bytes'; by default the file beside the weights, or bytes",
             HelpName = "FILE",
         };
         var host = new Option<string>("--host")
         {
-            Description = "Address to listen at; 127.0.0.1, this machine alone, by default",
+            Description = "Address to listen at; by default 127.0.0.1, for this machine only",
             HelpName = "ADDRESS",
             DefaultValueFactory = _ => "127.0.0.1",
         };
-        var port = Number("--port", 8080, 0, IPEndPoint.MaxPort, "Port to listen at; 0 for any");
+        var port = Number("--port", 8080, 0, IPEndPoint.MaxPort, "Port to listen at, 0 for any free one");
         var tokenFile = new Option<string?>("--token-file")
         {
-            Description = $"A file whose first line requests must send as bearer token; by default {TokenVariable}, if that is set",
+            Description = $"File with the bearer token in its first line; {TokenVariable} by default",
             HelpName = "FILE",
         };
-        var anonymous = new Option<bool>("--allow-anonymous") { Description = "Let other machines ask without a token" };
+        var anonymous = new Option<bool>("--allow-anonymous") { Description = "Let other machines send requests without a token" };
         var weights = new Option<string>("--weights")
         {
-            Description = "How weights are kept in memory; f32 by default",
+            Description = "Type of the weights in memory; f32 by default",
             DefaultValueFactory = _ => "f32",
         };
         weights.AcceptOnlyFromAmong("f32", "bf16", "int8");
-        var sequences = Number("--sequences", 16, 1, 4096, "Requests that run at once");
-        var queue = Number("--queue", 256, 0, 1_000_000, "Requests that may wait");
-        var maxTokens = Number("--max-tokens", 4096, 1, int.MaxValue, "Tokens that a request may ask for");
+        var sequences = Number("--sequences", 16, 1, 4096, "The most requests that run at once");
+        var queue = Number("--queue", 256, 0, 1_000_000, "The most requests that wait");
+        var maxTokens = Number("--max-tokens", 4096, 1, int.MaxValue, "The most tokens that a request may ask for");
         var autoMs = new Option<double>("--auto-ms")
         {
-            Description = $"Milliseconds per token within which the model {name}/auto keeps, by smaller sizes at more load",
+            Description = $"Milliseconds per token that {name}/auto aims for, with smaller sizes under load",
             HelpName = "MS",
             DefaultValueFactory = _ => 50,
             CustomParser = result =>
@@ -74,30 +74,30 @@ public static class ServeCommand
         };
         var template = new Option<string>("--chat-template")
         {
-            Description = "What messages become: continuation, one text that goes on (for plain language models), or chatml",
+            Description = "How to format chats: as one text (continuation) or as ChatML",
             DefaultValueFactory = _ => "continuation",
         };
         template.AcceptOnlyFromAmong("continuation", "chatml");
         var threads = new Option<int?>("--threads")
         {
-            Description = "Threads that compute; one per physical core by default",
+            Description = "Threads on the CPU; one per physical core by default",
             HelpName = "N",
             CustomParser = result => Whole(result, "--threads", 1, 4096),
         };
         var noReuse = new Option<bool>("--no-prefix-reuse")
         {
-            Description = "Compute every prompt whole, also where an earlier request, such as the turn before, began alike",
+            Description = "Compute all of each prompt, also if an earlier request began alike",
         };
-        var grace = Number("--grace", 10, 0, 3600, "Seconds that running requests may take when it is stopped");
-        var command = new Command("serve", "Serve all sizes over HTTP, as OpenAI's API (docs/serving.md)")
+        var grace = Number("--grace", 10, 0, 3600, "Seconds to wait for running requests when stopping");
+        var command = new Command("serve", "Serve all sizes over an OpenAI-compatible API (docs/serving.md)")
         {
             checkpoint, folder, tokenizer, host, port, tokenFile, anonymous, weights, sequences, queue, maxTokens, autoMs, template,
             noReuse, threads, grace,
         };
         command.Validators.Add(result =>
         {
-            // Before weights are loaded.
-            var address = result.GetValue(host) ?? "127.0.0.1"; // the default comes after the validators
+            // This is checked before weights are loaded.
+            var address = result.GetValue(host) ?? "127.0.0.1"; // defaults are applied after the validators
             if (AddressOf(address) is not { } at)
             {
                 result.AddError($"--host must be an address such as 127.0.0.1 or 0.0.0.0, not '{address}'.");
@@ -106,7 +106,7 @@ public static class ServeCommand
 
             var hasToken = result.GetValue(tokenFile) is not null || Environment.GetEnvironmentVariable(TokenVariable) is { Length: > 0 };
             if (hasToken || IPAddress.IsLoopback(at) || result.GetValue(anonymous)) return;
-            result.AddError($"--host {at}: other machines would reach it without a token; give --token-file or {TokenVariable}, or "
+            result.AddError($"--host {at}: other machines could reach the server without a token; give --token-file or {TokenVariable}, or "
                 + "--allow-anonymous.");
         });
         command.SetAction(async (parsed, cancellationToken) =>
@@ -168,7 +168,7 @@ public static class ServeCommand
                         $"{name}/{size.Name}: {size.Pattern}, {size.Parameters:n0} parameters, {size.MsPerToken:0.###} ms per token"));
                 }
 
-                output.WriteLine($"Serving {file} at {web.Address} (Ctrl-C stops it)");
+                output.WriteLine($"Serving {file} at {web.Address} (Ctrl-C stops the server)");
                 await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 output.WriteLine("Stopping.");
                 await web.StopAsync(TimeSpan.FromSeconds(parsed.GetValue(grace))).ConfigureAwait(false);
@@ -198,7 +198,7 @@ public static class ServeCommand
         return null;
     }
 
-    // Not an option: command lines can be seen by others.
+    // The token is not an option, because other users can see command lines.
     private static string? Token(string? file)
     {
         if (file is null) return Environment.GetEnvironmentVariable(TokenVariable) is { Length: > 0 } token ? token : null;

@@ -4,7 +4,7 @@ using Spectre.Console;
 
 namespace MatFormer;
 
-/// <summary>How an evaluation of retrieval is shown: as a table, a document and a page.</summary>
+/// <summary>Shows an evaluation of retrieval as a table, a JSON document and a page.</summary>
 internal static class EncoderOutput
 {
     private const int ShownCharacters = 110;
@@ -66,7 +66,7 @@ internal static class EncoderOutput
         });
     }
 
-    /// <summary>How cheap first was calibrated, and what it gave on queries that it was not calibrated on.</summary>
+    /// <summary>Writes how cheap first was calibrated, and its results on queries that it was not calibrated on.</summary>
     public static void WriteMeasured(Utf8JsonWriter json, EscalationRow escalation)
     {
         json.WriteNumber("tolerance", escalation.Tolerance);
@@ -85,7 +85,7 @@ internal static class EncoderOutput
         json.WriteNumber(name + "_high", measure.High);
     }
 
-    /// <summary>What is not found over FLOPs, a line for each dimension.</summary>
+    /// <summary>Returns a chart of missed documents over FLOPs, with a line for each dimension.</summary>
     public static ScatterChart Chart(ModelSpec spec, RetrievalEvaluation evaluation)
     {
         var isUniversal = evaluation.Rows.Any(row => row.Costs.IsGranularity);
@@ -108,14 +108,14 @@ internal static class EncoderOutput
             row.Costs.Name);
     }
 
-    /// <summary>The page of an evaluation; of a demo with its training and what it extracted.</summary>
+    /// <summary>Returns the page of an evaluation. The page of a demo also shows training and extraction.</summary>
     public static string Page(
         ModelSpec spec, string whole, RetrievalEvaluation evaluation, (RetrievalEvaluation Own, RetrievalEvaluation Foreign)? alone,
         IReadOnlyList<TrainingCurve> curves, SliceCheck? slice, IEnumerable<(string Name, string Value)> facts)
     {
         var page = new ReportPage($"{spec.Name}: one index, queries of many sizes");
-        page.Note($"Trained once. {whole} embedded the documents; every point below is queries of one profile, cut to one dimension.");
-        page.Heading("What is not found, over compute").Chart("curve.svg", Chart(spec, evaluation));
+        page.Note($"Trained once. {whole} embedded the documents; every point below is for queries of one profile, cut to one dimension.");
+        page.Heading("Missed documents over compute").Chart("curve.svg", Chart(spec, evaluation));
         page.Note(About(evaluation));
         page.Heading("Profiles and dimensions");
         page.Table(
@@ -124,20 +124,20 @@ internal static class EncoderOutput
                 "Same type",
             ],
             Rows(evaluation, alone).Select(row => row.ToImmutableArray()), names: 2);
-        page.Note("FLOPs: of a text as long as the context. Time: of embedding a query among 256, tokenizing included, on this machine. "
-            + "Same type: the share of queries whose first hit belongs to the type that their document belongs to.");
+        page.Note("FLOPs are those of a text as long as the context. Time is that of embedding one query of a batch of 256 on this "
+            + "machine, tokenization included. Same type is the share of queries whose first hit has the same type as their document.");
         if (evaluation.Escalation is { } escalation) page.Heading("Cheap first").Text(Describe(escalation));
         if (curves.Count > 0)
         {
             page.Heading("Training").Drawing(TrainingChart.Inline(curves, "nats per choice among the batch, as trained"));
-            page.Note("Smoothed over about 5% of the steps; the first steps lie above the frame.");
+            page.Note("The curves are smoothed over about 5% of the steps. The first steps lie above the frame.");
         }
 
         if (slice is not null) page.Heading("Extraction").Text(HtmlReport.Describe(slice, "embeddings"));
         return page.Heading("How it was made").Facts(facts).ToHtml();
     }
 
-    /// <summary>The beginning of a text, in one line.</summary>
+    /// <summary>Returns the beginning of a text as one line.</summary>
     public static string Shortened(string text)
     {
         var line = text.ReplaceLineEndings(" ");
@@ -148,8 +148,8 @@ internal static class EncoderOutput
     {
         var widest = evaluation.Rows[^1].RecallAt10;
         return Output.Invariant(
-            $"{evaluation.Queries:n0} queries that were not trained on, of {evaluation.Documents:n0} documents; by chance recall@10 is "
-            + $"{evaluation.ChanceAt10:0.00%}. Shares are certain to {(widest.High - widest.Low) / 2:0.0%} (95%).");
+            $"{evaluation.Queries:n0} held-out queries over {evaluation.Documents:n0} documents; recall@10 by chance is "
+            + $"{evaluation.ChanceAt10:0.00%}. Shares have a 95% confidence interval of ±{(widest.High - widest.Low) / 2:0.0%}.");
     }
 
     private static string Describe(EscalationRow escalation)

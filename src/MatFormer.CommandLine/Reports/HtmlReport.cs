@@ -2,10 +2,10 @@ using System.Collections.Immutable;
 
 namespace MatFormer;
 
-/// <summary>Writes the reports: pages that need nothing else.</summary>
+/// <summary>Writes the reports as self-contained pages.</summary>
 internal static class HtmlReport
 {
-    /// <summary>What the demo trained and made of it.</summary>
+    /// <summary>Returns the page of a demo: sizes, training, extraction and samples.</summary>
     public static string Render(ReportData data)
     {
         var rows = data.Evaluation.Rows;
@@ -19,7 +19,7 @@ internal static class HtmlReport
         if (data.Curves.Count > 0)
         {
             page.Heading("Training").Drawing(TrainingChart.Inline(data.Curves, "bits per byte of training text"));
-            page.Note("Smoothed over about 5% of the steps; the first steps lie above the frame.");
+            page.Note("The curves are smoothed over about 5% of the steps. The first steps lie above the frame.");
         }
 
         page.Heading("Extraction").Text(Describe(data.Slice));
@@ -29,15 +29,15 @@ internal static class HtmlReport
         return page.Heading("How it was made").Facts(data.Facts).ToHtml();
     }
 
-    /// <summary>What came of an extraction.</summary>
+    /// <summary>Describes the result of an extraction.</summary>
     public static string Describe(SliceCheck slice, string what = "logits")
     {
-        var difference = slice.Equal ? "are the universal model’s own, bit for bit."
-            : Output.Invariant($"differ from the universal model’s own by at most {slice.Difference:0.###E+0}.");
+        var difference = slice.Equal ? "equal those of the universal model, bit for bit."
+            : Output.Invariant($"differ from those of the universal model by at most {slice.Difference:0.###E+0}.");
         return $"{slice.Profile} was extracted, saved to {slice.Path} and loaded again. Its {what} {difference}";
     }
 
-    /// <summary>What an evaluation measured, and a sweep of mixes if there was one.</summary>
+    /// <summary>Returns the page of an evaluation, with the sweep of mixes if there was one.</summary>
     public static string Render(
         string model, string whole, Evaluation evaluation, MixSweep? sweep, IEnumerable<(string Name, string Value)> facts)
     {
@@ -50,7 +50,7 @@ internal static class HtmlReport
 
     private static void Sizes(ReportPage page, Evaluation evaluation, string whole)
     {
-        page.Note(Output.Invariant($"On {evaluation.Bytes:n0} bytes of text that was not trained on. A bigram model of the same training "
+        page.Note(Output.Invariant($"On {evaluation.Bytes:n0} bytes of held-out text. A bigram model of the same training "
             + $"text needs {evaluation.BigramBitsPerByte:0.000} bits per byte."));
         page.Heading("Granularities and profiles");
         page.Table(
@@ -62,7 +62,7 @@ internal static class HtmlReport
                     Output.Percent(row.Consistency?.GeneratedAgreement), Output.Nats(row.Consistency?.Divergence),
                     Output.Nats(row.Consistency?.ReverseDivergence)]),
             names: 2);
-        page.Note($"Agreement: the share of positions where both find the same next token the likeliest, in the validation text and in "
-            + $"text that {whole} generates. KL: the divergence of the next token's distributions, in nats.");
+        page.Note($"Agreement is the share of positions where both have the same most likely next token, in the validation text and in "
+            + $"text that {whole} generates. KL is the divergence of the distributions of the next token, in nats.");
     }
 }

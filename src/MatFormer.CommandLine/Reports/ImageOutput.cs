@@ -4,7 +4,7 @@ using Spectre.Console;
 
 namespace MatFormer;
 
-/// <summary>How an evaluation on images is shown: as a table, a document and a page.</summary>
+/// <summary>Shows an evaluation on images as a table, a JSON document and a page.</summary>
 internal static class ImageOutput
 {
     private const int ShownConfusions = 16;
@@ -36,7 +36,7 @@ internal static class ImageOutput
         json.WriteNumber("microseconds_per_image", row.MicrosecondsPerImage);
     }
 
-    /// <summary>Accuracy over FLOPs, a line for each dimension.</summary>
+    /// <summary>Returns a chart of errors over FLOPs, with a line for each dimension.</summary>
     public static ScatterChart Chart(ModelSpec spec, ImageEvaluation evaluation)
     {
         var mixes = evaluation.Whole.Where(r => !r.Costs.IsGranularity);
@@ -48,7 +48,7 @@ internal static class ImageOutput
         {
             Title = $"Errors of {spec.Name} over its compute, for each granularity and profile",
             XTitle = "MFLOPs per image",
-            YTitle = "images taken for another, % (lower is better)",
+            YTitle = "misclassified images, % (lower is better)",
             Series = [.. series],
         };
 
@@ -59,7 +59,7 @@ internal static class ImageOutput
             row.Costs.Name);
     }
 
-    /// <summary>The page of an evaluation; of a demo with its training and what it extracted.</summary>
+    /// <summary>Returns the page of an evaluation. The page of a demo also shows training and extraction.</summary>
     public static string Page(
         ModelSpec spec, string whole, ImageEvaluation evaluation, MixSweep? sweep, ImageSet images, IReadOnlyList<TrainingCurve> curves,
         SliceCheck? slice, IEnumerable<(string Name, string Value)> facts)
@@ -69,11 +69,11 @@ internal static class ImageOutput
         if (largest is not null)
         {
             page.Note($"Trained once; every point below is cut from the same weights, from {Output.Millions(smallest.Flops)} to "
-                + $"{Output.Millions(largest.Flops)} FLOPs an image, without training again.");
+                + $"{Output.Millions(largest.Flops)} FLOPs per image, without training again.");
         }
 
         page.Heading("Errors over compute").Chart("curve.svg", Chart(spec, evaluation));
-        page.Note(Output.Invariant($"On {evaluation.Images:n0} images that were not trained on."));
+        page.Note(Output.Invariant($"On {evaluation.Images:n0} held-out images."));
         page.Heading("Granularities and profiles");
         string[] nested = IsNested(evaluation) ? ["Dimensions"] : [];
         page.Table(
@@ -82,24 +82,24 @@ internal static class ImageOutput
                 "Agrees with " + whole, $"KL({whole}‖·)",
             ],
             evaluation.Rows.Select(row => Cells(row, IsNested(evaluation)).ToImmutableArray()), names: 2);
-        if (IsNested(evaluation)) page.Note("Dimensions: how many of the first numbers of the embedding the classifier sees.");
-        page.Note("Agreement: the share of images of which both say the same. Time: of a forward pass over a batch of images, on this "
-            + "machine.");
+        if (IsNested(evaluation)) page.Note("Dimensions is how many leading numbers of the embedding the classifier sees.");
+        page.Note("Agreement is the share of images for which both predict the same class. Time is that of a forward pass over a batch "
+            + "of images on this machine, divided by the number of images.");
         sweep?.AddTo(page, spec.Name, whole);
         if (evaluation.Confusions.Length > 0)
         {
-            page.Heading($"What {(largest is null ? smallest.Name : whole)} takes for another");
+            page.Heading($"What {(largest is null ? smallest.Name : whole)} misclassifies");
             page.Note(Output.Invariant(
-                $"{evaluation.Confusions.Length:n0} of {evaluation.Images:n0} images; those of which it is surest."));
+                $"{evaluation.Confusions.Length:n0} of {evaluation.Images:n0} images are misclassified; the most confident are shown."));
             page.Pictures(evaluation.Confusions.Take(ShownConfusions).Select(c => (
                 Png.Encode(images.Pixels(c.Image), images.Channels, images.Height, images.Width),
-                Output.Invariant($"{images.Classes[c.Label]}, taken for {images.Classes[c.Taken]} ({c.Probability:0%})"))));
+                Output.Invariant($"{images.Classes[c.Label]}, classified as {images.Classes[c.Taken]} ({c.Probability:0%})"))));
         }
 
         if (curves.Count > 0)
         {
             page.Heading("Training").Drawing(TrainingChart.Inline(curves, "nats per image, as trained"));
-            page.Note("Smoothed over about 5% of the steps; the first steps lie above the frame.");
+            page.Note("The curves are smoothed over about 5% of the steps. The first steps lie above the frame.");
         }
 
         if (slice is not null) page.Heading("Extraction").Text(HtmlReport.Describe(slice));

@@ -5,24 +5,24 @@ using Spectre.Console;
 namespace MatFormer;
 
 /// <summary>A mix or a granularity in a sweep.</summary>
-/// <param name="Costs">What it is and costs.</param>
-/// <param name="Loss">In <see cref="LossWords"/>.</param>
-/// <param name="Agreement">The share in which it says what the whole model says; null if that is not measured.</param>
-/// <param name="Write">Writes all that is known of it.</param>
+/// <param name="Costs">The profile with its costs.</param>
+/// <param name="Loss">The loss, in the unit of <see cref="LossWords"/>.</param>
+/// <param name="Agreement">The share of predictions that equal those of the whole model; null if not measured.</param>
+/// <param name="Write">Writes all measurements as JSON properties.</param>
 internal sealed record SweptMix(ProfileCosts Costs, double Loss, double? Agreement, Action<Utf8JsonWriter> Write);
 
-/// <summary>How mixes of every shape do over the compute, beside the line through the granularities.</summary>
-/// <param name="Kind">Of the model.</param>
-/// <param name="Unit">What FLOPs are of.</param>
-/// <param name="Granularities">The line, and profiles beside it.</param>
-/// <param name="Mixes">What was measured.</param>
+/// <summary>The losses of mixes of every shape over compute, compared with the line through the granularities.</summary>
+/// <param name="Kind">The kind of model.</param>
+/// <param name="Unit">The unit that FLOPs are given for, such as token.</param>
+/// <param name="Granularities">The granularities, which make the line, and the declared profiles.</param>
+/// <param name="Mixes">The measured mixes.</param>
 internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<SweptMix> Granularities, ImmutableArray<SweptMix> Mixes)
 {
     private LossWords Words => LossWords.Of(Kind);
 
     private bool HasAgreement => Mixes.Any(mix => mix.Agreement is not null);
 
-    // From the cheapest to the dearest.
+    // From the cheapest to the most expensive.
     private IEnumerable<SweptMix> ByFlops => Mixes.OrderBy(m => m.Costs.Flops).ThenBy(m => m.Costs.Shape).ThenBy(m => m.Loss);
 
     // How far the mixes of each shape lie above the line.
@@ -61,7 +61,7 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
         });
     }
 
-    /// <summary>The mixes by their compute, and what is to be said of each shape.</summary>
+    /// <summary>Prints the mixes by their compute, and a summary of each shape.</summary>
     public void Table(TextWriter writer, string whole)
     {
         string[] agreement = HasAgreement ? ["agrees with " + whole] : [];
@@ -86,12 +86,12 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
     public void AddTo(ReportPage page, string model, string whole)
     {
         page.Heading("Mix'n'Match").Chart("sweep.svg", Chart(model));
-        page.Note($"The mixes between the granularities by the order of their layers, at the FLOPs of one {Unit}'s forward pass.");
+        page.Note($"The mixes between the granularities, by the order of their layers, over the FLOPs of a forward pass per {Unit}.");
         page.Table(
             ["Shape", "Mixes", Words.Heading + " above the line, mean", "worst"],
             ByShape.Select(s => (ImmutableArray<string>)
                 [NameOf(s.Shape), Output.Count(s.Count), Output.Signed(s.Mean), Output.Signed(s.Worst)]));
-        page.Note("The line joins the granularities; a mix below it (negative) is better than they promise.");
+        page.Note("The line joins the granularities. A mix below the line (negative) is better than the granularities predict.");
         string[] agreement = HasAgreement ? ["Agrees with " + whole] : [];
         page.Table(
             ["Layers", "Shape", "FLOPs per " + Unit, Words.Heading, "Above the line", .. agreement],
@@ -105,7 +105,7 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
         {
             Title = $"{Words.Heading} of {model} over its compute, for mixes of each shape",
             XTitle = "MFLOPs per " + Unit,
-            YTitle = Words.Spoken + ", of what was not trained on (lower is better)",
+            YTitle = Words.Spoken + " of validation data (lower is better)",
             Series =
             [
                 new ChartSeries("granularities", [.. line.Select(m => Point(m, m.Costs.Name))], IsLine: true),

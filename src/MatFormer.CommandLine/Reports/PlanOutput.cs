@@ -4,7 +4,7 @@ using Spectre.Console;
 
 namespace MatFormer;
 
-/// <summary>What the plan command prints and writes.</summary>
+/// <summary>Prints and writes the results of the command plan.</summary>
 internal static class PlanOutput
 {
     public static void Table(TextWriter writer, ModelSpec spec, Plan plan, PlanBudget budget)
@@ -16,36 +16,36 @@ internal static class PlanOutput
         Output.Print(writer, table);
     }
 
-    // What a quiet machine stays well below.
+    // On an idle machine, the mean relative error of time predictions stays well below this.
     private const double BusyError = 0.15;
 
-    /// <summary>What to paste into the declaration; null for a mix that has a name there.</summary>
+    /// <summary>Returns the attribute to paste into the declaration, or null for a mix that is declared already.</summary>
     public static string? Declaration(string name, PlannedMix mix) =>
         mix.Name == mix.Pattern ? $"[Profile(\"{name}\", \"{mix.Pattern}\")]" : null;
 
-    /// <summary>What was done, and how far off predictions are.</summary>
+    /// <summary>Describes the search, and how far predictions are off.</summary>
     public static string Summary(ModelSpec spec, Plan plan, string conditions) =>
-        Output.Invariant($"Of {plan.Searched:n0} mixes whose layers only widen{(plan.IsEvolved ? ", and others" : string.Empty)}, ")
+        Output.Invariant($"Of {plan.Searched:n0} increasing mixes{(plan.IsEvolved ? ", and evolved ones" : string.Empty)}, ")
         + Output.Invariant($"{plan.FrontierCount} are on the frontier, marked *, ")
         + Output.Invariant($"and {plan.Mixes.Count(m => m.IsOnFrontier)} of these were measured. ")
         + Output.Invariant($"Predictions are off by {plan.LatencyError:0.0%} in time and {plan.LossError:0.0000} {LossOf(spec).Spoken} ")
         + "on average. "
         + Output.Invariant($"Timed here: {conditions}; evaluated on {Evaluated(spec, plan)}.")
-        + (plan.LatencyError > BusyError ? " Times changed while they were taken: when the machine is less busy, plan again."
+        + (plan.LatencyError > BusyError ? " Times varied during the measurement; plan again when the machine is less busy."
             : string.Empty);
 
-    /// <summary>A page of it all.</summary>
+    /// <summary>Returns the page of a plan.</summary>
     public static string Page(
         ModelSpec spec, Plan plan, PlanBudget budget, string? declaration, string conditions,
         IEnumerable<(string Name, string Value)> facts)
     {
         var page = new ReportPage($"{spec.Name}: what this machine should run");
-        if (declaration is not null) page.Text($"The best mix that fits: {declaration}");
+        if (declaration is not null) page.Text($"The best mix within the budgets: {declaration}");
         page.Heading("Accuracy over time").Chart("plan.svg", Chart(spec, plan));
         page.Note(spec.Kind == ModelKind.LanguageModel
             ? Output.Invariant(
-                $"On {plan.ValidationBytes:n0} bytes of text that was not trained on, one token at a time after {plan.CacheTokens} others.")
-            : $"On {Evaluated(spec, plan)} that were not trained on, one {spec.Unit} at a time.");
+                $"On {plan.ValidationBytes:n0} bytes of held-out text, one token at a time after {plan.CacheTokens} others.")
+            : $"On {Evaluated(spec, plan)} that were held out, one {spec.Unit} at a time.");
         page.Table(
             [
                 "Name", "Layers", "ms per " + spec.Unit, "predicted", LossOf(spec).Heading, "predicted", "Memory",
@@ -120,7 +120,7 @@ internal static class PlanOutput
         Output.Invariant($"{mix.Measured.Milliseconds:0.000}"), Output.Invariant($"{mix.Predicted.Milliseconds:0.000}"),
         Output.Invariant($"{mix.Measured.Loss:0.0000}"), Output.Invariant($"{mix.Predicted.Loss:0.0000}"),
         ByteSize.Format(mix.Measured.MemoryBytes), Output.Count(mix.Measured.Parameters), Output.Millions(mix.Measured.Flops),
-        mix == plan.Best ? "best" : budget.Admits(mix.Measured) ? string.Empty : "too much",
+        mix == plan.Best ? "best" : budget.Admits(mix.Measured) ? string.Empty : "over budget",
     ];
 
     private static ScatterChart Chart(ModelSpec spec, Plan plan)
@@ -130,14 +130,14 @@ internal static class PlanOutput
         {
             Title = $"{spec.Name}: {LossOf(spec).Spoken} over the time of {(spec.Image is null ? "a" : "an")} {spec.Unit}",
             XTitle = "milliseconds per " + spec.Unit,
-            YTitle = LossOf(spec).Spoken + ", of what was not trained on (lower is better)",
+            YTitle = LossOf(spec).Spoken + " of validation data (lower is better)",
             Series =
             [
                 new ChartSeries(
                     "the frontier, measured",
                     [.. frontier.Select(m => Point(m, m.Measured, m == plan.Best ? "best" : string.Empty))]),
                 new ChartSeries(
-                    "as predicted",
+                    "predicted",
                     [.. frontier.OrderBy(m => m.Predicted.Milliseconds).Select(m => Point(m, m.Predicted, string.Empty))],
                     IsLine: true),
                 new ChartSeries("granularities and profiles, measured", [.. known.Select(m => Point(m, m.Measured, m.Name))]),

@@ -1,6 +1,6 @@
 namespace MatFormer;
 
-/// <summary>What a report shows.</summary>
+/// <summary>The data that the report of a demo shows.</summary>
 internal sealed record ReportData
 {
     public required ModelSpec Spec { get; init; }
@@ -16,11 +16,11 @@ internal sealed record ReportData
 
     public required SliceCheck Slice { get; init; }
 
-    /// <summary>How it was made, in the order shown.</summary>
+    /// <summary>The facts about the run, in the order shown.</summary>
     public required IReadOnlyList<(string Name, string Value)> Facts { get; init; }
 }
 
-/// <summary>A continued prompt.</summary>
+/// <summary>A prompt and its continuation.</summary>
 internal sealed record Sample(string Profile, string Prompt, string Text, double TokensPerSecond);
 
 /// <summary>How an extracted, saved and loaded slice compares with the universal model.</summary>
@@ -34,13 +34,13 @@ internal static class TrainingCurves
 {
     private const int MaxBins = 200;
 
-    // Single steps jump: each point is a mean weighted by a Gaussian as wide as this share of all steps.
+    // The losses of single steps are noisy, so each point is a mean with Gaussian weights. This is the width, as a share of all steps.
     private const double Smoothing = 0.02;
 
-    /// <summary>One smoothed curve a granularity, narrowest first.</summary>
-    /// <param name="path">The metrics.</param>
-    /// <param name="granularities">Their names.</param>
-    /// <param name="unit">What losses are to be in.</param>
+    /// <summary>Returns one smoothed curve for each granularity, narrowest first.</summary>
+    /// <param name="path">The path of the metrics file.</param>
+    /// <param name="granularities">The names of the granularities.</param>
+    /// <param name="unit">The unit of the losses.</param>
     public static IReadOnlyList<TrainingCurve> Read(string path, IReadOnlyList<string> granularities, LossUnit unit)
     {
         if (!File.Exists(path)) return [];

@@ -4,8 +4,16 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// A page of text, tables and charts: as HTML that needs nothing else, or as Markdown with charts beside it. All text is taken as it is.
+/// A page of text, tables and charts, as self-contained HTML or as Markdown with chart files beside it. All text is escaped, so that it is
+/// shown literally.
 /// </summary>
+/// <example>
+/// <code>
+/// var page = new ReportPage("Sizes");
+/// page.Heading("Parameters").Table(["name", "parameters"], [["S", "1,000"], ["XL", "4,000"]]);
+/// File.WriteAllText("sizes.html", page.ToHtml());
+/// </code>
+/// </example>
 public sealed class ReportPage
 {
     private const string Style = """
@@ -42,7 +50,7 @@ public sealed class ReportPage
         _markdown.Append("# ").Append(Plain(title)).Append('\n');
     }
 
-    /// <summary>The charts of the page: the file names that <see cref="ToMarkdown"/> links to, and what belongs into them.</summary>
+    /// <summary>The charts of the page, with the file names that <see cref="ToMarkdown"/> links to. The caller writes the files.</summary>
     public IReadOnlyList<(string File, ScatterChart Chart)> Charts => _charts;
 
     /// <summary>Begins a section.</summary>
@@ -61,7 +69,7 @@ public sealed class ReportPage
         return this;
     }
 
-    /// <summary>Adds a paragraph that explains what stands before it.</summary>
+    /// <summary>Adds a paragraph that explains the preceding part of the page.</summary>
     public ReportPage Note(string text)
     {
         _html.Append("<p class=\"quiet\">").Append(Svg.Escape(text)).Append("</p>\n");
@@ -71,9 +79,9 @@ public sealed class ReportPage
 
     /// <summary>Adds a table.</summary>
     /// <param name="headings">One for each column.</param>
-    /// <param name="rows">As many cells each.</param>
-    /// <param name="names">The first columns that are names, not numbers.</param>
-    /// <exception cref="ArgumentException">A row has more or fewer cells.</exception>
+    /// <param name="rows">The rows, each with as many cells as there are headings.</param>
+    /// <param name="names">The number of leading columns with names instead of numbers.</param>
+    /// <exception cref="ArgumentException">A row has more or fewer cells than there are headings.</exception>
     public ReportPage Table(ImmutableArray<string> headings, IEnumerable<ImmutableArray<string>> rows, int names = 1)
     {
         ArgumentNullException.ThrowIfNull(rows);
@@ -106,7 +114,7 @@ public sealed class ReportPage
     }
 
     /// <summary>Adds a chart.</summary>
-    /// <param name="file">The name that its file has beside the Markdown.</param>
+    /// <param name="file">The name of the chart's file beside the Markdown.</param>
     /// <param name="chart">The chart.</param>
     public ReportPage Chart(string file, ScatterChart chart)
     {
@@ -117,10 +125,10 @@ public sealed class ReportPage
         return Drawing(chart.Inline());
     }
 
-    /// <summary>Adds text with a caption, line by line as it is.</summary>
-    /// <param name="caption">Its name.</param>
-    /// <param name="detail">What else there is to say of it.</param>
-    /// <param name="given">Text that was there before.</param>
+    /// <summary>Adds text with a caption. Line breaks and spaces are kept.</summary>
+    /// <param name="caption">The caption.</param>
+    /// <param name="detail">A detail that follows the caption.</param>
+    /// <param name="given">Text that was given, such as a prompt. It precedes the text in a quieter colour.</param>
     /// <param name="text">The text.</param>
     public ReportPage Sample(string caption, string detail, string given, string text)
     {
@@ -132,7 +140,7 @@ public sealed class ReportPage
         return this;
     }
 
-    /// <summary>Adds small pictures, PNG files, with a caption each; Markdown has the captions alone.</summary>
+    /// <summary>Adds small PNG pictures with a caption each. Markdown has the captions only.</summary>
     internal ReportPage Pictures(IEnumerable<(byte[] Png, string Caption)> pictures)
     {
         _html.Append("<div class=\"pictures\">\n");
@@ -148,7 +156,7 @@ public sealed class ReportPage
         return this;
     }
 
-    /// <summary>Adds names and what they stand for.</summary>
+    /// <summary>Adds a list of names with their values.</summary>
     public ReportPage Facts(IEnumerable<(string Name, string Value)> facts)
     {
         ArgumentNullException.ThrowIfNull(facts);
@@ -164,14 +172,14 @@ public sealed class ReportPage
         return this;
     }
 
-    /// <summary>An HTML page for light and dark, without scripts and without anything that must be fetched.</summary>
+    /// <summary>Returns an HTML page for light and dark mode, without scripts and external resources.</summary>
     public string ToHtml() =>
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
         + "content=\"width=device-width,initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n"
         + $"<title>{Svg.Escape(_title)}</title>\n<style>\n{Svg.Style}\n{Style}\n</style>\n</head>\n<body>\n<main>\n"
         + $"{_html}</main>\n</body>\n</html>\n";
 
-    /// <summary>Markdown that links to the files of <see cref="Charts"/> beside it.</summary>
+    /// <summary>Returns Markdown that links to the files of <see cref="Charts"/> beside it.</summary>
     public string ToMarkdown() => _markdown.ToString();
 
     /// <summary>Adds an SVG to the HTML page.</summary>

@@ -4,19 +4,19 @@ using System.Globalization;
 namespace MatFormer;
 
 /// <summary>A point of a chart.</summary>
-/// <param name="X">Where it lies across.</param>
-/// <param name="Y">Where it lies upwards.</param>
-/// <param name="Tip">What is told of it under the pointer.</param>
-/// <param name="Label">What stands beside it; nothing if empty.</param>
+/// <param name="X">The value on the horizontal axis.</param>
+/// <param name="Y">The value on the vertical axis.</param>
+/// <param name="Tip">The tooltip.</param>
+/// <param name="Label">The text beside the point; empty for none.</param>
 public sealed record ChartPoint(double X, double Y, string Tip = "", string Label = "");
 
-/// <summary>Points that belong together: they share a mark and a place in the legend.</summary>
-/// <param name="Name">What the legend says.</param>
-/// <param name="Points">The points; of a line, from left to right.</param>
+/// <summary>Points that share a mark and an entry in the legend.</summary>
+/// <param name="Name">The name in the legend.</param>
+/// <param name="Points">The points. Those of a line are ordered from left to right.</param>
 /// <param name="IsLine">True if a line joins them.</param>
 public sealed record ChartSeries(string Name, ImmutableArray<ChartPoint> Points, bool IsLine = false);
 
-/// <summary>Points and lines over two axes, as an SVG for light and dark.</summary>
+/// <summary>A chart of points and lines over two axes, as an SVG for light and dark mode.</summary>
 public sealed record ScatterChart
 {
     private const double Width = 680;
@@ -27,29 +27,29 @@ public sealed record ScatterChart
     private const double LegendRow = 22;
     private const int Marks = 5;
 
-    /// <summary>What it shows, for those who cannot see it.</summary>
+    /// <summary>A description of the chart for screen readers.</summary>
     public required string Title { get; init; }
 
-    /// <summary>What the axis across counts.</summary>
+    /// <summary>The title of the horizontal axis.</summary>
     public required string XTitle { get; init; }
 
-    /// <summary>What the axis upwards counts.</summary>
+    /// <summary>The title of the vertical axis.</summary>
     public required string YTitle { get; init; }
 
-    /// <summary>What follows the numbers of the axis across, such as <c> M</c>.</summary>
+    /// <summary>The suffix of the numbers on the horizontal axis, such as <c> M</c>.</summary>
     public string XUnit { get; init; } = string.Empty;
 
-    /// <summary>True for a logarithmic axis across.</summary>
+    /// <summary>True for a logarithmic horizontal axis.</summary>
     public bool LogX { get; init; }
 
-    /// <summary>A dashed line across the chart, where it does not press the rest flat; null for none.</summary>
+    /// <summary>A dashed horizontal line, which is left out if it would flatten the rest of the chart; null for none.</summary>
     public (double Y, string Label)? Reference { get; init; }
 
-    /// <summary>What it shows; at most five series can be told apart.</summary>
+    /// <summary>The series. At most five can be told apart.</summary>
     public required ImmutableArray<ChartSeries> Series { get; init; }
 
-    /// <summary>An SVG as a file of its own.</summary>
-    /// <exception cref="InvalidOperationException">There are no points.</exception>
+    /// <summary>Returns the chart as an SVG file.</summary>
+    /// <exception cref="InvalidOperationException">The chart has no points.</exception>
     public string ToSvg()
     {
         var (height, body) = Draw();
@@ -57,7 +57,7 @@ public sealed record ScatterChart
             + $"<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"var(--surface)\"/>\n{body}</svg>\n";
     }
 
-    /// <summary>A part of a page that has <see cref="Svg.Style"/>.</summary>
+    /// <summary>Returns the chart as a part of a page that includes <see cref="Svg.Style"/>.</summary>
     internal string Inline()
     {
         var (height, body) = Draw();
@@ -101,7 +101,7 @@ public sealed record ScatterChart
             svg.Path(joined, $"class=\"line m{i % Marks}\"");
             foreach (var (from, to) in joined.Zip(joined.Skip(1)))
             {
-                // The line is in the way of labels, too.
+                // Labels must not cover the line either.
                 for (var t = 0.0; t <= 1; t += 0.05) labels.Block((from.X * (1 - t)) + (to.X * t), (from.Y * (1 - t)) + (to.Y * t), 2);
             }
         }
@@ -121,7 +121,7 @@ public sealed record ScatterChart
         return (bottom + Bottom, legend.ToString() + svg);
     }
 
-    // Rows of marks and names; gives where they end.
+    // Draws rows of marks and names, and returns where they end.
     private double Legend(Svg svg)
     {
         var (at, row) = (Left, 18.0);
@@ -163,7 +163,7 @@ internal sealed class LabelPlacer(double left, double top, double right, double 
     /// <summary>Keeps labels off a point.</summary>
     public void Block(double x, double y, double radius) => _taken.Add((x - radius, y - radius, x + radius, y + radius));
 
-    /// <summary>Where the text of a label goes: above, below or beside the point, the first that is free; else above.</summary>
+    /// <summary>Returns where the text of a label goes: the first free place beside, above or below the point, else above it.</summary>
     public (double X, double Y, string Anchor) Place(double x, double y, string label)
     {
         var width = (7.2 * label.Length) + 4;
@@ -192,10 +192,10 @@ internal sealed class LabelPlacer(double left, double top, double right, double 
     }
 }
 
-/// <summary>What all charts have.</summary>
+/// <summary>Parts that all charts share.</summary>
 internal static class ChartParts
 {
-    /// <summary>Grid, ticks and the titles of both axes.</summary>
+    /// <summary>Draws the grid, the ticks and the titles of both axes.</summary>
     public static void Frame(
         Svg svg, Axis x, Axis y, double right, double bottom, Func<double, string> formatX, string titleX, string titleY)
     {

@@ -2,10 +2,10 @@ using System.Collections.Immutable;
 
 namespace MatFormer;
 
-/// <summary>Accuracy over size or cost.</summary>
+/// <summary>Makes charts of accuracy over size.</summary>
 internal static class SizeCurve
 {
-    /// <summary>Bits per byte over parameters: granularities as a line, profiles beside it.</summary>
+    /// <summary>Returns a chart of bits per byte over parameters, with a line for the granularities and points for the profiles.</summary>
     public static ScatterChart OfSizes(string model, Evaluation evaluation)
     {
         var rows = evaluation.Rows;

@@ -4,12 +4,12 @@ using System.Text;
 
 namespace MatFormer;
 
-/// <summary>Text of an SVG: numbers as everywhere, text escaped.</summary>
+/// <summary>Builds the text of an SVG. Numbers are the same in every culture, and text is escaped.</summary>
 internal sealed class Svg
 {
     private readonly StringBuilder _text = new();
 
-    /// <summary>Colours and type of all charts, for light and dark; a page and a file of its own share them.</summary>
+    /// <summary>Colours and fonts of all charts, for light and dark mode. Pages and separate SVG files share them.</summary>
     public const string Style = """
         :root{--surface:#fcfcfb;--ink:#1c1c1a;--muted:#6b6a64;--grid:#e6e5e0;--m0:#2a66c4;--m1:#c2541b;--m2:#2c8a57;--m3:#8b55bd;--m4:#8a7415;
         --s0:#8fbaf2;--s1:#6a9fe6;--s2:#4684d8;--s3:#2a66c4;--s4:#1c4c9c;--s5:#123572}
@@ -26,12 +26,12 @@ internal sealed class Svg
 
     public static string Number(double value) => Math.Round(value, 2).ToString(CultureInfo.InvariantCulture);
 
-    /// <summary>Escaped for XML and HTML; characters that neither allows become U+FFFD.</summary>
+    /// <summary>Escapes text for XML and HTML. Characters that they do not allow become U+FFFD.</summary>
     public static string Escape(string text)
     {
         var clean = new StringBuilder(text.Length);
 
-        // Half surrogate pairs come as U+FFFD.
+        // Unpaired surrogates are enumerated as U+FFFD.
         foreach (var rune in text.EnumerateRunes())
         {
             var allowed = rune.Value is '\n' or '\t' or (>= 0x20 and not (>= 0x7F and <= 0x9F)) and not 0xFFFE and not 0xFFFF;

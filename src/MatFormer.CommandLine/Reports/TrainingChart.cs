@@ -11,14 +11,14 @@ internal static class TrainingChart
     private const double Bottom = 54;
     private const int Shades = 6;
 
-    /// <summary>A part of a page that has <see cref="Svg.Style"/>; empty if there is nothing to draw.</summary>
+    /// <summary>Returns a part of a page that includes <see cref="Svg.Style"/>; empty if there are no curves.</summary>
     public static string Inline(IReadOnlyList<TrainingCurve> curves, string unit)
     {
         if (curves.Count == 0) return string.Empty;
         var last = curves.Max(c => c.Points[^1].Step);
         var low = curves.Min(c => c.Points.Min(p => p.Loss));
 
-        // The first steps fall from 8 bits: cut off there, the rest can be told apart.
+        // The losses of the first steps fall from 8 bits. They are cut off, so that the rest can be told apart.
         var settled = curves.Select(c => c.Points.FirstOrDefault(p => p.Step >= 0.12 * last).Loss)
             .Where(b => b > 0).DefaultIfEmpty(8).Max();
         var high = Math.Max(settled, low + 0.1);
@@ -40,7 +40,7 @@ internal static class TrainingChart
             ends.Add((y.At(curves[i].Points[^1].Loss), curves[i].Granularity, shade));
         }
 
-        // Names at the ends of the lines, apart from each other.
+        // The names stand at the ends of the lines, without overlap.
         ends.Sort((a, b) => a.Y.CompareTo(b.Y));
         var next = Top;
         for (var i = 0; i < ends.Count; i++)

@@ -3,10 +3,10 @@ using Spectre.Console;
 
 namespace MatFormer;
 
-/// <summary>Shows how training goes: a live bar on a terminal, else a line every few seconds.</summary>
-/// <param name="error">Where it is shown.</param>
+/// <summary>Shows the progress of training: a live bar on a terminal, else a line every few seconds.</summary>
+/// <param name="error">The writer that shows the progress.</param>
 /// <param name="order">The granularities, narrowest first.</param>
-/// <param name="unit">What losses are shown in.</param>
+/// <param name="unit">The unit in which losses are shown.</param>
 internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> order, LossUnit unit)
 {
     private static readonly TimeSpan LineInterval = TimeSpan.FromSeconds(5);
@@ -15,7 +15,7 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
     private IReadOnlyList<(string Name, float Loss)> _validation = [];
     private Mean _tokensPerSecond;
 
-    /// <summary>Trains, and shows it.</summary>
+    /// <summary>Trains, and shows the progress.</summary>
     public TrainingResult Run(Func<Action<StepResult>, TrainingResult> train, long stepsDone, int steps)
     {
         if (!IsTerminal(error)) return RunInLines(train, stepsDone, steps);
@@ -38,13 +38,13 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
                     Smooth(result);
                     task.Value = result.Step;
                     var line = Line(result, steps);
-                    var room = Math.Max(20, console.Profile.Width - BarWidth - 16); // the other columns; a longer line would wrap
+                    var room = Math.Max(20, console.Profile.Width - BarWidth - 16); // without the other columns; a longer line would wrap
                     task.Description = Markup.Escape(line.Length <= room ? line : line[..room]);
                 });
             });
     }
 
-    /// <summary>True if a person watches, and not a file.</summary>
+    /// <summary>Returns true if the writer is a terminal, not a file.</summary>
     public static bool IsTerminal(TextWriter writer) => writer == Console.Error && !Console.IsErrorRedirected;
 
     private TrainingResult RunInLines(Func<Action<StepResult>, TrainingResult> train, long stepsDone, int steps)
@@ -78,7 +78,7 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
     private string Shown(IEnumerable<(string Name, double Loss)> losses) =>
         string.Join("  ", losses.Select(loss => Output.Invariant($"{loss.Name} {loss.Loss * unit.PerNat:0.000}")));
 
-    // Single steps jump: the mean over about the last 20.
+    // Single steps are noisy, so this is the mean over about the last 20.
     private readonly record struct Mean(double Value, int Count)
     {
         public Mean Add(double value) => new(Value + ((value - Value) / Math.Min(Count + 1, 20)), Count + 1);

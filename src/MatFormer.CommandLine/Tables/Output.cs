@@ -9,10 +9,10 @@ using Spectre.Console;
 
 namespace MatFormer;
 
-/// <summary>Tables and documents that commands print.</summary>
+/// <summary>Prints the tables and JSON documents of commands.</summary>
 internal static class Output
 {
-    /// <summary>One JSON document with a line end.</summary>
+    /// <summary>Writes one JSON document and a line end.</summary>
     public static void Json(TextWriter writer, Action<Utf8JsonWriter> write)
     {
         var buffer = new ArrayBufferWriter<byte>();
@@ -46,7 +46,7 @@ internal static class Output
         WriteObjects(json, "results", evaluation.Rows, row => WriteRow(json, row));
     }
 
-    /// <summary>An array of objects, of each of which the action writes the properties.</summary>
+    /// <summary>Writes an array of objects. The action writes the properties of each object.</summary>
     public static void WriteObjects<T>(Utf8JsonWriter json, string name, IEnumerable<T> items, Action<T> write)
     {
         json.WriteStartArray(name);
@@ -91,7 +91,7 @@ internal static class Output
 
     public static void Table(TextWriter writer, Evaluation evaluation, string whole)
     {
-        // A slice has no whole model to agree with.
+        // A slice is evaluated without the whole model, so there is no agreement to show.
         string[] consistency = evaluation.Rows.All(r => r.Consistency is null) ? []
             : ["agrees with " + whole, $"on {whole}'s text", $"KL(.||{whole})", $"KL({whole}||.)"];
         var table = NewTable(["", "layers", "parameters", "FLOPs/token", "bits/byte", "nats/token", .. consistency]);
@@ -111,23 +111,23 @@ internal static class Output
         Print(writer, table);
     }
 
-    /// <summary>12.3%; nothing if unknown.</summary>
+    /// <summary>Formats a share as 12.3%. An unknown share gives an empty string.</summary>
     public static string Percent(double? share) => share is { } known ? Invariant($"{known:0.0%}") : string.Empty;
 
-    /// <summary>0.1234; nothing if unknown.</summary>
+    /// <summary>Formats nats as 0.1234. An unknown number gives an empty string.</summary>
     public static string Nats(double? nats) => nats is { } known ? Invariant($"{known:0.0000}") : string.Empty;
 
-    /// <summary>+0.123; nothing if unknown.</summary>
+    /// <summary>Formats a difference as +0.123. An unknown difference gives an empty string.</summary>
     public static string Signed(double? difference) =>
         difference is { } known ? Invariant($"{known:+0.000;-0.000;0.000}") : string.Empty;
 
-    /// <summary>12,345,678.</summary>
+    /// <summary>Formats a number as 12,345,678.</summary>
     public static string Count(long number) => Invariant($"{number:n0}");
 
-    /// <summary>12.3 M.</summary>
+    /// <summary>Formats a number in millions, as 12.3 M.</summary>
     public static string Millions(long number) => Invariant($"{number / 1e6:0.0} M");
 
-    /// <summary>Text with numbers as everywhere.</summary>
+    /// <summary>Formats text whose numbers are the same in every culture.</summary>
     public static string Invariant(ref InvariantText text) => text.ToString();
 
     internal static Table NewTable(params string[] headings)
@@ -148,13 +148,13 @@ internal static class Output
     {
         var console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) });
 
-        // A file has no width; on a narrow terminal the lines wrap.
+        // A file has no width. On a narrow terminal, lines wrap.
         console.Profile.Width = Math.Max(console.Profile.Width, 150);
         console.Write(table);
     }
 }
 
-/// <summary>An interpolated string whose numbers read alike in every culture.</summary>
+/// <summary>An interpolated string whose numbers are the same in every culture.</summary>
 [InterpolatedStringHandler]
 internal ref struct InvariantText(int literalLength, int formattedCount)
 {

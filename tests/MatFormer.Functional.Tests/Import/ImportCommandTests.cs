@@ -99,9 +99,9 @@ public sealed class ImportCommandTests : IDisposable
     public async Task NothingIsReplacedAndNothingHalfWritten()
     {
         await Refused("--data: there is no tokenizer.json beside --from", "--from", _dense, "--data", _texts);
-        await Refused("'" + PathOf("saved.safetensors") + "' is there already", "--from", _dense, "--out", PathOf("saved.safetensors"));
-        await Refused("--out is where --from", "--from", _dense, "--out", _dense);
-        await Refused("--out is where --from", "--from", Path.Combine(_dense, "model.safetensors.index.json"), "--out", _dense + "/");
+        await Refused("'" + PathOf("saved.safetensors") + "' already exists", "--from", _dense, "--out", PathOf("saved.safetensors"));
+        await Refused("is the folder of --from", "--from", _dense, "--out", _dense);
+        await Refused("is the folder of --from", "--from", Path.Combine(_dense, "model.safetensors.index.json"), "--out", _dense + "/");
         await Refused("does not exist", "--from", PathOf("nowhere"));
         await Refused("is a folder with neither", "--from", _texts);
         var swapped = Swapped();

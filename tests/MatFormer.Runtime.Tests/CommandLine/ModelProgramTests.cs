@@ -38,7 +38,7 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--profile is missing", "extract")]
     [InlineData("'Huge' is not a profile of TinyModel", "extract --profile Huge")]
     [InlineData("--format must be safetensors, huggingface or gguf, not 'onnx'", "extract --profile S --format onnx")]
-    [InlineData("--type q8_0 is not in --format huggingface", "extract --profile S --format huggingface --type q8_0")]
+    [InlineData("--type q8_0 is not available in --format huggingface", "extract --profile S --format huggingface --type q8_0")]
     [InlineData("'3*S' names more layers than the 2 of TinyModel", "generate --profile 3*S")]
     [InlineData("nowhere.safetensors", "generate --checkpoint nowhere.safetensors")]
     [InlineData("--top-k must be 1 or more, not '0'", "generate --top-k 0")]
@@ -61,9 +61,9 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--points must be 1 or more, not '0'", "plan --points 0")]
     [InlineData("--tokens 16 leaves no room", "plan --tokens 16")]
     [InlineData("--name Phone is taken: TinyModel has S, M, XL, Phone", "plan --name Phone")]
-    [InlineData("--name 2fast is no name for a class", "plan --name 2fast")]
+    [InlineData("--name 2fast is not a class name", "plan --name 2fast")]
     [InlineData("there is no", "train --resume")]
-    [InlineData("--patience counts looks at the validation text", "train --patience 2")]
+    [InlineData("--patience counts evaluations on validation data", "train --patience 2")]
     [InlineData("--accumulation must be 1 or more, not '0'", "train --accumulation 0")]
     [InlineData("--init has no use", "train --resume --init weights.safetensors")]
     [InlineData("'nowhere' does not exist", "train --data nowhere")]
@@ -307,7 +307,7 @@ public sealed class ModelProgramTests : IDisposable
             ["train", "--data", _texts, "--steps", "50", "--batch", "2", "--evaluate-every", "10", "--patience", "40", "--out", _out],
             TextWriter.Null, error, stop.Token);
         Assert.Equal(130, code);
-        Assert.Contains($"To go on: train --resume --out {_out} --data {_texts}", error.ToString(), StringComparison.Ordinal);
+        Assert.Contains($"To resume: train --resume --out {_out} --data {_texts}", error.ToString(), StringComparison.Ordinal);
         var (resumed, _, text) = await Run("train", "--resume", "--out", _out, "--data", _texts);
         Assert.True(resumed == 0, text);
 
