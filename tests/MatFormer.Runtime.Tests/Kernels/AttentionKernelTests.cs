@@ -226,7 +226,7 @@ public sealed class AttentionKernelTests : KernelTestBase
         Assert.Throws<ArgumentException>("cache", () => Kernels.Attend(X(2, 3, 16), weights, cache: cache, heads: [2, 1]));
     }
 
-    /// <summary>The fused loops write into the memory of the cache, so its depth, dtype and device must be those that they expect.</summary>
+    /// <summary>The fused loops write into the memory of the cache, so its depth, dtype and device must be right.</summary>
     [FusedFact]
     public void ACacheOfAnotherDepthDtypeOrDeviceIsRefused()
     {
