@@ -1,2 +1,2 @@
-// torch's random numbers and threads are global.
+// The random numbers and threads of libtorch are global, so tests must not run in parallel.
 [assembly: CollectionBehavior(DisableTestParallelization = true)]

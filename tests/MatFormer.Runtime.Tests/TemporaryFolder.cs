@@ -1,21 +1,21 @@
 namespace MatFormer.Runtime.Tests;
 
-/// <summary>A folder that is deleted at the end.</summary>
+/// <summary>A folder that is deleted when it is disposed of.</summary>
 public sealed class TemporaryFolder : IDisposable
 {
     public string Path { get; } = Directory.CreateTempSubdirectory("matformer-runtime-").FullName;
 
-    /// <summary>A path in it.</summary>
+    /// <summary>The path of a file or folder in this folder.</summary>
     public string this[string name] => System.IO.Path.Combine(Path, name);
 
-    /// <summary>Everything in it, as relative paths.</summary>
+    /// <summary>The relative paths of all files in this folder.</summary>
     public string[] Files =>
         [.. Directory.GetFiles(Path, "*", SearchOption.AllDirectories)
         .Select(f => System.IO.Path.GetRelativePath(Path, f)).Order(StringComparer.Ordinal)];
 
     public void Dispose() => Directory.Delete(Path, recursive: true);
 
-    /// <summary>Writes text documents of different content, in all about 110 KB, and gives their folder.</summary>
+    /// <summary>Writes different text documents, about 110 KB in all, and returns their folder.</summary>
     public string WriteTexts(string name = "texts", int documents = 60)
     {
         var folder = this[name];

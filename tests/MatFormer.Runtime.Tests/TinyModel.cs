@@ -7,9 +7,8 @@ using static TorchSharp.torch.nn;
 namespace MatFormer.Runtime.Tests;
 
 /// <summary>
-/// A model as small as the runtime can take, written by hand: an embedding, nested feed-forwards, and the mean of what came before through
-/// the
-/// key/value cache, so that context matters. <c>Narrow</c> is declared with other granularities, to be a foreigner.
+/// The smallest model that the runtime takes, written by hand. It has an embedding, nested feed-forwards, and a scaled sum over the tokens
+/// so far that comes through the key/value cache, so that context matters.
 /// </summary>
 public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
 {
@@ -58,7 +57,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
 
     public const int Width = 16;
 
-    /// <summary>More than bytes, so that these do not need all of it.</summary>
+    /// <summary>The size of the vocabulary. Bytes do not need all of it.</summary>
     public const int Vocabulary = 320;
 
     public static ModelSpec Spec { get; } = new()
@@ -110,7 +109,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
     public static MatFormerModel CreateSubmodel(Profile<TinyModel> profile, Device? device = null) => new TinyModel(profile, device ?? CPU);
 
     public static DecodingNetwork CreateDecodingNetwork(ImmutableArray<LayerSlice> layers, WeightPacker packer) =>
-        throw new NotSupportedException("A TinyModel attends to nothing, and so has no decoding network.");
+        throw new NotSupportedException("A TinyModel has no attention, so it has no decoding network.");
 
     public override Tensor forward(Tensor tokens)
     {
@@ -135,7 +134,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
     public Tensor DistilledLosses(
         Streams streams, Tensor tokens, Tensor targets, double temperature, Recomputation? recomputation = null)
     {
-        if (recomputation is not null) throw new NotSupportedException("The streams of a TinyModel run one after the other.");
+        if (recomputation is not null) throw new NotSupportedException("A TinyModel cannot recompute its layers.");
         streams.CheckBatch(tokens);
         using var scope = NewDisposeScope();
         var (losses, divergences) = (new List<Tensor>(), new List<Tensor>());
@@ -208,8 +207,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         var x = _embedding.index_select(0, tokens.flatten()).view(batch, time, Width);
         for (var layer = 0; layer < LayerCount; layer++)
         {
-            // What came before, as one mean: from the cache when decoding; the token itself when training, which needs no more to be a
-            // model.
+            // Except in training, the sum over the tokens so far comes from the cache. Training works without it.
             if (!training)
             {
                 var own = x.view(batch, time, 1, Width);

@@ -11,7 +11,7 @@ public sealed class CheckpointTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Fact]
-    public void AUniversalModelComesBack()
+    public void AUniversalModelIsLoadedAsItWasSaved()
     {
         using var model = Model(1);
         model.Save(_folder["m.safetensors"]);
@@ -30,7 +30,7 @@ public sealed class CheckpointTests : IDisposable
     }
 
     [Fact]
-    public void ASliceComesBackAsTheSlice()
+    public void ASliceIsOpenedAsItWasSaved()
     {
         using var model = Model(1);
         using var slice = model.Extract(TinyModel.Profiles[0]);
@@ -40,14 +40,14 @@ public sealed class CheckpointTests : IDisposable
         Assert.Equal([8, 32], opened.Layers.Select(l => l.HiddenWidth));
         Assert.Equal(Weights(slice), Weights(opened));
 
-        // A view, whose columns are not contiguous, is saved alike.
+        // The columns of a view are not contiguous, but the view is saved as the same bytes.
         using var view = model.View(TinyModel.Profiles[0]);
         view.Save(_folder["view.safetensors"]);
         Assert.Equal(File.ReadAllBytes(_folder["phone.safetensors"]), File.ReadAllBytes(_folder["view.safetensors"]));
     }
 
     [Fact]
-    public void HalfPrecisionIsReadIntoFloat32()
+    public void BFloat16WeightsAreReadIntoFloat32()
     {
         using var model = Model(1);
         model.Save(_folder["m.safetensors"]);
@@ -73,44 +73,61 @@ public sealed class CheckpointTests : IDisposable
     }
 
     [Fact]
-    public void WhatDoesNotFitIsRefusedAndTheModelUnchanged()
+    public void SlicesAndUniversalModelsDoNotLoadEachOthersFiles()
     {
         using var model = Model(1);
         model.Save(_folder["universal"]);
         using var phone = model.Extract(TinyModel.Profiles[0]);
         phone.Save(_folder["phone"]);
         using var small = model.Extract(TinyModel.Granularities[0]);
+        Refused(model, "phone", "already the slice Phone");
+        Refused(small, "phone", "is the slice Phone (1*S 1*XL) of TinyModel, not S");
+        Refused(small, "universal", "holds the universal TinyModel");
+        var e = Assert.Throws<CheckpointException>(() => Checkpoint.OpenUniversal<TinyModel>(_folder["phone"]));
+        Assert.Contains("already the slice Phone", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void MetadataThatDoesNotFitIsRefused()
+    {
+        using var model = Model(1);
+        model.Save(_folder["universal"]);
         Altered("foreign", metadata => metadata["matformer.model"] = "DocsLm");
         Altered("other", metadata => metadata["matformer.fingerprint"] = "ffff");
         Altered("plain", metadata => metadata.Remove("matformer.model"));
         Altered("version", metadata => metadata["matformer.version"] = "99");
         Altered("widths", metadata => metadata["matformer.widths"] = "32,x");
         Altered("layers", metadata => metadata["matformer.widths"] = "32,32,32");
-        Altered("missing", tensors: t => t.Where(e => !e.Name.Contains("layers.1.mlp.up_proj", StringComparison.Ordinal)));
-        Altered("more", tensors: t => t.Append(new SafetensorsEntry("lm_head.weight", SafetensorsType.Float32, [1])));
-        Altered("shape", tensors: t => t.Select(e => e.Name == "model.layers.0.mlp.up_proj.weight" ? e with { Shape = [31, 16] } : e));
-        Altered("whole", tensors: t => t.Select(e => e.Name == "model.embed_tokens.weight" ? e with { Type = SafetensorsType.Int64 } : e));
-        Altered("bytes", tensors: t => t.Select(e => e.Name == "model.embed_tokens.weight" ? e with { Type = SafetensorsType.UInt8 } : e));
-
-        var before = Weights(model);
-        Refused(model, "phone", "already the slice Phone");
-        Refused(small, "phone", "is the slice Phone (1*S 1*XL) of TinyModel, not S");
-        Refused(small, "universal", "holds the universal TinyModel");
         Refused(model, "foreign", "holds the model DocsLm, not TinyModel");
         Refused(model, "other", "another declaration of TinyModel");
         Refused(model, "plain", "not written by MatFormer");
         Refused(model, "version", "format version '99'");
         Refused(model, "widths", "'32,x'");
         Refused(model, "layers", "3 numbers");
+    }
+
+    [Fact]
+    public void TensorsThatDoNotFitAreRefused()
+    {
+        using var model = Model(1);
+        model.Save(_folder["universal"]);
+        Altered("missing", tensors: t => t.Where(e => !e.Name.Contains("layers.1.mlp.up_proj", StringComparison.Ordinal)));
+        Altered("more", tensors: t => t.Append(new SafetensorsEntry("lm_head.weight", SafetensorsType.Float32, [1])));
+        Altered("shape", tensors: t => t.Select(e => e.Name == "model.layers.0.mlp.up_proj.weight" ? e with { Shape = [31, 16] } : e));
+        Altered("whole", tensors: t => t.Select(e => e.Name == "model.embed_tokens.weight" ? e with { Type = SafetensorsType.Int64 } : e));
+        Altered("bytes", tensors: t => t.Select(e => e.Name == "model.embed_tokens.weight" ? e with { Type = SafetensorsType.UInt8 } : e));
         Refused(model, "missing", "lacks the tensor 'model.layers.1.mlp.up_proj.weight'");
         Refused(model, "more", "'lm_head.weight'");
         Refused(model, "shape", "'model.layers.0.mlp.up_proj.weight' of shape (31, 16), but (32, 16)");
         Refused(model, "whole", "'model.embed_tokens.weight' as whole numbers");
         Refused(model, "bytes", "'model.embed_tokens.weight' as whole numbers (U8)");
+    }
+
+    [Fact]
+    public void AMissingFileIsRefused()
+    {
+        using var model = Model(1);
         Refused(model, "nowhere", "does not exist");
-        Assert.Equal(before, Weights(model));
-        var e = Assert.Throws<CheckpointException>(() => Checkpoint.OpenUniversal<TinyModel>(_folder["phone"]));
-        Assert.Contains("already the slice Phone", e.Message, StringComparison.Ordinal);
     }
 
     internal static TinyModel Model(long seed)
@@ -137,10 +154,13 @@ public sealed class CheckpointTests : IDisposable
             _folder[name], [.. (tensors ?? (t => t))(reader.Tensors)], changed, (entry, stream) => stream.Write(new byte[entry.Length]));
     }
 
+    // Loading must fail and leave the model unchanged.
     private void Refused(MatFormerModel model, string file, string says)
     {
+        var before = Weights(model);
         var e = Assert.Throws<CheckpointException>(() => model.Load(_folder[file]));
         Assert.Contains(_folder[file], e.Message, StringComparison.Ordinal);
         Assert.Contains(says, e.Message, StringComparison.Ordinal);
+        Assert.Equal(before, Weights(model));
     }
 }

@@ -15,7 +15,7 @@ public sealed class SafetensorsTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Fact]
-    public void WhatIsWrittenIsReadBack()
+    public void WrittenTensorsAreReadBack()
     {
         SafetensorsEntry[] tensors =
         [
@@ -48,9 +48,9 @@ public sealed class SafetensorsTests : IDisposable
     }
 
     [Fact]
-    public void ALayoutByTheReferenceIsRead()
+    public void TheExampleOfTheFormatsPageIsRead()
     {
-        // The example of the format's page, by hand.
+        // This is the example of the page that describes the format, written by hand.
         const string Header = """{"test":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"__metadata__":{"format":"pt"}}  """;
         WriteFile(Header, [0, 0, 128, 63, 0, 0, 0, 64]);
         using var reader = SafetensorsReader.Open(FilePath);
@@ -110,7 +110,7 @@ public sealed class SafetensorsTests : IDisposable
     }
 
     [Fact]
-    public void InvalidUtf8IsRefused()
+    public void AHeaderThatIsNotUtf8IsRefused()
     {
         WriteFile([(byte)'{', (byte)'"', 0xC3, 0x28, (byte)'"', (byte)':', (byte)'{', (byte)'}', (byte)'}'], []);
         Refused("not UTF-8");
@@ -119,7 +119,7 @@ public sealed class SafetensorsTests : IDisposable
     [Theory]
     [InlineData(0, "0 bytes")]
     [InlineData(7, "7 bytes")]
-    public void AFileWithoutALengthIsRefused(int length, string says)
+    public void AFileWithoutAHeaderLengthIsRefused(int length, string says)
     {
         File.WriteAllBytes(FilePath, new byte[length]);
         Refused(says);
@@ -129,7 +129,7 @@ public sealed class SafetensorsTests : IDisposable
     [InlineData(100_000_001UL, "at most 100000000")]
     [InlineData(ulong.MaxValue, "at most 100000000")]
     [InlineData(3UL, "has only 10")]
-    public void AHeaderLongerThanAllowedIsRefused(ulong length, string says)
+    public void AHeaderThatIsTooLongIsRefused(ulong length, string says)
     {
         var bytes = new byte[10];
         BinaryPrimitives.WriteUInt64LittleEndian(bytes, length);
@@ -138,7 +138,7 @@ public sealed class SafetensorsTests : IDisposable
     }
 
     [Fact]
-    public void MissingFilesAndFoldersAreNamed()
+    public void MissingFilesAndFoldersAreRefused()
     {
         Refused("does not exist");
         Directory.CreateDirectory(FilePath);
@@ -146,7 +146,7 @@ public sealed class SafetensorsTests : IDisposable
     }
 
     [Fact]
-    public void AFileCutOffAnywhereIsRefused()
+    public void ATruncatedFileIsRefused()
     {
         SafetensorsEntry[] tensors = [new("a", SafetensorsType.Float32, [3]), new("b", SafetensorsType.Int64, [2])];
         SafetensorsWriter.Write(FilePath, tensors, new Dictionary<string, string> { ["k"] = "v" }, (t, s) => s.Write(Data(t)));
@@ -178,7 +178,7 @@ public sealed class SafetensorsTests : IDisposable
     }
 
     [Fact]
-    public void AnyTensorsComeBack() => Check.One(Config.QuickThrowOnFailure, Prop.ForAll(
+    public void RandomTensorsAreReadBack() => Check.One(Config.QuickThrowOnFailure, Prop.ForAll(
         ArbMap.Default.ArbFor<Tuple<NonNull<string>, byte, byte[]>[]>(),
         items =>
         {
@@ -205,7 +205,7 @@ public sealed class SafetensorsTests : IDisposable
         }));
 
     [Fact]
-    public void AnyDamageIsRefusedOrHarmless()
+    public void RandomDamageIsRefusedOrHarmless()
     {
         SafetensorsEntry[] tensors = [new("alpha", SafetensorsType.Float32, [3, 2]), new("beta", SafetensorsType.Int64, [2])];
         SafetensorsWriter.Write(FilePath, tensors, new Dictionary<string, string> { ["format"] = "pt" }, (t, s) => s.Write(Data(t)));
@@ -230,7 +230,7 @@ public sealed class SafetensorsTests : IDisposable
     }
 
     [Fact]
-    public void AnyHeaderIsRefusedOrHarmless() => Check.One(Config.QuickThrowOnFailure.WithMaxTest(500), Prop.ForAll(
+    public void RandomHeadersAreRefused() => Check.One(Config.QuickThrowOnFailure.WithMaxTest(500), Prop.ForAll(
         ArbMap.Default.ArbFor<NonNull<string>>(),
         text =>
         {

@@ -12,7 +12,7 @@ public sealed class ByteSizeTests
     [InlineData("1KiB", 1024)]
     [InlineData("0.0005MB", 500)]
     [InlineData("3TB", 3_000_000_000_000)]
-    public void SizesAreRead(string text, long bytes)
+    public void SizesAreParsed(string text, long bytes)
     {
         Assert.True(ByteSize.TryParse(text, out var read));
         Assert.Equal(bytes, read);
@@ -30,12 +30,12 @@ public sealed class ByteSizeTests
     [InlineData("1e3MB")]
     [InlineData("NaN")]
     [InlineData("99999999999TB")]
-    public void OthersAreNot(string text) => Assert.False(ByteSize.TryParse(text, out _));
+    public void TextThatIsNoSizeIsRefused(string text) => Assert.False(ByteSize.TryParse(text, out _));
 
     [Theory]
     [InlineData(999, "999 B")]
     [InlineData(1000, "1 kB")]
     [InlineData(12_345_678, "12.35 MB")]
     [InlineData(2_000_000_000, "2 GB")]
-    public void SizesAreWritten(long bytes, string text) => Assert.Equal(text, ByteSize.Format(bytes));
+    public void SizesAreFormatted(long bytes, string text) => Assert.Equal(text, ByteSize.Format(bytes));
 }

@@ -67,7 +67,7 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--accumulation must be 1 or more, not '0'", "train --accumulation 0")]
     [InlineData("--init has no use", "train --resume --init weights.safetensors")]
     [InlineData("'nowhere' does not exist", "train --data nowhere")]
-    public async Task WrongUsageEndsWithTwoAndOneLine(string says, string command)
+    public async Task WrongUsageExitsWithCode2AndOneLine(string says, string command)
     {
         var arguments = command.Split(' ').Select(a => a == "''" ? string.Empty : a).ToArray();
         if (!command.Contains("--out", StringComparison.Ordinal) && command != "frobnicate") arguments = [.. arguments, "--out", _out];
@@ -81,7 +81,7 @@ public sealed class ModelProgramTests : IDisposable
     }
 
     [Fact]
-    public async Task CudaWhereThereIsNoneIsRefused()
+    public async Task CudaIsRefusedIfThereIsNoDevice()
     {
         if (TorchSharp.torch.cuda.is_available()) return;
         var (code, output, error) = await Run("train", "--data", _texts, "--device", "cuda", "--out", _out);
@@ -96,7 +96,7 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("generate --help")]
     [InlineData("plan --help")]
     [InlineData("--version")]
-    public async Task HelpIsGiven(string arguments)
+    public async Task HelpAndVersionArePrinted(string arguments)
     {
         var (code, output, error) = await Run(arguments.Split(' '));
         Assert.Equal((0, string.Empty), (code, error));
@@ -104,7 +104,7 @@ public sealed class ModelProgramTests : IDisposable
     }
 
     [Fact]
-    public async Task ProfilesNeedNoWeights()
+    public async Task TheProfilesCommandNeedsNoWeights()
     {
         var (code, output, _) = await Run("profiles");
         Assert.Equal(0, code);
@@ -116,7 +116,7 @@ public sealed class ModelProgramTests : IDisposable
     }
 
     [Fact]
-    public async Task AModelGoesAllTheWay()
+    public async Task AModelIsTrainedEvaluatedExtractedAndGeneratesText()
     {
         using (var trained = await Json("train", "--data", _texts, "--steps", "30", "--batch", "2", "--dtype", "f32", "--out", _out))
         {
@@ -162,7 +162,7 @@ public sealed class ModelProgramTests : IDisposable
         Assert.Equal("length", fromView.RootElement.GetProperty("finish_reason").GetString());
         Assert.Equal(fromView.RootElement.GetProperty("text").GetString(), fromSlice.RootElement.GetProperty("text").GetString());
 
-        // Of one token only the likeliest is left, whatever the temperature; and text ends before either of two strings.
+        // If one token is left, it is the likeliest, whatever the temperature. Text ends before either of two stop strings.
         var greedy = fromView.RootElement.GetProperty("text").GetString()!;
         foreach (string[] narrow in (string[][])[["--top-k", "1"], ["--top-p", "0.000001"], ["--min-p", "1"]])
         {
@@ -195,18 +195,18 @@ public sealed class ModelProgramTests : IDisposable
     }
 
     [Fact]
-    public async Task AModelOfBytePairsGoesAllTheWay()
+    public async Task ABytePairModelIsTrainedEvaluatedExtractedAndGeneratesText()
     {
         using (var learnt = await Json("tokenizer", "--data", _texts, "--vocabulary", "300", "--out", _folder["pairs"]))
             Assert.True(learnt.RootElement.GetProperty("validation_bytes_per_token").GetDouble() > 2);
         var file = _folder["pairs/tokenizer.json"];
         string[] small = ["--data", _texts, "--batch", "2", "--dtype", "f32"];
-        using (await Json([.. small, "--tokenizer", file, "--steps", "20", "--tokens", "5", "--out", _out])) // the demo
+        using (await Json([.. small, "--tokenizer", file, "--steps", "20", "--tokens", "5", "--out", _out])) // runs the demo
         {
             Assert.Equal(File.ReadAllBytes(file), File.ReadAllBytes(Path.Combine(_out, "tokenizer.json")));
         }
 
-        // Found beside the weights, and in --out when resuming.
+        // The tokenizer is found beside the weights, and in --out when resuming.
         var model = Path.Combine(_out, "model.safetensors");
         using (var evaluated = await Json(["eval", .. small, "--checkpoint", model, "--out", _out]))
         {
@@ -229,7 +229,7 @@ public sealed class ModelProgramTests : IDisposable
         var (_, printed, _) = await Run([.. generate, "--checkpoint", model, "--profile", "Phone"]);
         Assert.Equal("the model" + fromView.RootElement.GetProperty("text").GetString(), printed.TrimEnd('\n'));
 
-        // One that weights need is not replaced by another.
+        // A tokenizer that weights need is not replaced by another one.
         using (await Json("tokenizer", "--data", _texts, "--vocabulary", "300", "--out", _out)) { }
         foreach (string[] command in (string[][])[
             ["tokenizer", "--data", _texts, "--vocabulary", "290", "--out", _out],
@@ -243,7 +243,7 @@ public sealed class ModelProgramTests : IDisposable
 
         Assert.False(File.Exists(_folder["other/phone.safetensors"]));
 
-        // A wrong tokenizer, or none, is refused, before anything is written.
+        // Another tokenizer, or none, is refused before anything is written.
         File.WriteAllText(_folder["other.json"], File.ReadAllText(file).Replace("<|endoftext|>", "<|end|>", StringComparison.Ordinal));
         var before = _folder.Files;
         foreach (var other in new[] { "bytes", _folder["other.json"] })
@@ -265,8 +265,8 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--vocabulary 321 is more than the 320 tokens that TinyModel declares", "tokenizer --vocabulary 321")]
     [InlineData("Vocabulary is 256; it must be at least 257", "tokenizer --vocabulary 256")]
     [InlineData("'nowhere.json' does not exist", "train --tokenizer nowhere.json")]
-    public async Task AWrongTokenizerEndsWithTwoAndOneLine(string says, string command) =>
-        await WrongUsageEndsWithTwoAndOneLine(says, command);
+    public async Task AWrongTokenizerExitsWithCode2AndOneLine(string says, string command) =>
+        await WrongUsageExitsWithCode2AndOneLine(says, command);
 
     [Fact]
     public async Task TheDemoWritesItsReport()
@@ -291,7 +291,7 @@ public sealed class ModelProgramTests : IDisposable
     }
 
     [Fact]
-    public async Task TheDemoChoosesItsSteps()
+    public async Task TheDemoChoosesItsStepsByTheMinutes()
     {
         using var demo = await Json("--data", _texts, "--minutes", "0.001", "--batch", "2", "--tokens", "5", "--out", _out);
         Assert.Equal(0, demo.RootElement.GetProperty("steps").GetInt32() % 10);
@@ -299,7 +299,7 @@ public sealed class ModelProgramTests : IDisposable
     }
 
     [Fact]
-    public async Task AnInterruptedRunSavesAndSaysHowToGoOn()
+    public async Task AnInterruptedRunIsSavedAndCanBeResumed()
     {
         using var stop = new CancellationTokenSource();
         var error = new StopAtLine("Training", stop);
@@ -311,7 +311,7 @@ public sealed class ModelProgramTests : IDisposable
         var (resumed, _, text) = await Run("train", "--resume", "--out", _out, "--data", _texts);
         Assert.True(resumed == 0, text);
 
-        // It goes on as it was begun: looks at the validation text too, and tells of them.
+        // The resumed run keeps its options: it still evaluates on the validation text and reports the losses.
         Assert.Contains("  validation S ", text, StringComparison.Ordinal);
         var steps = MetricsFile.Read(Path.Combine(_out, "metrics.jsonl")).ToList();
         Assert.Equal(50, steps.Count);
@@ -322,7 +322,7 @@ public sealed class ModelProgramTests : IDisposable
     }
 
     [Fact]
-    public async Task WeightsToBeginWithAreNotReplaced()
+    public async Task TheWeightsThatTrainingBeginsWithAreNotReplaced()
     {
         using (await Json("train", "--data", _texts, "--steps", "2", "--batch", "2", "--out", _out)) { }
         var before = _folder.Files;
@@ -350,7 +350,7 @@ public sealed class ModelProgramTests : IDisposable
         return JsonDocument.Parse(output);
     }
 
-    /// <summary>Cancels when a line that begins so is written.</summary>
+    /// <summary>Cancels when a line that begins with <paramref name="start"/> is written.</summary>
     private sealed class StopAtLine(string start, CancellationTokenSource stop) : StringWriter
     {
         public override void WriteLine(string? value)

@@ -3,7 +3,7 @@ namespace MatFormer.Runtime.Tests.Data;
 public sealed class CounterRandomTests
 {
     [Fact]
-    public void ItIsSplitMix64()
+    public void BitsEqualThoseOfSplitMix64()
     {
         // The values that the reference implementation gives for the seed 1234567 (also in Rosetta Code).
         ulong[] expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821];
@@ -12,7 +12,7 @@ public sealed class CounterRandomTests
     }
 
     [Fact]
-    public void SeedsPurposesAndIndicesHaveTheirOwn()
+    public void SeedsPurposesAndIndicesGiveDifferentNumbers()
     {
         var first = new HashSet<ulong>();
         for (var seed = -2; seed <= 2; seed++)
@@ -25,7 +25,7 @@ public sealed class CounterRandomTests
     }
 
     [Fact]
-    public void NumbersFallEvenly()
+    public void NumbersAreUniform()
     {
         var random = new CounterRandom(1, RandomPurpose.Granularity);
         var counts = new int[4];
@@ -39,7 +39,7 @@ public sealed class CounterRandomTests
     }
 
     [Fact]
-    public void AShuffleKeepsAllAndDependsOnTheKey()
+    public void AShuffleKeepsAllItemsAndDependsOnTheSeed()
     {
         var items = Enumerable.Range(0, 100).ToArray();
         var shuffled = items.ToArray();

@@ -34,7 +34,7 @@ public sealed class ImageCorpusTests : IDisposable
     }
 
     [Fact]
-    public void IdxFilesMayBeZippedAndHaveADot()
+    public void IdxFilesMayBeCompressedAndHaveADotInTheirNames()
     {
         WriteIdx();
         var fingerprint = ImageCorpus.Open(_folder.Path).Fingerprint;
@@ -51,13 +51,13 @@ public sealed class ImageCorpusTests : IDisposable
         var zipped = File.ReadAllBytes(_folder[ValidationLabels + ".gz"]);
         File.WriteAllBytes(_folder[ValidationLabels + ".gz"], zipped[..^10]);
         Fails(ValidationLabels + ".gz");
-        zipped[^6] ^= 1; // its checksum
+        zipped[^6] ^= 1; // damages the checksum
         File.WriteAllBytes(_folder[ValidationLabels + ".gz"], zipped);
         Fails(ValidationLabels + ".gz", "cannot be unpacked");
     }
 
     [Fact]
-    public void NamesOfClassesAreRead()
+    public void ClassNamesAreReadFromAFile()
     {
         WriteIdx();
         var fingerprint = ImageCorpus.Open(_folder.Path).Fingerprint;
@@ -70,7 +70,7 @@ public sealed class ImageCorpusTests : IDisposable
     }
 
     [Fact]
-    public void DamagedIdxFilesAreNamed()
+    public void DamagedIdxFilesAreRefused()
     {
         WriteIdx();
         var images = File.ReadAllBytes(_folder[TrainingImages]);
@@ -96,10 +96,9 @@ public sealed class ImageCorpusTests : IDisposable
     }
 
     [Fact]
-    public void CifarIsRead()
+    public void CifarFilesAreRead()
     {
-        for (var batch = 1; batch <= 5; batch++) WriteCifar($"data_batch_{batch}.bin", (byte)batch);
-        WriteCifar("test_batch.bin", 6);
+        WriteCifar();
         var corpus = ImageCorpus.Open(_folder.Path);
         Assert.Equal((10, 2), (corpus.Training.Count, corpus.Validation.Count));
         Assert.Equal((3, 32, 32), (corpus.Training.Channels, corpus.Training.Height, corpus.Training.Width));
@@ -107,12 +106,22 @@ public sealed class ImageCorpusTests : IDisposable
         Assert.Equal(3072, corpus.Training.Pixels(4).Length);
         Assert.Equal([3, 3, 0], new[] { 0, 1023, 1024 }.Select(i => (int)corpus.Training.Pixels(4)[i]));
         Assert.Equal("9", corpus.Training.Classes[^1]);
+    }
 
+    [Fact]
+    public void CifarClassNamesAreReadFromAFile()
+    {
+        WriteCifar();
         File.WriteAllText(_folder["batches.meta.txt"], "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n");
         Assert.Equal("j", ImageCorpus.Open(_folder.Path).Training.Classes[^1]);
         File.WriteAllText(_folder["batches.meta.txt"], "a\nb\n");
         Fails("batches.meta.txt", "2 names");
-        File.Delete(_folder["batches.meta.txt"]);
+    }
+
+    [Fact]
+    public void DamagedCifarFilesAreRefused()
+    {
+        WriteCifar();
         WriteCifar("data_batch_3.bin", 10);
         Fails("Image 4", "label 10");
         File.WriteAllBytes(_folder["data_batch_3.bin"], new byte[3072]);
@@ -154,7 +163,7 @@ public sealed class ImageCorpusTests : IDisposable
         Assert.Equal([0, 0, 0, 0, 1], Images(corpus.Validation).Select(image => image.Label));
         Assert.Equal(45, Images(corpus.Training).Concat(Images(corpus.Validation)).Distinct().Count());
 
-        // Elsewhere, and below a folder for training, it is the same ones.
+        // The same images are held out if they are elsewhere, and below a folder for training.
         Directory.CreateDirectory(_folder["moved/train"]);
         foreach (var name in new[] { "cat", "dog" }) Directory.Move(_folder[name], _folder[$"moved/train/{name}"]);
         Assert.Equal(corpus.Fingerprint, ImageCorpus.Open(_folder["moved"]).Fingerprint);
@@ -163,7 +172,7 @@ public sealed class ImageCorpusTests : IDisposable
     }
 
     [Fact]
-    public void GreyAmongColoursGetsThreeChannels()
+    public void GreyImagesAmongColourImagesGetThreeChannels()
     {
         WriteImage("train/a/1.png", 10);
         File.WriteAllBytes(_folder["train/a/2.png"], Png.Encode([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], 3, 2, 2));
@@ -176,7 +185,7 @@ public sealed class ImageCorpusTests : IDisposable
     }
 
     [Fact]
-    public void SizesMustBeTheSameUnlessResized()
+    public void ImagesMustHaveOneSizeUnlessTheyAreResized()
     {
         WriteImage("train/a/1.png", 10);
         File.WriteAllBytes(_folder["train/a/2.png"], Png.Encode(Enumerable.Repeat((byte)9, 12).ToArray(), 1, 3, 4));
@@ -196,7 +205,7 @@ public sealed class ImageCorpusTests : IDisposable
     }
 
     [Fact]
-    public void WhatIsNoImageIsNamed()
+    public void FilesThatAreNotImagesAreRefused()
     {
         Fails(_folder.Path, "train-images-idx3-ubyte");
         Fails("nowhere", "does not exist");
@@ -223,7 +232,7 @@ public sealed class ImageCorpusTests : IDisposable
     }
 
     [Fact]
-    public void TheFingerprintIsOfTheContent()
+    public void TheFingerprintDependsOnTheContent()
     {
         ImageSet Set(byte pixel = 1, int label = 0, int height = 2, string name = "a") =>
             new("a test", 1, height, 2 / height, [pixel, 2], [label], [name, "b"]);
@@ -243,7 +252,7 @@ public sealed class ImageCorpusTests : IDisposable
         Assert.All(says, text => Assert.Contains(text, e.Message, StringComparison.Ordinal));
     }
 
-    // Five images to train on and two to validate on, of 2 x 3 pixels.
+    // Writes five training images and two validation images of 2 x 3 pixels.
     private void WriteIdx()
     {
         File.WriteAllBytes(_folder[TrainingImages], Idx(3, [5, 2, 3], 0));
@@ -260,11 +269,18 @@ public sealed class ImageCorpusTests : IDisposable
         return [.. header, .. Enumerable.Range(first, sizes.Aggregate((a, b) => a * b)).Select(value => (byte)value)];
     }
 
-    // Two images, the first with one value in its red channel.
+    // Writes five training files and a validation file of two images each.
+    private void WriteCifar()
+    {
+        for (var batch = 1; batch <= 5; batch++) WriteCifar($"data_batch_{batch}.bin", (byte)batch);
+        WriteCifar("test_batch.bin", 6);
+    }
+
+    // Writes two images. The first has one value in its red channel.
     private void WriteCifar(string name, byte value) => File.WriteAllBytes(
         _folder[name], [value, .. Enumerable.Repeat(value, 1024), .. new byte[2048], 9, .. new byte[3072]]);
 
-    // 2 x 2 pixels of grey.
+    // Writes a grey image of 2 x 2 pixels.
     private void WriteImage(string name, byte first)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(_folder[name])!);

@@ -7,7 +7,7 @@ public sealed class PairBatchesTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Fact]
-    public void RowsAreQueriesAndDocumentsPaddedAsFarAsNeeded()
+    public void RowsAreQueriesAndDocumentsWithPadding()
     {
         var batch = Filled(40, ("ab", "abcdefghi"), ("x", "yz"));
         Assert.Equal(16, batch.Time); // nine tokens, rounded up
@@ -17,30 +17,39 @@ public sealed class PairBatchesTests : IDisposable
         Assert.All(batch.Tokens[50..].ToArray(), token => Assert.Equal(-1, token));
         Assert.Equal([0, 0, 1, 1], batch.Targets);
         Assert.Equal(2, batch.Examples);
+    }
 
-        // Cut to the context; and filled anew, nothing is left of before.
+    [Fact]
+    public void TextsAreCutToTheContext()
+    {
         var cut = Filled(4, ("ab", "abcdefghi"), ("x", "yz"));
         Assert.Equal(4, cut.Time);
         Assert.Equal([97, 98, 99, 100], cut.Tokens[4..8].ToArray());
-        cut.Fill([new("a", "b"), new("c", "d")], Tokenizer.ByteLevel);
-        Assert.Equal([97, -1, -1, -1, 98, -1, -1, -1, 99, -1, -1, -1, 100, -1, -1, -1], cut.Tokens.ToArray());
+    }
+
+    [Fact]
+    public void ABatchThatIsFilledAgainKeepsNothing()
+    {
+        var batch = Filled(4, ("ab", "abcdefghi"), ("x", "yz"));
+        batch.Fill([new("a", "b"), new("c", "d")], Tokenizer.ByteLevel);
+        Assert.Equal([97, -1, -1, -1, 98, -1, -1, -1, 99, -1, -1, -1, 100, -1, -1, -1], batch.Tokens.ToArray());
     }
 
     [Theory]
     [InlineData("a1 b2 c3", "0 1 2")]
     [InlineData("a1 b2 a1", "0 1 0")] // a pair that comes twice
-    [InlineData("a1 b1 c3", "0 0 2")] // one document
-    [InlineData("a1 b2 b3", "0 1 1")] // one query
-    [InlineData("a1 b2 c3 a2 b4", "1 1 2 1 1")] // what joins two
-    [InlineData("a1 1a b2", "0 1 2")] // a query is no document
-    public void PairsThatShareATextHaveOneNumber(string pairs, string numbers)
+    [InlineData("a1 b1 c3", "0 0 2")] // one document for two queries
+    [InlineData("a1 b2 b3", "0 1 1")] // one query for two documents
+    [InlineData("a1 b2 c3 a2 b4", "1 1 2 1 1")] // pairs that join others
+    [InlineData("a1 1a b2", "0 1 2")] // a query and a document may be equal
+    public void PairsThatShareATextHaveTheSameTarget(string pairs, string numbers)
     {
         var batch = Filled(8, [.. pairs.Split(' ').Select(pair => (pair[..1], pair[1..]))]);
         Assert.Equal(numbers.Split(' ').SelectMany(number => new[] { long.Parse(number), long.Parse(number) }), batch.Targets);
     }
 
     [Fact]
-    public void TextsThatAreAlikeAsFarAsTheyAreSeenShareANumber()
+    public void TextsThatAreEqualWithinTheContextHaveTheSameTarget()
     {
         Assert.Equal([0, 0, 0, 0], Filled(4, ("a", "same beginning"), ("b", "same end")).Targets);
         Assert.Equal([0, 0, 1, 1], Filled(8, ("a", "same beginning"), ("b", "same end")).Targets);
@@ -60,7 +69,7 @@ public sealed class PairBatchesTests : IDisposable
         Assert.Equal(Queries(batches, 3), Queries(new PairBatches(corpus.Training, Tokenizer.ByteLevel, 16, new TrainerOptions { Batch = 10, Seed = 4 }), 3));
         Assert.NotEqual(Queries(batches, 3), Queries(new PairBatches(corpus.Training, Tokenizer.ByteLevel, 16, new TrainerOptions { Batch = 10 }), 3));
 
-        // Batches come from the prefetching thread as they are.
+        // The prefetching thread gives the same batches.
         using var ahead = new PrefetchedBatches(batches, 2, 3);
         Assert.Equal(Queries((PairBatch)ahead.Take(2)), Queries(new PairBatches(corpus.Training, Tokenizer.ByteLevel, 16, new TrainerOptions { Batch = 10, Seed = 4 }), 2));
     }

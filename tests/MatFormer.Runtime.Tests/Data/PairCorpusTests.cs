@@ -16,7 +16,7 @@ public sealed class PairCorpusTests : IDisposable
     [InlineData("XMLReader.IOError", "xml reader io error")]
     [InlineData("Convert.ToBase64String", "convert to base64 string")]
     [InlineData("Decimal.op_Addition", "decimal op addition")]
-    public void NamesBecomeWords(string name, string words) => Assert.Equal(words, PairCorpus.Words(name));
+    public void NamesOfMembersBecomeWords(string name, string words) => Assert.Equal(words, PairCorpus.Words(name));
 
     [Fact]
     public void MembersArePairedWithSummaryAndRemarks()
@@ -42,7 +42,7 @@ public sealed class PairCorpusTests : IDisposable
     }
 
     [Fact]
-    public void SharedDocumentsAndQueriesAreLeftOut()
+    public void DuplicateDocumentsAndQueriesAreLeftOut()
     {
         WriteDocumentation("a.xml", """
             <member name="M:N.Thing.Put(System.Int32)"><summary>Puts a value.</summary></member>
@@ -78,7 +78,7 @@ public sealed class PairCorpusTests : IDisposable
     }
 
     [Fact]
-    public void LinesOfTabsAndJsonArePairs()
+    public void TsvAndJsonLinesArePairs()
     {
         File.WriteAllLines(_folder["a.tsv"], [.. Lines(30), "", "query 3\tanother answer", "another query\tanswer 4"]);
         var corpus = PairCorpus.Open(_folder["a.tsv"]);
@@ -90,7 +90,7 @@ public sealed class PairCorpusTests : IDisposable
             .Select(i => $$"""{"document": "answer {{i}}", "id": {{i}}, "query": " query {{i}}\n"}"""));
         Assert.Equal(corpus.Fingerprint, PairCorpus.Open(_folder["b.jsonl"]).Fingerprint);
 
-        // In another order the same ones are held out.
+        // The same pairs are held out if the lines are in another order.
         File.WriteAllLines(_folder["c.tsv"], Lines(30).Reverse());
         Assert.Equal(corpus.Validation, PairCorpus.Open(_folder["c.tsv"]).Validation);
         File.WriteAllLines(_folder["c.tsv"], Lines(30).SkipLast(1).Append("query 29\tanother answer"));
@@ -105,14 +105,14 @@ public sealed class PairCorpusTests : IDisposable
     [InlineData("a.jsonl", "{\"query\": 1, \"document\": \"b\"}", "\"query\"")]
     [InlineData("a.jsonl", "[]", "\"query\"")]
     [InlineData("a.jsonl", "{\"query\"", "Line 2")]
-    public void LinesThatAreNoPairsAreNamed(string file, string line, string says)
+    public void LinesThatAreNotPairsAreRefused(string file, string line, string says)
     {
         File.WriteAllText(_folder[file], "\n" + line + "\n");
         Fails("Line 2", file, says);
     }
 
     [Fact]
-    public void TooLittleIsNamed()
+    public void TooFewPairsAndBrokenFilesAreRefused()
     {
         File.WriteAllLines(_folder["a.tsv"], Lines(19));
         File.WriteAllText(_folder["b.txt"], "text");
@@ -147,7 +147,7 @@ public sealed class PairCorpusTests : IDisposable
     private static List<RetrievalPair> All(PairCorpus corpus) =>
         [.. corpus.Training.Concat(corpus.Validation).OrderBy(pair => pair.Query, StringComparer.Ordinal)];
 
-    // The pairs of the documentation, which is opened with others so that there are enough.
+    // Returns the pairs of the documentation, which is opened together with other pairs so that there are enough.
     private List<RetrievalPair> Filled()
     {
         File.WriteAllLines(_folder["fill.tsv"], Lines(40));

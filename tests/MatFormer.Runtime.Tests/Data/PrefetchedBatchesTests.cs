@@ -3,7 +3,7 @@ namespace MatFormer.Runtime.Tests.Data;
 public sealed class PrefetchedBatchesTests
 {
     [Fact]
-    public void BatchesComeInOrderAndAtMostAFewAhead()
+    public void BatchesComeInOrderAndAtMostAFewAreMadeAhead()
     {
         var source = new Source();
         using var batches = new PrefetchedBatches(source, first: 5, last: 40);
@@ -12,7 +12,7 @@ public sealed class PrefetchedBatchesTests
             var batch = (TokenBatch)batches.Take(step);
             Assert.Equal([step, step, step], batch.Tokens);
             Assert.Equal([-step, -step, -step], batch.Targets);
-            Thread.Yield(); // whatever is made meanwhile, the batch stays
+            Thread.Yield(); // the batch stays the same, whatever is made meanwhile
             Assert.Equal([step, step, step], batch.Tokens);
             Assert.InRange(Volatile.Read(ref source.Last), step, Math.Min(40, step + PrefetchedBatches.Ahead + 1));
         }
@@ -29,7 +29,7 @@ public sealed class PrefetchedBatchesTests
     }
 
     [Fact]
-    public void AnErrorIsThrownAtItsStepAndAgain()
+    public void AnErrorIsThrownEachTimeItsStepIsTaken()
     {
         using var batches = new PrefetchedBatches(new Source { FailsAt = 3 }, first: 1, last: 10);
         batches.Take(1);
@@ -41,7 +41,7 @@ public sealed class PrefetchedBatchesTests
     [Fact]
     public void DisposingStopsTheThread()
     {
-        // While it waits for room, while it fills, after its last step, and after an error.
+        // The thread waits for room, fills a batch, has done its last step, or has met an error.
         for (var taken = 0; taken < 4; taken++)
         {
             var source = new Source { FailsAt = taken == 3 ? 2 : null };

@@ -5,7 +5,7 @@ namespace MatFormer.Runtime.Tests.Data;
 
 public sealed class RasterImageTests : IDisposable
 {
-    // The images below were written by libpng, of 6 rows and 7 columns.
+    // The images below were written by libpng. They have 6 rows and 7 columns.
     private const int Height = 6;
     private const int Width = 7;
     private const string Grey =
@@ -47,7 +47,7 @@ public sealed class RasterImageTests : IDisposable
     [InlineData(GreyAlpha, 1)]
     [InlineData(Rgb, 3)]
     [InlineData(RgbAlpha, 3)]
-    public void ImagesOfLibpngAreRead(string file, int channels)
+    public void ImagesWrittenByLibpngAreRead(string file, int channels)
     {
         var image = Png.Decode(Convert.FromBase64String(file));
         Assert.Equal((channels, Height, Width), (image.Channels, image.Height, image.Width));
@@ -71,7 +71,7 @@ public sealed class RasterImageTests : IDisposable
     [InlineData(4)]
     public void EveryFilterIsUndone(byte filter)
     {
-        // Filtered here by the definition of each filter, from the last sample on.
+        // The rows are filtered here by the definition of each filter.
         var pixels = Pattern(3);
         const int Length = Width * 3;
         var rows = new byte[Height, Length];
@@ -97,7 +97,7 @@ public sealed class RasterImageTests : IDisposable
     [InlineData(3, 6, 7)]
     [InlineData(3, 1, 1)]
     [InlineData(1, 300, 200)]
-    public void WhatIsWrittenIsReadAgain(int channels, int height, int width)
+    public void WrittenImagesAreReadBack(int channels, int height, int width)
     {
         var pixels = new byte[channels * height * width];
         new Random(1).NextBytes(pixels);
@@ -110,10 +110,10 @@ public sealed class RasterImageTests : IDisposable
     [Theory]
     [InlineData(SixteenBits, "16 bits per sample")]
     [InlineData(Interlaced, "interlaced")]
-    public void OtherKindsAreRefused(string file, string says) => Refuses(Convert.FromBase64String(file), says);
+    public void UnsupportedKindsOfPngAreRefused(string file, string says) => Refuses(Convert.FromBase64String(file), says);
 
     [Fact]
-    public void DamageIsNamed()
+    public void DamagedPngFilesAreRefused()
     {
         var file = Convert.FromBase64String(Grey);
         foreach (var length in new[] { 10, 40, file.Length - 1 }) Refuses(file[..length], "ends in the middle of a chunk");
@@ -143,15 +143,20 @@ public sealed class RasterImageTests : IDisposable
     }
 
     [Fact]
-    public void NetpbmIsRead()
+    public void NetpbmFilesAreRead()
     {
-        byte[] grey = [.. "P5\n# a comment 1 2\n3 2 # another\n255\n"u8, 10, 32, 3, 4, 5, 6];
-        var image = Netpbm.Decode(grey);
+        var image = Netpbm.Decode(GreyNetpbm());
         Assert.Equal((1, 2, 3), (image.Channels, image.Height, image.Width));
         Assert.Equal([10, 32, 3, 4, 5, 6], image.Pixels);
         image = Netpbm.Decode([.. "P6 2 1 255 "u8, 1, 2, 3, 4, 5, 6]);
         Assert.Equal((3, 1, 2), (image.Channels, image.Height, image.Width));
         Assert.Equal([1, 4, 2, 5, 3, 6], image.Pixels);
+    }
+
+    [Fact]
+    public void DamagedNetpbmFilesAreRefused()
+    {
+        var grey = GreyNetpbm();
         Refuses(grey[..^1], "take 6 bytes, but it has 5");
         Refuses([.. grey, 1], "take 6 bytes, but it has 7");
         Refuses("P5 3 2 65535 "u8, "largest sample is 65535");
@@ -169,9 +174,9 @@ public sealed class RasterImageTests : IDisposable
         12, 104, 116, 137, 169, 214, 179, 75, 153, 125, 57, 144, 157, 180, 212, 176, 142, 117, 106, 105, 108, 175, 189, 213, 247, 128, 95, 148,
         48, 74, 149,
     })]
-    public void ResizedAsPyTorchDoes(int height, int width, int[] expected)
+    public void ResizingEqualsThatOfPyTorch(int height, int width, int[] expected)
     {
-        // interpolate(mode="bilinear", antialias=True) of PyTorch 1.13, rounded; a sum in another order may round the other way.
+        // PyTorch 1.13 gives these with interpolate(mode="bilinear", antialias=True), rounded. Sums in another order may round differently.
         byte[] pixels = [.. Samples(1, (_, y, x) => (y * y * 7) + (x * x * 11) + (x * y * 3))];
         var image = new RasterImage(1, Height, Width, pixels).Resize(height, width);
         Assert.Equal((height, width), (image.Height, image.Width));
@@ -200,6 +205,9 @@ public sealed class RasterImageTests : IDisposable
 
     private static byte[] Pattern(int channels) => [.. Samples(channels, (c, y, x) => (x * x * 7) + (y * y * 11) + (c * 90) + (x * y * 3))];
 
+    // Returns a PGM file of 2 rows and 3 columns.
+    private static byte[] GreyNetpbm() => [.. "P5\n# a comment 1 2\n3 2 # another\n255\n"u8, 10, 32, 3, 4, 5, 6];
+
     private static byte[] Header(byte colourType) => [0, 0, 0, Width, 0, 0, 0, Height, 8, colourType, 0, 0, 0];
 
     private static byte[] Compress(byte[] rows)
@@ -220,7 +228,7 @@ public sealed class RasterImageTests : IDisposable
             file.AddRange(number);
             file.AddRange(body);
 
-            // The checksum bit by bit, as the specification defines it.
+            // Computes the checksum bit by bit, as the specification defines it.
             var crc = uint.MaxValue;
             foreach (var value in body)
             {

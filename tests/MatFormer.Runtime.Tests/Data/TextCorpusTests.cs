@@ -9,14 +9,14 @@ public sealed class TextCorpusTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Fact]
-    public void TextIsSplitOnceAndForAll()
+    public void TheSplitDependsOnTheTextsAlone()
     {
         using var corpus = TextCorpus.Open(_folder.WriteTexts(), _folder["out"]);
         Assert.Equal(60, corpus.Files);
         Assert.Equal(60, corpus.Training.Documents + corpus.Validation.Documents);
         Assert.InRange(corpus.Validation.Bytes, 16384, 20000);
 
-        // The same texts in another order, under other names, in another folder.
+        // The same texts are in another folder, under other names and in another order.
         Directory.CreateDirectory(_folder["other"]);
         foreach (var file in Directory.GetFiles(_folder["texts"]))
             File.Copy(file, Path.Combine(_folder["other"], $"{99 - int.Parse(Path.GetFileNameWithoutExtension(file))}.md"));
@@ -63,22 +63,22 @@ public sealed class TextCorpusTests : IDisposable
     }
 
     [Fact]
-    public void AFileLargerThanTheBufferIsWhole()
+    public void AFileLargerThanTheBufferIsReadCompletely()
     {
-        // Without line ends, in characters of two bytes: cut between characters only.
+        // The text has no line ends, and its characters take two bytes. It may be cut between characters only.
         var text = string.Concat(Enumerable.Range(0, 900_000).Select(i => (char)('à' + (i * 7919 % 30))));
         File.WriteAllText(_folder["big.txt"], text);
         using var corpus = TextCorpus.Open(_folder["big.txt"], _folder["out"]);
         var documents = Documents(corpus.Training).Concat(Documents(corpus.Validation)).ToList();
         Assert.DoesNotContain(documents, d => d.Contains('\uFFFD', StringComparison.Ordinal));
 
-        // The text repeats itself, so some pieces are duplicates; all others are there.
+        // The text repeats itself. Duplicate pieces are left out, and all other pieces are parts of the text.
         Assert.Equal(documents.Count, documents.Distinct().Count());
         Assert.All(documents, d => Assert.Contains(d.Trim(), text, StringComparison.Ordinal));
     }
 
     [Fact]
-    public void DuplicatesAndBinariesAreLeftOut()
+    public void DuplicatesBinariesAndHiddenFilesAreLeftOut()
     {
         var texts = _folder.WriteTexts();
         File.Copy(Path.Combine(texts, "07.txt"), Path.Combine(texts, "copy.txt"));
@@ -92,7 +92,7 @@ public sealed class TextCorpusTests : IDisposable
     }
 
     [Fact]
-    public void WhatAProgramWritesIsNotRead()
+    public void TheOutputFolderIsNotRead()
     {
         _folder.WriteTexts();
         var output = _folder["out"];
@@ -102,7 +102,7 @@ public sealed class TextCorpusTests : IDisposable
         using (var corpus = TextCorpus.Open(_folder.Path, output)) Assert.Equal(first, corpus.Fingerprint);
         using (var corpus = TextCorpus.Open(_folder["**/*.*"], output)) Assert.Equal(first, corpus.Fingerprint);
 
-        // But text beside the output is.
+        // Text beside the files of the output is read.
         using (var corpus = TextCorpus.Open(_folder["texts"], _folder.Path)) Assert.Equal(first, corpus.Fingerprint);
     }
 
@@ -111,7 +111,7 @@ public sealed class TextCorpusTests : IDisposable
     [InlineData("empty", "has no files")]
     [InlineData("texts/*.md", "No file matches")]
     [InlineData("small", "at least 65536")]
-    public void DataThatIsNotThereIsNamed(string data, string says)
+    public void MissingOrTooLittleDataIsRefused(string data, string says)
     {
         _folder.WriteTexts();
         _folder.WriteTexts("small", documents: 3);
@@ -124,7 +124,7 @@ public sealed class TextCorpusTests : IDisposable
     }
 
     [Fact]
-    public void ACancelledPreparationLeavesNothing()
+    public void ACancelledPreparationLeavesNoFiles()
     {
         var texts = _folder.WriteTexts();
         var before = _folder.Files;
@@ -145,7 +145,7 @@ public sealed class TextCorpusTests : IDisposable
     [InlineData("b/?.md", "b/a.md", true)]
     [InlineData("b/?.md", "b/aa.md", false)]
     [InlineData("**/*.txt", "a.md", false)]
-    public void GlobsMatch(string pattern, string path, bool matches) =>
+    public void GlobsMatchPaths(string pattern, string path, bool matches) =>
         Assert.Equal(matches, DataSources.Matches(path.Split('/'), pattern.Split('/')));
 
     [Fact]

@@ -14,7 +14,7 @@ public sealed class TokenCorpusTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Fact]
-    public void TokensAreTheTextWithATokenBetweenDocuments()
+    public void TokensDecodeToTheTextAndEachDocumentHasAnEndToken()
     {
         var tokenizer = Trained(300);
         using var corpus = TextCorpus.Open(_texts, _folder["out"], tokenizer);
@@ -37,7 +37,7 @@ public sealed class TokenCorpusTests : IDisposable
     }
 
     [Fact]
-    public void TheTokensAreUsedUntilTextOrTokenizerChange()
+    public void TheFileOfTokensIsUsedUntilTextOrTokenizerChange()
     {
         var file = _folder["out/tokens.bin"];
         var tokenizer = Trained(300);
@@ -65,9 +65,9 @@ public sealed class TokenCorpusTests : IDisposable
     }
 
     [Fact]
-    public void ManyTokensTakeFourBytes()
+    public void TokensOfALargeVocabularyTakeFourBytes()
     {
-        // Bytes, some words that nothing leads to but themselves, and so many tokens that no text has that two bytes do not do.
+        // The vocabulary has all bytes, so many unused tokens that two bytes are not enough, and a word that no merge leads to.
         var tokens = Enumerable.Range(0, 256).Select(value => new[] { (byte)value }).Concat(
             Enumerable.Range(0, 70_000).Select(i => Encoding.UTF8.GetBytes($"unused {i}"))).Append(" model"u8.ToArray());
         var content = TokenizerContent.Bytes with { Tokens = [.. tokens], Pattern = WordPattern.Gpt2, WordsFirst = true };
@@ -82,7 +82,7 @@ public sealed class TokenCorpusTests : IDisposable
     }
 
     [Fact]
-    public void ACancelledEncodingLeavesNothing()
+    public void ACancelledEncodingLeavesNoFiles()
     {
         using (TextCorpus.Open(_texts, _folder["out"])) { }
         var before = _folder.Files;
@@ -95,7 +95,7 @@ public sealed class TokenCorpusTests : IDisposable
     }
 
     [Fact]
-    public void ACorpusThatIsNoLongerOpenSaysSo()
+    public void ADisposedCorpusIsRefused()
     {
         var corpus = TextCorpus.Open(_texts, _folder["out"], Trained(300));
         corpus.Dispose();
@@ -104,7 +104,7 @@ public sealed class TokenCorpusTests : IDisposable
     }
 
     [Fact]
-    public void BitsPerByteAreOfTheTextThatTokensStandFor()
+    public void BitsPerByteCountTheBytesOfTheDecodedText()
     {
         manual_seed(1);
         using var model = TinyModel.Create();
@@ -112,7 +112,7 @@ public sealed class TokenCorpusTests : IDisposable
         var evaluation = Evaluator.Run(model, corpus, new EvaluationOptions { Windows = 20, Batch = 6 });
         Assert.Equal(20 * 16, evaluation.Tokens);
 
-        // By hand: the likelihood of the targets, over the bytes of the decoded targets.
+        // The expected value is the negative log-likelihood of the targets, divided by the bytes of the decoded targets.
         var (nats, bytes) = (0.0, 0L);
         foreach (var window in Windows.Fixed(corpus.Validation, 16, 20))
         {
@@ -129,13 +129,19 @@ public sealed class TokenCorpusTests : IDisposable
         Assert.True(bytes > 2 * evaluation.Tokens);
         Assert.Equal(nats / evaluation.Tokens, evaluation.Rows[2].NatsPerToken, 4);
         Assert.Equal(nats / bytes / Math.Log(2), evaluation.Rows[2].BitsPerByte, 4);
+    }
 
+    [Fact]
+    public void AModelOfAnotherTokenizerIsNotEvaluated()
+    {
+        using var model = TinyModel.Create();
+        using var corpus = TextCorpus.Open(_texts, _folder["out"], Trained(300));
         model.TokenizerFingerprint = Tokenizer.ByteLevel.Fingerprint;
         Assert.Throws<TokenizerException>(() => Evaluator.Run(model, corpus));
     }
 
     [Fact]
-    public void AModelOfOtherTokensIsNotTrained()
+    public void AModelOfAnotherTokenizerIsNotTrained()
     {
         using var pairs = TextCorpus.Open(_texts, _folder["out"], Trained(300));
         using var model = TinyModel.Create();
@@ -145,6 +151,11 @@ public sealed class TokenCorpusTests : IDisposable
         using var bytes = TextCorpus.Open(_texts, _folder["bytes"]);
         var e = Assert.Throws<TokenizerException>(() => trainer.Step(bytes));
         Assert.Contains("trained with another tokenizer", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AModelWithTooSmallAVocabularyIsNotTrained()
+    {
         using var large = TextCorpus.Open(
             _texts, _folder["large"], Tokenizer.Load(Path.Combine(AppContext.BaseDirectory, "Tokenizers", "Oracle", "trained.json")));
         using var other = TinyModel.Create();
@@ -154,7 +165,7 @@ public sealed class TokenCorpusTests : IDisposable
     }
 
     [Fact]
-    public void AStoppedRunOfTokensGoesOnAsIfItNeverStopped()
+    public void AResumedRunEqualsAnUninterruptedRun()
     {
         using var corpus = TextCorpus.Open(_texts, _folder["data"], Trained(300));
         var options = new TrainerOptions { Steps = 20, Batch = 4, Seed = 3 };
@@ -166,7 +177,7 @@ public sealed class TokenCorpusTests : IDisposable
         using var opened = Checkpoint.Open<TinyModel>(_folder["whole/model.safetensors"]);
         Assert.Equal(Tokenizer.Load(_folder["whole/tokenizer.json"]).Fingerprint, opened.TokenizerFingerprint);
 
-        // Batches made ahead are those of single steps.
+        // Batches that are made ahead equal those of single steps.
         using var model = NewModel();
         using var trainer = new Trainer<TinyModel>(model, options);
         for (var step = 0; step < 20; step++) trainer.Step(corpus);

@@ -17,7 +17,7 @@ public sealed class XmlDocumentationTests : IDisposable
     [InlineData("M:System.Linq.Enumerable.Select``2(System.Collections.Generic.IEnumerable{``0},System.Func{``0,``1})",
         "Enumerable.Select<T>(IEnumerable<0>, Func<0, 1>)")]
     [InlineData("M:A.B.System#IDisposable#Dispose", "B.Dispose")]
-    public void NamesReadWell(string id, string expected) => Assert.Equal(expected, XmlDocumentation.DisplayName(id));
+    public void MemberIdsBecomeReadableNames(string id, string expected) => Assert.Equal(expected, XmlDocumentation.DisplayName(id));
 
     [Fact]
     public void TagsAreStripped()
@@ -50,7 +50,7 @@ public sealed class XmlDocumentationTests : IDisposable
     }
 
     [Fact]
-    public void OtherXmlIsPlainTextAndBrokenDocumentationIsNamed()
+    public void OtherXmlIsPlainTextAndBrokenDocumentationIsRefused()
     {
         File.WriteAllText(_folder["b.xml"], "<project/>");
         File.WriteAllText(_folder["c.xml"], "no xml");

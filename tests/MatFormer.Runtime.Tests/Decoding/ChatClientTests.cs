@@ -18,7 +18,7 @@ public sealed class ChatClientTests : IDisposable
     public void Dispose() => _model.Dispose();
 
     [Fact]
-    public async Task AnAnswerIsWhatTheGeneratorGives()
+    public async Task AnAnswerEqualsTheTextOfTheGenerator()
     {
         using var client = new MatFormerChatClient(_model, new GenerationOptions { Tokens = 30, MinP = 0.01 });
         var options = new ChatOptions { Temperature = 1.5f, TopK = 200, TopP = 0.75f, Seed = 7, MaxOutputTokens = 20, ModelId = "TinyModel/XL" };
@@ -30,14 +30,14 @@ public sealed class ChatClientTests : IDisposable
         Assert.Equal(ChatRole.Assistant, Assert.Single(response.Messages).Role);
         Assert.Equal((7, 20, 27), (response.Usage!.InputTokenCount, response.Usage.OutputTokenCount, response.Usage.TotalTokenCount));
 
-        // What a request leaves open is the client's; another seed gives another answer.
+        // Options that a request does not set come from the client, and another seed gives another answer.
         Assert.Equal(
             TextGenerator.Generate(_model, "héllo ", new GenerationOptions { Tokens = 30, MinP = 0.01 }).Text,
             (await client.GetResponseAsync("héllo ")).Text);
         options.Seed = 8;
         Assert.NotEqual(response.Text, (await client.GetResponseAsync("héllo ", options)).Text);
 
-        // Options of the generator itself.
+        // A request may also carry options of the generator.
         options = new ChatOptions { RawRepresentationFactory = _ => new GenerationOptions { Tokens = 12, RepetitionPenalty = 1000 } };
         Assert.Equal(
             TextGenerator.Generate(_model, "ab", new GenerationOptions { Tokens = 12, RepetitionPenalty = 1000 }).Text,
@@ -45,7 +45,7 @@ public sealed class ChatClientTests : IDisposable
     }
 
     [Fact]
-    public async Task AStreamHasPiecesThenReasonAndUsage()
+    public async Task AStreamEndsWithTheFinishReasonAndTheUsage()
     {
         using var model = new ScriptedModel("hi there. Bye", promptLength: 3);
         using var client = new MatFormerChatClient(model);
@@ -60,7 +60,7 @@ public sealed class ChatClientTests : IDisposable
     }
 
     [Fact]
-    public void TemplatesMakeOneText()
+    public void TemplatesTurnAChatIntoOnePrompt()
     {
         ChatMessage[] chat = [new(ChatRole.System, "Docs."), new(ChatRole.User, "Returns the "), new(ChatRole.Assistant, "number."), new(ChatRole.User, "Gets ")];
         Assert.Equal("Docs.\nReturns the number.\nGets ", ChatTemplate.Continuation.Prompt(chat));
@@ -73,7 +73,7 @@ public sealed class ChatClientTests : IDisposable
     }
 
     [Fact]
-    public async Task ATemplateAndInstructionsDecideWhatIsContinued()
+    public async Task TheTemplateAndTheInstructionsFormThePrompt()
     {
         var prompt = "<|im_start|>system\nbe short<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n";
         using var model = new ScriptedModel("fine<|im_end|>\nmore", promptLength: prompt.Length);
@@ -88,7 +88,7 @@ public sealed class ChatClientTests : IDisposable
     }
 
     [Fact]
-    public async Task WhatIsNotThereIsRefused()
+    public async Task UnsupportedRequestsAreRefused()
     {
         using var client = new MatFormerChatClient(_model);
         await Refuses("Tools", new ChatOptions { Tools = [AIFunctionFactory.Create(() => 1, "one")] });
@@ -102,15 +102,6 @@ public sealed class ChatClientTests : IDisposable
             (await client.GetResponseAsync("a")).Text,
             (await client.GetResponseAsync("a", new ChatOptions { FrequencyPenalty = 0, Tools = [], ResponseFormat = ChatResponseFormat.Text })).Text);
 
-        var e = await Assert.ThrowsAsync<ArgumentException>(() => client.GetResponseAsync([]));
-        Assert.Contains("There is no message to answer", e.Message, StringComparison.Ordinal);
-        e = await Assert.ThrowsAsync<ArgumentException>(() => client.GetResponseAsync("a", new ChatOptions { TopP = 2 }));
-        Assert.Contains("TopP is 2", e.Message, StringComparison.Ordinal);
-        e = Assert.Throws<ArgumentException>(() => new MatFormerChatClient(_model, new GenerationOptions { MinP = 2 }));
-        Assert.Contains("MinP is 2", e.Message, StringComparison.Ordinal);
-        client.Dispose();
-        await Assert.ThrowsAsync<ObjectDisposedException>(() => client.GetResponseAsync("a"));
-
         async Task Refuses(string what, ChatOptions? options, ChatMessage? message = null)
         {
             var refused = await Assert.ThrowsAsync<NotSupportedException>(
@@ -120,7 +111,27 @@ public sealed class ChatClientTests : IDisposable
     }
 
     [Fact]
-    public async Task RequestsTakeTurnsAndACancelledOneLeavesTheNextItsTurn()
+    public async Task InvalidRequestsAreRefused()
+    {
+        using var client = new MatFormerChatClient(_model);
+        var e = await Assert.ThrowsAsync<ArgumentException>(() => client.GetResponseAsync([]));
+        Assert.Contains("There is no message to answer", e.Message, StringComparison.Ordinal);
+        e = await Assert.ThrowsAsync<ArgumentException>(() => client.GetResponseAsync("a", new ChatOptions { TopP = 2 }));
+        Assert.Contains("TopP is 2", e.Message, StringComparison.Ordinal);
+        e = Assert.Throws<ArgumentException>(() => new MatFormerChatClient(_model, new GenerationOptions { MinP = 2 }));
+        Assert.Contains("MinP is 2", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task ADisposedClientIsRefused()
+    {
+        var client = new MatFormerChatClient(_model);
+        client.Dispose();
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => client.GetResponseAsync("a"));
+    }
+
+    [Fact]
+    public async Task RequestsAreServedOneByOneEvenAfterACancellation()
     {
         var (computing, most) = (0, 0);
         using var model = new ScriptedModel("abcdef", promptLength: 2, beforeToken: () =>
@@ -146,7 +157,7 @@ public sealed class ChatClientTests : IDisposable
     }
 
     [Fact]
-    public async Task NothingLeaks()
+    public async Task AnswersLeakNoTensors()
     {
         using var client = new MatFormerChatClient(_model, new GenerationOptions { Tokens = 20 });
         await client.GetResponseAsync("a");

@@ -7,10 +7,10 @@ public sealed class SamplerTests
 {
     private static readonly GenerationOptions s_drawing = new() { Temperature = 1 };
 
-    // Probabilities 0.5, 0.25, 0.15, 0.1, in another order.
+    // The logits of the probabilities 0.1, 0.5, 0.15 and 0.25.
     private static readonly float[] s_logits = [.. new[] { 0.1, 0.5, 0.15, 0.25 }.Select(p => (float)Math.Log(p))];
 
-    // What is drawn with what probability.
+    // Returns the probability with which each token is drawn.
     private static double[] Shares(GenerationOptions options, float[] logits, params int[] tokens)
     {
         var weights = new Sampler(options).Weights(logits, tokens).ToArray();
@@ -24,13 +24,13 @@ public sealed class SamplerTests
     }
 
     [Fact]
-    public void EachFilterLeavesWhatOneWorksOutByHand()
+    public void EachFilterLeavesTheProbabilitiesWorkedOutByHand()
     {
         Near([0.1, 0.5, 0.15, 0.25], Shares(s_drawing, s_logits));
         Near([0.01 / 0.345, 0.25 / 0.345, 0.0225 / 0.345, 0.0625 / 0.345], Shares(s_drawing with { Temperature = 0.5 }, s_logits));
         Near([0, 2 / 3.0, 0, 1 / 3.0], Shares(s_drawing with { TopK = 2 }, s_logits));
         Near([0, 1, 0, 0], Shares(s_drawing with { TopP = 0.49 }, s_logits));
-        Near([0, 2 / 3.0, 0, 1 / 3.0], Shares(s_drawing with { TopP = 0.51 }, s_logits)); // the one that crosses the sum stays
+        Near([0, 2 / 3.0, 0, 1 / 3.0], Shares(s_drawing with { TopP = 0.51 }, s_logits)); // the token that crosses the sum stays
         Near([0, 2 / 3.0, 0, 1 / 3.0], Shares(s_drawing with { TopP = 0.74 }, s_logits));
         Near([0, 0.5 / 0.9, 0.15 / 0.9, 0.25 / 0.9], Shares(s_drawing with { TopP = 0.76 }, s_logits));
         Near([0, 1, 0, 0], Shares(s_drawing with { TopP = 1e-9 }, s_logits));
@@ -40,25 +40,25 @@ public sealed class SamplerTests
     }
 
     [Fact]
-    public void FiltersApplyInTheOrderThatIsDocumented()
+    public void FiltersApplyInTheDocumentedOrder()
     {
-        // The temperature before the others: at 0.5 the likeliest has 0.25 / 0.345 > 0.7 and the next a quarter of it.
+        // The temperature comes before TopP and MinP: at 0.5 the likeliest token has 0.25 / 0.345 > 0.7, and the next a quarter of that.
         Near([0, 1, 0, 0], Shares(s_drawing with { Temperature = 0.5, TopP = 0.7 }, s_logits));
         Near([0, 1, 0, 0], Shares(s_drawing with { Temperature = 0.5, MinP = 0.3 }, s_logits));
 
-        // TopK before TopP: of two tokens, 2/3 and 1/3, the first reaches 0.6; of all four it does not.
+        // TopK comes before TopP: the first of two tokens (2/3 and 1/3) reaches 0.6, but the first of all four does not.
         Near([0, 1, 0, 0], Shares(s_drawing with { TopK = 2, TopP = 0.6 }, s_logits));
         Near([0, 2 / 3.0, 0, 1 / 3.0], Shares(s_drawing with { TopP = 0.6 }, s_logits));
 
-        // TopP before MinP: without TopP's cut, MinP would leave three.
+        // TopP comes before MinP: without the cut of TopP, MinP would leave three tokens.
         Near([0, 2 / 3.0, 0, 1 / 3.0], Shares(s_drawing with { TopP = 0.7, MinP = 0.25 }, s_logits));
 
-        // The penalty first: the likeliest is not so any more.
+        // The penalty comes before all of them: token 1 is no longer the likeliest.
         Near([0, 0, 0, 1], Shares(s_drawing with { TopK = 1, RepetitionPenalty = 3 }, s_logits, 1));
     }
 
     [Fact]
-    public void EquallyLikelyTokensStayWithTopKAndGoFromTheLastWithTopP()
+    public void TopKKeepsTiesAndTopPDropsTheLastOfThem()
     {
         float[] logits = [0, 1, 0, 0, float.NegativeInfinity, -0f];
         Assert.Equal([false, true, false, false, false, false], Kept(s_drawing with { TopK = 1 }));
@@ -73,9 +73,9 @@ public sealed class SamplerTests
     }
 
     [Fact]
-    public void ThePenaltyIsTransformersOwn()
+    public void TheRepetitionPenaltyEqualsThatOfTransformers()
     {
-        // RepetitionPenaltyLogitsProcessor: negative scores are multiplied, others divided, each token once.
+        // RepetitionPenaltyLogitsProcessor multiplies negative scores and divides the others, once for each token.
         float[] logits = [2, -2, 3, 0, 1];
         var options = s_drawing with { RepetitionPenalty = 2 };
         Near(Softmax(1, -4, 3, 0, 1), Shares(options, logits, 0, 1, 0, 3));
@@ -84,7 +84,7 @@ public sealed class SamplerTests
         Near(Softmax(4, -1, 3, 0, 1), Shares(options with { RepetitionPenalty = 0.5 }, logits, 0, 1, 1));
         Near(Softmax(2, -2, 3, 0, 1), Shares(options, logits));
 
-        // Greedy takes the largest of what the penalty leaves; and nothing stays from one token to the next.
+        // Greedy decoding takes the largest penalised logit, and no penalty carries over to the next token.
         var greedy = new Sampler(options with { Temperature = 0 });
         Assert.Equal(2, greedy.Next(logits, [0], 0));
         Assert.Equal(0, greedy.Next(logits, [2], 1));
@@ -100,7 +100,7 @@ public sealed class SamplerTests
     [InlineData(1.0, 0, 0.8, 0.0, 1.0)]
     [InlineData(1.0, 0, 1.0, 0.2, 1.0)]
     [InlineData(0.9, 9, 0.9, 0.1, 1.2)]
-    public void DrawsHaveTheDistributionOfADefinition(double temperature, int topK, double topP, double minP, double penalty)
+    public void DrawsFollowTheDefinedDistribution(double temperature, int topK, double topP, double minP, double penalty)
     {
         const int Draws = 200_000;
         var options = new GenerationOptions
@@ -119,7 +119,7 @@ public sealed class SamplerTests
         var sampler = new Sampler(options);
         for (var i = 0; i < Draws; i++) counts[sampler.Next(logits, tokens, i)]++;
 
-        // Pearson's chi-squared, against its quantile at 0.999 (Wilson and Hilferty's approximation).
+        // Pearson's chi-squared statistic is compared with its 0.999 quantile (Wilson and Hilferty's approximation).
         var (statistic, freedom) = (0.0, -1);
         for (var i = 0; i < counts.Length; i++)
         {
@@ -139,7 +139,7 @@ public sealed class SamplerTests
         Assert.True(statistic < most, $"chi-squared {statistic} of {freedom} degrees of freedom is above {most}");
     }
 
-    // By sorting, in the order of transformers.
+    // Filters by sorting, in the order of Hugging Face's transformers.
     private static double[] Definition(GenerationOptions options, float[] logits, int[] tokens)
     {
         var scores = logits.Select(l => (double)l).ToArray();
@@ -178,7 +178,7 @@ public sealed class SamplerTests
         }
     }
 
-    // Logits with ties, and options.
+    // Random logits with ties, and random options.
     private static Gen<(float[] Logits, GenerationOptions Options)> Cases { get; } =
         from length in Gen.Choose(1, 60)
         from whole in Gen.ArrayOf(Gen.Choose(-30, 30), length)
@@ -195,16 +195,16 @@ public sealed class SamplerTests
         Check.One(Config.QuickThrowOnFailure.WithMaxTest(500), Prop.ForAll(Cases.ToArbitrary(), c => property(c.Logits, c.Options)));
 
     [Fact]
-    public void AnyFiltersEqualTheirDefinition() => Holds((logits, options) =>
+    public void RandomFiltersEqualTheirDefinition() => Holds((logits, options) =>
     {
-        // Sums that round differently may decide differently about a tie with TopP or MinP itself; move off it.
+        // Rounding may decide a tie with TopP or MinP differently, so the thresholds are moved off the ties.
         options = options with { TopP = options.TopP == 1 ? 1 : options.TopP + 1e-7, MinP = Math.Max(0, options.MinP - 1e-7) };
         var actual = Shares(options, logits);
         return Definition(options, logits, []).Zip(actual).All(pair => Math.Abs(pair.First - pair.Second) < 1e-9);
     });
 
     [Fact]
-    public void TheLikeliestStaysAndWhatStaysIsAtLeastAsLikelyAsWhatGoes() => Holds((logits, options) =>
+    public void FiltersKeepTheLikeliestTokens() => Holds((logits, options) =>
     {
         var shares = Shares(options, logits);
         var kept = logits.Where((_, i) => shares[i] > 0).ToArray();
@@ -213,7 +213,7 @@ public sealed class SamplerTests
     });
 
     [Fact]
-    public void TighterFiltersLeaveNoMore() => Holds((logits, options) =>
+    public void TighterFiltersKeepNoMoreTokens() => Holds((logits, options) =>
     {
         int Left(GenerationOptions its) => Shares(its, logits).Count(s => s > 0);
         return Left(options with { TopP = options.TopP / 2 }) <= Left(options)
@@ -222,14 +222,14 @@ public sealed class SamplerTests
     });
 
     [Fact]
-    public void WhatRemovesNothingChangesNothing() => Holds((logits, options) =>
+    public void FiltersThatRemoveNothingChangeNoDraw() => Holds((logits, options) =>
     {
         var plain = new Sampler(new GenerationOptions { Temperature = options.Temperature, Seed = options.Seed });
         var filtered = new Sampler(new GenerationOptions
         {
             Temperature = options.Temperature,
             Seed = options.Seed,
-            TopK = logits.Length - 1 + logits.Count(l => l == logits.Min()), // ties with the last stay
+            TopK = logits.Length - 1 + logits.Count(l => l == logits.Min()), // ties with the last token stay
             TopP = 1 - 1e-12,
             MinP = 1e-12,
             RepetitionPenalty = 1.5,
@@ -239,7 +239,7 @@ public sealed class SamplerTests
     });
 
     [Fact]
-    public void TopKOfOneAndAWeakTemperatureAreGreedy() => Holds((logits, options) =>
+    public void TopKOfOneAndATinyTemperatureAreGreedy() => Holds((logits, options) =>
     {
         var greedy = new Sampler(options with { Temperature = 0 }).Next(logits, [], 0);
         return logits[new Sampler(options with { TopK = 1 }).Next(logits, [], 0)] == logits[greedy]
@@ -270,7 +270,7 @@ public sealed class SamplerTests
     }
 
     [Fact]
-    public void DamagedLogitsAreRefused()
+    public void InvalidLogitsAreRefused()
     {
         foreach (var bad in new[] { float.NaN, float.PositiveInfinity })
         {
@@ -305,7 +305,7 @@ public sealed class SamplerTests
     [InlineData("StopStrings is half a character in one place")]
     [InlineData("StopStrings is default")]
     [InlineData("Tokenizer is null")]
-    public void WrongOptionsAreNamed(string says)
+    public void InvalidOptionsAreRefused(string says)
     {
         var options = new GenerationOptions();
         var value = says.Split(" is ")[1].Split(';')[0];

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Runtime.Tests.Decoding;
 
-/// <summary>Says what it is told, over and over, after a prompt of <paramref name="promptLength"/> tokens.</summary>
+/// <summary>A model that generates its script again and again, after a prompt of <paramref name="promptLength"/> tokens.</summary>
 public sealed class ScriptedModel(int[] script, int promptLength = 1, Action? beforeToken = null) : MatFormerModel("Scripted")
 {
     public ScriptedModel(string script, int promptLength = 1, Action? beforeToken = null)
@@ -23,7 +23,7 @@ public sealed class ScriptedModel(int[] script, int promptLength = 1, Action? be
 
     public override Device Device => CPU;
 
-    /// <summary>Threads that computed.</summary>
+    /// <summary>The ids of the threads that ran the forward pass.</summary>
     public HashSet<int> Threads { get; } = [];
 
     public override Tensor forward(Tensor tokens) => throw new NotSupportedException();

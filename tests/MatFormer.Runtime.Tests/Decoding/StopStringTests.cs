@@ -22,12 +22,12 @@ public sealed class StopStringTests
         var (result, pieces) = Say("one two three", 13, "three", "two", "xyz");
         Assert.Equal(("one ", FinishReason.Stop, 7), (result.Text, result.FinishReason, result.Tokens));
 
-        // The 't' that may have begun it was not shown.
+        // The 't' that could begin the stop string was held back.
         Assert.Equal(["o", "n", "e", " "], pieces);
     }
 
     [Fact]
-    public void WhatMayBeginAStopStringIsHeldBackOnlyAsLong()
+    public void TextIsHeldBackOnlyWhileItMayBeginAStopString()
     {
         var (result, pieces) = Say("abacabab", 8, "ababb", "cc");
         Assert.Equal(("abacabab", FinishReason.Length, 8), (result.Text, result.FinishReason, result.Tokens));
@@ -35,17 +35,20 @@ public sealed class StopStringTests
     }
 
     [Fact]
-    public void TheLongestOfThoseCompleteAtOnceCounts() => Assert.Equal("a", Say("abcd", 4, "cd", "bcd", "d").Result.Text);
+    public void TheLongestOfSeveralCompletedStopStringsCounts() => Assert.Equal("a", Say("abcd", 4, "cd", "bcd", "d").Result.Text);
 
     [Fact]
-    public void StopStringsHoldOverTokensAndCharacters()
+    public void StopStringsMaySpanTokens()
     {
-        // Each byte is a token; 'é' (C3 A9) and 'è' (C3 A8) begin alike.
+        // Each byte is a token; 'é' (C3 A9) and 'è' (C3 A8) begin with the same byte.
         var (result, pieces) = Say("crème brûlée 👍 fin", 30, "é", "👎");
         Assert.Equal(("crème brûl", FinishReason.Stop), (result.Text, result.FinishReason));
         Assert.Equal("crème brûl".EnumerateRunes().Select(r => r.ToString()), pieces);
+    }
 
-        // A token may hold a stop string and what follows it.
+    [Fact]
+    public void AStopStringMayEndWithinAToken()
+    {
         var words = new WordCounts();
         words.Add("stopping stopping stopping"u8.ToArray());
         var tokenizer = TokenizerTraining.Run(words, new TokenizerOptions { Vocabulary = 264 }, CancellationToken.None);
@@ -57,7 +60,7 @@ public sealed class StopStringTests
     }
 
     [Fact]
-    public void ADocumentsEndAndTheLengthShowWhatWasHeld()
+    public void HeldBackTextIsReleasedAtTheEndOfTheText()
     {
         var words = new WordCounts();
         words.Add("abc"u8.ToArray());
@@ -75,7 +78,7 @@ public sealed class StopStringTests
     }
 
     [Fact]
-    public void AnyTextEndsWhereALookAtAllOfItEndsIt()
+    public void RandomTextEndsWhereASearchOfTheWholeTextEndsIt()
     {
         var texts = Gen.Choose(1, 40).SelectMany(length => Gen.ArrayOf(Gen.Elements('a', 'b', 'é', 'è'), length)).Select(c => new string(c));
         var stops = Gen.Choose(1, 3).SelectMany(count =>

@@ -13,7 +13,7 @@ public sealed class StreamTests
     }
 
     [Fact]
-    public async Task AStreamGivesWhatGenerateGivesAndLeaksNothing()
+    public async Task AStreamEqualsGenerateAndLeaksNoTensors()
     {
         manual_seed(1);
         using var model = TinyModel.Create();
@@ -33,7 +33,7 @@ public sealed class StreamTests
     }
 
     [Fact]
-    public async Task PiecesHaveTheirTokensAlsoThoseOfAStopString()
+    public async Task PiecesHaveTheirTokensIncludingThoseOfAStopString()
     {
         using var model = new ScriptedModel("x é. STOP");
         var options = new GenerationOptions { StopStrings = ["STOP"] };
@@ -48,7 +48,7 @@ public sealed class StreamTests
     }
 
     [Fact]
-    public async Task OneThreadComputesAndItHasEndedWhenAReaderLeavesEarly()
+    public async Task TheComputingThreadHasEndedWhenAReaderStopsEarly()
     {
         var (inside, tokens) = (0, 0);
         using var model = new ScriptedModel("abc", beforeToken: () =>
@@ -64,7 +64,7 @@ public sealed class StreamTests
             if (piece.Text == "c") break;
         }
 
-        // Nothing runs on behind: neither now nor after a while.
+        // Nothing computes any more, neither now nor a little later.
         var (seen, still) = (Volatile.Read(ref tokens), Volatile.Read(ref inside));
         await Task.Delay(30);
         Assert.Equal((seen, 0), (Volatile.Read(ref tokens), still));
@@ -78,7 +78,7 @@ public sealed class StreamTests
         var tokens = 0;
         using var model = new ScriptedModel("abc", beforeToken: () => Interlocked.Increment(ref tokens));
         await using var pieces = TextGenerator.StreamAsync(model, "a", new GenerationOptions { Tokens = 4000 }).GetAsyncEnumerator();
-        Assert.Equal(0, tokens); // nothing before it is asked for
+        Assert.Equal(0, tokens); // nothing is computed before the first piece is asked for
         Assert.True(await pieces.MoveNextAsync());
         for (var (before, now) = (-1, 0); before != now;)
         {
@@ -90,7 +90,7 @@ public sealed class StreamTests
     }
 
     [Fact]
-    public async Task CancellingEndsWithALastPieceThatHoldsNothingBack()
+    public async Task ACancelledStreamEndsWithAllTheTextThatWasHeldBack()
     {
         using var stop = new CancellationTokenSource();
         using var model = new ScriptedModel("abcd");
@@ -110,13 +110,17 @@ public sealed class StreamTests
     }
 
     [Fact]
-    public async Task WhatGoesWrongReachesTheReader()
+    public void InvalidArgumentsAreRefusedBeforeTheFirstPiece()
     {
         using var model = new ScriptedModel("abc");
         var e = Assert.Throws<ArgumentException>(() => TextGenerator.StreamAsync(model, "a", new GenerationOptions { TopP = 2 }));
         Assert.Contains("TopP is 2", e.Message, StringComparison.Ordinal);
         Assert.Throws<ArgumentNullException>(() => TextGenerator.StreamAsync(model, null!));
+    }
 
+    [Fact]
+    public async Task ErrorsOfTheModelReachTheReader()
+    {
         var tokens = 0;
         using var failing = new ScriptedModel("abc", beforeToken: () =>
         {

@@ -17,7 +17,7 @@ public sealed class TextGeneratorTests : IDisposable
     public void Dispose() => _model.Dispose();
 
     [Fact]
-    public void GreedyTextIsTheArgmaxOfTheWholeForward()
+    public void GreedyTextIsTheArgmaxOfTheForwardPassWithoutACache()
     {
         var result = TextGenerator.Generate(_model, "abc", new GenerationOptions { Tokens = 10 });
         var text = new List<byte>("abc"u8.ToArray());
@@ -38,9 +38,9 @@ public sealed class TextGeneratorTests : IDisposable
     [InlineData(3)]
     [InlineData(16)]
     [InlineData(40)]
-    public void TextGoesOnBeyondTheContext(int promptLength)
+    public void TextContinuesBeyondTheContext(int promptLength)
     {
-        // Context 16; when it is full, positions start again with the last 8 bytes.
+        // The context is 16 tokens. When it is full, positions start again with the last 8 bytes.
         var prompt = new string('x', promptLength);
         var result = TextGenerator.Generate(_model, prompt, new GenerationOptions { Tokens = 50 });
         Assert.Equal(50, result.Bytes.Length);
@@ -61,12 +61,12 @@ public sealed class TextGeneratorTests : IDisposable
         Assert.Equal(text.Skip(start), result.Bytes);
     }
 
-    // The likeliest byte after the tokens, without a cache.
+    // Returns the likeliest byte after the tokens, computed without a cache.
     private byte Next(long[] tokens) =>
         (byte)_model.call(tensor(tokens, [1, tokens.Length])).narrow(2, 0, 256).argmax(-1).narrow(1, tokens.Length - 1, 1).ToInt64();
 
     [Fact]
-    public void ASeedDecidesWhatIsDrawn()
+    public void TheSeedDecidesWhatIsDrawn()
     {
         GenerationResult Draw(long seed) =>
             TextGenerator.Generate(_model, "abc", new GenerationOptions { Tokens = 30, Temperature = 1.5, Seed = seed });
@@ -77,13 +77,13 @@ public sealed class TextGeneratorTests : IDisposable
     [Theory]
     [InlineData(0.0, 1)]
     [InlineData(1.3, 5)]
-    public void PromptsTogetherGiveWhatEachGivesAlone(double temperature, int count)
+    public void ABatchGivesWhatEachPromptGivesAlone(double temperature, int count)
     {
-        // Of lengths below, at and beyond the context of 16, over which all go.
+        // The prompts are shorter than, as long as and longer than the context of 16, which all texts exceed.
         string[] prompts = [.. new[] { "abc", "", "a longer prompt of many bytes", "sixteen bytes ..", "x" }.Take(count)];
         var options = new GenerationOptions { Tokens = 45, Temperature = temperature, RepetitionPenalty = 1.2 };
 
-        // What other tests left to the garbage collector is not to end meanwhile.
+        // Tensors that other tests left to the garbage collector must not be finalized while tensors are counted.
         GC.Collect();
         GC.WaitForPendingFinalizers();
         var live = Tensor.TotalCount;
@@ -100,7 +100,7 @@ public sealed class TextGeneratorTests : IDisposable
         Assert.Equal(TextGenerator.Generate(_model, prompts[0], options).Bytes, together[0].Bytes);
     }
 
-    // By the whole forward and a sampler.
+    // Generates with a sampler and the forward pass without a cache.
     private byte[] Alone(string prompt, int row, GenerationOptions options)
     {
         var sampler = new Sampler(options, row);
@@ -121,12 +121,12 @@ public sealed class TextGeneratorTests : IDisposable
     }
 
     [Fact]
-    public void OfPromptsTogetherEachEndsAtItsOwnStopString()
+    public void EachPromptOfABatchEndsAtItsOwnStopString()
     {
         var options = new GenerationOptions { Tokens = 60, Temperature = 2 };
         string[] prompts = ["abc", "the other", "abc"];
         var whole = TextGenerator.GenerateBatch(_model, prompts, options);
-        Assert.NotEqual(whole[0].Bytes, whole[2].Bytes); // of prompts that are alike each draws its own
+        Assert.NotEqual(whole[0].Bytes, whole[2].Bytes); // equal prompts draw different texts
         var stop = whole[1].Bytes.Skip(10).First(b => b is > 32 and < 127);
         var stopped = TextGenerator.GenerateBatch(_model, prompts, options with { StopStrings = [((char)stop).ToString()] });
         for (var row = 0; row < prompts.Length; row++)
@@ -137,45 +137,66 @@ public sealed class TextGeneratorTests : IDisposable
         }
 
         Assert.True(stopped.Select(r => r.Tokens).Distinct().Count() > 1);
-        Assert.All(TextGenerator.GenerateBatch(_model, ["a", "b"], options with { Tokens = 0 }), r => Assert.Equal(0, r.Tokens));
+    }
+
+    [Fact]
+    public void ABatchMayGenerateNoTokens()
+    {
+        var results = TextGenerator.GenerateBatch(_model, ["a", "b"], new GenerationOptions { Tokens = 0 });
+        Assert.All(results, r => Assert.Equal(0, r.Tokens));
+    }
+
+    [Fact]
+    public void ABatchWithMissingPromptsIsRefused()
+    {
         foreach (string[] wrong in (string[][])[[], ["a", null!]])
         {
             var e = Assert.Throws<ArgumentException>(() => TextGenerator.GenerateBatch(_model, wrong));
             Assert.Contains("give at least one", e.Message, StringComparison.Ordinal);
         }
+    }
 
+    [Fact]
+    public void ACancelledBatchStops()
+    {
         using var cancelled = new CancellationTokenSource();
         cancelled.Cancel();
         Assert.Throws<OperationCanceledException>(() => TextGenerator.GenerateBatch(_model, ["a"], cancellationToken: cancelled.Token));
     }
 
     [Fact]
-    public void NothingLeaksAndACancelledRunIsRefused()
+    public void GenerationLeaksNoTensors()
     {
         TextGenerator.Generate(_model, "a", new GenerationOptions { Tokens = 2 });
         var live = Tensor.TotalCount;
         TextGenerator.Generate(_model, "a", new GenerationOptions { Tokens = 40, Temperature = 1 });
         Assert.Equal(live, Tensor.TotalCount);
+    }
+
+    [Fact]
+    public void ACancelledRunStops()
+    {
         using var cancelled = new CancellationTokenSource();
         cancelled.Cancel();
         Assert.Throws<OperationCanceledException>(() => TextGenerator.Generate(_model, "a", cancellationToken: cancelled.Token));
     }
 
     [Fact]
-    public void TextOfBytePairsComesInWholeCharactersUntilTheDocumentEnds()
+    public void BytePairTextComesInWholeCharacters()
     {
-        // Characters of several bytes, of which some pairs are tokens.
-        var words = new WordCounts();
-        words.Add(Encoding.UTF8.GetBytes("日本語 日本 日々 ありがとう ありがたい 👍👍🏽"));
-        var tokenizer = TokenizerTraining.Run(words, new TokenizerOptions { Vocabulary = 265 }, CancellationToken.None);
+        var tokenizer = BytePairs();
         var options = new GenerationOptions { Tokenizer = tokenizer, Tokens = 300, Temperature = 3, Seed = 2 };
         var pieces = new List<string>();
         var result = TextGenerator.Generate(_model, "日本", options, pieces.Add);
         Assert.Equal(result.Text, string.Concat(pieces));
         Assert.All(pieces, piece => Assert.False(char.IsHighSurrogate(piece[^1])));
         Assert.True(result.Tokens > 10);
+    }
 
-        // A model that always ends the document says nothing.
+    [Fact]
+    public void AModelThatAlwaysEndsTheDocumentGeneratesNoText()
+    {
+        var tokenizer = BytePairs();
         var end = tokenizer.EndOfText!.Value;
         using (var unrecorded = no_grad())
         {
@@ -184,11 +205,24 @@ public sealed class TextGeneratorTests : IDisposable
             embedding.narrow(0, end, 1).fill_(2);
         }
 
-        var nothing = TextGenerator.Generate(_model, string.Empty, options with { Temperature = 0 });
+        var options = new GenerationOptions { Tokenizer = tokenizer, Tokens = 300, Temperature = 0 };
+        var nothing = TextGenerator.Generate(_model, string.Empty, options);
         Assert.Equal((0, string.Empty), (nothing.Tokens, nothing.Text));
+    }
 
-        _model.TokenizerFingerprint = tokenizer.Fingerprint;
+    [Fact]
+    public void AModelOfAnotherTokenizerIsRefused()
+    {
+        _model.TokenizerFingerprint = BytePairs().Fingerprint;
         var e = Assert.Throws<TokenizerException>(() => TextGenerator.Generate(_model, "a"));
         Assert.Contains("trained with another tokenizer", e.Message, StringComparison.Ordinal);
+    }
+
+    // Learns a tokenizer. The characters take several bytes, and some pairs of these bytes become tokens.
+    private static Tokenizer BytePairs()
+    {
+        var words = new WordCounts();
+        words.Add(Encoding.UTF8.GetBytes("日本語 日本 日々 ありがとう ありがたい 👍👍🏽"));
+        return TokenizerTraining.Run(words, new TokenizerOptions { Vocabulary = 265 }, CancellationToken.None);
     }
 }

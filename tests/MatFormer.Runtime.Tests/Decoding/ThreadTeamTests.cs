@@ -2,14 +2,14 @@ using System.Runtime.CompilerServices;
 
 namespace MatFormer.Runtime.Tests.Decoding;
 
-/// <summary>Threads that wait for one another.</summary>
+/// <summary>Tests threads that wait for one another.</summary>
 public sealed class ThreadTeamTests
 {
     [Theory]
     [InlineData(1)]
     [InlineData(2)]
     [InlineData(5)]
-    public void EachStepIsWholeBeforeTheNextBegins(int threads)
+    public void EachStepIsCompleteBeforeTheNextBegins(int threads)
     {
         const int steps = 20;
         var (sums, wrong) = (new int[steps], 0);
@@ -32,7 +32,7 @@ public sealed class ThreadTeamTests
                 team.Run();
                 Assert.All(sums, sum => Assert.Equal(team.Active, sum));
 
-                // Long enough for the others to fall asleep.
+                // The pause is long enough for the other threads to fall asleep.
                 if (run % 100 == 0) Thread.Sleep(20);
             }
         }
@@ -41,13 +41,13 @@ public sealed class ThreadTeamTests
     }
 
     [Fact]
-    public void WhoWaitsTooLongGoesOnAlone()
+    public void AThreadThatWaitsTooLongContinuesAlone()
     {
         var together = 0;
         ThreadTeam? team = null;
         team = new ThreadTeam(2, thread =>
         {
-            if (thread == 1) Thread.Sleep(2); // others have its core
+            if (thread == 1) Thread.Sleep(2); // as if other threads had its core
             team!.Wait(thread);
         });
         using (team)
@@ -63,7 +63,7 @@ public sealed class ThreadTeamTests
     }
 
     [Fact]
-    public void ATeamThatIsDisposedOfHasNoThreads()
+    public void ADisposedTeamHasNoThreads()
     {
         var threads = new List<WeakReference>();
         Make(threads);

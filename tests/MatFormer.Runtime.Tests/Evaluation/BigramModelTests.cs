@@ -3,7 +3,7 @@ namespace MatFormer.Runtime.Tests.Evaluation;
 public sealed class BigramModelTests
 {
     [Fact]
-    public void ProbabilitiesAreAsByHand()
+    public void ProbabilitiesEqualThoseWorkedOutByHand()
     {
         var model = new BigramModel();
         model.Add("aab"u8);
@@ -30,7 +30,7 @@ public sealed class BigramModelTests
     }
 
     [Fact]
-    public void AllOfASplitIsCounted()
+    public void TheWholeSplitIsCounted()
     {
         using var folder = new TemporaryFolder();
         using var corpus = TextCorpus.Open(folder.WriteTexts(), folder["out"]);

@@ -7,6 +7,8 @@ namespace MatFormer.Runtime.Tests.Evaluation;
 
 public sealed class EvaluatorTests : IDisposable
 {
+    private static readonly EvaluationOptions s_tenWindows = new() { Windows = 10, Batch = 4 };
+
     private readonly TemporaryFolder _folder = new();
     private readonly TextCorpus _corpus;
 
@@ -24,21 +26,38 @@ public sealed class EvaluatorTests : IDisposable
         manual_seed(1);
         using var model = TinyModel.Create();
         var live = Tensor.TotalCount;
-        var evaluation = Evaluator.Run(model, _corpus, new EvaluationOptions { Windows = 10, Batch = 4 });
+        var evaluation = Evaluator.Run(model, _corpus, s_tenWindows);
         Assert.Equal(live, Tensor.TotalCount);
         Assert.Equal(["S", "M", "XL", "Phone"], evaluation.Rows.Select(r => r.Costs.Name));
         Assert.Equal((10 * 16, 10 * 16), (evaluation.Tokens, evaluation.Bytes));
         Assert.All(evaluation.Rows, r => Assert.Equal(r.NatsPerToken / Math.Log(2), r.BitsPerByte, 12));
+        var texts = Windows.Fixed(_corpus.Validation, 16, 10).Select(w => Windows.Text(_corpus, w));
+        Assert.Equal(BigramModel.Train(_corpus.Training).BitsPerByte(texts), evaluation.BigramBitsPerByte);
+    }
+
+    [Fact]
+    public void TheWholeModelAgreesWithItselfAndSmallerOnesOnlyPartly()
+    {
+        manual_seed(1);
+        using var model = TinyModel.Create();
+        var evaluation = Evaluator.Run(model, _corpus, s_tenWindows);
         Assert.Equal(new Consistency(1, 1, 0, 0), evaluation.Rows[2].Consistency);
         Assert.All(evaluation.Rows, r => Assert.InRange(r.Consistency!.Agreement, 0, 1));
         Assert.True(evaluation.Rows[0].Consistency!.Agreement < 1);
         Assert.True(evaluation.Rows[0].Consistency!.GeneratedAgreement < 1);
+    }
 
-        // By hand, one window after the other, from the extracted model.
-        var windows = Windows.Fixed(_corpus.Validation, 16, 10).ToList();
+    [Fact]
+    public void AProfileIsMeasuredLikeItsExtractedModel()
+    {
+        manual_seed(1);
+        using var model = TinyModel.Create();
+        var evaluation = Evaluator.Run(model, _corpus, s_tenWindows);
+
+        // The expected values are computed window by window with the extracted model.
         using var phone = model.Extract(TinyModel.Profiles[0]);
         var (bits, agreeing, divergence, reverse) = (0.0, 0, 0.0, 0.0);
-        foreach (var window in windows)
+        foreach (var window in Windows.Fixed(_corpus.Validation, 16, 10))
         {
             using var scope = NewDisposeScope();
             var tokens = tensor([.. window[..16].Select(b => (long)b)], [1, 16]);
@@ -61,9 +80,15 @@ public sealed class EvaluatorTests : IDisposable
         Assert.Equal(agreeing / 160.0, evaluation.Rows[3].Consistency!.Agreement, 12);
         Assert.Equal(divergence / 160, evaluation.Rows[3].Consistency!.Divergence, 5);
         Assert.Equal(reverse / 160, evaluation.Rows[3].Consistency!.ReverseDivergence, 5);
-        var texts = windows.Select(w => Windows.Text(_corpus, w));
-        Assert.Equal(BigramModel.Train(_corpus.Training).BitsPerByte(texts), evaluation.BigramBitsPerByte);
+    }
 
+    [Fact]
+    public void ASliceIsMeasuredWithoutTheWholeModel()
+    {
+        manual_seed(1);
+        using var model = TinyModel.Create();
+        var evaluation = Evaluator.Run(model, _corpus, s_tenWindows);
+        using var phone = model.Extract(TinyModel.Profiles[0]);
         var alone = Evaluator.RunSlice(
             phone, ProfileCosts.Of(TinyModel.Profiles[0], false), _corpus, new EvaluationOptions { Windows = 10 });
         Assert.Equal(evaluation.Rows[3].BitsPerByte, Assert.Single(alone.Rows).BitsPerByte, 5);
@@ -71,7 +96,7 @@ public sealed class EvaluatorTests : IDisposable
     }
 
     [Fact]
-    public void GeneratedTokensAreComparedOnTheTextOfTheWholeModel()
+    public void GeneratedAgreementIsMeasuredOnTheTextOfTheWholeModel()
     {
         manual_seed(3);
         using var model = TinyModel.Create();
@@ -79,7 +104,7 @@ public sealed class EvaluatorTests : IDisposable
         var options = new EvaluationOptions { Windows = 6, Batch = 2, Continuations = 3 };
         var evaluation = Evaluator.Run(model, phone, _corpus, options);
 
-        // By hand: three windows, spread evenly; token by token, without a cache.
+        // For the expected agreement, three evenly spread windows are continued token by token, without a cache.
         var windows = Windows.Fixed(_corpus.Validation, 16, 6).Where((_, i) => i % 2 == 0);
         var agreeing = 0;
         foreach (var window in windows)
@@ -100,7 +125,7 @@ public sealed class EvaluatorTests : IDisposable
     }
 
     [Fact]
-    public void AnotherModelCanBeTheWhole()
+    public void AnotherModelCanBeTheReference()
     {
         manual_seed(4);
         using var model = TinyModel.Create();

@@ -3,13 +3,13 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Runtime.Tests;
 
-/// <summary>The first half of a layer.</summary>
+/// <summary>Tests the first half of a layer.</summary>
 public sealed class AttentionKernelTests : KernelTestBase
 {
     private static readonly (long Batch, long Time, int Heads, int Depth)[] s_sizes =
         [(2, 5, 3, 6), (1, 33, 2, 32), (1, 70, 4, 16), (2, 9, 2, 10), (1, 20, 1, 130), (4, 1, 2, 8)];
 
-    /// <summary>Half a layer rounds again and again on its way there and back.</summary>
+    /// <summary>Half a layer rounds many times in the forward and the backward pass.</summary>
     protected override double RoundedTolerance => 5e-2;
 
     [Theory]
@@ -47,13 +47,13 @@ public sealed class AttentionKernelTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(Forms))]
-    public void EncodersAttentionEqualsItsDefinition(string form, ScalarType dtype)
+    public void EncoderAttentionEqualsItsDefinition(string form, ScalarType dtype)
     {
         Use(form, dtype);
         var sizes = new[] { (4L, 5L, 3, 1, 6), (2, 33, 2, 2, 32), (2, 100, 4, 2, 16), (4, 1, 2, 2, 7) };
         foreach (var (batch, time, heads, keyHeads, depth) in sizes)
         {
-            // Of all sequences, of those that streams share, of one.
+            // There are lengths of all sequences, of those that two streams share, or of one.
             foreach (var lengths in new[] { null, Lengths(time, batch), Lengths(time, batch / 2), Lengths(time, 1) })
                 AssertEqual(Attention(24, heads, keyHeads, depth, isBiased: true), (null, null), batch, time, lengths);
         }
@@ -79,7 +79,7 @@ public sealed class AttentionKernelTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(Forms))]
-    public void OneNormOfTheHeadsMayBeAlone(string form, ScalarType dtype)
+    public void QueryNormAndKeyNormMayBeAlone(string form, ScalarType dtype)
     {
         Use(form, dtype);
         var weights = Attention(16, 4, 2, 6) with { IsCausal = true };
@@ -95,7 +95,7 @@ public sealed class AttentionKernelTests : KernelTestBase
         (int[], int[]?)[] cases = [([6, 4, 2], null), ([4, 4], null), ([6, 2], [1, 5]), ([2], null), ([6], null)];
         foreach (var (heads, rows) in cases)
         {
-            // The prefix of the heads is a multiple of a group.
+            // The number of heads of each stream is a multiple of a group.
             var weights = Attention(24, 6, 3, 8, isBiased: true, normsHeads: true) with { IsCausal = true };
             AssertEqual(weights, Angles(true, 17, 8), 6, 17, null, heads, rows);
         }
@@ -126,7 +126,7 @@ public sealed class AttentionKernelTests : KernelTestBase
             () => Definitions.Attend(turned.permute(2, 1, 0), weights, cos, sin, lengths, [4], [4]), [turned, .. All(weights)]);
     }
 
-    /// <summary>A model that shares another's weights computes with views of them, and so may a flat optimizer's parameters be.</summary>
+    /// <summary>A model that shares another's weights computes with views. Parameters of a flat optimizer may be views too.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
     public void WeightsMayBeViews(string form, ScalarType dtype)
@@ -147,10 +147,10 @@ public sealed class AttentionKernelTests : KernelTestBase
         AssertEqual(weights, Angles(true, 9, 6), 2, 9);
     }
 
-    /// <summary>The invariant behind extraction: a slice of the weights gives the very bits of the whole with those heads.</summary>
+    /// <summary>Extraction relies on this: a slice of the weights gives the same bits as all weights with the heads of the slice.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
-    public void ASliceOfTheWeightsIsBitForBitTheSame(string form, ScalarType dtype)
+    public void ASliceOfTheWeightsGivesTheSameBits(string form, ScalarType dtype)
     {
         Use(form, dtype);
         foreach (var (time, width, depth) in new[] { (5L, 7L, 6), (40, 64, 16), (1, 48, 10) })
@@ -179,10 +179,10 @@ public sealed class AttentionKernelTests : KernelTestBase
         static Tensor Copy(Tensor weight, int dimension, long length) => Prefix(weight, dimension, length).detach().contiguous().clone();
     }
 
-    /// <summary>Tokens that come one after the other, or a few at a time, see in the cache what they would see beside each other.</summary>
+    /// <summary>Tokens that come one by one or a few at a time see the same keys in the cache as in one pass over all tokens.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
-    public void WithACacheTheSameComesInParts(string form, ScalarType dtype)
+    public void PartsWithACacheEqualOnePassOverAllTokens(string form, ScalarType dtype)
     {
         Use(form, dtype);
         using var unrecorded = no_grad();
@@ -205,7 +205,7 @@ public sealed class AttentionKernelTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void ACacheRecordsNoGradient(string form)
+    public void NoGradientIsRecordedWithACache(string form)
     {
         Use(form);
         var weights = Attention(16, 2, 2, 8) with { IsCausal = true };
@@ -215,7 +215,7 @@ public sealed class AttentionKernelTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void AFullCacheIsRefused(string form)
+    public void ACacheThatIsTooSmallIsRefused(string form)
     {
         Use(form);
         var weights = Attention(16, 2, 2, 8) with { IsCausal = true };
@@ -226,9 +226,9 @@ public sealed class AttentionKernelTests : KernelTestBase
         Assert.Throws<ArgumentException>("cache", () => Kernels.Attend(X(2, 3, 16), weights, cache: cache, heads: [2, 1]));
     }
 
-    /// <summary>The fused loops write where the cache is told to be, and so must know that it is what they write.</summary>
+    /// <summary>The fused loops write into the memory of the cache, so its depth, dtype and device must be right.</summary>
     [FusedFact]
-    public void ACacheOfOtherNumbersIsRefused()
+    public void ACacheOfAnotherDepthDtypeOrDeviceIsRefused()
     {
         UseCpu();
         var (x, weights) = (X(1, 3, 16), Attention(16, 2, 2, 8) with { IsCausal = true });
@@ -239,10 +239,10 @@ public sealed class AttentionKernelTests : KernelTestBase
         }
     }
 
-    /// <summary>What lies outside its window changes no bit of a query's result, and what lies inside does.</summary>
+    /// <summary>A key outside a query's window changes no bit of the query's result, and a key inside the window does.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
-    public void AWindowEndsWhereItSays(string form, ScalarType dtype)
+    public void AQuerySeesExactlyTheKeysOfItsWindow(string form, ScalarType dtype)
     {
         Use(form, dtype);
         using var unrecorded = no_grad();
@@ -266,7 +266,7 @@ public sealed class AttentionKernelTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(Forms))]
-    public void AWindowOverAllKeysIsBitForBitNone(string form, ScalarType dtype)
+    public void AWindowOverAllKeysGivesTheSameBitsAsNoWindow(string form, ScalarType dtype)
     {
         Use(form, dtype);
         var (weights, x) = (Attention(16, 2, 2, 16) with { IsCausal = true }, X(2, 60, 16).detach());
@@ -275,10 +275,10 @@ public sealed class AttentionKernelTests : KernelTestBase
         AssertSame(Kernels.Attend(x, weights with { Window = int.MaxValue }), full, "any");
     }
 
-    /// <summary>What lies behind a sequence's length changes no bit of the others, and what lies before does.</summary>
+    /// <summary>A token beyond a sequence's length changes no bit of the other tokens, and a token within the length does.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
-    public void ALengthEndsWhereItSays(string form, ScalarType dtype)
+    public void AQuerySeesExactlyTheKeysWithinTheLength(string form, ScalarType dtype)
     {
         Use(form, dtype);
         using var unrecorded = no_grad();
@@ -289,7 +289,7 @@ public sealed class AttentionKernelTests : KernelTestBase
         {
             for (var n = 0; n < 6; n++)
             {
-                // Any token but the changed one, which always sees itself.
+                // A changed token always sees itself, so the result of another token is compared.
                 var (after, other) = (Kernels.Attend(Changed(x, n, position), weights, lengths: lengths), position == 5 ? 6 : 5);
                 var isSame = Bits(before[n, other]).SequenceEqual(Bits(after[n, other]));
                 Assert.True(isSame == (position >= counts[n % 3]), $"sequence {n}, key {position}");
@@ -298,10 +298,12 @@ public sealed class AttentionKernelTests : KernelTestBase
         }
     }
 
-    /// <summary>The slope of a sum in a random direction, by differences: the definition's gradients come from libtorch too.</summary>
+    /// <summary>
+    /// Compares gradients with finite differences in a random direction, because the gradients of the definitions come from libtorch too.
+    /// </summary>
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void GradientsAreSlopes(string form)
+    public void GradientsEqualFiniteDifferences(string form)
     {
         Use(form);
         var (weights, lengths, angles) = (Attention(12, 4, 2, 6, isBiased: true, normsHeads: true), tensor([5L, 9]), Angles(true, 9, 6));
@@ -337,7 +339,7 @@ public sealed class AttentionKernelTests : KernelTestBase
     private static Tensor Prefix(Tensor weight, int dimension, long length) =>
         weight.detach().narrow(dimension, 0, length).requires_grad_();
 
-    // The first sees all keys, the others fewer, at least one.
+    // The first sequence sees all keys, and each of the others at least one.
     private Tensor Lengths(long time, long count)
     {
         var lengths = Integers(time, count).add_(1);

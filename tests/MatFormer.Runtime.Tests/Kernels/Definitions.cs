@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace MatFormer.Runtime.Tests;
 
 /// <summary>
-/// What each operation of <see cref="Kernels"/> means, in the plainest code: what both of its forms are held equal to. Arithmetic and
-/// results are float32, whatever the dtype of x, and nothing is rounded in between.
+/// Defines each operation of <see cref="Kernels"/> in the plainest code. The tests compare every form of an operation with its definition.
+/// Arithmetic and results are float32, whatever the dtype of x, and nothing is rounded in between.
 /// </summary>
 internal static class Definitions
 {
@@ -33,14 +33,14 @@ internal static class Definitions
         return bias is null ? y : y + bias;
     }
 
-    /// <summary>Stream r is the next rows[r] sequences, and has the first heads[r] heads.</summary>
+    /// <summary>Stream r has the next rows[r] sequences and the first heads[r] heads.</summary>
     public static Tensor Attend(Tensor x, AttentionWeights w, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows)
     {
         var counts = lengths?.repeat(x.shape[0] / lengths.shape[0]); // (N)
         return cat([.. heads.Select((count, r) => AttendOne(Stream(x, rows, r), w, cos, sin, Stream(counts, rows, r), count))], 0);
     }
 
-    /// <summary>Stream r is the next rows[r] sequences, or all of them if rows is null, and has the first widths[r] hidden units.</summary>
+    /// <summary>Stream r has the next rows[r] sequences, or all of them if rows is null, and the first widths[r] hidden units.</summary>
     public static Tensor FeedForward(Tensor x, FeedForwardWeights w, int[] widths, int[]? rows)
     {
         return cat([.. widths.Select((width, r) => One(rows is null ? x : Stream(x, rows, r), width))], 0);
@@ -52,14 +52,14 @@ internal static class Definitions
     public static Tensor HiddenImportance(Tensor x, FeedForwardWeights w) =>
         Hidden(Norm(x, w.Norm), w, w.Up.shape[0]).abs().mean([0, 1]) * w.Down.square().sum([0]).sqrt();
 
-    /// <summary>targets (B, T) of each stream, or (N, T).</summary>
+    /// <summary>The targets are (B, T), the same for each stream, or (N, T).</summary>
     public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int[] rows)
     {
         var all = targets.repeat(x.shape[0] / targets.shape[0], 1).unsqueeze(2); // (N, T, 1)
         return StreamMeans(-Linear(x, head).log_softmax(-1).gather(2, all), rows);
     }
 
-    /// <summary>teacher (B, T, W) of each stream from the student on, or of all of them.</summary>
+    /// <summary>The teacher is (B, T, W), the same for each stream from the student on, or it has the rows of all these streams.</summary>
     public static Tensor LinearDivergence(Tensor x, Tensor teacher, Tensor head, int[] rows, int student, double temperature)
     {
         var first = rows[..student].Sum();
@@ -109,7 +109,7 @@ internal static class Definitions
         return Wide(x) + Linear(joined, w.Output.narrow(1, 0, heads * depth), w.OutputBias);
     }
 
-    // True where a query must not see a key: to be broadcast to (B, H, T, T).
+    // Returns true where a query must not see a key. The result is broadcast to (B, H, T, T).
     private static Tensor Unseen(AttentionWeights w, long time, Tensor? lengths)
     {
         var key = arange(time, ScalarType.Int64); // (T)
@@ -132,7 +132,7 @@ internal static class Definitions
     private static Tensor Norm(Tensor x, NormWeights norm) =>
         norm.Bias is null ? RmsNorm(x, norm.Weight, norm.Epsilon) : LayerNorm(x, norm.Weight, norm.Bias, norm.Epsilon);
 
-    // The first m hidden units: (B, T, W) -> (B, T, m).
+    // Computes the first m hidden units: (B, T, W) -> (B, T, m).
     private static Tensor Hidden(Tensor x, FeedForwardWeights w, long m)
     {
         var up = Linear(x, w.Up.narrow(0, 0, m), w.UpBias?.narrow(0, 0, m));

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Runtime.Tests;
 
-/// <summary>What encoders have around their blocks, against loops over plain numbers.</summary>
+/// <summary>Compares the operations around the blocks of encoders with loops over plain numbers.</summary>
 public sealed class EncoderKernelTests : IDisposable
 {
     private readonly DisposeScope _scope = NewDisposeScope();
@@ -15,7 +15,7 @@ public sealed class EncoderKernelTests : IDisposable
     [InlineData(12, 4, 3, 8, true)]
     [InlineData(6, 3, 1, 4, false)]
     [InlineData(5, 5, 2, 4, true)]
-    public void PatchesAreAConvolution(int size, int patch, int channels, int width, bool classToken)
+    public void PatchEmbeddingsEqualAConvolution(int size, int patch, int channels, int width, bool classToken)
     {
         var grid = size / patch;
         var tokens = (grid * grid) + (classToken ? 1 : 0);
@@ -48,7 +48,7 @@ public sealed class EncoderKernelTests : IDisposable
     }
 
     [Fact]
-    public void ATextIsItsTokensBehindAClassToken()
+    public void TextEmbeddingsBeginWithTheClassToken()
     {
         var tokens = tensor([3L, 1, -1, 0, -1, -1], [2, 3]);
         var (weight, first, positions) = (Numbers(5, 4), Numbers(1, 1, 4), Numbers(9, 4));
@@ -62,17 +62,23 @@ public sealed class EncoderKernelTests : IDisposable
         }
 
         AssertClose(first[0, 0] + positions[0], embedded[1, 0]);
+    }
+
+    [Fact]
+    public void LengthsCountTheTokensAndTheClassToken()
+    {
+        var tokens = tensor([3L, 1, -1, 0, -1, -1], [2, 3]);
         Assert.Equal([2L, 1], Kernels.Lengths(tokens, 0).data<long>().ToArray());
         Assert.Equal([3L, 2], Kernels.Lengths(tokens, 1).data<long>().ToArray());
 
-        // An empty text has one token too.
+        // An empty text has length 1.
         Assert.Equal([1L], Kernels.Lengths(tensor([-1L, -1], [1, 2]), 0).data<long>().ToArray());
     }
 
     [Fact]
-    public void MeansLeavePaddingOut()
+    public void MeansLeaveOutThePadding()
     {
-        // Two streams of three texts.
+        // There are two streams of three texts.
         var (x, lengths) = (Numbers(6, 5, 4), tensor([5L, 1, 3]));
         var mean = Kernels.MeanToken(x, lengths);
         for (var row = 0; row < 6; row++)
@@ -85,7 +91,7 @@ public sealed class EncoderKernelTests : IDisposable
     }
 
     [Fact]
-    public void APrefixHasLengthOne()
+    public void UnitPrefixesHaveLengthOne()
     {
         var x = tensor([3f, 4, 100, 0, 0, 7], [2, 3]);
         AssertClose(tensor([0.6f, 0.8f, 0, 0], [2, 2]), Kernels.UnitPrefix(x, 2));
@@ -94,9 +100,9 @@ public sealed class EncoderKernelTests : IDisposable
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void ClassesAreFoundByEachPrefix(bool soft)
+    public void ClassCrossEntropyEqualsItsDefinition(bool soft)
     {
-        // Two streams of four and two rows.
+        // There are two streams, of four and of two rows.
         var (x, head, bias) = (Numbers(6, 4), Numbers(3, 4), Numbers(3));
         long[] classes = [2, 0, 1, 1, 0, 2];
         var shares = soft ? Numbers(6, 3).softmax(-1) : null;
@@ -115,7 +121,7 @@ public sealed class EncoderKernelTests : IDisposable
 
         AssertClose(tensor([.. expected.Select(loss => (float)loss)]), losses);
 
-        // Streams of one batch have the same targets.
+        // Streams of one batch share its targets.
         var same = Kernels.ClassCrossEntropy(x, head, bias, shares?.narrow(0, 0, 3) ?? tensor(classes[..3]), 2, null, [1, 4], [0.25, 0.75]);
         var second = Kernels.ClassCrossEntropy(
             x.narrow(0, 3, 3), head, bias, shares?.narrow(0, 0, 3) ?? tensor(classes[..3]), 1, null, [1, 4], [0.25, 0.75]);
@@ -123,7 +129,7 @@ public sealed class EncoderKernelTests : IDisposable
     }
 
     [Fact]
-    public void ClassesOfATeacherAreTaughtSoftly()
+    public void ClassDivergenceEqualsItsDefinition()
     {
         var (x, head, bias) = (Numbers(6, 4).requires_grad_(), Numbers(3, 4), Numbers(3));
         var teacher = x.narrow(0, 0, 3);
@@ -145,11 +151,11 @@ public sealed class EncoderKernelTests : IDisposable
         Assert.Contains(Values(x.grad!.narrow(0, 3, 3)), gradient => gradient != 0);
     }
 
-    // The first and the last pair have one number, and so are no negatives of each other.
+    // The first and the last pair have the same number, so they are not negatives of each other.
     private static readonly long[] s_pairs = [4, 4, 9, 9, 4, 4];
 
     [Fact]
-    public void PairsAreFoundBothWaysAmongTheOthers()
+    public void PairCrossEntropyEqualsItsDefinition()
     {
         var x = Numbers(6, 4);
         var expected = 0.0;
@@ -165,13 +171,13 @@ public sealed class EncoderKernelTests : IDisposable
         var losses = Kernels.PairCrossEntropy(x, tensor(s_pairs), 1, null, 0.1, [2, 4], [0.3, 0.7]);
         AssertClose(tensor([(float)expected]), losses);
 
-        // Streams of their own rows know only these.
+        // Streams with rows of their own take negatives from these rows only.
         var apart = Kernels.PairCrossEntropy(cat([x, x.narrow(0, 2, 2)]), tensor([.. s_pairs, 1, 1]), 2, [6, 2], 0.1, [2, 4], [0.3, 0.7]);
         AssertClose(tensor([(float)expected, 0]), apart);
     }
 
     [Fact]
-    public void PairsOfATeacherAreTaughtAmongItsVectors()
+    public void PairDivergenceEqualsItsDefinition()
     {
         var x = Numbers(12, 4).requires_grad_();
         var distances = Kernels.PairDivergence(x, x.narrow(0, 0, 6), tensor(s_pairs), 2, null, 1, 0.1, 2.0, [2, 4], [0.3, 0.7]);
@@ -197,13 +203,13 @@ public sealed class EncoderKernelTests : IDisposable
     }
 
     [Fact]
-    public void FixedPositionsAreWavesOfRowAndColumn()
+    public void SinusoidalPositionsAreWavesOfRowAndColumn()
     {
         using var table = new SinusoidalTable(3, 8, classToken: true, CPU);
         Assert.Equal([10L, 8], table.Table.shape);
         Assert.All(Values(table.Table[0]), value => Assert.Equal(0, value));
 
-        // The patch in the third row, second column: frequencies 1 and 1/100.
+        // This patch is in the third row and the second column. The frequencies are 1 and 1/100.
         double[] expected =
         [
             Math.Sin(2), Math.Sin(0.02), Math.Cos(2), Math.Cos(0.02), Math.Sin(1), Math.Sin(0.01), Math.Cos(1), Math.Cos(0.01),
@@ -212,7 +218,7 @@ public sealed class EncoderKernelTests : IDisposable
         Assert.Contains("multiple of 4", Assert.Throws<ArgumentException>("width", () => new SinusoidalTable(3, 6, true, CPU)).Message, StringComparison.Ordinal);
     }
 
-    // Cosines by the temperature of a row of one kind (queries, or documents the other way) and all of the other kind.
+    // Returns the cosines, divided by the temperature, of a query and all documents, or the other way of a document and all queries.
     private static double[] Scores(Tensor mine, Tensor others, int way, int pair, int prefix, double temperature)
     {
         var own = Unit(Values(mine[(2 * pair) + way])[..prefix]);

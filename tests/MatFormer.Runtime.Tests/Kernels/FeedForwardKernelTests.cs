@@ -3,10 +3,10 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Runtime.Tests;
 
-/// <summary>The second half of a layer.</summary>
+/// <summary>Tests the second half of a layer.</summary>
 public sealed class FeedForwardKernelTests : KernelTestBase
 {
-    /// <summary>Half a layer rounds again and again on its way there and back; both forms are off by up to 0.055.</summary>
+    /// <summary>Half a layer rounds many times in the forward and the backward pass. Both levels are off by up to 0.055.</summary>
     protected override double RoundedTolerance => 7e-2;
 
     [Theory]
@@ -29,7 +29,7 @@ public sealed class FeedForwardKernelTests : KernelTestBase
         }
     }
 
-    /// <summary>More rows and hidden units than one block of the fused loops has.</summary>
+    /// <summary>There are more rows and hidden units than one block of the fused loops has.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
     public void ALargeFeedForwardEqualsItsDefinition(string form, ScalarType dtype)
@@ -39,10 +39,12 @@ public sealed class FeedForwardKernelTests : KernelTestBase
             AssertEqual(FeedForward(64, 200, kind, isBiased: true), [200, 77], [5, 4], 130, [5, 4]);
     }
 
-    /// <summary>Widths so that slabs are of one unit, of less than a panel, and of several; twice the same width; and many rows.</summary>
+    /// <summary>
+    /// The widths give slabs of one unit, of less than a panel and of several panels. One case has the same width twice, and one many rows.
+    /// </summary>
     [Theory]
     [MemberData(nameof(Forms))]
-    public void FeedForwardWhereStreamsPartEqualsItsDefinition(string form, ScalarType dtype)
+    public void FeedForwardOfPartingStreamsEqualsItsDefinition(string form, ScalarType dtype)
     {
         Use(form, dtype);
         foreach (var (batch, time, width, hidden) in new[] { (2L, 5L, 7L, 5), (2, 17, 33, 96), (5, 130, 64, 120), (1, 1, 48, 41) })
@@ -89,7 +91,7 @@ public sealed class FeedForwardKernelTests : KernelTestBase
             () => Definitions.FeedForward(turned.permute(2, 1, 0), weights, [24, 9], [2, 2]), [turned, .. All(weights)]);
     }
 
-    /// <summary>A model that shares another's weights computes with views of them, and so may a flat optimizer's parameters be.</summary>
+    /// <summary>A model that shares another's weights computes with views. Parameters of a flat optimizer may be views too.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
     public void WeightsMayBeViews(string form, ScalarType dtype)
@@ -100,10 +102,10 @@ public sealed class FeedForwardKernelTests : KernelTestBase
         AssertEqual(weights, [24, 9], [2, 2], 9, null);
     }
 
-    /// <summary>The invariant behind extraction: a slice of the weights gives the very bits of the whole weights at that width.</summary>
+    /// <summary>Extraction relies on this: a slice of the weights gives the same bits as all weights at the width of the slice.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
-    public void ASliceOfTheWeightsIsBitForBitTheSame(string form, ScalarType dtype)
+    public void ASliceOfTheWeightsGivesTheSameBits(string form, ScalarType dtype)
     {
         Use(form, dtype);
         using var unrecorded = no_grad();

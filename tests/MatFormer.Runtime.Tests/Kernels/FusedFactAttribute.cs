@@ -1,14 +1,14 @@
 namespace MatFormer.Runtime.Tests;
 
 /// <summary>
-/// A test of the fused kernels themselves. Where MATFORMER_NO_COMPILER says that they are not to be built, it is skipped; anywhere else a
-/// missing library makes it fail.
+/// A test of the fused kernels themselves. Without the library the test fails, unless the environment variable MATFORMER_NO_COMPILER is
+/// set: then it is skipped.
 /// </summary>
 public sealed class FusedFactAttribute : FactAttribute
 {
     public FusedFactAttribute()
     {
         if (Environment.GetEnvironmentVariable("MATFORMER_NO_COMPILER") is { Length: > 0 } && MatFormer.Kernels.Cpu.Problem is { } problem)
-            Skip = $"The fused kernels are not there: {problem}.";
+            Skip = $"The fused kernels are not available: {problem}.";
     }
 }

@@ -3,10 +3,12 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Runtime.Tests;
 
-/// <summary>Which gradients there are, and what happens to those that were there before.</summary>
+/// <summary>Tests which tensors get gradients, and what happens to gradients that were there before.</summary>
 public sealed class KernelGradientTests : KernelTestBase
 {
-    /// <summary>All operations of a language model in a row: two streams part in its only layer, and the table is the head too.</summary>
+    /// <summary>
+    /// Runs all operations of a language model. Two streams part in its only layer, and the table of embeddings is also the head.
+    /// </summary>
     [Theory]
     [MemberData(nameof(MainFormNames))]
     public void AModelEqualsItsDefinition(string form)
@@ -18,7 +20,7 @@ public sealed class KernelGradientTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainForms))]
-    public void ASecondBackwardPassAdds(string form, ScalarType dtype)
+    public void ASecondBackwardPassAddsToTheGradients(string form, ScalarType dtype)
     {
         Use(form, dtype);
         var model = new Model(this);
@@ -30,7 +32,7 @@ public sealed class KernelGradientTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void GradientsAreAddedToOnesOfAnyLayout(string form)
+    public void GradientsAreAddedToExistingOnesOfAnyLayout(string form)
     {
         Use(form);
         var (x, weights) = (X(2, 5, 8), FeedForward(8, 12, FeedForwardKind.Gelu));
@@ -45,7 +47,7 @@ public sealed class KernelGradientTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainForms))]
-    public void FrozenWeightsGetNone(string form, ScalarType dtype)
+    public void FrozenWeightsGetNoGradients(string form, ScalarType dtype)
     {
         Use(form, dtype);
         var model = new Model(this);
@@ -66,7 +68,7 @@ public sealed class KernelGradientTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainForms))]
-    public void AnInputMayBeAllThatIsWanted(string form, ScalarType dtype)
+    public void TheInputAloneMayNeedAGradient(string form, ScalarType dtype)
     {
         Use(form, dtype);
         var (x, attention, feedForward) = (X(2, 5, 8), Attention(8, 2, 1, 4), FeedForward(8, 12, FeedForwardKind.SwiGlu));
@@ -77,7 +79,7 @@ public sealed class KernelGradientTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainForms))]
-    public void WhereNothingIsWantedNothingIsRecorded(string form, ScalarType dtype)
+    public void NothingIsRecordedIfNoGradientIsNeeded(string form, ScalarType dtype)
     {
         Use(form, dtype);
         var (x, weights) = (X(2, 5, 8), FeedForward(8, 12, FeedForwardKind.SwiGlu));
@@ -87,13 +89,13 @@ public sealed class KernelGradientTests : KernelTestBase
         Assert.True(Kernels.FeedForward(x, weights, [12]).requires_grad);
     }
 
-    /// <summary>A weight may be computed from parameters: then its gradient flows on to them.</summary>
+    /// <summary>If a weight is computed from parameters, its gradient flows on to the parameters.</summary>
     [Theory]
     [MemberData(nameof(MainForms))]
-    public void GradientsFlowThroughWeights(string form, ScalarType dtype)
+    public void GradientsFlowThroughComputedWeights(string form, ScalarType dtype)
     {
         Use(form, dtype);
-        IsBitForBit = false; // where gradients are not recorded, the fused loops run
+        IsBitForBit = false; // the fused loops run only if no gradients are recorded
         var (attention, feedForward) = (Attention(8, 2, 1, 4), FeedForward(8, 12, FeedForwardKind.SwiGlu));
         Tensor x = X(2, 5, 8), query = Matrix(12, 8), up = Matrix(20, 8), table = Vector(1, 22, 8), tokens = Integers(11, 2, 5);
         AttentionWeights Attention2() => attention with { Query = query.narrow(0, 2, 8) };
@@ -111,7 +113,7 @@ public sealed class KernelGradientTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(Forms))]
-    public void TheSameTwiceIsBitForBitTheSame(string form, ScalarType dtype)
+    public void RepeatedPassesGiveTheSameBits(string form, ScalarType dtype)
     {
         Use(form, dtype);
         var model = new Model(this, width: 64, time: 70);
@@ -126,9 +128,9 @@ public sealed class KernelGradientTests : KernelTestBase
         for (var i = 0; i < 3; i++) Assert.Equal(first, Run());
     }
 
-    /// <summary>Where the optimizer wants a gradient, and what was there before, is no matter.</summary>
+    /// <summary>An optimizer may choose where a gradient is written, and what was there before does not matter.</summary>
     [FusedFact]
-    public void AGradientIsWrittenWhereItsPlaceIs()
+    public void AGradientIsWrittenToItsPlace()
     {
         UseCpu();
         var (x, weights) = (X(2, 5, 8), FeedForward(8, 12, FeedForwardKind.Gelu));
@@ -142,9 +144,9 @@ public sealed class KernelGradientTests : KernelTestBase
         AssertClose(place, expected * 2, "place, added to");
     }
 
-    /// <summary>Weights of which only some rows are used have a gradient for all: zeros for the others.</summary>
+    /// <summary>If only some rows of a weight are used, the gradient covers all rows, with zeros for the others.</summary>
     [FusedFact]
-    public void AllOfAGradientIsWritten()
+    public void UnusedRowsHaveZeroGradients()
     {
         UseCpu();
         var (x, feedForward, attention) = (X(2, 5, 8), FeedForward(8, 12, FeedForwardKind.SwiGlu), Attention(8, 4, 2, 4));

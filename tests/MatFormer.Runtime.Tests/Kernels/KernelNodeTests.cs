@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Runtime.Tests;
 
-/// <summary>The node of autograd behind the fused loops: failures, lifetimes and threads.</summary>
+/// <summary>Tests failures, lifetimes and threads of the autograd node of the fused loops.</summary>
 public sealed class KernelNodeTests : KernelTestBase
 {
     [Fact]
@@ -19,11 +19,11 @@ public sealed class KernelNodeTests : KernelTestBase
         var thrown = Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure);
         Assert.Equal("The gradients could not be computed: It took too long.", thrown.Message);
         Assert.Same(failure, thrown.InnerException);
-        KernelNode.ThrowFailure(); // it is told once
+        KernelNode.ThrowFailure(); // a failure is thrown only once
     }
 
     [Fact]
-    public void OfSeveralFailuresTheFirstIsThrown()
+    public void TheFirstOfSeveralFailuresIsThrown()
     {
         var x = X(2, 3);
         var inner = Record(new Twice(x, _ => throw new TimeoutException("inner")));
@@ -33,7 +33,7 @@ public sealed class KernelNodeTests : KernelTestBase
     }
 
     [FusedFact]
-    public void TheNextOperationThrowsAFailureToo()
+    public void TheNextOperationThrowsAnEarlierFailure()
     {
         UseCpu();
         var x = X(2, 3);
@@ -44,7 +44,7 @@ public sealed class KernelNodeTests : KernelTestBase
     }
 
     [Fact]
-    public void AFailureOnAnotherThreadIsThrownHere()
+    public void AFailureOnAnotherThreadIsThrownOnThisOne()
     {
         var x = X(2, 3);
         var loss = Record(new Twice(x, _ => throw new TimeoutException("elsewhere"))).sum();
@@ -78,7 +78,7 @@ public sealed class KernelNodeTests : KernelTestBase
     }
 
     [Fact]
-    public void WhatIsKeptIsReleasedAfterTheBackwardPass()
+    public void KeptTensorsAreReleasedAfterTheBackwardPass()
     {
         var x = X(2, 3);
         var call = new Twice(x, gradient => gradient * 2);
@@ -90,7 +90,7 @@ public sealed class KernelNodeTests : KernelTestBase
     }
 
     [Fact]
-    public void WhatIsKeptIsReleasedAfterAFailure()
+    public void KeptTensorsAreReleasedAfterAFailure()
     {
         var call = new Twice(X(2, 3), _ => throw new TimeoutException());
         Record(call).sum().backward();
@@ -99,14 +99,14 @@ public sealed class KernelNodeTests : KernelTestBase
     }
 
     [Fact]
-    public void WhatIsKeptIsReleasedWithItsGraph()
+    public void ACallIsCollectedTogetherWithItsGraph()
     {
         var x = X(2, 3);
         var call = Dropped(x);
         Collect();
         Assert.False(call.IsAlive);
 
-        // A method of its own, so that nothing of it is left on the stack.
+        // This is a separate method, so that no reference is left on the stack.
         static WeakReference Dropped(Tensor x)
         {
             var call = new Twice(x, gradient => gradient);
@@ -146,7 +146,7 @@ public sealed class KernelNodeTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void AGraphMayBeMadeHereAndGoneThroughThere(string form)
+    public void TheBackwardPassMayRunOnAnotherThread(string form)
     {
         Use(form);
         var (x, weights) = (X(2, 9, 8), FeedForward(8, 16, FeedForwardKind.SwiGlu));
@@ -186,7 +186,7 @@ public sealed class KernelNodeTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void TrainingTakesNoMoreMemoryOverTime(string form)
+    public void MemoryDoesNotGrowDuringTraining(string form)
     {
         Use(form);
         var (x, attention, feedForward) = Layer();
@@ -201,7 +201,7 @@ public sealed class KernelNodeTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void GraphsThatNobodyGoesThroughTakeNoMoreMemoryOverTime(string form)
+    public void MemoryDoesNotGrowWithoutBackwardPasses(string form)
     {
         Use(form);
         var (x, attention, feedForward) = Layer();
@@ -212,19 +212,19 @@ public sealed class KernelNodeTests : KernelTestBase
         });
     }
 
-    /// <summary>Results that nobody disposes of wait for the garbage collector, which must come.</summary>
+    /// <summary>Results that are not disposed of wait for the garbage collector, which must run.</summary>
     [FusedFact]
-    public void GraphsThatNobodyDisposesOfAreCollected()
+    public void GraphsThatAreNotDisposedOfAreCollected()
     {
         UseCpu();
         var (x, attention, feedForward) = Layer();
 
-        // There is no scope on a new thread.
+        // A new thread has no dispose scope.
         OnAnotherThread(() => AssertLevel(() => Kernels.FeedForward(Kernels.Attend(x, attention), feedForward, [96, 40], parting: true)));
     }
 
     [FusedFact]
-    public void WithoutGradientsNothingGrows()
+    public void MemoryDoesNotGrowUnderNoGrad()
     {
         UseCpu();
         var (x, attention, feedForward) = Layer();
@@ -238,7 +238,7 @@ public sealed class KernelNodeTests : KernelTestBase
 
     private static Tensor Record(KernelCall call) => KernelNode.Record(call, call.Forward(true));
 
-    // What leaks grows with every round; what the allocator and the garbage collector hold does not, after a while.
+    // A leak grows with every round. What the allocator and the garbage collector hold stops growing after a while.
     private void AssertLevel(Action round)
     {
         var growths = new List<double>();
@@ -265,7 +265,7 @@ public sealed class KernelNodeTests : KernelTestBase
         if (failure is not null) ExceptionDispatchInfo.Throw(failure);
     }
 
-    // Without what others left to the garbage collector.
+    // Counts the live tensors without those that other tests left to the garbage collector.
     private static long LiveTensors()
     {
         Collect();
@@ -290,7 +290,7 @@ public sealed class KernelNodeTests : KernelTestBase
     private (Tensor X, AttentionWeights Attention, FeedForwardWeights FeedForward) Layer() =>
         (X(2, 32, 32), Attention(32, 4, 2, 8) with { IsCausal = true }, FeedForward(32, 96, FeedForwardKind.SwiGlu));
 
-    // Doubles its input; its gradient is as it is told.
+    // Doubles its input. The given function computes the gradient.
     private sealed class Twice : KernelCall
     {
         private readonly Tensor _x;

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Runtime.Tests;
 
-/// <summary>Operands that do not fit are named, in every form: nothing of theirs reaches native code.</summary>
+/// <summary>Tests that operands that do not fit are named in every form, before they reach native code.</summary>
 public sealed class KernelOperandTests : KernelTestBase
 {
     [Theory]
@@ -40,7 +40,7 @@ public sealed class KernelOperandTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void AttentionThatDoesNotFitIsNamed(string form)
+    public void AttentionOperandsThatDoNotFitAreNamed(string form)
     {
         Use(form);
         var (x, right) = (X(2, 3, 8), Attention(8, 4, 2, 6, isBiased: true, isLayerNorm: true, normsHeads: true));
@@ -82,7 +82,7 @@ public sealed class KernelOperandTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void FeedForwardThatDoesNotFitIsNamed(string form)
+    public void FeedForwardOperandsThatDoNotFitAreNamed(string form)
     {
         Use(form);
         var (x, right, vector) = (X(2, 3, 4), FeedForward(4, 8, FeedForwardKind.SwiGlu), Vector(1, 5));
@@ -148,7 +148,7 @@ public sealed class KernelOperandTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void OperandsElsewhereAreNamed(string form)
+    public void OperandsOnAnotherDeviceAreNamed(string form)
     {
         Use(form);
         Tensor x = X(2, 3, 4), tokens = Integers(4, 2, 3), weight = Matrix(8, 4);
@@ -168,9 +168,9 @@ public sealed class KernelOperandTests : KernelTestBase
         static Tensor Meta(Tensor tensor) => tensor.detach().to(META);
     }
 
-    /// <summary>Shapes alone go through every operation where nothing can be computed.</summary>
+    /// <summary>On the meta device nothing is computed, but results have shapes.</summary>
     [FusedFact]
-    public void WhatIsOnMetaHasShapesOnly()
+    public void MetaTensorsGiveShapesOnly()
     {
         UseCpu();
         var (x, weight) = (zeros(2, 3, 4, device: META), zeros(8, 4, device: META));
@@ -190,7 +190,7 @@ public sealed class KernelOperandTests : KernelTestBase
         Assert.Throws<ArgumentOutOfRangeException>("student", () => Kernels.LinearDivergence(x, x, head, 1, null, -1, 1));
     }
 
-    /// <summary>What only the data can tell is checked by the fused loops; elsewhere libtorch objects, in its own words.</summary>
+    /// <summary>The fused loops check the values of tokens. In the other forms libtorch throws its own error.</summary>
     [Theory]
     [MemberData(nameof(MainFormNames))]
     public void TokensOutsideTheVocabularyAreRefused(string form)

@@ -3,21 +3,21 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Runtime.Tests;
 
-/// <summary>The form of the operations is one for the process: nothing else may run while it changes.</summary>
+/// <summary>The form of the operations is a setting of the whole process, so no other test may run at the same time.</summary>
 [CollectionDefinition(nameof(KernelCollection), DisableParallelization = true)]
 public sealed class KernelCollection;
 
 /// <summary>
-/// Runs operations in each of their forms, and holds results and all gradients equal to <see cref="Definitions"/>. Weights are rounded to
+/// Runs operations in each of their forms, and compares results and all gradients with <see cref="Definitions"/>. Weights are rounded to
 /// the dtype of the activations beforehand, so that both compute from the same numbers.
 /// </summary>
 [Collection(nameof(KernelCollection))]
 public abstract class KernelTestBase : IDisposable
 {
-    /// <summary>TorchSharp's operations, one stream after the other.</summary>
+    /// <summary>The form that runs TorchSharp's operations, one stream after the other.</summary>
     protected const string Composite = "composite";
 
-    /// <summary>The same, all streams in one pass, as on a GPU.</summary>
+    /// <summary>The form that runs TorchSharp's operations on all streams in one pass, as on a GPU.</summary>
     protected const string Stacked = "stacked";
 
     private static readonly string[] s_compositeForms = [Composite, Stacked];
@@ -27,19 +27,19 @@ public abstract class KernelTestBase : IDisposable
     private readonly int _threads = get_num_threads();
     private string _form = Composite;
 
-    /// <summary>The fused loops with every instruction set of this machine, in both dtypes, and Composite in its forms.</summary>
+    /// <summary>Returns the fused loops with every instruction set of this machine and the forms of Composite, in both dtypes.</summary>
     public static TheoryData<string, ScalarType> Forms() => Data(CpuLibrary.InstructionSets, s_compositeForms);
 
-    /// <summary>The fused loops as they run on this machine, and Composite.</summary>
+    /// <summary>Returns the fused loops with the best instruction set of this machine and the forms of Composite, in both dtypes.</summary>
     public static TheoryData<string, ScalarType> MainForms() => Data(CpuLibrary.InstructionSets.Take(1), s_compositeForms);
 
-    /// <summary>The names of those, for what the dtype makes no difference to.</summary>
+    /// <summary>Returns the names of the main forms, for tests that do not depend on the dtype.</summary>
     public static TheoryData<string> MainFormNames() => [.. CpuLibrary.InstructionSets.Take(1), .. s_compositeForms];
 
     /// <summary>The dtype of activations.</summary>
     protected ScalarType Dtype { get; private set; } = ScalarType.Float32;
 
-    /// <summary>How far bfloat16 results may be off, by the largest.</summary>
+    /// <summary>How far bfloat16 results may be off, relative to the largest number.</summary>
     protected virtual double RoundedTolerance => 2e-2;
 
     /// <summary>Whether results have the same bits with gradients and without.</summary>
@@ -58,7 +58,7 @@ public abstract class KernelTestBase : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Runs what follows in one form.</summary>
+    /// <summary>Selects the form in which the rest of the test runs.</summary>
     protected void Use(string form, ScalarType dtype = ScalarType.Float32)
     {
         (_form, Dtype) = (form, dtype);
@@ -66,35 +66,35 @@ public abstract class KernelTestBase : IDisposable
         if (IsCpu) CpuLibrary.UseInstructionSet(form);
         Kernels.Composite.Stacks = form == Stacked;
 
-        // With several threads, libtorch's would mostly wait for each other: the work is small.
+        // The work is so small that several threads of libtorch would mostly wait for each other.
         set_num_threads(IsCpu ? _threads : 1);
     }
 
-    /// <summary>Runs what follows with the fused loops, which must be there.</summary>
+    /// <summary>Selects the fused loops, which must be available, for the rest of the test.</summary>
     protected void UseCpu()
     {
         Assert.Null(Kernels.Cpu.Problem);
         Use(CpuLibrary.InstructionSets[0]);
     }
 
-    /// <summary>An activation whose gradient is wanted.</summary>
+    /// <summary>Returns a random activation that requires a gradient.</summary>
     protected Tensor X(params long[] shape) => Normal(1, shape).to(Dtype).requires_grad_();
 
-    /// <summary>A weight (..., in) that keeps the size of what it multiplies.</summary>
+    /// <summary>Returns a random weight (..., in) that keeps the size of the numbers it multiplies.</summary>
     protected Tensor Matrix(params long[] shape) => Vector(1 / Math.Sqrt(shape[^1]), shape);
 
-    /// <summary>A weight around 0.</summary>
+    /// <summary>Returns a random weight around 0.</summary>
     protected Tensor Vector(double size, params long[] shape) => Normal(size, shape).to(Dtype).to(ScalarType.Float32).requires_grad_();
 
-    /// <summary>The weights of a norm, around 1; LayerNorm has a bias.</summary>
+    /// <summary>Returns the weights of a norm, around 1. LayerNorm has a bias.</summary>
     protected NormWeights Norm(long width, bool isLayerNorm = false) => new(
         Normal(0.3, width).add_(1).to(Dtype).to(ScalarType.Float32).requires_grad_(), isLayerNorm ? Vector(0.3, width) : null, 1e-5);
 
-    /// <summary>Integers from 0 on.</summary>
+    /// <summary>Returns random integers from 0 up to, but not including, <paramref name="below"/>.</summary>
     protected Tensor Integers(long below, params long[] shape) => tensor(
         [.. Enumerable.Range(0, (int)Count(shape)).Select(_ => _random.NextInt64(below))], shape);
 
-    /// <summary>Normally distributed numbers.</summary>
+    /// <summary>Returns normally distributed numbers.</summary>
     protected Tensor Normal(double size, params long[] shape) => tensor(
         [.. Enumerable.Range(0, (int)Count(shape)).Select(_ => (float)(size * NextNormal()))], shape);
 
@@ -139,7 +139,7 @@ public abstract class KernelTestBase : IDisposable
     protected static Tensor[] All(FeedForwardWeights w) => Present(
         w.Norm.Weight, w.Norm.Bias, w.Gate, w.GateBias, w.Up, w.UpBias, w.Down, w.DownBias);
 
-    /// <summary>Cosines and sines (time, depth / 2) of any angles, or nulls.</summary>
+    /// <summary>Returns the cosines and sines (time, depth / 2) of random angles, or nulls.</summary>
     protected (Tensor? Cos, Tensor? Sin) Angles(bool areThere, long time, long depth)
     {
         if (!areThere) return (null, null);
@@ -154,7 +154,9 @@ public abstract class KernelTestBase : IDisposable
 
     protected static byte[] Bits(Tensor x) => x.detach().contiguous().bytes.ToArray();
 
-    /// <summary>The same result as its definition, and the same gradients of all leaves, for one random gradient of the result.</summary>
+    /// <summary>
+    /// Asserts that the result and the gradients of all leaves equal those of the definition, for a random gradient of the result.
+    /// </summary>
     protected void AssertEqual(Func<Tensor> actual, Func<Tensor> definition, params ReadOnlySpan<Tensor> leaves)
     {
         using var inner = NewDisposeScope();
@@ -167,8 +169,9 @@ public abstract class KernelTestBase : IDisposable
         var gradients = Gradients(result, slope, leaves);
         AssertClose(result, expected, "result");
 
-        // Some gradients are zero in theory, such as that of the keys' bias, or what is left of large terms: rounding shows in them, and is
-        // measured by the others. A wrong sign shows in any that is a four-hundredth of those; in float32, a two-millionth.
+        // Some gradients are zero in theory, such as that of the keys' bias, or are small differences of large terms. Their rounding errors
+        // are therefore compared with the largest gradient. A wrong sign is still noticed in a gradient with 1/400 of the largest number
+        // (in float32, 1/2,000,000).
         var largest = expectedGradients.Max(gradient => gradient is null ? 0 : Largest(gradient));
         for (var i = 0; i < leaves.Length; i++)
         {
@@ -183,7 +186,7 @@ public abstract class KernelTestBase : IDisposable
         else AssertClose(alone, expected, "result without gradients");
     }
 
-    /// <summary>The distance by the largest number.</summary>
+    /// <summary>Asserts that the distance is small, relative to the largest number.</summary>
     protected void AssertClose(Tensor actual, Tensor expected, string what, double atLeast = 0)
     {
         Assert.Equal(expected.shape, actual.shape);
@@ -192,14 +195,14 @@ public abstract class KernelTestBase : IDisposable
         Assert.True(distance <= tolerance * size, $"{what} {Shape(expected)}: off by {distance / size:g3} of the largest, {size:g3}");
     }
 
-    /// <summary>The same bits where loops are fused; Composite's products may depend on strides, in the last bits.</summary>
+    /// <summary>Asserts equal bits for the fused loops. The last bits of Composite's products may depend on strides.</summary>
     protected void AssertSame(Tensor actual, Tensor expected, string what)
     {
         if (IsCpu) Assert.True(Bits(actual).SequenceEqual(Bits(expected)), what);
         else AssertClose(actual, expected, what);
     }
 
-    /// <summary>The gradients of leaves when the result has this one.</summary>
+    /// <summary>Returns the gradients of the leaves if <paramref name="slope"/> is the gradient of the result.</summary>
     protected static Tensor?[] Gradients(Tensor result, Tensor slope, params ReadOnlySpan<Tensor> leaves)
     {
         Clear(leaves);

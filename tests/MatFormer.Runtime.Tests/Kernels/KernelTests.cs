@@ -3,16 +3,16 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Runtime.Tests;
 
-/// <summary>The native library, and the small operations.</summary>
+/// <summary>Tests the native library and the small operations.</summary>
 public sealed class KernelTests : KernelTestBase
 {
     private static readonly (long Batch, long Time, long Width)[] s_sizes = [(2, 5, 7), (3, 17, 33), (2, 130, 64), (1, 1, 48)];
 
     [FusedFact]
-    public void TheLibraryIsThere() => Assert.Null(Kernels.Cpu.Problem);
+    public void TheNativeLibraryIsAvailable() => Assert.Null(Kernels.Cpu.Problem);
 
     [FusedFact]
-    public void AProfileTellsWhatRanWhileItWasTaken()
+    public void AProfileListsTheOperationsThatRanMeanwhile()
     {
         UseCpu();
         var (x, weight) = (X(2, 5, 7), Norm(7).Weight);
@@ -60,10 +60,10 @@ public sealed class KernelTests : KernelTestBase
         }
     }
 
-    /// <summary>Statistics are float32, whatever the activations: an epsilon far below what bfloat16 resolves counts.</summary>
+    /// <summary>Statistics are float32 whatever the dtype of activations, so an epsilon far below what bfloat16 resolves matters.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
-    public void EpsilonCountsWhereNumbersAreSmall(string form, ScalarType dtype)
+    public void EpsilonMattersForSmallNumbers(string form, ScalarType dtype)
     {
         Use(form, dtype);
         var (x, weight, bias) = (Normal(1e-3, 3, 16).to(dtype).requires_grad_(), Norm(16).Weight, Vector(0.5, 16));
@@ -103,7 +103,7 @@ public sealed class KernelTests : KernelTestBase
         Use(form, dtype);
         foreach (var (batch, time, width) in s_sizes)
         {
-            // Some tokens come often, some never.
+            // Some tokens occur often, and some never.
             var (table, tokens) = (Vector(1, 11, width), Integers(9, batch, time));
             AssertEqual(() => Kernels.Embedding(table, tokens, dtype), () => Definitions.Embedding(table, tokens), table);
         }
@@ -126,7 +126,7 @@ public sealed class KernelTests : KernelTestBase
         }
     }
 
-    /// <summary>Beyond the rows after which the gradients of weights go by steps.</summary>
+    /// <summary>There are so many rows that the gradients of the weights are computed in steps.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
     public void LinearOfManyRowsEqualsItsDefinition(string form, ScalarType dtype)
@@ -170,10 +170,10 @@ public sealed class KernelTests : KernelTestBase
         }
     }
 
-    /// <summary>Extraction copies a prefix of a projection: the copy computes the very bits of the whole, gradients included.</summary>
+    /// <summary>Extraction copies a prefix of a projection. The copy gives the same bits as the prefix, gradients included.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
-    public void LinearOfAPrefixIsBitForBitThatOfItsCopy(string form, ScalarType dtype)
+    public void LinearOfAPrefixGivesTheSameBitsAsThatOfItsCopy(string form, ScalarType dtype)
     {
         Use(form, dtype);
         foreach (var (time, ins, outs) in new[] { (5L, 7L, 5L), (17, 33, 96), (130, 300, 77), (1, 48, 40) })
@@ -220,7 +220,7 @@ public sealed class KernelTests : KernelTestBase
         AssertEqual(() => Kernels.Embedding(table, tokens, dtype), () => Definitions.Embedding(table, tokens), table);
     }
 
-    /// <summary>The gradient of a sum is one number everywhere, without memory of its own for each.</summary>
+    /// <summary>The gradient of a sum is a single number in memory, expanded to the shape of the result.</summary>
     [Theory]
     [MemberData(nameof(Forms))]
     public void GradientsMayHaveAnyStrides(string form, ScalarType dtype)
@@ -237,7 +237,7 @@ public sealed class KernelTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainForms))]
-    public void OfNothingComesNothing(string form, ScalarType dtype)
+    public void EmptyInputsGiveEmptyResults(string form, ScalarType dtype)
     {
         Use(form, dtype);
         Tensor none = zeros(0, 4, dtype: dtype), weight = Norm(4).Weight;

@@ -4,12 +4,12 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Runtime.Tests;
 
-/// <summary>What an optimizer does to all weights at once.</summary>
+/// <summary>Tests the operations of an optimizer on all weights at once.</summary>
 public sealed class OptimizerKernelTests : KernelTestBase
 {
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void AdamWFollowsItsDefinition(string form)
+    public void AdamWEqualsItsDefinition(string form)
     {
         Use(form);
         foreach (var (count, decay, step) in new[] { (40001L, 0.1, 1), (7, 0, 1), (33, 0.3, 1000) })
@@ -28,10 +28,10 @@ public sealed class OptimizerKernelTests : KernelTestBase
         }
     }
 
-    /// <summary>An oracle from outside.</summary>
+    /// <summary>Compares the operation with TorchSharp's own optimizer.</summary>
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void AdamWFollowsThatOfTorch(string form)
+    public void AdamWEqualsThatOfTorchSharp(string form)
     {
         Use(form);
         var start = Normal(1, 100);
@@ -48,7 +48,7 @@ public sealed class OptimizerKernelTests : KernelTestBase
         }
     }
 
-    /// <summary>Weights that decay and those that do not are parts of one tensor.</summary>
+    /// <summary>Weights with and without decay are parts of one tensor.</summary>
     [Theory]
     [MemberData(nameof(MainFormNames))]
     public void AdamWLeavesTheRestOfATensorAlone(string form)
@@ -80,7 +80,7 @@ public sealed class OptimizerKernelTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(MainFormNames))]
-    public void ANormThatIsNotFiniteLeavesGradientsAlone(string form)
+    public void GradientsWhoseNormIsNotFiniteAreLeftAlone(string form)
     {
         Use(form);
         foreach (var strange in new[] { float.NaN, float.PositiveInfinity, float.NegativeInfinity })

@@ -11,7 +11,7 @@ internal sealed class ElfImage
     private readonly List<(uint Type, uint Link, byte[] Content)> _sections = [(0, 0, [])];
     private readonly List<byte> _strings = [0];
 
-    /// <summary>A library that needs versions of others, under the indices 2, 3 and so on.</summary>
+    /// <summary>Returns a library that needs versions of other libraries. The indices of the versions are 2, 3 and so on.</summary>
     /// <param name="needs">The other libraries and their versions.</param>
     /// <param name="symbols">The dynamic symbols, each with its version's index, and whether the library itself defines it.</param>
     /// <param name="relocated">The symbols, numbered from 1, that relocations refer to.</param>
@@ -47,7 +47,7 @@ internal sealed class ElfImage
         return image.Write(stringsAt: 5);
     }
 
-    /// <summary>A library that defines versions.</summary>
+    /// <summary>Returns a library that defines versions.</summary>
     public static byte[] Defining(params string[] versions)
     {
         var image = new ElfImage();
@@ -79,7 +79,7 @@ internal sealed class ElfImage
         return U32(at);
     }
 
-    // The header, the sections' contents, and last the sections' headers.
+    // Writes the file header, the contents of the sections, and last the headers of the sections.
     private byte[] Write(int stringsAt)
     {
         Assert.Equal(stringsAt, _sections.Count);

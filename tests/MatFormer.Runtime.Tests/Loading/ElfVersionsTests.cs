@@ -8,7 +8,7 @@ public sealed class ElfVersionsTests
         [("libm.so.6", ["GLIBC_2.29"]), ("libstdc++.so.6", ["GLIBCXX_3.4", "GLIBCXX_3.4.32"])];
 
     [Fact]
-    public void TheVersionsAreRead()
+    public void SymbolVersionsAreRead()
     {
         var library = ElfVersions.Read(Library())!;
         Assert.Equal(
@@ -31,7 +31,7 @@ public sealed class ElfVersionsTests
     }
 
     [Fact]
-    public void AVersionThatIsUsedStays()
+    public void AVersionThatIsUsedIsNotWeakened()
     {
         Assert.Null(Weaken(ElfImage.Needing(s_needs, [("other", 4, false)])));
         Assert.Null(Weaken(ElfImage.Needing(s_needs, [(Symbol, 4, false), ("other", 4, false)])));
@@ -43,7 +43,7 @@ public sealed class ElfVersionsTests
     }
 
     [Fact]
-    public void APartOfAFileIsRefused()
+    public void ATruncatedFileIsRefused()
     {
         var whole = Library();
         for (var length = 0; length < whole.Length; length++) Assert.Null(Weaken(whole[..length]));
@@ -94,14 +94,14 @@ public sealed class ElfVersionsTests
     }
 
     [Fact]
-    public void AChainThatHardlyAdvancesEnds()
+    public void ReadingOverlappingRecordsEnds()
     {
         var file = Library();
         var first = (int)ElfVersions.Read(file)!.Needed.First().FlagsAt - 4;
         var random = new Random(1);
         for (var round = 0; round < 1000; round++)
         {
-            // Steps of a few bytes, through records and lists of records that overlap.
+            // The damage makes steps of a few bytes, through records and lists of records that overlap.
             var damaged = (byte[])file.Clone();
             for (var at = first - 16; at < first + 64; at++) damaged[at] = (byte)random.Next(3);
             ElfVersions.Read(damaged);
@@ -109,13 +109,13 @@ public sealed class ElfVersionsTests
     }
 
     [Fact]
-    public void TorchSharpsLibraryIsReadWhole()
+    public void TorchSharpsLibraryIsWeakenedAndDamageToItDoesNotThrow()
     {
         if (Find("libLibTorchSharp.so") is not { } path) return;
         var file = File.ReadAllBytes(path);
         Assert.Equal(1, Differences(file, Weaken(file)!));
 
-        // Damage is best done where the sections, their names and the versions are described.
+        // Damage has the most effect where the file describes its sections, their names and the versions.
         var random = new Random(2);
         var (headers, versions) = ((int)BitConverter.ToInt64(file, 0x28), (int)ElfVersions.Read(file)!.Needed.First().FlagsAt);
         for (var round = 0; round < 200; round++)
@@ -137,7 +137,7 @@ public sealed class ElfVersionsTests
 
     internal static byte[] Library() => ElfImage.Needing(s_needs, [("used", 3, false), (Symbol, 4, false), ("own", 1, true)], 1, 3);
 
-    // A native library of this program, where there is such.
+    // Returns the path of a native library of this program, or null if there is none.
     internal static string? Find(string file) =>
         ((string?)AppContext.GetData("NATIVE_DLL_SEARCH_DIRECTORIES") ?? "").Split(Path.PathSeparator)
         .Select(folder => Path.Combine(folder, file)).FirstOrDefault(File.Exists);

@@ -4,7 +4,7 @@ using TorchSharp;
 
 namespace MatFormer.Runtime.Tests.Native;
 
-/// <summary>Loads a made-up library for a made-up system; nothing of it is run. Only Linux has such libraries.</summary>
+/// <summary>Loads a made-up library for a made-up system. None of its code runs. Only Linux has such libraries.</summary>
 [SupportedOSPlatform("linux")]
 public sealed class TorchLibraryTests : IDisposable
 {
@@ -31,7 +31,7 @@ public sealed class TorchLibraryTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [LinuxFact]
-    public void ACorrectedCopyIsLoadedAfterWhatItNeeds()
+    public void ACorrectedCopyIsLoadedAfterItsDependencies()
     {
         Assert.Equal((4, null), Load());
         Assert.Equal(s_dependencies.Select(file => Path.Combine(Natives, file)), _loaded[..3]);
@@ -39,8 +39,12 @@ public sealed class TorchLibraryTests : IDisposable
         Assert.Equal(1, ElfVersionsTests.Differences(ElfVersionsTests.Library(), _copy));
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, File.GetUnixFileMode(Cache));
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(_loaded[3]));
+    }
 
-        // The next start uses the same file.
+    [LinuxFact]
+    public void TheNextStartUsesTheSameCopy()
+    {
+        Load();
         File.SetLastWriteTimeUtc(_loaded[3], DateTime.UnixEpoch);
         Assert.Equal((8, null), Load());
         Assert.Equal(_loaded[3], _loaded[7]);
@@ -58,7 +62,7 @@ public sealed class TorchLibraryTests : IDisposable
     }
 
     [LinuxFact]
-    public void WhatIsLoadedAlreadyIsNotLoadedAgain()
+    public void LoadedLibrariesAreNotLoadedAgain()
     {
         File.Delete(Path.Combine(Natives, "libtorch.so"));
         _mapped.AddRange(["/elsewhere/libc10.so", "/elsewhere/libtorch_cpu.so", "/elsewhere/libtorch.so"]);
@@ -74,21 +78,21 @@ public sealed class TorchLibraryTests : IDisposable
     }
 
     [LinuxFact]
-    public void ALibraryThatLacksMoreIsLeftAlone()
+    public void ALibraryThatLacksSeveralVersionsIsLeftAlone()
     {
         Write("libstdc++.so.6.0.30", ElfImage.Defining("GLIBCXX_3.4.30"));
         Refused("needs GLIBCXX_3.4, GLIBCXX_3.4.32, which");
     }
 
     [LinuxFact]
-    public void AVersionThatIsUsedIsLeftAlone()
+    public void ALibraryThatUsesTheVersionIsLeftAlone()
     {
         Write("libLibTorchSharp.so", ElfImage.Needing([("libstdc++.so.6", ["GLIBCXX_3.4.32"])], [("other", 2, false)], 1));
         Refused("needs GLIBCXX_3.4.32, which");
     }
 
     [LinuxFact]
-    public void OtherFilesAreLeftAlone()
+    public void MissingAndForeignFilesAreLeftAlone()
     {
         Write("libLibTorchSharp.so", "not a library"u8.ToArray());
         Refused("libLibTorchSharp.so' is not a whole 64-bit ELF library.");
@@ -110,7 +114,7 @@ public sealed class TorchLibraryTests : IDisposable
     [InlineData("file", "already exists")]
     [InlineData("open", "is open to other users")]
     [InlineData("link", "is not a folder")]
-    public void WithoutACacheTheCopyIsTemporary(string cache, string reason)
+    public void WithoutAUsableCacheTheCopyIsTemporary(string cache, string reason)
     {
         if (cache == "file") File.WriteAllText(Cache, "");
         if (cache == "open")
@@ -141,7 +145,7 @@ public sealed class TorchLibraryTests : IDisposable
     }
 
     [LinuxFact]
-    public void ALibraryThatCannotBeLoadedIsReportedOnce()
+    public void ALibraryThatCannotBeLoadedIsReported()
     {
         var (handle, problem) = Load(path => path.Contains("LibTorchSharp") ? throw new DllNotFoundException(path + ": broken") : 1);
         Assert.Equal(0, handle);
@@ -164,7 +168,7 @@ public sealed class TorchLibraryTests : IDisposable
     }
 
     [LinuxFact]
-    public void ManyMayWriteTheCopyAtOnce()
+    public void SeveralThreadsMayWriteTheCopyAtOnce()
     {
         Load();
         var content = _copy;
@@ -186,7 +190,7 @@ public sealed class TorchLibraryTests : IDisposable
     }
 
     [Fact]
-    public void TorchSharpAndThisAssemblyGetOneLibrary()
+    public void TorchSharpAndThisAssemblyLoadTheSameLibrary()
     {
         Parallel.For(0, 4, _ => TorchLibrary.Install());
         using var ones = torch.ones(3);
@@ -198,7 +202,7 @@ public sealed class TorchLibraryTests : IDisposable
 
     private void Write(string name, byte[] content) => File.WriteAllBytes(Path.Combine(Natives, name), content);
 
-    // The handles count what was loaded.
+    // The handle is the number of libraries that were loaded so far.
     private (nint Handle, string? Problem) Load() => Load(path =>
     {
         _loaded.Add(path);
@@ -219,11 +223,11 @@ public sealed class TorchLibraryTests : IDisposable
 
     private sealed class LinuxFactAttribute : FactAttribute
     {
-        public LinuxFactAttribute() => Skip = OperatingSystem.IsLinux() ? null : "Only on Linux.";
+        public LinuxFactAttribute() => Skip = OperatingSystem.IsLinux() ? null : "This test runs only on Linux.";
     }
 
     private sealed class LinuxTheoryAttribute : TheoryAttribute
     {
-        public LinuxTheoryAttribute() => Skip = OperatingSystem.IsLinux() ? null : "Only on Linux.";
+        public LinuxTheoryAttribute() => Skip = OperatingSystem.IsLinux() ? null : "This test runs only on Linux.";
     }
 }

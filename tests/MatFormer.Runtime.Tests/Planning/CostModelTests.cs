@@ -3,15 +3,15 @@ using FsCheck.Fluent;
 
 namespace MatFormer.Runtime.Tests.Planning;
 
-/// <summary>Times and losses of mixes, predicted from those of a few.</summary>
+/// <summary>Tests the prediction of the times and losses of all mixes from those of a few.</summary>
 public sealed class CostModelTests
 {
     [Fact]
-    public void LeastSquaresAreTheSmallestThatAreNotNegative()
+    public void NonNegativeLeastSquaresAreMinimal()
     {
         Assert.Equal([1.0, 2.0], LatencyModel.NonNegativeLeastSquares([[1, 0], [1, 1], [1, 3]], [1, 3, 7]), Near);
 
-        // Without the bound it would be 3 - x; with it, the mean.
+        // Without the bound, the solution would be 3 - x. With the bound it is the mean.
         Assert.Equal([2.0, 0.0], LatencyModel.NonNegativeLeastSquares([[1, 0], [1, 1], [1, 2]], [3, 2, 1]), Near);
         Property((_, random) =>
         {
@@ -28,7 +28,7 @@ public sealed class CostModelTests
     }
 
     [Fact]
-    public void TimesThatAreSumsOverLayersAreFound() => Property((space, random) =>
+    public void TimesThatAreSumsOverLayersArePredicted() => Property((space, random) =>
     {
         var truth = PlanningSpecs.Draw(space, random);
         var probes = LatencyModel.Probes(space);
@@ -38,7 +38,7 @@ public sealed class CostModelTests
     });
 
     [Fact]
-    public void NoWiderLayerIsPredictedToBeFaster() => Property((space, random) =>
+    public void AWiderLayerIsNeverPredictedToBeFaster() => Property((space, random) =>
     {
         var probes = LatencyModel.Probes(space);
         var latency = LatencyModel.Fit(space, probes, [.. probes.Select(_ => 1 + random.NextDouble())]);
@@ -53,9 +53,9 @@ public sealed class CostModelTests
     });
 
     [Fact]
-    public void LossesThatAreSumsOverLayersAreFound() => Property((space, random) =>
+    public void LossesThatAreSumsOverLayersArePredicted() => Property((space, random) =>
     {
-        // A single layer that may be left out cannot be measured without it.
+        // If the only layer may be skipped, there is no mix without this layer that could be measured.
         if (space.Layers == 1 && space.Spec.CanSkip) return;
         var truth = PlanningSpecs.Draw(space, random);
         var probes = LossModel.Probes(space);
@@ -64,7 +64,7 @@ public sealed class CostModelTests
     });
 
     [Fact]
-    public void GranularitiesArePredictedAsTheyAreWhateverTheirLayersDoAlone() => Property((space, random) =>
+    public void GranularitiesArePredictedAsTheyWereMeasured() => Property((space, random) =>
     {
         var probes = LossModel.Probes(space);
         double[] losses = [.. probes.Select(_ => 1 + random.NextDouble())];

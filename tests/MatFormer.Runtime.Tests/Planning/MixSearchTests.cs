@@ -3,7 +3,7 @@ using FsCheck.Fluent;
 
 namespace MatFormer.Runtime.Tests.Planning;
 
-/// <summary>Searching mixes, against looking at every one of them.</summary>
+/// <summary>Compares the search of mixes with an exhaustive search.</summary>
 public sealed class MixSearchTests
 {
     [Fact]
@@ -20,7 +20,7 @@ public sealed class MixSearchTests
     });
 
     [Fact]
-    public void SumsOverLayersAreTheModelsOwn() => Property((space, _) =>
+    public void SumsOverLayersEqualTheCostsOfTheModel() => Property((space, _) =>
     {
         var sizes = PlanningSpecs.Sizes(space);
         foreach (var mix in PlanningSpecs.All(space))
@@ -33,7 +33,7 @@ public sealed class MixSearchTests
     });
 
     [Fact]
-    public void TheFrontierIsWhatNoOtherBeats() => Property((space, random) =>
+    public void TheFrontierHasTheMixesThatNoOtherBeats() => Property((space, random) =>
     {
         var table = PlanningSpecs.Draw(space, random);
         var budget = DrawBudget(table, random);
@@ -42,7 +42,7 @@ public sealed class MixSearchTests
         Assert.Equal(Unbeaten(fitting), Costs(frontier));
         if (frontier.Count == 0) return;
 
-        // Its best within a time is the best of all within it.
+        // The frontier's best mix within a time limit is the best of all mixes within that limit.
         var limit = table.Whole.Milliseconds * random.NextDouble();
         var within = fitting.Where(c => c.Milliseconds <= limit).Select(c => c.Loss).DefaultIfEmpty(double.NaN).Min();
         var best = frontier.BestWithin(limit);
@@ -69,7 +69,7 @@ public sealed class MixSearchTests
         cases: 15, mostLayers: 3);
 
     [Fact]
-    public void EvolutionLosesNothingAndRepeats() => Property(
+    public void EvolutionRepeatsAndNeverWorsensTheFrontier() => Property(
         (space, random) =>
         {
             var table = PlanningSpecs.Draw(space, random);
@@ -102,7 +102,7 @@ public sealed class MixSearchTests
         _ => new PlanBudget { MaxFlops = table.Whole.Flops - random.Next(20), MaxParameters = table.Whole.Parameters - random.Next(10) },
     };
 
-    // By its definition.
+    // Returns the costs that no other cost beats, by their definition.
     private static IEnumerable<MixCost> Unbeaten(IEnumerable<MixCost> costs)
     {
         var best = double.PositiveInfinity;
@@ -114,7 +114,7 @@ public sealed class MixSearchTests
         }
     }
 
-    // Whether some granularities, or none of the layer, can be named from the first to the last layer without one lower than before.
+    // Whether skipped layers come first, and each other layer can be given a granularity that is not lower than the one before it.
     private static bool IsIncreasing(MixSpace space, int[] mix)
     {
         var layers = space.LayersOf(mix);

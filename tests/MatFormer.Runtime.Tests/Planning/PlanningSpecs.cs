@@ -2,10 +2,12 @@ using System.Collections.Immutable;
 
 namespace MatFormer.Runtime.Tests.Planning;
 
-/// <summary>Models to plan for, without weights, and what their mixes are made to cost.</summary>
+/// <summary>Makes models without weights to plan for, and the costs of their mixes.</summary>
 internal static class PlanningSpecs
 {
-    /// <summary>Layers of two kinds; granularities that may be alike in some layers, and some of which keep fewer heads.</summary>
+    /// <summary>
+    /// Draws a model with two kinds of layers. Its granularities may be equal in some layers, and some of them keep fewer heads.
+    /// </summary>
     public static ModelSpec Draw(Random random, int mostLayers = 5)
     {
         var (layers, count, skips) = (random.Next(1, mostLayers + 1), random.Next(1, 5), random.Next(2) == 0);
@@ -38,7 +40,7 @@ internal static class PlanningSpecs
         return TinyModel.Spec with { Name = "Drawn", Granularities = [.. granularities], Blocks = [.. blocks], CanSkip = skips };
     }
 
-    /// <summary>All mixes that keep something.</summary>
+    /// <summary>Returns all mixes that do not skip every layer.</summary>
     public static IEnumerable<int[]> All(MixSpace space)
     {
         IEnumerable<int[]> mixes = [[]];
@@ -47,10 +49,12 @@ internal static class PlanningSpecs
         return mixes.Where(mix => space.KeepsAny(mix));
     }
 
-    /// <summary>Memory in bytes: two for each parameter.</summary>
+    /// <summary>Returns the sizes of mixes, with two bytes of memory for each parameter.</summary>
     public static MixTable Sizes(MixSpace space) => MixTable.OfSizes(space, layers => 2 * space.Spec.ParameterCount(layers));
 
-    /// <summary>Times that grow with the width, alike in layers of a kind, and losses that mostly fall with it, for each layer its own.</summary>
+    /// <summary>
+    /// Draws costs. Times grow with the width and are equal in layers of one kind. Losses mostly fall with the width and differ by layer.
+    /// </summary>
     public static MixTable Draw(MixSpace space, Random random)
     {
         var sizes = Sizes(space);
@@ -75,12 +79,12 @@ internal static class PlanningSpecs
     }
 }
 
-/// <summary>Measures what a table says, times off by some share.</summary>
+/// <summary>Measures the costs of a table, with noise on the times.</summary>
 internal sealed class TableMeter(MixSpace space, MixTable table, double noise = 0) : IMixMeter
 {
     private readonly Random _random = new(5);
 
-    /// <summary>Mixes that were timed.</summary>
+    /// <summary>The number of mixes that were timed.</summary>
     public int Timed { get; private set; }
 
     public double[] Milliseconds(IReadOnlyList<ImmutableArray<LayerSlice>> mixes)

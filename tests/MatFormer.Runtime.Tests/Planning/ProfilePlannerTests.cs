@@ -1,6 +1,6 @@
 namespace MatFormer.Runtime.Tests.Planning;
 
-/// <summary>Plans for made-up machines.</summary>
+/// <summary>Tests plans for made-up machines.</summary>
 public sealed class ProfilePlannerTests
 {
     private static readonly MixSpace s_space = new(TinyModel.Spec with
@@ -31,9 +31,9 @@ public sealed class ProfilePlannerTests
             new PlanOptions { Budget = budget, Search = search, Points = points });
 
     [Fact]
-    public void TheBestThatFitsIsFound()
+    public void TheBestMixWithinTheBudgetIsFound()
     {
-        // Each layer matters more than the one before it: the paper's kind of model.
+        // Each layer matters more than the one before it, as in the paper.
         var table = Table(1, 2, 3, 4, 5, 6);
         foreach (var budget in (PlanBudget[])[
             new() { MaxMilliseconds = 2.15 }, new() { MaxParameters = table.Of([1, 1, 1, 2, 2, 2]).Parameters },
@@ -48,14 +48,14 @@ public sealed class ProfilePlannerTests
             Assert.InRange(plan.LatencyError, 0, 1e-4);
             Assert.InRange(plan.LossError, 0, 1e-9);
 
-            // What is printed is read as the same mix, and known ones are there to compare with.
+            // The printed pattern is parsed to the same mix, and the plan lists the known mixes for comparison.
             Assert.Equal<LayerSlice>(plan.Best.Layers.AsSpan(), s_space.Spec.ParsePattern(plan.Best.Pattern).AsSpan());
             Assert.Equal(["S", "M", "XL"], plan.Mixes.Where(m => m.Name != m.Pattern).Select(m => m.Name));
         }
     }
 
     [Fact]
-    public void EvolutionFindsWhatIncreasingMixesCannot()
+    public void EvolutionFindsABetterMixThanTheIncreasingOnes()
     {
         var table = Table(6, 5, 1, 1, 1, 1);
         var budget = new PlanBudget { MaxMilliseconds = 1.85 };
@@ -63,12 +63,12 @@ public sealed class ProfilePlannerTests
         Assert.True(evolved.Best!.Measured.Loss < increasing.Best!.Measured.Loss);
         Assert.Equal("2*XL 4*S", evolved.Best.Pattern);
 
-        // What is measured need not be what was predicted: the best of the increasing ones has its chance too.
+        // Measurements may differ from predictions, so the best increasing mix is measured too.
         Assert.Contains(evolved.Mixes, m => m.Pattern == increasing.Best.Pattern);
     }
 
     [Fact]
-    public void AMixFitsAsItIsMeasured()
+    public void TheBestMixFitsTheBudgetAsMeasured()
     {
         var budget = new PlanBudget { MaxMilliseconds = 2.2 };
         foreach (var noise in new[] { 0.02, 0.2 })
@@ -76,7 +76,7 @@ public sealed class ProfilePlannerTests
     }
 
     [Fact]
-    public void WithoutABudgetThereIsOnlyTheFrontier()
+    public void WithoutABudgetThereIsAFrontierButNoBestMix()
     {
         var plan = Run(Table(1, 2, 3, 4, 5, 6), new PlanBudget(), points: 5);
         Assert.Null(plan.Best);
@@ -87,7 +87,7 @@ public sealed class ProfilePlannerTests
     }
 
     [Fact]
-    public void WhatCannotFitIsSaidBeforeAnythingIsMeasured()
+    public void ABudgetThatNoMixFitsIsRefused()
     {
         var table = Table(1, 2, 3, 4, 5, 6);
         var smallest = table.Of(new int[6]);

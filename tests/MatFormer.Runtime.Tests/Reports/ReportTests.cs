@@ -5,11 +5,11 @@ namespace MatFormer.Runtime.Tests.Reports;
 public sealed class ReportTests
 {
     [Fact]
-    public void TheCurveIsSoundXmlWithAllPoints()
+    public void TheCurveIsValidXmlWithAllPoints()
     {
         var svg = XDocument.Parse(SizeCurve.OfSizes("TinyModel", Data().Evaluation).ToSvg());
         XNamespace ns = "http://www.w3.org/2000/svg";
-        Assert.Equal(2 + 1, svg.Descendants(ns + "circle").Count()); // and one in the legend
+        Assert.Equal(2 + 1, svg.Descendants(ns + "circle").Count()); // one more is in the legend
         var titles = svg.Descendants(ns + "title").Select(t => t.Value).ToList();
         Assert.Contains("Phone<> (1*S 1*XL): 3,000 parameters, 1.450 bits per byte", titles);
         var labels = svg.Descendants(ns + "text").Select(t => t.Value).ToList();
@@ -22,7 +22,7 @@ public sealed class ReportTests
     }
 
     [Fact]
-    public void ThePageNeedsNothingElseAndEscapes()
+    public void ThePageIsSelfContainedAndEscaped()
     {
         var html = HtmlReport.Render(Data());
         Assert.DoesNotContain("http", html, StringComparison.Ordinal);
@@ -31,7 +31,7 @@ public sealed class ReportTests
         Assert.Contains("prefers-color-scheme:dark", html, StringComparison.Ordinal);
         Assert.Contains("width=device-width", html, StringComparison.Ordinal);
 
-        // Apart from the doctype and void elements, the page is sound XML.
+        // Apart from the doctype and void elements, the page is valid XML.
         var body = html[html.IndexOf("<body>", StringComparison.Ordinal)..].Replace("</html>", string.Empty, StringComparison.Ordinal);
         Assert.Equal(2, XDocument.Parse(body).Descendants("svg").Count());
     }
@@ -50,7 +50,7 @@ public sealed class ReportTests
     }
 
     [Fact]
-    public void MarkdownLinksToItsChartsAndEscapes()
+    public void MarkdownIsEscapedAndLinksToItsCharts()
     {
         var chart = SizeCurve.OfSizes("TinyModel", Data().Evaluation);
         var page = new ReportPage("A * page").Text("snake_case <b>").Chart("size.svg", chart)
@@ -88,7 +88,7 @@ public sealed class ReportTests
     [InlineData(0, 800, false, new double[] { 0, 200, 400, 600, 800 })]
     [InlineData(2.6, 9.3, true, new double[] { 3, 4, 5, 6, 8 })]
     [InlineData(0.9, 110, true, new double[] { 1, 2, 5, 10, 20, 50, 100 })]
-    public void TicksAreRound(double from, double to, bool log, double[] expected) =>
+    public void AxisTicksAreRoundNumbers(double from, double to, bool log, double[] expected) =>
         Assert.Equal(expected, new Axis(from, to, 0, 100, log).Ticks);
 
     private static ReportData Data(double bigram = 3.7)

@@ -6,14 +6,16 @@ namespace MatFormer.Runtime.Tests.Retrieval;
 public sealed class EscalatingSearchTests : IDisposable
 {
     private const int Width = 2;
+    private static readonly QueryEncoder<int> s_small = new("S", 1, queries => [.. queries.SelectMany(_ => new float[] { 1, 0 })]);
+    private static readonly QueryEncoder<int> s_large = s_small with { Name = "XL", FlopsPerQuery = 2 };
     private readonly TemporaryFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
 
     [Fact]
-    public void AQueryGoesOnWhereItsMarginIsSmall()
+    public void AQueryWithASmallMarginGoesToTheNextEncoder()
     {
-        // Query 0 is near row 0 for both encoders; query 1 lies between rows 0 and 1 for the small one, at row 1 for the large.
+        // Query 0 is near row 0 for both encoders. Query 1 lies between rows 0 and 1 for the small encoder, and at row 1 for the large one.
         Vectors.Write(_folder["a"], [1, 0, 0, 1, -1, 0], Width, []);
         using var index = VectorIndex.Open(_folder["a"]);
         var asked = new List<string>();
@@ -38,13 +40,13 @@ public sealed class EscalatingSearchTests : IDisposable
     }
 
     [Fact]
-    public void ItFindsWhatTheEncodersThatAnsweredFind() => Ladder(4, (random, index, ladder, queries, relevant) =>
+    public void HitsAreThoseOfTheEncoderThatAnswered() => Ladder(4, (random, index, ladder, queries, relevant) =>
     {
         var options = new SearchOptions { Count = random.Next(1, 12), Prefix = random.Next(2) == 0 ? 4 : null, Shortlist = 12 };
         var alone = ladder.Select(encoder => index.SearchBatch(encoder.Embed(queries), options)).ToArray();
         for (var first = 0; first < ladder.Length; first++)
         {
-            // All that the first may not answer is answered by the next.
+            // With these thresholds, encoder number `first` answers every query.
             float[] thresholds = [.. Enumerable.Range(0, ladder.Length - 1).Select(rung => rung < first ? float.PositiveInfinity : 0)];
             var only = new EscalatingSearch<int>(index, ladder, thresholds).Search(queries, options);
             Assert.Equal(alone[first], only.Hits);
@@ -62,7 +64,7 @@ public sealed class EscalatingSearchTests : IDisposable
     });
 
     [Fact]
-    public void CalibrationIsTheCheapestThatKeepsRecall() => Ladder(3, (random, index, ladder, queries, relevant) =>
+    public void CalibrationFindsTheCheapestChoiceThatKeepsRecall() => Ladder(3, (random, index, ladder, queries, relevant) =>
     {
         var options = new SearchOptions { Count = random.Next(1, 6) };
         var tolerance = random.Next(3) * 0.05;
@@ -71,7 +73,7 @@ public sealed class EscalatingSearchTests : IDisposable
         var whole = Measure(new([ladder[^1]], []));
         Assert.True(best.Recall >= whole.Recall - tolerance - 1e-9);
 
-        // Every choice of encoders and thresholds at which anything changes.
+        // Tries every choice of encoders, with every threshold at which a result changes.
         var margins = ladder.Select(e => index.SearchBatch(e.Embed(queries), options with { Count = options.Count + 1 }).Select(h => h[0].Score - h[^1].Score).Distinct().ToArray()).ToArray();
         foreach (var first in margins[0].Cast<float?>().Append(null))
         {
@@ -93,9 +95,9 @@ public sealed class EscalatingSearchTests : IDisposable
     }, cases: 12, queries: 14);
 
     [Fact]
-    public void ItReachesTheLargestEncodersRecallForLess()
+    public void TheRecallOfTheLargestEncoderIsReachedWithLessCompute()
     {
-        // Encoders that come nearer to the document's own embedding, each query harder or easier for all of them.
+        // A larger encoder embeds a query nearer to its document. A query that is hard for one encoder is hard for all of them.
         var (random, width, rows) = (new Random(4), 32, 4000);
         var corpus = Vectors.Normalise(Vectors.Draw(random, rows, width), width);
         Vectors.Write(_folder["corpus"], corpus, width, []);
@@ -126,12 +128,11 @@ public sealed class EscalatingSearchTests : IDisposable
     }
 
     [Fact]
-    public void WhatIsNoLadderIsRefused()
+    public void InvalidLaddersAreRefused()
     {
         Vectors.Write(_folder["a"], [1, 0, 0, 1], Width, []);
         using var index = VectorIndex.Open(_folder["a"]);
-        QueryEncoder<int> small = new("S", 1, queries => [.. queries.SelectMany(_ => new float[] { 1, 0 })]);
-        var large = small with { Name = "XL", FlopsPerQuery = 2 };
+        var (small, large) = (s_small, s_large);
         Refused("There are no encoders", []);
         Refused("'S' takes 1 FLOPs for a query, no more than 'XL'", [large, small], 1);
         Refused("'S' takes 0 FLOPs", [small with { FlopsPerQuery = 0 }]);
@@ -139,25 +140,39 @@ public sealed class EscalatingSearchTests : IDisposable
         Refused("0 thresholds for 2 encoders", [small, large]);
         Refused("thresholds NaN are not all 0 or more", [small, large], float.NaN);
         Refused("thresholds -1 are not all 0 or more", [small, large], -1);
-        Assert.Contains("no queries", Assert.Throws<ArgumentException>(() => new EscalatingSearch<int>(index, [small], []).Search([])).Message);
-        var odd = new EscalatingSearch<int>(index, [small with { Embed = _ => [1, 2, 3] }], []);
-        Assert.Contains("'S' gave 3 numbers for 1 queries", Assert.Throws<InvalidOperationException>(() => odd.Search([1])).Message);
-        Assert.Contains("hits of 1 queries, but relevant of 2", Assert.Throws<ArgumentException>(
-            () => EscalatingSearch<int>.Calibrate(index, [small], [1], [[1], [1]])).Message);
-
-        // Of two rows both are found: nothing is left out, and the first answers.
-        Assert.Equal([3, 0], new EscalatingSearch<int>(index, [small, large], [9]).Search([1, 2, 3]).Answered.AsEnumerable());
-        Assert.All(EscalatingSearch<int>.Calibrate(index, [small, large], [1], [[1]]).Thresholds, margin => Assert.True(float.IsFinite(margin)));
 
         void Refused(string says, QueryEncoder<int>[] encoders, params float[] thresholds) =>
             Assert.Contains(says, Assert.Throws<ArgumentException>(() => new EscalatingSearch<int>(index, encoders, thresholds)).Message);
+    }
+
+    [Fact]
+    public void InvalidQueriesAreRefused()
+    {
+        Vectors.Write(_folder["a"], [1, 0, 0, 1], Width, []);
+        using var index = VectorIndex.Open(_folder["a"]);
+        var search = new EscalatingSearch<int>(index, [s_small], []);
+        Assert.Contains("no queries", Assert.Throws<ArgumentException>(() => search.Search([])).Message);
+        var odd = new EscalatingSearch<int>(index, [s_small with { Embed = _ => [1, 2, 3] }], []);
+        Assert.Contains("'S' gave 3 numbers for 1 queries", Assert.Throws<InvalidOperationException>(() => odd.Search([1])).Message);
+        Assert.Contains("hits of 1 queries, but relevant of 2", Assert.Throws<ArgumentException>(
+            () => EscalatingSearch<int>.Calibrate(index, [s_small], [1], [[1], [1]])).Message);
+    }
+
+    [Fact]
+    public void TheFirstEncoderAnswersIfEveryRowIsAHit()
+    {
+        Vectors.Write(_folder["a"], [1, 0, 0, 1], Width, []);
+        using var index = VectorIndex.Open(_folder["a"]);
+        QueryEncoder<int>[] ladder = [s_small, s_large];
+        Assert.Equal([3, 0], new EscalatingSearch<int>(index, ladder, [9]).Search([1, 2, 3]).Answered.AsEnumerable());
+        Assert.All(EscalatingSearch<int>.Calibrate(index, ladder, [1], [[1]]).Thresholds, margin => Assert.True(float.IsFinite(margin)));
     }
 
     private static int[][] Relevant(int[] queries) => [.. queries.Select(query => new[] { query })];
 
     private readonly record struct Choice(QueryEncoder<int>[] Encoders, float[] Thresholds);
 
-    // Queries for rows of an index of 40, and encoders that embed them ever better.
+    // Makes queries for rows of an index of 40, and encoders of which each embeds the queries better than the one before it.
     private void Ladder(
         int encoders, Action<Random, VectorIndex, QueryEncoder<int>[], int[], int[][]> property, int cases = 30, int queries = 25) => Check.One(
         Config.QuickThrowOnFailure.WithMaxTest(cases),

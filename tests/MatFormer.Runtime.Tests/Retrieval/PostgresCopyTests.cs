@@ -11,7 +11,7 @@ public sealed class PostgresCopyTests : IDisposable
     [Theory]
     [InlineData("")]
     [InlineData("fi-FI")]
-    public void AnEntryIsALine(string culture)
+    public void EachEntryBecomesOneEscapedLine(string culture)
     {
         var before = CultureInfo.CurrentCulture;
         try
@@ -29,7 +29,7 @@ public sealed class PostgresCopyTests : IDisposable
     }
 
     [Fact]
-    public void WhatPostgresDoesNotTakeIsRefused() =>
+    public void ANullCharacterIsRefused() =>
         Assert.Contains("row 1 with the character U+00", Assert.Throws<CheckpointException>(() => Copy(("a", "b"), ("a", "b\0"))).Message);
 
     private string Copy(params (string Title, string Text)[] entries)

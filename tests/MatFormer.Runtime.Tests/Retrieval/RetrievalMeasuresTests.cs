@@ -5,13 +5,13 @@ namespace MatFormer.Runtime.Tests.Retrieval;
 
 public sealed class RetrievalMeasuresTests
 {
-    // Four queries' hits, by rows.
+    // The rows that were found for four queries.
     private static readonly SearchHit[][] s_found = [.. ((int[][])[[7, 2, 5], [1, 3, 4], [6, 0, 2], [9, 8, 7]]).Select(Hits)];
 
     private static readonly int[][] s_relevant = [[7], [4, 3], [1], [7, 0]];
 
     [Fact]
-    public void RecallByHand()
+    public void RecallEqualsTheValueWorkedOutByHand()
     {
         Value(1.0 / 4, RetrievalMeasures.RecallAt(1, s_found, s_relevant));
         Value((1 + 0.5 + 0 + 0) / 4, RetrievalMeasures.RecallAt(2, s_found, s_relevant));
@@ -19,11 +19,11 @@ public sealed class RetrievalMeasuresTests
     }
 
     [Fact]
-    public void ReciprocalRankByHand() =>
+    public void TheReciprocalRankEqualsTheValueWorkedOutByHand() =>
         Value((1 + 0.5 + 0 + (1.0 / 3)) / 4, RetrievalMeasures.MeanReciprocalRank(s_found, s_relevant));
 
     [Fact]
-    public void AccuracyByHand()
+    public void TheAccuracyEqualsTheValueWorkedOutByHand()
     {
         string[] ofRows = ["cat", "dog", "cat", "dog", "cat", "dog", "cat", "dog", "cat", "dog"];
         Value(0.75, RetrievalMeasures.NearestNeighbourAccuracy(s_found, ["dog", "dog", "dog", "dog"], ofRows));
@@ -32,22 +32,22 @@ public sealed class RetrievalMeasuresTests
     }
 
     [Fact]
-    public void IntervalsByHand()
+    public void IntervalsEqualThoseWorkedOutByHand()
     {
-        // Wilson's of 8 of 10: 0.4902 to 0.9433.
+        // Wilson's interval for 8 of 10 is 0.4902 to 0.9433.
         var tens = RetrievalMeasures.RecallAt(1, [.. Enumerable.Range(0, 10).Select(i => Hits([i]))], [.. Enumerable.Range(0, 10).Select(i => new[] { i < 8 ? i : -1 })]);
         Assert.Equal((0.8, 10), (tens.Value, tens.Queries));
         Assert.Equal(0.4902, tens.Low, 4);
         Assert.Equal(0.9433, tens.High, 4);
 
-        // Of none of 20: 0 to 0.1611.
+        // The interval for 0 of 20 is 0 to 0.1611.
         var none = RetrievalMeasures.MeanReciprocalRank([.. Enumerable.Repeat(Hits([1]), 20)], [.. Enumerable.Repeat(new[] { 2 }, 20)]);
         Assert.Equal((0, 0), (none.Value, none.Low));
         Assert.Equal(0.1611, none.High, 4);
     }
 
     [Fact]
-    public void MeasuresAreWhatTheyAreDefinedAs() => Check.One(Config.QuickThrowOnFailure, Prop.ForAll(ArbMap.Default.ArbFor<int>(), seed =>
+    public void MeasuresEqualTheirDefinitions() => Check.One(Config.QuickThrowOnFailure, Prop.ForAll(ArbMap.Default.ArbFor<int>(), seed =>
     {
         var random = new Random(seed);
         var (rows, queries) = (random.Next(2, 30), random.Next(1, 20));
@@ -67,7 +67,7 @@ public sealed class RetrievalMeasuresTests
         var ranks = found.Zip(relevant, (f, r) => 1.0 / (1 + r.Min(row => Array.FindIndex(f, h => h.Row == row))));
         Value(ranks.Average(), RetrievalMeasures.MeanReciprocalRank(found, relevant));
 
-        // With each row its own label, being right is having the only relevant row first.
+        // If each row has a label of its own, an answer is right when the only relevant row comes first.
         var labels = Draw(() => random.Next(rows));
         Value(
             RetrievalMeasures.RecallAt(1, found, [.. labels.Select(l => new[] { l })]).Value,
@@ -77,7 +77,7 @@ public sealed class RetrievalMeasuresTests
     }));
 
     [Fact]
-    public void WhatCannotBeMeasuredIsRefused()
+    public void InvalidInputIsRefused()
     {
         Refused("recall at 4 needs 4", () => RetrievalMeasures.RecallAt(4, s_found, s_relevant));
         Refused("hits of 4 queries, but relevant of 3", () => RetrievalMeasures.RecallAt(1, s_found, s_relevant[..3]));

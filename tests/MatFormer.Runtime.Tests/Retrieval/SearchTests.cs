@@ -3,7 +3,7 @@ using FsCheck.Fluent;
 
 namespace MatFormer.Runtime.Tests.Retrieval;
 
-/// <summary>Searching, against ranking every vector in double.</summary>
+/// <summary>Compares searching with ranking every vector in double precision.</summary>
 public sealed class SearchTests : IDisposable
 {
     private readonly TemporaryFolder _folder = new();
@@ -14,11 +14,11 @@ public sealed class SearchTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Fact]
-    public unsafe void ProductsByHand()
+    public unsafe void InnerProductsEqualTheValueWorkedOutByHand()
     {
         foreach (var bits in RegisterBits)
         {
-            // 1*1 + 2*2 + ... + 17*17 needs the lanes and what is left over.
+            // The products 1*1 + 2*2 + ... + 17*17 fill the vector lanes and leave a remainder.
             var ramp = Enumerable.Range(1, 17).Select(i => (float)i).ToArray();
             fixed (float* x = ramp) Assert.Equal(1785, InnerProducts.Create(bits).Dot(x, x, 17));
         }
@@ -26,7 +26,7 @@ public sealed class SearchTests : IDisposable
 
     [Theory]
     [MemberData(nameof(RegisterBits))]
-    public void WhatIsFoundIsWhatRankingAllFinds(int bits) => Property(bits, (random, index, vectors) =>
+    public void SearchingEqualsRankingEveryVector(int bits) => Property(bits, (random, index, vectors) =>
     {
         var (rows, width) = (index.Count, index.Width);
         var queries = Vectors.Draw(random, random.Next(1, 10), width);
@@ -42,7 +42,7 @@ public sealed class SearchTests : IDisposable
             Assert.Equal(hits.Length, hits.Select(h => h.Row).Distinct().Count());
             Assert.All(hits.Zip(expected), pair => Assert.Equal(pair.Second.Score, pair.First.Score, 1e-4 * width));
 
-            // To the bit the same alone and on threads.
+            // A query alone and a query on several threads give the same bits.
             Assert.Equal(hits, index.Search(query, options));
             Assert.Equal(hits, index.Search(query, options with { Threads = random.Next(2, 6) }));
         }
@@ -50,10 +50,10 @@ public sealed class SearchTests : IDisposable
         Assert.Equal(batch, index.SearchBatch(queries, options with { Threads = 3 }));
     });
 
-    // Small whole numbers, whose products are exact: many are equal, so that the order of rows decides.
+    // Small whole numbers have exact products. Many scores are equal, so the order of the rows decides.
     [Theory]
     [MemberData(nameof(RegisterBits))]
-    public void OfEqualScoresTheLowerRowComesFirst(int bits) => Property(
+    public void TheLowerRowComesFirstAmongEqualScores(int bits) => Property(
         bits,
         (random, index, vectors) =>
         {
@@ -96,7 +96,7 @@ public sealed class SearchTests : IDisposable
             var query = queries.AsSpan(q * index.Width, index.Width);
             var all = index.Search(query, new SearchOptions { Count = index.Count });
 
-            // The best of the first pass's, with the scores and in the order of a search at full width.
+            // The hits are the best rows of the first pass, with the scores and in the order of a search at full width.
             Assert.Equal(all.Where(h => first[q].Any(f => f.Row == h.Row)).Take(count), found[q]);
             Assert.Equal(found[q], index.Search(query, options with { Threads = 4 }));
             if (options.Shortlist >= index.Count) Assert.Equal(all.Take(count), found[q]);
@@ -104,9 +104,9 @@ public sealed class SearchTests : IDisposable
     });
 
     [Fact]
-    public void ALongerShortlistFindsNoLess()
+    public void ALongerShortlistNeverFindsLess()
     {
-        // Vectors of which the first dimensions say most, as nested embeddings have them.
+        // The first dimensions carry most of the information, as in nested embeddings.
         var (random, width) = (new Random(3), 64);
         var vectors = Vectors.Draw(random, 3000, width);
         for (var i = 0; i < vectors.Length; i++) vectors[i] /= 1 + (i % width / 8);
@@ -126,7 +126,7 @@ public sealed class SearchTests : IDisposable
     }
 
     [Fact]
-    public void AVectorWhosePrefixIsZeroIsLikeNothing()
+    public void AVectorWithAZeroPrefixScoresZero()
     {
         Vectors.Write(_folder["zero"], [0, 0, 1, 1, 0, 0, -1, 0, 0], 3, [2]);
         using var index = VectorIndex.Open(_folder["zero"]);
@@ -135,7 +135,7 @@ public sealed class SearchTests : IDisposable
     }
 
     [Fact]
-    public void WhatCannotBeSearchedIsRefused()
+    public void InvalidSearchesAreRefused()
     {
         Vectors.Write(_folder["a"], new float[12], 3, [1, 2]);
         using var index = VectorIndex.Open(_folder["a"]);
@@ -158,7 +158,7 @@ public sealed class SearchTests : IDisposable
     }
 
     [Fact]
-    public void AQueryAllocatesItsResultOnly()
+    public void AQueryAllocatesOnlyItsResult()
     {
         var vectors = Vectors.Draw(new Random(1), 500, 32);
         Vectors.Write(_folder["a"], vectors, 32, [8]);
@@ -175,7 +175,7 @@ public sealed class SearchTests : IDisposable
     }
 
     [Fact]
-    public async Task SearchesShareAnIndex()
+    public async Task ThreadsMaySearchTheSameIndex()
     {
         var vectors = Vectors.Draw(new Random(1), 2000, 24);
         Vectors.Write(_folder["a"], vectors, 24, [8]);
@@ -187,7 +187,7 @@ public sealed class SearchTests : IDisposable
 
     private static float[] Whole(Random random, int count) => [.. Enumerable.Range(0, count).Select(_ => (float)random.Next(-2, 3))];
 
-    // Some number of vectors of some width and prefixes.
+    // Checks a property for random numbers of vectors, widths and prefixes.
     private void Property(int bits, Action<Random, VectorIndex, float[]> property, Func<Random, int, float[]>? draw = null) => Check.One(
         Config.QuickThrowOnFailure.WithMaxTest(40),
         Prop.ForAll(ArbMap.Default.ArbFor<int>(), seed =>

@@ -5,17 +5,17 @@ namespace MatFormer.Runtime.Tests.Retrieval;
 public sealed class SqliteVectorTableTests : IDisposable
 {
     private const int Width = 20;
-    private const int Rows = 700; // more than are scored at once
+    private const int Rows = 700; // more rows than are scored at once
     private readonly TemporaryFolder _folder = new();
     private readonly SqliteConnection _connection;
     private readonly float[] _vectors = Vectors.Draw(new Random(1), Rows, Width);
 
     public SqliteVectorTableTests()
     {
-        // Without a pool the file is closed with the connection.
+        // Without pooling, the file is closed together with the connection.
         _connection = new SqliteConnection($"Data Source={_folder["a.db"]};Pooling=False");
         _connection.Open();
-        _vectors.AsSpan(0, Width).CopyTo(_vectors.AsSpan(600 * Width)); // equal scores
+        _vectors.AsSpan(0, Width).CopyTo(_vectors.AsSpan(600 * Width)); // two rows with equal scores
         Vectors.Write(_folder["index"], _vectors, Width, [4]);
     }
 
@@ -50,7 +50,7 @@ public sealed class SqliteVectorTableTests : IDisposable
     }
 
     [Fact]
-    public void AConditionSelectsWhatIsSearched()
+    public void AConditionSelectsTheRowsThatAreSearched()
     {
         using var index = VectorIndex.Open(_folder["index"]);
         var table = SqliteVectorTable.Create(_connection, "an \"odd\" name; --", index);
@@ -69,7 +69,7 @@ public sealed class SqliteVectorTableTests : IDisposable
     }
 
     [Fact]
-    public void RowsAreAddedAfterTheLast()
+    public void RowsAreAppended()
     {
         var table = SqliteVectorTable.Create(_connection, "entries", Width, Vectors.Identity);
         Assert.Empty(table.Search(Query(0)));
@@ -88,9 +88,9 @@ public sealed class SqliteVectorTableTests : IDisposable
     }
 
     [Fact]
-    public void WhatFailsChangesNothing()
+    public void AFailedCreationChangesNothing()
     {
-        // The last text is no UTF-8: known when all others are written.
+        // The last text is not valid UTF-8, which is noticed after all other rows were written.
         using (var file = File.OpenWrite(_folder["index"]))
         {
             file.Seek(-1, SeekOrigin.End);
@@ -103,7 +103,11 @@ public sealed class SqliteVectorTableTests : IDisposable
         Execute("CREATE TABLE theirs (a)");
         Assert.Contains("has a table 'Theirs' already", Assert.Throws<ArgumentException>(() => SqliteVectorTable.Create(_connection, "Theirs", index)).Message);
         Assert.Equal(1L, Scalar("SELECT COUNT(*) FROM sqlite_master"));
+    }
 
+    [Fact]
+    public void AFailedAdditionChangesNothing()
+    {
         var table = SqliteVectorTable.Create(_connection, "entries", 2, Vectors.Identity);
         table.Add([1, 2], [new IndexEntry("kept")]);
         Refused("'b' (row 2) is NaN in dimension 1", [1, 2, 3, float.NaN], "a", "b");
@@ -116,15 +120,19 @@ public sealed class SqliteVectorTableTests : IDisposable
     }
 
     [Fact]
-    public void WhatCannotBeSearchedIsNamed()
+    public void InvalidSearchesAreRefused()
     {
-        Assert.Contains("no vectors in a table 'entries'", Assert.Throws<CheckpointException>(() => SqliteVectorTable.Open(_connection, "entries")).Message);
-        var table = SqliteVectorTable.Create(_connection, "entries", 2, Vectors.Identity);
-        table.Add([1, 2, 3, 4], [new IndexEntry("a"), new IndexEntry("b")]);
+        var table = TwoRows();
         Assert.Contains("3 dimensions, but the vectors of", Assert.Throws<ArgumentException>(() => table.Search([1, 2, 3])).Message);
         Assert.Contains("NaN in dimension 1", Assert.Throws<ArgumentException>(() => table.Search([1, float.NaN])).Message);
         Assert.Throws<ArgumentOutOfRangeException>(() => table.Search([1, 2], 0));
         Assert.Throws<ArgumentOutOfRangeException>(() => table.EntryOf(2));
+    }
+
+    [Fact]
+    public void DamagedRowsAreNamed()
+    {
+        var table = TwoRows();
         Execute("UPDATE entries SET embedding = x'0000c07f0000803f' WHERE id = 1"); // NaN, 1
         Assert.Contains("row 1 has products that are not finite", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
         Assert.Equal([new SearchHit(0, 5)], table.Search([1, 2], 5, "id <> 1"));
@@ -132,10 +140,31 @@ public sealed class SqliteVectorTableTests : IDisposable
         Assert.Contains("1 bytes as the vector of row 1, but 2 numbers", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
         Execute("UPDATE entries SET id = -1 WHERE id = 1");
         Assert.Contains("the row -1", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
+    }
+
+    [Fact]
+    public void AMissingTableIsRefused()
+    {
+        var error = Assert.Throws<CheckpointException>(() => SqliteVectorTable.Open(_connection, "entries"));
+        Assert.Contains("no vectors in a table 'entries'", error.Message);
+    }
+
+    [Fact]
+    public void ADroppedTableMayBeCreatedAgain()
+    {
+        TwoRows();
         Execute("DROP TABLE entries");
-        Assert.Contains("no vectors in a table 'entries'", Assert.Throws<CheckpointException>(() => SqliteVectorTable.Open(_connection, "entries")).Message);
-        SqliteVectorTable.Create(_connection, "entries", 3, Vectors.Identity); // and may be made anew
+        var error = Assert.Throws<CheckpointException>(() => SqliteVectorTable.Open(_connection, "entries"));
+        Assert.Contains("no vectors in a table 'entries'", error.Message);
+        SqliteVectorTable.Create(_connection, "entries", 3, Vectors.Identity);
         Assert.Equal(3, SqliteVectorTable.Open(_connection, "entries").Width);
+    }
+
+    private SqliteVectorTable TwoRows()
+    {
+        var table = SqliteVectorTable.Create(_connection, "entries", 2, Vectors.Identity);
+        table.Add([1, 2, 3, 4], [new IndexEntry("a"), new IndexEntry("b")]);
+        return table;
     }
 
     private ReadOnlySpan<float> Query(int row) => _vectors.AsSpan(row * Width, Width);

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer.Runtime.Tests.Retrieval;
 
-/// <summary>The file of an index: what goes in comes out, and what is no index is refused.</summary>
+/// <summary>Tests that an index file gives back what was written, and that a malformed file is refused.</summary>
 public sealed class VectorIndexFileTests : IDisposable
 {
     private const int Width = 5;
@@ -16,7 +16,7 @@ public sealed class VectorIndexFileTests : IDisposable
     [InlineData(1)]
     [InlineData(7)]
     [InlineData(100)]
-    public void WhatIsWrittenIsReadBack(int rows)
+    public void AWrittenIndexIsReadBack(int rows)
     {
         var vectors = Vectors.Draw(new Random(1), rows, Width);
         Vectors.Write(FilePath, vectors, Width, [4, 2, 5, 2]);
@@ -33,13 +33,20 @@ public sealed class VectorIndexFileTests : IDisposable
         }
 
         Assert.Equal(["a.safetensors"], _folder.Files);
-        Assert.Throws<ArgumentOutOfRangeException>(() => index.EntryOf(rows));
+    }
+
+    [Fact]
+    public void RowsOutsideTheIndexAreRefused()
+    {
+        Vectors.Write(FilePath, new float[3 * Width], Width, []);
+        using var index = VectorIndex.Open(FilePath);
+        Assert.Throws<ArgumentOutOfRangeException>(() => index.EntryOf(3));
         Assert.Throws<ArgumentOutOfRangeException>(() => index.CopyVector(-1, new float[Width]));
         Assert.Throws<ArgumentException>(() => index.CopyVector(0, new float[Width + 1]));
     }
 
     [Fact]
-    public void AnIndexWithoutPrefixesTokenizerOrTextsIsOne()
+    public void PrefixesTokenizerAndTextsAreOptional()
     {
         var identity = Vectors.Identity with { Tokenizer = null };
         using (var writer = new VectorIndexWriter(FilePath, 1, [], identity))
@@ -56,7 +63,7 @@ public sealed class VectorIndexFileTests : IDisposable
     }
 
     [Fact]
-    public void NothingIsThereBeforeItIsComplete()
+    public void AnUnfinishedIndexLeavesTheOldFile()
     {
         Vectors.Write(FilePath, [1, 2, 3, 4, 5], Width, []);
         var before = File.ReadAllBytes(FilePath);
@@ -72,7 +79,7 @@ public sealed class VectorIndexFileTests : IDisposable
     }
 
     [Fact]
-    public void ACompleteIndexTakesNoMore()
+    public void ACompleteIndexTakesNoMoreEntries()
     {
         using var writer = new VectorIndexWriter(FilePath, Width, [], Vectors.Identity);
         writer.Add(new float[Width], [Vectors.Entry(0)]);
@@ -85,7 +92,7 @@ public sealed class VectorIndexFileTests : IDisposable
     }
 
     [Fact]
-    public void WhatDoesNotFitIsNotAdded()
+    public void InvalidEntriesAreNotAdded()
     {
         using var writer = new VectorIndexWriter(FilePath, Width, [2], Vectors.Identity);
         writer.Add(new float[Width], [Vectors.Entry(0)]);
@@ -116,7 +123,7 @@ public sealed class VectorIndexFileTests : IDisposable
     [InlineData(0)]
     [InlineData(6)]
     [InlineData(-1)]
-    public void APrefixIsWithinTheWidth(int prefix)
+    public void APrefixOutsideTheWidthIsRefused(int prefix)
     {
         var error = Assert.Throws<ArgumentException>(() => new VectorIndexWriter(FilePath, Width, [prefix], Vectors.Identity));
         Assert.Contains("between 1 and the width, 5", error.Message);
@@ -143,7 +150,7 @@ public sealed class VectorIndexFileTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Damages))]
-    public void WhatIsNoIndexIsRefused(string damage, string says)
+    public void AMalformedIndexIsRefused(string damage, string says)
     {
         var metadata = VectorIndexFile.Metadata([2, 3], Vectors.Identity);
         switch (damage)
@@ -172,7 +179,7 @@ public sealed class VectorIndexFileTests : IDisposable
     }
 
     [Fact]
-    public void AMissingForeignOrCutFileIsRefused()
+    public void AMissingForeignOrTruncatedFileIsRefused()
     {
         Assert.Contains("does not exist", Assert.Throws<CheckpointException>(() => VectorIndex.Open(FilePath)).Message);
         File.WriteAllText(FilePath, "These are no vectors but words.");
@@ -188,7 +195,7 @@ public sealed class VectorIndexFileTests : IDisposable
     [InlineData(1, 1L << 40)]
     [InlineData(2, 1L)]
     [InlineData(5, long.MinValue)]
-    public void DamagedEndsOfTextsAreRefusedWhereTheyAreRead(int position, long value)
+    public void DamagedEndsOfTextsAreRefusedWhenTheTextIsRead(int position, long value)
     {
         long[] ends = [2, 3, 5, 6, 8, 9];
         ends[position] = value;
@@ -198,7 +205,7 @@ public sealed class VectorIndexFileTests : IDisposable
     }
 
     [Fact]
-    public void TextsThatAreNotUtf8AreRefusedWhereTheyAreRead()
+    public void TextsThatAreNotUtf8AreRefusedWhenTheyAreRead()
     {
         WriteTexts([2, 3, 5, 6, 8, 9], [.. "abcdef"u8, 0xC3, 0x28, 0x61]);
         using var index = VectorIndex.Open(FilePath);
@@ -207,7 +214,7 @@ public sealed class VectorIndexFileTests : IDisposable
     }
 
     [Fact]
-    public void VectorsThatAnotherProgramLeftNotFiniteAreNamed()
+    public void VectorsThatAreNotFiniteAreNamedBySearches()
     {
         foreach (var value in (float[])[float.NaN, float.PositiveInfinity, float.NegativeInfinity])
         {
@@ -228,7 +235,7 @@ public sealed class VectorIndexFileTests : IDisposable
     }
 
     [Fact]
-    public void QueriesOfAnotherModelDoNotFit()
+    public void QueriesOfAnotherModelAreRefused()
     {
         Vectors.Write(FilePath, new float[Width], Width, []);
         using var index = VectorIndex.Open(FilePath);
@@ -247,7 +254,7 @@ public sealed class VectorIndexFileTests : IDisposable
     }
 
     [Fact]
-    public void ADisposedIndexIsNotSearched()
+    public void ADisposedIndexIsRefused()
     {
         Vectors.Write(FilePath, new float[Width], Width, [2]);
         var index = VectorIndex.Open(FilePath);

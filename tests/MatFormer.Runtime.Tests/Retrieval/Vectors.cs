@@ -1,11 +1,11 @@
 namespace MatFormer.Runtime.Tests.Retrieval;
 
-/// <summary>Vectors and indexes to search in.</summary>
+/// <summary>Makes vectors and index files for the tests.</summary>
 internal static class Vectors
 {
     public static readonly VectorIndexIdentity Identity = new("Finder", "0123abcd", "XL", "weights-1", "tokens-1");
 
-    /// <summary>Normal numbers (rows, width).</summary>
+    /// <summary>Returns normally distributed numbers (rows, width).</summary>
     public static float[] Draw(Random random, int rows, int width)
     {
         var values = new float[rows * width];
@@ -16,7 +16,7 @@ internal static class Vectors
     public static float Normal(Random random) =>
         (float)(Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()));
 
-    /// <summary>Each row scaled to length 1.</summary>
+    /// <summary>Returns each row scaled to length 1.</summary>
     public static float[] Normalise(float[] vectors, int width)
     {
         var result = new float[vectors.Length];
@@ -29,7 +29,7 @@ internal static class Vectors
         return result;
     }
 
-    /// <summary>The first dimensions of each row, normalised.</summary>
+    /// <summary>Returns the first dimensions of each row, scaled to length 1.</summary>
     public static float[] Prefix(float[] vectors, int width, int prefix) =>
         Normalise([.. vectors.Where((_, i) => i % width < prefix)], prefix);
 
@@ -47,7 +47,7 @@ internal static class Vectors
 
     public static IndexEntry Entry(int row) => new($"entry {row}", row % 3 == 0 ? string.Empty : $"text of {row}: äöü€😀");
 
-    /// <summary>All rows by inner product in double, the best first, of equals the lower row.</summary>
+    /// <summary>Ranks all rows by inner product in double precision, the best first. Of equal scores, the lower row comes first.</summary>
     public static (int Row, double Score)[] Rank(float[] vectors, int width, ReadOnlySpan<float> query)
     {
         var scores = new (int Row, double Score)[vectors.Length / width];

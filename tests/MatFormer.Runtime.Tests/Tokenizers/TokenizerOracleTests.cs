@@ -5,7 +5,7 @@ using System.Text.Json;
 
 namespace MatFormer.Runtime.Tests.Tokenizers;
 
-/// <summary>Against values recorded from Hugging Face's tokenizers; Oracle/record.mjs recorded them.</summary>
+/// <summary>Compares tokenizers with values that Oracle/record.mjs recorded from Hugging Face's tokenizers.</summary>
 public sealed class TokenizerOracleTests
 {
     private static readonly JsonElement Expected = JsonDocument.Parse(File.ReadAllBytes(At("expected.json"))).RootElement;
@@ -17,7 +17,7 @@ public sealed class TokenizerOracleTests
     [InlineData("bytes")]
     [InlineData("llama3")]
     [InlineData("qwen2")]
-    public void TextBecomesTheSameTokensAndTextAgain(string name)
+    public void TokensEqualThoseOfHuggingFaceAndDecodeToTheText(string name)
     {
         var tokenizer = Tokenizer.Load(At(name + ".json"));
         var texts = Expected.GetProperty("texts").EnumerateArray().Select(t => t.GetString()!).ToList();
@@ -33,7 +33,7 @@ public sealed class TokenizerOracleTests
     }
 
     [Fact]
-    public void WhatIsTrainedIsTheFileThatWasLoadedThere()
+    public void TrainedTokenizersEqualTheRecordedFiles()
     {
         using var folder = new TemporaryFolder();
         foreach (var (tokenizer, name) in new[] { (Trained, "trained.json"), (Tokenizer.ByteLevel, "bytes.json") })
@@ -47,9 +47,9 @@ public sealed class TokenizerOracleTests
     }
 
     [Fact]
-    public void TrainingLearnsTheSamePairsInTheSameOrder()
+    public void TrainingLearnsTheSamePairsAsHuggingFaceInTheSameOrder()
     {
-        // To the end of the text's pairs, frequent or not.
+        // Training goes on until the text has no pairs left, frequent or not.
         using var folder = new TemporaryFolder();
         var options = new TokenizerOptions { Vocabulary = 30_000, SpecialTokens = [], MinimumCount = 1 };
         TokenizerTraining.Run(Words(), options, CancellationToken.None).Save(folder["all.json"]);
@@ -62,7 +62,7 @@ public sealed class TokenizerOracleTests
         Assert.Equal(expected.GetProperty("sha256").GetString(), hash);
     }
 
-    // Line by line, as files are read there.
+    // Counts words line by line, as Hugging Face's trainer reads files.
     private static WordCounts Words()
     {
         var words = new WordCounts();

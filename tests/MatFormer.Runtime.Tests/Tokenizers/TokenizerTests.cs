@@ -10,7 +10,7 @@ public sealed class TokenizerTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Fact]
-    public void BytesAreTokens()
+    public void ByteLevelTokensAreBytes()
     {
         var tokenizer = Tokenizer.ByteLevel;
         Assert.Equal((256, null), (tokenizer.VocabularySize, tokenizer.EndOfText));
@@ -21,18 +21,18 @@ public sealed class TokenizerTests : IDisposable
     }
 
     [Fact]
-    public void EquallyFrequentPairsAreLearntBySmallerTokens()
+    public void OfEquallyFrequentPairsTheSmallerTokensAreLearntFirst()
     {
-        // All pairs stand twice; a before b before c before the space, as in the alphabet. Then the learnt tokens come last.
+        // All pairs occur twice. The order is a, b, c, then the space, as in the byte alphabet, and learnt tokens come last.
         Assert.Equal(["ab", "cd", "Ġab", "Ġabcd"], Train(" abcd abcd zy", vocabulary: 300));
 
-        // Nothing more stands twice, so there are fewer tokens than asked for; and a run is counted as it is merged.
+        // No other pair occurs twice, so there are fewer tokens than asked for. A run of a letter is counted as it is merged.
         Assert.Equal(["aa", "aaaa"], Train("aaaaaaaab", vocabulary: 300));
         Assert.Equal(["ab"], Train(" abcd abcd zy", vocabulary: 258));
     }
 
     [Fact]
-    public void TrainingOptionsOutOfRangeAreNamed()
+    public void TrainingOptionsOutOfRangeAreRefused()
     {
         foreach (var (options, says) in new (TokenizerOptions, string)[]
         {
@@ -52,7 +52,7 @@ public sealed class TokenizerTests : IDisposable
     }
 
     [Fact]
-    public void WordsOfAnyLengthAreMergedAsByDefinition()
+    public void MergesOfRandomWordsEqualTheirDefinition()
     {
         var tokenizer = Tokenizer.Load(Path.Combine(AppContext.BaseDirectory, "Tokenizers", "Oracle", "trained.json"));
         var root = Oracle();
@@ -62,7 +62,7 @@ public sealed class TokenizerTests : IDisposable
         var random = new Random(3);
         for (var round = 0; round < 200; round++)
         {
-            // Letters only: one word.
+            // The text has letters only, so it is one word.
             var length = random.Next(1, round < 190 ? 20 : 500);
             var word = string.Concat(Enumerable.Range(0, length).Select(_ => "aaonterils"[random.Next(10)]));
             var symbols = word.Select(c => c.ToString()).ToList();
@@ -80,7 +80,7 @@ public sealed class TokenizerTests : IDisposable
     }
 
     [Fact]
-    public void BytesThatAreNoTextAreKept()
+    public void BytesThatAreNotUtf8AreKept()
     {
         foreach (var name in new[] { "trained.json", "llama3.json", "qwen2.json" })
         {
@@ -95,7 +95,7 @@ public sealed class TokenizerTests : IDisposable
     }
 
     [Fact]
-    public void NamesOfSpecialTokensAreTextWhereTheyAreToBe()
+    public void NamesOfSpecialTokensCanBeEncodedAsText()
     {
         var tokenizer = Tokenizer.Load(Path.Combine(AppContext.BaseDirectory, "Tokenizers", "Oracle", "llama3.json"));
         Assert.Equal(tokenizer.SpecialTokens["<|end_of_text|>"], tokenizer.EndOfText);
@@ -105,11 +105,11 @@ public sealed class TokenizerTests : IDisposable
         var plain = tokenizer.Encode(Text, specialTokens: false);
         Assert.DoesNotContain(tokenizer.EndOfText!.Value, plain);
         Assert.Equal(Text, tokenizer.Decode(plain));
-        Assert.Equal(tokenizer.VocabularySize - 1, plain[^1]); // <tool> is not special: it is always found
+        Assert.Equal(tokenizer.VocabularySize - 1, plain[^1]); // <tool> is not special, so it is always found
     }
 
     [Fact]
-    public void AllThreadsEncodeAlike()
+    public void ThreadsEncodeTheSameTokens()
     {
         var tokenizer = Tokenizer.Load(Path.Combine(AppContext.BaseDirectory, "Tokenizers", "Oracle", "trained.json"));
         var lines = File.ReadAllLines(Path.Combine(AppContext.BaseDirectory, "Tokenizers", "Oracle", "text.txt"));
@@ -163,7 +163,7 @@ public sealed class TokenizerTests : IDisposable
     [InlineData("added_tokens", "[{\"id\": 5, \"content\": \"<x>\"}]", "'<x>' with the id 5")]
     [InlineData("added_tokens", "[{\"id\": 999, \"content\": \"a\"}]", "'a' with the id 999, but model.vocab has 64")]
     [InlineData("added_tokens", "3", "added_tokens is not an array")]
-    public void WhatIsNotSupportedIsRefusedByItsField(string field, string value, string says)
+    public void UnsupportedFieldsAreRefused(string field, string value, string says)
     {
         var root = Oracle();
         JsonNode parent = root;
@@ -197,7 +197,7 @@ public sealed class TokenizerTests : IDisposable
     }
 
     [Fact]
-    public void AnyChangeOfWhatDecidesChangesTheFingerprint()
+    public void EveryFieldThatAffectsTokensChangesTheFingerprint()
     {
         var seen = new HashSet<string> { Tokenizer.ByteLevel.Fingerprint };
         foreach (var (field, value) in new[]
@@ -214,13 +214,13 @@ public sealed class TokenizerTests : IDisposable
             Assert.True(seen.Add(Tokenizer.Load(_folder["changed.json"]).Fingerprint), field);
         }
 
-        // How the file is written does not decide.
+        // The formatting of the file does not change the fingerprint.
         File.WriteAllText(_folder["same.json"], Oracle().ToJsonString());
         Assert.False(seen.Add(Tokenizer.Load(_folder["same.json"]).Fingerprint));
     }
 
     [Fact]
-    public void AVocabularyThatIsTooSmallSaysWhatToDeclare()
+    public void AModelWithTooSmallAVocabularyIsRefused()
     {
         var tokenizer = Tokenizer.Load(Path.Combine(AppContext.BaseDirectory, "Tokenizers", "Oracle", "trained.json"));
         var e = Assert.Throws<TokenizerException>(() => tokenizer.CheckFits(TinyModel.Spec));
@@ -234,7 +234,7 @@ public sealed class TokenizerTests : IDisposable
     private static JsonNode Oracle() =>
         JsonNode.Parse(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "Tokenizers", "Oracle", "trained.json")))!;
 
-    // The texts of learnt tokens, first learnt first.
+    // Returns the texts of the learnt tokens, in the order in which they were learnt.
     private static List<string> Train(string text, int vocabulary)
     {
         var words = new WordCounts();

@@ -1,12 +1,12 @@
 namespace MatFormer.Runtime.Tests.Training;
 
-/// <summary>What is drawn, over many steps; nothing here computes a tensor.</summary>
+/// <summary>Tests what is drawn over many steps. No test here computes a tensor.</summary>
 public sealed class PlannerTests
 {
     private const int Steps = 6000;
 
     [Fact]
-    public void SampledDrawsByProbabilities()
+    public void SampledDrawsFollowTheProbabilities()
     {
         var counts = Plans(new() { Probabilities = [1, 2, 5] }).CountBy(p => Assert.Single(p.Names)).ToDictionary();
         foreach (var (name, share) in (ReadOnlySpan<(string, double)>)[("S", 0.125), ("M", 0.25), ("XL", 0.625)])
@@ -19,7 +19,7 @@ public sealed class PlannerTests
     [InlineData(3)]
     [InlineData(8)]
     [InlineData(30)]
-    public void SplitGivesEachItsShareOfTheRows(int batch)
+    public void SplitGivesEachGranularityItsShareOfTheRows(int batch)
     {
         double[] shares = [0.2, 0.5, 0.3];
         var rows = new Dictionary<string, long>();
@@ -43,7 +43,7 @@ public sealed class PlannerTests
     }
 
     [Fact]
-    public void SplitLeavesOutWhatHasNoShare()
+    public void SplitLeavesOutGranularitiesWithoutAShare()
     {
         foreach (var plan in Plans(new() { Objective = Objective.Split, Batch = 7, Probabilities = [0, 1, 1] })) Assert.DoesNotContain("S", plan.Names);
         Assert.All(Plans(new() { Objective = Objective.Split, Batch = 7, Probabilities = [1, 0, 0] }), p => Assert.Equal("S", Assert.Single(p.Names)));
@@ -52,7 +52,7 @@ public sealed class PlannerTests
     [Theory]
     [InlineData(Objective.SampledPerLayer)]
     [InlineData(Objective.Sandwich)]
-    public void MixesAreNoGranularityAndAllOthersAlikeOften(Objective objective)
+    public void DrawnMixesAreEquallyLikelyAndNeverAGranularity(Objective objective)
     {
         var counts = new Dictionary<string, int>();
         foreach (var plan in Plans(new() { Objective = objective }))
@@ -69,7 +69,7 @@ public sealed class PlannerTests
     }
 
     [Fact]
-    public void BranchesAreNoNarrowerThanWhatTheyShare()
+    public void BranchesAreNoNarrowerThanTheLayersTheyShare()
     {
         var counts = new Dictionary<string, int>();
         foreach (var plan in Plans(new() { Objective = Objective.Branching, Probabilities = [2, 1, 1] }))
@@ -81,7 +81,7 @@ public sealed class PlannerTests
             Assert.All(plan.Weights, w => Assert.Equal(1f / plan.Names.Length, w));
         }
 
-        // Half of the steps share S, and half of all part before the second of two layers.
+        // Half of the steps share S, and half of all steps part before the second of the two layers.
         foreach (var (names, share) in (ReadOnlySpan<(string, double)>)[
             ("XL M S", 0.25), ("mix-XL mix-M S", 0.25), ("XL M", 0.125), ("mix-XL M", 0.125), ("XL", 0.25)])
         {
@@ -90,7 +90,7 @@ public sealed class PlannerTests
     }
 
     [Fact]
-    public void LossesAreWeighedAndReduced()
+    public void LossesAreWeightedAndReduced()
     {
         var joint = new Planner<TinyModel>(new() { Objective = Objective.Joint, LossWeights = [1, 2, 6] }).At(1);
         Assert.Equal(["XL", "M", "S"], joint.Names.ToArray());
@@ -119,7 +119,7 @@ public sealed class PlannerTests
         foreach (var objective in Enum.GetValues<Objective>())
             Assert.Equal(1, new Planner<TinyModel>(new() { Objective = objective }).Typical().Sum(p => p.Share), 9);
 
-        // The prefix as likely as it is drawn, each of the two layers of parting as often as the other.
+        // A prefix is as likely as it is drawn, and the streams part before either of the two layers equally often.
         var branches = new Planner<TinyModel>(new() { Objective = Objective.Branching, Probabilities = [2, 1, 1] }).Typical().ToList();
         Assert.Equal(
             [("XL M S", 0.25), ("mix-XL mix-M S", 0.25), ("XL M", 0.125), ("mix-XL M", 0.125), ("XL", 0.125), ("XL", 0.125)],

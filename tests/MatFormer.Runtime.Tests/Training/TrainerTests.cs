@@ -49,7 +49,7 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Fact]
-    public void ProbabilitiesDecideWhatIsDrawn()
+    public void ProbabilitiesDecideWhichGranularityIsDrawn()
     {
         using var model = Model(1);
         using var trainer = new Trainer<TinyModel>(model, new TrainerOptions { Steps = 60, Batch = 1, Probabilities = [3, 0, 1] });
@@ -60,9 +60,9 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Fact]
-    public void OnlyMatricesOfBlocksDecay()
+    public void OnlyTheMatricesOfBlocksDecay()
     {
-        // Without a learning signal (a rate of almost nothing), what changes is decay alone.
+        // The huge epsilon makes steps along the gradient almost zero, so weight decay alone changes the weights.
         using var model = Model(1);
         var before = model.named_parameters().ToDictionary(p => p.Item1, p => ((Tensor)p.Item2).detach().clone());
         using var trainer = new Trainer<TinyModel>(
@@ -87,7 +87,7 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Fact]
-    public void MetricsKeepGranularitiesApartAndAllDigits()
+    public void MetricsKeepGranularitiesAndAllDigits()
     {
         Fit(new TrainerOptions { Steps = 12, Batch = 2, OutputFolder = _folder["out"] }, out var steps);
         var read = MetricsFile.Read(_folder["out/metrics.jsonl"]).ToList();
@@ -100,7 +100,7 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Fact]
-    public void MixesAndDivergencesHaveColumnsOfTheirOwn()
+    public void MixesAndDivergencesAreInTheMetrics()
     {
         var options = new TrainerOptions { Steps = 12, Batch = 2, OutputFolder = _folder["out"], Distillation = new() };
         Fit(options with { Objective = Objective.Sandwich }, out var sandwich);
@@ -136,7 +136,7 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Fact]
-    public void AResumeWithOtherOptionsOrTextIsRefused()
+    public void ResumingWithOtherOptionsOrTextIsRefused()
     {
         var options = new TrainerOptions { Steps = 5, Batch = 2, OutputFolder = _folder["out"] };
         var result = Fit(options, out _);
@@ -228,7 +228,7 @@ public sealed class TrainerTests : IDisposable
     [Theory]
     [InlineData(Objective.Joint)]
     [InlineData(Objective.Sampled)]
-    public void AccumulatedBatchesAreOneLargeBatch(Objective objective)
+    public void AccumulatedBatchesEqualOneLargeBatch(Objective objective)
     {
         var whole = Losses(new TrainerOptions { Steps = 8, Batch = 6, Objective = objective });
         var parts = Losses(new TrainerOptions { Steps = 8, Batch = 2, Accumulation = 3, Objective = objective });
@@ -253,7 +253,7 @@ public sealed class TrainerTests : IDisposable
     [Fact]
     public void TheBestWeightsAreKeptAndTrainingEndsEarly()
     {
-        // A learning rate that rises until nothing is learnt any more.
+        // The learning rate rises until nothing is learnt any more.
         var options = new TrainerOptions
         {
             Steps = 400,
@@ -287,7 +287,7 @@ public sealed class TrainerTests : IDisposable
         var again = after.Fit(_corpus).Last!.Validation.Average(loss => (double)loss.Loss);
         Assert.Equal(best.Loss, again, 1e-4);
 
-        // Whoever resumes it finds it ended.
+        // A resumed run finds that training has ended.
         using var resumed = new Trainer<TinyModel>(model, options);
         resumed.Resume(result.Checkpoint!);
         var nothing = resumed.Fit(_corpus);
@@ -296,7 +296,7 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Fact]
-    public void OptionsOutOfRangeAreNamed()
+    public void OptionsOutOfRangeAreRefused()
     {
         using var model = Model(1);
         foreach (var (options, says) in new (TrainerOptions, string)[]
