@@ -170,7 +170,7 @@ public sealed class ImageTests : IDisposable
     }
 
     [Fact]
-    public void WhatHuggingFacesViTCannotExpressIsRefused()
+    public void AVisionTransformerThatHuggingFaceCannotExpressIsRefused()
     {
         var file = Path.Combine(_folder, "vit.safetensors");
         using var model = new OracleViT();
