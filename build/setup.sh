@@ -1,4 +1,4 @@
-# Sourced by examples/run.sh and tests/run.sh: installs what a fresh Debian or Ubuntu lacks, and says what to do elsewhere.
+# The scripts of this repository source this file. It installs what a fresh Debian or Ubuntu lacks, and says what to do elsewhere.
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -8,7 +8,7 @@ if ! command -v dotnet >/dev/null; then
     exit 1
 fi
 
-# With a C++ compiler the build makes fused kernels for this CPU. All works without them, several times slower.
+# With a C++ compiler, the build makes fused kernels for this CPU. Without them everything works, but training is several times slower.
 if ! command -v c++ >/dev/null && [ -z "${MATFORMER_NO_COMPILER:-}" ]; then
     if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }; then
         echo "installing g++ (set MATFORMER_NO_COMPILER=1 to go on without it)" >&2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds everything and runs every test; ends with the line `N passed, N failed`, summed over the test projects.
+# Builds everything and runs every test. The last line is `N passed, N failed`, summed over the test projects.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . build/setup.sh
@@ -10,16 +10,17 @@ logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 export logs
 
-# Two projects at a time, since much of each is the work of one thread; each one's output whole, when it is done. libtorch's threads that wait
-# leave their core to the other project; the longest one has a single thread, which is sooner done than two that wait for each other. That one
-# runs twice: with fused kernels, and with TorchSharp's operations, as other devices do.
+# Two projects run at a time, because much of the work of each is in one thread. The output of a project is printed when it has ended.
+# OMP_WAIT_POLICY lets waiting threads of libtorch leave their core to the other project. The functional tests, which take longest, have one
+# thread each: that is faster than two threads that wait for each other. They run twice: with fused kernels, and with TorchSharp's
+# operations, which other devices use.
 export OMP_WAIT_POLICY=passive
 
-# TorchSharp lets go of a number before libtorch has read it (src/MatFormer.Runtime/Kernels/Composite/Numbers.cs). The libraries take care;
-# tests write x * 2 as users do, so the garbage collector shall seldom run.
+# TorchSharp lets go of a number before libtorch has read it (src/MatFormer.Runtime/Kernels/Composite/Numbers.cs). The libraries avoid the
+# problem, but tests write x * 2 as users do. With these settings the garbage collector runs seldom.
 export DOTNET_GCgen0size=0x8000000 DOTNET_gcConcurrent=0
 status=0
-# The longest first, so that neither core is left alone with one at the end.
+# The longest projects come first, so that neither core is idle at the end.
 runs=$(printf '%s\n' "tests/MatFormer.Functional.Tests composite" tests/*.Functional.Tests tests/*.Packages.Tests tests/*.Tests | awk '!seen[$0]++')
 xargs -P 2 -I{} bash -c '
     read -r project level <<<"$1"

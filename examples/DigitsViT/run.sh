@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the example and runs its demo: fetches MNIST, trains a MatViT for about four minutes, slices it, and writes a report.
 #     bash examples/DigitsViT/run.sh [--data DIR] [options of the demo, such as --minutes 1]
-# With --data the four files of MNIST are taken from there, and fetched into it if they are missing.
+# --data names the folder with the four files of MNIST. They are fetched into it if they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 data=out/mnist

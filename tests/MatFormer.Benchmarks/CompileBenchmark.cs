@@ -8,8 +8,8 @@ using Microsoft.CodeAnalysis.CSharp;
 namespace MatFormer.Benchmarks;
 
 /// <summary>
-/// The generator in an editor and in a build: runs of Roslyn's driver over a project of 1, 10 and 100 models of 48 layers and 20
-/// profiles, a file each. The compiler's own work (parsing, and compiling what was generated) is not in it.
+/// Measures the generator in an editor and in a build: runs of Roslyn's driver over a project of 1, 10 or 100 models, each with 48 layers
+/// and 20 profiles in its own file. The compiler's own work (parsing, and compiling the generated code) is not measured.
 /// </summary>
 internal static class CompileBenchmark
 {
@@ -30,7 +30,7 @@ internal static class CompileBenchmark
     public static IEnumerable<Result> Run()
     {
         var first = Milliseconds(() => Cold(1, 0));
-        yield return new Result("compile.cold.first_ms", first, "ms"); // the only one with the JIT's work in it
+        yield return new Result("compile.cold.first_ms", first, "ms"); // only this figure includes the work of the JIT
         for (var warm = 0; warm < 100; warm++) Cold(10, 0);
 
         var cold = s_counts.ToDictionary(count => count, _ => new double[Runs]);
@@ -40,7 +40,7 @@ internal static class CompileBenchmark
         foreach (var (count, times) in cold)
             yield return Figure($"compile.cold.ms_per_model.at_{Text(count)}", [.. times.Select(time => time / count)]);
 
-        // What each model after the first adds.
+        // The time that each model after the first adds.
         yield return new Result("compile.cold.ms_per_model", (medians[100] - medians[1]) / 99, "ms", Runs: Runs);
 
         var unrelated = s_counts.ToDictionary(count => count, count => Edited(count, Project.EditUnrelated));
@@ -52,14 +52,14 @@ internal static class CompileBenchmark
         }
     }
 
-    // Milliseconds of a run that nothing precedes.
+    // Returns the milliseconds of the first run of a driver.
     private static double Cold(int models, int edit)
     {
         var project = new Project(models, edit);
         return Milliseconds(project.Generate);
     }
 
-    // Milliseconds of the run after each of some edits.
+    // Returns the milliseconds of the run after each edit.
     private static double[] Edited(int models, Action<Project, int> edit)
     {
         var project = new Project(models, 0);
@@ -87,14 +87,14 @@ internal static class CompileBenchmark
         var sorted = times.Order().ToArray();
         var median = Turns.Median(times);
 
-        // Between the quartiles: single runs meet the garbage collector.
+        // The spread is the range between the quartiles, because the garbage collector slows single runs.
         var spread = sorted[sorted.Length * 3 / 4] - sorted[sorted.Length / 4];
         return new Result(name, median, "ms", Runs: times.Length, Spread: spread / median);
     }
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
 
-    /// <summary>A project in an editor: the declarations, a file that has nothing to do with them, and the driver that remembers.</summary>
+    /// <summary>A project in an editor: the declarations, an unrelated file, and the driver with its cache.</summary>
     private sealed class Project
     {
         private static readonly CSharpParseOptions s_options = CSharpParseOptions.Default.WithLanguageVersion(LanguageVersion.Latest);
@@ -122,7 +122,7 @@ internal static class CompileBenchmark
         {
             _driver = _driver.RunGenerators(_compilation);
             var result = _driver.GetRunResult();
-            var expected = (_models * FilesPerModel) + 1; // and one for all
+            var expected = (_models * FilesPerModel) + 1; // one file is common to all models
             if (result.Diagnostics.Length == 0 && result.GeneratedTrees.Length == expected) return;
             var found = string.Join("\n", result.Diagnostics.Take(5));
             throw new InvalidOperationException(

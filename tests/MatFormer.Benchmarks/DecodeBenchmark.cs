@@ -7,22 +7,22 @@ using TorchSharp;
 
 namespace MatFormer.Benchmarks;
 
-/// <summary>A MatLM whose weights are in no cache: 0.2 billion of them.</summary>
+/// <summary>A MatLM with 0.2 billion weights, which fit into no cache.</summary>
 [MatLM(Layers = 12, Width = 1024, Heads = 16, Context = 256, Vocabulary = 256)]
 [FeedForward(4096, Activation.SwiGlu)]
 [Granularity("S", 512), Granularity("XL", 4096)]
 internal sealed partial class BenchLmLarge;
 
 /// <summary>
-/// Token by token, batch 1: the decoding engine against plain PyTorch, a small size against a large one, weights larger than the caches
-/// against the memory, and drafts against none.
+/// Measures decoding token by token with batch size 1: the decoding engine against plain PyTorch, a small size against a large one, weights
+/// larger than the caches against the memory bandwidth, and speculative decoding against plain decoding.
 /// </summary>
 internal static class DecodeBenchmark
 {
     private const int Tokens = 128;
     private const int Turns = 7;
 
-    // Half a minute of training: the sizes agree as those of a short run do.
+    // Training takes half a minute. The sizes agree as much as after any short run.
     private const int TrainingSteps = 300;
     private const int DraftLength = 4;
 
@@ -47,7 +47,7 @@ internal static class DecodeBenchmark
             var prefills = RunWarm(() => Prefill(engine));
             yield return new Result($"decode.prefill.{NameOf(weights)}", Tokens / Benchmarks.Turns.Median(prefills), "tokens/s", Runs: prefills.Length);
 
-            // PyTorch has no int8 weights for this: against its bfloat16.
+            // PyTorch has no int8 weights for this, so int8 is compared with its bfloat16.
             using var peer = PythonPeer.Start(
                 "--dtype", weights == DecodingWeights.Float32 ? "f32" : "bf16", "--threads", torch.get_num_threads().ToString(CultureInfo.InvariantCulture));
             if (peer is null)
@@ -64,7 +64,8 @@ internal static class DecodeBenchmark
         }
     }
 
-    // How much faster the smallest granularity is than the largest, over how much less it reads for a token: weights, keys and values.
+    // How many times faster the smallest granularity is than the largest, divided by how many times fewer bytes (weights, keys and values)
+    // it reads for a token.
     private static IEnumerable<Result> ShareOfIdeal()
     {
         using var model = new BenchLm();
@@ -81,7 +82,7 @@ internal static class DecodeBenchmark
                 "of the ratio of bytes", speedUp, bytes, times[0].Length);
         }
 
-        // Half of the tokens' keys and values are there on average.
+        // On average, the keys and values of half of the tokens are in the cache.
         static long BytesPerToken(DecodingEngine engine) => engine.WeightBytes + (engine.SequenceBytes * Tokens / engine.Capacity / 2);
     }
 
@@ -125,7 +126,7 @@ internal static class DecodeBenchmark
 
         yield return new Result("decode.bytes_per_token", (GC.GetTotalAllocatedBytes(precise: true) - before) / (double)Tokens, "bytes", Runs: Tokens);
 
-        // Each time after a token, as what is there is looked at.
+        // A token comes first, because a switch checks the tokens that are in the cache.
         double Switch(int count)
         {
             engine.Truncate(0, 0);
@@ -136,7 +137,7 @@ internal static class DecodeBenchmark
         }
     }
 
-    // What depends on the weights: how often a draft is right, and what rounding costs.
+    // The figures that depend on trained weights: how often a draft is right, and what rounding costs.
     private static IEnumerable<Result> Trained()
     {
         var folder = Directory.CreateTempSubdirectory("matformer-benchmark-");
@@ -181,7 +182,7 @@ internal static class DecodeBenchmark
                 () => prompts.Sum(p => Separate(engine, small, p, plain.Tokens, separateTexts)));
             for (var i = 0; i < separateTexts.Count; i++)
             {
-                if (separateTexts[i] != texts[i % prompts.Length]) throw new InvalidOperationException("A draft with a cache of its own changed the text.");
+                if (separateTexts[i] != texts[i % prompts.Length]) throw new InvalidOperationException("A draft with its own cache changed the text.");
             }
 
             yield return Benchmarks.Turns.Ratio($"speculative.shared_vs_separate_cache{suffix}", (times[0], times[1]), prompts.Length * plain.Tokens);
@@ -194,7 +195,7 @@ internal static class DecodeBenchmark
         }
     }
 
-    // Bits per byte of validation text that rounded weights cost, the smallest and the largest size.
+    // The increase of the validation loss, in bits per byte, through rounded weights: of the smallest and the largest size.
     private static IEnumerable<Result> Rounding(BenchLm model, TextCorpus corpus)
     {
         ImmutableArray<Profile<BenchLm>> sizes = [BenchLm.Profile.S, BenchLm.Profile.XL];
@@ -214,7 +215,7 @@ internal static class DecodeBenchmark
         }
     }
 
-    // Speculative decoding as of two models: the small one has a cache of its own, and reads all that the large one chose.
+    // Speculative decoding with two separate models: the small one has its own cache, and reads all tokens that the large one chose.
     private static double Separate(DecodingEngine large, DecodingEngine small, string prompt, int count, List<string> texts)
     {
         var start = Stopwatch.GetTimestamp();
@@ -299,7 +300,7 @@ internal static class DecodeBenchmark
         return best;
     }
 
-    /// <summary>As many bytes as some weights have, read by as many threads from beginning to end.</summary>
+    /// <summary>As many bytes as the weights have, which one thread for each core reads from beginning to end.</summary>
     private sealed unsafe class Memory : IDisposable
     {
         private readonly float* _values;

@@ -4,7 +4,8 @@ using System.Globalization;
 namespace MatFormer.Benchmarks;
 
 /// <summary>
-/// Slices of a large model's file: in the time of copying as many bytes (both written through to the disk), and with how much memory.
+/// Measures extraction from a large model's file: the time relative to copying as many bytes (both are written through to the disk), and
+/// the memory.
 /// </summary>
 internal static class ExtractBenchmark
 {
@@ -32,7 +33,7 @@ internal static class ExtractBenchmark
                 Copy(slice, copy);
                 var times = Benchmarks.Turns.RunWarm(Turns, () => Time(() => extract(slice)), () => Time(() => Copy(slice, copy)));
                 yield return Benchmarks.Turns.TimeRatio($"extract.{name}.vs_copy", times[0], times[1]);
-                if (memory is { } megabytes) yield return new Result($"extract.{name}.memory", megabytes, "MB above what was there");
+                if (memory is { } megabytes) yield return new Result($"extract.{name}.memory", megabytes, "MB of additional memory");
             }
         }
         finally
@@ -56,7 +57,7 @@ internal static class ExtractBenchmark
         target.Flush(flushToDisk: true);
     }
 
-    // Linux counts the most that a process had, from when it is told to.
+    // Linux records the peak memory of a process. Writing 5 to clear_refs resets the peak.
     private static double? PeakMegabytes(Action action)
     {
         const string reset = "/proc/self/clear_refs";

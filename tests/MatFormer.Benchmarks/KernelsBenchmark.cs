@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Benchmarks;
 
-/// <summary>Each fused operation, forward and backward, against its composite form, in the same process and in turns.</summary>
+/// <summary>Compares each fused operation, forward and backward, with its composite form, in the same process and in turns.</summary>
 internal static class KernelsBenchmark
 {
     private const int Batch = 8;
@@ -23,7 +23,7 @@ internal static class KernelsBenchmark
         if (!Level.IsFused)
         {
             Console.Error.WriteLine(
-                $"skipped kernels.*.vs_composite: {Kernels.CpuProblem}. The figures are those of the composite form alone.");
+                $"skipped kernels.*.vs_composite: {Kernels.CpuProblem}. The figures are of the composite form alone.");
         }
 
         foreach (var (type, name) in ((ScalarType, string)[])[(ScalarType.Float32, "f32"), (ScalarType.BFloat16, "bf16")])
@@ -35,7 +35,7 @@ internal static class KernelsBenchmark
         foreach (var (operation, ours, composite) in OverParameters()) yield return Measure($"kernels.{operation}.f32", ours, composite);
     }
 
-    // What each operation computes from the leaves made here, in both forms.
+    // Each operation in both forms, with the leaves from which it computes.
     private static IEnumerable<(string Name, Action Ours, Action Composite)> Operations(ScalarType type)
     {
         using var _ = NewDisposeScope();
@@ -109,7 +109,7 @@ internal static class KernelsBenchmark
             () => Kernels.AdamW(parameters, gradients, first, second, 0.1, 1e-3, 0.9, 0.95, 1e-8, 10),
             () => Kernels.Composite.AdamW(parameters, gradients, first, second, 0.1, 1e-3, 0.9, 0.95, 1e-8, 10));
 
-        // So high a limit leaves the gradients as they are, and both sides with the same work.
+        // The limit is so high that the gradients stay as they are, and both sides have the same work.
         yield return (
             "clip_gradient_norm",
             () => Kernels.ClipGradientNorm(gradients, 1e9),
@@ -136,7 +136,7 @@ internal static class KernelsBenchmark
 
     private static Result Measure(string name, Action ours, Action composite)
     {
-        // As many calls to a turn as take the slower side a twentieth of a second.
+        // A turn has so many calls that the slower side takes a twentieth of a second.
         if (Level.IsFused) Seconds(ours, 1);
         Seconds(composite, 1);
         var calls = (int)Math.Clamp(0.05 / Seconds(composite, 1), 1, 1000);

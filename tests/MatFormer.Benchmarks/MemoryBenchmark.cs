@@ -6,13 +6,14 @@ using static TorchSharp.torch;
 namespace MatFormer.Benchmarks;
 
 /// <summary>
-/// The most memory that joint steps take, in a process of its own: of the whole process, and of it beyond what it had before there was a
-/// model. The peers' are measured alike: plain TorchSharp's, and PyTorch's where Python has it. The same once more with activations
-/// recomputed, and what that costs in time. Linux only: the kernel's own account (VmHWM of /proc/self/status) is read.
+/// Measures the peak memory of joint steps in a separate process: that of the whole process, and the part beyond what the process had
+/// before there was a model. The peers are measured in the same way: plain TorchSharp, and PyTorch where Python has it. A further run
+/// recomputes activations and shows what that costs in time. The benchmark needs Linux, whose kernel records the peak (VmHWM of
+/// /proc/self/status).
 /// </summary>
 internal static class MemoryBenchmark
 {
-    /// <summary>The name under which the benchmark calls itself.</summary>
+    /// <summary>The argument with which the benchmark starts itself as a child process.</summary>
     public const string Child = "memory-of-one-run";
 
     private const string Kept = "kept";
@@ -25,7 +26,7 @@ internal static class MemoryBenchmark
     {
         if (!File.Exists("/proc/self/status"))
         {
-            Console.Error.WriteLine("skipped memory.*: only Linux tells the memory of a process as it is measured here");
+            Console.Error.WriteLine("skipped memory.*: the peak memory of a process is read from /proc/self/status, which only Linux has");
             yield break;
         }
 
@@ -53,7 +54,7 @@ internal static class MemoryBenchmark
                 continue;
             }
 
-            // All that it keeps is there after its first step, and its steps take seconds.
+            // PyTorch has allocated all that it keeps after its first step, and its steps take seconds, so two are enough.
             peer.Time("joint", 2);
             var (before, peak) = (peer.Time("base", 0), peer.Time("peak", 0));
             yield return new Result($"memory.joint.{dtype}.vs_pytorch", ours.Peak / peak, "x", ours.Peak, peak);
@@ -64,7 +65,8 @@ internal static class MemoryBenchmark
     }
 
     /// <summary>
-    /// What the child does: trains, and prints the megabytes before there was a model, those at most, and the seconds of its fastest step.
+    /// Runs in the child process: trains, and prints the megabytes before there was a model, the peak megabytes, and the seconds of the
+    /// fastest step.
     /// </summary>
     public static void RunChild(string dtype, string run)
     {
@@ -100,7 +102,7 @@ internal static class MemoryBenchmark
         }
     }
 
-    // Our steps, with the native library and without it, against plain TorchSharp's.
+    // Compares our steps, with and without the native library, with those of plain TorchSharp.
     private static IEnumerable<Result> AgainstTorchSharp(string dtype, (double Before, double Peak, double Seconds) ours)
     {
         var plain = OfChild(dtype, Plain);
@@ -121,7 +123,7 @@ internal static class MemoryBenchmark
         Tell(before, () => plain.Time(Objective.Joint, 1));
     }
 
-    // What a process has that has used libtorch.
+    // The memory of a process that has used libtorch but has no model yet.
     private static double MegabytesBefore()
     {
         using (var first = ones(4, 4)) first.add(first).Dispose();
@@ -146,7 +148,7 @@ internal static class MemoryBenchmark
         using var process = Process.Start(start)!;
         var written = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
-        if (process.ExitCode != 0) throw new InvalidOperationException($"memory: the run in {dtype} failed; its error is above");
+        if (process.ExitCode != 0) throw new InvalidOperationException($"memory: the run in {dtype} failed; its error message is above");
         double[] numbers = [.. written.Split(' ').Select(number => double.Parse(number, CultureInfo.InvariantCulture))];
         return (numbers[0], numbers[1], numbers[2]);
     }

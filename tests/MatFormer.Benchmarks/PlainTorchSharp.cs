@@ -6,8 +6,8 @@ using static TorchSharp.torch;
 namespace MatFormer.Benchmarks;
 
 /// <summary>
-/// The peer that is always there: a MatLM and its training in plain TorchSharp, as one would write them by hand with care. It runs in this
-/// process, on the same libtorch.
+/// The peer that is always available: a MatLM and its training in plain TorchSharp, as a careful programmer would write them by hand. It
+/// runs in this process, on the same libtorch.
 /// </summary>
 internal sealed class PlainTorchSharp : IDisposable
 {
@@ -30,10 +30,12 @@ internal sealed class PlainTorchSharp : IDisposable
         _hiddenWidths = [.. spec.Granularities.Select(granularity => granularity.Layers[0].HiddenWidth)];
     }
 
-    /// <summary>A step of the largest granularity: what a process does only once is done then.</summary>
+    /// <summary>Trains the largest granularity for one step, so that the one-time work of the process is done.</summary>
     public void Warm() => Step(_hiddenWidths[^1]);
 
-    /// <summary>The seconds of some joint steps, which train all granularities, or of sampled ones, each the next granularity.</summary>
+    /// <summary>
+    /// Returns the seconds of joint steps, which train all granularities, or of sampled steps, which train one after the other.
+    /// </summary>
     public double Time(Objective objective, int steps)
     {
         var start = Stopwatch.GetTimestamp();
@@ -46,8 +48,8 @@ internal sealed class PlainTorchSharp : IDisposable
         return Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
 
-    /// <summary>Takes over the weights of one of our models, and checks that the smallest granularity gives the same logits here.</summary>
-    /// <exception cref="InvalidOperationException">It gives others, so that a comparison would mean nothing.</exception>
+    /// <summary>Copies the weights of one of our models, and checks that the smallest granularity gives the same logits in both.</summary>
+    /// <exception cref="InvalidOperationException">The logits differ, so that a comparison would mean nothing.</exception>
     public void TakeOver<TModel>(TModel model)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -58,7 +60,7 @@ internal sealed class PlainTorchSharp : IDisposable
         var difference = (logits - model.Forward(TModel.Granularities[0], _tokens)).abs().max().item<float>();
         if (difference < (_type == ScalarType.Float32 ? 1e-3 : 0.1)) return;
         throw new InvalidOperationException(
-            $"{TModel.Spec.Name} in plain TorchSharp gives other logits than ours: they differ by {difference}.");
+            $"{TModel.Spec.Name} in plain TorchSharp gives logits that differ from ours by {difference}.");
     }
 
     public void Dispose()
@@ -69,7 +71,7 @@ internal sealed class PlainTorchSharp : IDisposable
         _targets.Dispose();
     }
 
-    // One forward and backward pass per granularity, one optimizer step for all.
+    // Each granularity has a forward and a backward pass; one optimizer step follows.
     private void Step(params ReadOnlySpan<int> hiddenWidths)
     {
         using var scope = NewDisposeScope();
@@ -88,7 +90,7 @@ internal sealed class PlainTorchSharp : IDisposable
     }
 }
 
-/// <summary>A MatLM: embedding, blocks, norm, and the embedding once more as the head.</summary>
+/// <summary>A MatLM: the embedding, the blocks, the norm, and the embedding again as the head.</summary>
 internal sealed class PlainMatLm : nn.Module<Tensor, int, Tensor>
 {
     private readonly Parameter _embedding; // (Vocabulary, Width)
@@ -113,10 +115,10 @@ internal sealed class PlainMatLm : nn.Module<Tensor, int, Tensor>
         RegisterComponents();
     }
 
-    /// <summary>In the order in which our models have theirs.</summary>
+    /// <summary>The weights, in the order of our models' parameters.</summary>
     public IEnumerable<Parameter> Weights => [_embedding, .. _blocks.SelectMany(block => block.Weights), _norm];
 
-    /// <summary>Tokens (B, T) to logits (B, T, Vocabulary), each feed-forward having its first hidden units alone.</summary>
+    /// <summary>Maps tokens (B, T) to logits (B, T, Vocabulary). Each feed-forward has only its first hidden units.</summary>
     public override Tensor forward(Tensor tokens, int hiddenWidth)
     {
         using var scope = NewDisposeScope();
@@ -127,7 +129,7 @@ internal sealed class PlainMatLm : nn.Module<Tensor, int, Tensor>
     }
 }
 
-/// <summary>Attention, then a SwiGLU feed-forward, each behind a norm and beside what goes around it.</summary>
+/// <summary>Attention, then a SwiGLU feed-forward. Each follows a norm and has a residual connection.</summary>
 internal sealed class PlainBlock : nn.Module
 {
     private readonly Parameter _norm1; // (Width)
@@ -165,7 +167,7 @@ internal sealed class PlainBlock : nn.Module
         return (wide * (wide.square().mean([-1], keepdim: true) + epsilon).rsqrt() * weight).to(x.dtype);
     }
 
-    /// <summary>x (B, T, Width) to the same shape; cos and sin (Context, 1, D/2).</summary>
+    /// <summary>Maps x (B, T, Width) to the same shape. The shape of cos and sin is (Context, 1, D/2).</summary>
     public Tensor Forward(Tensor x, Tensor cos, Tensor sin, int hiddenWidth)
     {
         using var scope = NewDisposeScope();
@@ -187,7 +189,7 @@ internal sealed class PlainBlock : nn.Module
         Tensor Heads(Tensor y) => y.view(batch, time, _heads, width / _heads); // (B, T, H, D)
     }
 
-    // The halves of a head are the pairs.
+    // A pair consists of a value from the first half of a head and the corresponding value from the second.
     private static Tensor Rotate(Tensor x, Tensor cos, Tensor sin)
     {
         var halves = x.to(ScalarType.Float32).chunk(2, -1);

@@ -6,20 +6,20 @@ using TorchSharp;
 
 namespace MatFormer.Benchmarks;
 
-/// <summary>One figure: its name, value and unit, and where it is a ratio what it is made of.</summary>
+/// <summary>One figure: its name, value and unit, and the two sides if it is a ratio.</summary>
 internal sealed record Result(
     string Name, double Value, string Unit, double? Ours = null, double? Peer = null, int Runs = 1, double? Spread = null)
 {
-    /// <summary>What its operations ran with, where that has to be told: an instruction set, or "composite".</summary>
+    /// <summary>The kernels of our side: an instruction set, or "composite". Null if the benchmark does not name them.</summary>
     public string? Kernels { get; init; }
 }
 
-/// <summary>Times two sides in turns, so that both see the same minute of a noisy machine.</summary>
+/// <summary>Times the sides of a comparison in turns, so that the noise of the machine affects all of them.</summary>
 internal static class Turns
 {
     private static readonly TimeSpan s_long = TimeSpan.FromSeconds(8);
 
-    /// <summary>Seconds of each side per turn, after one turn that is not counted.</summary>
+    /// <summary>Returns the seconds of each side per turn, after one turn that is not counted.</summary>
     public static (double[] Ours, double[] Peer) Run(int turns, Func<double> ours, Func<double> peer)
     {
         ours();
@@ -29,12 +29,12 @@ internal static class Turns
     }
 
     /// <summary>
-    /// The same for any number of sides that have run before; where a side is so slow that turns take long, there are fewer of them, 2 at
-    /// least.
+    /// Returns the seconds of any number of sides that have run before, per turn. If the turns take long, there are fewer of them, but at
+    /// least 2.
     /// </summary>
     public static double[][] RunWarm(int turns, params Func<double>[] sides) => RunWarm(turns, 2, sides);
 
-    /// <summary>The same with another least number of turns.</summary>
+    /// <summary>Does the same with another minimum of turns.</summary>
     public static double[][] RunWarm(int turns, int least, params Func<double>[] sides)
     {
         var times = Array.ConvertAll(sides, _ => new List<double>());
@@ -47,7 +47,9 @@ internal static class Turns
         return Array.ConvertAll(times, t => t.ToArray());
     }
 
-    /// <summary>How many times faster we are: the median of the turns' own ratios; the spread is their range over it.</summary>
+    /// <summary>
+    /// Returns how many times faster we are: the median of the turns' ratios. The spread is their range divided by the median.
+    /// </summary>
     public static Result Ratio(string name, (double[] Ours, double[] Peer) times, double unitsPerTurn)
     {
         var ratios = times.Peer.Zip(times.Ours, (peer, ours) => peer / ours).ToArray();
@@ -57,7 +59,9 @@ internal static class Turns
             name, ratio, "x", unitsPerTurn / ours, unitsPerTurn / peer, ratios.Length, (ratios.Max() - ratios.Min()) / ratio);
     }
 
-    /// <summary>How much time the first takes for one of the second; the figures are as those of <see cref="Ratio"/>.</summary>
+    /// <summary>
+    /// Returns the time of the first side divided by that of the second; median and spread are as in <see cref="Ratio"/>.
+    /// </summary>
     public static Result TimeRatio(string name, double[] times, double[] others)
     {
         var ratios = times.Zip(others, (time, other) => time / other).ToArray();
@@ -87,7 +91,7 @@ internal static class Report
         }
     }
 
-    /// <summary>One document on standard output: the machine, and a result per name.</summary>
+    /// <summary>Writes one JSON document to standard output: the machine, and a result per name.</summary>
     public static void Json(IEnumerable<Result> results)
     {
         using var output = Console.OpenStandardOutput();

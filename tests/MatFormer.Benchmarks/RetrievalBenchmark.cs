@@ -7,8 +7,8 @@ using Microsoft.Data.Sqlite;
 namespace MatFormer.Benchmarks;
 
 /// <summary>
-/// Exact search over 200,000 vectors on one core: at full width, by a prefix first, many queries at once, in a SQLite database; against numpy
-/// where it is, and against how fast the same core reads memory.
+/// Measures exact search over 200,000 vectors on one core: at full width, by a prefix first, with many queries at once, and in a SQLite
+/// database. It is compared with numpy, where Python has it, and with the rate at which the same core reads memory.
 /// </summary>
 internal static class RetrievalBenchmark
 {
@@ -44,7 +44,7 @@ internal static class RetrievalBenchmark
 
         var full = new SearchOptions();
         var twice = new SearchOptions { Prefix = prefix };
-        var opening = Seconds(() => index.Search(queries.AsSpan(0, width), twice)); // lays out the prefixes
+        var opening = Seconds(() => index.Search(queries.AsSpan(0, width), twice)); // the first search lays out the prefixes
         var next = 0;
         double Query(SearchOptions options)
         {
@@ -54,7 +54,7 @@ internal static class RetrievalBenchmark
         }
 
         var memory = new float[Rows * width];
-        Array.Fill(memory, 1f); // untouched pages are all one
+        Array.Fill(memory, 1f); // pages that were never written share one physical page
         double Read() => Seconds(() => Sum(memory));
         using var database = new SqliteConnection($"Data Source={path}.db;Pooling=False");
         database.Open();
@@ -82,12 +82,12 @@ internal static class RetrievalBenchmark
         var bytes = 4.0 * Rows * width;
         yield return Benchmarks.Turns.Ratio($"retrieval.bandwidth_share.{suffix}", (times[0], times[3]), bytes / 1e9) with { Unit = "of reading memory (GB/s)" };
         if (peer is null)
-            Console.Error.WriteLine("no Python has numpy, so nothing is compared with it");
+            Console.Error.WriteLine("skipped retrieval.vs_numpy: no Python here has numpy");
         else
             yield return Benchmarks.Turns.Ratio($"retrieval.vs_numpy.{suffix}", (times[0], times[5]), 1);
     }
 
-    // Nested vectors: each block of an eighth of the dimensions says less than the one before it.
+    // The vectors are nested: each eighth of the dimensions has smaller values than the one before it.
     private static void Write(string path, int width, int prefix)
     {
         var random = new Random(1);

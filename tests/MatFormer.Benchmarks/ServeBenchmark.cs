@@ -7,8 +7,8 @@ using TorchSharp;
 namespace MatFormer.Benchmarks;
 
 /// <summary>
-/// 64 clients that stream from a server for a minute, each request another size, length and prompt; some leave early, some ask for what
-/// cannot be. Clients and server share this process and its cores.
+/// Measures a server under 64 clients that stream for a minute. Each request has another size, length and prompt. Some clients leave early,
+/// and some requests are invalid. Clients and server share this process and its cores.
 /// </summary>
 internal static class ServeBenchmark
 {
@@ -22,14 +22,14 @@ internal static class ServeBenchmark
         var load = new Load();
         load.RunAsync().GetAwaiter().GetResult();
         yield return new Result("serve.requests", load.Requests, "answered");
-        yield return new Result("serve.errors", load.Errors, "answers that should have been others");
+        yield return new Result("serve.errors", load.Errors, "wrong answers");
         yield return new Result("serve.left_early", load.LeftEarly, "requests");
-        yield return new Result("serve.malformed", load.Malformed, "requests, each refused with a reason");
+        yield return new Result("serve.malformed", load.Malformed, "invalid requests, each refused with the reason");
         yield return new Result("serve.tokens_per_s", load.Tokens / load.Seconds, "tokens/s");
         yield return new Result("serve.first_token_p50_ms", Quantile(load.FirstTokens, 0.5), "ms");
         yield return new Result("serve.first_token_p99_ms", Quantile(load.FirstTokens, 0.99), "ms");
         yield return new Result("serve.waiting_most", load.MostWaiting, "requests");
-        yield return new Result("serve.memory_growth", load.MemoryGrowth / 1e6, "MB, over the minute");
+        yield return new Result("serve.memory_growth", load.MemoryGrowth / 1e6, "MB in the minute");
         yield return new Result("serve.stop_ms", load.StopMilliseconds, "ms");
     }
 

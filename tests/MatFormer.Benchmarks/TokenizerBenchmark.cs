@@ -3,7 +3,8 @@ using System.Diagnostics;
 namespace MatFormer.Benchmarks;
 
 /// <summary>
-/// Learning a vocabulary of byte pairs from the XML documentation of the .NET SDK, on all cores, and encoding some of it with that, on one.
+/// Measures learning a vocabulary of byte pairs from the XML documentation of the .NET SDK on all cores, and encoding a part of the text
+/// with it on one core.
 /// </summary>
 internal static class TokenizerBenchmark
 {
@@ -33,7 +34,7 @@ internal static class TokenizerBenchmark
             var tokens = new List<int>(text.Length);
             yield return Rate("tokenizer.encode.mb_per_s", text.Length, () =>
             {
-                // One that remembers no words yet.
+                // A new tokenizer has no words in its cache yet.
                 tokens.Clear();
                 var fresh = Tokenizer.Load(file);
                 var start = Stopwatch.GetTimestamp();
@@ -48,7 +49,7 @@ internal static class TokenizerBenchmark
         }
     }
 
-    // The median of some turns, after one that is not counted.
+    // The median of the turns, after one turn that is not counted.
     private static Result Rate(string name, long bytes, Func<TimeSpan> turn)
     {
         turn();

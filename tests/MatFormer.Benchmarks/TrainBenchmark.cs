@@ -23,21 +23,21 @@ internal sealed partial class BenchLm4;
 [Granularity("S", 512), Granularity("M", 1024), Granularity("L", 2048), Granularity("XL", 4096)]
 internal sealed partial class BenchLm16;
 
-/// <summary>A model so small that only its calls cost, not what they compute.</summary>
+/// <summary>A model so small that its time is the cost of the calls, not of the arithmetic.</summary>
 [MatLM(Layers = 8, Width = 16, Heads = 2, Context = 4, Vocabulary = 256)]
 [FeedForward(64, Activation.SwiGlu)]
 [Granularity("S", 8), Granularity("M", 16), Granularity("L", 32), Granularity("XL", 64)]
 internal sealed partial class BenchLmCalls;
 
-/// <summary>A model so small that what autograd and this library do around each operation tells.</summary>
+/// <summary>A model so small that the overhead of autograd and of this library around each operation shows.</summary>
 [MatLM(Layers = 4, Width = 64, Heads = 4, Context = 64, Vocabulary = 256)]
 [FeedForward(256, Activation.SwiGlu)]
 [Granularity("S", 32), Granularity("M", 64), Granularity("L", 128), Granularity("XL", 256)]
 internal sealed partial class BenchLmSmall;
 
 /// <summary>
-/// Training steps of ours against those of plain TorchSharp in the same process, and of plain PyTorch where Python has it: of the same
-/// model, batch and dtype. Then those of our objectives against each other. All in turns.
+/// Compares our training steps with those of plain TorchSharp in the same process, and of plain PyTorch where Python has it, with the same
+/// model, batch and dtype. It also compares our objectives with each other. All comparisons run in turns.
 /// </summary>
 internal static class TrainBenchmark
 {
@@ -63,7 +63,8 @@ internal static class TrainBenchmark
         .. OverheadBenchmark.Run(),
     ];
 
-    // In each turn: our steps, plain TorchSharp's, ours without the native library, PyTorch's. A side that is not there takes NaN seconds.
+    // The sides of a turn are our steps, plain TorchSharp's, ours without the native library, and PyTorch's. A missing side takes NaN
+    // seconds.
     private static IEnumerable<Result> AgainstPeers<TModel>(string name, ScalarType type, params Row[] rows)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -80,7 +81,7 @@ internal static class TrainBenchmark
             plain?.TakeOver(bench.Model);
             plain?.Warm();
             bench.Warm();
-            var isComposite = row.Composite && Level.IsFused; // else our own steps are that already
+            var isComposite = row.Composite && Level.IsFused; // otherwise our steps are composite already
             if (isComposite) Level.Composite(bench.Warm);
             var objective = row.Objective.ToString().ToLowerInvariant();
             var times = Benchmarks.Turns.RunWarm(
@@ -105,7 +106,7 @@ internal static class TrainBenchmark
         }
     }
 
-    // What a step costs where computing costs nothing, in the form that a GPU has: there a step may take as long as its calls take.
+    // The cost of a step without the arithmetic, in the form that runs on a GPU, where the calls may determine the time of a step.
     private static IEnumerable<Result> Calls()
     {
         const int steps = 5;
@@ -114,7 +115,7 @@ internal static class TrainBenchmark
 
         plain.TakeOver(bench.Model);
 
-        // As on a GPU, all streams in one pass.
+        // All streams run in one pass, as on a GPU.
         Kernels.Composite.Stacks = true;
         var times = Benchmarks.Turns.Run(
             Turns, () => Level.Composite(() => bench.Time(steps)), () => plain.Time(Objective.Joint, steps));
@@ -137,7 +138,8 @@ internal static class TrainBenchmark
         }
     }
 
-    // Tokens per second times parameters, over that of the smallest: whether larger models use the machine as well. Joint steps in bf16.
+    // Tokens per second times parameters, relative to the smallest model, of joint steps in bf16. It shows whether larger models use the
+    // machine as well.
     private static IEnumerable<Result> Scaling()
     {
         using var small = new Bench<BenchLm>(ScalarType.BFloat16, Objective.Joint);
@@ -162,7 +164,7 @@ internal static class TrainBenchmark
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
 
-    // A joint and a branching step against steps of the four sizes trained apart, as models of their own, and of the largest; bf16.
+    // Compares a joint and a branching step with steps of the four sizes as separate models, and with a step of the largest, in bf16.
     private static IEnumerable<Result> Objectives()
     {
         using var joint = new Bench<BenchLm>(ScalarType.BFloat16, Objective.Joint);
@@ -185,8 +187,8 @@ internal static class TrainBenchmark
         yield return Benchmarks.Turns.TimeRatio("train.joint.vs_xl", times[0], times[3]);
     }
 
-    // How near a joint bf16 step comes to the time that its matrix products would take by themselves, at the rate of our own on large
-    // matrices; and which operations take the rest.
+    // The share of a joint bf16 step that its matrix products alone would take, at the rate of our products of large matrices, and the
+    // shares of the operations.
     private static IEnumerable<Result> Limits()
     {
         using var joint = new Bench<BenchLm>(ScalarType.BFloat16, Objective.Joint);
@@ -211,8 +213,8 @@ internal static class TrainBenchmark
         yield return new Result("train.profile.other", 1 - (parts.Values.Sum() / seconds), "of the step", Runs: steps);
     }
 
-    // Floating-point operations of the matrix products of a joint step: forward, and twice as many for the gradients. The first layer is
-    // that of the largest alone, which holds the others.
+    // Floating-point operations of the matrix products of a joint step: those of the forward pass, and twice as many for the gradients. The
+    // first layer is computed once, for the largest granularity, which contains the others.
     private static double ProductsOfJointStep()
     {
         var spec = BenchLm.Spec;
@@ -222,17 +224,17 @@ internal static class TrainBenchmark
         return 3.0 * forward * Batch * spec.Context;
     }
 
-    /// <summary>Steps of one objective, so many to a turn.</summary>
+    /// <summary>An objective and the number of its steps in a turn.</summary>
     private sealed record Row(Objective Objective, int Steps)
     {
-        /// <summary>Whether they are compared with plain TorchSharp's.</summary>
+        /// <summary>Whether the steps are compared with plain TorchSharp's.</summary>
         public bool TorchSharp { get; init; } = true;
 
-        /// <summary>Whether steps without the native library are too.</summary>
+        /// <summary>Whether steps without the native library are compared too.</summary>
         public bool Composite { get; init; }
     }
 
-    /// <summary>Our product where it is fastest: bf16, and large in every dimension.</summary>
+    /// <summary>Our matrix product where it is fastest: in bf16, with large matrices.</summary>
     private sealed class LargeProduct : IDisposable
     {
         private const int Rows = 4096;
@@ -257,7 +259,7 @@ internal static class TrainBenchmark
         }
     }
 
-    /// <summary>A model and what trains it: the real trainer, so that nothing of a step is left out.</summary>
+    /// <summary>A model and its trainer, the real one, so that nothing of a step is left out.</summary>
     private sealed class Bench<TModel> : IDisposable
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -290,7 +292,7 @@ internal static class TrainBenchmark
                 WarmupSteps = 0,
             };
 
-            // Sampled: each granularity in its turn, as the peers do, so that all do the same work.
+            // Sampled steps train one granularity after the other, as the peers do, so that all sides do the same work.
             var sizes = Enumerable.Range(0, TModel.Granularities.Count);
             _turns = objective != Objective.Sampled
                 ? [new Trainer<TModel>(Model, options)]
@@ -300,7 +302,7 @@ internal static class TrainBenchmark
 
         public TModel Model { get; }
 
-        /// <summary>A step of the largest granularity: what a process does only once is done then.</summary>
+        /// <summary>Trains the largest granularity for one step, so that the one-time work of the process is done.</summary>
         public double Warm()
         {
             var largest = TModel.Granularities[^1];
@@ -330,7 +332,7 @@ internal static class TrainBenchmark
         }
     }
 
-    /// <summary>A model of one size alone, and what a step of it needs.</summary>
+    /// <summary>A separate model of one size, and the state of its training steps.</summary>
     private sealed class Separate : IDisposable
     {
         private readonly BenchLm.Submodel _model;

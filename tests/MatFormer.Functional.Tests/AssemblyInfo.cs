@@ -1,2 +1,2 @@
-// Live tensors are counted per process: tests run one after the other.
+// Live tensors are counted per process, so the tests run one after the other.
 [assembly: Xunit.CollectionBehavior(DisableTestParallelization = true)]

@@ -4,58 +4,58 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Llama's shape, large enough that rounding could add up.</summary>
+/// <summary>A model of Llama's shape, large enough that rounding errors could add up.</summary>
 [MatLM(Layers = 4, Width = 64, Heads = 4, Context = 64, Vocabulary = 256)]
 [FeedForward(256, Activation.SwiGlu)]
 [Granularity("S", 32), Granularity("M", 64), Granularity("L", 128), Granularity("XL", 256)]
 public sealed partial class RoundedLlama;
 
-/// <summary>GPT-2's shape.</summary>
+/// <summary>A model of GPT-2's shape.</summary>
 [MatLM(Layers = 4, Width = 64, Heads = 4, Context = 64, Vocabulary = 256)]
 [FeedForward(256, Activation.Gelu, Bias = true)]
 [Norm(NormKind.Layer), Position(PositionKind.Learned), Embedding(Tied = false)]
 [Granularity("S", 32), Granularity("M", 64), Granularity("L", 128), Granularity("XL", 256)]
 public sealed partial class RoundedClassic;
 
-/// <summary>ViT's shape.</summary>
+/// <summary>A model of ViT's shape.</summary>
 [MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 3, Width = 32, Heads = 4)]
 [FeedForward(128, Activation.Gelu, Bias = true), Attention(Bias = true)]
 [Granularity("S", 32), Granularity("M", 64), Granularity("XL", 128)]
 public sealed partial class RoundedViT;
 
-/// <summary>A text encoder's.</summary>
+/// <summary>A text encoder.</summary>
 [MatEncoder(Layers = 3, Width = 32, Heads = 4, Context = 24, Vocabulary = 256, Embedding = 16)]
 [FeedForward(128, Activation.SwiGlu), NestedEmbedding(8, 16)]
 [Granularity("S", 32), Granularity("M", 64), Granularity("XL", 128)]
 public sealed partial class RoundedEncoder;
 
-/// <summary>Training in bfloat16 learns what training in float32 does.</summary>
+/// <summary>Training in bfloat16 learns as much as training in float32.</summary>
 public sealed class BFloat16Tests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-bfloat16-").FullName;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    // At twice that rate, losses of text fall by a fifth within a few of these steps, some steps sooner or later for any rounding at all:
-    // the same run in float32 from weights moved by 0.1% ends up to 0.7% off.
+    // At twice this learning rate, the losses of text fall by a fifth within a few steps, and any rounding shifts these steps: the same run
+    // in float32 from weights that differ by 0.1% ends with losses that differ by up to 0.7%.
     [Fact]
-    public void LossesAreWithinOnePercent()
+    public void LossesInBFloat16AreWithinOnePercent()
     {
         var text = Path.Combine(_folder, "text");
         Write(text);
         using var corpus = TextCorpus.Open(text, _folder);
         TrainerOptions options = new() { Steps = 300, Batch = 8, LearningRate = 5e-4 };
-        Compare<RoundedLlama>(corpus, options, within: 2.4); // the letters alone have 3
+        Compare<RoundedLlama>(corpus, options, within: 2.4); // the frequencies of the letters alone give 3
         Compare<RoundedLlama>(corpus, options with { Objective = Objective.Joint }, within: 2.4);
         Compare<RoundedClassic>(corpus, options, within: 2.4);
 
         using var images = TestImages.Open(_folder, noise: 200);
         options = new() { Steps = 120, Batch = 20, LearningRate = 5e-4 };
-        Compare<RoundedViT>(images, options, within: 1.2); // by chance it is 1.6
+        Compare<RoundedViT>(images, options, within: 1.2); // guessing gives 1.6
         Compare<RoundedViT>(images, options with { Objective = Objective.Joint, Distillation = new() }, within: 1.2);
 
         using var pairs = TestPairs.Open(_folder);
-        Compare<RoundedEncoder>(pairs, options with { Steps = 15 }, within: 1.5); // among seven pairs it is 1.9
+        Compare<RoundedEncoder>(pairs, options with { Steps = 15 }, within: 1.5); // guessing among seven pairs gives 1.9
         Compare<RoundedEncoder>(pairs, options with { Steps = 15, Objective = Objective.Joint, Distillation = new() }, within: 1.5);
     }
 
@@ -82,7 +82,7 @@ public sealed class BFloat16Tests : IDisposable
         return trainer.Fit(data).Last!.Validation;
     }
 
-    // Made-up words, some of them frequent, each followed by a few others, some of them often.
+    // Writes made-up words, some of which are frequent. Each is followed by one of a few others, some of which follow often.
     private static void Write(string folder)
     {
         Directory.CreateDirectory(folder);

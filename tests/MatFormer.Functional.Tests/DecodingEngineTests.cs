@@ -4,11 +4,11 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>The decoding engine against the model's own forward pass.</summary>
+/// <summary>Compares the decoding engine with the forward pass of the model.</summary>
 public sealed class DecodingEngineTests
 {
     [Fact]
-    public void OracleModels()
+    public void TheEngineEqualsTheModelForOracleModels()
     {
         EngineEqualsModel<OracleLlama>();
         EngineEqualsModel<OracleClassic>();
@@ -21,7 +21,7 @@ public sealed class DecodingEngineTests
     }
 
     [Fact]
-    public void RandomModels()
+    public void TheEngineEqualsTheModelForRandomDeclarations()
     {
         var check = typeof(DecodingEngineTests).GetMethod(nameof(EngineEqualsModel), BindingFlags.Static | BindingFlags.NonPublic)!;
         foreach (var model in RandomDeclarations.Compile(30, seed: 20261121, decodersOnly: true))
@@ -40,7 +40,7 @@ public sealed class DecodingEngineTests
     [Theory]
     [InlineData(DecodingWeights.BFloat16)]
     [InlineData(DecodingWeights.Int8)]
-    public void RoundedWeightsAreThoseOfTheRoundedModel(DecodingWeights weights)
+    public void RoundedWeightsGiveTheLogitsOfTheRoundedModel(DecodingWeights weights)
     {
         manual_seed(7);
         using var model = new OracleLlama();
@@ -61,7 +61,7 @@ public sealed class DecodingEngineTests
             engine.Run();
             float[] got = [.. Enumerable.Range(0, 5).SelectMany(i => engine.Logits(i).ToArray())];
 
-            // Keys and values are rounded too, to 8 bits of mantissa.
+            // The engine also rounds keys and values, to 8 bits of mantissa.
             var largest = wanted.Max(MathF.Abs);
             Close(wanted, got, 0.02f * largest, $"{weights} in {bits} bits");
             Assert.NotEqual(unrounded, wanted);
@@ -69,7 +69,7 @@ public sealed class DecodingEngineTests
     }
 
     [Fact]
-    public void AFileNeedsNoModel()
+    public void AFileIsDecodedWithoutAModel()
     {
         using var model = new OracleElastic();
         Perturb(model);
@@ -116,7 +116,7 @@ public sealed class DecodingEngineTests
     }
 
     [Fact]
-    public void ASubmodelThatNeedsWhatIsNotThereIsRefused()
+    public void ASubmodelThatNeedsMissingKeysAndValuesIsRefused()
     {
         using var model = new OracleElastic();
         using var engine = DecodingEngine.Create(model, new DecodingOptions { Sequences = 2 });
@@ -135,24 +135,51 @@ public sealed class DecodingEngineTests
         engine.Append(1, [1, 2, 3]);
         engine.Run();
         Same(engine.Logits(1), engine.Logits(0), "after going back");
+    }
 
+    [Fact]
+    public void TokensBeyondTheContextAreRefused()
+    {
+        using var model = new OracleElastic();
+        using var engine = DecodingEngine.Create(model);
+        engine.Append(0, [1, 2, 3]);
+        engine.Run();
         Assert.Contains("8 of 9 are in it", Assert.Throws<ArgumentException>(() => Fill()).Message, StringComparison.Ordinal);
-        error = Assert.Throws<ArgumentException>(() => engine.Append(1, [19]));
-        Assert.Contains("Token 0 is 19; OracleElastic has a vocabulary of 19", error.Message, StringComparison.Ordinal);
-        using var small = model.Extract<OracleElastic.S>();
-        using var few = DecodingEngine.Create(small);
-        error = Assert.Throws<ArgumentException>(() => few.Use(0, OracleElastic.Profile.Mixed.Layers));
-        Assert.Contains("has the weights of OracleElastic.S (2*S), not of 1*S 1*L", error.Message, StringComparison.Ordinal);
-        foreach (var (options, says) in ((DecodingOptions, string)[])[
-            (new() { Sequences = 0 }, "Sequences is 0"), (new() { Threads = 0 }, "Threads is 0"), (new() { Capacity = 10 }, "Capacity is 10"),
-            (new() { Weights = (DecodingWeights)7 }, "Weights is 7")])
-            Assert.Contains(says, Assert.Throws<ArgumentException>(() => DecodingEngine.Create(model, options)).Message, StringComparison.Ordinal);
 
         void Fill()
         {
             engine.Append(0, [1, 1, 1, 1, 1]);
             engine.Append(0, [1, 1]);
         }
+    }
+
+    [Fact]
+    public void ATokenBeyondTheVocabularyIsRefused()
+    {
+        using var model = new OracleElastic();
+        using var engine = DecodingEngine.Create(model);
+        var error = Assert.Throws<ArgumentException>(() => engine.Append(0, [19]));
+        Assert.Contains("Token 0 is 19; OracleElastic has a vocabulary of 19", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void ASliceRefusesSubmodelsThatItDoesNotContain()
+    {
+        using var model = new OracleElastic();
+        using var small = model.Extract<OracleElastic.S>();
+        using var few = DecodingEngine.Create(small);
+        var error = Assert.Throws<ArgumentException>(() => few.Use(0, OracleElastic.Profile.Mixed.Layers));
+        Assert.Contains("has the weights of OracleElastic.S (2*S), not of 1*S 1*L", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void OptionsOutOfRangeAreRefused()
+    {
+        using var model = new OracleElastic();
+        foreach (var (options, says) in ((DecodingOptions, string)[])[
+            (new() { Sequences = 0 }, "Sequences is 0"), (new() { Threads = 0 }, "Threads is 0"), (new() { Capacity = 10 }, "Capacity is 10"),
+            (new() { Weights = (DecodingWeights)7 }, "Weights is 7")])
+            Assert.Contains(says, Assert.Throws<ArgumentException>(() => DecodingEngine.Create(model, options)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -207,7 +234,8 @@ public sealed class DecodingEngineTests
                 Close(wanted, whole, 2e-4f * MathF.Max(1, largest), $"{profile} in {bits} bits");
             }
 
-            // To the bit: one by one, in pieces, on other threads, from a slice, and beside other sequences of other submodels.
+            // The bits are the same one token at a time, in pieces, with other numbers of threads, from a slice, and beside other sequences
+            // of other submodels.
             using var slice = model.Extract(profile);
             using var alone = DecodingEngine.Create(slice, new DecodingOptions { Threads = 1 });
             using var three = DecodingEngine.Create(model, new DecodingOptions { Threads = 3, Sequences = 3 });
@@ -232,7 +260,7 @@ public sealed class DecodingEngineTests
                 i += count;
             }
 
-            // And cut, then gone on with from there.
+            // They are also the same if the sequence is cut and continued from there.
             var cut = length / 3;
             three.Truncate(1, cut);
             three.Append(1, tokens.AsSpan(cut), allLogits: true);
@@ -242,7 +270,7 @@ public sealed class DecodingEngineTests
         }
     }
 
-    // Norms and biases begin as ones and zeros, which would hide a wrong one.
+    // Norms and biases are initially ones and zeros, which would hide mistakes.
     private static void Perturb(MatFormerModel model)
     {
         using var frozen = no_grad();
@@ -263,5 +291,5 @@ public sealed class DecodingEngineTests
     }
 
     private static void Same(ReadOnlySpan<float> wanted, ReadOnlySpan<float> got, string what) =>
-        Assert.True(wanted.SequenceEqual(got), $"{what}: other bits.");
+        Assert.True(wanted.SequenceEqual(got), $"{what}: the bits differ.");
 }

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Attention over windows, with heads that share keys and values.</summary>
+/// <summary>A model with sliding windows and heads that share keys and values.</summary>
 [MatLM(Layers = 3, Width = 16, Heads = 4, Context = 24, Vocabulary = 256)]
 [FeedForward(32, Activation.SwiGlu)]
 [Attention(KeyValueHeads = 2, Window = 7)]
@@ -11,7 +11,7 @@ namespace MatFormer.Functional.Tests;
 [Profile("Mixed", "S XL S")]
 public sealed partial class WindowedLm;
 
-/// <summary>Learned positions.</summary>
+/// <summary>A model with learned positions.</summary>
 [MatLM(Layers = 2, Width = 16, Heads = 2, Context = 20, Vocabulary = 256)]
 [FeedForward(32, Activation.Gelu, Bias = true)]
 [Norm(NormKind.Layer), Position(PositionKind.Learned)]
@@ -19,7 +19,7 @@ public sealed partial class WindowedLm;
 [Profile("Mixed", "S XL")]
 public sealed partial class PositionedLm;
 
-/// <summary>Granularities that keep fewer heads.</summary>
+/// <summary>A model whose smallest granularity keeps fewer heads.</summary>
 [MatLM(Layers = 3, Width = 24, Heads = 6, Context = 18, Vocabulary = 256)]
 [FeedForward(32, Activation.SwiGlu)]
 [Attention(KeyValueHeads = 3)]
@@ -27,7 +27,7 @@ public sealed partial class PositionedLm;
 [Profile("Mixed", "S S XL")]
 public sealed partial class HeadsLm;
 
-/// <summary>A profile that leaves layers out.</summary>
+/// <summary>A model with a profile that skips layers.</summary>
 [MatLM(Layers = 4, Width = 16, Heads = 2, Context = 20, Vocabulary = 256)]
 [FeedForward(32, Activation.GeGlu)]
 [Granularity("S", 8), Granularity("XL", 32)]
@@ -37,7 +37,7 @@ public sealed partial class ShallowLm;
 public sealed class DecodingTests
 {
     [Fact]
-    public async Task TogetherAndStreamedIsAlone()
+    public async Task BatchesAndStreamsGiveTheTextOfEachPromptAlone()
     {
         await Check<WindowedLm>();
         await Check<PositionedLm>();
@@ -55,7 +55,7 @@ public sealed class DecodingTests
     }
 
     [Fact]
-    public void ADraftThatIsNoPartIsRefused()
+    public void InvalidDraftsAreRefused()
     {
         using var model = new WindowedLm();
         using var small = model.Extract(WindowedLm.Profile.S);
@@ -93,10 +93,10 @@ public sealed class DecodingTests
                         Assert.InRange(drafts.Accepted, 0, drafts.Drafted);
                         if (length is not null && drafted.Tokens > 2) Assert.True(drafts.Passes > 0);
                         if (draft.Layers.AsSpan().SequenceEqual(TModel.Spec.WholeLayers.AsSpan()) && drafted.FinishReason == FinishReason.Length)
-                            Assert.Equal(drafts.Drafted, drafts.Accepted); // it drafts for itself
+                            Assert.Equal(drafts.Drafted, drafts.Accepted); // the whole model drafts for itself
                     }
 
-                    // Rows draw numbers of their own; without draws they are as alone.
+                    // Each row of a batch has its own random numbers, so texts equal those alone only without sampling.
                     if (temperature > 0) continue;
                     var together = TextGenerator.GenerateBatch(model, prompts, options);
                     for (var i = 0; i < prompts.Length; i++) Assert.Equal(wanted[i].Bytes, together[i].Bytes);
@@ -112,8 +112,8 @@ public sealed class DecodingTests
         using var model = TModel.Create();
         using var view = model.View(TModel.Profiles[0]);
 
-        // Prompts shorter than the context, as long and longer; text that goes beyond it,
-        // without draws (they differ by row), of different bytes.
+        // Prompts are shorter than the context, as long, or longer, and the texts go beyond it. There is no sampling, because its random
+        // numbers differ by row. The penalty makes the texts consist of different bytes.
         string[] prompts = ["short", "", "as long as the context..", "a prompt that is longer than the context, whose end counts", "short"];
         var options = new GenerationOptions { Tokens = 40, RepetitionPenalty = 1e6, RepetitionWindow = 20 };
         foreach (var its in (MatFormerModel[])[model, view])

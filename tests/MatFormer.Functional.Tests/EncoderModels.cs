@@ -1,6 +1,6 @@
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Hugging Face's ViT in small.</summary>
+/// <summary>A small model of the architecture of Hugging Face's ViT.</summary>
 [MatViT(Image = 12, Patch = 4, Channels = 3, Classes = 7, Layers = 3, Width = 24, Heads = 4)]
 [FeedForward(48, Activation.Gelu, Bias = true)]
 [Attention(Bias = true)]
@@ -8,7 +8,7 @@ namespace MatFormer.Functional.Tests;
 [Profile("Mixed", "S M XL")]
 public sealed partial class OracleViT;
 
-/// <summary>Everything else that a vision transformer can be.</summary>
+/// <summary>A vision transformer with the other options.</summary>
 [MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 3, Width = 32, Heads = 4, Pooling = Pooling.Mean)]
 [FeedForward(40, Activation.SwiGlu)]
 [Attention(KeyValueHeads = 2, QkNorm = true, Bias = true)]
@@ -19,7 +19,7 @@ public sealed partial class OracleViT;
 [Profile("Mixed", "S M XL"), Profile("Short", "S Skip XL")]
 public sealed partial class OtherViT;
 
-/// <summary>A text encoder as one declares it.</summary>
+/// <summary>A text encoder with the usual options.</summary>
 [MatEncoder(Layers = 3, Width = 32, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 16)]
 [FeedForward(64, Activation.SwiGlu)]
 [NestedEmbedding(4, 8, 16, Weights = [1, 1, 2])]
@@ -27,7 +27,7 @@ public sealed partial class OtherViT;
 [Profile("Mixed", "S M XL")]
 public sealed partial class OracleEncoder;
 
-/// <summary>Everything else that a text encoder can be.</summary>
+/// <summary>A text encoder with the other options.</summary>
 [MatEncoder(Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 24, Pooling = Pooling.ClassToken, Temperature = 0.1)]
 [FeedForward(40, Activation.Gelu, Bias = true)]
 [Attention(Bias = true)]

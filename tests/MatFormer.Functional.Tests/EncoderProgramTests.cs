@@ -4,12 +4,25 @@ namespace MatFormer.Functional.Tests;
 
 public sealed class EncoderProgramTests : IDisposable
 {
+    private static readonly (long Small, long Medium, long Whole) s_flops =
+        (ByteEncoder.Profile.S.Flops, ByteEncoder.Profile.M.Flops, ByteEncoder.Profile.XL.Flops);
+
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-encoder-").FullName;
+
+    private string PairsPath => Path.Combine(_folder, "pairs.tsv");
+
+    private string OutputPath => Path.Combine(_folder, "out");
+
+    // The file that eval-retrieval writes and a search with --cheap-first reads.
+    private string CalibrationPath => Path.Combine(OutputPath, "index.cheap-first.json");
+
+    // The options of a search with the slice S.
+    private string[] Slice => ["--checkpoint", Path.Combine(OutputPath, "s.safetensors")];
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public async Task TheProgramOfATextEncoder()
+    public async Task TheProgramOfATextEncoderTrainsSearchesAndEvaluates()
     {
         using var pairs = TestPairs.Open(_folder);
         var (data, output) = (Path.Combine(_folder, "pairs.tsv"), Path.Combine(_folder, "out"));
@@ -42,7 +55,7 @@ public sealed class EncoderProgramTests : IDisposable
             Assert.Equal(8, document.RootElement.GetProperty("dimension").GetInt32());
         }
 
-        // A slice searches its model's index, and embeds one of its own.
+        // A slice searches the index of its model, and makes another index.
         var extract = await Run("extract", "--out", output, "--profile", "Mixed");
         Assert.True(extract.Code == 0, extract.Errors);
         var slice = Path.Combine(output, "mixed.safetensors");
@@ -54,7 +67,7 @@ public sealed class EncoderProgramTests : IDisposable
         Assert.True(index.Code == 0, index.Errors);
         Assert.Contains("144 documents, embedded by Mixed", index.Output, StringComparison.Ordinal);
 
-        // An encoder trained alone finds nothing there.
+        // An encoder that was trained separately cannot search that index.
         var alone = Path.Combine(_folder, "alone");
         var train = await Run("train", "--data", data, "--out", alone, "--steps", "20", "--batch", "32", "--probabilities", "1,0,0", "--seed", "2",
             "--tokenizer", "bytes");
@@ -88,86 +101,79 @@ public sealed class EncoderProgramTests : IDisposable
     }
 
     [Fact]
-    public async Task TheProfileThatAnswersIsChosenByBudgetOrByHardness()
+    public async Task ABudgetChoosesTheProfileThatAnswers()
     {
-        using var pairs = TestPairs.Open(_folder);
-        var (data, output) = (Path.Combine(_folder, "pairs.tsv"), Path.Combine(_folder, "out"));
-        string[] search = ["search", "--out", output, "--query", "red blue", "--top", "3", "--json"];
-        var (small, medium, whole) = (ByteEncoder.Profile.S.Flops, ByteEncoder.Profile.M.Flops, ByteEncoder.Profile.XL.Flops);
-        using (var model = new ByteEncoder())
-        {
-            model.Save(Path.Combine(output, "model.safetensors"));
-            using var extracted = model.Extract(ByteEncoder.Profile.S);
-            extracted.Save(Path.Combine(output, "s.safetensors"));
-        }
-
-        Assert.Equal(0, (await Run("index", "--data", data, "--out", output)).Code);
+        var (small, medium, whole) = s_flops;
+        await WriteIndex();
         await Answers("XL", 1);
         await Answers("M", (double)medium / whole, "--max-flops-per-text", $"{medium}");
         await Answers("Mixed", (double)ByteEncoder.Profile.Mixed.Flops / whole, "--max-flops-per-text", $"{whole - 1}");
         await Refused($"--max-flops-per-text is {small - 1}, but S, the smallest, takes {small}", "--max-flops-per-text", $"{small - 1}");
-        string[] slice = ["--checkpoint", Path.Combine(output, "s.safetensors")];
-        await Answers("S", (double)small / whole, [.. slice, "--max-flops-per-text", $"{whole}"]);
-        await Refused("but S, the smallest, takes", [.. slice, "--max-flops-per-text", $"{small - 1}"]);
-
-        // Cheap first needs what eval-retrieval calibrates on this index.
-        var file = Path.Combine(output, "index.cheap-first.json");
-        await Refused("index.cheap-first.json' does not exist; run eval-retrieval --checkpoint", "--cheap-first");
-        var eval = await Run("eval-retrieval", "--data", data, "--out", output, "--tolerance", "1", "--json");
-        Assert.True(eval.Code == 0, eval.Errors);
-        using (var document = JsonDocument.Parse(eval.Output))
-        {
-            var escalation = document.RootElement.GetProperty("escalation");
-            Assert.Equal(1, escalation.GetProperty("tolerance").GetDouble());
-            Assert.Equal((double)small / whole, escalation.GetProperty("compute_share").GetDouble(), 9); // all may be lost, so S does
-            Assert.Equal([file], document.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()));
-        }
-
-        Assert.Contains("to lose at most 100.0%", eval.Errors, StringComparison.Ordinal);
-        var calibrated = await File.ReadAllTextAsync(file);
-        await Margin("0");
-        await Answers("S", (double)small / whole, "--cheap-first");
-        await Margin("2.5"); // cosines are never so far apart
-        await Answers("XL", (double)(small + whole) / whole, "--cheap-first");
-        await Refused("is the slice S", [.. slice, "--cheap-first"]);
-
-        // Whatever is wrong with the file is said in a line.
-        await Margin("-1");
-        await Refused("is damaged: The thresholds -1", "--cheap-first");
-        await Margin("\"much\"");
-        await Refused("has no 'answers_from_margin'", "--cheap-first");
-        await File.WriteAllTextAsync(file, calibrated.Replace("\"2*S\"", "\"S M\""));
-        await Refused("was calibrated with S as 'S M'", "--cheap-first");
-        await File.WriteAllTextAsync(file, calibrated[..^9]);
-        await Refused("is not valid JSON", "--cheap-first");
-        await File.WriteAllTextAsync(file, calibrated);
-        Assert.Equal(0, (await Run("index", "--data", data, "--out", output, "--profile", "M")).Code);
-        await Refused("was calibrated on another index", "--cheap-first");
-
-        Task Margin(string margin) => File.WriteAllTextAsync(
-            file, System.Text.RegularExpressions.Regex.Replace(calibrated, "(?<=\"answers_from_margin\": )[^\n]+", margin));
-
-        async Task Answers(string profile, double share, params string[] arguments)
-        {
-            var run = await Run([.. search, .. arguments]);
-            Assert.True(run.Code == 0, run.Errors);
-            using var document = JsonDocument.Parse(run.Output);
-            Assert.Equal(profile, document.RootElement.GetProperty("profile").GetString());
-            Assert.Equal(share, document.RootElement.GetProperty("compute_share").GetDouble(), 9);
-            Assert.Equal(3, document.RootElement.GetProperty("hits").GetArrayLength());
-            Assert.Contains($"[{profile}, 16 of 16 dimensions, {Math.Round(100 * share, MidpointRounding.AwayFromZero)}% of XL's compute", run.Errors, StringComparison.Ordinal);
-        }
-
-        async Task Refused(string says, params string[] arguments)
-        {
-            var run = await Run([.. search, .. arguments]);
-            Assert.Equal(2, run.Code);
-            Assert.Contains(says, run.Errors, StringComparison.Ordinal);
-        }
+        await Answers("S", (double)small / whole, [.. Slice, "--max-flops-per-text", $"{whole}"]);
+        await Refused("but S, the smallest, takes", [.. Slice, "--max-flops-per-text", $"{small - 1}"]);
     }
 
     [Fact]
-    public async Task ATokenizerIsLearntWhereThereIsNone()
+    public async Task CheapFirstIsRefusedBeforeCalibration()
+    {
+        await WriteIndex();
+        await Refused("index.cheap-first.json' does not exist; run eval-retrieval --checkpoint", "--cheap-first");
+    }
+
+    [Fact]
+    public async Task AToleranceOfOneLetsTheSmallestProfileAnswer()
+    {
+        await WriteIndex();
+        var eval = await Calibrate();
+        using var document = JsonDocument.Parse(eval.Output);
+        var escalation = document.RootElement.GetProperty("escalation");
+        Assert.Equal(1, escalation.GetProperty("tolerance").GetDouble());
+        Assert.Equal((double)s_flops.Small / s_flops.Whole, escalation.GetProperty("compute_share").GetDouble(), 9);
+        Assert.Equal([CalibrationPath], document.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()));
+        Assert.Contains("to lose at most 100.0%", eval.Errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task TheMarginChoosesTheProfileThatAnswers()
+    {
+        var (small, _, whole) = s_flops;
+        await WriteIndex();
+        await Calibrate();
+        var calibrated = await File.ReadAllTextAsync(CalibrationPath);
+        await WriteMargin(calibrated, "0");
+        await Answers("S", (double)small / whole, "--cheap-first");
+        await WriteMargin(calibrated, "2.5"); // two cosines differ by at most 2
+        await Answers("XL", (double)(small + whole) / whole, "--cheap-first");
+        await Refused("is the slice S", [.. Slice, "--cheap-first"]);
+    }
+
+    [Fact]
+    public async Task ADamagedCalibrationIsRefused()
+    {
+        await WriteIndex();
+        await Calibrate();
+        var calibrated = await File.ReadAllTextAsync(CalibrationPath);
+        await WriteMargin(calibrated, "-1");
+        await Refused("is damaged: The thresholds -1", "--cheap-first");
+        await WriteMargin(calibrated, "\"much\"");
+        await Refused("has no 'answers_from_margin'", "--cheap-first");
+        await File.WriteAllTextAsync(CalibrationPath, calibrated.Replace("\"2*S\"", "\"S M\""));
+        await Refused("was calibrated with S as 'S M'", "--cheap-first");
+        await File.WriteAllTextAsync(CalibrationPath, calibrated[..^9]);
+        await Refused("is not sound JSON", "--cheap-first");
+    }
+
+    [Fact]
+    public async Task ACalibrationOfAnotherIndexIsRefused()
+    {
+        await WriteIndex();
+        await Calibrate();
+        Assert.Equal(0, (await Run("index", "--data", PairsPath, "--out", OutputPath, "--profile", "M")).Code);
+        await Refused("was calibrated on another index", "--cheap-first");
+    }
+
+    [Fact]
+    public async Task ATokenizerIsLearntIfThereIsNone()
     {
         using var pairs = TestPairs.Open(_folder);
         var (data, output) = (Path.Combine(_folder, "pairs.tsv"), Path.Combine(_folder, "out"));
@@ -193,7 +199,7 @@ public sealed class EncoderProgramTests : IDisposable
     [InlineData("--profile is missing", "extract")]
     [InlineData("does not exist", "index")]
     [InlineData("--batch 1", "eval", "--batch", "1")]
-    public async Task WrongInputEndsWithTwoAndOneLine(string says, params string[] arguments)
+    public async Task WrongInputEndsWithExitCode2AndOneLine(string says, params string[] arguments)
     {
         using var pairs = TestPairs.Open(_folder);
         string[] data = arguments.Contains("--data") || arguments[0] is "search" or "extract" ? [] : ["--data", Path.Combine(_folder, "pairs.tsv")];
@@ -207,6 +213,51 @@ public sealed class EncoderProgramTests : IDisposable
         Assert.Contains(says, run.Errors, StringComparison.Ordinal);
         Assert.Single(run.Errors.TrimEnd().Split('\n'), line => line.Contains(says, StringComparison.Ordinal));
     }
+
+    // Saves an untrained model and its slice S, and writes the index of the model.
+    private async Task WriteIndex()
+    {
+        using var pairs = TestPairs.Open(_folder);
+        using (var model = new ByteEncoder())
+        {
+            model.Save(Path.Combine(OutputPath, "model.safetensors"));
+            using var extracted = model.Extract(ByteEncoder.Profile.S);
+            extracted.Save(Path.Combine(OutputPath, "s.safetensors"));
+        }
+
+        Assert.Equal(0, (await Run("index", "--data", PairsPath, "--out", OutputPath)).Code);
+    }
+
+    private async Task<(int Code, string Output, string Errors)> Calibrate()
+    {
+        var eval = await Run("eval-retrieval", "--data", PairsPath, "--out", OutputPath, "--tolerance", "1", "--json");
+        Assert.True(eval.Code == 0, eval.Errors);
+        return eval;
+    }
+
+    private Task WriteMargin(string calibrated, string margin) => File.WriteAllTextAsync(
+        CalibrationPath, System.Text.RegularExpressions.Regex.Replace(calibrated, "(?<=\"answers_from_margin\": )[^\n]+", margin));
+
+    private async Task Answers(string profile, double share, params string[] arguments)
+    {
+        var run = await Search(arguments);
+        Assert.True(run.Code == 0, run.Errors);
+        using var document = JsonDocument.Parse(run.Output);
+        Assert.Equal(profile, document.RootElement.GetProperty("profile").GetString());
+        Assert.Equal(share, document.RootElement.GetProperty("compute_share").GetDouble(), 9);
+        Assert.Equal(3, document.RootElement.GetProperty("hits").GetArrayLength());
+        Assert.Contains($"[{profile}, 16 of 16 dimensions, {Math.Round(100 * share, MidpointRounding.AwayFromZero)}% of XL's compute", run.Errors, StringComparison.Ordinal);
+    }
+
+    private async Task Refused(string says, params string[] arguments)
+    {
+        var run = await Search(arguments);
+        Assert.Equal(2, run.Code);
+        Assert.Contains(says, run.Errors, StringComparison.Ordinal);
+    }
+
+    private Task<(int Code, string Output, string Errors)> Search(string[] arguments) =>
+        Run(["search", "--out", OutputPath, "--query", "red blue", "--top", "3", "--json", .. arguments]);
 
     private static Task<(int Code, string Output, string Errors)> Run(params string[] arguments) => Run<ByteEncoder>(arguments);
 

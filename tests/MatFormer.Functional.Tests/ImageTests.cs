@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Vision transformers from a folder of images to a report.</summary>
+/// <summary>Tests vision transformers, from a folder of images to a report.</summary>
 public sealed class ImageTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-images-").FullName;
@@ -19,7 +19,7 @@ public sealed class ImageTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public void SizesAreMeasuredAndWhatIsTakenForAnotherIsNamed()
+    public void AllSizesOfATrainedModelAreMeasured()
     {
         using var corpus = ImageCorpus.Open(_data);
         manual_seed(1);
@@ -43,14 +43,19 @@ public sealed class ImageTests : IDisposable
         Assert.Equal((1.0, 0.0), (whole.Agreement, whole.Divergence));
         Assert.Equal(Math.Round((1 - whole.Accuracy) * 100), evaluation.Confusions.Length);
 
-        // A slice is measured alike, without a whole model to agree with.
+        // A slice has the same figures, but no agreement, because there is no whole model to compare with.
         using var slice = model.Extract<OtherViT.S>();
         var alone = ImageEvaluator.RunSlice(slice, ProfileCosts.Of(OtherViT.Profile.S, true), corpus).Rows;
         Assert.Equal(
             evaluation.Rows.Take(3).Select(r => (r.Dimension, r.Accuracy, r.NatsPerImage, (double?)null)),
             alone.Select(r => (r.Dimension, r.Accuracy, r.NatsPerImage, r.Agreement)));
+    }
 
-        // A prefix is classified as if the rest of the embedding were nothing.
+    [Fact]
+    public void APrefixIsClassifiedAsIfTheRestOfTheEmbeddingWereZero()
+    {
+        manual_seed(1);
+        using var model = new OtherViT();
         using var unrecorded = no_grad();
         using var scope = NewDisposeScope();
         var pixels = Inputs.Of(OtherViT.Spec, 5);
@@ -84,7 +89,7 @@ public sealed class ImageTests : IDisposable
     }
 
     [Fact]
-    public async Task TheProgramOfAVisionTransformer()
+    public async Task TheProgramOfAVisionTransformerTrainsEvaluatesAndClassifies()
     {
         var output = Path.Combine(_folder, "out");
         var demo = await Run("demo", "--data", _data, "--steps", "60", "--batch", "32", "--learning-rate", "0.003", "--shift", "1", "--json", "--out", output);
@@ -135,16 +140,11 @@ public sealed class ImageTests : IDisposable
         Assert.Contains("Beginning with", resumed.Errors, StringComparison.Ordinal);
     }
 
-    /// <summary>What Hugging Face's transformers write is what they read: names, shapes and values come back.</summary>
     [Fact]
-    public async Task AFolderForHuggingFaceComesBack()
+    public async Task AFolderForHuggingFaceDescribesItsModel()
     {
-        manual_seed(5);
         using var model = new OracleViT();
-        var file = Path.Combine(_folder, "vit.safetensors");
-        model.Save(file);
-        var folder = Path.Combine(_folder, "vit");
-        Extraction.ToHuggingFace(file, OracleViT.Profile.M, folder, tokenizer: null);
+        var folder = WriteHuggingFace(model);
         using var config = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(folder, "config.json")));
         Assert.Equal("ViTForImageClassification", config.RootElement.GetProperty("architectures")[0].GetString());
         Assert.Equal((24, 3, 4, 24, 12, 4, 3), (Number("hidden_size"), Number("num_hidden_layers"), Number("num_attention_heads"),
@@ -152,13 +152,29 @@ public sealed class ImageTests : IDisposable
         Assert.Equal(7, config.RootElement.GetProperty("id2label").EnumerateObject().Count());
         Assert.True(File.Exists(Path.Combine(folder, "preprocessor_config.json")));
 
+        int Number(string name) => config.RootElement.GetProperty(name).GetInt32();
+    }
+
+    /// <summary>Names, shapes and values are those of Hugging Face's transformers, so they can be read again.</summary>
+    [Fact]
+    public void AFolderForHuggingFaceLoadsAgain()
+    {
+        manual_seed(5);
+        using var model = new OracleViT();
         using var slice = OracleViT.CreateSubmodel(OracleViT.Profile.M);
-        slice.LoadNamed(folder);
+        slice.LoadNamed(WriteHuggingFace(model));
         using var pixels = Inputs.Of(OracleViT.Spec, 3);
         using var expected = model.Forward(OracleViT.Profile.M, pixels);
         using var actual = slice.forward(pixels);
         Assert.True(expected.eq(actual).all().item<bool>());
+    }
 
+    [Fact]
+    public void AVisionTransformerThatHuggingFaceCannotExpressIsRefused()
+    {
+        var file = Path.Combine(_folder, "vit.safetensors");
+        using var model = new OracleViT();
+        model.Save(file);
         var mixed = Assert.Throws<ExtractionException>(
             () => Extraction.ToHuggingFace(file, OracleViT.Profile.Mixed, Path.Combine(_folder, "mixed"), tokenizer: null));
         Assert.Contains("different sizes", mixed.Message, StringComparison.Ordinal);
@@ -168,8 +184,6 @@ public sealed class ImageTests : IDisposable
             () => Extraction.ToHuggingFace(file, OtherViT.Profile.XL, Path.Combine(_folder, "gated"), tokenizer: null));
         Assert.Contains("fewer heads", gated.Message, StringComparison.Ordinal);
         Assert.False(Directory.Exists(Path.Combine(_folder, "mixed")) || Directory.Exists(Path.Combine(_folder, "gated")));
-
-        int Number(string name) => config.RootElement.GetProperty(name).GetInt32();
     }
 
     [Theory]
@@ -177,12 +191,21 @@ public sealed class ImageTests : IDisposable
     [InlineData("does not exist", "train", "--data", "nowhere")]
     [InlineData("--image is missing", "classify")]
     [InlineData("--format gguf", "extract", "--profile", "S", "--format", "gguf")]
-    public async Task WrongInputEndsWithTwoAndOneLine(string says, params string[] arguments)
+    public async Task WrongInputEndsWithExitCode2AndOneLine(string says, params string[] arguments)
     {
         var run = await Run([.. arguments, "--out", Path.Combine(_folder, "none")]);
         Assert.Equal(2, run.Code);
         Assert.Contains(says, run.Errors, StringComparison.Ordinal);
         Assert.Single(run.Errors.TrimEnd().Split('\n'));
+    }
+
+    // Saves a model, and writes its granularity M into a folder for Hugging Face.
+    private string WriteHuggingFace(OracleViT model)
+    {
+        var (file, folder) = (Path.Combine(_folder, "vit.safetensors"), Path.Combine(_folder, "vit"));
+        model.Save(file);
+        Extraction.ToHuggingFace(file, OracleViT.Profile.M, folder, tokenizer: null);
+        return folder;
     }
 
     private static async Task<(int Code, string Output, string Errors)> Run(params string[] arguments)

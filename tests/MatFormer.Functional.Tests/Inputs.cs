@@ -3,10 +3,10 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Random inputs and targets for any kind of model.</summary>
+/// <summary>Draws random inputs and targets for any kind of model.</summary>
 internal static class Inputs
 {
-    /// <summary>Rows of what a model takes: sequences of so many tokens, texts of at most so many, or images.</summary>
+    /// <summary>Returns rows of inputs: sequences of <paramref name="time"/> tokens, texts of at most as many, or images.</summary>
     public static Tensor Of(ModelSpec spec, long rows, long? time = null)
     {
         using var scope = NewDisposeScope();
@@ -22,7 +22,7 @@ internal static class Inputs
         return tokens.MoveToOuterDisposeScope();
     }
 
-    /// <summary>What the loss of these inputs compares with; of texts, some pairs have the number of others.</summary>
+    /// <summary>Returns the targets for inputs. For texts, these are the numbers of the pairs, some of which occur twice.</summary>
     public static Tensor TargetsOf(ModelSpec spec, Tensor input) => spec.Kind switch
     {
         ModelKind.LanguageModel => randint(0, spec.Vocabulary, input.shape, ScalarType.Int64),
@@ -30,7 +30,7 @@ internal static class Inputs
         _ => tensor([.. Enumerable.Range(0, (int)input.shape[0]).Select(row => row / 2 % 3 == 2 ? 0L : row / 2)]),
     };
 
-    /// <summary>What <c>forward</c> makes of an input.</summary>
+    /// <summary>Returns the shape of what <c>forward</c> computes from an input.</summary>
     public static long[] ShapeOf(ModelSpec spec, Tensor input) => spec.Kind switch
     {
         ModelKind.LanguageModel => [.. input.shape, spec.Vocabulary],

@@ -1,6 +1,6 @@
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Shapes of mixes, and sweeps over them.</summary>
+/// <summary>Tests the shapes of mixes, and sweeps over mixes.</summary>
 public sealed class MixesTests
 {
     [Theory]
@@ -11,16 +11,16 @@ public sealed class MixesTests
     [InlineData("M 2*S", MixShape.Decreasing)]
     [InlineData("S XL S", MixShape.Other)]
     [InlineData("M S M", MixShape.Other)]
-    public void AShapeIsHowLayersFollowEachOther(string pattern, MixShape shape) =>
+    public void TheShapeOfAMixFollowsFromTheOrderOfItsLayers(string pattern, MixShape shape) =>
         Assert.Equal(shape, Mixes.ShapeOf(new Profile<OracleGemma>(pattern, pattern)));
 
     [Fact]
-    public void ALayerThatIsLeftOutIsTheNarrowest()
+    public void ASkippedLayerCountsAsTheNarrowest()
     {
         Assert.Equal(MixShape.Increasing, Mixes.ShapeOf(new Profile<OracleUneven>("late", "Skip M M XL")));
         Assert.Equal(MixShape.Other, Mixes.ShapeOf(OracleUneven.Profile.Shallow));
 
-        // In layer 0, S and M are alike.
+        // In layer 0, S and M have the same width.
         Assert.Equal(MixShape.Uniform, Mixes.ShapeOf(new Profile<OracleUneven>("alike", "M S S S")));
         Assert.Equal(MixShape.Decreasing, Mixes.ShapeOf(new Profile<OracleUneven>("down", "S M M S")));
     }
@@ -34,7 +34,7 @@ public sealed class MixesTests
         var (least, most) = (OracleGemma.Granularities[0].Flops, OracleGemma.Granularities[^1].Flops);
         Assert.All(mixes, m => Assert.InRange(m.Flops, least + 1, most - 1));
 
-        // Each mix of the paper's kind has its reverse at the same cost.
+        // The sweep has the reverse of each increasing mix, at the same cost.
         foreach (var mix in mixes.Where(m => Mixes.ShapeOf(m) == MixShape.Increasing && !m.Pattern.Contains("M 1*", StringComparison.Ordinal)))
         {
             var reverse = mix.Layers.Reverse().ToArray();

@@ -1,9 +1,9 @@
 namespace MatFormer.Functional.Tests;
 
-// The declarations of Oracle/record.py, between them every kind of feed-forward, norm, position, tying and head
-// grouping, both axes, and layers that differ.
+// The declarations of Oracle/record.py. Together they have every kind of feed-forward, norm, position, tying and head grouping, both axes,
+// and layers that differ.
 
-/// <summary>Llama's shape.</summary>
+/// <summary>A model of Llama's shape.</summary>
 [MatLM(Layers = 2, Width = 16, Heads = 4, Context = 12, Vocabulary = 31)]
 [FeedForward(32, Activation.SwiGlu)]
 [Attention(KeyValueHeads = 2)]
@@ -11,7 +11,7 @@ namespace MatFormer.Functional.Tests;
 [Profile("Mixed", "1*S 1*L")]
 public sealed partial class OracleLlama;
 
-/// <summary>GPT-2's shape.</summary>
+/// <summary>A model of GPT-2's shape.</summary>
 [MatLM(Layers = 2, Width = 12, Heads = 3, Context = 9, Vocabulary = 17)]
 [FeedForward(48, Activation.Gelu, Bias = true)]
 [Norm(NormKind.Layer), Position(PositionKind.Learned), Embedding(Tied = false)]
@@ -19,7 +19,7 @@ public sealed partial class OracleLlama;
 [Profile("Mixed", "Large Small")]
 public sealed partial class OracleClassic;
 
-/// <summary>Gemma's shape.</summary>
+/// <summary>A model of Gemma's shape.</summary>
 [MatLM(Layers = 3, Width = 16, Heads = 2, Context = 10, Vocabulary = 23)]
 [FeedForward(40, Activation.GeGlu, Bias = true)]
 [Attention(KeyValueHeads = 1, RotaryBase = 500, QkNorm = true)]
@@ -28,7 +28,7 @@ public sealed partial class OracleClassic;
 [Profile("Mixed", 10, 20, 40)]
 public sealed partial class OracleGemma;
 
-/// <summary>Widths that no vector unit likes.</summary>
+/// <summary>A model whose widths are not multiples of a vector's length.</summary>
 [MatLM(Layers = 2, Width = 10, Heads = 5, Context = 7, Vocabulary = 13)]
 [FeedForward(27, Activation.SquaredRelu)]
 [Embedding(Tied = false)]
@@ -36,7 +36,7 @@ public sealed partial class OracleGemma;
 [Profile("Mixed", "S XL")]
 public sealed partial class OracleOdd;
 
-/// <summary>Granularities over hidden units and heads.</summary>
+/// <summary>A model whose granularities cut hidden units and heads.</summary>
 [MatLM(Layers = 2, Width = 24, Heads = 6, Context = 9, Vocabulary = 19)]
 [FeedForward(32, Activation.SwiGlu)]
 [Attention(KeyValueHeads = 3, QkNorm = true)]
@@ -44,7 +44,7 @@ public sealed partial class OracleOdd;
 [Profile("Mixed", "S L")]
 public sealed partial class OracleElastic;
 
-/// <summary>Layers that differ, sliding windows, and a profile that leaves a layer out.</summary>
+/// <summary>A model with different layers, sliding windows, and a profile that skips a layer.</summary>
 [MatLM(Layers = 4, Width = 16, Heads = 4, Context = 11, Vocabulary = 21)]
 [FeedForward(32, Activation.GeGlu), FeedForward(24, Activation.Gelu, Bias = true, Layers = "2")]
 [Attention(KeyValueHeads = 2, Window = 3), Attention(KeyValueHeads = 4, Window = 11, Layers = "1")]
@@ -52,7 +52,7 @@ public sealed partial class OracleElastic;
 [Profile("Shallow", "M Skip XL M")]
 public sealed partial class OracleUneven;
 
-/// <summary>Rotary positions of which all frequencies are scaled, with normed queries and keys.</summary>
+/// <summary>A model whose rotary frequencies are all scaled, with norms of queries and keys.</summary>
 [MatLM(Layers = 2, Width = 16, Heads = 2, Context = 12, Vocabulary = 23)]
 [FeedForward(24, Activation.SwiGlu)]
 [Attention(QkNorm = true), RotaryScaling(RotaryScalingKind.Linear, 2.5)]
@@ -60,7 +60,7 @@ public sealed partial class OracleUneven;
 [Profile("Mixed", "S XL")]
 public sealed partial class OracleLinear;
 
-/// <summary>As Llama 3.1 scales them: of four frequencies one stays, one is blended, two are divided.</summary>
+/// <summary>A model with Llama 3.1's rotary scaling: of four frequencies, one stays, one is blended, and two are divided.</summary>
 [MatLM(Layers = 2, Width = 16, Heads = 2, Context = 12, Vocabulary = 31)]
 [FeedForward(32, Activation.SwiGlu)]
 [Attention(KeyValueHeads = 1, RotaryBase = 100)]

@@ -4,13 +4,15 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Fused loops.</summary>
+/// <summary>Runs the tests with the fused loops.</summary>
 public sealed class CpuOracleTests() : OracleTests(isFused: true);
 
-/// <summary>TorchSharp's operations.</summary>
+/// <summary>Runs the tests with TorchSharp's operations.</summary>
 public sealed class CompositeOracleTests() : OracleTests(isFused: false);
 
-/// <summary>Compares with the values that Oracle/record.py recorded from PyTorch: float32, relative error at most 1e-4.</summary>
+/// <summary>
+/// Compares models with the float32 values that Oracle/record.py recorded from PyTorch. The relative error is at most 1e-4.
+/// </summary>
 public abstract class OracleTests : IDisposable
 {
     private const double Tolerance = 1e-4;
@@ -30,41 +32,41 @@ public abstract class OracleTests : IDisposable
     }
 
     [Fact]
-    public void Llama() => Compare<OracleLlama>();
+    public void LlamaEqualsPyTorch() => Compare<OracleLlama>();
 
     [Fact]
-    public void Classic() => Compare<OracleClassic>();
+    public void ClassicEqualsPyTorch() => Compare<OracleClassic>();
 
     [Fact]
-    public void Gemma() => Compare<OracleGemma>();
+    public void GemmaEqualsPyTorch() => Compare<OracleGemma>();
 
     [Fact]
-    public void Odd() => Compare<OracleOdd>();
+    public void OddWidthsEqualPyTorch() => Compare<OracleOdd>();
 
     [Fact]
-    public void Elastic() => Compare<OracleElastic>();
+    public void ElasticHeadsEqualPyTorch() => Compare<OracleElastic>();
 
     [Fact]
-    public void Uneven() => Compare<OracleUneven>();
+    public void UnevenLayersEqualPyTorch() => Compare<OracleUneven>();
 
     [Fact]
-    public void Linear() => Compare<OracleLinear>();
+    public void LinearRotaryScalingEqualsPyTorch() => Compare<OracleLinear>();
 
     [Fact]
-    public void Llama3() => Compare<OracleLlama3>();
+    public void Llama3RotaryScalingEqualsPyTorch() => Compare<OracleLlama3>();
 
-    /// <summary>Those of heads 128 and 64 wide, with the base, the factors and the first context that the published models have.</summary>
+    /// <summary>The heads are 128 or 64 wide. The base, the factors and the original context are those of the published models.</summary>
     [Theory]
     [InlineData("llama3.1", 8)]
     [InlineData("llama3.2", 32)]
-    public void FrequenciesOfPublishedModels(string model, double factor)
+    public void RotaryFrequenciesEqualThoseOfPublishedModels(string model, double factor)
     {
         using var scope = NewDisposeScope();
         var recorded = ReadAll(Path.Combine(AppContext.BaseDirectory, "Oracle", "OracleLlama3.safetensors"))["frequencies." + model];
         var scaling = new RotaryScaling(RotaryScalingKind.Llama3, factor) { OriginalContext = 8192, LowFrequencyFactor = 1, HighFrequencyFactor = 4 };
         var expected = recorded.data<float>().ToArray();
 
-        // The angles of the second token are the frequencies: each by itself, as the last are a millionth of the first.
+        // The angles of the second token are the frequencies. Each is compared alone, because the last are a millionth of the first.
         using var table = new RotaryTable(2, 2 * expected.Length, 500_000, CPU, scaling);
         var (cos, sin) = table.Slice(1, 1);
         var actual = sin.flatten().data<float>().ToArray().Zip(cos.flatten().data<float>().ToArray(), MathF.Atan2).ToArray();
@@ -73,16 +75,16 @@ public abstract class OracleTests : IDisposable
     }
 
     [Fact]
-    public void Vision() => Compare<OracleViT>();
+    public void AVisionTransformerEqualsPyTorch() => Compare<OracleViT>();
 
     [Fact]
-    public void OtherVision() => Compare<OtherViT>();
+    public void AnotherVisionTransformerEqualsPyTorch() => Compare<OtherViT>();
 
     [Fact]
-    public void Encoder() => Compare<OracleEncoder>();
+    public void ATextEncoderEqualsPyTorch() => Compare<OracleEncoder>();
 
     [Fact]
-    public void AnotherEncoder() => Compare<OtherEncoder>();
+    public void AnotherTextEncoderEqualsPyTorch() => Compare<OtherEncoder>();
 
     private static void Compare<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -130,7 +132,7 @@ public abstract class OracleTests : IDisposable
             string Embeddings(int width) => FormattableString.Invariant($"embeddings.{profile.Name}.{width}");
         }
 
-        // The losses and the distances each for itself, as the ones are much larger than the others.
+        // Losses and distances are compared separately, because the losses are much larger.
         void CompareDistilled(TModel model, List<Profile<TModel>> profiles)
         {
             var expected = stack([.. profiles.Select(profile => recorded["distilled." + profile.Name])], 1);
@@ -156,7 +158,8 @@ public abstract class OracleTests : IDisposable
                 losses.Add(loss.item<float>());
                 if (step == 1 && objective != "distilled")
                 {
-                    // Some are zero but for rounding: a bias of keys that nothing turns or norms adds the same to all scores of a query.
+                    // Some gradients are zero apart from rounding: a bias of keys without rotation and norm adds the same to all scores of
+                    // a query.
                     var largest = parameters.Max(parameter => parameter.grad!.abs().max().item<float>());
                     foreach (var (name, parameter) in model.named_parameters())
                         AssertClose(recorded[$"gradient.{objective}.{name}"], parameter.grad!, $"gradient of {name} ({objective})", largest / 100);
@@ -192,7 +195,7 @@ public abstract class OracleTests : IDisposable
     private static void AssertClose(Tensor expected, Tensor actual, string what, float least = 0)
     {
         Assert.Equal(expected.shape, actual.shape);
-        // Relative to the tensor's largest value: single elements near zero have no meaningful relative error in float32.
+        // The error is relative to the tensor's largest value, because elements near zero have no meaningful relative error in float32.
         var scale = Math.Max(expected.abs().max().item<float>(), least);
         var error = (expected - actual.detach()).abs().max().item<float>();
         Assert.True(error <= Tolerance * scale, $"{what}: off by {error}, largest value {scale}");

@@ -4,11 +4,11 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>What examples/Paper computes besides training.</summary>
+/// <summary>Tests what examples/Paper computes besides training.</summary>
 public sealed class PaperTests
 {
     [Fact]
-    public void ALawIsFoundAgain()
+    public void AFitFindsThePowerLawOfItsPoints()
     {
         var law = new PowerLaw(620, -0.25, 1.2);
         var points = Enumerable.Range(0, 12).Select(i => Math.Pow(10, 10 + (0.3 * i))).Select(x => (x, law.At(x))).ToList();
@@ -18,15 +18,15 @@ public sealed class PaperTests
         Assert.Equal(1, fitted.A / law.A, 6);
         Assert.Equal(0, fitted.Error(points), 9);
 
-        // A floor below zero is none: the best law with a floor of zero is nearer than its neighbours.
+        // The floor is not negative: for these points, the best law has a floor of zero.
         var steep = PowerLaw.Fit([.. points.Select((p, i) => (p.x, 5 - i * 0.4))]);
         Assert.Equal(0, steep.C);
     }
 
     [Fact]
-    public void AnIntervalIsStudents()
+    public void AConfidenceIntervalUsesStudentsDistribution()
     {
-        // t = 4.303 for three values; their standard deviation is 0.1.
+        // For three values, t is 4.303. Their standard deviation is 0.1.
         var estimate = Estimate.Of([1.0, 1.1, 1.2]);
         Assert.Equal(1.1, estimate.Mean, 12);
         Assert.Equal(4.303 * 0.1 / Math.Sqrt(3), estimate.HalfWidth, 12);
@@ -44,9 +44,9 @@ public sealed class PaperTests
     [InlineData(Objective.SampledPerLayer)]
     [InlineData(Objective.Sandwich)]
     [InlineData(Objective.Branching)]
-    public void AStepCostsWhatItsPlansRun(Objective objective)
+    public void TheCostOfAStepIsTheMeanOfItsPlans(Objective objective)
     {
-        // Attention and hidden units run once more for every stream that the layer before told apart.
+        // Attention and feed-forward run once for each stream that differs from the others in the layers before.
         var planner = new Planner<Small>(new TrainerOptions { Objective = objective, Batch = 16 });
         var plans = objective is Objective.SampledPerLayer or Objective.Sandwich
             ? Enumerable.Range(1, 400).Select(step => (Plan: planner.At(step), Share: 1 / 400.0)) : planner.Typical();
@@ -54,7 +54,7 @@ public sealed class PaperTests
     }
 
     [Fact]
-    public void LikelierGranularitiesAndDistillationCostMore()
+    public void LikelierLargeGranularitiesAndDistillationCostMore()
     {
         var alike = Compute<Small>.OfStep(Objective.Sampled, [], false);
         Assert.Equal(Small.Granularities.Average(g => g.Flops), alike, 6);
@@ -63,7 +63,7 @@ public sealed class PaperTests
     }
 
     [Fact]
-    public void AnOutcomeIsReadAgainOnlyForTheSameTraining()
+    public void ASavedOutcomeIsReusedOnlyForTheSameTraining()
     {
         var folder = Directory.CreateTempSubdirectory("matformer-");
         using var corpus = TestCorpus.Open(folder.FullName);
@@ -76,7 +76,7 @@ public sealed class PaperTests
         var other = size.Run(string.Empty, training with { Steps = 3 }, bench, default);
         Assert.NotEqual(first["XL"].Nats, other["XL"].Nats);
 
-        // A smaller baseline is compared with the largest of its seed.
+        // A smaller baseline is compared with the largest baseline of the same seed.
         var small = size.Run(string.Empty, new Training(Training.NameOfBaseline("S"), Objective.Sampled, 2, 1, 1e-3, [], "S"), bench, default);
         Assert.InRange(small["S"].Divergence, 1e-9, 1);
         var universal = size.Run(string.Empty, new Training("split", Objective.Split, 2, 1, 1e-3, [], Points: 2), bench, default);

@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Planning with real models and a real clock; no test asserts a time.</summary>
+/// <summary>Tests planning with real models and a real clock. No test asserts a time.</summary>
 public sealed class PlanTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-plan-").FullName;
@@ -12,7 +12,7 @@ public sealed class PlanTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public void MemoryIsWhatAnEngineTakes()
+    public void ThePlannedMemoryIsWhatAnEngineTakes()
     {
         MemoryOf<OracleLlama>();
         MemoryOf<OracleClassic>();
@@ -40,7 +40,7 @@ public sealed class PlanTests : IDisposable
     }
 
     [Fact]
-    public void EveryProbeOfEveryKindOfModelCanBeDecoded()
+    public void EveryProbeCanBeDecoded()
     {
         ProbesRun<OracleElastic>();
         ProbesRun<OracleUneven>();
@@ -57,7 +57,7 @@ public sealed class PlanTests : IDisposable
         engine.Run();
         foreach (var mix in LatencyModel.Probes(space).Concat(LossModel.Probes(space)))
         {
-            // Each goes on where the whole model left off, and comes out as that mix.
+            // The mix continues the sequence of the whole model, and its pattern gives the same layers.
             var layers = space.LayersOf(mix);
             engine.Use(0, layers);
             engine.Append(0, [3]);
@@ -69,7 +69,7 @@ public sealed class PlanTests : IDisposable
     }
 
     [Fact]
-    public void WhatIsPrintedCompiles()
+    public void PrintedDeclarationsCompile()
     {
         var space = new MixSpace(OracleUneven.Spec);
         var source = new StringBuilder("""
@@ -122,7 +122,7 @@ public sealed class PlanTests : IDisposable
         var (plan, found) = await Plans<OtherViT>(images, "image", "nats_per_image", ["--examples", "100"], ["--points", "3"]);
         Assert.Equal(100, found.GetProperty("validation_images").GetInt32());
 
-        // What was measured is what the evaluator measures, whose prefixes of embeddings it is the mean of.
+        // A measured loss is the mean of the evaluator's losses over the prefixes of the embedding.
         using var corpus = ImageCorpus.Open(images);
         using var model = Checkpoint.OpenUniversal<OtherViT>(Path.Combine(plan[^1], "model.safetensors"));
         var losses = ImageEvaluator.Run(model, corpus).Rows.GroupBy(row => row.Costs.Name).ToDictionary(g => g.Key, g => g.Average(row => row.NatsPerImage));
@@ -143,7 +143,7 @@ public sealed class PlanTests : IDisposable
         }
     }
 
-    // Trains a little and plans; gives the command's arguments and what it found last.
+    // Trains a little and plans. Returns the arguments of the command and the result of the last search.
     private async Task<(string[] Plan, JsonElement Found)> Plans<TModel>(string data, string unit, string loss, string[] amount, string[] more)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -155,7 +155,7 @@ public sealed class PlanTests : IDisposable
         string[] plan = ["plan", "--data", data, "--dtype", "f32", .. amount, "--out", output];
         JsonElement found = default;
 
-        // A pass of an encoder takes longer than a token, and planning with it.
+        // A pass of an encoder takes longer than a token, and so does planning, so encoders are planned with one search only.
         foreach (var search in unit == "token" ? ["increasing", "evolutionary"] : (string[])["evolutionary"])
         {
             found = await Json<TModel>(
@@ -180,7 +180,7 @@ public sealed class PlanTests : IDisposable
                 if (mix.GetProperty("fits").GetBoolean()) Assert.True(mix.GetProperty(loss).GetDouble() >= best.GetProperty(loss).GetDouble());
             }
 
-            // A granularity's loss is predicted as it is.
+            // The predicted loss of a granularity is the measured one.
             var whole = mixes.Single(m => m.GetProperty("name").GetString() == "XL");
             Assert.Equal(whole.GetProperty(loss).GetDouble(), whole.GetProperty("predicted_" + loss).GetDouble(), 1e-6);
 

@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>The command line as a user meets it: another process, its exit code, its words, the files it leaves.</summary>
+/// <summary>Runs the command line in another process, as a user does, and checks its exit code, its output and its files.</summary>
 public sealed class ProgramTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-program-").FullName;
@@ -20,7 +20,7 @@ public sealed class ProgramTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public async Task WrongInputEndsWithTwoAndOneLine()
+    public async Task WrongInputEndsWithExitCode2AndOneLine()
     {
         var good = Path.Combine(_folder, "good");
         var trained = await Run("train", "--data", Corpus, "--steps", "3", "--batch", "2", "--out", good);
@@ -95,7 +95,7 @@ public sealed class ProgramTests : IDisposable
     }
 
     [Fact]
-    public async Task ADraftGivesTheSameTextAndWeightsAreRounded()
+    public async Task DraftsGiveTheSameTextAndRoundedWeightsNearlyTheSameLoss()
     {
         var output = Path.Combine(_folder, "drafts");
         var trained = await Run("train", "--data", Corpus, "--steps", "30", "--out", output, "--json");
@@ -146,7 +146,7 @@ public sealed class ProgramTests : IDisposable
             var errors = process.StandardError.ReadToEndAsync();
             var output = process.StandardOutput.ReadToEndAsync();
             while (!process.HasExited && !File.Exists(Path.Combine(stopped, "checkpoint.safetensors"))) await Task.Delay(5);
-            if (process.HasExited) Assert.Fail($"it ended before it could be stopped: {await errors}");
+            if (process.HasExited) Assert.Fail($"the run ended before it could be stopped: {await errors}");
             Process.Start("kill", ["-" + signal, process.Id.ToString(CultureInfo.InvariantCulture)])!.WaitForExit();
             await process.WaitForExitAsync();
             Assert.True(process.ExitCode == code, $"exit code {process.ExitCode}: {await errors}");
@@ -156,7 +156,7 @@ public sealed class ProgramTests : IDisposable
 
         var before = Losses(stopped);
         Assert.InRange(before.Count, 20, 1999);
-        // As a writer leaves it that was killed.
+        // A writer that is killed leaves such a file.
         await File.WriteAllTextAsync(Path.Combine(stopped, $"checkpoint.safetensors.{Guid.NewGuid():N}.tmp"), "half");
         var resumed = await Run([.. options, "--out", stopped, "--resume"]);
         Assert.True(resumed.Code == 0, resumed.Errors);
@@ -165,7 +165,7 @@ public sealed class ProgramTests : IDisposable
         Assert.DoesNotContain(Directory.GetFiles(stopped), f => f.Contains(".tmp", StringComparison.Ordinal));
     }
 
-    // Step and loss of every step, as written.
+    // Returns the number and the loss of every step, as they are written.
     private static List<string> Losses(string folder) =>
     [
         .. File.ReadLines(Path.Combine(folder, "metrics.jsonl")).Select(line =>
@@ -177,7 +177,7 @@ public sealed class ProgramTests : IDisposable
 
     private static Process Start(string[] arguments)
     {
-        // A shell's background jobs ignore SIGINT, and children inherit that: the program must be stoppable wherever the tests run.
+        // Background jobs of a shell ignore SIGINT, and their children inherit that. The program must be stoppable wherever the tests run.
         var start = new ProcessStartInfo("env", ["--default-signal=INT", "dotnet"]) { RedirectStandardOutput = true, RedirectStandardError = true };
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "TinyLm.dll"));
         foreach (var argument in arguments) start.ArgumentList.Add(argument);

@@ -7,7 +7,7 @@ using Microsoft.CodeAnalysis.CSharp;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Draws declarations from a seed, compiles them with the generator, and loads the models.</summary>
+/// <summary>Draws random declarations from a seed, compiles them with the generator, and loads the models.</summary>
 internal static class RandomDeclarations
 {
     public static IReadOnlyList<Type> Compile(int count, int seed, bool decodersOnly = false)
@@ -19,7 +19,7 @@ internal static class RandomDeclarations
         return [.. Enumerable.Range(0, count).Select(i => assembly.GetType(string.Create(CultureInfo.InvariantCulture, $"Drawn.Drawn{i}"), throwOnError: true)!)];
     }
 
-    /// <summary>Compiles declarations, without a warning.</summary>
+    /// <summary>Compiles declarations and asserts that there is no warning.</summary>
     public static Assembly Compile(string source)
     {
         var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!)
@@ -41,7 +41,7 @@ internal static class RandomDeclarations
         return Assembly.Load(image.ToArray());
     }
 
-    // Every third is a decoder, a vision transformer, a text encoder.
+    // A third each are decoders, vision transformers and text encoders.
     private static string Declare(Random random, string name, int kind)
     {
         var text = new StringBuilder();
@@ -66,7 +66,7 @@ internal static class RandomDeclarations
         if (kind > 0 && Flip(random))
             text.Append(CultureInfo.InvariantCulture, $"[NestedEmbedding({(embedding > 1 ? $"{random.Next(1, embedding)}, " : "")}{embedding})]\n");
 
-        // Strictly increasing, odd widths among them.
+        // The widths increase strictly, and some are odd.
         var widths = new SortedSet<int>();
         while (widths.Count < random.Next(2, 6)) widths.Add(random.Next(1, 100));
         text.Append(CultureInfo.InvariantCulture, $"[FeedForward({widths.Max}, {FeedForward(random)})]\n");
@@ -80,7 +80,7 @@ internal static class RandomDeclarations
             text.Append(CultureInfo.InvariantCulture, $"[RotaryScaling(RotaryScalingKind.{Pick(random, "Linear, 2.5", "Llama3, 8, OriginalContext = 40")})]\n");
         if (kind == 0 && Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Embedding(Tied = {(Flip(random) ? "true" : "false")})]\n");
 
-        // Layers of another kind, granularities with fewer heads, profiles with fewer layers: each in every second declaration or so.
+        // About every second declaration has different layers, granularities with fewer heads, or profiles that skip layers.
         var own = random.Next(layers);
         var widening = random.Next(3);
         var differs = Flip(random);
@@ -100,7 +100,7 @@ internal static class RandomDeclarations
             var size = isWhole && i == granularities.Count - 1 ? "1.0" : granularities[i].Width.ToString(CultureInfo.InvariantCulture);
             text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"{granularities[i].Name}\", {size}{head})]\n");
 
-            // In one layer as wide as the next may be without being it.
+            // In one layer, the first granularity may be one unit narrower than the next one.
             if (i == 0 && Flip(random))
                 text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"G0\", {granularities[1].Width - 1}{head}, Layers = \"{own}\")]\n");
         }
@@ -116,7 +116,7 @@ internal static class RandomDeclarations
             text.Append(CultureInfo.InvariantCulture, $"[Profile(\"P{profile}\", \"{pattern}\")]\n");
         }
 
-        // Solved by the compiler; the share is one that the narrowest model keeps to.
+        // The compiler solves this profile. The narrowest model meets its share.
         var least = (widths.Max * (layers - 1) + granularities[1].Width) / (double)(widths.Max * layers);
         if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Profile(\"Solved\", FeedForwardShare = {least:R}d)]\n");
         var mixes = ((granularities.Count - 1) * layers) - 1;

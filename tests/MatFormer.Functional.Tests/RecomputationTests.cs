@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>What is computed once more for the gradients gives the bits that keeping it gives.</summary>
+/// <summary>Activation checkpointing gives the same gradients, bit for bit, as keeping the activations.</summary>
 public sealed class RecomputationTests : IDisposable
 {
     private const int Batch = 5;
@@ -16,7 +16,7 @@ public sealed class RecomputationTests : IDisposable
     [Theory]
     [InlineData(ScalarType.Float32)]
     [InlineData(ScalarType.BFloat16)]
-    public void OracleModels(ScalarType type)
+    public void RecomputedGradientsEqualKeptOnesForOracleModels(ScalarType type)
     {
         RecomputedEqualsKept<OracleLlama>(type);
         RecomputedEqualsKept<OracleClassic>(type);
@@ -31,7 +31,7 @@ public sealed class RecomputationTests : IDisposable
     }
 
     [Fact]
-    public void TwentyRandomDeclarations()
+    public void RecomputedGradientsEqualKeptOnesForRandomDeclarations()
     {
         var check = typeof(RecomputationTests).GetMethod(nameof(RecomputedEqualsKept), BindingFlags.Static | BindingFlags.NonPublic)!;
         foreach (var model in RandomDeclarations.Compile(20, seed: 20160421))
@@ -48,7 +48,7 @@ public sealed class RecomputationTests : IDisposable
     }
 
     [Fact]
-    public void ARunIsTheSameWithIt()
+    public void ARunWithRecomputationGivesTheSameWeights()
     {
         using var corpus = TestCorpus.Open(_folder);
         Assert.Equal(Weights(false), Weights(true));
@@ -72,7 +72,7 @@ public sealed class RecomputationTests : IDisposable
     }
 
     [Fact]
-    public void LittleIsKept()
+    public void TheGraphOfTheLossDoesNotContainTheLayers()
     {
         using var model = new OracleUneven();
         using var tokens = zeros(2, 7, ScalarType.Int64);
@@ -81,14 +81,14 @@ public sealed class RecomputationTests : IDisposable
         using var losses = model.Losses(streams, tokens, tokens, recomputation);
         using var loss = losses.sum();
 
-        // Its own gradient knows what is behind the layers, and nothing of them.
+        // A plain backward pass reaches what follows the layers, but not the layers themselves.
         loss.backward();
         var reached = model.named_parameters().Where(p => p.Item2.grad is not null).Select(p => p.Item1);
         Assert.Equal(["model.embed_tokens.weight", "model.norm.weight"], reached.Order(StringComparer.Ordinal));
     }
 
     [Fact]
-    public void EachPassHasItsOwn()
+    public void ARecomputationServesOnePass()
     {
         using var model = new OracleLlama();
         using var tokens = zeros(2, 7, ScalarType.Int64);
@@ -115,7 +115,7 @@ public sealed class RecomputationTests : IDisposable
             var planner = new Planner<TModel>(new() { Objective = objective, Batch = Batch });
             for (var step = 1; step <= 3; step++)
             {
-                // The last time with layers left out, and what the others add counting the more.
+                // In the last step, some layers are left out and the others count more (stochastic depth).
                 var streams = planner.At(step).Streams;
                 if (step == 3) streams = streams.Thinned([.. TModel.Spec.Blocks.Select((_, layer) => layer % 3 == 1 ? 0 : 1.5)]);
                 Compare(model, streams, random, $"{typeof(TModel).Name}, {objective}");
@@ -141,7 +141,7 @@ public sealed class RecomputationTests : IDisposable
             foreach (var ((name, expected), (_, actual)) in kept.Zip(recomputed))
                 Assert.True(Agree(expected, actual), $"{what}, distilled: {distilled}: the gradients of {name} differ");
 
-            // Of two batches, one after the other.
+            // The gradients of two batches are added up.
             List<(string Name, byte[] Bits)> Gradients(bool again)
             {
                 foreach (var (_, parameter) in model.named_parameters()) parameter.grad = null;
@@ -161,7 +161,7 @@ public sealed class RecomputationTests : IDisposable
         }
     }
 
-    // Fused kernels add gradients in one order. Elsewhere autograd adds those of a weight that is used twice in an order of its own.
+    // Fused kernels add gradients in a fixed order. Without them, autograd chooses the order for a weight that is used twice.
     private static bool Agree(byte[] expected, byte[] actual)
     {
         if (Kernels.Cpu.IsEnabled || expected.Length != actual.Length) return expected.AsSpan().SequenceEqual(actual);

@@ -22,7 +22,7 @@ public sealed class RetrievalTests : IDisposable
             Assert.Equal(texts.Length * 16, all.Length);
             for (var i = 0; i < texts.Length; i += 7) Near(embedder.Embed([texts[i]]), all.AsSpan(i * 16, 16));
 
-            // Cut and made of length 1 again; and of a slice the same.
+            // A narrow embedding is the prefix, scaled to length 1. A slice gives the same.
             var narrow = TextEmbedder.Of(model, profile, pairs.Tokenizer, ByteEncoder.Dimension.D4).Embed(texts);
             using var slice = model.Extract(profile);
             var sliced = TextEmbedder.OfSlice(slice, pairs.Tokenizer, 4);
@@ -39,7 +39,7 @@ public sealed class RetrievalTests : IDisposable
     }
 
     [Fact]
-    public void AnIndexTakesQueriesOfItsWeightsOnly()
+    public void AnIndexAcceptsOnlyQueriesOfItsWeights()
     {
         var pairs = TestPairs.Open(_folder);
         using var model = NewModel();
@@ -78,16 +78,16 @@ public sealed class RetrievalTests : IDisposable
         Assert.All(own.Rows, row =>
         {
             Assert.True(row.RecallAt1.Value <= row.ReciprocalRank.Value && row.ReciprocalRank.Value <= row.RecallAt10.Value);
-            Assert.Null(row.GroupAccuracy); // lines of text have no types
+            Assert.Null(row.GroupAccuracy); // lines of text have no groups
             Assert.True(row.MicrosecondsPerQuery > 0);
         });
 
-        // Calibrated on four queries, it asks three.
+        // Four queries calibrate the escalation, and three measure it.
         Assert.Equal("XL", own.Escalation!.Encoders[^1]);
         Assert.Equal(3, own.Escalation.Answered.Sum());
         Assert.True(own.Escalation.ComputeShare > 0);
 
-        // An encoder of that size trained alone finds what it embedded itself, and nothing of the others' vectors.
+        // An encoder that was trained separately finds documents in its own index, but not in that of the other encoder.
         var embedder = TextEmbedder.Of(alone, ByteEncoder.Profile.S, pairs.Tokenizer);
         var costs = ProfileCosts.Of(ByteEncoder.Profile.S, true);
         using var its = Index("its", embedder, pairs);
@@ -97,26 +97,43 @@ public sealed class RetrievalTests : IDisposable
     }
 
     [Fact]
-    public void WhatCannotBeMeasuredIsNamed()
+    public void AnIndexWithoutTheDocumentOfAQueryIsRefused()
     {
         var pairs = TestPairs.Open(_folder);
         using var model = NewModel();
         var embedder = TextEmbedder.Of(model, ByteEncoder.Profile.XL, pairs.Tokenizer);
         var path = Path.Combine(_folder, "part.safetensors");
         embedder.WriteIndex(path, pairs.Training.Select(pair => new IndexEntry(pair.Title, pair.Document)));
-        using (var index = VectorIndex.Open(path))
-        {
-            var e = Assert.Throws<DataException>(() => RetrievalEvaluator.Run(model, pairs, index));
-            Assert.Contains($"of the query '{pairs.Validation[0].Query}'", e.Message, StringComparison.Ordinal);
-        }
+        using var index = VectorIndex.Open(path);
+        var e = Assert.Throws<DataException>(() => RetrievalEvaluator.Run(model, pairs, index));
+        Assert.Contains($"of the query '{pairs.Validation[0].Query}'", e.Message, StringComparison.Ordinal);
+    }
 
+    [Fact]
+    public void BatchesOfTheWrongSizeAreRefused()
+    {
+        var pairs = TestPairs.Open(_folder);
+        using var model = NewModel();
         Assert.Contains("fewer than a batch of 8", Assert.Throws<DataException>(() => RetrievalEvaluator.Losses(model, pairs, 8)).Message, StringComparison.Ordinal);
         using var trainer = new Trainer<ByteEncoder>(model, new() { Batch = 1 });
         Assert.Contains("at least 2", Assert.Throws<DataException>(() => trainer.Step(pairs)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AModelThatIsNoTextEncoderIsRefused()
+    {
+        var pairs = TestPairs.Open(_folder);
         using var words = new OracleBytes();
         using var wrong = new Trainer<OracleBytes>(words, new());
         Assert.Contains("not a text encoder", Assert.Throws<DataException>(() => wrong.Step(pairs)).Message, StringComparison.Ordinal);
         Assert.Contains("not a text encoder", Assert.Throws<ArgumentException>(() => TextEmbedder.OfSlice(words, pairs.Tokenizer)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void ATokenizerWithMoreTokensThanTheModelIsRefused()
+    {
+        var pairs = TestPairs.Open(_folder);
+        using var model = NewModel();
         var tokenizer = Tokenizer.Train(pairs, new() { Vocabulary = 300 });
         Assert.Throws<TokenizerException>(() => TextEmbedder.OfSlice(model, tokenizer));
         Assert.Throws<TokenizerException>(() => Feed.Of(pairs.With(tokenizer)).CheckFits(model));

@@ -7,8 +7,8 @@ using static TorchSharp.torch;
 namespace MatFormer.Functional.Tests;
 
 /// <summary>
-/// The invariant behind everything: a slice computes what the universal model computes with it, bit for bit where loops are fused, and within
-/// rounding elsewhere.
+/// Tests the central invariant: a slice computes what the universal model computes with the same weights, bit for bit with the fused loops,
+/// and within rounding otherwise.
 /// </summary>
 public sealed class SliceTests : IDisposable
 {
@@ -17,7 +17,7 @@ public sealed class SliceTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public void OracleModels()
+    public void SlicesEqualTheUniversalModelForOracleModels()
     {
         SliceEqualsUniversal<OracleLlama>();
         SliceEqualsUniversal<OracleClassic>();
@@ -32,7 +32,7 @@ public sealed class SliceTests : IDisposable
     }
 
     [Fact]
-    public void FiftyRandomDeclarations()
+    public void SlicesEqualTheUniversalModelForRandomDeclarations()
     {
         var check = typeof(SliceTests).GetMethod(nameof(SliceEqualsUniversal), BindingFlags.Instance | BindingFlags.NonPublic)!;
         foreach (var model in RandomDeclarations.Compile(50, seed: 20231210))
@@ -49,7 +49,7 @@ public sealed class SliceTests : IDisposable
     }
 
     [Fact]
-    public void GeneratedClassesOfProfilesHaveTheirConstants()
+    public void TheConstantsOfAGeneratedProfileAreThoseOfItsModel()
     {
         using var model = new OracleLlama();
         using var mixed = model.Extract<OracleLlama.Mixed>();
@@ -129,7 +129,7 @@ public sealed class SliceTests : IDisposable
         }
     }
 
-    // Fused loops give the same bits. Products of libtorch's libraries depend on how their operands lie.
+    // Fused loops give the same bits. The rounding of libtorch's matrix products depends on the memory layout of their operands.
     private static bool Agree(Tensor expected, Tensor actual, ScalarType type)
     {
         if (Kernels.Cpu.IsEnabled) return Same(expected, actual);

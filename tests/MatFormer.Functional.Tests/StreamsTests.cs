@@ -5,14 +5,14 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>One stacked pass over any streams gives the losses and gradients of a pass for each.</summary>
+/// <summary>A stacked pass over any streams gives the losses and gradients of a separate pass for each stream.</summary>
 public sealed class StreamsTests
 {
     private const double Tolerance = 2e-5;
     private const int Batch = 5;
 
     [Fact]
-    public void OracleModels()
+    public void AStackedPassEqualsSequentialPassesForOracleModels()
     {
         StackedEqualsSequential<OracleLlama>();
         StackedEqualsSequential<OracleClassic>();
@@ -27,7 +27,7 @@ public sealed class StreamsTests
     }
 
     [Fact]
-    public void ThirtyRandomDeclarations()
+    public void AStackedPassEqualsSequentialPassesForRandomDeclarations()
     {
         var check = typeof(StreamsTests).GetMethod(nameof(StackedEqualsSequential), BindingFlags.Static | BindingFlags.NonPublic)!;
         foreach (var model in RandomDeclarations.Compile(30, seed: 20261121))
@@ -57,7 +57,9 @@ public sealed class StreamsTests
         Assert.Contains("divide 5 rows among them (3, 2), but the batch has 4", batch.Message, StringComparison.Ordinal);
     }
 
-    /// <summary>A layer that is left out is as if the profile skipped it; the others add so many times what they would.</summary>
+    /// <summary>
+    /// A layer that is left out is as if the profile skipped it. The outputs of the other layers are multiplied by their factors.
+    /// </summary>
     [Fact]
     public void ThinnedStreamsLeaveLayersOut()
     {
@@ -72,11 +74,11 @@ public sealed class StreamsTests
         Same(model.Losses(Streams.Of(short_), input, targets), model.Losses(whole.Thinned([1, 0, 1]), input, targets));
         Assert.False(model.Losses(whole, input, targets).eq(model.Losses(whole.Thinned([1, 1, 2]), input, targets)).all().item<bool>());
 
-        // All of the way to a layer's output, and twice of it.
+        // The factor 2 doubles the way from a layer's input to its output.
         var (x, y) = (ones(2, 3), full([2, 3], 4f, ScalarType.Float32));
         Assert.True(whole.Thinned([2, 1, 1]).Scaled(0, x, y).eq(7).all().item<bool>());
 
-        // Where streams part, the batch must become theirs.
+        // The layer at which the batch is divided among the streams cannot be left out.
         var parting = Streams.Of<OtherViT>(OtherViT.Profile.XL, OtherViT.Profile.S).Thinned([0, 0, 0.5]);
         Assert.Equal((false, true, false), (parting.Skips(0), parting.Skips(1), parting.Skips(2)));
         Assert.True(model.Losses(parting, input, targets).isfinite().all().item<bool>());
@@ -99,7 +101,7 @@ public sealed class StreamsTests
             Compare(model, Streams.Split<TModel>([.. profiles], rows), profiles, rows, random);
         }
 
-        // What each objective really runs.
+        // The streams that each objective really runs.
         foreach (var objective in Enum.GetValues<Objective>())
         {
             if (Objectives.Mixes(objective) && !Objectives.CanMix(spec)) continue;
@@ -112,7 +114,7 @@ public sealed class StreamsTests
         }
     }
 
-    // What one of the streams keeps of each layer.
+    // Returns the profile of one of the streams.
     private static Profile<TModel> Part<TModel>(Streams streams, int stream)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -122,7 +124,7 @@ public sealed class StreamsTests
         int Of(int[] all) => all.Length == 1 ? all[0] : all[stream];
     }
 
-    // Alike up to a layer, then each layer with granularities of its own, widest first.
+    // The streams are the same up to a layer. From there on, each layer has different granularities, widest first.
     private static List<Profile<TModel>> RandomStreams<TModel>(Random random)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -175,7 +177,7 @@ public sealed class StreamsTests
             return [.. results];
         }
 
-        // Where it is not of the logits alone, the oracle knows it.
+        // If the divergence is not a function of the logits alone, the model computes it, and OracleTests check the result.
         Tensor Divergence(Profile<TModel> profile, Tensor x, Tensor y)
         {
             if (spec.Kind == ModelKind.TextEncoder || spec.EmbeddingDimensions.Length > 1)
@@ -193,7 +195,7 @@ public sealed class StreamsTests
             var scale = expected.Max(g => g.Gradient?.abs().max().item<float>() ?? 0);
             foreach (var ((name, gradient), (_, its)) in expected.Zip(actual))
             {
-                // A layer that no stream reaches has no gradient in one form, and zeros in the other.
+                // A layer that no stream uses has no gradient in one form, and a gradient of zeros in the other.
                 var wanted = gradient ?? zeros_like(its ?? tensor(0f));
                 Near(wanted, its ?? zeros_like(wanted), Math.Max(wanted.abs().max().item<float>(), 0.01f * scale), "gradient of " + name);
             }
@@ -212,7 +214,7 @@ public sealed class StreamsTests
             Assert.True(expected.isfinite().all().item<bool>(), $"{what}: {of}: not finite");
             var error = (expected - actual).abs().max().item<float>();
 
-            // Cosines are divided by a small temperature, and rounding with them; the gradients of the pairs nearly cancel.
+            // A small temperature divides the cosines and thus increases their rounding errors. The gradients of the pairs nearly cancel.
             var tolerance = spec.Kind == ModelKind.TextEncoder ? 80 * Tolerance : Tolerance;
             Assert.True(error <= tolerance * Math.Max(scale, 1e-3f), $"{what}: {of}: off by {error}, largest value {scale}");
         }

@@ -1,13 +1,13 @@
 namespace MatFormer.Functional.Tests;
 
-/// <summary>A byte-level model that is small but has all parts of the DocsLm.</summary>
+/// <summary>A small byte-level model with all parts of the example DocsLm.</summary>
 [MatLM(Layers = 2, Width = 32, Heads = 4, Context = 32, Vocabulary = 256)]
 [FeedForward(64, Activation.SwiGlu)]
 [Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
 [Profile("Mixed", "1*S 1*XL")]
 public sealed partial class OracleBytes;
 
-/// <summary>Text to train on: sentences drawn from a few words, so that there is something to learn.</summary>
+/// <summary>Writes text to train on. Its sentences are drawn from a few words, so that there is something to learn.</summary>
 internal static class TestCorpus
 {
     public static TextCorpus Open(string folder)

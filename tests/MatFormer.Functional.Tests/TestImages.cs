@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Images to learn from, as IDX files: as bright as their class says, wherever they are moved.</summary>
+/// <summary>Writes images to train on, as IDX files. The brightness depends on the class, so that shifts do not matter.</summary>
 internal static class TestImages
 {
     public const int Size = 8;
@@ -31,7 +31,7 @@ internal static class TestImages
         foreach (var (place, number) in new[] { 0x801, count }.Index()) BinaryPrimitives.WriteInt32BigEndian(labels.AsSpan(4 * place), number);
         for (var i = 0; i < count; i++)
         {
-            // All classes are there.
+            // All classes occur.
             var label = i % Classes;
             labels[8 + i] = (byte)label;
             var pixels = images.AsSpan(16 + (i * Size * Size), Size * Size);

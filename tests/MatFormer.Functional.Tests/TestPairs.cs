@@ -1,6 +1,6 @@
 namespace MatFormer.Functional.Tests;
 
-/// <summary>A byte-level text encoder that is small but has all parts of the ApiSearch.</summary>
+/// <summary>A small byte-level text encoder with all parts of the example ApiSearch.</summary>
 [MatEncoder(Layers = 2, Width = 32, Heads = 4, Context = 24, Vocabulary = 256, Embedding = 16)]
 [FeedForward(64, Activation.SwiGlu)]
 [NestedEmbedding(4, 8, 16)]
@@ -8,13 +8,13 @@ namespace MatFormer.Functional.Tests;
 [Profile("Mixed", "1*S 1*XL")]
 public sealed partial class ByteEncoder;
 
-/// <summary>One of more tokens than bytes.</summary>
+/// <summary>A text encoder with more tokens than there are bytes.</summary>
 [MatEncoder(Layers = 2, Width = 16, Heads = 2, Context = 16, Vocabulary = 512, Embedding = 8)]
 [FeedForward(16, Activation.SwiGlu)]
 [Granularity("S", 8), Granularity("XL", 16)]
 public sealed partial class WordEncoder;
 
-/// <summary>Pairs to learn from: a query of two words, and a document that says the same in other letters.</summary>
+/// <summary>Writes pairs to train on: a query of two words, and a document with the same words in capital letters.</summary>
 internal static class TestPairs
 {
     private static readonly string[] s_words = ["red", "blue", "dark", "tall", "wide", "thin", "cold", "loud", "soft", "fast", "old", "new"];

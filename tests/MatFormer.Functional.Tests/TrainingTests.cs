@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>What holds of training, of its files and of what it leaves behind: for each kind of model by the same tests.</summary>
+/// <summary>Tests training, its files and its leaks, in the same way for each kind of model.</summary>
 public abstract class TrainingTests<TModel> : IDisposable
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
@@ -21,24 +21,24 @@ public abstract class TrainingTests<TModel> : IDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    /// <summary>What the model can learn.</summary>
+    /// <summary>Opens the training data.</summary>
     protected abstract TrainingData Open(string folder);
 
-    /// <summary>How much is enough to learn something.</summary>
+    /// <summary>The options with which the model learns something.</summary>
     protected abstract TrainerOptions Learning { get; }
 
-    /// <summary>The same with what only this kind of model can be trained with.</summary>
+    /// <summary>Adds the options that only this kind of model has.</summary>
     protected virtual TrainerOptions Varied(TrainerOptions options) => options;
 
-    /// <summary>Measures it in the way of its kind.</summary>
+    /// <summary>Evaluates a model with the evaluator of its kind.</summary>
     protected abstract void Measure(TModel model, TrainingData data);
 
     private TrainingData Data => _data ??= Open(_folder);
 
-    // The narrowest and the widest granularity, before and after, whatever the steps trained.
+    // Their losses fall with every objective, whichever granularities its steps train.
     [Theory]
     [MemberData(nameof(Objectives))]
-    public void BothEndsLearn(Objective objective, bool distilled)
+    public void TheNarrowestAndTheWidestGranularityLearn(Objective objective, bool distilled)
     {
         using var model = NewModel(1);
         var before = Losses(model);
@@ -52,7 +52,7 @@ public abstract class TrainingTests<TModel> : IDisposable
 
     [Theory]
     [MemberData(nameof(Objectives))]
-    public void AStoppedRunGoesOnAsIfItNeverStopped(Objective objective, bool distilled)
+    public void AResumedRunEqualsAnUninterruptedOne(Objective objective, bool distilled)
     {
         var options = Varied(new TrainerOptions
         {
@@ -72,7 +72,8 @@ public abstract class TrainingTests<TModel> : IDisposable
         Assert.True(whole.Finished);
         Assert.Equal(12, steps.Count);
 
-        // Stopped in step 7 without saving, as by a kill: the checkpoint is of step 4, the metrics go on to 7 and a half.
+        // The run stops in step 7 without saving, as if it were killed. The checkpoint is of step 4, and the metrics end in an incomplete
+        // line.
         Assert.Throws<InvalidTimeZoneException>(() => Fit(options, "killed", isResumed: false, out _, result =>
         {
             if (result.Step == 7) throw new InvalidTimeZoneException("killed");
@@ -82,7 +83,7 @@ public abstract class TrainingTests<TModel> : IDisposable
         Assert.Equal(5, rest[0].Step);
         Same(resumed, "killed");
 
-        // Stopped by a token after step 7.
+        // A cancellation token stops the run after step 7.
         using var stop = new CancellationTokenSource();
         var stopped = Fit(options, "stopped", isResumed: false, out _, result =>
         {
@@ -100,7 +101,7 @@ public abstract class TrainingTests<TModel> : IDisposable
         }
     }
 
-    /// <summary>Its losses and gradients are the means of its batches', of which pairs are told apart in each.</summary>
+    /// <summary>Losses and gradients are the means over the batches. Each batch of pairs has only its own negatives.</summary>
     [Theory]
     [InlineData(Objective.Joint)]
     [InlineData(Objective.Sampled)]
@@ -141,7 +142,7 @@ public abstract class TrainingTests<TModel> : IDisposable
     }
 
     [Fact]
-    public void TrainedWeightsAndTheirSlicesComeBackFromFiles()
+    public void TrainedWeightsAndTheirSlicesLoadFromFiles()
     {
         using var model = NewModel(1);
         using (var trainer = new Trainer<TModel>(model, Learning with { Steps = 3, Objective = Objective.Joint, OutputFolder = _folder }))
@@ -160,7 +161,7 @@ public abstract class TrainingTests<TModel> : IDisposable
             var expected = Bits(model.Forward(profile, input));
             foreach (var other in (TModel[])[opened, loaded, named]) Assert.Equal(expected, Bits(other.Forward(profile, input)));
 
-            // Cut out in memory, and from file to file without reading the whole.
+            // Extraction in memory, and from file to file, gives the same file.
             var (path, other_) = (PathOf($"{profile.Name}.safetensors"), PathOf($"{profile.Name}-cut.safetensors"));
             using (var copy = model.Extract(profile)) copy.Save(path);
             Extraction.ToSafetensors(PathOf("model.safetensors"), profile, other_);
@@ -170,7 +171,7 @@ public abstract class TrainingTests<TModel> : IDisposable
             var isWhole = profile.Layers.AsSpan().SequenceEqual(TModel.Spec.WholeLayers.AsSpan());
             if (!isWhole) Assert.Throws<CheckpointException>(() => loaded.Load(path));
 
-            // Halves are the nearest numbers: near, and as far off as these are.
+            // Weights in bfloat16 are the nearest values.
             Extraction.ToSafetensors(PathOf("model.safetensors"), profile, other_, WeightEncoding.BFloat16);
             using var rounded = Checkpoint.Open<TModel>(other_);
             foreach (var ((name, weight), (_, half)) in slice.named_parameters().Zip(rounded.named_parameters()))
@@ -178,9 +179,9 @@ public abstract class TrainingTests<TModel> : IDisposable
         }
     }
 
-    // Every objective, and what distillation and recomputation add to it: tensors alone, in few steps.
+    // Every objective runs a few steps, also with distillation and recomputation. Only live tensors are counted.
     [Fact]
-    public void NoObjectiveLeavesTensorsBehind()
+    public void NoObjectiveLeaksTensors()
     {
         using var model = NewModel(1);
         Measure(model, Data);
@@ -209,12 +210,12 @@ public abstract class TrainingTests<TModel> : IDisposable
     [Theory]
     [InlineData(Objective.Sampled, ScalarType.Float32)]
     [InlineData(Objective.Joint, ScalarType.BFloat16)]
-    public void TrainingLeaksNothing(Objective objective, ScalarType type)
+    public void TrainingLeaksNoMemory(Objective objective, ScalarType type)
     {
         using var model = NewModel(1);
         model.ComputeType = type;
 
-        // Another run first: the JIT compiles hot code anew for a while, and heaps grow to their working size once per process.
+        // Another run comes first, because the JIT recompiles hot code for a while, and heaps grow to their working size once per process.
         using (var warm = new Trainer<TModel>(model, new TrainerOptions { Objective = objective, Steps = 2000, Batch = 4 }))
         {
             for (var step = 0; step < 2000; step++) warm.Step(Data);
@@ -223,7 +224,7 @@ public abstract class TrainingTests<TModel> : IDisposable
         using var trainer = new Trainer<TModel>(model, new TrainerOptions { Objective = objective, Steps = 1000, Batch = 4 });
         for (var step = 0; step < 50; step++) trainer.Step(Data);
 
-        // What leaks does so in every stretch of steps; what the rest of the process takes meanwhile it takes once.
+        // A leak grows in every stretch of steps, while the rest of the process grows only once.
         var tensors = LiveTensors();
         var growths = new List<double>();
         while (growths.Count < 4 && growths.All(growth => growth > 1.01))
@@ -237,7 +238,7 @@ public abstract class TrainingTests<TModel> : IDisposable
         Assert.InRange(growths[^1], 0, 1.01);
     }
 
-    // Without what others left to the garbage collector.
+    // Counts the live tensors after the garbage collector has freed those that nobody uses.
     private static long LiveTensors()
     {
         Collect();
@@ -264,7 +265,7 @@ public abstract class TrainingTests<TModel> : IDisposable
         return TModel.Create();
     }
 
-    // Of the granularities, narrowest first, on what is not trained on.
+    // Returns the validation losses of the granularities, narrowest first.
     private float[] Losses(TModel model)
     {
         using var unrecorded = no_grad();

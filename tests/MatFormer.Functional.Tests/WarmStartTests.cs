@@ -9,9 +9,9 @@ public sealed class WarmStartTests : IDisposable
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    /// <summary>Uneven stacks, biases, elastic heads and learned positions included: all that hidden units touch moves with them.</summary>
+    /// <summary>All weights of a hidden unit move with it, also with uneven layers, biases, elastic heads and learned positions.</summary>
     [Fact]
-    public void AnotherOrderOfHiddenUnitsComputesTheSame()
+    public void ReorderedHiddenUnitsComputeTheSame()
     {
         Check<OracleLlama>();
         Check<OracleClassic>();
@@ -58,7 +58,7 @@ public sealed class WarmStartTests : IDisposable
         var named = model.named_parameters().ToDictionary(p => p.Item1, p => (Tensor)p.Item2);
         using (no_grad())
         {
-            // A unit that writes nothing, one that writes twice what another writes, and one that is never active.
+            // Unit 5 writes nothing, unit 7 writes twice what unit 6 writes, and unit 9 is never active.
             named["model.layers.1.mlp.down_proj.weight"].select(1, 5).zero_();
             named["model.layers.1.mlp.down_proj.weight"].select(1, 7).copy_(named["model.layers.1.mlp.down_proj.weight"].select(1, 6) * 2);
             named["model.layers.1.mlp.gate_proj.weight"].select(0, 7).copy_(named["model.layers.1.mlp.gate_proj.weight"].select(0, 6));
@@ -93,7 +93,7 @@ public sealed class WarmStartTests : IDisposable
             using (var trainer = new Trainer<TModel>(dense, options with { Probabilities = [0, 0, 1] })) trainer.Fit(data);
             SaveAsOthersDo(dense, path);
 
-            // Masks are made once and kept.
+            // The first call creates masks that stay alive, so that they are not counted below.
             using (var other = TModel.Create()) WarmStart.Load(other, path, data);
             using var warm = TModel.Create();
             GC.Collect();
@@ -106,7 +106,7 @@ public sealed class WarmStartTests : IDisposable
             Assert.True(Math.Abs(before[^1] - after[^1]) <= 1e-4, what);
             Assert.True(after[0] < before[0] && after[1] < before[1], what);
 
-            // What MatFormer saved is nested already.
+            // A file that MatFormer saved is nested already, so its order stays.
             var saved = Path.Combine(_folder, "nested.safetensors");
             warm.Save(saved);
             using var again = TModel.Create();
@@ -147,11 +147,11 @@ public sealed class WarmStartTests : IDisposable
         Assert.Equal(before, Losses(model, corpus));
     }
 
-    // Without what our metadata say.
+    // Saves the weights without our metadata.
     private static void SaveAsOthersDo(MatFormerModel model, string path) => Checkpoint.Write(
         path, new Dictionary<string, string> { ["format"] = "pt" }, [.. model.named_parameters().Select(p => (p.Item1, (Tensor)p.Item2))]);
 
-    // Of the granularities, narrowest first, on what is not trained on.
+    // Returns the validation losses of the granularities, narrowest first.
     private static double[] Losses<TModel>(TModel model, TrainingData data)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {

@@ -6,8 +6,8 @@ namespace MatFormer.Packages.Tests;
 /// <summary>Runs programs as a user's shell would.</summary>
 internal static class Command
 {
-    /// <summary>Runs it to its end, which must be a good one.</summary>
-    /// <returns>What it wrote, on standard output and error together.</returns>
+    /// <summary>Runs a program to its end and asserts that its exit code is 0.</summary>
+    /// <returns>Its standard output, followed by its standard error.</returns>
     public static async Task<string> Run(string folder, IReadOnlyDictionary<string, string> environment, string program, params string[] arguments)
     {
         var (code, output) = await Try(folder, environment, program, arguments);
@@ -15,7 +15,7 @@ internal static class Command
         return output;
     }
 
-    /// <summary>Runs it to its end.</summary>
+    /// <summary>Runs a program to its end.</summary>
     public static async Task<(int Code, string Output)> Try(
         string folder, IReadOnlyDictionary<string, string> environment, string program, params string[] arguments)
     {
@@ -35,7 +35,7 @@ internal static class Command
             RedirectStandardError = true,
         };
 
-        // The test host was started by MSBuild and hands down its settings, which would reach the builds that are started here.
+        // MSBuild started the test host, whose environment has MSBuild's settings. The builds that start here must not inherit them.
         foreach (DictionaryEntry variable in Environment.GetEnvironmentVariables())
         {
             var name = (string)variable.Key;
@@ -43,7 +43,7 @@ internal static class Command
                 start.Environment.Remove(name);
         }
 
-        // No server of a build stays behind, and none takes in analyzers that are deleted afterwards.
+        // No build server stays behind, and none loads analyzers that are deleted afterwards.
         start.Environment["MSBUILDDISABLENODEREUSE"] = "1";
         start.Environment["UseSharedCompilation"] = "false";
         start.Environment["DOTNET_CLI_TELEMETRY_OPTOUT"] = "1";

@@ -1,13 +1,13 @@
 namespace MatFormer.Packages.Tests;
 
-/// <summary>A user's way: install the template, start a project somewhere else, run it.</summary>
+/// <summary>Does what a user does: installs the template, creates a project outside the repository, and runs it.</summary>
 [Collection(nameof(PackedFolder))]
 public sealed class ConsumerTests(PackedFolder packed)
 {
     [Fact]
-    public async Task ANewProjectTrains()
+    public async Task ANewProjectBuildsAndTrains()
     {
-        // A name that is no identifier, as folders have.
+        // The name is not an identifier, as is often so for folders.
         const string name = "my-model";
         var hive = Path.Combine(packed.Projects, "hive");
         await Run(packed.Projects, "dotnet", "new", "install", Template(), "--debug:custom-hive", hive);
@@ -20,7 +20,7 @@ public sealed class ConsumerTests(PackedFolder packed)
         var program = Directory.GetFiles(Path.Combine(project, "bin"), name, SearchOption.AllDirectories).Single();
         Assert.True(File.Exists(Path.Combine(Path.GetDirectoryName(program)!, "libmatformer_cpu.so")));
 
-        // Without arguments it trains; that would take half a minute.
+        // Without arguments the program trains. That would take half a minute, so it is stopped.
         using (var process = Command.Start(project, packed.Environment, program))
         {
             var output = process.StandardOutput.ReadToEndAsync();
@@ -43,7 +43,7 @@ public sealed class ConsumerTests(PackedFolder packed)
         var profiles = await Run(project, "dotnet", "run", "--no-build", "--", "profiles");
         Assert.Matches(@"Phone\s.*2\*S 2\*M", profiles);
 
-        // The analyzers came along, through the runtime's package.
+        // The analyzers are there too, through the dependencies of the package.
         var declaration = Path.Combine(project, "TextLm.cs");
         await File.WriteAllTextAsync(declaration, (await File.ReadAllTextAsync(declaration)).Replace("Heads = 4", "Heads = 3"));
         var (code, mistake) = await Command.Try(project, packed.Environment, "dotnet", "build", "--no-restore");

@@ -4,7 +4,7 @@ using System.Xml.Linq;
 
 namespace MatFormer.Packages.Tests;
 
-/// <summary>What lies in each package, and what it says of itself.</summary>
+/// <summary>The files and the metadata of each package.</summary>
 [Collection(nameof(PackedFolder))]
 public sealed class ContentTests(PackedFolder packed)
 {
@@ -18,13 +18,13 @@ public sealed class ContentTests(PackedFolder packed)
     private static readonly string[] s_all = ["MatFormer", .. s_assemblies, "MatFormer.Templates"];
 
     [Fact]
-    public void AllPackagesAndTheirSymbolsAreThere() =>
+    public void AllPackagesAndSymbolPackagesArePacked() =>
         Assert.Equal(
             s_all.Select(p => $"{p}.{packed.Version}.nupkg").Concat(s_assemblies.Select(p => $"{p}.{packed.Version}.snupkg")).Order(StringComparer.Ordinal),
             Directory.GetFiles(packed.Packages).Select(Path.GetFileName).Order(StringComparer.Ordinal));
 
     [Fact]
-    public void DslHoldsAttributesAnalyzersAndFixes() => HasFiles(
+    public void TheDslPackageHoldsAttributesAnalyzersAndFixes() => HasFiles(
         "MatFormer.Dsl",
         "analyzers/dotnet/cs/MatFormer.Dsl.CodeFixes.dll",
         "analyzers/dotnet/cs/MatFormer.Dsl.Generators.dll",
@@ -33,9 +33,9 @@ public sealed class ContentTests(PackedFolder packed)
         "lib/netstandard2.0/MatFormer.Dsl.xml");
 
     [Fact]
-    public void RuntimeHoldsItselfAndItsKernels()
+    public void TheRuntimePackageHoldsItsAssemblyAndTheNativeLibrary()
     {
-        // Those of other systems are there where the cross compilers are installed.
+        // The native libraries of other systems are there if the cross compilers are installed.
         string[] others = ["runtimes/linux-arm64/native/libmatformer_cpu.so", "runtimes/win-x64/native/matformer_cpu.dll"];
         var files = packed.Read("MatFormer.Runtime");
         HasFiles(
@@ -59,10 +59,11 @@ public sealed class ContentTests(PackedFolder packed)
     [InlineData("MatFormer.Retrieval")]
     [InlineData("MatFormer.Server")]
     [InlineData("MatFormer.Training")]
-    public void LibrariesHoldThemselves(string package) => HasFiles(package, $"lib/net10.0/{package}.dll", $"lib/net10.0/{package}.xml");
+    public void ALibraryPackageHoldsItsAssembly(string package) =>
+        HasFiles(package, $"lib/net10.0/{package}.dll", $"lib/net10.0/{package}.xml");
 
     [Fact]
-    public void TheUsualSetHoldsNothing() => HasFiles("MatFormer");
+    public void TheMetapackageHoldsNoAssembly() => HasFiles("MatFormer");
 
     [Fact]
     public void TheTemplateNamesTheVersionThatWasPacked()
@@ -110,7 +111,7 @@ public sealed class ContentTests(PackedFolder packed)
     }
 
     [Fact]
-    public void EachPackageIntroducesItself()
+    public void EachPackageHasCompleteMetadata()
     {
         foreach (var package in s_all)
         {
@@ -130,7 +131,7 @@ public sealed class ContentTests(PackedFolder packed)
         }
     }
 
-    // A reference of ours is followed with all that it brings: the generator and the build steps too.
+    // References between our packages exclude nothing, so that the generator and the build steps of a dependency are used too.
     [Theory]
     [InlineData("MatFormer", "MatFormer.CommandLine")]
     [InlineData("MatFormer.CommandLine", "MatFormer.Evaluation Spectre.Console System.CommandLine")]
@@ -146,7 +147,7 @@ public sealed class ContentTests(PackedFolder packed)
     [InlineData("MatFormer.Server", "MatFormer.CommandLine MatFormer.Extensions.AI")]
     [InlineData("MatFormer.Templates", "")]
     [InlineData("MatFormer.Training", "MatFormer.Interop")]
-    public void APackageBringsItsDependencies(string package, string expected)
+    public void APackageNamesItsDependencies(string package, string expected)
     {
         var dependencies = Dependencies(package).OrderBy(d => d.Id, StringComparer.Ordinal).ToList();
         Assert.Equal(expected, string.Join(' ', dependencies.Select(d => d.Id)));

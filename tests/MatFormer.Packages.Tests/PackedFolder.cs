@@ -7,8 +7,8 @@ using System.Xml.Linq;
 namespace MatFormer.Packages.Tests;
 
 /// <summary>
-/// All packages, packed once from what was built, with a version that no other run gives; and a folder outside of the repository to use
-/// them in, with a package cache of its own, so that nothing stays in the user's.
+/// Packs all packages once, from the built projects, with a version that no other run has. It also makes a folder outside of the repository
+/// in which tests use the packages. The folder has its own package cache, so that nothing stays in the user's.
 /// </summary>
 public sealed class PackedFolder : IAsyncLifetime
 {
@@ -20,19 +20,19 @@ public sealed class PackedFolder : IAsyncLifetime
 
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-packages-").FullName;
 
-    /// <summary>The repository.</summary>
+    /// <summary>The root folder of the repository.</summary>
     public static string Root { get; } = Path.GetFullPath(Path.Combine(Path.GetDirectoryName(ThisFile())!, "..", ".."));
 
-    /// <summary>Where the packages are.</summary>
+    /// <summary>The folder of the packages.</summary>
     public string Packages => Path.Combine(_folder, "packages");
 
-    /// <summary>Where projects find them: the folder's nuget.config names them beside the machine's own sources.</summary>
+    /// <summary>The folder for projects that use the packages. Its nuget.config adds the packages to the machine's sources.</summary>
     public string Projects => Path.Combine(_folder, "projects");
 
-    /// <summary>The version of all of them.</summary>
+    /// <summary>The version of all packages.</summary>
     public string Version { get; private set; } = string.Empty;
 
-    /// <summary>For commands that use the packages.</summary>
+    /// <summary>The environment of commands that use the packages.</summary>
     public IReadOnlyDictionary<string, string> Environment { get; private set; } = new Dictionary<string, string>();
 
     public async Task InitializeAsync()
@@ -45,7 +45,7 @@ public sealed class PackedFolder : IAsyncLifetime
         Version = Path.GetFileNameWithoutExtension(runtime)["MatFormer.Runtime.".Length..];
         Assert.EndsWith(suffix, Version, StringComparison.Ordinal);
 
-        // Packages of others come from where they lie already.
+        // Packages of other authors come from the machine's package cache.
         var cache = System.Environment.GetEnvironmentVariable("NUGET_PACKAGES") is { Length: > 0 } given
             ? given
             : Path.Combine(System.Environment.GetFolderPath(System.Environment.SpecialFolder.UserProfile), ".nuget", "packages");
@@ -69,7 +69,7 @@ public sealed class PackedFolder : IAsyncLifetime
         return Task.CompletedTask;
     }
 
-    /// <summary>The files of a package, NuGet's own bookkeeping left out.</summary>
+    /// <summary>Returns the files of a package, without those that NuGet adds for its own use.</summary>
     public IReadOnlyDictionary<string, byte[]> Read(string package, string extension = ".nupkg")
     {
         using var zip = ZipFile.OpenRead(Path.Combine(Packages, $"{package}.{Version}{extension}"));
@@ -87,7 +87,7 @@ public sealed class PackedFolder : IAsyncLifetime
         return files;
     }
 
-    /// <summary>Makes a program of the sources that <paramref name="write"/> puts into its folder.</summary>
+    /// <summary>Makes a project of the sources that <paramref name="write"/> writes into its folder.</summary>
     public string NewProject(string name, string properties, Action<string> write, string package, bool usesTorch = true)
     {
         var folder = Path.Combine(Projects, name);
@@ -129,6 +129,6 @@ public sealed class PackedFolder : IAsyncLifetime
     private static string ThisFile([CallerFilePath] string path = "") => path;
 }
 
-/// <summary>All tests share one packing.</summary>
+/// <summary>The collection of the tests that share the packed packages.</summary>
 [CollectionDefinition(nameof(PackedFolder))]
 public sealed class PackedFolderCollection : ICollectionFixture<PackedFolder>;

@@ -2,14 +2,17 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer.Packages.Tests;
 
-/// <summary>The examples of all kinds of model in one program, trimmed: no warning, and the same tokens, classes, embeddings and weights.</summary>
+/// <summary>
+/// Publishes the examples of all kinds of models as one trimmed program: there is no warning, and tokens, classes, embeddings and weights
+/// are the same.
+/// </summary>
 [Collection(nameof(PackedFolder))]
 public sealed class TrimmingTests(PackedFolder packed)
 {
     [Fact]
-    public async Task TrimmedExamplesGiveTheSame()
+    public async Task TrimmedExamplesGiveTheSameOutput()
     {
-        // IsAotCompatible: the compiler's analyzers for trimming, for ahead-of-time compilation and for single files look through what was generated.
+        // With IsAotCompatible, the analyzers for trimming, ahead-of-time compilation and single files check the generated code.
         var project = packed.NewProject(
             "DocsLm",
             """
@@ -52,7 +55,7 @@ public sealed class TrimmingTests(PackedFolder packed)
             [("DocsLm", "text", []), ("DigitsViT", "images", ["--shift", "1"]), ("ApiSearch", "pairs.tsv", ["--tokenizer", "bytes"])];
         foreach (var (model, data, more) in kinds)
         {
-            // It trains, and draws tables.
+            // Both programs train and print tables.
             foreach (var (program, folder) in ((string, string)[])[(ordinary, model), (trimmed, "again" + model)])
                 await Run(project, program, [model, "train", "--data", data, "--steps", "3", "--batch", "2", "--out", folder, .. more]);
             Assert.Equal(await Bytes(model, "model.safetensors"), await Bytes("again" + model, "model.safetensors"));
@@ -85,7 +88,7 @@ public sealed class TrimmingTests(PackedFolder packed)
         Task<byte[]> Bytes(string folder, string file) => File.ReadAllBytesAsync(Path.Combine(project, folder, file));
     }
 
-    // What one native program of a project that references nothing but the decoder makes of a slice.
+    // Compiles a project that references only the decoder to one native program, and returns what that program generates from a slice.
     private async Task<string> DecodeAheadOfTime(string machine, string slice)
     {
         var project = packed.NewProject(
@@ -120,7 +123,7 @@ public sealed class TrimmingTests(PackedFolder packed)
         return await Run(native, Path.Combine(native, "Decoder"), slice);
     }
 
-    // Something to learn for each kind.
+    // Writes training data for each kind of model.
     private static void WriteData(string project)
     {
         PackedFolder.WriteText(Path.Combine(project, "text"));
@@ -137,7 +140,7 @@ public sealed class TrimmingTests(PackedFolder packed)
         File.WriteAllLines(Path.Combine(project, "pairs.tsv"), Enumerable.Range(0, 40).Select(pair => $"number {pair}\tThe document of {pair}."));
     }
 
-    // What `serve` answers, without what differs from time to time.
+    // Returns the answer of `serve`, without the parts that differ from time to time.
     private async Task<string> Serve(string project, string program)
     {
         using var process = Command.Start(project, packed.Environment, program, "DocsLm", "serve", "--out", "DocsLm", "--port", "0");
@@ -162,7 +165,7 @@ public sealed class TrimmingTests(PackedFolder packed)
         return string.Empty;
     }
 
-    // What was generated, without its speed.
+    // The generated text, without the speed.
     private static string Tokens(string output)
     {
         var end = output.LastIndexOf('[');
@@ -170,7 +173,7 @@ public sealed class TrimmingTests(PackedFolder packed)
         return output[..end];
     }
 
-    // What `--json` gives, without what is said beside it.
+    // The JSON document, without the other lines of the output.
     private static string Document(string output) => output[output.IndexOf('{')..(output.LastIndexOf('}') + 1)];
 
     private Task<string> Run(string folder, string program, params string[] arguments) => Command.Run(folder, packed.Environment, program, arguments);

@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 
 namespace MatFormer.Packages.Tests;
 
-/// <summary>docs/tutorial.md as it stands, from an empty folder to a served answer; less is trained than the page says.</summary>
+/// <summary>Follows docs/tutorial.md from an empty folder to a served answer. The models are trained less than the page says.</summary>
 [Collection(nameof(PackedFolder))]
 public sealed partial class TutorialTests(PackedFolder packed)
 {
@@ -33,7 +33,7 @@ public sealed partial class TutorialTests(PackedFolder packed)
                     break;
                 case var request when request.StartsWith("curl ", StringComparison.Ordinal):
                     Assert.NotNull(server);
-                    answer = request; // the last one asks for text
+                    answer = request; // the last request asks for text
                     break;
                 default:
                     await Run(folder, command
@@ -55,7 +55,7 @@ public sealed partial class TutorialTests(PackedFolder packed)
         Assert.Contains("\"completion_tokens\":60", text, StringComparison.Ordinal);
     }
 
-    // Lines of the blocks that a shell takes; a backslash at the end joins two.
+    // Returns the lines of the shell blocks. A line that ends with a backslash is joined with the next.
     private static IEnumerable<string> Commands(string page) => ShellBlock().Matches(page)
         .SelectMany(block => block.Groups[1].Value.Replace("\\\n", " ", StringComparison.Ordinal).Split('\n', StringSplitOptions.RemoveEmptyEntries));
 

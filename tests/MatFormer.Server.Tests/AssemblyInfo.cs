@@ -1,2 +1,2 @@
-// Each test has engines with threads of their own, which would wait for one another's.
+// Each test has engines with several threads, which would compete with those of other tests.
 [assembly: Xunit.CollectionBehavior(DisableTestParallelization = true)]

@@ -12,7 +12,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     private const string Embeddings = "/v1/embeddings";
 
     [Fact]
-    public async Task ModelsAreListedWithWhatTheyCost()
+    public async Task ModelsAreListedWithTheirCosts()
     {
         await using var its = await TestServer.Start();
         var list = JsonElement.Parse(await its.Client.GetStringAsync("/v1/models")).GetProperty("data").EnumerateArray().ToList();
@@ -26,7 +26,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     }
 
     [Fact]
-    public async Task StreamedIsWholeIsAlone()
+    public async Task StreamedAndWholeAnswersEqualGenerationAlone()
     {
         await using var its = await TestServer.Start();
         foreach (var profile in TinyLm.Granularities.Concat(TinyLm.Profiles))
@@ -60,7 +60,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
             Assert.Equal("length", events[^2].GetProperty("choices")[0].GetProperty("finish_reason").GetString());
             Assert.Equal((9, 45, 54), UsageOf(events[^1]));
 
-            // A chat of one message is that text.
+            // A chat of one message gives the same text as the prompt.
             body.Remove("prompt");
             body["messages"] = new object[] { new { role = "user", content = new object[] { new { type = "text", text = "Größe: " } } } };
             var chat = await its.Stream(Chat, body);
@@ -76,7 +76,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     }
 
     [Fact]
-    public async Task TheNextTurnOfAChatIsNotComputedAnew()
+    public async Task TheNextTurnOfAChatReusesTheCache()
     {
         await using var its = await TestServer.Start();
         await using var fresh = await TestServer.Start();
@@ -90,7 +90,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         Assert.Equal(TextOf(await fresh.PostOk(Chat, Body("TinyLm/M"))), TextOf(second));
         Assert.Contains($"matformer_cached_tokens_total {CachedOf(second)}\n", await its.Client.GetStringAsync("/metrics"));
 
-        // Streamed it says so too; another size shares nothing.
+        // A stream reports cached tokens too. Another size shares none.
         var streamed = await its.Stream(Chat, Body("TinyLm/M", streams: true));
         Assert.Equal(UsageOf(second).Prompt - 1, CachedOf(streamed[^1]));
         Assert.Equal(TextOf(second), TestServer.TextOf(streamed));
@@ -120,7 +120,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     }
 
     [Fact]
-    public async Task ProfilesAtOnceAreEachAsAlone()
+    public async Task ProfilesServedTogetherGiveTheTextOfEachAlone()
     {
         await using var its = await TestServer.Start();
         string[] names = ["S", "M", "XL", "Mixed", "1*M 1*XL", "2*S", "XL M", "S XL"];
@@ -132,7 +132,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
             Assert.Equal(Models.Alone(its.Model, Profile<TinyLm>.Parse(name), "the same", options), TestServer.TextOf(answers[i]));
         }
 
-        // A pattern of another form is the same model.
+        // A pattern that is written differently names the same model.
         Assert.All(answers[6], e => Assert.Equal("TinyLm/1*XL 1*M", e.GetProperty("model").GetString()));
         var metrics = await its.Client.GetStringAsync("/metrics");
         Assert.Contains("matformer_profile_requests_total{profile=\"other\"} 4\n", metrics);
@@ -143,7 +143,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     }
 
     [Fact]
-    public async Task BudgetsAndLoadChooseTheSize()
+    public async Task BudgetsChooseTheSize()
     {
         await using var its = await TestServer.Start(new ModelServerOptions { AutoMsPerToken = 1e6 });
         Assert.Equal("TinyLm/XL", await Chosen("TinyLm"));
@@ -154,16 +154,28 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         Assert.Equal("TinyLm/S", await Chosen("TinyLm/auto", flops: sizes["M"].FlopsPerToken - 1));
         Assert.Equal("TinyLm/XL", await Chosen("TinyLm", ms: 1e6));
 
-        // The rule itself, on times that do not depend on this machine.
-        ServedProfile Size(string name, long flops, double ms, double further) =>
-            its.Server.Profiles[0] with { Name = name, FlopsPerToken = flops, MsPerToken = ms, MsPerFurtherToken = further, Layers = name == "L" ? TinyLm.Spec.WholeLayers : its.Server.Profiles[0].Layers };
+        async Task<string> Chosen(string model, long? flops = null, double? ms = null) => (await its.PostOk(
+            Text, new { model, prompt = "x", max_tokens = 1, max_flops_per_token = flops, max_ms_per_token = ms })).GetProperty("model").GetString()!;
+    }
+
+    // The times are given, so that the choice does not depend on this machine.
+    [Fact]
+    public void LoadAndBudgetsChooseTheSizeByGivenTimes()
+    {
+        var first = shared.Its.Server.Profiles[0];
         var catalog = new ProfileCatalog(TinyLm.Spec, TinyLm.Spec.WholeLayers, [Size("S", 1, 1, 0.1), Size("M", 2, 2, 0.2), Size("L", 4, 4, 0.5)], 5);
         Assert.Equal(["L", "L", "M", "M", "S", "S", "S"], new[] { 1, 3, 4, 16, 17, 41, 500 }.Select(load => catalog.Select("TinyLm/auto", null, null, load).Name));
         Assert.Equal("M", catalog.Select("TinyLm", null, 3.9, 500).Name);
         Assert.Equal("S", catalog.Select("TinyLm/auto", 3, 3.9, 20).Name);
 
-        async Task<string> Chosen(string model, long? flops = null, double? ms = null) => (await its.PostOk(
-            Text, new { model, prompt = "x", max_tokens = 1, max_flops_per_token = flops, max_ms_per_token = ms })).GetProperty("model").GetString()!;
+        ServedProfile Size(string name, long flops, double ms, double further) => first with
+        {
+            Name = name,
+            FlopsPerToken = flops,
+            MsPerToken = ms,
+            MsPerFurtherToken = further,
+            Layers = name == "L" ? TinyLm.Spec.WholeLayers : first.Layers,
+        };
     }
 
     [Fact]
@@ -176,12 +188,16 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         Assert.All(vectors, v => Assert.Equal(1, v.Sum(x => x * x), 1e-5));
         Assert.Equal((2, TinyLm.Spec.Width), (vectors.Count, vectors[1].Length));
 
-        // As base64, and of tokens: the same.
+        // Tokens as the input, and base64 as the output, give the same embedding.
         var again = await its.PostOk(
             Embeddings, new { model = "TinyLm/Mixed", input = Encoding.ASCII.GetBytes("another").Select(b => (int)b), encoding_format = "base64", dimensions = 32 });
         var bytes = again.GetProperty("data")[0].GetProperty("embedding").GetBytesFromBase64();
         Assert.Equal(vectors[1], MemoryMarshal.Cast<byte, float>(bytes).ToArray());
+    }
 
+    [Fact]
+    public async Task AServerWithoutHiddenStatesHasNoEmbeddings()
+    {
         await using var without = await TestServer.Start(embeds: false);
         using var response = await without.Post(Embeddings, """{"model": "TinyLm", "input": "x"}""");
         Assert.Equal(HttpStatusCode.NotImplemented, response.StatusCode);
@@ -241,14 +257,14 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     [InlineData(Embeddings, 422, "input", """{"model": "TinyLm", "input": "more than the thirty-two tokens of the context"}""")]
     [InlineData(Embeddings, 422, "dimensions", """{"model": "TinyLm", "input": "x", "dimensions": 8}""")]
     [InlineData(Embeddings, 422, "encoding_format", """{"model": "TinyLm", "input": "x", "encoding_format": "hex"}""")]
-    public async Task WhatIsWrongIsNamed(string path, int status, string? field, string body)
+    public async Task AnInvalidRequestIsRefusedWithTheNameOfTheField(string path, int status, string? field, string body)
     {
         using var response = await shared.Its.Post(path, body);
         await IsError(response, status, field);
     }
 
     [Fact]
-    public async Task RoutesMethodsTypesAndSizes()
+    public async Task UnsupportedRequestsAreRefusedWithTheirStatus()
     {
         await using var its = await TestServer.Start(new ModelServerOptions { MaxBodyBytes = 1000 });
         using (var response = await its.Client.GetAsync("/v1/nothing")) await IsError(response, 404, null);
@@ -257,12 +273,18 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         using (var response = await its.Post(Text, $$"""{"model": "TinyLm", "prompt": "{{new string('x', 1000)}}"}""")) await IsError(response, 413, null);
         using var foreign = new HttpRequestMessage(HttpMethod.Get, "/v1/models") { Headers = { Host = "example.com" } };
         using (var response = await its.Client.SendAsync(foreign)) await IsError(response, 421, null);
-        Assert.Equal("ok", JsonElement.Parse(await its.Client.GetStringAsync("/healthz")).GetProperty("status").GetString());
         var metrics = await its.Client.GetStringAsync("/metrics");
         Assert.Contains("matformer_http_responses_total{code=\"413\"} 1\n", metrics);
+    }
 
-        // The page is all in itself.
-        using var page = await its.Client.GetAsync("/");
+    [Fact]
+    public async Task TheHealthCheckAnswersOk() =>
+        Assert.Equal("ok", JsonElement.Parse(await shared.Its.Client.GetStringAsync("/healthz")).GetProperty("status").GetString());
+
+    [Fact]
+    public async Task ThePageLoadsNothingFromElsewhere()
+    {
+        using var page = await shared.Its.Client.GetAsync("/");
         Assert.Contains("default-src 'none'", page.Headers.GetValues("Content-Security-Policy").Single());
         var html = await page.Content.ReadAsStringAsync();
         Assert.Contains("v1/completions", html);
@@ -270,7 +292,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     }
 
     [Fact]
-    public async Task ATokenIsAskedFor()
+    public async Task ARequestWithoutTheTokenIsRefused()
     {
         await using var its = await TestServer.Start(new ModelServerOptions { Token = "sesame" });
         foreach (var given in (string?[])[null, "Bearer wrong", "Bearer sesam", "Basic sesame", "Bearer"])

@@ -11,7 +11,7 @@ public sealed class LoadTests
     private static readonly ModelServerOptions s_endless = new() { MaxTokens = int.MaxValue, Scheduler = Models.Patient };
 
     [Fact]
-    public async Task AFullQueueAnswers429AndLeavingMakesRoom()
+    public async Task AFullQueueAnswers429AndAClientThatLeavesMakesRoom()
     {
         await using var its = await TestServer.Start(s_endless with { Scheduler = Models.Patient with { Queue = 1 } }, sequences: 1);
         var running = await its.Post("/v1/completions", Endless);
@@ -30,7 +30,7 @@ public sealed class LoadTests
         await patience.CancelAsync();
         try
         {
-            (await waiting).Dispose(); // if its answer had begun
+            (await waiting).Dispose(); // its answer may have begun
         }
         catch (OperationCanceledException)
         {
@@ -41,7 +41,7 @@ public sealed class LoadTests
     }
 
     [Fact]
-    public async Task StoppingLetsStreamsEndAndThenCancels()
+    public async Task StoppingLetsStreamsEndOrCancelsThem()
     {
         foreach (var grace in (TimeSpan[])[TimeSpan.FromHours(1), TimeSpan.Zero])
         {
@@ -58,7 +58,7 @@ public sealed class LoadTests
     }
 
     [Fact]
-    public async Task SixtyFourClientsAtOnce()
+    public async Task SixtyFourClientsGetTheTextOfEachAlone()
     {
         await using var its = await TestServer.Start(sequences: 16);
         string[] models = ["TinyLm", "TinyLm/auto", "TinyLm/S", "TinyLm/M", "TinyLm/Mixed", "TinyLm/1*M 1*XL"];

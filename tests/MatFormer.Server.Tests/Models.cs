@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Server.Tests;
 
-/// <summary>A TinyLm with drawn weights, and what it generates alone.</summary>
+/// <summary>Creates a TinyLm with random weights, and generates texts without a scheduler.</summary>
 internal static class Models
 {
     public static TinyLm New()
@@ -10,13 +10,13 @@ internal static class Models
         manual_seed(11);
         var model = new TinyLm();
 
-        // As drawn, it is almost sure of nothing, and little would differ between its sizes.
+        // With the initial weights, the distributions are nearly uniform, and the sizes would hardly differ.
         using var unrecorded = no_grad();
         foreach (var (_, parameter) in model.named_parameters()) parameter.mul_(2.5);
         return model;
     }
 
-    /// <summary>Readers may take as long as they do: a test's may get no time for a while.</summary>
+    /// <summary>Options with a long time-out for readers, because the readers of a test may get no processor time for a while.</summary>
     public static SchedulerOptions Patient { get; } = new() { ReaderTimeout = TimeSpan.FromHours(1) };
 
     public static DecodingScheduler Scheduler(MatFormerModel model, int sequences, SchedulerOptions? options = null) =>
@@ -43,12 +43,12 @@ internal static class Models
         return (text, tokens, reason!.Value);
     }
 
-    /// <summary>Waits until something holds that another thread brings about.</summary>
+    /// <summary>Waits until a condition holds that another thread brings about.</summary>
     public static async Task Until(Func<bool> holds)
     {
         for (var tries = 0; !holds(); tries++)
         {
-            Assert.True(tries < 3000, "it did not come about");
+            Assert.True(tries < 3000, "the condition did not hold within 30 seconds");
             await Task.Delay(10);
         }
     }

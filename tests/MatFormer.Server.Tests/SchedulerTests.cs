@@ -8,11 +8,12 @@ public sealed class SchedulerTests
     private static readonly ImmutableArray<LayerSlice> s_whole = TinyLm.Spec.WholeLayers;
 
     [Fact]
-    public async Task ManyTogetherAreEachAsAlone()
+    public async Task RequestsTogetherGiveTheTextOfEachAlone()
     {
         using var model = Models.New();
 
-        // Few tokens in a pass, so that prompts are cut; prompts and texts longer than the context of 32; more requests than sequences.
+        // A pass has few tokens, so that prompts are cut. Some prompts and texts are longer than the context of 32. There are more requests
+        // than sequences.
         await using var scheduler = Models.Scheduler(model, 5, Models.Patient with { TokensPerPass = 9, PromptTokens = 3, PiecesAhead = 4 });
         string[] prompts = ["a", string.Empty, "a prompt that is longer than the context, of which the end counts", "as long as the context is: 32 xx", "short"];
         var wanted = new List<string>();
@@ -29,7 +30,7 @@ public sealed class SchedulerTests
 
         var got = await Task.WhenAll(requests);
         Assert.Equal(wanted, got.Select(g => g.Text));
-        Assert.InRange(wanted.Distinct().Count(), wanted.Count - 5, wanted.Count); // so that nothing is right by chance
+        Assert.InRange(wanted.Distinct().Count(), wanted.Count - 5, wanted.Count); // different texts cannot be right by chance
         Assert.All(got, (g, i) => Assert.Equal((20 + (15 * (i % prompts.Length)), FinishReason.Length), (g.Tokens, g.Reason)));
         var statistics = scheduler.Statistics;
         Assert.Equal((0, 0, requests.Count, requests.Count), (statistics.Waiting, 0, (int)statistics.Submitted, (int)statistics.Completed));
@@ -38,7 +39,7 @@ public sealed class SchedulerTests
     }
 
     [Fact]
-    public async Task AStopStringEndsIt()
+    public async Task AStopStringEndsARequest()
     {
         using var model = Models.New();
         await using var scheduler = Models.Scheduler(model, 1);
@@ -46,13 +47,13 @@ public sealed class SchedulerTests
         var whole = await Models.Read(scheduler.TryGenerate("x", s_whole, options));
         var stop = whole.Text[20..23];
         var stopped = await Models.Read(scheduler.TryGenerate("x", s_whole, options with { StopStrings = [stop] }));
-        if (stop.Contains('\uFFFD')) Assert.Equal(whole.Text, stopped.Text); // of half a character; it does not come as such
+        if (stop.Contains('\uFFFD')) Assert.Equal(whole.Text, stopped.Text); // half a character, which never matches a stop string
         else Assert.Equal((whole.Text[..whole.Text.IndexOf(stop, StringComparison.Ordinal)], FinishReason.Stop), (stopped.Text, stopped.Reason));
         Assert.Equal((string.Empty, 0, FinishReason.Length), await Models.Read(scheduler.TryGenerate("x", s_whole, options with { Tokens = 0 })));
     }
 
     [Fact]
-    public async Task AReaderThatWaitsStallsNobodyElse()
+    public async Task ASlowReaderDoesNotStallOthers()
     {
         using var model = Models.New();
         await using var scheduler = Models.Scheduler(model, 2, Models.Patient with { PiecesAhead = 2 });
@@ -65,7 +66,7 @@ public sealed class SchedulerTests
     }
 
     [Fact]
-    public async Task AReaderThatNeverComesIsCancelled()
+    public async Task ARequestThatNobodyReadsIsCancelled()
     {
         using var model = Models.New();
         await using var scheduler = Models.Scheduler(
@@ -73,7 +74,7 @@ public sealed class SchedulerTests
         var options = new GenerationOptions { Tokens = 100 };
         var never = scheduler.TryGenerate("never", s_whole, options);
 
-        // It never waits for its reader, however long that takes: it has no more pieces than may wait.
+        // The next request has no more pieces than may wait, so it never waits for its reader, however long that takes.
         var next = await Models.Read(scheduler.TryGenerate("next", s_whole, options with { Tokens = 2 }));
         Assert.Equal(FinishReason.Length, next.Reason);
         Assert.Equal(FinishReason.Cancelled, (await Models.Read(never)).Reason);
@@ -94,7 +95,7 @@ public sealed class SchedulerTests
         Assert.Null(scheduler.TryGenerate("refused", s_whole, endless));
         Assert.Null(scheduler.TryEmbed([1], s_whole));
 
-        // One that waits, one that runs by its token, and the next has its turn.
+        // Cancels the waiting request, and the running one by its token. Then the last request has its turn.
         waiting!.Cancel();
         Assert.Equal(FinishReason.Cancelled, (await Models.Read(waiting)).Reason);
         using var stop = new CancellationTokenSource();
@@ -125,7 +126,7 @@ public sealed class SchedulerTests
     [InlineData(DecodingWeights.Float32)]
     [InlineData(DecodingWeights.BFloat16)]
     [InlineData(DecodingWeights.Int8)]
-    public async Task WhatBeginsAlikeGoesOnFromThere(DecodingWeights weights)
+    public async Task ACommonPrefixIsReused(DecodingWeights weights)
     {
         const string Prompt = "a prompt of it";
         using var model = Models.New();
@@ -135,7 +136,7 @@ public sealed class SchedulerTests
         await using var reusing = Scheduler(true);
         await using var whole = Scheduler(false);
         await Check(0, 0, Prompt);
-        await Check(Prompt.Length - 1, Prompt.Length - 1, Prompt); // the logits after its last token are not kept
+        await Check(Prompt.Length - 1, Prompt.Length - 1, Prompt); // the logits of the last token are not kept, so it is computed again
         await Check(Prompt.Length, Prompt.Length + 3, Prompt + ", and more");
         await Check(8, 8, Prompt[..8] + "!");
 
@@ -143,18 +144,18 @@ public sealed class SchedulerTests
         await Check(0, 0, Prompt, TinyLm.Granularities[0].Layers);
         await Check(0, 0, Prompt);
 
-        // An embedding needs the states of all its tokens; what it leaves is a beginning as any other.
+        // An embedding needs the hidden states of all its tokens. The keys and values that it leaves are a prefix like any other.
         var tokens = Prompt.Select(c => (int)c).ToArray();
         Assert.Equal(await whole.TryEmbed(tokens, s_whole)!.Result, await reusing.TryEmbed(tokens, s_whole)!.Result);
         await Check(Prompt.Length, Prompt.Length, Prompt + ", and more");
 
-        // Cancelled while it generates, and, perhaps, in the middle of its prompt.
+        // One request is cancelled while it generates, another perhaps in the middle of its prompt.
         await foreach (var piece in reusing.TryGenerate(Prompt, s_whole, new GenerationOptions { Tokens = int.MaxValue })!.ReadAsync()) break;
         await Check(Prompt.Length - 1, Prompt.Length - 1, Prompt);
         reusing.TryGenerate("another prompt of more tokens", s_whole, new GenerationOptions())!.Cancel();
         await Check(0, Prompt.Length - 1, Prompt);
 
-        // Beyond the context, a sequence no longer holds the beginning.
+        // A sequence that has gone beyond the context no longer holds the beginning of its text.
         await Check(Prompt.Length - 1, Prompt.Length - 1, Prompt, tokens: 60);
         await Check(0, 2, Prompt);
         Assert.Equal(0, whole.Statistics.CachedTokens);
@@ -172,7 +173,7 @@ public sealed class SchedulerTests
     }
 
     [Fact]
-    public async Task ConversationsThatBeginAlikeKeepTheirOwn()
+    public async Task ConversationsWithACommonPrefixKeepTheirOwnSequences()
     {
         using var model = Models.New();
         await using var scheduler = Models.Scheduler(model, 2);
@@ -180,7 +181,7 @@ public sealed class SchedulerTests
         foreach (var text in (string[])[one, other]) Assert.InRange(await Cached(text), 0, 5);
         foreach (var text in (string[])[one, other]) Assert.InRange(await Cached(text + "!"), text.Length, text.Length + 2);
 
-        // A third takes the sequence that was not used for longest.
+        // A third conversation takes the least recently used sequence.
         Assert.InRange(await Cached("You. A third that is new"), 0, 5);
         Assert.InRange(await Cached(other + "?"), other.Length, other.Length + 2);
 
@@ -214,12 +215,12 @@ public sealed class SchedulerTests
     }
 
     [Fact]
-    public async Task DamagedWeightsFailTheirRequestsOnly()
+    public async Task DamagedWeightsFailOnlyTheRequestsThatUseThem()
     {
         using var model = Models.New();
         using (no_grad())
         {
-            // Of the wider sizes only.
+            // The hidden units from 32 on belong to the widest size only.
             foreach (var (name, parameter) in model.named_parameters())
             {
                 if (name.EndsWith("layers.1.mlp.down_proj.weight", StringComparison.Ordinal)) parameter.narrow(1, 32, 32).fill_(float.NaN);
@@ -238,7 +239,7 @@ public sealed class SchedulerTests
     }
 
     [Fact]
-    public async Task EmbeddingsAreTheMeanOfWhatLogitsAreComputedOf()
+    public async Task EmbeddingsAreTheMeanOfTheHiddenStates()
     {
         using var model = Models.New();
         var tokens = "a text to embed of 29 letters"u8.ToArray().Select(b => (int)b).ToArray();
@@ -269,7 +270,7 @@ public sealed class SchedulerTests
     }
 
     [Fact]
-    public async Task WhatCannotBeIsRefusedAtOnce()
+    public async Task InvalidRequestsAreRefusedAtOnce()
     {
         using var model = Models.New();
         using var slice = model.Extract(TinyLm.Granularities[0]);

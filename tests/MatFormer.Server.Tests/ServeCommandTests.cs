@@ -3,7 +3,7 @@ using System.Globalization;
 
 namespace MatFormer.Server.Tests;
 
-/// <summary>The command as a user meets it: another process.</summary>
+/// <summary>Runs the command in another process, as a user does.</summary>
 public sealed class ServeCommandTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-serve-").FullName;
@@ -13,7 +13,7 @@ public sealed class ServeCommandTests : IDisposable
     [Theory]
     [InlineData("INT")]
     [InlineData("TERM")]
-    public async Task ItServesUntilItIsToldToStop(string signal)
+    public async Task TheCommandServesUntilASignalStopsIt(string signal)
     {
         var checkpoint = Path.Combine(_folder, "model.safetensors");
         using (var model = Models.New()) model.Save(checkpoint);
@@ -32,7 +32,7 @@ public sealed class ServeCommandTests : IDisposable
         using var client = new HttpClient { BaseAddress = new Uri(address) };
         using var content = new StringContent("""{"model": "TinyLm/S", "prompt": "x", "max_tokens": 5}""", null, "application/json");
         using (var answer = await client.PostAsync("/v1/completions", content)) Assert.True(answer.IsSuccessStatusCode, await answer.Content.ReadAsStringAsync());
-        // One that leaves in the middle is no error.
+        // A client that leaves in the middle of an answer is not an error.
         using var endless = new HttpRequestMessage(HttpMethod.Post, "/v1/completions")
         {
             Content = new StringContent("""{"model": "TinyLm", "prompt": "x", "max_tokens": 2000000000, "stream": true}""", null, "application/json"),
@@ -46,7 +46,7 @@ public sealed class ServeCommandTests : IDisposable
     }
 
     [Fact]
-    public async Task WrongInputEndsWithTwoAndOneLine()
+    public async Task WrongInputEndsWithExitCode2AndOneLine()
     {
         var checkpoint = Path.Combine(_folder, "model.safetensors");
         using (var model = Models.New()) model.Save(checkpoint);
@@ -81,7 +81,7 @@ public sealed class ServeCommandTests : IDisposable
 
     private static Process Start(params string[] arguments)
     {
-        // A shell's background jobs ignore SIGINT, and children inherit that: the program must be stoppable wherever the tests run.
+        // Background jobs of a shell ignore SIGINT, and their children inherit that. The program must be stoppable wherever the tests run.
         var start = new ProcessStartInfo("env", ["--default-signal=INT", "dotnet"]) { RedirectStandardOutput = true, RedirectStandardError = true };
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "TinyLm.dll"));
         foreach (var argument in arguments) start.ArgumentList.Add(argument);

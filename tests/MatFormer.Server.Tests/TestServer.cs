@@ -5,7 +5,7 @@ using System.Text.Json;
 
 namespace MatFormer.Server.Tests;
 
-/// <summary>A server of a TinyLm at a free port, and a client of it.</summary>
+/// <summary>A server of a TinyLm at a free port, and its client.</summary>
 internal sealed class TestServer : IAsyncDisposable
 {
     private TestServer(TinyLm model, ModelServer server, ModelServerHost host, HttpClient client) =>
@@ -50,7 +50,7 @@ internal sealed class TestServer : IAsyncDisposable
         return JsonElement.Parse(text);
     }
 
-    /// <summary>The events of a stream, the last of which is [DONE], without that.</summary>
+    /// <summary>Returns the events of a stream without the last one, which must be [DONE].</summary>
     public async Task<List<JsonElement>> Stream(string path, object body)
     {
         using var response = await Post(path, JsonSerializer.Serialize(body));
@@ -66,7 +66,7 @@ internal sealed class TestServer : IAsyncDisposable
             : c.GetProperty("delta").TryGetProperty("content", out var content) ? content.GetString() : string.Empty));
 }
 
-/// <summary>One server for many tests that leave it as it is.</summary>
+/// <summary>A server that tests share if they do not change its state.</summary>
 public sealed class SharedServer : IAsyncLifetime
 {
     internal TestServer Its { get; private set; } = null!;

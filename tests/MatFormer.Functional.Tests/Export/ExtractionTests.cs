@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Everything that a Llama may have here: both axes, biases, a head of its own, layers that are left out, more tokens than bytes.</summary>
+/// <summary>A Llama with all options: both axes, biases, an untied head, profiles that skip layers, and more tokens than bytes.</summary>
 [MatLM(Layers = 4, Width = 64, Heads = 4, Context = 12, Vocabulary = 300)]
 [FeedForward(96, Activation.SwiGlu, Bias = true)]
 [Attention(KeyValueHeads = 2, RotaryBase = 500), Attention(KeyValueHeads = 4, Layers = "2")]
@@ -16,7 +16,7 @@ namespace MatFormer.Functional.Tests;
 [Profile("Shallow", "S Skip XL M"), Profile("Alike", "M M Skip M")]
 public sealed partial class ExportedLm;
 
-/// <summary>A Llama whose attention has biases, all heads or some.</summary>
+/// <summary>A Llama whose attention has biases and whose smallest granularity keeps fewer heads.</summary>
 [MatLM(Layers = 2, Width = 32, Heads = 4, Context = 12, Vocabulary = 256)]
 [FeedForward(64, Activation.SwiGlu)]
 [Attention(KeyValueHeads = 2, Bias = true)]
@@ -38,13 +38,13 @@ public sealed partial class BiasedNormLm;
 [Granularity("S", 32), Granularity("XL", 64)]
 public sealed partial class ScaledNormLm;
 
-/// <summary>Large enough that a copy of its weights would show.</summary>
+/// <summary>A model so large that a copy of its weights would show in the memory.</summary>
 [MatLM(Layers = 4, Width = 512, Heads = 8, Context = 16, Vocabulary = 256)]
 [FeedForward(2048, Activation.SwiGlu)]
 [Granularity("S", 1024), Granularity("XL", 2048)]
 public sealed partial class LargeLm;
 
-/// <summary>What is extracted from file to file is what the model says, for whoever reads it.</summary>
+/// <summary>Files that were extracted from a checkpoint give the logits of the model, in each format.</summary>
 public sealed class ExtractionTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-extraction-").FullName;
@@ -52,7 +52,7 @@ public sealed class ExtractionTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public void ASafetensorsFileIsWhatTheExtractedModelSaves()
+    public void ASafetensorsFileEqualsWhatTheExtractedModelSaves()
     {
         SameBytes<OracleClassic>();
         SameBytes<OracleElastic>();
@@ -62,7 +62,7 @@ public sealed class ExtractionTests : IDisposable
     }
 
     [Fact]
-    public void HalvesLoadAgainAsTheNearestWeights()
+    public void SixteenBitWeightsLoadAsTheNearestValues()
     {
         var checkpoint = Save<OracleLlama>();
         using var model = Checkpoint.OpenUniversal<OracleLlama>(checkpoint);
@@ -82,7 +82,7 @@ public sealed class ExtractionTests : IDisposable
     }
 
     [Fact]
-    public void LlamaCppReadsTheSameLogits()
+    public void AGgufFileGivesTheSameLogits()
     {
         foreach (var profile in OracleLlama.Granularities.Concat(OracleLlama.Profiles)) CompareGguf(profile);
         foreach (var profile in OracleElastic.Granularities) CompareGguf(profile);
@@ -93,7 +93,7 @@ public sealed class ExtractionTests : IDisposable
     }
 
     [Fact]
-    public void TransformersReadTheSameLogits()
+    public void AFolderForHuggingFaceGivesTheSameLogits()
     {
         foreach (var profile in OracleLlama.Granularities) CompareHuggingFace(profile);
         foreach (var profile in OracleElastic.Granularities) CompareHuggingFace(profile);
@@ -107,7 +107,7 @@ public sealed class ExtractionTests : IDisposable
     }
 
     [Fact]
-    public void GgufHoldsEveryWeightBitForBitOrRoundedAsItsTypeSays()
+    public void AGgufFileHoldsEveryWeightExactlyOrRoundedToItsType()
     {
         var checkpoint = Save<ExportedLm>();
         using var model = Checkpoint.OpenUniversal<ExportedLm>(checkpoint);
@@ -132,7 +132,7 @@ public sealed class ExtractionTests : IDisposable
             }
         }
 
-        // Layer 1 is left out; the others are counted anew.
+        // Layer 1 is skipped, so the layers behind it have other numbers.
         static string GgufName(string name)
         {
             var parts = name.Split('.');
@@ -154,12 +154,9 @@ public sealed class ExtractionTests : IDisposable
     }
 
     [Fact]
-    public void GgufSaysWhatItHolds()
+    public void AGgufFileDescribesItsModel()
     {
-        var checkpoint = Save<ExportedLm>();
-        var path = PathOf("shallow.gguf");
-        Extraction.ToGguf(checkpoint, ExportedLm.Profile.Shallow, path, Tokenizer.ByteLevel, WeightEncoding.Q8);
-        var file = new GgufFile(path);
+        var file = ShallowGguf();
         Assert.Equal("deci", file.Value<string>("general.architecture"));
         Assert.Equal("ExportedLm Shallow", file.Value<string>("general.name"));
         Assert.Equal(7u, file.Value<uint>("general.file_type"));
@@ -169,7 +166,12 @@ public sealed class ExtractionTests : IDisposable
         Assert.Equal(12u, file.Value<uint>("deci.context_length"));
         Assert.Equal(ExportedLm.Spec.Fingerprint, file.Value<string>("matformer.fingerprint"));
         Assert.Equal("32,0,96,64", file.Value<string>("matformer.widths"));
+    }
 
+    [Fact]
+    public void AGgufFileHasTheTokensOfBytes()
+    {
+        var file = ShallowGguf();
         var tokens = file.Value<object[]>("tokenizer.ggml.tokens").Cast<string>().ToList();
         Assert.Equal(300, tokens.Count);
         Assert.Equal(300, tokens.Distinct().Count());
@@ -181,15 +183,9 @@ public sealed class ExtractionTests : IDisposable
     }
 
     [Fact]
-    public void TheTokenizerComesAlong()
+    public void AGgufFileHasTheTokenizer()
     {
-        var pairs = new Tokenizer(TokenizerContent.Bytes with
-        {
-            Tokens = [.. TokenizerContent.Bytes.Tokens, "th"u8.ToArray(), " th"u8.ToArray(), Encoding.UTF8.GetBytes(Tokenizer.DefaultEndOfText)],
-            Merges = [('t', 'h', 256), (' ', 256, 257)],
-            Added = [new AddedToken(258, true)],
-            Pattern = WordPattern.Gpt2,
-        });
+        var pairs = NewPairTokenizer();
         var checkpoint = Save<ExportedLm>(pairs.Fingerprint);
         Extraction.ToGguf(checkpoint, ExportedLm.Profile.Alike, PathOf("alike.gguf"), pairs);
         var file = new GgufFile(PathOf("alike.gguf"));
@@ -198,27 +194,41 @@ public sealed class ExtractionTests : IDisposable
         Assert.Equal(Tokenizer.DefaultEndOfText, file.Value<object[]>("tokenizer.ggml.tokens")[258]);
         Assert.Equal(3, file.Value<object[]>("tokenizer.ggml.token_type")[258]);
         Assert.Equal(258u, file.Value<uint>("tokenizer.ggml.eos_token_id"));
+    }
 
+    [Fact]
+    public void AFolderForHuggingFaceHasTheTokenizer()
+    {
+        var pairs = NewPairTokenizer();
         var folder = PathOf("alike");
-        Extraction.ToHuggingFace(checkpoint, ExportedLm.Profile.Alike, folder, pairs, WeightEncoding.BFloat16);
+        Extraction.ToHuggingFace(Save<ExportedLm>(pairs.Fingerprint), ExportedLm.Profile.Alike, folder, pairs, WeightEncoding.BFloat16);
         Assert.Equal(pairs.Fingerprint, Tokenizer.Load(Path.Combine(folder, "tokenizer.json")).Fingerprint);
         using var config = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "config.json")));
         Assert.Equal(258, config.RootElement.GetProperty("eos_token_id").GetInt32());
         Assert.Equal("bfloat16", config.RootElement.GetProperty("torch_dtype").GetString());
+    }
 
+    [Fact]
+    public void AnotherTokenizerThanThatOfTheWeightsIsRefused()
+    {
+        var checkpoint = Save<ExportedLm>(NewPairTokenizer().Fingerprint);
         var wrong = Assert.Throws<TokenizerException>(
             () => Extraction.ToGguf(checkpoint, ExportedLm.Profile.Alike, PathOf("wrong.gguf"), Tokenizer.ByteLevel));
         Assert.Contains("another tokenizer", wrong.Message, StringComparison.Ordinal);
         Assert.False(File.Exists(PathOf("wrong.gguf")));
+    }
 
-        var whole = new Tokenizer(pairs.Content with { Pattern = WordPattern.Whole });
+    [Fact]
+    public void ATokenizerThatGgufCannotExpressIsRefused()
+    {
+        var whole = new Tokenizer(NewPairTokenizer().Content with { Pattern = WordPattern.Whole });
         var cut = Assert.Throws<ExtractionException>(
             () => Extraction.ToGguf(Save<ExportedLm>(), ExportedLm.Profile.Alike, PathOf("wrong.gguf"), whole));
         Assert.Contains("cuts text into words", cut.Message, StringComparison.Ordinal);
     }
 
     [Fact]
-    public void WhatAFormatCannotExpressIsRefusedByItsName()
+    public void AFormatRefusesByNameWhatItCannotExpress()
     {
         Refuses(OracleClassic.Profile.Small, "[Norm(NormKind.Layer)]", "[Norm(NormKind.Layer)]");
         Refuses(OracleOdd.Profile.S, "Activation.SquaredRelu in layer 0", "Activation.SquaredRelu in layer 0");
@@ -257,16 +267,20 @@ public sealed class ExtractionTests : IDisposable
     }
 
     [Fact]
-    public void ASliceIsNeitherSlicedAgainNorMistaken()
+    public void ASliceIsNotSlicedAgain()
     {
         var checkpoint = Save<ExportedLm>();
         var slice = PathOf("slice.safetensors");
         Extraction.ToSafetensors(checkpoint, ExportedLm.Profile.M, slice);
         var again = Assert.Throws<CheckpointException>(() => Extraction.ToGguf(slice, ExportedLm.Profile.S, PathOf("s.gguf"), null));
         Assert.Contains("is already the slice M", again.Message, StringComparison.Ordinal);
+    }
 
-        // The weights of a folder are ours as long as their layers have our numbers.
-        Extraction.ToHuggingFace(checkpoint, ExportedLm.Profile.Alike, PathOf("alike"), null);
+    [Fact]
+    public void AFolderForHuggingFaceOpensIfItsLayersHaveOurNumbers()
+    {
+        // The profile Alike skips a layer, so the layers behind it have other numbers in the folder.
+        Extraction.ToHuggingFace(Save<ExportedLm>(), ExportedLm.Profile.Alike, PathOf("alike"), null);
         var numbered = Assert.Throws<CheckpointException>(() => Checkpoint.Open<ExportedLm>(Path.Combine(PathOf("alike"), "model.safetensors")));
         Assert.Contains("only the layers 0,1,3", numbered.Message, StringComparison.Ordinal);
         var llama = Save<OracleLlama>();
@@ -276,7 +290,7 @@ public sealed class ExtractionTests : IDisposable
     }
 
     [Fact]
-    public void AWeightThatDoesNotFitIsRefused()
+    public void AWeightThatOverflowsItsTypeIsRefused()
     {
         using var model = new OracleLlama();
         using (no_grad()) model.get_parameter("model.layers.1.mlp.up_proj.weight")!.fill_(1e5);
@@ -290,7 +304,9 @@ public sealed class ExtractionTests : IDisposable
         Extraction.ToGguf(checkpoint, OracleLlama.Profile.S, path, null, WeightEncoding.BFloat16);
     }
 
-    /// <summary>67 MB of weights go through pieces of a megabyte; what libtorch allocates is not counted, but it has no part in it.</summary>
+    /// <summary>
+    /// The 67 MB of weights are copied in pieces of a megabyte. Only managed memory is counted, since extraction does not use libtorch.
+    /// </summary>
     [Fact]
     public void MemoryDoesNotGrowWithTheModel()
     {
@@ -304,6 +320,22 @@ public sealed class ExtractionTests : IDisposable
             Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 10_000_000);
         }
     }
+
+    private GgufFile ShallowGguf()
+    {
+        var path = PathOf("shallow.gguf");
+        Extraction.ToGguf(Save<ExportedLm>(), ExportedLm.Profile.Shallow, path, Tokenizer.ByteLevel, WeightEncoding.Q8);
+        return new GgufFile(path);
+    }
+
+    // A tokenizer with two byte pairs and a token for the end of a text.
+    private static Tokenizer NewPairTokenizer() => new(TokenizerContent.Bytes with
+    {
+        Tokens = [.. TokenizerContent.Bytes.Tokens, "th"u8.ToArray(), " th"u8.ToArray(), Encoding.UTF8.GetBytes(Tokenizer.DefaultEndOfText)],
+        Merges = [('t', 'h', 256), (' ', 256, 257)],
+        Added = [new AddedToken(258, true)],
+        Pattern = WordPattern.Gpt2,
+    });
 
     private void SameBytes<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -354,7 +386,7 @@ public sealed class ExtractionTests : IDisposable
             Assert.True(Math.Abs(its[i] - expected[i]) <= 1e-5 * scale, $"{profile}: logit {i} is {its[i]}, not {expected[i]} (of {scale})");
     }
 
-    // Weights as they may be after training: large enough that every part matters, norms and biases too.
+    // The weights are as large as they may be after training, so that every part matters, including norms and biases.
     private string Save<TModel>(string? tokenizer = null)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -377,7 +409,7 @@ public sealed class ExtractionTests : IDisposable
 
     private string PathOf(string name) => Path.Combine(_folder, name);
 
-    // Row 2i of a head is its row i, row 2i + 1 its row i + width/2.
+    // Row 2i of a head in the file is row i of the weight, and row 2i + 1 is row i + width/2.
     private static float[] Interleave(float[] values, int headWidth, int columns)
     {
         var rows = values.Chunk(columns).ToArray();
@@ -392,7 +424,7 @@ public sealed class ExtractionTests : IDisposable
         _ => [.. values.Chunk(32).SelectMany(Block)],
     };
 
-    // By libtorch's own rounding.
+    // libtorch does the rounding.
     private static byte[] BFloat16(float[] values)
     {
         using var exact = tensor(values);
@@ -408,19 +440,19 @@ public sealed class ExtractionTests : IDisposable
     }
 }
 
-/// <summary>Llama's with another activation, which transformers can name.</summary>
+/// <summary>A Llama with another activation, which Hugging Face's transformers can express.</summary>
 [MatLM(Layers = 2, Width = 16, Heads = 2, Context = 8, Vocabulary = 20)]
 [FeedForward(24, Activation.GeGlu, Bias = true)]
 [Granularity("S", 8), Granularity("XL", 24)]
 public sealed partial class GatedGelu;
 
-/// <summary>Llama's with learned positions.</summary>
+/// <summary>A Llama with learned positions.</summary>
 [MatLM(Layers = 1, Width = 16, Heads = 2, Context = 8, Vocabulary = 20)]
 [FeedForward(24, Activation.SwiGlu), Position(PositionKind.Learned)]
 [Granularity("S", 8), Granularity("XL", 24)]
 public sealed partial class Positioned;
 
-/// <summary>Keeps a number of heads that does not divide the width.</summary>
+/// <summary>A model whose smallest granularity keeps a number of heads that does not divide the width.</summary>
 [MatLM(Layers = 1, Width = 64, Heads = 4, Context = 8, Vocabulary = 20)]
 [FeedForward(24, Activation.SwiGlu)]
 [Granularity("S", 8, Heads = 3), Granularity("XL", 24)]

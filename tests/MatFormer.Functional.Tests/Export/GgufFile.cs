@@ -3,7 +3,9 @@ using System.Text;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Reads a GGUF file, written from the format's specification alone, so that a mistake of the writer shows.</summary>
+/// <summary>
+/// Reads a GGUF file. The reader follows the specification of the format and not our writer, so that mistakes of the writer show.
+/// </summary>
 internal sealed class GgufFile
 {
     private readonly byte[] _bytes;
@@ -42,15 +44,15 @@ internal sealed class GgufFile
 
     public Dictionary<string, object> Values { get; } = [];
 
-    /// <summary>Shapes rows first, the number of the type, and the bytes.</summary>
+    /// <summary>The tensors: the shape in row-major order, the number of the type, and the bytes.</summary>
     public Dictionary<string, (long[] Shape, uint Type, ReadOnlyMemory<byte> Data)> Tensors { get; } = [];
 
     public T Value<T>(string key) => (T)Values[key];
 
-    /// <summary>A number of each layer: one for all, or a list.</summary>
+    /// <summary>Returns the value of a layer for a key that has one value for all layers, or a list.</summary>
     public int Of(string key, int layer) => Values[key] is object[] list ? (int)list[layer] : (int)(uint)Values[key];
 
-    /// <summary>A tensor's values in float32.</summary>
+    /// <summary>Returns the values of a tensor in float32.</summary>
     public float[] Floats(string name)
     {
         var (_, type, data) = Tensors[name];

@@ -3,7 +3,7 @@ using System.Text.Json;
 namespace MatFormer.Functional.Tests;
 
 /// <summary>
-/// Llama, or Qwen3, one token after the other in double precision, from an exported file alone: what another program would compute from it.
+/// Computes Llama or Qwen3 from an exported file alone, token by token in double precision, as another program would.
 /// </summary>
 internal sealed class PlainLlama
 {
@@ -16,7 +16,7 @@ internal sealed class PlainLlama
     private readonly bool _neighbours;
     private readonly Func<double, double> _activation = x => x / (1 + Math.Exp(-x));
 
-    /// <summary>Of llama.cpp: it turns neighbouring pairs in llama and deci, halves in qwen3.</summary>
+    /// <summary>Reads a file of llama.cpp, which rotates neighbouring pairs in llama and deci, and halves in qwen3.</summary>
     public PlainLlama(GgufFile file)
     {
         _weights = name => file.Tensors.ContainsKey(name) ? Array.ConvertAll(file.Floats(name), x => (double)x) : null;
@@ -31,7 +31,7 @@ internal sealed class PlainLlama
                 file.Of(architecture + ".attention.head_count_kv", layer)));
         }
 
-        // llama.cpp knows other sizes than those of the first layer in deci only.
+        // Only in deci can llama.cpp have layers of different sizes.
         if (architecture != "deci") Assert.Single(_layers.Distinct());
         Vocabulary = (int)file.Value<uint>(architecture + ".vocab_size");
         _width = (int)file.Value<uint>(architecture + ".embedding_length");
@@ -40,7 +40,7 @@ internal sealed class PlainLlama
         _epsilon = file.Value<float>(architecture + ".attention.layer_norm_rms_epsilon");
         _frequencies = Frequencies(file.Value<float>(architecture + ".rope.freq_base"));
 
-        // llama.cpp divides by a factor for all, and by a tensor that its Qwen3 does not look for.
+        // llama.cpp divides all frequencies by a factor, and each by a value of a tensor, which its Qwen3 does not read.
         if (file.Values.ContainsKey(architecture + ".rope.scaling.type"))
         {
             Assert.Equal("linear", file.Value<string>(architecture + ".rope.scaling.type"));
@@ -54,7 +54,7 @@ internal sealed class PlainLlama
         _frequencies = [.. _frequencies.Zip(divisors, (frequency, divisor) => frequency / divisor)];
     }
 
-    /// <summary>Of Hugging Face, whose names are read as llama.cpp's.</summary>
+    /// <summary>Reads a folder for Hugging Face. Its names are translated to those of llama.cpp.</summary>
     public PlainLlama(string folder)
     {
         using var config = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "config.json")));
@@ -76,7 +76,7 @@ internal sealed class PlainLlama
         _epsilon = root.GetProperty("rms_norm_eps").GetDouble();
         _frequencies = Frequencies(root.GetProperty("rope_theta").GetDouble());
 
-        // Before version 5 and since.
+        // Transformers reads rope_theta and rope_scaling before version 5, and rope_parameters since then.
         var parameters = root.GetProperty("rope_parameters");
         Assert.Equal(root.GetProperty("rope_theta").GetDouble(), parameters.GetProperty("rope_theta").GetDouble());
         Assert.Equal(parameters.GetProperty("rope_type").GetString() != "default", root.TryGetProperty("rope_scaling", out var scaling));
@@ -107,7 +107,7 @@ internal sealed class PlainLlama
 
     public int Vocabulary { get; }
 
-    /// <summary>The logits of each token of a text.</summary>
+    /// <summary>Returns the logits of each token of a text.</summary>
     public double[][] Logits(int[] tokens)
     {
         var embedding = _weights("token_embd.weight")!;
@@ -194,7 +194,7 @@ internal sealed class PlainLlama
     private double[] Frequencies(double rotaryBase) =>
         [.. Enumerable.Range(0, _headWidth / 2).Select(pair => Math.Pow(rotaryBase, -2.0 * pair / _headWidth))];
 
-    // As Hugging Face's transformers define it, by wavelengths.
+    // Follows the definition in Hugging Face's transformers, which uses wavelengths.
     private static double Scaled(JsonElement scaling, double frequency)
     {
         var slow = frequency / Number("factor");
@@ -212,7 +212,7 @@ internal sealed class PlainLlama
 
     private static double[] Sum(double[] x, double[] y) => [.. x.Zip(y, (a, b) => a + b)];
 
-    // Its series; the arguments are small.
+    // The Taylor series is enough, because the arguments are small.
     private static double Erf(double x)
     {
         var (sum, term) = (x, x);

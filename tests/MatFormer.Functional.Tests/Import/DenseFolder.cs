@@ -4,10 +4,10 @@ using System.Text.Json.Nodes;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>A folder as another program would have written it: without our metadata, in as many files as wanted.</summary>
+/// <summary>Makes folders as another program would write them: without our metadata, in any number of files.</summary>
 internal static class DenseFolder
 {
-    /// <summary>Splits weights into files, with an index if there are several; a config.json beside them comes along.</summary>
+    /// <summary>Splits weights into files, with an index if there are several files, and copies the config.json beside them.</summary>
     public static string Split(string from, string folder, int files = 1)
     {
         Directory.CreateDirectory(folder);
@@ -40,7 +40,7 @@ internal static class DenseFolder
 
     public static JsonObject Config(string folder) => JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "config.json")))!.AsObject();
 
-    /// <summary>Sets keys of a folder's config.json to what JSON texts say; without a text, takes them out.</summary>
+    /// <summary>Sets keys of a folder's config.json to JSON values, and removes the keys whose value is null.</summary>
     public static void Configure(string folder, params (string Key, string? Json)[] values)
     {
         var path = Path.Combine(folder, "config.json");
@@ -54,7 +54,7 @@ internal static class DenseFolder
         File.WriteAllText(path, config.ToJsonString(new JsonSerializerOptions { WriteIndented = true }));
     }
 
-    /// <summary>Rewrites a folder's only file with other tensors, those that are new being zeros.</summary>
+    /// <summary>Rewrites the only file of a folder with other tensors. New tensors are zeros.</summary>
     public static void Alter(string folder, Func<IEnumerable<SafetensorsEntry>, IEnumerable<SafetensorsEntry>> tensors)
     {
         var path = Path.Combine(folder, "model.safetensors");

@@ -6,7 +6,9 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>As Qwen 3 has it, with biases of Llama's nowhere: norms of queries and keys, a head of its own, and a width that heads do not give.</summary>
+/// <summary>
+/// A model of Qwen 3's shape: norms of queries and keys, an untied head, no biases, and a width that is not the heads times their width.
+/// </summary>
 [MatLM(Layers = 3, Width = 40, Heads = 4, Context = 12, Vocabulary = 300)]
 [FeedForward(96, Activation.SwiGlu)]
 [Attention(KeyValueHeads = 2, HeadWidth = 16, RotaryBase = 1e6, QkNorm = true)]
@@ -14,7 +16,10 @@ namespace MatFormer.Functional.Tests;
 [Granularity("S", 0.125), Granularity("M", 0.25), Granularity("L", 0.5), Granularity("XL", 1.0)]
 public sealed partial class ImportedLm;
 
-/// <summary>What declarations can say of a stack like Gemma 3n's: layers of different widths, windows in most, some of which may be left out.</summary>
+/// <summary>
+/// The parts of Gemma 3n that declarations can express: layers of different widths, windows in most layers, and a profile that skips
+/// layers.
+/// </summary>
 [MatLM(Layers = 5, Width = 32, Heads = 4, Context = 16, Vocabulary = 64)]
 [FeedForward(64, Activation.GeGlu), FeedForward(96, Activation.GeGlu, Layers = "2-3")]
 [Attention(KeyValueHeads = 2, QkNorm = true, RotaryBase = 1e6), Attention(Window = 4, Layers = "0-3")]
@@ -23,7 +28,7 @@ public sealed partial class ImportedLm;
 [Profile("Shallow", "M Skip XL Skip M")]
 public sealed partial class StackedLm;
 
-/// <summary>The layers of <see cref="ExportedLm"/> that its profile Alike keeps, at the widths that it keeps.</summary>
+/// <summary>A model with the shape of the profile Alike of <see cref="ExportedLm"/>: its layers, at its widths.</summary>
 [MatLM(Layers = 3, Width = 64, Heads = 4, Context = 12, Vocabulary = 300)]
 [FeedForward(64, Activation.SwiGlu, Bias = true)]
 [Attention(KeyValueHeads = 2, RotaryBase = 500)]
@@ -31,7 +36,7 @@ public sealed partial class StackedLm;
 [Granularity("S", 32), Granularity("M", 64)]
 public sealed partial class KeptLm;
 
-/// <summary>What others saved comes in as it is, or is refused by name.</summary>
+/// <summary>The weights of other programs are imported exactly, or refused with a message that names the problem.</summary>
 public sealed class DenseModelTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-import-").FullName;
@@ -39,7 +44,7 @@ public sealed class DenseModelTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public void WhatWasExtractedComesBackBitForBit()
+    public void AnExtractedModelIsImportedBitForBit()
     {
         Check<OracleLlama>();
         Check<OracleElastic>();
@@ -72,7 +77,7 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void HalvesComeInAsTheyAre()
+    public void SixteenBitWeightsAreImportedExactly()
     {
         var checkpoint = Save<ImportedLm>();
         using var exact = Checkpoint.OpenUniversal<ImportedLm>(checkpoint);
@@ -92,7 +97,7 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void AWarmStartTakesASetOfFiles()
+    public void AWarmStartReadsASetOfFiles()
     {
         using var corpus = TestCorpus.Open(_folder);
         var checkpoint = Save<OracleBytes>();
@@ -102,18 +107,18 @@ public sealed class DenseModelTests : IDisposable
         Assert.True(WarmStart.Load(several, DenseFolder.Split(PathOf("extracted"), PathOf("several"), 4), corpus));
         Assert.Equal(Weights(one), Weights(several));
 
-        // Ordered by importance, and therefore not as they were.
+        // The hidden units are ordered by importance, so the weights are not as they were.
         using var before = Checkpoint.OpenUniversal<OracleBytes>(checkpoint);
         Assert.NotEqual(Weights(before), Weights(several));
 
-        // The same reader: our own files may be split too.
+        // Our own files may be split too, because the reader is the same.
         Extraction.ToHuggingFace(checkpoint, OracleBytes.Profile.XL, PathOf("ours"), null);
         using var opened = Checkpoint.OpenUniversal<OracleBytes>(PathOf("ours"));
         Assert.Equal(Weights(before), Weights(opened));
     }
 
     [Fact]
-    public void ADeclarationIsPrintedThatCompilesAndFits()
+    public void ThePrintedDeclarationCompilesAndFits()
     {
         Check<OracleLlama>();
         Check<OracleElastic>();
@@ -132,7 +137,7 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void ADeclarationSaysAsLittleAsItCan()
+    public void ThePrintedDeclarationLeavesDefaultsOut()
     {
         Extraction.ToHuggingFace(Save<ImportedLm>(), ImportedLm.Profile.XL, PathOf("extracted"), null);
         Assert.Equal(
@@ -151,7 +156,7 @@ public sealed class DenseModelTests : IDisposable
             """,
             DenseModel.Declare(PathOf("extracted"), "Named"));
 
-        // Widths that have no eighths; a model without a window, whose context is its window.
+        // The widths are not divisible by 8. The window is as long as the context, so it is left out.
         DenseFolder.Configure(
             PathOf("extracted"), ("model_type", "\"mistral\""), ("intermediate_size", "[90, 70, 90]"), ("num_key_value_heads", "4"), ("head_dim", "10"),
             ("rope_theta", "10000.0"), ("rope_parameters", null), ("rms_norm_eps", "1e-5"), ("tie_word_embeddings", "true"), ("sliding_window", "12"));
@@ -175,9 +180,9 @@ public sealed class DenseModelTests : IDisposable
         Assert.Contains("\n[Attention(Window = 4)]\n", DenseModel.Declare(PathOf("extracted"), "Named"), StringComparison.Ordinal);
     }
 
-    /// <summary>What Gemma 3n has and declarations can say: widths and windows of each layer, norms of queries and keys.</summary>
+    /// <summary>The layers have their own widths and windows, and norms of queries and keys, as in Gemma 3n.</summary>
     [Fact]
-    public void AStackOfUnlikeLayersComesIn()
+    public void AStackOfDifferentLayersIsImported()
     {
         var checkpoint = Save<StackedLm>();
         var folder = DenseFolder.Split(checkpoint, PathOf("stacked"), 2);
@@ -192,7 +197,7 @@ public sealed class DenseModelTests : IDisposable
         Assert.Equal(StackedLm.Spec.Granularities[^1].Layers, Imported(folder, DenseModel.Declare(folder, "Fitting")));
         Assert.Contains("[Attention(Window = 4, Layers = \"0-3\")]", DenseModel.Declare(folder, "Fitting"), StringComparison.Ordinal);
 
-        // The layers from a certain one on, if there is no list.
+        // Without a list, the layers from max_window_layers on have the window.
         DenseFolder.Configure(folder, ("layer_types", null), ("max_window_layers", "2"));
         Assert.Contains("[Attention(Window = 4, Layers = \"2-4\")]", DenseModel.Declare(folder, "Fitting"), StringComparison.Ordinal);
         Refused<StackedLm>(folder, "it attends to all earlier tokens, so declare no [Attention(Window = 4)] in layer 0");
@@ -201,9 +206,9 @@ public sealed class DenseModelTests : IDisposable
             folder, "intermediate_size is 96, so declare [FeedForward(96, ...)], not 64 in layer 1", "it attends to 4 tokens, so declare [Attention(Window = 4)] in layer 4");
     }
 
-    /// <summary>A profile that leaves layers out is a dense model of so many layers.</summary>
+    /// <summary>A profile that skips layers is a dense model with fewer layers.</summary>
     [Fact]
-    public void LayersThatWereLeftOutAreNotMissed()
+    public void AProfileThatSkipsLayersIsImportedAsASmallerModel()
     {
         Extraction.ToHuggingFace(Save<ExportedLm>(), ExportedLm.Profile.Alike, PathOf("alike"), null);
         DenseModel.Import<KeptLm>(PathOf("alike"), PathOf("kept.safetensors"));
@@ -217,7 +222,7 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void WhatSaysNothingIsPassedOver()
+    public void RedundantTensorsAreIgnored()
     {
         Extraction.ToHuggingFace(Save<OracleLlama>(), OracleLlama.Profile.XL, PathOf("extracted"), null);
         var folder = DenseFolder.Split(PathOf("extracted"), PathOf("dense"));
@@ -225,7 +230,7 @@ public sealed class DenseModelTests : IDisposable
         DenseModel.Import<OracleLlama>(folder, PathOf("imported.safetensors"));
         Assert.Equal(File.ReadAllBytes(PathOf("OracleLlama.safetensors")), File.ReadAllBytes(PathOf("imported.safetensors")));
 
-        // A head of zeros is not the embedding's weight; one that is may be written twice.
+        // A tied head may be written as a tensor if it equals the embedding. A head of zeros does not.
         DenseFolder.Alter(folder, tensors => tensors.Append(new("lm_head.weight", SafetensorsType.Float32, [31, 16])));
         Refused<OracleLlama>(folder, "holds the tensor 'lm_head.weight', which OracleLlama does not have; its head is not its embedding's weight, "
             + "so declare [Embedding(Tied = false)]");
@@ -291,7 +296,7 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("num_key_value_heads", "3", "has 3 for 'num_key_value_heads', not a number that divides num_attention_heads")]
     [InlineData("head_dim", "15", "has 15 for 'head_dim', not an even number")]
     [InlineData("mlp_bias", "1", "has 1 for 'mlp_bias', not true or false")]
-    public void WhatTheConfigurationSaysIsWhatIsDeclared(string key, string? json, string says)
+    public void AConfigurationThatDiffersFromTheDeclarationIsRefused(string key, string? json, string says)
     {
         Extraction.ToHuggingFace(Save<KeptLm>(), KeptLm.Profile.M, PathOf("extracted"), null);
         if (key == "rope_theta") DenseFolder.Configure(PathOf("extracted"), ("rope_parameters", null));
@@ -308,7 +313,7 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("low_freq_factor", "2", "OriginalContext = 40, LowFrequencyFactor = 2)], not [RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 40)].")]
     [InlineData("high_freq_factor", null, "lacks 'rope_scaling.high_freq_factor'")]
     [InlineData("high_freq_factor", "1.0", "has 1.0 for 'rope_scaling.high_freq_factor', not a number above low_freq_factor, which is 1")]
-    public void ScalingIsWhatIsDeclared(string key, string? json, string says)
+    public void ARotaryScalingThatDiffersFromTheDeclarationIsRefused(string key, string? json, string says)
     {
         Extraction.ToHuggingFace(Save<OracleLlama3>(), OracleLlama3.Profile.XL, PathOf("extracted"), null);
         var scaling = DenseFolder.Config(PathOf("extracted"))["rope_scaling"]!.AsObject();
@@ -318,9 +323,9 @@ public sealed class DenseModelTests : IDisposable
         Refused<OracleLlama3>(PathOf("extracted"), says);
     }
 
-    /// <summary>As transformers wrote it before 4.43, before 5, and since.</summary>
+    /// <summary>The forms are those that transformers wrote before version 4.43, before version 5, and since then.</summary>
     [Fact]
-    public void ScalingIsReadInEveryForm()
+    public void ARotaryScalingIsReadInEveryForm()
     {
         var checkpoint = Save<OracleLlama3>();
         Extraction.ToHuggingFace(checkpoint, OracleLlama3.Profile.XL, PathOf("extracted"), null);
@@ -330,7 +335,7 @@ public sealed class DenseModelTests : IDisposable
         Reads(("rope_scaling", $"{{\"rope_type\": \"llama3\", {Scaling}}}"));
         Reads(("rope_scaling", null), ("rope_theta", null), ("rope_parameters", $"{{\"rope_type\": \"llama3\", \"rope_theta\": 100.0, {Scaling}}}"));
 
-        // Of both forms the older one holds.
+        // If both forms are there, the older one counts.
         Reads(
             ("rope_theta", "100"), ("rope_scaling", $"{{\"rope_type\": \"llama3\", {Scaling}}}"), ("rope_parameters", """{"rope_type": "default", "rope_theta": 100}"""));
         DenseFolder.Configure(folder, ("rope_scaling", "{}"));
@@ -350,14 +355,14 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void WhatAnotherKindOfModelHasIsSaidToo()
+    public void AnotherKindOfModelIsRefusedWithWhatToDeclare()
     {
         Extraction.ToHuggingFace(Save<OracleLlama>(), OracleLlama.Profile.XL, PathOf("extracted"), null);
         Refused<Positioned>(PathOf("extracted"), "llama has rotary positions, so leave [Position(PositionKind.Learned)] out");
         Refused<OracleClassic>(PathOf("extracted"), "declare [Norm(NormKind.Rms, Epsilon = 1e-05)], not 1e-05 of NormKind.Layer");
         Refused<OracleElastic>(PathOf("extracted"), "llama does not norm queries and keys, so declare [Attention(QkNorm = false)]");
         DenseFolder.Configure(PathOf("extracted"), ("model_type", "\"mistral\""), ("max_position_embeddings", "32768"));
-        DenseModel.Import<OracleLlama>(PathOf("extracted"), PathOf("imported.safetensors")); // whose 4096 tokens are more than the context
+        DenseModel.Import<OracleLlama>(PathOf("extracted"), PathOf("imported.safetensors")); // the context fits into the window of 4096
         File.Delete(PathOf("imported.safetensors"));
         DenseFolder.Configure(PathOf("extracted"), ("sliding_window", "5"));
         Refused<OracleLlama>(PathOf("extracted"), "it attends to 5 tokens, so declare [Attention(Window = 5)] in layer 0");
@@ -398,7 +403,7 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("model.layers.1.mlp.up_proj.weight", new long[] { 40, 16 }, "[FeedForward(40, ...)] in layer 1")]
     [InlineData("model.layers.0.mlp.down_proj.weight", new long[] { 16, 40 }, "[FeedForward(40, ...)] in layer 0")]
     [InlineData("model.norm.weight", new long[] { 17 }, "[MatLM(Width = 17)]")]
-    public void AShapeThatDoesNotFitIsNamedWithWhatToDeclare(string name, long[] shape, string declare)
+    public void AShapeThatDoesNotFitIsRefusedWithWhatToDeclare(string name, long[] shape, string declare)
     {
         var folder = Dense<OracleLlama>();
         DenseFolder.Alter(folder, tensors => tensors.Select(tensor => tensor.Name == name ? tensor with { Shape = [.. shape] } : tensor));
@@ -407,7 +412,7 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void TensorsThatAreMissingOrTooManyAreNamedWithWhatToDeclare()
+    public void MissingTensorsAreRefusedWithWhatToDeclare()
     {
         Without<OracleLlama>("layers.1.", "lacks the tensor 'model.layers.1.input_layernorm.weight'; it has 1 layers, so declare [MatLM(Layers = 1)]");
         Without<OracleLlama>("layers.0.mlp.gate", "it was written by another program, or is damaged", "Activation.SquaredRelu");
@@ -419,6 +424,18 @@ public sealed class DenseModelTests : IDisposable
         Without<OracleClassic>("layernorm.bias", "declare [Norm(NormKind.Rms)]");
         Without<OracleLlama>("o_proj", "lacks the tensor 'model.layers.0.self_attn.o_proj.weight'; it was written by another program");
 
+        void Without<TModel>(string part, params string[] says)
+            where TModel : MatFormerModel, IMatFormer<TModel>
+        {
+            var folder = Dense<TModel>();
+            DenseFolder.Alter(folder, tensors => tensors.Where(tensor => !tensor.Name.Contains(part, StringComparison.Ordinal)));
+            Assert.Contains(says, text => Refused<TModel>(folder).Contains(text, StringComparison.Ordinal));
+        }
+    }
+
+    [Fact]
+    public void AdditionalTensorsAreRefusedWithWhatToDeclare()
+    {
         With("model.layers.2.mlp.up_proj.weight", "it has 3 layers, so declare [MatLM(Layers = 3)]");
         With("model.layers.0.self_attn.q_norm.weight", "declare [Attention(QkNorm = true)]");
         With("model.layers.0.self_attn.q_proj.bias", "its attention has biases, so declare [Attention(Bias = true)]");
@@ -432,14 +449,6 @@ public sealed class DenseModelTests : IDisposable
         DenseFolder.Alter(folder, tensors => tensors.Append(new("model.more.weight", SafetensorsType.Float32, [1])));
         Refused<OracleOdd>(folder, "(and 1 others)");
 
-        void Without<TModel>(string part, params string[] says)
-            where TModel : MatFormerModel, IMatFormer<TModel>
-        {
-            var folder = Dense<TModel>();
-            DenseFolder.Alter(folder, tensors => tensors.Where(tensor => !tensor.Name.Contains(part, StringComparison.Ordinal)));
-            Assert.Contains(says, text => Refused<TModel>(folder).Contains(text, StringComparison.Ordinal));
-        }
-
         void With(string name, string says)
         {
             var folder = Dense<OracleLlama>();
@@ -449,14 +458,17 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void ASetThatIsNotWholeIsRefused()
+    public void ASingleFileOfASetIsRefused()
     {
-        var folder = Dense<OracleLlama>(3);
-        var index = Path.Combine(folder, "model.safetensors.index.json");
-        var whole = DenseFolder.Index(folder);
-        string[] files = [.. Enumerable.Range(1, 3).Select(i => $"model-0000{i}-of-00003.safetensors")];
+        var (folder, files, _) = DenseSet();
         Refused<OracleLlama>(Path.Combine(folder, files[1]), "it is one of several files, so give the folder with all of them");
+    }
 
+    [Fact]
+    public void AnIndexThatDoesNotMatchItsFilesIsRefused()
+    {
+        var (folder, files, _) = DenseSet();
+        var whole = DenseFolder.Index(folder);
         var moved = whole.DeepClone().AsObject();
         moved["model.norm.weight"] = moved["model.norm.weight"]!.GetValue<string>() == files[0] ? files[1] : files[0];
         Changed(moved, "does not name the tensor 'model.norm.weight' as one of");
@@ -474,13 +486,35 @@ public sealed class DenseModelTests : IDisposable
         }
 
         Changed([], "has no 'weight_map'");
+
+        void Changed(System.Text.Json.Nodes.JsonObject map, string says)
+        {
+            DenseFolder.WriteIndex(folder, map);
+            Refused<OracleLlama>(folder, says);
+        }
+    }
+
+    [Fact]
+    public void AMalformedIndexIsRefused()
+    {
+        var (folder, _, index) = DenseSet();
         Said("{\"weight_map\": {\"a\": \"b.safetensors\", \"a\": \"b.safetensors\"}}", "names the tensor 'a' twice");
         Said("{\"weight_map\": {\"a\\ud800\": \"b.safetensors\"}}", "is not valid JSON");
         Said("{\"weight_map\": ", "is not valid JSON");
         Said("[]", "is not a JSON object");
         Said("", "is not valid JSON");
 
-        DenseFolder.WriteIndex(folder, whole);
+        void Said(string json, string says)
+        {
+            File.WriteAllText(index, json);
+            Refused<OracleLlama>(folder, index, says);
+        }
+    }
+
+    [Fact]
+    public void DamagedAndMissingFilesOfASetAreRefused()
+    {
+        var (folder, files, index) = DenseSet();
         File.Copy(Path.Combine(folder, files[0]), Path.Combine(folder, "kept"));
         File.Copy(Path.Combine(folder, files[1]), Path.Combine(folder, files[0]), overwrite: true);
         Refused<OracleLlama>(folder, $"'{Path.Combine(folder, files[1])}' has the tensor", "as another file of its set");
@@ -495,22 +529,10 @@ public sealed class DenseModelTests : IDisposable
         Refused<OracleLlama>(folder, "is a folder with neither model.safetensors nor model.safetensors.index.json");
         File.WriteAllText(Path.Combine(folder, "pytorch_model.bin"), "");
         Refused<OracleLlama>(folder, "save the model again with save_pretrained");
-
-        void Changed(System.Text.Json.Nodes.JsonObject map, string says)
-        {
-            DenseFolder.WriteIndex(folder, map);
-            Refused<OracleLlama>(folder, says);
-        }
-
-        void Said(string json, string says)
-        {
-            File.WriteAllText(index, json);
-            Refused<OracleLlama>(folder, index, says);
-        }
     }
 
     [Fact]
-    public void WhateverIsInTheirFilesTheyAreReadOrRefused()
+    public void DamagedFilesAreReadOrRefused()
     {
         Extraction.ToHuggingFace(Save<ImportedLm>(), ImportedLm.Profile.XL, PathOf("extracted"), null);
         var folder = DenseFolder.Split(PathOf("extracted"), PathOf("dense"), 2);
@@ -544,7 +566,7 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void ARefusalLeavesTheModelAsItWas()
+    public void ARefusedImportLeavesTheModelUnchanged()
     {
         using var corpus = TestCorpus.Open(_folder);
         using var model = new OracleBytes();
@@ -559,7 +581,7 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void TheTokenizerIsThatOfTheWeights()
+    public void AnImportTakesOnlyTheTokenizerOfTheWeights()
     {
         var checkpoint = Save<ExportedLm>(Tokenizer.ByteLevel.Fingerprint);
         DenseModel.Import<ExportedLm>(checkpoint, PathOf("imported.safetensors"), Tokenizer.ByteLevel);
@@ -572,7 +594,7 @@ public sealed class DenseModelTests : IDisposable
         Assert.False(File.Exists(PathOf("imported.safetensors")));
     }
 
-    /// <summary>67 MB of weights go through pieces of a megabyte.</summary>
+    /// <summary>The 67 MB of weights are copied in pieces of a megabyte.</summary>
     [Fact]
     public void MemoryDoesNotGrowWithTheModel()
     {
@@ -583,7 +605,7 @@ public sealed class DenseModelTests : IDisposable
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 5_000_000);
     }
 
-    // Compiles a declaration, imports into it, and gives what it keeps of each layer.
+    // Compiles a declaration, imports weights into its model, and returns what the whole model keeps of each layer.
     private IEnumerable<LayerSlice> Imported(string folder, string declaration)
     {
         var model = RandomDeclarations.Compile(declaration).GetType("Fitting", throwOnError: true)!;
@@ -600,6 +622,14 @@ public sealed class DenseModelTests : IDisposable
         foreach (var text in says) Assert.Contains(text, refusal.Message, StringComparison.Ordinal);
         Assert.False(File.Exists(PathOf("refused.safetensors")));
         return refusal.Message;
+    }
+
+    // A folder with a model in three files, the names of the files, and the path of their index.
+    private (string Folder, string[] Files, string Index) DenseSet()
+    {
+        var folder = Dense<OracleLlama>(3);
+        string[] files = [.. Enumerable.Range(1, 3).Select(i => $"model-0000{i}-of-00003.safetensors")];
+        return (folder, files, Path.Combine(folder, "model.safetensors.index.json"));
     }
 
     private string Dense<TModel>(int files = 1)

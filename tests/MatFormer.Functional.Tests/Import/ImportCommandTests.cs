@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>The command <c>import</c>, and the weights that training may begin with.</summary>
+/// <summary>Tests the command <c>import</c>, and training that starts from imported weights.</summary>
 public sealed class ImportCommandTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-imports-").FullName;
@@ -24,7 +24,7 @@ public sealed class ImportCommandTests : IDisposable
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public async Task WithoutTextUnitsKeepTheirOrderAndThatIsSaid()
+    public async Task WithoutTextHiddenUnitsKeepTheirOrder()
     {
         Tokenizer.ByteLevel.Save(Path.Combine(_dense, "tokenizer.json"));
         var (code, output, error) = await Run("import", "--from", _dense, "--out", PathOf("out"));
@@ -40,7 +40,7 @@ public sealed class ImportCommandTests : IDisposable
     }
 
     [Fact]
-    public async Task WithTextUnitsAreOrderedByImportance()
+    public async Task WithTextHiddenUnitsAreOrderedByImportance()
     {
         Tokenizer.ByteLevel.Save(Path.Combine(_dense, "tokenizer.json"));
         var path = PathOf("out/imported.safetensors");
@@ -62,7 +62,7 @@ public sealed class ImportCommandTests : IDisposable
     }
 
     [Fact]
-    public async Task WhatMatFormerWroteIsNestedAlready()
+    public async Task AModelThatMatFormerWroteKeepsItsOrder()
     {
         var (code, output, error) = await Run("import", "--from", PathOf("extracted"), "--data", _texts, "--out", PathOf("out"));
         Assert.True(code == 0, error);
@@ -85,7 +85,7 @@ public sealed class ImportCommandTests : IDisposable
     }
 
     [Fact]
-    public async Task WhatCannotBeToldIsSaid()
+    public async Task MissingFilesOfAFolderAreReported()
     {
         File.Delete(Path.Combine(_dense, "config.json"));
         var (code, _, error) = await Run("import", "--from", _dense, "--out", PathOf("out"));
@@ -96,7 +96,7 @@ public sealed class ImportCommandTests : IDisposable
     }
 
     [Fact]
-    public async Task NothingIsReplacedAndNothingHalfWritten()
+    public async Task ARefusedImportWritesNothing()
     {
         await Refused("--data: there is no tokenizer.json beside --from", "--from", _dense, "--data", _texts);
         await Refused("'" + PathOf("saved.safetensors") + "' already exists", "--from", _dense, "--out", PathOf("saved.safetensors"));
@@ -125,9 +125,9 @@ public sealed class ImportCommandTests : IDisposable
         }
     }
 
-    /// <summary>Training begins with a folder as with a file, and reads text by the tokenizer that lies there.</summary>
+    /// <summary>Training starts from a folder as from a file, and uses the tokenizer in that folder.</summary>
     [Fact]
-    public async Task TrainingBeginsWithAFolder()
+    public async Task TrainingStartsFromAFolder()
     {
         var swapped = Swapped();
         swapped.Save(Path.Combine(_dense, "tokenizer.json"));
@@ -146,7 +146,7 @@ public sealed class ImportCommandTests : IDisposable
         Assert.Contains("declare [Norm(NormKind.Rms, Epsilon = 0.5)]", error, StringComparison.Ordinal);
     }
 
-    // Bytes, but for two that are each other's token.
+    // A byte-level tokenizer in which two bytes have each other's token.
     private static Tokenizer Swapped()
     {
         var tokens = TokenizerContent.Bytes.Tokens.ToArray();
