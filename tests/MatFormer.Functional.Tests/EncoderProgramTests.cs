@@ -160,7 +160,7 @@ public sealed class EncoderProgramTests : IDisposable
         await File.WriteAllTextAsync(CalibrationPath, calibrated.Replace("\"2*S\"", "\"S M\""));
         await Refused("was calibrated with S as 'S M'", "--cheap-first");
         await File.WriteAllTextAsync(CalibrationPath, calibrated[..^9]);
-        await Refused("is not sound JSON", "--cheap-first");
+        await Refused("is not valid JSON", "--cheap-first");
     }
 
     [Fact]
