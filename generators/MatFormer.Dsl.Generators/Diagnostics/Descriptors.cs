@@ -230,6 +230,11 @@ internal static class Descriptors
         "The model is too large to be counted",
         "'{0}' takes more than {1} FLOPs per {2}; write fewer or narrower layers, or a shorter {3}");
 
+    public static readonly DiagnosticDescriptor LanguageTooOld = Error(
+        "MFD0057",
+        "The version of C# is too old",
+        "The code of '{0}' needs C# {1} or later, but the project is compiled as C# {2}; remove <LangVersion> or raise it");
+
     // No setting or pragma can hide one: what is generated for a mistaken declaration only throws.
     private static DiagnosticDescriptor Error(string id, string title, string message) => new(
         id,

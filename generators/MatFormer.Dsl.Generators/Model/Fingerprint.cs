@@ -9,10 +9,13 @@ namespace MatFormer.Generators.Model;
 internal static class Fingerprint
 {
     /// <summary>The first 16 hexadecimal digits of the SHA-256 of <see cref="Canonical"/>.</summary>
-    public static string Of(ModelSpec spec)
+    public static string Of(ModelSpec spec) => Hash(Canonical(spec));
+
+    /// <summary>The first 16 hexadecimal digits of the SHA-256 of a text in UTF-8.</summary>
+    public static string Hash(string text)
     {
         using var sha = SHA256.Create();
-        var hash = sha.ComputeHash(Encoding.UTF8.GetBytes(Canonical(spec)));
+        var hash = sha.ComputeHash(Encoding.UTF8.GetBytes(text));
         return string.Concat(hash.Take(8).Select(b => b.ToString("x2", CultureInfo.InvariantCulture)));
     }
 

@@ -9,10 +9,13 @@ internal static class Pattern
     public const string Skip = nameof(Skip);
 
     /// <summary>Runs of granularities, such as <c>4*S 4*M</c>.</summary>
-    public static string Format(ModelSpec spec, IReadOnlyList<int> choices) => string.Join(
+    public static string Format(ModelSpec spec, IReadOnlyList<int> choices) => Format([.. spec.Granularities.Select(g => g.Name)], choices);
+
+    /// <summary>The same, by the names of the granularities.</summary>
+    public static string Format(IReadOnlyList<string> granularities, IReadOnlyList<int> choices) => string.Join(
         " ",
         Runs(choices).Select(run => run.Count.ToString(CultureInfo.InvariantCulture) + "*"
-            + (run.Item == ProfileSpec.Skip ? Skip : spec.Granularities[run.Item].Name)));
+            + (run.Item == ProfileSpec.Skip ? Skip : granularities[run.Item])));
 
     /// <summary>Equal items that follow each other.</summary>
     public static IEnumerable<(int Count, T Item)> Runs<T>(IReadOnlyList<T> items)

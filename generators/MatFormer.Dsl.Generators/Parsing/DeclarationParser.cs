@@ -15,6 +15,9 @@ internal static class DeclarationParser
     private const string BaseClass = "MatFormer.MatFormerModel";
     private const string Interface = "MatFormer.IDeclaredModel`1";
 
+    // Generated code has params collections, which came with it.
+    private const LanguageVersion Oldest = LanguageVersion.CSharp13;
+
     /// <summary>Reads a class.</summary>
     /// <param name="symbol">The class.</param>
     /// <param name="syntax">The part of it that bears the attribute of the model.</param>
@@ -99,6 +102,7 @@ internal static class DeclarationParser
             .Where(alias => declaredNames.Contains(alias.Key) || IsHidden(alias.Key, alias.Value))
             .Select(alias => alias.Key);
         var file = ns.Length == 0 ? hintName : ns.Replace("@", "") + "." + hintName;
+        if (HasTwin(symbol)) file += "." + Fingerprint.Hash(file).Substring(0, 8);
         return new TypeSpec(ns, enclosing.ToEquatableArray(), symbol.Name, file, hidden.ToEquatableArray(), hasTensors);
 
         // A type of the user's with the name of an alias would clash with the alias.
@@ -106,6 +110,19 @@ internal static class DeclarationParser
             symbol.Name == alias
             || symbol.GetTypeMembers(alias).Length > 0
             || scope?.LookupNamespacesAndTypes(syntax.Identifier.SpanStart, name: alias).Any(f => f.ToDisplayString() != fullName) == true;
+    }
+
+    // True if other types or namespaces have the same names but for their case, which files on some systems do not tell apart.
+    private static bool HasTwin(ISymbol symbol)
+    {
+        for (var at = symbol; at.ContainingSymbol is INamespaceOrTypeSymbol around; at = around)
+        {
+            var members = around is INamespaceSymbol ns ? ns.GetMembers().AsEnumerable() : ((INamedTypeSymbol)around).GetTypeMembers();
+            if (members.Any(other => other.Name != at.Name && string.Equals(other.Name, at.Name, StringComparison.OrdinalIgnoreCase)))
+                return true;
+        }
+
+        return false;
     }
 
     private static string Keyword(INamedTypeSymbol type) => type switch
@@ -175,6 +192,8 @@ internal static class DeclarationParser
                 Descriptors.NameTaken, LocationInfo.Of(place.SourceTree!, place.SourceSpan), member.Name, symbol.Name);
         }
 
+        if (compilation is CSharpCompilation { LanguageVersion: < Oldest and var version })
+            yield return new DiagnosticInfo(Descriptors.LanguageTooOld, at, symbol.Name, Oldest.ToDisplayString(), version.ToDisplayString());
         if (compilation.GetTypeByMetadataName(Interface) is null) yield return new DiagnosticInfo(Descriptors.NoRuntime, at);
     }
 

@@ -7,7 +7,7 @@ namespace MatFormer.Generators.Validation;
 /// <content>Granularities: what each keeps of each layer.</content>
 internal sealed partial class Validator
 {
-    // Null if one is wrong; the profiles, which would only repeat it, are not looked at then.
+    // Null if one is wrong. A granularity that is wrong is not compared with the one after it.
     private List<GranularitySpec>? CheckGranularities(int[]? hiddenWidths, EquatableArray<BlockSpec>? blocks)
     {
         var declared = _declaration.Granularities.GroupBy(g => g.Name.Value).ToList();
@@ -22,27 +22,33 @@ internal sealed partial class Validator
         }
 
         if (hiddenWidths is null) return null;
-        var granularities = new List<GranularitySpec>();
-        GranularityDeclaration?[] ofLayers = [];
+        var granularities = new List<GranularitySpec?>();
+        GranularityDeclaration?[]? ofLayers = null;
         foreach (var group in declared)
         {
-            // What is said of names is said of duplicates too.
+            // A name that is declared twice is reported with the names.
             var distinct = group.Where((g, i) => g.Layers is not null || group.Take(i).All(before => before.Layers is not null)).ToList();
-            var assigned = Assign(distinct, "granularity '" + group.Key + "'", isNeeded: true);
-            if (assigned is null) return null;
-            ofLayers = assigned;
-            var slices = new LayerSlice[ofLayers.Length];
-            for (var layer = 0; layer < slices.Length; layer++)
-            {
-                if (CheckSlice(ofLayers[layer]!, layer, hiddenWidths[layer], blocks) is not { } slice) return null;
-                slices[layer] = slice;
-            }
-
-            if (granularities.Count > 0 && !CheckIncrease(granularities[granularities.Count - 1], ofLayers, slices)) return null;
-            granularities.Add(new GranularitySpec(group.Key, slices.ToEquatableArray()));
+            ofLayers = Assign(distinct, "granularity '" + group.Key + "'", isNeeded: true);
+            var slices = ofLayers is null ? null : CheckSlices(ofLayers, hiddenWidths, blocks);
+            var before = granularities.Count > 0 ? granularities[granularities.Count - 1] : null;
+            var isGood = slices is not null && (before is null || CheckIncrease(before, ofLayers!, slices));
+            granularities.Add(isGood ? new GranularitySpec(group.Key, slices!.ToEquatableArray()) : null);
         }
 
-        return CheckWidest(granularities[granularities.Count - 1], ofLayers, hiddenWidths, blocks) ? granularities : null;
+        if (granularities[granularities.Count - 1] is not { } widest || !CheckWidest(widest, ofLayers!, hiddenWidths, blocks)) return null;
+        return granularities.Any(g => g is null) ? null : granularities.ConvertAll(g => g!);
+    }
+
+    private LayerSlice[]? CheckSlices(GranularityDeclaration?[] ofLayers, int[] hiddenWidths, EquatableArray<BlockSpec>? blocks)
+    {
+        var slices = new LayerSlice[ofLayers.Length];
+        for (var layer = 0; layer < slices.Length; layer++)
+        {
+            if (CheckSlice(ofLayers[layer]!, layer, hiddenWidths[layer], blocks) is not { } slice) return null;
+            slices[layer] = slice;
+        }
+
+        return slices;
     }
 
     private LayerSlice? CheckSlice(GranularityDeclaration granularity, int layer, int hidden, EquatableArray<BlockSpec>? blocks)

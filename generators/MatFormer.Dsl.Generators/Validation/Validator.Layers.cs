@@ -53,7 +53,7 @@ internal sealed partial class Validator
             var nearest = NearestDivisor(width.Value, heads.Value);
             var at = heads.At.ReplacedBy(Text(nearest));
             Report(Descriptors.HeadsDoNotDivideWidth, at, Text(heads.Value), Text(width.Value), Text(nearest));
-            return null;
+            isGood = false;
         }
 
         foreach (var given in _declaration.Attentions.Select(a => a.KeyValueHeads))
@@ -65,6 +65,7 @@ internal sealed partial class Validator
             isGood = false;
         }
 
+        if (!isGood) return null;
         var headWidth = general?.HeadWidth?.Value ?? width.Value / heads.Value;
         if ((long)headWidth * heads.Value > MaxWidth)
         {
@@ -82,7 +83,7 @@ internal sealed partial class Validator
             return null;
         }
 
-        return isGood ? headWidth : null;
+        return headWidth;
     }
 
     private bool IsForAll(string name, LocationInfo? at)

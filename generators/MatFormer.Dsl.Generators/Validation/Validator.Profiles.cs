@@ -9,12 +9,34 @@ namespace MatFormer.Generators.Validation;
 /// <content>Profiles: patterns, widths, and budgets to solve.</content>
 internal sealed partial class Validator
 {
-    private IEnumerable<ProfileSpec> CheckProfiles(ModelSpec spec)
+    // What each profile keeps, where that needs no model: the choices of a pattern by the profile's place; null for one that is wrong.
+    private Dictionary<int, EquatableArray<int>?> CheckShapes()
+    {
+        var granularities = _declaration.Granularities.Select(g => g.Name.Value).Distinct().ToList();
+        var layers = _declaration.Model.Layers!.Value;
+        var choices = new Dictionary<int, EquatableArray<int>?>();
+        for (var i = 0; i < _declaration.Profiles.Count; i++)
+        {
+            var profile = _declaration.Profiles[i];
+            if (!CheckShape(profile, layers, granularities)) choices[i] = null;
+            else if (profile.Pattern is { } pattern && granularities.Count >= 2)
+                choices[i] = CheckPattern(profile.Name.Value, pattern, layers, granularities);
+        }
+
+        return choices;
+    }
+
+    private IEnumerable<ProfileSpec> CheckProfiles(ModelSpec spec, Dictionary<int, EquatableArray<int>?> patterns)
     {
         var costs = new Lazy<Costs>(() => Costs.Of(spec));
-        foreach (var profile in _declaration.Profiles)
+        for (var i = 0; i < _declaration.Profiles.Count; i++)
         {
-            if (CheckProfile(profile, spec, costs) is { } good) yield return good;
+            var profile = _declaration.Profiles[i];
+            var name = profile.Name.Value;
+            var good = patterns.TryGetValue(i, out var pattern) ? pattern is { } choices ? new ProfileSpec(name, choices, "") : null
+                : profile.Widths is { } widths ? CheckWidths(name, widths, spec)
+                : SolveBudgets(name, BudgetsOf(profile, spec, costs), spec);
+            if (good is not null) yield return good;
         }
 
         if (_declaration.Grid is not { Count.Value: >= 1 and <= ProfileGridDeclaration.MaxCount } grid) yield break;
@@ -31,37 +53,42 @@ internal sealed partial class Validator
             yield return new ProfileSpec(name, mixes[i], "place " + Text(i + 1) + " of " + Text(grid.Count.Value) + " on an even spread of FLOPs");
     }
 
-    private ProfileSpec? CheckProfile(ProfileDeclaration profile, ModelSpec spec, Lazy<Costs> costs)
+    // A profile is a pattern, widths, or a budget of what this kind of model has.
+    private bool CheckShape(ProfileDeclaration profile, int layers, List<string> granularities)
     {
         var name = profile.Name.Value;
         CheckDefined(profile.WeightType);
         if (profile.WeightType is { } type && profile.MaxWeightBytes is null)
             Report(Descriptors.WeightTypeOfNothing, type.At, nameof(ProfileAttribute.WeightType), nameof(ProfileAttribute.MaxWeightBytes));
-        var others = FlopBudgets(profile).Where(flops => flops.Most is not null && flops.Kind != spec.Kind).ToList();
+        if (profile.FeedForwardShare is { Value: not (> 0 and <= 1) } share)
+            Report(Descriptors.ShareOutOfRange, share.At, nameof(ProfileAttribute.FeedForwardShare), Text(share.Value));
+        var others = FlopBudgets(profile).Where(flops => flops.Most is not null && flops.Kind != _declaration.Model.Kind).ToList();
         foreach (var (property, most, kind, attribute) in others)
         {
-            var own = FlopBudgets(profile).First(flops => flops.Kind == spec.Kind).Property;
+            var own = FlopBudgets(profile).First(flops => flops.Kind == _declaration.Model.Kind).Property;
             Report(Descriptors.NotOfThisModel, most!.At, property, attribute, Attribute, "write " + own);
         }
 
-        if (others.Count > 0) return null;
-        var budgets = BudgetsOf(profile, spec, costs);
+        if (others.Count > 0) return false;
+        var budget = BudgetAt(profile);
         var shapes = new List<string>();
         if (profile.Pattern is not null) shapes.Add("a pattern");
         if (profile.Widths is not null) shapes.Add("widths");
-        if (budgets.Count > 0) shapes.Add("a budget");
-        if (shapes.Count != 1)
-        {
-            var has = shapes.Count == 0 ? "none of them" : string.Join(" and ", shapes);
-            var example = Text(spec.Layers) + "*" + spec.Granularities[0].Name;
-            Report(Descriptors.ProfileShape, budgets.FirstOrDefault()?.At ?? profile.Name.At, name, has, example);
-            return null;
-        }
-
-        if (profile.Pattern is not null)
-            return CheckPattern(name, profile.Pattern, spec) is { } choices ? new ProfileSpec(name, choices, "") : null;
-        return profile.Widths is { } widths ? CheckWidths(name, widths, profile.WidthsAt!, spec) : SolveBudgets(name, budgets, spec);
+        if (budget is not null) shapes.Add("a budget");
+        if (shapes.Count == 1) return profile.Widths is not { } widths || CheckLength(name, widths, profile.WidthsAt!, layers);
+        var has = shapes.Count == 0 ? "none of them" : string.Join(" and ", shapes);
+        var example = Text(layers) + "*" + (granularities.Count > 0 ? granularities[0] : "S");
+        Report(Descriptors.ProfileShape, budget ?? profile.Name.At, name, has, example);
+        return false;
     }
+
+    // The place of the first budget in the order of BudgetsOf, or null if there is none.
+    private static LocationInfo? BudgetAt(ProfileDeclaration profile) =>
+        profile.MaxParameters?.At
+        ?? profile.MaxNonEmbeddingParameters?.At
+        ?? FlopBudgets(profile).Select(flops => flops.Most?.At).FirstOrDefault(at => at is not null)
+        ?? profile.MaxWeightBytes?.At
+        ?? profile.FeedForwardShare?.At;
 
     private sealed record Budget(string Property, LocationInfo At, Func<LayerSlice[], long> Cost, long Most, string Given, string Unit, double Scale);
 
@@ -93,8 +120,6 @@ internal sealed partial class Validator
         if (profile.FeedForwardShare is { } share)
         {
             var all = spec.Blocks.Sum(b => (long)b.HiddenWidth);
-            if (share.Value is not (> 0 and <= 1))
-                Report(Descriptors.ShareOutOfRange, share.At, nameof(ProfileAttribute.FeedForwardShare), Text(share.Value));
 
             // A share such as 0.3 is not exact in binary.
             var most = share.Value is > 0 and <= 1 ? (long)Math.Floor((share.Value * all) + (1e-9 * all)) : all;
@@ -144,15 +169,16 @@ internal sealed partial class Validator
         return new ProfileSpec(name, solved, "the largest within " + within);
     }
 
-    private ProfileSpec? CheckWidths(string name, EquatableArray<Located<int>> widths, LocationInfo at, ModelSpec spec)
+    private bool CheckLength(string name, EquatableArray<Located<int>> widths, LocationInfo at, int layers)
     {
-        if (widths.Count != spec.Layers)
-        {
-            var filled = widths.Count == 0 ? null : string.Join(", ", Fill(widths.Select(w => Text(w.Value)).ToList(), spec.Layers));
-            ReportLength(at.ReplacedBy(filled), name, Count(widths.Count, "width"), spec, "write a width for each layer");
-            return null;
-        }
+        if (widths.Count == layers) return true;
+        var filled = widths.Count == 0 ? null : string.Join(", ", Fill(widths.Select(w => Text(w.Value)).ToList(), layers));
+        ReportLength(at.ReplacedBy(filled), name, Count(widths.Count, "width"), layers, "write a width for each layer");
+        return false;
+    }
 
+    private ProfileSpec? CheckWidths(string name, EquatableArray<Located<int>> widths, ModelSpec spec)
+    {
         var choices = new int[widths.Count];
         for (var layer = 0; layer < choices.Length; layer++)
         {
@@ -184,7 +210,7 @@ internal sealed partial class Validator
         return new ProfileSpec(name, choices.ToEquatableArray(), "");
     }
 
-    private EquatableArray<int>? CheckPattern(string name, LocatedText pattern, ModelSpec spec)
+    private EquatableArray<int>? CheckPattern(string name, LocatedText pattern, int layerCount, List<string> granularities)
     {
         var choices = new List<int>();
         long layers = 0;
@@ -195,35 +221,34 @@ internal sealed partial class Validator
             var granularity = term.Substring(star + 1);
             if (count == 0 || granularity.Length == 0 || granularity.Contains('*'))
             {
-                Report(Descriptors.MalformedPattern, pattern.Slice(start, term.Length), term, "2*" + spec.Granularities[0].Name);
+                Report(Descriptors.MalformedPattern, pattern.Slice(start, term.Length), term, "2*" + granularities[0]);
                 return null;
             }
 
-            var choice = spec.Granularities.ToList().FindIndex(g => g.Name == granularity);
+            var choice = granularities.IndexOf(granularity);
             if (choice < 0 && granularity != Pattern.Skip)
             {
                 var at = pattern.Slice(start + star + 1, granularity.Length);
-                var names = spec.Granularities.Select(g => g.Name).ToList();
-                var nearest = pattern.Characters is null || granularity.Length > MaxName ? null : EditDistance.Nearest(granularity, names);
-                Report(Descriptors.UnknownGranularity, at.ReplacedBy(nearest), granularity, ModelName, Choices(names));
+                var nearest = pattern.Characters is null || granularity.Length > MaxName ? null : EditDistance.Nearest(granularity, granularities);
+                Report(Descriptors.UnknownGranularity, at.ReplacedBy(nearest), granularity, ModelName, Choices(granularities));
                 return null;
             }
 
             layers += count;
-            choices.AddRange(Enumerable.Repeat(choice, (int)Math.Min(count, Math.Max(0, spec.Layers - choices.Count))));
+            choices.AddRange(Enumerable.Repeat(choice, (int)Math.Min(count, Math.Max(0, layerCount - choices.Count))));
         }
 
-        if (layers != spec.Layers)
+        if (layers != layerCount)
         {
-            var missing = spec.Layers - layers;
+            var missing = layerCount - layers;
             var remedy = missing > 0 ? "add " + Count(missing, "layer") : "remove " + Count(-missing, "layer");
-            var filled = pattern.Characters is null || layers == 0 ? null : Pattern.Format(spec, Fill(choices, spec.Layers));
-            ReportLength((pattern.Characters ?? pattern.At).ReplacedBy(filled), name, Count(layers, "layer"), spec, remedy);
+            var filled = pattern.Characters is null || layers == 0 ? null : Pattern.Format(granularities, Fill(choices, layerCount));
+            ReportLength((pattern.Characters ?? pattern.At).ReplacedBy(filled), name, Count(layers, "layer"), layerCount, remedy);
             return null;
         }
 
         if (choices.Any(choice => choice != ProfileSpec.Skip)) return choices.ToEquatableArray();
-        Report(Descriptors.AllLayersSkipped, pattern.Characters ?? pattern.At, name, "1*" + spec.Granularities[0].Name);
+        Report(Descriptors.AllLayersSkipped, pattern.Characters ?? pattern.At, name, "1*" + granularities[0]);
         return null;
     }
 
@@ -231,8 +256,8 @@ internal sealed partial class Validator
     private static List<T> Fill<T>(IReadOnlyList<T> items, int count) =>
         [.. items.Take(count), .. Enumerable.Repeat(items[items.Count - 1], Math.Max(0, count - items.Count))];
 
-    private void ReportLength(Remedy at, string profile, string given, ModelSpec spec, string remedy) =>
-        Report(Descriptors.WrongLength, at, profile, given, ModelName, Count(spec.Layers, "layer"), remedy);
+    private void ReportLength(Remedy at, string profile, string given, int layers, string remedy) =>
+        Report(Descriptors.WrongLength, at, profile, given, ModelName, Count(layers, "layer"), remedy);
 
     private static int? ParseNumber(string text) =>
         int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;

@@ -40,23 +40,20 @@ internal sealed partial class Validator
 
     public static Checked Check(Declaration declaration) => new Validator(declaration).Check();
 
+    // As much as can be known is said in the first round. What would only follow from another mistake is left out.
     private Checked Check()
     {
-        if (_declaration.Problems.Count > 0) return new Checked(null, _declaration.Problems);
-        if (Names.IsGenerated(ModelName) || _declaration.TakenNames.Contains(ModelName))
-        {
-            Report(Descriptors.ClassNameTaken, _declaration.NameAt, ModelName);
-            return new Checked(null, _diagnostics.ToEquatableArray());
-        }
-
+        _diagnostics.AddRange(_declaration.Problems);
+        if (IsClassNameTaken) Report(Descriptors.ClassNameTaken, _declaration.NameAt, ModelName);
+        var canBeWritten = _diagnostics.Count == 0;
         if (_declaration.Models.Count > 1)
         {
             Report(Descriptors.SeveralModels, _declaration.Models[1].At, ModelName, _declaration.Models[0].Attribute, _declaration.Models[1].Attribute);
-            return new Checked(Skeleton("it is declared as several models"), _diagnostics.ToEquatableArray());
+            return Wrong("it is declared as several models");
         }
 
         // The compiler has spoken already; what the attributes lack would be said twice.
-        if (!_declaration.IsComplete) return new Checked(Skeleton("an attribute has an error"), default);
+        if (!_declaration.IsComplete) return Wrong("an attribute has an error");
 
         var spec = CheckModel();
         var mistake = _diagnostics.FirstOrDefault(d => d.Descriptor.DefaultSeverity == DiagnosticSeverity.Error);
@@ -67,8 +64,15 @@ internal sealed partial class Validator
         }
 
         var message = mistake!.ToDiagnostic().GetMessage(CultureInfo.InvariantCulture);
-        return new Checked(Skeleton(mistake.Descriptor.Id + ": " + message), _diagnostics.ToEquatableArray());
+        return Wrong(mistake.Descriptor.Id + ": " + message);
+
+        Checked Wrong(string reason) => new(canBeWritten ? Skeleton(reason) : null, _diagnostics.ToEquatableArray());
     }
+
+    // By what is generated into it or inherited, or by a namespace that generated code begins its names with.
+    private bool IsClassNameTaken => Names.IsGenerated(ModelName)
+        || _declaration.TakenNames.Contains(ModelName)
+        || (_declaration.Type.Namespace.Length == 0 && Names.Roots.Contains(_declaration.Type.Outermost));
 
     private ModelSpec? CheckModel()
     {
@@ -92,6 +96,7 @@ internal sealed partial class Validator
             ? feedForwards.Select((feedForward, layer) => BlockOf(feedForward!, attentions[layer], headWidth.Value)).ToEquatableArray()
             : (EquatableArray<BlockSpec>?)null;
         var granularities = CheckGranularities(hiddenWidths, blocks);
+        var patterns = CheckShapes();
         if (blocks is null || granularities is null || (!IsDecoder && embedding is null)) return null;
 
         var general = GeneralAttention;
@@ -120,7 +125,7 @@ internal sealed partial class Validator
             Pooling = pooling,
             AttentionBias = general?.Bias?.Value ?? false,
         };
-        return IsCountable(spec) ? spec with { Profiles = CheckProfiles(spec).ToEquatableArray() } : null;
+        return IsCountable(spec) ? spec with { Profiles = CheckProfiles(spec, patterns).ToEquatableArray() } : null;
     }
 
     // A decoder's costs, which are of one token, cannot be too large.

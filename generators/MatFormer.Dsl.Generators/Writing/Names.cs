@@ -39,6 +39,9 @@ internal static class Names
         ["Weights"] = "MatFormer.Weights",
     };
 
+    /// <summary>Namespaces that full names of generated code begin with: a type of that name in the global namespace would hide them.</summary>
+    public static readonly IReadOnlyCollection<string> Roots = new HashSet<string>(StringComparer.Ordinal) { "System", "MatFormer", "TorchSharp" };
+
     private static readonly HashSet<string> s_members = new(StringComparer.Ordinal)
     {
         // "Block" and "Block0", "Block1"..., too

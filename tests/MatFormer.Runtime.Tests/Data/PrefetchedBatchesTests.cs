@@ -25,7 +25,7 @@ public sealed class PrefetchedBatchesTests
     {
         using var batches = new PrefetchedBatches(new Source(), first: 1, last: 10);
         var e = Assert.Throws<InvalidOperationException>(() => batches.Take(2));
-        Assert.Contains("the next is 1", e.Message, StringComparison.Ordinal);
+        Assert.Contains("the next batch is 1", e.Message, StringComparison.Ordinal);
     }
 
     [Fact]

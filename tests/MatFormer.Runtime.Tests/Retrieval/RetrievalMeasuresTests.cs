@@ -27,7 +27,7 @@ public sealed class RetrievalMeasuresTests
     {
         string[] ofRows = ["cat", "dog", "cat", "dog", "cat", "dog", "cat", "dog", "cat", "dog"];
         Value(0.75, RetrievalMeasures.NearestNeighbourAccuracy(s_found, ["dog", "dog", "dog", "dog"], ofRows));
-        Assert.Contains("labels of 7 rows", Assert.Throws<ArgumentException>(
+        Assert.Contains("labels for 7 rows", Assert.Throws<ArgumentException>(
             () => RetrievalMeasures.NearestNeighbourAccuracy(s_found, ["dog", "dog", "dog", "dog"], ofRows[..7])).Message);
     }
 

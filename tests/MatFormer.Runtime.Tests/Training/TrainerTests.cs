@@ -159,7 +159,7 @@ public sealed class TrainerTests : IDisposable
 
         using var trainer = new Trainer<TinyModel>(model, options);
         var weights = Assert.Throws<CheckpointException>(() => trainer.Resume(result.Weights!));
-        Assert.Contains("no training checkpoint", weights.Message, StringComparison.Ordinal);
+        Assert.Contains("not a training checkpoint", weights.Message, StringComparison.Ordinal);
         trainer.Resume(result.Checkpoint!);
         using var corpus = TextCorpus.Open(_folder.WriteTexts("fewer", 50), _folder["data2"]);
         var data = Assert.Throws<DataException>(() => trainer.Fit(corpus));
