@@ -37,7 +37,8 @@ internal class FixOf : CSharpCodeFixTest<EmptyDiagnosticAnalyzer, EmptyCodeFixPr
     }.With(id, source).RunAsync();
 
     /// <summary>Verifies that the marked changes mend all files: one after the other, and all together by "fix all".</summary>
-    public static Task EverywhereIsAsync(string id, params ReadOnlySpan<string> sources) => new FixOf(title: null).With(id, sources).RunAsync();
+    public static Task EverywhereIsAsync(string id, params ReadOnlySpan<string> sources) =>
+        new FixOf(title: null).With(id, sources).RunAsync();
 
     /// <summary>Verifies that no fix is offered for the diagnostics, whose places <c>{|MFD0016:128|}</c> marks.</summary>
     public static Task IsNotOfferedAsync(params ReadOnlySpan<string> sources)

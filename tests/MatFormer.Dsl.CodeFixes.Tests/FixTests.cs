@@ -20,7 +20,8 @@ public sealed class FixTests
         {
             "MFD0001",
             "Make partial",
-            $"public static [| => partial |]class {{|MFD0002:A|}}\n{{\n    internal [| => partial |]record struct {{|MFD0002:B|}}\n    {{\n{Lm} {Ff} {Gr}\n"
+            "public static [| => partial |]class {|MFD0002:A|}\n{\n    internal [| => partial |]record struct {|MFD0002:B|}\n"
+                + $"    {{\n{Lm} {Ff} {Gr}\n"
                 + "        private [| => partial |]class {|MFD0001:Lm|};\n    }\n}"
         },
         {
@@ -51,7 +52,8 @@ public sealed class FixTests
         {
             "MFD0016",
             "Sort the granularities by width",
-            Declare(gr: "[Granularity([|\"XL\", 1.0 => \"S\", 128|])] // first\n[Granularity([|\"M\", width: {|MFD0016:256|} => \"M\", width: 256|]),\n"
+            Declare(gr: "[Granularity([|\"XL\", 1.0 => \"S\", 128|])] // first\n"
+                + "[Granularity([|\"M\", width: {|MFD0016:256|} => \"M\", width: 256|]),\n"
                 + " Granularity([|\"S\", 128 => \"XL\", 1.0|])] /* last */")
         },
         { "MFD0017", "Write 1024", Declare(gr: "[Granularity(\"S\", 128), Granularity(\"XL\", width: [|512 => 1024|])]") },

@@ -9,8 +9,8 @@ internal static partial class Marks
     public static (string Before, string After) Split(string marked) => (Change().Replace(marked, "$1"), Change().Replace(marked, "$2"));
 
     /// <summary>
-    /// Returns the source before the changes, with the places of a diagnostic marked for the verifier, and the source after them. The diagnostic
-    /// is where a change is, unless <c>{|MFD0001:Lm|}</c> marks other places.
+    /// Returns the source before the changes, with the places of a diagnostic marked for the verifier, and the source after the changes.
+    /// The diagnostic is where a change is, unless <c>{|MFD0001:Lm|}</c> marks other places.
     /// </summary>
     public static (string Before, string After) Split(string marked, string id) => Place().IsMatch(marked)
         ? (Change().Replace(marked, "$1"), Place().Replace(Change().Replace(marked, "$2"), "$1"))

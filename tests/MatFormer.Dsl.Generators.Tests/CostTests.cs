@@ -52,7 +52,8 @@ public sealed class CostTests
         {
             var elements = parameter.shape.Aggregate(1L, (product, size) => product * size);
             all += elements;
-            var isEmbedding = name is "model.embed_tokens.weight" or "model.embed_positions.weight" or "model.class_token" or "lm_head.weight"
+            var isEmbedding = name is "model.embed_tokens.weight" or "model.embed_positions.weight" or "model.class_token"
+                or "lm_head.weight"
                 || name.StartsWith("vit.embeddings.", StringComparison.Ordinal)
                 || name.StartsWith("classifier.", StringComparison.Ordinal);
             if (isEmbedding) embeddings += elements;

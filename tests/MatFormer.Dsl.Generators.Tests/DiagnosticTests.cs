@@ -4,7 +4,7 @@ using Microsoft.CodeAnalysis.Testing;
 
 namespace MatFormer.Generators.Tests;
 
-/// <summary>Each mistake in a declaration gives one diagnostic in its place. The message says what to write. No second error follows.</summary>
+/// <summary>Each mistake in a declaration gives one diagnostic in its place, which says what to write, and no second error.</summary>
 public sealed class DiagnosticTests
 {
     private const string Lm = "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]";
@@ -688,8 +688,8 @@ public sealed class DiagnosticTests
                 gr: "[Granularity(\"S\", 128), Granularity(\"XL\", 1024)]",
                 more: "[ProfileGrid(201)]",
                 type: "public sealed partial class [|Lm|];"),
-            "'Lm' declares 201 profiles; each is a class of its own and makes builds slower, so that above 200 they share one forward pass: "
-            + "declare those that the program names, and make the others by 'new Profile<Lm>(name, pattern)'"
+            "'Lm' declares 201 profiles; each is a class of its own and makes builds slower, so that above 200 they share one forward "
+                + "pass: declare those that the program names, and make the others by 'new Profile<Lm>(name, pattern)'"
         },
     };
 

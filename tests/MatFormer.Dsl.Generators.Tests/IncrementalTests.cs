@@ -101,7 +101,7 @@ public sealed class IncrementalTests
         public sealed partial class Lm;
         """;
 
-    /// <summary>The first step remembers what it read. It must still notice what an edit of another file changes in a declaration.</summary>
+    /// <summary>The first step remembers what it read. It must notice a declaration that changes by an edit of another file.</summary>
     [Theory]
     [InlineData("class Sizes { public const int Layers = 2; }", "class Sizes { public const int Layers = 3; }")]
     [InlineData("class Sizes { public const int Layers = 2; }", "class Sizes { public static int Layers = 2; }")]

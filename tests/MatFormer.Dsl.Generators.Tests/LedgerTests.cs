@@ -6,8 +6,8 @@ using Microsoft.CodeAnalysis;
 namespace MatFormer.Generators.Tests;
 
 /// <summary>
-/// Every diagnostic has a line in a release file, a page and a test. MatFormer.Dsl.CodeFixes.Tests does the same for the fixes that the pages
-/// describe.
+/// Every diagnostic has a line in a release file, a page and a test. In MatFormer.Dsl.CodeFixes.Tests every fix that a page describes has a
+/// test.
 /// </summary>
 public sealed partial class LedgerTests
 {

@@ -72,7 +72,12 @@ internal sealed class Grammar
                     ("KeyValueHeads?", Int(Flip() ? keyValueHeads : heads)), ("Layers", Layers(own)),
                 };
                 arguments.AddRange(Window());
-                if (IsWild()) arguments.Add(Pick(("HeadWidth", Int(headWidth)), ("RotaryBase", Number(100)), ("QkNorm", Bool()), ("Bias", Bool())));
+                if (IsWild())
+                {
+                    arguments.Add(
+                        Pick(("HeadWidth", Int(headWidth)), ("RotaryBase", Number(100)), ("QkNorm", Bool()), ("Bias", Bool())));
+                }
+
                 attributes.Add(Of("Attention", [.. arguments]));
             }
         }
@@ -153,16 +158,19 @@ internal sealed class Grammar
         List<string> ordered = [.. others[..at], .. granularities.Attributes, .. others[at..]];
 
         // This mistake is reported only where there is no other.
-        if (_wildness == 0 && _random.Next(100) == 0) ordered.Add(Of("Profile", ("", Text("Nothing")), ("", Text(Invariant($"{layers}*Skip")))));
+        if (_wildness == 0 && _random.Next(100) == 0)
+            ordered.Add(Of("Profile", ("", Text("Nothing")), ("", Text(Invariant($"{layers}*Skip")))));
         return ordered;
 
         string ModelOf(string kind) => kind switch
         {
             "MatLM" => Of(kind, [.. Sizes(), .. Texts()]),
             "MatViT" => Of(kind, [
-                ("Image", Int(image)), ("Patch", Int(patch)), ("Channels?", Int(_random.Next(1, 5))), ("Classes", Int(_random.Next(1, 100))),
-                .. Sizes(), PoolingOf()]),
-            _ => Of(kind, [.. Sizes(), .. Texts(), ("Embedding", Int(embedding)), PoolingOf(), ("Temperature?", Number(_random.NextDouble() + 0.01))]),
+                ("Image", Int(image)), ("Patch", Int(patch)), ("Channels?", Int(_random.Next(1, 5))),
+                ("Classes", Int(_random.Next(1, 100))), .. Sizes(), PoolingOf()]),
+            _ => Of(kind, [
+                .. Sizes(), .. Texts(), ("Embedding", Int(embedding)), PoolingOf(),
+                ("Temperature?", Number(_random.NextDouble() + 0.01))]),
         };
 
         (string, string)[] Sizes() => [("Layers", Int(layers)), ("Width", Int(width)), ("Heads", Int(heads))];
@@ -191,7 +199,9 @@ internal sealed class Grammar
         var dimensions = new SortedSet<int> { whole };
         for (var i = _random.Next(3); i > 0; i--) dimensions.Add(_random.Next(1, whole + 1));
         var weights = string.Join(", ", dimensions.Select(_ => Number(_random.Next(1, 9))));
-        return Of("NestedEmbedding", [.. dimensions.Select(d => ("", Int(d))), ("Weights?", Pick($"[{weights}]", $"new[] {{ {weights} }}"))]);
+        return Of(
+            "NestedEmbedding",
+            [.. dimensions.Select(d => ("", Int(d))), ("Weights?", Pick($"[{weights}]", $"new[] {{ {weights} }}"))]);
     }
 
     // The names, narrowest first, the width of each in each layer, the share of the narrowest, and the attributes.

@@ -131,7 +131,8 @@ internal static class Cases
 
         /// <summary>Embeds texts by a class token.</summary>
         [MatEncoder(
-            Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 24, Pooling = Pooling.ClassToken, Temperature = 0.1)]
+            Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 24, Pooling = Pooling.ClassToken,
+            Temperature = 0.1)]
         [FeedForward(40, Activation.Gelu, Bias = true)]
         [Norm(NormKind.Layer), Position(PositionKind.Learned)]
         [Granularity("S", 20), Granularity("XL", 40)]

@@ -30,7 +30,7 @@ internal sealed class DiagnosticsOf : CSharpAnalyzerTest<EmptyDiagnosticAnalyzer
     /// <summary>The message of each diagnostic, if the test is about it.</summary>
     public string? Message { get; init; }
 
-    /// <summary>False if diagnostics that only advise count too.</summary>
+    /// <summary>True if diagnostics that only advise are allowed.</summary>
     public bool IgnoresHints
     {
         init
@@ -39,7 +39,7 @@ internal sealed class DiagnosticsOf : CSharpAnalyzerTest<EmptyDiagnosticAnalyzer
         }
     }
 
-    /// <summary>False if the build runs no analyzers, as <see cref="Properties"/> may tell the generator.</summary>
+    /// <summary>False if no analyzer runs. The generator learns from <see cref="Properties"/> that it has to report.</summary>
     public bool RunsAnalyzers { get; init; } = true;
 
     /// <summary>Properties of the build, such as <c>RunAnalyzers=false</c>.</summary>
@@ -47,13 +47,13 @@ internal sealed class DiagnosticsOf : CSharpAnalyzerTest<EmptyDiagnosticAnalyzer
     {
         init => TestState.AnalyzerConfigFiles.Add((
             "/.globalconfig",
-            "is_global = true\n" + string.Concat(value.Select(p => "build_property." + p.Replace("=", " = ", StringComparison.Ordinal) + "\n"))));
+            string.Join('\n', value.Select(property => "build_property." + property).Prepend("is_global = true"))));
     }
 
-    /// <summary>Verifies that nothing is reported but advice.</summary>
+    /// <summary>Verifies that nothing is reported except hints.</summary>
     public static Task AreNoneAsync(params ReadOnlySpan<string> sources) => new DiagnosticsOf(sources) { IgnoresHints = true }.RunAsync();
 
-    /// <summary>Returns what the analyzers report, for tests of sources that mark no places.</summary>
+    /// <summary>Returns what analyzers, generator and compiler report, for tests of sources that mark no places.</summary>
     public static async Task<IReadOnlyList<Diagnostic>> FindAsync(string source)
     {
         var test = new DiagnosticsOf(source);
