@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace MatFormer.CodeFixes.Tests;
 
-/// <summary>Each fix mends its mistake and leaves all other characters as they were.</summary>
+/// <summary>Each fix mends its mistake and changes no other characters.</summary>
 public sealed class FixTests
 {
     private const string Lm = "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]";
@@ -12,21 +12,22 @@ public sealed class FixTests
     private const string Gr = "[Granularity(\"S\", 128), Granularity(\"M\", 256), Granularity(\"XL\", 1024)]";
     private const string Class = "public sealed partial class Lm;";
 
-    /// <summary>The id, what the fix is called, and the source, in which [|old => new|] is what it changes.</summary>
+    /// <summary>The id, the title of the fix, and the source as <see cref="Marks"/> reads it.</summary>
     public static TheoryData<string, string, string> Fixes => new()
     {
-        { "MFD0001", "Make partial", Declare(type: "public sealed /* one */ [| => partial |]class Lm; // two") },
-        { "MFD0001", "Make partial", Declare(type: "[| => partial |]class Lm;") },
+        { "MFD0001", "Make partial", Declare(type: "public sealed /* one */ [| => partial |]class {|MFD0001:Lm|}; // two") },
+        { "MFD0001", "Make partial", Declare(type: "[| => partial |]class {|MFD0001:Lm|};") },
         {
             "MFD0001",
             "Make partial",
-            $"public static [| => partial |]class A\n{{\n    internal [| => partial |]record struct B\n    {{\n{Lm} {Ff} {Gr}\n"
-                + "        private [| => partial |]class Lm;\n    }\n}"
+            "public static [| => partial |]class {|MFD0002:A|}\n{\n    internal [| => partial |]record struct {|MFD0002:B|}\n"
+                + $"    {{\n{Lm} {Ff} {Gr}\n"
+                + "        private [| => partial |]class {|MFD0001:Lm|};\n    }\n}"
         },
         {
             "MFD0002",
             "Make partial",
-            $"public static [| => partial |]class A {{ partial interface B {{ {Lm} {Ff} {Gr} partial class Lm; }} }}"
+            $"public static [| => partial |]class {{|MFD0002:A|}} {{ partial interface B {{ {Lm} {Ff} {Gr} partial class Lm; }} }}"
         },
         { "MFD0007", "Write 1", Declare(lm: Lm.Replace("Layers = 8", "Layers = [|0 => 1|]", StringComparison.Ordinal)) },
         { "MFD0007", "Write 8", Declare(lm: Lm.Replace("Heads = 8", "Heads /**/ = [|-8 => 8|] /**/", StringComparison.Ordinal)) },
@@ -45,13 +46,14 @@ public sealed class FixTests
         {
             "MFD0016",
             "Sort the granularities by width",
-            Declare(gr: "[Granularity([|\"M\", 256 => \"S\", 128|]), Granularity([|\"S\", 128 => \"M\", 256|]), "
+            Declare(gr: "[Granularity([|\"M\", 256 => \"S\", 128|]), Granularity([|\"S\", {|MFD0016:128|} => \"M\", 256|]), "
                 + "Granularity(\"XL\", 1024)]")
         },
         {
             "MFD0016",
             "Sort the granularities by width",
-            Declare(gr: "[Granularity([|\"XL\", 1.0 => \"S\", 128|])] // first\n[Granularity([|\"M\", width: 256 => \"M\", width: 256|]),\n"
+            Declare(gr: "[Granularity([|\"XL\", 1.0 => \"S\", 128|])] // first\n"
+                + "[Granularity([|\"M\", width: {|MFD0016:256|} => \"M\", width: 256|]),\n"
                 + " Granularity([|\"S\", 128 => \"XL\", 1.0|])] /* last */")
         },
         { "MFD0017", "Write 1024", Declare(gr: "[Granularity(\"S\", 128), Granularity(\"XL\", width: [|512 => 1024|])]") },
@@ -108,7 +110,7 @@ public sealed class FixTests
     private const string Learned = "[Position(PositionKind.Learned)]";
 
     [Fact]
-    public void Every_fix_that_a_page_names_is_tried()
+    public void Each_fix_that_a_page_describes_is_tested()
     {
         var pages = Path.Combine(Path.GetDirectoryName(ThisFile())!, "..", "..", "docs", "diagnostics");
         var named = Directory.GetFiles(pages, "MFD*.md")
@@ -123,69 +125,47 @@ public sealed class FixTests
 
     [Theory]
     [MemberData(nameof(Fixes))]
-    public async Task A_fix_mends_the_mistake(string id, string title, string marked)
-    {
-        var (before, after) = Marks.Split("using MatFormer;\n" + marked);
-        using var editor = new Editor(before);
-        var diagnostic = Assert.Single((await editor.DiagnosticsAsync()).Where(d => d.Id == id).Take(1));
-        var fix = Assert.Single(await editor.FixesOfAsync(diagnostic));
-        Assert.Equal(title, fix.Action.Title);
-        await editor.ApplyAsync(fix.Action);
-        Assert.Equal(after, Assert.Single(await editor.TextsAsync()));
-        Assert.Empty(await editor.DiagnosticsAsync());
-        Assert.Empty(await editor.CompilerErrorsAsync());
-    }
+    public Task A_fix_mends_the_mistake(string id, string title, string marked) => FixOf.IsAsync(id, title, marked);
 
-    /// <summary>Where no change is known to be what is meant.</summary>
-    public static TheoryData<string, string> Unfixable => new()
-    {
-        // Written in parts, or nothing to repeat.
-        { "MFD0019", Declare(more: "[Profile(\"P\", \"4*S \" + \"4*Medium\")]") },
-        { "MFD0021", Declare(more: "[Profile(\"P\", \"4*S \" + \"3*M\")]") },
-        { "MFD0021", Declare(more: "[Profile(\"P\", \"\")]") },
+    /// <summary>Mistakes for which no change is known to be the intended one.</summary>
+    public static TheoryData<string> Unfixable =>
+    [
+        // The text has several parts, or no layer to repeat.
+        Declare(more: "[Profile(\"P\", {|MFD0019:\"4*S \" + \"4*Medium\"|})]"),
+        Declare(more: "[Profile(\"P\", {|MFD0021:\"4*S \" + \"3*M\"|})]"),
+        Declare(more: "[Profile(\"P\", {|MFD0021:\"\"|})]"),
 
-        // Two as wide as each other have no order, nor have parts in several files.
-        { "MFD0016", Declare(gr: "[Granularity(\"S\", 128), Granularity(\"M\", 128), Granularity(\"XL\", 1024)]") },
+        // Two granularities of one width have no order.
+        Declare(gr: "[Granularity(\"S\", 128), Granularity(\"M\", {|MFD0016:128|}), Granularity(\"XL\", 1024)]"),
 
-        // Cut to the feed-forward's width, it would be as wide as the last.
-        { "MFD0015", Declare(gr: "[Granularity(\"S\", 128), Granularity(\"L\", 2048), Granularity(\"XL\", 1024)]") },
+        // With the width of the feed-forward, the granularity would be as wide as the last one.
+        Declare(gr: "[Granularity(\"S\", 128), Granularity(\"L\", {|MFD0015:2048|}), Granularity(\"XL\", 1024)]"),
 
-        // What is to be written is the user's to say.
-        { "MFD0007", Declare(lm: "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256)]") },
-        { "MFD0004", Declare(type: "public partial class Lm : System.IO.MemoryStream;") },
-        { "MFD0025", Declare(more: "[Profile(\"xl\", \"8*S\")]") },
-        { "MFD0103", Declare(type: $"{Class}\nclass A {{ object P => Profile<Lm>.Parse(\"4*\" + \"S\"); }}") },
-        { "MFD0012", Declare(lm: "[MatLM(Layers = 8, Width = 21, Heads = 7, Context = 256, Vocabulary = 256)]") },
-    };
+        // Only the user knows what to write.
+        Declare(lm: "[{|MFD0007:MatLM|}(Layers = 8, Width = 256, Heads = 8, Context = 256)]"),
+        Declare(type: "public partial class Lm : {|MFD0004:System.IO.MemoryStream|};"),
+        Declare(more: "[Profile({|MFD0025:\"xl\"|}, \"8*S\")]"),
+        Declare(type: Class + "\nclass A { object P => Profile<Lm>.Parse({|MFD0103:\"4*\" + \"S\"|}); }"),
+        Declare(lm: "[MatLM(Layers = 8, Width = 21, Heads = {|MFD0012:7|}, Context = 256, Vocabulary = 256)]"),
+    ];
 
     [Theory]
     [MemberData(nameof(Unfixable))]
-    public async Task No_fix_is_offered_where_it_would_be_a_guess(string id, string source)
-    {
-        using var editor = new Editor("using MatFormer;\n" + source);
-        var diagnostic = Assert.Single(await editor.DiagnosticsAsync());
-        Assert.Equal(id, diagnostic.Id);
-        Assert.Empty(await editor.FixesOfAsync(diagnostic));
-    }
+    public Task No_fix_is_offered_where_it_would_be_a_guess(string marked) => FixOf.IsNotOfferedAsync(marked);
 
     [Fact]
-    public async Task Granularities_of_several_files_are_not_sorted()
-    {
-        using var editor = new Editor(
-            "using MatFormer;\n" + Declare(gr: "[Granularity(\"M\", 256)]"),
-            "using MatFormer; [Granularity(\"S\", 128), Granularity(\"XL\", 1024)] partial class Lm;");
-        var diagnostic = Assert.Single(await editor.DiagnosticsAsync());
-        Assert.Equal("MFD0016", diagnostic.Id);
-        Assert.Empty(await editor.FixesOfAsync(diagnostic));
-    }
+    public Task Granularities_of_several_files_are_not_sorted() => FixOf.IsNotOfferedAsync(
+        Declare(gr: "[Granularity(\"M\", 256)]"),
+        "[Granularity(\"S\", {|MFD0016:128|}), Granularity(\"XL\", 1024)] partial class Lm;");
 
-    /// <summary>Several of one mistake, in two files: [|old => new|] is what fixing all changes.</summary>
+    /// <summary>The id of a mistake that two files have several times, and the files as <see cref="Marks"/> reads them.</summary>
     public static TheoryData<string, string, string> Everywhere => new()
     {
         {
             "MFD0001",
-            $"[| => partial |]class A {{ {Lm} {Ff} {Gr} public [| => partial |]class B; {Lm} {Ff} {Gr} public [| => partial |]class C; }}",
-            $"{Lm} {Ff} {Gr} sealed [| => partial |]class D;"
+            $"[| => partial |]class {{|MFD0002:{{|MFD0002:A|}}|}} {{ {Lm} {Ff} {Gr} public [| => partial |]class {{|MFD0001:B|}}; "
+                + $"{Lm} {Ff} {Gr} public [| => partial |]class {{|MFD0001:C|}}; }}",
+            $"{Lm} {Ff} {Gr} sealed [| => partial |]class {{|MFD0001:D|}};"
         },
         {
             "MFD0010",
@@ -199,27 +179,17 @@ public sealed class FixTests
         },
         {
             "MFD0016",
-            Declare(gr: "[Granularity([|\"M\", 256 => \"S\", 128|]), Granularity([|\"S\", 128 => \"M\", 256|]), "
+            Declare(gr: "[Granularity([|\"M\", 256 => \"S\", 128|]), Granularity([|\"S\", {|MFD0016:128|} => \"M\", 256|]), "
                 + "Granularity(\"XL\", 1024)]"),
             Declare(
-                gr: "[Granularity([|\"XL\", 1024 => \"S\", 0.5|]), Granularity([|\"S\", 0.5 => \"XL\", 1024|])]",
+                gr: "[Granularity([|\"XL\", 1024 => \"S\", 0.5|]), Granularity([|\"S\", {|MFD0016:0.5|} => \"XL\", 1024|])]",
                 type: "partial class Other;")
         },
     };
 
     [Theory]
     [MemberData(nameof(Everywhere))]
-    public async Task Fixing_all_mends_every_file(string id, string first, string second)
-    {
-        var (before, after) = Marks.Split("using MatFormer;\n" + first);
-        var (otherBefore, otherAfter) = Marks.Split("using MatFormer;\n" + second);
-        using var editor = new Editor(before, otherBefore);
-        var (provider, action) = Assert.Single(await editor.FixesOfAsync((await editor.DiagnosticsAsync()).First(d => d.Id == id)));
-        await editor.ApplyEverywhereAsync(provider, action, id);
-        Assert.Equal([after, otherAfter], await editor.TextsAsync());
-        Assert.Empty(await editor.DiagnosticsAsync());
-        Assert.Empty(await editor.CompilerErrorsAsync());
-    }
+    public Task Fixing_all_mends_every_file(string id, string first, string second) => FixOf.EverywhereIsAsync(id, first, second);
 
     private static string Declare(string lm = Lm, string ff = Ff, string gr = Gr, string more = "", string type = Class) =>
         string.Join('\n', lm, ff, gr, more, type);

@@ -1,10 +1,9 @@
 namespace MatFormer.CodeFixes.Tests;
 
-/// <summary>A profile's pattern turned into a budget, and back.</summary>
+/// <summary>The refactoring turns the pattern of a profile into a budget, and a budget into a pattern.</summary>
 public sealed class RefactoringTests
 {
     private const string Model = """
-        using MatFormer;
         [MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]
         [FeedForward(1024, Activation.SwiGlu)]
         [Granularity("S", 128), Granularity("M", 256), Granularity("L", 512), Granularity("XL", 1024)]
@@ -12,7 +11,7 @@ public sealed class RefactoringTests
         public sealed partial class DocsLm;
         """;
 
-    /// <summary>Counts are the generator's, which CostTests compares with a model's own.</summary>
+    /// <summary>The attribute as <see cref="Marks"/> reads it, and the title. CostTests checks the generator's counts.</summary>
     public static TheoryData<string, string> Changes => new()
     {
         {
@@ -43,30 +42,15 @@ public sealed class RefactoringTests
 
     [Theory]
     [MemberData(nameof(Changes))]
-    public async Task The_other_form_is_offered(string attribute, string title)
-    {
-        var (before, after) = Marks.Split(Model.Replace("[Attribute]", attribute, StringComparison.Ordinal));
-        using var editor = new Editor(before);
-        var cursor = before.IndexOf(attribute.Split("[|")[1].Split(" =>")[0], StringComparison.Ordinal);
-        var action = Assert.Single(await editor.RefactoringsAsync(cursor));
-        Assert.Equal(title, action.Title);
-        await editor.ApplyAsync(action);
-        Assert.Equal(after, Assert.Single(await editor.TextsAsync()));
-        Assert.Empty(await editor.DiagnosticsAsync());
-        Assert.Empty(await editor.CompilerErrorsAsync());
-    }
+    public Task A_pattern_becomes_a_budget_and_a_budget_a_pattern(string attribute, string title) =>
+        RefactoringOf.IsAsync(title, Model.Replace("[Attribute]", attribute, StringComparison.Ordinal));
 
     [Theory]
-    [InlineData("""[Profile("$$Wrong", "7*S")]""")]
-    [InlineData("""[Profile("$$Bare")]""")]
+    [InlineData("""[Profile("$$Wrong", "{|MFD0021:7*S|}")]""")]
+    [InlineData("""[Profile({|MFD0024:"$$Bare"|})]""")]
     [InlineData("""[Profile(pattern: "$$8*S", name: "P")]""")]
     [InlineData("""[System.Obsolete("$$Both", false)]""")]
     [InlineData("""[Profile("P", "8*S")] /* $$ */""")]
-    public async Task Elsewhere_nothing_is_offered(string attribute)
-    {
-        var marked = Model.Replace("[Attribute]", attribute, StringComparison.Ordinal);
-        var cursor = marked.IndexOf("$$", StringComparison.Ordinal);
-        using var editor = new Editor(marked.Remove(cursor, 2));
-        Assert.Empty(await editor.RefactoringsAsync(cursor));
-    }
+    public Task Nothing_is_offered_at_other_places(string attribute) =>
+        RefactoringOf.IsNotOfferedAsync(Model.Replace("[Attribute]", attribute, StringComparison.Ordinal));
 }

@@ -5,14 +5,14 @@ using MatFormer.Generators.Tests.Harness;
 
 namespace MatFormer.Generators.Tests;
 
-/// <summary>The constants of generated code against the models themselves, made and counted over libtorch.</summary>
+/// <summary>The constants of generated code equal what is counted in the models themselves.</summary>
 public sealed class CostTests
 {
     public static TheoryData<string> CaseNames => Cases.ValidNames;
 
     [Theory]
     [MemberData(nameof(CaseNames))]
-    public void Constants_are_what_the_models_have(string name)
+    public void Constants_equal_the_counts_of_the_models(string name)
     {
         var type = LoadModel(name);
         var spec = (MatFormer.ModelSpec)type.GetProperty("Spec")!.GetValue(null)!;
@@ -43,7 +43,7 @@ public sealed class CostTests
         }
     }
 
-    // The counts of the paper's definitions, from nothing but the parameters' names and shapes.
+    // Counts by the paper's definitions, from the names and shapes of the parameters alone.
     private static void Check(MatFormerModel model, Type type, MatFormer.ModelSpec spec)
     {
         var isDecoder = spec.Kind == MatFormer.ModelKind.LanguageModel;
@@ -52,7 +52,8 @@ public sealed class CostTests
         {
             var elements = parameter.shape.Aggregate(1L, (product, size) => product * size);
             all += elements;
-            var isEmbedding = name is "model.embed_tokens.weight" or "model.embed_positions.weight" or "model.class_token" or "lm_head.weight"
+            var isEmbedding = name is "model.embed_tokens.weight" or "model.embed_positions.weight" or "model.class_token"
+                or "lm_head.weight"
                 || name.StartsWith("vit.embeddings.", StringComparison.Ordinal)
                 || name.StartsWith("classifier.", StringComparison.Ordinal);
             if (isEmbedding) embeddings += elements;
@@ -62,13 +63,13 @@ public sealed class CostTests
             else if (name is "vit.embeddings.patch_embeddings.projection.weight") patches = elements;
         }
 
-        // A class token is one more.
+        // A class token is one more position.
         long attention = 0, cache = 0;
         var tokens = spec.Image is { } pixels ? pixels.Size / pixels.Patch * (pixels.Size / pixels.Patch) : spec.Context;
         if (!isDecoder && spec.Pooling.ToString() == nameof(MatFormer.Pooling.ClassToken)) tokens++;
         for (var layer = 0; layer < spec.Layers; layer++)
         {
-            // Scores and values of each position of a full context: one multiply-add per key, head and component. Counted by groups.
+            // Each position of a full context needs one multiply-add per key, head and component, for scores and for values.
             var (block, slice) = (spec.Blocks[layer], model.Layers[layer]);
             if (slice.IsSkipped) continue;
             var groups = slice.Heads / (block.Heads / block.KeyValueHeads);
@@ -83,7 +84,7 @@ public sealed class CostTests
             if (isDecoder) cache += 2L * groups * spec.HeadWidth * 4;
         }
 
-        // A decoder's of one token; an encoder's of a whole image or text, with one vector at its end.
+        // A decoder computes one token; an encoder computes a whole image or text, and one vector in the end.
         var places = spec.Image is { } image ? image.Size / image.Patch * (image.Size / image.Patch) : 0;
         var flops = (2 * matrices * (isDecoder ? 1 : tokens)) + (2 * places * patches) + (2 * head) + attention;
         var counted = isDecoder ? "FlopsPerToken" : spec.Image is null ? "FlopsPerText" : "FlopsPerImage";

@@ -1,10 +1,10 @@
-using System.Globalization;
 using MatFormer.Generators.Tests.Harness;
-using Microsoft.CodeAnalysis;
+using MatFormer.Generators.Validation;
+using Microsoft.CodeAnalysis.Testing;
 
 namespace MatFormer.Generators.Tests;
 
-/// <summary>Each mistake: one diagnostic, on the very characters, that says what to write; and no second error.</summary>
+/// <summary>Each mistake in a declaration gives one diagnostic in its place, which says what to write, and no second error.</summary>
 public sealed class DiagnosticTests
 {
     private const string Lm = "[MatLM(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256)]";
@@ -13,10 +13,10 @@ public sealed class DiagnosticTests
     internal const string Header = "#pragma warning disable CS1591\nusing MatFormer;\n";
     private const string ViT = "[MatViT(Image = 32, Patch = 4, Classes = 10, Layers = 8, Width = 256, Heads = 8)]";
     private const string Encoder = "[MatEncoder(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256, Embedding = 64)]";
-    private const string SevenHeads = "[MatLM(Layers = 8, Width = 256, Heads = 7, Context = 256, Vocabulary = 256)]";
+    private const string SevenHeads = "[MatLM(Layers = 8, Width = 256, Heads = {|MFD0010:7|}, Context = 256, Vocabulary = 256)]";
     private const string Class = "public sealed partial class Lm;";
 
-    /// <summary>[| and |] mark the squiggle.</summary>
+    /// <summary>The id, the declaration with <c>[|</c> and <c>|]</c> around the place of the diagnostic, and the message.</summary>
     public static TheoryData<string, string, string> Mistakes => new()
     {
         {
@@ -688,34 +688,18 @@ public sealed class DiagnosticTests
                 gr: "[Granularity(\"S\", 128), Granularity(\"XL\", 1024)]",
                 more: "[ProfileGrid(201)]",
                 type: "public sealed partial class [|Lm|];"),
-            "'Lm' declares 201 profiles; each is a class of its own and makes builds slower, so that above 200 they share one forward pass: "
-            + "declare those that the program names, and make the others by 'new Profile<Lm>(name, pattern)'"
+            "'Lm' declares 201 profiles; each is a class of its own and makes builds slower, so that above 200 they share one forward "
+                + "pass: declare those that the program names, and make the others by 'new Profile<Lm>(name, pattern)'"
         },
     };
 
     [Theory]
     [MemberData(nameof(Mistakes))]
-    public void A_mistake_is_one_squiggle(string id, string marked, string message)
-    {
-        var (source, span) = Unmark(Header + marked);
-        var run = GeneratorRun.Of(source);
-        var diagnostic = Assert.Single(run.Diagnostics);
-        Assert.Equal((id, message), (diagnostic.Id, diagnostic.GetMessage(CultureInfo.InvariantCulture)));
-        Assert.Equal(source[span], source.Substring(diagnostic.Location.SourceSpan.Start, diagnostic.Location.SourceSpan.Length));
-        Assert.Equal(span.Start.Value, diagnostic.Location.SourceSpan.Start);
-        var lines = diagnostic.Location.GetLineSpan();
-        Assert.Equal("Source0.cs", lines.Path);
-        Assert.Equal(source[..span.Start.Value].Count(c => c == '\n'), lines.StartLinePosition.Line);
-        Assert.Equal(span.Start.Value - (source.LastIndexOf('\n', span.Start.Value) + 1), lines.StartLinePosition.Character);
-        Assert.Empty(run.CompilerDiagnostics);
-
-        // What is mended by a fix says so on its page, where MatFormer.Dsl.CodeFixes.Tests look for it.
-        if (diagnostic.Properties.Count > 0)
-            Assert.Contains("## Fix", File.ReadAllLines(LedgerTests.PageOf(id)));
-    }
+    public Task A_mistake_is_one_diagnostic_in_its_place(string id, string marked, string message) =>
+        new DiagnosticsOf(Header + marked) { Id = id, Message = message }.RunAsync();
 
     [Fact]
-    public void A_program_that_uses_the_model_has_no_second_error()
+    public Task A_program_that_uses_a_mistaken_model_has_no_second_error()
     {
         const string use = """
             using MatFormer;
@@ -743,31 +727,24 @@ public sealed class DiagnosticTests
                 }
             }
             """;
-        var declaration = Declare(lm: SevenHeads, more: "[Profile(\"Phone\", \"8*S\")]");
-        var run = GeneratorRun.Of(Header + declaration, use);
-        Assert.Equal("MFD0010", Assert.Single(run.Diagnostics).Id);
-        Assert.Empty(run.CompilerDiagnostics);
+        return new DiagnosticsOf(Header + Declare(lm: SevenHeads, more: "[Profile(\"Phone\", \"8*S\")]"), use).RunAsync();
     }
 
     [Fact]
-    public void Several_mistakes_are_all_named()
-    {
-        var run = GeneratorRun.Of(Header + Declare(
-            lm: SevenHeads,
-            gr: "[Granularity(\"S\", 128), Granularity(\"XL\", 512)]",
-            more: "[Profile(\"a b\", \"8*S\")]"));
-        Assert.Equal(["MFD0010", "MFD0017", "MFD0026"], run.Diagnostics.Select(d => d.Id).Order(StringComparer.Ordinal));
-    }
+    public Task Each_of_several_mistakes_is_reported() => new DiagnosticsOf(Header + Declare(
+        lm: SevenHeads,
+        gr: "[Granularity(\"S\", 128), Granularity(\"XL\", {|MFD0017:512|})]",
+        more: "[Profile({|MFD0026:\"a b\"|}, \"8*S\")]")).RunAsync();
 
     [Fact]
-    public void What_the_compiler_refuses_is_not_said_again()
-    {
-        var run = GeneratorRun.Of(Header + Declare(ff: "[FeedForward(1024, Activation.Silu)]"));
-        Assert.Empty(run.Diagnostics);
-        Assert.Equal("CS0117", Assert.Single(run.CompilerDiagnostics).Id);
-    }
+    public Task A_compiler_error_in_an_attribute_is_the_only_diagnostic() =>
+        new DiagnosticsOf(Header + Declare(ff: "[FeedForward(1024, Activation.{|CS0117:Silu|})]")).RunAsync();
 
-    /// <summary>Whose mistake is in the project file.</summary>
+    [Fact]
+    public Task Pragmas_do_not_suppress_an_error() =>
+        new DiagnosticsOf("#pragma warning disable\n#pragma warning disable MFD0010\n" + Header + Declare(lm: SevenHeads)).RunAsync();
+
+    /// <summary>The diagnostics whose mistake is in the project file.</summary>
     public static TheoryData<string, string> MissingReferences => new()
     {
         { "MFD0006", Declare(type: "public sealed partial class [|Lm|];") },
@@ -775,26 +752,56 @@ public sealed class DiagnosticTests
 
     [Theory]
     [MemberData(nameof(MissingReferences))]
-    public void Without_the_runtime_one_error_says_so(string id, string marked)
+    public Task A_missing_reference_is_one_error_at_the_class(string id, string marked)
     {
-        var (source, span) = Unmark(Header + marked);
-        var compilation = GeneratorRun.Compile(source);
-        string[] missing = ["MatFormer.Runtime", "MatFormer.Inference"];
-        var others = compilation.References.Where(r => !missing.Any(m => r.Display!.Contains(m, StringComparison.Ordinal)));
-        var run = GeneratorRun.Of(compilation.WithReferences(others));
-        var diagnostic = Assert.Single(run.Diagnostics);
-        Assert.Equal(id, diagnostic.Id);
-        Assert.Equal(span, diagnostic.Location.SourceSpan.Start..diagnostic.Location.SourceSpan.End);
-        Assert.Empty(run.Sources);
+        var test = new DiagnosticsOf(Header + marked) { Id = id };
+        test.TestState.AdditionalReferences.Clear();
+        test.TestState.AdditionalReferences.AddRange(TestedProject.Libraries.Where(library => !IsRuntime(library.Display!)));
+        return test.RunAsync();
     }
+
+    [Fact]
+    public void A_missing_reference_leaves_no_code()
+    {
+        var compilation = GeneratorRun.Compile(Header + Declare());
+        var others = compilation.References.Where(reference => !IsRuntime(reference.Display!));
+        Assert.Empty(GeneratorRun.Of(compilation.WithReferences(others)).Sources);
+    }
+
+    /// <summary>The ids of mistakes whose diagnostics hold the text to write instead, and the sources with that text.</summary>
+    public static TheoryData<string, string> Replacements
+    {
+        get
+        {
+            var replacements = new TheoryData<string, string>();
+            foreach (var row in Mistakes)
+            {
+                TestFileMarkupParser.GetSpan(Header + (string)row[1], out var source, out _);
+                foreach (var diagnostic in GeneratorRun.Of(source).Diagnostics)
+                {
+                    if (!diagnostic.Properties.TryGetValue(DiagnosticInfo.ReplacementKey, out var text)) continue;
+                    var span = diagnostic.Location.SourceSpan;
+                    replacements.Add(diagnostic.Id, source.Remove(span.Start, span.Length).Insert(span.Start, text!));
+                }
+            }
+
+            return replacements;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Replacements))]
+    public async Task A_replacement_mends_the_mistake(string id, string mended) =>
+        Assert.DoesNotContain(await DiagnosticsOf.FindAsync(mended), d => d.Id == id || d.Id.StartsWith("CS", StringComparison.Ordinal));
+
+    [Fact]
+    public void The_page_of_a_mistake_with_a_replacement_describes_the_fix() => Assert.All(
+        Replacements.Select(row => (string)row[0]).Distinct(),
+        id => Assert.Contains("## Fix", File.ReadAllLines(LedgerTests.PageOf(id))));
+
+    private static bool IsRuntime(string reference) =>
+        Path.GetFileName(reference) is "MatFormer.Runtime.dll" or "MatFormer.Inference.dll";
 
     private static string Declare(string lm = Lm, string ff = Ff, string gr = Gr, string more = "", string type = Class) =>
         string.Join('\n', lm, ff, gr, more, type);
-
-    internal static (string Source, Range Span) Unmark(string marked)
-    {
-        var start = marked.IndexOf("[|", StringComparison.Ordinal);
-        var end = marked.IndexOf("|]", StringComparison.Ordinal) - 2;
-        return (marked.Remove(end + 2, 2).Remove(start, 2), start..end);
-    }
 }

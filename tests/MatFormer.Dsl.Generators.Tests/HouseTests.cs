@@ -6,12 +6,12 @@ using Microsoft.CodeAnalysis.CSharp.Syntax;
 
 namespace MatFormer.Generators.Tests;
 
-/// <summary>Where the walls of the libraries stand: references go one way, and folders of a project do not depend on each other in circles.</summary>
+/// <summary>References between the libraries go one way, and the folders of a project do not depend on each other in circles.</summary>
 public sealed class HouseTests
 {
     private static readonly string s_sources = Path.Combine(Repository.Root, "src");
 
-    // What each project may reference of ours; what those reference comes along.
+    // Which of our projects each project references directly.
     private static readonly Dictionary<string, string> s_arrows = new(StringComparer.Ordinal)
     {
         ["MatFormer"] = "MatFormer.CommandLine",
@@ -29,13 +29,21 @@ public sealed class HouseTests
         ["MatFormer.Server"] = "MatFormer.CommandLine MatFormer.Extensions.AI",
     };
 
-    // Which projects alone may use a library; those above them get it with them.
+    // The only project that references a library directly.
     private static readonly Dictionary<string, string> s_libraries = new(StringComparer.Ordinal)
     {
         ["TorchSharp"] = "MatFormer.Runtime",
         ["Spectre.Console"] = "MatFormer.CommandLine",
         ["System.CommandLine"] = "MatFormer.CommandLine",
     };
+
+    // Everything that the tests reference, which is everything that the libraries do.
+    private static readonly MetadataReference[] s_references =
+    [
+        .. ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!)
+            .Split(Path.PathSeparator)
+            .Select(path => MetadataReference.CreateFromFile(path)),
+    ];
 
     private const string Generators = "MatFormer.Dsl.Generators";
 
@@ -47,12 +55,12 @@ public sealed class HouseTests
 
     [Theory]
     [MemberData(nameof(Projects))]
-    public void References_go_downwards(string project)
+    public void A_project_references_only_what_the_table_says(string project)
     {
         var text = XDocument.Load(Path.Combine(s_sources, project, project + ".csproj"));
         var ours = text.Descendants("ProjectReference")
             .Select(reference => Path.GetFileNameWithoutExtension(reference.Attribute("Include")!.Value.Replace('\\', '/')))
-            .Where(name => name != "*"); // the generators, which travel in the package of the attributes
+            .Where(name => name != "*"); // the generators, which the package of the attributes holds
         Assert.Equal(s_arrows[project], string.Join(' ', ours.Order(StringComparer.Ordinal)));
         var packages = text.Descendants("PackageReference").Select(reference => reference.Attribute("Include")!.Value).ToList();
         foreach (var (library, user) in s_libraries) Assert.Equal(user == project, packages.Contains(library));
@@ -63,8 +71,11 @@ public sealed class HouseTests
     public void Folders_do_not_depend_on_each_other_in_circles(string project)
     {
         var arrows = Arrows(Path.Combine(project == Generators ? Path.Combine(Repository.Root, "generators") : s_sources, project));
-        var hasRooms = project is Generators or "MatFormer.CommandLine" or "MatFormer.Data" or "MatFormer.Evaluation" or "MatFormer.Inference" or "MatFormer.Runtime";
-        Assert.Equal(hasRooms, arrows.Count > 0); // the others have one folder, or several that stand apart
+
+        // The other projects have one folder, or several that do not use each other.
+        var hasArrows = project is Generators or "MatFormer.CommandLine" or "MatFormer.Data" or "MatFormer.Evaluation" or "MatFormer.Inference"
+            or "MatFormer.Runtime";
+        Assert.Equal(hasArrows, arrows.Count > 0);
         foreach (var (from, to, example) in arrows)
         {
             var back = PathBetween(arrows, to, from);
@@ -72,16 +83,19 @@ public sealed class HouseTests
         }
     }
 
-    // Which folder uses a type of which other: "" is the project's own folder, those below a folder are one with it.
+    // Which folder uses a type of which other folder. "" is the project's folder, and folders within a folder count as that folder.
     private static List<(string From, string To, string Example)> Arrows(string project)
     {
         var files = Directory.GetFiles(project, "*.cs", SearchOption.AllDirectories)
             .Where(file => FolderOf(file) is not ("bin" or "obj"))
-            .Select(file => CSharpSyntaxTree.ParseText(File.ReadAllText(file), GeneratorRun.ParseOptions, file))
-            .Append(CSharpSyntaxTree.ParseText(Usings(project), GeneratorRun.ParseOptions))
+            .Select(file => GeneratorRun.Parse(File.ReadAllText(file), file))
+            .Append(GeneratorRun.Parse(Usings(project), string.Empty))
             .ToList();
         var compilation = CSharpCompilation.Create(
-            Path.GetFileName(project), files, GeneratorRun.References, new CSharpCompilationOptions(OutputKind.DynamicallyLinkedLibrary, allowUnsafe: true));
+            Path.GetFileName(project),
+            files,
+            s_references,
+            new CSharpCompilationOptions(OutputKind.DynamicallyLinkedLibrary, allowUnsafe: true));
         var found = new Dictionary<(string, string), string>();
         foreach (var file in files.Where(file => file.FilePath.Length > 0))
         {
@@ -102,7 +116,7 @@ public sealed class HouseTests
         string FolderOf(string file) => Path.GetRelativePath(project, file).Split('/', '\\') is [var folder, _, ..] ? folder : string.Empty;
     }
 
-    // Those that the SDK adds.
+    // The SDK adds global usings.
     private static string Usings(string project) => string.Join('\n', Directory
         .GetFiles(Path.Combine(project, "obj", Configuration), "*.GlobalUsings.g.cs", SearchOption.AllDirectories)
         .Select(File.ReadAllText).Take(1));

@@ -6,19 +6,19 @@ using Microsoft.CodeAnalysis.CSharp;
 
 namespace MatFormer.Generators.Tests;
 
-/// <summary>What an edit runs anew.</summary>
+/// <summary>Which steps of the generator run again after an edit.</summary>
 public sealed class IncrementalTests
 {
     private const BindingFlags All = BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
 
     private const string Other = "/// <summary>Other.</summary>\npublic static class Other;";
 
-    // What declarations, verdicts and outputs report.
+    // The reasons that the steps declarations, verdicts and outputs give.
     private const string Kept = "Cached > Cached > Cached";
-    private const string Moved = "Modified > Modified > Unchanged"; // other places, of the advice too; no other code
+    private const string Moved = "Modified > Modified > Unchanged"; // The diagnostics have other places, and the code is the same.
     private const string Anew = "Modified > Modified > Modified";
 
-    /// <summary>By edit of a project with one model, what each step of the pipeline says of each of its results.</summary>
+    /// <summary>Edits of a project with one model, and the reason that each step gives for each of its results.</summary>
     private static readonly Dictionary<string, (Func<CSharpCompilation, CSharpCompilation> Edit, string Reasons)> s_table = new()
     {
         ["nothing"] = (project => project, Kept),
@@ -40,31 +40,36 @@ public sealed class IncrementalTests
         ["model removed"] = (project => project.RemoveSyntaxTrees(project.SyntaxTrees[0]), "Removed > Removed > Removed"),
         ["reference added"] = (project => project.AddReferences(CSharpCompilation.Create("Library").ToMetadataReference()), Kept),
         ["option changed"] = (project => project.WithOptions(project.Options.WithOptimizationLevel(OptimizationLevel.Release)), Kept),
-        ["symbol defined"] = (project => Reparsed(project, GeneratorRun.ParseOptions.WithPreprocessorSymbols("DEBUG")), Kept),
+        ["symbol defined"] = (project => Reparsed(project, TestedProject.ParseOptions.WithPreprocessorSymbols("DEBUG")), Kept),
         ["language version"] = (
-            project => Reparsed(project, GeneratorRun.ParseOptions.WithLanguageVersion(LanguageVersion.CSharp13)), Kept),
+            project => Reparsed(project, TestedProject.ParseOptions.WithLanguageVersion(LanguageVersion.CSharp13)), Kept),
     };
 
     public static TheoryData<string> EditNames => [.. s_table.Keys];
 
     [Theory]
     [MemberData(nameof(EditNames))]
-    public void Steps_run_anew_as_the_table_says(string name)
+    public void Steps_run_again_as_the_table_says(string name)
     {
         var (edit, reasons) = s_table[name];
         var first = GeneratorRun.Of(Cases.DocsLm, Other);
         var second = first.Then(edit(Declared(first)));
         string[] steps = [MatFormerGenerator.Steps.Declarations, MatFormerGenerator.Steps.Verdicts, MatFormerGenerator.Steps.Outputs];
         Assert.Equal(reasons, string.Join(" > ", steps.Select(step => string.Join("+", Reasons(second, step).Order()))));
-
-        // Whatever was kept, it is what would be made.
-        var anew = GeneratorRun.Of(Declared(second));
-        Assert.Equal(anew.Sources.OrderBy(s => s.Key, StringComparer.Ordinal), second.Sources.OrderBy(s => s.Key, StringComparer.Ordinal));
     }
 
-    /// <summary>A step's value outlives its compilation: it may hold nothing that keeps that alive.</summary>
+    [Theory]
+    [MemberData(nameof(EditNames))]
+    public void After_an_edit_the_code_is_what_a_first_run_gives(string name)
+    {
+        var first = GeneratorRun.Of(Cases.DocsLm, Other);
+        var second = first.Then(s_table[name].Edit(Declared(first)));
+        AssertSameCode(GeneratorRun.Of(Declared(second)), second);
+    }
+
+    /// <summary>A value of a step outlives its compilation, so it must not hold anything that keeps the compilation alive.</summary>
     [Fact]
-    public void Nothing_of_Roslyn_is_held_between_runs()
+    public void Values_of_steps_hold_nothing_of_Roslyn()
     {
         string[] steps =
         [
@@ -72,14 +77,17 @@ public sealed class IncrementalTests
             MatFormerGenerator.Steps.Diagnostics,
         ];
         string[] sources = [Cases.DocsLm, Cases.Mistaken, .. Enumerable.Range(0, 50).Select(Grammar.Declare)];
-        var run = GeneratorRun.Of(GeneratorRun.Compile(sources), ("RunAnalyzers", "false"));
+        var run = GeneratorRun.Of(sources);
         var values = run.Result.Results.Single().TrackedSteps.Where(step => steps.Contains(step.Key))
             .SelectMany(step => step.Value).SelectMany(step => step.Outputs).Select(output => output.Value)
             .ToList();
         Assert.True(values.Count > 100, $"Only {values.Count} values were found.");
         foreach (var value in values) Assert.Null(PathToRoslyn(value));
+    }
 
-        // It would be found.
+    [Fact]
+    public void The_search_for_Roslyn_finds_a_location_in_objects_and_in_delegates()
+    {
         var location = Location.Create("File.cs", default, default);
         Assert.EndsWith("Location", PathToRoslyn(new List<object> { new { Deep = new[] { location } } }), StringComparison.Ordinal);
         Assert.NotNull(PathToRoslyn(((Func<string>)location.ToString, 1)));
@@ -93,7 +101,7 @@ public sealed class IncrementalTests
         public sealed partial class Lm;
         """;
 
-    /// <summary>The first step remembers what it read: what an edit of another file changes in a declaration must still be seen.</summary>
+    /// <summary>The first step remembers what it read. It must notice a declaration that changes by an edit of another file.</summary>
     [Theory]
     [InlineData("class Sizes { public const int Layers = 2; }", "class Sizes { public const int Layers = 3; }")]
     [InlineData("class Sizes { public const int Layers = 2; }", "class Sizes { public static int Layers = 2; }")]
@@ -118,19 +126,18 @@ public sealed class IncrementalTests
     [InlineData(
         "class Sizes { public const int Layers = 2; } partial class Lm { static int Loss() => 1; }",
         "class Sizes { public const int Layers = 2; } partial class Lm { static int Loss => 1; }")]
-    public void An_edit_elsewhere_that_changes_a_declaration_is_seen(string other, string edited)
+    public void An_edit_of_another_file_that_changes_a_declaration_runs_the_steps_again(string other, string edited)
     {
         var first = GeneratorRun.Of(Surrounded, other);
         var second = Edit(first, 1, edited);
         Assert.DoesNotContain(IncrementalStepRunReason.Cached, Reasons(second, MatFormerGenerator.Steps.Declarations));
-        var anew = GeneratorRun.Of(Surrounded, edited);
-        Assert.Equal(anew.Sources.OrderBy(s => s.Key, StringComparer.Ordinal), second.Sources.OrderBy(s => s.Key, StringComparer.Ordinal));
+        AssertSameCode(GeneratorRun.Of(Surrounded, edited), second);
     }
 
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
-    public void A_using_directive_makes_an_attribute_a_model_s(int file)
+    public void A_using_directive_may_make_an_attribute_declare_a_model(int file)
     {
         var source = Surrounded
             .Replace("[MatLM(", "[MyModel(", StringComparison.Ordinal)
@@ -147,13 +154,13 @@ public sealed class IncrementalTests
     [InlineData("/// <summary>", "\n\n\n/// <summary>", IncrementalStepRunReason.Modified)]
     [InlineData("[FeedForward(1024,", "[FeedForward(512 * 2,", IncrementalStepRunReason.Modified)]
     [InlineData("class DocsLm;", "class DocsLm { private readonly int _mine = 1; }", IncrementalStepRunReason.Cached)]
-    public void Moving_the_class_or_writing_it_otherwise_emits_nothing_anew(
+    public void An_edit_that_leaves_the_declaration_as_it_was_emits_nothing_again(
         string old, string replacement, IncrementalStepRunReason declarations)
     {
-        var first = GeneratorRun.Of(Cases.DocsLm);
+        var first = GeneratorRun.Of(GeneratorRun.Compile(Cases.DocsLm), analyzersRun: true);
         var second = Edit(first, 0, Cases.DocsLm.Replace(old, replacement, StringComparison.Ordinal));
         Assert.Equal([declarations], Reasons(second, MatFormerGenerator.Steps.Declarations));
-        // The advice that Watch is S has moved with it; the output is the same.
+        // The hint that Watch is the same model as S has another place now. The output is the same.
         Assert.Equal(
             [declarations == IncrementalStepRunReason.Cached ? declarations : IncrementalStepRunReason.Unchanged],
             Reasons(second, MatFormerGenerator.Steps.Outputs));
@@ -165,7 +172,7 @@ public sealed class IncrementalTests
     [InlineData("\"4*S 4*M\"", "\"4*S 4*L\"")]
     [InlineData("SwiGlu", "GeGlu")]
     [InlineData("MaxParameters = 3_000_000", "MaxParameters = 3_000_001")]
-    public void A_changed_attribute_emits_anew(string old, string replacement)
+    public void A_changed_attribute_emits_again(string old, string replacement)
     {
         var first = GeneratorRun.Of(Cases.DocsLm);
         var second = Edit(first, 0, Cases.DocsLm.Replace(old, replacement, StringComparison.Ordinal));
@@ -173,32 +180,29 @@ public sealed class IncrementalTests
         Assert.NotEqual(first.Sources.Values, second.Sources.Values);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_moved_mistake_emits_nothing_again(bool analyzersRun)
+    {
+        var first = GeneratorRun.Of(GeneratorRun.Compile(Cases.Mistaken), analyzersRun);
+        var second = Edit(first, 0, "// First line.\n" + Cases.Mistaken);
+        Assert.Equal([IncrementalStepRunReason.Unchanged], Reasons(second, MatFormerGenerator.Steps.Outputs));
+    }
+
     [Fact]
-    public void A_moved_mistake_moves_its_diagnostic_and_emits_nothing_anew()
+    public void A_moved_mistake_moves_its_diagnostic()
     {
         var first = GeneratorRun.Of(Cases.Mistaken);
-        AssertMoves(first, Edit(first, 0, "// First line.\n" + Cases.Mistaken));
-    }
-
-    [Fact]
-    public void So_it_does_where_the_generator_reports_it()
-    {
-        var first = GeneratorRun.Of(GeneratorRun.Compile(Cases.Mistaken), ("RunAnalyzers", "false"));
         var second = Edit(first, 0, "// First line.\n" + Cases.Mistaken);
         Assert.Equal([IncrementalStepRunReason.Modified], Reasons(second, MatFormerGenerator.Steps.Diagnostics));
-        AssertMoves(first, second);
-    }
-
-    private static void AssertMoves(GeneratorRun first, GeneratorRun second)
-    {
-        Assert.Equal([IncrementalStepRunReason.Unchanged], Reasons(second, MatFormerGenerator.Steps.Outputs));
         Assert.Equal(
             Assert.Single(first.Diagnostics).Location.GetLineSpan().StartLinePosition.Line + 1,
             Assert.Single(second.Diagnostics).Location.GetLineSpan().StartLinePosition.Line);
     }
 
     [Fact]
-    public void One_model_s_edit_leaves_the_other_alone()
+    public void An_edit_of_one_model_emits_that_model_alone_again()
     {
         var first = GeneratorRun.Of(Cases.DocsLm, Cases.Grouped);
         var second = Edit(first, 1, Cases.Grouped.Replace("Context = 32", "Context = 33", StringComparison.Ordinal));
@@ -207,7 +211,7 @@ public sealed class IncrementalTests
             Reasons(second, MatFormerGenerator.Steps.Outputs).Order());
     }
 
-    // The names of the fields that lead from a value to something of a compilation; null if none do.
+    // The names of the fields that lead from a value to a part of a compilation, or null.
     private static string? PathToRoslyn(object? root)
     {
         var seen = new HashSet<object>(ReferenceEqualityComparer.Instance);
@@ -261,6 +265,9 @@ public sealed class IncrementalTests
 
     private static IEnumerable<IncrementalStepRunReason> Reasons(GeneratorRun run, string step) =>
         run.Result.Results.Single().TrackedSteps.GetValueOrDefault(step, []).SelectMany(s => s.Outputs).Select(output => output.Reason);
+
+    private static void AssertSameCode(GeneratorRun expected, GeneratorRun actual) => Assert.Equal(
+        expected.Sources.OrderBy(s => s.Key, StringComparer.Ordinal), actual.Sources.OrderBy(s => s.Key, StringComparer.Ordinal));
 
     private static void AssertNothingEmitted(GeneratorRun run) => Assert.All(
         run.Result.Results.Single().TrackedOutputSteps.SelectMany(step => step.Value).SelectMany(step => step.Outputs),

@@ -1,62 +1,62 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
-using MatFormer.Generators.Analyzers;
-using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Tests.Harness;
 using Microsoft.CodeAnalysis;
-using Microsoft.CodeAnalysis.Diagnostics;
 
 namespace MatFormer.Generators.Tests;
 
-/// <summary>Holds diagnostics, pages, releases and tests together; MatFormer.Dsl.CodeFixes.Tests, the fixes that pages name.</summary>
+/// <summary>
+/// Every diagnostic has a line in a release file, a page and a test. In MatFormer.Dsl.CodeFixes.Tests every fix that a page describes has a
+/// test.
+/// </summary>
 public sealed partial class LedgerTests
 {
     private static readonly string s_pages = Path.Combine(Repository.Root, "docs", "diagnostics");
 
-    /// <summary>All that any analyzer may report.</summary>
-    private static IReadOnlyList<DiagnosticDescriptor> Descriptors { get; } =
-    [
-        .. typeof(DeclarationAnalyzer).Assembly.GetTypes()
-            .Where(type => type.IsSubclassOf(typeof(DiagnosticAnalyzer)) && !type.IsAbstract)
-            .SelectMany(type => ((DiagnosticAnalyzer)Activator.CreateInstance(type)!).SupportedDiagnostics)
-            .OrderBy(descriptor => descriptor.Id, StringComparer.Ordinal),
-    ];
+    private static IReadOnlyList<string> AllIds { get; } = [.. TestedProject.Descriptors.Select(descriptor => descriptor.Id)];
 
-    private static IReadOnlyList<string> AllIds { get; } = [.. Descriptors.Select(descriptor => descriptor.Id)];
+    /// <summary>The ids of all diagnostics whose mistake is in a source, not in the project file.</summary>
+    public static TheoryData<string> PageIds => [.. AllIds.Except(IdsOfProjectFiles)];
 
-    /// <summary>But those whose mistake is in the project file, not in a source.</summary>
-    public static TheoryData<string> PageIds => [.. AllIds.Except(DiagnosticTests.MissingReferences.Select(row => (string)row[0])).Except(["MFD0057"])];
+    // These mistakes are in the project file, not in a source.
+    private static IEnumerable<string> IdsOfProjectFiles => [.. DiagnosticTests.MissingReferences.Select(row => (string)row[0]), NameTests.LanguageId];
 
-    /// <summary>The page of a diagnostic.</summary>
+    /// <summary>The path of the page of a diagnostic.</summary>
     public static string PageOf(string id) => Path.Combine(s_pages, id + ".md");
 
     [Fact]
-    public void Ids_run_on() => Assert.All(
+    public void Ids_have_no_gaps() => Assert.All(
         AllIds.GroupBy(id => id[..5]).ToList(),
         series => Assert.Equal(
             Enumerable.Range(1, series.Count()).Select(n => string.Create(CultureInfo.InvariantCulture, $"{series.Key}{n:00}")), series));
 
     [Fact]
-    public void Each_is_in_the_release_file_with_its_severity_and_title()
+    public void The_release_files_list_each_diagnostic_with_its_severity_and_title()
     {
         var generator = Path.Combine(Repository.Root, "generators", "MatFormer.Dsl.Generators");
         var rows = new[] { "AnalyzerReleases.Shipped.md", "AnalyzerReleases.Unshipped.md" }
             .SelectMany(file => File.ReadAllLines(Path.Combine(generator, file)))
             .Where(line => line.StartsWith("MFD", StringComparison.Ordinal));
-        Assert.Equal(Descriptors.Select(d => $"{d.Id} | {d.Category} | {d.DefaultSeverity} | {d.Title}"), rows);
+        Assert.Equal(TestedProject.Descriptors.Select(d => $"{d.Id} | {d.Category} | {d.DefaultSeverity} | {d.Title}"), rows);
     }
 
     [Fact]
-    public void Each_is_in_the_index_and_has_a_page()
-    {
+    public void Each_diagnostic_has_a_page() =>
         Assert.Equal(AllIds, Directory.GetFiles(s_pages, "MFD*.md").Select(Path.GetFileNameWithoutExtension).Order(StringComparer.Ordinal));
+
+    [Fact]
+    public void A_page_begins_with_the_id_and_the_title() => Assert.All(
+        TestedProject.Descriptors, d => Assert.StartsWith($"# {d.Id}: {d.Title}\n\n", Page(d.Id), StringComparison.Ordinal));
+
+    [Fact]
+    public void The_index_lists_each_diagnostic()
+    {
         var rows = File.ReadAllLines(Path.Combine(s_pages, "README.md")).Where(line => line.StartsWith("| [MFD", StringComparison.Ordinal));
-        Assert.Equal(Descriptors.Select(d => $"| [{d.Id}]({d.Id}.md) | {d.Title} |"), rows);
-        Assert.All(Descriptors, d => Assert.StartsWith($"# {d.Id}: {d.Title}\n\n", Page(d.Id), StringComparison.Ordinal));
+        Assert.Equal(TestedProject.Descriptors.Select(d => $"| [{d.Id}]({d.Id}.md) | {d.Title} |"), rows);
     }
 
     [Fact]
-    public void Each_is_tried_with_its_squiggle()
+    public void Each_diagnostic_is_tested_in_its_place()
     {
         var rows = DiagnosticTests.Mistakes.Concat(DiagnosticTests.MissingReferences)
             .Concat(MisuseTests.Misuses)
@@ -68,16 +68,19 @@ public sealed partial class LedgerTests
 
     [Theory]
     [MemberData(nameof(PageIds))]
-    public void A_page_s_wrong_example_is_wrong_and_its_right_one_right(string id)
-    {
-        var blocks = Examples().Matches(Page(id));
-        Assert.Equal(["Wrong", "Right"], blocks.Select(block => block.Groups[1].Value));
+    public async Task The_wrong_example_of_a_page_gives_its_diagnostic_alone(string id) =>
+        Assert.Equal([id], await IdsOfAsync("Wrong", id));
 
-        // An example may earn advice on the side, that of its own id apart.
-        var wrong = GeneratorRun.Of("#pragma warning disable CS1591\n" + blocks[0].Groups[2].Value).Diagnostics;
-        Assert.Equal([id], wrong.Where(d => d.Severity >= DiagnosticSeverity.Warning || d.Id == id).Select(d => d.Id));
-        var right = GeneratorRun.Of("#pragma warning disable CS1591\n" + blocks[1].Groups[2].Value).AssertClean();
-        Assert.DoesNotContain(right.Diagnostics, d => d.Id == id);
+    [Theory]
+    [MemberData(nameof(PageIds))]
+    public async Task The_right_example_of_a_page_gives_no_diagnostic(string id) => Assert.Empty(await IdsOfAsync("Right", id));
+
+    // Examples may give hints, other than the one that the page is about.
+    private static async Task<IEnumerable<string>> IdsOfAsync(string example, string id)
+    {
+        var block = Assert.Single(Examples().Matches(Page(id)), block => block.Groups[1].Value == example);
+        var found = await DiagnosticsOf.FindAsync("#pragma warning disable CS1591\n" + block.Groups[2].Value);
+        return found.Where(d => d.Severity >= DiagnosticSeverity.Warning || d.Id == id).Select(d => d.Id);
     }
 
     private static string Page(string id) => File.ReadAllText(PageOf(id)).ReplaceLineEndings("\n");

@@ -1,10 +1,8 @@
-using System.Globalization;
 using MatFormer.Generators.Tests.Harness;
-using Microsoft.CodeAnalysis;
 
 namespace MatFormer.Generators.Tests;
 
-/// <summary>Wrong uses of a right model: one squiggle each, and none on right ones.</summary>
+/// <summary>Each wrong use of a model gives one diagnostic in its place. Right uses give none.</summary>
 public sealed class MisuseTests
 {
     private const string Header = """
@@ -39,7 +37,7 @@ public sealed class MisuseTests
 
     private const string Footer = "\n    }\n}\n";
 
-    /// <summary>[| and |] mark the squiggle.</summary>
+    /// <summary>The id, the member with <c>[|</c> and <c>|]</c> around the place of the diagnostic, and the message.</summary>
     public static TheoryData<string, string, string> Misuses => new()
     {
         {
@@ -154,21 +152,13 @@ public sealed class MisuseTests
 
     [Theory]
     [MemberData(nameof(Misuses))]
-    public void A_misuse_is_one_squiggle(string id, string marked, string message)
-    {
-        var (source, span) = DiagnosticTests.Unmark(Header + marked + Footer);
-        var run = GeneratorRun.Of(source);
-        Assert.Empty(run.CompilerDiagnostics);
-        var diagnostic = Assert.Single(run.Diagnostics, d => d.Severity > DiagnosticSeverity.Info);
-        Assert.Equal((id, message), (diagnostic.Id, diagnostic.GetMessage(CultureInfo.InvariantCulture)));
-        Assert.Equal(DiagnosticSeverity.Warning, diagnostic.Severity);
-        Assert.Equal(span, diagnostic.Location.SourceSpan.Start..diagnostic.Location.SourceSpan.End);
-    }
+    public Task A_misuse_is_one_diagnostic_in_its_place(string id, string marked, string message) =>
+        new DiagnosticsOf(Header + marked + Footer) { Id = id, Message = message, IgnoresHints = true }.RunAsync();
 
-    /// <summary>Right uses, each near to a wrong one.</summary>
+    /// <summary>Right uses, each similar to a wrong one.</summary>
     public static TheoryData<string> Uses =>
     [
-        // Tensors that are disposed, or whose owner is another.
+        // Tensors that are disposed, or that somebody else owns.
         "static void Run(Lm model, Tensor x) { var y = model.forward(x); }",
         "static void Run(Lm model, Tensor x) { while (true) { using var y = model.forward(x); } }",
         "static void Run(Lm model, Tensor x) { while (true) { using (var y = model.forward(x)) { } } }",
@@ -194,7 +184,7 @@ public sealed class MisuseTests
         "static void Run(Lm model, Tensor x) { while (true) { Local(); } void Local() { var y = model.forward(x); } }",
         "static void Run(nn.Module<Tensor, Tensor> model, Tensor x) { while (true) { var y = model.call(x); } }",
 
-        // Optimizers behind the move, or of another model.
+        // Optimizers that are built after the move, or for another model.
         "static void Run() { var model = new Lm(); model.to(CUDA); optim.AdamW(model.parameters()).step(); }",
         "static void Run() { var model = new Lm().to(CUDA); optim.AdamW(model.parameters()).step(); }",
         "static void Run(Lm model, Lm other) { optim.AdamW(model.parameters()).step(); other.to(CUDA); }",
@@ -215,7 +205,7 @@ public sealed class MisuseTests
         "static object Run<T>() where T : MatFormerModel, IMatFormer<T> => Profile<T>.Parse(\"8*M\");",
         "static object Run() => int.Parse(\"8*M\");",
 
-        // Views that are asked, not trained.
+        // Views that are only used for inference.
         "static void Run(Lm model, Tensor x) { using var v = model.View<Lm.Mixed>(); using var l = v.Loss(x, x); l.sum().Dispose(); }",
         "static void Run(Lm model, Tensor x) { var part = model.Extract<Lm.Mixed>(); using var loss = part.Loss(x, x); loss.backward(); }",
         "static void Run(Lm model, Tensor x) { var part = model.View<Lm.S>(); part = model.Extract<Lm.S>(); part.Loss(x, x).backward(); }",
@@ -226,9 +216,9 @@ public sealed class MisuseTests
 
     [Theory]
     [MemberData(nameof(Uses))]
-    public void A_right_use_has_none(string member) => GeneratorRun.Of(Header + member + Footer).AssertClean();
+    public Task A_right_use_gives_no_diagnostic(string member) => DiagnosticsOf.AreNoneAsync(Header + member + Footer);
 
-    /// <summary>Whose attributes the generator cannot read, and the compiler can once there is code.</summary>
+    /// <summary>A declaration whose attribute the compiler can read only together with the generated code.</summary>
     public static TheoryData<string, string> SelfReading => new()
     {
         {
@@ -243,16 +233,11 @@ public sealed class MisuseTests
 
     [Theory]
     [MemberData(nameof(SelfReading))]
-    public void A_declaration_that_reads_its_own_code_is_an_error(string id, string marked)
-    {
-        var (source, span) = DiagnosticTests.Unmark(DiagnosticTests.Header + marked);
-        var run = GeneratorRun.Of(source);
-        Assert.Empty(run.CompilerDiagnostics);
-        var diagnostic = Assert.Single(run.Diagnostics, d => d.Severity > DiagnosticSeverity.Info);
-        Assert.Equal(
-            (id, "An attribute of 'Lm' has a value that is generated from the attributes; write the value itself"),
-            (diagnostic.Id, diagnostic.GetMessage(CultureInfo.InvariantCulture)));
-        Assert.Equal(DiagnosticSeverity.Error, diagnostic.Severity);
-        Assert.Equal(span, diagnostic.Location.SourceSpan.Start..diagnostic.Location.SourceSpan.End);
-    }
+    public Task A_declaration_that_reads_its_generated_code_is_an_error(string id, string marked) =>
+        new DiagnosticsOf(DiagnosticTests.Header + marked)
+        {
+            Id = id,
+            Message = "An attribute of 'Lm' has a value that is generated from the attributes; write the value itself",
+            IgnoresHints = true,
+        }.RunAsync();
 }

@@ -7,7 +7,7 @@ using Spec = MatFormer.Generators.Model.ModelSpec;
 
 namespace MatFormer.Generators.Tests;
 
-/// <summary>The value model by itself: no source, no compiler.</summary>
+/// <summary>The value model without any source or compiler.</summary>
 public sealed class ModelTests
 {
     private static readonly Block s_block = new(40, Activation.SwiGlu, Bias: false, Heads: 3, KeyValueHeads: 3, HeadWidth: 8, Window: 0);
@@ -28,7 +28,7 @@ public sealed class ModelTests
         new([Uniform("S", 5), Uniform("M", 12), Uniform("L", 40)]),
         default);
 
-    // Layers that differ in both axes, and granularities that are alike in one of them.
+    // The layers differ in both axes, and some granularities are equal in one of them.
     private static readonly Spec s_uneven = s_spec with
     {
         Blocks = Stack(s_block with { HiddenWidth = 20 }, s_block with { KeyValueHeads = 1 }, s_block with { Bias = true }, s_block),
@@ -72,7 +72,7 @@ public sealed class ModelTests
         };
         var solver = new BudgetSolver(spec);
 
-        // All mixes that never narrow with depth, and of those the ones that the method allows: two adjacent granularities.
+        // All mixes that never narrow with depth. Of those, the method allows mixes of two adjacent granularities.
         var mixes = NeverNarrowing(3, 4).ToList();
         Assert.Equal(15, mixes.Count);
         var allowed = mixes.Where(mix => mix.Max() - mix.Min() <= 1).ToList();
@@ -85,7 +85,7 @@ public sealed class ModelTests
             Assert.Contains(allowed, mix => mix.SequenceEqual(solved));
             Assert.Equal(allowed.Select(mix => cost(spec.LayersOf(mix))).Where(c => c <= most).Max(), spent);
 
-            // No mix at all that fits costs more than the next step of the solver would have.
+            // No mix that fits costs more than the next mix of the solver.
             var best = mixes.Select(mix => cost(spec.LayersOf(mix))).Where(c => c <= most).Max();
             var next = allowed.Select(mix => cost(spec.LayersOf(mix))).Where(c => c > spent).DefaultIfEmpty(long.MaxValue).Min();
             Assert.InRange(best, spent, next);
@@ -95,7 +95,7 @@ public sealed class ModelTests
     }
 
     [Fact]
-    public void Several_budgets_are_met_together()
+    public void The_solver_meets_several_budgets_together()
     {
         var costs = Costs.Of(s_spec);
         var solver = new BudgetSolver(s_spec);
@@ -106,7 +106,7 @@ public sealed class ModelTests
     }
 
     [Fact]
-    public void A_grid_is_as_even_as_the_mixes_allow()
+    public void A_grid_has_the_number_of_profiles_in_growing_order_between_the_two_ends()
     {
         var costs = Costs.Of(s_spec);
         var solver = new BudgetSolver(s_spec);
@@ -119,9 +119,21 @@ public sealed class ModelTests
             Assert.All(grid, flops => Assert.InRange(flops, all[0] + 1, all[^1] - 1));
         }
 
-        Assert.Equal(solver.Count - 2, solver.Grid(costs, 100).Count);
+    }
 
-        // One is the mix nearest to the middle.
+    [Fact]
+    public void A_grid_has_no_more_profiles_than_there_are_mixes()
+    {
+        var solver = new BudgetSolver(s_spec);
+        Assert.Equal(solver.Count - 2, solver.Grid(Costs.Of(s_spec), 100).Count);
+    }
+
+    [Fact]
+    public void A_grid_of_one_profile_is_the_mix_nearest_to_the_middle()
+    {
+        var costs = Costs.Of(s_spec);
+        var solver = new BudgetSolver(s_spec);
+        var all = Enumerable.Range(0, solver.Count).Select(i => costs.Flops(s_spec.LayersOf(solver[i]))).ToList();
         var middle = (all[0] + all[^1]) / 2.0;
         var one = Assert.Single(solver.Grid(costs, 1));
         Assert.Equal(all.Min(flops => Math.Abs(flops - middle)), Math.Abs(costs.Flops(s_spec.LayersOf(one)) - middle));
@@ -130,21 +142,30 @@ public sealed class ModelTests
     [Fact]
     public void Int8_weights_have_a_scale_for_each_row_of_a_matrix()
     {
-        // Counted by hand: 2 norms of 24; 4 matrices of 24 x 24; gate and up of m x 24, down of 24 x m; around them 50 x 24 and a norm.
+        // Counted by hand: a layer has 2 norms of 24, 4 matrices of 24 x 24, gate and up of m x 24 and down of 24 x m. The model has the
+        // embedding of 50 x 24 and a norm too.
         static long BytesOf(long m) => (2 * 24 * 4) + (4 * ((24 * 24) + (24 * 4))) + (2 * ((m * 24) + (m * 4))) + (24 * m) + (24 * 4);
         var expected = (50 * 24) + (50 * 4) + (24 * 4) + BytesOf(5) + BytesOf(5) + BytesOf(12) + BytesOf(40);
         Assert.Equal(expected, Costs.Of(s_spec).WeightBytes(s_spec.LayersOf([0, 0, 1, 2]), WeightType.Int8));
     }
 
     [Fact]
-    public void The_fingerprint_is_of_the_architecture_alone()
+    public void The_fingerprint_is_16_hexadecimal_digits() => Assert.Matches("^[0-9a-f]{16}$", Fingerprint.Of(s_spec));
+
+    [Fact]
+    public void Names_and_profiles_do_not_change_the_fingerprint()
     {
         var fingerprint = Fingerprint.Of(s_spec);
-        Assert.Matches("^[0-9a-f]{16}$", fingerprint);
         Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Type = new TypeSpec("A", default, "B", "A.B", default) }));
         Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Profiles = new([new ProfileSpec("P", new([0, 0, 0, 0]), "")]) }));
-        Spec[] others =
+    }
+
+    [Fact]
+    public void Each_change_of_the_architecture_changes_the_fingerprint()
+    {
+        Spec[] all =
         [
+            s_spec,
             s_spec with
             {
                 Blocks = Stack(s_block, s_block, s_block),
@@ -180,11 +201,11 @@ public sealed class ModelTests
             s_spec with { Blocks = Stack(s_block, s_block, s_block with { Window = 8 }, s_block) },
             s_uneven,
         ];
-        Assert.Equal(others.Length + 1, others.Select(Fingerprint.Of).Append(fingerprint).Distinct().Count());
+        Assert.Equal(all.Length, all.Select(Fingerprint.Of).Distinct().Count());
     }
 
     [Fact]
-    public void The_fingerprint_of_a_model_never_changes() =>
+    public void The_text_behind_the_fingerprint_is_the_recorded_one() =>
         Assert.Equal(
             "MatLM/1;layers=4;width=24;heads=3;key_value_heads=3;head_width=8;context=16;vocabulary=50;hidden=40;"
             + "activation=SwiGlu;bias=False;norm=Rms(1E-05);position=Rotary(10000);qk_norm=False;tied=True;granularities=S:5,M:12,L:40",
@@ -199,7 +220,7 @@ public sealed class ModelTests
         Assert.NotEqual(s_spec, s_spec with { Granularities = new([Uniform("S", 5), Uniform("M", 13), Uniform("L", 40)]) });
     }
 
-    /// <summary>A symbol, a syntax node or a location in it would keep a compilation alive.</summary>
+    /// <summary>A symbol, a syntax node or a location in the model would keep a compilation alive.</summary>
     [Fact]
     public void The_model_holds_nothing_of_Roslyn()
     {

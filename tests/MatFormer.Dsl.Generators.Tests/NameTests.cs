@@ -7,6 +7,9 @@ namespace MatFormer.Generators.Tests;
 /// <summary>Names that other names hide, files that other files hide, and versions of C#.</summary>
 public sealed class NameTests
 {
+    /// <summary>The diagnostic of a version of C# that is too old.</summary>
+    public const string LanguageId = "MFD0057";
+
     private const string Attributes = """
         [MatLM(Layers = 2, Width = 16, Heads = 2, Context = 8, Vocabulary = 32)]
         [FeedForward(32, Activation.SwiGlu)]
@@ -51,7 +54,7 @@ public sealed class NameTests
         var (generator, _) = Compile(LanguageVersion.CSharp12);
         Assert.Contains(
             "needs C# 13.0 or later, but the project is compiled as C# 12.0",
-            Assert.Single(generator, d => d.Id == "MFD0057").GetMessage(System.Globalization.CultureInfo.InvariantCulture),
+            Assert.Single(generator, d => d.Id == LanguageId).GetMessage(System.Globalization.CultureInfo.InvariantCulture),
             StringComparison.Ordinal);
     }
 

@@ -2,7 +2,7 @@ using MatFormer.Generators.Tests.Harness;
 
 namespace MatFormer.Generators.Tests;
 
-/// <summary>Generated code in unusual surroundings.</summary>
+/// <summary>Models in unusual surroundings.</summary>
 public sealed class UseTests
 {
     private const string Attributes = """
@@ -32,7 +32,7 @@ public sealed class UseTests
         public static partial class Outer { internal partial record struct Inner { [Model] public partial class Lm; } }
         """,
 
-        // Names of the user's that the generated code uses otherwise.
+        // The user's types have names that the generated code uses for other types.
         """
         namespace A;
         public class Tensor;
@@ -73,12 +73,12 @@ public sealed class UseTests
         [Model] public partial class @object;
         """,
 
-        // Names of small letters, for which the compiler has a warning.
+        // The compiler warns of names in lower case.
         """
         [Model("s", "mixed")] public partial class Lm;
         """,
 
-        // Usings of the whole project.
+        // Global usings.
         """
         global using Tensor = TorchSharp.torch.Tensor;
         global using Device = string;
@@ -92,7 +92,7 @@ public sealed class UseTests
         [Model] public partial class Lm;
         """,
 
-        // Parts of the user's own.
+        // The user adds parts to the class.
         """
         [Model] public partial class Lm;
         public partial class Lm : System.IEquatable<Lm> { public bool Equals(Lm? other) => ReferenceEquals(this, other); }
@@ -104,29 +104,29 @@ public sealed class UseTests
 
     [Theory]
     [MemberData(nameof(Surroundings))]
-    public void Compiles_without_a_warning(string surroundings)
+    public void A_model_compiles_without_a_warning_in_any_surroundings(string surroundings)
     {
-        var run = GeneratorRun.Of(Declare(surroundings)).AssertClean();
+        var run = GeneratorRun.Of(Declare(surroundings)).AssertIsModel();
         Assert.Equal(8, run.Sources.Count);
     }
 
     [Fact]
-    public void Attributes_may_stand_on_several_parts()
+    public void Attributes_on_several_parts_give_the_same_code_as_on_one()
     {
         const string profile = "[Profile(\"Mixed\", \"S XL\")]";
         var together = GeneratorRun.Of(Declare("[Model] public partial class Lm;"));
         var apart = GeneratorRun.Of(
             Declare("[Model] public partial class Lm;").Replace(profile, "", StringComparison.Ordinal),
-            $"using MatFormer; {profile} public partial class Lm;").AssertClean();
+            $"using MatFormer; {profile} public partial class Lm;").AssertIsModel();
         Assert.Equal(together.Sources, apart.Sources);
     }
 
     [Fact]
-    public void A_class_without_the_attribute_is_left_alone() =>
-        Assert.Empty(GeneratorRun.Of("using MatFormer;\n[FeedForward(8, Activation.Gelu)] internal class Lm;").AssertClean().Sources);
+    public void A_class_without_a_model_s_attribute_gets_no_code() =>
+        Assert.Empty(GeneratorRun.Of("using MatFormer;\n[FeedForward(8, Activation.Gelu)] internal class Lm;").AssertIsModel().Sources);
 
     [Fact]
-    public void The_files_bear_the_class_s_full_name() => Assert.Equal(
+    public void The_names_of_files_begin_with_the_full_name_of_the_class() => Assert.Equal(
         [
             "A.B.Outer.Lm.Decoding.g.cs",
             "A.B.Outer.Lm.Forward.g.cs",

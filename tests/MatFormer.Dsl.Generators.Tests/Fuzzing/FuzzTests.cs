@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Text;
 using System.Text.RegularExpressions;
 using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Analyzers;
@@ -17,89 +16,128 @@ using Xunit.Abstractions;
 namespace MatFormer.Generators.Tests.Fuzzing;
 
 /// <summary>
-/// Random declarations, by <see cref="Grammar"/>: diagnostics or code that compiles without a warning, and never a crash. A few hundred by
-/// default; <c>FUZZ=10000 dotnet test tests/MatFormer.Dsl.Generators.Tests --filter Fuzz --logger "console;verbosity=detailed"</c> runs
-/// that many and says how long the slowest took.
+/// Random declarations by <see cref="Grammar"/> give diagnostics, or code that compiles without a warning, and never a crash. There are 200
+/// declarations. <c>FUZZ=10000 dotnet test tests/MatFormer.Dsl.Generators.Tests --filter Fuzz --logger "console;verbosity=detailed"</c>
+/// draws that many and prints how long the slowest took.
 /// </summary>
 public sealed partial class FuzzTests(ITestOutputHelper output)
 {
     private const int Batch = 100;
 
+    private static readonly int s_count =
+        int.Parse(Environment.GetEnvironmentVariable("FUZZ") ?? "200", CultureInfo.InvariantCulture);
+
+    // All tests read what one pass over the declarations finds.
+    private static readonly Lazy<Findings> s_findings = new(Find);
+
     [Fact]
-    public void Any_declaration_gives_diagnostics_or_code_that_compiles()
+    public void The_generator_does_not_crash() => AssertNone(s_findings.Value.Crashes);
+
+    [Fact]
+    public void The_analyzer_reports_what_the_generator_reports_where_analyzers_are_off() => AssertNone(s_findings.Value.Differences);
+
+    [Fact]
+    public void Generated_code_compiles_without_a_warning() => AssertNone(s_findings.Value.Warnings);
+
+    [Fact]
+    public void Each_declaration_that_the_compiler_accepts_has_code_or_a_skeleton() => AssertNone(s_findings.Value.WithoutCode);
+
+    [Fact]
+    public void The_grammar_draws_models_and_mistakes()
     {
-        var count = int.Parse(Environment.GetEnvironmentVariable("FUZZ") ?? "200", CultureInfo.InvariantCulture);
-        int models = 0, refusals = 0;
-        var (said, written) = (new HashSet<string>(), new HashSet<string>());
-        var (slowest, slowestSeed) = (TimeSpan.Zero, -1);
-        var failures = new List<string>();
-        for (var first = 0; first < count; first += Batch)
-        {
-            var seeds = Enumerable.Range(first, Math.Min(Batch, count - first)).ToDictionary(seed => seed, Grammar.Declare);
-            var declared = GeneratorRun.Compile([.. seeds.Values]);
+        var found = s_findings.Value;
+        output.WriteLine(Invariant(
+            $"{s_count} declarations: {found.Models} models, {found.Mistakes} with mistakes; the compiler refuses the others."));
+        output.WriteLine(Invariant($"The slowest took {found.Slowest.TotalMilliseconds:F0} ms, seed {found.SlowestSeed}."));
+        Assert.True(found.Models > s_count / 4, Invariant($"{found.Models} models of {s_count}"));
+        Assert.True(found.Mistakes > s_count / 20, Invariant($"{found.Mistakes} mistakes of {s_count}"));
+    }
 
-            // What the compiler refuses anyway may not compile with generated code either; only a crash is wrong there.
-            var errors = declared.GetDiagnostics().Where(d => d.Severity == DiagnosticSeverity.Error);
-            var refused = errors.Select(d => Seed(d.Location)).ToHashSet();
-            var run = GeneratorRun.Of(declared, ("RunAnalyzers", "false"));
-            CheckDiagnostics(run, declared, failures);
-            CheckCode(run, refused, seeds, failures);
-            foreach (var declaration in Declarations(run))
-            {
-                var start = Stopwatch.GetTimestamp();
-                var verdict = Validator.Check(declaration);
-                if (verdict.Output is { } emitted) Assert.NotEmpty(Emitter.Emit(emitted).ToList());
-                var time = Stopwatch.GetElapsedTime(start);
-                if (time > slowest) (slowest, slowestSeed) = (time, Seed(declaration.Type.Namespace));
-                said.UnionWith(verdict.Diagnostics.Select(d => d.Descriptor.Id));
-                if (verdict.Output is Output.Whole) models++;
-                else refusals++;
-                if (verdict.Output is Output.Whole { Spec.Type: var type } && declared.GetTypeByMetadataName(type.HintName) is { } model)
-                    written.UnionWith(model.GetAttributes().SelectMany(Written));
-            }
-        }
+    [Fact]
+    public void The_grammar_writes_every_argument_and_property()
+    {
+        if (s_count >= 200) Assert.Empty(Writable().Except(s_findings.Value.Written));
+    }
 
-        output.WriteLine(Invariant($"{count} declarations: {models} models, {refusals} refused by us, the rest by the compiler."));
-        output.WriteLine(Invariant($"The slowest took {slowest.TotalMilliseconds:F0} ms, seed {slowestSeed}."));
+    [Fact]
+    public void The_grammar_makes_every_mistake()
+    {
+        // The grammar neither leaves references out nor reads generated code.
+        var mistakes = new DeclarationAnalyzer().SupportedDiagnostics.Except([Descriptors.NoRuntime, MisuseDescriptors.ReadsItself]);
+        if (s_count >= 10_000) Assert.Empty(mistakes.Select(d => d.Id).Except(s_findings.Value.Reported));
+    }
+
+    private static void AssertNone(List<string> failures) =>
         Assert.True(failures.Count == 0, Invariant($"{failures.Count} failures\n") + string.Join("\n\n", failures.Take(5)));
 
-        // Else nothing would be tested.
-        Assert.True(models > count / 4 && refusals > count / 20, Invariant($"{models} models, {refusals} refusals of {count}"));
-        if (count < 200) return;
-        Assert.Empty(Writable().Except(written));
-        if (count < 10_000) return;
+    private static Findings Find()
+    {
+        var findings = new Findings();
+        for (var first = 0; first < s_count; first += Batch)
+        {
+            var seeds = Enumerable.Range(first, Math.Min(Batch, s_count - first)).ToDictionary(seed => seed, Grammar.Declare);
 
-        // A missing reference and code that reads what is generated are no mistakes of a declaration.
-        var mistakes = new DeclarationAnalyzer().SupportedDiagnostics.Except([Descriptors.NoRuntime, MisuseDescriptors.ReadsItself]);
-        Assert.Empty(mistakes.Select(d => d.Id).Except(said));
+            // A warning of the declaration itself must not keep the rest from being compiled.
+            var declared = GeneratorRun.Compile([.. seeds.Values]).WithOptions(TestedProject.CompilationOptions);
+            var run = GeneratorRun.Of(declared);
+            findings.Crashes.AddRange(run.Result.Results.Select(result => result.Exception?.ToString()).OfType<string>());
+            findings.Differences.AddRange(Differences(run, declared));
+            findings.Warnings.AddRange(Warnings(run, declared, seeds));
+            foreach (var declaration in Declarations(run)) Check(declaration, declared, findings);
+        }
+
+        return findings;
     }
 
-    // The analyzer and, where analyzers are off, the generator: both say the same, and neither dies of it.
-    private static void CheckDiagnostics(GeneratorRun run, CSharpCompilation declared, List<string> failures)
+    private static void Check(Declaration declaration, CSharpCompilation declared, Findings findings)
     {
-        failures.AddRange(run.Result.Results.Select(result => result.Exception?.ToString()).OfType<string>());
+        var seed = Seed(declaration.Type.Namespace);
+        var start = Stopwatch.GetTimestamp();
+        var verdict = Validator.Check(declaration);
+        if (verdict.Output is { } output && !Emitter.Emit(output).Any()) findings.WithoutCode.Add(Invariant($"Seed {seed} has no code."));
+        var time = Stopwatch.GetElapsedTime(start);
+        if (time > findings.Slowest) (findings.Slowest, findings.SlowestSeed) = (time, seed);
+        findings.Reported.UnionWith(verdict.Diagnostics.Select(d => d.Descriptor.Id));
+        if (verdict.Output is not Output.Whole { Spec.Type: var type })
+        {
+            findings.Mistakes++;
+            return;
+        }
+
+        findings.Models++;
+        if (declared.GetTypeByMetadataName(type.HintName) is { } model)
+            findings.Written.UnionWith(model.GetAttributes().SelectMany(Written));
+    }
+
+    private static IEnumerable<string> Differences(GeneratorRun run, CSharpCompilation declared)
+    {
         var analysis = declared.WithAnalyzers([new DeclarationAnalyzer()]);
         var analyzed = analysis.GetAnalyzerDiagnosticsAsync().GetAwaiter().GetResult().Select(d => d.ToString()).ToHashSet();
-        var generated = run.Result.Diagnostics.Select(d => d.ToString()).ToHashSet();
-        failures.AddRange(analyzed.Except(generated).Select(d => "Said by the analyzer only: " + d));
-        failures.AddRange(generated.Except(analyzed).Select(d => "Said by the generator only: " + d));
+        var generated = run.Diagnostics.Select(d => d.ToString()).ToHashSet();
+        return analyzed.Except(generated).Select(d => "Only the analyzer reports: " + d)
+            .Concat(generated.Except(analyzed).Select(d => "Only the generator reports: " + d));
     }
 
-    private static void CheckCode(GeneratorRun run, HashSet<int> refused, Dictionary<int, string> seeds, List<string> failures)
+    // Warnings count as errors, except those that the declaration has without the generated code.
+    private static IEnumerable<string> Warnings(GeneratorRun run, CSharpCompilation declared, Dictionary<int, string> seeds)
     {
-        // Some things, such as a name that is too long, only show when metadata is written.
+        // A declaration that the compiler refuses need not compile with generated code either.
+        var before = declared.GetDiagnostics();
+        var refused = before.Where(d => d.Severity == DiagnosticSeverity.Error).Select(d => Seed(d.Location)).ToHashSet();
+        var known = before.Select(d => d.ToString()).ToHashSet();
         var sound = run.Compilation.RemoveSyntaxTrees(run.Compilation.SyntaxTrees.Where(tree => refused.Contains(Seed(tree))));
+
+        // Some errors, such as a name that is too long, appear only when metadata is written.
         using var image = new MemoryStream();
-        var problems = sound.GetDiagnostics()
-            .Concat(sound.Emit(image, options: new EmitOptions(metadataOnly: true)).Diagnostics)
-            .Where(d => d.Severity >= DiagnosticSeverity.Warning);
-        foreach (var group in problems.GroupBy(problem => Seed(problem.Location)))
-        {
-            var ours = group.Where(d => d.Severity == DiagnosticSeverity.Error || Writing.Written.Is(d.Location.SourceTree!));
-            if (!ours.Any()) continue;
-            var text = new StringBuilder(Invariant($"Seed {group.Key} does not compile:\n")).AppendJoin('\n', ours.Take(5));
-            failures.Add(text.Append('\n').Append(seeds.GetValueOrDefault(group.Key)).ToString());
-        }
+        return
+        [
+            .. sound.GetDiagnostics()
+                .Concat(sound.Emit(image, options: new EmitOptions(metadataOnly: true)).Diagnostics)
+                .Where(d => d.Severity >= DiagnosticSeverity.Warning && !known.Contains(d.ToString()))
+                .GroupBy(d => Seed(d.Location))
+                .Select(found => Invariant($"Seed {found.Key} does not compile without a warning:\n")
+                    + string.Join('\n', found.Take(5)) + "\n" + seeds.GetValueOrDefault(found.Key)),
+        ];
     }
 
     private static IEnumerable<Declaration> Declarations(GeneratorRun run) =>
@@ -108,7 +146,7 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
             .SelectMany(step => step.Outputs)
             .Select(step => (Declaration)step.Value);
 
-    // Arguments and properties, such as FeedForwardAttribute.width and FeedForwardAttribute.Layers.
+    // The arguments and properties, such as FeedForwardAttribute.width and FeedForwardAttribute.Layers.
     private static IEnumerable<string> Written(AttributeData attribute) => attribute.NamedArguments.Select(argument => argument.Key)
         .Concat(attribute.AttributeConstructor!.Parameters.Select(parameter => parameter.Name))
         .Select(name => attribute.AttributeClass!.Name + "." + name);
@@ -122,7 +160,7 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
 
     private static int Seed(Location location) => location.SourceTree is { } tree ? Seed(tree) : -1;
 
-    // Of the user's file, which begins with the namespace, or of a generated one, whose name does; -1 of what all models share.
+    // The text of a user's file and the name of a generated file begin with the namespace. The file that all models share gives -1.
     private static int Seed(SyntaxTree tree) => Seed(
         Writing.Written.Is(tree) ? Path.GetFileName(tree.FilePath) : tree.GetText().Lines[2].ToString());
 
@@ -130,6 +168,30 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
         : int.Parse(SeedPattern().Match(name).Groups[1].Value, CultureInfo.InvariantCulture);
 
     private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
+
+    // What one pass over the declarations finds.
+    private sealed class Findings
+    {
+        public List<string> Crashes { get; } = [];
+
+        public List<string> Differences { get; } = [];
+
+        public List<string> Warnings { get; } = [];
+
+        public List<string> WithoutCode { get; } = [];
+
+        public HashSet<string> Reported { get; } = [];
+
+        public HashSet<string> Written { get; } = [];
+
+        public int Models { get; set; }
+
+        public int Mistakes { get; set; }
+
+        public TimeSpan Slowest { get; set; }
+
+        public int SlowestSeed { get; set; } = -1;
+    }
 
     [GeneratedRegex(@"\bF(\d+)\b")]
     private static partial Regex SeedPattern();

@@ -5,8 +5,8 @@ using Microsoft.CodeAnalysis.CSharp;
 namespace MatFormer.Generators.Tests.Fuzzing;
 
 /// <summary>
-/// Draws declarations from a seed. Each value is first drawn as a valid one; then, as often as the declaration is wild, anything of its
-/// type stands there instead. A new attribute, or a property of one, is a line in <see cref="Attributes"/>.
+/// Draws a declaration from a seed. Each value is valid at first. With a probability that the seed gives, the grammar replaces the value by
+/// any other text of about that type. A new attribute or property is a line in <see cref="Attributes"/>.
 /// </summary>
 internal sealed class Grammar
 {
@@ -19,7 +19,7 @@ internal sealed class Grammar
         _wildness = _random.Next(10) switch { < 5 => 0, < 8 => 0.03, _ => 0.2 };
     }
 
-    /// <summary>A file with one declaration in a namespace of its own, <c>F0</c>, <c>F1</c>...</summary>
+    /// <summary>Returns a file with one declaration. Its namespace is <c>F0</c>, <c>F1</c> and so on by the seed.</summary>
     public static string Declare(int seed) => new Grammar(seed).Declare(Invariant($"F{seed}"));
 
     private string Declare(string ns)
@@ -40,7 +40,7 @@ internal sealed class Grammar
         return text.Append('\n').Append(close).Append("}\n").ToString();
     }
 
-    // The grammar: every attribute and property that there is.
+    // The grammar, which has every attribute and property.
     private List<string> Attributes()
     {
         int layers = _random.Next(60) switch { 0 => 4096, < 3 => 200, < 6 => 48, _ => _random.Next(1, 7) };
@@ -64,7 +64,7 @@ internal sealed class Grammar
                 ("RotaryBase?", Number(_random.Next(2, 20000))), ("QkNorm?", Bool()), ("Bias?", Bool()),
             ]));
 
-            // Any granularity's heads are whole groups of a layer with smaller groups too.
+            // The heads of a granularity are whole groups of a layer with smaller groups too.
             foreach (var own in Apart(layers).Take(_random.Next(3)))
             {
                 var arguments = new List<(string, string)>
@@ -72,7 +72,12 @@ internal sealed class Grammar
                     ("KeyValueHeads?", Int(Flip() ? keyValueHeads : heads)), ("Layers", Layers(own)),
                 };
                 arguments.AddRange(Window());
-                if (IsWild()) arguments.Add(Pick(("HeadWidth", Int(headWidth)), ("RotaryBase", Number(100)), ("QkNorm", Bool()), ("Bias", Bool())));
+                if (IsWild())
+                {
+                    arguments.Add(
+                        Pick(("HeadWidth", Int(headWidth)), ("RotaryBase", Number(100)), ("QkNorm", Bool()), ("Bias", Bool())));
+                }
+
                 attributes.Add(Of("Attention", [.. arguments]));
             }
         }
@@ -85,7 +90,7 @@ internal sealed class Grammar
         var position = kind == "MatViT" ? "Learned" : "Rotary";
         if (Flip())
         {
-            // Sines and cosines of two coordinates need a multiple of four.
+            // Sines and cosines of two coordinates need a width that is a multiple of four.
             string[] fitting = kind != "MatViT" ? ["Rotary", "Learned"] : width % 4 == 0 ? ["Learned", "Sinusoidal"] : ["Learned"];
             position = Pick(IsWild() ? ["Rotary", "Learned", "Sinusoidal"] : fitting);
             attributes.Add(Of("Position", ("", Enum("PositionKind", position))));
@@ -108,7 +113,7 @@ internal sealed class Grammar
 
         if (IsWild() || (isDecoder && Flip())) attributes.Add(Of("Embedding", ("Tied?", Bool())));
 
-        // Above what the narrowest has, and around what the whole has.
+        // Budgets are above the size of the narrowest model and near the size of the whole model.
         long around = kind == "MatViT" ? (4 * patch * patch) + (image * image) + 100 : vocabulary + (isDecoder ? vocabulary : embedding);
         long elements = (width * (around + context + 4)) + embedding + 100, hidden = granularities.Widths[0].Max();
         elements += layers * width * ((4L * width) + (3 * hidden) + 20);
@@ -146,23 +151,26 @@ internal sealed class Grammar
             attributes.Add(Of("ProfileGrid", ("", Int(count)), ("Prefix?", Text(Pick("Grid", "Size", "_")))));
         }
 
-        // Attributes stand in any order, except that granularities grow.
+        // The attributes may have any order, except that granularities grow.
         var others = attributes.ToArray();
         _random.Shuffle(others);
         var at = _random.Next(others.Length + 1);
         List<string> ordered = [.. others[..at], .. granularities.Attributes, .. others[at..]];
 
-        // A mistake that shows only where there is no other.
-        if (_wildness == 0 && _random.Next(100) == 0) ordered.Add(Of("Profile", ("", Text("Nothing")), ("", Text(Invariant($"{layers}*Skip")))));
+        // This mistake is reported only where there is no other.
+        if (_wildness == 0 && _random.Next(100) == 0)
+            ordered.Add(Of("Profile", ("", Text("Nothing")), ("", Text(Invariant($"{layers}*Skip")))));
         return ordered;
 
         string ModelOf(string kind) => kind switch
         {
             "MatLM" => Of(kind, [.. Sizes(), .. Texts()]),
             "MatViT" => Of(kind, [
-                ("Image", Int(image)), ("Patch", Int(patch)), ("Channels?", Int(_random.Next(1, 5))), ("Classes", Int(_random.Next(1, 100))),
-                .. Sizes(), PoolingOf()]),
-            _ => Of(kind, [.. Sizes(), .. Texts(), ("Embedding", Int(embedding)), PoolingOf(), ("Temperature?", Number(_random.NextDouble() + 0.01))]),
+                ("Image", Int(image)), ("Patch", Int(patch)), ("Channels?", Int(_random.Next(1, 5))),
+                ("Classes", Int(_random.Next(1, 100))), .. Sizes(), PoolingOf()]),
+            _ => Of(kind, [
+                .. Sizes(), .. Texts(), ("Embedding", Int(embedding)), PoolingOf(),
+                ("Temperature?", Number(_random.NextDouble() + 0.01))]),
         };
 
         (string, string)[] Sizes() => [("Layers", Int(layers)), ("Width", Int(width)), ("Heads", Int(heads))];
@@ -191,10 +199,12 @@ internal sealed class Grammar
         var dimensions = new SortedSet<int> { whole };
         for (var i = _random.Next(3); i > 0; i--) dimensions.Add(_random.Next(1, whole + 1));
         var weights = string.Join(", ", dimensions.Select(_ => Number(_random.Next(1, 9))));
-        return Of("NestedEmbedding", [.. dimensions.Select(d => ("", Int(d))), ("Weights?", Pick($"[{weights}]", $"new[] {{ {weights} }}"))]);
+        return Of(
+            "NestedEmbedding",
+            [.. dimensions.Select(d => ("", Int(d))), ("Weights?", Pick($"[{weights}]", $"new[] {{ {weights} }}"))]);
     }
 
-    // Names, narrowest first, what each keeps of each layer, the narrowest's share of the whole, and the attributes.
+    // The names, narrowest first, the width of each in each layer, the share of the narrowest, and the attributes.
     private sealed record Nested(IReadOnlyList<string> Names, int[][] Widths, double Share, IReadOnlyList<string> Attributes);
 
     private Nested Granularities(int layers, int keyValueHeads, int group, out List<string> feedForwards)
@@ -206,7 +216,7 @@ internal sealed class Grammar
         var isElastic = Flip();
         int Kept(int i) => group * Math.Max(1, keyValueHeads * (i + 1) / widths.Length);
 
-        // Some differ in heads alone; their widths are ambiguous.
+        // Some granularities differ in heads alone, so their width names neither.
         if (isElastic && widths.Length > 2 && _random.Next(4) == 0 && Kept(0) < Kept(1)) widths[1] = widths[0];
 
         var hidden = widths[^1];
@@ -251,7 +261,7 @@ internal sealed class Grammar
             [("", Int(width)), ("", Enum("Activation", "Gelu", "SquaredRelu", "SwiGlu", "GeGlu")), ("Bias?", Bool()), .. more]);
     }
 
-    // Sets of layers, at least one, none in two of them.
+    // One or more sets of layers that have no layer in common.
     private IEnumerable<int[]> Apart(int layers)
     {
         for (var next = 0; next < layers;)
@@ -262,7 +272,7 @@ internal sealed class Grammar
         }
     }
 
-    // As ranges where they follow each other.
+    // Layers that follow each other become a range.
     private string Layers(int[] layers)
     {
         var ranges = new List<string>();
@@ -293,7 +303,7 @@ internal sealed class Grammar
             : Invariant($"{first}*{Pick([.. names, "Skip"])} {layers - first}*{Pick(names)}");
     }
 
-    // Ending in a question mark, a name is of an argument that may be left out; without a name, an argument stands by its place.
+    // A name that ends in a question mark is of an optional argument. An argument without a name is positional.
     private string Of(string attribute, params (string Name, string Value)[] arguments)
     {
         var kept = arguments.Where(a => a.Name.EndsWith('?') ? Flip() : !IsWild()).ToList();
@@ -339,7 +349,7 @@ internal sealed class Grammar
         var literal = SymbolDisplay.FormatLiteral(value, quote: true);
         return Pick(0, 1, 2, 3, 4, 5, 6, 7) switch
         {
-            // An escape moves what follows it, a verbatim string may hold line ends, and this one is no literal at all.
+            // In these the places within the value are not the places within the source.
             0 => "\"" + string.Concat(value.Select(c => Invariant($"\\u{(int)c:x4}"))) + "\"",
             1 when !value.Any(char.IsSurrogate) => "@\"" + value.Replace("\"", "\"\"", StringComparison.Ordinal) + "\"",
             2 => literal + " + \"\"",
@@ -387,7 +397,7 @@ internal sealed class Grammar
         _ => _random.Next(0, 0x10000),
     })));
 
-    // Names that are good ones, each once.
+    // Valid names, each once.
     private IEnumerable<string> Names()
     {
         string[] names = ["S", "M", "L", "XL", "Tiny", "Phone", "Laptop", "Watch", "x1", "_a", "Gr\u00F6\u00DFe", "\u5C0F", "Server", "W"];

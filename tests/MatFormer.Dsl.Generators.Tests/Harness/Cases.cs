@@ -1,9 +1,9 @@
 namespace MatFormer.Generators.Tests.Harness;
 
-/// <summary>Declarations whose generated code stands in Baselines/.</summary>
+/// <summary>The declarations whose generated code is in Baselines/.</summary>
 internal static class Cases
 {
-    /// <summary>As unlike DocsLm as a declaration can be.</summary>
+    /// <summary>A language model that differs from DocsLm in as much as possible.</summary>
     public const string Unlike = """
         using MatFormer;
 
@@ -18,7 +18,7 @@ internal static class Cases
         internal sealed partial class Unlike;
         """;
 
-    /// <summary>The classic feed-forward, in a type within another.</summary>
+    /// <summary>A feed-forward without a gate, in a nested type.</summary>
     public const string Classic = """
         using MatFormer;
 
@@ -36,7 +36,7 @@ internal static class Cases
         }
         """;
 
-    /// <summary>Grouped heads of a width of their own, normed queries and keys, granularities by fraction.</summary>
+    /// <summary>Grouped heads of a given width, normalized queries and keys, and granularities by fraction.</summary>
     public const string Grouped = """
         using MatFormer;
 
@@ -50,7 +50,7 @@ internal static class Cases
         public sealed partial class Grouped;
         """;
 
-    /// <summary>Granularities that keep heads too, in groups.</summary>
+    /// <summary>Granularities that cut grouped heads too.</summary>
     public const string Elastic = """
         using MatFormer;
 
@@ -63,7 +63,7 @@ internal static class Cases
         public sealed partial class Elastic;
         """;
 
-    /// <summary>Layers that differ in all that they can, and profiles that leave some out.</summary>
+    /// <summary>Layers that differ in everything in which they can, and profiles that skip layers.</summary>
     public const string Uneven = """
         using MatFormer;
 
@@ -83,7 +83,7 @@ internal static class Cases
         public sealed partial class Uneven;
         """;
 
-    /// <summary>A vision transformer as Hugging Face's are.</summary>
+    /// <summary>A vision transformer with the options of Hugging Face.</summary>
     public const string Vision = """
         using MatFormer;
 
@@ -96,7 +96,7 @@ internal static class Cases
         public sealed partial class Vision;
         """;
 
-    /// <summary>As unlike it as a vision transformer can be.</summary>
+    /// <summary>A vision transformer that differs from Vision in as much as possible.</summary>
     public const string Grey = """
         using MatFormer;
 
@@ -111,7 +111,7 @@ internal static class Cases
         public sealed partial class Grey;
         """;
 
-    /// <summary>A text encoder with as much as one can declare.</summary>
+    /// <summary>A text encoder with as many attributes as possible.</summary>
     public const string Retriever = """
         using MatFormer;
 
@@ -125,13 +125,14 @@ internal static class Cases
         public sealed partial class Retriever;
         """;
 
-    /// <summary>Biases, a class token, learned positions.</summary>
+    /// <summary>A text encoder with biases, a class token and learned positions.</summary>
     public const string Classed = """
         using MatFormer;
 
         /// <summary>Embeds texts by a class token.</summary>
         [MatEncoder(
-            Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 24, Pooling = Pooling.ClassToken, Temperature = 0.1)]
+            Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 24, Pooling = Pooling.ClassToken,
+            Temperature = 0.1)]
         [FeedForward(40, Activation.Gelu, Bias = true)]
         [Norm(NormKind.Layer), Position(PositionKind.Learned)]
         [Granularity("S", 20), Granularity("XL", 40)]
@@ -139,7 +140,7 @@ internal static class Cases
         public sealed partial class Classed;
         """;
 
-    /// <summary>A mistake: what stands in for the model.</summary>
+    /// <summary>A declaration with a mistake, for which the generator writes a skeleton.</summary>
     public const string Mistaken = """
         using MatFormer;
 
@@ -153,10 +154,10 @@ internal static class Cases
         public sealed partial class Mistaken;
         """;
 
-    /// <summary>The example of the README.</summary>
+    /// <summary>The model of the README.</summary>
     public static string DocsLm { get; } = Repository.Read("examples/DocsLm/DocsLm.cs");
 
-    /// <summary>What the template starts a project with.</summary>
+    /// <summary>The model of the template.</summary>
     public static string TextLm { get; } = Repository.Read("templates/content/MatFormerApp/TextLm.cs");
 
     public static IReadOnlyDictionary<string, string> All { get; } = new Dictionary<string, string>
