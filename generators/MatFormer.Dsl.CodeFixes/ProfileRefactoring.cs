@@ -14,7 +14,7 @@ using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.CodeFixes;
 
-/// <summary>Replaces a profile's pattern by a budget of the same size, and a budget by the pattern that the compiler found for it.</summary>
+/// <summary>Replaces a profile's pattern by a budget of the same size, and a budget by the pattern that the compiler finds.</summary>
 [ExportCodeRefactoringProvider(LanguageNames.CSharp, Name = nameof(ProfileRefactoring)), Shared]
 public sealed class ProfileRefactoring : CodeRefactoringProvider
 {

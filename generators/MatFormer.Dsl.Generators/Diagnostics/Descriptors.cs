@@ -67,7 +67,7 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor GranularitiesNotIncreasing = Error(
         "MFD0016",
         "The granularities do not increase",
-        "'{0}' keeps {1} hidden units{4}, which is not more than the {3} of '{2}' before it; declare the granularities narrowest first, "
+        "'{0}' keeps {1} hidden units{4}, which is not more than the {3} of '{2}' before it; declare granularities narrowest first, "
         + "each wider than the one before");
 
     public static readonly DiagnosticDescriptor WidestIsNotWhole = Error(
@@ -118,7 +118,7 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor ClassNameTaken = Error(
         "MFD0028",
         "The name of the class is taken",
-        "A model cannot be named '{0}' here, because generated code uses this name, or that of an enclosing type; choose another name");
+        "A model cannot be named '{0}' here: generated code uses this name, or that of an enclosing type; choose another name");
 
     public static readonly DiagnosticDescriptor NoLayers = Error(
         "MFD0029", "Layers cannot be read", "'{0}' names no layers; write numbers from 0 to {1} and ranges of them, such as {2}");
@@ -181,7 +181,7 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor BudgetTooLarge = Warning(
         "MFD0043",
         "The budget is above the whole model",
-        "The whole of '{3}' has {4} {2}, which is within {1}, so '{0}' is the same as '{6}'; write {5} below {4}");
+        "The whole of '{3}' has {4} {2}, which is within {1}, so '{0}' equals '{6}'; write {5} below {4}");
 
     public static readonly DiagnosticDescriptor WidthNotAligned = Hint(
         "MFD0044",
