@@ -50,8 +50,15 @@ internal static class SlicingEmitter
 
     private static void WriteSubmodel(CodeFile f, ModelSpec spec, Architecture model)
     {
+        WriteSubmodelHead(f, spec, model);
+        PassEmitter.WriteSlice(f, spec, model, null);
+        WriteSubmodelMembers(f, spec, model);
+    }
+
+    // Writes the beginning of the class: constructors, properties, and the forward pass.
+    private static void WriteSubmodelHead(CodeFile f, ModelSpec spec, Architecture model)
+    {
         var (input, head) = (model.Input, model.Head);
-        var loss = $"Returns the {TrainingEmitter.Lower(head.Loss)}, a float32 scalar, to train the slice further. {head.Batch}.";
         f.Write($$"""
             /// <summary>A slice of {{spec.Type.Name}}: a separate model with the weights of one profile.</summary>
             [Generated]
@@ -106,7 +113,13 @@ internal static class SlicingEmitter
                 }
 
             """);
-        PassEmitter.WriteSlice(f, spec, model, null);
+    }
+
+    // Writes the rest of the class: the members of the head, the loss, and decoding.
+    private static void WriteSubmodelMembers(CodeFile f, ModelSpec spec, Architecture model)
+    {
+        var (input, head) = (model.Input, model.Head);
+        var loss = $"Returns the {TrainingEmitter.Lower(head.Loss)}, a float32 scalar, to train the slice further. {head.Batch}.";
         f.Write($$"""
 
                 {{string.Join("\n\n", head.SliceMembers(f))}}
