@@ -8,7 +8,7 @@ using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.CodeFixes;
 
-/// <summary>Makes a class, and the types that enclose it, partial.</summary>
+/// <summary>Makes a class and the types that enclose it partial.</summary>
 [ExportCodeFixProvider(LanguageNames.CSharp, Name = nameof(MakePartialFix)), Shared]
 public sealed class MakePartialFix : TextFix
 {

@@ -14,7 +14,7 @@ using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.CodeFixes;
 
-/// <summary>Turns a profile's pattern into the budget of its size, which the compiler solves, and a budget into its solution.</summary>
+/// <summary>Replaces a profile's pattern by a budget of the same size, and a budget by the pattern that the compiler finds.</summary>
 [ExportCodeRefactoringProvider(LanguageNames.CSharp, Name = nameof(ProfileRefactoring)), Shared]
 public sealed class ProfileRefactoring : CodeRefactoringProvider
 {
@@ -27,7 +27,7 @@ public sealed class ProfileRefactoring : CodeRefactoringProvider
         if (attribute?.Parent?.Parent is not TypeDeclarationSyntax part) return;
         if (attribute.ArgumentList?.Arguments is not { Count: > 1 } arguments) return;
 
-        // The name comes first, unless all is written otherwise than usual.
+        // The first argument is the name, unless named arguments change the order.
         if (arguments[0].NameEquals is not null || arguments[0].NameColon is { Name.Identifier.ValueText: not "name" }) return;
         if (await document.GetSemanticModelAsync(cancellation).ConfigureAwait(false) is not { } model
             || model.GetSymbolInfo(attribute, cancellation).Symbol?.ContainingType?.ToDisplayString() != Names.Of<ProfileAttribute>()
@@ -57,7 +57,7 @@ public sealed class ProfileRefactoring : CodeRefactoringProvider
             equivalenceKey: title));
     }
 
-    // Another mix than the declared one may be what the compiler finds for its size; none, if layers are left out.
+    // The compiler may find a different mix of the same size. It may find none if the profile leaves layers out.
     private static (string Text, string Note)? Budget(ModelSpec spec, ProfileSpec profile)
     {
         var costs = Costs.Of(spec);

@@ -9,7 +9,7 @@ using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.CodeFixes;
 
-/// <summary>Writes what the diagnostic itself says to write in the place of what it marks.</summary>
+/// <summary>Replaces the marked text by the text that the diagnostic suggests.</summary>
 [ExportCodeFixProvider(LanguageNames.CSharp, Name = nameof(ReplacementFix)), Shared]
 public sealed class ReplacementFix : TextFix
 {

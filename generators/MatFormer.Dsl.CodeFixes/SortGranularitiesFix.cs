@@ -9,7 +9,7 @@ using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.CodeFixes;
 
-/// <summary>Puts the granularities of a class in the order of their widths; blanks and comments between them stay where they are.</summary>
+/// <summary>Sorts the granularities of a class by width. Spaces and comments between them stay where they are.</summary>
 [ExportCodeFixProvider(LanguageNames.CSharp, Name = nameof(SortGranularitiesFix)), Shared]
 public sealed class SortGranularitiesFix : TextFix
 {
@@ -38,7 +38,7 @@ public sealed class SortGranularitiesFix : TextFix
             .Select(a => (Syntax: a.ApplicationSyntaxReference?.GetSyntax(cancellation), Width: WidthOf(a), Layers: LayersOf(a)))
             .ToList();
 
-        // Parts in several files have no order, and of two alike neither comes first.
+        // Granularities in several files have no order, and neither have granularities of the same width.
         if (granularities.Any(g => g.Syntax is null || g.Syntax.SyntaxTree != root.SyntaxTree || g.Width is null)) return [];
         var changes = new List<TextChange>();
         foreach (var stack in granularities.GroupBy(g => g.Layers))
@@ -59,7 +59,7 @@ public sealed class SortGranularitiesFix : TextFix
             _ => null,
         };
 
-        // Granularities may be given for a range of layers; each range has an order of its own.
+        // Granularities may be given for a range of layers. Each range is sorted separately.
         static string? LayersOf(AttributeData granularity) =>
             granularity.NamedArguments.FirstOrDefault(a => a.Key == "Layers").Value.Value as string;
     }

@@ -6,7 +6,7 @@ using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.CodeFixes;
 
-/// <summary>A fix that changes some characters and leaves all others, comments and blanks included, as they are.</summary>
+/// <summary>A fix that changes some characters and keeps all other text, including comments and spaces.</summary>
 public abstract class TextFix : CodeFixProvider
 {
     /// <inheritdoc/>
@@ -17,7 +17,7 @@ public abstract class TextFix : CodeFixProvider
         {
             foreach (var change in await ChangesAsync(document, diagnostic, context.CancellationToken).ConfigureAwait(false))
             {
-                // Two mistakes may ask for the same change; of changes that exclude each other, the first is made.
+                // Two mistakes may need the same change. If changes overlap, only the first is applied.
                 if (!changes.Keys.Any(other => other == change.Span || other.OverlapsWith(change.Span))) changes.Add(change.Span, change);
             }
         }
@@ -41,10 +41,10 @@ public abstract class TextFix : CodeFixProvider
         }
     }
 
-    /// <summary>What a user chooses.</summary>
+    /// <summary>Returns the title that editors show.</summary>
     protected abstract string Title(Diagnostic diagnostic);
 
-    /// <summary>The changes that mend a mistake; none if that is not known to be right.</summary>
+    /// <summary>Returns the changes that correct a mistake, or none if the right correction is not known.</summary>
     protected abstract Task<ImmutableArray<TextChange>> ChangesAsync(
         Document document, Diagnostic diagnostic, CancellationToken cancellation);
 

@@ -8,8 +8,8 @@ using Microsoft.CodeAnalysis.Diagnostics;
 namespace MatFormer.Generators;
 
 /// <summary>
-/// Writes the code of every class that declares a MatFormer in attributes. Mistakes are <see cref="Analyzers.DeclarationAnalyzer"/>'s to
-/// report, since editors offer code fixes for an analyzer's diagnostics only; where analyzers are off, the generator reports them itself.
+/// Writes the code of every class that declares a MatFormer in attributes. <see cref="Analyzers.DeclarationAnalyzer"/> reports mistakes,
+/// because editors offer code fixes only for the diagnostics of analyzers. Where analyzers are off, the generator reports mistakes itself.
 /// </summary>
 [Generator(LanguageNames.CSharp)]
 public sealed class MatFormerGenerator : IIncrementalGenerator
@@ -19,7 +19,8 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
     {
         var reports = context.AnalyzerConfigOptionsProvider.Select(static (options, _) => AnalyzersAreOff(options.GlobalOptions));
 
-        // What to emit and what to say part behind the validator: a class that moves has new places in its diagnostics, but no new code.
+        // After the validator, code and diagnostics take separate ways. If a class moves, its diagnostics get new places, but its code is
+        // not written again.
         var declarations = context.SyntaxProvider
             .CreateSyntaxProvider(static (node, _) => DeclarationReader.MayDeclare(node), DeclarationReader.Read)
             .SelectMany(static (declaration, _) => declaration is null ? default : new EquatableArray<Declaration>([declaration]))
@@ -33,7 +34,8 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
             foreach (var file in Emitter.Emit(output)) production.AddSource(file.HintName, file.Text);
         });
 
-        var isNeeded = outputs.Collect().Select(static (all, _) => all.Any(static output => output is Output.Whole { Type.HasTensors: true }))
+        var isNeeded = outputs.Collect()
+            .Select(static (all, _) => all.Any(static output => output is Output.Whole { Type.HasTensors: true }))
             .WithTrackingName(Steps.Library);
         context.RegisterSourceOutput(isNeeded, static (production, isNeeded) =>
         {
@@ -46,7 +48,7 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
         context.RegisterSourceOutput(diagnostics, static (production, found) => production.ReportDiagnostic(found.ToDiagnostic()));
     }
 
-    // As the SDK decides whether to pass /skipanalyzers to the compiler, or an editor whether to run analyzers while one types.
+    // Decides as the SDK does when it passes /skipanalyzers to the compiler, and as editors do when they run analyzers during typing.
     private static bool AnalyzersAreOff(AnalyzerConfigOptions options)
     {
         var duringThis = Property("DesignTimeBuild") == "true" ? "RunAnalyzersDuringLiveAnalysis" : "RunAnalyzersDuringBuild";
@@ -61,7 +63,7 @@ public sealed class MatFormerGenerator : IIncrementalGenerator
             options.TryGetValue("build_property." + name, out var value) ? value.Trim().ToLowerInvariant() : "";
     }
 
-    /// <summary>Names of the pipeline's steps, for tests of what an edit runs anew.</summary>
+    /// <summary>The names of the pipeline's steps. Tests use them to check which steps run again after an edit.</summary>
     internal static class Steps
     {
         public const string Declarations = nameof(Declarations);

@@ -110,7 +110,7 @@ public sealed class FixTests
     private const string Learned = "[Position(PositionKind.Learned)]";
 
     [Fact]
-    public void Each_fix_that_a_page_describes_is_tested()
+    public void EachFixThatAPageDescribesIsTested()
     {
         var pages = Path.Combine(Path.GetDirectoryName(ThisFile())!, "..", "..", "docs", "diagnostics");
         var named = Directory.GetFiles(pages, "MFD*.md")
@@ -125,7 +125,7 @@ public sealed class FixTests
 
     [Theory]
     [MemberData(nameof(Fixes))]
-    public Task A_fix_mends_the_mistake(string id, string title, string marked) => FixOf.IsAsync(id, title, marked);
+    public Task AFixMendsTheMistake(string id, string title, string marked) => FixOf.IsAsync(id, title, marked);
 
     /// <summary>Mistakes for which no change is known to be the intended one.</summary>
     public static TheoryData<string> Unfixable =>
@@ -151,10 +151,10 @@ public sealed class FixTests
 
     [Theory]
     [MemberData(nameof(Unfixable))]
-    public Task No_fix_is_offered_where_it_would_be_a_guess(string marked) => FixOf.IsNotOfferedAsync(marked);
+    public Task NoFixIsOfferedWhereItWouldBeAGuess(string marked) => FixOf.IsNotOfferedAsync(marked);
 
     [Fact]
-    public Task Granularities_of_several_files_are_not_sorted() => FixOf.IsNotOfferedAsync(
+    public Task GranularitiesOfSeveralFilesAreNotSorted() => FixOf.IsNotOfferedAsync(
         Declare(gr: "[Granularity(\"M\", 256)]"),
         "[Granularity(\"S\", {|MFD0016:128|}), Granularity(\"XL\", 1024)] partial class Lm;");
 
@@ -189,7 +189,7 @@ public sealed class FixTests
 
     [Theory]
     [MemberData(nameof(Everywhere))]
-    public Task Fixing_all_mends_every_file(string id, string first, string second) => FixOf.EverywhereIsAsync(id, first, second);
+    public Task FixingAllMendsEveryFile(string id, string first, string second) => FixOf.EverywhereIsAsync(id, first, second);
 
     private static string Declare(string lm = Lm, string ff = Ff, string gr = Gr, string more = "", string type = Class) =>
         string.Join('\n', lm, ff, gr, more, type);

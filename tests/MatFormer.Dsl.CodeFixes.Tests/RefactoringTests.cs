@@ -42,7 +42,7 @@ public sealed class RefactoringTests
 
     [Theory]
     [MemberData(nameof(Changes))]
-    public Task A_pattern_becomes_a_budget_and_a_budget_a_pattern(string attribute, string title) =>
+    public Task APatternBecomesABudgetAndABudgetAPattern(string attribute, string title) =>
         RefactoringOf.IsAsync(title, Model.Replace("[Attribute]", attribute, StringComparison.Ordinal));
 
     [Theory]
@@ -51,6 +51,6 @@ public sealed class RefactoringTests
     [InlineData("""[Profile(pattern: "$$8*S", name: "P")]""")]
     [InlineData("""[System.Obsolete("$$Both", false)]""")]
     [InlineData("""[Profile("P", "8*S")] /* $$ */""")]
-    public Task Nothing_is_offered_at_other_places(string attribute) =>
+    public Task NothingIsOfferedAtOtherPlaces(string attribute) =>
         RefactoringOf.IsNotOfferedAsync(Model.Replace("[Attribute]", attribute, StringComparison.Ordinal));
 }

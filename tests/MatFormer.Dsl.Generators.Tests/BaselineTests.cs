@@ -17,7 +17,7 @@ public sealed class BaselineTests
 
     [Theory]
     [MemberData(nameof(CaseNames))]
-    public void Generated_files_equal_the_baselines(string name)
+    public void GeneratedFilesEqualTheBaselines(string name)
     {
         var folder = Path.Combine(s_baselines, name);
         var sources = GeneratorRun.Of(Cases.All[name]).Sources.Where(source => source.Key != Library).ToDictionary();
@@ -36,7 +36,7 @@ public sealed class BaselineTests
     }
 
     [Fact]
-    public void A_program_with_models_loads_TorchSharp_when_it_starts()
+    public void AProgramWithModelsLoadsTorchSharpWhenItStarts()
     {
         var both = GeneratorRun.Of(Cases.All["DocsLm"], Cases.All["Vision"]);
         Assert.Contains("ModuleInitializer", both.Sources[Library], StringComparison.Ordinal);
@@ -44,35 +44,35 @@ public sealed class BaselineTests
     }
 
     [Fact]
-    public void A_program_without_models_does_not_load_TorchSharp() =>
+    public void AProgramWithoutModelsDoesNotLoadTorchSharp() =>
         Assert.DoesNotContain(Library, GeneratorRun.Of(Cases.All["Mistaken"]).Sources.Keys);
 
     [Fact]
-    public void Each_folder_of_baselines_belongs_to_a_case() =>
+    public void EachFolderOfBaselinesBelongsToACase() =>
         Assert.Equal(
             Cases.All.Keys.Order(StringComparer.Ordinal),
             Directory.GetDirectories(s_baselines).Select(Path.GetFileName).Order(StringComparer.Ordinal));
 
     [Theory]
     [MemberData(nameof(CaseNames))]
-    public void Generated_code_compiles_without_a_warning(string name) => GeneratorRun.Of(Cases.All[name]).AssertCompiles();
+    public void GeneratedCodeCompilesWithoutAWarning(string name) => GeneratorRun.Of(Cases.All[name]).AssertCompiles();
 
     [Theory]
     [MemberData(nameof(ValidCaseNames))]
-    public Task A_valid_declaration_gives_no_diagnostic(string name) => DiagnosticsOf.AreNoneAsync(Cases.All[name]);
+    public Task AValidDeclarationGivesNoDiagnostic(string name) => DiagnosticsOf.AreNoneAsync(Cases.All[name]);
 
     [Theory]
     [MemberData(nameof(CaseNames))]
-    public void Without_the_runtime_generated_code_compiles_without_a_warning(string name) => WithoutRuntime(name).AssertCompiles();
+    public void WithoutTheRuntimeGeneratedCodeCompilesWithoutAWarning(string name) => WithoutRuntime(name).AssertCompiles();
 
     [Theory]
     [MemberData(nameof(CaseNames))]
-    public void Without_the_runtime_generated_code_does_not_mention_TorchSharp(string name) => Assert.All(
+    public void WithoutTheRuntimeGeneratedCodeDoesNotMentionTorchSharp(string name) => Assert.All(
         WithoutRuntime(name).Sources.Values, text => Assert.DoesNotContain("TorchSharp", text, StringComparison.Ordinal));
 
     [Theory]
     [MemberData(nameof(ValidCaseNames))]
-    public void Without_the_runtime_a_model_is_its_spec_its_submodels_and_its_decoding(string name)
+    public void WithoutTheRuntimeAModelIsItsSpecItsSubmodelsAndItsDecoding(string name)
     {
         var written = WithoutRuntime(name).Sources.Keys.Select(hintName => hintName.Split('.')[^3]).ToList();
         Assert.Contains("Spec", written);
@@ -92,7 +92,7 @@ public sealed class BaselineTests
 
     [Theory]
     [MemberData(nameof(CaseNames))]
-    public void Generated_text_is_ASCII_without_tabs_trailing_blanks_or_long_lines(string name)
+    public void GeneratedTextIsASCIIWithoutTabsTrailingBlanksOrLongLines(string name)
     {
         foreach (var (hintName, text) in GeneratorRun.Of(Cases.All[name]).Sources)
         {

@@ -12,7 +12,7 @@ public sealed class CostTests
 
     [Theory]
     [MemberData(nameof(CaseNames))]
-    public void Constants_equal_the_counts_of_the_models(string name)
+    public void ConstantsEqualTheCountsOfTheModels(string name)
     {
         var type = LoadModel(name);
         var spec = (MatFormer.ModelSpec)type.GetProperty("Spec")!.GetValue(null)!;
@@ -27,7 +27,7 @@ public sealed class CostTests
 
     [Theory]
     [MemberData(nameof(CaseNames))]
-    public void A_slice_has_the_shapes_of_a_model_made_for_its_profile(string name)
+    public void ASliceHasTheShapesOfAModelMadeForItsProfile(string name)
     {
         var type = LoadModel(name);
         using var whole = (MatFormerModel)Activator.CreateInstance(type, [null])!;

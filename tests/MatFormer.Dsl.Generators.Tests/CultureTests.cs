@@ -18,7 +18,7 @@ public sealed class CultureTests
     [InlineData("de-DE")]
     [InlineData("hi-IN")]
     [InlineData("zh-CN")]
-    public void Generated_code_and_messages_do_not_depend_on_the_culture(string name)
+    public void GeneratedCodeAndMessagesDoNotDependOnTheCulture(string name)
     {
         // A machine without data for the culture gives the invariant one, so these make it unusual everywhere.
         var culture = (CultureInfo)CultureInfo.GetCultureInfo(name).Clone();

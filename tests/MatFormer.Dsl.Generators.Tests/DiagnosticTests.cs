@@ -42,7 +42,7 @@ public sealed class DiagnosticTests
         {
             "MFD0004",
             Declare(type: "public partial class Lm : [|System.IO.MemoryStream|];"),
-            "'Lm' is to derive from MatFormer.MatFormerModel, not from 'System.IO.MemoryStream'; remove the base "
+            "'Lm' must derive from MatFormer.MatFormerModel, not from 'System.IO.MemoryStream'; remove the base "
                 + "class"
         },
         {
@@ -148,27 +148,27 @@ public sealed class DiagnosticTests
         {
             "MFD0009",
             Declare(more: "[RotaryScaling([|(RotaryScalingKind)2|], 8)]"),
-            "2 is no RotaryScalingKind; write one of Linear, Llama3"
+            "2 is not a value of RotaryScalingKind; write one of Linear, Llama3"
         },
         {
             "MFD0009",
             Declare(ff: "[FeedForward(1024, [|(Activation)9|])]"),
-            "9 is no Activation; write one of Gelu, SquaredRelu, SwiGlu, GeGlu"
+            "9 is not a value of Activation; write one of Gelu, SquaredRelu, SwiGlu, GeGlu"
         },
         {
             "MFD0009",
             Declare(more: "[Norm([|(NormKind)2|])]"),
-            "2 is no NormKind; write one of Rms, Layer"
+            "2 is not a value of NormKind; write one of Rms, Layer"
         },
         {
             "MFD0009",
             Declare(more: "[Position([|(PositionKind)3|])]"),
-            "3 is no PositionKind; write one of Rotary, Learned, Sinusoidal"
+            "3 is not a value of PositionKind; write one of Rotary, Learned, Sinusoidal"
         },
         {
             "MFD0010",
             Declare(lm: "[MatLM(Layers = 8, Width = 256, Heads = [|7|], Context = 256, Vocabulary = 256)]"),
-            "7 heads do not divide the width 256; write Heads = 8, or give the width of a head by "
+            "7 heads do not divide the width 256; write Heads = 8, or set the width of a head with "
                 + "[Attention(HeadWidth = ...)]"
         },
         {
@@ -184,30 +184,30 @@ public sealed class DiagnosticTests
         {
             "MFD0012",
             Declare(more: "[Attention(HeadWidth = [|33|])]"),
-            "Rotary positions turn pairs, but a head is 33 wide; choose an even width of a head, or "
+            "Rotary positions rotate pairs of numbers, but a head is 33 wide; write an even head width, or "
                 + "[Position(PositionKind.Learned)]"
         },
         {
             "MFD0012",
             Declare(lm: "[MatLM(Layers = 8, Width = 24, Heads = [|8|], Context = 256, Vocabulary = 256)]"),
-            "Rotary positions turn pairs, but a head is 3 wide; choose an even width of a head, or "
+            "Rotary positions rotate pairs of numbers, but a head is 3 wide; write an even head width, or "
                 + "[Position(PositionKind.Learned)]"
         },
         {
             "MFD0013",
             Declare(ff: "", type: "public partial class [|Lm|];"),
-            "'Lm' declares no feed-forward; add for instance [FeedForward(1024, Activation.SwiGlu)]"
+            "'Lm' declares no feed-forward; add one, such as [FeedForward(1024, Activation.SwiGlu)]"
         },
         {
             "MFD0014",
             Declare(gr: "", type: "public partial class [|Lm|];"),
-            "'Lm' declares none of the two or more granularities that a nested model has; add for instance "
+            "'Lm' declares no granularity, but a nested model has at least two; write for example "
                 + "[Granularity(\"S\", 128), Granularity(\"XL\", 1024)]"
         },
         {
             "MFD0014",
             Declare(gr: "[Granularity(\"XL\", 1024)]", type: "public partial class [|Lm|];"),
-            "'Lm' declares one of the two or more granularities that a nested model has; add for instance "
+            "'Lm' declares one granularity, but a nested model has at least two; write for example "
                 + "[Granularity(\"S\", 128), Granularity(\"XL\", 1024)]"
         },
         {
@@ -218,8 +218,8 @@ public sealed class DiagnosticTests
         {
             "MFD0016",
             Declare(gr: "[Granularity(\"S\", 128), Granularity(\"M\", [|128|]), Granularity(\"XL\", 1024)]"),
-            "'M' keeps 128 hidden units, not more than the 128 of 'S' before it; declare them narrowest "
-                + "first, each wider than the last"
+            "'M' keeps 128 hidden units, which is not more than the 128 of 'S' before it; declare granularities narrowest "
+                + "first, each wider than the one before"
         },
         {
             "MFD0017",
@@ -242,17 +242,17 @@ public sealed class DiagnosticTests
         {
             "MFD0019",
             Declare(more: "[Profile(\"P\", \"4*S 4*[|Medium|]\")]"),
-            "'Medium' is no granularity of 'Lm'; write one of S, M, XL"
+            "'Medium' is not a granularity of 'Lm'; write one of S, M, XL"
         },
         {
             "MFD0019",
             Declare(more: "[Profile(\"P\", @\"[|s|]  7*S\")]"),
-            "'s' is no granularity of 'Lm'; write one of S, M, XL"
+            "'s' is not a granularity of 'Lm'; write one of S, M, XL"
         },
         {
             "MFD0019",
             Declare(more: "[Profile(\"P\", [|\"4*S \" + \"4*Medium\"|])]"),
-            "'Medium' is no granularity of 'Lm'; write one of S, M, XL"
+            "'Medium' is not a granularity of 'Lm'; write one of S, M, XL"
         },
         {
             "MFD0020",
@@ -292,23 +292,23 @@ public sealed class DiagnosticTests
         {
             "MFD0022",
             Declare(more: "[Profile(\"P\", 128, 128, 128, 128, 128, 128, 128, [|129|])]"),
-            "129 is the width of no granularity of 'Lm'; write one of 128, 256, 1024"
+            "129 is not the width of any granularity of 'Lm'; write one of 128, 256, 1024"
         },
         {
             "MFD0022",
             Declare(more: "[Profile(\"P\", new[] { 128, 128, 128, 128, 128, 128, 128, [|129|] })]"),
-            "129 is the width of no granularity of 'Lm'; write one of 128, 256, 1024"
+            "129 is not the width of any granularity of 'Lm'; write one of 128, 256, 1024"
         },
         {
             "MFD0023",
             Declare(more: "[Profile(\"P\", MaxParameters = [|1_000|])]"),
-            "No model of 'Lm' fits 1000 parameters, its smallest has 2953472; write MaxParameters = 2953472 or "
+            "No submodel of 'Lm' fits 1000 parameters, since the smallest has 2953472; write MaxParameters = 2953472 or "
                 + "more"
         },
         {
             "MFD0024",
             Declare(more: "[Profile([|\"P\"|])]"),
-            "The profile 'P' has none of them; give exactly one, such as [Profile(\"P\", \"8*S\")] or "
+            "The profile 'P' has no pattern, no widths and no budget; give exactly one, such as [Profile(\"P\", \"8*S\")] or "
                 + "[Profile(\"P\", MaxParameters = ...)]"
         },
         {
@@ -320,29 +320,29 @@ public sealed class DiagnosticTests
         {
             "MFD0025",
             Declare(gr: "[Granularity(\"S\", 128), Granularity([|\"S\"|], 256), Granularity(\"XL\", 1024)]"),
-            "'S' names a granularity already, and each becomes the class 'Lm.S'; choose another name"
+            "'S' is already the name of a granularity (case does not count), so there can be no class 'Lm.S'; choose another name"
         },
         {
             "MFD0025",
             Declare(more: "[Profile([|\"xl\"|], \"8*S\")]"),
-            "'xl' names a granularity already, and each becomes the class 'Lm.xl'; choose another name"
+            "'xl' is already the name of a granularity (case does not count), so there can be no class 'Lm.xl'; choose another name"
         },
         {
             "MFD0026",
             Declare(more: "[Profile([|\"My phone\"|], \"8*S\")]"),
-            "'My phone' cannot name a class; write an identifier of letters and digits that is no keyword, such "
+            "'My phone' cannot name a class; write an identifier of letters and digits that is not a keyword, such "
                 + "as \"Phone\""
         },
         {
             "MFD0026",
             Declare(more: "[Profile([|\"record\"|], \"8*S\")]"),
-            "'record' cannot name a class; write an identifier of letters and digits that is no keyword, such as "
+            "'record' cannot name a class; write an identifier of letters and digits that is not a keyword, such as "
                 + "\"Phone\""
         },
         {
             "MFD0026",
             Declare(gr: "[Granularity([|\"\"|], 128), Granularity(\"XL\", 1024)]"),
-            "'' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"S\""
+            "'' cannot name a class; write an identifier of letters and digits that is not a keyword, such as \"S\""
         },
         {
             "MFD0027",
@@ -397,7 +397,7 @@ public sealed class DiagnosticTests
         {
             "MFD0028",
             Declare(type: "public partial class [|Network|];"),
-            "A model cannot be named 'Network', as a member of its generated code is; choose another name"
+            "A model cannot be named 'Network' here: generated code uses this name, or that of an enclosing type; choose another name"
         },
         {
             "MFD0007",
@@ -417,8 +417,8 @@ public sealed class DiagnosticTests
         {
             "MFD0016",
             Declare(more: "[Granularity(\"M\", [|64|], Layers = \"2\")]"),
-            "'M' keeps 64 hidden units of layer 2, not more than the 128 of 'S' before it; declare them narrowest "
-                + "first, each wider than the last"
+            "'M' keeps 64 hidden units of layer 2, which is not more than the 128 of 'S' before it; declare granularities narrowest "
+                + "first, each wider than the one before"
         },
         {
             "MFD0017",
@@ -428,23 +428,23 @@ public sealed class DiagnosticTests
         {
             "MFD0023",
             Declare(more: "[Profile(\"P\", MaxFlopsPerToken = [|1|])]"),
-            "No model of 'Lm' fits 1 FLOPs per token, its smallest has 6950912; write MaxFlopsPerToken = 6950912 or more"
+            "No submodel of 'Lm' fits 1 FLOPs per token, since the smallest has 6950912; write MaxFlopsPerToken = 6950912 or more"
         },
         {
             "MFD0023",
             Declare(more: "[Profile(\"P\", FeedForwardShare = [|0.1|])]"),
-            "No model of 'Lm' fits 0.1 of the hidden units, its smallest has 0.125; write FeedForwardShare = 0.125 or more"
+            "No submodel of 'Lm' fits 0.1 of the hidden units, since the smallest has 0.125; write FeedForwardShare = 0.125 or more"
         },
         {
             "MFD0023",
             Declare(more: "[Profile(\"P\", MaxParameters = 4_000_000, MaxWeightBytes = [|-1|], WeightType = WeightType.BFloat16)]"),
-            "No model of 'Lm' fits -1 bytes of BFloat16 weights, its smallest has 5906944; write MaxWeightBytes = "
+            "No submodel of 'Lm' fits -1 bytes of BFloat16 weights, since the smallest has 5906944; write MaxWeightBytes = "
                 + "5906944 or more"
         },
         {
             "MFD0026",
             Declare(more: "[ProfileGrid(3, Prefix = [|\"My \"|])]"),
-            "'My 1' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"Phone\""
+            "'My 1' cannot name a class; write an identifier of letters and digits that is not a keyword, such as \"Phone\""
         },
         {
             "MFD0029",
@@ -464,37 +464,37 @@ public sealed class DiagnosticTests
         {
             "MFD0030",
             Declare(more: "[Attention(Window = 8, Layers = \"0-3\"), Attention(Window = 4, Layers = \"[|3-4|]\")]"),
-            "Layer 3 has its attention already; name each layer once"
+            "Layer 3 already has its attention; name each layer once"
         },
         {
             "MFD0031",
             Declare(ff: "[FeedForward(1024, Activation.SwiGlu, Layers = [|\"0-3\"|])]"),
-            "Layer 4 of 'Lm' has no feed-forward; name it too, or add one without Layers, which is for all others"
+            "Layer 4 of 'Lm' has no feed-forward; name the layer too, or add an attribute without Layers, for all other layers"
         },
         {
             "MFD0031",
             Declare(gr: "[Granularity(\"S\", 128, Layers = [|\"1-7\"|]), Granularity(\"XL\", 1024)]"),
-            "Layer 0 of 'Lm' has no granularity 'S'; name it too, or add one without Layers, which is for all others"
+            "Layer 0 of 'Lm' has no granularity 'S'; name the layer too, or add an attribute without Layers, for all other layers"
         },
         {
             "MFD0032",
             Declare(ff: "[FeedForward(1024, Activation.SwiGlu), [|FeedForward|](512, Activation.SwiGlu)]"),
-            "'Lm' has its feed-forward for all layers already; remove one, or say by Layers which it is for"
+            "'Lm' already has its feed-forward for all layers; remove one attribute, or name the layers that it is for with Layers"
         },
         {
             "MFD0033",
             Declare(more: "[Attention(HeadWidth = [|64|], Layers = \"0-3\")]"),
-            "HeadWidth is the same in all layers; write it in an [Attention] without Layers"
+            "HeadWidth must be the same in all layers; write it in an [Attention] without Layers"
         },
         {
             "MFD0034",
             Declare(gr: "[Granularity(\"S\", 128, Heads = [|3|]), Granularity(\"XL\", 1024)]", more: "[Attention(KeyValueHeads = 2)]"),
-            "'S' keeps 3 heads, but key/value heads are shared by 4 each; write Heads = 4"
+            "'S' keeps 3 heads, but each key/value head is shared by 4 heads; write Heads = 4"
         },
         {
             "MFD0035",
             Declare(gr: "[Granularity(\"S\", 128, Heads = 4), Granularity(\"M\", 256, Heads = [|2|]), Granularity(\"XL\", 1024)]"),
-            "'M' keeps 2 heads, fewer than the 4 of 'S' before it, whose weights it is to hold; write Heads = 4 or more"
+            "'M' keeps 2 heads, fewer than the 4 of 'S' before it, whose weights it must contain; write Heads = 4 or more"
         },
         {
             "MFD0036",
@@ -511,7 +511,7 @@ public sealed class DiagnosticTests
             Declare(
                 gr: "[Granularity(\"S\", 128, Heads = 4), Granularity(\"M\", 128), Granularity(\"XL\", 1024)]",
                 more: "[Profile(\"P\", 1024, [|128|], 128, 128, 128, 128, 128, 128)]"),
-            "128 is the width of S and M, which differ in heads; name one in a pattern"
+            "128 is the width of S and M, which differ in heads; name one of them in a pattern"
         },
         {
             "MFD0039",
@@ -526,7 +526,7 @@ public sealed class DiagnosticTests
         {
             "MFD0040",
             Declare(more: "[Profile(\"P\", MaxParameters = 4_000_000, WeightType = [|WeightType.Int8|])]"),
-            "WeightType says what MaxWeightBytes counts in; give MaxWeightBytes too, or remove it"
+            "WeightType says in which type MaxWeightBytes counts; give MaxWeightBytes too, or remove WeightType"
         },
         {
             "MFD0041",
@@ -544,7 +544,7 @@ public sealed class DiagnosticTests
         {
             "MFD0043",
             Declare(more: "[Profile(\"P\", MaxParameters = [|9_000_000|])]"),
-            "All of 'Lm' is 8458496 parameters, within 9000000, and so 'P' is 'XL'; write MaxParameters below 8458496"
+            "The whole of 'Lm' has 8458496 parameters, which is within 9000000, so 'P' equals 'XL'; write MaxParameters below 8458496"
         },
         {
             "MFD0044",
@@ -559,8 +559,8 @@ public sealed class DiagnosticTests
         {
             "MFD0046",
             Declare(more: "[Profile(\"P\", \"[|2*M Skip 5*S|]\")]"),
-            "'P' is narrower from layer 3 on than before; mixes whose widths never decrease with depth were "
-                + "consistently the more accurate ones (MatFormer, arXiv 2310.07707, section 3.3)"
+            "'P' becomes narrower at layer 3; mixes whose widths never decrease with depth were "
+                + "consistently more accurate (MatFormer, arXiv 2310.07707, section 3.3)"
         },
         {
             "MFD0047",
@@ -570,62 +570,62 @@ public sealed class DiagnosticTests
         {
             "MFD0048",
             Declare(lm: Encoder, more: "[Attention(Window = [|16|])]"),
-            "Window is of [MatLM] alone, and says nothing of [MatEncoder]; remove it"
+            "Window applies only to [MatLM], not to [MatEncoder]; remove it"
         },
         {
             "MFD0048",
             Declare(lm: ViT, more: "[[|Embedding|](Tied = true)]"),
-            "[Embedding] is of [MatLM] alone, and says nothing of [MatViT]; remove it"
+            "[Embedding] applies only to [MatLM], not to [MatViT]; remove it"
         },
         {
             "MFD0048",
             Declare(more: "[[|NestedEmbedding|](128, 256)]"),
-            "[NestedEmbedding] is of [MatViT] and [MatEncoder] alone, and says nothing of [MatLM]; remove it"
+            "[NestedEmbedding] applies only to [MatViT] and [MatEncoder], not to [MatLM]; remove it"
         },
         {
             "MFD0048",
             Declare(lm: ViT, more: "[Profile(\"P\", MaxFlopsPerToken = [|1|])]"),
-            "MaxFlopsPerToken is of [MatLM] alone, and says nothing of [MatViT]; write MaxFlopsPerImage"
+            "MaxFlopsPerToken applies only to [MatLM], not to [MatViT]; write MaxFlopsPerImage"
         },
         {
             "MFD0048",
             Declare(lm: Encoder, more: "[Profile(\"P\", MaxFlopsPerImage = [|1|])]"),
-            "MaxFlopsPerImage is of [MatViT] alone, and says nothing of [MatEncoder]; write MaxFlopsPerText"
+            "MaxFlopsPerImage applies only to [MatViT], not to [MatEncoder]; write MaxFlopsPerText"
         },
         {
             "MFD0048",
             Declare(more: "[Profile(\"P\", MaxFlopsPerText = [|1|])]"),
-            "MaxFlopsPerText is of [MatEncoder] alone, and says nothing of [MatLM]; write MaxFlopsPerToken"
+            "MaxFlopsPerText applies only to [MatEncoder], not to [MatLM]; write MaxFlopsPerToken"
         },
         {
             "MFD0048",
             Declare(more: "[RotaryScaling(RotaryScalingKind.Linear, 8, OriginalContext = [|8192|])]"),
-            "OriginalContext is of RotaryScalingKind.Llama3 alone, and says nothing of RotaryScalingKind.Linear; remove it"
+            "OriginalContext applies only to RotaryScalingKind.Llama3, not to RotaryScalingKind.Linear; remove it"
         },
         {
             "MFD0048",
             Declare(more: "[RotaryScaling(RotaryScalingKind.Linear, 8, HighFrequencyFactor = [|4|])]"),
-            "HighFrequencyFactor is of RotaryScalingKind.Llama3 alone, and says nothing of RotaryScalingKind.Linear; remove it"
+            "HighFrequencyFactor applies only to RotaryScalingKind.Llama3, not to RotaryScalingKind.Linear; remove it"
         },
         {
             "MFD0048",
             Declare(more: "[Position(PositionKind.Learned), [|RotaryScaling|](RotaryScalingKind.Linear, 8)]"),
-            "[RotaryScaling] is of PositionKind.Rotary alone, and says nothing of PositionKind.Learned; remove it"
+            "[RotaryScaling] applies only to PositionKind.Rotary, not to PositionKind.Learned; remove it"
         },
         {
             "MFD0048",
             Declare(lm: ViT, more: "[[|RotaryScaling|](RotaryScalingKind.Linear, 8)]"),
-            "[RotaryScaling] is of PositionKind.Rotary alone, and says nothing of PositionKind.Learned; remove it"
+            "[RotaryScaling] applies only to PositionKind.Rotary, not to PositionKind.Learned; remove it"
         },
         {
             "MFD0049",
             Declare(lm: ViT, more: "[Position([|PositionKind.Rotary|])]"),
-            "Rotary positions are not for [MatViT]; write PositionKind.Sinusoidal or PositionKind.Learned"
+            "Rotary positions do not work with [MatViT]; write PositionKind.Sinusoidal or PositionKind.Learned"
         },
         {
             "MFD0049",
             Declare(lm: Encoder, more: "[Position([|PositionKind.Sinusoidal|])]"),
-            "Sinusoidal positions are not for [MatEncoder]; write PositionKind.Rotary or PositionKind.Learned"
+            "Sinusoidal positions do not work with [MatEncoder]; write PositionKind.Rotary or PositionKind.Learned"
         },
         {
             "MFD0050",
@@ -635,12 +635,12 @@ public sealed class DiagnosticTests
         {
             "MFD0051",
             Declare(lm: Encoder, more: "[NestedEmbedding([|16, 32|])]"),
-            "The embedding of 'Lm' is 64 wide, and its last dimension must be; write 64 last"
+            "The embedding of 'Lm' is 64 wide, so the last dimension must be 64; write 64 last"
         },
         {
             "MFD0051",
             Declare(lm: ViT, more: "[[|NestedEmbedding|]]"),
-            "The embedding of 'Lm' is 256 wide, and its last dimension must be; write 256 last"
+            "The embedding of 'Lm' is 256 wide, so the last dimension must be 256; write 256 last"
         },
         {
             "MFD0052",
@@ -660,14 +660,14 @@ public sealed class DiagnosticTests
         {
             "MFD0053",
             Declare(lm: Lm + "\n" + Encoder.Replace("MatEncoder", "[|MatEncoder|]", StringComparison.Ordinal)),
-            "'Lm' is [MatLM] already; remove [MatEncoder], or declare another class"
+            "'Lm' already has [MatLM]; remove [MatEncoder], or declare another class"
         },
         {
             "MFD0054",
             Declare(
                 lm: "[MatViT(Image = 32, Patch = 4, Classes = 10, Layers = 8, Width = [|250|], Heads = 5)]",
                 more: "[Position(PositionKind.Sinusoidal)]"),
-            "Sinusoidal positions are sines and cosines of row and column, a quarter of the width each, and 250 has no quarter; "
+            "Sinusoidal positions are the sines and cosines of row and column, each a quarter of the width, but four does not divide 250; "
                 + "write Width = 260 or PositionKind.Learned"
         },
         {
@@ -689,17 +689,17 @@ public sealed class DiagnosticTests
                 more: "[ProfileGrid(201)]",
                 type: "public sealed partial class [|Lm|];"),
             "'Lm' declares 201 profiles; each is a class of its own and makes builds slower, so that above 200 they share one forward "
-                + "pass: declare those that the program names, and make the others by 'new Profile<Lm>(name, pattern)'"
+                + "pass: declare the profiles that the program names, and create the others with 'new Profile<Lm>(name, pattern)'"
         },
     };
 
     [Theory]
     [MemberData(nameof(Mistakes))]
-    public Task A_mistake_is_one_diagnostic_in_its_place(string id, string marked, string message) =>
+    public Task AMistakeIsOneDiagnosticInItsPlace(string id, string marked, string message) =>
         new DiagnosticsOf(Header + marked) { Id = id, Message = message }.RunAsync();
 
     [Fact]
-    public Task A_program_that_uses_a_mistaken_model_has_no_second_error()
+    public Task AProgramThatUsesAMistakenModelHasNoSecondError()
     {
         const string use = """
             using MatFormer;
@@ -731,17 +731,17 @@ public sealed class DiagnosticTests
     }
 
     [Fact]
-    public Task Each_of_several_mistakes_is_reported() => new DiagnosticsOf(Header + Declare(
+    public Task EachOfSeveralMistakesIsReported() => new DiagnosticsOf(Header + Declare(
         lm: SevenHeads,
         gr: "[Granularity(\"S\", 128), Granularity(\"XL\", {|MFD0017:512|})]",
         more: "[Profile({|MFD0026:\"a b\"|}, \"8*S\")]")).RunAsync();
 
     [Fact]
-    public Task A_compiler_error_in_an_attribute_is_the_only_diagnostic() =>
+    public Task ACompilerErrorInAnAttributeIsTheOnlyDiagnostic() =>
         new DiagnosticsOf(Header + Declare(ff: "[FeedForward(1024, Activation.{|CS0117:Silu|})]")).RunAsync();
 
     [Fact]
-    public Task Pragmas_do_not_suppress_an_error() =>
+    public Task PragmasDoNotSuppressAnError() =>
         new DiagnosticsOf("#pragma warning disable\n#pragma warning disable MFD0010\n" + Header + Declare(lm: SevenHeads)).RunAsync();
 
     /// <summary>The diagnostics whose mistake is in the project file.</summary>
@@ -752,7 +752,7 @@ public sealed class DiagnosticTests
 
     [Theory]
     [MemberData(nameof(MissingReferences))]
-    public Task A_missing_reference_is_one_error_at_the_class(string id, string marked)
+    public Task AMissingReferenceIsOneErrorAtTheClass(string id, string marked)
     {
         var test = new DiagnosticsOf(Header + marked) { Id = id };
         test.TestState.AdditionalReferences.Clear();
@@ -761,7 +761,7 @@ public sealed class DiagnosticTests
     }
 
     [Fact]
-    public void A_missing_reference_leaves_no_code()
+    public void AMissingReferenceLeavesNoCode()
     {
         var compilation = GeneratorRun.Compile(Header + Declare());
         var others = compilation.References.Where(reference => !IsRuntime(reference.Display!));
@@ -791,11 +791,11 @@ public sealed class DiagnosticTests
 
     [Theory]
     [MemberData(nameof(Replacements))]
-    public async Task A_replacement_mends_the_mistake(string id, string mended) =>
+    public async Task AReplacementMendsTheMistake(string id, string mended) =>
         Assert.DoesNotContain(await DiagnosticsOf.FindAsync(mended), d => d.Id == id || d.Id.StartsWith("CS", StringComparison.Ordinal));
 
     [Fact]
-    public void The_page_of_a_mistake_with_a_replacement_describes_the_fix() => Assert.All(
+    public void ThePageOfAMistakeWithAReplacementDescribesTheFix() => Assert.All(
         Replacements.Select(row => (string)row[0]).Distinct(),
         id => Assert.Contains("## Fix", File.ReadAllLines(LedgerTests.PageOf(id))));
 

@@ -11,7 +11,7 @@ public sealed partial class DocumentationTests
     [InlineData("docs/declaring.md", 4)]
     [InlineData("docs/data.md", 1)]
     [InlineData("docs/import.md", 1)]
-    public async Task Declarations_of_the_documentation_give_no_diagnostic(string page, int count)
+    public async Task DeclarationsOfTheDocumentationGiveNoDiagnostic(string page, int count)
     {
         var declarations = CSharpBlock().Matches(Repository.Read(page))
             .Select(block => block.Groups[1].Value)

@@ -55,7 +55,7 @@ public sealed class HouseTests
 
     [Theory]
     [MemberData(nameof(Projects))]
-    public void A_project_references_only_what_the_table_says(string project)
+    public void AProjectReferencesOnlyWhatTheTableSays(string project)
     {
         var text = XDocument.Load(Path.Combine(s_sources, project, project + ".csproj"));
         var ours = text.Descendants("ProjectReference")
@@ -68,7 +68,7 @@ public sealed class HouseTests
 
     [Theory]
     [MemberData(nameof(ProjectsAndGenerators))]
-    public void Folders_do_not_depend_on_each_other_in_circles(string project)
+    public void FoldersDoNotDependOnEachOtherInCircles(string project)
     {
         var arrows = Arrows(Path.Combine(project == Generators ? Path.Combine(Repository.Root, "generators") : s_sources, project));
 

@@ -49,7 +49,7 @@ public sealed class IncrementalTests
 
     [Theory]
     [MemberData(nameof(EditNames))]
-    public void Steps_run_again_as_the_table_says(string name)
+    public void StepsRunAgainAsTheTableSays(string name)
     {
         var (edit, reasons) = s_table[name];
         var first = GeneratorRun.Of(Cases.DocsLm, Other);
@@ -60,7 +60,7 @@ public sealed class IncrementalTests
 
     [Theory]
     [MemberData(nameof(EditNames))]
-    public void After_an_edit_the_code_is_what_a_first_run_gives(string name)
+    public void AfterAnEditTheCodeIsWhatAFirstRunGives(string name)
     {
         var first = GeneratorRun.Of(Cases.DocsLm, Other);
         var second = first.Then(s_table[name].Edit(Declared(first)));
@@ -69,7 +69,7 @@ public sealed class IncrementalTests
 
     /// <summary>A value of a step outlives its compilation, so it must not hold anything that keeps the compilation alive.</summary>
     [Fact]
-    public void Values_of_steps_hold_nothing_of_Roslyn()
+    public void ValuesOfStepsHoldNothingOfRoslyn()
     {
         string[] steps =
         [
@@ -86,7 +86,7 @@ public sealed class IncrementalTests
     }
 
     [Fact]
-    public void The_search_for_Roslyn_finds_a_location_in_objects_and_in_delegates()
+    public void TheSearchForRoslynFindsALocationInObjectsAndInDelegates()
     {
         var location = Location.Create("File.cs", default, default);
         Assert.EndsWith("Location", PathToRoslyn(new List<object> { new { Deep = new[] { location } } }), StringComparison.Ordinal);
@@ -126,7 +126,7 @@ public sealed class IncrementalTests
     [InlineData(
         "class Sizes { public const int Layers = 2; } partial class Lm { static int Loss() => 1; }",
         "class Sizes { public const int Layers = 2; } partial class Lm { static int Loss => 1; }")]
-    public void An_edit_of_another_file_that_changes_a_declaration_runs_the_steps_again(string other, string edited)
+    public void AnEditOfAnotherFileThatChangesADeclarationRunsTheStepsAgain(string other, string edited)
     {
         var first = GeneratorRun.Of(Surrounded, other);
         var second = Edit(first, 1, edited);
@@ -137,7 +137,7 @@ public sealed class IncrementalTests
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
-    public void A_using_directive_may_make_an_attribute_declare_a_model(int file)
+    public void AUsingDirectiveMayMakeAnAttributeDeclareAModel(int file)
     {
         var source = Surrounded
             .Replace("[MatLM(", "[MyModel(", StringComparison.Ordinal)
@@ -154,7 +154,7 @@ public sealed class IncrementalTests
     [InlineData("/// <summary>", "\n\n\n/// <summary>", IncrementalStepRunReason.Modified)]
     [InlineData("[FeedForward(1024,", "[FeedForward(512 * 2,", IncrementalStepRunReason.Modified)]
     [InlineData("class DocsLm;", "class DocsLm { private readonly int _mine = 1; }", IncrementalStepRunReason.Cached)]
-    public void An_edit_that_leaves_the_declaration_as_it_was_emits_nothing_again(
+    public void AnEditThatLeavesTheDeclarationAsItWasEmitsNothingAgain(
         string old, string replacement, IncrementalStepRunReason declarations)
     {
         var first = GeneratorRun.Of(GeneratorRun.Compile(Cases.DocsLm), analyzersRun: true);
@@ -172,7 +172,7 @@ public sealed class IncrementalTests
     [InlineData("\"4*S 4*M\"", "\"4*S 4*L\"")]
     [InlineData("SwiGlu", "GeGlu")]
     [InlineData("MaxParameters = 3_000_000", "MaxParameters = 3_000_001")]
-    public void A_changed_attribute_emits_again(string old, string replacement)
+    public void AChangedAttributeEmitsAgain(string old, string replacement)
     {
         var first = GeneratorRun.Of(Cases.DocsLm);
         var second = Edit(first, 0, Cases.DocsLm.Replace(old, replacement, StringComparison.Ordinal));
@@ -183,7 +183,7 @@ public sealed class IncrementalTests
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public void A_moved_mistake_emits_nothing_again(bool analyzersRun)
+    public void AMovedMistakeEmitsNothingAgain(bool analyzersRun)
     {
         var first = GeneratorRun.Of(GeneratorRun.Compile(Cases.Mistaken), analyzersRun);
         var second = Edit(first, 0, "// First line.\n" + Cases.Mistaken);
@@ -191,7 +191,7 @@ public sealed class IncrementalTests
     }
 
     [Fact]
-    public void A_moved_mistake_moves_its_diagnostic()
+    public void AMovedMistakeMovesItsDiagnostic()
     {
         var first = GeneratorRun.Of(Cases.Mistaken);
         var second = Edit(first, 0, "// First line.\n" + Cases.Mistaken);
@@ -202,7 +202,7 @@ public sealed class IncrementalTests
     }
 
     [Fact]
-    public void An_edit_of_one_model_emits_that_model_alone_again()
+    public void AnEditOfOneModelEmitsThatModelAloneAgain()
     {
         var first = GeneratorRun.Of(Cases.DocsLm, Cases.Grouped);
         var second = Edit(first, 1, Cases.Grouped.Replace("Context = 32", "Context = 33", StringComparison.Ordinal));

@@ -43,31 +43,31 @@ public sealed class MisuseTests
         {
             "MFD0101",
             "static void Run(Lm model, Tensor x) { for (var i = 0; i < 9; i++) { var y = [|model.forward(x)|]; _ = y.sum().shape; } }",
-            "The tensor of 'forward' outlives its round of the loop; write 'using var y = ...', or open a scope in the loop by "
+            "The tensor of 'forward' outlives the loop iteration; write 'using var y = ...', or open a scope in the loop with "
                 + "NewDisposeScope()"
         },
         {
             "MFD0101",
             "static void Run(Lm model, Tensor x) { while (true) [|model.Forward(Lm.Profile.S, x)|]; }",
-            "The tensor of 'Forward' outlives its round of the loop; write 'using var logits = ...', or open a scope in the loop by "
+            "The tensor of 'Forward' outlives the loop iteration; write 'using var logits = ...', or open a scope in the loop with "
                 + "NewDisposeScope()"
         },
         {
             "MFD0101",
             "static void Run(Lm model, Tensor[] all) { foreach (var x in all) { if (s_ok) [|model.JointLosses(x, x)|].backward(); } }",
-            "The tensor of 'JointLosses' outlives its round of the loop; write 'using var losses = ...', or open a scope in the loop by "
+            "The tensor of 'JointLosses' outlives the loop iteration; write 'using var losses = ...', or open a scope in the loop with "
                 + "NewDisposeScope()"
         },
         {
             "MFD0101",
             "static void Run(Lm.Mixed model, Tensor x) { do { _ = [|model.Loss(x, x)|]; } while (true); }",
-            "The tensor of 'Loss' outlives its round of the loop; write 'using var loss = ...', or open a scope in the loop by "
+            "The tensor of 'Loss' outlives the loop iteration; write 'using var loss = ...', or open a scope in the loop with "
                 + "NewDisposeScope()"
         },
         {
             "MFD0101",
             "static void Run<T>(T model, Tensor x) where T : MatFormerModel { while (true) { using var y = [|model.call(x)|] * 2; } }",
-            "The tensor of 'call' outlives its round of the loop; write 'using var logits = ...', or open a scope in the loop by "
+            "The tensor of 'call' outlives the loop iteration; write 'using var logits = ...', or open a scope in the loop with "
                 + "NewDisposeScope()"
         },
         {
@@ -87,18 +87,18 @@ public sealed class MisuseTests
                 step(3);
             }
             """,
-            "The tensor of 'Forward' outlives its round of the loop; write 'using var logits = ...', or open a scope in the loop by "
+            "The tensor of 'Forward' outlives the loop iteration; write 'using var logits = ...', or open a scope in the loop with "
                 + "NewDisposeScope()"
         },
         {
             "MFD0102",
             "static void Run() { using var model = new Lm(); var all = optim.AdamW([|model.parameters()|]); model.to(CUDA); all.step(); }",
-            "'model.to' later replaces the parameters that are handed over here; build the optimizer after it"
+            "'model.to' later replaces the parameters that are passed here; build the optimizer after that call"
         },
         {
             "MFD0102",
             "static void Run(Lm model) { var all = new AdamW([.. [|model.parameters()|]]); if (s_ok) { model = model.cuda(); } }",
-            "'model.cuda' later replaces the parameters that are handed over here; build the optimizer after it"
+            "'model.cuda' later replaces the parameters that are passed here; build the optimizer after that call"
         },
         {
             "MFD0102",
@@ -111,27 +111,27 @@ public sealed class MisuseTests
                 trainer.Fit(corpus);
             }
             """,
-            "'model.to' later replaces the parameters that are handed over here; build the trainer after it"
+            "'model.to' later replaces the parameters that are passed here; build the trainer after that call"
         },
         {
             "MFD0103",
             "static object Run() => Profile<Lm>.Parse(\"1*S 1*[|M|]\");",
-            "This is no profile of 'Lm': 'M' is no granularity of 'Lm'; write one of S, XL"
+            "This is not a profile of 'Lm': 'M' is not a granularity of 'Lm'; write one of S, XL"
         },
         {
             "MFD0103",
             "static object Run() => Profile<Other>.Parse(\"[|Mixed|]\");",
-            "This is no profile of 'Other': write one of Small, Large, or a pattern of granularities"
+            "This is not a profile of 'Other': write one of Small, Large, or a pattern of granularities"
         },
         {
             "MFD0103",
             "const string Both = \"2*Small 2*Large\"; static object Run() => Profile<Other>.Parse([|Both|]);",
-            "This is no profile of 'Other': The profile '2*Small 2*Large' has 4 layers, but 'Other' has 3 layers; remove 1 layer"
+            "This is not a profile of 'Other': The profile '2*Small 2*Large' has 4 layers, but 'Other' has 3 layers; remove 1 layer"
         },
         {
             "MFD0103",
             "static object Run() => Profile<Lm>.Parse(@\"[|3*S|]\");",
-            "This is no profile of 'Lm': The profile '3*S' has 3 layers, but 'Lm' has 2 layers; remove 1 layer"
+            "This is not a profile of 'Lm': The profile '3*S' has 3 layers, but 'Lm' has 2 layers; remove 1 layer"
         },
         {
             "MFD0104",
@@ -152,7 +152,7 @@ public sealed class MisuseTests
 
     [Theory]
     [MemberData(nameof(Misuses))]
-    public Task A_misuse_is_one_diagnostic_in_its_place(string id, string marked, string message) =>
+    public Task AMisuseIsOneDiagnosticInItsPlace(string id, string marked, string message) =>
         new DiagnosticsOf(Header + marked + Footer) { Id = id, Message = message, IgnoresHints = true }.RunAsync();
 
     /// <summary>Right uses, each similar to a wrong one.</summary>
@@ -216,7 +216,7 @@ public sealed class MisuseTests
 
     [Theory]
     [MemberData(nameof(Uses))]
-    public Task A_right_use_gives_no_diagnostic(string member) => DiagnosticsOf.AreNoneAsync(Header + member + Footer);
+    public Task ARightUseGivesNoDiagnostic(string member) => DiagnosticsOf.AreNoneAsync(Header + member + Footer);
 
     /// <summary>A declaration whose attribute the compiler can read only together with the generated code.</summary>
     public static TheoryData<string, string> SelfReading => new()
@@ -233,7 +233,7 @@ public sealed class MisuseTests
 
     [Theory]
     [MemberData(nameof(SelfReading))]
-    public Task A_declaration_that_reads_its_generated_code_is_an_error(string id, string marked) =>
+    public Task ADeclarationThatReadsItsGeneratedCodeIsAnError(string id, string marked) =>
         new DiagnosticsOf(DiagnosticTests.Header + marked)
         {
             Id = id,

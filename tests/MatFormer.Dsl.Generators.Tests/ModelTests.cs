@@ -58,7 +58,7 @@ public sealed class ModelTests
 
     [Theory]
     [MemberData(nameof(Budgets))]
-    public void The_solver_finds_the_largest_mix_of_two_adjacent_granularities(string budget, bool isUneven)
+    public void TheSolverFindsTheLargestMixOfTwoAdjacentGranularities(string budget, bool isUneven)
     {
         var spec = isUneven ? s_uneven : s_spec;
         var costs = Costs.Of(spec);
@@ -95,7 +95,7 @@ public sealed class ModelTests
     }
 
     [Fact]
-    public void The_solver_meets_several_budgets_together()
+    public void TheSolverMeetsSeveralBudgetsTogether()
     {
         var costs = Costs.Of(s_spec);
         var solver = new BudgetSolver(s_spec);
@@ -106,7 +106,7 @@ public sealed class ModelTests
     }
 
     [Fact]
-    public void A_grid_has_the_number_of_profiles_in_growing_order_between_the_two_ends()
+    public void AGridHasTheNumberOfProfilesInGrowingOrderBetweenTheTwoEnds()
     {
         var costs = Costs.Of(s_spec);
         var solver = new BudgetSolver(s_spec);
@@ -122,14 +122,14 @@ public sealed class ModelTests
     }
 
     [Fact]
-    public void A_grid_has_no_more_profiles_than_there_are_mixes()
+    public void AGridHasNoMoreProfilesThanThereAreMixes()
     {
         var solver = new BudgetSolver(s_spec);
         Assert.Equal(solver.Count - 2, solver.Grid(Costs.Of(s_spec), 100).Count);
     }
 
     [Fact]
-    public void A_grid_of_one_profile_is_the_mix_nearest_to_the_middle()
+    public void AGridOfOneProfileIsTheMixNearestToTheMiddle()
     {
         var costs = Costs.Of(s_spec);
         var solver = new BudgetSolver(s_spec);
@@ -140,7 +140,7 @@ public sealed class ModelTests
     }
 
     [Fact]
-    public void Int8_weights_have_a_scale_for_each_row_of_a_matrix()
+    public void Int8WeightsHaveAScaleForEachRowOfAMatrix()
     {
         // Counted by hand: a layer has 2 norms of 24, 4 matrices of 24 x 24, gate and up of m x 24 and down of 24 x m. The model has the
         // embedding of 50 x 24 and a norm too.
@@ -150,10 +150,10 @@ public sealed class ModelTests
     }
 
     [Fact]
-    public void The_fingerprint_is_16_hexadecimal_digits() => Assert.Matches("^[0-9a-f]{16}$", Fingerprint.Of(s_spec));
+    public void TheFingerprintIs16HexadecimalDigits() => Assert.Matches("^[0-9a-f]{16}$", Fingerprint.Of(s_spec));
 
     [Fact]
-    public void Names_and_profiles_do_not_change_the_fingerprint()
+    public void NamesAndProfilesDoNotChangeTheFingerprint()
     {
         var fingerprint = Fingerprint.Of(s_spec);
         Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Type = new TypeSpec("A", default, "B", "A.B", default) }));
@@ -161,7 +161,7 @@ public sealed class ModelTests
     }
 
     [Fact]
-    public void Each_change_of_the_architecture_changes_the_fingerprint()
+    public void EachChangeOfTheArchitectureChangesTheFingerprint()
     {
         Spec[] all =
         [
@@ -205,14 +205,14 @@ public sealed class ModelTests
     }
 
     [Fact]
-    public void The_text_behind_the_fingerprint_is_the_recorded_one() =>
+    public void TheTextBehindTheFingerprintIsTheRecordedOne() =>
         Assert.Equal(
             "MatLM/1;layers=4;width=24;heads=3;key_value_heads=3;head_width=8;context=16;vocabulary=50;hidden=40;"
             + "activation=SwiGlu;bias=False;norm=Rms(1E-05);position=Rotary(10000);qk_norm=False;tied=True;granularities=S:5,M:12,L:40",
             Fingerprint.Canonical(s_spec));
 
     [Fact]
-    public void Specs_with_equal_values_are_equal()
+    public void SpecsWithEqualValuesAreEqual()
     {
         var same = s_spec with { Granularities = new([Uniform("S", 5), Uniform("M", 12), Uniform("L", 40)]) };
         Assert.Equal(s_spec, same);
@@ -222,7 +222,7 @@ public sealed class ModelTests
 
     /// <summary>A symbol, a syntax node or a location in the model would keep a compilation alive.</summary>
     [Fact]
-    public void The_model_holds_nothing_of_Roslyn()
+    public void TheModelHoldsNothingOfRoslyn()
     {
         var seen = new HashSet<Type>();
         Visit(typeof(Validation.Output.Whole));

@@ -17,7 +17,7 @@ public sealed class ReportingTests
     [InlineData("RunAnalyzersDuringBuild=false")]
     [InlineData("RunAnalyzersDuringLiveAnalysis=false", "DesignTimeBuild=true")]
     [InlineData("IsImplicitlyTriggeredBuild=true")]
-    public Task The_generator_reports_a_mistake_where_analyzers_are_off(params string[] properties) =>
+    public Task TheGeneratorReportsAMistakeWhereAnalyzersAreOff(params string[] properties) =>
         new DiagnosticsOf(s_marked) { RunsAnalyzers = false, Properties = properties }.RunAsync();
 
     [Theory]
@@ -26,12 +26,12 @@ public sealed class ReportingTests
     [InlineData("RunAnalyzersDuringLiveAnalysis=false")]
     [InlineData("RunAnalyzers=", "RunAnalyzersDuringBuild=")]
     [InlineData("RunAnalyzers=true")]
-    public Task Only_the_analyzer_reports_a_mistake_where_analyzers_run(params string[] properties) =>
+    public Task OnlyTheAnalyzerReportsAMistakeWhereAnalyzersRun(params string[] properties) =>
         new DiagnosticsOf(s_marked) { Properties = properties }.RunAsync();
 
     [Theory]
     [MemberData(nameof(Mistakes))]
-    public Task The_generator_reports_what_the_analyzer_would(string id, string marked, string message) =>
+    public Task TheGeneratorReportsWhatTheAnalyzerWould(string id, string marked, string message) =>
         new DiagnosticsOf(DiagnosticTests.Header + marked)
         {
             Id = id,
@@ -41,7 +41,7 @@ public sealed class ReportingTests
         }.RunAsync();
 
     [Fact]
-    public Task A_mistake_in_one_of_several_parts_is_reported_in_its_file() => new DiagnosticsOf(
+    public Task AMistakeInOneOfSeveralPartsIsReportedInItsFile() => new DiagnosticsOf(
         "using MatFormer; internal partial class Lm;",
         """
         using MatFormer;
@@ -52,12 +52,12 @@ public sealed class ReportingTests
         "using MatFormer; [Granularity(\"XXL\", {|MFD0015:64|})] internal partial class Lm;").RunAsync();
 
     [Fact]
-    public void No_configuration_turns_an_error_off() => Assert.All(
+    public void NoConfigurationTurnsAnErrorOff() => Assert.All(
         TestedProject.Descriptors.Where(descriptor => descriptor.DefaultSeverity == DiagnosticSeverity.Error),
         descriptor => Assert.Contains(WellKnownDiagnosticTags.NotConfigurable, descriptor.CustomTags));
 
     [Fact]
-    public void The_skeleton_is_the_same_whether_or_not_analyzers_run()
+    public void TheSkeletonIsTheSameWhetherOrNotAnalyzersRun()
     {
         var compilation = GeneratorRun.Compile(Cases.Mistaken);
         Assert.Equal(GeneratorRun.Of(compilation, analyzersRun: true).Sources, GeneratorRun.Of(compilation).Sources);

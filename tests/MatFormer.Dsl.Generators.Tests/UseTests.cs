@@ -104,14 +104,14 @@ public sealed class UseTests
 
     [Theory]
     [MemberData(nameof(Surroundings))]
-    public void A_model_compiles_without_a_warning_in_any_surroundings(string surroundings)
+    public void AModelCompilesWithoutAWarningInAnySurroundings(string surroundings)
     {
         var run = GeneratorRun.Of(Declare(surroundings)).AssertIsModel();
         Assert.Equal(8, run.Sources.Count);
     }
 
     [Fact]
-    public void Attributes_on_several_parts_give_the_same_code_as_on_one()
+    public void AttributesOnSeveralPartsGiveTheSameCodeAsOnOne()
     {
         const string profile = "[Profile(\"Mixed\", \"S XL\")]";
         var together = GeneratorRun.Of(Declare("[Model] public partial class Lm;"));
@@ -122,11 +122,11 @@ public sealed class UseTests
     }
 
     [Fact]
-    public void A_class_without_a_model_s_attribute_gets_no_code() =>
+    public void AClassWithoutAModelSAttributeGetsNoCode() =>
         Assert.Empty(GeneratorRun.Of("using MatFormer;\n[FeedForward(8, Activation.Gelu)] internal class Lm;").AssertIsModel().Sources);
 
     [Fact]
-    public void The_names_of_files_begin_with_the_full_name_of_the_class() => Assert.Equal(
+    public void TheNamesOfFilesBeginWithTheFullNameOfTheClass() => Assert.Equal(
         [
             "A.B.Outer.Lm.Decoding.g.cs",
             "A.B.Outer.Lm.Forward.g.cs",

@@ -10,7 +10,7 @@ using Microsoft.CodeAnalysis.Diagnostics;
 
 namespace MatFormer.Generators.Analyzers;
 
-/// <summary>Says what is wrong with a declared model, by the generator's own parser and validator.</summary>
+/// <summary>Reports what is wrong with a declared model. It uses the generator's own parser and validator.</summary>
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
 public sealed class DeclarationAnalyzer : DiagnosticAnalyzer
 {
@@ -29,10 +29,10 @@ public sealed class DeclarationAnalyzer : DiagnosticAnalyzer
         context.RegisterSymbolAction(Analyze, SymbolKind.NamedType);
     }
 
-    /// <summary>What the attributes of a class say, or null if it declares no model.</summary>
+    /// <summary>Reads the attributes of a class. Returns null if the class declares no model.</summary>
     internal static Declaration? Parse(INamedTypeSymbol type, Compilation compilation, CancellationToken cancellation)
     {
-        // A class's attributes are those of all its parts. The one of the model is in one of them.
+        // The attributes of a class come from all its parts. One of the parts has the attribute that makes the class a model.
         var part = type.GetAttributes()
             .Where(attribute => attribute.AttributeClass is { ContainingNamespace.Name: nameof(MatFormer) } name
                 && Names.ModelAttributes.Contains(name.ToDisplayString()))
@@ -49,7 +49,7 @@ public sealed class DeclarationAnalyzer : DiagnosticAnalyzer
         var trees = type.DeclaringSyntaxReferences.Select(reference => reference.SyntaxTree).ToList();
         foreach (var found in verdict.Diagnostics) context.ReportDiagnostic(found.ToDiagnostic(trees));
 
-        // What is right with the generated code, the generator could not read without it.
+        // A declaration that is valid now but got a skeleton has values that exist only together with the generated code.
         if (verdict.Output is Output.Whole && trees.Any(Written.IsSkeleton))
             context.ReportDiagnostic(new DiagnosticInfo(MisuseDescriptors.ReadsItself, declaration.NameAt, type.Name).ToDiagnostic(trees));
     }

@@ -2,23 +2,23 @@ using Microsoft.CodeAnalysis;
 
 namespace MatFormer.Generators.Analyzers;
 
-/// <summary>Diagnostics about the use of a model, which is right in itself; each has a page in docs/diagnostics.</summary>
+/// <summary>The diagnostics about the use of a correctly declared model. Each has a page in docs/diagnostics.</summary>
 internal static class MisuseDescriptors
 {
     public static readonly DiagnosticDescriptor NotDisposed = Create(
         "MFD0101",
         "A tensor is not disposed in a loop",
-        "The tensor of '{0}' outlives its round of the loop; write 'using var {1} = ...', or open a scope in the loop by NewDisposeScope()",
+        "The tensor of '{0}' outlives the loop iteration; write 'using var {1} = ...', or open a scope in the loop with NewDisposeScope()",
         DiagnosticSeverity.Warning);
 
     public static readonly DiagnosticDescriptor BuiltBeforeMove = Create(
         "MFD0102",
         "An optimizer is built before its model moves",
-        "'{0}' later replaces the parameters that are handed over here; build the {1} after it",
+        "'{0}' later replaces the parameters that are passed here; build the {1} after that call",
         DiagnosticSeverity.Warning);
 
     public static readonly DiagnosticDescriptor NoProfile = Create(
-        "MFD0103", "A text is no profile of the model", "This is no profile of '{0}': {1}", DiagnosticSeverity.Warning);
+        "MFD0103", "A text is not a profile of the model", "This is not a profile of '{0}': {1}", DiagnosticSeverity.Warning);
 
     public static readonly DiagnosticDescriptor ViewTrained = Create(
         "MFD0104",

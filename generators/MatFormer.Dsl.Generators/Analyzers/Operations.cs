@@ -3,10 +3,10 @@ using Microsoft.CodeAnalysis.Operations;
 
 namespace MatFormer.Generators.Analyzers;
 
-/// <summary>What the analyzers of a program's code recognize in it.</summary>
+/// <summary>Recognizes models, tensors and optimizers in the code of a program.</summary>
 internal static class Operations
 {
-    /// <summary>True for a generated model, or a type parameter that stands for one.</summary>
+    /// <summary>Returns true for a generated model, and for a type parameter that stands for a model.</summary>
     public static bool IsModel(ITypeSymbol? type)
     {
         if (type is ITypeParameterSymbol parameter) return parameter.ConstraintTypes.Any(IsModel);
@@ -19,13 +19,13 @@ internal static class Operations
         return false;
     }
 
-    /// <summary>True for a type of the runtime's.</summary>
+    /// <summary>Returns true if a type is the type of the MatFormer libraries with this name.</summary>
     public static bool IsOurs(ITypeSymbol? type, string name) =>
         type?.Name == name && type.ContainingNamespace is { Name: nameof(MatFormer), ContainingNamespace.IsGlobalNamespace: true };
 
     public static bool IsTensor(ITypeSymbol? type) => type?.Name == "Tensor" && type.ToDisplayString() == "TorchSharp.torch.Tensor";
 
-    /// <summary>True for torch's optimizers.</summary>
+    /// <summary>Returns true for TorchSharp's optimizers.</summary>
     public static bool IsOptimizer(ITypeSymbol? type)
     {
         for (; type is not null; type = type.BaseType)
@@ -36,7 +36,7 @@ internal static class Operations
         return false;
     }
 
-    /// <summary>What a method is called on; also for an extension method.</summary>
+    /// <summary>Returns the object that a method is called on. For an extension method, this is its first argument.</summary>
     public static IOperation? Receiver(this IInvocationOperation call)
     {
         var receiver = call.Instance
@@ -44,14 +44,14 @@ internal static class Operations
         return receiver?.Bare();
     }
 
-    /// <summary>An operation without conversions around it.</summary>
+    /// <summary>Returns an operation without the conversions around it.</summary>
     public static IOperation Bare(this IOperation operation)
     {
         while (operation is IConversionOperation conversion) operation = conversion.Operand;
         return operation;
     }
 
-    /// <summary>The operation that takes this one's value, conversions and parentheses aside.</summary>
+    /// <summary>Returns the operation that uses the value of this operation. Conversions and parentheses are skipped.</summary>
     public static IOperation? User(this IOperation operation)
     {
         var user = operation.Parent;
@@ -59,7 +59,7 @@ internal static class Operations
         return user;
     }
 
-    /// <summary>The local variable or parameter that an expression names, or null.</summary>
+    /// <summary>Returns the local variable or parameter that an expression names, or null.</summary>
     public static ISymbol? Variable(this IOperation? operation) => operation?.Bare() switch
     {
         ILocalReferenceOperation local => local.Local,
@@ -67,7 +67,7 @@ internal static class Operations
         _ => null,
     };
 
-    /// <summary>The body of the method, lambda or local function that an operation is in.</summary>
+    /// <summary>Returns the body of the method, lambda or local function that contains an operation.</summary>
     public static IOperation Function(this IOperation operation)
     {
         while (operation is not (IAnonymousFunctionOperation or ILocalFunctionOperation) && operation.Parent is { } parent)
@@ -75,14 +75,14 @@ internal static class Operations
         return operation;
     }
 
-    /// <summary>The whole member that an operation is in.</summary>
+    /// <summary>Returns the root operation of the member that contains an operation.</summary>
     public static IOperation Root(this IOperation operation)
     {
         while (operation.Parent is { } parent) operation = parent;
         return operation;
     }
 
-    /// <summary>True if a variable gets another value than its first.</summary>
+    /// <summary>Returns true if a variable is assigned again after its declaration.</summary>
     public static bool IsAssigned(ISymbol variable, IOperation within) => within.Descendants().Any(operation => operation switch
     {
         IAssignmentOperation assignment => SymbolEqualityComparer.Default.Equals(assignment.Target.Variable(), variable),

@@ -5,7 +5,7 @@ using Microsoft.CodeAnalysis.Operations;
 
 namespace MatFormer.Generators.Analyzers;
 
-/// <summary>Finds optimizers and trainers that hold a model's parameters while it moves, which replaces them by new objects.</summary>
+/// <summary>Finds optimizers and trainers that are built before their model moves. A move replaces the parameters by new objects.</summary>
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
 public sealed class OptimizerOrderAnalyzer : DiagnosticAnalyzer
 {
@@ -32,7 +32,7 @@ public sealed class OptimizerOrderAnalyzer : DiagnosticAnalyzer
         var move = after.OfType<IInvocationOperation>().FirstOrDefault(call =>
             call.TargetMethod.Name is "to" or "cuda" && Is(call.Receiver(), model) && Operations.IsModel(call.Receiver()!.Type));
 
-        // Only a move that follows for certain, of the same object, with nothing built anew behind it.
+        // Report only if the move certainly follows, moves the same object, and no new optimizer or trainer is built after it.
         if (move is null
             || !Encloses(Block(built), move)
             || after.Any(o => o is IAssignmentOperation set && Is(set.Target, model) && set.Syntax.Span.End <= move.Syntax.SpanStart)
@@ -49,7 +49,7 @@ public sealed class OptimizerOrderAnalyzer : DiagnosticAnalyzer
             MisuseDescriptors.BuiltBeforeMove, at.Syntax.GetLocation(), call, isTrainer ? "trainer" : "optimizer"));
     }
 
-    // The variable of the model whose parameters are handed over, and where.
+    // Returns the variable of the model whose parameters are passed, and the argument that passes them.
     private static (ISymbol Model, IOperation At)? Handed(IOperation built, bool isTrainer)
     {
         var arguments = built switch

@@ -14,8 +14,8 @@ using Microsoft.CodeAnalysis.Text;
 namespace MatFormer.Generators.Analyzers;
 
 /// <summary>
-/// Checks constant texts that <c>Profile&lt;TModel&gt;.Parse</c> is given, by the validator's rules for a declared profile: what is one of
-/// another model is an exception at run time otherwise.
+/// Checks constant texts that are passed to <c>Profile&lt;TModel&gt;.Parse</c> by the validator's rules for declared profiles. Without this
+/// check, a text that is not a profile of the model would only be an exception at run time.
 /// </summary>
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
 public sealed class ProfileTextAnalyzer : DiagnosticAnalyzer
@@ -57,7 +57,7 @@ public sealed class ProfileTextAnalyzer : DiagnosticAnalyzer
             new DiagnosticInfo(MisuseDescriptors.NoProfile, remedy, spec.Type.Name, reason).ToDiagnostic([argument.Syntax.SyntaxTree]));
     }
 
-    // What the validator would say of a profile that is declared with this pattern. It bears the pattern as its name at run time.
+    // Reports what the validator would report about a declared profile with this pattern. At run time, the pattern is the profile's name.
     private static (Remedy At, string? Reason) Pattern(Declaration declaration, ModelSpec spec, LocatedText pattern)
     {
         const string name = "ParsedText";
@@ -65,7 +65,7 @@ public sealed class ProfileTextAnalyzer : DiagnosticAnalyzer
             new LocatedText(name, pattern.At, null), pattern, null, null, null, null, null, null, null, null, null, null);
         var judged = Validator.Check(declaration with { Profiles = new[] { parsed }.ToEquatableArray(), Grid = null });
         if (judged.Output is Output.Whole { Spec: { CanSkip: true } } && !spec.CanSkip)
-            return (pattern.At, "no declared profile leaves layers out, and so none can at run time; declare one that does");
+            return (pattern.At, "no declared profile leaves layers out, so no profile can at run time; declare one that does");
         if (judged.Diagnostics.FirstOrDefault(d => d.Descriptor.DefaultSeverity == DiagnosticSeverity.Error) is not { } found)
             return (pattern.At, null);
         var renamed = found with { Arguments = found.Arguments.Select(a => a == name ? pattern.Value : a).ToEquatableArray() };

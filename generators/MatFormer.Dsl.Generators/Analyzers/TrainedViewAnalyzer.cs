@@ -5,7 +5,7 @@ using Microsoft.CodeAnalysis.Operations;
 
 namespace MatFormer.Generators.Analyzers;
 
-/// <summary>Finds views, whose weights have no gradients, that a program trains: a loss's backward pass, or an optimizer.</summary>
+/// <summary>Finds views that a program trains, with a backward pass or an optimizer. The weights of a view have no gradients.</summary>
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
 public sealed class TrainedViewAnalyzer : DiagnosticAnalyzer
 {
@@ -25,7 +25,7 @@ public sealed class TrainedViewAnalyzer : DiagnosticAnalyzer
         var call = (IInvocationOperation)context.Operation;
         var trained = call.TargetMethod.Name switch
         {
-            // Of an evaluation, the loss alone is asked.
+            // Computing only the loss is an evaluation, which is allowed.
             "backward" when Origin(call.Receiver()) is IInvocationOperation { TargetMethod.Name: "Loss" } loss => loss,
             "parameters" or "named_parameters" when IsForOptimizer(call) => call,
             _ => null,
@@ -46,7 +46,7 @@ public sealed class TrainedViewAnalyzer : DiagnosticAnalyzer
         return false;
     }
 
-    // The expression itself, or the first and only value of the variable that it names.
+    // Returns the expression itself, or the only value of the variable that it names.
     private static IOperation? Origin(IOperation? operation)
     {
         if (operation is not ILocalReferenceOperation { Local: var local }) return operation;

@@ -6,13 +6,14 @@ using Microsoft.CodeAnalysis.Operations;
 namespace MatFormer.Generators.Analyzers;
 
 /// <summary>
-/// Finds tensors that a model returns in a loop and nobody disposes. It only speaks where that is certain: the tensor is dropped, used by
-/// torch's operations alone, or in a variable of the loop that goes nowhere else.
+/// Finds tensors that a model returns in a loop and that nothing disposes. It reports only certain cases: the tensor is dropped, is used
+/// only by TorchSharp's operations, or is in a variable of the loop that is not passed on.
 /// </summary>
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
 public sealed class UndisposedTensorAnalyzer : DiagnosticAnalyzer
 {
-    private static readonly ImmutableHashSet<string> s_methods = ["forward", "Forward", "call", "Loss", "Losses", "JointLosses", "DistilledLosses"];
+    private static readonly ImmutableHashSet<string> s_methods =
+        ["forward", "Forward", "call", "Loss", "Losses", "JointLosses", "DistilledLosses"];
 
     /// <inheritdoc/>
     public override ImmutableArray<DiagnosticDescriptor> SupportedDiagnostics { get; } = [MisuseDescriptors.NotDisposed];
@@ -43,7 +44,7 @@ public sealed class UndisposedTensorAnalyzer : DiagnosticAnalyzer
         context.ReportDiagnostic(Diagnostic.Create(MisuseDescriptors.NotDisposed, call.Syntax.GetLocation(), method, name));
     }
 
-    // In the body of a loop, with no scope anywhere that may release what is made there.
+    // True in the body of a loop, if no scope in the member could dispose the tensors that are created there.
     private static bool IsRepeated(IOperation call)
     {
         var inLoop = false;
@@ -57,7 +58,7 @@ public sealed class UndisposedTensorAnalyzer : DiagnosticAnalyzer
             operation is IInvocationOperation { TargetMethod.Name: "NewDisposeScope" or "WrappedTensorDisposeScope" });
     }
 
-    // Disposed, or handed to someone who may dispose it.
+    // True if the tensor is disposed, or passed to code that may dispose it.
     private static bool IsKept(IOperation value)
     {
         if (value.User() is not IVariableInitializerOperation { Parent: IVariableDeclaratorOperation declarator })
@@ -73,7 +74,7 @@ public sealed class UndisposedTensorAnalyzer : DiagnosticAnalyzer
         value.User() is IExpressionStatementOperation
             or ISimpleAssignmentOperation { Target: IDiscardOperation, Parent: IExpressionStatementOperation };
 
-    // Read by an operation of torch's, which keeps no hold of it.
+    // True if one of TorchSharp's operations reads the tensor. Such an operation does not keep the tensor.
     private static bool IsOperand(IOperation value) => value.User() switch
     {
         IInvocationOperation { TargetMethod: var method } call when call.Instance?.Bare() == value =>

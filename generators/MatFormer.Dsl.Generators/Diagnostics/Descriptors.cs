@@ -2,7 +2,7 @@ using Microsoft.CodeAnalysis;
 
 namespace MatFormer.Generators.Diagnostics;
 
-/// <summary>All diagnostics; each has a page in docs/diagnostics.</summary>
+/// <summary>The diagnostics about a declaration. Each has a page in docs/diagnostics.</summary>
 internal static class Descriptors
 {
     public static readonly DiagnosticDescriptor NotPartial = Error(
@@ -17,13 +17,15 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor OtherBaseClass = Error(
         "MFD0004",
         "The class has another base class",
-        "'{0}' is to derive from MatFormer.MatFormerModel, not from '{1}'; remove the base class");
+        "'{0}' must derive from MatFormer.MatFormerModel, not from '{1}'; remove the base class");
 
     public static readonly DiagnosticDescriptor UnfitClass = Error(
         "MFD0005", "The class cannot be a model", "'{0}' is {1}, which a model cannot be; declare it as 'partial class {0}'");
 
     public static readonly DiagnosticDescriptor NoRuntime = Error(
-        "MFD0006", "The runtime is not referenced", "The generated code needs MatFormer.Runtime, or MatFormer.Inference to decode only; add a reference to one of them");
+        "MFD0006",
+        "The runtime is not referenced",
+        "The generated code needs MatFormer.Runtime, or MatFormer.Inference to decode only; add a reference to one of them");
 
     public static readonly DiagnosticDescriptor SizeOutOfRange = Error(
         "MFD0007", "A size is out of range", "{0} is {1}; write a number from 1 to {2}");
@@ -32,12 +34,12 @@ internal static class Descriptors
         "MFD0008", "A value is not positive", "{0} is {1}; write a finite number above {2}");
 
     public static readonly DiagnosticDescriptor UndefinedValue = Error(
-        "MFD0009", "Not a value of the enumeration", "{1} is no {0}; write one of {2}");
+        "MFD0009", "A value is not in its enumeration", "{1} is not a value of {0}; write one of {2}");
 
     public static readonly DiagnosticDescriptor HeadsDoNotDivideWidth = Error(
         "MFD0010",
         "The heads do not divide the width",
-        "{0} heads do not divide the width {1}; write Heads = {2}, or give the width of a head by [Attention(HeadWidth = ...)]");
+        "{0} heads do not divide the width {1}; write Heads = {2}, or set the width of a head with [Attention(HeadWidth = ...)]");
 
     public static readonly DiagnosticDescriptor KeyValueHeadsDoNotDivideHeads = Error(
         "MFD0011",
@@ -47,15 +49,15 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor OddHeadWidth = Error(
         "MFD0012",
         "Rotary positions need an even head width",
-        "Rotary positions turn pairs, but a head is {0} wide; choose an even width of a head, or [Position(PositionKind.Learned)]");
+        "Rotary positions rotate pairs of numbers, but a head is {0} wide; write an even head width, or [Position(PositionKind.Learned)]");
 
     public static readonly DiagnosticDescriptor NoFeedForward = Error(
-        "MFD0013", "The feed-forward is missing", "'{0}' declares no feed-forward; add for instance [FeedForward({1}, Activation.SwiGlu)]");
+        "MFD0013", "The feed-forward is missing", "'{0}' declares no feed-forward; add one, such as [FeedForward({1}, Activation.SwiGlu)]");
 
     public static readonly DiagnosticDescriptor TooFewGranularities = Error(
         "MFD0014",
         "There are fewer than two granularities",
-        "'{0}' declares {1} of the two or more granularities that a nested model has; add for instance {2}");
+        "'{0}' declares {1}, but a nested model has at least two; write for example {2}");
 
     public static readonly DiagnosticDescriptor GranularityTooWide = Error(
         "MFD0015",
@@ -65,7 +67,8 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor GranularitiesNotIncreasing = Error(
         "MFD0016",
         "The granularities do not increase",
-        "'{0}' keeps {1} hidden units{4}, not more than the {3} of '{2}' before it; declare them narrowest first, each wider than the last");
+        "'{0}' keeps {1} hidden units{4}, which is not more than the {3} of '{2}' before it; declare granularities narrowest first, "
+        + "each wider than the one before");
 
     public static readonly DiagnosticDescriptor WidestIsNotWhole = Error(
         "MFD0017",
@@ -78,7 +81,7 @@ internal static class Descriptors
         "{1} of {2} hidden units is {3}, not a whole number from 1 to {2}; write {4}, or a width such as [Granularity(\"{0}\", {5})]");
 
     public static readonly DiagnosticDescriptor UnknownGranularity = Error(
-        "MFD0019", "A pattern names an unknown granularity", "'{0}' is no granularity of '{1}'; write one of {2}");
+        "MFD0019", "A pattern names an unknown granularity", "'{0}' is not a granularity of '{1}'; write one of {2}");
 
     public static readonly DiagnosticDescriptor MalformedPattern = Error(
         "MFD0020", "A pattern cannot be read", "'{0}' is not a run of layers; write a granularity with a count in front, such as '{1}'");
@@ -87,27 +90,27 @@ internal static class Descriptors
         "MFD0021", "A profile has the wrong number of layers", "The profile '{0}' has {1}, but '{2}' has {3}; {4}");
 
     public static readonly DiagnosticDescriptor WidthIsNoGranularity = Error(
-        "MFD0022", "A width is no granularity", "{0} is the width of no granularity{3} of '{1}'; write one of {2}");
+        "MFD0022", "A width belongs to no granularity", "{0} is not the width of any granularity{3} of '{1}'; write one of {2}");
 
     public static readonly DiagnosticDescriptor BudgetTooSmall = Error(
         "MFD0023",
         "The budget is below the smallest model",
-        "No model of '{0}' fits {1} {2}, its smallest has {3}; write {4} = {3} or more");
+        "No submodel of '{0}' fits {1} {2}, since the smallest has {3}; write {4} = {3} or more");
 
     public static readonly DiagnosticDescriptor ProfileShape = Error(
         "MFD0024",
-        "A profile needs one of pattern, widths and budget",
+        "A profile needs a pattern, widths or a budget",
         "The profile '{0}' has {1}; give exactly one, such as [Profile(\"{0}\", \"{2}\")] or [Profile(\"{0}\", MaxParameters = ...)]");
 
     public static readonly DiagnosticDescriptor DuplicateName = Error(
         "MFD0025",
         "A name is used twice",
-        "'{0}' names a {1} already, and each becomes the class '{2}.{0}'; choose another name");
+        "'{0}' is already the name of a {1} (case does not count), so there can be no class '{2}.{0}'; choose another name");
 
     public static readonly DiagnosticDescriptor InvalidName = Error(
         "MFD0026",
         "A name is not an identifier",
-        "'{0}' cannot name a class; write an identifier of letters and digits that is no keyword, such as \"{1}\"");
+        "'{0}' cannot name a class; write an identifier of letters and digits that is not a keyword, such as \"{1}\"");
 
     public static readonly DiagnosticDescriptor NameTaken = Error(
         "MFD0027", "A name is taken", "'{0}' is already a member of '{1}'; choose another name");
@@ -115,34 +118,38 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor ClassNameTaken = Error(
         "MFD0028",
         "The name of the class is taken",
-        "A model cannot be named '{0}', as a member of its generated code is; choose another name");
+        "A model cannot be named '{0}' here: generated code uses this name, or that of an enclosing type; choose another name");
 
     public static readonly DiagnosticDescriptor NoLayers = Error(
         "MFD0029", "Layers cannot be read", "'{0}' names no layers; write numbers from 0 to {1} and ranges of them, such as {2}");
 
     public static readonly DiagnosticDescriptor LayerDeclaredTwice = Error(
-        "MFD0030", "A layer is given twice", "Layer {0} has its {1} already; name each layer once");
+        "MFD0030", "A layer is named twice", "Layer {0} already has its {1}; name each layer once");
 
     public static readonly DiagnosticDescriptor LayerNotDeclared = Error(
         "MFD0031",
-        "A layer is left without",
-        "Layer {0} of '{1}' has no {2}; name it too, or add one without Layers, which is for all others");
+        "A layer has no feed-forward or granularity",
+        "Layer {0} of '{1}' has no {2}; name the layer too, or add an attribute without Layers, for all other layers");
 
     public static readonly DiagnosticDescriptor DeclaredTwice = Error(
-        "MFD0032", "Declared twice for all layers", "'{0}' has its {1} for all layers already; remove one, or say by Layers which it is for");
+        "MFD0032",
+        "Two attributes are for all layers",
+        "'{0}' already has its {1} for all layers; remove one attribute, or name the layers that it is for with Layers");
 
     public static readonly DiagnosticDescriptor SameInAllLayers = Error(
-        "MFD0033", "The same in all layers", "{0} is the same in all layers; write it in an [Attention] without Layers");
+        "MFD0033",
+        "A value must be the same in all layers",
+        "{0} must be the same in all layers; write it in an [Attention] without Layers");
 
     public static readonly DiagnosticDescriptor HeadsNotWholeGroups = Error(
         "MFD0034",
-        "The heads of a granularity are no whole groups",
-        "'{0}' keeps {1} heads, but key/value heads{4} are shared by {2} each; write Heads = {3}");
+        "The heads of a granularity are not whole groups",
+        "'{0}' keeps {1} heads, but each key/value head{4} is shared by {2} heads; write Heads = {3}");
 
     public static readonly DiagnosticDescriptor GranularityHeadsDecrease = Error(
         "MFD0035",
         "A wider granularity keeps fewer heads",
-        "'{0}' keeps {1} heads{4}, fewer than the {3} of '{2}' before it, whose weights it is to hold; write Heads = {3} or more");
+        "'{0}' keeps {1} heads{4}, fewer than the {3} of '{2}' before it, whose weights it must contain; write Heads = {3} or more");
 
     public static readonly DiagnosticDescriptor AllLayersSkipped = Error(
         "MFD0036", "A profile leaves out every layer", "The profile '{0}' leaves out every layer; keep at least one, such as {1}");
@@ -151,16 +158,20 @@ internal static class Descriptors
         "MFD0037", "A name is reserved", "'{0}' leaves layers out in patterns; choose another name");
 
     public static readonly DiagnosticDescriptor WidthIsAmbiguous = Error(
-        "MFD0038", "A width is that of several granularities", "{0} is the width of {1}, which differ in heads; name one in a pattern");
+        "MFD0038",
+        "A width belongs to several granularities",
+        "{0} is the width of {1}, which differ in heads; name one of them in a pattern");
 
     public static readonly DiagnosticDescriptor ShareOutOfRange = Error(
-        "MFD0039", "Not a share", "{0} is {1}; write a share above 0 and up to 1");
+        "MFD0039", "A share is out of range", "{0} is {1}; write a share above 0 and up to 1");
 
     public static readonly DiagnosticDescriptor WeightTypeOfNothing = Error(
-        "MFD0040", "A weight type without a budget", "{0} says what {1} counts in; give {1} too, or remove it");
+        "MFD0040", "A weight type has no budget", "{0} says in which type {1} counts; give {1} too, or remove {0}");
 
     public static readonly DiagnosticDescriptor GridTooFine = Error(
-        "MFD0041", "A grid has more profiles than there are mixes", "There are {1} mixes between '{2}' and '{3}', not {0}; write {1} or less");
+        "MFD0041",
+        "A grid has more profiles than there are mixes",
+        "There are {1} mixes between '{2}' and '{3}', not {0}; write {1} or less");
 
     public static readonly DiagnosticDescriptor LearnedContextTooLong = Error(
         "MFD0042",
@@ -170,7 +181,7 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor BudgetTooLarge = Warning(
         "MFD0043",
         "The budget is above the whole model",
-        "All of '{3}' is {4} {2}, within {1}, and so '{0}' is '{6}'; write {5} below {4}");
+        "The whole of '{3}' has {4} {2}, which is within {1}, so '{0}' equals '{6}'; write {5} below {4}");
 
     public static readonly DiagnosticDescriptor WidthNotAligned = Hint(
         "MFD0044",
@@ -183,14 +194,14 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor ManyProfiles = Hint(
         "MFD0056",
         "Many profiles are declared",
-        "'{0}' declares {1} profiles; each is a class of its own and makes builds slower, so that above {2} they share one forward pass: "
-        + "declare those that the program names, and make the others by 'new Profile<{0}>(name, pattern)'");
+        "'{0}' declares {1} profiles, and each is a class that makes builds slower (above {2}, all share one forward pass); "
+        + "declare the profiles that the program names, and create the others with 'new Profile<{0}>(name, pattern)'");
 
     public static readonly DiagnosticDescriptor NarrowsWithDepth = Hint(
         "MFD0046",
         "A profile narrows with depth",
-        "'{0}' is narrower from layer {1} on than before; mixes whose widths never decrease with depth were consistently the more "
-        + "accurate ones (MatFormer, arXiv 2310.07707, section 3.3)");
+        "'{0}' becomes narrower at layer {1}; mixes whose widths never decrease with depth were consistently more accurate "
+        + "(MatFormer, arXiv 2310.07707, section 3.3)");
 
     public static readonly DiagnosticDescriptor PatchDoesNotDivideImage = Error(
         "MFD0047",
@@ -198,10 +209,10 @@ internal static class Descriptors
         "Patches of {0} x {0} pixels do not divide an image of {1} x {1}; write Patch = {2}");
 
     public static readonly DiagnosticDescriptor NotOfThisModel = Error(
-        "MFD0048", "Not of this kind of model", "{0} is of {1} alone, and says nothing of {2}; {3}");
+        "MFD0048", "A setting does not apply to this kind of model", "{0} applies only to {1}, not to {2}; {3}");
 
     public static readonly DiagnosticDescriptor PositionsDoNotFit = Error(
-        "MFD0049", "Positions that do not fit the model", "{0} positions are not for {1}; write {2} or PositionKind.Learned");
+        "MFD0049", "The positions do not fit the model", "{0} positions do not work with {1}; write {2} or PositionKind.Learned");
 
     public static readonly DiagnosticDescriptor DimensionsNotIncreasing = Error(
         "MFD0050", "The dimensions do not increase", "{0} is not more than the {1} before it; write the dimensions narrowest first");
@@ -209,7 +220,7 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor LastDimensionIsNotWhole = Error(
         "MFD0051",
         "The last dimension is not the whole embedding",
-        "The embedding of '{0}' is {1} wide, and its last dimension must be; write {1} last");
+        "The embedding of '{0}' is {1} wide, so the last dimension must be {1}; write {1} last");
 
     public static readonly DiagnosticDescriptor WrongDimensionWeights = Error(
         "MFD0052",
@@ -217,12 +228,12 @@ internal static class Descriptors
         "{0}; write a weight above 0 for each of {1}");
 
     public static readonly DiagnosticDescriptor SeveralModels = Error(
-        "MFD0053", "A class is several models", "'{0}' is {1} already; remove {2}, or declare another class");
+        "MFD0053", "A class is several models", "'{0}' already has {1}; remove {2}, or declare another class");
 
     public static readonly DiagnosticDescriptor SinusoidalWidth = Error(
         "MFD0054",
-        "Sinusoidal positions need a multiple of four",
-        "Sinusoidal positions are sines and cosines of row and column, a quarter of the width each, and {0} has no quarter; "
+        "Sinusoidal positions need a width that is a multiple of four",
+        "Sinusoidal positions are the sines and cosines of row and column, each a quarter of the width, but four does not divide {0}; "
         + "write Width = {1} or PositionKind.Learned");
 
     public static readonly DiagnosticDescriptor TooLargeToCount = Error(
@@ -235,7 +246,7 @@ internal static class Descriptors
         "The version of C# is too old",
         "The code of '{0}' needs C# {1} or later, but the project is compiled as C# {2}; remove <LangVersion> or raise it");
 
-    // No setting or pragma can hide one: what is generated for a mistaken declaration only throws.
+    // An error cannot be hidden by a setting or pragma, because the code that is generated for a wrong declaration only throws.
     private static DiagnosticDescriptor Error(string id, string title, string message) => new(
         id,
         title,

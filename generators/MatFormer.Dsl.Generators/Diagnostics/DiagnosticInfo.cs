@@ -4,13 +4,13 @@ using Microsoft.CodeAnalysis;
 
 namespace MatFormer.Generators.Diagnostics;
 
-/// <summary>A mistake, where it is, what its message is filled with, and what could stand there instead.</summary>
+/// <summary>A mistake: its kind, its place, the arguments of its message, and the text that would correct it.</summary>
 /// <param name="Descriptor">The kind of mistake.</param>
 /// <param name="At">Its place.</param>
-/// <param name="Arguments">Of the message.</param>
+/// <param name="Arguments">The arguments of the message.</param>
 /// <param name="Replacement">
-/// The text that mends the mistake when it replaces the very characters at <paramref name="At"/>, or null. A code fix offers it,
-/// whatever the descriptor.
+/// The text that corrects the mistake if it replaces exactly the characters at <paramref name="At"/>, or null. A code fix offers this
+/// text for every kind of mistake.
 /// </param>
 internal sealed record DiagnosticInfo(
     DiagnosticDescriptor Descriptor, LocationInfo At, EquatableArray<string> Arguments, string? Replacement = null)
@@ -23,10 +23,10 @@ internal sealed record DiagnosticInfo(
     {
     }
 
-    /// <summary>For a generator, which holds no syntax trees.</summary>
+    /// <summary>Returns a diagnostic for a generator, which holds no syntax trees.</summary>
     public Diagnostic ToDiagnostic() => ToDiagnostic(At.ToLocation());
 
-    /// <summary>For an analyzer: at the place within one of the trees, so that editors offer fixes there.</summary>
+    /// <summary>Returns a diagnostic for an analyzer. Its location is in one of the trees, so that editors offer fixes there.</summary>
     public Diagnostic ToDiagnostic(IEnumerable<SyntaxTree> trees) =>
         ToDiagnostic(trees.FirstOrDefault(t => t.FilePath == At.Path && t.Length >= At.Span.End) is { } tree
             ? Location.Create(tree, At.Span)

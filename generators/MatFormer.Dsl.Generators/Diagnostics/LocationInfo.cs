@@ -12,7 +12,7 @@ internal sealed record LocationInfo(string Path, TextSpan Span, LinePositionSpan
 
     public static LocationInfo Of(SyntaxTree tree, TextSpan span) => new(tree.FilePath, span, tree.GetLineSpan(span).Span);
 
-    /// <summary>Some characters of a place that is within one line.</summary>
+    /// <summary>Returns the place of some of the characters. This place must be within one line.</summary>
     public LocationInfo Slice(int start, int length)
     {
         var line = Lines.Start.Line;
@@ -23,13 +23,13 @@ internal sealed record LocationInfo(string Path, TextSpan Span, LinePositionSpan
             new LinePositionSpan(new LinePosition(line, character), new LinePosition(line, character + length)));
     }
 
-    /// <summary>This place, and the text that mends the mistake when it replaces the very characters here; null if there is none.</summary>
+    /// <summary>Returns this place with the text that corrects the mistake if it replaces exactly these characters, or null.</summary>
     public Remedy ReplacedBy(string? text) => new(this, text);
 
     public Location ToLocation() => Location.Create(Path, Span, Lines);
 }
 
-/// <summary>A place of a mistake, and the text to write there instead if that is known.</summary>
+/// <summary>The place of a mistake, and the text to write there instead if it is known.</summary>
 internal readonly record struct Remedy(LocationInfo At, string? Replacement)
 {
     public static implicit operator Remedy(LocationInfo at) => new(at, null);

@@ -4,7 +4,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
-/// <summary>The steps that decode token by token, over packed weights and without tensors: straight code for what is declared.</summary>
+/// <summary>Writes the network that decodes token by token with packed weights. It needs no tensors.</summary>
 internal static class DecodingEmitter
 {
     public static CodeFile Emit(ModelSpec spec, Architecture model)
@@ -15,7 +15,7 @@ internal static class DecodingEmitter
             static {{f.DecodingNetwork}} global::MatFormer.IDecodable<{{f.Model}}>.CreateDecodingNetwork(
                 {{slices}} layers, {{f.WeightPacker}} packer) => new Decoding(layers, packer);
 
-            // The packed weights of one model, whole or sliced, and its pass through them, in which every thread does its share of each step.
+            // The packed weights of one model, whole or sliced, and its decoding step, of which every thread computes a share.
             [Generated]
             private sealed class Decoding : {{f.DecodingNetwork}}
             {
@@ -39,7 +39,9 @@ internal static class DecodingEmitter
     {
         var layers = Literals.Of(spec.Layers);
         var (maybe, orNone) = spec.CanSkip ? ("?", "layers[layer].IsSkipped ? null : ") : (null, null);
-        var create = spec.Kinds.Count() == 1 ? "new Layer(layers[layer], packer, Declared.Prefix(layer))" : "Layer.Create(layer, layers[layer], packer)";
+        var create = spec.Kinds.Count() == 1
+            ? "new Layer(layers[layer], packer, Declared.Prefix(layer))"
+            : "Layer.Create(layer, layers[layer], packer)";
         var fields = model.Around.SelectMany(part => part.Packed(f)).ToList();
         f.Write($$"""
                 private readonly Layer{{maybe}}[] _layers = new Layer{{maybe}}[{{layers}}];
@@ -85,6 +87,7 @@ internal static class DecodingEmitter
     private static void WriteLayer(CodeFile f, Architecture model, BlockKind kind, bool isAlone)
     {
         var fields = model.Block.SelectMany(part => part.Packed(f, kind.Block)).ToList();
+        var run = $"void Run({f.DecodingThread} thread, int layer{model.Positions.DecodingParameters(f)})";
         f.Write($$"""
                 {{(isAlone ? null : $"// {kind.LayersText}.")}}
                 private sealed class {{NameOf(kind)}}{{(isAlone ? null : " : Layer")}}
@@ -96,7 +99,7 @@ internal static class DecodingEmitter
                         {{string.Join("\n", fields.Select(field => field.Assignment))}}
                     }
 
-                    public {{(isAlone ? null : "override ")}}void Run({{f.DecodingThread}} thread, int layer{{model.Positions.DecodingParameters(f)}})
+                    public {{(isAlone ? null : "override ")}}{{run}}
                     {
                         {{string.Join("\n", model.Block.SelectMany(part => part.DecodingLines(f, kind.Block)))}}
                     }

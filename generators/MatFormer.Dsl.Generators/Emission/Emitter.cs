@@ -9,10 +9,10 @@ namespace MatFormer.Generators.Emission;
 /// <summary>One file to add to the compilation.</summary>
 internal sealed record GeneratedFile(string HintName, SourceText Text);
 
-/// <summary>Writes the files of a class: a function of its spec and of nothing else.</summary>
+/// <summary>Writes the files of a class. The files depend only on the class's spec.</summary>
 internal static class Emitter
 {
-    // No byte order mark: files that users keep differ in nothing else between machines.
+    // Files have no byte order mark. If users keep the files, they are then the same on every machine.
     private static readonly Encoding s_utf8 = new UTF8Encoding(encoderShouldEmitUTF8Identifier: false);
 
     public static IEnumerable<GeneratedFile> Emit(Output output) => Files(output).Select(file => new GeneratedFile(

@@ -4,7 +4,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
-/// <summary>The forward pass of the universal model, of the blocks and of the network: each temporary is released behind its last use.</summary>
+/// <summary>Writes the forward pass of the universal model, the blocks and the network. Temporaries are released after their use.</summary>
 internal static class ForwardEmitter
 {
     public static CodeFile Emit(ModelSpec spec, Architecture model)
@@ -20,7 +20,7 @@ internal static class ForwardEmitter
     {
         var (input, head) = (model.Input, model.Head);
         f.Write($$"""
-            /// <summary>{{head.Gives}} of the whole model: {{input.Takes}} to {{head.Given}}.</summary>
+            /// <summary>Returns {{head.Gives}} of the whole model: {{input.Takes}} to {{head.Given}}.</summary>
             /// <exception cref="{{f.ArgumentException}}">{{input.NotFitting}}.</exception>
             public override {{f.Tensor}} forward({{f.Tensor}} {{input.Name}}) => Forward(Profile.{{spec.Widest.Name}}, {{input.Name}});
 
@@ -52,7 +52,8 @@ internal static class ForwardEmitter
 
     private static void WriteBlock(CodeFile f, ModelSpec spec, Architecture model, BlockKind kind, string? overrides)
     {
-        var stacked = model.Block.Select(part => $"{part.StackedComment}\npublic {overrides}{part.StackedMethod(f)} =>\n    {part.StackedCall(f)};");
+        var stacked = model.Block.Select(part =>
+            $"{part.StackedComment}\npublic {overrides}{part.StackedMethod(f)} =>\n    {part.StackedCall(f)};");
         f.Write($$"""
             internal sealed partial class {{kind.Name}}
             {
@@ -70,7 +71,7 @@ internal static class ForwardEmitter
             """);
     }
 
-    // Each part takes what the one before it gives.
+    // The input of each part is the result of the part before it.
     private static IEnumerable<string> BlockLines(CodeFile f, Architecture model)
     {
         var x = "x";
@@ -87,7 +88,7 @@ internal static class ForwardEmitter
         $"{f.Tensor} Forward({f.Tensor} x{model.Positions.LayerParameters(f)}{model.Mask.BlockParameters(f)})";
 
     private static string ForwardComment(ModelSpec spec) =>
-        $"// One layer of a slice, with all its hidden units and heads: {Shape.States(spec)} to the same.";
+        $"// One layer of a slice, with all its hidden units and heads: {Shape.States(spec)} to the same shape.";
 
     private static void WriteNetwork(CodeFile f, ModelSpec spec, Architecture model)
     {

@@ -3,7 +3,7 @@ using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.Generators.Emission;
 
-/// <summary>Writes what each program with a model needs once: TorchSharp's native library, found before anybody uses it.</summary>
+/// <summary>Writes the code that a program with models needs once: it loads TorchSharp's native library before the first use.</summary>
 internal static class LibraryEmitter
 {
     public const string HintName = "MatFormer.TorchLibrary.g.cs";
@@ -14,7 +14,7 @@ internal static class LibraryEmitter
 
         namespace MatFormer.Generated
         {
-            // Where the system is too old for TorchSharp's native library, a corrected copy of it is loaded.
+            // If the system is too old for TorchSharp's native library, a corrected copy of the library is loaded.
             file static class TorchLibrary
             {
                 [global::System.Runtime.CompilerServices.ModuleInitializer]

@@ -4,7 +4,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
-/// <summary>The weights: fields, drawing, slicing, and registration without reflection.</summary>
+/// <summary>Writes the fields of weights, their initialization, slicing, and registration without reflection.</summary>
 internal static class ParametersEmitter
 {
     public static CodeFile Emit(ModelSpec spec, Architecture model)
@@ -19,11 +19,12 @@ internal static class ParametersEmitter
 
     private static void WriteModel(CodeFile f, ModelSpec spec, Architecture model)
     {
+        var slices = $"global::System.Collections.Immutable.ImmutableArray<{f.LayerSlice}>";
         f.Write($$"""
             private readonly Network _network;
 
-            /// <summary>The whole model with newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
-            /// <param name="device">Where the weights are to be; the CPU if null.</param>
+            /// <summary>Creates the whole model with random weights. <c>torch.manual_seed</c> makes them reproducible.</summary>
+            /// <param name="device">The device of the weights, or null for the CPU.</param>
             public {{f.Model}}({{f.Device}}? device = null)
                 : base("{{spec.Type.Name}}")
             {
@@ -39,7 +40,7 @@ internal static class ParametersEmitter
             public override string ProfileName => "{{spec.Widest.Name}}";
 
             /// <inheritdoc/>
-            public override global::System.Collections.Immutable.ImmutableArray<{{f.LayerSlice}}> Layers => Profile.{{spec.Widest.Name}}.Layers;
+            public override {{slices}} Layers => Profile.{{spec.Widest.Name}}.Layers;
 
             /// <inheritdoc/>
             public override bool IsUniversal => true;
@@ -65,8 +66,8 @@ internal static class ParametersEmitter
             """);
     }
 
-    /// <summary>Releases what the network has beside the parameters, which the module itself releases.</summary>
-    /// <param name="model">The model.</param>
+    /// <summary>Returns the method that releases the network's tables. The module itself releases the parameters.</summary>
+    /// <param name="model">The parts of the model.</param>
     /// <param name="network">The member that holds the network.</param>
     public static string? Dispose(Architecture model, string network) => !model.HasTables ? null : $$"""
 
@@ -85,7 +86,7 @@ internal static class ParametersEmitter
         foreach (var kind in kinds) WriteBlock(f, spec, model, kind, isAlone: kinds.Count == 1);
     }
 
-    // What the kinds of blocks have in common.
+    // Writes the base class of the kinds of blocks.
     private static void WriteAnyBlock(CodeFile f, ModelSpec spec, IReadOnlyList<BlockKind> kinds)
     {
         var created = kinds.Select((kind, i) =>
@@ -95,20 +96,20 @@ internal static class ParametersEmitter
             [Generated]
             internal abstract partial class Block
             {
-                // The block of a layer, newly drawn.
+                // Creates the block of a layer with random weights.
                 public static Block Create(int layer, {{f.LayerSlice}} slice, {{f.Device}} device) => layer switch
                 {
                     {{string.Join("\n", created)}}
                 };
 
-                // What a slice keeps of this block.
+                // Returns the part of this block that a slice keeps.
                 public abstract Block Slice({{f.LayerSlice}} slice, bool copy);
 
                 public abstract void Register({{f.Module}} module, string prefix);
 
                 public abstract void Bind({{f.Module}} module, string prefix);
 
-                // What weight decay shrinks: the matrices.
+                // The matrices, which weight decay applies to.
                 public abstract {{f.Parameter}}[] Decaying { get; }
             }
 
@@ -121,31 +122,35 @@ internal static class ParametersEmitter
         var weights = model.WeightsOf(block).ToList();
         var (bases, overrides) = isAlone ? (null, null) : (" : Block", "override ");
         var axes = spec.ElasticHeads
-            ? "m, h and g are the numbers of its hidden units, heads and key/value heads."
-            : "m is the number of its feed-forward's hidden units.";
-        var slice = isAlone ? null : $"public override Block Slice({f.LayerSlice} slice, bool copy) => new {kind.Name}(this, slice, copy);\n";
+            ? "m, h and g are the numbers of hidden units, heads and key/value heads."
+            : "m is the number of hidden units.";
+        var slice = isAlone
+            ? null
+            : $"public override Block Slice({f.LayerSlice} slice, bool copy) => new {kind.Name}(this, slice, copy);\n";
+        var prefix = BlockNames.Of(spec).Prefix;
+        var decaying = string.Join(", ", weights.Where(w => w.Shape.Count >= 2).Select(w => w.Field));
         f.Write($$"""
             // {{(isAlone ? "One transformer block" : $"A transformer block of {kind.LayersText}")}}; {{axes}}
             [Generated]
             internal sealed partial class {{kind.Name}}{{bases}}
             {
-                {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, block, w)} {BlockNames.Of(spec).Prefix}*.{w.Name}")}}
+                {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, block, w)} {prefix}*.{w.Name}")}}
 
-                // Newly drawn.
+                // Creates random weights.
                 public {{kind.Name}}({{f.LayerSlice}} slice, {{f.Device}} device)
                 {
                     {{Lines(weights, w => Drawn(f, spec, block, w))}}
                 }
 
-                // What a slice keeps of another block.
+                // Takes the part of another block that a slice keeps.
                 public {{kind.Name}}({{kind.Name}} source, {{f.LayerSlice}} slice, bool copy)
                 {
                     {{Lines(weights, w => Sliced(f, spec, block, w))}}
                 }
 
                 {{slice}}
-                // What weight decay shrinks: the matrices.
-                public {{overrides}}{{f.Parameter}}[] Decaying => [{{string.Join(", ", weights.Where(w => w.Shape.Count >= 2).Select(w => w.Field))}}];
+                // The matrices, which weight decay applies to.
+                public {{overrides}}{{f.Parameter}}[] Decaying => [{{decaying}}];
 
                 public {{overrides}}void Register({{f.Module}} module, string prefix)
                 {
@@ -173,16 +178,17 @@ internal static class ParametersEmitter
         var create = isAlone ? "new Block(layers[layer], device)" : "Block.Create(layer, layers[layer], device)";
         var source = $"source.Blocks[layer]{(spec.CanSkip ? "!" : null)}";
         var slice = isAlone ? $"new Block({source}, layers[layer], copy)" : $"{source}.Slice(layers[layer], copy)";
+        var leftOut = spec.CanSkip ? "  //| null for a layer that is left out" : null;
         f.Write($$"""
-            // The weights of one model, whole or sliced, and what it computes.
+            // The weights of one model, whole or sliced, and its computations.
             [Generated]
             internal sealed partial class Network{{(tables.Count > 0 ? " : global::System.IDisposable" : null)}}
             {
-                public readonly Block{{maybe}}[] Blocks = new Block{{maybe}}[{{layers}}];{{(spec.CanSkip ? "  //| null where a layer is left out" : null)}}
+                public readonly Block{{maybe}}[] Blocks = new Block{{maybe}}[{{layers}}];{{leftOut}}
                 {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, null, w)} {w.Name}")}}
                 {{string.Join("\n", tables.Select(t => $"public readonly {t.Class} {t.Field};  //| {t.Shape}"))}}
 
-                // Newly drawn, with layers[i] of layer i.
+                // Creates random weights. Layer i has the size layers[i].
                 public Network(global::System.ReadOnlySpan<{{f.LayerSlice}}> layers, {{f.Device}} device)
                 {
                     {{Lines(before, w => Drawn(f, spec, null, w))}}
@@ -191,7 +197,7 @@ internal static class ParametersEmitter
                     {{string.Join("\n", tables.Select(t => $"{t.Field} = new {t.Class}({t.Sizes}device{t.Options});"))}}
                 }
 
-                // layers[i] of another network's layer i, all else whole.
+                // Takes layers[i] of layer i of another network, and everything else whole.
                 public Network(Network source, global::System.ReadOnlySpan<{{f.LayerSlice}}> layers, bool copy)
                 {
                     {{Lines(before, w => Sliced(f, spec, null, w))}}
@@ -210,7 +216,7 @@ internal static class ParametersEmitter
                     {{Lines(after, w => $"module.register_parameter(\"{w.Name}\", {w.Field});")}}
                 }
 
-                // Parameters are new objects once the module has moved.
+                // After the module has moved, its parameters are new objects.
                 public void Bind({{f.Module}} module)
                 {
                     {{Lines(before, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
@@ -244,7 +250,7 @@ internal static class ParametersEmitter
         return $"{weight.Field} = {f.Weights}.{first}(source.{weight.Field}, {Kept(spec, block, weight.Shape[dimension])}, copy);";
     }
 
-    // How many elements a slice keeps of a dimension.
+    // Returns the number of elements of a dimension that a slice keeps.
     private static string Kept(ModelSpec spec, BlockSpec? block, Dimension dimension) => dimension.Axis switch
     {
         Axis.Hidden => "slice.HiddenWidth",

@@ -5,8 +5,8 @@ using MatFormer.Generators.Writing;
 namespace MatFormer.Generators.Emission;
 
 /// <summary>
-/// The method <c>States</c>, from the input to what the head takes: of the network, over all stacked streams, which training uses; and of
-/// each slice, straight down its layers.
+/// Writes the method <c>States</c>, which goes from the input to the input of the head. The network's method runs all stacked streams, for
+/// training. A slice's method runs the layers of the slice.
 /// </summary>
 internal static class PassEmitter
 {
@@ -14,10 +14,11 @@ internal static class PassEmitter
     public static void WriteStacked(CodeFile f, ModelSpec spec, Architecture model)
     {
         var pass = new Pass(f, IsStacked: true);
+        var (mask, stacked) = (model.Mask, Shape.Stacked(spec));
         f.Write($$"""
-                // {{Comment(model, pass)}} of all streams; if asked for, also the importance of each layer's hidden units.
+                // {{Comment(model, pass)}} If importance is not null, it receives the importance of each layer's hidden units.
                 public {{f.Tensor}} States(
-                    {{f.Tensor}} {{model.Input.Name}}, {{f.Streams}} streams{{model.Mask.PassParameter(f)}}, {{f.ScalarType}} type,
+                    {{f.Tensor}} {{model.Input.Name}}, {{f.Streams}} streams{{mask.PassParameter(f)}}, {{f.ScalarType}} type,
                     {{f.Recomputation}}? recomputation = null, {{f.Tensor}}[]? importance = null)
                 {
                     {{Lines(Enter(model, pass))}}
@@ -26,8 +27,8 @@ internal static class PassEmitter
                         if (streams.Skips(layer)) continue;
                         using var input = x;
                         x = recomputation is null
-                            ? Layer(input{{model.Positions.LayerArguments}}, streams, {{model.Mask.LayerArgument}}layer, importance)
-                            : recomputation.Run(input, Recomputed(streams, {{model.Mask.RecomputedArgument}}layer));  //| {{Shape.Stacked(spec)}}
+                            ? Layer(input{{model.Positions.LayerArguments}}, streams, {{mask.LayerArgument}}layer, importance)
+                            : recomputation.Run(input, Recomputed(streams, {{mask.RecomputedArgument}}layer));  //| {{stacked}}
                     }
 
                     using var last = x;
@@ -38,13 +39,14 @@ internal static class PassEmitter
         WriteLayer(f, spec, model);
     }
 
-    /// <summary>Writes the pass of a profile's class, or of the class of any slice if <paramref name="profile"/> is null.</summary>
+    /// <summary>Writes the pass of a profile's class, or the pass of any slice if <paramref name="profile"/> is null.</summary>
     public static void WriteSlice(CodeFile f, ModelSpec spec, Architecture model, ProfileSpec? profile)
     {
         var pass = new Pass(f, IsStacked: false);
+        var modifier = profile is null ? "virtual" : "override";
         f.Write($$"""
-                // {{Comment(model, pass)}}.
-                private protected {{(profile is null ? "virtual" : "override")}} {{f.Tensor}} States({{f.Tensor}} {{model.Input.Name}}{{model.Mask.PassParameter(f)}})
+                // {{Comment(model, pass)}}
+                private protected {{modifier}} {{f.Tensor}} States({{f.Tensor}} {{model.Input.Name}}{{model.Mask.PassParameter(f)}})
                 {
                     {{Lines(Enter(model, pass))}}
                     {{Lines(profile is null ? AnyLayers(spec, model) : Layers(spec, model, profile))}}
@@ -55,25 +57,28 @@ internal static class PassEmitter
             """);
     }
 
-    // One layer of all streams, and the same from its input alone.
+    // Writes one layer of all streams, and the same layer as a function of its input, for activation checkpointing.
     private static void WriteLayer(CodeFile f, ModelSpec spec, Architecture model)
     {
-        var (stacked, mask, positions) = (Shape.Stacked(spec), model.Mask, model.Positions);
+        var (stacked, shared) = (Shape.Stacked(spec), Shape.States(spec));
+        var (mask, positions) = (model.Mask, model.Positions);
         var block = $"Blocks[layer]{(spec.CanSkip ? "!" : null)}";
         var last = model.Block[model.Block.Count - 1].Result;
+        var parameters = $"{f.Tensor} x{positions.LayerParameters(f)}, {f.Streams} streams, {mask.LayerParameter(f)}int layer";
         f.Write($$"""
-                // One layer of all streams: {{stacked}} to the same, or {{Shape.States(spec)}} where they part.
+                // One layer of all streams: {{stacked}} to the same shape. Up to the layer where the streams part, x is {{shared}}.
                 private {{f.Tensor}} Layer(
-                    {{f.Tensor}} x{{positions.LayerParameters(f)}}, {{f.Streams}} streams, {{mask.LayerParameter(f)}}int layer, {{f.Tensor}}[]? importance)
+                    {{parameters}}, {{f.Tensor}}[]? importance)
                 {
                     {{Lines(model.Block.SelectMany(part => part.StackedLines(f, block)))}}
                     if (!streams.IsScaled(layer)) return {{last}};
                     using ({{last}}) return streams.Scaled(layer, x, {{last}});  //| {{stacked}}
                 }
 
-                // A layer as a function of its input alone, for activation checkpointing.
+                // Returns a layer as a function of its input, for activation checkpointing.
             """);
-        var head = $"private global::System.Func<{f.Tensor}, {f.Tensor}> Recomputed({f.Streams} streams, {mask.RecomputedParameter(f)}int layer) =>";
+        var head = $"private global::System.Func<{f.Tensor}, {f.Tensor}> Recomputed("
+            + $"{f.Streams} streams, {mask.RecomputedParameter(f)}int layer) =>";
         var call = $"Layer(x{positions.LayerArguments}, streams, {mask.RecomputedLayerArgument}layer, null);";
         var arguments = positions.Recomputed(f).ToList();
         if (arguments.Count == 0)
@@ -94,12 +99,12 @@ internal static class PassEmitter
             """);
     }
 
-    // Rotary angles and lengths come first: embeddings of positions follow those of the input.
+    // The parts' lines come in the order of execution: lengths, rotary angles, and then the input.
     private static IEnumerable<string> Enter(Architecture model, Pass pass) => model.Around.SelectMany(part => part.Enter(pass));
 
     private static IEnumerable<string> Leave(Architecture model, Pass pass) => model.Around.SelectMany(part => part.Leave(pass));
 
-    // The layers of one profile, as loops of literal bounds; layers that are left out are not there.
+    // Returns the layers of one profile as loops with literal bounds. Layers that are left out have no loop.
     private static IEnumerable<string> Layers(ModelSpec spec, Architecture model, ProfileSpec profile)
     {
         var first = 0;
@@ -119,7 +124,7 @@ internal static class PassEmitter
         }
     }
 
-    // The layers of any slice.
+    // Returns the loop over the layers of any slice.
     private static IEnumerable<string> AnyLayers(ModelSpec spec, Architecture model)
     {
         yield return $"for (var layer = 0; layer < {Literals.Of(spec.Layers)}; layer++)";
@@ -135,9 +140,9 @@ internal static class PassEmitter
 
     private static string Comment(Architecture model, Pass pass)
     {
-        var takes = char.ToUpperInvariant(model.Input.Takes[0]) + model.Input.Takes.TrimEnd(',').Substring(1);
-        var gives = model.Pooling.KeepsTokens ? "the last hidden states, normed" : "one vector of each, normed";
-        return $"{takes} to {gives}, {model.Pooling.Result(pass.Rows)}";
+        var gives = model.Pooling.KeepsTokens ? "the normed last hidden states" : "the normed and pooled last hidden states";
+        var streams = pass.IsStacked ? " of all streams" : null;
+        return $"Returns {gives} {model.Pooling.Result(pass.Rows)}{streams} for {model.Input.Takes.TrimEnd(',')}.";
     }
 
     private static string Lines(IEnumerable<string> lines) => string.Join("\n", lines);

@@ -3,26 +3,28 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
-/// <summary>What stands in for a declaration with a mistake, so that the mistake is the only error: every member throws.</summary>
+/// <summary>
+/// Writes the members of a model with a wrong declaration, all of which throw. With these members, the mistake is the program's only error.
+/// </summary>
 internal static class SkeletonEmitter
 {
     private const string Constants = """
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public const long ParameterCount = 0;
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public const long NonEmbeddingParameterCount = 0;
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public const long FlopsPerToken = 0;
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public const long FlopsPerImage = 0;
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public const long FlopsPerText = 0;
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public const long KeyValueCacheBytesPerToken = 0;
         """;
 
@@ -30,12 +32,14 @@ internal static class SkeletonEmitter
     {
         var f = new CodeFile(skeleton.Type);
         var hasTensors = skeleton.Type.HasTensors;
-        f.Bases = hasTensors ? $" : {f.MatFormerModel}, global::MatFormer.IMatFormer<{f.Model}>" : $" : global::MatFormer.IDecodable<{f.Model}>";
+        f.Bases = hasTensors
+            ? $" : {f.MatFormerModel}, global::MatFormer.IMatFormer<{f.Model}>"
+            : $" : global::MatFormer.IDecodable<{f.Model}>";
         var list = $"global::System.Collections.Generic.IReadOnlyList<{f.Profile}>";
-        var reason = Literals.Of($"{skeleton.Type.Name} is declared wrongly ({skeleton.Reason})");
+        var reason = Literals.Of($"The declaration of {skeleton.Type.Name} has an error ({skeleton.Reason})");
         const string problem = "throw new global::System.InvalidOperationException(Problem)";
         var properties = skeleton.Names.Select(name => $$"""
-            /// <summary>Declared wrongly.</summary>
+            /// <summary>Not available, because the declaration has an error.</summary>
             public static {{f.Profile}} {{name}} => {{problem}};
             """);
         f.Write($$"""
@@ -43,19 +47,19 @@ internal static class SkeletonEmitter
 
             private const string Problem = {{reason}};
 
-            /// <summary>Declared wrongly.</summary>
+            /// <summary>Not available, because the declaration has an error.</summary>
             public static {{f.ModelSpec}} Spec => {{problem}};
 
-            /// <summary>Declared wrongly.</summary>
+            /// <summary>Not available, because the declaration has an error.</summary>
             public static {{list}} Granularities => {{problem}};
 
-            /// <summary>Declared wrongly.</summary>
+            /// <summary>Not available, because the declaration has an error.</summary>
             public static {{list}} Profiles => {{problem}};
 
             static {{f.DecodingNetwork}} global::MatFormer.IDecodable<{{f.Model}}>.CreateDecodingNetwork(
                 global::System.Collections.Immutable.ImmutableArray<{{f.LayerSlice}}> layers, {{f.WeightPacker}} packer) => {{problem}};
 
-            /// <summary>Declared wrongly.</summary>
+            /// <summary>Not available, because the declaration has an error.</summary>
             public static class Profile
             {
                 {{string.Join("\n\n", properties)}}
@@ -68,73 +72,73 @@ internal static class SkeletonEmitter
 
     private static void WriteTensors(CodeFile f, string name, string problem) => f.Write($$"""
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.Model}}({{f.Device}}? device = null)
             : base("{{name}}") => {{problem}};
 
         {{Overrides(f, problem)}}
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public static {{f.Model}} Create({{f.Device}}? device = null) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public static {{f.MatFormerModel}} CreateSubmodel({{f.Profile}} profile, {{f.Device}}? device = null) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.Tensor}} input, int? width = null) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.EmbeddingDimension}} dimension, {{f.Tensor}} input) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.Tensor}} Classify({{f.Profile}} profile, {{f.Tensor}} pixels, int? width = null) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.Tensor}} JointLosses({{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.Tensor}} Losses(
             {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, {{f.Recomputation}}? recomputation = null) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.Tensor}} DistilledLosses(
             {{f.Streams}} streams, {{f.Tensor}} tokens, {{f.Tensor}} targets, double temperature, {{f.Recomputation}}? recomputation = null)
             => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.Tensor}}[] HiddenImportance({{f.Tensor}} tokens) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public TSubmodel Extract<TSubmodel>() => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.MatFormerModel}} Extract({{f.Profile}} profile) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public TSubmodel View<TSubmodel>() => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public {{f.MatFormerModel}} View({{f.Profile}} profile) => {{problem}};
 
-        /// <summary>Declared wrongly.</summary>
+        /// <summary>Not available, because the declaration has an error.</summary>
         public class Submodel : {{f.MatFormerModel}}
         {
-            /// <summary>Declared wrongly.</summary>
+            /// <summary>Not available, because the declaration has an error.</summary>
             public Submodel({{f.Profile}} profile, {{f.Device}}? device = null)
                 : base("{{name}}") => {{problem}};
 
             {{Overrides(f, problem)}}
 
-            /// <summary>Declared wrongly.</summary>
+            /// <summary>Not available, because the declaration has an error.</summary>
             public {{f.Tensor}} Loss({{f.Tensor}} tokens, {{f.Tensor}} targets) => {{problem}};
         }
         """);
@@ -144,15 +148,15 @@ internal static class SkeletonEmitter
         var submodel = $"global::MatFormer.ISubmodel<{f.Model}, {name}>";
         f.Write($$"""
 
-            #pragma warning disable CS8981 // The name is the declaration's.
-            /// <summary>Declared wrongly.</summary>
+            #pragma warning disable CS8981 // The declaration chooses this name.
+            /// <summary>Not available, because the declaration has an error.</summary>
             public {{(hasTensors ? $"sealed class {name} : Submodel, {submodel}" : $"static class {name}")}}
             #pragma warning restore CS8981
             {
                 {{Constants}}
                 {{(!hasTensors ? null : $$"""
 
-                    /// <summary>Declared wrongly.</summary>
+                    /// <summary>Not available, because the declaration has an error.</summary>
                     public {{name}}({{f.Device}}? device = null)
                         : base({{f.Model}}.Profile.{{name}}, device)
                     {

@@ -4,7 +4,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
-/// <summary>Slicing by profiles.</summary>
+/// <summary>Writes extraction, views, and the class of slices.</summary>
 internal static class SlicingEmitter
 {
     public static CodeFile Emit(ModelSpec spec, Architecture model)
@@ -21,28 +21,28 @@ internal static class SlicingEmitter
         f.Write($$"""
             static {{f.Model}} global::MatFormer.IMatFormer<{{f.Model}}>.Create({{f.Device}}? device) => new(device);
 
-            /// <summary>A model of one profile's shape with newly drawn weights, to load a slice into.</summary>
-            /// <param name="profile">Its shape.</param>
-            /// <param name="device">Where the weights are to be; the CPU if null.</param>
+            /// <summary>Creates a model of one profile with random weights, to load a slice into.</summary>
+            /// <param name="profile">The profile.</param>
+            /// <param name="device">The device of the weights, or null for the CPU.</param>
             public static {{f.MatFormerModel}} CreateSubmodel({{f.Profile}} profile, {{f.Device}}? device = null) =>
                 new Submodel(profile, device);
 
-            /// <summary>A model of its own with only the weights of one profile, copied.</summary>
+            /// <summary>Copies the weights of one profile into a separate model.</summary>
             /// <typeparam name="TSubmodel">The profile's class, such as <c>{{f.Model}}.{{example}}</c>.</typeparam>
             public TSubmodel Extract<TSubmodel>()
                 where TSubmodel : {{f.MatFormerModel}}, global::MatFormer.ISubmodel<{{f.Model}}, TSubmodel>
                 => TSubmodel.From(this, copy: true);
 
-            /// <summary>A model of its own with only the weights of one profile, copied.</summary>
+            /// <summary>Copies the weights of one profile into a separate model.</summary>
             public {{f.MatFormerModel}} Extract({{f.Profile}} profile) => new Submodel(this, profile, copy: true);
 
-            /// <summary>The same as <c>Extract</c> without a copy: it shares this model's weights, for inference only.</summary>
+            /// <summary>Returns one profile as a model that shares this model's weights. The model is for inference only.</summary>
             /// <typeparam name="TSubmodel">The profile's class.</typeparam>
             public TSubmodel View<TSubmodel>()
                 where TSubmodel : {{f.MatFormerModel}}, global::MatFormer.ISubmodel<{{f.Model}}, TSubmodel>
                 => TSubmodel.From(this, copy: false);
 
-            /// <summary>The same as <c>Extract</c> without a copy: it shares this model's weights, for inference only.</summary>
+            /// <summary>Returns one profile as a model that shares this model's weights. The model is for inference only.</summary>
             public {{f.MatFormerModel}} View({{f.Profile}} profile) => new Submodel(this, profile, copy: false);
 
             """);
@@ -50,17 +50,25 @@ internal static class SlicingEmitter
 
     private static void WriteSubmodel(CodeFile f, ModelSpec spec, Architecture model)
     {
+        WriteSubmodelHead(f, spec, model);
+        PassEmitter.WriteSlice(f, spec, model, null);
+        WriteSubmodelMembers(f, spec, model);
+    }
+
+    // Writes the beginning of the class: constructors, properties, and the forward pass.
+    private static void WriteSubmodelHead(CodeFile f, ModelSpec spec, Architecture model)
+    {
         var (input, head) = (model.Input, model.Head);
         f.Write($$"""
-            /// <summary>A slice of {{spec.Type.Name}}: a model of its own, with the weights of one profile.</summary>
+            /// <summary>A slice of {{spec.Type.Name}}: a separate model with the weights of one profile.</summary>
             [Generated]
             public class Submodel : {{f.MatFormerModel}}
             {
                 private readonly {{f.Profile}} _profile;
 
-                /// <summary>A model of one profile's shape with newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
-                /// <param name="profile">Its shape.</param>
-                /// <param name="device">Where the weights are to be; the CPU if null.</param>
+                /// <summary>Creates a model of one profile with random weights. <c>torch.manual_seed</c> makes them reproducible.</summary>
+                /// <param name="profile">The profile.</param>
+                /// <param name="device">The device of the weights, or null for the CPU.</param>
                 public Submodel({{f.Profile}} profile, {{f.Device}}? device = null)
                     : base(NameOf(profile))
                 {
@@ -96,7 +104,7 @@ internal static class SlicingEmitter
                 /// <inheritdoc/>
                 public override {{f.Device}} Device => Network.{{input.Field}}.device;
 
-                /// <summary>{{head.Gives}}: {{input.Takes}} to {{head.Given}}.</summary>
+                /// <summary>Returns {{head.Gives}}: {{input.Takes}} to {{head.Given}}.</summary>
                 /// <exception cref="{{f.ArgumentException}}">{{input.NotFitting}}.</exception>
                 public override {{f.Tensor}} forward({{f.Tensor}} {{input.Name}})
                 {
@@ -105,12 +113,18 @@ internal static class SlicingEmitter
                 }
 
             """);
-        PassEmitter.WriteSlice(f, spec, model, null);
+    }
+
+    // Writes the rest of the class: the members of the head, the loss, and decoding.
+    private static void WriteSubmodelMembers(CodeFile f, ModelSpec spec, Architecture model)
+    {
+        var (input, head) = (model.Input, model.Head);
+        var loss = $"Returns the {TrainingEmitter.Lower(head.Loss)}, a float32 scalar, to train the slice further. {head.Batch}.";
         f.Write($$"""
 
                 {{string.Join("\n\n", head.SliceMembers(f))}}
 
-                /// <summary>{{head.Loss}}, a float32 scalar, to train the slice further. {{head.Batch}}.</summary>
+                /// <summary>{{loss}}</summary>
                 /// <exception cref="{{f.ArgumentException}}">{{head.NotFittingBatch}}.</exception>
                 public {{f.Tensor}} Loss({{f.Tensor}} {{input.Name}}, {{f.Tensor}} targets)
                 {

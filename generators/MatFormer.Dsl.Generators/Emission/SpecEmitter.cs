@@ -4,7 +4,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
-/// <summary>What is known of a model without its weights: sizes, costs and profiles. It needs no tensors.</summary>
+/// <summary>Writes sizes, costs and profiles, which are known without the weights and need no tensors.</summary>
 internal static class SpecEmitter
 {
     public static CodeFile Emit(ModelSpec spec, Architecture model, Costs costs)
@@ -16,28 +16,30 @@ internal static class SpecEmitter
         return file;
     }
 
-    /// <summary>What a model or a submodel costs in FLOPs, as a member.</summary>
+    /// <summary>Returns the constant for the FLOPs of a model or submodel.</summary>
     public static string FlopsConstant(Architecture model, Costs costs, LayerSlice[] layers)
     {
         var (of, name) = model.Head.FlopsConstant;
-        return $"/// <summary>FLOPs (a multiply-add is two) {of}.</summary>\npublic const long {name} = {Literals.Of(costs.Flops(layers))};";
+        return $"/// <summary>The FLOPs (a multiply-add counts as two) {of}.</summary>\n"
+            + $"public const long {name} = {Literals.Of(costs.Flops(layers))};";
     }
 
-    /// <summary>What a token takes in the cache of a decoder, as a member and the line behind it.</summary>
+    /// <summary>Returns the constant for the cache of a decoder, with an empty line after it, or null for an encoder.</summary>
     public static string? CacheConstant(ModelSpec spec, Costs costs, LayerSlice[] layers) => !spec.IsDecoder ? null :
-        "/// <summary>Bytes of float32 key/value cache that one token takes; half of it in bfloat16.</summary>\n"
+        "/// <summary>The bytes of key/value cache that one token takes in float32. In bfloat16, it takes half.</summary>\n"
         + $"public const long KeyValueCacheBytesPerToken = {Literals.Of(costs.KeyValueCacheBytesPerToken(layers))};\n";
 
-    /// <summary>What a profile is, for tooltips.</summary>
+    /// <summary>Returns the pattern and the origin of a profile, for tooltips.</summary>
     public static string Describe(ModelSpec spec, ProfileSpec profile) =>
         Pattern.Format(spec, profile.Choices) + (profile.Origin.Length > 0 ? ", " + profile.Origin : "");
 
-    /// <summary>What a profile costs, for tooltips: lines of a doc comment.</summary>
+    /// <summary>Returns the costs of a profile as lines of a doc comment, for tooltips.</summary>
     public static string CostTable(ModelSpec spec, Costs costs, ProfileSpec profile)
     {
         var layers = spec.LayersOf(profile.Choices);
         var cache = costs.KeyValueCacheBytesPerToken(layers);
-        var parameters = $"{Literals.Text(costs.ParameterCount(layers))}, without embeddings {Literals.Text(costs.NonEmbeddingParameterCount(layers))}";
+        var parameters = $"{Literals.Text(costs.ParameterCount(layers))}, "
+            + $"without embeddings {Literals.Text(costs.NonEmbeddingParameterCount(layers))}";
         List<(string What, string Cost)> rows =
         [
             ("parameters", parameters),
@@ -58,16 +60,16 @@ internal static class SpecEmitter
         var whole = spec.Blocks.Select(b => b.Whole).ToArray();
         var granularities = spec.Granularities.Select(g => $"new(\"{g.Name}\", {RunsOf(g.Layers)}),");
         f.Write($$"""
-            /// <summary>All parameters of the whole model.</summary>
+            /// <summary>The number of parameters of the whole model.</summary>
             public const long ParameterCount = {{Literals.Of(costs.ParameterCount(whole))}};
 
-            /// <summary>Parameters of the whole model without the embeddings and an untied head.</summary>
+            /// <summary>The number of parameters of the whole model, without the embeddings and an untied head.</summary>
             public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(whole))}};
 
             {{FlopsConstant(model, costs, whole)}}
 
             {{CacheConstant(spec, costs, whole)}}
-            /// <summary>Sizes and costs.</summary>
+            /// <summary>The sizes and costs of the model.</summary>
             public static {{f.ModelSpec}} Spec { get; } = new()
             {
                 Name = "{{spec.Type.Name}}",
@@ -92,7 +94,7 @@ internal static class SpecEmitter
             """);
     }
 
-    // What is kept of each layer, as runs of layers.
+    // Returns the sizes of the layers as runs.
     private static string RunsOf(IReadOnlyList<LayerSlice> layers) => string.Join(
         ", ",
         Pattern.Runs(layers).Select(run =>
@@ -135,11 +137,11 @@ internal static class SpecEmitter
         if (spec.Embedding is { } embedding)
         {
             var dimensions = embedding.Dimensions.Select(d => $$"""
-                /// <summary>The first {{Literals.Text(d)}} of {{Literals.Text(embedding.Width)}}.</summary>
+                /// <summary>The first {{Literals.Text(d)}} of {{Literals.Text(embedding.Width)}} numbers.</summary>
                 public static {{f.EmbeddingDimension}} D{{Literals.Digits(d)}} { get; } = new({{Literals.Of(d)}});
                 """);
             f.Write($$"""
-                /// <summary>The widths at which embeddings of {{spec.Type.Name}} are trained to be cut.</summary>
+                /// <summary>The widths that the embeddings of {{spec.Type.Name}} are trained for.</summary>
                 [Generated]
                 public static class Dimension
                 {
@@ -157,7 +159,7 @@ internal static class SpecEmitter
                 {{string.Join("\n\n", properties)}}
             }
 
-            // Lists of them: in a class of their own, since a profile needs Spec to be there first.
+            // The lists are in a separate class, because Spec must be initialized before the profiles.
             [Generated]
             private static class Declared
             {
@@ -167,12 +169,12 @@ internal static class SpecEmitter
                 public static readonly global::System.Collections.Generic.IReadOnlyList<{{f.Profile}}> Profiles =
                     [{{Names(spec.Profiles.Select(p => p.Name))}}];
 
-                // What the names of a layer's weights begin with.
+                // The beginning of the names of a layer's weights.
                 public static string Prefix(int layer) => string.Create(
                     global::System.Globalization.CultureInfo.InvariantCulture, $"{{BlockNames.Of(spec).Prefix}}{layer}.");
             }
 
-            /// <summary>The granularities as profiles, narrowest first; the last is the whole model.</summary>
+            /// <summary>The granularities as profiles, narrowest first. The last is the whole model.</summary>
             public static global::System.Collections.Generic.IReadOnlyList<{{f.Profile}}> Granularities => Declared.Granularities;
 
             /// <summary>The declared profiles, in the order of the declaration.</summary>

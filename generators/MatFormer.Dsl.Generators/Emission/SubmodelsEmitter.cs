@@ -4,10 +4,10 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
-/// <summary>The class of each granularity and profile.</summary>
+/// <summary>Writes a class for each granularity and profile.</summary>
 internal static class SubmodelsEmitter
 {
-    // In one file: Roslyn compares the names of all generated files pairwise after every edit.
+    // All classes are in one file, because Roslyn compares the names of all generated files pairwise after every edit.
     public static CodeFile Emit(ModelSpec spec, Architecture model, Costs costs)
     {
         var f = new CodeFile(spec.Type);
@@ -27,21 +27,21 @@ internal static class SubmodelsEmitter
         var layers = spec.LayersOf(profile.Choices);
         var submodel = $"global::MatFormer.ISubmodel<{f.Model}, {profile.Name}>";
 
-        var owned = spec.Type.HasTensors ? ", a model of its own" : null;
+        var owned = spec.Type.HasTensors ? " as a separate model" : null;
 
-        // The compiler reserves names of small letters only for itself; this one is the user's choice.
+        // The compiler warns about names that have only small letters. Here the user chose the name.
         var isLower = profile.Name.All(c => c is >= 'a' and <= 'z');
         f.Write($$"""
-            {{(isLower ? "#pragma warning disable CS8981 // The name is the declaration's." : null)}}
+            {{(isLower ? "#pragma warning disable CS8981 // The declaration chooses this name." : null)}}
             /// <summary>{{profile.Name}}{{owned}}: {{SpecEmitter.Describe(spec, profile)}}.</summary>
             [Generated]
             public {{(spec.Type.HasTensors ? $"sealed class {profile.Name} : Submodel, {submodel}" : $"static class {profile.Name}")}}
             {{(isLower ? "#pragma warning restore CS8981" : null)}}
             {
-                /// <summary>All parameters.</summary>
+                /// <summary>The number of parameters.</summary>
                 public const long ParameterCount = {{Literals.Of(costs.ParameterCount(layers))}};
 
-                /// <summary>Parameters without the embeddings and an untied head.</summary>
+                /// <summary>The number of parameters, without the embeddings and an untied head.</summary>
                 public const long NonEmbeddingParameterCount = {{Literals.Of(costs.NonEmbeddingParameterCount(layers))}};
 
                 {{SpecEmitter.FlopsConstant(model, costs, layers)}}
@@ -61,8 +61,8 @@ internal static class SubmodelsEmitter
     }
 
     private static string Members(CodeFile f, ProfileSpec profile, string submodel) => $$"""
-        /// <summary>Newly drawn weights, which <c>torch.manual_seed</c> decides.</summary>
-        /// <param name="device">Where the weights are to be; the CPU if null.</param>
+        /// <summary>Creates the model with random weights. <c>torch.manual_seed</c> makes them reproducible.</summary>
+        /// <param name="device">The device of the weights, or null for the CPU.</param>
         public {{profile.Name}}({{f.Device}}? device = null)
             : base({{f.Model}}.Profile.{{profile.Name}}, device)
         {

@@ -4,7 +4,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Emission;
 
-/// <summary>The losses that training minimises.</summary>
+/// <summary>Writes the losses that training minimises, and the importance of hidden units.</summary>
 internal static class TrainingEmitter
 {
     public static CodeFile Emit(ModelSpec spec, Architecture model)
@@ -18,13 +18,26 @@ internal static class TrainingEmitter
 
     private static void WriteModel(CodeFile f, ModelSpec spec, Architecture model)
     {
+        WriteLosses(f, spec, model);
+        WriteDistilledLosses(f, spec, model);
+        WriteImportance(f, spec, model);
+    }
+
+    private static void WriteLosses(CodeFile f, ModelSpec spec, Architecture model)
+    {
         var granularities = spec.Granularities.Reverse().Select(g => g.Name).ToList();
         var (input, check, head) = (model.Input.Name, model.Input.Check, model.Head);
-        var mask = model.Mask.PassArgument is null ? null : ", null";
+        var (loss, count) = (Lower(head.Loss), Literals.Of(granularities.Count));
+        var sampled = $"Returns the sampled objective: the {loss} of one submodel, a float32 scalar. {head.Batch}.";
+        var joint = $"Returns the joint objective: the {loss} of {string.Join(", ", granularities)} on the same batch, "
+            + $"({count}) float32, computed in one stacked pass. {head.Batch}.";
+        var each = $"Returns the {loss} of each stream, (streams.Count) float32 in the order of the streams, computed in one stacked pass. "
+            + $"Each stream runs over the whole batch or over its own rows. {head.Batch}. With a recomputation, the results inside the "
+            + "layers are not kept for the gradients, and <c>Recomputation.Backward</c> computes the gradients.";
+        var refused = $"{head.NotFittingBatch}, or the batch does not have the rows that the streams divide among them.";
+        var parameters = $"{f.Streams} streams, {f.Tensor} {input}, {f.Tensor} targets, {f.Recomputation}? recomputation = null";
         f.Write($$"""
-            /// <summary>
-            /// The sampled objective: {{Lower(head.Loss)}} of one submodel, a float32 scalar. {{head.Batch}}.
-            /// </summary>
+            /// <summary>{{sampled}}</summary>
             /// <exception cref="{{f.ArgumentException}}">{{head.NotFittingBatch}}.</exception>
             public {{f.Tensor}} Loss({{f.Profile}} profile, {{f.Tensor}} {{input}}, {{f.Tensor}} targets)
             {
@@ -33,22 +46,15 @@ internal static class TrainingEmitter
                 return losses.sum();  //| ()
             }
 
-            /// <summary>
-            /// The joint objective: {{Lower(head.Loss)}} of {{string.Join(", ", granularities)}} on the same batch,
-            /// computed in one stacked pass, ({{Literals.Of(granularities.Count)}}) float32. {{head.Batch}}.
-            /// </summary>
+            /// <summary>{{joint}}</summary>
             /// <exception cref="{{f.ArgumentException}}">{{head.NotFittingBatch}}.</exception>
             public {{f.Tensor}} JointLosses({{f.Tensor}} {{input}}, {{f.Tensor}} targets) => Losses(Network.Joint, {{input}}, targets);
 
-            /// <summary>
-            /// {{head.Loss}} of each stream, (streams.Count) float32, in the order of the streams, on the same
-            /// batch or its own rows of it, in one stacked pass. {{head.Batch}}. With a recomputation, what the layers compute
-            /// is not kept for the gradients, which that then gives.
-            /// </summary>
+            /// <summary>{{each}}</summary>
             /// <exception cref="{{f.ArgumentException}}">
-            /// {{head.NotFittingBatch}}, or not the rows that the streams divide among them.
+            /// {{refused}}
             /// </exception>
-            public {{f.Tensor}} Losses({{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, {{f.Recomputation}}? recomputation = null)
+            public {{f.Tensor}} Losses({{parameters}})
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(streams);
                 {{check}}({{input}});
@@ -57,14 +63,22 @@ internal static class TrainingEmitter
                 return _network.Losses(streams, {{input}}, targets, ComputeType, recomputation);
             }
 
-            /// <summary>
-            /// Two rows (2, streams.Count) float32: the losses of Losses, and how far each stream is from {{spec.Widest.Name}} on the same rows,
-            /// temperature^2 KL({{spec.Widest.Name}} || stream), 0 for {{spec.Widest.Name}} itself. {{spec.Widest.Name}} learns nothing by that; where it is not
-            /// among the streams of some rows, it runs over them without gradient. {{head.Batch}}.
-            /// </summary>
-            /// <exception cref="{{f.ArgumentException}}">As of Losses, or the temperature is not above 0.</exception>
+            """);
+    }
+
+    private static void WriteDistilledLosses(CodeFile f, ModelSpec spec, Architecture model)
+    {
+        var (input, check, widest) = (model.Input.Name, model.Input.Check, spec.Widest.Name);
+        var summary = "Returns two rows (2, streams.Count) float32. The first row has the losses of <c>Losses</c>. The second row has the "
+            + $"divergence of each stream from {widest} on the same rows, temperature^2 KL({widest} || stream), which is 0 for {widest} "
+            + $"itself. No gradient flows into {widest} from the second row. {widest} runs without gradient over the rows that it is not "
+            + $"trained on. {model.Head.Batch}.";
+        var parameters = $"{f.Streams} streams, {f.Tensor} {input}, {f.Tensor} targets, double temperature";
+        f.Write($$"""
+            /// <summary>{{summary}}</summary>
+            /// <exception cref="{{f.ArgumentException}}">As for <c>Losses</c>, or the temperature is not above 0.</exception>
             public {{f.Tensor}} DistilledLosses(
-                {{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, double temperature, {{f.Recomputation}}? recomputation = null)
+                {{parameters}}, {{f.Recomputation}}? recomputation = null)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(streams);
                 {{check}}({{input}});
@@ -74,22 +88,32 @@ internal static class TrainingEmitter
                 return _network.DistilledLosses(streams, {{input}}, targets, temperature, ComputeType, recomputation);
             }
 
-            /// <summary>
-            /// How much each hidden unit of each layer adds to {{model.Input.Takes.TrimEnd(',')}}: the mean magnitude of its activation times the norm of what
-            /// it writes, (hidden) float32 for each layer.
-            /// </summary>
+            """);
+    }
+
+    private static void WriteImportance(CodeFile f, ModelSpec spec, Architecture model)
+    {
+        var (input, check, widest) = (model.Input.Name, model.Input.Check, spec.Widest.Name);
+        var mask = model.Mask.PassArgument is null ? null : ", null";
+        var block = $"_network.Blocks[layer]{(spec.CanSkip ? "!" : null)}";
+        var measured = "Returns the importance of each hidden unit, (hidden) float32 for each layer: the mean magnitude of its activation "
+            + $"times the norm of its column of the down projection. It is measured on the given {model.Input.Takes.TrimEnd(',')}.";
+        var ordered = "Reorders the hidden units of a layer. The order is (hidden) int64. "
+            + $"The output of {widest} changes only by rounding.";
+        f.Write($$"""
+            /// <summary>{{measured}}</summary>
             /// <exception cref="{{f.ArgumentException}}">{{model.Input.NotFitting}}.</exception>
             public {{f.Tensor}}[] HiddenImportance({{f.Tensor}} {{input}})
             {
                 {{check}}({{input}});
                 using var frozen = global::TorchSharp.torch.no_grad();
                 var importance = new {{f.Tensor}}[{{Literals.Of(spec.Layers)}}];
-                _network.States({{input}}, {{f.Streams}}.Of(Profile.{{spec.Widest.Name}}){{mask}}, ComputeType, importance: importance).Dispose();
+                _network.States({{input}}, {{f.Streams}}.Of(Profile.{{widest}}){{mask}}, ComputeType, importance: importance).Dispose();
                 return importance;
             }
 
-            /// <summary>Puts the hidden units of a layer into another order, (hidden) int64; {{spec.Widest.Name}} computes what it did, up to rounding.</summary>
-            public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => _network.Blocks[layer]{{(spec.CanSkip ? "!" : null)}}.Reorder(order);
+            /// <summary>{{ordered}}</summary>
+            public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => {{block}}.Reorder(order);
 
             """);
     }
@@ -99,6 +123,9 @@ internal static class TrainingEmitter
         var (input, widest, loss, t) = (model.Input.Name, spec.Widest.Name, model.Head.Loss, model.Head.Losses(f));
         var joint = string.Join(", ", spec.Granularities.Reverse().Select(g => "Profile." + g.Name));
         var (targets, targetsParameter) = t.NeedsTargets ? ("targets, ", $"{f.Tensor} targets, ") : (null, null);
+        var batch = $"{f.Streams} streams, {f.Tensor} {input}, {f.Tensor} targets";
+        var vectors = $"{f.Tensor} {t.Vectors}, {f.Tensor} {input}";
+        var zeros = $"global::TorchSharp.torch.zeros(student, {f.ScalarType}.Float32, {t.Vectors}.device)";
         f.Write($$"""
             internal sealed partial class Network
             {
@@ -106,7 +133,7 @@ internal static class TrainingEmitter
 
                 // {{loss}} of each stream: {{t.Batch}} to (R) float32.
                 public {{f.Tensor}} Losses(
-                    {{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, {{f.ScalarType}} type, {{f.Recomputation}}? recomputation = null)
+                    {{batch}}, {{f.ScalarType}} type, {{f.Recomputation}}? recomputation = null)
                 {
                     using var {{t.Vectors}} = {{t.Computed(input, "streams", ", recomputation")}};  //| {{t.Stacked}}
                     return {{t.Loss}};  //| (R)
@@ -114,7 +141,7 @@ internal static class TrainingEmitter
 
                 // {{loss}} of each stream, and its divergence from {{widest}}: {{t.Batch}} to (2, R) float32.
                 public {{f.Tensor}} DistilledLosses(
-                    {{f.Streams}} streams, {{f.Tensor}} {{input}}, {{f.Tensor}} targets, double temperature, {{f.ScalarType}} type,
+                    {{batch}}, double temperature, {{f.ScalarType}} type,
                     {{f.Recomputation}}? recomputation)
                 {
                     using var {{t.Vectors}} = {{t.Computed(input, "streams", ", recomputation")}};  //| {{t.Stacked}}
@@ -125,16 +152,16 @@ internal static class TrainingEmitter
 
                 // The divergence of each stream from {{widest}}: {{t.Stacked}} to (R) float32.
                 private {{f.Tensor}} Divergences(
-                    {{f.Tensor}} {{t.Vectors}}, {{f.Tensor}} {{input}}, {{targetsParameter}}{{f.Streams}} streams, double temperature, {{f.ScalarType}} type)
+                    {{vectors}}, {{targetsParameter}}{{f.Streams}} streams, double temperature, {{f.ScalarType}} type)
                 {
                     var student = streams.BeginWith(Profile.{{widest}}.Layers) ? 1 : 0;
-                    if (student == streams.Count) return global::TorchSharp.torch.zeros(student, {{f.ScalarType}}.Float32, {{t.Vectors}}.device);
-                    using var teacher = Teacher({{t.Vectors}}, {{input}}, streams, student, type);  //| {{t.Shared}}, of the students' rows
+                    if (student == streams.Count) return {{zeros}};
+                    using var teacher = Teacher({{t.Vectors}}, {{input}}, streams, student, type);  //| {{t.Shared}}, for the students' rows
                     return {{t.Divergence}};  //| (R)
                 }
 
-                // What {{widest}} makes, without gradient, of the rows that others than it run over: {{t.Shared}}.
-                private {{f.Tensor}} Teacher({{f.Tensor}} {{t.Vectors}}, {{f.Tensor}} {{input}}, {{f.Streams}} streams, int student, {{f.ScalarType}} type)
+                // The vectors of {{widest}} for the rows of the other streams, without gradient: {{t.Shared}}.
+                private {{f.Tensor}} Teacher({{vectors}}, {{f.Streams}} streams, int student, {{f.ScalarType}} type)
                 {
                     using var frozen = global::TorchSharp.torch.no_grad();
                     if (student == 1 && streams.BatchRows is null)
@@ -151,9 +178,10 @@ internal static class TrainingEmitter
             """);
     }
 
-    private static string Lower(string sentence) => char.ToLowerInvariant(sentence[0]) + sentence.Substring(1);
+    /// <summary>Returns a sentence with a small first letter.</summary>
+    public static string Lower(string sentence) => char.ToLowerInvariant(sentence[0]) + sentence.Substring(1);
 
-    // What orders hidden units by importance.
+    // Writes the methods that order hidden units by importance.
     private static void WriteBlocks(CodeFile f, ModelSpec spec, Architecture model)
     {
         var kinds = BlockKind.Of(spec);
@@ -162,10 +190,10 @@ internal static class TrainingEmitter
             f.Write($$"""
                 internal abstract partial class Block
                 {
-                    // How much each hidden unit adds to x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
+                    // The importance of each hidden unit for x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
                     public abstract {{f.Tensor}} Importance({{f.Tensor}} x);
 
-                    // Puts the hidden units into another order: (m) int64.
+                    // Reorders the hidden units. The order is (m) int64.
                     public abstract void Reorder({{f.Tensor}} order);
                 }
 
@@ -182,10 +210,10 @@ internal static class TrainingEmitter
             f.Write($$"""
                 internal sealed partial class {{kind.Name}}
                 {
-                    // How much each hidden unit adds to x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
+                    // The importance of each hidden unit for x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
                     public {{overrides}}{{f.Tensor}} Importance({{f.Tensor}} x) => {{f.Kernels}}.HiddenImportance(x, FeedForwardWeights);
 
-                    // Puts the hidden units into another order: (m) int64.
+                    // Reorders the hidden units. The order is (m) int64.
                     public {{overrides}}void Reorder({{f.Tensor}} order)
                     {
                         {{string.Join("\n", hidden)}}

@@ -2,7 +2,7 @@ using System.Collections;
 
 namespace MatFormer.Generators.Model;
 
-/// <summary>An immutable array that is equal to another with equal items, as the caches of an incremental generator need.</summary>
+/// <summary>An immutable array with value equality, which the caches of an incremental generator need.</summary>
 internal readonly struct EquatableArray<T>(T[] items) : IEquatable<EquatableArray<T>>, IReadOnlyList<T>
     where T : IEquatable<T>
 {

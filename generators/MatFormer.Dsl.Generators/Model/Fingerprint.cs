@@ -5,13 +5,13 @@ using static System.FormattableString;
 
 namespace MatFormer.Generators.Model;
 
-/// <summary>A hash of the architecture: the same for models whose weights fit each other.</summary>
+/// <summary>A hash of the architecture. Models with the same hash can load each other's weights.</summary>
 internal static class Fingerprint
 {
-    /// <summary>The first 16 hexadecimal digits of the SHA-256 of <see cref="Canonical"/>.</summary>
+    /// <summary>Returns the first 16 hexadecimal digits of the SHA-256 of <see cref="Canonical"/>.</summary>
     public static string Of(ModelSpec spec) => Hash(Canonical(spec));
 
-    /// <summary>The first 16 hexadecimal digits of the SHA-256 of a text in UTF-8.</summary>
+    /// <summary>Returns the first 16 hexadecimal digits of the SHA-256 of a text in UTF-8.</summary>
     public static string Hash(string text)
     {
         using var sha = SHA256.Create();
@@ -20,13 +20,14 @@ internal static class Fingerprint
     }
 
     /// <summary>
-    /// The architecture as text; neither the class's name nor the profiles are in it. Weight files depend on it: never change what is
-    /// there.
+    /// Returns the architecture as text, without the class's name and the profiles. Weight files depend on this text: never change what an
+    /// existing declaration gives.
     /// </summary>
     public static string Canonical(ModelSpec spec)
     {
         var block = spec.Blocks[0];
-        var granularities = string.Join(",", spec.Granularities.Select(g => Invariant($"{g.Name}:{List(g.Layers.Select(l => l.HiddenWidth))}")));
+        var granularities = string.Join(
+            ",", spec.Granularities.Select(g => Invariant($"{g.Name}:{List(g.Layers.Select(l => l.HiddenWidth))}")));
         var parts = new List<string>
         {
             spec.Kind switch { ModelKind.VisionTransformer => "MatViT/1", ModelKind.TextEncoder => "MatEncoder/1", _ => "MatLM/1" },
@@ -69,7 +70,7 @@ internal static class Fingerprint
         return string.Join(";", parts);
     }
 
-    // A value of every layer; one for all, if they are alike.
+    // Writes the values of all layers as runs, or a single value if all layers have the same.
     private static string List<T>(IEnumerable<T> values)
     {
         var runs = Pattern.Runs(values.ToList()).ToList();

@@ -2,6 +2,6 @@ using System.ComponentModel;
 
 namespace System.Runtime.CompilerServices;
 
-/// <summary>What records need and netstandard2.0 lacks.</summary>
+/// <summary>A type that records need and netstandard2.0 does not have.</summary>
 [EditorBrowsable(EditorBrowsableState.Never)]
 internal static class IsExternalInit;

@@ -1,42 +1,42 @@
 namespace MatFormer.Generators.Model;
 
 /// <summary>
-/// What is kept of a layer, a field for each axis. Adding an axis means a field here, its costs, its validation and its emission.
+/// The size that a granularity gives a layer, with one field for each axis. CONTRIBUTING.md describes how to add an axis.
 /// </summary>
-/// <param name="HiddenWidth">Hidden units of the feed-forward; 0 if the layer is left out.</param>
-/// <param name="Heads">Attention heads of the queries.</param>
+/// <param name="HiddenWidth">The number of hidden units of the feed-forward, or 0 if the layer is left out.</param>
+/// <param name="Heads">The number of query heads.</param>
 internal readonly record struct LayerSlice(int HiddenWidth, int Heads)
 {
     public bool IsSkipped => HiddenWidth == 0;
 
-    /// <summary>True if all that another keeps is kept.</summary>
+    /// <summary>Returns true if this slice contains the other slice.</summary>
     public bool Holds(LayerSlice other) => HiddenWidth >= other.HiddenWidth && Heads >= other.Heads;
 }
 
 /// <summary>One transformer block.</summary>
-/// <param name="HiddenWidth">Hidden units of the whole feed-forward.</param>
-/// <param name="Activation">Its nonlinearity.</param>
-/// <param name="Bias">A bias in each of its projections.</param>
-/// <param name="Heads">Attention heads of the queries.</param>
-/// <param name="KeyValueHeads">Attention heads of the keys and values.</param>
-/// <param name="HeadWidth">Width of a head.</param>
-/// <param name="Window">How many tokens a token attends to, or 0 for all before it.</param>
+/// <param name="HiddenWidth">The number of hidden units of the whole feed-forward.</param>
+/// <param name="Activation">The nonlinearity of the feed-forward.</param>
+/// <param name="Bias">True if each projection of the feed-forward has a bias.</param>
+/// <param name="Heads">The number of query heads.</param>
+/// <param name="KeyValueHeads">The number of key/value heads.</param>
+/// <param name="HeadWidth">The width of a head.</param>
+/// <param name="Window">The number of tokens that a token attends to, or 0 for all tokens before it.</param>
 internal sealed record BlockSpec(
     int HiddenWidth, Activation Activation, bool Bias, int Heads, int KeyValueHeads, int HeadWidth, int Window)
 {
     public bool Gated => Activation is Activation.SwiGlu or Activation.GeGlu;
 
-    /// <summary>Query heads that share a key/value head.</summary>
+    /// <summary>The number of query heads that share a key/value head.</summary>
     public int Group => Heads / KeyValueHeads;
 
     /// <summary>The whole block.</summary>
     public LayerSlice Whole => new(HiddenWidth, Heads);
 
-    /// <summary>What the code depends on: blocks that differ in their feed-forward's width alone are of one kind.</summary>
+    /// <summary>The kind of the block. Blocks of one kind share their code and differ only in the width of their feed-forward.</summary>
     public BlockSpec Kind => this with { HiddenWidth = 0 };
 }
 
-/// <summary>What a model takes and gives.</summary>
+/// <summary>The kinds of models, which differ in input and output.</summary>
 internal enum ModelKind
 {
     /// <summary><c>[MatLM]</c>: a decoder.</summary>
@@ -54,35 +54,35 @@ internal sealed record ImageSpec(int Size, int Patch, int Channels, int Classes)
 {
     public int Patches => Size / Patch * (Size / Patch);
 
-    /// <summary>Numbers in a patch.</summary>
+    /// <summary>The number of values in a patch.</summary>
     public int PatchElements => Channels * Patch * Patch;
 }
 
-/// <summary>How the frequencies of rotary positions are scaled; a linear one has but a factor.</summary>
+/// <summary>The scaling of the frequencies of rotary positions. A linear scaling has only a factor.</summary>
 internal sealed record RotaryScalingSpec(
     RotaryScalingKind Kind, double Factor, int OriginalContext = 0, double LowFrequencyFactor = 0, double HighFrequencyFactor = 0);
 
-/// <summary>The vector that an encoder makes.</summary>
-/// <param name="Width">Its width.</param>
-/// <param name="Dimensions">Prefixes that are trained too, narrowest first; the last is the whole.</param>
-/// <param name="Weights">How much the loss of each counts; they add up to 1.</param>
-/// <param name="Temperature">What cosines are divided by, of a text encoder.</param>
+/// <summary>The embedding that an encoder returns.</summary>
+/// <param name="Width">The width of the whole embedding.</param>
+/// <param name="Dimensions">The widths of the trained prefixes, narrowest first. The last is the whole width.</param>
+/// <param name="Weights">The weight of each prefix in the loss. The weights add up to 1.</param>
+/// <param name="Temperature">The number that the loss of a text encoder divides cosines by.</param>
 internal sealed record EmbeddingSpec(int Width, EquatableArray<int> Dimensions, EquatableArray<double> Weights, double Temperature);
 
 /// <summary>One size of the nested model.</summary>
 internal sealed record GranularitySpec(string Name, EquatableArray<LayerSlice> Layers);
 
 /// <summary>A granularity for each layer.</summary>
-/// <param name="Name">The name.</param>
+/// <param name="Name">The name of the profile.</param>
 /// <param name="Choices">The index of each layer's granularity, or <see cref="Skip"/>.</param>
-/// <param name="Origin">What it was solved for, such as "the largest within 3,000,000 parameters", or empty.</param>
+/// <param name="Origin">How the compiler found the profile, such as "the largest within 3,000,000 parameters", or empty.</param>
 internal sealed record ProfileSpec(string Name, EquatableArray<int> Choices, string Origin)
 {
-    /// <summary>The layer is left out.</summary>
+    /// <summary>The choice for a layer that is left out.</summary>
     public const int Skip = -1;
 }
 
-/// <summary>A valid declaration: everything that is emitted is a function of it.</summary>
+/// <summary>A valid declaration. The generated code is a function of it.</summary>
 internal sealed record ModelSpec(
     TypeSpec Type,
     int Width,
@@ -99,26 +99,26 @@ internal sealed record ModelSpec(
     EquatableArray<GranularitySpec> Granularities,
     EquatableArray<ProfileSpec> Profiles)
 {
-    /// <summary>More declared profiles than these have no forward pass of their own each: builds would take long.</summary>
+    /// <summary>The most declared profiles that each have their own forward pass. With more passes, builds would take too long.</summary>
     public const int MaxOwnPasses = 200;
 
-    /// <summary>Whether each profile's class has a forward pass of its own.</summary>
+    /// <summary>True if each profile's class has its own forward pass.</summary>
     public bool HasOwnPasses => Profiles.Count <= MaxOwnPasses;
 
     public ModelKind Kind { get; init; }
 
-    /// <summary>The images, if it takes any.</summary>
+    /// <summary>The images that the model takes, or null.</summary>
     public ImageSpec? Image { get; init; }
 
-    /// <summary>What an encoder gives; null for language models.</summary>
+    /// <summary>The embedding that an encoder returns, or null for language models.</summary>
     public EmbeddingSpec? Embedding { get; init; }
 
     public Pooling Pooling { get; init; }
 
-    /// <summary>How rotary positions are scaled; null if they are not.</summary>
+    /// <summary>The scaling of rotary positions, or null if they are not scaled.</summary>
     public RotaryScalingSpec? RotaryScaling { get; init; }
 
-    /// <summary>A bias in each projection of attention.</summary>
+    /// <summary>True if each projection of attention has a bias.</summary>
     public bool AttentionBias { get; init; }
 
     public int Layers => Blocks.Count;
@@ -129,15 +129,15 @@ internal sealed record ModelSpec(
 
     public bool HasClassToken => !IsDecoder && Pooling == Pooling.ClassToken;
 
-    /// <summary>The most tokens that run through the blocks, a class token included.</summary>
+    /// <summary>The most tokens that run through the blocks, including a class token.</summary>
     public int Sequence => IsVision ? Context : Context + (HasClassToken ? 1 : 0);
 
-    /// <summary>Tokens that one unit of cost has: 1 for a decoder, whose costs are of one token; else all tokens of a sequence.</summary>
+    /// <summary>The number of tokens that costs are counted for: 1 for a decoder, and all tokens of a sequence for an encoder.</summary>
     public long TokensPerUnit => IsDecoder ? 1 : Sequence;
 
     public bool Rotary => Position == PositionKind.Rotary;
 
-    /// <summary>What costs are of.</summary>
+    /// <summary>The unit that costs are counted for.</summary>
     public string Unit => Kind switch
     {
         ModelKind.LanguageModel => "token",
@@ -151,7 +151,7 @@ internal sealed record ModelSpec(
     /// <summary>True if some profile leaves layers out.</summary>
     public bool CanSkip => Profiles.Any(p => p.Choices.Contains(ProfileSpec.Skip));
 
-    /// <summary>Blocks by kind, in the order of their first layers, with their layers.</summary>
+    /// <summary>The kinds of blocks and their layers, in the order of their first layers.</summary>
     public IEnumerable<(BlockSpec Kind, IReadOnlyList<int> Layers)> Kinds => Blocks
         .Select((block, layer) => (block.Kind, Layer: layer))
         .GroupBy(block => block.Kind, block => block.Layer)
@@ -161,10 +161,10 @@ internal sealed record ModelSpec(
     public IEnumerable<ProfileSpec> GranularityProfiles =>
         Granularities.Select((g, i) => new ProfileSpec(g.Name, Enumerable.Repeat(i, Layers).ToEquatableArray(), ""));
 
-    /// <summary>The widest granularity: the whole model.</summary>
+    /// <summary>The widest granularity, which is the whole model.</summary>
     public GranularitySpec Widest => Granularities[Granularities.Count - 1];
 
-    /// <summary>What a profile keeps of each layer.</summary>
+    /// <summary>Returns the size that a profile gives each layer.</summary>
     public LayerSlice[] LayersOf(IReadOnlyList<int> choices)
     {
         var layers = new LayerSlice[choices.Count];

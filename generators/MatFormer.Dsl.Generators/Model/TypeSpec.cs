@@ -1,17 +1,18 @@
 namespace MatFormer.Generators.Model;
 
-/// <summary>Which class the code is for.</summary>
-/// <param name="Namespace">Its namespace, empty if it has none.</param>
-/// <param name="Enclosing">The types it is nested in, outermost first, each as a head such as <c>partial class Outer</c>.</param>
-/// <param name="Name">Its name.</param>
+/// <summary>The class that code is generated for.</summary>
+/// <param name="Namespace">The namespace of the class, or empty.</param>
+/// <param name="Enclosing">The types around the class, outermost first, each as a declaration such as <c>partial class Outer</c>.</param>
+/// <param name="Name">The name of the class.</param>
 /// <param name="HintName">
-/// What the names of its files begin with: all names, joined by dots, and a hash if another type has the same names but for their case.
+/// The beginning of the names of generated files: namespace, enclosing types and class, joined by dots. A hash is added if the name of
+/// another type differs only in case.
 /// </param>
 /// <param name="HiddenNames">
-/// Last names of types that mean something else where the class is declared, and so must be written in full.
+/// The short names of types that mean something else where the class is declared. Generated code writes the full names of these types.
 /// </param>
 /// <param name="HasTensors">
-/// Whether the project references the runtime, and with it TorchSharp. Without it nothing is emitted that needs tensors.
+/// True if the project references the runtime, and with it TorchSharp. Otherwise, the generated code contains nothing that needs tensors.
 /// </param>
 internal sealed record TypeSpec(
     string Namespace, EquatableArray<string> Enclosing, string Name, string HintName, EquatableArray<string> HiddenNames,

@@ -7,7 +7,7 @@ using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.Generators.Parsing;
 
-/// <summary>Reads the arguments of one attribute, each with the place where it is written.</summary>
+/// <summary>Reads the arguments of one attribute and their places in the source.</summary>
 internal sealed class AttributeReader
 {
     private readonly AttributeData _data;
@@ -22,13 +22,13 @@ internal sealed class AttributeReader
             && data.NamedArguments.All(argument => IsGood(argument.Value));
     }
 
-    /// <summary>False if the compiler has refused an argument.</summary>
+    /// <summary>False if the compiler reports an error in an argument.</summary>
     public bool IsComplete { get; }
 
-    /// <summary>The attribute's name.</summary>
+    /// <summary>The place of the attribute's name.</summary>
     public LocationInfo At => LocationInfo.Of(_syntax.Name);
 
-    /// <summary>A property that was given, or null.</summary>
+    /// <summary>Returns the value of a property, or null if it is not given.</summary>
     public Located<T>? Property<T>(string name)
     {
         foreach (var argument in _data.NamedArguments)
@@ -40,7 +40,7 @@ internal sealed class AttributeReader
         return null;
     }
 
-    /// <summary>A property that is a string, or null if it was not given, or as null.</summary>
+    /// <summary>Returns the value of a string property, or null if it is not given or is null.</summary>
     public LocatedText? PropertyText(string name)
     {
         if (Property<string>(name) is not { } given) return null;
@@ -48,7 +48,7 @@ internal sealed class AttributeReader
         return new LocatedText(given.Value, given.At, CharactersOf(syntax, given.Value));
     }
 
-    /// <summary>A property that is an array, or null if it was not given, or as null.</summary>
+    /// <summary>Returns the value of an array property, or null if it is not given or is null.</summary>
     public (EquatableArray<T> Items, LocationInfo At)? PropertyArray<T>(string name)
         where T : IEquatable<T>
     {
@@ -67,7 +67,7 @@ internal sealed class AttributeReader
         return null;
     }
 
-    /// <summary>A constructor argument, or null if this constructor has none of that name.</summary>
+    /// <summary>Returns a constructor argument, or null if the constructor has no parameter of this name.</summary>
     public Located<T>? Argument<T>(string name)
     {
         var index = IndexOf(name);
@@ -76,7 +76,9 @@ internal sealed class AttributeReader
             : null;
     }
 
-    /// <summary>A constructor argument that is a string (empty if null), or null if this constructor has none of that name.</summary>
+    /// <summary>
+    /// Returns a string argument of the constructor (empty for a null argument), or null if the constructor has no parameter of this name.
+    /// </summary>
     public LocatedText? Text(string name)
     {
         var index = IndexOf(name);
@@ -86,7 +88,7 @@ internal sealed class AttributeReader
         return new LocatedText(value, LocationOf(syntax), CharactersOf(syntax, value));
     }
 
-    /// <summary>A constructor argument that is an array, or null if this constructor has none of that name.</summary>
+    /// <summary>Returns an array argument of the constructor, or null if the constructor has no parameter of this name.</summary>
     public (EquatableArray<Located<T>> Items, LocationInfo At)? Array<T>(string name)
     {
         var index = IndexOf(name);
@@ -111,7 +113,7 @@ internal sealed class AttributeReader
 
     private static bool TryConvert<T>(TypedConstant constant, out T value)
     {
-        // Constants of an enum arrive as its underlying integers.
+        // The compiler gives constants of an enum as integers.
         object? raw = constant.Kind is TypedConstantKind.Primitive or TypedConstantKind.Enum ? constant.Value : null;
         if (raw is not null && typeof(T).IsEnum) raw = Enum.ToObject(typeof(T), raw);
         if (raw is T typed)
@@ -150,7 +152,7 @@ internal sealed class AttributeReader
         Arguments.FirstOrDefault(a => a.NameColon?.Name.Identifier.ValueText == name)
         ?? Arguments.Where(a => a.NameEquals is null).Skip(index).FirstOrDefault(a => a.NameColon is null);
 
-    // The elements of a params array, be they arguments of their own or those of one array.
+    // Returns the elements of a params array, which are written as separate arguments or as one array.
     private IReadOnlyList<ExpressionSyntax> ItemsOf(int index, string name)
     {
         var first = SyntaxOf(index, name);

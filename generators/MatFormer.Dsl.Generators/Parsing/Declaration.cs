@@ -5,17 +5,17 @@ using MatFormer.Generators.Validation;
 
 namespace MatFormer.Generators.Parsing;
 
-/// <summary>A value and the argument that gave it, or the attribute if none did.</summary>
+/// <summary>A value, and the place of its argument (or of the attribute, if there is no argument).</summary>
 internal sealed record Located<T>(T Value, LocationInfo At);
 
-/// <summary>A string, the argument that gave it, and the characters within the quotes if they are the value's own.</summary>
+/// <summary>A string, its argument, and the place of the characters within the quotes if the value is written there as it is.</summary>
 internal sealed record LocatedText(string Value, LocationInfo At, LocationInfo? Characters)
 {
-    /// <summary>Where some characters of the value stand, or the whole argument if it is no plain literal.</summary>
+    /// <summary>Returns the place of some characters of the value, or of the whole argument if it is not a plain literal.</summary>
     public LocationInfo Slice(int start, int length) => Characters?.Slice(start, length) ?? At;
 }
 
-/// <summary>The attribute that makes the class a model; what its kind does not have is null.</summary>
+/// <summary>The attribute that makes the class a model. Properties that its kind does not have are null.</summary>
 internal sealed record ModelDeclaration(
     ModelKind Kind,
     LocationInfo At,
@@ -32,7 +32,7 @@ internal sealed record ModelDeclaration(
     Located<Pooling>? Pooling,
     Located<double>? Temperature)
 {
-    /// <summary>What is written: <c>[MatLM]</c>.</summary>
+    /// <summary>The attribute as source code writes it, such as <c>[MatLM]</c>.</summary>
     public string Attribute => Kind switch
     {
         ModelKind.VisionTransformer => "[MatViT]",
@@ -42,15 +42,19 @@ internal sealed record ModelDeclaration(
 }
 
 internal sealed record NestedEmbeddingDeclaration(
-    LocationInfo At, EquatableArray<Located<int>> Dimensions, LocationInfo DimensionsAt, EquatableArray<double>? Weights, LocationInfo? WeightsAt);
+    LocationInfo At,
+    EquatableArray<Located<int>> Dimensions,
+    LocationInfo DimensionsAt,
+    EquatableArray<double>? Weights,
+    LocationInfo? WeightsAt);
 
-/// <summary>An attribute for some layers, or for all others.</summary>
+/// <summary>An attribute for the layers that it names, or for all layers that no other attribute names.</summary>
 internal interface IOfLayers
 {
-    /// <summary>Where it is.</summary>
+    /// <summary>The place of the attribute.</summary>
     LocationInfo At { get; }
 
-    /// <summary>The layers that it names, or null for all others.</summary>
+    /// <summary>The layers that the attribute names, or null for all other layers.</summary>
     LocatedText? Layers { get; }
 }
 
@@ -77,17 +81,17 @@ internal sealed record RotaryScalingDeclaration(
 
 internal sealed record NormDeclaration(Located<NormKind> Kind, Located<double>? Epsilon);
 
-/// <summary>A granularity by width or by fraction: one of them is null.</summary>
+/// <summary>A granularity, given by its width or by its fraction. The other of the two is null.</summary>
 internal sealed record GranularityDeclaration(
     LocatedText Name, Located<int>? Width, Located<double>? Fraction, Located<int>? Heads, LocatedText? Layers) : IOfLayers
 {
     public LocationInfo At => Name.At;
 
-    /// <summary>The argument that says how wide it is.</summary>
+    /// <summary>The place of the width or fraction.</summary>
     public LocationInfo WidthAt => Width?.At ?? Fraction?.At ?? Name.At;
 }
 
-/// <summary>A profile by pattern, by widths, or by budgets: the others are null; all are for <c>[Profile("Name")]</c>.</summary>
+/// <summary>A profile, given by a pattern, by widths or by budgets. What is not given is null.</summary>
 internal sealed record ProfileDeclaration(
     LocatedText Name,
     LocatedText? Pattern,
@@ -104,20 +108,22 @@ internal sealed record ProfileDeclaration(
 
 internal sealed record ProfileGridDeclaration(LocationInfo At, Located<int> Count, LocatedText? Prefix)
 {
-    // More names than anyone could use.
+    // No program needs more profiles.
     public const int MaxCount = 256;
 
-    /// <summary>The profiles' names.</summary>
+    /// <summary>The names of the profiles.</summary>
     public IEnumerable<string> Names => Enumerable.Range(1, Math.Max(0, Math.Min(Count.Value, MaxCount)))
         .Select(i => (Prefix?.Value ?? "Grid") + i.ToString(CultureInfo.InvariantCulture));
 }
 
-/// <summary>What the attributes of one class say, before anyone has judged it.</summary>
+/// <summary>The contents of the attributes of one class, before the validator checks them.</summary>
 /// <param name="Type">The class.</param>
-/// <param name="NameAt">Its name.</param>
-/// <param name="Problems">What is wrong with the class itself; no code can be added to it then.</param>
-/// <param name="IsComplete">False if the compiler has already refused an attribute.</param>
-/// <param name="TakenNames">The class's name and declared names of granularities and profiles that members or base classes have.</param>
+/// <param name="NameAt">The place of the class's name.</param>
+/// <param name="Problems">Mistakes of the class itself. If there are any, no code can be added to the class.</param>
+/// <param name="IsComplete">False if the compiler reports an error in an attribute.</param>
+/// <param name="TakenNames">
+/// Those names among the class's name, the granularities and the profiles that the class's own or inherited members already have.
+/// </param>
 internal sealed record Declaration(
     TypeSpec Type,
     LocationInfo NameAt,
@@ -137,6 +143,6 @@ internal sealed record Declaration(
     EquatableArray<ProfileDeclaration> Profiles,
     ProfileGridDeclaration? Grid)
 {
-    /// <summary>What the class is.</summary>
+    /// <summary>The first attribute that makes the class a model.</summary>
     public ModelDeclaration Model => Models[0];
 }

@@ -8,22 +8,22 @@ using Microsoft.CodeAnalysis.CSharp.Syntax;
 
 namespace MatFormer.Generators.Parsing;
 
-/// <summary>Turns the attributes of a class into a <see cref="Declaration"/>: the only place that sees symbols and syntax.</summary>
+/// <summary>Turns the attributes of a class into a <see cref="Declaration"/>. Later steps see neither symbols nor syntax.</summary>
 internal static class DeclarationParser
 {
-    // Of MatFormer.Runtime and of MatFormer.Inference, which the runtime references.
+    // The base class is in MatFormer.Runtime, and the interface in MatFormer.Inference, which the runtime references.
     private const string BaseClass = "MatFormer.MatFormerModel";
     private const string Interface = "MatFormer.IDeclaredModel`1";
 
-    // Generated code has params collections, which came with it.
+    // Generated code uses params collections, which came with this version.
     private const LanguageVersion Oldest = LanguageVersion.CSharp13;
 
     /// <summary>Reads a class.</summary>
     /// <param name="symbol">The class.</param>
-    /// <param name="syntax">The part of it that bears the attribute of the model.</param>
-    /// <param name="compilation">With or without generated code.</param>
-    /// <param name="scope">Of the part, to tell names that are hidden there; null if nothing is to be emitted.</param>
-    /// <param name="cancellation">Stops it.</param>
+    /// <param name="syntax">The part of the class that has the attribute of the model.</param>
+    /// <param name="compilation">The compilation, with or without generated code.</param>
+    /// <param name="scope">The semantic model of the part, which knows the names that are hidden there; null if no code is written.</param>
+    /// <param name="cancellation">Cancels reading.</param>
     public static Declaration Parse(
         INamedTypeSymbol symbol,
         TypeDeclarationSyntax syntax,
@@ -65,7 +65,7 @@ internal static class DeclarationParser
             .Concat(All<MatViTAttribute>().Select(a => ParseModel(ModelKind.VisionTransformer, a)))
             .Concat(All<MatEncoderAttribute>().Select(a => ParseModel(ModelKind.TextEncoder, a)));
 
-        // By the user: generated members bear the names that were declared for them.
+        // True if the user's own code has the name. Generated members have declared names too, but do not count.
         bool IsTaken(string name) => inherited.Contains(name) || (own.Contains(name) && !symbol.GetMembers(name).All(IsGenerated));
     }
 
@@ -105,14 +105,14 @@ internal static class DeclarationParser
         if (HasTwin(symbol)) file += "." + Fingerprint.Hash(file).Substring(0, 8);
         return new TypeSpec(ns, enclosing.ToEquatableArray(), symbol.Name, file, hidden.ToEquatableArray(), hasTensors);
 
-        // A type of the user's with the name of an alias would clash with the alias.
+        // If the user's code has a type with the name of an alias, the alias would clash with the type.
         bool IsHidden(string alias, string fullName) =>
             symbol.Name == alias
             || symbol.GetTypeMembers(alias).Length > 0
             || scope?.LookupNamespacesAndTypes(syntax.Identifier.SpanStart, name: alias).Any(f => f.ToDisplayString() != fullName) == true;
     }
 
-    // True if other types or namespaces have the same names but for their case, which files on some systems do not tell apart.
+    // True if the name of another type or namespace differs only in case. Some file systems ignore case in file names.
     private static bool HasTwin(ISymbol symbol)
     {
         for (var at = symbol; at.ContainingSymbol is INamespaceOrTypeSymbol around; at = around)
@@ -193,11 +193,15 @@ internal static class DeclarationParser
         }
 
         if (compilation is CSharpCompilation { LanguageVersion: < Oldest and var version })
-            yield return new DiagnosticInfo(Descriptors.LanguageTooOld, at, symbol.Name, Oldest.ToDisplayString(), version.ToDisplayString());
+        {
+            yield return new DiagnosticInfo(
+                Descriptors.LanguageTooOld, at, symbol.Name, Oldest.ToDisplayString(), version.ToDisplayString());
+        }
+
         if (compilation.GetTypeByMetadataName(Interface) is null) yield return new DiagnosticInfo(Descriptors.NoRuntime, at);
     }
 
-    // With a generated member of the same name.
+    // True if a generated member has the same name, and the two cannot be overloads.
     private static bool Clashes(ISymbol member) => member is IMethodSymbol method
         ? Names.IsMember(member.Name) && method.AssociatedSymbol is null
         : Names.IsMember(member.Name) || Names.Methods.Contains(member.Name);
@@ -205,11 +209,11 @@ internal static class DeclarationParser
     private static bool HasParameters(INamedTypeSymbol symbol) =>
         symbol.DeclaringSyntaxReferences.Any(part => part.GetSyntax() is ClassDeclarationSyntax { ParameterList: not null });
 
-    // A base class, even this one, leaves no room for another.
+    // Even object as an explicit base class leaves no room for the base class of the generated code.
     private static bool NamesObject(BaseTypeSyntax written) =>
         written.Type.ToString() is "object" or "Object" or "System.Object" or "global::System.Object";
 
-    // Properties of the same name mean the same in all of them.
+    // Properties that several of these attributes have mean the same in each of them.
     private static ModelDeclaration ParseModel(ModelKind kind, AttributeReader reader) => new(
         kind,
         reader.At,

@@ -6,18 +6,18 @@ using Microsoft.CodeAnalysis.CSharp.Syntax;
 namespace MatFormer.Generators.Parsing;
 
 /// <summary>
-/// Reads declarations, and remembers what it read. <c>ForAttributeWithMetadataName</c> would bind every model's attributes anew whenever
-/// anything is typed anywhere; here that happens only if the class, or something that its declaration may depend on, has changed.
+/// Reads declarations and caches them. <c>ForAttributeWithMetadataName</c> would bind the attributes of every model again after every edit
+/// of any file. This reader binds them again only if the class, or anything that its declaration may depend on, has changed.
 /// </summary>
 internal static class DeclarationReader
 {
     private static readonly ConditionalWeakTable<SyntaxNode, Memory> s_memories = new();
 
-    /// <summary>True for a class that may declare a model.</summary>
+    /// <summary>Returns true for a class that may declare a model.</summary>
     public static bool MayDeclare(SyntaxNode node) =>
         node is ClassDeclarationSyntax { AttributeLists.Count: > 0 } or RecordDeclarationSyntax { AttributeLists.Count: > 0 };
 
-    /// <summary>The declaration of a class, or null if this part of it has no attribute of a model.</summary>
+    /// <summary>Returns the declaration of a class, or null if this part of the class has no attribute of a model.</summary>
     public static Declaration? Read(GeneratorSyntaxContext context, CancellationToken cancellation)
     {
         var syntax = (TypeDeclarationSyntax)context.Node;
@@ -37,13 +37,13 @@ internal static class DeclarationReader
         var model = symbol.GetAttributes()
             .FirstOrDefault(data => Names.ModelAttributes.Contains(data.AttributeClass?.ToDisplayString() ?? ""));
 
-        // Of several parts, the one that bears the attribute, so that there is one model.
+        // If a class has several parts, only the part with the attribute counts, so that there is one model.
         return model?.ApplicationSyntaxReference?.GetSyntax(cancellation).Parent?.Parent == syntax
             ? DeclarationParser.Parse(symbol, syntax, context.SemanticModel.Compilation, context.SemanticModel, cancellation)
             : null;
     }
 
-    // One for a node; its only field is set at once, whichever thread does it.
+    // Each syntax node has one. Its only field is written atomically, so no lock is needed.
     private sealed class Memory
     {
         public Reading? Reading { get; set; }

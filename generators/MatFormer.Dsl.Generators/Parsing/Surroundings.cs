@@ -9,14 +9,14 @@ using Microsoft.CodeAnalysis.CSharp.Syntax;
 namespace MatFormer.Generators.Parsing;
 
 /// <summary>
-/// Everything of a compilation, but for the class itself, that the meaning of a declaration may depend on: references, options, and of
-/// each file its <see cref="Surface"/>. In the same surroundings the same class declares the same.
+/// Everything in a compilation, except for the class itself, that the meaning of a declaration may depend on: references, options, and
+/// the <see cref="Surface"/> of each file. In the same surroundings, the same class has the same declaration.
 /// </summary>
 internal sealed class Surroundings
 {
     private static readonly ConditionalWeakTable<Compilation, Surroundings> s_known = new();
 
-    // The attributes' names, as they are written.
+    // The names of the attributes as source code writes them, with and without their suffix.
     private static readonly HashSet<string> s_names = new(
         Names.ModelAttributes
             .Select(LastPart)
@@ -44,18 +44,18 @@ internal sealed class Surroundings
         }
     }
 
-    /// <summary>Those of a compilation.</summary>
+    /// <summary>Returns the surroundings that a compilation gives its declarations.</summary>
     public static Surroundings Of(Compilation compilation, CancellationToken cancellation) =>
         s_known.GetValue(compilation, _ => new Surroundings(compilation, cancellation));
 
-    /// <summary>False if an attribute is none of a model's, whatever its name means.</summary>
+    /// <summary>Returns false if an attribute certainly does not make a class a model.</summary>
     public bool MayMeanAModel(AttributeSyntax attribute)
     {
         var name = LastPart(attribute.Name.ToString());
         return s_names.Contains(name) || _aliases.Contains(name) || _aliases.Contains(name + nameof(Attribute));
     }
 
-    /// <summary>True if a class of this name declares the same here as there.</summary>
+    /// <summary>Returns true if a class of this name has the same declaration in both surroundings.</summary>
     public bool AreSameFor(string name, Surroundings others) =>
         ReferenceEquals(this, others)
         || (PartsOf(name) == others.PartsOf(name)
@@ -66,12 +66,12 @@ internal sealed class Surroundings
 
     private string PartsOf(string name) => _parts.TryGetValue(name, out var parts) ? parts : "";
 
-    // Of a qualified or aliased name; type arguments make it another name.
+    // Returns the last part of a qualified or aliased name. A name with type arguments keeps them and so is a different name.
     private static string LastPart(string name) => name.Substring(name.LastIndexOfAny(['.', ':']) + 1).Trim().TrimStart('@');
 
     /// <summary>
-    /// What declarations in other files can see of a file: using directives, types and namespaces by name, and constants; and, for
-    /// classes of the same name alone, the attributes and members of partial types.
+    /// What declarations in other files can see of a file: using directives, the names of types and namespaces, and constants. The
+    /// attributes and members of partial types are kept apart, because only classes of the same name see them.
     /// </summary>
     private sealed class Surface : IEquatable<Surface>
     {
@@ -88,16 +88,16 @@ internal sealed class Surroundings
             _text = text.ToString();
         }
 
-        /// <summary>Other names for the attributes, by a using directive.</summary>
+        /// <summary>Aliases of the attributes that using directives declare.</summary>
         public IReadOnlyList<string> ModelAliases => _aliases;
 
-        /// <summary>By a partial type's name, what this file adds to it.</summary>
+        /// <summary>The attributes and members that this file adds to each partial type, by the name of the type.</summary>
         public IReadOnlyDictionary<string, string> Parts => _parts;
 
         public static Surface Of(SyntaxTree tree, CancellationToken cancellation) =>
             s_known.GetValue(tree, _ => new Surface(tree, cancellation));
 
-        /// <summary>But for the parts.</summary>
+        /// <summary>Compares everything except for the parts.</summary>
         public bool Equals(Surface? other) => ReferenceEquals(this, other) || _text == other?._text;
 
         public override bool Equals(object? obj) => Equals(obj as Surface);

@@ -3,7 +3,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>The parts of a model. Everything that differs between kinds of models stands in one of them.</summary>
+/// <summary>Chooses the parts of a model. Everything that differs between kinds of models is in one of the parts.</summary>
 internal sealed class Architecture
 {
     private readonly IReadOnlyList<Part> _before;
@@ -18,14 +18,18 @@ internal sealed class Architecture
             ModelKind.TextEncoder => new LengthMask(spec),
             _ => new NoMask(spec),
         };
-        Pooling = spec.IsDecoder ? new NoPooling(spec, this) : spec.HasClassToken ? new ClassTokenPooling(spec, this) : new MeanPooling(spec, this);
+        Pooling = spec.IsDecoder ? new NoPooling(spec, this)
+            : spec.HasClassToken ? new ClassTokenPooling(spec, this)
+            : new MeanPooling(spec, this);
         Positions = spec.Position switch
         {
             PositionKind.Rotary => new RotaryPositions(spec, this),
             PositionKind.Sinusoidal => new SinusoidalPositions(spec),
             _ => new LearnedPositions(spec),
         };
-        Input = spec.Image is { } image ? new PatchInput(spec, image, this) : spec.IsDecoder ? new TokenInput(spec, this) : new TextInput(spec, this);
+        Input = spec.Image is { } image ? new PatchInput(spec, image, this)
+            : spec.IsDecoder ? new TokenInput(spec, this)
+            : new TextInput(spec, this);
         Head = spec.Kind switch
         {
             ModelKind.LanguageModel => new VocabularyHead(spec, this),
@@ -35,18 +39,18 @@ internal sealed class Architecture
         Attention = new Attention(spec, this);
         FeedForward = new FeedForward(spec, this);
 
-        // The order in which weights are drawn and registered: seeds and weight files depend on it.
+        // Weights are drawn and registered in this order. Never change it: the weights of a seed depend on it, and so do weight files.
         _before = spec.IsVision ? [Pooling, Positions, Input] : [Input, Pooling, Positions];
         _after = [Norm, Head];
         Around = [Mask, Positions, Input, Norm, Pooling, Head];
     }
 
-    /// <summary>What turns the input into states.</summary>
+    /// <summary>The part that turns the input into states.</summary>
     public InputPart Input { get; }
 
     public PositionPart Positions { get; }
 
-    /// <summary>What a token may attend to.</summary>
+    /// <summary>The part that decides which tokens a token may attend to.</summary>
     public MaskPart Mask { get; }
 
     public NormPart Norm { get; }
@@ -55,38 +59,38 @@ internal sealed class Architecture
 
     public FeedForward FeedForward { get; }
 
-    /// <summary>What turns the states of a sequence into what the head takes.</summary>
+    /// <summary>The part that turns the states of a sequence into the input of the head.</summary>
     public PoolingPart Pooling { get; }
 
-    /// <summary>What the model gives, and what it is trained for.</summary>
+    /// <summary>The part that computes the output and the losses.</summary>
     public HeadPart Head { get; }
 
-    /// <summary>The parts around the blocks, in the order in which they run.</summary>
+    /// <summary>The parts around the blocks, in the order of execution.</summary>
     public IReadOnlyList<Part> Around { get; }
 
-    /// <summary>The parts of a block, in the order in which they run.</summary>
+    /// <summary>The parts of a block, in the order of execution.</summary>
     public IReadOnlyList<BlockPart> Block => [Attention, FeedForward];
 
-    /// <summary>The weights that are drawn before those of the blocks.</summary>
+    /// <summary>The weights that are drawn before the weights of the blocks.</summary>
     public IEnumerable<WeightSpec> WeightsBefore => _before.SelectMany(part => part.Weights);
 
-    /// <summary>The weights that are drawn after those of the blocks.</summary>
+    /// <summary>The weights that are drawn after the weights of the blocks.</summary>
     public IEnumerable<WeightSpec> WeightsAfter => _after.SelectMany(part => part.Weights);
 
     /// <summary>The weights around the blocks.</summary>
     public IEnumerable<WeightSpec> WeightsAround => WeightsBefore.Concat(WeightsAfter);
 
-    /// <summary>Initializers of the run-time <c>ModelSpec</c>.</summary>
+    /// <summary>The parts' initializers for the run-time <c>ModelSpec</c>.</summary>
     public IEnumerable<string> SpecLines => Around.SelectMany(part => part.SpecLines).Concat(Block.SelectMany(part => part.SpecLines));
 
     public static Architecture Of(ModelSpec spec) => new(spec);
 
-    /// <summary>The weights of a block, in the order in which they are drawn.</summary>
+    /// <summary>Returns the weights of a block, in the order in which they are drawn.</summary>
     public IEnumerable<WeightSpec> WeightsOf(BlockSpec block) => Block.SelectMany(part => part.Weights(block));
 
-    /// <summary>True if the network holds something beside its weights.</summary>
+    /// <summary>True if the network has tables besides its weights.</summary>
     public bool HasTables => Around.Any(part => part.HasTable);
 
-    /// <summary>What the network holds beside its weights.</summary>
+    /// <summary>Returns the tables that the network has besides its weights.</summary>
     public IReadOnlyList<TableSpec> Tables(CodeFile f) => [.. Around.Select(part => part.Table(f)).OfType<TableSpec>()];
 }

@@ -3,7 +3,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>Multi-head attention with shared key/value heads (arXiv 2305.13245); a slice may keep a prefix of the heads.</summary>
+/// <summary>Multi-head attention with shared key/value heads (arXiv 2305.13245). A slice may keep only the first heads.</summary>
 internal sealed class Attention(ModelSpec spec, Architecture architecture) : BlockPart(spec)
 {
     private const string NormField = "InputLayerNorm";
@@ -24,8 +24,9 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
     }
 
     public override string StackedComment => Spec.ElasticHeads
-        ? $"// x + attention(norm(x)) of R stacked streams, stream r with its first heads[r] heads: {Shape.Stacked(Spec)} to the same."
-        : $"// x + attention(norm(x)): {Shape.Stacked(Spec)} to the same.";
+        ? "// x + attention(norm(x)) of R stacked streams, where stream r keeps its first heads[r] heads: "
+            + $"{Shape.Stacked(Spec)} to the same shape."
+        : $"// x + attention(norm(x)): {Shape.Stacked(Spec)} to the same shape.";
 
     public override IEnumerable<WeightSpec> Weights(BlockSpec block)
     {
@@ -33,7 +34,8 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
         var queries = new Dimension(block.HeadWidth, Axis.Heads);
         var keys = new Dimension(block.HeadWidth, Axis.KeyValueHeads);
         foreach (var norm in architecture.Norm.WeightsOf(NormField, _names.AttentionNorm)) yield return norm;
-        foreach (var (field, name, rows) in new[] { ("Query", _names.Query, queries), ("Key", _names.Key, keys), ("Value", _names.Value, keys) })
+        var projections = new[] { ("Query", _names.Query, queries), ("Key", _names.Key, keys), ("Value", _names.Value, keys) };
+        foreach (var (field, name, rows) in projections)
         {
             yield return WeightSpec.Matrix(field + "Projection", name + ".weight", Draw.Normal, rows, width);
             if (Spec.AttentionBias) yield return WeightSpec.Vector(field + "Bias", name + ".bias", Draw.Zeros, rows);
@@ -47,7 +49,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
         yield return WeightSpec.Vector("KeyNorm", _names.KeyNorm + ".weight", Draw.Ones, head);
     }
 
-    // Scores and values: 4 * head width for each pair of a query and a key. A decoder's token sees the average over a full context.
+    // Scores and values take 4 * head width for each pair of a query and a key. For a decoder, the average over a full context counts.
     public override long FlopsPerKeyValueHead(BlockSpec block) =>
         (long)(4m * block.Group * block.HeadWidth * architecture.Mask.Pairs(block) * Spec.TokensPerUnit / Spec.Sequence);
 
@@ -96,7 +98,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
         return $"{f.Kernels}.Attend(x, AttentionWeights{architecture.Positions.LayerArguments}{architecture.Mask.KernelArguments}{heads})";
     }
 
-    // Streams that keep different heads part in front of attention. Up to there they are alike.
+    // If granularities keep different heads, streams part before attention. Otherwise, they part before the feed-forward.
     public override IEnumerable<string> StackedLines(CodeFile f, string block)
     {
         var (angles, mask, stacked) = (architecture.Positions.LayerArguments, architecture.Mask.BlockArguments, Shape.Stacked(Spec));
@@ -106,7 +108,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
             yield break;
         }
 
-        yield return "// The streams are alike up to the layer where they part, and are computed once up to there.";
+        yield return "// Up to the layer where the streams part, they are the same and are computed once.";
         yield return $"using var forked = layer == streams.Fork ? {f.Kernels}.Fork(x, streams.Count) : null;  //| {stacked}";
         yield return $"using var attended = {block}.Attend(";
         yield return $"    forked ?? x{angles}, streams.Heads(layer), streams.Rows(layer){mask});  //| {stacked}";
@@ -123,7 +125,9 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
         yield return ToHeads("_key", _names.Key, keyHeads);
         yield return ToHeads("_value", _names.Value, keyHeads);
         yield return new(
-            f.PackedMatrix, "_output", $"packer.FromHeads({Name(_names.Output + ".weight")}, {width}, {heads}, {headWidth}{Bias(_names.Output)})");
+            f.PackedMatrix,
+            "_output",
+            $"packer.FromHeads({Name(_names.Output + ".weight")}, {width}, {heads}, {headWidth}{Bias(_names.Output)})");
         if (!Spec.QkNorm) yield break;
         yield return HeadNorm("_queryNorm", _names.QueryNorm);
         yield return HeadNorm("_keyNorm", _names.KeyNorm);
@@ -131,7 +135,8 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
         PackedField ToHeads(string field, string name, string count) =>
             new(f.PackedMatrix, field, $"packer.ToHeads({Name(name + ".weight")}, {count}, {headWidth}, {width}{Bias(name)})");
 
-        PackedField HeadNorm(string field, string name) => new(f.PackedTable, field, $"packer.Vector({Name(name + ".weight")}, {headWidth})");
+        PackedField HeadNorm(string field, string name) =>
+            new(f.PackedTable, field, $"packer.Vector({Name(name + ".weight")}, {headWidth})");
 
         string? Bias(string name) => Spec.AttentionBias ? ", " + Name(name + ".bias") : null;
 

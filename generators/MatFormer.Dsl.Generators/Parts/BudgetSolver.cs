@@ -3,15 +3,15 @@ using MatFormer.Generators.Model;
 namespace MatFormer.Generators.Parts;
 
 /// <summary>
-/// Mixes as MatFormer's Mix'n'Match makes them (arXiv 2310.07707, section 3.3): of two adjacent granularities, the narrower in the first
-/// k layers. They stand in a row, each costing no less than the one before it, so that budgets are met by bisection.
+/// The mixes of MatFormer's Mix'n'Match (arXiv 2310.07707, section 3.3): the first layers have one granularity, and the other layers have
+/// the next wider one. In their order, no mix costs less than the mix before it, so budgets are solved by bisection.
 /// </summary>
 internal sealed class BudgetSolver(ModelSpec spec)
 {
-    /// <summary>How many mixes there are, from the narrowest model to the whole.</summary>
+    /// <summary>The number of mixes, from the narrowest model to the whole model.</summary>
     public int Count { get; } = ((spec.Granularities.Count - 1) * spec.Layers) + 1;
 
-    /// <summary>The granularities of one mix.</summary>
+    /// <summary>Returns the index of each layer's granularity in one mix.</summary>
     public EquatableArray<int> this[int index]
     {
         get
@@ -23,7 +23,7 @@ internal sealed class BudgetSolver(ModelSpec spec)
         }
     }
 
-    /// <summary>The largest mix within all budgets, or null if even the narrowest model is above one.</summary>
+    /// <summary>Returns the largest mix within all budgets, or null if even the narrowest model exceeds a budget.</summary>
     public EquatableArray<int>? Solve(IReadOnlyList<(Func<LayerSlice[], long> Cost, long Most)> budgets)
     {
         var above = FirstWhere(0, Count, index =>
@@ -35,8 +35,8 @@ internal sealed class BudgetSolver(ModelSpec spec)
     }
 
     /// <summary>
-    /// So many mixes between the narrowest and the widest, each the nearest to its place on an even spread of FLOPs; narrowest first.
-    /// Fewer, if there are not so many.
+    /// Returns a number of mixes between the narrowest and the widest, narrowest first. Their FLOPs are as evenly spaced as possible. If
+    /// there are not enough mixes, the result is shorter.
     /// </summary>
     public IReadOnlyList<EquatableArray<int>> Grid(Costs costs, int count)
     {
@@ -46,7 +46,7 @@ internal sealed class BudgetSolver(ModelSpec spec)
         var next = 1;
         for (var place = 1; place <= count && next < Count - 1; place++)
         {
-            // Enough are left behind it for the others.
+            // Enough mixes must remain for the later places.
             var target = least + (range * place / (count + 1));
             var last = Math.Max(next, Count - 2 - (count - place));
             var index = FirstWhere(next, last, i => flops[i] >= target);
@@ -58,7 +58,7 @@ internal sealed class BudgetSolver(ModelSpec spec)
         return grid;
     }
 
-    // Of every mix: from one to the next, a single layer widens.
+    // Computes the FLOPs of every mix. From each mix to the next, only one layer becomes wider.
     private long[] Flops(Costs costs)
     {
         var flops = new long[Count];
@@ -75,7 +75,7 @@ internal sealed class BudgetSolver(ModelSpec spec)
             costs[layer].Flops.Of(spec.Blocks[layer], spec.Granularities[granularity].Layers[layer]);
     }
 
-    // The first from start on of which the condition holds, as it does of all behind it; end if of none before that.
+    // Returns the first index from start on that fulfills the condition, or end. All later indices must fulfill the condition too.
     private static int FirstWhere(int start, int end, Func<int, bool> condition)
     {
         while (start < end)

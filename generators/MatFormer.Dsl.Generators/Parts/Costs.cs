@@ -2,7 +2,7 @@ using MatFormer.Generators.Model;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>A cost of one block, linear in what a slice keeps of it: a coefficient for each axis.</summary>
+/// <summary>A cost of one block. It is linear in the size of a slice, with a coefficient for each axis.</summary>
 internal sealed record BlockCost(long Shared, long PerHiddenUnit, long PerKeyValueHead)
 {
     public long Of(BlockSpec block, LayerSlice slice) => slice.IsSkipped
@@ -10,10 +10,10 @@ internal sealed record BlockCost(long Shared, long PerHiddenUnit, long PerKeyVal
         : checked(Shared + (PerHiddenUnit * slice.HiddenWidth) + (PerKeyValueHead * (slice.Heads / block.Group)));
 }
 
-/// <summary>What one block costs.</summary>
+/// <summary>The costs of one block.</summary>
 internal sealed record BlockCosts(BlockCost Parameters, BlockCost Flops, BlockCost KeyValueCacheBytesPerToken, BlockCost Int8Bytes);
 
-/// <summary>What a model costs: the sum over its blocks, and over the parts around them.</summary>
+/// <summary>The costs of a model, which are the sum over its blocks and the parts around the blocks.</summary>
 internal sealed class Costs
 {
     private readonly ModelSpec _spec;
@@ -35,17 +35,17 @@ internal sealed class Costs
 
     public long EmbeddingParameters { get; }
 
-    /// <summary>Parameters around the blocks.</summary>
+    /// <summary>The number of parameters around the blocks.</summary>
     public long SharedParameters { get; }
 
-    /// <summary>FLOPs around the blocks.</summary>
+    /// <summary>The FLOPs of the parts around the blocks.</summary>
     public long SharedFlops { get; }
 
     private long SharedInt8Bytes { get; }
 
     public static Costs Of(ModelSpec spec) => new(spec);
 
-    /// <summary>What one block costs.</summary>
+    /// <summary>The costs of one block.</summary>
     public BlockCosts this[int layer] => _blocks[layer];
 
     public long ParameterCount(LayerSlice[] layers) => SharedParameters + Sum(layers, block => block.Parameters);
@@ -56,7 +56,7 @@ internal sealed class Costs
 
     public long KeyValueCacheBytesPerToken(LayerSlice[] layers) => Sum(layers, block => block.KeyValueCacheBytesPerToken);
 
-    /// <summary>Bytes of the weights alone.</summary>
+    /// <summary>Returns the bytes of the weights, without a file's header or a cache.</summary>
     public long WeightBytes(LayerSlice[] layers, WeightType type) => type switch
     {
         WeightType.Float32 => checked(4 * ParameterCount(layers)),
@@ -64,7 +64,7 @@ internal sealed class Costs
         _ => checked(2 * ParameterCount(layers)),
     };
 
-    // A multiply-add is two FLOPs.
+    // A multiply-add counts as two FLOPs.
     private BlockCosts OfBlock(BlockSpec block)
     {
         var weights = _architecture.WeightsOf(block).ToList();

@@ -3,7 +3,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>Embeddings that may be cut to a prefix (Matryoshka representations, arXiv 2205.13147).</summary>
+/// <summary>A head that returns embeddings, which may be cut to a prefix (Matryoshka representations, arXiv 2205.13147).</summary>
 internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture) : HeadPart(spec, architecture)
 {
     private protected EmbeddingSpec Embedding => Spec.Embedding!;
@@ -11,7 +11,7 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
     private protected string Prefixes => $"[{string.Join(", ", Embedding.Dimensions.Select(d => Literals.Of(d)))}], "
         + $"[{string.Join(", ", Embedding.Weights.Select(w => Literals.Of(w)))}]";
 
-    /// <summary>The call of the network that <c>Forward</c> makes.</summary>
+    /// <summary>The method of the network that <c>Forward</c> calls.</summary>
     private protected abstract string NetworkMethod { get; }
 
     public override IEnumerable<string> SpecLines =>
@@ -24,7 +24,7 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
     {
         var input = Input.Name;
         yield return $$"""
-            /// <summary>{{Gives}}, by a submodel, computed with this model's weights: {{Input.Takes}} to {{Given}}.</summary>
+            /// <summary>Returns {{Gives}} of a submodel, computed with this model's weights: {{Input.Takes}} to {{Given}}.</summary>
             /// <exception cref="{{f.ArgumentException}}">{{Input.NotFitting}}.</exception>
             public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} {{input}})
             {
@@ -37,14 +37,13 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
             /// <inheritdoc/>
             public override {{f.Tensor}} Embed({{f.Tensor}} {{input}}, int? width = null) => Embed({{Widest}}, {{input}}, width);
             """;
+        var cut = $"Returns the embeddings of a submodel, cut to a width and scaled to length 1: {Input.Takes} to (B, width) float32.";
         yield return $$"""
-            /// <summary>
-            /// Embeddings of length 1 by a submodel, cut to their first numbers before: {{Input.Takes}} to (B, width) float32.
-            /// </summary>
+            /// <summary>{{cut}}</summary>
             /// <param name="profile">The submodel.</param>
-            /// <param name="{{input}}">{{Input.Takes.TrimEnd(',')}}.</param>
-            /// <param name="width">One of the dimensions; all if null.</param>
-            /// <exception cref="{{f.ArgumentException}}">{{Input.NotFitting}}, or no such dimension is declared.</exception>
+            /// <param name="{{input}}">The {{Input.Takes.TrimEnd(',')}}.</param>
+            /// <param name="width">One of the declared dimensions, or null for the whole embedding.</param>
+            /// <exception cref="{{f.ArgumentException}}">{{Input.NotFitting}}, or the dimension is not declared.</exception>
             public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.Tensor}} {{input}}, int? width = null)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
@@ -53,7 +52,7 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
             }
             """;
         yield return $$"""
-            /// <summary>Embeddings of this width, of length 1, by a submodel: {{Input.Takes}} to (B, dimension) float32.</summary>
+            /// <summary>{{cut.Replace("(B, width)", "(B, dimension)")}}</summary>
             /// <exception cref="{{f.ArgumentException}}">{{Input.NotFitting}}.</exception>
             public {{f.Tensor}} Embed({{f.Profile}} profile, {{f.EmbeddingDimension}} dimension, {{f.Tensor}} {{input}})
             {
@@ -65,8 +64,9 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
 
     public override IEnumerable<string> NetworkMembers(CodeFile f)
     {
+        var parameters = $"{f.Tensor} {Input.Name}, {f.Streams} streams, {f.ScalarType} type, {f.Recomputation}? recomputation = null";
         yield return $$"""
-            // Embeddings of one stream, of length 1 after the cut: (B, width) float32.
+            // Embeddings of one stream, cut to a width and scaled to length 1: (B, width) float32.
             public {{f.Tensor}} Embed({{f.Tensor}} {{Input.Name}}, {{f.Streams}} streams, int width, {{f.ScalarType}} type)
             {
                 using var whole = Embedded({{Input.Name}}, streams, type);  //| {{Shape.Of("B", Embedding.Width)}}
@@ -74,8 +74,8 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
             }
             """;
         yield return $$"""
-            // What embeddings are cut from, of all streams: {{Shape.Of("N", Embedding.Width)}}.
-            public {{f.Tensor}} Embedded({{f.Tensor}} {{Input.Name}}, {{f.Streams}} streams, {{f.ScalarType}} type, {{f.Recomputation}}? recomputation = null)
+            // The whole embeddings of all streams, which are not cut or scaled yet: {{Shape.Of("N", Embedding.Width)}}.
+            public {{f.Tensor}} Embedded({{parameters}})
             {{EmbeddedBody(f)}}
             """;
     }
@@ -93,7 +93,7 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
             }
             """;
         yield return $$"""
-            /// <summary>Embeddings of this width, of length 1: {{Input.Takes}} to (B, dimension) float32.</summary>
+            /// <summary>Returns embeddings, cut to a width and scaled to length 1: {{Input.Takes}} to (B, dimension) float32.</summary>
             /// <exception cref="{{f.ArgumentException}}">{{Input.NotFitting}}.</exception>
             public {{f.Tensor}} Embed({{f.EmbeddingDimension}} dimension, {{f.Tensor}} {{input}})
             {
@@ -106,10 +106,10 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
     /// <summary>The body of the network's method <c>Embedded</c>.</summary>
     private protected abstract string EmbeddedBody(CodeFile f);
 
-    /// <summary>Statements that make <c>whole</c>, what embeddings of a slice are cut from.</summary>
+    /// <summary>Statements that compute <c>whole</c>, the embeddings of a slice before they are cut and scaled.</summary>
     private protected abstract string SliceEmbedded(CodeFile f);
 
-    /// <summary>The terms of losses over what embeddings are cut from.</summary>
+    /// <summary>Returns the terms of losses that are computed from whole embeddings.</summary>
     private protected LossTerms Terms(string batch, string loss, string divergence, bool needsTargets = false) => new(
         "embedded",
         Shape.Of("N", Embedding.Width),
@@ -121,20 +121,21 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
         needsTargets);
 }
 
-/// <summary>A projection of the pooled states, trained on pairs of texts (InfoNCE, arXiv 1807.03748).</summary>
+/// <summary>A projection of the pooled states. It is trained on pairs of texts (InfoNCE, arXiv 1807.03748).</summary>
 internal sealed class ProjectionHead(ModelSpec spec, Architecture architecture) : EmbeddingHead(spec, architecture)
 {
-    public override string Gives => "Embeddings of length 1";
+    public override string Gives => "unit-length embeddings";
 
     public override string GivenShape => $"(B, {Literals.Digits(Embedding.Width)})";
 
-    public override string Loss => "Mean cross-entropy in nats of finding each text's partner among the others";
+    public override string Loss => "Mean contrastive cross-entropy (InfoNCE) in nats per text";
 
     public override string Batch =>
-        "tokens (B, T) int64: a query and its document in turn, -1 behind their ends; targets (B) int64: rows of the same number are never"
-        + " each other's negatives";
+        "The tokens (B, T) int64 are queries and their documents in turn, with -1 after the end of a text. The targets (B) int64 number the"
+        + " pairs: rows with the same number are not negatives of each other";
 
-    public override string NotFittingBatch => "Not such tokens and targets, or longer than the context";
+    public override string NotFittingBatch =>
+        "The tokens or targets do not have these shapes and types, or a text is longer than the context";
 
     public override (string Of, string Name) FlopsConstant =>
         ($"of the forward pass over one text of {Literals.Text(Spec.Context)} tokens", "FlopsPerText");
@@ -149,7 +150,7 @@ internal sealed class ProjectionHead(ModelSpec spec, Architecture architecture) 
     public override IEnumerable<string> NetworkMembers(CodeFile f)
     {
         yield return $$"""
-            // Embeddings of one stream, of length 1: tokens (B, T) to {{Given}}.
+            // Whole embeddings of one stream, scaled to length 1: tokens (B, T) to {{Given}}.
             public {{f.Tensor}} Forward({{f.Tensor}} tokens, {{f.Streams}} streams, {{f.ScalarType}} type) =>
                 Embed(tokens, streams, {{Literals.Of(Embedding.Width)}}, type);
             """;
@@ -160,7 +161,8 @@ internal sealed class ProjectionHead(ModelSpec spec, Architecture architecture) 
 
     public override LossTerms Losses(CodeFile f) => Terms(
         "tokens (B, T) and targets (B)",
-        $"{f.Kernels}.PairCrossEntropy(\n    embedded, targets, streams.Count, streams.BatchRows, {Literals.Of(Embedding.Temperature)},\n    {Prefixes})",
+        $"{f.Kernels}.PairCrossEntropy(\n    embedded, targets, streams.Count, streams.BatchRows, {Literals.Of(Embedding.Temperature)},\n"
+            + $"    {Prefixes})",
         $"{f.Kernels}.PairDivergence(\n    embedded, teacher, targets, streams.Count, streams.BatchRows,\n"
             + $"    student, {Literals.Of(Embedding.Temperature)}, temperature, {Prefixes})",
         needsTargets: true);
@@ -178,27 +180,32 @@ internal sealed class ProjectionHead(ModelSpec spec, Architecture architecture) 
         """;
 }
 
-/// <summary>A linear classifier of the pooled states, which are the embeddings.</summary>
+/// <summary>A linear classifier of the pooled states. The pooled states are the embeddings.</summary>
 internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) : EmbeddingHead(spec, architecture)
 {
-    public override string Gives => "Logits of the classes";
+    public override string Gives => "class logits";
 
     public override string GivenShape => $"(B, {Classes})";
 
     public override string Loss => "Mean cross-entropy in nats per image";
 
     public override string Batch =>
-        $"pixels {((PatchInput)Input).Pixels} float32; targets: classes (B) int64, or their probabilities (B, {Classes}) float32";
+        $"The pixels are {((PatchInput)Input).Pixels} float32. The targets are classes (B) int64, or probabilities of the classes "
+        + $"(B, {Classes}) float32";
 
-    public override string NotFittingBatch => "Not such pixels and targets";
+    public override string NotFittingBatch => "The pixels or targets do not have these shapes and types";
 
     public override (string Of, string Name) FlopsConstant => ("of the forward pass over one image", "FlopsPerImage");
 
-    public override IEnumerable<WeightSpec> Weights =>
-    [
-        WeightSpec.Embedding("Classifier", "classifier.weight", Spec.Image!.Classes, Spec.Width),
-        WeightSpec.Vector("ClassifierBias", "classifier.bias", Draw.Zeros, new Dimension(Spec.Image.Classes, Axis.None)) with { IsEmbedding = true },
-    ];
+    public override IEnumerable<WeightSpec> Weights
+    {
+        get
+        {
+            var classes = Spec.Image!.Classes;
+            var bias = WeightSpec.Vector("ClassifierBias", "classifier.bias", Draw.Zeros, new Dimension(classes, Axis.None));
+            return [WeightSpec.Embedding("Classifier", "classifier.weight", classes, Spec.Width), bias with { IsEmbedding = true }];
+        }
+    }
 
     public override long Flops => 2L * Spec.Width * Spec.Image!.Classes;
 
@@ -209,18 +216,17 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
     public override IEnumerable<string> ModelMembers(CodeFile f)
     {
         foreach (var member in base.ModelMembers(f)) yield return member;
+        var summary = $"Returns class logits of a submodel, computed from its embeddings cut to a width: {Input.Takes} to {Given}.";
         yield return $$"""
             /// <inheritdoc/>
             public override {{f.Tensor}} Classify({{f.Tensor}} pixels, int? width = null) => Classify({{Widest}}, pixels, width);
             """;
         yield return $$"""
-            /// <summary>
-            /// Logits that a submodel finds in the first numbers of its embeddings alone: {{Input.Takes}} to {{Given}}.
-            /// </summary>
+            /// <summary>{{summary}}</summary>
             /// <param name="profile">The submodel.</param>
-            /// <param name="pixels">{{Input.Takes.TrimEnd(',')}}.</param>
-            /// <param name="width">One of the dimensions; all, as Forward, if null.</param>
-            /// <exception cref="{{f.ArgumentException}}">{{Input.NotFitting}}, or no such dimension is declared.</exception>
+            /// <param name="pixels">The {{Input.Takes.TrimEnd(',')}}.</param>
+            /// <param name="width">One of the declared dimensions, or null for the whole embedding, which Forward uses.</param>
+            /// <exception cref="{{f.ArgumentException}}">{{Input.NotFitting}}, or the dimension is not declared.</exception>
             public {{f.Tensor}} Classify({{f.Profile}} profile, {{f.Tensor}} pixels, int? width = null)
             {
                 {{f.ArgumentNullException}}.ThrowIfNull(profile);
@@ -241,7 +247,7 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
             }
             """;
         yield return $$"""
-            // Logits of one stream by the first numbers alone: pixels to {{Given}}.
+            // Logits of one stream, computed from its embeddings cut to a width: pixels to {{Given}}.
             public {{f.Tensor}} Classify({{f.Tensor}} pixels, {{f.Streams}} streams, int width, {{f.ScalarType}} type)
             {
                 using var states = States(pixels, streams, type);  //| {{Shape.Of("B", Spec.Width)}}
@@ -252,29 +258,33 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
     }
 
     public override string SliceForward(CodeFile f) =>
-        $"using var states = States(pixels);  //| {Shape.Of("B", Spec.Width)}\n" + Logits(f, "states", "Network.Classifier, Network.ClassifierBias");
+        $"using var states = States(pixels);  //| {Shape.Of("B", Spec.Width)}\n"
+        + Logits(f, "states", "Network.Classifier, Network.ClassifierBias");
 
     public override IEnumerable<string> SliceMembers(CodeFile f)
     {
         foreach (var member in base.SliceMembers(f)) yield return member;
+        var logits = $"{f.Kernels}.ClassLogits(states, Network.Classifier, Network.ClassifierBias, EmbeddingWidth(width))";
         yield return $$"""
             /// <inheritdoc/>
             public override {{f.Tensor}} Classify({{f.Tensor}} pixels, int? width = null)
             {
                 CheckPixels(pixels);
                 using var states = States(pixels);  //| {{Shape.Of("B", Spec.Width)}}
-                return {{f.Kernels}}.ClassLogits(states, Network.Classifier, Network.ClassifierBias, EmbeddingWidth(width));  //| {{GivenShape}}
+                return {{logits}};  //| {{GivenShape}}
             }
             """;
     }
 
     public override LossTerms Losses(CodeFile f) => Terms(
         "pixels and targets",
-        $"{f.Kernels}.ClassCrossEntropy(\n    embedded, Classifier, ClassifierBias, targets, streams.Count, streams.BatchRows,\n    {Prefixes})",
+        $"{f.Kernels}.ClassCrossEntropy(\n    embedded, Classifier, ClassifierBias, targets, streams.Count, streams.BatchRows,\n"
+            + $"    {Prefixes})",
         $"{f.Kernels}.ClassDivergence(\n    embedded, teacher, Classifier, ClassifierBias, streams.Count, streams.BatchRows,\n"
             + $"    student, temperature, {Prefixes})");
 
     private protected override string EmbeddedBody(CodeFile f) => $"    => States({Input.Name}, streams, type, recomputation);";
 
-    private protected override string SliceEmbedded(CodeFile f) => $"using var whole = States({Input.Name});  //| {Shape.Of("B", Spec.Width)}";
+    private protected override string SliceEmbedded(CodeFile f) =>
+        $"using var whole = States({Input.Name});  //| {Shape.Of("B", Spec.Width)}";
 }

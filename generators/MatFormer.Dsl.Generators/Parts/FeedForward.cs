@@ -3,7 +3,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>The nested feed-forward: a slice keeps the first hidden units (arXiv 2310.07707, section 3.1).</summary>
+/// <summary>The nested feed-forward, of which a slice keeps the first hidden units (arXiv 2310.07707, section 3.1).</summary>
 internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : BlockPart(spec)
 {
     private const string NormField = "PostAttentionLayerNorm";
@@ -12,13 +12,14 @@ internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : B
 
     public override string Result => "fed";
 
-    public override string Does => "and to that feed-forward(norm(that))";
+    public override string Does => "attended + feed-forward(norm(attended))";
 
     public override string StackedComment =>
-        "// x + feed-forward(norm(x)) of R stacked streams, stream r with its first widths[r] hidden units:\n"
-        + $"// {Shape.Stacked(Spec)} to the same{(Parts ? $", or {Shape.States(Spec)} where they part" : null)}.";
+        "// x + feed-forward(norm(x)) of R stacked streams, where stream r keeps its first widths[r] hidden units: "
+        + $"{Shape.Stacked(Spec)} to the same shape"
+        + (Parts ? $". If parting, x is {Shape.States(Spec)}, the same for all streams." : ".");
 
-    // Streams that keep the same heads part here.
+    // If granularities keep the same heads, streams part here and not before attention.
     private bool Parts => !Spec.ElasticHeads;
 
     public override IEnumerable<WeightSpec> Weights(BlockSpec block)
@@ -66,15 +67,17 @@ internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : B
     public override IEnumerable<string> StackedLines(CodeFile f, string block)
     {
         yield return $"if (importance is not null) importance[layer] = {block}.Importance(attended);  //| (m)";
-        if (Parts) yield return "// The streams are alike up to the layer where they part, and are computed once up to there.";
+        if (Parts) yield return "// Up to the layer where the streams part, they are the same and are computed once.";
+        var parting = Parts ? ", layer == streams.Fork" : null;
         yield return $"var fed = {block}.FeedForward(";
-        yield return $"    attended, streams.HiddenWidths(layer), streams.Rows(layer){(Parts ? ", layer == streams.Fork" : null)});  //| {Shape.Stacked(Spec)}";
+        yield return $"    attended, streams.HiddenWidths(layer), streams.Rows(layer){parting});  //| {Shape.Stacked(Spec)}";
     }
 
     public override IEnumerable<PackedField> Packed(CodeFile f, BlockSpec block)
     {
         var width = Literals.Of(Spec.Width);
-        foreach (var norm in architecture.Norm.PackedOf(f, "_postAttentionNorm", suffix => Name(_names.FeedForwardNorm + suffix))) yield return norm;
+        foreach (var norm in architecture.Norm.PackedOf(f, "_postAttentionNorm", suffix => Name(_names.FeedForwardNorm + suffix)))
+            yield return norm;
         yield return new(f.PackedMatrix, "_expanding", block.Gated
             ? $"packer.Gated({Weight(_names.Gate)}, {Weight(_names.Up)}, slice.HiddenWidth, {width}{Bias(_names.Gate)}{Bias(_names.Up)})"
             : $"packer.Matrix({Weight(_names.Up)}, slice.HiddenWidth, {width}{Bias(_names.Up)})");

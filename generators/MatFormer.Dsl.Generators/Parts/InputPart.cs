@@ -3,45 +3,46 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>What a model takes, and how that becomes the states <c>x</c> of the first layer.</summary>
+/// <summary>The input of a model, and its way to the states <c>x</c> before the first layer.</summary>
 internal abstract class InputPart(ModelSpec spec) : Part(spec)
 {
     /// <summary>The name of the input.</summary>
     public abstract string Name { get; }
 
-    /// <summary>The input, with shape and dtype.</summary>
+    /// <summary>The input in prose, with its shape and dtype. It ends in a comma if the sentence after it needs one.</summary>
     public abstract string Takes { get; }
 
-    /// <summary>When an input is refused.</summary>
+    /// <summary>The condition of the exception for a wrong input.</summary>
     public abstract string NotFitting { get; }
 
     /// <summary>The method that checks the input.</summary>
     public abstract string Check { get; }
 
-    /// <summary>The field of a weight that every model has.</summary>
+    /// <summary>The field of the input's weight, which every model has.</summary>
     public abstract string Field { get; }
 }
 
-/// <summary>Tokens of a decoder.</summary>
+/// <summary>The tokens of a decoder.</summary>
 internal class TokenInput(ModelSpec spec, Architecture architecture) : InputPart(spec)
 {
     public override string Name => "tokens";
 
     public override string Takes => "tokens (B, T) int64";
 
-    public override string NotFitting => $"Not (B, T) int64, or longer than {Literals.Text(Spec.Context)} tokens";
+    public override string NotFitting => $"The tokens are not (B, T) int64, or T is above {Literals.Text(Spec.Context)}";
 
     public override string Check => "CheckTokens";
 
     public override string Field => "EmbedTokens";
 
-    public override IEnumerable<WeightSpec> Weights => [WeightSpec.Embedding(Field, "model.embed_tokens.weight", Spec.Vocabulary, Spec.Width)];
+    public override IEnumerable<WeightSpec> Weights =>
+        [WeightSpec.Embedding(Field, "model.embed_tokens.weight", Spec.Vocabulary, Spec.Width)];
 
     public override IEnumerable<string> SpecLines => [$"Vocabulary = {Literals.Of(Spec.Vocabulary)},"];
 
     public override IEnumerable<string> Enter(Pass pass)
     {
-        var (f, states) = (pass.File, Shape.States(Spec));
+        var (f, states, start) = (pass.File, Shape.States(Spec), architecture.Mask.Start);
         var embedded = $"{f.Kernels}.Embedding({pass.Network}{Field}, tokens, {pass.Type});  //| {states}";
         if (!architecture.Positions.AreAdded)
         {
@@ -50,7 +51,7 @@ internal class TokenInput(ModelSpec spec, Architecture architecture) : InputPart
         }
 
         yield return "var embedded = " + embedded;
-        yield return $"var x = {f.Kernels}.AddPositions(embedded, {architecture.Positions.Added(pass)}, {architecture.Mask.Start});  //| {states}";
+        yield return $"var x = {f.Kernels}.AddPositions(embedded, {architecture.Positions.Added(pass)}, {start});  //| {states}";
         yield return "embedded.Dispose();";
     }
 
@@ -64,12 +65,12 @@ internal class TokenInput(ModelSpec spec, Architecture architecture) : InputPart
     ];
 }
 
-/// <summary>Texts of an encoder.</summary>
+/// <summary>The texts of an encoder.</summary>
 internal sealed class TextInput(ModelSpec spec, Architecture architecture) : TokenInput(spec, architecture)
 {
     private readonly Architecture _architecture = architecture;
 
-    public override string Takes => "tokens (B, T) int64, -1 behind the end of a text,";
+    public override string Takes => "tokens (B, T) int64, -1 after the end of a text,";
 
     public override IEnumerable<string> Enter(Pass pass)
     {
@@ -79,14 +80,14 @@ internal sealed class TextInput(ModelSpec spec, Architecture architecture) : Tok
     }
 }
 
-/// <summary>Images, cut into patches.</summary>
+/// <summary>Images, which are cut into patches.</summary>
 internal sealed class PatchInput(ModelSpec spec, ImageSpec image, Architecture architecture) : InputPart(spec)
 {
     public override string Name => "pixels";
 
     public override string Takes => $"pixels {Pixels} float32, from -1 to 1,";
 
-    public override string NotFitting => $"Not {Pixels} float32";
+    public override string NotFitting => $"The pixels are not {Pixels} float32";
 
     public override string Check => "CheckPixels";
 
@@ -98,7 +99,8 @@ internal sealed class PatchInput(ModelSpec spec, ImageSpec image, Architecture a
         {
             const string name = "vit.embeddings.patch_embeddings.projection";
             yield return WeightSpec.Embedding(Field, name + ".weight", Spec.Width, image.Channels, image.Patch, image.Patch);
-            yield return WeightSpec.Vector(Field + "Bias", name + ".bias", Draw.Zeros, new Dimension(Spec.Width, Axis.None)) with { IsEmbedding = true };
+            var bias = WeightSpec.Vector(Field + "Bias", name + ".bias", Draw.Zeros, new Dimension(Spec.Width, Axis.None));
+            yield return bias with { IsEmbedding = true };
         }
     }
 
@@ -108,8 +110,8 @@ internal sealed class PatchInput(ModelSpec spec, ImageSpec image, Architecture a
     {
         get
         {
-            var sizes = $"{Literals.Of(image.Size)}, {Literals.Of(image.Patch)}, {Literals.Of(image.Channels)}, {Literals.Of(image.Classes)}";
-            yield return $"Image = new({sizes}),";
+            var sizes = new[] { image.Size, image.Patch, image.Channels, image.Classes }.Select(size => Literals.Of(size));
+            yield return $"Image = new({string.Join(", ", sizes)}),";
         }
     }
 
@@ -119,7 +121,8 @@ internal sealed class PatchInput(ModelSpec spec, ImageSpec image, Architecture a
     public override IEnumerable<string> Enter(Pass pass)
     {
         var (classToken, positions) = (architecture.Pooling.ClassToken(pass), architecture.Positions.Added(pass));
+        var weights = $"{pass.Network}{Field}, {pass.Network}{Field}Bias";
         yield return $"var x = {pass.File.Kernels}.EmbedPatches(";
-        yield return $"    pixels, {pass.Network}{Field}, {pass.Network}{Field}Bias, {classToken}, {positions}, {pass.Type});  //| {Shape.States(Spec)}";
+        yield return $"    pixels, {weights}, {classToken}, {positions}, {pass.Type});  //| {Shape.States(Spec)}";
     }
 }

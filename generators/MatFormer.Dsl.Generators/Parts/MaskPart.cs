@@ -3,56 +3,56 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>What a token may attend to, and what attention has to know for that: an argument of every layer.</summary>
+/// <summary>Decides which tokens a token may attend to. Passes and layers get the parameters that attention needs for this.</summary>
 internal abstract class MaskPart(ModelSpec spec) : Part(spec)
 {
     /// <summary>The position of the first token, as an expression.</summary>
     public virtual string Start => "0";
 
-    /// <summary>A parameter of a pass, with a comma in front.</summary>
+    /// <summary>The parameter of a pass, with a comma in front.</summary>
     public virtual string? PassParameter(CodeFile f) => null;
 
-    /// <summary>The same, as an argument.</summary>
+    /// <summary>The argument for <see cref="PassParameter"/>.</summary>
     public virtual string? PassArgument => null;
 
-    /// <summary>Parameters of a layer, with a comma behind.</summary>
+    /// <summary>The parameter of a layer, with a comma after it.</summary>
     public virtual string? LayerParameter(CodeFile f) => null;
 
-    /// <summary>The same, as an argument.</summary>
+    /// <summary>The argument for <see cref="LayerParameter"/>.</summary>
     public virtual string? LayerArgument => null;
 
-    /// <summary>Parameters of a recomputed layer, with a comma behind.</summary>
+    /// <summary>The parameter of a recomputed layer, with a comma after it.</summary>
     public virtual string? RecomputedParameter(CodeFile f) => LayerParameter(f);
 
-    /// <summary>The same, as an argument.</summary>
+    /// <summary>The argument for <see cref="RecomputedParameter"/>.</summary>
     public virtual string? RecomputedArgument => LayerArgument;
 
-    /// <summary>What a recomputed layer hands on as the argument of a layer.</summary>
+    /// <summary>The argument that a recomputed layer passes for <see cref="LayerParameter"/>.</summary>
     public virtual string? RecomputedLayerArgument => LayerArgument;
 
-    /// <summary>Parameters of a block, with a comma in front.</summary>
+    /// <summary>The parameters of a block, with a comma in front.</summary>
     public virtual string? BlockParameters(CodeFile f) => null;
 
-    /// <summary>The same, as arguments.</summary>
+    /// <summary>The arguments for <see cref="BlockParameters"/>.</summary>
     public virtual string? BlockArguments => null;
 
-    /// <summary>The same, as named arguments of a kernel.</summary>
+    /// <summary>The parameters of a block as named arguments of a kernel.</summary>
     public virtual string? KernelArguments => null;
 
-    /// <summary>An argument of mean pooling, with a comma in front.</summary>
+    /// <summary>The argument of mean pooling, with a comma in front.</summary>
     public virtual string? PoolingArgument => null;
 
-    /// <summary>Initializers of the attention's weights.</summary>
+    /// <summary>The initializers of the attention's weights.</summary>
     public virtual IEnumerable<string> AttentionLines(BlockSpec block) => [];
 
-    /// <summary>Pairs of a query and a key that one head computes over a full context.</summary>
+    /// <summary>The number of pairs of a query and a key that one head computes over a full context.</summary>
     public virtual long Pairs(BlockSpec block) => (long)Spec.Sequence * Spec.Sequence;
 
-    /// <summary>Bytes of key/value cache that a token takes for each head of keys and values.</summary>
+    /// <summary>The bytes of key/value cache that a token takes for each key/value head.</summary>
     public virtual long CacheBytesPerHead(BlockSpec block) => 0;
 }
 
-/// <summary>A token attends to itself and those before it, in the cache too; or to the nearest of them in a window.</summary>
+/// <summary>A token attends to itself and to earlier tokens, including the cache. A window limits this to the nearest tokens.</summary>
 internal sealed class CausalMask(ModelSpec spec) : MaskPart(spec)
 {
     public override string Start => "cache?.Length ?? 0";
@@ -85,7 +85,7 @@ internal sealed class CausalMask(ModelSpec spec) : MaskPart(spec)
 
     public override IEnumerable<string> Leave(Pass pass) => ["cache?.Advance((int)tokens.shape[1]);"];
 
-    // The first tokens see fewer keys than the window has.
+    // The first tokens see fewer keys than the window allows.
     public override long Pairs(BlockSpec block)
     {
         long context = Spec.Sequence, window = block.Window == 0 ? context : Math.Min(block.Window, context);
@@ -95,7 +95,7 @@ internal sealed class CausalMask(ModelSpec spec) : MaskPart(spec)
     public override long CacheBytesPerHead(BlockSpec block) => 2L * block.HeadWidth * sizeof(float);
 }
 
-/// <summary>Texts of unlike length share a batch: a token attends to those of its text.</summary>
+/// <summary>Texts of different lengths share a batch. A token attends to the tokens of its own text.</summary>
 internal sealed class LengthMask(ModelSpec spec) : MaskPart(spec)
 {
     public override string LayerParameter(CodeFile f) => $"{f.Tensor} lengths, ";
@@ -119,12 +119,12 @@ internal sealed class LengthMask(ModelSpec spec) : MaskPart(spec)
             yield break;
         }
 
-        // A recomputed layer needs them again in the backward pass.
+        // A recomputed layer needs the lengths again in the backward pass.
         yield return "var lengths = " + lengths;
         yield return "using var released = recomputation is null ? lengths : null;";
         yield return "recomputation?.Keep(lengths);";
     }
 }
 
-/// <summary>Every token attends to all.</summary>
+/// <summary>Every token attends to all tokens.</summary>
 internal sealed class NoMask(ModelSpec spec) : MaskPart(spec);

@@ -3,7 +3,7 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>A norm: in front of attention and feed-forward, and behind the last layer.</summary>
+/// <summary>The norm before attention and feed-forward, and after the last layer.</summary>
 internal abstract class NormPart(ModelSpec spec) : Part(spec)
 {
     public override IEnumerable<WeightSpec> Weights => WeightsOf("Norm", Spec.IsVision ? "vit.layernorm" : "model.norm");
@@ -18,19 +18,19 @@ internal abstract class NormPart(ModelSpec spec) : Part(spec)
 
     private protected Dimension Width => new(Spec.Width, Axis.None);
 
-    /// <summary>The weights of one of the norms.</summary>
+    /// <summary>Returns the weights of one of the norms.</summary>
     public abstract IEnumerable<WeightSpec> WeightsOf(string field, string name);
 
-    /// <summary>The norm of <paramref name="x"/> by the weights in a field, as an expression.</summary>
+    /// <summary>Returns the expression that norms <paramref name="x"/> with the weights in a field.</summary>
     public abstract string Call(CodeFile f, string x, string field);
 
-    /// <summary>What hands the weights to the kernels that fuse the norm.</summary>
+    /// <summary>Returns the expression that passes the weights to kernels that include the norm.</summary>
     public abstract string Fused(string field);
 
-    /// <summary>The statement of a decoding step.</summary>
+    /// <summary>Returns the statement of a decoding step.</summary>
     public abstract string DecodingLine(string field);
 
-    /// <summary>The fields that a decoding network holds for one of the norms, whose name in files is an expression.</summary>
+    /// <summary>Returns the fields of a decoding network for one of the norms. The name in files is an expression.</summary>
     public abstract IEnumerable<PackedField> PackedOf(CodeFile f, string field, Func<string, string> name);
 
     public override IEnumerable<PackedField> Packed(CodeFile f) => PackedOf(f, "_norm", suffix => $"\"model.norm{suffix}\"");

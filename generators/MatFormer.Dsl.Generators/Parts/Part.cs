@@ -4,121 +4,123 @@ using MatFormer.Generators.Writing;
 namespace MatFormer.Generators.Parts;
 
 /// <summary>
-/// A part of an architecture that stands around the blocks. It knows its weights, its costs, and the lines that it adds to the code. A new
-/// part is a new class; <see cref="Architecture"/> is the only place that chooses among the parts.
+/// A part of a model outside the blocks. It knows its weights, its costs, and the lines that it adds to the code. A new part is a new
+/// class. Only <see cref="Architecture"/> chooses among the parts.
 /// </summary>
 internal abstract class Part(ModelSpec spec)
 {
     protected ModelSpec Spec { get; } = spec;
 
-    /// <summary>Its weights, in the order in which they are drawn.</summary>
+    /// <summary>The weights of the part, in the order in which they are drawn.</summary>
     public virtual IEnumerable<WeightSpec> Weights => [];
 
-    /// <summary>FLOPs of one token, image or text.</summary>
+    /// <summary>The FLOPs of one token, image or text.</summary>
     public virtual long Flops => 0;
 
-    /// <summary>Initializers of the run-time <c>ModelSpec</c>.</summary>
+    /// <summary>The initializers that the part adds to the run-time <c>ModelSpec</c>.</summary>
     public virtual IEnumerable<string> SpecLines => [];
 
-    /// <summary>True if the network holds a table for this part.</summary>
+    /// <summary>True if the network has a table for this part.</summary>
     public virtual bool HasTable => false;
 
-    /// <summary>What the network holds beside its weights, or null.</summary>
+    /// <summary>The table that the network has for this part, or null.</summary>
     public virtual TableSpec? Table(CodeFile f) => null;
 
-    /// <summary>Statements of a forward pass in front of the first layer.</summary>
+    /// <summary>The statements of a forward pass before the first layer.</summary>
     public virtual IEnumerable<string> Enter(Pass pass) => [];
 
-    /// <summary>Statements of a forward pass behind the last layer.</summary>
+    /// <summary>The statements of a forward pass after the last layer.</summary>
     public virtual IEnumerable<string> Leave(Pass pass) => [];
 
-    /// <summary>The fields that a decoding network holds for this part.</summary>
+    /// <summary>The fields that a decoding network has for this part.</summary>
     public virtual IEnumerable<PackedField> Packed(CodeFile f) => [];
 }
 
-/// <summary>A part of a block: a kernel that adds something to the residual stream.</summary>
+/// <summary>A part of a block, which is one kernel that adds to the residual stream.</summary>
 internal abstract class BlockPart(ModelSpec spec)
 {
     protected ModelSpec Spec { get; } = spec;
 
-    /// <summary>The name of the result, as a variable.</summary>
+    /// <summary>The name of the variable that holds the result.</summary>
     public abstract string Result { get; }
 
-    /// <summary>What the part does, for a comment behind its line in a block.</summary>
+    /// <summary>The formula of the part, for a comment after its line in a block.</summary>
     public abstract string Does { get; }
 
-    /// <summary>Initializers of the run-time <c>ModelSpec</c>.</summary>
+    /// <summary>The initializers that the part adds to the run-time <c>ModelSpec</c>.</summary>
     public virtual IEnumerable<string> SpecLines => [];
 
-    /// <summary>Its weights, in the order in which they are drawn.</summary>
+    /// <summary>Returns the weights of the part, in the order in which they are drawn.</summary>
     public abstract IEnumerable<WeightSpec> Weights(BlockSpec block);
 
-    /// <summary>FLOPs of one token, image or text for each key/value head, beside those of the matrices.</summary>
+    /// <summary>The FLOPs of one token, image or text for each key/value head, without the FLOPs of the matrices.</summary>
     public virtual long FlopsPerKeyValueHead(BlockSpec block) => 0;
 
-    /// <summary>Bytes of key/value cache that a token takes for each key/value head.</summary>
+    /// <summary>The bytes of key/value cache that a token takes for each key/value head.</summary>
     public virtual long CacheBytesPerHead(BlockSpec block) => 0;
 
-    /// <summary>The property that hands the weights to the kernel.</summary>
+    /// <summary>The property that passes the weights to the kernel.</summary>
     public abstract string WeightsProperty(CodeFile f, BlockSpec block);
 
-    /// <summary>The call of the kernel for all that a slice keeps of the block.</summary>
+    /// <summary>The call of the kernel with all heads and hidden units of a slice.</summary>
     public abstract string Call(CodeFile f, string x);
 
-    /// <summary>What the method for all stacked streams does: a comment.</summary>
+    /// <summary>The comment of the method that runs all stacked streams.</summary>
     public abstract string StackedComment { get; }
 
-    /// <summary>The method for all stacked streams, without modifiers and body.</summary>
+    /// <summary>The method that runs all stacked streams, without modifiers and body.</summary>
     public abstract string StackedMethod(CodeFile f);
 
-    /// <summary>The body of that method: an expression.</summary>
+    /// <summary>The body of the method that runs all stacked streams, as an expression.</summary>
     public abstract string StackedCall(CodeFile f);
 
-    /// <summary>The statements with which the network runs the part for all stacked streams; <paramref name="block"/> is an expression.</summary>
+    /// <summary>The statements with which the network runs the part for all stacked streams.</summary>
+    /// <param name="f">The file.</param>
+    /// <param name="block">The block, as an expression.</param>
     public abstract IEnumerable<string> StackedLines(CodeFile f, string block);
 
-    /// <summary>The fields that a layer of a decoding network holds for the part.</summary>
+    /// <summary>The fields that a layer of a decoding network has for the part.</summary>
     public abstract IEnumerable<PackedField> Packed(CodeFile f, BlockSpec block);
 
     /// <summary>The statements of a decoding step.</summary>
     public abstract IEnumerable<string> DecodingLines(CodeFile f, BlockSpec block);
 }
 
-/// <summary>A table of numbers that are computed and not trained.</summary>
-/// <param name="Class">The class that holds it.</param>
-/// <param name="Field">The network's field.</param>
-/// <param name="Shape">Its shape, for a comment.</param>
-/// <param name="Sizes">Arguments of its constructor that stand before the device.</param>
-/// <param name="Options">Arguments that stand behind the device.</param>
+/// <summary>A table of numbers that are computed, not trained.</summary>
+/// <param name="Class">The class of the table.</param>
+/// <param name="Field">The field of the network.</param>
+/// <param name="Shape">The shape of the table, for a comment.</param>
+/// <param name="Sizes">The constructor's arguments before the device.</param>
+/// <param name="Options">The constructor's arguments after the device.</param>
 internal sealed record TableSpec(string Class, string Field, string Shape, string Sizes, string? Options = null);
 
 /// <summary>A field of a decoding network.</summary>
-/// <param name="Type">Its type.</param>
-/// <param name="Name">Its name; several names, separated by commas, are set together.</param>
-/// <param name="Value">What it is set to.</param>
-/// <param name="Shape">Its shape, for a comment.</param>
+/// <param name="Type">The type of the field.</param>
+/// <param name="Name">The name of the field, or several names, separated by commas, that one assignment sets.</param>
+/// <param name="Value">The value of the field.</param>
+/// <param name="Shape">The shape of the field, for a comment.</param>
 internal sealed record PackedField(string Type, string Name, string Value, string? Shape = null)
 {
-    /// <summary>The field as it is declared.</summary>
+    /// <summary>The declaration of the field.</summary>
     public string Declaration => $"private readonly {Type} {Name};" + (Shape is null ? null : "  //| " + Shape);
 
-    /// <summary>The statement that sets it.</summary>
+    /// <summary>The statement that sets the field.</summary>
     public string Assignment => (Name.Contains(',') ? $"({Name})" : Name) + $" = {Value};";
 }
 
-/// <summary>A forward pass whose lines the parts write.</summary>
-/// <param name="File">The file that it is in.</param>
+/// <summary>A forward pass, to which the parts add lines.</summary>
+/// <param name="File">The file with the pass.</param>
 /// <param name="IsStacked">
-/// True for the network's pass of all streams, which training uses; false for a slice's own pass of its one stream.
+/// True for the network's pass over all streams, which training uses. False for the pass of a slice, which is one stream.
 /// </param>
 internal sealed record Pass(CodeFile File, bool IsStacked)
 {
-    /// <summary>What stands in front of the network's members.</summary>
+    /// <summary>The prefix of the network's members.</summary>
     public string Network => IsStacked ? "" : "Network.";
 
-    /// <summary>The dtype of the computation.</summary>
+    /// <summary>The dtype of the computation, as an expression.</summary>
     public string Type => IsStacked ? "type" : "ComputeType";
 
-    /// <summary>The first dimension of states behind the first layer: N rows of all streams, or the batch.</summary>
+    /// <summary>The name of the first dimension of states after the first layer: N rows of all streams, or the batch B.</summary>
     public string Rows => IsStacked ? "N" : "B";
 }

@@ -2,21 +2,21 @@ using MatFormer.Generators.Model;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>How the states <c>last</c> of the last layer become what the head takes; the last norm is on this way.</summary>
+/// <summary>Turns the states <c>last</c> of the last layer into the input of the head, and applies the last norm.</summary>
 internal abstract class PoolingPart(ModelSpec spec, Architecture architecture) : Part(spec)
 {
     private protected Architecture Architecture { get; } = architecture;
 
-    /// <summary>What is added to the number of tokens, as the end of an expression.</summary>
+    /// <summary>The end of an expression that adds a class token to the number of tokens.</summary>
     public virtual string? ExtraTokens => null;
 
-    /// <summary>The states are of every token if true, one vector of each sequence if false.</summary>
+    /// <summary>True if the result has a vector for each token, and false if it has one vector for each sequence.</summary>
     public virtual bool KeepsTokens => false;
 
-    /// <summary>The argument of the input's kernel.</summary>
+    /// <summary>The class token, as an argument of the input's kernel.</summary>
     public virtual string ClassToken(Pass pass) => "classToken: null";
 
-    /// <summary>The shape of the result.</summary>
+    /// <summary>Returns the shape of the result.</summary>
     public string Result(string rows) => KeepsTokens ? Shape.Of(rows, "T", Spec.Width) : Shape.Of(rows, Spec.Width);
 
     public override IEnumerable<string> SpecLines => [$"Pooling = global::MatFormer.Pooling.{Spec.Pooling},"];
@@ -24,7 +24,7 @@ internal abstract class PoolingPart(ModelSpec spec, Architecture architecture) :
     private protected string Norm(Pass pass, string x) => Architecture.Norm.Call(pass.File, x, pass.Network + "Norm");
 }
 
-/// <summary>The states of every token.</summary>
+/// <summary>Keeps the states of all tokens.</summary>
 internal sealed class NoPooling(ModelSpec spec, Architecture architecture) : PoolingPart(spec, architecture)
 {
     public override bool KeepsTokens => true;
@@ -34,7 +34,7 @@ internal sealed class NoPooling(ModelSpec spec, Architecture architecture) : Poo
     public override IEnumerable<string> Leave(Pass pass) => [$"return {Norm(pass, "last")};  //| {Result(pass.Rows)}"];
 }
 
-/// <summary>The state of a token that stands in front of the sequence.</summary>
+/// <summary>Takes the state of a class token, which is put before the sequence.</summary>
 internal sealed class ClassTokenPooling(ModelSpec spec, Architecture architecture) : PoolingPart(spec, architecture)
 {
     public override string ExtraTokens => " + 1";
@@ -51,7 +51,7 @@ internal sealed class ClassTokenPooling(ModelSpec spec, Architecture architectur
     ];
 }
 
-/// <summary>The mean of the states of all tokens.</summary>
+/// <summary>Takes the mean of the states of all tokens.</summary>
 internal sealed class MeanPooling(ModelSpec spec, Architecture architecture) : PoolingPart(spec, architecture)
 {
     public override IEnumerable<string> Leave(Pass pass) =>

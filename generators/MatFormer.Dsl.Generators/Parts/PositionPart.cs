@@ -3,40 +3,40 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>How tokens know where they stand.</summary>
+/// <summary>Gives tokens their positions.</summary>
 internal abstract class PositionPart(ModelSpec spec) : Part(spec)
 {
-    /// <summary>Parameters of a layer, with a comma in front.</summary>
+    /// <summary>The parameters of a layer, with a comma in front.</summary>
     public virtual string? LayerParameters(CodeFile f) => null;
 
-    /// <summary>The same, as arguments.</summary>
+    /// <summary>The arguments for <see cref="LayerParameters"/>.</summary>
     public virtual string? LayerArguments => null;
 
-    /// <summary>Statements that make the arguments of a layer that is recomputed from its input <c>x</c>.</summary>
+    /// <summary>The statements that compute the arguments of a layer that is recomputed from its input <c>x</c>.</summary>
     public virtual IEnumerable<string> Recomputed(CodeFile f) => [];
 
-    /// <summary>What the input's kernel adds to the embeddings.</summary>
+    /// <summary>The positions that are added to the embeddings, as an argument of the input's kernel.</summary>
     public virtual string Added(Pass pass) => "positions: null";
 
-    /// <summary>True if <see cref="Added"/> is something.</summary>
+    /// <summary>True if positions are added to the embeddings.</summary>
     public virtual bool AreAdded => true;
 
-    /// <summary>Parameters of a layer's decoding step, with a comma in front.</summary>
+    /// <summary>The parameters of a layer's decoding step, with a comma in front.</summary>
     public virtual string? DecodingParameters(CodeFile f) => null;
 
-    /// <summary>The same, as arguments of the layer: fields of the network.</summary>
+    /// <summary>The arguments for <see cref="DecodingParameters"/>, which are fields of the network.</summary>
     public virtual string? DecodingArguments => null;
 
-    /// <summary>The same, as arguments that the layer hands on.</summary>
+    /// <summary>The arguments that a layer passes on from its <see cref="DecodingParameters"/>.</summary>
     public virtual string? DecodingHandedOn => null;
 
-    /// <summary>What the decoding step adds to the embeddings, with a comma in front.</summary>
+    /// <summary>The positions that the decoding step adds to the embeddings, with a comma in front.</summary>
     public virtual string? DecodingAdded => null;
 
     public override IEnumerable<string> SpecLines => [$"Position = global::MatFormer.PositionKind.{Spec.Position},"];
 }
 
-/// <summary>Queries and keys are rotated by angles that grow with the position (arXiv 2104.09864).</summary>
+/// <summary>Rotates queries and keys by angles that grow with the position (arXiv 2104.09864).</summary>
 internal sealed class RotaryPositions(ModelSpec spec, Architecture architecture) : PositionPart(spec)
 {
     public override bool AreAdded => false;
@@ -70,7 +70,11 @@ internal sealed class RotaryPositions(ModelSpec spec, Architecture architecture)
         $"{Literals.Of(Spec.Sequence)}, {Literals.Of(Spec.HeadWidth)}, {Literals.Of(Spec.RotaryBase)}, ",
         ScalingArgument(f));
 
-    public override IEnumerable<string> Enter(Pass pass) => Angles($"{pass.Network}Rotary.Slice({architecture.Mask.Start}, tokens.shape[1]{architecture.Pooling.ExtraTokens})");
+    public override IEnumerable<string> Enter(Pass pass)
+    {
+        var count = $"tokens.shape[1]{architecture.Pooling.ExtraTokens}";
+        return Angles($"{pass.Network}Rotary.Slice({architecture.Mask.Start}, {count})");
+    }
 
     public override IEnumerable<string> Recomputed(CodeFile f) => Angles("Rotary.Slice(0, x.shape[1])");
 
@@ -105,7 +109,7 @@ internal sealed class RotaryPositions(ModelSpec spec, Architecture architecture)
     }
 }
 
-/// <summary>A trained vector for each position is added to the embeddings.</summary>
+/// <summary>Adds a trained vector for each position to the embeddings.</summary>
 internal sealed class LearnedPositions(ModelSpec spec) : PositionPart(spec)
 {
     public override IEnumerable<WeightSpec> Weights => [Spec.IsVision
@@ -126,7 +130,7 @@ internal sealed class LearnedPositions(ModelSpec spec) : PositionPart(spec)
     ];
 }
 
-/// <summary>Sines and cosines of a patch's row and column are added to the embeddings (arXiv 2205.01580).</summary>
+/// <summary>Adds sines and cosines of a patch's row and column to the embeddings (arXiv 2205.01580).</summary>
 internal sealed class SinusoidalPositions(ModelSpec spec) : PositionPart(spec)
 {
     public override bool HasTable => true;
@@ -135,7 +139,8 @@ internal sealed class SinusoidalPositions(ModelSpec spec) : PositionPart(spec)
         f.SinusoidalTable,
         "Positions",
         $"({Spec.Sequence}, {Spec.Width})",
-        $"{Literals.Of(Spec.Image!.Size / Spec.Image.Patch)}, {Literals.Of(Spec.Width)}, classToken: {(Spec.HasClassToken ? "true" : "false")}, ");
+        $"{Literals.Of(Spec.Image!.Size / Spec.Image.Patch)}, {Literals.Of(Spec.Width)}, "
+            + $"classToken: {(Spec.HasClassToken ? "true" : "false")}, ");
 
     public override string Added(Pass pass) => pass.Network + "Positions.Table";
 }

@@ -3,26 +3,26 @@ using MatFormer.Generators.Writing;
 
 namespace MatFormer.Generators.Parts;
 
-/// <summary>Logits of the next token, by the embeddings (tied) or by weights of its own.</summary>
+/// <summary>The logits of the next token. The weights are the embeddings (tied) or a separate matrix.</summary>
 internal sealed class VocabularyHead(ModelSpec spec, Architecture architecture) : HeadPart(spec, architecture)
 {
-    public override string Gives => "Logits";
+    public override string Gives => "logits";
 
     public override string GivenShape => $"(B, T, {Literals.Digits(Spec.Vocabulary)})";
 
     public override string Loss => "Mean cross-entropy in nats per token";
 
-    public override string Batch => "tokens and targets: (B, T) int64";
+    public override string Batch => "The tokens and targets are (B, T) int64";
 
-    public override string NotFittingBatch => "Not (B, T) int64 both, or longer than the context";
+    public override string NotFittingBatch => "The tokens or targets are not (B, T) int64, or T is above the context";
 
     public override (string Of, string Name) FlopsConstant =>
-        ("of one token's forward pass, attention averaged over a full context", "FlopsPerToken");
+        ("of one token's forward pass, with attention averaged over a full context", "FlopsPerToken");
 
     public override IEnumerable<WeightSpec> Weights =>
         Spec.Tied ? [] : [WeightSpec.Embedding("Head", "lm_head.weight", Spec.Vocabulary, Spec.Width)];
 
-    // The same whether the weights are the embeddings or not.
+    // Tied and separate weights take the same FLOPs.
     public override long Flops => 2L * Spec.Vocabulary * Spec.Width;
 
     public override IEnumerable<string> SpecLines => Spec.Tied ? ["TiedHead = true,"] : [];
@@ -35,7 +35,7 @@ internal sealed class VocabularyHead(ModelSpec spec, Architecture architecture) 
     [
         CachedForward(f, $"return _network.Logits(tokens, {f.Streams}.Of({Widest}), cache, ComputeType);"),
         $$"""
-        /// <summary>Logits of a submodel, computed with this model's weights: {{Input.Takes}} to {{Given}}.</summary>
+        /// <summary>Returns logits of a submodel, computed with this model's weights: {{Input.Takes}} to {{Given}}.</summary>
         /// <exception cref="{{f.ArgumentException}}">{{Input.NotFitting}}.</exception>
         public {{f.Tensor}} Forward({{f.Profile}} profile, {{f.Tensor}} tokens)
         {
@@ -74,7 +74,9 @@ internal sealed class VocabularyHead(ModelSpec spec, Architecture architecture) 
     public override IEnumerable<PackedField> Packed(CodeFile f)
     {
         var sizes = $"{Literals.Of(Spec.Vocabulary)}, {Literals.Of(Spec.Width)}";
-        return Spec.Tied ? [] : [new(f.PackedMatrix, "_head", $"packer.Matrix(\"lm_head.weight\", {sizes})", $"({Spec.Vocabulary}, {Spec.Width})")];
+        return Spec.Tied
+            ? []
+            : [new(f.PackedMatrix, "_head", $"packer.Matrix(\"lm_head.weight\", {sizes})", $"({Spec.Vocabulary}, {Spec.Width})")];
     }
 
     private string SliceLogits(CodeFile f, string cache) =>
@@ -82,9 +84,9 @@ internal sealed class VocabularyHead(ModelSpec spec, Architecture architecture) 
 
     private string CachedForward(CodeFile f, string body) => $$"""
         /// <summary>
-        /// Logits {{Given}} of tokens (B, T) int64 that follow those in the cache, which then holds them too.
+        /// Returns logits {{Given}} of tokens (B, T) int64 that follow the tokens in the cache, and adds the new tokens to the cache.
         /// </summary>
-        /// <exception cref="{{f.ArgumentException}}">Not (B, T) int64, or more tokens than the cache has room for.</exception>
+        /// <exception cref="{{f.ArgumentException}}">The tokens are not (B, T) int64, or the cache has no room for them.</exception>
         public override {{f.Tensor}} forward({{f.Tensor}} tokens, {{f.KeyValueCache}} cache)
         {
             CheckTokens(tokens, cache);

@@ -1,12 +1,12 @@
 namespace MatFormer.Generators.Validation;
 
-/// <summary>Finds what was meant by a misspelled name.</summary>
+/// <summary>Finds the name that a misspelled name probably means.</summary>
 internal static class EditDistance
 {
-    /// <summary>The name that takes the fewest edits, letters of another case counting least; the first of several.</summary>
+    /// <summary>Returns the first of the names with the smallest distance. A letter in another case counts less than other edits.</summary>
     public static string Nearest(string written, IEnumerable<string> names) => names.OrderBy(name => Between(written, name)).First();
 
-    // Levenshtein's distance, in half edits: a letter of another case costs one, any other edit two.
+    // The Levenshtein distance in half edits. A letter in another case counts one, and any other edit counts two.
     private static int Between(string from, string to)
     {
         var row = new int[to.Length + 1];

@@ -4,14 +4,14 @@ using MatFormer.Generators.Parsing;
 
 namespace MatFormer.Generators.Validation;
 
-/// <content>What is valid, but could be better.</content>
+/// <content>Warnings and hints about valid declarations.</content>
 internal sealed partial class Validator
 {
     private void Advise(ModelSpec spec)
     {
         foreach (var granularity in _declaration.Granularities)
         {
-            // Vector units take eight or more numbers at a time, matrix units 64.
+            // Vector units process eight or more numbers at a time, and matrix units 64.
             if (granularity.Width is not { } width) continue;
             var multiple = width.Value < 64 ? 8 : 64;
             if (width.Value % multiple == 0) continue;
@@ -28,7 +28,7 @@ internal sealed partial class Validator
             var key = KeyOf(profile);
             if (known.TryGetValue(key, out var twin))
             {
-                // A budget that is above the whole model has been told of.
+                // If the budget is above the whole model, a warning has been reported already.
                 if (!_diagnostics.Any(d => d.Descriptor == Descriptors.BudgetTooLarge && d.Arguments[0] == profile.Name))
                     Report(Descriptors.SameAsAnother, at, profile.Name, twin, Pattern.Format(spec, profile.Choices));
             }
@@ -37,8 +37,9 @@ internal sealed partial class Validator
                 known.Add(key, profile.Name);
             }
 
-            if (NarrowsAt(profile, spec) is { } layer)
-                Report(Descriptors.NarrowsWithDepth, declared?.Pattern?.Characters ?? declared?.Pattern?.At ?? at, profile.Name, Text(layer));
+            if (NarrowsAt(profile, spec) is not { } layer) continue;
+            var patternAt = declared?.Pattern?.Characters ?? declared?.Pattern?.At ?? at;
+            Report(Descriptors.NarrowsWithDepth, patternAt, profile.Name, Text(layer));
         }
 
         if (!spec.HasOwnPasses)
@@ -47,7 +48,7 @@ internal sealed partial class Validator
         EquatableArray<LayerSlice> KeyOf(ProfileSpec profile) => new(spec.LayersOf(profile.Choices));
     }
 
-    // The first layer that has a narrower granularity than one before it.
+    // Returns the first layer whose granularity is narrower than that of an earlier layer.
     private static int? NarrowsAt(ProfileSpec profile, ModelSpec spec)
     {
         var widest = ProfileSpec.Skip;

@@ -4,10 +4,10 @@ using MatFormer.Generators.Parsing;
 
 namespace MatFormer.Generators.Validation;
 
-/// <content>Granularities: what each keeps of each layer.</content>
+/// <content>Granularities and the size that each gives each layer.</content>
 internal sealed partial class Validator
 {
-    // Null if one is wrong. A granularity that is wrong is not compared with the one after it.
+    // Returns null if a granularity is wrong. The granularity after a wrong one is not compared with it.
     private List<GranularitySpec>? CheckGranularities(int[]? hiddenWidths, EquatableArray<BlockSpec>? blocks)
     {
         var declared = _declaration.Granularities.GroupBy(g => g.Name.Value).ToList();
@@ -17,7 +17,8 @@ internal sealed partial class Validator
             var whole = hidden is null or < 1 or > MaxWidth ? "..." : Text(hidden.Value);
             var narrow = hidden is null or < 1 or > MaxWidth ? "..." : Text(Math.Max(1, hidden.Value / 8));
             var example = "[Granularity(\"S\", " + narrow + "), Granularity(\"XL\", " + whole + ")]";
-            Report(Descriptors.TooFewGranularities, _declaration.NameAt, ModelName, declared.Count == 0 ? "none" : "one", example);
+            var count = declared.Count == 0 ? "no granularity" : "one granularity";
+            Report(Descriptors.TooFewGranularities, _declaration.NameAt, ModelName, count, example);
             return null;
         }
 
@@ -26,7 +27,7 @@ internal sealed partial class Validator
         GranularityDeclaration?[]? ofLayers = null;
         foreach (var group in declared)
         {
-            // A name that is declared twice is reported with the names.
+            // CheckNames reports a name that is declared twice.
             var distinct = group.Where((g, i) => g.Layers is not null || group.Take(i).All(before => before.Layers is not null)).ToList();
             ofLayers = Assign(distinct, "granularity '" + group.Key + "'", isNeeded: true);
             var slices = ofLayers is null ? null : CheckSlices(ofLayers, hiddenWidths, blocks);
@@ -69,7 +70,14 @@ internal sealed partial class Validator
         if (!CheckSize("Heads of '" + name + "'", heads, block.Heads)) return null;
         if (heads.Value % block.Group == 0) return new LayerSlice(width, heads.Value);
         var nearest = Math.Max(1, (int)Math.Round((double)heads.Value / block.Group)) * block.Group;
-        Report(Descriptors.HeadsNotWholeGroups, heads.At.ReplacedBy(Text(nearest)), name, Text(heads.Value), Text(block.Group), Text(nearest), OfLayer(layer));
+        Report(
+            Descriptors.HeadsNotWholeGroups,
+            heads.At.ReplacedBy(Text(nearest)),
+            name,
+            Text(heads.Value),
+            Text(block.Group),
+            Text(nearest),
+            OfLayer(layer));
         return null;
     }
 
@@ -97,7 +105,8 @@ internal sealed partial class Validator
         return true;
     }
 
-    private bool CheckWidest(GranularitySpec widest, GranularityDeclaration?[] ofLayers, int[] hiddenWidths, EquatableArray<BlockSpec>? blocks)
+    private bool CheckWidest(
+        GranularitySpec widest, GranularityDeclaration?[] ofLayers, int[] hiddenWidths, EquatableArray<BlockSpec>? blocks)
     {
         for (var layer = 0; layer < hiddenWidths.Length; layer++)
         {
@@ -118,13 +127,13 @@ internal sealed partial class Validator
         if (granularity.Width is { } width)
             return CheckSize("The width of '" + granularity.Name.Value + "'", width, MaxWidth) ? width.Value : null;
 
-        // A fraction such as 0.1 is not exact in binary; a width that is whole but for that is meant.
+        // A fraction such as 0.1 is not exact in binary, so the width may differ from a whole number by a rounding error.
         var fraction = granularity.Fraction!;
         var exact = fraction.Value * hidden;
         var nearest = Math.Round(exact);
         if (exact > 0 && nearest >= 1 && nearest <= hidden && Math.Abs(exact - nearest) <= 1e-9 * hidden) return (int)nearest;
 
-        // With a point: without one, it would be a width.
+        // The suggestion needs a decimal point, because a number without one would be a width.
         var suggested = double.IsNaN(exact) ? hidden : Math.Min(hidden, Math.Max(1, nearest));
         var suggestedFraction = suggested == hidden ? "1.0" : Text(suggested / hidden);
         Report(
@@ -139,9 +148,10 @@ internal sealed partial class Validator
         return null;
     }
 
-    // Said only where layers differ.
-    private string OfLayer(int layer) =>
-        _declaration.FeedForwards.Concat<IOfLayers>(_declaration.Attentions).Concat(_declaration.Granularities).Any(a => a.Layers is not null)
-            ? " of layer " + Text(layer)
-            : "";
+    // Messages name the layer only if layers differ.
+    private string OfLayer(int layer)
+    {
+        var attributes = _declaration.FeedForwards.Concat<IOfLayers>(_declaration.Attentions).Concat(_declaration.Granularities);
+        return attributes.Any(a => a.Layers is not null) ? " of layer " + Text(layer) : "";
+    }
 }

@@ -4,12 +4,12 @@ using MatFormer.Generators.Parsing;
 
 namespace MatFormer.Generators.Validation;
 
-/// <content>Attention and feed-forward: sizes, and which layers they are for.</content>
+/// <content>The sizes of attentions and feed-forwards, and the layers that they are for.</content>
 internal sealed partial class Validator
 {
     private AttentionDeclaration? GeneralAttention => _declaration.Attentions.FirstOrDefault(a => a.Layers is null);
 
-    // The width of a head, null if it or something about the heads is wrong.
+    // Returns the width of a head, or null if anything about the heads is wrong.
     private int? CheckAttentions()
     {
         var general = GeneralAttention;
@@ -125,7 +125,8 @@ internal sealed partial class Validator
             window == _declaration.Model.Context?.Value ? 0 : window);
     }
 
-    // Which of some attributes is each layer's: the one that names it, else the one that names none. Null if that is not to be told.
+    // Returns the attribute of each layer: the attribute that names the layer, or else the attribute that names no layers. Returns null if
+    // the attributes are wrong.
     private T?[]? Assign<T>(IReadOnlyList<T> attributes, string what, bool isNeeded)
         where T : class, IOfLayers
     {
@@ -176,7 +177,7 @@ internal sealed partial class Validator
         return layers;
     }
 
-    // Ranges such as 0-3 separated by commas, each with its place; null if it is not that.
+    // Parses ranges such as 0-3, separated by commas. Returns each range with its place, or null if the text cannot be parsed.
     private List<(int First, int Last, LocationInfo At)>? ParseLayers(LocatedText text, int layers)
     {
         var ranges = new List<(int, int, LocationInfo)>();

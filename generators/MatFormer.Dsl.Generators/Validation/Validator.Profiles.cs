@@ -6,10 +6,11 @@ using MatFormer.Generators.Parts;
 
 namespace MatFormer.Generators.Validation;
 
-/// <content>Profiles: patterns, widths, and budgets to solve.</content>
+/// <content>Profiles, which are patterns, widths or budgets.</content>
 internal sealed partial class Validator
 {
-    // What each profile keeps, where that needs no model: the choices of a pattern by the profile's place; null for one that is wrong.
+    // Checks what can be checked before the model is known. Returns the choices of patterns by the index of the profile, and null for a
+    // profile that is wrong.
     private Dictionary<int, EquatableArray<int>?> CheckShapes()
     {
         var granularities = _declaration.Granularities.Select(g => g.Name.Value).Distinct().ToList();
@@ -50,10 +51,13 @@ internal sealed partial class Validator
         }
 
         foreach (var (name, i) in grid.Names.Select((name, i) => (name, i)))
-            yield return new ProfileSpec(name, mixes[i], "place " + Text(i + 1) + " of " + Text(grid.Count.Value) + " on an even spread of FLOPs");
+        {
+            var origin = "place " + Text(i + 1) + " of " + Text(grid.Count.Value) + " on an even spread of FLOPs";
+            yield return new ProfileSpec(name, mixes[i], origin);
+        }
     }
 
-    // A profile is a pattern, widths, or a budget of what this kind of model has.
+    // A profile is a pattern, widths, or budgets that apply to this kind of model.
     private bool CheckShape(ProfileDeclaration profile, int layers, List<string> granularities)
     {
         var name = profile.Name.Value;
@@ -76,13 +80,13 @@ internal sealed partial class Validator
         if (profile.Widths is not null) shapes.Add("widths");
         if (budget is not null) shapes.Add("a budget");
         if (shapes.Count == 1) return profile.Widths is not { } widths || CheckLength(name, widths, profile.WidthsAt!, layers);
-        var has = shapes.Count == 0 ? "none of them" : string.Join(" and ", shapes);
+        var has = shapes.Count == 0 ? "no pattern, no widths and no budget" : string.Join(" and ", shapes);
         var example = Text(layers) + "*" + (granularities.Count > 0 ? granularities[0] : "S");
         Report(Descriptors.ProfileShape, budget ?? profile.Name.At, name, has, example);
         return false;
     }
 
-    // The place of the first budget in the order of BudgetsOf, or null if there is none.
+    // Returns the place of the first budget in the order of BudgetsOf, or null.
     private static LocationInfo? BudgetAt(ProfileDeclaration profile) =>
         profile.MaxParameters?.At
         ?? profile.MaxNonEmbeddingParameters?.At
@@ -90,10 +94,12 @@ internal sealed partial class Validator
         ?? profile.MaxWeightBytes?.At
         ?? profile.FeedForwardShare?.At;
 
-    private sealed record Budget(string Property, LocationInfo At, Func<LayerSlice[], long> Cost, long Most, string Given, string Unit, double Scale);
+    private sealed record Budget(
+        string Property, LocationInfo At, Func<LayerSlice[], long> Cost, long Most, string Given, string Unit, double Scale);
 
-    // Each kind of model has one.
-    private static IEnumerable<(string Property, Located<long>? Most, ModelKind Kind, string Attribute)> FlopBudgets(ProfileDeclaration profile) =>
+    // Each kind of model has its own budget of FLOPs.
+    private static IEnumerable<(string Property, Located<long>? Most, ModelKind Kind, string Attribute)> FlopBudgets(
+        ProfileDeclaration profile) =>
     [
         (nameof(ProfileAttribute.MaxFlopsPerToken), profile.MaxFlopsPerToken, ModelKind.LanguageModel, "[MatLM]"),
         (nameof(ProfileAttribute.MaxFlopsPerImage), profile.MaxFlopsPerImage, ModelKind.VisionTransformer, "[MatViT]"),
@@ -121,7 +127,7 @@ internal sealed partial class Validator
         {
             var all = spec.Blocks.Sum(b => (long)b.HiddenWidth);
 
-            // A share such as 0.3 is not exact in binary.
+            // A share such as 0.3 is not exact in binary, so a rounding error is tolerated.
             var most = share.Value is > 0 and <= 1 ? (long)Math.Floor((share.Value * all) + (1e-9 * all)) : all;
             budgets.Add(new Budget(
                 nameof(ProfileAttribute.FeedForwardShare),
@@ -192,8 +198,12 @@ internal sealed partial class Validator
                 if (alike == 0)
                 {
                     var all = Choices(spec.Granularities.Select(g => Text(g.Layers[layer].HiddenWidth)).Distinct());
-                    var nearest = spec.Granularities.Select(g => g.Layers[layer].HiddenWidth).OrderBy(w => Math.Abs((long)w - width.Value)).First();
-                    Report(Descriptors.WidthIsNoGranularity, width.At.ReplacedBy(Text(nearest)), Text(width.Value), ModelName, all, OfLayer(layer));
+                    var nearest = spec.Granularities
+                        .Select(g => g.Layers[layer].HiddenWidth)
+                        .OrderBy(w => Math.Abs((long)w - width.Value))
+                        .First();
+                    var at = width.At.ReplacedBy(Text(nearest));
+                    Report(Descriptors.WidthIsNoGranularity, at, Text(width.Value), ModelName, all, OfLayer(layer));
                 }
                 else
                 {
@@ -229,7 +239,9 @@ internal sealed partial class Validator
             if (choice < 0 && granularity != Pattern.Skip)
             {
                 var at = pattern.Slice(start + star + 1, granularity.Length);
-                var nearest = pattern.Characters is null || granularity.Length > MaxName ? null : EditDistance.Nearest(granularity, granularities);
+                var nearest = pattern.Characters is null || granularity.Length > MaxName
+                    ? null
+                    : EditDistance.Nearest(granularity, granularities);
                 Report(Descriptors.UnknownGranularity, at.ReplacedBy(nearest), granularity, ModelName, Choices(granularities));
                 return null;
             }
@@ -252,7 +264,7 @@ internal sealed partial class Validator
         return null;
     }
 
-    // Repeats the last item, or cuts.
+    // Repeats the last item, or removes items from the end.
     private static List<T> Fill<T>(IReadOnlyList<T> items, int count) =>
         [.. items.Take(count), .. Enumerable.Repeat(items[items.Count - 1], Math.Max(0, count - items.Count))];
 
@@ -262,7 +274,7 @@ internal sealed partial class Validator
     private static int? ParseNumber(string text) =>
         int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;
 
-    // Runs of characters that are no white space.
+    // Returns runs of characters that are not white space.
     private static IEnumerable<(int Start, string Term)> Terms(string pattern)
     {
         for (var start = 0; start < pattern.Length; start++)

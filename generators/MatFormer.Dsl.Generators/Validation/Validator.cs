@@ -9,10 +9,10 @@ using Microsoft.CodeAnalysis.CSharp;
 
 namespace MatFormer.Generators.Validation;
 
-/// <summary>Judges a declaration: a model to emit, or mistakes with their places.</summary>
+/// <summary>Checks a declaration. The result is a model to generate, or mistakes and their places.</summary>
 internal sealed partial class Validator
 {
-    // Far above any model, and low enough that no count overflows 64 bits.
+    // These limits are far above any model. Apart from the FLOPs of encoders, no cost within them overflows 64 bits.
     private const int MaxLayers = 4096;
     private const int MaxWidth = 1 << 20;
     private const int MaxTokens = 1 << 24;
@@ -20,7 +20,7 @@ internal sealed partial class Validator
     private const int MaxImage = 1 << 12;
     private const int MaxChannels = 1 << 10;
 
-    // Of a granularity or a profile: also a file's name.
+    // The limit for names of granularities and profiles, which also become names of files.
     private const int MaxName = 64;
 
     private readonly Declaration _declaration;
@@ -40,7 +40,7 @@ internal sealed partial class Validator
 
     public static Checked Check(Declaration declaration) => new Validator(declaration).Check();
 
-    // As much as can be known is said in the first round. What would only follow from another mistake is left out.
+    // Reports every mistake that can be known in the first round, except for mistakes that only follow from other mistakes.
     private Checked Check()
     {
         _diagnostics.AddRange(_declaration.Problems);
@@ -48,11 +48,12 @@ internal sealed partial class Validator
         var canBeWritten = _diagnostics.Count == 0;
         if (_declaration.Models.Count > 1)
         {
-            Report(Descriptors.SeveralModels, _declaration.Models[1].At, ModelName, _declaration.Models[0].Attribute, _declaration.Models[1].Attribute);
+            var (first, second) = (_declaration.Models[0], _declaration.Models[1]);
+            Report(Descriptors.SeveralModels, second.At, ModelName, first.Attribute, second.Attribute);
             return Wrong("it is declared as several models");
         }
 
-        // The compiler has spoken already; what the attributes lack would be said twice.
+        // The compiler has already reported an error in an attribute. Diagnostics about missing values would repeat that error.
         if (!_declaration.IsComplete) return Wrong("an attribute has an error");
 
         var spec = CheckModel();
@@ -69,7 +70,7 @@ internal sealed partial class Validator
         Checked Wrong(string reason) => new(canBeWritten ? Skeleton(reason) : null, _diagnostics.ToEquatableArray());
     }
 
-    // By what is generated into it or inherited, or by a namespace that generated code begins its names with.
+    // True if the name belongs to a generated or inherited member, or hides a namespace that generated code uses.
     private bool IsClassNameTaken => Names.IsGenerated(ModelName)
         || _declaration.TakenNames.Contains(ModelName)
         || (_declaration.Type.Namespace.Length == 0 && Names.Roots.Contains(_declaration.Type.Outermost));
@@ -100,7 +101,9 @@ internal sealed partial class Validator
         if (blocks is null || granularities is null || (!IsDecoder && embedding is null)) return null;
 
         var general = GeneralAttention;
-        var image = IsVision ? new ImageSpec(model.Image!.Value, model.Patch!.Value, model.Channels?.Value ?? 3, model.Classes!.Value) : null;
+        var image = IsVision
+            ? new ImageSpec(model.Image!.Value, model.Patch!.Value, model.Channels?.Value ?? 3, model.Classes!.Value)
+            : null;
         var pooling = model.Pooling?.Value ?? (IsVision ? Pooling.ClassToken : Pooling.Mean);
         var spec = new ModelSpec(
             _declaration.Type,
@@ -128,7 +131,7 @@ internal sealed partial class Validator
         return IsCountable(spec) ? spec with { Profiles = CheckProfiles(spec, patterns).ToEquatableArray() } : null;
     }
 
-    // A decoder's costs, which are of one token, cannot be too large.
+    // Only an encoder's costs can be too large, because they are counted for a whole sequence. A decoder's costs are for one token.
     private bool IsCountable(ModelSpec spec)
     {
         try
@@ -155,8 +158,9 @@ internal sealed partial class Validator
     private bool CheckImage()
     {
         var model = _declaration.Model;
+        var largestPatch = model.Image?.Value is >= 1 and <= MaxImage and { } most ? most : MaxImage;
         var isGood = CheckSize(nameof(MatViTAttribute.Image), model.Image, MaxImage)
-            & CheckSize(nameof(MatViTAttribute.Patch), model.Patch, model.Image?.Value is >= 1 and <= MaxImage and { } most ? most : MaxImage)
+            & CheckSize(nameof(MatViTAttribute.Patch), model.Patch, largestPatch)
             & (model.Channels is null || CheckSize(nameof(MatViTAttribute.Channels), model.Channels, MaxChannels))
             & CheckSize(nameof(MatViTAttribute.Classes), model.Classes, MaxTokens);
         if (!isGood || model.Image!.Value % model.Patch!.Value == 0) return isGood;
@@ -167,7 +171,7 @@ internal sealed partial class Validator
         return false;
     }
 
-    // Null for language models, and if something is wrong.
+    // Returns null for language models, and if anything is wrong.
     private EmbeddingSpec? CheckEmbedding()
     {
         var model = _declaration.Model;
@@ -182,7 +186,8 @@ internal sealed partial class Validator
             return null;
         }
 
-        if (_declaration.EmbeddingAt is { } tied) Report(Descriptors.NotOfThisModel, tied, "[Embedding]", "[MatLM]", Attribute, "remove it");
+        if (_declaration.EmbeddingAt is { } tied)
+            Report(Descriptors.NotOfThisModel, tied, "[Embedding]", "[MatLM]", Attribute, "remove it");
         if ((IsVision ? model.Width : model.Embedding)?.Value is not { } whole || whole is < 1 or > MaxWidth) return null;
         var dimensions = new List<int>();
         foreach (var dimension in nested?.Dimensions ?? default)
@@ -201,7 +206,8 @@ internal sealed partial class Validator
         if (nested is not null && (dimensions.Count == 0 || dimensions[dimensions.Count - 1] != whole))
         {
             var all = string.Join(", ", dimensions.Append(whole).Select(d => Text(d)));
-            Report(Descriptors.LastDimensionIsNotWhole, nested.DimensionsAt.ReplacedBy(dimensions.Count == 0 ? null : all), ModelName, Text(whole));
+            var at = nested.DimensionsAt.ReplacedBy(dimensions.Count == 0 ? null : all);
+            Report(Descriptors.LastDimensionIsNotWhole, at, ModelName, Text(whole));
             return null;
         }
 
@@ -223,12 +229,12 @@ internal sealed partial class Validator
 
     private void CheckNames()
     {
-        // Files differ in more than case.
+        // Names become names of files, and some file systems ignore case.
         var seen = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
         var (named, general) = (new HashSet<string>(StringComparer.Ordinal), new HashSet<string>(StringComparer.Ordinal));
         var names = _declaration.Granularities
 
-            // Once for all layers, and again for some.
+            // A granularity may be declared once for all layers, and again for some layers.
             .Where(g => named.Add(g.Name.Value) | (g.Layers is null && !general.Add(g.Name.Value)))
             .Select(g => (g.Name.Value, g.Name.At, Kind: "granularity"))
             .Concat(_declaration.Profiles.Select(p => (p.Name.Value, p.Name.At, "profile")));
@@ -247,14 +253,14 @@ internal sealed partial class Validator
             else if (seen.TryGetValue(name, out var first)) Report(Descriptors.DuplicateName, at, name, first, ModelName);
             else seen.Add(name, kind);
 
-            // The names of a grid have their mistakes in common.
+            // All names of a grid have the same mistake, so the first is enough.
             if (at == (_declaration.Grid?.Prefix?.At ?? _declaration.Grid?.At) && _diagnostics.Count > diagnostics) return;
         }
     }
 
     private bool IsTaken(string name) => name == ModelName || Names.IsGenerated(name) || _declaration.TakenNames.Contains(name);
 
-    // Characters of category Format may stand in an identifier but are no part of it.
+    // Characters of the category Format are allowed in an identifier, but the compiler ignores them.
     private static bool IsIdentifier(string name) =>
         SyntaxFacts.IsValidIdentifier(name)
         && name.Length <= MaxName
@@ -302,14 +308,17 @@ internal sealed partial class Validator
             }
             && width.Value % 4 != 0)
         {
-            // Heads of a width of their own need not divide it.
+            // If the width of a head is given, the heads need not divide the width.
             var step = GeneralAttention?.HeadWidth is null && width.Value % heads.Value == 0 ? MultipleOfFour(heads.Value) : 4;
             var nearest = Math.Max(step, (width.Value + (step / 2)) / step * step);
             Report(Descriptors.SinusoidalWidth, width.At.ReplacedBy(Text(nearest)), Text(width.Value), Text(nearest));
         }
 
         if (Position == PositionKind.Learned && _declaration.Model.Context is { Value: > MaxLearnedContext } context)
-            Report(Descriptors.LearnedContextTooLong, context.At.ReplacedBy(Text(MaxLearnedContext)), Text(context.Value), Text(MaxLearnedContext));
+        {
+            var most = Text(MaxLearnedContext);
+            Report(Descriptors.LearnedContextTooLong, context.At.ReplacedBy(most), Text(context.Value), most);
+        }
     }
 
     private void CheckRotaryScaling()
@@ -335,7 +344,7 @@ internal sealed partial class Validator
                 CheckSize(nameof(RotaryScalingAttribute.OriginalContext), scaling.OriginalContext, MaxTokens, scaling.At);
                 CheckPositive(nameof(RotaryScalingAttribute.LowFrequencyFactor), scaling.LowFrequencyFactor, 0);
 
-                // What is below a bad number is not said as well.
+                // A high factor below a wrong low factor is not reported as well.
                 var (low, high) = Between(scaling);
                 if (!(low > 0) || double.IsInfinity(low)) return;
                 var at = (scaling.HighFrequencyFactor ?? scaling.LowFrequencyFactor)?.At ?? scaling.At;
@@ -374,10 +383,10 @@ internal sealed partial class Validator
     private void Report(DiagnosticDescriptor descriptor, Remedy at, params string[] arguments) =>
         _diagnostics.Add(new DiagnosticInfo(descriptor, at, arguments));
 
-    // The least that is a multiple of a number too.
+    // Returns the smallest multiple of four that is also a multiple of the given number.
     private static int MultipleOfFour(int of) => of % 4 == 0 ? of : of % 2 == 0 ? 2 * of : 4 * of;
 
-    // The divisor nearest to what was written, the larger of two.
+    // Returns the divisor that is nearest to the given number. Of two such divisors, it returns the larger.
     private static int NearestDivisor(int number, int near)
     {
         for (var distance = 1; distance < number; distance++)

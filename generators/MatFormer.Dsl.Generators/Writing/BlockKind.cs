@@ -2,18 +2,18 @@ using MatFormer.Generators.Model;
 
 namespace MatFormer.Generators.Writing;
 
-/// <summary>The class of some layers' blocks.</summary>
-/// <param name="Name"><c>Block</c>, or <c>Block4</c> if there are several kinds, after the first layer.</param>
-/// <param name="Block">What the blocks have in common.</param>
-/// <param name="Layers">Their layers.</param>
+/// <summary>The generated class of the blocks of one kind.</summary>
+/// <param name="Name"><c>Block</c>, or, if there are several kinds, <c>Block4</c> with the number of the first layer.</param>
+/// <param name="Block">The properties that the blocks have in common.</param>
+/// <param name="Layers">The layers of the blocks.</param>
 internal sealed record BlockKind(string Name, BlockSpec Block, IReadOnlyList<int> Layers)
 {
-    /// <summary>Their layers in prose: <c>layers 0-3, 6</c>.</summary>
+    /// <summary>The layers in prose, such as <c>layers 0-3, 6</c>.</summary>
     public string LayersText => (Layers.Count == 1 ? "layer " : "layers ") + string.Join(", ", Ranges.Select(r => r.First == r.Last
         ? Literals.Digits(r.First)
         : Literals.Digits(r.First) + "-" + Literals.Digits(r.Last)));
 
-    /// <summary>Their layers as a C# pattern: <c>(&gt;= 0 and &lt;= 3) or 6</c>.</summary>
+    /// <summary>The layers as a C# pattern, such as <c>(&gt;= 0 and &lt;= 3) or 6</c>.</summary>
     public string LayerPattern => string.Join(" or ", Ranges.Select(r => r.First == r.Last
         ? Literals.Digits(r.First)
         : $"(>= {Literals.Digits(r.First)} and <= {Literals.Digits(r.Last)})"));
@@ -32,7 +32,7 @@ internal sealed record BlockKind(string Name, BlockSpec Block, IReadOnlyList<int
         }
     }
 
-    /// <summary>The kinds of a model, in the order of their first layers.</summary>
+    /// <summary>Returns the kinds of blocks of a model, in the order of their first layers.</summary>
     public static IReadOnlyList<BlockKind> Of(ModelSpec spec)
     {
         var kinds = spec.Kinds.ToList();

@@ -4,13 +4,13 @@ using Microsoft.CodeAnalysis.CSharp;
 
 namespace MatFormer.Generators.Writing;
 
-/// <summary>The one place that writes numbers, the same in every culture.</summary>
+/// <summary>Writes numbers and strings. The result is the same in every culture.</summary>
 internal static class Literals
 {
-    /// <summary>As source, digits in groups: <c>8_458_496</c>.</summary>
+    /// <summary>Writes an integer as source code with grouped digits, such as <c>8_458_496</c>.</summary>
     public static string Of(long number) => Text(number).Replace(',', '_');
 
-    /// <summary>As source: <c>1e-5</c>, <c>10000.0</c>.</summary>
+    /// <summary>Writes a double as source code, such as <c>1e-5</c> or <c>10000.0</c>.</summary>
     public static string Of(double number)
     {
         var text = number.ToString("R", CultureInfo.InvariantCulture);
@@ -24,16 +24,19 @@ internal static class Literals
         return text.Contains('.') ? text : text + ".0";
     }
 
-    /// <summary>As source: in quotes, with escapes for what does not print, or would mean something to the writer of files.</summary>
+    /// <summary>
+    /// Writes a string as source code, in quotes. Escapes replace characters that do not print and text that <see cref="CodeFile"/> would
+    /// interpret.
+    /// </summary>
     public static string Of(string text) => string.Concat(SymbolDisplay.FormatLiteral(text, quote: true)
         .Replace("[Generated]", "\\u005bGenerated]")
         .Replace("//|", "//\\u007c")
         .Select(c => Prints(c) ? c.ToString() : "\\u" + ((int)c).ToString("x4", CultureInfo.InvariantCulture)));
 
-    /// <summary>As prose: <c>8,458,496</c>.</summary>
+    /// <summary>Writes an integer for prose, such as <c>8,458,496</c>.</summary>
     public static string Text(long number) => number.ToString("#,0", CultureInfo.InvariantCulture);
 
-    /// <summary>As digits alone: <c>8458496</c>.</summary>
+    /// <summary>Writes an integer as digits only, such as <c>8458496</c>.</summary>
     public static string Digits(long number) => number.ToString(CultureInfo.InvariantCulture);
 
     private static bool Prints(char c) => char.GetUnicodeCategory(c) is not (UnicodeCategory.Control or UnicodeCategory.Format

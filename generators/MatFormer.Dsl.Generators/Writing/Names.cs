@@ -2,13 +2,13 @@ using Microsoft.CodeAnalysis.CSharp;
 
 namespace MatFormer.Generators.Writing;
 
-/// <summary>Names that generated code uses, or that it makes.</summary>
+/// <summary>The names that generated code uses and declares.</summary>
 internal static class Names
 {
     /// <summary>The attributes that make a class a model.</summary>
     public static readonly IReadOnlyList<string> ModelAttributes = [Of<MatLMAttribute>(), Of<MatViTAttribute>(), Of<MatEncoderAttribute>()];
 
-    /// <summary>Types that generated code calls by their last name, through an alias of each file, unless that name is hidden.</summary>
+    /// <summary>The aliases that generated files declare for types, and their full names. An alias that is hidden is not used.</summary>
     public static readonly IReadOnlyDictionary<string, string> Aliases = new SortedDictionary<string, string>(StringComparer.Ordinal)
     {
         ["ArgumentException"] = "System.ArgumentException",
@@ -39,19 +39,23 @@ internal static class Names
         ["Weights"] = "MatFormer.Weights",
     };
 
-    /// <summary>Namespaces that full names of generated code begin with: a type of that name in the global namespace would hide them.</summary>
-    public static readonly IReadOnlyCollection<string> Roots = new HashSet<string>(StringComparer.Ordinal) { "System", "MatFormer", "TorchSharp" };
+    /// <summary>
+    /// The namespaces that full names in generated code begin with. A type of the same name in the global namespace would hide them.
+    /// </summary>
+    public static readonly IReadOnlyCollection<string> Roots =
+        new HashSet<string>(StringComparer.Ordinal) { "System", "MatFormer", "TorchSharp" };
 
     private static readonly HashSet<string> s_members = new(StringComparer.Ordinal)
     {
-        // "Block" and "Block0", "Block1"..., too
+        // "Block", "Block0", "Block1" and so on are members too: see IsBlock.
         "Network", "Decoding", "Profile", "Submodel", "Declared",
         "ParameterCount", "NonEmbeddingParameterCount", "FlopsPerToken", "KeyValueCacheBytesPerToken",
-        "FlopsPerImage", "FlopsPerText", "Dimension", "Spec", "Granularities", "Profiles", "Problem", "_network", "get_Spec", "get_Granularities", "get_Profiles",
+        "FlopsPerImage", "FlopsPerText", "Dimension", "Spec", "Granularities", "Profiles", "Problem",
+        "_network", "get_Spec", "get_Granularities", "get_Profiles",
         "Architecture", "ProfileName", "Layers", "IsUniversal", "Device", "CanDecode",
     };
 
-    /// <summary>Methods that are generated into a model's class: its author can have none but overloads of them.</summary>
+    /// <summary>The methods that are generated into a model's class. Of these names, the user's code can declare only overloads.</summary>
     public static readonly IReadOnlyCollection<string> Methods = new HashSet<string>(StringComparer.Ordinal)
     {
         "forward", "Forward", "Loss", "Losses", "JointLosses", "DistilledLosses", "CheckTargets",
@@ -59,20 +63,22 @@ internal static class Names
         "NewDecodingNetwork", "CreateDecodingNetwork", "Embed", "Classify",
     };
 
-    /// <summary>True for members that are generated into a model's class and are no methods: its author can have none of them.</summary>
+    /// <summary>Returns true for generated members that are not methods. The user's code cannot declare members of these names.</summary>
     public static bool IsMember(string name) => s_members.Contains(name) || IsBlock(name);
 
-    /// <summary>True for all generated members, and for what stands beside profiles: no model or profile can be so named.</summary>
+    /// <summary>Returns true for names that no model and no profile can have, because generated code uses them.</summary>
     public static bool IsGenerated(string name) => IsMember(name) || Methods.Contains(name) || name is "Joint" or "States";
 
-    /// <summary>The full name of an attribute, whose source is shared with the assembly that users reference.</summary>
+    /// <summary>
+    /// Returns the full name of an attribute. The attributes are compiled into the generator too, under the names that users reference.
+    /// </summary>
     public static string Of<TAttribute>() => typeof(TAttribute).FullName;
 
-    // Kinds of blocks are numbered by their first layers.
+    // The classes of blocks end in the number of their first layer.
     private static bool IsBlock(string name) =>
         name.StartsWith("Block", StringComparison.Ordinal) && name.Skip("Block".Length).All(c => c is >= '0' and <= '9');
 
-    /// <summary>A name as source writes it.</summary>
+    /// <summary>Escapes a name that is a keyword.</summary>
     public static string Escape(string name) =>
         SyntaxFacts.GetKeywordKind(name) == SyntaxKind.None && SyntaxFacts.GetContextualKeywordKind(name) == SyntaxKind.None
             ? name

@@ -2,15 +2,15 @@ using Microsoft.CodeAnalysis;
 
 namespace MatFormer.Generators.Writing;
 
-/// <summary>Tells files that the generator wrote from those of the user.</summary>
+/// <summary>Tells generated files from the user's files.</summary>
 internal static class Written
 {
-    // The folder that the compiler puts generated files into: the full name of the generator.
+    // The compiler puts generated files into a folder with the full name of the generator.
     private const string Folder = "MatFormer.Generators.MatFormerGenerator/";
 
-    /// <summary>True for a file of generated code.</summary>
+    /// <summary>Returns true for a generated file.</summary>
     public static bool Is(SyntaxTree tree) => tree.FilePath.Replace('\\', '/').Contains(Folder);
 
-    /// <summary>True for the code that stands in for a mistaken declaration.</summary>
+    /// <summary>Returns true for the skeleton that stands in for a model with a wrong declaration.</summary>
     public static bool IsSkeleton(SyntaxTree tree) => tree.FilePath.EndsWith(".Skeleton.g.cs", StringComparison.Ordinal) && Is(tree);
 }
