@@ -1,5 +1,5 @@
+using MatFormer.Generators.Diagnostics;
 using MatFormer.Generators.Tests.Harness;
-using MatFormer.Generators.Validation;
 using Microsoft.CodeAnalysis.Testing;
 
 namespace MatFormer.Generators.Tests;

@@ -1,5 +1,4 @@
 using MatFormer.Generators.Tests.Harness;
-using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
 
 namespace MatFormer.Generators.Tests;
@@ -22,7 +21,7 @@ public sealed class NameTests
     [InlineData("public static partial class A { @ public sealed partial class Lm; } public static partial class a { @ public sealed partial class Lm; }")]
     public void ModelsWhoseNamesDifferInCaseAreBothWritten(string declarations)
     {
-        var run = GeneratorRun.Of(Declare(declarations)).AssertClean();
+        var run = GeneratorRun.Of(Declare(declarations)).AssertIsModel();
         var models = run.Sources.Keys.Where(name => name.EndsWith(".Spec.g.cs", StringComparison.Ordinal)).ToList();
         Assert.Equal(2, models.Distinct(StringComparer.OrdinalIgnoreCase).Count());
     }
@@ -32,7 +31,7 @@ public sealed class NameTests
     [InlineData("TorchSharp")]
     [InlineData("MatFormer")]
     public void AModelMayBeCalledAsANamespaceInANamespace(string name) =>
-        GeneratorRun.Of(Declare($"namespace Models {{ @ public sealed partial class {name}; }}")).AssertClean();
+        GeneratorRun.Of(Declare($"namespace Models {{ @ public sealed partial class {name}; }}")).AssertIsModel();
 
     [Theory]
     [InlineData("@ public sealed partial class System;")]
@@ -46,45 +45,25 @@ public sealed class NameTests
     }
 
     [Fact]
-    public void GeneratedCodeCompilesAsCSharp13() => Assert.Empty(Compile(LanguageVersion.CSharp13).Compiler);
+    public void GeneratedCodeCompilesAsCSharp13() => Compile(LanguageVersion.CSharp13).AssertIsModel();
 
     [Fact]
     public void AnOlderLanguageIsRefused()
     {
-        var (generator, _) = Compile(LanguageVersion.CSharp12);
+        var mistake = Assert.Single(Compile(LanguageVersion.CSharp12).Diagnostics, d => d.Id == LanguageId);
         Assert.Contains(
             "needs C# 13.0 or later, but the project is compiled as C# 12.0",
-            Assert.Single(generator, d => d.Id == LanguageId).GetMessage(System.Globalization.CultureInfo.InvariantCulture),
+            mistake.GetMessage(System.Globalization.CultureInfo.InvariantCulture),
             StringComparison.Ordinal);
     }
 
     private static string Declare(string declarations) => "using MatFormer;\n#pragma warning disable CS8981, CS1591\n"
         + declarations.Replace("@", "\n" + Attributes + "\n", StringComparison.Ordinal);
 
-    private static (IReadOnlyList<Diagnostic> Generator, IReadOnlyList<Diagnostic> Compiler) Compile(LanguageVersion version)
+    private static GeneratorRun Compile(LanguageVersion version)
     {
-        var options = GeneratorRun.ParseOptions.WithLanguageVersion(version);
-        var source = Declare("@ public sealed partial class Lm { }");
-        var compilation = GeneratorRun.Compile().AddSyntaxTrees(CSharpSyntaxTree.ParseText(source, options, "Source0.cs"));
-        CSharpGeneratorDriver
-            .Create([new MatFormerGenerator().AsSourceGenerator()], parseOptions: options, optionsProvider: new AnalyzersAreOff())
-            .RunGeneratorsAndUpdateCompilation(compilation, out var updated, out var diagnostics);
-        return (diagnostics, [.. updated.GetDiagnostics().Where(d => d.Severity >= DiagnosticSeverity.Warning)]);
-    }
-
-    // So that the generator reports mistakes itself.
-    private sealed class AnalyzersAreOff : Microsoft.CodeAnalysis.Diagnostics.AnalyzerConfigOptionsProvider
-    {
-        public override Microsoft.CodeAnalysis.Diagnostics.AnalyzerConfigOptions GlobalOptions { get; } = new Options();
-
-        public override Microsoft.CodeAnalysis.Diagnostics.AnalyzerConfigOptions GetOptions(SyntaxTree tree) => GlobalOptions;
-
-        public override Microsoft.CodeAnalysis.Diagnostics.AnalyzerConfigOptions GetOptions(AdditionalText textFile) => GlobalOptions;
-
-        private sealed class Options : Microsoft.CodeAnalysis.Diagnostics.AnalyzerConfigOptions
-        {
-            public override bool TryGetValue(string key, out string value) =>
-                (value = key == "build_property.RunAnalyzers" ? "false" : "").Length > 0;
-        }
+        var options = TestedProject.ParseOptions.WithLanguageVersion(version);
+        var source = CSharpSyntaxTree.ParseText(Declare("@ public sealed partial class Lm { }"), options, "Source0.cs");
+        return GeneratorRun.Of(GeneratorRun.Compile().AddSyntaxTrees(source));
     }
 }

@@ -44,7 +44,7 @@ internal sealed class GeneratorRun
     {
         var driver = CSharpGeneratorDriver.Create(
             [new MatFormerGenerator().AsSourceGenerator()],
-            parseOptions: TestedProject.ParseOptions,
+            parseOptions: (CSharpParseOptions?)compilation.SyntaxTrees.FirstOrDefault()?.Options ?? TestedProject.ParseOptions,
             optionsProvider: new BuildProperties(analyzersRun),
             driverOptions: new GeneratorDriverOptions(IncrementalGeneratorOutputKind.None, trackIncrementalGeneratorSteps: true));
         return new GeneratorRun(driver, compilation);
