@@ -63,7 +63,7 @@ public sealed class BaselineTests
         var decoding = compilation.References.Where(r =>
             Path.GetFileName(r.Display!) is var file && (kept.Contains(file) || !(file.StartsWith("MatFormer.", StringComparison.Ordinal) || file == "TorchSharp.dll")));
         var run = GeneratorRun.Of(compilation.WithReferences(decoding));
-        if (Cases.ValidNames.Contains(name)) run.AssertClean();
+        if (Cases.ValidNames.Any(row => row.Data == name)) run.AssertClean();
         else Assert.Empty(run.CompilerDiagnostics);
         Assert.NotEmpty(run.Sources);
         foreach (var (hintName, text) in run.Sources)

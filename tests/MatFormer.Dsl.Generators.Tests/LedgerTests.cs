@@ -25,7 +25,7 @@ public sealed partial class LedgerTests
     private static IReadOnlyList<string> AllIds { get; } = [.. Descriptors.Select(descriptor => descriptor.Id)];
 
     /// <summary>But those whose mistake is in the project file, not in a source.</summary>
-    public static TheoryData<string> PageIds => [.. AllIds.Except(DiagnosticTests.MissingReferences.Select(row => (string)row[0]))];
+    public static TheoryData<string> PageIds => [.. AllIds.Except(DiagnosticTests.MissingReferences.Select(row => row.Data.Item1))];
 
     /// <summary>The page of a diagnostic.</summary>
     public static string PageOf(string id) => Path.Combine(s_pages, id + ".md");
@@ -58,12 +58,15 @@ public sealed partial class LedgerTests
     [Fact]
     public void Each_is_tried_with_its_squiggle()
     {
-        var rows = DiagnosticTests.Mistakes.Concat(DiagnosticTests.MissingReferences)
-            .Concat(MisuseTests.Misuses)
-            .Concat(MisuseTests.SelfReading)
-            .ToList();
-        Assert.All(rows, row => Assert.Contains("[|", (string)row[1], StringComparison.Ordinal));
-        Assert.Equal(AllIds, rows.Select(row => (string)row[0]).Distinct().Order(StringComparer.Ordinal));
+        (string Id, string Source)[] rows =
+        [
+            .. DiagnosticTests.Mistakes.Select(row => (row.Data.Item1, row.Data.Item2)),
+            .. DiagnosticTests.MissingReferences.Select(row => row.Data),
+            .. MisuseTests.Misuses.Select(row => (row.Data.Item1, row.Data.Item2)),
+            .. MisuseTests.SelfReading.Select(row => row.Data),
+        ];
+        Assert.All(rows, row => Assert.Contains("[|", row.Source, StringComparison.Ordinal));
+        Assert.Equal(AllIds, rows.Select(row => row.Id).Distinct().Order(StringComparer.Ordinal));
     }
 
     [Theory]

@@ -43,7 +43,7 @@ public sealed class ReportingTests
     {
         foreach (var row in DiagnosticTests.Mistakes)
         {
-            var source = DiagnosticTests.Header + ((string)row[1]).Replace("[|", "", StringComparison.Ordinal)
+            var source = DiagnosticTests.Header + row.Data.Item2.Replace("[|", "", StringComparison.Ordinal)
                 .Replace("|]", "", StringComparison.Ordinal);
             var analyzed = GeneratorRun.Of(source);
             var generated = GeneratorRun.Of(GeneratorRun.Compile(source), ("RunAnalyzers", "false"));
@@ -61,7 +61,7 @@ public sealed class ReportingTests
         var replaced = 0;
         foreach (var row in DiagnosticTests.Mistakes)
         {
-            var (source, _) = DiagnosticTests.Unmark(DiagnosticTests.Header + (string)row[1]);
+            var (source, _) = DiagnosticTests.Unmark(DiagnosticTests.Header + row.Data.Item2);
             foreach (var mistake in GeneratorRun.Of(source).Diagnostics)
             {
                 if (!mistake.Properties.TryGetValue(DiagnosticInfo.ReplacementKey, out var text)) continue;

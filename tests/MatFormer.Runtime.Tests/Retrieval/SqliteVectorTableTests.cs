@@ -134,7 +134,7 @@ public sealed class SqliteVectorTableTests : IDisposable
     {
         var table = TwoRows();
         Execute("UPDATE entries SET embedding = x'0000c07f0000803f' WHERE id = 1"); // NaN, 1
-        Assert.Contains("row 1 has products that are not finite", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
+        Assert.Contains("row 1 is not a finite number", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
         Assert.Equal([new SearchHit(0, 5)], table.Search([1, 2], 5, "id <> 1"));
         Execute("UPDATE entries SET embedding = x'00' WHERE id = 1");
         Assert.Contains("1 bytes as the vector of row 1, but 2 numbers", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
