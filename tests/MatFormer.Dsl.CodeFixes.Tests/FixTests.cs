@@ -118,7 +118,7 @@ public sealed class FixTests
             .Select(Path.GetFileNameWithoutExtension);
         Assert.Equal(
             named.Order(StringComparer.Ordinal),
-            Fixes.Select(row => (string)row[0]).Distinct().Order(StringComparer.Ordinal));
+            Fixes.Select(row => row.Data.Item1).Distinct().Order(StringComparer.Ordinal));
 
         static string ThisFile([CallerFilePath] string path = "") => path;
     }

@@ -688,8 +688,8 @@ public sealed class DiagnosticTests
                 gr: "[Granularity(\"S\", 128), Granularity(\"XL\", 1024)]",
                 more: "[ProfileGrid(201)]",
                 type: "public sealed partial class [|Lm|];"),
-            "'Lm' declares 201 profiles; each is a class of its own and makes builds slower, so that above 200 they share one forward "
-                + "pass: declare the profiles that the program names, and create the others with 'new Profile<Lm>(name, pattern)'"
+            "'Lm' declares 201 profiles, and each is a class that makes builds slower (above 200, all share one forward pass); "
+                + "declare the profiles that the program names, and create the others with 'new Profile<Lm>(name, pattern)'"
         },
     };
 
@@ -776,7 +776,7 @@ public sealed class DiagnosticTests
             var replacements = new TheoryData<string, string>();
             foreach (var row in Mistakes)
             {
-                TestFileMarkupParser.GetSpan(Header + (string)row[1], out var source, out _);
+                TestFileMarkupParser.GetSpan(Header + row.Data.Item2, out var source, out _);
                 foreach (var diagnostic in GeneratorRun.Of(source).Diagnostics)
                 {
                     if (!diagnostic.Properties.TryGetValue(DiagnosticInfo.ReplacementKey, out var text)) continue;
@@ -796,7 +796,7 @@ public sealed class DiagnosticTests
 
     [Fact]
     public void ThePageOfAMistakeWithAReplacementDescribesTheFix() => Assert.All(
-        Replacements.Select(row => (string)row[0]).Distinct(),
+        Replacements.Select(row => row.Data.Item1).Distinct(),
         id => Assert.Contains("## Fix", File.ReadAllLines(LedgerTests.PageOf(id))));
 
     private static bool IsRuntime(string reference) =>

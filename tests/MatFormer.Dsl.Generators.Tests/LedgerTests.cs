@@ -19,7 +19,7 @@ public sealed partial class LedgerTests
     public static TheoryData<string> PageIds => [.. AllIds.Except(IdsOfProjectFiles)];
 
     // These mistakes are in the project file, not in a source.
-    private static IEnumerable<string> IdsOfProjectFiles => [.. DiagnosticTests.MissingReferences.Select(row => (string)row[0]), NameTests.LanguageId];
+    private static IEnumerable<string> IdsOfProjectFiles => [.. DiagnosticTests.MissingReferences.Select(row => row.Data.Item1), NameTests.LanguageId];
 
     /// <summary>The path of the page of a diagnostic.</summary>
     public static string PageOf(string id) => Path.Combine(s_pages, id + ".md");
@@ -58,12 +58,15 @@ public sealed partial class LedgerTests
     [Fact]
     public void EachDiagnosticIsTestedInItsPlace()
     {
-        var rows = DiagnosticTests.Mistakes.Concat(DiagnosticTests.MissingReferences)
-            .Concat(MisuseTests.Misuses)
-            .Concat(MisuseTests.SelfReading)
-            .ToList();
-        Assert.All(rows, row => Assert.Contains("[|", (string)row[1], StringComparison.Ordinal));
-        Assert.Equal(AllIds, rows.Select(row => (string)row[0]).Append(NameTests.LanguageId).Distinct().Order(StringComparer.Ordinal));
+        (string Id, string Source)[] rows =
+        [
+            .. DiagnosticTests.Mistakes.Select(row => (row.Data.Item1, row.Data.Item2)),
+            .. DiagnosticTests.MissingReferences.Select(row => (row.Data.Item1, row.Data.Item2)),
+            .. MisuseTests.Misuses.Select(row => (row.Data.Item1, row.Data.Item2)),
+            .. MisuseTests.SelfReading.Select(row => (row.Data.Item1, row.Data.Item2)),
+        ];
+        Assert.All(rows, row => Assert.Contains("[|", row.Source, StringComparison.Ordinal));
+        Assert.Equal(AllIds, rows.Select(row => row.Id).Append(NameTests.LanguageId).Distinct().Order(StringComparer.Ordinal));
     }
 
     [Theory]

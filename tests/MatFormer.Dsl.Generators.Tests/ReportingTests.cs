@@ -48,7 +48,7 @@ public sealed class ReportingTests
         [MatLM(Layers = 2, Width = 12, Heads = {|MFD0010:5|}, Context = 9, Vocabulary = 17), FeedForward(48, Activation.SwiGlu)]
         internal partial class Lm;
         """,
-        "using MatFormer; [Granularity(\"S\", 6), Granularity(\"XL\", 48), Profile(\"P\", \"S L\")] internal partial class Lm;",
+        "using MatFormer; [Granularity(\"S\", 6), Granularity(\"XL\", 48), Profile(\"P\", \"S XXL\")] internal partial class Lm;",
         "using MatFormer; [Granularity(\"XXL\", {|MFD0015:64|})] internal partial class Lm;").RunAsync();
 
     [Fact]

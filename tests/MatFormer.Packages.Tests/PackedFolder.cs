@@ -35,7 +35,7 @@ public sealed class PackedFolder : IAsyncLifetime
     /// <summary>The environment of commands that use the packages.</summary>
     public IReadOnlyDictionary<string, string> Environment { get; private set; } = new Dictionary<string, string>();
 
-    public async Task InitializeAsync()
+    public async ValueTask InitializeAsync()
     {
         var suffix = "test." + DateTime.UtcNow.Ticks.ToString(CultureInfo.InvariantCulture);
         await Command.Run(
@@ -63,10 +63,10 @@ public sealed class PackedFolder : IAsyncLifetime
         static XElement Add(string key, string value) => new("add", new XAttribute("key", key), new XAttribute("value", value));
     }
 
-    public Task DisposeAsync()
+    public ValueTask DisposeAsync()
     {
         Directory.Delete(_folder, recursive: true);
-        return Task.CompletedTask;
+        return ValueTask.CompletedTask;
     }
 
     /// <summary>Returns the files of a package, without those that NuGet adds for its own use.</summary>

@@ -1,2 +1,2 @@
 // Each test has engines with several threads, which would compete with those of other tests.
-[assembly: Xunit.CollectionBehavior(DisableTestParallelization = true)]
+[assembly: Xunit.v3.Parallelization(Mode = Xunit.Sdk.ParallelMode.None)]

@@ -71,7 +71,7 @@ public sealed class SharedServer : IAsyncLifetime
 {
     internal TestServer Its { get; private set; } = null!;
 
-    public async Task InitializeAsync() => Its = await TestServer.Start();
+    public async ValueTask InitializeAsync() => Its = await TestServer.Start();
 
-    public async Task DisposeAsync() => await Its.DisposeAsync();
+    public ValueTask DisposeAsync() => Its.DisposeAsync();
 }

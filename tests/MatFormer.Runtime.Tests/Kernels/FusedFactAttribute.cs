@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace MatFormer.Runtime.Tests;
 
 /// <summary>
@@ -6,7 +8,8 @@ namespace MatFormer.Runtime.Tests;
 /// </summary>
 public sealed class FusedFactAttribute : FactAttribute
 {
-    public FusedFactAttribute()
+    public FusedFactAttribute([CallerFilePath] string? file = null, [CallerLineNumber] int line = -1)
+        : base(file, line)
     {
         if (Environment.GetEnvironmentVariable("MATFORMER_NO_COMPILER") is { Length: > 0 } && MatFormer.Kernels.Cpu.Problem is { } problem)
             Skip = $"The fused kernels are not available: {problem}.";

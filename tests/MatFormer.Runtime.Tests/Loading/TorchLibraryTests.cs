@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Versioning;
 using TorchSharp;
@@ -223,11 +224,13 @@ public sealed class TorchLibraryTests : IDisposable
 
     private sealed class LinuxFactAttribute : FactAttribute
     {
-        public LinuxFactAttribute() => Skip = OperatingSystem.IsLinux() ? null : "This test runs only on Linux.";
+        public LinuxFactAttribute([CallerFilePath] string? file = null, [CallerLineNumber] int line = -1)
+            : base(file, line) => Skip = OperatingSystem.IsLinux() ? null : "This test runs only on Linux.";
     }
 
     private sealed class LinuxTheoryAttribute : TheoryAttribute
     {
-        public LinuxTheoryAttribute() => Skip = OperatingSystem.IsLinux() ? null : "This test runs only on Linux.";
+        public LinuxTheoryAttribute([CallerFilePath] string? file = null, [CallerLineNumber] int line = -1)
+            : base(file, line) => Skip = OperatingSystem.IsLinux() ? null : "This test runs only on Linux.";
     }
 }
