@@ -50,7 +50,8 @@ public sealed class ProgramTests : IDisposable
             ("OracleLlama.safetensors", ["eval", "--data", Corpus, "--checkpoint", foreign]),
             ("text.safetensors", ["generate", "--checkpoint", text]),
             ("missing.safetensors", ["generate", "--checkpoint", Path.Combine(_folder, "missing.safetensors")]),
-            ("Mixed", ["extract", "--checkpoint", slice, "--profile", "S"]),
+            ("is the slice Mixed of TinyLm", ["extract", "--checkpoint", slice, "--profile", "S"]),
+            ("is the slice Mixed of TinyLm", ["train", "--data", Corpus, "--steps", "3", "--init", slice]),
             ("mixed.safetensors", ["extract", "--checkpoint", slice, "--profile", "S", "--format", "gguf"]),
             ("different sizes", ["extract", "--checkpoint", model, "--profile", "Mixed", "--format", "huggingface"]),
             ("q8_0", ["extract", "--checkpoint", model, "--profile", "Mixed", "--type", "q8_0"]),
@@ -72,6 +73,7 @@ public sealed class ProgramTests : IDisposable
             Assert.True(run.Code == 2, $"exit code {run.Code}: {what}");
             Assert.True(run.Errors.Trim().Split('\n').Length == 1, what);
             Assert.Contains(says, run.Errors, StringComparison.OrdinalIgnoreCase);
+            Assert.DoesNotContain("(Parameter", run.Errors, StringComparison.Ordinal);
             Assert.Equal(string.Empty, run.Output);
             Assert.Empty(Directory.Exists(output) ? Directory.GetFiles(output, "*", SearchOption.AllDirectories) : []);
         }
@@ -158,7 +160,7 @@ public sealed class ProgramTests : IDisposable
         Assert.InRange(before.Count, 20, 1999);
         // A writer that is killed leaves such a file.
         await File.WriteAllTextAsync(Path.Combine(stopped, $"checkpoint.safetensors.{Guid.NewGuid():N}.tmp"), "half");
-        var resumed = await Run([.. options, "--out", stopped, "--resume"]);
+        var resumed = await Run("train", "--out", stopped, "--resume");
         Assert.True(resumed.Code == 0, resumed.Errors);
         Assert.Equal(Losses(whole), Losses(stopped));
         Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(whole, "model.safetensors")), await File.ReadAllBytesAsync(Path.Combine(stopped, "model.safetensors")));

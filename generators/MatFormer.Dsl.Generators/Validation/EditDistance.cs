@@ -6,8 +6,8 @@ internal static class EditDistance
     /// <summary>The name that takes the fewest edits, letters of another case counting least; the first of several.</summary>
     public static string Nearest(string written, IEnumerable<string> names) => names.OrderBy(name => Between(written, name)).First();
 
-    // Levenshtein's distance, in half edits: a letter of another case costs one, any other edit two.
-    private static int Between(string from, string to)
+    /// <summary>Levenshtein's distance, in half edits: a letter of another case costs one, any other edit two.</summary>
+    public static int Between(string from, string to)
     {
         var row = new int[to.Length + 1];
         for (var j = 0; j <= to.Length; j++) row[j] = 2 * j;
