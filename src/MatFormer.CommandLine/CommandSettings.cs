@@ -55,7 +55,7 @@ internal sealed class CommandOptions
         + "none by default");
     public readonly Option<string?> ImportOut = Text("--out", "PATH", "A .safetensors file, or a folder for model.safetensors; "
         + "out/<model> by default");
-    public readonly Option<bool> Declare = Flag("--declare", "Only print the C# declaration that fits the model");
+    public readonly Option<bool> Declare = new("--declare") { Description = "Only print the C# declaration that fits the model" };
     public readonly Option<string?> Images = Text("--data", "DIR", "Images: IDX files like MNIST's, CIFAR-10's binary files, or one folder "
         + "per class");
     public readonly Option<string?> Image = Text("--image", "FILE", "The image to classify: a PNG, PGM or PPM file of the model's size");
@@ -73,8 +73,10 @@ internal sealed class CommandOptions
     public readonly Option<int?> Top = Number<int>("--top", 1, "1 or more", "Documents to show; 5 by default");
     public readonly Option<long?> MaxFlopsPerText = Number<long>(
         "--max-flops-per-text", 1, "1 or more", "The most FLOPs for embedding a text");
-    public readonly Option<bool> CheapFirst = Flag(
-        "--cheap-first", "Try the smallest profile first, larger ones if hits are close; see eval-retrieval");
+    public readonly Option<bool> CheapFirst = new("--cheap-first")
+    {
+        Description = "Try the smallest profile first, larger ones if hits are close; see eval-retrieval"
+    };
     public readonly Option<double?> Tolerance = Number<double>(
         "--tolerance", 0, "within 0 and 1", "Recall@10 that cheap first may lose on calibration queries; "
         + Output.Invariant($"{RetrievalEvaluator.DefaultTolerance} by default"), 1);
@@ -114,8 +116,10 @@ internal sealed class CommandOptions
         "--checkpoint-every", 1, "1 or more", "Steps between checkpoints; 100 by default");
     public readonly Option<int?> Accumulation = Number<int>(
         "--accumulation", 1, "1 or more", "Batches per step, whose gradients are averaged; 1 by default");
-    public readonly Option<bool> RecomputeActivations = Flag(
-        "--recompute-activations", "Activation checkpointing: less memory, a quarter to two fifths more time");
+    public readonly Option<bool> RecomputeActivations = new("--recompute-activations")
+    {
+        Description = "Activation checkpointing: less memory, a quarter to two fifths more time"
+    };
     public readonly Option<int?> EvaluateEvery = Number<int>(
         "--evaluate-every", 1, "1 or more", "Steps between evaluations on validation data; keeps best.safetensors");
     public readonly Option<int?> Patience = Number<int>(
@@ -150,24 +154,15 @@ internal sealed class CommandOptions
         "--points", 1, "1 or more", "Mixes of the frontier to measure; 12 by default");
     public readonly Option<string?> Name = Text("--name", "NAME", "Name of the planned profile; Planned by default");
     public readonly Option<string?> Report = Text("--report", "FILE", "Write the measurements to an HTML page");
-    public readonly Option<bool> Resume = Flag(
-        "--resume", "Resume from the checkpoint in --out, which remembers the other options");
-    public readonly Option<bool> Overwrite = Flag("--overwrite", "Replace the model that an earlier run left in --out");
-    public readonly Option<bool> Json = Flag(
-        "--json", "Write one JSON document to standard output, and everything else to standard error");
-
-    // The value may be left out.
-    private static Option<bool> Flag(string name, string description) => new(name)
+    public readonly Option<bool> Resume = new("--resume")
     {
-        Description = description,
-        Arity = ArgumentArity.ZeroOrOne,
-        CustomParser = result =>
-        {
-            if (result.Tokens is []) return true;
-            var value = result.Tokens[^1].Value;
-            if (!bool.TryParse(value, out var given)) result.AddError($"{name} must be true, false or without a value, not '{value}'.");
-            return given;
-        },
+        Description = "Resume from the checkpoint in --out, which remembers the other options"
+    };
+    public readonly Option<bool> Overwrite = new("--overwrite") { Description = "Replace the model that an earlier run left in --out" };
+    public readonly Option<bool> Json = new("--json")
+    {
+        Description = "Write one JSON document to standard output, and everything else to "
+        + "standard error"
     };
 
     private static Option<string?> Text(string name, string help, string description) => Checked<string?>(name, help, description);

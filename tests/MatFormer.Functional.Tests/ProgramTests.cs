@@ -51,7 +51,6 @@ public sealed class ProgramTests : IDisposable
             ("text.safetensors", ["generate", "--checkpoint", text]),
             ("missing.safetensors", ["generate", "--checkpoint", Path.Combine(_folder, "missing.safetensors")]),
             ("is the slice Mixed of TinyLm", ["extract", "--checkpoint", slice, "--profile", "S"]),
-            ("is the slice Mixed of TinyLm", ["train", "--data", Corpus, "--steps", "3", "--init", slice]),
             ("mixed.safetensors", ["extract", "--checkpoint", slice, "--profile", "S", "--format", "gguf"]),
             ("different sizes", ["extract", "--checkpoint", model, "--profile", "Mixed", "--format", "huggingface"]),
             ("q8_0", ["extract", "--checkpoint", model, "--profile", "Mixed", "--type", "q8_0"]),
@@ -165,6 +164,29 @@ public sealed class ProgramTests : IDisposable
         Assert.Equal(Losses(whole), Losses(stopped));
         Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(whole, "model.safetensors")), await File.ReadAllBytesAsync(Path.Combine(stopped, "model.safetensors")));
         Assert.DoesNotContain(Directory.GetFiles(stopped), f => f.Contains(".tmp", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task ASecondProcessDoesNotWriteIntoTheFolderOfARun()
+    {
+        string[] train = ["train", "--data", Corpus, "--out", Path.Combine(_folder, "busy"), "--overwrite"];
+        using var first = Start([.. train, "--steps", "100000"]);
+        try
+        {
+            var errors = first.StandardError;
+            while (await errors.ReadLineAsync() is { } line && !line.StartsWith("Training TinyLm", StringComparison.Ordinal)) { }
+            var second = await Run(train);
+            Assert.Equal(2, second.Code);
+            Assert.Contains($"Another run, process {first.Id}, is writing in", second.Errors, StringComparison.Ordinal);
+        }
+        finally
+        {
+            first.Kill();
+        }
+
+        await first.WaitForExitAsync();
+        var third = await Run([.. train, "--steps", "1"]);
+        Assert.True(third.Code == 0, third.Errors);
     }
 
     // Returns the number and the loss of every step, as they are written.

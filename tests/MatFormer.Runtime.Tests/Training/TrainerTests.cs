@@ -167,6 +167,14 @@ public sealed class TrainerTests : IDisposable
     }
 
     [Fact]
+    public void RecomputationIsRemembered()
+    {
+        var options = new TrainerOptions { RecomputeActivations = true };
+        var stored = options.ToMetadata().Concat(options.ToChangeableMetadata()).ToDictionary(pair => pair.Key, pair => pair.Value);
+        Assert.True(TrainerOptions.FromMetadata("checkpoint.safetensors", stored).RecomputeActivations);
+    }
+
+    [Fact]
     public void ANewRunDoesNotReplaceAnEarlierOneUnasked()
     {
         var options = new TrainerOptions { Steps = 1, Batch = 2, OutputFolder = _folder["out"] };
