@@ -154,7 +154,11 @@ internal sealed class CommandOptions
         "--points", 1, "1 or more", "Mixes of the frontier to measure; 12 by default");
     public readonly Option<string?> Name = Text("--name", "NAME", "Name of the planned profile; Planned by default");
     public readonly Option<string?> Report = Text("--report", "FILE", "Write the measurements to an HTML page");
-    public readonly Option<bool> Resume = new("--resume") { Description = "Resume from the checkpoint in --out" };
+    public readonly Option<bool> Resume = new("--resume")
+    {
+        Description = "Resume from the checkpoint in --out, which remembers the other options"
+    };
+    public readonly Option<bool> Overwrite = new("--overwrite") { Description = "Replace the model that an earlier run left in --out" };
     public readonly Option<bool> Json = new("--json")
     {
         Description = "Write one JSON document to standard output, and everything else to "
@@ -219,8 +223,10 @@ internal sealed class CommandOptions
         CustomParser = result =>
         {
             var value = result.Tokens[^1].Value;
-            if (ByteSize.TryParse(value, out var bytes)) return bytes;
-            result.AddError($"{name} must be a size such as 20MB, 1.5GiB or 4096, not '{value}'.");
+            var isNumber = double.TryParse(value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out _);
+            if (!isNumber && ByteSize.TryParse(value, out var bytes)) return bytes;
+            result.AddError(isNumber ? $"{name} {value} has no unit; give one, such as {value}MB or {value}GiB."
+                : $"{name} must be a size such as 20MB or 1.5GiB, not '{value}'.");
             return null;
         },
     };
@@ -246,9 +252,21 @@ internal sealed class CommandOptions
 /// <summary>The values of the options of a command.</summary>
 internal sealed class CommandSettings(CommandOptions options, ParseResult parsed, string modelName)
 {
+    private const string Prefix = "program.";
+
+    /// <summary>
+    /// The metadata of the checkpoint to resume from. Some options are remembered there, and apply unless they are given again.
+    /// </summary>
+    public IReadOnlyDictionary<string, string> Remembered { private get; set; } = new Dictionary<string, string>();
+
     public string Command => parsed.CommandResult.Command.Name;
 
-    public string? Data => parsed.GetValue(options.Data) ?? parsed.GetValue(options.OrderData) ?? parsed.GetValue(options.Images)
+    public string? Data => GivenData ?? Recall("data");
+
+    /// <summary>Whether the data are those of the run that is resumed, and no <c>--data</c> is given.</summary>
+    public bool RecallsData => GivenData is null && Data is not null;
+
+    private string? GivenData => parsed.GetValue(options.Data) ?? parsed.GetValue(options.OrderData) ?? parsed.GetValue(options.Images)
         ?? parsed.GetValue(options.Pairs);
 
     public string? Alone => parsed.GetValue(options.Alone);
@@ -304,9 +322,9 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public long? Seed => parsed.GetValue(options.Seed);
 
-    public string? Device => parsed.GetValue(options.Device);
+    public string? Device => parsed.GetValue(options.Device) ?? Recall("device");
 
-    public int? Threads => parsed.GetValue(options.Threads);
+    public int? Threads => parsed.GetValue(options.Threads) ?? Recall<int>("threads");
 
     public string? Dtype => parsed.GetValue(options.Dtype);
 
@@ -338,13 +356,17 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public string Type => parsed.GetValue(options.Type) ?? "f32";
 
-    public string? Prompt => parsed.GetValue(options.Prompt);
+    public string? Prompt => parsed.GetValue(options.Prompt) ?? Recall("prompt");
 
-    public int Tokens => parsed.GetValue(options.Tokens) ?? 200;
+    public int Tokens => GivenTokens ?? 200;
+
+    private int? GivenTokens => parsed.GetValue(options.Tokens) ?? Recall<int>("tokens");
 
     public int? CacheTokens => parsed.GetValue(options.Tokens);
 
-    public double Temperature => parsed.GetValue(options.Temperature) ?? 0.7;
+    public double Temperature => GivenTemperature ?? 0.7;
+
+    private double? GivenTemperature => parsed.GetValue(options.Temperature) ?? Recall<double>("temperature");
 
     public int TopK => parsed.GetValue(options.TopK) ?? 0;
 
@@ -366,7 +388,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public int? EvaluateEvery => parsed.GetValue(options.EvaluateEvery);
 
-    public bool RecomputeActivations => parsed.GetValue(options.RecomputeActivations);
+    public bool? RecomputeActivations =>
+        parsed.GetResult(options.RecomputeActivations) is null ? null : parsed.GetValue(options.RecomputeActivations);
 
     public int? Patience => parsed.GetValue(options.Patience);
 
@@ -398,7 +421,35 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public bool Resume => parsed.GetValue(options.Resume);
 
+    public bool Overwrite => parsed.GetValue(options.Overwrite);
+
     public bool Json => parsed.GetValue(options.Json);
+
+    /// <summary>
+    /// Returns the options, other than the trainer's, that a resumed run takes from its checkpoint, as metadata. The path of the data is
+    /// absolute, because a run may be resumed from another folder.
+    /// </summary>
+    public Dictionary<string, string> ToMetadata()
+    {
+        var metadata = new Dictionary<string, string>();
+        Add("data", Data is { } data ? Path.GetFullPath(data) : null);
+        Add("device", Device);
+        Add("threads", Threads?.ToString(CultureInfo.InvariantCulture));
+        Add("prompt", Prompt);
+        Add("tokens", GivenTokens?.ToString(CultureInfo.InvariantCulture));
+        Add("temperature", GivenTemperature?.ToString(CultureInfo.InvariantCulture));
+        return metadata;
+
+        void Add(string name, string? value)
+        {
+            if (value is not null) metadata.Add(Prefix + name, value);
+        }
+    }
+
+    private string? Recall(string name) => Remembered.GetValueOrDefault(Prefix + name);
+
+    private T? Recall<T>(string name)
+        where T : struct, IParsable<T> => T.TryParse(Recall(name), CultureInfo.InvariantCulture, out var value) ? value : null;
 
     /// <summary>The command line as the user typed it, for the report.</summary>
     public string Typed =>

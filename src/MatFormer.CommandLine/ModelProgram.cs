@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Runtime.InteropServices;
 
@@ -17,8 +16,8 @@ public static class ModelProgram
     private const int Interrupted = 130;
 
     /// <summary>
-    /// Runs the command that the arguments name. Every program has <c>demo</c> (the default), <c>train</c>, <c>eval</c>, <c>plan</c>,
-    /// <c>profiles</c> and <c>extract</c>. Language models also have <c>import</c> and <c>generate</c>, text encoders <c>index</c>,
+    /// Runs the command that the arguments name. Every program has <c>demo</c>, <c>train</c>, <c>eval</c>, <c>plan</c>,
+    /// <c>profiles</c> and <c>extract</c>. Without arguments, the program prints its help. Language models also have <c>import</c> and <c>generate</c>, text encoders <c>index</c>,
     /// <c>search</c> and <c>eval-retrieval</c>, both of them <c>tokenizer</c>, and vision transformers <c>classify</c>. <c>--help</c>
     /// describes each command.
     /// </summary>
@@ -49,15 +48,10 @@ public static class ModelProgram
         using var signals = new StopSignals(cancellationToken);
         var root = Commands<TModel>(output, error);
         foreach (var command in commands) root.Add(command);
-        if (args is [] || (args[0].StartsWith('-') && args[0] is not ("--help" or "-h" or "-?" or "--version"))) args = ["demo", .. args];
-        var parsed = root.Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
+        var parsed = root.Parse(args is [] ? ["--help"] : args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)
         {
-            // The most specific error is shown: one about an option, else one about an unknown word, else any other.
-            var first = parsed.Errors.OrderByDescending(e => e.SymbolResult is OptionResult or ArgumentResult)
-                .ThenByDescending(e => parsed.UnmatchedTokens.Any(t => e.Message.Contains(t, StringComparison.Ordinal))).First();
-            var command = parsed.CommandResult.Command;
-            error.WriteLine(OneLine($"{first.Message} See '{(command == root ? string.Empty : command.Name + " ")}--help'."));
+            error.WriteLine(OneLine(ParseErrors.Describe(parsed, TModel.Spec)));
             return WrongInput;
         }
 
@@ -96,7 +90,7 @@ public static class ModelProgram
     {
         var name = TModel.Spec.Name;
         var options = new CommandOptions();
-        var root = new RootCommand($"{name}: one model, many sizes. Without a command, the demo runs.");
+        var root = new RootCommand($"{name}: one model, many sizes");
         var commands = TModel.Spec.Kind switch
         {
             ModelKind.LanguageModel => OfLanguageModel(options, Maker((s, token) => new LanguageCommands<TModel>(s, output, error, token))),
@@ -132,7 +126,7 @@ public static class ModelProgram
             o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
             o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
             o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Prompt, o.Tokens, o.Temperature, o.Json),
+            o.Overwrite, o.Prompt, o.Tokens, o.Temperature, o.Json),
         make(
             "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(),
             o.Data, o.Vocabulary, o.Out, o.Json),
@@ -144,7 +138,7 @@ public static class ModelProgram
             o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
             o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
             o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Json),
+            o.Overwrite, o.Json),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(),
             o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
@@ -171,13 +165,13 @@ public static class ModelProgram
             o.Minutes, o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads,
             o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Json),
+            o.Overwrite, o.Json),
         make(
             "train", "Train all granularities at once", c => c.Train(),
             o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads,
             o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Json),
+            o.Overwrite, o.Json),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(),
             o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
@@ -201,7 +195,8 @@ public static class ModelProgram
             "demo", "Train, index, measure, extract, and write a report", c => c.Demo(),
             o.Minutes, o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
             o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
-            o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
+            o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
+            o.Json),
         make(
             "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(),
             o.Pairs, o.Vocabulary, o.Out, o.Json),
@@ -209,7 +204,8 @@ public static class ModelProgram
             "train", "Train all granularities at once", c => c.Train(),
             o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation,
-            o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Json),
+            o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
+            o.Json),
         make(
             "eval", "Show the loss of every granularity", c => c.Evaluate(),
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Sweep, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),

@@ -35,8 +35,9 @@ internal abstract class ProgramCommands<TModel>(
         CheckInit();
         var options = Options(checkpoint);
         var (device, dtype) = Compute(checkpoint);
-        using var data = Open();
-        var (result, model) = Run(options, checkpoint, device, dtype, data);
+        using var folder = Occupy();
+        using var data = OpenData();
+        var (result, model) = Run(options, checkpoint, device, dtype, data, folder);
         model.Dispose();
         ThrowIfStopped(result, options);
         string[] files =
@@ -68,10 +69,11 @@ internal abstract class ProgramCommands<TModel>(
         CheckInit();
         var options = Options(checkpoint);
         var (device, dtype) = Compute(checkpoint);
-        using var data = Open();
+        using var folder = Occupy(Path.GetFileName(SlicePath(Declared)));
+        using var data = OpenData();
         if (checkpoint is null
             && Settings.Steps is null) options = options with { Steps = AffordableSteps(options, device, dtype, data) };
-        var (result, model) = Run(options, checkpoint, device, dtype, data);
+        var (result, model) = Run(options, checkpoint, device, dtype, data, folder);
         using var universal = model;
         ThrowIfStopped(result, options);
         try
@@ -255,9 +257,54 @@ internal abstract class ProgramCommands<TModel>(
         if (!Settings.Resume) return null;
         if (Settings.Init is not null)
             throw new UsageException("--resume continues with the weights of the run, so --init has no use; leave one of them out.");
-        var path = InOut("checkpoint.safetensors");
-        return File.Exists(path) ? path : throw new UsageException($"--resume: there is no checkpoint '{path}'; give the --out of the "
-            + "run, or leave --resume out.");
+        if (Settings.Overwrite)
+            throw new UsageException("--resume continues the run that --overwrite would replace; leave one of them out.");
+        var path = InOut(RunFolder.CheckpointName);
+        if (!File.Exists(path))
+        {
+            throw new UsageException($"--resume: there is no checkpoint '{path}'; give the --out of the run, or leave --resume out.");
+        }
+
+        using var reader = SafetensorsReader.Open(path);
+        Settings.Remembered = reader.Metadata;
+        return path;
+    }
+
+    // Keeps other runs out of --out. A new run is refused if it would replace weights and --overwrite is not given.
+    private RunFolder Occupy(params string[] others)
+    {
+        var folder = RunFolder.Lock(Settings.Out);
+        if (Settings.Resume || Settings.Overwrite || RunFolder.Occupant(Settings.Out, TModel.Spec, others) is not var (what, canResume))
+            return folder;
+        folder.Dispose();
+        throw new UsageException($"'{Settings.Out}' holds {what}. Use "
+            + $"{(canResume ? "--resume to continue, " : string.Empty)}another --out, or --overwrite to replace it.");
+    }
+
+    // The tokenizer in --out is needed by the weights beside it, such as those of slices.
+    private TrainingData OpenData()
+    {
+        TrainingData data;
+        try
+        {
+            data = Open();
+        }
+        catch (DataException e) when (Settings.RecallsData)
+        {
+            throw new UsageException($"{e.Message} The run was started with these data; if they lie elsewhere now, give --data.", e);
+        }
+
+        if (Settings.Resume || Settings.Overwrite || data.TextTokenizer is not { } tokenizer) return data;
+        try
+        {
+            CheckReplaces(InOut(Tokenizer.FileName), tokenizer);
+            return data;
+        }
+        catch
+        {
+            data.Dispose();
+            throw;
+        }
     }
 
     // A new run replaces the files that an earlier run left in its folder.
@@ -298,10 +345,11 @@ internal abstract class ProgramCommands<TModel>(
             Shift = Settings.Shift ?? options.Shift,
             CheckpointEvery = Settings.CheckpointEvery ?? options.CheckpointEvery,
             Accumulation = Settings.Accumulation ?? options.Accumulation,
-            RecomputeActivations = Settings.RecomputeActivations,
+            RecomputeActivations = Settings.RecomputeActivations ?? options.RecomputeActivations,
             EvaluateEvery = Settings.EvaluateEvery ?? options.EvaluateEvery,
             Patience = Settings.Patience ?? options.Patience,
             OutputFolder = Settings.Out,
+            Overwrite = Settings.Overwrite,
         };
         try
         {
@@ -467,13 +515,18 @@ internal abstract class ProgramCommands<TModel>(
     }
 
     private (TrainingResult Result, TModel Model) Run(
-        TrainerOptions options, string? checkpoint, Device device, ScalarType dtype, TrainingData data)
+        TrainerOptions options, string? checkpoint, Device device, ScalarType dtype, TrainingData data, RunFolder folder)
     {
         var model = NewModel(options.Seed, device, dtype);
         try
         {
-            using var trainer = new Trainer<TModel>(model, options, _logger);
-            if (checkpoint is not null) trainer.Resume(checkpoint);
+            using var trainer = new Trainer<TModel>(model, options, _logger) { Remembered = Settings.ToMetadata(), Folder = folder };
+            if (checkpoint is not null)
+            {
+                SayChanges(checkpoint, options, dtype);
+                trainer.Resume(checkpoint, allowsOtherOptions: true);
+            }
+
             Begin(model, data);
             var display = new TrainingDisplay(Error, Planner<TModel>.AllNames, UnitOf(data));
             var result = display.Run(progress => trainer.Fit(data, progress, Cancellation), trainer.StepsDone, options.Steps);
@@ -484,6 +537,22 @@ internal abstract class ProgramCommands<TModel>(
             model.Dispose();
             throw;
         }
+    }
+
+    // Options that are given again win. The losses of the resumed run are then others than those of a run that never stopped.
+    private void SayChanges(string checkpoint, TrainerOptions options, ScalarType dtype)
+    {
+        using var reader = SafetensorsReader.Open(checkpoint);
+        var then = TrainerOptions.FromMetadata(checkpoint, reader.Metadata).ToMetadata()
+            .Append((Key: TrainingCheckpoint.DtypeKey, Value: reader.Metadata.GetValueOrDefault(TrainingCheckpoint.DtypeKey, string.Empty)));
+        var now = options.ToMetadata().Append((Key: TrainingCheckpoint.DtypeKey, Value: dtype.ToString()));
+        var changes = then.Zip(now).Where(pair => pair.First.Value != pair.Second.Value)
+            .Select(pair => $"{pair.First.Key["training.".Length..]} {OrNone(pair.Second.Value)} (was {OrNone(pair.First.Value)})")
+            .ToList();
+        if (changes.Count == 0) return;
+        Error.WriteLine($"From here on with {string.Join(", ", changes)}, so the losses are not those of the run as it began.");
+
+        static string OrNone(string value) => value.Length == 0 ? "none" : value;
     }
 
     protected static TModel NewModel(long seed, Device device, ScalarType dtype)
@@ -501,9 +570,7 @@ internal abstract class ProgramCommands<TModel>(
 
     protected StoppedException Stopped(string what)
     {
-        var data = Settings.Data is { } path ? $" --data {Quoted(path)}" : string.Empty;
-        var recompute = Settings.RecomputeActivations ? " --recompute-activations" : string.Empty;
-        return new StoppedException($"{what}. To resume: {Settings.Command} --resume --out {Quoted(Settings.Out)}{data}{recompute}");
+        return new StoppedException($"{what}. To resume: {Settings.Command} --resume --out {Quoted(Settings.Out)}");
     }
 
     protected static string Quoted(string path) => path.Contains(' ', StringComparison.Ordinal) ? $"'{path}'" : path;
@@ -525,6 +592,9 @@ internal abstract class ProgramCommands<TModel>(
 
     private static float[] Floats(Tensor logits) => MemoryMarshal.Cast<byte, float>(logits.contiguous().cpu().bytes).ToArray();
 
+    /// <summary>Returns the message of an exception without the name of the parameter, which .NET appends.</summary>
+    protected static string MessageOf(ArgumentException e) => e.Message.Split(" (Parameter", 2)[0];
+
     protected string SlicePath(Profile<TModel> profile) => InOut(FileName(profile) + ".safetensors");
 
     // A pattern has characters that are awkward in file names.
@@ -538,7 +608,7 @@ internal abstract class ProgramCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException($"--profile: {e.Message.Split(" (Parameter", 2)[0]}", e);
+            throw new UsageException($"--profile: {MessageOf(e)}", e);
         }
     }
 

@@ -15,11 +15,6 @@ namespace MatFormer;
 public sealed class Trainer<TModel> : IDisposable
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
-    private const string CheckpointName = "checkpoint.safetensors";
-    private const string WeightsName = "model.safetensors";
-    private const string MetricsName = "metrics.jsonl";
-    private const string BestName = "best.safetensors";
-
     private readonly TModel _model;
     private readonly ILogger _logger;
     private readonly FlatWeights _flat;
@@ -32,6 +27,7 @@ public sealed class Trainer<TModel> : IDisposable
     private int _skippedInARow;
     private EarlyStop _stop = EarlyStop.None;
     private string? _expectedData;
+    private bool _ownsFolder;
 
     /// <summary>Prepares training; the model must already be on its device.</summary>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
@@ -60,21 +56,30 @@ public sealed class Trainer<TModel> : IDisposable
     /// <summary>The number of steps that were skipped because a loss or the gradients were not finite.</summary>
     public long StepsSkipped { get; private set; }
 
+    /// <summary>What the checkpoints remember for the program that trains, as metadata.</summary>
+    internal IReadOnlyDictionary<string, string> Remembered { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>The locked output folder, if the caller holds it. Otherwise <see cref="Fit"/> locks the folder while it runs.</summary>
+    internal RunFolder? Folder { get; init; }
+
     private bool HasStoppedEarly => _stop.IsReached(Options.Patience);
 
-    private string? CheckpointPath => PathOf(CheckpointName);
+    private string? CheckpointPath => PathOf(RunFolder.CheckpointName);
 
     /// <summary>
     /// Runs the remaining steps. Writes metrics, checkpoints and, at the end, the weights into the output folder. When cancelled, training
     /// stops after the current step, saves a checkpoint, and reports this in the result.
     /// </summary>
-    /// <param name="data">The data to train on. After <see cref="Resume"/> they must be the same as before.</param>
+    /// <param name="data">The data to train on. After <see cref="Resume(string)"/> they must be the same as before.</param>
     /// <param name="progress">Called after each step, on this thread.</param>
     /// <param name="cancellationToken">Stops training after the current step.</param>
     /// <exception cref="DataException">
     /// The data do not fit this model, are too few, or are not those of the resumed run.
     /// </exception>
     /// <exception cref="TokenizerException">The model and the data have different tokenizers.</exception>
+    /// <exception cref="IOException">
+    /// Another run writes into the output folder, or the folder holds weights and <see cref="TrainerOptions.Overwrite"/> is false.
+    /// </exception>
     /// <exception cref="TrainingException">
     /// More consecutive steps had to be skipped than the options allow. Nothing is saved in this case.
     /// </exception>
@@ -83,25 +88,20 @@ public sealed class Trainer<TModel> : IDisposable
         ArgumentNullException.ThrowIfNull(data);
         Use(data);
         Feed.Of(data).HeldOut(TModel.Spec, 1, 1).First(); // a lack of validation data fails now, not after hours
+        using var held = Folder is null && Options.OutputFolder is { } free ? RunFolder.Lock(free) : null;
         if (Options.OutputFolder is { } folder)
         {
-            Directory.CreateDirectory(folder);
+            if (!_ownsFolder) Occupy(folder);
+
             // A run that was killed during a write leaves temporary files behind.
-            foreach (var name in (string[])[CheckpointName, WeightsName, BestName, MetricsName])
+            foreach (var name in (string[])[RunFolder.CheckpointName, RunFolder.WeightsName, RunFolder.BestName, RunFolder.MetricsName])
                 AtomicFile.DeleteLeftovers(Path.Combine(folder, name));
-            if (StepsDone == 0)
-            {
-                // A later resume of this run must not find files of an earlier run.
-                File.Delete(Path.Combine(folder, CheckpointName));
-                File.Delete(Path.Combine(folder, WeightsName));
-                File.Delete(Path.Combine(folder, BestName));
-            }
 
             // The weights are of no use without their tokenizer.
             data.TextTokenizer?.Save(Path.Combine(folder, Tokenizer.FileName));
         }
 
-        using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, MetricsName), StepsDone) : null;
+        using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, RunFolder.MetricsName), StepsDone) : null;
         if (StepsDone < Options.Steps)
         {
             _logger.LogInformation(
@@ -137,14 +137,14 @@ public sealed class Trainer<TModel> : IDisposable
         string? weights = null;
         if (finished && Options.OutputFolder is { } target)
         {
-            weights = Path.Combine(target, WeightsName);
+            weights = Path.Combine(target, RunFolder.WeightsName);
             _model.Save(weights);
         }
 
         return new TrainingResult(StepsDone, finished, CheckpointPath, weights, last)
         {
             StoppedEarly = HasStoppedEarly && StepsDone < Options.Steps,
-            Best = _stop.BestStep > 0 ? PathOf(BestName) : null,
+            Best = _stop.BestStep > 0 ? PathOf(RunFolder.BestName) : null,
             BestStep = _stop.BestStep,
             Skipped = StepsSkipped,
         };
@@ -176,9 +176,14 @@ public sealed class Trainer<TModel> : IDisposable
     /// <exception cref="CheckpointException">
     /// The file is damaged, or it belongs to another model or to a run with other options.
     /// </exception>
-    public void Resume(string path)
+    public void Resume(string path) => Resume(path, allowsOtherOptions: false);
+
+    /// <summary>Resumes a run. If allowed, the rest of the run may have other options than its beginning.</summary>
+    internal void Resume(string path, bool allowsOtherOptions)
     {
-        var progress = TrainingCheckpoint.Load(path, _model, _optimizer, Options);
+        var progress = TrainingCheckpoint.Load(path, _model, _optimizer, Options, allowsOtherOptions);
+        _ownsFolder = Options.OutputFolder is { } folder && Path.GetDirectoryName(Path.GetFullPath(path))
+            == Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
         (StepsDone, StepsSkipped, _stop, _expectedData) = (progress.Step, progress.Skipped, progress.Stop, progress.Data);
         _data = null;
         _logger.LogInformation("Resumed from {Path} at step {Step} of {Steps}.", path, StepsDone, Options.Steps);
@@ -188,6 +193,20 @@ public sealed class Trainer<TModel> : IDisposable
     public void Dispose() => _optimizer.Dispose();
 
     private string? PathOf(string name) => Options.OutputFolder is { } folder ? Path.Combine(folder, name) : null;
+
+    // A new run replaces the weights in its folder only if the options allow it. A later resume must not find files of an earlier run.
+    private void Occupy(string folder)
+    {
+        if (!Options.Overwrite && RunFolder.Occupant(folder, TModel.Spec) is var (what, canResume))
+        {
+            throw new IOException($"'{folder}' holds {what}; {(canResume ? $"resume from its {RunFolder.CheckpointName}, " : string.Empty)}"
+                + $"give another {nameof(TrainerOptions.OutputFolder)}, or set {nameof(TrainerOptions.Overwrite)} to replace it.");
+        }
+
+        foreach (var name in (string[])[RunFolder.CheckpointName, RunFolder.WeightsName, RunFolder.BestName])
+            File.Delete(Path.Combine(folder, name));
+        _ownsFolder = true;
+    }
 
     // The number of a step's first batch. Batches are numbered from 1.
     private long FirstBatch(long step) => ((step - 1) * Options.Accumulation) + 1;
@@ -200,7 +219,7 @@ public sealed class Trainer<TModel> : IDisposable
         {
             throw new DataException(
                 $"The data of {data.Source} differ from those of the resumed run (the fingerprint is {data.Fingerprint}, but was "
-                    + $"{_expectedData}); resume with the same data.");
+                    + $"{_expectedData}): they changed since, or are other data; resume with the same data.");
         }
 
         _batches = Feed.Of(data).Batches(TModel.Spec, Options);
@@ -336,7 +355,7 @@ public sealed class Trainer<TModel> : IDisposable
 
         for (var i = 0; i < sums.Length; i++) sums[i] /= examples;
         _stop = _stop.After(sums.Average(), StepsDone);
-        if (_stop.BestStep == StepsDone && PathOf(BestName) is { } path) _model.Save(path);
+        if (_stop.BestStep == StepsDone && PathOf(RunFolder.BestName) is { } path) _model.Save(path);
         return InOrder(_planner.All.Names.Zip(sums.Select(sum => (float)sum)));
     }
 
@@ -354,7 +373,8 @@ public sealed class Trainer<TModel> : IDisposable
     private void SaveCheckpoint(TrainingData data)
     {
         if (CheckpointPath is not { } path) return;
-        TrainingCheckpoint.Save(path, _model, _optimizer, Options, new(StepsDone, StepsSkipped, _stop, data.Fingerprint));
+        TrainingCheckpoint.Save(
+            path, _model, _optimizer, Options, new(StepsDone, StepsSkipped, _stop, data.Fingerprint), Remembered);
         _logger.LogDebug("Saved {Path} at step {Step}.", path, StepsDone);
     }
 }

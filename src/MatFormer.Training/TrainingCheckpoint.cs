@@ -27,10 +27,19 @@ internal static class TrainingCheckpoint
     public readonly record struct Progress(long Step, long Skipped, EarlyStop Stop, string Data);
 
     /// <summary>Writes a checkpoint atomically.</summary>
-    public static void Save(string path, MatFormerModel model, AdamWState optimizer, TrainerOptions options, Progress progress)
+    /// <param name="path">The file.</param>
+    /// <param name="model">The model.</param>
+    /// <param name="optimizer">The optimizer.</param>
+    /// <param name="options">The options of the run.</param>
+    /// <param name="progress">The progress of the run.</param>
+    /// <param name="remembered">Metadata of the program that trains. The keys differ from those of the options.</param>
+    public static void Save(
+        string path, MatFormerModel model, AdamWState optimizer, TrainerOptions options, Progress progress,
+        IReadOnlyDictionary<string, string> remembered)
     {
         var metadata = Checkpoint.MetadataOf(model);
         foreach (var (key, value) in options.ToMetadata().Concat(options.ToChangeableMetadata())) metadata.Add(key, value);
+        foreach (var (key, value) in remembered) metadata.Add(key, value);
         metadata.Add(StepKey, progress.Step.ToString(CultureInfo.InvariantCulture));
         if (progress.Skipped > 0) metadata.Add(SkippedKey, progress.Skipped.ToString(CultureInfo.InvariantCulture));
         if (progress.Stop.BestStep > 0)
@@ -49,23 +58,50 @@ internal static class TrainingCheckpoint
         Checkpoint.Write(path, metadata, [.. weights.Select(weight => (weight.name, (Tensor)weight.parameter)), .. moments]);
     }
 
+    /// <summary>Returns the number of steps in a checkpoint of a model, or null if the file is not one.</summary>
+    public static long? StepsOf(string path, ModelSpec spec)
+    {
+        try
+        {
+            using var reader = SafetensorsReader.Open(path);
+            CheckpointHeader.ReadUniversal(reader, spec);
+            return Number(path, StepKey, Required(path, reader.Metadata, StepKey));
+        }
+        catch (CheckpointException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>Reads a checkpoint into a model and an optimizer. If the file does not fit, nothing is changed.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="model">The model.</param>
+    /// <param name="optimizer">The optimizer.</param>
+    /// <param name="options">The options of the resumed run.</param>
+    /// <param name="allowsOtherOptions">True if the options and the compute type may differ from those of the checkpoint.</param>
     /// <exception cref="CheckpointException">
     /// The file is damaged, or it belongs to another model or to a run with other options.
     /// </exception>
-    public static Progress Load(string path, MatFormerModel model, AdamWState optimizer, TrainerOptions options)
+    public static Progress Load(
+        string path, MatFormerModel model, AdamWState optimizer, TrainerOptions options, bool allowsOtherOptions)
     {
         using var reader = SafetensorsReader.Open(path);
         var header = CheckpointHeader.Read(reader, model.Architecture);
         var metadata = reader.Metadata;
-        foreach (var ((key, now), (_, then)) in options.ToMetadata().Zip(TrainerOptions.FromMetadata(path, metadata).ToMetadata()))
-            CheckSame(path, key, then, now);
-        CheckSame(path, DtypeKey, Required(path, metadata, DtypeKey), model.ComputeType.ToString());
+        var stored = TrainerOptions.FromMetadata(path, metadata);
+        var dtype = Required(path, metadata, DtypeKey);
+        if (!allowsOtherOptions)
+        {
+            foreach (var ((key, now), (_, then)) in options.ToMetadata().Zip(stored.ToMetadata())) CheckSame(path, key, then, now);
+            CheckSame(path, DtypeKey, dtype, model.ComputeType.ToString());
+        }
+
         var data = Required(path, metadata, DataKey);
-        if (!header.IsUniversal
-            || !long.TryParse(Required(path, metadata, StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out var step)
-            || step > options.Steps)
+        var step = Number(path, StepKey, Required(path, metadata, StepKey));
+        if (!header.IsUniversal || step < 0 || step > stored.Steps)
             throw new CheckpointException(path, "has contradictory metadata; it is damaged.");
+        if (step > options.Steps)
+            throw new CheckpointException(path, $"has {step} steps already, more than the {options.Steps} to train; give more steps.");
 
         // A run without an evaluation or a skipped step has not written these keys.
         var stop = new EarlyStop(
@@ -101,7 +137,13 @@ internal static class TrainingCheckpoint
         where T : struct, IParsable<T> =>
         !metadata.TryGetValue(key, out var value) ? otherwise
         : T.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number
-        : throw new CheckpointException(path, $"has '{value}' for '{key}' in its metadata, which is not a number; it is damaged.");
+        : throw NotANumber(path, key, value);
+
+    private static long Number(string path, string key, string value) =>
+        long.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number : throw NotANumber(path, key, value);
+
+    private static CheckpointException NotANumber(string path, string key, string value) =>
+        new(path, $"has '{value}' for '{key}' in its metadata, which is not a number; it is damaged.");
 
     private static void CheckSame(string path, string key, string then, string now)
     {

@@ -38,6 +38,7 @@ public static class WarmStart
         using (var reader = TModel.Spec.Kind == ModelKind.LanguageModel ? DenseModel.Open(path, TModel.Spec) : SafetensorsReader.Open(path))
         {
             isDense = !CheckpointHeader.IsOurs(reader);
+            if (CheckpointHeader.IsOf(reader, TModel.Spec)) CheckpointHeader.ReadUniversal(reader, TModel.Spec);
             if (data.TextTokenizer is { } tokens && reader.Metadata.TryGetValue(CheckpointHeader.TokenizerKey, out var tokenizer)
                 && tokenizer != tokens.Fingerprint)
             {

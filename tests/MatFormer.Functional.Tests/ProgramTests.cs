@@ -50,7 +50,7 @@ public sealed class ProgramTests : IDisposable
             ("OracleLlama.safetensors", ["eval", "--data", Corpus, "--checkpoint", foreign]),
             ("text.safetensors", ["generate", "--checkpoint", text]),
             ("missing.safetensors", ["generate", "--checkpoint", Path.Combine(_folder, "missing.safetensors")]),
-            ("Mixed", ["extract", "--checkpoint", slice, "--profile", "S"]),
+            ("is the slice Mixed of TinyLm", ["extract", "--checkpoint", slice, "--profile", "S"]),
             ("mixed.safetensors", ["extract", "--checkpoint", slice, "--profile", "S", "--format", "gguf"]),
             ("different sizes", ["extract", "--checkpoint", model, "--profile", "Mixed", "--format", "huggingface"]),
             ("q8_0", ["extract", "--checkpoint", model, "--profile", "Mixed", "--type", "q8_0"]),
@@ -72,6 +72,7 @@ public sealed class ProgramTests : IDisposable
             Assert.True(run.Code == 2, $"exit code {run.Code}: {what}");
             Assert.True(run.Errors.Trim().Split('\n').Length == 1, what);
             Assert.Contains(says, run.Errors, StringComparison.OrdinalIgnoreCase);
+            Assert.DoesNotContain("(Parameter", run.Errors, StringComparison.Ordinal);
             Assert.Equal(string.Empty, run.Output);
             Assert.Empty(Directory.Exists(output) ? Directory.GetFiles(output, "*", SearchOption.AllDirectories) : []);
         }
@@ -158,11 +159,34 @@ public sealed class ProgramTests : IDisposable
         Assert.InRange(before.Count, 20, 1999);
         // A writer that is killed leaves such a file.
         await File.WriteAllTextAsync(Path.Combine(stopped, $"checkpoint.safetensors.{Guid.NewGuid():N}.tmp"), "half");
-        var resumed = await Run([.. options, "--out", stopped, "--resume"]);
+        var resumed = await Run("train", "--out", stopped, "--resume");
         Assert.True(resumed.Code == 0, resumed.Errors);
         Assert.Equal(Losses(whole), Losses(stopped));
         Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(whole, "model.safetensors")), await File.ReadAllBytesAsync(Path.Combine(stopped, "model.safetensors")));
         Assert.DoesNotContain(Directory.GetFiles(stopped), f => f.Contains(".tmp", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task ASecondProcessDoesNotWriteIntoTheFolderOfARun()
+    {
+        string[] train = ["train", "--data", Corpus, "--out", Path.Combine(_folder, "busy"), "--overwrite"];
+        using var first = Start([.. train, "--steps", "100000"]);
+        try
+        {
+            var errors = first.StandardError;
+            while (await errors.ReadLineAsync() is { } line && !line.StartsWith("Training TinyLm", StringComparison.Ordinal)) { }
+            var second = await Run(train);
+            Assert.Equal(2, second.Code);
+            Assert.Contains($"Another run, process {first.Id}, is writing in", second.Errors, StringComparison.Ordinal);
+        }
+        finally
+        {
+            first.Kill();
+        }
+
+        await first.WaitForExitAsync();
+        var third = await Run([.. train, "--steps", "1"]);
+        Assert.True(third.Code == 0, third.Errors);
     }
 
     // Returns the number and the loss of every step, as they are written.

@@ -37,7 +37,7 @@ public sealed class ConsumerTests(PackedFolder packed)
         }
 
         PackedFolder.WriteText(Path.Combine(project, "text"));
-        var trained = await Run(project, "dotnet", "run", "--no-build", "--", "--data", "text", "--steps", "3", "--batch", "2", "--tokens", "10", "--out", "trained");
+        var trained = await Run(project, "dotnet", "run", "--no-build", "--", "demo", "--data", "text", "--steps", "3", "--batch", "2", "--tokens", "10", "--out", "trained");
         Assert.Contains("bit for bit", trained, StringComparison.Ordinal);
         Assert.True(File.Exists(Path.Combine(project, "trained", "phone.safetensors")), trained);
         var profiles = await Run(project, "dotnet", "run", "--no-build", "--", "profiles");

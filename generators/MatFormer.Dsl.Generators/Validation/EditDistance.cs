@@ -6,8 +6,10 @@ internal static class EditDistance
     /// <summary>Returns the first of the names with the smallest distance. A letter in another case counts less than other edits.</summary>
     public static string Nearest(string written, IEnumerable<string> names) => names.OrderBy(name => Between(written, name)).First();
 
-    // The Levenshtein distance in half edits. A letter in another case counts one, and any other edit counts two.
-    private static int Between(string from, string to)
+    /// <summary>
+    /// Returns the Levenshtein distance in half edits. A letter in another case counts one, and any other edit counts two.
+    /// </summary>
+    public static int Between(string from, string to)
     {
         var row = new int[to.Length + 1];
         for (var j = 0; j <= to.Length; j++) row[j] = 2 * j;

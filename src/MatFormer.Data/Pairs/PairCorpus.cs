@@ -255,7 +255,8 @@ public sealed class PairCorpus : TrainingData
             }
             catch (Exception e) when (e is InvalidDataException or JsonException)
             {
-                throw new DataException($"Line {number} of '{path}' is not a pair: {e.Message}", e);
+                var problem = e is JsonException ? $"it is not valid JSON ({JsonProblem.Of(e)})." : e.Message;
+                throw new DataException($"Line {number} of '{path}' is not a pair: {problem}", e);
             }
 
             yield return new Found(pair, pair.Query, pair.Query);

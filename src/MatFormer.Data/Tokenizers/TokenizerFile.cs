@@ -23,7 +23,7 @@ internal static class TokenizerFile
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             // InvalidOperationException: a string is not UTF-8.
-            throw new TokenizerException($"The tokenizer '{path}' is not valid JSON: {e.Message}", e);
+            throw new TokenizerException($"The tokenizer '{path}' is not valid JSON ({JsonProblem.Of(e)}); copy or download it again.", e);
         }
     }
 

@@ -88,8 +88,24 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
     public static CheckpointHeader ReadUniversal(SafetensorsReader reader, ModelSpec spec)
     {
         var header = Read(reader, spec);
-        return header.IsUniversal ? header : throw header.AlreadySlice();
+        header.CheckUniversal(spec);
+        return header;
     }
+
+    /// <summary>Refuses a slice where the universal model is needed.</summary>
+    /// <exception cref="CheckpointException">The file holds a slice.</exception>
+    public void CheckUniversal(ModelSpec spec)
+    {
+        if (!IsUniversal)
+        {
+            throw new CheckpointException(Path, $"is the slice {Profile} of {spec.Name} and has no other profile's weights, but the "
+                + "universal model is needed; give the file of the universal model.");
+        }
+    }
+
+    /// <summary>True for a file of this declaration: the universal model or a slice.</summary>
+    public static bool IsOf(SafetensorsReader reader, ModelSpec spec) =>
+        reader.Metadata.GetValueOrDefault(ModelKey) == spec.Name && reader.Metadata.GetValueOrDefault(FingerprintKey) == spec.Fingerprint;
 
     // Reads one number for each layer.
     private static List<int> ReadNumbers(SafetensorsReader reader, string key, string list, ModelSpec spec)
@@ -115,8 +131,4 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
 
         return numbers;
     }
-
-    /// <summary>Returns the error for a slice where the whole model is needed.</summary>
-    public CheckpointException AlreadySlice() =>
-        new(Path, $"is already the slice {Profile} and has no other profile's weights; give the universal model's file.");
 }

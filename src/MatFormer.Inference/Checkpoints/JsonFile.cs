@@ -33,7 +33,7 @@ internal static class JsonFile
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
             // A string with an unpaired surrogate throws InvalidOperationException.
-            throw new CheckpointException(path, $"is not valid JSON ({e.Message}); copy or download it again.", e);
+            throw new CheckpointException(path, $"is not valid JSON ({JsonProblem.Of(e)}); copy or download it again.", e);
         }
         catch (Exception e) when (e is UnauthorizedAccessException or IOException and not CheckpointException)
         {

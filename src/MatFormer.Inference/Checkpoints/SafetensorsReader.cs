@@ -162,6 +162,12 @@ public sealed class SafetensorsReader : IDisposable
             throw Bad(path, $"has {fileLength} bytes, which is too short for a safetensors file; it may be cut off, so copy or write "
                 + "it again.");
         ReadExactly(handle, path, 0, prefix);
+        if (prefix.StartsWith("GGUF"u8))
+        {
+            throw Bad(path, "is a GGUF file, which llama.cpp reads, but the format of weights here is safetensors; give the .safetensors "
+                + "file of the model.");
+        }
+
         var headerLength = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
         if (headerLength > SafetensorsFormat.MaxHeaderLength)
         {
@@ -257,7 +263,7 @@ public sealed class SafetensorsReader : IDisposable
             catch (Exception e) when (e is JsonException or InvalidOperationException)
             {
                 // An unpaired surrogate in a string, or a token of an unexpected kind, throws InvalidOperationException.
-                throw Bad(path, $"has a header that is not valid JSON ({e.Message}); it is damaged.", e);
+                throw Bad(path, $"has a header that is not valid JSON ({JsonProblem.Of(e)}); it is damaged.", e);
             }
 
             return (_metadata, InFileOrder());

@@ -69,7 +69,8 @@ public static class Checkpoint
             }
             catch (ArgumentException e)
             {
-                throw new CheckpointException(path, $"is a slice that does not fit {TModel.Spec.Name}: {e.Message}", e);
+                var problem = e.Message.Split(" (Parameter", 2)[0]; // .NET appends the name of the parameter
+                throw new CheckpointException(path, $"is a slice that does not fit {TModel.Spec.Name}: {problem}", e);
             }
         }
 
@@ -139,7 +140,7 @@ public static class Checkpoint
     private static void CheckProfile(CheckpointHeader header, MatFormerModel model)
     {
         if (header.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return;
-        if (model.IsUniversal) throw header.AlreadySlice();
+        if (model.IsUniversal) header.CheckUniversal(model.Architecture);
         var name = model.Architecture.Name;
         throw new CheckpointException(header.Path, header.IsUniversal
             ? $"holds the universal {name}, not its slice {model.ProfileName}; load it into {name} and extract {model.ProfileName}."

@@ -273,7 +273,7 @@ public sealed class ExtractionTests : IDisposable
         var slice = PathOf("slice.safetensors");
         Extraction.ToSafetensors(checkpoint, ExportedLm.Profile.M, slice);
         var again = Assert.Throws<CheckpointException>(() => Extraction.ToGguf(slice, ExportedLm.Profile.S, PathOf("s.gguf"), null));
-        Assert.Contains("is already the slice M", again.Message, StringComparison.Ordinal);
+        Assert.Contains("is the slice M of ExportedLm", again.Message, StringComparison.Ordinal);
     }
 
     [Fact]

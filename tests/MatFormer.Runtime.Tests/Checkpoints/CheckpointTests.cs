@@ -80,11 +80,11 @@ public sealed class CheckpointTests : IDisposable
         using var phone = model.Extract(TinyModel.Profiles[0]);
         phone.Save(_folder["phone"]);
         using var small = model.Extract(TinyModel.Granularities[0]);
-        Refused(model, "phone", "already the slice Phone");
+        Refused(model, "phone", "is the slice Phone of TinyModel");
         Refused(small, "phone", "is the slice Phone (1*S 1*XL) of TinyModel, not S");
         Refused(small, "universal", "holds the universal TinyModel");
         var e = Assert.Throws<CheckpointException>(() => Checkpoint.OpenUniversal<TinyModel>(_folder["phone"]));
-        Assert.Contains("already the slice Phone", e.Message, StringComparison.Ordinal);
+        Assert.Contains("is the slice Phone of TinyModel", e.Message, StringComparison.Ordinal);
     }
 
     [Fact]

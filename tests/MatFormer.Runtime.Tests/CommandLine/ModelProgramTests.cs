@@ -20,8 +20,9 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("'many'", "train --batch many")]
     [InlineData("--steps must be 1 or more, not '-3'", "train --steps -3")]
     [InlineData("--steps must be 1 or more, not '1.5'", "train --steps 1.5")]
-    [InlineData("--minutes must be more than 0, not '0'", "--minutes 0")]
-    [InlineData("--minutes", "--minutes NaN")]
+    [InlineData("--minutes must be more than 0, not '0'", "demo --minutes 0")]
+    [InlineData("--minutes", "demo --minutes NaN")]
+    [InlineData("A command is missing before --minutes", "--minutes 1")]
     [InlineData("--objective must be sampled, joint, split, sampled-per-layer, sandwich or branching, not 'bagged'", "train --objective bagged")]
     [InlineData("--loss-weights must be numbers with commas between them", "train --loss-weights 1;2")]
     [InlineData("Probabilities is (1, 2); it must be empty or 3 numbers", "train --probabilities 1,2")]
@@ -31,7 +32,15 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--device must be cpu or cuda", "train --device tpu")]
     [InlineData("Batch is 2000000000; it must be at most 16777216", "train --batch 2000000000")]
     [InlineData("--frobnicate", "train --frobnicate")]
-    [InlineData("frobnicate", "frobnicate")]
+    [InlineData("There is no command 'frobnicate'. See", "frobnicate")]
+    [InlineData("There is no command 'trian'; did you mean 'train'?", "trian")]
+    [InlineData("train has no option '--stesp'; did you mean '--steps'?", "train --stesp 3")]
+    [InlineData("train does not take 'folder'", "train folder")]
+    [InlineData("'dotnet add package MatFormer.Server'", "serve")]
+    [InlineData("await ModelProgram.RunAsync<TinyModel>(args, ServeCommand.For<TinyModel>());", "serve --port 1")]
+    [InlineData("train does not take 'maybe'", "train --resume=maybe")]
+    [InlineData("--resume continues the run that --overwrite would replace", "train --resume --overwrite")]
+    [InlineData("--max-memory 20 has no unit; give one, such as 20MB", "plan --max-memory 20")]
     [InlineData("--data needs PATH after it", "train --data --resume")]
     [InlineData("--out is empty", "train --out ''")]
     [InlineData("--steps", "train --steps 1 --steps 2")]
@@ -54,7 +63,7 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("'nowhere' does not exist", "import --from nowhere --declare")]
     [InlineData("nowhere.safetensors", "plan --checkpoint nowhere.safetensors")]
     [InlineData("--max-ms-per-token must be more than 0, not '0'", "plan --max-ms-per-token 0")]
-    [InlineData("--max-memory must be a size such as 20MB, 1.5GiB or 4096, not '20XB'", "plan --max-memory 20XB")]
+    [InlineData("--max-memory must be a size such as 20MB or 1.5GiB, not '20XB'", "plan --max-memory 20XB")]
     [InlineData("--max-parameters must be 1 or more, not '0'", "plan --max-parameters 0")]
     [InlineData("--max-flops-per-token must be 1 or more, not '1.5'", "plan --max-flops-per-token 1.5")]
     [InlineData("--search must be increasing or evolutionary, not 'random'", "plan --search random")]
@@ -188,7 +197,7 @@ public sealed class ModelProgramTests : IDisposable
         {
             var (code, _, error) = await Run(arguments);
             Assert.Equal(2, code);
-            Assert.Contains("already the slice Phone", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
+            Assert.Contains("the slice Phone", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
         }
 
         Assert.Equal(before, _folder.Files);
@@ -201,7 +210,7 @@ public sealed class ModelProgramTests : IDisposable
             Assert.True(learnt.RootElement.GetProperty("validation_bytes_per_token").GetDouble() > 2);
         var file = _folder["pairs/tokenizer.json"];
         string[] small = ["--data", _texts, "--batch", "2", "--dtype", "f32"];
-        using (await Json([.. small, "--tokenizer", file, "--steps", "20", "--tokens", "5", "--out", _out])) // runs the demo
+        using (await Json(["demo", .. small, "--tokenizer", file, "--steps", "20", "--tokens", "5", "--out", _out]))
         {
             Assert.Equal(File.ReadAllBytes(file), File.ReadAllBytes(Path.Combine(_out, "tokenizer.json")));
         }
@@ -272,7 +281,7 @@ public sealed class ModelProgramTests : IDisposable
     public async Task TheDemoWritesItsReport()
     {
         using var demo = await Json(
-            "--data", _texts, "--steps", "40", "--batch", "2", "--tokens", "30", "--out", _out, "--prompt", "<b>&the");
+            "demo", "--data", _texts, "--steps", "40", "--batch", "2", "--tokens", "30", "--out", _out, "--prompt", "<b>&the");
         Assert.Equal(4, demo.RootElement.GetProperty("results").GetArrayLength());
         Assert.True(demo.RootElement.GetProperty("extracted").GetProperty("bit_equal").GetBoolean());
         Assert.Equal(["S", "Phone", "XL"],
@@ -284,7 +293,7 @@ public sealed class ModelProgramTests : IDisposable
         Assert.DoesNotContain("<b>&the", report, StringComparison.Ordinal);
         Assert.DoesNotContain("http", report, StringComparison.Ordinal);
 
-        var (code, output, error) = await Run("--data", _texts, "--resume", "--tokens", "5", "--out", _out);
+        var (code, output, error) = await Run("demo", "--resume", "--tokens", "5", "--out", _out);
         Assert.True(code == 0, error);
         Assert.Contains("report.html", output, StringComparison.Ordinal);
         Assert.Contains("bit for bit", output, StringComparison.Ordinal);
@@ -293,7 +302,7 @@ public sealed class ModelProgramTests : IDisposable
     [Fact]
     public async Task TheDemoChoosesItsStepsByTheMinutes()
     {
-        using var demo = await Json("--data", _texts, "--minutes", "0.001", "--batch", "2", "--tokens", "5", "--out", _out);
+        using var demo = await Json("demo", "--data", _texts, "--minutes", "0.001", "--batch", "2", "--tokens", "5", "--out", _out);
         Assert.Equal(0, demo.RootElement.GetProperty("steps").GetInt32() % 10);
         Assert.True(demo.RootElement.GetProperty("steps").GetInt32() >= 10);
     }
@@ -307,8 +316,8 @@ public sealed class ModelProgramTests : IDisposable
             ["train", "--data", _texts, "--steps", "50", "--batch", "2", "--evaluate-every", "10", "--patience", "40", "--out", _out],
             TextWriter.Null, error, stop.Token);
         Assert.Equal(130, code);
-        Assert.Contains($"To resume: train --resume --out {_out} --data {_texts}", error.ToString(), StringComparison.Ordinal);
-        var (resumed, _, text) = await Run("train", "--resume", "--out", _out, "--data", _texts);
+        Assert.Contains($"To resume: train --resume --out {_out}", error.ToString(), StringComparison.Ordinal);
+        var (resumed, _, text) = await Run("train", "--resume", "--out", _out);
         Assert.True(resumed == 0, text);
 
         // The resumed run keeps its options: it still evaluates on the validation text and reports the losses.
@@ -316,9 +325,149 @@ public sealed class ModelProgramTests : IDisposable
         var steps = MetricsFile.Read(Path.Combine(_out, "metrics.jsonl")).ToList();
         Assert.Equal(50, steps.Count);
         Assert.Equal([10, 20, 30, 40, 50], steps.Where(step => !step.Validation.IsEmpty).Select(step => step.Step));
-        var (refused, _, line) = await Run("train", "--resume", "--out", _out, "--data", _texts, "--batch", "3");
-        Assert.Equal(2, refused);
-        Assert.Contains("training.batch", Assert.Single(line.Trim().Split('\n'), text => !text.StartsWith("Training without fused kernels", StringComparison.Ordinal)), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task OptionsThatAreGivenAgainWin()
+    {
+        await Train();
+        var (code, _, error) = await Run("train", "--resume", "--out", _out, "--steps", "3", "--batch", "3");
+        Assert.True(code == 0, error);
+        Assert.Contains("From here on with steps 3 (was 1), batch 3 (was 2), so", error, StringComparison.Ordinal);
+        using var reader = SafetensorsReader.Open(Path.Combine(_out, "checkpoint.safetensors"));
+        Assert.Equal(("3", "3"), (reader.Metadata["training.step"], reader.Metadata["training.batch"]));
+    }
+
+    [Fact]
+    public async Task AResumedRunIsToldIfItsDataChanged()
+    {
+        await Train();
+        File.AppendAllText(Path.Combine(_texts, "00.txt"), "more");
+        var (code, _, error) = await Run("train", "--resume", "--out", _out);
+        Assert.Equal(2, code);
+        Assert.Contains($"{_texts}", error, StringComparison.Ordinal);
+        Assert.Contains("differ from those of the resumed run", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task AResumedRunIsToldIfItsDataAreGone()
+    {
+        await Train();
+        Directory.Move(_texts, _folder["moved"]);
+        var (code, _, error) = await Run("train", "--resume", "--out", _out);
+        Assert.Equal(2, code);
+        Assert.Contains($"'{_texts}' does not exist", error, StringComparison.Ordinal);
+        Assert.Contains("The run was started with these data; if they lie elsewhere now, give --data.", error, StringComparison.Ordinal);
+        (code, _, error) = await Run("train", "--resume", "--out", _out, "--data", _folder["moved"]);
+        Assert.True(code == 0, error);
+    }
+
+    [Fact]
+    public async Task ACheckpointRemembersTheOptionsOfTheProgram()
+    {
+        await Train("--threads", "1", "--device", "cpu");
+        await Run("train", "--resume", "--out", _out); // what is remembered is remembered again
+        using var reader = SafetensorsReader.Open(Path.Combine(_out, "checkpoint.safetensors"));
+        Assert.Equal((_texts, "cpu", "1"),
+            (reader.Metadata["program.data"], reader.Metadata["program.device"], reader.Metadata["program.threads"]));
+    }
+
+    [Theory]
+    [InlineData("train")]
+    [InlineData("demo")]
+    public async Task AModelIsNotReplacedUnasked(string command)
+    {
+        WriteCheckpoint(250);
+        var before = _folder.Files;
+        var (code, output, error) = await Run(command, "--data", _texts, "--out", _out);
+        Assert.Equal((2, string.Empty), (code, output));
+        Assert.Equal(
+            $"'{_out}' holds a model with 250 trained steps. Use --resume to continue, another --out, or --overwrite to replace it.",
+            error.Trim());
+        Assert.Equal(before, _folder.Files);
+    }
+
+    [Theory]
+    [InlineData("train", "model.safetensors")]
+    [InlineData("train", "checkpoint.safetensors")]
+    [InlineData("demo", "phone.safetensors")]
+    public async Task OtherWeightsAreNotReplacedUnasked(string command, string file)
+    {
+        Directory.CreateDirectory(_out);
+        File.WriteAllText(Path.Combine(_out, file), "weights of another program");
+        var (code, _, error) = await Run(command, "--data", _texts, "--out", _out);
+        Assert.Equal(2, code);
+        Assert.Equal($"'{_out}' holds the weights {file}. Use another --out, or --overwrite to replace it.", error.Trim());
+    }
+
+    [Fact]
+    public async Task AModelIsReplacedIfAsked()
+    {
+        WriteCheckpoint(250);
+        await Train("--overwrite");
+        Assert.Equal(1, TrainingCheckpoint.StepsOf(Path.Combine(_out, "checkpoint.safetensors"), TinyModel.Spec));
+    }
+
+    [Fact]
+    public async Task ATokenizerThatWeightsMayNeedIsNotReplacedUnasked()
+    {
+        Directory.CreateDirectory(_out);
+        var other = TokenizerContent.Bytes with { Pattern = WordPattern.Gpt2 };
+        File.WriteAllBytes(Path.Combine(_out, "tokenizer.json"), TokenizerFile.Write(other));
+        var (code, _, error) = await Run("train", "--data", _texts, "--tokenizer", "bytes", "--out", _out);
+        Assert.Equal(2, code);
+        Assert.Contains("is another tokenizer", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task ASecondRunInAFolderIsRefused()
+    {
+        using var other = RunFolder.Lock(_out);
+        var (code, _, error) = await Run("train", "--data", _texts, "--overwrite", "--out", _out);
+        Assert.Equal(2, code);
+        Assert.Contains($"Another run, process {Environment.ProcessId}, is writing in '{_out}'", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task AProgramWithoutArgumentsPrintsItsHelp()
+    {
+        var (code, output, error) = await Run();
+        Assert.Equal((0, string.Empty), (code, error));
+        Assert.Equal((await Run("--help")).Output, output);
+    }
+
+    [Fact]
+    public async Task ASliceIsNoUniversalModelToBeginWith()
+    {
+        var path = _folder["phone.safetensors"];
+        using (var model = TinyModel.Create())
+        using (var phone = model.Extract(TinyModel.Profiles[0])) phone.Save(path);
+        var (code, _, error) = await Run("train", "--data", _texts, "--init", path, "--out", _out);
+        Assert.Equal(2, code);
+        Assert.Contains(
+            $"'{path}' is the slice Phone of TinyModel and has no other profile's weights, but the universal model is needed", error,
+            StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task AGgufFileIsCalledOne()
+    {
+        var path = _folder["model.gguf"];
+        File.WriteAllBytes(path, "GGUF\u0003\0\0\0\0\0\0\0"u8.ToArray());
+        var (code, _, error) = await Run("generate", "--checkpoint", path);
+        Assert.Equal(2, code);
+        Assert.Contains($"'{path}' is a GGUF file", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task AJsonProblemNamesTheLine()
+    {
+        var path = _folder["tokenizer.json"];
+        File.WriteAllText(path, "{\n  x");
+        var (code, _, error) = await Run("train", "--data", _texts, "--tokenizer", path, "--out", _out);
+        Assert.Equal(2, code);
+        Assert.Contains("is not valid JSON (line 2: 'x' is an invalid start", error, StringComparison.Ordinal);
+        Assert.DoesNotContain("LineNumber", error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -333,6 +482,24 @@ public sealed class ModelProgramTests : IDisposable
         Assert.Equal(before, _folder.Files);
         using (await Json(
             "train", "--data", _texts, "--steps", "2", "--init", Path.Combine(_out, "model.safetensors"), "--out", _folder["more"])) { }
+    }
+
+    private async Task Train(params string[] more)
+    {
+        var (code, _, error) = await Run(["train", "--data", _texts, "--steps", "1", "--batch", "2", "--out", _out, .. more]);
+        Assert.True(code == 0, error);
+    }
+
+    // Writes the checkpoint that a run leaves, without training.
+    private void WriteCheckpoint(int steps)
+    {
+        using var model = TinyModel.Create();
+        model.Consolidate();
+        var options = new TrainerOptions { Steps = steps, Batch = 2 };
+        using var optimizer = new AdamWState(model.Flat!, options);
+        TrainingCheckpoint.Save(
+            Path.Combine(_out, "checkpoint.safetensors"), model, optimizer, options, new(steps, 0, EarlyStop.None, "data"),
+            new Dictionary<string, string>());
     }
 
     private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)

@@ -111,7 +111,7 @@ public sealed class TrainerTests : IDisposable
         Assert.All(read, s => Assert.Equal(Objective.Sandwich, s.Objective));
         Assert.Equal(["S", "XL", "mix"], TrainingCurves.Read(_folder["out/metrics.jsonl"], Planner<TinyModel>.AllNames, LossUnit.BitsPerByte(1)).Select(c => c.Granularity));
 
-        Fit(options with { Objective = Objective.Branching, Steps = 30 }, out var branching);
+        Fit(options with { Objective = Objective.Branching, Steps = 30, Overwrite = true }, out var branching);
         var names = branching.SelectMany(s => s.Losses).Select(l => l.Granularity).Distinct().Order(StringComparer.Ordinal);
         Assert.Equal(["M", "S", "XL", "mix-M", "mix-XL"], names);
     }
@@ -159,11 +159,64 @@ public sealed class TrainerTests : IDisposable
 
         using var trainer = new Trainer<TinyModel>(model, options);
         var weights = Assert.Throws<CheckpointException>(() => trainer.Resume(result.Weights!));
-        Assert.Contains("not a training checkpoint", weights.Message, StringComparison.Ordinal);
+        Assert.Contains("is not a training checkpoint", weights.Message, StringComparison.Ordinal);
         trainer.Resume(result.Checkpoint!);
         using var corpus = TextCorpus.Open(_folder.WriteTexts("fewer", 50), _folder["data2"]);
         var data = Assert.Throws<DataException>(() => trainer.Fit(corpus));
         Assert.Contains("resume with the same data", data.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void RecomputationIsRemembered()
+    {
+        var options = new TrainerOptions { RecomputeActivations = true };
+        var stored = options.ToMetadata().Concat(options.ToChangeableMetadata()).ToDictionary(pair => pair.Key, pair => pair.Value);
+        Assert.True(TrainerOptions.FromMetadata("checkpoint.safetensors", stored).RecomputeActivations);
+    }
+
+    [Fact]
+    public void ANewRunDoesNotReplaceAnEarlierOneUnasked()
+    {
+        var options = new TrainerOptions { Steps = 1, Batch = 2, OutputFolder = _folder["out"] };
+        Fit(options, out _);
+        var weights = File.ReadAllBytes(_folder["out/model.safetensors"]);
+        var e = Assert.Throws<IOException>(() => Fit(options with { Seed = 2 }, out _));
+        Assert.Equal($"'{_folder["out"]}' holds a model with 1 trained step; resume from its checkpoint.safetensors, give another "
+            + "OutputFolder, or set Overwrite to replace it.", e.Message);
+        Assert.Equal(weights, File.ReadAllBytes(_folder["out/model.safetensors"]));
+    }
+
+    [Fact]
+    public void ARunMayReplaceAnEarlierOneIfTheOptionsAllowIt()
+    {
+        var options = new TrainerOptions { Steps = 1, Batch = 2, OutputFolder = _folder["out"] };
+        Fit(options, out _);
+        var weights = File.ReadAllBytes(_folder["out/model.safetensors"]);
+        Fit(options with { Seed = 2, Overwrite = true }, out _);
+        Assert.NotEqual(weights, File.ReadAllBytes(_folder["out/model.safetensors"]));
+    }
+
+    [Fact]
+    public void AResumedRunDoesNotReplaceTheModelOfAnotherFolder()
+    {
+        var options = new TrainerOptions { Steps = 1, Batch = 2, OutputFolder = _folder["out"] };
+        var result = Fit(options, out _);
+        Fit(options with { OutputFolder = _folder["other"] }, out _);
+        using var model = Model(1);
+        using var trainer = new Trainer<TinyModel>(model, options with { OutputFolder = _folder["other"] });
+        trainer.Resume(result.Checkpoint!);
+        Assert.Contains("holds a model", Assert.Throws<IOException>(() => trainer.Fit(_corpus)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void TrainingIsRefusedWhileAnotherRunWritesIntoTheFolder()
+    {
+        using var other = RunFolder.Lock(_folder["out"]);
+        var written = _folder[$"out/checkpoint.safetensors.{Guid.NewGuid():N}.tmp"];
+        File.WriteAllText(written, "half");
+        var options = new TrainerOptions { Steps = 1, Batch = 2, OutputFolder = _folder["out"], Overwrite = true };
+        Assert.Contains("Another run", Assert.Throws<IOException>(() => Fit(options, out _)).Message, StringComparison.Ordinal);
+        Assert.True(File.Exists(written));
     }
 
     [Fact]
