@@ -1,3 +1,3 @@
 using MatFormer;
 
-return await ModelProgram.RunAsync<ApiSearch>(args);
+return await ModelProgram.RunAsync<ApiSearch>(args, ServeCommand.For<ApiSearch>());

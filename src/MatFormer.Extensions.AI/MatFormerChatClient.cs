@@ -8,12 +8,11 @@ namespace MatFormer;
 /// a time, and the others wait.
 /// </summary>
 /// <remarks>
-/// The client reads Temperature, TopK, TopP, MaxOutputTokens, Seed, StopSequences and Instructions of <see cref="ChatOptions"/>. For a
-/// value that is null, it uses the <see cref="GenerationOptions"/> that RawRepresentationFactory returns, or else its own. These also have
-/// the options that ChatOptions lacks.
-/// The client refuses what it does not support and what would change an answer: tools, JSON, stored conversations, other models, contents
-/// other than text, and frequency and presence penalties, which are not the same as
-/// <see cref="GenerationOptions.RepetitionPenalty"/>.
+/// The client reads Temperature, TopK, TopP, FrequencyPenalty, PresencePenalty, MaxOutputTokens, Seed, StopSequences and Instructions of
+/// <see cref="ChatOptions"/>. For a value that is null, it uses the <see cref="GenerationOptions"/> that RawRepresentationFactory returns,
+/// or else its own. These also have the options that ChatOptions lacks.
+/// The client refuses what it does not support and what would change an answer: tools, JSON, stored conversations, other models, and
+/// contents other than text.
 /// </remarks>
 public sealed class MatFormerChatClient : IChatClient
 {
@@ -179,12 +178,6 @@ public sealed class MatFormerChatClient : IChatClient
         Refuse(options.Tools is { Count: > 0 }, "Tools", "it cannot call tools");
         Refuse(options.ResponseFormat is ChatResponseFormatJson, "ResponseFormat", "it writes text, not JSON");
         Refuse(options.ConversationId is not null, "ConversationId", "it keeps nothing between requests, so give all messages");
-        Refuse(
-            options.FrequencyPenalty is not (null or 0), "FrequencyPenalty",
-            "it has only GenerationOptions.RepetitionPenalty, which RawRepresentationFactory can set");
-        Refuse(
-            options.PresencePenalty is not (null or 0), "PresencePenalty",
-            "it has only GenerationOptions.RepetitionPenalty, which RawRepresentationFactory can set");
         Refuse(options.ModelId is { } model && model != ModelId, $"ModelId '{options.ModelId}'", "it is the only model of this client");
 
         void Refuse(bool isThere, string what, string why)
@@ -202,6 +195,8 @@ public sealed class MatFormerChatClient : IChatClient
             Temperature = options?.Temperature ?? open.Temperature,
             TopK = options?.TopK ?? open.TopK,
             TopP = options?.TopP ?? open.TopP,
+            FrequencyPenalty = options?.FrequencyPenalty ?? open.FrequencyPenalty,
+            PresencePenalty = options?.PresencePenalty ?? open.PresencePenalty,
             Seed = options?.Seed ?? open.Seed,
             StopStrings = [.. open.StopStrings, .. _template.StopStrings, .. options?.StopSequences ?? []],
         };

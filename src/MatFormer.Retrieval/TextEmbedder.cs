@@ -14,7 +14,7 @@ public sealed class TextEmbedder
 
     private readonly MatFormerModel _model;
     private readonly Tokenizer _tokenizer;
-    private readonly Func<Tensor, Tensor> _embed;
+    private readonly Func<Tensor, int, Tensor> _embed;
     private VectorIndexIdentity? _identity;
 
     private TextEmbedder(MatFormerModel model, string profile, long flops, Tokenizer tokenizer, int? width, Func<Tensor, int, Tensor> embed)
@@ -25,7 +25,13 @@ public sealed class TextEmbedder
         ArgumentNullException.ThrowIfNull(tokenizer);
         tokenizer.CheckFits(model);
         Width = spec.CheckEmbeddingWidth(width);
-        (_model, _tokenizer, _embed, ProfileName, FlopsPerText) = (model, tokenizer, tokens => embed(tokens, Width), profile, flops);
+        (_model, _tokenizer, _embed, ProfileName, FlopsPerText) = (model, tokenizer, embed, profile, flops);
+    }
+
+    private TextEmbedder(TextEmbedder other, int width)
+    {
+        (_model, _tokenizer, _embed, _identity) = (other._model, other._tokenizer, other._embed, other._identity);
+        (ProfileName, FlopsPerText, Width) = (other.ProfileName, other.FlopsPerText, width);
     }
 
     /// <summary>Creates an embedder that uses a profile of a universal model.</summary>
@@ -58,6 +64,14 @@ public sealed class TextEmbedder
             (tokens, to) => slice.Embed(tokens, to));
     }
 
+    /// <summary>Returns an embedder of the same profile that truncates embeddings to another dimension.</summary>
+    /// <param name="width">The declared dimension; null for the full width.</param>
+    /// <exception cref="ArgumentException">The model declares no such dimension.</exception>
+    public TextEmbedder WithWidth(int? width) => new(this, Architecture.CheckEmbeddingWidth(width));
+
+    /// <summary>The declared model.</summary>
+    public ModelSpec Architecture => _model.Architecture;
+
     /// <summary>The profile's name.</summary>
     public string ProfileName { get; }
 
@@ -74,17 +88,48 @@ public sealed class TextEmbedder
     public VectorIndexIdentity Identity => _identity ??= new VectorIndexIdentity(
         _model.Architecture.Name, _model.Architecture.Fingerprint, ProfileName, WeightsHash(), _tokenizer.Fingerprint);
 
+    /// <summary>Returns the tokens of a text that are embedded: at most as many as the context has.</summary>
+    public int[] Encode(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return TokenRows.Encode(text, _tokenizer, Architecture.Context, []);
+    }
+
     /// <summary>
     /// Returns the embeddings of texts, normalised to length 1: float32 (texts, <see cref="Width"/>), row-major.
     /// </summary>
     public float[] Embed(IReadOnlyList<string> texts, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(texts);
-        var context = _model.Architecture.Context;
-        var buffer = new List<int>();
-        var tokens = texts.Select(text => TokenRows.Encode(text, _tokenizer, context, buffer)).ToArray();
-        int[] longestFirst = [.. Enumerable.Range(0, tokens.Length).OrderByDescending(i => tokens[i].Length)];
-        var result = new float[(long)texts.Count * Width];
+        return EmbedTokens([.. texts.Select(Encode)], cancellationToken);
+    }
+
+    /// <summary>
+    /// Returns the embeddings of texts that are given as tokens, normalised to length 1: float32 (texts, <see cref="Width"/>), row-major.
+    /// </summary>
+    /// <param name="tokens">The tokens of each text, as <see cref="Encode"/> returns them.</param>
+    /// <param name="cancellationToken">Cancels between batches.</param>
+    /// <exception cref="ArgumentException">A text has more tokens than the context, or a token is not in the vocabulary.</exception>
+    public float[] EmbedTokens(IReadOnlyList<int[]> tokens, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(tokens);
+        var (context, vocabulary) = (Architecture.Context, Architecture.Vocabulary);
+        foreach (var text in tokens)
+        {
+            if (text.Length > context)
+            {
+                throw new ArgumentException(
+                    $"A text has {text.Length} tokens, but the context of {Architecture.Name} is {context}; shorten it.", nameof(tokens));
+            }
+
+            var stranger = text.AsSpan().IndexOfAnyExceptInRange(0, vocabulary - 1);
+            if (stranger < 0) continue;
+            throw new ArgumentException(
+                $"Token {stranger} of a text is {text[stranger]}; {Architecture.Name} has a vocabulary of {vocabulary}.", nameof(tokens));
+        }
+
+        int[] longestFirst = [.. Enumerable.Range(0, tokens.Count).OrderByDescending(i => tokens[i].Length)];
+        var result = new float[(long)tokens.Count * Width];
         using var unrecorded = no_grad();
         for (var first = 0; first < longestFirst.Length;)
         {
@@ -96,7 +141,7 @@ public sealed class TextEmbedder
             using (NewDisposeScope())
             {
                 long[] shape = [rows, time];
-                var embedded = _embed(tensor(batch, shape, device: _model.Device)).cpu().contiguous().data<float>().ToArray();
+                var embedded = _embed(tensor(batch, shape, device: _model.Device), Width).cpu().contiguous().data<float>().ToArray();
                 for (var row = 0; row < rows; row++)
                     embedded.AsSpan(row * Width, Width).CopyTo(result.AsSpan(longestFirst[first + row] * Width, Width));
             }

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Globalization;
 using System.Text.Json;
 using Microsoft.Extensions.AI;
 
@@ -8,16 +9,19 @@ namespace MatFormer;
 internal sealed record TextRequest(ServedProfile Profile, string Prompt, GenerationOptions Options, bool Streams, bool WantsUsage);
 
 /// <summary>A request for embeddings, read and checked.</summary>
-internal sealed record EmbeddingRequest(ServedProfile Profile, ImmutableArray<int[]> Inputs, bool AsBase64);
+internal sealed record EmbeddingRequest(ServedProfile Profile, ImmutableArray<int[]> Inputs, int? Width, bool AsBase64);
 
 /// <summary>Reads requests in OpenAI's form.</summary>
 internal static class ApiRequests
 {
     private const int MostStops = 16;
     private const int LongestStop = 1024;
-    private const int MostInputs = 64;
+    private const int MostTopsOfChat = 20;
+    private const int MostTopsOfText = 5;
+    private const double LargestPenalty = 2;
+    private const double LargestBias = 100;
 
-    public static TextRequest Chat(ModelServer server, RequestFields fields)
+    public static TextRequest Chat(LanguageModelServer server, RequestFields fields)
     {
         var messages = Messages(fields.Required("messages", "give at least one message"));
         fields.Refuse("tools", "the model calls no tools", IsEmptyArray);
@@ -29,8 +33,10 @@ internal static class ApiRequests
             "response_format", "the model writes plain text only",
             v => v.ValueKind == JsonValueKind.Object && v.TryGetProperty("type", out var type) && IsText(type, "text"));
         fields.Refuse("modalities", "the model writes plain text only", v => IsList(v, "text"));
-        fields.Refuse("logprobs", "log probabilities are not returned", v => v.ValueKind == JsonValueKind.False);
-        fields.Refuse("top_logprobs", "log probabilities are not returned", v => IsNumber(v, 0));
+        var logs = fields.Flag("logprobs");
+        var top = fields.Integer("top_logprobs", 0, MostTopsOfChat);
+        if (top > 0 && !logs)
+            throw ApiException.Impossible("'top_logprobs' needs 'logprobs'; set 'logprobs' to true.", "top_logprobs", "conflict");
         string prompt;
         try
         {
@@ -41,10 +47,10 @@ internal static class ApiRequests
             throw ApiException.Impossible(e.Message.Split(" (Parameter", 2)[0], "messages");
         }
 
-        return Text(server, fields, prompt, "messages", server.Options.ChatTemplate.StopStrings);
+        return Text(server, fields, prompt, "messages", server.Options.ChatTemplate.StopStrings, logs ? (int)(top ?? 0) : null);
     }
 
-    public static TextRequest Completion(ModelServer server, RequestFields fields)
+    public static TextRequest Completion(LanguageModelServer server, RequestFields fields)
     {
         var prompt = fields.Required("prompt", "give the text to continue");
         if (prompt.ValueKind == JsonValueKind.Array)
@@ -56,40 +62,47 @@ internal static class ApiRequests
 
         fields.Refuse("best_of", "each request gets one answer", v => IsNumber(v, 1));
         fields.Refuse("echo", "answers do not repeat the prompt", v => v.ValueKind == JsonValueKind.False);
-        fields.Refuse("logprobs", "log probabilities are not returned", v => v.ValueKind == JsonValueKind.False);
         fields.Refuse("suffix", "text is continued at its end only", v => IsText(v, string.Empty));
-        return Text(server, fields, RequestFields.TextOf(prompt, "prompt"), "prompt", []);
+        var top = (int?)fields.Integer("logprobs", 0, MostTopsOfText);
+        return Text(server, fields, RequestFields.TextOf(prompt, "prompt"), "prompt", [], top);
     }
 
     public static EmbeddingRequest Embedding(ModelServer server, RequestFields fields)
     {
-        var profile = Profile(server, fields);
         var input = fields.Required("input", "give a text, or several");
-        fields.Refuse("dimensions", $"embeddings have {server.Spec.Width} numbers", v => IsNumber(v, server.Spec.Width));
+        var widths = server.EmbeddingDimensions;
+        var width = fields.Integer("dimensions");
+        if (width is not null && !widths.Any(w => w == width))
+        {
+            throw ApiException.Malformed(
+                $"'dimensions' is {width}; embeddings of {server.Spec.Name} have {string.Join(" or ", widths)} numbers.", "dimensions");
+        }
+
         var format = fields.Text("encoding_format") ?? "float";
         if (format is not ("float" or "base64"))
             throw ApiException.Impossible("'encoding_format' must be float or base64.", "encoding_format");
         fields.Ignore("user");
-        fields.Finish();
 
         // The input is one text, an array of tokens, or an array of several of these.
         var isList = input.ValueKind == JsonValueKind.Array && input.GetArrayLength() > 0 && input[0].ValueKind != JsonValueKind.Number;
         JsonElement[] entries = isList ? [.. input.EnumerateArray()] : [input];
-        if (entries.Length > MostInputs)
-            throw ApiException.Impossible($"'input' has {entries.Length} entries; at most {MostInputs} are allowed.", "input");
+        if (entries.Length > server.MaxInputs)
+            throw ApiException.Impossible($"'input' has {entries.Length} entries; at most {server.MaxInputs} are allowed.", "input");
+        var profile = Profile(server, fields, entries.Length);
+        fields.Finish();
         var inputs = ImmutableArray.CreateBuilder<int[]>();
         foreach (var (i, entry) in entries.Index())
         {
             var name = entries.Length == 1 ? "input" : $"input[{i}]";
             var tokens = entry.ValueKind == JsonValueKind.Array
                 ? Tokens(entry, name, server.Spec.Vocabulary)
-                : server.Options.Defaults.Tokenizer.Encode(RequestFields.TextOf(entry, name));
+                : server.Encode(RequestFields.TextOf(entry, name));
             if (tokens.Length == 0) throw ApiException.Impossible($"'{name}' is empty; give some text.", name);
             CheckLength(server, tokens.Length, name);
             inputs.Add(tokens);
         }
 
-        return new EmbeddingRequest(profile, inputs.ToImmutable(), format == "base64");
+        return new EmbeddingRequest(profile, inputs.ToImmutable(), (int?)width, format == "base64");
     }
 
     private static void CheckLength(ModelServer server, int tokens, string field)
@@ -100,10 +113,11 @@ internal static class ApiRequests
     }
 
     private static TextRequest Text(
-        ModelServer server, RequestFields fields, string prompt, string promptField, ImmutableArray<string> moreStops)
+        LanguageModelServer server, RequestFields fields, string prompt, string promptField, ImmutableArray<string> moreStops,
+        int? topLogProbabilities)
     {
         var defaults = server.Options.Defaults;
-        var profile = Profile(server, fields);
+        var profile = Profile(server, fields, 1);
         var oldName = fields.Integer("max_tokens", 1, server.Options.MaxTokens);
         var newName = fields.Integer("max_completion_tokens", 1, server.Options.MaxTokens);
         if (oldName is not null && newName is not null && oldName != newName)
@@ -112,9 +126,6 @@ internal static class ApiRequests
         if (stops.Any(s => s.Length is 0 or > LongestStop))
             throw ApiException.Impossible($"'stop' has a text that is empty or longer than {LongestStop} characters.", "stop");
         fields.Refuse("n", "each request gets one answer", v => IsNumber(v, 1));
-        fields.Refuse("presence_penalty", "use repetition_penalty, which works differently", v => IsNumber(v, 0));
-        fields.Refuse("frequency_penalty", "use repetition_penalty, which works differently", v => IsNumber(v, 0));
-        fields.Refuse("logit_bias", "tokens cannot be biased", v => v.ValueKind == JsonValueKind.Object && !v.EnumerateObject().Any());
         var streams = fields.Flag("stream");
         var wantsUsage = false;
         if (fields["stream_options"] is { } streamOptions)
@@ -138,6 +149,11 @@ internal static class ApiRequests
             TopK = (int?)fields.Integer("top_k", 0, int.MaxValue) ?? defaults.TopK,
             MinP = fields.Number("min_p", 0, 1) ?? defaults.MinP,
             RepetitionPenalty = fields.Number("repetition_penalty", 0, 1e6, withLeast: false) ?? defaults.RepetitionPenalty,
+            PresencePenalty = fields.Number("presence_penalty", -LargestPenalty, LargestPenalty) ?? defaults.PresencePenalty,
+            FrequencyPenalty = fields.Number("frequency_penalty", -LargestPenalty, LargestPenalty) ?? defaults.FrequencyPenalty,
+            LogitBias = Biases(fields["logit_bias"], defaults.Tokenizer.VocabularySize) ?? defaults.LogitBias,
+            TopLogProbabilities = topLogProbabilities,
+            Draft = server.DraftFor(profile),
             Seed = fields.Integer("seed") ?? Random.Shared.NextInt64(),
             StopStrings = [.. defaults.StopStrings, .. moreStops, .. stops],
         };
@@ -147,13 +163,36 @@ internal static class ApiRequests
         return new TextRequest(profile, prompt, options, streams, wantsUsage);
     }
 
-    private static ServedProfile Profile(ModelServer server, RequestFields fields)
+    // An object whose names are tokens.
+    private static ImmutableDictionary<int, double>? Biases(JsonElement? field, int vocabulary)
+    {
+        const string Name = "logit_bias";
+        if (field is not { } value) return null;
+        if (value.ValueKind != JsonValueKind.Object)
+            throw ApiException.Malformed($"'{Name}' must be an object, such as {{\"50\": -100}}.", Name);
+        var biases = ImmutableDictionary.CreateBuilder<int, double>();
+        foreach (var entry in value.EnumerateObject())
+        {
+            if (!int.TryParse(entry.Name, NumberStyles.None, CultureInfo.InvariantCulture, out var token) || token >= vocabulary)
+                throw ApiException.Impossible($"The names in '{Name}' must be tokens: whole numbers from 0 to {vocabulary - 1}.", Name);
+            if (entry.Value.ValueKind != JsonValueKind.Number || !entry.Value.TryGetDouble(out var bias)
+                || !(Math.Abs(bias) <= LargestBias))
+            {
+                throw ApiException.Impossible($"'{Name}' must have numbers within -{LargestBias} and {LargestBias}.", Name);
+            }
+
+            biases[token] = bias;
+        }
+
+        return biases.ToImmutable();
+    }
+
+    private static ServedProfile Profile(ModelServer server, RequestFields fields, int texts)
     {
         var model = RequestFields.TextOf(fields.Required("model", $"give {server.Spec.Name}; /v1/models lists all models"), "model");
-        var flops = fields.Integer("max_flops_per_token", 1);
-        var ms = fields.Number("max_ms_per_token", 0, 1e9, withLeast: false);
-        var now = server.Scheduler.Statistics;
-        return server.Catalog.Select(model, flops, ms, now.Running + now.Waiting + 1);
+        var flops = fields.Integer($"max_flops_per_{server.Spec.Unit}", 1);
+        var ms = fields.Number($"max_ms_per_{server.Spec.Unit}", 0, 1e9, withLeast: false);
+        return server.Select(model, flops, ms, texts);
     }
 
     private static List<ChatMessage> Messages(JsonElement messages)

@@ -4,25 +4,44 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>Writes the metrics of a server in Prometheus' text format (prometheus.io/docs/instrumenting/exposition_formats).</summary>
-internal static class MetricsText
+internal sealed class MetricsText
 {
+    private readonly StringBuilder _text = new();
+
     public static string Of(ModelServer server)
     {
-        var s = server.Scheduler.Statistics;
-        var text = new StringBuilder();
-        Family("requests_running", "gauge", "Requests that are running.", (string.Empty, s.Running));
-        Family("requests_waiting", "gauge", "Requests that are waiting for a sequence.", (string.Empty, s.Waiting));
-        Family("sequences", "gauge", "The most requests that can run at once.", (string.Empty, server.Scheduler.Sequences));
-        Family(
-            "requests_total", "counter", "Requests by outcome.", ("{outcome=\"completed\"}", s.Completed),
-            ("{outcome=\"cancelled\"}", s.Cancelled), ("{outcome=\"failed\"}", s.Failed), ("{outcome=\"refused\"}", s.Refused));
-        Family(
+        var text = new MetricsText();
+        if (server is LanguageModelServer languageModel) text.Add(languageModel);
+        else text.Add((EncoderServer)server);
+        text.Family(
             "profile_requests_total", "counter", "Requests by profile.",
             [.. server.Requests.Select(p => ($"{{profile=\"{Escaped(p.Key)}\"}}", (double)p.Value))]);
+        text.Family(
+            "http_responses_total", "counter", "HTTP responses by status.",
+            [.. server.Answers.Select(p => ($"{{code=\"{Number(p.Key)}\"}}", (double)p.Value))]);
+        return text._text.ToString();
+    }
+
+    private void Add(EncoderServer server)
+    {
+        var s = server.Statistics;
+        Requests(s.Running, s.Waiting, s.Completed, s.Cancelled, s.Failed, s.Refused);
+        Family("texts_total", "counter", "Texts that were embedded.", (string.Empty, s.Texts));
+        Family("prompt_tokens_total", "counter", "Tokens of these texts.", (string.Empty, s.Tokens));
+        Family("pass_seconds_total", "counter", "Seconds spent in passes.", (string.Empty, s.ComputingSeconds));
+    }
+
+    private void Add(LanguageModelServer server)
+    {
+        var s = server.Scheduler.Statistics;
+        Requests(s.Running, s.Waiting, s.Completed, s.Cancelled, s.Failed, s.Refused);
+        Family("sequences", "gauge", "The most requests that can run at once.", (string.Empty, server.Scheduler.Sequences));
         Family("prompt_tokens_total", "counter", "Prompt tokens that were computed.", (string.Empty, s.PromptTokens));
         Family("cached_tokens_total", "counter", "Prompt tokens reused from the key/value cache.", (string.Empty, s.CachedTokens));
         Family("generated_tokens_total", "counter", "Tokens generated.", (string.Empty, s.GeneratedTokens));
-        Family("passes_total", "counter", "Passes through the model.", (string.Empty, s.Passes));
+        Family("drafted_tokens_total", "counter", "Tokens that drafts proposed.", (string.Empty, s.DraftedTokens));
+        Family("accepted_tokens_total", "counter", "Drafted tokens that the model chose too.", (string.Empty, s.AcceptedTokens));
+        Family("passes_total", "counter", "Passes through the model, including those of drafts.", (string.Empty, s.Passes));
         Family("pass_seconds_total", "counter", "Seconds spent in passes.", (string.Empty, s.PassSeconds));
         var below = 0L;
         var buckets = new List<(string Labels, double Value)>();
@@ -36,19 +55,24 @@ internal static class MetricsText
         Family(
             "first_token_seconds", "histogram", "Seconds from a request to its first token.",
             [.. buckets, ("_sum", s.FirstTokenSeconds), ("_count", below)]);
-        Family(
-            "http_responses_total", "counter", "HTTP responses by status.",
-            [.. server.Answers.Select(p => ($"{{code=\"{Number(p.Key)}\"}}", (double)p.Value))]);
         Family("weight_bytes", "gauge", "Bytes of the packed weights.", (string.Empty, server.WeightBytes));
         Family("cache_bytes", "gauge", "Bytes of the key/value caches of all sequences.", (string.Empty, server.CacheBytes));
-        return text.ToString();
+    }
 
-        void Family(string name, string type, string help, params IEnumerable<(string Labels, double Value)> samples)
-        {
-            text.Append(CultureInfo.InvariantCulture, $"# HELP matformer_{name} {help}\n# TYPE matformer_{name} {type}\n");
-            foreach (var (labels, value) in samples)
-                text.Append(CultureInfo.InvariantCulture, $"matformer_{name}{labels} {Number(value)}\n");
-        }
+    private void Requests(int running, int waiting, long completed, long cancelled, long failed, long refused)
+    {
+        Family("requests_running", "gauge", "Requests that are running.", (string.Empty, running));
+        Family("requests_waiting", "gauge", "Requests that are waiting for their turn.", (string.Empty, waiting));
+        Family(
+            "requests_total", "counter", "Requests by outcome.", ("{outcome=\"completed\"}", completed),
+            ("{outcome=\"cancelled\"}", cancelled), ("{outcome=\"failed\"}", failed), ("{outcome=\"refused\"}", refused));
+    }
+
+    private void Family(string name, string type, string help, params IEnumerable<(string Labels, double Value)> samples)
+    {
+        _text.Append(CultureInfo.InvariantCulture, $"# HELP matformer_{name} {help}\n# TYPE matformer_{name} {type}\n");
+        foreach (var (labels, value) in samples)
+            _text.Append(CultureInfo.InvariantCulture, $"matformer_{name}{labels} {Number(value)}\n");
     }
 
     private static string Number(double value) => value.ToString("R", CultureInfo.InvariantCulture);

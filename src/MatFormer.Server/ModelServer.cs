@@ -7,9 +7,9 @@ using Microsoft.AspNetCore.Http;
 namespace MatFormer;
 
 /// <summary>
-/// Serves all sizes of one model from one set of packed weights. Each request chooses its size by name, by budget or by load. The endpoints
-/// are OpenAI's. <see cref="ModelServerEndpoints.MapMatFormer"/> adds them to a web application, and <see cref="ModelServerHost"/> is a
-/// complete web application.
+/// Serves all sizes of one model. Each request chooses its size by name, by budget or by load. The endpoints are OpenAI's.
+/// <see cref="ModelServerEndpoints.MapMatFormer"/> adds them to a web application, and <see cref="ModelServerHost"/> is a complete web
+/// application.
 /// </summary>
 /// <example>
 /// <code>
@@ -19,20 +19,16 @@ namespace MatFormer;
 /// app.MapMatFormer(server);
 /// </code>
 /// </example>
-public sealed class ModelServer : IAsyncDisposable
+public abstract class ModelServer : IAsyncDisposable
 {
     private readonly byte[]? _token;
     private readonly ConcurrentDictionary<int, long> _answers = new();
     private readonly ConcurrentDictionary<string, long> _requests = new(StringComparer.Ordinal);
 
-    private ModelServer(ModelSpec spec, DecodingEngine engine, ProfileCatalog catalog, ModelServerOptions options)
+    private protected ModelServer(ModelSpec spec, ProfileCatalog catalog, string? token, long maxBodyBytes)
     {
-        (Spec, Catalog, Options) = (spec, catalog, options);
-        (Weights, WeightBytes, CacheBytes) = (engine.Weights, engine.WeightBytes, engine.SequenceBytes * engine.Sequences);
-        EmbedsTexts = engine.KeepsHiddenStates;
-        MaxPromptTokens = Math.Min(options.MaxPromptTokens ?? engine.Capacity, engine.Capacity);
-        _token = options.Token is { } token ? Hash(token) : null;
-        Scheduler = new DecodingScheduler(engine, options.Scheduler);
+        (Spec, Catalog, MaxBodyBytes) = (spec, catalog, maxBodyBytes);
+        _token = token is null ? null : Hash(token);
     }
 
     /// <summary>The declared model.</summary>
@@ -41,30 +37,37 @@ public sealed class ModelServer : IAsyncDisposable
     /// <summary>The granularities and declared profiles that are served, with their costs on this machine.</summary>
     public ImmutableArray<ServedProfile> Profiles => Catalog.Profiles;
 
-    /// <summary>The options of the server.</summary>
-    public ModelServerOptions Options { get; }
-
-    /// <summary>The scheduler that runs the requests.</summary>
-    public DecodingScheduler Scheduler { get; }
-
-    /// <summary>The type in which the weights are kept.</summary>
-    public DecodingWeights Weights { get; }
-
-    /// <summary>Bytes of the packed weights.</summary>
-    public long WeightBytes { get; }
-
-    /// <summary>Bytes of the key/value caches of all sequences.</summary>
-    public long CacheBytes { get; }
-
     internal ProfileCatalog Catalog { get; }
 
-    internal bool EmbedsTexts { get; }
+    internal long MaxBodyBytes { get; }
 
-    internal int MaxPromptTokens { get; }
+    internal bool HasToken => _token is not null;
 
     internal DateTimeOffset Started { get; } = DateTimeOffset.UtcNow;
 
-    /// <summary>Measures how long a token takes in each size, and starts the scheduler.</summary>
+    /// <summary>True if no more requests are accepted.</summary>
+    internal abstract bool IsStopping { get; }
+
+    /// <summary>The number of requests that run and wait.</summary>
+    internal abstract (int Running, int Waiting) Load { get; }
+
+    /// <summary>The most tokens of a text.</summary>
+    internal abstract int MaxPromptTokens { get; }
+
+    /// <summary>The most texts that a request for embeddings may have.</summary>
+    internal abstract int MaxInputs { get; }
+
+    /// <summary>The numbers of dimensions that an embedding may have.</summary>
+    internal abstract ImmutableArray<int> EmbeddingDimensions { get; }
+
+    /// <summary>Returns the tokens of a text to embed.</summary>
+    internal abstract int[] Encode(string text);
+
+    /// <summary>Selects the size of a request by its model and budgets, for a load that includes the request's texts.</summary>
+    /// <exception cref="ApiException">There is no such size, or none within the budgets.</exception>
+    internal abstract ServedProfile Select(string model, long? maxFlops, double? maxMs, int texts);
+
+    /// <summary>Measures how long a token takes in each size of a language model, and starts the scheduler.</summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="engine">
     /// The engine with the weights of the whole model or of a slice. The server owns and disposes the engine. Embeddings need
@@ -73,7 +76,7 @@ public sealed class ModelServer : IAsyncDisposable
     /// <param name="options">The options of the server; null for the defaults.</param>
     /// <exception cref="ArgumentException">An option is out of range, or the engine belongs to another model.</exception>
     /// <exception cref="TokenizerException">The tokenizer does not fit the model.</exception>
-    public static ModelServer Create<TModel>(DecodingEngine engine, ModelServerOptions? options = null)
+    public static LanguageModelServer Create<TModel>(DecodingEngine engine, ModelServerOptions? options = null)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(engine);
@@ -82,14 +85,54 @@ public sealed class ModelServer : IAsyncDisposable
         if (engine.Architecture.Fingerprint != TModel.Spec.Fingerprint)
             throw new ArgumentException($"The engine has the model {engine.Architecture.Name}, not {TModel.Spec.Name}.", nameof(engine));
         DecodingScheduler.Check(options.Defaults, engine);
-        return new ModelServer(TModel.Spec, engine, ProfileCatalog.Measure<TModel>(engine, options.AutoMsPerToken), options);
+        return new LanguageModelServer(TModel.Spec, engine, ProfileCatalog.Measure<TModel>(engine, options.AutoMsPerToken), options);
     }
 
-    /// <summary>Refuses new requests, waits for running ones, cancels the rest after the grace period, and frees the weights.</summary>
-    public Task StopAsync(TimeSpan grace) => Scheduler.StopAsync(grace);
+    /// <summary>Measures how long a text takes in each size of a text encoder, and serves its embeddings.</summary>
+    /// <typeparam name="TModel">The declared model.</typeparam>
+    /// <param name="encoder">
+    /// The universal model, all sizes of which are served, or a slice, which is served as the only size. The server owns and disposes the
+    /// model.
+    /// </param>
+    /// <param name="options">The options of the server; null for the defaults.</param>
+    /// <exception cref="ArgumentException">
+    /// An option is out of range, or the model is not a text encoder or is another model than <typeparamref name="TModel"/>.
+    /// </exception>
+    /// <exception cref="TokenizerException">The tokenizer does not fit the model.</exception>
+    public static EncoderServer Create<TModel>(MatFormerModel encoder, EncoderServerOptions? options = null)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentNullException.ThrowIfNull(encoder);
+        options ??= new EncoderServerOptions();
+        options.Validate();
+        if (encoder.Architecture.Fingerprint != TModel.Spec.Fingerprint)
+            throw new ArgumentException($"The model is {encoder.Architecture.Name}, not {TModel.Spec.Name}.", nameof(encoder));
+        Func<ServedProfile, TextEmbedder> embedderOf;
+        if (encoder is TModel universal && encoder.IsUniversal)
+        {
+            embedderOf = size => TextEmbedder.Of(universal, new Profile<TModel>(size.Name, size.Layers), options.Tokenizer);
+        }
+        else
+        {
+            var only = TextEmbedder.OfSlice(encoder, options.Tokenizer);
+            embedderOf = _ => only;
+        }
+
+        return new EncoderServer(
+            encoder, embedderOf, ProfileCatalog.Measure<TModel>(encoder, embedderOf, options.AutoMs), options);
+    }
+
+    /// <summary>
+    /// Refuses new requests, waits for running ones, cancels the rest after the grace period, and frees the weights.
+    /// </summary>
+    public abstract Task StopAsync(TimeSpan grace);
 
     /// <summary>Cancels all requests, and frees the weights.</summary>
-    public ValueTask DisposeAsync() => Scheduler.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        await StopAsync(TimeSpan.Zero).ConfigureAwait(false);
+        GC.SuppressFinalize(this);
+    }
 
     /// <summary>The number of answers with each status.</summary>
     internal IEnumerable<KeyValuePair<int, long>> Answers => _answers.OrderBy(p => p.Key);
@@ -117,23 +160,23 @@ public sealed class ModelServer : IAsyncDisposable
             code: "invalid_api_key");
     }
 
-    /// <summary>Returns the error for a request that was not accepted.</summary>
-    internal ApiException Refused()
+    internal static ApiException Stopping() =>
+        new(StatusCodes.Status503ServiceUnavailable, "The server is stopping.", code: "stopping") { RetryAfterSeconds = 5 };
+
+    /// <summary>Returns the error for a request that finds the queue full.</summary>
+    /// <param name="secondsToWait">The estimated seconds until a request in the queue would have ended.</param>
+    private protected ApiException QueueIsFull(double secondsToWait)
     {
-        if (Scheduler.IsStopping) return Stopping();
-        var now = Scheduler.Statistics;
-        var seconds = (int)Math.Clamp(Math.Ceiling(now.RequestSeconds * (1 + now.Waiting) / Scheduler.Sequences), 1, 60);
+        var (running, waiting) = Load;
+        var seconds = (int)Math.Clamp(Math.Ceiling(secondsToWait), 1, 60);
         return new ApiException(
             StatusCodes.Status429TooManyRequests,
-            FormattableString.Invariant($"{now.Running} requests run and {now.Waiting} wait; the queue is full. Try again in {seconds} s."),
+            FormattableString.Invariant($"{running} requests run and {waiting} wait; the queue is full. Try again in {seconds} s."),
             code: "queue_full")
         {
             RetryAfterSeconds = seconds,
         };
     }
-
-    internal static ApiException Stopping() =>
-        new(StatusCodes.Status503ServiceUnavailable, "The server is stopping.", code: "stopping") { RetryAfterSeconds = 5 };
 
     private static byte[] Hash(string token) => SHA256.HashData(Encoding.UTF8.GetBytes(token));
 }

@@ -21,7 +21,8 @@ public static class ModelServerEndpoints
 
     /// <summary>
     /// Adds <c>/v1/models</c>, <c>/v1/chat/completions</c>, <c>/v1/completions</c>, <c>/v1/embeddings</c>, <c>/healthz</c> and
-    /// <c>/metrics</c>. All of them but <c>/healthz</c> require the server's token, if it has one.
+    /// <c>/metrics</c>. All of them but <c>/healthz</c> require the server's token, if it has one. A text encoder answers requests for
+    /// completions with an error.
     /// </summary>
     public static void MapMatFormer(this IEndpointRouteBuilder endpoints, ModelServer server)
     {
@@ -29,8 +30,8 @@ public static class ModelServerEndpoints
         ArgumentNullException.ThrowIfNull(server);
         endpoints.MapGet("/v1/models", Guarded(server, context =>
             Write(context, 200, new ModelList(server.Catalog.List(server.Started.ToUnixTimeSeconds())), ApiJson.Default.ModelList)));
-        endpoints.MapPost("/v1/chat/completions", Guarded(server, context => Complete(server, context, isChat: true)));
-        endpoints.MapPost("/v1/completions", Guarded(server, context => Complete(server, context, isChat: false)));
+        endpoints.MapPost("/v1/chat/completions", Guarded(server, context => Complete(LanguageModel(server), context, isChat: true)));
+        endpoints.MapPost("/v1/completions", Guarded(server, context => Complete(LanguageModel(server), context, isChat: false)));
         endpoints.MapPost("/v1/embeddings", Guarded(server, context => Embed(server, context)));
         endpoints.MapGet("/metrics", Guarded(server, context =>
         {
@@ -39,10 +40,10 @@ public static class ModelServerEndpoints
         }));
         endpoints.MapGet("/healthz", Guarded(server, context =>
         {
-            var now = server.Scheduler.Statistics;
-            var stops = server.Scheduler.IsStopping;
+            var (running, waiting) = server.Load;
+            var stops = server.IsStopping;
             return Write(
-                context, stops ? 503 : 200, new Health(stops ? "stopping" : "ok", server.Spec.Name, now.Running, now.Waiting),
+                context, stops ? 503 : 200, new Health(stops ? "stopping" : "ok", server.Spec.Name, running, waiting),
                 ApiJson.Default.Health);
         }, isOpen: true));
     }
@@ -80,7 +81,7 @@ public static class ModelServerEndpoints
         try
         {
             if (context.Features.Get<IHttpMaxRequestBodySizeFeature>() is { IsReadOnly: false } body)
-                body.MaxRequestBodySize = server.Options.MaxBodyBytes;
+                body.MaxRequestBodySize = server.MaxBodyBytes;
             if (!isOpen) server.Authorize(context.Request);
             await handle(context).ConfigureAwait(false);
         }
@@ -95,7 +96,7 @@ public static class ModelServerEndpoints
             {
                 ApiException api => api,
                 BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge } => new ApiException(
-                    StatusCodes.Status413PayloadTooLarge, $"The body is larger than {server.Options.MaxBodyBytes} bytes; shorten it.",
+                    StatusCodes.Status413PayloadTooLarge, $"The body is larger than {server.MaxBodyBytes} bytes; shorten it.",
                     code: "body_too_large"),
                 BadHttpRequestException bad => new ApiException(bad.StatusCode, bad.Message),
                 _ => new ApiException(StatusCodes.Status500InternalServerError, "The server failed; its log says why."),
@@ -122,7 +123,10 @@ public static class ModelServerEndpoints
         return context.Response.Body.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(value, type), context.RequestAborted).AsTask();
     }
 
-    private static async Task Complete(ModelServer server, HttpContext context, bool isChat)
+    private static LanguageModelServer LanguageModel(ModelServer server) => server as LanguageModelServer ?? throw new ApiException(
+        StatusCodes.Status404NotFound, $"{server.Spec.Name} is a text encoder, which writes no text; it has /v1/embeddings.");
+
+    private static async Task Complete(LanguageModelServer server, HttpContext context, bool isChat)
     {
         TextRequest request;
         using (var fields = await RequestFields.ReadAsync(context.Request, context.RequestAborted).ConfigureAwait(false))
@@ -131,7 +135,7 @@ public static class ModelServerEndpoints
         try
         {
             server.CountRequest(request.Profile);
-            var answer = new Answer(server.Catalog.IdOf(request.Profile), isChat);
+            var answer = new Answer(server.Catalog.IdOf(request.Profile), isChat, request.Options);
             if (request.Streams) await Stream(server, context, generation, request, answer).ConfigureAwait(false);
             else await Collect(server, context, generation, answer).ConfigureAwait(false);
         }
@@ -141,13 +145,15 @@ public static class ModelServerEndpoints
         }
     }
 
-    private static async Task Collect(ModelServer server, HttpContext context, ScheduledGeneration generation, Answer answer)
+    private static async Task Collect(LanguageModelServer server, HttpContext context, ScheduledGeneration generation, Answer answer)
     {
         var text = new StringBuilder();
+        var logs = new List<TokenLogProbability>();
         var (tokens, reason) = (0, FinishReason.Cancelled);
         await foreach (var piece in generation.ReadAsync(context.RequestAborted).ConfigureAwait(false))
         {
             text.Append(piece.Text);
+            logs.AddRange(piece.LogProbabilities);
             tokens += piece.Tokens.Length;
             reason = piece.FinishReason ?? reason;
         }
@@ -155,32 +161,34 @@ public static class ModelServerEndpoints
         if (reason == FinishReason.Cancelled) throw Interrupted(server, context);
         var usage = Usage.Of(generation, tokens);
         var written = answer.IsChat
-            ? Write(context, 200, answer.WholeChat(text.ToString(), reason, usage), ApiJson.Default.ChatResponseBody)
-            : Write(context, 200, answer.Text(text.ToString(), reason, usage), ApiJson.Default.TextResponseBody);
+            ? Write(context, 200, answer.WholeChat(text.ToString(), logs, reason, usage), ApiJson.Default.ChatResponseBody)
+            : Write(context, 200, answer.Text(text.ToString(), logs, reason, usage), ApiJson.Default.TextResponseBody);
         await written.ConfigureAwait(false);
     }
 
     private static async Task Stream(
-        ModelServer server, HttpContext context, ScheduledGeneration generation, TextRequest request, Answer answer)
+        LanguageModelServer server, HttpContext context, ScheduledGeneration generation, TextRequest request, Answer answer)
     {
         context.Response.ContentType = "text/event-stream; charset=utf-8";
         context.Response.Headers.CacheControl = "no-store";
         var tokens = 0;
         try
         {
-            if (answer.IsChat) Event(answer.ChatPiece("assistant", string.Empty, null), ApiJson.Default.ChatResponseBody);
+            if (answer.IsChat) Event(answer.ChatPiece("assistant", string.Empty, [], null), ApiJson.Default.ChatResponseBody);
             await foreach (var piece in generation.ReadAsync(context.RequestAborted).ConfigureAwait(false))
             {
                 if (piece.FinishReason == FinishReason.Cancelled) throw Interrupted(server, context);
                 tokens += piece.Tokens.Length;
                 if (!answer.IsChat)
                 {
-                    Event(answer.Text(piece.Text, piece.FinishReason), ApiJson.Default.TextResponseBody);
+                    Event(answer.Text(piece.Text, piece.LogProbabilities, piece.FinishReason), ApiJson.Default.TextResponseBody);
                 }
                 else
                 {
-                    if (piece.Text.Length > 0) Event(answer.ChatPiece(null, piece.Text, null), ApiJson.Default.ChatResponseBody);
-                    if (piece.FinishReason is { } reason) Event(answer.ChatPiece(null, null, reason), ApiJson.Default.ChatResponseBody);
+                    if (piece.Text.Length > 0 || piece.LogProbabilities.Length > 0)
+                        Event(answer.ChatPiece(null, piece.Text, piece.LogProbabilities, null), ApiJson.Default.ChatResponseBody);
+                    if (piece.FinishReason is { } reason)
+                        Event(answer.ChatPiece(null, null, [], reason), ApiJson.Default.ChatResponseBody);
                 }
 
                 await context.Response.BodyWriter.FlushAsync(context.RequestAborted).ConfigureAwait(false);
@@ -217,13 +225,13 @@ public static class ModelServerEndpoints
     private static Exception Interrupted(ModelServer server, HttpContext context)
     {
         context.RequestAborted.ThrowIfCancellationRequested();
-        return server.Scheduler.IsStopping ? ModelServer.Stopping()
+        return server.IsStopping ? ModelServer.Stopping()
             : new ApiException(StatusCodes.Status408RequestTimeout, "The client read the answer too slowly.", code: "reader_too_slow");
     }
 
     private static async Task Embed(ModelServer server, HttpContext context)
     {
-        if (!server.EmbedsTexts)
+        if (server is LanguageModelServer { EmbedsTexts: false })
         {
             throw new ApiException(
                 StatusCodes.Status501NotImplemented,
@@ -233,6 +241,24 @@ public static class ModelServerEndpoints
         EmbeddingRequest request;
         using (var fields = await RequestFields.ReadAsync(context.Request, context.RequestAborted).ConfigureAwait(false))
             request = ApiRequests.Embedding(server, fields);
+        var vectors = server is EncoderServer encoder ? await EmbedByEncoder(encoder, context, request).ConfigureAwait(false)
+            : await EmbedByHiddenStates((LanguageModelServer)server, context, request).ConfigureAwait(false);
+        var entries = vectors.Select((numbers, index) => new EmbeddingEntry(index, request.AsBase64
+            ? JsonSerializer.SerializeToElement(Convert.ToBase64String(MemoryMarshal.AsBytes<float>(numbers)), ApiJson.Default.String)
+            : JsonSerializer.SerializeToElement(numbers, ApiJson.Default.SingleArray)));
+        var answer = new EmbeddingResponse(
+            server.Catalog.IdOf(request.Profile), [.. entries], new EmbeddingUsage(request.Inputs.Sum(i => i.Length)));
+        await Write(context, 200, answer, ApiJson.Default.EmbeddingResponse).ConfigureAwait(false);
+    }
+
+    private static Task<float[][]> EmbedByEncoder(EncoderServer server, HttpContext context, EmbeddingRequest request)
+    {
+        server.CountRequest(request.Profile);
+        return server.EmbedAsync(request, context.RequestAborted);
+    }
+
+    private static async Task<float[][]> EmbedByHiddenStates(LanguageModelServer server, HttpContext context, EmbeddingRequest request)
+    {
         var works = new List<ScheduledEmbedding>();
         using var leaving = context.RequestAborted.UnsafeRegister(static its => CancelAll((List<ScheduledEmbedding>)its!), works);
         try
@@ -244,28 +270,11 @@ public static class ModelServerEndpoints
             }
 
             server.CountRequest(request.Profile);
-            var entries = ImmutableArray.CreateBuilder<EmbeddingEntry>();
-            foreach (var work in works)
-            {
-                float[] numbers;
-                try
-                {
-                    numbers = await work.Result.ConfigureAwait(false);
-                }
-                catch (OperationCanceledException)
-                {
-                    throw Interrupted(server, context);
-                }
-
-                entries.Add(new EmbeddingEntry(entries.Count, request.AsBase64
-                    ? JsonSerializer.SerializeToElement(
-                        Convert.ToBase64String(MemoryMarshal.AsBytes<float>(numbers)), ApiJson.Default.String)
-                    : JsonSerializer.SerializeToElement(numbers, ApiJson.Default.SingleArray)));
-            }
-
-            var answer = new EmbeddingResponse(
-                server.Catalog.IdOf(request.Profile), entries.ToImmutable(), new EmbeddingUsage(request.Inputs.Sum(i => i.Length)));
-            await Write(context, 200, answer, ApiJson.Default.EmbeddingResponse).ConfigureAwait(false);
+            return await Task.WhenAll(works.Select(work => work.Result)).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException)
+        {
+            throw Interrupted(server, context);
         }
         finally
         {
@@ -282,29 +291,31 @@ public static class ModelServerEndpoints
     }
 
     // Makes one answer in OpenAI's form, whole or in pieces.
-    private sealed class Answer(string model, bool isChat)
+    private sealed class Answer(string model, bool isChat, GenerationOptions options)
     {
+        private readonly LogprobsWriter? _logprobs = options.TopLogProbabilities is null ? null : new(options.Tokenizer);
         private readonly string _id = (isChat ? "chatcmpl-" : "cmpl-") + Guid.NewGuid().ToString("N");
         private readonly long _created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
 
         public bool IsChat => isChat;
 
-        public ChatResponseBody WholeChat(string text, FinishReason reason, Usage usage)
+        public ChatResponseBody WholeChat(string text, IReadOnlyList<TokenLogProbability> logs, FinishReason reason, Usage usage)
         {
-            var choice = new ChatChoice(0, new ChatMessageBody("assistant", text), null, Word(reason));
+            var choice = new ChatChoice(0, new ChatMessageBody("assistant", text), null, _logprobs?.Chat(logs), Word(reason));
             return new(_id, "chat.completion", _created, model, [choice], usage);
         }
 
-        public ChatResponseBody ChatPiece(string? role, string? text, FinishReason? reason)
+        public ChatResponseBody ChatPiece(string? role, string? text, IReadOnlyList<TokenLogProbability> logs, FinishReason? reason)
         {
-            var choice = new ChatChoice(0, null, new ChatMessageBody(role, text), Word(reason));
+            var choice = new ChatChoice(
+                0, null, new ChatMessageBody(role, text), logs.Count > 0 ? _logprobs?.Chat(logs) : null, Word(reason));
             return new(_id, "chat.completion.chunk", _created, model, [choice], null);
         }
 
         public ChatResponseBody ChatUsage(Usage usage) => new(_id, "chat.completion.chunk", _created, model, [], usage);
 
-        public TextResponseBody Text(string text, FinishReason? reason, Usage? usage = null) =>
-            new(_id, "text_completion", _created, model, [new TextChoice(0, text, Word(reason))], usage);
+        public TextResponseBody Text(string text, IReadOnlyList<TokenLogProbability> logs, FinishReason? reason, Usage? usage = null) =>
+            new(_id, "text_completion", _created, model, [new TextChoice(0, text, _logprobs?.Text(logs), Word(reason))], usage);
 
         public TextResponseBody TextUsage(Usage usage) => new(_id, "text_completion", _created, model, [], usage);
 

@@ -22,7 +22,10 @@ public sealed record ListenOptions
     public bool AllowAnonymous { get; init; }
 }
 
-/// <summary>A web application for one <see cref="ModelServer"/>, with its endpoints and a page at the root that tries the sizes.</summary>
+/// <summary>
+/// A web application for one <see cref="ModelServer"/>, with its endpoints and, for a language model, a page at the root that tries the
+/// sizes.
+/// </summary>
 public sealed class ModelServerHost : IAsyncDisposable
 {
     private readonly ModelServer _server;
@@ -44,7 +47,7 @@ public sealed class ModelServerHost : IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(server);
         options ??= new ListenOptions();
-        Check(options, server.Options.Token is not null);
+        Check(options, server.HasToken);
 
         // An empty builder reads no settings from files in the working folder or from the environment.
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
@@ -57,15 +60,15 @@ public sealed class ModelServerHost : IAsyncDisposable
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = server.Options.MaxBodyBytes;
+            kestrel.Limits.MaxRequestBodySize = server.MaxBodyBytes;
             kestrel.Limits.MaxConcurrentConnections = 4096;
             kestrel.Listen(options.Address, options.Port);
         });
         var application = builder.Build();
-        var isLocal = IPAddress.IsLoopback(options.Address) && server.Options.Token is null;
+        var isLocal = IPAddress.IsLoopback(options.Address) && !server.HasToken;
         application.Use(next => context => Answer(next, context, isLocal));
         application.MapMatFormer(server);
-        application.MapMatFormerPage();
+        if (server is LanguageModelServer) application.MapMatFormerPage();
         try
         {
             await application.StartAsync(cancellationToken).ConfigureAwait(false);

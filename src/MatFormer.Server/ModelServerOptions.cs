@@ -1,9 +1,12 @@
 namespace MatFormer;
 
-/// <summary>The options of a <see cref="ModelServer"/>.</summary>
+/// <summary>The options of a <see cref="LanguageModelServer"/>.</summary>
 public sealed record ModelServerOptions
 {
-    /// <summary>The tokenizer, and the values for fields that a request does not have.</summary>
+    /// <summary>
+    /// The tokenizer, and the values for fields that a request does not have. A <see cref="GenerationOptions.Draft"/> drafts for all larger
+    /// sizes that contain it.
+    /// </summary>
     public GenerationOptions Defaults { get; init; } = new() { Temperature = 0.7 };
 
     /// <summary>The template that makes a prompt of the messages of a chat.</summary>
@@ -35,14 +38,19 @@ public sealed record ModelServerOptions
         Check(MaxTokens >= 1, nameof(MaxTokens), MaxTokens, "1 or more");
         Check(Defaults.Tokens >= 1 && Defaults.Tokens <= MaxTokens, "Defaults.Tokens", Defaults.Tokens, "within 1 and MaxTokens");
         Check(MaxPromptTokens is null or >= 1, nameof(MaxPromptTokens), MaxPromptTokens, "1 or more");
-        Check(MaxBodyBytes >= 1, nameof(MaxBodyBytes), MaxBodyBytes, "1 or more");
         Check(AutoMsPerToken > 0, nameof(AutoMsPerToken), AutoMsPerToken, "more than 0");
-        Check(Token is null || Token.Trim().Length > 0, nameof(Token), "empty", "at least one character, or null for none");
+        CheckAccess(MaxBodyBytes, Token);
+    }
 
-        static void Check(bool holds, string name, object? value, string wanted)
-        {
-            if (holds) return;
-            throw new ArgumentException(FormattableString.Invariant($"The server option {name} is {value}; it must be {wanted}."));
-        }
+    internal static void CheckAccess(long maxBodyBytes, string? token)
+    {
+        Check(maxBodyBytes >= 1, nameof(MaxBodyBytes), maxBodyBytes, "1 or more");
+        Check(token is null || token.Trim().Length > 0, nameof(Token), "empty", "at least one character, or null for none");
+    }
+
+    internal static void Check(bool holds, string name, object? value, string wanted)
+    {
+        if (holds) return;
+        throw new ArgumentException(FormattableString.Invariant($"The server option {name} is {value}; it must be {wanted}."));
     }
 }

@@ -8,46 +8,62 @@ namespace MatFormer;
 /// <param name="Name">The name of the profile, or its pattern.</param>
 /// <param name="Pattern">The granularities of its layers, such as <c>4*S 4*M</c>.</param>
 /// <param name="Parameters">The number of all parameters.</param>
-/// <param name="FlopsPerToken">FLOPs of one token, with attention averaged over a full context. A multiply-add counts as two.</param>
-/// <param name="MsPerToken">Milliseconds of a pass of one token, measured on this machine; null if not measured.</param>
-/// <param name="MsPerFurtherToken">Milliseconds that each further token of another request adds to a pass.</param>
+/// <param name="Flops">
+/// FLOPs of one token, with attention averaged over a full context, or of one text that fills the context. A multiply-add counts as two.
+/// </param>
+/// <param name="Ms">
+/// Milliseconds of a pass of one token, or of one text that fills the context, measured on this machine; null if not measured.
+/// </param>
+/// <param name="MsPerFurther">Milliseconds that each further token of another request, or each further text, adds to a pass.</param>
 public sealed record ServedProfile(
-    string Name, string Pattern, long Parameters, long FlopsPerToken, double? MsPerToken = null, double? MsPerFurtherToken = null)
+    string Name, string Pattern, long Parameters, long Flops, double? Ms = null, double? MsPerFurther = null)
 {
     /// <summary>The part of each layer that the profile keeps.</summary>
     public required ImmutableArray<LayerSlice> Layers { get; init; }
 
-    /// <summary>Returns the milliseconds of a pass with one token for each of the requests, if all requests have this size.</summary>
+    /// <summary>
+    /// Returns the milliseconds of a pass with one token for each of the requests, or with so many texts, if all of them have this size.
+    /// </summary>
     /// <exception cref="InvalidOperationException">The size was not measured.</exception>
-    public double MsOf(int requests) => (MsPerToken + ((requests - 1) * MsPerFurtherToken))!.Value;
+    public double MsOf(int load) => (Ms + ((load - 1) * MsPerFurther))!.Value;
 }
 
-/// <summary>Knows the sizes that an engine can serve, and selects the size of a request.</summary>
+/// <summary>Knows the sizes that can be served, and selects the size of a request.</summary>
 internal sealed class ProfileCatalog
 {
     private const string Auto = "auto";
     private readonly ModelSpec _spec;
     private readonly ImmutableArray<LayerSlice> _held;
     private readonly ServedProfile[] _largestFirst;
+    private readonly bool _isOneSize;
+    private readonly string _maxFlops;
+    private readonly string _maxMs;
 
-    public ProfileCatalog(ModelSpec spec, ImmutableArray<LayerSlice> held, ImmutableArray<ServedProfile> profiles, double autoMs)
+    /// <param name="spec">The declared model.</param>
+    /// <param name="held">The largest size, whose weights are there.</param>
+    /// <param name="profiles">The sizes, one of which is the largest.</param>
+    /// <param name="autoMs">The target of <c>/auto</c>.</param>
+    /// <param name="isOneSize">True if the weights cannot compute smaller sizes.</param>
+    public ProfileCatalog(
+        ModelSpec spec, ImmutableArray<LayerSlice> held, ImmutableArray<ServedProfile> profiles, double autoMs, bool isOneSize = false)
     {
-        (_spec, _held, Profiles, AutoMs) = (spec, held, profiles, autoMs);
+        (_spec, _held, Profiles, AutoMs, _isOneSize) = (spec, held, profiles, autoMs, isOneSize);
+        (_maxFlops, _maxMs) = ($"max_flops_per_{spec.Unit}", $"max_ms_per_{spec.Unit}");
         Whole = profiles.First(p => p.Layers.AsSpan().SequenceEqual(held.AsSpan()));
-        _largestFirst = [.. profiles.OrderByDescending(p => p.FlopsPerToken)];
+        _largestFirst = [.. profiles.OrderByDescending(p => p.Flops)];
     }
 
-    /// <summary>The granularities and declared profiles that fit into the weights of the engine.</summary>
+    /// <summary>The granularities and declared profiles that can be served.</summary>
     public ImmutableArray<ServedProfile> Profiles { get; }
 
-    /// <summary>The largest size: all weights of the engine.</summary>
+    /// <summary>The largest size.</summary>
     public ServedProfile Whole { get; }
 
     public double AutoMs { get; }
 
     public string IdOf(ServedProfile profile) => $"{_spec.Name}/{profile.Name}";
 
-    /// <summary>Measures the granularities and declared profiles of a model. Nothing else may use the engine meanwhile.</summary>
+    /// <summary>Measures the sizes of a language model. Nothing else may use the engine meanwhile.</summary>
     public static ProfileCatalog Measure<TModel>(DecodingEngine engine, double autoMs)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -62,14 +78,26 @@ internal sealed class ProfileCatalog
             spec, engine.Layers, [.. held.Select(p => Measured(engine, Of(spec, p.Name, p.Layers)))], autoMs);
     }
 
+    /// <summary>Measures the sizes of a text encoder. Nothing else may use the model meanwhile.</summary>
+    public static ProfileCatalog Measure<TModel>(MatFormerModel encoder, Func<ServedProfile, TextEmbedder> embedderOf, double autoMs)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var spec = TModel.Spec;
+        var isSlice = !(encoder is TModel && encoder.IsUniversal);
+        (string Name, ImmutableArray<LayerSlice> Layers)[] sizes = isSlice ? [(encoder.ProfileName, encoder.Layers)]
+            : [.. TModel.Granularities.Concat(TModel.Profiles).Select(p => (p.Name, p.Layers))];
+        return new ProfileCatalog(
+            spec, encoder.Layers, [.. sizes.Select(p => Measured(embedderOf, Of(spec, p.Name, p.Layers), spec.Context))], autoMs, isSlice);
+    }
+
     /// <summary>Selects the size of a request.</summary>
     /// <param name="model">
     /// The model's name alone selects the largest size within the budgets. With <c>/auto</c>, the size also meets the target at this
     /// load, or is the fastest. With a profile's name or pattern, it is that profile.
     /// </param>
-    /// <param name="maxFlops">A budget of FLOPs per token.</param>
-    /// <param name="maxMs">A budget of milliseconds per token of a request that runs alone.</param>
-    /// <param name="load">The number of requests that run and wait, including this one.</param>
+    /// <param name="maxFlops">A budget of FLOPs per token or text.</param>
+    /// <param name="maxMs">A budget of milliseconds per token or text of a request that runs alone.</param>
+    /// <param name="load">The number of requests, or of texts, that run and wait, including the new ones.</param>
     /// <exception cref="ApiException">There is no such size, or none within the budgets.</exception>
     public ServedProfile Select(string model, long? maxFlops, double? maxMs, int load)
     {
@@ -77,22 +105,22 @@ internal sealed class ProfileCatalog
             : model.StartsWith(_spec.Name + "/", StringComparison.Ordinal) ? model[(_spec.Name.Length + 1)..] : null;
         if (name is "" or Auto)
         {
-            var affordable = _largestFirst.Where(p => p.FlopsPerToken <= (maxFlops ?? long.MaxValue)).ToList();
+            var affordable = _largestFirst.Where(p => p.Flops <= (maxFlops ?? long.MaxValue)).ToList();
             if (affordable.Count == 0)
             {
                 var cheapest = _largestFirst[^1];
                 throw ApiException.Impossible(
-                    $"'max_flops_per_token' is {maxFlops}, but the smallest size of {_spec.Name}, {cheapest.Name}, takes "
-                    + $"{cheapest.FlopsPerToken}; give at least that.", "max_flops_per_token", "budget_too_small");
+                    $"'{_maxFlops}' is {maxFlops}, but the smallest size of {_spec.Name}, {cheapest.Name}, takes {cheapest.Flops}; give at "
+                    + "least that.", _maxFlops, "budget_too_small");
             }
 
-            var fast = affordable.Where(p => p.MsPerToken <= (maxMs ?? double.MaxValue)).ToList();
+            var fast = affordable.Where(p => p.Ms <= (maxMs ?? double.MaxValue)).ToList();
             if (fast.Count == 0)
             {
-                var fastest = affordable.MinBy(p => p.MsPerToken)!;
+                var fastest = affordable.MinBy(p => p.Ms)!;
                 throw ApiException.Impossible(
-                    FormattableString.Invariant($"'max_ms_per_token' is {maxMs}, but the fastest allowed size, {fastest.Name}, takes ")
-                    + FormattableString.Invariant($"{fastest.MsPerToken:0.####} ms here."), "max_ms_per_token", "budget_too_small");
+                    FormattableString.Invariant($"'{_maxMs}' is {maxMs}, but the fastest allowed size, {fastest.Name}, takes ")
+                    + FormattableString.Invariant($"{fastest.Ms:0.####} ms here."), _maxMs, "budget_too_small");
             }
 
             return name.Length == 0 ? fast[0] : fast.FirstOrDefault(p => p.MsOf(load) <= AutoMs) ?? fast.MinBy(p => p.MsOf(load))!;
@@ -100,7 +128,7 @@ internal sealed class ProfileCatalog
 
         if (maxFlops is not null || maxMs is not null)
         {
-            var budget = maxFlops is not null ? "max_flops_per_token" : "max_ms_per_token";
+            var budget = maxFlops is not null ? _maxFlops : _maxMs;
             throw ApiException.Impossible(
                 $"'{budget}' chooses a size, but 'model' names one already; give the model {_spec.Name} or {_spec.Name}/{Auto}.", budget,
                 "conflict");
@@ -118,20 +146,24 @@ internal sealed class ProfileCatalog
         }
 
         throw Unknown($"There is no model '{Shortened(model)}'. There are {_spec.Name} (the whole model), {_spec.Name}/{Auto} (by load), "
-            + $"{string.Join(", ", Profiles.Select(IdOf))}, and patterns such as '{_spec.Name}/{Profiles[0].Pattern}'.");
+            + string.Join(", ", Profiles.Select(IdOf))
+            + (_isOneSize ? "." : $", and patterns such as '{_spec.Name}/{Profiles[0].Pattern}'."));
     }
 
     /// <summary>Returns the models that <c>/v1/models</c> lists.</summary>
     public ImmutableArray<ModelEntry> List(long created) =>
     [
-        new(_spec.Name, created, "The whole, or the largest size within max_flops_per_token or max_ms_per_token.", SizeEntry.Of(Whole)),
+        new(_spec.Name, created, $"The whole, or the largest size within {_maxFlops} or {_maxMs}.", SizeEntry.Of(_spec, Whole)),
         new(
             $"{_spec.Name}/{Auto}", created,
-            FormattableString.Invariant($"The largest size within {AutoMs} ms per token at the current load, else the fastest."), null),
-        .. Profiles.Select(p => new ModelEntry(IdOf(p), created, p.Pattern, SizeEntry.Of(p))),
+            FormattableString.Invariant($"The largest size within {AutoMs} ms ")
+            + (_spec.Kind == ModelKind.LanguageModel ? "per token at the current load" : "for the texts of all requests that run and wait")
+            + ", else the fastest.", null),
+        .. Profiles.Select(p => new ModelEntry(IdOf(p), created, p.Pattern, SizeEntry.Of(_spec, p))),
     ];
 
-    private static bool Holds(ImmutableArray<LayerSlice> held, ImmutableArray<LayerSlice> layers) =>
+    /// <summary>Returns true if the first layers keep everything that the others keep.</summary>
+    public static bool Holds(ImmutableArray<LayerSlice> held, ImmutableArray<LayerSlice> layers) =>
         held.Zip(layers).All(pair => pair.First.Holds(pair.Second));
 
     private static ServedProfile Of(ModelSpec spec, string name, ImmutableArray<LayerSlice> layers) =>
@@ -145,7 +177,38 @@ internal sealed class ProfileCatalog
         var further = Math.Min(15, engine.Capacity - 1);
         var one = TimeToken(engine, profile.Layers, 1, TimeSpan.FromSeconds(0.1));
         var many = further > 0 ? TimeToken(engine, profile.Layers, 1 + further, TimeSpan.FromSeconds(0.1)) : one;
-        return profile with { MsPerToken = one, MsPerFurtherToken = further > 0 ? Math.Max(0, (many - one) / further) : one };
+        return profile with { Ms = one, MsPerFurther = further > 0 ? Math.Max(0, (many - one) / further) : one };
+    }
+
+    private static ServedProfile Measured(Func<ServedProfile, TextEmbedder> embedderOf, ServedProfile profile, int context)
+    {
+        const int Further = 7;
+        var embedder = embedderOf(profile);
+        TimeTexts(embedder, 1, context); // warms up
+        var one = TimeTexts(embedder, 1, context);
+        return profile with { Ms = one, MsPerFurther = Math.Max(0, (TimeTexts(embedder, 1 + Further, context) - one) / Further) };
+    }
+
+    // Returns the median milliseconds of at least 5 passes over texts that fill the context.
+    private static double TimeTexts(TextEmbedder embedder, int texts, int context)
+    {
+        int[][] tokens = [.. Enumerable.Range(0, texts).Select(_ => new int[context])];
+        return Median(TimeSpan.FromSeconds(0.1), () => embedder.EmbedTokens(tokens), () => { });
+    }
+
+    private static double Median(TimeSpan atLeast, Action pass, Action reset)
+    {
+        var times = new List<double>();
+        for (var start = Stopwatch.GetTimestamp(); times.Count < 5 || Stopwatch.GetElapsedTime(start) < atLeast;)
+        {
+            var begin = Stopwatch.GetTimestamp();
+            pass();
+            times.Add(Stopwatch.GetElapsedTime(begin).TotalMilliseconds);
+            reset();
+        }
+
+        times.Sort();
+        return times[times.Count / 2];
     }
 
     // Returns the median milliseconds of at least 5 passes with the given number of tokens. Before each pass, the cache holds half as
@@ -157,19 +220,16 @@ internal sealed class ProfileCatalog
         engine.Use(0, layers);
         if (before > 0) engine.Append(0, new int[before]);
         engine.Run();
-        var times = new List<double>();
-        for (var start = Stopwatch.GetTimestamp(); times.Count < 5 || Stopwatch.GetElapsedTime(start) < atLeast;)
-        {
-            var begin = Stopwatch.GetTimestamp();
-            engine.Append(0, new int[tokens]);
-            engine.Run();
-            times.Add(Stopwatch.GetElapsedTime(begin).TotalMilliseconds);
-            engine.Truncate(0, before);
-        }
-
+        var median = Median(
+            atLeast,
+            () =>
+            {
+                engine.Append(0, new int[tokens]);
+                engine.Run();
+            },
+            () => engine.Truncate(0, before));
         engine.Truncate(0, 0);
-        times.Sort();
-        return times[times.Count / 2];
+        return median;
     }
 
     private ServedProfile Parse(string pattern)
@@ -184,6 +244,8 @@ internal sealed class ProfileCatalog
             throw Unknown(e.Message.Split(" (Parameter", 2)[0]);
         }
 
+        if (_isOneSize && !profile.Layers.AsSpan().SequenceEqual(_held.AsSpan()))
+            throw Unknown($"'{pattern}' is not what is served: {Whole.Pattern} of {_spec.Name}, a slice without other sizes.");
         return Holds(_held, profile.Layers) ? profile with { Name = profile.Pattern }
             : throw Unknown($"'{pattern}' is larger than what is served: {Whole.Pattern} of {_spec.Name}.");
     }

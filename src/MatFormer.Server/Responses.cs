@@ -14,11 +14,34 @@ internal sealed record ModelList(ImmutableArray<ModelEntry> Data)
     public string Object => "list";
 }
 
-internal sealed record SizeEntry(
-    string Name, string Pattern, long Parameters, long FlopsPerToken, double? MsPerToken, double? MsPerFurtherToken)
+// The costs are those of a token, or of a text if an encoder is served.
+internal sealed record SizeEntry(string Name, string Pattern, long Parameters)
 {
-    public static SizeEntry Of(ServedProfile p) =>
-        new(p.Name, p.Pattern, p.Parameters, p.FlopsPerToken, p.MsPerToken, p.MsPerFurtherToken);
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? FlopsPerToken { get; private init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? MsPerToken { get; private init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? MsPerFurtherToken { get; private init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? FlopsPerText { get; private init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? MsPerText { get; private init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? MsPerFurtherText { get; private init; }
+
+    public static SizeEntry Of(ModelSpec spec, ServedProfile p)
+    {
+        var entry = new SizeEntry(p.Name, p.Pattern, p.Parameters);
+        return spec.Kind == ModelKind.LanguageModel
+            ? entry with { FlopsPerToken = p.Flops, MsPerToken = p.Ms, MsPerFurtherToken = p.MsPerFurther }
+            : entry with { FlopsPerText = p.Flops, MsPerText = p.Ms, MsPerFurtherText = p.MsPerFurther };
+    }
 }
 
 internal sealed record ModelEntry(string Id, long Created, string Description, SizeEntry? Profile)
@@ -46,12 +69,23 @@ internal sealed record ChatChoice(
     int Index,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ChatMessageBody? Message,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ChatMessageBody? Delta,
+    ChatLogprobs? Logprobs,
     string? FinishReason);
 
-internal sealed record TextChoice(int Index, string Text, string? FinishReason)
+internal sealed record TextChoice(int Index, string Text, TextLogprobs? Logprobs, string? FinishReason);
+
+internal sealed record ChatLogprobs(ImmutableArray<ChatLogprob> Content)
 {
-    public int? Logprobs => null;
+    public string? Refusal => null;
 }
+
+internal sealed record ChatLogprob(
+    string Token, double Logprob, ImmutableArray<int> Bytes,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] ImmutableArray<ChatLogprob>? TopLogprobs);
+
+internal sealed record TextLogprobs(
+    ImmutableArray<string> Tokens, ImmutableArray<double> TokenLogprobs, ImmutableArray<Dictionary<string, double>> TopLogprobs,
+    ImmutableArray<int> TextOffset);
 
 internal sealed record ChatResponseBody(
     string Id, string Object, long Created, string Model, ImmutableArray<ChatChoice> Choices,

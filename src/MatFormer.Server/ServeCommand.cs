@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Net;
+using static TorchSharp.torch;
 
 namespace MatFormer;
 
@@ -11,45 +12,76 @@ namespace MatFormer;
 public static class ServeCommand
 {
     private const string TokenVariable = "MATFORMER_TOKEN";
+    private const int LongestDraft = 8;
 
     /// <summary>
     /// Creates the command. It loads weights from a file, measures the sizes, and serves OpenAI-compatible endpoints until Ctrl-C or
     /// SIGTERM. Then its exit code is 0.
     /// </summary>
-    /// <typeparam name="TModel">The declared model.</typeparam>
+    /// <typeparam name="TModel">The declared model: a language model or a text encoder.</typeparam>
+    /// <exception cref="NotSupportedException">The model is a vision transformer, which cannot be served.</exception>
     public static Command For<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel> => TModel.Spec.Kind switch
+        {
+            ModelKind.LanguageModel => ForLanguageModel<TModel>(),
+            ModelKind.TextEncoder => ForEncoder<TModel>(),
+            _ => throw new NotSupportedException(
+                $"{TModel.Spec.Name} is a vision transformer; only language models and text encoders can be served. Leave "
+                + $"ServeCommand.For<{TModel.Spec.Name}>() out."),
+        };
+
+    private static Command ForEncoder<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var name = TModel.Spec.Name;
-        var folder = new Option<string>("--out")
+        var common = new CommonOptions(name);
+        var queue = Number("--queue", 256, 0, 1_000_000, "The most requests that wait");
+        var autoMs = Milliseconds($"Milliseconds that {name}/auto aims for, with smaller sizes under load");
+        var dtype = new Option<string>("--dtype")
         {
-            Description = "Folder of the trained weights",
-            HelpName = "DIR",
-            DefaultValueFactory = _ => Path.Combine("out", name),
+            Description = "Type of activations and matrix products; f32 by default",
+            DefaultValueFactory = _ => "f32",
         };
-        var checkpoint = new Option<string?>("--checkpoint")
+        dtype.AcceptOnlyFromAmong("f32", "bf16");
+        var command = new Command("serve", "Serve the embeddings of all sizes over an OpenAI-compatible API (docs/serving.md)")
         {
-            Description = "Weights, also those of a slice; model.safetensors in --out by default",
-            HelpName = "FILE",
+            queue, autoMs, dtype,
         };
-        var tokenizer = new Option<string?>("--tokenizer")
+        common.AddTo(command);
+        command.SetAction(async (parsed, cancellationToken) =>
         {
-            Description = "A tokenizer.json, or 'bytes'; by default the file beside the weights, or bytes",
-            HelpName = "FILE",
-        };
-        var host = new Option<string>("--host")
-        {
-            Description = "Address to listen at; by default 127.0.0.1, for this machine only",
-            HelpName = "ADDRESS",
-            DefaultValueFactory = _ => "127.0.0.1",
-        };
-        var port = Number("--port", 8080, 0, IPEndPoint.MaxPort, "Port to listen at, 0 for any free one");
-        var tokenFile = new Option<string?>("--token-file")
-        {
-            Description = $"File with the bearer token in its first line; {TokenVariable} by default",
-            HelpName = "FILE",
-        };
-        var anonymous = new Option<bool>("--allow-anonymous") { Description = "Let other machines send requests without a token" };
+            var file = common.FileOf(parsed);
+            var options = new EncoderServerOptions
+            {
+                Tokenizer = common.TokenizerOf(parsed, file),
+                Queue = parsed.GetValue(queue),
+                AutoMs = parsed.GetValue(autoMs),
+                Token = common.TokenOf(parsed),
+            };
+            set_num_threads(parsed.GetValue(common.Threads) ?? Machine.Threads);
+            var encoder = Checkpoint.Open<TModel>(file);
+            encoder.ComputeType = parsed.GetValue(dtype) == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32;
+            ModelServer server;
+            try
+            {
+                server = ModelServer.Create<TModel>(encoder, options);
+            }
+            catch
+            {
+                encoder.Dispose();
+                throw;
+            }
+
+            return await common.RunAsync(server, file, parsed, cancellationToken).ConfigureAwait(false);
+        });
+        return command;
+    }
+
+    private static Command ForLanguageModel<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var name = TModel.Spec.Name;
+        var common = new CommonOptions(name);
         var weights = new Option<string>("--weights")
         {
             Description = "Type of the weights in memory; f32 by default",
@@ -59,73 +91,69 @@ public static class ServeCommand
         var sequences = Number("--sequences", 16, 1, 4096, "The most requests that run at once");
         var queue = Number("--queue", 256, 0, 1_000_000, "The most requests that wait");
         var maxTokens = Number("--max-tokens", 4096, 1, int.MaxValue, "The most tokens that a request may ask for");
-        var autoMs = new Option<double>("--auto-ms")
-        {
-            Description = $"Milliseconds per token that {name}/auto aims for, with smaller sizes under load",
-            HelpName = "MS",
-            DefaultValueFactory = _ => 50,
-            CustomParser = result =>
-            {
-                var text = result.Tokens[^1].Value;
-                if (double.TryParse(text, CultureInfo.InvariantCulture, out var ms) && ms > 0 && double.IsFinite(ms)) return ms;
-                result.AddError($"--auto-ms must be more than 0, not '{text}'.");
-                return 0;
-            },
-        };
+        var autoMs = Milliseconds($"Milliseconds per token that {name}/auto aims for, with smaller sizes under load");
         var template = new Option<string>("--chat-template")
         {
             Description = "How to format chats: as one text (continuation) or as ChatML",
             DefaultValueFactory = _ => "continuation",
         };
         template.AcceptOnlyFromAmong("continuation", "chatml");
-        var threads = new Option<int?>("--threads")
+        var draft = new Option<string?>("--draft")
         {
-            Description = "Threads on the CPU; one per physical core by default",
+            Description = "A smaller profile that drafts tokens for larger ones to verify: same text, faster",
+            HelpName = "NAME",
+        };
+        var draftLength = new Option<int?>("--draft-length")
+        {
+            Description = "Tokens to draft at once; by default adapted to speed and acceptance",
             HelpName = "N",
-            CustomParser = result => Whole(result, "--threads", 1, 4096),
+            CustomParser = result => Whole(result, "--draft-length", 1, LongestDraft),
         };
         var noReuse = new Option<bool>("--no-prefix-reuse")
         {
             Description = "Compute all of each prompt, also if an earlier request began alike",
         };
-        var grace = Number("--grace", 10, 0, 3600, "Seconds to wait for running requests when stopping");
         var command = new Command("serve", "Serve all sizes over an OpenAI-compatible API (docs/serving.md)")
         {
-            checkpoint, folder, tokenizer, host, port, tokenFile, anonymous, weights, sequences, queue, maxTokens, autoMs, template,
-            noReuse, threads, grace,
+            weights, sequences, queue, maxTokens, autoMs, template, draft, draftLength, noReuse,
         };
+        common.AddTo(command);
         command.Validators.Add(result =>
         {
-            // This is checked before weights are loaded.
-            var address = result.GetValue(host) ?? "127.0.0.1"; // defaults are applied after the validators
-            if (AddressOf(address) is not { } at)
+            var hasDraft = result.GetValue(draft) is not null;
+            if (!hasDraft)
             {
-                result.AddError($"--host must be an address such as 127.0.0.1 or 0.0.0.0, not '{address}'.");
+                if (result.GetValue(draftLength) is not null) result.AddError("--draft-length needs --draft; give both or neither.");
                 return;
             }
 
-            var hasToken = result.GetValue(tokenFile) is not null || Environment.GetEnvironmentVariable(TokenVariable) is { Length: > 0 };
-            if (hasToken || IPAddress.IsLoopback(at) || result.GetValue(anonymous)) return;
-            result.AddError($"--host {at}: other machines could reach the server without a token; give --token-file or {TokenVariable}, or "
-                + "--allow-anonymous.");
+            try
+            {
+                Profile<TModel>.Parse(result.GetValue(draft)!);
+            }
+            catch (ArgumentException e)
+            {
+                result.AddError($"--draft: {e.Message.Split(" (Parameter", 2)[0]}");
+            }
         });
         command.SetAction(async (parsed, cancellationToken) =>
         {
-            var file = parsed.GetValue(checkpoint) ?? Path.Combine(parsed.GetRequiredValue(folder), "model.safetensors");
-            var path = parsed.GetValue(tokenizer) ?? Path.Combine(Path.GetDirectoryName(Path.GetFullPath(file))!, "tokenizer.json");
-            var isByteLevel = parsed.GetValue(tokenizer) is { } given ? given == "bytes" : !File.Exists(path);
+            var file = common.FileOf(parsed);
+            var drafting = parsed.GetValue(draft) is { } drafts ? Profile<TModel>.Parse(drafts) : null;
             var options = new ModelServerOptions
             {
                 Defaults = new GenerationOptions
                 {
-                    Tokenizer = isByteLevel ? Tokenizer.ByteLevel : Tokenizer.Load(path),
+                    Tokenizer = common.TokenizerOf(parsed, file),
                     Temperature = 0.7,
                     Tokens = Math.Min(200, parsed.GetValue(maxTokens)),
+                    Draft = drafting?.Layers ?? default,
+                    DraftLength = parsed.GetValue(draftLength),
                 },
                 ChatTemplate = parsed.GetValue(template) == "chatml" ? ChatTemplate.ChatML : ChatTemplate.Continuation,
                 MaxTokens = parsed.GetValue(maxTokens),
                 AutoMsPerToken = parsed.GetValue(autoMs),
-                Token = Token(parsed.GetValue(tokenFile)),
+                Token = common.TokenOf(parsed),
                 Scheduler = new SchedulerOptions { Queue = parsed.GetValue(queue), ReusesPrefixes = !parsed.GetValue(noReuse) },
             };
             var engine = DecodingEngine.Open<TModel>(file, options: new DecodingOptions
@@ -137,12 +165,19 @@ public static class ServeCommand
                     _ => DecodingWeights.Float32,
                 },
                 Sequences = parsed.GetValue(sequences),
-                Threads = parsed.GetValue(threads),
+                Threads = parsed.GetValue(common.Threads),
                 HiddenStates = true,
             });
             ModelServer server;
             try
             {
+                if (drafting is not null && !ProfileCatalog.Holds(engine.Layers, drafting.Layers))
+                {
+                    throw new CheckpointException(
+                        file, $"holds {engine.ProfileName} ({TModel.Spec.FormatPattern(engine.Layers.AsSpan())}), of which the draft "
+                        + $"{drafting.Name} ({drafting.Pattern}) is not a part; give a smaller profile.");
+                }
+
                 server = ModelServer.Create<TModel>(engine, options);
             }
             catch
@@ -151,36 +186,27 @@ public static class ServeCommand
                 throw;
             }
 
-            await using (server.ConfigureAwait(false))
-            {
-                var listening = new ListenOptions
-                {
-                    Address = AddressOf(parsed.GetValue(host))!,
-                    Port = parsed.GetValue(port),
-                    AllowAnonymous = parsed.GetValue(anonymous),
-                };
-                var web = await ModelServerHost.StartAsync(server, listening, cancellationToken).ConfigureAwait(false);
-                await using var running = web.ConfigureAwait(false);
-                var output = parsed.InvocationConfiguration.Output;
-                foreach (var size in server.Profiles)
-                {
-                    output.WriteLine(FormattableString.Invariant(
-                        $"{name}/{size.Name}: {size.Pattern}, {size.Parameters:n0} parameters, {size.MsPerToken:0.###} ms per token"));
-                }
-
-                output.WriteLine($"Serving {file} at {web.Address} (Ctrl-C stops the server)");
-                await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-                output.WriteLine("Stopping.");
-                await web.StopAsync(TimeSpan.FromSeconds(parsed.GetValue(grace))).ConfigureAwait(false);
-            }
-
-            return 0;
+            return await common.RunAsync(server, file, parsed, cancellationToken).ConfigureAwait(false);
         });
         return command;
     }
 
     private static IPAddress? AddressOf(string? text) =>
         text == "localhost" ? IPAddress.Loopback : IPAddress.TryParse(text, out var address) ? address : null;
+
+    private static Option<double> Milliseconds(string description) => new("--auto-ms")
+    {
+        Description = $"{description}; 50 by default",
+        HelpName = "MS",
+        DefaultValueFactory = _ => 50,
+        CustomParser = result =>
+        {
+            var text = result.Tokens[^1].Value;
+            if (double.TryParse(text, CultureInfo.InvariantCulture, out var ms) && ms > 0 && double.IsFinite(ms)) return ms;
+            result.AddError($"--auto-ms must be more than 0, not '{text}'.");
+            return 0;
+        },
+    };
 
     private static Option<int> Number(string name, int ordinary, int least, int most, string description) => new(name)
     {
@@ -205,5 +231,121 @@ public static class ServeCommand
         var line = File.ReadLines(file).FirstOrDefault()?.Trim();
         return line is { Length: > 0 } ? line
             : throw new IOException($"The file of --token-file, '{file}', has no token in its first line.");
+    }
+
+    // The options that all kinds of models have, and what is done with them.
+    private sealed class CommonOptions(string name)
+    {
+        private readonly Option<string> _folder = new("--out")
+        {
+            Description = "Folder of the trained weights",
+            HelpName = "DIR",
+            DefaultValueFactory = _ => Path.Combine("out", name),
+        };
+
+        private readonly Option<string?> _checkpoint = new("--checkpoint")
+        {
+            Description = "Weights, also those of a slice; model.safetensors in --out by default",
+            HelpName = "FILE",
+        };
+
+        private readonly Option<string?> _tokenizer = new("--tokenizer")
+        {
+            Description = "A tokenizer.json, or 'bytes'; by default the file beside the weights, or bytes",
+            HelpName = "FILE",
+        };
+
+        private readonly Option<string> _host = new("--host")
+        {
+            Description = "Address to listen at; by default 127.0.0.1, for this machine only",
+            HelpName = "ADDRESS",
+            DefaultValueFactory = _ => "127.0.0.1",
+        };
+
+        private readonly Option<int> _port = Number("--port", 8080, 0, IPEndPoint.MaxPort, "Port to listen at, 0 for any free one");
+
+        private readonly Option<string?> _tokenFile = new("--token-file")
+        {
+            Description = $"File with the bearer token in its first line; {TokenVariable} by default",
+            HelpName = "FILE",
+        };
+
+        private readonly Option<bool> _anonymous = new("--allow-anonymous")
+        {
+            Description = "Let other machines send requests without a token",
+        };
+
+        private readonly Option<int> _grace = Number("--grace", 10, 0, 3600, "Seconds to wait for running requests when stopping");
+
+        public Option<int?> Threads { get; } = new("--threads")
+        {
+            Description = "Threads on the CPU; one per physical core by default",
+            HelpName = "N",
+            CustomParser = result => Whole(result, "--threads", 1, 4096),
+        };
+
+        public void AddTo(Command command)
+        {
+            foreach (var option in (Option[])[_checkpoint, _folder, _tokenizer, _host, _port, _tokenFile, _anonymous, Threads, _grace])
+                command.Options.Add(option);
+            command.Validators.Add(result =>
+            {
+                // This is checked before weights are loaded.
+                var address = result.GetValue(_host) ?? "127.0.0.1"; // defaults are applied after the validators
+                if (AddressOf(address) is not { } at)
+                {
+                    result.AddError($"--host must be an address such as 127.0.0.1 or 0.0.0.0, not '{address}'.");
+                    return;
+                }
+
+                var hasToken = result.GetValue(_tokenFile) is not null
+                    || Environment.GetEnvironmentVariable(TokenVariable) is { Length: > 0 };
+                if (hasToken || IPAddress.IsLoopback(at) || result.GetValue(_anonymous)) return;
+                result.AddError(
+                    $"--host {at}: other machines could reach the server without a token; give --token-file or {TokenVariable}, or "
+                    + "--allow-anonymous.");
+            });
+        }
+
+        public string FileOf(ParseResult parsed) =>
+            parsed.GetValue(_checkpoint) ?? Path.Combine(parsed.GetRequiredValue(_folder), "model.safetensors");
+
+        public Tokenizer TokenizerOf(ParseResult parsed, string file)
+        {
+            var path = parsed.GetValue(_tokenizer) ?? Path.Combine(Path.GetDirectoryName(Path.GetFullPath(file))!, "tokenizer.json");
+            var isByteLevel = parsed.GetValue(_tokenizer) is { } given ? given == "bytes" : !File.Exists(path);
+            return isByteLevel ? Tokenizer.ByteLevel : Tokenizer.Load(path);
+        }
+
+        public string? TokenOf(ParseResult parsed) => Token(parsed.GetValue(_tokenFile));
+
+        // Serves until the program is to stop, and disposes of the server.
+        public async Task<int> RunAsync(ModelServer server, string file, ParseResult parsed, CancellationToken cancellationToken)
+        {
+            await using (server.ConfigureAwait(false))
+            {
+                var listening = new ListenOptions
+                {
+                    Address = AddressOf(parsed.GetValue(_host))!,
+                    Port = parsed.GetValue(_port),
+                    AllowAnonymous = parsed.GetValue(_anonymous),
+                };
+                var web = await ModelServerHost.StartAsync(server, listening, cancellationToken).ConfigureAwait(false);
+                await using var running = web.ConfigureAwait(false);
+                var output = parsed.InvocationConfiguration.Output;
+                foreach (var size in server.Profiles)
+                {
+                    output.WriteLine(FormattableString.Invariant(
+                        $"{name}/{size.Name}: {size.Pattern}, {size.Parameters:n0} parameters, {size.Ms:0.###} ms per {server.Spec.Unit}"));
+                }
+
+                output.WriteLine($"Serving {file} at {web.Address} (Ctrl-C stops the server)");
+                await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                output.WriteLine("Stopping.");
+                await web.StopAsync(TimeSpan.FromSeconds(parsed.GetValue(_grace))).ConfigureAwait(false);
+            }
+
+            return 0;
+        }
     }
 }

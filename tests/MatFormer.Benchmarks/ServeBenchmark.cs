@@ -89,7 +89,7 @@ internal static class ServeBenchmark
             StopMilliseconds = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
         }
 
-        private async Task RunFor(HttpClient client, ModelServer server, TimeSpan time)
+        private async Task RunFor(HttpClient client, LanguageModelServer server, TimeSpan time)
         {
             var end = Stopwatch.GetTimestamp() + (long)(time.TotalSeconds * Stopwatch.Frequency);
             await Task.WhenAll(Enumerable.Range(0, Clients).Select(async index =>

@@ -149,9 +149,9 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         Assert.Equal("TinyLm/XL", await Chosen("TinyLm"));
         Assert.Equal("TinyLm/XL", await Chosen("TinyLm/auto"));
         var sizes = its.Server.Profiles.ToDictionary(p => p.Name);
-        Assert.Equal("TinyLm/Mixed", await Chosen("TinyLm", flops: sizes["Mixed"].FlopsPerToken));
-        Assert.Equal("TinyLm/M", await Chosen("TinyLm", flops: sizes["Mixed"].FlopsPerToken - 1));
-        Assert.Equal("TinyLm/S", await Chosen("TinyLm/auto", flops: sizes["M"].FlopsPerToken - 1));
+        Assert.Equal("TinyLm/Mixed", await Chosen("TinyLm", flops: sizes["Mixed"].Flops));
+        Assert.Equal("TinyLm/M", await Chosen("TinyLm", flops: sizes["Mixed"].Flops - 1));
+        Assert.Equal("TinyLm/S", await Chosen("TinyLm/auto", flops: sizes["M"].Flops - 1));
         Assert.Equal("TinyLm/XL", await Chosen("TinyLm", ms: 1e6));
 
         async Task<string> Chosen(string model, long? flops = null, double? ms = null) => (await its.PostOk(
@@ -171,9 +171,9 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         ServedProfile Size(string name, long flops, double ms, double further) => first with
         {
             Name = name,
-            FlopsPerToken = flops,
-            MsPerToken = ms,
-            MsPerFurtherToken = further,
+            Flops = flops,
+            Ms = ms,
+            MsPerFurther = further,
             Layers = name == "L" ? TinyLm.Spec.WholeLayers : first.Layers,
         };
     }
@@ -236,7 +236,18 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     [InlineData(Text, 400, "stop[1]", """{"model": "TinyLm", "prompt": "x", "stop": ["a", 1]}""")]
     [InlineData(Text, 400, "stream", """{"model": "TinyLm", "prompt": "x", "stream": 1}""")]
     [InlineData(Text, 400, "stream_options", """{"model": "TinyLm", "prompt": "x", "stream_options": {"include_usage": true}}""")]
-    [InlineData(Text, 422, "presence_penalty", """{"model": "TinyLm", "prompt": "x", "presence_penalty": 1}""")]
+    [InlineData(Text, 422, "presence_penalty", """{"model": "TinyLm", "prompt": "x", "presence_penalty": 2.5}""")]
+    [InlineData(Text, 422, "frequency_penalty", """{"model": "TinyLm", "prompt": "x", "frequency_penalty": -2.5}""")]
+    [InlineData(Text, 400, "logit_bias", """{"model": "TinyLm", "prompt": "x", "logit_bias": [1]}""")]
+    [InlineData(Text, 422, "logit_bias", """{"model": "TinyLm", "prompt": "x", "logit_bias": {"256": 1}}""")]
+    [InlineData(Text, 422, "logit_bias", """{"model": "TinyLm", "prompt": "x", "logit_bias": {"x": 1}}""")]
+    [InlineData(Text, 422, "logit_bias", """{"model": "TinyLm", "prompt": "x", "logit_bias": {"5": 101}}""")]
+    [InlineData(Text, 422, "logit_bias", """{"model": "TinyLm", "prompt": "x", "logit_bias": {"5": "much"}}""")]
+    [InlineData(Text, 422, "logprobs", """{"model": "TinyLm", "prompt": "x", "logprobs": 6}""")]
+    [InlineData(Text, 400, "logprobs", """{"model": "TinyLm", "prompt": "x", "logprobs": true}""")]
+    [InlineData(Chat, 400, "logprobs", """{"model": "TinyLm", "messages": [{"role": "user", "content": "x"}], "logprobs": 3}""")]
+    [InlineData(Chat, 422, "top_logprobs", """{"model": "TinyLm", "messages": [{"role": "user", "content": "x"}], "logprobs": true, "top_logprobs": 21}""")]
+    [InlineData(Chat, 422, "top_logprobs", """{"model": "TinyLm", "messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}""")]
     [InlineData(Text, 422, "max_flops_per_token", """{"model": "TinyLm", "prompt": "x", "max_flops_per_token": 10}""")]
     [InlineData(Text, 422, "max_ms_per_token", """{"model": "TinyLm", "prompt": "x", "max_ms_per_token": 1e-9}""")]
     [InlineData(Text, 422, "max_flops_per_token", """{"model": "TinyLm/S", "prompt": "x", "max_flops_per_token": 1000000}""")]
@@ -255,7 +266,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     [InlineData(Embeddings, 422, "input", """{"model": "TinyLm", "input": [1, 256]}""")]
     [InlineData(Embeddings, 400, "input[1]", """{"model": "TinyLm", "input": ["x", 3]}""")]
     [InlineData(Embeddings, 422, "input", """{"model": "TinyLm", "input": "more than the thirty-two tokens of the context"}""")]
-    [InlineData(Embeddings, 422, "dimensions", """{"model": "TinyLm", "input": "x", "dimensions": 8}""")]
+    [InlineData(Embeddings, 400, "dimensions", """{"model": "TinyLm", "input": "x", "dimensions": 8}""")]
     [InlineData(Embeddings, 422, "encoding_format", """{"model": "TinyLm", "input": "x", "encoding_format": "hex"}""")]
     public async Task AnInvalidRequestIsRefusedWithTheNameOfTheField(string path, int status, string? field, string body)
     {

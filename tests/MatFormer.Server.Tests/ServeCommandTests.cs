@@ -1,3 +1,4 @@
+using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
 
@@ -64,6 +65,8 @@ public sealed class ServeCommandTests : IDisposable
             ("--sequences", ["--checkpoint", checkpoint, "--sequences", "none"]),
             ("int8", ["--checkpoint", checkpoint, "--weights", "int4"]),
             ("--token-file", ["--checkpoint", checkpoint, "--token-file", empty]),
+            ("--draft", ["--checkpoint", checkpoint, "--draft", "Huge"]),
+            ("--draft-length", ["--checkpoint", checkpoint, "--draft-length", "3"]),
             (port, ["--checkpoint", checkpoint, "--port", port]),
         ];
         foreach (var (says, arguments) in cases)
@@ -76,6 +79,52 @@ public sealed class ServeCommandTests : IDisposable
             Assert.True(errors.Trim().Split('\n').Length == 1, errors);
             Assert.Contains(says, errors);
             Assert.Equal(string.Empty, await output);
+        }
+    }
+
+    [Fact]
+    public async Task TheCommandServesAnEncoder()
+    {
+        var checkpoint = Path.Combine(_folder, "model.safetensors");
+        using (var model = Encoders.New()) model.Save(checkpoint);
+        using var stopping = new CancellationTokenSource();
+        using var output = new Lines();
+        var command = ServeCommand.For<TinyEncoder>();
+        var running = command.Parse(["--checkpoint", checkpoint, "--port", "0", "--threads", "2"])
+            .InvokeAsync(new InvocationConfiguration { Output = output, EnableDefaultExceptionHandler = false }, stopping.Token);
+        var ended = await Task.WhenAny(running, output.Address.Task);
+        if (ended == running) await running; // throws why
+        using (var client = new HttpClient { BaseAddress = await output.Address.Task })
+        {
+            using var content = new StringContent("{\"model\": \"TinyEncoder/M\", \"input\": \"x\"}", null, "application/json");
+            using var answer = await client.PostAsync("/v1/embeddings", content);
+            var text = await answer.Content.ReadAsStringAsync();
+            var vector = System.Text.Json.JsonElement.Parse(text).GetProperty("data")[0].GetProperty("embedding");
+            Encoders.Near(Encoders.Alone("M", "x"), [.. vector.EnumerateArray().Select(x => x.GetSingle())]);
+        }
+
+        await stopping.CancelAsync();
+        Assert.Equal(0, await running);
+        Assert.Contains("TinyEncoder/Mixed: 1*S 1*XL, ", output.ToString());
+    }
+
+    [Fact]
+    public void AVisionTransformerIsNotServed()
+    {
+        var refused = Assert.Throws<NotSupportedException>(() => ServeCommand.For<TinyViT>());
+        Assert.Contains("TinyViT is a vision transformer", refused.Message);
+    }
+
+    // Says when the address was written.
+    private sealed class Lines : StringWriter
+    {
+        public TaskCompletionSource<Uri> Address { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        public override void WriteLine(string? value)
+        {
+            base.WriteLine(value);
+            if (value?.Split(' ').FirstOrDefault(word => word.StartsWith("http://", StringComparison.Ordinal)) is { } address)
+                Address.TrySetResult(new Uri(address));
         }
     }
 

@@ -5,15 +5,23 @@ using System.Text.Json;
 
 namespace MatFormer.Server.Tests;
 
-/// <summary>A server of a TinyLm at a free port, and its client.</summary>
+/// <summary>A server of a TinyLm or a TinyEncoder at a free port, and its client.</summary>
 internal sealed class TestServer : IAsyncDisposable
 {
-    private TestServer(TinyLm model, ModelServer server, ModelServerHost host, HttpClient client) =>
-        (Model, Server, Host, Client) = (model, server, host, client);
+    private readonly TinyLm? _model;
+    private readonly ModelServer _server;
 
-    public TinyLm Model { get; }
+    private TestServer(TinyLm? model, ModelServer server, ModelServerHost host)
+    {
+        (_model, _server, Host) = (model, server, host);
+        Client = new HttpClient { BaseAddress = host.Address, Timeout = TimeSpan.FromMinutes(20) };
+    }
 
-    public ModelServer Server { get; }
+    public TinyLm Model => _model!;
+
+    public LanguageModelServer Server => (LanguageModelServer)_server;
+
+    public EncoderServer EncoderServer => (EncoderServer)_server;
 
     public ModelServerHost Host { get; }
 
@@ -25,14 +33,21 @@ internal sealed class TestServer : IAsyncDisposable
         var engine = DecodingEngine.Create(model, new DecodingOptions { Sequences = sequences, Threads = 2, HiddenStates = embeds });
         var server = ModelServer.Create<TinyLm>(engine, options ?? new ModelServerOptions { Scheduler = Models.Patient });
         var host = await ModelServerHost.StartAsync(server, new ListenOptions { Port = 0 });
-        return new TestServer(model, server, host, new HttpClient { BaseAddress = host.Address, Timeout = TimeSpan.FromMinutes(20) });
+        return new TestServer(model, server, host);
+    }
+
+    /// <summary>Starts a server of an encoder, by default of <see cref="Encoders.New"/>.</summary>
+    public static async Task<TestServer> StartEncoder(EncoderServerOptions? options = null, MatFormerModel? encoder = null)
+    {
+        var server = ModelServer.Create<TinyEncoder>(encoder ?? Encoders.New(), options);
+        return new TestServer(null, server, await ModelServerHost.StartAsync(server, new ListenOptions { Port = 0 }));
     }
 
     public async ValueTask DisposeAsync()
     {
         Client.Dispose();
         await Host.DisposeAsync();
-        Model.Dispose();
+        _model?.Dispose();
     }
 
     public Task<HttpResponseMessage> Post(string path, string json, CancellationToken cancellationToken = default)
@@ -64,6 +79,16 @@ internal sealed class TestServer : IAsyncDisposable
     public static string? TextOf(IEnumerable<JsonElement> events) => string.Concat(events.SelectMany(e => e.GetProperty("choices").EnumerateArray())
         .Select(c => c.TryGetProperty("text", out var text) ? text.GetString()
             : c.GetProperty("delta").TryGetProperty("content", out var content) ? content.GetString() : string.Empty));
+}
+
+/// <summary>A server of an encoder that tests share if they do not change its state.</summary>
+public sealed class SharedEncoder : IAsyncLifetime
+{
+    internal TestServer Its { get; private set; } = null!;
+
+    public async Task InitializeAsync() => Its = await TestServer.StartEncoder();
+
+    public async Task DisposeAsync() => await Its.DisposeAsync();
 }
 
 /// <summary>A server that tests share if they do not change its state.</summary>

@@ -139,18 +139,7 @@ internal sealed class EngineGeneration : Generation
             return;
         }
 
-        Span<int> draft = stackalloc int[drafted];
-        sequence.Tokens[^drafted..].CopyTo(draft);
-        sequence.Withdraw();
-        var accepted = 0;
-        while (true)
-        {
-            sequence.Choose(_engine.Logits(row.Logits + accepted)[.._vocabulary]);
-            if (accepted == drafted || sequence.Ended == FinishReason.Stop || sequence.Tokens[^1] != draft[accepted]) break;
-            accepted++;
-            if (sequence.Ended is not null) break;
-        }
-
+        var accepted = sequence.Verify(_engine, row.Logits);
         if (sequence.Ended is null) _engine.Truncate(row.Index, row.Fed + 1 + accepted);
         row.Drafted = 0;
         _lengths!.Verified(drafted, accepted);

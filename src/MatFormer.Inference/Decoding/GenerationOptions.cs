@@ -5,10 +5,11 @@ namespace MatFormer;
 
 /// <summary>The options of text generation.</summary>
 /// <remarks>
-/// Each token is chosen in these steps, as in Hugging Face's transformers. The repetition penalty changes the logits. If the temperature is
-/// 0, the token with the largest logit is taken. Otherwise the logits are divided by the temperature, then TopK, TopP and MinP each remove
-/// some of the remaining tokens, and one of the rest is drawn by its probability. The likeliest token is never removed. A filter that
-/// removes nothing does not change the result. The same seed and options draw the same token from the same logits.
+/// Each token is chosen in these steps, as in Hugging Face's transformers. The repetition penalty changes the logits. Then the frequency
+/// and presence penalties are subtracted and the biases are added, as in OpenAI's API. If the temperature is 0, the token with the largest
+/// logit is taken. Otherwise the logits are divided by the temperature, then TopK, TopP and MinP each remove some of the remaining tokens,
+/// and one of the rest is drawn by its probability. The likeliest token is never removed. A filter that removes nothing does not change the
+/// result. The same seed and options draw the same token from the same logits.
 /// </remarks>
 public sealed record GenerationOptions
 {
@@ -49,6 +50,30 @@ public sealed record GenerationOptions
     public int RepetitionWindow { get; init; }
 
     /// <summary>
+    /// The frequency penalty: it is subtracted from the logit of a token as often as the token was generated. It reduces repetition if it
+    /// is above 0. Tokens of the prompt do not count. 0 is off.
+    /// </summary>
+    public double FrequencyPenalty { get; init; }
+
+    /// <summary>
+    /// The presence penalty: it is subtracted once from the logit of each token that was generated. It reduces repetition if it is above 0.
+    /// Tokens of the prompt do not count. 0 is off.
+    /// </summary>
+    public double PresencePenalty { get; init; }
+
+    /// <summary>
+    /// What is added to the logits of some tokens. In most models, 100 makes a token the only choice, and -100 excludes it.
+    /// </summary>
+    public ImmutableDictionary<int, double> LogitBias { get; init; } = ImmutableDictionary<int, double>.Empty;
+
+    /// <summary>
+    /// The number of likeliest tokens whose log probabilities are returned beside that of each generated token
+    /// (<see cref="TextPiece.LogProbabilities"/>); null for no log probabilities. They are those of the model's logits, before the
+    /// penalties, the biases, the temperature and the filters.
+    /// </summary>
+    public int? TopLogProbabilities { get; init; }
+
+    /// <summary>
     /// Generation ends before the first of these texts. If several end at the same byte, it ends before the longest. A text may span
     /// tokens.
     /// </summary>
@@ -85,6 +110,20 @@ public sealed record GenerationOptions
         Check(
             DraftLength is null or (>= 1 and <= DraftLengths.Longest), nameof(DraftLength), DraftLength!,
             $"within 1 and {DraftLengths.Longest}");
+        Check(double.IsFinite(FrequencyPenalty), nameof(FrequencyPenalty), FrequencyPenalty, "a finite number; 0 is off");
+        Check(double.IsFinite(PresencePenalty), nameof(PresencePenalty), PresencePenalty, "a finite number; 0 is off");
+        Check(LogitBias is not null, nameof(LogitBias), "null", "a dictionary; use an empty one for no bias");
+        foreach (var (token, bias) in LogitBias!)
+        {
+            Check(
+                token >= 0 && token < Tokenizer!.VocabularySize, nameof(LogitBias), $"for token {token}",
+                $"for tokens within 0 and {Tokenizer!.VocabularySize - 1}");
+            Check(double.IsFinite(bias), nameof(LogitBias), FormattableString.Invariant($"{bias} for token {token}"), "finite");
+        }
+
+        Check(
+            TopLogProbabilities is null or >= 0, nameof(TopLogProbabilities), TopLogProbabilities!,
+            "0 or more, or null for no log probabilities");
         Check(RepetitionWindow >= 0, nameof(RepetitionWindow), RepetitionWindow, "0 (for all tokens) or more");
         Check(!StopStrings.IsDefault, nameof(StopStrings), "default", "an array; use [] for none");
         foreach (var stop in StopStrings)

@@ -11,20 +11,22 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
     private const int TokenBits = 24;
 
     private readonly CounterRandom _random = new(options.Seed, RandomPurpose.Decoding, row);
+    private readonly KeyValuePair<int, double>[] _biases = [.. options.LogitBias];
     private float[] _logits = [];
     private double[] _weights = [];
     private ulong[] _ranks = [];
-    private int[] _penalizedIn = [];
-    private int _round;
+    private int[] _counts = []; // of each token; all 0 between calls
 
     /// <summary>Returns the token at a position: the most likely token (the first of several), or a drawn one.</summary>
     /// <param name="logits">The logits of each token, (Vocabulary).</param>
-    /// <param name="tokens">The tokens before the position, for the repetition penalty.</param>
-    /// <param name="position">The position. The random numbers depend only on it, the seed and the sequence.</param>
+    /// <param name="tokens">The tokens before the position, for the penalties: those of the prompt, then the generated ones.</param>
+    /// <param name="position">
+    /// The position: the number of generated tokens before it. The random numbers depend only on it, the seed and the sequence.
+    /// </param>
     /// <exception cref="DecodingException">A logit is not a number or infinite, or all are minus infinity.</exception>
     public int Next(ReadOnlySpan<float> logits, ReadOnlySpan<int> tokens, long position)
     {
-        logits = Penalized(logits, tokens);
+        logits = Adjusted(logits, tokens, position);
         var best = Best(logits);
         if (options.Temperature == 0) return best;
         var weights = Weights(logits, best);
@@ -48,9 +50,9 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
     /// Returns the weight with which each token is drawn at a temperature above 0: its probability divided by that of the likeliest token,
     /// or 0 if it is filtered out. The weights are valid until the next call.
     /// </summary>
-    internal ReadOnlySpan<double> Weights(ReadOnlySpan<float> logits, ReadOnlySpan<int> tokens)
+    internal ReadOnlySpan<double> Weights(ReadOnlySpan<float> logits, ReadOnlySpan<int> tokens, long position)
     {
-        logits = Penalized(logits, tokens);
+        logits = Adjusted(logits, tokens, position);
         return Weights(logits, Best(logits));
     }
 
@@ -70,29 +72,59 @@ internal sealed class Sampler(GenerationOptions options, int row = 0)
         return weights;
     }
 
-    private ReadOnlySpan<float> Penalized(ReadOnlySpan<float> logits, ReadOnlySpan<int> tokens)
+    // Returns the logits after the penalties and the biases.
+    private ReadOnlySpan<float> Adjusted(ReadOnlySpan<float> logits, ReadOnlySpan<int> tokens, long position)
     {
-        if (options.RepetitionPenalty == 1) return logits;
+        var repeats = options.RepetitionPenalty != 1;
+        var counts = options.FrequencyPenalty != 0 || options.PresencePenalty != 0;
+        if (!repeats && !counts && _biases.Length == 0) return logits;
         if (_logits.Length < logits.Length)
         {
             _logits = new float[logits.Length];
-            _penalizedIn = new int[logits.Length];
+            _counts = new int[logits.Length];
         }
 
-        var penalized = _logits.AsSpan(0, logits.Length);
-        logits.CopyTo(penalized);
-        _round++;
-        if (options.RepetitionWindow > 0 && options.RepetitionWindow < tokens.Length) tokens = tokens[^options.RepetitionWindow..];
-        foreach (var token in tokens)
+        var adjusted = _logits.AsSpan(0, logits.Length);
+        logits.CopyTo(adjusted);
+        if (repeats)
         {
-            // Each token is penalised once, however often it occurs.
-            if (_penalizedIn[token] == _round) continue;
-            _penalizedIn[token] = _round;
-            var logit = penalized[token];
-            penalized[token] = (float)(logit < 0 ? logit * options.RepetitionPenalty : logit / options.RepetitionPenalty);
+            var all = options.RepetitionWindow == 0 || options.RepetitionWindow >= tokens.Length;
+            var window = all ? tokens : tokens[^options.RepetitionWindow..];
+            Count(window);
+            foreach (var token in window)
+            {
+                // Each token is penalised once, however often it occurs.
+                if (TakeCount(token) == 0) continue;
+                var logit = adjusted[token];
+                adjusted[token] = (float)(logit < 0 ? logit * options.RepetitionPenalty : logit / options.RepetitionPenalty);
+            }
         }
 
-        return penalized;
+        if (counts)
+        {
+            var generated = tokens[^(int)position..];
+            Count(generated);
+            foreach (var token in generated)
+            {
+                if (TakeCount(token) is > 0 and var count)
+                    adjusted[token] = (float)(adjusted[token] - (count * options.FrequencyPenalty) - options.PresencePenalty);
+            }
+        }
+
+        foreach (var (token, bias) in _biases) adjusted[token] = (float)(adjusted[token] + bias);
+        return adjusted;
+    }
+
+    private void Count(ReadOnlySpan<int> tokens)
+    {
+        foreach (var token in tokens) _counts[token]++;
+    }
+
+    private int TakeCount(int token)
+    {
+        var count = _counts[token];
+        _counts[token] = 0;
+        return count;
     }
 
     private static int Best(ReadOnlySpan<float> logits)

@@ -42,7 +42,51 @@ public sealed record GenerationResult(byte[] Prompt, byte[] Bytes, int Tokens, d
 /// </param>
 /// <param name="Tokens">The tokens generated since the previous piece, including those of a stop string.</param>
 /// <param name="FinishReason">Why the generation ended, in the last piece; null in all others.</param>
-public sealed record TextPiece(string Text, ImmutableArray<int> Tokens, FinishReason? FinishReason);
+public sealed record TextPiece(string Text, ImmutableArray<int> Tokens, FinishReason? FinishReason)
+{
+    /// <summary>
+    /// The log probabilities of the next tokens of the text. Each token comes once, with the piece that has its first byte or a later one.
+    /// Tokens of a stop string are left out. Empty without <see cref="GenerationOptions.TopLogProbabilities"/>.
+    /// </summary>
+    public ImmutableArray<TokenLogProbability> LogProbabilities { get; init; } = [];
+}
+
+/// <summary>The log probability of a generated token.</summary>
+/// <param name="Token">The token.</param>
+/// <param name="LogProbability">The natural logarithm of its probability.</param>
+/// <param name="Top">
+/// The likeliest tokens in its place and their log probabilities, likeliest first: as many as
+/// <see cref="GenerationOptions.TopLogProbabilities"/>, or all tokens if there are fewer. Of equally likely tokens, smaller ones come
+/// first.
+/// </param>
+public sealed record TokenLogProbability(
+    int Token, double LogProbability, ImmutableArray<(int Token, double LogProbability)> Top)
+{
+    /// <summary>Computes the log probability of a token from the logits of all tokens.</summary>
+    internal static TokenLogProbability Of(int token, ReadOnlySpan<float> logits, int top)
+    {
+        var largest = float.NegativeInfinity;
+        foreach (var logit in logits) largest = Math.Max(largest, logit);
+        var sum = 0.0;
+        foreach (var logit in logits) sum += Math.Exp((double)logit - largest);
+        var normalizer = largest + Math.Log(sum);
+
+        // The likeliest tokens so far are sorted. Most logits are compared only with the last of them.
+        var best = new List<int>(Math.Min(top, logits.Length) + 1);
+        for (var i = 0; top > 0 && i < logits.Length; i++)
+        {
+            if (best.Count == top && !(logits[i] > logits[best[^1]])) continue;
+            var place = best.Count;
+            while (place > 0 && logits[i] > logits[best[place - 1]]) place--;
+            best.Insert(place, i);
+            if (best.Count > top) best.RemoveAt(top);
+        }
+
+        var tops = ImmutableArray.CreateBuilder<(int, double)>(best.Count);
+        foreach (var one in best) tops.Add((one, logits[one] - normalizer));
+        return new TokenLogProbability(token, logits[token] - normalizer, tops.MoveToImmutable());
+    }
+}
 
 /// <summary>Continues text token by token with a key/value cache.</summary>
 public static class TextGenerator

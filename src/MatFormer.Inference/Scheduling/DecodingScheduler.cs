@@ -13,7 +13,7 @@ namespace MatFormer;
 /// <remarks>
 /// A request yields bit for bit what it would yield alone, and what <see cref="TextGenerator"/> yields with an engine. As there, a
 /// prompt longer than a sequence loses its beginning, and when a sequence is full, positions start again with the last half of its tokens.
-/// The scheduler ignores <see cref="GenerationOptions.Draft"/>: it would not change the text, and many requests fill the passes anyway.
+/// A <see cref="GenerationOptions.Draft"/> drafts only while its request runs alone, because several requests fill the passes anyway.
 /// </remarks>
 /// <example>
 /// <code>
@@ -88,13 +88,16 @@ public sealed class DecodingScheduler : IAsyncDisposable
     /// <param name="layers">The submodel: a profile's <see cref="Profile{TModel}.Layers"/>.</param>
     /// <param name="options">How to generate.</param>
     /// <returns>The request; null if the queue is full or the scheduler is stopping.</returns>
-    /// <exception cref="ArgumentException">An option is out of range, or the engine lacks weights of the submodel.</exception>
+    /// <exception cref="ArgumentException">
+    /// An option is out of range, the engine lacks weights of the submodel, or the draft is not a part of the submodel.
+    /// </exception>
     /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
     public ScheduledGeneration? TryGenerate(string prompt, ImmutableArray<LayerSlice> layers, GenerationOptions options)
     {
         ArgumentNullException.ThrowIfNull(prompt);
         Check(options, _engine);
         _engine.CheckHeld(layers);
+        if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, layers, _engine.Architecture);
         var request = new ScheduledGeneration(this, layers, prompt, options, _options.PiecesAhead);
         return TrySubmit(request) ? request : null;
     }
@@ -126,6 +129,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(engine);
         options.Validate();
         options.Tokenizer.CheckFits(engine.Architecture, engine.TokenizerFingerprint);
+        if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, engine.Layers, engine.Architecture);
     }
 
     /// <summary>Accepts no more requests, lets the present requests end, and then disposes of the engine.</summary>
@@ -334,8 +338,56 @@ public sealed class DecodingScheduler : IAsyncDisposable
         }
     }
 
+    // Lets a smaller submodel continue the only request, if it has one. Then the draft's keys and values are dropped, because the model
+    // writes its own. Returns the request if the time of the next pass counts for it.
+    private ScheduledGeneration? Draft()
+    {
+        if (_running.Count != 1 || _running[0] is not ScheduledGeneration { Draft.IsDefault: false, Taken: 1, Generated: > 0 } request)
+            return null;
+        var (slot, fed) = (request.Slot, _engine.Length(request.Slot));
+
+        // The next pass takes the drafted tokens and one more, and may choose one token more than were drafted.
+        var wanted = Math.Min(request.DraftLengths.Next(), Math.Min(Capacity - fed, request.Remaining) - 1);
+        if (wanted <= 0) return request;
+        var start = Stopwatch.GetTimestamp();
+        var steps = 0;
+        _engine.Use(slot, request.Draft);
+        for (var goesOn = true; goesOn && request.Drafted < wanted; steps++)
+        {
+            var row = _engine.Append(slot, request.Tokens[^1..]);
+            _engine.Run();
+            try
+            {
+                goesOn = request.Propose(_engine, row);
+            }
+            catch (DecodingException)
+            {
+                goesOn = false; // the model's own logits decide whether the request fails
+            }
+        }
+
+        _engine.Truncate(slot, fed);
+        _engine.Use(slot, request.Layers);
+        request.Taken += request.Drafted;
+        var seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        request.DraftLengths.Drafted(steps, seconds);
+        lock (_gate)
+        {
+            _statistics = _statistics with
+            {
+                Passes = _statistics.Passes + steps,
+                PassSeconds = _statistics.PassSeconds + seconds,
+                DraftedTokens = _statistics.DraftedTokens + request.Drafted,
+            };
+        }
+
+        return request;
+    }
+
     private void Run()
     {
+        var drafting = Draft();
+
         // Requests of one submodel are appended one after the other, so that the engine computes them together.
         for (var i = 0; i < _pass.Count; i++)
         {
@@ -350,6 +402,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         _engine.Run();
         var end = Stopwatch.GetTimestamp();
         var seconds = Stopwatch.GetElapsedTime(start, end).TotalSeconds;
+        drafting?.DraftLengths.Took(drafting.Drafted, seconds);
         lock (_gate)
             _statistics = _statistics with { Passes = _statistics.Passes + 1, PassSeconds = _statistics.PassSeconds + seconds };
         foreach (var request in _pass)
@@ -367,13 +420,13 @@ public sealed class DecodingScheduler : IAsyncDisposable
         void Append(ScheduledRequest request)
         {
             var from = request.Start + _engine.Length(request.Slot);
-            request.Row = ~_engine.Append(request.Slot, request.Tokens.Slice(from, request.Taken), request.WantsAll);
+            request.Row = ~_engine.Append(request.Slot, request.Tokens.Slice(from, request.Taken), request.WantsAll || request.Drafted > 0);
         }
     }
 
     private void Take(ScheduledRequest request, long now)
     {
-        var before = request.Generated;
+        var (before, acceptedBefore, fed) = (request.Generated, request.Accepted, request.Taken - request.Drafted);
         var isLast = request.Start + _engine.Length(request.Slot) == request.Tokens.Length;
         DecodingException? damage = null;
         if (isLast || request.WantsAll)
@@ -397,8 +450,9 @@ public sealed class DecodingScheduler : IAsyncDisposable
             s = s with
             {
                 // A generated token is fed in the next pass. It does not count as a token of a prompt.
-                PromptTokens = s.PromptTokens + (request.Taken > 1 || before == 0 ? request.Taken : 0),
+                PromptTokens = s.PromptTokens + (fed > 1 || before == 0 ? fed : 0),
                 GeneratedTokens = s.GeneratedTokens + generated,
+                AcceptedTokens = s.AcceptedTokens + request.Accepted - acceptedBefore,
             };
             if (before == 0 && generated > 0)
             {

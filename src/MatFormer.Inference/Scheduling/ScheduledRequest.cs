@@ -63,6 +63,12 @@ public abstract class ScheduledRequest
 
     internal virtual int Generated => 0;
 
+    /// <summary>The number of last tokens that are only a draft.</summary>
+    internal virtual int Drafted => 0;
+
+    /// <summary>The number of drafted tokens that were accepted so far.</summary>
+    internal virtual int Accepted => 0;
+
     /// <summary>True if the request needs the output of every token, not only of the last.</summary>
     internal virtual bool WantsAll => false;
 
@@ -91,6 +97,7 @@ public sealed class ScheduledGeneration : ScheduledRequest
     private readonly int _piecesAhead;
     private volatile bool _isPaused;
     private long _pausedAt;
+    private int _accepted;
     private int _wasRead;
 
     internal ScheduledGeneration(
@@ -111,7 +118,20 @@ public sealed class ScheduledGeneration : ScheduledRequest
 
     internal override ReadOnlySpan<int> Tokens => _sequence.Tokens;
 
-    internal override int Generated => _sequence.Generated;
+    internal override int Generated => _sequence.Generated - _sequence.Proposed;
+
+    internal override int Drafted => _sequence.Proposed;
+
+    internal override int Accepted => _accepted;
+
+    /// <summary>The smaller submodel that drafts; default for no draft.</summary>
+    internal ImmutableArray<LayerSlice> Draft => _options.Draft;
+
+    /// <summary>The number of tokens still to generate.</summary>
+    internal int Remaining => _options.Tokens - _sequence.Generated;
+
+    /// <summary>How many tokens to draft. It learns from the times of this request.</summary>
+    internal DraftLengths DraftLengths => field ??= new DraftLengths(_options.DraftLength);
 
     /// <summary>Returns the pieces as they are generated. You can call it once. Leaving the loop early cancels the request.</summary>
     /// <param name="cancellationToken">
@@ -165,8 +185,31 @@ public sealed class ScheduledGeneration : ScheduledRequest
     internal override void Take(DecodingEngine engine)
     {
         // A model may have more tokens than the tokenizer; their logits mean nothing.
-        if (_sequence.Ended is null) _sequence.Choose(engine.Logits(Row)[.._options.Tokenizer.VocabularySize]);
+        if (Drafted > 0) Verify(engine);
+        else if (_sequence.Ended is null) _sequence.Choose(engine.Logits(Row)[.._options.Tokenizer.VocabularySize]);
         HasEnded = _sequence.Ended is not null;
+    }
+
+    /// <summary>Adds the token that the draft chooses after the last token; returns false if it ends the document.</summary>
+    /// <exception cref="DecodingException">The logits are damaged.</exception>
+    internal bool Propose(DecodingEngine engine, int row) =>
+        _sequence.Propose(engine.Logits(row)[.._options.Tokenizer.VocabularySize]);
+
+    // Drops the keys and values of the drafted tokens that the model did not choose.
+    private void Verify(DecodingEngine engine)
+    {
+        var (drafted, accepted) = (Drafted, 0);
+        try
+        {
+            accepted = _sequence.Verify(engine, Row);
+        }
+        finally
+        {
+            engine.Truncate(Slot, engine.Length(Slot) - drafted + accepted); // damaged logits accept nothing
+        }
+
+        DraftLengths.Verified(drafted, accepted);
+        _accepted += accepted;
     }
 
     internal override void Tell()

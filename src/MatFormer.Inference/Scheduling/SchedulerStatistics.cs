@@ -38,7 +38,13 @@ public sealed record SchedulerStatistics
     /// <summary>The number of tokens generated.</summary>
     public long GeneratedTokens { get; init; }
 
-    /// <summary>The number of passes through the model.</summary>
+    /// <summary>The number of tokens that drafts proposed; see <see cref="GenerationOptions.Draft"/>.</summary>
+    public long DraftedTokens { get; init; }
+
+    /// <summary>The number of drafted tokens that the model chose too.</summary>
+    public long AcceptedTokens { get; init; }
+
+    /// <summary>The number of passes through the model, including those of drafts.</summary>
     public long Passes { get; init; }
 
     /// <summary>The seconds spent in passes.</summary>

@@ -88,14 +88,22 @@ public sealed class ChatClientTests : IDisposable
     }
 
     [Fact]
+    public async Task ThePenaltiesOfARequestAreApplied()
+    {
+        using var client = new MatFormerChatClient(_model, new GenerationOptions { Tokens = 30 });
+        var options = new GenerationOptions { Tokens = 30, FrequencyPenalty = 1.5, PresencePenalty = -0.25 };
+        var wanted = TextGenerator.Generate(_model, "a", options).Text;
+        Assert.NotEqual(wanted, (await client.GetResponseAsync("a")).Text);
+        Assert.Equal(wanted, (await client.GetResponseAsync("a", new ChatOptions { FrequencyPenalty = 1.5f, PresencePenalty = -0.25f })).Text);
+    }
+
+    [Fact]
     public async Task UnsupportedRequestsAreRefused()
     {
         using var client = new MatFormerChatClient(_model);
         await Refuses("Tools", new ChatOptions { Tools = [AIFunctionFactory.Create(() => 1, "one")] });
         await Refuses("ResponseFormat", new ChatOptions { ResponseFormat = ChatResponseFormat.Json });
         await Refuses("ConversationId", new ChatOptions { ConversationId = "5" });
-        await Refuses("FrequencyPenalty", new ChatOptions { FrequencyPenalty = 0.5f });
-        await Refuses("PresencePenalty", new ChatOptions { PresencePenalty = -0.5f });
         await Refuses("ModelId 'gpt'", new ChatOptions { ModelId = "gpt" });
         await Refuses("DataContent", null, new ChatMessage(ChatRole.User, [new DataContent(new byte[] { 1 }, "image/png")]));
         Assert.Equal(

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using FsCheck;
 using FsCheck.Fluent;
 
@@ -13,9 +14,11 @@ public sealed class SamplerTests
     // Returns the probability with which each token is drawn.
     private static double[] Shares(GenerationOptions options, float[] logits, params int[] tokens)
     {
-        var weights = new Sampler(options).Weights(logits, tokens).ToArray();
+        var weights = new Sampler(options).Weights(logits, tokens, tokens.Length).ToArray();
         return [.. weights.Select(w => w / weights.Sum())];
     }
+
+    private static double[] Softmax(params double[] logits) => [.. logits.Select(l => Math.Exp(l) / logits.Sum(Math.Exp))];
 
     private static void Near(double[] expected, double[] actual)
     {
@@ -89,8 +92,57 @@ public sealed class SamplerTests
         Assert.Equal(2, greedy.Next(logits, [0], 0));
         Assert.Equal(0, greedy.Next(logits, [2], 1));
         Assert.Equal(2, greedy.Next(logits, [], 2));
+    }
 
-        static double[] Softmax(params double[] logits) => [.. logits.Select(l => Math.Exp(l) / logits.Sum(Math.Exp))];
+    [Fact]
+    public void TheCountPenaltiesEqualThoseOfOpenAI()
+    {
+        // mu[j] - c[j] * frequency - (c[j] > 0) * presence, where c counts generated tokens; the first two tokens are the prompt.
+        float[] logits = [2, -2, 3, 0, 1];
+        int[] tokens = [3, 4, 0, 1, 0];
+        Near(Softmax(2 - 1, -2 - 0.5, 3, 0, 1), Of(s_drawing with { FrequencyPenalty = 0.5 }));
+        Near(Softmax(2 - 0.5, -2 - 0.5, 3, 0, 1), Of(s_drawing with { PresencePenalty = 0.5 }));
+        Near(Softmax(2 - 1 + 0.25, -2 - 0.5 + 0.25, 3, 0, 1), Of(s_drawing with { FrequencyPenalty = 0.5, PresencePenalty = -0.25 }));
+
+        // The repetition penalty comes first, and counts the prompt too.
+        Near(Softmax(1 - 1, -4 - 0.5, 3, 0, 0.5), Of(s_drawing with { FrequencyPenalty = 0.5, RepetitionPenalty = 2 }));
+
+        double[] Of(GenerationOptions options)
+        {
+            var weights = new Sampler(options).Weights(logits, tokens, 3).ToArray();
+            return [.. weights.Select(w => w / weights.Sum())];
+        }
+    }
+
+    [Fact]
+    public void CountsDoNotCarryOverToTheNextToken()
+    {
+        var greedy = new Sampler(new GenerationOptions { FrequencyPenalty = 1, PresencePenalty = 1 });
+        Assert.Equal(0, greedy.Next([2, 1], [], 0));
+        Assert.Equal(1, greedy.Next([2, 1], [0], 1));
+        Assert.Equal(0, greedy.Next([2, 1], [0, 1], 2));
+        Assert.Equal(0, greedy.Next([2, 1], [], 0));
+    }
+
+    [Fact]
+    public void BiasesAreAddedToTheLogits()
+    {
+        var options = s_drawing with { LogitBias = ImmutableDictionary<int, double>.Empty.Add(1, 1.5).Add(2, -100) };
+        Near(Softmax(2, -0.5, -97, 0), Shares(options, [2, -2, 3, 0]));
+        Assert.Equal(0, new Sampler(options with { Temperature = 0 }).Next([2, -2, 3, 0], [], 0));
+    }
+
+    [Fact]
+    public void LogProbabilitiesAreThoseOfTheLogits()
+    {
+        var log = TokenLogProbability.Of(2, s_logits, top: 3);
+        Assert.Equal(Math.Log(0.15), log.LogProbability, 1e-6);
+        Assert.Equal([1, 3, 2], log.Top.Select(t => t.Token));
+        Assert.All(log.Top.Zip([0.5, 0.25, 0.15]), pair => Assert.Equal(Math.Log(pair.Second), pair.First.LogProbability, 1e-6));
+        Assert.Empty(TokenLogProbability.Of(2, s_logits, top: 0).Top);
+        Assert.Equal([1, 3, 2, 0], TokenLogProbability.Of(2, s_logits, top: 9).Top.Select(t => t.Token));
+        Assert.Equal([0, 1], TokenLogProbability.Of(2, [1, 1, 1], top: 2).Top.Select(t => t.Token)); // of equal ones the smaller
+        Assert.Equal(double.NegativeInfinity, TokenLogProbability.Of(0, [float.NegativeInfinity, 0], top: 0).LogProbability);
     }
 
     [Theory]
@@ -300,6 +352,10 @@ public sealed class SamplerTests
     [InlineData("RepetitionPenalty is 0; it must be more than 0")]
     [InlineData("RepetitionPenalty is Infinity")]
     [InlineData("RepetitionWindow is -1")]
+    [InlineData("FrequencyPenalty is NaN; it must be a finite number")]
+    [InlineData("PresencePenalty is Infinity")]
+    [InlineData("TopLogProbabilities is -1; it must be 0 or more")]
+    [InlineData("LogitBias is for token 256; it must be for tokens within 0 and 255")]
     [InlineData("Tokens is -1; it must be 0 or more")]
     [InlineData("StopStrings is empty in one place")]
     [InlineData("StopStrings is half a character in one place")]
@@ -318,6 +374,10 @@ public sealed class SamplerTests
             "MinP" => options with { MinP = number },
             "RepetitionPenalty" => options with { RepetitionPenalty = number },
             "RepetitionWindow" => options with { RepetitionWindow = (int)number },
+            "FrequencyPenalty" => options with { FrequencyPenalty = number },
+            "PresencePenalty" => options with { PresencePenalty = number },
+            "TopLogProbabilities" => options with { TopLogProbabilities = (int)number },
+            "LogitBias" => options with { LogitBias = options.LogitBias.Add(256, 1) },
             "Tokens" => options with { Tokens = (int)number },
             "Tokenizer" => options with { Tokenizer = null! },
             _ => options with { StopStrings = value[0] switch { 'e' => ["a", ""], 'h' => ["\ud83d"], _ => default } },
