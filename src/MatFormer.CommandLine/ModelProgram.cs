@@ -45,6 +45,7 @@ public static class ModelProgram
         // Numbers and messages are the same in every culture.
         CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
         CultureInfo.CurrentUICulture = CultureInfo.InvariantCulture;
+        error = new ProgressWriter(error);
         using var signals = new StopSignals(cancellationToken);
         var root = Commands<TModel>(output, error);
         foreach (var command in commands) root.Add(command);

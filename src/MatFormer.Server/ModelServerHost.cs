@@ -28,6 +28,9 @@ public sealed record ListenOptions
 /// </summary>
 public sealed class ModelServerHost : IAsyncDisposable
 {
+    // How long clients may take to read the end of their answers when the server stops.
+    private static readonly TimeSpan s_lastWords = TimeSpan.FromSeconds(0.5);
+
     private readonly ModelServer _server;
     private readonly WebApplication _application;
 
@@ -53,7 +56,7 @@ public sealed class ModelServerHost : IAsyncDisposable
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.Services.AddRoutingCore();
         builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
-        builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = TimeSpan.FromSeconds(5)); // for clients that do not read
+        builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = Timeout.InfiniteTimeSpan); // StopAsync has a limit of its own
         builder.Logging.SetMinimumLevel(LogLevel.Warning).AddSimpleConsole(o => o.SingleLine = true);
         builder.Logging.AddFilter("Microsoft.Extensions.Hosting", LogLevel.None); // logs only exceptions that are thrown anyway
         builder.Services.Configure<ConsoleLoggerOptions>(o => o.LogToStandardErrorThreshold = LogLevel.Trace);
@@ -82,12 +85,16 @@ public sealed class ModelServerHost : IAsyncDisposable
         return new ModelServerHost(server, application);
     }
 
-    /// <summary>Refuses new requests, waits for running ones, cancels the rest after the grace period, and stops listening.</summary>
+    /// <summary>
+    /// Refuses new requests, waits for running ones, cancels the rest after the grace period, and stops listening. Clients have half a
+    /// second more to read the end of their answers. Then their connections are closed.
+    /// </summary>
     /// <param name="grace">How long running requests may take.</param>
     public async Task StopAsync(TimeSpan grace)
     {
         await _server.StopAsync(grace).ConfigureAwait(false);
-        await _application.StopAsync().ConfigureAwait(false);
+        using var last = new CancellationTokenSource(s_lastWords);
+        await _application.StopAsync(last.Token).ConfigureAwait(false);
     }
 
     /// <summary>Cancels all requests, and stops listening.</summary>
@@ -108,7 +115,8 @@ public sealed class ModelServerHost : IAsyncDisposable
 
     private static async Task Answer(RequestDelegate next, HttpContext context, bool isLocal)
     {
-        // The host name of another site's page could resolve to this machine (DNS rebinding).
+        // The host name of another site's page could resolve to this machine (DNS rebinding). Browsers always name the host; a client
+        // of HTTP/1.0 need not.
         if (isLocal && !IsLocalName(context.Request.Host.Host))
         {
             var refusal = new ApiException(
@@ -129,8 +137,8 @@ public sealed class ModelServerHost : IAsyncDisposable
         await ModelServerEndpoints.WriteError(context, new ApiException(context.Response.StatusCode, error)).ConfigureAwait(false);
     }
 
-    private static bool IsLocalName(string host) =>
-        host == "localhost" || (IPAddress.TryParse(host.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address));
+    private static bool IsLocalName(string host) => host.Length == 0 || host.Equals("localhost", StringComparison.OrdinalIgnoreCase)
+        || (IPAddress.TryParse(host.Trim('[', ']'), out var address) && IPAddress.IsLoopback(address));
 
     // The program handles signals, not the host.
     private sealed class NoLifetime : IHostLifetime

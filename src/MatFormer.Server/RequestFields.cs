@@ -13,7 +13,9 @@ internal sealed class RequestFields : IDisposable
 
     private RequestFields(JsonDocument document) => _document = document;
 
-    /// <exception cref="ApiException">The body is not a JSON object, or is sent with another content type.</exception>
+    /// <exception cref="ApiException">
+    /// The body is not a JSON object, has a string that is not text, cannot be read, or is sent with another content type.
+    /// </exception>
     public static async Task<RequestFields> ReadAsync(HttpRequest request, CancellationToken cancellationToken)
     {
         if (!request.HasJsonContentType())
@@ -32,10 +34,28 @@ internal sealed class RequestFields : IDisposable
         {
             throw ApiException.Malformed($"The body is not valid JSON: {e.Message}");
         }
+        catch (InvalidOperationException)
+        {
+            throw NotText(string.Empty); // names are unescaped to find duplicates
+        }
+        catch (IOException e) when (e is not BadHttpRequestException)
+        {
+            // Kestrel says so of a chunk whose size overflows. A client that disconnected gets no answer.
+            cancellationToken.ThrowIfCancellationRequested();
+            throw ApiException.Malformed($"The body cannot be read: {e.Message}");
+        }
 
-        if (document.RootElement.ValueKind == JsonValueKind.Object) return new RequestFields(document);
-        document.Dispose();
-        throw ApiException.Malformed("The body must be a JSON object.");
+        try
+        {
+            if (document.RootElement.ValueKind != JsonValueKind.Object) throw ApiException.Malformed("The body must be a JSON object.");
+            if (FindNotText(document.RootElement) is { } path) throw NotText(path);
+            return new RequestFields(document);
+        }
+        catch
+        {
+            document.Dispose();
+            throw;
+        }
     }
 
     public void Dispose() => _document.Dispose();
@@ -121,13 +141,55 @@ internal sealed class RequestFields : IDisposable
     public static string TextOf(JsonElement value, string name)
     {
         if (value.ValueKind != JsonValueKind.String) throw ApiException.Malformed($"'{name}' must be a string.", name);
+        return value.GetString()!;
+    }
+
+    // Reads every string, because one that is not text throws wherever it is read or compared. Returns the path of the first such string,
+    // or null. If the name of a field is not text, the path is that of its object.
+    private static string? FindNotText(JsonElement value)
+    {
+        switch (value.ValueKind)
+        {
+            case JsonValueKind.String:
+                return IsText(value.GetString) ? null : string.Empty;
+            case JsonValueKind.Array:
+                foreach (var (i, item) in value.EnumerateArray().Index())
+                {
+                    if (FindNotText(item) is { } rest) return $"[{i}]{rest}";
+                }
+
+                return null;
+            case JsonValueKind.Object:
+                foreach (var field in value.EnumerateObject())
+                {
+                    if (!IsText(() => field.Name)) return string.Empty;
+                    if (FindNotText(field.Value) is { } rest) return $".{field.Name}{rest}";
+                }
+
+                return null;
+            default:
+                return null;
+        }
+    }
+
+    private static bool IsText(Func<string?> read)
+    {
         try
         {
-            return value.GetString()!;
+            read();
+            return true;
         }
         catch (InvalidOperationException)
         {
-            throw ApiException.Malformed($"'{name}' has an unpaired surrogate (an escape such as \\ud800 without its second part).", name);
+            return false;
         }
+    }
+
+    private static ApiException NotText(string path)
+    {
+        var field = path.TrimStart('.');
+        return ApiException.Malformed(
+            $"{(field.Length == 0 ? "The body" : $"'{field}'")} has a string with an unpaired surrogate (an escape such as \\ud800 without "
+            + "its second part) or with bytes that are not UTF-8.", field.Length == 0 ? null : field);
     }
 }

@@ -86,9 +86,9 @@ public sealed class SharedEncoder : IAsyncLifetime
 {
     internal TestServer Its { get; private set; } = null!;
 
-    public async Task InitializeAsync() => Its = await TestServer.StartEncoder();
+    public async ValueTask InitializeAsync() => Its = await TestServer.StartEncoder();
 
-    public async Task DisposeAsync() => await Its.DisposeAsync();
+    public ValueTask DisposeAsync() => Its.DisposeAsync();
 }
 
 /// <summary>A server that tests share if they do not change its state.</summary>

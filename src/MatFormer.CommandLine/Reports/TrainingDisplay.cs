@@ -20,7 +20,7 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
     {
         if (!IsTerminal(error)) return RunInLines(train, stepsDone, steps);
         var console = AnsiConsole.Create(
-            new AnsiConsoleSettings { Out = new AnsiConsoleOutput(error), Interactive = InteractionSupport.Yes });
+            new AnsiConsoleSettings { Out = new TerminalOutput(error), Interactive = InteractionSupport.Yes });
         return console.Progress()
             .AutoClear(false)
             .HideCompleted(false)
@@ -45,7 +45,8 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
     }
 
     /// <summary>Returns true if the writer is a terminal, not a file.</summary>
-    public static bool IsTerminal(TextWriter writer) => writer == Console.Error && !Console.IsErrorRedirected;
+    public static bool IsTerminal(TextWriter writer) =>
+        (writer is ProgressWriter progress ? progress.Inner : writer) == Console.Error && !Console.IsErrorRedirected;
 
     private TrainingResult RunInLines(Func<Action<StepResult>, TrainingResult> train, long stepsDone, int steps)
     {
@@ -77,6 +78,22 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
 
     private string Shown(IEnumerable<(string Name, double Loss)> losses) =>
         string.Join("  ", losses.Select(loss => Output.Invariant($"{loss.Name} {loss.Loss * unit.PerNat:0.000}")));
+
+    // A writer that is not Console.Error itself would not pass for a terminal.
+    private sealed class TerminalOutput(TextWriter writer) : IAnsiConsoleOutput
+    {
+        private readonly AnsiConsoleOutput _terminal = new(Console.Error);
+
+        public TextWriter Writer => writer;
+
+        public bool IsTerminal => true;
+
+        public int Width => _terminal.Width;
+
+        public int Height => _terminal.Height;
+
+        public void SetEncoding(System.Text.Encoding encoding) => _terminal.SetEncoding(encoding);
+    }
 
     // Single steps are noisy, so this is the mean over about the last 20.
     private readonly record struct Mean(double Value, int Count)

@@ -1,4 +1,5 @@
 using System.IO.MemoryMappedFiles;
+using System.Security.Cryptography;
 using Microsoft.Win32.SafeHandles;
 
 namespace MatFormer;
@@ -29,6 +30,25 @@ internal sealed class MappedFile : IDisposable
         ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, Length - destination.Length);
         using var lease = Borrow();
         new ReadOnlySpan<byte>(lease.Start + offset, destination.Length).CopyTo(destination);
+    }
+
+    /// <summary>Returns the SHA-256 hash of bytes from an offset on.</summary>
+    /// <exception cref="ObjectDisposedException">The file is no longer open.</exception>
+    public unsafe byte[] Hash(long offset, long length, CancellationToken cancellationToken)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, Length - length);
+        const int Piece = 1 << 22;
+        using var lease = Borrow();
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        for (var end = offset + length; offset < end; offset += Piece)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            hash.AppendData(new ReadOnlySpan<byte>(lease.Start + offset, (int)Math.Min(Piece, end - offset)));
+        }
+
+        return hash.GetHashAndReset();
     }
 
     /// <summary>

@@ -74,9 +74,9 @@ internal sealed class IdxFiles
             // The content decides, not the name, because some programs unpack files without renaming them.
             var zipped = file.ReadByte() == 0x1F && file.ReadByte() == 0x8B;
             file.Position = 0;
-            if (!zipped) return Read(file, path, count, file.Length);
+            if (!zipped) return Read(file, path, count, file.Length, file.Length);
             using var stream = new GZipStream(file, CompressionMode.Decompress);
-            return Read(stream, path, count, null);
+            return Read(stream, path, count, null, file.Length * Png.LargestRatio);
         }
         catch (InvalidDataException e)
         {
@@ -84,7 +84,8 @@ internal sealed class IdxFiles
         }
     }
 
-    private static (int[] Dimensions, byte[] Bytes) Read(Stream stream, string path, int count, long? length)
+    // The length is that of the stream, if it is known. Unpacked, the file has at most the given number of bytes.
+    private static (int[] Dimensions, byte[] Bytes) Read(Stream stream, string path, int count, long? length, long most)
     {
         var header = new byte[4 + (4 * count)];
         var read = stream.ReadAtLeast(header, header.Length, throwOnEndOfStream: false);
@@ -99,7 +100,9 @@ internal sealed class IdxFiles
         if (dimensions[0] < 0 || Array.Exists(dimensions[1..], dimension => dimension <= 0))
             throw new DataException($"'{path}' has the dimensions {string.Join(" x ", dimensions)}; download it again.");
         var size = count == ImageDimensions ? (long)dimensions[1] * dimensions[2] : 1;
-        if (length is { } known && known - header.Length != dimensions[0] * size) throw Wrong($"{known - header.Length}");
+        var total = Math.BigMul(dimensions[0], size); // three dimensions may need 93 bits
+        if (length is { } known && known - header.Length != total) throw Wrong($"{known - header.Length}");
+        if (total > most) throw Wrong($"at most {most}");
         var bytes = ImageCorpus.NewPixels($"'{path}'", dimensions[0], size);
         var found = stream.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
         if (found < bytes.Length) throw Wrong($"{found}");

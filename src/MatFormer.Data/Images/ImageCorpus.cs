@@ -96,7 +96,7 @@ public sealed class ImageCorpus : TrainingData
 
     /// <summary>Allocates the pixels of images.</summary>
     /// <exception cref="DataException">There are too many pixels for one array.</exception>
-    internal static byte[] NewPixels(string source, long count, long size) => count * size <= Array.MaxLength
+    internal static byte[] NewPixels(string source, long count, long size) => Math.BigMul(count, size) <= Array.MaxLength
         ? new byte[count * size]
         : throw new DataException(
             $"The {count} images of {source}, of {size} bytes each, exceed {Array.MaxLength} bytes; give fewer or smaller images.");

@@ -16,7 +16,7 @@ internal static class Netpbm
         var at = 2;
         var (width, height, largest) = (Number(file, ref at), Number(file, ref at), Number(file, ref at));
         if (largest != 255) throw new InvalidDataException($"its largest sample is {largest}, but it must be 255; convert it to PNG.");
-        var expected = (long)width * height * channels;
+        var expected = Math.BigMul((long)width * height, (long)channels);
         var samples = file[Math.Min(at + 1, file.Length)..]; // one white-space character ends the header
         if (width <= 0 || height <= 0 || samples.Length != expected)
         {
@@ -24,7 +24,7 @@ internal static class Netpbm
                 $"{width} x {height} pixels take {expected} bytes, but it has {samples.Length}; copy it again, or convert it to PNG.");
         }
 
-        var pixels = new byte[expected];
+        var pixels = new byte[samples.Length];
         for (var i = 0; i < pixels.Length; i++) pixels[(i % channels * width * height) + (i / channels)] = samples[i];
         return new RasterImage(channels, height, width, pixels);
     }

@@ -11,6 +11,9 @@ namespace MatFormer;
 /// </summary>
 internal static class Png
 {
+    /// <summary>The largest number of bytes that one compressed byte can become (Deflate, RFC 1951: 258 bytes from 2 bits).</summary>
+    public const int LargestRatio = 1032;
+
     private static readonly uint[] s_crc = CrcTable();
 
     private static ReadOnlySpan<byte> Signature => [0x89, (byte)'P', (byte)'N', (byte)'G', 0x0D, 0x0A, 0x1A, 0x0A];
@@ -63,9 +66,9 @@ internal static class Png
         string type;
         do
         {
-            if (rest.Length < 12 || BinaryPrimitives.ReadUInt32BigEndian(rest) is var length && length > rest.Length - 12)
+            if (rest.Length < 12 || BinaryPrimitives.ReadUInt32BigEndian(rest) is var size && size > rest.Length - 12)
                 throw new InvalidDataException("it ends in the middle of a chunk; copy it again.");
-            var end = 8 + (int)length;
+            var end = 8 + (int)size;
             var chunk = rest[8..end];
             type = Encoding.Latin1.GetString(rest[4..8]);
             if (Crc(rest[4..end]) != BinaryPrimitives.ReadUInt32BigEndian(rest[end..]))
@@ -109,13 +112,20 @@ internal static class Png
             ColourType.RgbAlpha => 4,
             _ => throw new InvalidDataException($"its colour type {header[9]} is unknown; convert it to PNG again."),
         };
-        if (width <= 0 || height <= 0 || ((((long)width * Math.Max(samples, 3)) + 1) * height) > Array.MaxLength)
+        if (width <= 0 || height <= 0 || Math.BigMul(((long)width * Math.Max(samples, 3)) + 1, (long)height) > Array.MaxLength)
             throw new InvalidDataException($"its size, {width} x {height} pixels, is impossible or too large; make it smaller.");
         if (kind == ColourType.Palette && (palette.IsEmpty || palette.Length % 3 != 0))
             throw new InvalidDataException("its palette (PLTE) is missing or damaged; convert it to PNG again.");
 
         data.Position = 0;
-        var rows = Inflate(data, ((width * samples) + 1) * height);
+        var length = ((width * samples) + 1) * height;
+        if (length > data.Length * LargestRatio)
+        {
+            throw new InvalidDataException(
+                $"{width} x {height} pixels cannot be in {data.Length} compressed bytes, so it is damaged; copy it again.");
+        }
+
+        var rows = Inflate(data, length);
         Unfilter(rows, height, width * samples, samples);
         return kind switch
         {

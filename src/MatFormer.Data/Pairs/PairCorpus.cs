@@ -270,7 +270,16 @@ public sealed class PairCorpus : TrainingData
     private static RetrievalPair ReadJson(string line)
     {
         using var json = JsonDocument.Parse(line);
-        return Pair(Text("query"), Text("document"));
+        try
+        {
+            return Pair(Text("query"), Text("document"));
+        }
+        catch (InvalidOperationException e)
+        {
+            throw new InvalidDataException(
+                "a string has an unpaired surrogate (an escape such as \\ud83d without its second part); repair it, or remove the line.",
+                e);
+        }
 
         string Text(string name) => json.RootElement.ValueKind == JsonValueKind.Object
             && json.RootElement.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String

@@ -6,12 +6,13 @@ namespace MatFormer;
 
 /// <summary>
 /// The file of prepared text. It holds all documents, then a record for each document with its offset (8 bytes) and length (4 bytes), then
-/// a footer. The records of the training documents come first, then those of the validation documents. Numbers are little-endian.
+/// a footer. The records of the training documents come first, then those of the validation documents. The footer has the hash of the
+/// documents, and the hash of the records and of the rest of the footer. Numbers are little-endian.
 /// </summary>
 internal static class CorpusFile
 {
     /// <summary>The version of the preparation. Raise it when text is prepared differently, so that older files are replaced.</summary>
-    public const int Version = 1;
+    public const int Version = 2;
 
     public const int RecordLength = 12;
 
@@ -22,7 +23,8 @@ internal static class CorpusFile
     public const int MaxDocumentLength = 1 << 14;
 
     private const double ValidationShare = 0.03;
-    private const int FooterLength = 8 + (4 * 4) + 32 + 32 + 8;
+    private const int CheckedFooterLength = 8 + (4 * 4) + 32 + 32;
+    private const int FooterLength = CheckedFooterLength + 32 + 8;
 
     /// <summary>The text that ends each document.</summary>
     public static ReadOnlySpan<byte> BlankLine => "\n\n"u8;
@@ -30,9 +32,12 @@ internal static class CorpusFile
     private static ReadOnlySpan<byte> Magic => "MFcorpus"u8;
 
     public sealed record Footer(
-        long DataLength, int TrainingDocuments, int ValidationDocuments, int Files, int SkippedFiles, byte[] Key, byte[] ContentHash);
+        long DataLength, int TrainingDocuments, int ValidationDocuments, int Files, int SkippedFiles, byte[] Key, byte[] ContentHash,
+        byte[] Checksum);
 
-    /// <summary>Reads the footer. Returns null if the file is not a complete prepared text.</summary>
+    /// <summary>
+    /// Reads the footer. Returns null if the file is not a complete prepared text. The hashes are not checked yet.
+    /// </summary>
     public static Footer? ReadFooter(MappedFile file)
     {
         if (file.Length < FooterLength) return null;
@@ -46,23 +51,31 @@ internal static class CorpusFile
             BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(16)),
             BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(20)),
             bytes[24..56],
-            bytes[56..88]);
+            bytes[56..CheckedFooterLength],
+            bytes[CheckedFooterLength..^8]);
+        if (footer.DataLength > file.Length) return null;
         var expected = footer.DataLength + (((long)footer.TrainingDocuments + footer.ValidationDocuments) * RecordLength) + FooterLength;
         return footer is { DataLength: > 0, TrainingDocuments: > 0, ValidationDocuments: > 0 } && expected == file.Length ? footer : null;
     }
 
-    /// <summary>Reads the offset and length of each document: first the training documents, then the validation documents.</summary>
-    public static (long[] Offsets, int[] Lengths) ReadRecords(MappedFile file, Footer footer)
+    /// <summary>
+    /// Reads the offset and length of each document: first the training documents, then the validation documents. Returns null if the
+    /// file is damaged, which the hashes of all of its bytes tell.
+    /// </summary>
+    public static (long[] Offsets, int[] Lengths)? ReadRecords(MappedFile file, Footer footer, CancellationToken cancellationToken)
     {
-        var count = footer.TrainingDocuments + footer.ValidationDocuments;
-        var records = new byte[count * RecordLength];
-        file.Read(footer.DataLength, records);
+        var recordsLength = file.Length - FooterLength - footer.DataLength;
+        if (!file.Hash(footer.DataLength, recordsLength + CheckedFooterLength, cancellationToken).AsSpan().SequenceEqual(footer.Checksum)
+            || !file.Hash(0, footer.DataLength, cancellationToken).AsSpan().SequenceEqual(footer.ContentHash)) return null;
+        var count = checked(footer.TrainingDocuments + footer.ValidationDocuments);
         var (offsets, lengths) = (new long[count], new int[count]);
+        Span<byte> record = stackalloc byte[RecordLength];
         for (var i = 0; i < count; i++)
         {
-            var record = records.AsSpan(i * RecordLength, RecordLength);
+            file.Read(footer.DataLength + ((long)i * RecordLength), record);
             offsets[i] = BinaryPrimitives.ReadInt64LittleEndian(record);
             lengths[i] = BinaryPrimitives.ReadInt32LittleEndian(record[8..]);
+            if (offsets[i] < 0 || lengths[i] <= 0 || offsets[i] > footer.DataLength - lengths[i]) return null;
         }
 
         return (offsets, lengths);
@@ -81,6 +94,7 @@ internal static class CorpusFile
         private readonly HashSet<string> _types = new(StringComparer.Ordinal);
         private readonly List<Document> _documents = [];
         private readonly IncrementalHash _content = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        private readonly IncrementalHash _rest = IncrementalHash.CreateHash(HashAlgorithmName.SHA256); // records, then the footer
         private readonly byte[] _piece = new byte[MaxDocumentLength + BlankLine.Length];
         private long _length;
 
@@ -116,9 +130,12 @@ internal static class CorpusFile
             BinaryPrimitives.WriteInt32LittleEndian(footer[20..], skipped);
             key.CopyTo(footer[24..]);
             _content.GetHashAndReset().CopyTo(footer[56..]);
-            Magic.CopyTo(footer[88..]);
+            _rest.AppendData(footer[..CheckedFooterLength]);
+            _rest.GetHashAndReset().CopyTo(footer[CheckedFooterLength..]);
+            Magic.CopyTo(footer[^8..]);
             stream.Write(footer);
             _content.Dispose();
+            _rest.Dispose();
         }
 
         private const int MinimumBytes = TextCorpus.MinimumBytes;
@@ -147,6 +164,7 @@ internal static class CorpusFile
                 BinaryPrimitives.WriteInt64LittleEndian(record, document.Offset);
                 BinaryPrimitives.WriteInt32LittleEndian(record[8..], document.Length);
                 stream.Write(record);
+                _rest.AppendData(record);
             }
         }
 

@@ -28,7 +28,7 @@ public sealed class TextCorpus : TrainingData
     private readonly MappedFile _text;
     private MappedFile? _tokens;
 
-    private TextCorpus(string source, string path, MappedFile text, CorpusFile.Footer footer)
+    private TextCorpus(string source, string path, MappedFile text, CorpusFile.Footer footer, long[] offsets, int[] lengths)
     {
         Source = source;
         Path = path;
@@ -36,7 +36,6 @@ public sealed class TextCorpus : TrainingData
         Files = footer.Files;
         SkippedFiles = footer.SkippedFiles;
         _text = text;
-        var (offsets, lengths) = CorpusFile.ReadRecords(text, footer);
         var middle = footer.TrainingDocuments;
         Training = NewSplit("training", new Documents(text, 1, offsets[..middle], lengths[..middle]));
         Validation = NewSplit("validation", new Documents(text, 1, offsets[middle..], lengths[middle..]));
@@ -70,7 +69,8 @@ public sealed class TextCorpus : TrainingData
 
     /// <summary>
     /// Opens the text of a file, a folder or a glob. XML documentation becomes plain text without tags, with one document per type. The
-    /// prepared files are kept in <paramref name="cacheFolder"/> and reused until the sources or the tokenizer change.
+    /// prepared files are kept in <paramref name="cacheFolder"/> and reused until the sources or the tokenizer change. Their hashes are
+    /// checked here, and a damaged file is made again.
     /// </summary>
     /// <param name="data">A file, folder or glob, or null for the XML documentation of the .NET SDK.</param>
     /// <param name="cacheFolder">The folder for the prepared files. It is not read as data, even if it is below a data folder.</param>
@@ -131,21 +131,26 @@ public sealed class TextCorpus : TrainingData
         long limit = data is null ? DefaultCorpusLimit : long.MaxValue;
         var key = Key(files, limit);
         var path = System.IO.Path.Combine(folder, "corpus.bin");
-        if (Map(source, path, key) is { } prepared) return prepared;
+        if (Map(source, path, key, logger, cancellationToken) is { } prepared) return prepared;
 
         logger.LogInformation("Preparing text from {Source} ({Files} files).", source, files.Count);
         CorpusFile.Write(path, files, limit, key, source, cancellationToken);
-        return Map(source, path, key) ?? throw new DataException($"The prepared text '{path}' changed while it was opened; run again.");
+        return Map(source, path, key, logger, cancellationToken)
+            ?? throw new DataException($"The prepared text '{path}' changed while it was opened; run again.");
     }
 
-    private static TextCorpus? Map(string source, string path, byte[] key)
+    private static TextCorpus? Map(string source, string path, byte[] key, ILogger logger, CancellationToken cancellationToken)
     {
         if (!File.Exists(path) || new FileInfo(path).Length == 0) return null;
         var file = new MappedFile(path);
         try
         {
             if (CorpusFile.ReadFooter(file) is { } footer && footer.Key.AsSpan().SequenceEqual(key))
-                return new TextCorpus(source, path, file, footer);
+            {
+                if (CorpusFile.ReadRecords(file, footer, cancellationToken) is var (offsets, lengths))
+                    return new TextCorpus(source, path, file, footer, offsets, lengths);
+                logger.LogWarning("The prepared text '{Path}' is damaged, so it is made again.", path);
+            }
         }
         catch
         {
@@ -161,32 +166,36 @@ public sealed class TextCorpus : TrainingData
     {
         var hash = Convert.FromHexString(Fingerprint);
         var documents = Training.Documents + Validation.Documents;
-        if (!MapTokens(tokenizer, path, hash, documents))
+        if (!MapTokens(tokenizer, path, hash, documents, cancellationToken))
         {
             logger.LogInformation("Encoding text ({Tokenizer}).", tokenizer.Describe());
             TokenFile.Write(
                 path, tokenizer, hash, documents,
                 i => i < Training.Documents ? Training.ReadDocument(i) : Validation.ReadDocument(i - Training.Documents),
                 cancellationToken);
-            if (!MapTokens(tokenizer, path, hash, documents))
+            if (!MapTokens(tokenizer, path, hash, documents, cancellationToken))
                 throw new DataException($"The prepared tokens '{path}' changed while they were opened; run again.");
         }
 
         Tokenizer = tokenizer;
     }
 
-    private bool MapTokens(Tokenizer tokenizer, string path, byte[] hash, int documents)
+    private bool MapTokens(Tokenizer tokenizer, string path, byte[] hash, int documents, CancellationToken cancellationToken)
     {
         if (!File.Exists(path) || new FileInfo(path).Length == 0) return false;
         var file = new MappedFile(path);
-        if (TokenFile.Read(file, tokenizer, hash, documents) is not { } found)
+        (int Width, long[] Offsets, int[] Lengths)? found = null;
+        try
         {
-            file.Dispose();
-            return false;
+            found = TokenFile.Read(file, tokenizer, hash, documents, cancellationToken);
+        }
+        finally
+        {
+            if (found is null) file.Dispose();
         }
 
+        if (found is not var (width, offsets, lengths)) return false;
         _tokens = file;
-        var (width, offsets, lengths) = found;
         var middle = Training.Documents;
         Training = Training.With(new Documents(file, width, offsets[..middle], lengths[..middle]));
         Validation = Validation.With(new Documents(file, width, offsets[middle..], lengths[middle..]));

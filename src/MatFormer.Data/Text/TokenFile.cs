@@ -1,17 +1,19 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 
 namespace MatFormer;
 
 /// <summary>
-/// The file with the tokens of a prepared text. It holds a header (format, hash of the text, fingerprint of the tokenizer, sizes), the
-/// tokens of all documents (training documents first), and the number of tokens of each document (4 bytes). A token has 2 bytes, or 4 if
-/// the vocabulary has more than 65536 tokens. Numbers are little-endian.
+/// The file with the tokens of a prepared text. It holds a header (format, hash of the text, fingerprint of the tokenizer, sizes, hash of
+/// the rest of the file), the tokens of all documents (training documents first), and the number of tokens of each document (4 bytes). A
+/// token has 2 bytes, or 4 if the vocabulary has more than 65536 tokens. Numbers are little-endian.
 /// </summary>
 internal static class TokenFile
 {
-    private const int Version = 1;
-    private const int HeaderLength = 8 + (4 * 4) + 8 + 32 + 32;
+    private const int Version = 2;
+    private const int SourceLength = 8 + (4 * 4) + 8 + 32 + 32;
+    private const int HeaderLength = SourceLength + 32;
     private const int Block = 256;
     private static ReadOnlySpan<byte> Magic => "MFtokens"u8;
 
@@ -31,6 +33,7 @@ internal static class TokenFile
             var lengths = new int[count];
             var total = 0L;
             stream.Write(new byte[HeaderLength]);
+            using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
             var block = new List<int>[Block];
             for (var i = 0; i < Block; i++) block[i] = [];
             var cores = new ParallelOptions { CancellationToken = cancellationToken, MaxDegreeOfParallelism = Environment.ProcessorCount };
@@ -47,29 +50,39 @@ internal static class TokenFile
                     lengths[start + i] = block[i].Count;
                     total += block[i].Count;
                     var tokens = CollectionsMarshal.AsSpan(block[i]);
-                    if (width == 4) stream.Write(MemoryMarshal.AsBytes(tokens));
-                    else stream.Write(MemoryMarshal.AsBytes<ushort>(Array.ConvertAll(tokens.ToArray(), token => (ushort)token)));
+                    if (width == 4) Append(MemoryMarshal.AsBytes(tokens));
+                    else Append(MemoryMarshal.AsBytes<ushort>(Array.ConvertAll(tokens.ToArray(), token => (ushort)token)));
                 }
             }
 
-            stream.Write(MemoryMarshal.AsBytes(lengths.AsSpan()));
+            Append(MemoryMarshal.AsBytes(lengths.AsSpan()));
             stream.Position = 0;
-            stream.Write(Header(tokenizer, textHash, count, total));
+            stream.Write(Source(tokenizer, textHash, count, total));
+            stream.Write(hash.GetHashAndReset());
+
+            void Append(ReadOnlySpan<byte> bytes)
+            {
+                stream.Write(bytes);
+                hash.AppendData(bytes);
+            }
         });
 
     /// <summary>
-    /// Reads the size of a token in bytes, and the offset and the number of tokens of each document. Returns null if the file is incomplete
-    /// or belongs to another text or tokenizer.
+    /// Reads the size of a token in bytes, and the offset and the number of tokens of each document. Returns null if the file is
+    /// incomplete, damaged (which the hash tells), or belongs to another text or tokenizer.
     /// </summary>
-    public static (int Width, long[] Offsets, int[] Lengths)? Read(MappedFile file, Tokenizer tokenizer, byte[] textHash, int count)
+    public static (int Width, long[] Offsets, int[] Lengths)? Read(
+        MappedFile file, Tokenizer tokenizer, byte[] textHash, int count, CancellationToken cancellationToken)
     {
         if (file.Length < HeaderLength) return null;
         var header = new byte[HeaderLength];
         file.Read(0, header);
         var total = BinaryPrimitives.ReadInt64LittleEndian(header.AsSpan(24));
         var width = WidthOf(tokenizer);
-        if (!header.AsSpan().SequenceEqual(Header(tokenizer, textHash, count, total))
-            || file.Length != HeaderLength + (total * width) + ((long)count * 4)) return null;
+        if (!header.AsSpan(0, SourceLength).SequenceEqual(Source(tokenizer, textHash, count, total))
+            || total < 0 || total > file.Length || file.Length != HeaderLength + (total * width) + ((long)count * 4)
+            || !file.Hash(HeaderLength, file.Length - HeaderLength, cancellationToken).AsSpan().SequenceEqual(header.AsSpan(SourceLength)))
+            return null;
         var lengths = new int[count];
         file.Read(HeaderLength + (total * width), MemoryMarshal.AsBytes(lengths.AsSpan()));
         var offsets = new long[count];
@@ -78,6 +91,7 @@ internal static class TokenFile
         {
             offsets[i] = offset;
             offset += (long)lengths[i] * width;
+            if (lengths[i] < 0 || offset > HeaderLength + (total * width)) return null;
         }
 
         return (width, offsets, lengths);
@@ -98,9 +112,10 @@ internal static class TokenFile
 
     private static int WidthOf(Tokenizer tokenizer) => tokenizer.VocabularySize <= ushort.MaxValue + 1 ? 2 : 4;
 
-    private static byte[] Header(Tokenizer tokenizer, byte[] textHash, int count, long total)
+    // The part of the header that says what the tokens were made from.
+    private static byte[] Source(Tokenizer tokenizer, byte[] textHash, int count, long total)
     {
-        var header = new byte[HeaderLength];
+        var header = new byte[SourceLength];
         Magic.CopyTo(header);
         BinaryPrimitives.WriteInt32LittleEndian(header.AsSpan(8), Version);
         BinaryPrimitives.WriteInt32LittleEndian(header.AsSpan(12), WidthOf(tokenizer));

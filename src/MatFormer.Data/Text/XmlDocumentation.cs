@@ -117,7 +117,7 @@ internal static class XmlDocumentation
 
     private static string TypeOf(string id)
     {
-        var end = id.IndexOf('(', StringComparison.Ordinal);
+        var end = id.IndexOf('(', 2);
         var path = end < 0 ? id[2..] : id[2..end];
         return id[0] is 'T' or 'N' || path.LastIndexOf('.') is var last && last < 0 ? path : path[..last];
     }

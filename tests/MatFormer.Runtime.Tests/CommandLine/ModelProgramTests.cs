@@ -502,6 +502,43 @@ public sealed class ModelProgramTests : IDisposable
             new Dictionary<string, string>());
     }
 
+    [Fact]
+    public async Task ProgressThatCannotBeWrittenDoesNotEndTraining()
+    {
+        using var output = new StringWriter();
+        using var error = new FullDisk();
+        string[] train = ["train", "--data", _texts, "--steps", "3", "--batch", "2", "--evaluate-every", "1", "--out", _out];
+        Assert.Equal(0, await ModelProgram.RunAsync<TinyModel>(train, output, error, CancellationToken.None));
+        Assert.True(error.Writes > 3);
+        Assert.True(File.Exists(Path.Combine(_out, "model.safetensors")));
+        string[] evaluate = ["eval", "--data", _texts, "--windows", "2", "--out", _out, "--json"];
+        Assert.Equal(0, await ModelProgram.RunAsync<TinyModel>(evaluate, output, error, CancellationToken.None));
+    }
+
+    [Theory]
+    [InlineData("train --steps none")]
+    [InlineData("train --data nowhere")]
+    public async Task AnErrorThatCannotBeWrittenKeepsItsExitCode(string command)
+    {
+        using var error = new FullDisk();
+        Assert.Equal(2, await ModelProgram.RunAsync<TinyModel>(command.Split(' '), TextWriter.Null, error, CancellationToken.None));
+        Assert.True(error.Writes > 0);
+    }
+
+    // A writer like standard error that goes to /dev/full.
+    private sealed class FullDisk : TextWriter
+    {
+        public int Writes { get; private set; }
+
+        public override System.Text.Encoding Encoding => System.Text.Encoding.UTF8;
+
+        public override void Write(char value)
+        {
+            Writes++;
+            throw new IOException("No space left on device");
+        }
+    }
+
     private static async Task<(int Code, string Output, string Error)> Run(params string[] arguments)
     {
         using var output = new StringWriter();

@@ -95,6 +95,30 @@ public sealed class ImageCorpusTests : IDisposable
         Fails("lacks", ValidationLabels);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void IdxSizesThatOverflowAreRefused(bool zipped)
+    {
+        // 16 x 2^30 x 2^30 is 0 modulo 2^64.
+        WriteIdx();
+        byte[] file = [0, 0, 8, 3, 0, 0, 0, 16, 0x40, 0, 0, 0, 0x40, 0, 0, 0];
+        Stream stream = File.Create(_folder[TrainingImages]);
+        if (zipped) stream = new GZipStream(stream, CompressionLevel.Fastest);
+        using (stream) stream.Write(file);
+        File.WriteAllBytes(_folder[TrainingLabels], [0, 0, 8, 1, 0, 0, 0, 16, .. new byte[16]]);
+        Fails(TrainingImages, "16 x 1073741824 x 1073741824");
+    }
+
+    [Fact]
+    public void IdxSizesBeyondWhatAZippedFileCanHoldAreRefused()
+    {
+        WriteIdx();
+        using (var zip = new GZipStream(File.Create(_folder[TrainingImages]), CompressionLevel.Fastest))
+            zip.Write([0, 0, 8, 3, 0, 0, 0, 5, 0, 0, 0x4E, 0x20, 0, 0, 0x4E, 0x20]);
+        Fails(TrainingImages, "5 x 20000 x 20000", "has at most");
+    }
+
     [Fact]
     public void CifarFilesAreRead()
     {

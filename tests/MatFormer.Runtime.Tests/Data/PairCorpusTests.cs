@@ -125,6 +125,15 @@ public sealed class PairCorpusTests : IDisposable
         Fails("c.xml", "not valid XML");
     }
 
+    [Theory]
+    [InlineData("""{"query": "a \ud83d", "document": "b"}""")]
+    [InlineData("""{"query": "a", "document": "\ude00 b"}""")]
+    public void ACutSurrogateIsRefusedWithFileAndLine(string line)
+    {
+        File.WriteAllLines(_folder["a.jsonl"], ["""{"query": "\ud83d\ude00", "document": "\u00e4"}""", line]);
+        Fails("Line 2", _folder["a.jsonl"], "unpaired surrogate");
+    }
+
     [Fact]
     public void TheSdkDocumentationGivesPairs()
     {

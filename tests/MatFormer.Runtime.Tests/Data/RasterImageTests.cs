@@ -134,6 +134,22 @@ public sealed class RasterImageTests : IDisposable
         Assert.Equal(rows[1..8], Png.Decode(Chunks(("IHDR", Header(0)), ("abcd", [1]), ("IDAT", Compress(rows)), ("IEND", []))).Pixels[..7]);
     }
 
+    [Theory]
+    [InlineData(int.MaxValue, int.MaxValue, 6, "2147483647 x 2147483647 pixels, is impossible")] // overflows 64 bits
+    [InlineData(1 << 29, 1 << 3, 6, "536870912 x 8 pixels, is impossible")] // overflows 32 bits
+    [InlineData(20000, 20000, 0, "20000 x 20000 pixels cannot be in")]
+    public void PngSizesThatAreTooLargeAreRefused(int width, int height, byte colourType, string says)
+    {
+        var header = Header(colourType);
+        BinaryPrimitives.WriteInt32BigEndian(header, width);
+        BinaryPrimitives.WriteInt32BigEndian(header.AsSpan(4), height);
+        Refuses(Chunks(("IHDR", header), ("IDAT", Compress(new byte[100])), ("IEND", [])), says);
+    }
+
+    [Fact]
+    public void NetpbmSizesThatOverflowAreRefused() =>
+        Refuses("P6 2147483647 2147483647 255 "u8, "take 13835058042397261827 bytes, but it has 0");
+
     [Fact]
     public void JpegAndTextAreRefused()
     {

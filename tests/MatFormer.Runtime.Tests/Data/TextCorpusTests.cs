@@ -166,6 +166,24 @@ public sealed class TextCorpusTests : IDisposable
         Assert.Contains("--data", e.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(1000)] // the text
+    [InlineData(-140)] // the records
+    [InlineData(-60)] // the hash of the text
+    public void ADamagedPreparedTextIsReportedAndMadeAgain(int place)
+    {
+        var (texts, path) = (_folder.WriteTexts(), _folder["out/corpus.bin"]);
+        using (TextCorpus.Open(texts, _folder["out"])) { }
+        var whole = File.ReadAllBytes(path);
+        var damaged = whole.ToArray();
+        damaged[place < 0 ? damaged.Length + place : place] ^= 1;
+        File.WriteAllBytes(path, damaged);
+        using var log = new StringWriter();
+        using (TextCorpus.Open(texts, _folder["out"], logger: new LineLogger(log))) { }
+        Assert.Equal(whole, File.ReadAllBytes(path));
+        Assert.Contains($"'{path}' is damaged", log.ToString(), StringComparison.Ordinal);
+    }
+
     [Fact]
     public void EveryEpochTakesEachWindowOnce()
     {

@@ -64,6 +64,22 @@ public sealed class TokenCorpusTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData(500)] // a token
+    [InlineData(110)] // the hash
+    [InlineData(-1)] // a length
+    public void DamagedTokensAreMadeAgain(int place)
+    {
+        var (tokenizer, path) = (Trained(300), _folder["out/tokens.bin"]);
+        using (TextCorpus.Open(_texts, _folder["out"], tokenizer)) { }
+        var whole = File.ReadAllBytes(path);
+        var damaged = whole.ToArray();
+        damaged[place < 0 ? damaged.Length + place : place] ^= 1;
+        File.WriteAllBytes(path, damaged);
+        using (TextCorpus.Open(_texts, _folder["out"], tokenizer)) { }
+        Assert.Equal(whole, File.ReadAllBytes(path));
+    }
+
     [Fact]
     public void TokensOfALargeVocabularyTakeFourBytes()
     {

@@ -49,6 +49,30 @@ public sealed class XmlDocumentationTests : IDisposable
             types);
     }
 
+    [Theory]
+    [InlineData("M(A.B)")]
+    [InlineData("M:(")]
+    [InlineData("(((")]
+    [InlineData("N::.(")]
+    public void MembersWithOddIdsAreRead(string id)
+    {
+        File.WriteAllText(_folder["a.xml"], $"<doc><members><member name='{id}'><summary>It is odd.</summary></member></members></doc>");
+        Assert.Contains("It is odd.", Assert.Single(XmlDocumentation.Read(_folder["a.xml"])).Text);
+        var (_, read, text) = Assert.Single(XmlDocumentation.ReadSummaries(_folder["a.xml"]));
+        Assert.Equal((id, "It is odd."), (read, text));
+        Assert.NotNull(XmlDocumentation.DisplayName(id));
+    }
+
+    [Theory]
+    [InlineData("utf-7")]
+    [InlineData("utf-99")]
+    [InlineData("utf-16")]
+    public void AnEncodingThatXmlCannotHaveIsPlainText(string encoding)
+    {
+        File.WriteAllText(_folder["a.xml"], $"<?xml version='1.0' encoding='{encoding}'?><doc><members/></doc>");
+        Assert.False(XmlDocumentation.IsDocumentation(_folder["a.xml"]));
+    }
+
     [Fact]
     public void OtherXmlIsPlainTextAndBrokenDocumentationIsRefused()
     {
