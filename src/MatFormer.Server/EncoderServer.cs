@@ -11,7 +11,6 @@ public sealed class EncoderServer : ModelServer
 {
     private readonly MatFormerModel _encoder;
     private readonly Func<ServedProfile, TextEmbedder> _embedderOf;
-    private readonly SemaphoreSlim _turn = new(1);
     private readonly CancellationTokenSource _cancelsAll = new();
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _gate = new();
@@ -26,6 +25,9 @@ public sealed class EncoderServer : ModelServer
 
     /// <summary>The options of the server.</summary>
     public EncoderServerOptions Options { get; }
+
+    /// <summary>Held by the request that is computed.</summary>
+    internal SemaphoreSlim Turn { get; } = new(1);
 
     internal override int MaxPromptTokens => Spec.Context;
 
@@ -115,7 +117,7 @@ public sealed class EncoderServer : ModelServer
         using var cancelling = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, _cancelsAll.Token);
         try
         {
-            await _turn.WaitAsync(cancelling.Token).ConfigureAwait(false);
+            await Turn.WaitAsync(cancelling.Token).ConfigureAwait(false);
             float[] numbers;
             try
             {
@@ -125,7 +127,7 @@ public sealed class EncoderServer : ModelServer
             }
             finally
             {
-                _turn.Release();
+                Turn.Release();
             }
 
             if (!numbers.All(float.IsFinite))

@@ -196,7 +196,7 @@ public static class ServeCommand
 
     private static Option<double> Milliseconds(string description) => new("--auto-ms")
     {
-        Description = $"{description}; 50 by default",
+        Description = description,
         HelpName = "MS",
         DefaultValueFactory = _ => 50,
         CustomParser = result =>

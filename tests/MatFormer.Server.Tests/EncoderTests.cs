@@ -171,10 +171,9 @@ public sealed class EncoderTests(SharedEncoder shared) : IClassFixture<SharedEnc
     public async Task AStoppedServerRefusesRequests()
     {
         await using var its = await TestServer.StartEncoder();
-        var profile = its.EncoderServer.Profiles[0];
         await its.EncoderServer.StopAsync(TimeSpan.FromSeconds(1));
         var refused = await Assert.ThrowsAsync<ApiException>(
-            () => its.EncoderServer.EmbedAsync(new EmbeddingRequest(profile, [[1]], null, false), CancellationToken.None));
+            () => its.EncoderServer.EmbedAsync(Some(its), CancellationToken.None));
         Assert.Equal(503, refused.Status);
         using var health = await its.Client.GetAsync("/healthz");
         Assert.Equal(HttpStatusCode.ServiceUnavailable, health.StatusCode);
@@ -184,9 +183,9 @@ public sealed class EncoderTests(SharedEncoder shared) : IClassFixture<SharedEnc
     public async Task AFullQueueAnswers429()
     {
         await using var its = await TestServer.StartEncoder(new EncoderServerOptions { Queue = 0 });
-        var request = new EmbeddingRequest(its.EncoderServer.Profiles[2], [.. Enumerable.Repeat(new int[24], 20_000)], null, false);
+        await its.EncoderServer.Turn.WaitAsync(); // so that the request cannot end
         using var leaving = new CancellationTokenSource();
-        var running = its.EncoderServer.EmbedAsync(request, leaving.Token);
+        var present = its.EncoderServer.EmbedAsync(Some(its), leaving.Token);
         using (var refused = await its.Post(Embeddings, """{"model": "TinyEncoder", "input": "x"}"""))
         {
             Assert.Equal(HttpStatusCode.TooManyRequests, refused.StatusCode);
@@ -195,9 +194,33 @@ public sealed class EncoderTests(SharedEncoder shared) : IClassFixture<SharedEnc
 
         // A request that is cancelled makes room.
         await leaving.CancelAsync();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => present);
+        its.EncoderServer.Turn.Release();
         await its.PostOk(Embeddings, new { model = "TinyEncoder", input = "x" });
         Assert.Equal((1, 1), ((int)its.EncoderServer.Statistics.Cancelled, (int)its.EncoderServer.Statistics.Refused));
+    }
+
+    [Fact]
+    public async Task StoppingCancelsRequestsAfterTheGracePeriod()
+    {
+        await using var its = await TestServer.StartEncoder();
+        await its.EncoderServer.Turn.WaitAsync();
+        var present = its.EncoderServer.EmbedAsync(Some(its), CancellationToken.None);
+        await its.EncoderServer.StopAsync(TimeSpan.Zero);
+        Assert.Equal(503, (await Assert.ThrowsAsync<ApiException>(() => present)).Status);
+        Assert.Equal(0, its.EncoderServer.Statistics.Present);
+    }
+
+    [Fact]
+    public async Task StoppingLetsRequestsEndWithinTheGracePeriod()
+    {
+        await using var its = await TestServer.StartEncoder();
+        await its.EncoderServer.Turn.WaitAsync();
+        var present = its.EncoderServer.EmbedAsync(Some(its), CancellationToken.None);
+        var stopping = its.EncoderServer.StopAsync(TimeSpan.FromHours(1));
+        its.EncoderServer.Turn.Release();
+        Assert.Equal(16, Assert.Single(await present).Length);
+        await stopping;
     }
 
     [Fact]
@@ -221,6 +244,8 @@ public sealed class EncoderTests(SharedEncoder shared) : IClassFixture<SharedEnc
         Assert.Throws<ArgumentException>(() => ModelServer.Create<TinyLm>(model));
         Assert.Throws<ArgumentException>(() => ModelServer.Create<TinyEncoder>(model));
     }
+
+    private static EmbeddingRequest Some(TestServer server) => new(server.EncoderServer.Profiles[0], [[1]], null, false);
 
     private static List<float[]> Vectors(JsonElement answer) =>
         [.. answer.GetProperty("data").EnumerateArray().Select(d => d.GetProperty("embedding").EnumerateArray().Select(x => x.GetSingle()).ToArray())];

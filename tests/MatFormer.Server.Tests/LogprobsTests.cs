@@ -55,7 +55,7 @@ public sealed class LogprobsTests(SharedServer shared) : IClassFixture<SharedSer
     [Fact]
     public async Task TokensOfAStopStringHaveNoLogProbabilities()
     {
-        // Two letters that the model is made to write in turn, so that the text is known.
+        // The bias makes the model write one letter, so that the text is known.
         var body = Body(("logprobs", true), ("logit_bias", new Dictionary<string, int> { ["65"] = 100 }), ("stop", "AAA"));
         var whole = await shared.Its.PostOk(Chat, body);
         Assert.Equal(string.Empty, whole.GetProperty("choices")[0].GetProperty("message").GetProperty("content").GetString());

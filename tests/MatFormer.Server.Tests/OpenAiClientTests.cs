@@ -24,7 +24,13 @@ public sealed class OpenAiClientTests(SharedServer shared, SharedEncoder encoder
     {
         var options = new ChatCompletionOptions
         {
-            MaxOutputTokenCount = 20, Temperature = 0, TopP = 1, FrequencyPenalty = 0.5f, PresencePenalty = 0.25f, IncludeLogProbabilities = true, TopLogProbabilityCount = 2,
+            MaxOutputTokenCount = 20,
+            Temperature = 0,
+            TopP = 1,
+            FrequencyPenalty = 0.5f,
+            PresencePenalty = 0.25f,
+            IncludeLogProbabilities = true,
+            TopLogProbabilityCount = 2,
         };
         options.LogitBiases[65] = -100;
         var answer = (await Client(shared.Its).GetChatClient("TinyLm/M").CompleteChatAsync(s_messages, options)).Value;
@@ -32,7 +38,10 @@ public sealed class OpenAiClientTests(SharedServer shared, SharedEncoder encoder
             shared.Its.Model, TinyLm.Granularities[1], "Say",
             new GenerationOptions
             {
-                Tokens = 20, FrequencyPenalty = 0.5, PresencePenalty = 0.25, LogitBias = System.Collections.Immutable.ImmutableDictionary<int, double>.Empty.Add(65, -100),
+                Tokens = 20,
+                FrequencyPenalty = 0.5,
+                PresencePenalty = 0.25,
+                LogitBias = System.Collections.Immutable.ImmutableDictionary<int, double>.Empty.Add(65, -100),
             });
         Assert.Equal((wanted, "TinyLm/M", ChatFinishReason.Length), (answer.Content[0].Text, answer.Model, answer.FinishReason));
         Assert.Equal((3, 20, 23), (answer.Usage.InputTokenCount, answer.Usage.OutputTokenCount, answer.Usage.TotalTokenCount));

@@ -15,7 +15,12 @@ public sealed class PenaltyTests(SharedServer shared) : IClassFixture<SharedServ
         var options = s_greedy with { FrequencyPenalty = frequency, PresencePenalty = presence };
         var body = new Dictionary<string, object>
         {
-            ["model"] = "TinyLm/M", ["prompt"] = "x", ["max_tokens"] = 40, ["temperature"] = 0, ["frequency_penalty"] = frequency, ["presence_penalty"] = presence,
+            ["model"] = "TinyLm/M",
+            ["prompt"] = "x",
+            ["max_tokens"] = 40,
+            ["temperature"] = 0,
+            ["frequency_penalty"] = frequency,
+            ["presence_penalty"] = presence,
         };
         var wanted = Models.Alone(shared.Its.Model, TinyLm.Granularities[1], "x", options);
         Assert.NotEqual(Models.Alone(shared.Its.Model, TinyLm.Granularities[1], "x", s_greedy), wanted);
