@@ -1,10 +1,10 @@
 using System.Composition;
 using MatFormer.Generators.Analyzers;
-using MatFormer.Generators.Parts;
-using MatFormer.Generators.Writing;
 using MatFormer.Generators.Model;
 using MatFormer.Generators.Parsing;
+using MatFormer.Generators.Parts;
 using MatFormer.Generators.Validation;
+using MatFormer.Generators.Writing;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CodeActions;
 using Microsoft.CodeAnalysis.CodeRefactorings;

@@ -25,6 +25,7 @@ internal sealed partial class Validator
         if (hiddenWidths is null) return null;
         var granularities = new List<GranularitySpec?>();
         GranularityDeclaration?[]? ofLayers = null;
+        var areInOrder = true;
         foreach (var group in declared)
         {
             // CheckNames reports a name that is declared twice.
@@ -32,11 +33,14 @@ internal sealed partial class Validator
             ofLayers = Assign(distinct, "granularity '" + group.Key + "'", isNeeded: true);
             var slices = ofLayers is null ? null : CheckSlices(ofLayers, hiddenWidths, blocks);
             var before = granularities.Count > 0 ? granularities[granularities.Count - 1] : null;
-            var isGood = slices is not null && (before is null || CheckIncrease(before, ofLayers!, slices));
-            granularities.Add(isGood ? new GranularitySpec(group.Key, slices!.ToEquatableArray()) : null);
+            var isInOrder = slices is null || before is null || CheckIncrease(before, ofLayers!, slices);
+            areInOrder &= isInOrder;
+            granularities.Add(slices is not null && isInOrder ? new GranularitySpec(group.Key, slices.ToEquatableArray()) : null);
         }
 
-        if (granularities[granularities.Count - 1] is not { } widest || !CheckWidest(widest, ofLayers!, hiddenWidths, blocks)) return null;
+        // The last granularity is the widest one only if all are in order.
+        if (!areInOrder || granularities[granularities.Count - 1] is not { } widest) return null;
+        if (!CheckWidest(widest, ofLayers!, hiddenWidths, blocks)) return null;
         return granularities.Any(g => g is null) ? null : granularities.ConvertAll(g => g!);
     }
 
