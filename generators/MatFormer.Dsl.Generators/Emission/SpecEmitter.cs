@@ -20,7 +20,7 @@ internal static class SpecEmitter
     public static string FlopsConstant(Architecture model, Costs costs, LayerSlice[] layers)
     {
         var (of, name) = model.Head.FlopsConstant;
-        return $"/// <summary>The FLOPs (a multiply-add counts as two) {of}.</summary>\n"
+        return $"/// <summary>The FLOPs (a multiply-add is two) {of}.</summary>\n"
             + $"public const long {name} = {Literals.Of(costs.Flops(layers))};";
     }
 

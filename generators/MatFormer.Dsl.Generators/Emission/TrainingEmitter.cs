@@ -28,9 +28,9 @@ internal static class TrainingEmitter
         var granularities = spec.Granularities.Reverse().Select(g => g.Name).ToList();
         var (input, check, head) = (model.Input.Name, model.Input.Check, model.Head);
         var (loss, count) = (Lower(head.Loss), Literals.Of(granularities.Count));
-        var sampled = $"Returns the sampled objective: the {loss} of one submodel, a float32 scalar. {head.Batch}.";
-        var joint = $"Returns the joint objective: the {loss} of {string.Join(", ", granularities)} on the same batch, "
-            + $"({count}) float32, computed in one stacked pass. {head.Batch}.";
+        const string sampled = "Returns the loss of one submodel, a float32 scalar: the sampled objective (see <c>Losses</c>).";
+        var joint = $"Returns the losses of {string.Join(", ", granularities)} on the same batch, ({count}) float32: the joint objective "
+            + "(see <c>Losses</c>).";
         var each = $"Returns the {loss} of each stream, (streams.Count) float32 in the order of the streams, computed in one stacked pass. "
             + $"Each stream runs over the whole batch or over its own rows. {head.Batch}. With a recomputation, the results inside the "
             + "layers are not kept for the gradients, and <c>Recomputation.Backward</c> computes the gradients.";

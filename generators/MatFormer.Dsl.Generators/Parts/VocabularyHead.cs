@@ -17,7 +17,7 @@ internal sealed class VocabularyHead(ModelSpec spec, Architecture architecture) 
     public override string NotFittingBatch => "The tokens or targets are not (B, T) int64, or T is above the context";
 
     public override (string Of, string Name) FlopsConstant =>
-        ("of one token's forward pass, with attention averaged over a full context", "FlopsPerToken");
+        ("of one token's forward pass, averaged over a full context", "FlopsPerToken");
 
     public override IEnumerable<WeightSpec> Weights =>
         Spec.Tied ? [] : [WeightSpec.Embedding("Head", "lm_head.weight", Spec.Vocabulary, Spec.Width)];
