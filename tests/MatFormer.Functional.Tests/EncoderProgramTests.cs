@@ -202,6 +202,7 @@ public sealed class EncoderProgramTests : IDisposable
     [InlineData("leave --dimension out", "search", "--cheap-first", "--dimension", "4")]
     [InlineData("at most 10", "search", "--cheap-first", "--top", "11")]
     [InlineData("--tolerance must be within 0 and 1", "eval-retrieval", "--tolerance", "2")]
+    [InlineData("'dotnet add package MatFormer.Server'", "serve")]
     [InlineData("--profile is missing", "extract")]
     [InlineData("does not exist", "index")]
     [InlineData("--batch 1", "eval", "--batch", "1")]
