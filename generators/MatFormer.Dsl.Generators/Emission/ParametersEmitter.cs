@@ -66,10 +66,10 @@ internal static class ParametersEmitter
             """);
     }
 
-    /// <summary>Returns the method that releases the network's tables. The module itself releases the parameters.</summary>
+    /// <summary>Returns the method that releases the network's table. The module itself releases the parameters.</summary>
     /// <param name="model">The parts of the model.</param>
     /// <param name="network">The member that holds the network.</param>
-    public static string? Dispose(Architecture model, string network) => !model.HasTables ? null : $$"""
+    public static string? Dispose(Architecture model, string network) => !model.Positions.HasTable ? null : $$"""
 
         /// <inheritdoc/>
         protected override void Dispose(bool disposing)
@@ -171,7 +171,7 @@ internal static class ParametersEmitter
         var before = model.WeightsBefore.ToList();
         var after = model.WeightsAfter.ToList();
         var weights = before.Concat(after).ToList();
-        var tables = model.Tables(f);
+        var table = model.Positions.Table(f);
         var layers = Literals.Of(spec.Layers);
         var isAlone = spec.Kinds.Count() == 1;
         var (maybe, orNone) = spec.CanSkip ? ("?", "layers[layer].IsSkipped ? null : ") : (null, null);
@@ -182,11 +182,11 @@ internal static class ParametersEmitter
         f.Write($$"""
             // The weights of one model, whole or sliced, and its computations.
             [Generated]
-            internal sealed partial class Network{{(tables.Count > 0 ? " : global::System.IDisposable" : null)}}
+            internal sealed partial class Network{{(table is not null ? " : global::System.IDisposable" : null)}}
             {
                 public readonly Block{{maybe}}[] Blocks = new Block{{maybe}}[{{layers}}];{{leftOut}}
                 {{Lines(weights, w => $"public {f.Parameter} {w.Field};  //| {Shape(spec, null, w)} {w.Name}")}}
-                {{string.Join("\n", tables.Select(t => $"public readonly {t.Class} {t.Field};  //| {t.Shape}"))}}
+                {{(table is null ? null : $"public readonly {table.Class} {table.Field};  //| {table.Shape}")}}
 
                 // Creates random weights. Layer i has the size layers[i].
                 public Network(global::System.ReadOnlySpan<{{f.LayerSlice}}> layers, {{f.Device}} device)
@@ -194,7 +194,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => Drawn(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{create}};
                     {{Lines(after, w => Drawn(f, spec, null, w))}}
-                    {{string.Join("\n", tables.Select(t => $"{t.Field} = new {t.Class}({t.Sizes}device{t.Options});"))}}
+                    {{(table is null ? null : $"{table.Field} = new {table.Class}({table.Sizes}device{table.Options});")}}
                 }
 
                 // Takes layers[i] of layer i of another network, and everything else whole.
@@ -203,7 +203,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => Sliced(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{slice}};
                     {{Lines(after, w => Sliced(f, spec, null, w))}}
-                    {{string.Join("\n", tables.Select(t => $"{t.Field} = new {t.Class}({t.Sizes}{model.Input.Field}.device{t.Options});"))}}
+                    {{(table is null ? null : $"{table.Field} = new {table.Class}({table.Sizes}{model.Input.Field}.device{table.Options});")}}
                 }
 
                 public global::System.Collections.Generic.IEnumerable<{{f.Parameter}}> Decaying =>
@@ -222,9 +222,9 @@ internal static class ParametersEmitter
                     {{Lines(before, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Bind(module, Declared.Prefix(layer));
                     {{Lines(after, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
-                    {{string.Join("\n", tables.Select(t => $"{t.Field}.To({model.Input.Field}.device);"))}}
+                    {{(table is null ? null : $"{table.Field}.To({model.Input.Field}.device);")}}
                 }
-                {{(tables.Count > 0 ? $"\npublic void Dispose() => {tables[0].Field}.Dispose();" : null)}}
+                {{(table is null ? null : $"\npublic void Dispose() => {table.Field}.Dispose();")}}
             }
             """);
     }

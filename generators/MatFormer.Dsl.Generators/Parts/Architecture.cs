@@ -87,10 +87,4 @@ internal sealed class Architecture
 
     /// <summary>Returns the weights of a block, in the order in which they are drawn.</summary>
     public IEnumerable<WeightSpec> WeightsOf(BlockSpec block) => Block.SelectMany(part => part.Weights(block));
-
-    /// <summary>True if the network has tables besides its weights.</summary>
-    public bool HasTables => Around.Any(part => part.HasTable);
-
-    /// <summary>Returns the tables that the network has besides its weights.</summary>
-    public IReadOnlyList<TableSpec> Tables(CodeFile f) => [.. Around.Select(part => part.Table(f)).OfType<TableSpec>()];
 }

@@ -20,12 +20,6 @@ internal abstract class Part(ModelSpec spec)
     /// <summary>The initializers that the part adds to the run-time <c>ModelSpec</c>.</summary>
     public virtual IEnumerable<string> SpecLines => [];
 
-    /// <summary>True if the network has a table for this part.</summary>
-    public virtual bool HasTable => false;
-
-    /// <summary>The table that the network has for this part, or null.</summary>
-    public virtual TableSpec? Table(CodeFile f) => null;
-
     /// <summary>The statements of a forward pass before the first layer.</summary>
     public virtual IEnumerable<string> Enter(Pass pass) => [];
 

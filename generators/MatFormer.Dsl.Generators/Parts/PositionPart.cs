@@ -33,6 +33,12 @@ internal abstract class PositionPart(ModelSpec spec) : Part(spec)
     /// <summary>The positions that the decoding step adds to the embeddings, with a comma in front.</summary>
     public virtual string? DecodingAdded => null;
 
+    /// <summary>True if the network has a table of positions.</summary>
+    public virtual bool HasTable => false;
+
+    /// <summary>Returns the table of positions that the network has besides its weights, or null.</summary>
+    public virtual TableSpec? Table(CodeFile f) => null;
+
     public override IEnumerable<string> SpecLines => [$"Position = global::MatFormer.PositionKind.{Spec.Position},"];
 }
 
