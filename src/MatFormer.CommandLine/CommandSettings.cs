@@ -257,7 +257,7 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     /// <summary>
     /// The metadata of the checkpoint to resume from. Some options are remembered there, and apply unless they are given again.
     /// </summary>
-    public IReadOnlyDictionary<string, string> Remembered { private get; set; } = new Dictionary<string, string>();
+    public IReadOnlyDictionary<string, string> Remembered { get; set; } = new Dictionary<string, string>();
 
     public string Command => parsed.CommandResult.Command.Name;
 

@@ -315,7 +315,7 @@ internal sealed class EncoderCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new CheckpointException(CheapFirstFile.PathOf(index.Path), $"is damaged: {MessageOf(e)} Run eval-retrieval again.", e);
+            throw new CheckpointException(CheapFirstFile.PathOf(index.Path), $"is damaged: {ArgumentProblem.Of(e)} Run eval-retrieval again.", e);
         }
 
         QueryEncoder<string> EncoderOf(TextEmbedder embedder) => new(embedder.ProfileName, embedder.FlopsPerText, texts =>

@@ -307,7 +307,7 @@ internal sealed class LanguageCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException($"--draft {draft.Name}: {MessageOf(e)}");
+            throw new UsageException($"--draft {draft.Name}: {ArgumentProblem.Of(e)}");
         }
 
         return draft.Layers;

@@ -318,13 +318,7 @@ internal abstract class ProgramCommands<TModel>(
     // Returns the options of the checkpoint, or the defaults, overridden by the given options. Validate refuses contradictions.
     private TrainerOptions Options(string? checkpoint)
     {
-        var options = Defaults;
-        if (checkpoint is not null)
-        {
-            using var reader = SafetensorsReader.Open(checkpoint);
-            options = TrainerOptions.FromMetadata(checkpoint, reader.Metadata);
-        }
-
+        var options = checkpoint is null ? Defaults : TrainerOptions.FromMetadata(checkpoint, Settings.Remembered);
         if (Settings.Patience is not null && (Settings.EvaluateEvery ?? options.EvaluateEvery) == 0)
             throw new UsageException("--patience counts evaluations on validation data, and there are none; add --evaluate-every 100, or "
                 + "leave --patience out.");
@@ -542,9 +536,9 @@ internal abstract class ProgramCommands<TModel>(
     // Options that are given again win. The losses of the resumed run are then others than those of a run that never stopped.
     private void SayChanges(string checkpoint, TrainerOptions options, ScalarType dtype)
     {
-        using var reader = SafetensorsReader.Open(checkpoint);
-        var then = TrainerOptions.FromMetadata(checkpoint, reader.Metadata).ToMetadata()
-            .Append((Key: TrainingCheckpoint.DtypeKey, Value: reader.Metadata.GetValueOrDefault(TrainingCheckpoint.DtypeKey, string.Empty)));
+        var metadata = Settings.Remembered;
+        var then = TrainerOptions.FromMetadata(checkpoint, metadata).ToMetadata()
+            .Append((Key: TrainingCheckpoint.DtypeKey, Value: metadata.GetValueOrDefault(TrainingCheckpoint.DtypeKey, string.Empty)));
         var now = options.ToMetadata().Append((Key: TrainingCheckpoint.DtypeKey, Value: dtype.ToString()));
         var changes = then.Zip(now).Where(pair => pair.First.Value != pair.Second.Value)
             .Select(pair => $"{pair.First.Key["training.".Length..]} {OrNone(pair.Second.Value)} (was {OrNone(pair.First.Value)})")
@@ -592,9 +586,6 @@ internal abstract class ProgramCommands<TModel>(
 
     private static float[] Floats(Tensor logits) => MemoryMarshal.Cast<byte, float>(logits.contiguous().cpu().bytes).ToArray();
 
-    /// <summary>Returns the message of an exception without the name of the parameter, which .NET appends.</summary>
-    protected static string MessageOf(ArgumentException e) => e.Message.Split(" (Parameter", 2)[0];
-
     protected string SlicePath(Profile<TModel> profile) => InOut(FileName(profile) + ".safetensors");
 
     // A pattern has characters that are awkward in file names.
@@ -608,7 +599,7 @@ internal abstract class ProgramCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException($"--profile: {MessageOf(e)}", e);
+            throw new UsageException($"--profile: {ArgumentProblem.Of(e)}", e);
         }
     }
 

@@ -44,7 +44,7 @@ internal static class ApiRequests
         }
         catch (ArgumentException e)
         {
-            throw ApiException.Impossible(e.Message.Split(" (Parameter", 2)[0], "messages");
+            throw ApiException.Impossible(ArgumentProblem.Of(e), "messages");
         }
 
         return Text(server, fields, prompt, "messages", server.Options.ChatTemplate.StopStrings, logs ? (int)(top ?? 0) : null);

@@ -241,7 +241,7 @@ internal sealed class ProfileCatalog
         }
         catch (ArgumentException e)
         {
-            throw Unknown(e.Message.Split(" (Parameter", 2)[0]);
+            throw Unknown(ArgumentProblem.Of(e));
         }
 
         if (_isOneSize && !profile.Layers.AsSpan().SequenceEqual(_held.AsSpan()))

@@ -133,7 +133,7 @@ public static class ServeCommand
             }
             catch (ArgumentException e)
             {
-                result.AddError($"--draft: {e.Message.Split(" (Parameter", 2)[0]}");
+                result.AddError($"--draft: {ArgumentProblem.Of(e)}");
             }
         });
         command.SetAction(async (parsed, cancellationToken) =>

@@ -13,6 +13,9 @@ internal sealed class RunFolder : IDisposable
     public const string MetricsName = "metrics.jsonl";
     public const string BestName = "best.safetensors";
 
+    /// <summary>The files that a new run replaces.</summary>
+    public static IReadOnlyList<string> Replaced { get; } = [CheckpointName, WeightsName, BestName];
+
     private const string LockName = "run.lock";
     private const string ProcessName = "run.pid";
 
@@ -52,8 +55,7 @@ internal sealed class RunFolder : IDisposable
     /// <returns>What the folder holds, and whether a run of this model can continue it.</returns>
     public static (string What, bool CanResume)? Occupant(string path, ModelSpec spec, params string[] others)
     {
-        string[] replaced = [CheckpointName, WeightsName, BestName, .. others];
-        var names = replaced.Where(name => File.Exists(Path.Combine(path, name))).ToList();
+        var names = Replaced.Concat(others).Where(name => File.Exists(Path.Combine(path, name))).ToList();
         if (names.Count == 0) return null;
         if (names[0] == CheckpointName && TrainingCheckpoint.StepsOf(Path.Combine(path, CheckpointName), spec) is { } steps)
             return (string.Create(CultureInfo.InvariantCulture, $"a model with {steps} trained step{(steps == 1 ? string.Empty : "s")}"), true);

@@ -94,7 +94,7 @@ public sealed class Trainer<TModel> : IDisposable
             if (!_ownsFolder) Occupy(folder);
 
             // A run that was killed during a write leaves temporary files behind.
-            foreach (var name in (string[])[RunFolder.CheckpointName, RunFolder.WeightsName, RunFolder.BestName, RunFolder.MetricsName])
+            foreach (var name in RunFolder.Replaced.Append(RunFolder.MetricsName))
                 AtomicFile.DeleteLeftovers(Path.Combine(folder, name));
 
             // The weights are of no use without their tokenizer.
@@ -203,7 +203,7 @@ public sealed class Trainer<TModel> : IDisposable
                 + $"give another {nameof(TrainerOptions.OutputFolder)}, or set {nameof(TrainerOptions.Overwrite)} to replace it.");
         }
 
-        foreach (var name in (string[])[RunFolder.CheckpointName, RunFolder.WeightsName, RunFolder.BestName])
+        foreach (var name in RunFolder.Replaced)
             File.Delete(Path.Combine(folder, name));
         _ownsFolder = true;
     }

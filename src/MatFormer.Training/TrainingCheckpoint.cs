@@ -65,7 +65,7 @@ internal static class TrainingCheckpoint
         {
             using var reader = SafetensorsReader.Open(path);
             CheckpointHeader.ReadUniversal(reader, spec);
-            return Number(path, StepKey, Required(path, reader.Metadata, StepKey));
+            return Number<long>(path, StepKey, Required(path, reader.Metadata, StepKey));
         }
         catch (CheckpointException)
         {
@@ -97,7 +97,7 @@ internal static class TrainingCheckpoint
         }
 
         var data = Required(path, metadata, DataKey);
-        var step = Number(path, StepKey, Required(path, metadata, StepKey));
+        var step = Number<long>(path, StepKey, Required(path, metadata, StepKey));
         if (!header.IsUniversal || step < 0 || step > stored.Steps)
             throw new CheckpointException(path, "has contradictory metadata; it is damaged.");
         if (step > options.Steps)
@@ -136,14 +136,12 @@ internal static class TrainingCheckpoint
     private static T Optional<T>(string path, IReadOnlyDictionary<string, string> metadata, string key, T otherwise)
         where T : struct, IParsable<T> =>
         !metadata.TryGetValue(key, out var value) ? otherwise
-        : T.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number
-        : throw NotANumber(path, key, value);
+        : Number<T>(path, key, value);
 
-    private static long Number(string path, string key, string value) =>
-        long.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number : throw NotANumber(path, key, value);
-
-    private static CheckpointException NotANumber(string path, string key, string value) =>
-        new(path, $"has '{value}' for '{key}' in its metadata, which is not a number; it is damaged.");
+    private static T Number<T>(string path, string key, string value)
+        where T : struct, IParsable<T> =>
+        T.TryParse(value, CultureInfo.InvariantCulture, out var number) ? number
+        : throw new CheckpointException(path, $"has '{value}' for '{key}' in its metadata, which is not a number; it is damaged.");
 
     private static void CheckSame(string path, string key, string then, string now)
     {

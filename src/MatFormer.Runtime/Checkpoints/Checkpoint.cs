@@ -69,8 +69,7 @@ public static class Checkpoint
             }
             catch (ArgumentException e)
             {
-                var problem = e.Message.Split(" (Parameter", 2)[0]; // .NET appends the name of the parameter
-                throw new CheckpointException(path, $"is a slice that does not fit {TModel.Spec.Name}: {problem}", e);
+                throw new CheckpointException(path, $"is a slice that does not fit {TModel.Spec.Name}: {ArgumentProblem.Of(e)}", e);
             }
         }
 
