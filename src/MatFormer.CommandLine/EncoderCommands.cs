@@ -36,7 +36,7 @@ internal sealed class EncoderCommands<TModel>(
 
     public void Evaluate()
     {
-        var (device, dtype) = Compute(null);
+        var (device, dtype) = Compute();
         using var model = Checkpoint.OpenUniversal<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
         var mixes = MixesToSweep(model);
@@ -65,7 +65,7 @@ internal sealed class EncoderCommands<TModel>(
 
     public void MakeIndex()
     {
-        var (device, dtype) = Compute(null);
+        var (device, dtype) = Compute();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
         using var pairs = OpenPairs(CheckpointFolder);
@@ -97,7 +97,7 @@ internal sealed class EncoderCommands<TModel>(
         }
 
         CheckChoice();
-        var (device, dtype) = Compute(null);
+        var (device, dtype) = Compute();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
         var tokenizer = FindTokenizer(CheckpointFolder);
@@ -165,7 +165,7 @@ internal sealed class EncoderCommands<TModel>(
 
     public void EvaluateRetrieval()
     {
-        var (device, dtype) = Compute(null);
+        var (device, dtype) = Compute();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
         using var pairs = OpenPairs(CheckpointFolder);
@@ -315,7 +315,8 @@ internal sealed class EncoderCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new CheckpointException(CheapFirstFile.PathOf(index.Path), $"is damaged: {ArgumentProblem.Of(e)} Run eval-retrieval again.", e);
+            throw new CheckpointException(
+                CheapFirstFile.PathOf(index.Path), $"is damaged: {ArgumentProblem.Of(e)} Run eval-retrieval again.", e);
         }
 
         QueryEncoder<string> EncoderOf(TextEmbedder embedder) => new(embedder.ProfileName, embedder.FlopsPerText, texts =>

@@ -18,7 +18,7 @@ internal sealed class ImageCommands<TModel>(
 
     public void Evaluate()
     {
-        var (device, dtype) = Compute(null);
+        var (device, dtype) = Compute();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
         var mixes = MixesToSweep(model);
@@ -39,7 +39,7 @@ internal sealed class ImageCommands<TModel>(
     public void Classify()
     {
         if (Settings.Image is not { } path) throw new UsageException("--image is missing; give a PNG, PGM or PPM file.");
-        var (device, dtype) = Compute(null);
+        var (device, dtype) = Compute();
         var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         CheckSlice(model, profile);

@@ -75,7 +75,7 @@ internal sealed class LanguageCommands<TModel>(
         }
         else
         {
-            var (device, dtype) = Compute(null);
+            var (device, dtype) = Compute();
             using var corpus = TextCorpus.Open(Settings.Data, folder, tokenizer!, cancellationToken: Cancellation);
             using var model = NewModel(Settings.Seed ?? 1, device, dtype);
             WarmStart.Load(model, from, corpus);
@@ -116,7 +116,7 @@ internal sealed class LanguageCommands<TModel>(
 
     public void Evaluate()
     {
-        var (device, dtype) = Compute(null);
+        var (device, dtype) = Compute();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
         if (Settings.Weights is { } weights) DecodingEngine.RoundWeights(model, weights);
@@ -147,7 +147,7 @@ internal sealed class LanguageCommands<TModel>(
                 + $"{TModel.Spec.Name} is {TModel.Spec.Context}; give fewer.");
         }
 
-        var (device, dtype) = Compute(null);
+        var (device, dtype) = Compute();
         var weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype);
         using var universal = OpenToPlan(device);
         var tokenizer = FindTokenizer(CheckpointFolder);
@@ -239,7 +239,7 @@ internal sealed class LanguageCommands<TModel>(
 
     public void Generate()
     {
-        var (device, dtype) = Compute(null);
+        var (device, dtype) = Compute();
         var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         CheckSlice(model, profile);

@@ -34,7 +34,7 @@ internal abstract class ProgramCommands<TModel>(
         var checkpoint = Resumed();
         CheckInit();
         var options = Options(checkpoint);
-        var (device, dtype) = Compute(checkpoint);
+        var (device, dtype) = Compute();
         using var folder = Occupy();
         using var data = OpenData();
         var (result, model) = Run(options, checkpoint, device, dtype, data, folder);
@@ -68,7 +68,7 @@ internal abstract class ProgramCommands<TModel>(
         var checkpoint = Resumed();
         CheckInit();
         var options = Options(checkpoint);
-        var (device, dtype) = Compute(checkpoint);
+        var (device, dtype) = Compute();
         using var folder = Occupy(Path.GetFileName(SlicePath(Declared)));
         using var data = OpenData();
         if (checkpoint is null
@@ -197,7 +197,7 @@ internal abstract class ProgramCommands<TModel>(
                 + $"{TModel.Spec.Name} is {TModel.Spec.Context}; give fewer.");
         }
 
-        var (device, dtype) = Compute(null);
+        var (device, dtype) = Compute();
         using var model = OpenToPlan(device);
         model.ComputeType = dtype;
         ProfilePlanner.CheckSizes(TModel.Spec, Settings.Budget);
@@ -384,7 +384,7 @@ internal abstract class ProgramCommands<TModel>(
             string.Join('/', numbers.Select(n => n.ToString(CultureInfo.InvariantCulture)));
     }
 
-    protected (Device Device, ScalarType Dtype) Compute(string? checkpoint)
+    protected (Device Device, ScalarType Dtype) Compute()
     {
         var available = HasCuda();
         if (Settings.Device == "cuda" && !available)
@@ -396,7 +396,7 @@ internal abstract class ProgramCommands<TModel>(
 
         var device = Settings.Device != "cpu" && available ? CUDA : CPU;
         set_num_threads(Settings.Threads ?? Machine.Threads);
-        var dtype = Settings.Dtype ?? (checkpoint is null ? null : DtypeOf(checkpoint));
+        var dtype = Settings.Dtype ?? RememberedDtype;
         dtype ??= device.type == DeviceType.CUDA || Machine.CpuHasBFloat16 ? "bf16" : "f32";
         return (device, dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32);
     }
@@ -417,16 +417,12 @@ internal abstract class ProgramCommands<TModel>(
         }
     }
 
-    private static string? DtypeOf(string checkpoint)
+    private string? RememberedDtype => Settings.Remembered.GetValueOrDefault(TrainingCheckpoint.DtypeKey) switch
     {
-        using var reader = SafetensorsReader.Open(checkpoint);
-        return reader.Metadata.GetValueOrDefault(TrainingCheckpoint.DtypeKey) switch
-        {
-            nameof(ScalarType.BFloat16) => "bf16",
-            nameof(ScalarType.Float32) => "f32",
-            _ => null,
-        };
-    }
+        nameof(ScalarType.BFloat16) => "bf16",
+        nameof(ScalarType.Float32) => "f32",
+        _ => null,
+    };
 
     protected string InOut(string name) => Path.Combine(Settings.Out, name);
 

@@ -194,7 +194,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => Drawn(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{create}};
                     {{Lines(after, w => Drawn(f, spec, null, w))}}
-                    {{(table is null ? null : $"{table.Field} = new {table.Class}({table.Sizes}device{table.Options});")}}
+                    {{MakeTable("device")}}
                 }
 
                 // Takes layers[i] of layer i of another network, and everything else whole.
@@ -203,7 +203,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => Sliced(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{slice}};
                     {{Lines(after, w => Sliced(f, spec, null, w))}}
-                    {{(table is null ? null : $"{table.Field} = new {table.Class}({table.Sizes}{model.Input.Field}.device{table.Options});")}}
+                    {{MakeTable(model.Input.Field + ".device")}}
                 }
 
                 public global::System.Collections.Generic.IEnumerable<{{f.Parameter}}> Decaying =>
@@ -227,6 +227,9 @@ internal static class ParametersEmitter
                 {{(table is null ? null : $"\npublic void Dispose() => {table.Field}.Dispose();")}}
             }
             """);
+
+        string? MakeTable(string device) =>
+            table is null ? null : $"{table.Field} = new {table.Class}({table.Sizes}{device}{table.Options});";
     }
 
     private static string Drawn(CodeFile f, ModelSpec spec, BlockSpec? block, WeightSpec weight)
