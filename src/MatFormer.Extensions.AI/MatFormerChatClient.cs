@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Text;
 using Microsoft.Extensions.AI;
 
 namespace MatFormer;
@@ -149,7 +150,7 @@ public sealed class MatFormerChatClient : IChatClient
                 };
                 if (piece.FinishReason is { } reason)
                 {
-                    var given = options.Tokenizer.Encode(prompt).Length;
+                    var given = options.Tokenizer.EncodePrompt(Encoding.UTF8.GetBytes(prompt)).Count;
                     update.FinishReason = reason == FinishReason.Length ? ChatFinishReason.Length : ChatFinishReason.Stop;
                     update.Contents.Add(new UsageContent(new UsageDetails
                     {

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using System.Globalization;
+using System.Text;
 using System.Text.Json;
 using Microsoft.Extensions.AI;
 
@@ -159,7 +160,7 @@ internal static class ApiRequests
         };
         fields.Ignore("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key");
         fields.Finish();
-        CheckLength(server, defaults.Tokenizer.Encode(prompt).Length, promptField);
+        CheckLength(server, defaults.Tokenizer.EncodePrompt(Encoding.UTF8.GetBytes(prompt)).Count, promptField);
         return new TextRequest(profile, prompt, options, streams, wantsUsage);
     }
 

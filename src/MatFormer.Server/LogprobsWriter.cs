@@ -12,7 +12,7 @@ internal sealed class LogprobsWriter(Tokenizer tokenizer)
     // The API's number for a token that is too unlikely to tell its probability. JSON has no minus infinity.
     private const double Unlikely = -9999;
 
-    private readonly TokenStream _text = new(tokenizer);
+    private readonly TokenStream _text = new(tokenizer, continues: true);
     private int _length; // of the text so far, in Unicode code points
 
     public ChatLogprobs Chat(IEnumerable<TokenLogProbability> logs) => new(

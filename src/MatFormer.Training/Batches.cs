@@ -194,11 +194,11 @@ internal static class Windows
 
     /// <summary>
     /// Returns the last byte of the first token, followed by the text of all other tokens. The leading byte gives a byte-level model
-    /// something to predict the second token from.
+    /// something to predict the second token from. It is a line end if the first token stands for nothing, as at a document's beginning.
     /// </summary>
     public static byte[] Text(TextCorpus corpus, ReadOnlySpan<int> window)
     {
-        var text = new List<byte> { corpus.TextOf(window[0])[^1] };
+        var text = new List<byte> { corpus.TextOf(window[0]) is [.., var last] ? last : (byte)'\n' };
         foreach (var token in window[1..]) text.AddRange(corpus.TextOf(token));
         return [.. text];
     }

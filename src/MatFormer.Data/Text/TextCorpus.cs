@@ -122,8 +122,12 @@ public sealed class TextCorpus : TrainingData
     /// <inheritdoc/>
     internal override Tokenizer TextTokenizer => Tokenizer;
 
-    /// <summary>Returns the text that a token stands for. The token between documents stands for the blank line that it replaces.</summary>
-    internal ReadOnlySpan<byte> TextOf(int token) => token == Tokenizer.EndOfText ? CorpusFile.BlankLine : Tokenizer.BytesOf(token);
+    /// <summary>
+    /// Returns the text that a token stands for. The token between documents stands for the blank line that it replaces. The other tokens
+    /// that are added around documents stand for nothing.
+    /// </summary>
+    internal ReadOnlySpan<byte> TextOf(int token) => token == Tokenizer.EndOfText ? CorpusFile.BlankLine
+        : Tokenizer.Before.Contains(token) || Tokenizer.After.Contains(token) ? [] : Tokenizer.BytesOf(token);
 
     private static TextCorpus OpenText(string? data, string source, string folder, ILogger logger, CancellationToken cancellationToken)
     {

@@ -97,17 +97,15 @@ internal static class TokenFile
         return (width, offsets, lengths);
     }
 
-    // If the tokenizer has a token between documents, that token replaces the blank line.
+    // A document begins and ends as a text does. If the tokenizer has a token between documents, that token replaces the blank line, and it
+    // is not repeated where it also begins or ends a text.
     private static void Encode(Tokenizer tokenizer, ReadOnlySpan<byte> document, List<int> tokens)
     {
-        if (tokenizer.EndOfText is not { } end)
-        {
-            tokenizer.Encode(document, tokens, specialTokens: false);
-            return;
-        }
-
-        tokenizer.Encode(document[..^CorpusFile.BlankLine.Length], tokens, specialTokens: false);
-        tokens.Add(end);
+        var end = tokenizer.EndOfText;
+        if (tokenizer.Before is not [var only] || only != end) tokens.AddRange(tokenizer.Before);
+        tokenizer.Encode(end is null ? document : document[..^CorpusFile.BlankLine.Length], tokens, specialTokens: false);
+        tokens.AddRange(tokenizer.After);
+        if (end is { } token && !(tokenizer.After is [.., var last] && last == token)) tokens.Add(token);
     }
 
     private static int WidthOf(Tokenizer tokenizer) => tokenizer.VocabularySize <= ushort.MaxValue + 1 ? 2 : 4;
@@ -123,7 +121,16 @@ internal static class TokenFile
         BinaryPrimitives.WriteInt32LittleEndian(header.AsSpan(20), count);
         BinaryPrimitives.WriteInt64LittleEndian(header.AsSpan(24), total);
         textHash.CopyTo(header.AsSpan(32));
-        Convert.FromHexString(tokenizer.Fingerprint).CopyTo(header.AsSpan(64));
+        FingerprintOf(tokenizer).CopyTo(header.AsSpan(64));
         return header;
+    }
+
+    // The tokenizer's fingerprint does not tell which tokens are added around a document.
+    private static byte[] FingerprintOf(Tokenizer tokenizer)
+    {
+        var fingerprint = Convert.FromHexString(tokenizer.Fingerprint);
+        if (tokenizer.Before.IsEmpty && tokenizer.After.IsEmpty) return fingerprint;
+        int[] around = [.. tokenizer.Before, -1, .. tokenizer.After];
+        return SHA256.HashData([.. fingerprint, .. MemoryMarshal.AsBytes(around.AsSpan())]);
     }
 }

@@ -1,14 +1,16 @@
 using System.Buffers;
 using System.Collections.Concurrent;
+using System.Collections.Frozen;
 using System.Collections.Immutable;
-using System.Security.Cryptography;
+using System.Runtime.InteropServices;
 using System.Text;
 
 namespace MatFormer;
 
 /// <summary>
-/// Turns text into tokens and back with byte-level byte-pair encoding (Sennrich et al., arXiv 1508.07909; on bytes as in GPT-2). Plain
-/// bytes are the case without any pair. Reads and writes Hugging Face's <c>tokenizer.json</c>. The class is thread-safe.
+/// Turns text into tokens and back with byte-pair encoding (Sennrich et al., arXiv 1508.07909): of bytes as in GPT-2, or of characters as
+/// in SentencePiece, where characters without a token become bytes. Plain bytes are the case without any pair. Reads and writes Hugging
+/// Face's <c>tokenizer.json</c>. The class is thread-safe.
 /// </summary>
 /// <example>
 /// <code>
@@ -26,27 +28,30 @@ public sealed class Tokenizer
     internal const string FileName = "tokenizer.json";
 
     // The tokens that models of common families put between documents.
-    private static readonly ImmutableArray<string> EndsOfText = [DefaultEndOfText, "<|end_of_text|>", "<|eot_id|>", "</s>"];
+    private static readonly ImmutableArray<string> EndsOfText = [DefaultEndOfText, "<|end_of_text|>", "<|eot_id|>", "</s>", "<eos>"];
 
     private readonly TokenizerContent _content;
     private readonly BytePairs _pairs;
     private readonly ConcurrentBag<WordEncoder> _encoders = [];
-    private readonly SearchValues<byte> _addedStarts;
-    private readonly ImmutableArray<AddedToken> _longestFirst;
+    private readonly AddedTokenSearch _addedInText;
+    private readonly AddedTokenSearch _addedInNormalizedText;
+    private readonly FrozenSet<int> _special;
     private readonly byte[] _file;
 
     internal Tokenizer(TokenizerContent content, byte[]? file = null)
     {
         _content = content;
         var vocabulary = new Dictionary<byte[], int>(ByteStrings.Comparer);
-        for (var token = 0; token < content.Tokens.Length; token++) vocabulary.TryAdd(content.Tokens[token], token);
-        _pairs = new BytePairs(vocabulary, content.Merges, content.WordsFirst);
-        _longestFirst = [.. content.Added.OrderByDescending(a => content.Tokens[a.Token].Length)];
-        _addedStarts = SearchValues.Create([.. content.Added.Select(a => content.Tokens[a.Token][0])]);
+        for (var token = 0; token < content.Pieces.Length; token++) vocabulary.TryAdd(content.Pieces[token], token);
+        _pairs = new BytePairs(vocabulary, content.Merges, content.WordsFirst, content.HasPieces);
+        _addedInText = new(content.Added.Where(a => !a.IsNormalized).Select(a => (content.Pieces[a.Token], a)));
+        _addedInNormalizedText = new(content.Added.Where(a => a.IsNormalized)
+            .Select(a => (TextStep.Apply(content.Normalizer, content.Pieces[a.Token]).ToArray(), a)));
+        _special = content.Added.Where(a => a.IsSpecial).Select(a => a.Token).ToFrozenSet();
         EndOfText = EndsOfText.Select(name => content.Added.FirstOrDefault(a => a.IsSpecial && content.TextOf(a) == name)?.Token)
             .FirstOrDefault(token => token is not null);
         Fingerprint = content.Fingerprint();
-        IsByteLevel = content.Tokens.Length == 256
+        IsByteLevel = content.Tokens.Length == 256 && !content.HasPieces
             && content.Tokens.Select((bytes, id) => bytes is [var value] && value == id).All(same => same);
         _file = file ?? TokenizerFile.Write(content);
     }
@@ -65,7 +70,8 @@ public sealed class Tokenizer
         _content.Added.Where(a => a.IsSpecial).ToDictionary(_content.TextOf, a => a.Token);
 
     /// <summary>
-    /// A hexadecimal hash of everything that affects encoding. Weight files store it, so that a wrong tokenizer is refused.
+    /// A hexadecimal hash of everything that affects which tokens a text becomes, apart from the tokens that are added around it. Weight
+    /// files store it, so that a wrong tokenizer is refused.
     /// </summary>
     public string Fingerprint { get; }
 
@@ -75,7 +81,19 @@ public sealed class Tokenizer
     /// <summary>True if tokens are bytes.</summary>
     internal bool IsByteLevel { get; }
 
-    /// <summary>Reads a <c>tokenizer.json</c> of byte-level BPE: GPT-2's, Llama 3's, Qwen 2's, or one that MatFormer wrote.</summary>
+    /// <summary>The tokens that are added before a text.</summary>
+    internal ImmutableArray<int> Before => _content.Before;
+
+    /// <summary>The tokens that are added after a text.</summary>
+    internal ImmutableArray<int> After => _content.After;
+
+    /// <summary>How many spaces at the beginning of a text stand for nothing, because encoding puts them there.</summary>
+    internal int LeadingSpaces => _content.LeadingSpaces;
+
+    /// <summary>
+    /// Reads a <c>tokenizer.json</c> of BPE: of bytes (GPT-2, Llama 3, Qwen 2, Mistral Nemo, or one that MatFormer wrote), or of characters
+    /// with bytes for the rest (Llama 2, Mistral 7B, Gemma).
+    /// </summary>
     /// <exception cref="TokenizerException">The file is damaged or of another kind. The message names the field.</exception>
     /// <exception cref="IOException">The file cannot be read.</exception>
     public static Tokenizer Load(string path)
@@ -106,9 +124,15 @@ public sealed class Tokenizer
     /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
     public void Save(string path) => AtomicFile.Write(path, stream => stream.Write(_file));
 
-    /// <summary>Returns the tokens of a text.</summary>
+    /// <summary>
+    /// Returns the tokens of a text, as Hugging Face's <c>tokenizer(text).input_ids</c>: with those that the file adds before and after a
+    /// text, such as <c>&lt;s&gt;</c>.
+    /// </summary>
     /// <param name="text">The text.</param>
-    /// <param name="specialTokens">Whether names of special tokens in the text become these tokens.</param>
+    /// <param name="specialTokens">
+    /// Whether names of special tokens in the text become these tokens, and tokens are added around the text. Otherwise all of the text is
+    /// plain, and nothing is added.
+    /// </param>
     public int[] Encode(string text, bool specialTokens = true)
     {
         ArgumentNullException.ThrowIfNull(text);
@@ -117,26 +141,35 @@ public sealed class Tokenizer
         return [.. tokens];
     }
 
-    /// <summary>
-    /// Adds the tokens of UTF-8 text to a list. Bytes that are not UTF-8 are kept. No tokens are added before or after the text.
-    /// </summary>
+    /// <summary>Adds the tokens of UTF-8 text to a list. Bytes that are not UTF-8 are kept.</summary>
     /// <param name="text">The text.</param>
     /// <param name="tokens">The list that the tokens are added to.</param>
-    /// <param name="specialTokens">Whether names of special tokens in the text become these tokens.</param>
+    /// <param name="specialTokens">
+    /// Whether names of special tokens in the text become these tokens, and tokens are added around the text. Otherwise all of the text is
+    /// plain, and nothing is added.
+    /// </param>
     public void Encode(ReadOnlySpan<byte> text, List<int> tokens, bool specialTokens = true)
     {
         ArgumentNullException.ThrowIfNull(tokens);
-        if (!_encoders.TryTake(out var encoder)) encoder = new WordEncoder(_pairs);
-        while (!text.IsEmpty)
-        {
-            var (start, added) = FindAdded(text, specialTokens);
-            EncodeWords(text[..start], tokens, encoder);
-            if (added is null) break;
-            tokens.Add(added.Token);
-            text = text[(start + _content.Tokens[added.Token].Length)..];
-        }
+        if (specialTokens) tokens.AddRange(Before);
+        EncodeText(text, tokens, specialTokens);
+        if (specialTokens) tokens.AddRange(After);
+    }
 
-        _encoders.Add(encoder);
+    /// <summary>
+    /// Returns the tokens that generation continues: those of the text with what is added before it, but nothing after it. If the text
+    /// itself begins with these tokens, as that of a chat template does, they are not added again. An empty prompt gives at least one
+    /// token.
+    /// </summary>
+    internal List<int> EncodePrompt(ReadOnlySpan<byte> prompt)
+    {
+        var tokens = new List<int>();
+        EncodeText(prompt, tokens, specialTokens: true);
+        if (!CollectionsMarshal.AsSpan(tokens).StartsWith(Before.AsSpan())) tokens.InsertRange(0, Before);
+        if (tokens.Count > 0) return tokens;
+        if (EndOfText is { } beginning) tokens.Add(beginning);
+        else EncodeText("\n"u8, tokens, specialTokens: true);
+        return tokens;
     }
 
     /// <summary>
@@ -153,36 +186,52 @@ public sealed class Tokenizer
     /// <summary>
     /// Returns the text of tokens. Bytes that are not UTF-8 become U+FFFD. Use <see cref="TokenStream"/> to decode token by token.
     /// </summary>
+    /// <param name="tokens">The tokens of a whole text.</param>
+    /// <param name="specialTokens">Whether special tokens become their names. Otherwise they are left out.</param>
     /// <exception cref="ArgumentOutOfRangeException">There is no such token.</exception>
-    public string Decode(ReadOnlySpan<int> tokens)
+    public string Decode(ReadOnlySpan<int> tokens, bool specialTokens = true)
     {
         var bytes = new ArrayBufferWriter<byte>();
-        foreach (var token in tokens) bytes.Write(BytesOf(token));
-        return Encoding.UTF8.GetString(bytes.WrittenSpan);
+        foreach (var token in tokens)
+        {
+            var its = BytesOf(token);
+            if (specialTokens || !_special.Contains(token)) bytes.Write(its);
+        }
+
+        var text = bytes.WrittenSpan;
+        for (var i = 0; i < LeadingSpaces && text.StartsWith(" "u8); i++) text = text[1..];
+        return Encoding.UTF8.GetString(text);
     }
 
     /// <summary>Returns a short description of the tokenizer.</summary>
-    public string Describe() => IsByteLevel ? "bytes" : FormattableString.Invariant($"byte pairs, {VocabularySize:n0} tokens");
+    public string Describe() => IsByteLevel ? "bytes"
+        : FormattableString.Invariant($"{(_content.HasPieces ? "pairs of characters" : "byte pairs")}, {VocabularySize:n0} tokens");
 
-    // Returns the first added token in a text and its position. If several begin there, the longest is taken. If there is none, the
-    // position is the text's length.
-    private (int Start, AddedToken? Added) FindAdded(ReadOnlySpan<byte> text, bool specialTokens)
+    // Added tokens are found first in the text as it is, then in what is left, after it was normalized.
+    private void EncodeText(ReadOnlySpan<byte> text, List<int> tokens, bool specialTokens)
     {
-        for (var start = 0; start < text.Length; start++)
+        if (!_encoders.TryTake(out var encoder)) encoder = new WordEncoder(_pairs);
+        for (var rest = text; !rest.IsEmpty;)
         {
-            var skipped = text[start..].IndexOfAny(_addedStarts);
-            if (skipped < 0) break;
-            start += skipped;
-            foreach (var added in _longestFirst)
+            var (start, length, token) = _addedInText.First(rest, specialTokens);
+            var isFirst = rest.Length == text.Length;
+            var normalized = TextStep.Apply(_content.Normalizer, rest[..start]);
+            for (var part = normalized; !part.IsEmpty;)
             {
-                if ((specialTokens || !added.IsSpecial) && text[start..].StartsWith(_content.Tokens[added.Token])) return (start, added);
+                var (partStart, partLength, partToken) = _addedInNormalizedText.First(part, specialTokens);
+                EncodeWords(part[..partStart], isFirst && part.Length == normalized.Length, tokens, encoder);
+                if (partToken is { } found) tokens.Add(found);
+                part = part[(partStart + partLength)..];
             }
+
+            if (token is { } added) tokens.Add(added);
+            rest = rest[(start + length)..];
         }
 
-        return (text.Length, null);
+        _encoders.Add(encoder);
     }
 
-    private void EncodeWords(ReadOnlySpan<byte> text, List<int> tokens, WordEncoder encoder)
+    private void EncodeWords(ReadOnlySpan<byte> text, bool isFirst, List<int> tokens, WordEncoder encoder)
     {
         if (text.IsEmpty) return;
         if (IsByteLevel)
@@ -191,22 +240,13 @@ public sealed class Tokenizer
             return;
         }
 
-        if (_content.Normalizes) text = Normalize(text);
+        if (_content.Spaces is { } spaces) text = spaces.Apply(text, isFirst);
         while (!text.IsEmpty)
         {
             var length = WordPatterns.First(_content.Pattern, text);
             encoder.Encode(text[..length], tokens);
             text = text[length..];
         }
-    }
-
-    // Normalizes to NFC. Text that is not UTF-8 stays unchanged.
-    private static ReadOnlySpan<byte> Normalize(ReadOnlySpan<byte> text)
-    {
-        if (Ascii.IsValid(text) || !System.Text.Unicode.Utf8.IsValid(text)) return text;
-        var characters = Encoding.UTF8.GetString(text);
-        return characters.IsNormalized(NormalizationForm.FormC) ? text
-            : Encoding.UTF8.GetBytes(characters.Normalize(NormalizationForm.FormC));
     }
 }
 
@@ -246,16 +286,30 @@ public sealed record TokenizerOptions
 
 /// <summary>Turns tokens into text one by one. It returns only whole characters, even if a token ends within a character.</summary>
 /// <param name="tokenizer">The tokenizer of the tokens.</param>
-public sealed class TokenStream(Tokenizer tokenizer)
+/// <param name="continues">
+/// Whether the tokens continue a text, such as a prompt. Otherwise the space is left out that some tokenizers put before a text.
+/// </param>
+public sealed class TokenStream(Tokenizer tokenizer, bool continues = false)
 {
     private readonly Decoder _decoder = Encoding.UTF8.GetDecoder();
+    private int _spaces = continues ? 0 : tokenizer.LeadingSpaces; // that are still to be left out
 
     /// <summary>Adds a token and returns the text that it completes. The text is empty if no character is complete yet.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such token.</exception>
     public string Add(int token) => Add(tokenizer.BytesOf(token));
 
     /// <summary>Adds bytes and returns the text that they complete.</summary>
-    internal string Add(ReadOnlySpan<byte> bytes) => Convert(bytes, flush: false);
+    internal string Add(ReadOnlySpan<byte> bytes)
+    {
+        while (_spaces > 0 && !bytes.IsEmpty)
+        {
+            var isSpace = bytes[0] == ' ';
+            if (isSpace) bytes = bytes[1..];
+            _spaces = isSpace ? _spaces - 1 : 0;
+        }
+
+        return Convert(bytes, flush: false);
+    }
 
     /// <summary>Returns the rest at the end: U+FFFD if a character is incomplete, otherwise nothing.</summary>
     public string Finish() => Convert([], flush: true);
@@ -265,67 +319,5 @@ public sealed class TokenStream(Tokenizer tokenizer)
         if (bytes.IsEmpty && !flush) return string.Empty;
         Span<char> characters = new char[_decoder.GetCharCount(bytes, flush)];
         return new string(characters[.._decoder.GetChars(bytes, characters, flush)]);
-    }
-}
-
-/// <summary>A token that is found in a text before the text is cut into words.</summary>
-internal sealed record AddedToken(int Token, bool IsSpecial);
-
-/// <summary>Everything that affects encoding.</summary>
-internal sealed record TokenizerContent
-{
-    public static TokenizerContent Bytes { get; } = new()
-    {
-        Tokens = [.. Enumerable.Range(0, 256).Select(value => new[] { (byte)value })],
-        Merges = [],
-        Added = [],
-        Pattern = WordPattern.Whole,
-    };
-
-    /// <summary>The bytes of each token.</summary>
-    public required ImmutableArray<byte[]> Tokens { get; init; }
-
-    /// <summary>The pairs of tokens and the tokens that they become, in the order in which they were learnt.</summary>
-    public required IReadOnlyList<(int Left, int Right, int Result)> Merges { get; init; }
-
-    public required ImmutableArray<AddedToken> Added { get; init; }
-
-    public required WordPattern Pattern { get; init; }
-
-    /// <summary>Whether text is normalized to NFC first.</summary>
-    public bool Normalizes { get; init; }
-
-    /// <summary>Whether a word that is a token becomes that token, regardless of the merges.</summary>
-    public bool WordsFirst { get; init; }
-
-    public string TextOf(AddedToken added) => Encoding.UTF8.GetString(Tokens[added.Token]);
-
-    public string Fingerprint()
-    {
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        hash.AppendData([(byte)Pattern, Normalizes ? (byte)1 : (byte)0, WordsFirst ? (byte)1 : (byte)0]);
-        Append(Tokens.Length);
-        foreach (var bytes in Tokens)
-        {
-            Append(bytes.Length);
-            hash.AppendData(bytes);
-        }
-
-        Append(Merges.Count);
-        foreach (var (left, right, _) in Merges)
-        {
-            Append(left);
-            Append(right);
-        }
-
-        foreach (var added in Added.OrderBy(a => a.Token)) Append((added.Token << 1) | (added.IsSpecial ? 1 : 0));
-        return Convert.ToHexStringLower(hash.GetHashAndReset());
-
-        void Append(int number)
-        {
-            Span<byte> bytes = stackalloc byte[4];
-            System.Buffers.Binary.BinaryPrimitives.WriteInt32LittleEndian(bytes, number);
-            hash.AppendData(bytes);
-        }
     }
 }

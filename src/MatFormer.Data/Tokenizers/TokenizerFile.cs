@@ -7,10 +7,11 @@ using System.Text.Json;
 namespace MatFormer;
 
 /// <summary>
-/// Reads and writes Hugging Face's <c>tokenizer.json</c> (https://huggingface.co/docs/tokenizers) of byte-level BPE. Every field that
-/// affects encoding is either read or refused. A post-processor and the details of the decoder do not affect encoding, so they are ignored.
+/// Reads and writes Hugging Face's <c>tokenizer.json</c> (https://huggingface.co/docs/tokenizers) of BPE of bytes, and reads that of BPE
+/// of characters with bytes for the rest. Every field that affects encoding is either read or refused. The decoder of bytes is ignored,
+/// because it affects nothing.
 /// </summary>
-internal static class TokenizerFile
+internal static partial class TokenizerFile
 {
     /// <exception cref="TokenizerException">The file is damaged or of another kind. The message names the field.</exception>
     public static TokenizerContent Read(string path, ReadOnlyMemory<byte> json)
@@ -103,7 +104,7 @@ internal static class TokenizerFile
         }
     }
 
-    private sealed class Reading(string path, JsonElement root)
+    private sealed partial class Reading(string path, JsonElement root)
     {
         public TokenizerContent Content()
         {
@@ -117,21 +118,26 @@ internal static class TokenizerFile
 
             var model = Get(root, "model") ?? throw Wrong("model", "is missing");
             var added = AddedTokens();
-            var tokens = Tokens(model, added);
-            return new TokenizerContent
+            var hasPieces = Flag(model, "byte_fallback", "model.byte_fallback");
+            var tokens = Tokens(model, added, hasPieces);
+            var (before, after) = Around(tokens.Length);
+            var content = new TokenizerContent
             {
                 Tokens = tokens,
-                Merges = Merges(model, tokens),
-                Added = [.. added.Values.Select(a => new AddedToken(a.Token, a.IsSpecial))],
-                Pattern = Pattern(),
-                Normalizes = Normalizes(),
+                Merges = Merges(model, tokens, hasPieces),
+                Added = [.. added.Values.Select(a => a.Its)],
+                Pattern = hasPieces ? WordPattern.Whole : Pattern(),
+                Normalizer = Normalizer(hasPieces),
                 WordsFirst = Flag(model, "ignore_merges", "model.ignore_merges"),
+                Before = before,
+                After = after,
             };
+            return hasPieces ? OfPieces(model, content) : content;
         }
 
-        private Dictionary<int, (int Token, string Content, bool IsSpecial)> AddedTokens()
+        private Dictionary<int, (AddedToken Its, string Content)> AddedTokens()
         {
-            var found = new Dictionary<int, (int, string, bool)>();
+            var found = new Dictionary<int, (AddedToken, string)>();
             if (Get(root, "added_tokens") is not { } list) return found;
             var index = 0;
             foreach (var item in Items(list, "added_tokens"))
@@ -147,14 +153,15 @@ internal static class TokenizerFile
                         throw Wrong($"{field}.{name}", $"is true ('{content}'), which is not supported");
                 }
 
-                if (!found.TryAdd(id, (id, content, Flag(item, "special", field + ".special"))))
-                    throw Wrong(field + ".id", $"is {id}, which another token has");
+                var isSpecial = Flag(item, "special", field + ".special");
+                var token = new AddedToken(id, isSpecial, Flag(item, "normalized", field + ".normalized", otherwise: !isSpecial));
+                if (!found.TryAdd(id, (token, content))) throw Wrong(field + ".id", $"is {id}, which another token has");
             }
 
             return found;
         }
 
-        private ImmutableArray<byte[]> Tokens(JsonElement model, Dictionary<int, (int Token, string Content, bool IsSpecial)> added)
+        private ImmutableArray<byte[]> Tokens(JsonElement model, Dictionary<int, (AddedToken Its, string Content)> added, bool hasPieces)
         {
             var type = Get(model, "type");
             if (type is { } its && !IsText(its, "BPE")) throw Wrong("model.type", $"is {Shown(its)}, but only \"BPE\" is supported");
@@ -163,11 +170,9 @@ internal static class TokenizerFile
             foreach (var name in (string[])["continuing_subword_prefix", "end_of_word_suffix"])
             {
                 if (Get(model, name) is { } affix && !IsText(affix, string.Empty))
-                    throw Wrong("model." + name, $"is {Shown(affix)}, which byte-level BPE does not have");
+                    throw Wrong("model." + name, $"is {Shown(affix)}, but only BPE without it is supported");
             }
 
-            if (Flag(model, "byte_fallback", "model.byte_fallback"))
-                throw Wrong("model.byte_fallback", "is true (SentencePiece's BPE), but only byte-level BPE is supported");
             if (Get(model, "vocab") is not { ValueKind: JsonValueKind.Object } vocab)
                 throw Wrong("model.vocab", "is missing or not an object");
             var byId = new Dictionary<int, byte[]>();
@@ -177,13 +182,13 @@ internal static class TokenizerFile
                 if (entry.Value.ValueKind != JsonValueKind.Number || !entry.Value.TryGetInt32(out var id) || id < 0)
                     throw Wrong(field, "is not a token id");
                 var isAdded = added.TryGetValue(id, out var other) && other.Content == entry.Name;
-                var bytes = isAdded ? Encoding.UTF8.GetBytes(entry.Name) : ByteAlphabet.ToBytes(entry.Name)
+                var bytes = isAdded || hasPieces ? Encoding.UTF8.GetBytes(entry.Name) : ByteAlphabet.ToBytes(entry.Name)
                     ?? throw Wrong(field, "has a character that stands for no byte, so this is not byte-level BPE");
                 if (bytes.Length == 0) throw Wrong(field, "is an empty token");
                 if (!byId.TryAdd(id, bytes)) throw Wrong(field, $"is {id}, which another token has");
             }
 
-            foreach (var (id, (_, content, _)) in added)
+            foreach (var (id, (_, content)) in added)
             {
                 if (vocab.TryGetProperty(content, out var listed) && listed.GetInt32() != id)
                     throw Wrong("added_tokens", $"has '{content}' with the id {id}, but model.vocab has {listed.GetRawText()}");
@@ -199,17 +204,17 @@ internal static class TokenizerFile
                     : throw Wrong("model.vocab", $"has {byId.Count} tokens, but none with the id {id}"));
             }
 
-            var singles = tokens.Where(t => t.Length == 1).Select(t => t[0]).ToHashSet();
+            var known = tokens.ToHashSet(ByteStrings.Comparer);
             for (var value = 0; value < 256; value++)
             {
-                if (!singles.Contains((byte)value))
-                    throw Wrong("model.vocab", $"lacks a token for the byte 0x{value:X2}; train it with the whole byte alphabet");
+                if (!known.Contains(hasPieces ? BytePairs.NameOf((byte)value) : [(byte)value]))
+                    throw Wrong("model.vocab", $"lacks a token for the byte 0x{value:X2}; train it with all bytes");
             }
 
             return tokens.MoveToImmutable();
         }
 
-        private List<(int Left, int Right, int Result)> Merges(JsonElement model, ImmutableArray<byte[]> tokens)
+        private List<(int Left, int Right, int Result)> Merges(JsonElement model, ImmutableArray<byte[]> tokens, bool hasPieces)
         {
             var byBytes = new Dictionary<byte[], int>(ByteStrings.Comparer);
             for (var id = 0; id < tokens.Length; id++) byBytes.TryAdd(tokens[id], id);
@@ -229,7 +234,9 @@ internal static class TokenizerFile
                 var right = Find(pair[1]);
                 merges.Add((left, right, Find(pair[0] + pair[1])));
 
-                int Find(string text) => ByteAlphabet.ToBytes(text) is { } bytes && byBytes.TryGetValue(bytes, out var token) ? token
+                int Find(string text) =>
+                    (hasPieces ? Encoding.UTF8.GetBytes(text) : ByteAlphabet.ToBytes(text)) is { } bytes
+                    && byBytes.TryGetValue(bytes, out var token) ? token
                     : throw Wrong(field, $"is {Shown(item)}, but '{text}' is not in model.vocab");
             }
 
@@ -280,18 +287,8 @@ internal static class TokenizerFile
             var regex = Get(element, "pattern") is { ValueKind: JsonValueKind.Object } pattern ? Get(pattern, "Regex") : null;
             return (regex is { ValueKind: JsonValueKind.String } text ? WordPatterns.Of(text.GetString()!) : null) ?? throw Wrong(
                 field + ".pattern",
-                $"is {Shown(Get(element, "pattern"))}, but only the regular expressions of GPT-2, Llama 3 and Qwen 2 are supported");
-        }
-
-        private bool Normalizes()
-        {
-            if (Get(root, "normalizer") is not { } normalizer) return false;
-            if (!IsOf(normalizer, "NFC")) throw Unsupported(normalizer, "normalizer", "NFC or none");
-
-            // Without ICU, .NET cannot normalize.
-            if ("e\u0301".Normalize(NormalizationForm.FormC) != "\u00E9")
-                throw Wrong("normalizer", "is NFC, which this program does not support; build it without InvariantGlobalization");
-            return true;
+                $"is {Shown(Get(element, "pattern"))}, but only the regular expressions of GPT-2, Llama 3, Qwen 2 and Mistral Nemo are "
+                + "supported");
         }
 
         // Returns null if the member is missing or null.

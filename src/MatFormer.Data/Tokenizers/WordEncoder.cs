@@ -1,8 +1,9 @@
 using System.Runtime.InteropServices;
+using System.Text;
 
 namespace MatFormer;
 
-/// <summary>Merges the bytes of words into tokens, and caches the tokens of words. It is not thread-safe.</summary>
+/// <summary>Merges the bytes or characters of words into tokens, and caches the tokens of words. It is not thread-safe.</summary>
 internal sealed class WordEncoder(BytePairs pairs)
 {
     // A few words make up most of a text, so rare or long words are not worth caching.
@@ -44,14 +45,26 @@ internal sealed class WordEncoder(BytePairs pairs)
             _previous = new int[word.Length];
         }
 
-        for (var i = 0; i < word.Length; i++)
+        var count = 0;
+        for (var position = 0; position < word.Length;)
         {
-            _symbols[i] = pairs.TokenOf(word[i]);
-            _next[i] = i + 1 < word.Length ? i + 1 : -1;
+            if (pairs.FindCharacter(word[position..], out var length) is { } character)
+            {
+                _symbols[count++] = character;
+                position += length;
+                continue;
+            }
+
+            for (var end = position + length; position < end; position++) _symbols[count++] = pairs.TokenOf(word[position]);
+        }
+
+        for (var i = 0; i < count; i++)
+        {
+            _next[i] = i + 1 < count ? i + 1 : -1;
             _previous[i] = i - 1;
         }
 
-        for (var i = 0; i + 1 < word.Length; i++) Enqueue(i, i + 1);
+        for (var i = 0; i + 1 < count; i++) Enqueue(i, i + 1);
         while (_queue.TryDequeue(out var pair, out var priority))
         {
             // One of the two tokens may have been merged since the pair was queued.
@@ -80,21 +93,24 @@ internal sealed class WordEncoder(BytePairs pairs)
     }
 }
 
-/// <summary>The merges of byte pairs, in the order in which they were learnt.</summary>
+/// <summary>The merges of pairs of bytes or characters, in the order in which they were learnt.</summary>
 internal sealed class BytePairs
 {
     private readonly int[] _tokenOfByte = new int[256];
     private readonly Dictionary<ulong, int> _ranks;
     private readonly int[] _results;
     private readonly Dictionary<byte[], int>.AlternateLookup<ReadOnlySpan<byte>>? _words;
+    private readonly Dictionary<byte[], int>.AlternateLookup<ReadOnlySpan<byte>>? _characters;
 
     /// <param name="vocabulary">The byte strings that are tokens, and their tokens.</param>
     /// <param name="merges">The pairs and the tokens that they become, in the order in which they were learnt.</param>
     /// <param name="wordsFirst">Whether a word that is a token becomes that token, regardless of the merges.</param>
-    public BytePairs(Dictionary<byte[], int> vocabulary, IReadOnlyList<(int Left, int Right, int Result)> merges, bool wordsFirst)
+    /// <param name="hasPieces">Whether pairs of characters are merged. The tokens of bytes are then those with their names.</param>
+    public BytePairs(
+        Dictionary<byte[], int> vocabulary, IReadOnlyList<(int Left, int Right, int Result)> merges, bool wordsFirst, bool hasPieces)
     {
         var lookup = vocabulary.GetAlternateLookup<ReadOnlySpan<byte>>();
-        for (var value = 0; value < 256; value++) _tokenOfByte[value] = lookup[[(byte)value]];
+        for (var value = 0; value < 256; value++) _tokenOfByte[value] = vocabulary[hasPieces ? NameOf((byte)value) : [(byte)value]];
         _ranks = new Dictionary<ulong, int>(merges.Count);
         _results = new int[merges.Count];
         for (var rank = 0; rank < merges.Count; rank++)
@@ -104,6 +120,23 @@ internal sealed class BytePairs
         }
 
         if (wordsFirst) _words = lookup;
+        if (hasPieces) _characters = lookup;
+    }
+
+    /// <summary>Returns the name of a byte among pieces, such as <c>&lt;0x0A&gt;</c>.</summary>
+    public static byte[] NameOf(byte value) => Encoding.ASCII.GetBytes($"<0x{value:X2}>");
+
+    /// <summary>
+    /// Returns the token of the first character of a text, or null if it has none. Where pairs of bytes are merged, no character has one.
+    /// </summary>
+    /// <param name="text">The text, which must not be empty.</param>
+    /// <param name="length">The length in bytes of the character, or of what is not UTF-8.</param>
+    public int? FindCharacter(ReadOnlySpan<byte> text, out int length)
+    {
+        length = 1;
+        if (_characters is not { } characters) return null;
+        if (text[0] >= 128) Rune.DecodeFromUtf8(text, out _, out length);
+        return characters.TryGetValue(text[..length], out var token) ? token : null;
     }
 
     /// <summary>Returns the token of a byte.</summary>

@@ -4,7 +4,8 @@ using System.Text;
 namespace MatFormer;
 
 /// <summary>
-/// The ways to cut text into words. Byte pairs are merged only within words. In tokenizer.json, the ways are regular expressions.
+/// The ways to cut text into words. Pairs are merged only within words. In tokenizer.json, most ways are regular expressions. Fingerprints
+/// contain the numbers.
 /// </summary>
 internal enum WordPattern
 {
@@ -22,6 +23,15 @@ internal enum WordPattern
 
     /// <summary>Qwen 2's words: the same as Llama 3's, but with single digits.</summary>
     Qwen2,
+
+    /// <summary>
+    /// Mistral Nemo's words: capital letters, then small ones, with at most one other character before; single digits; other characters
+    /// with the line ends and slashes after them; white space.
+    /// </summary>
+    Tekken,
+
+    /// <summary>SentencePiece's words: each begins at U+2581, which stands for a space.</summary>
+    Marks,
 }
 
 /// <summary>
@@ -41,6 +51,11 @@ internal static class WordPatterns
     public const string Qwen2 = @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
         + @"|\s+(?!\S)|\s+";
 
+    /// <summary>Mistral Nemo's regular expression.</summary>
+    public const string Tekken = @"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+        + @"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*"
+        + @"|\s*[\r\n]+|\s+(?!\S)|\s+";
+
     private static readonly Kind[] Ascii = [.. Enumerable.Range(0, 128).Select(c => KindOf(new Rune(c)))];
 
     private enum Kind : byte
@@ -58,6 +73,7 @@ internal static class WordPatterns
         Gpt2 => WordPattern.Gpt2,
         Llama3 => WordPattern.Llama3,
         Qwen2 => WordPattern.Qwen2,
+        Tekken => WordPattern.Tekken,
         _ => null,
     };
 
@@ -68,6 +84,8 @@ internal static class WordPatterns
         WordPattern.Gpt2 => FirstOfGpt2(text),
         WordPattern.Llama3 => FirstOfLlama3(text, digits: 3),
         WordPattern.Qwen2 => FirstOfLlama3(text, digits: 1),
+        WordPattern.Tekken => FirstOfTekken(text),
+        WordPattern.Marks => text[1..].IndexOf(SpaceRule.Mark) is var mark && mark < 0 ? text.Length : 1 + mark,
         _ => throw new ArgumentOutOfRangeException(nameof(pattern), pattern, null),
     };
 
@@ -96,12 +114,63 @@ internal static class WordPatterns
         }
 
         // One other character or space before letters belongs to their word.
-        var after = length < text.Length ? At(text, length, out var next) : (Kind?)null;
+        var after = length < text.Length ? At(text, length, out _) : (Kind?)null;
         if (kind != Kind.LineEnd && after == Kind.Letter) return RunOf(text, length, Kind.Letter);
+        return OthersOrWhiteSpace(text, kind, length, after, "\r\n"u8);
+    }
+
+    private static int FirstOfTekken(ReadOnlySpan<byte> text)
+    {
+        var kind = At(text, 0, out var length);
+        if (kind == Kind.Number) return length;
+
+        // One other character or space before letters belongs to their word. The regular expression tries that first.
+        var isBefore = kind is Kind.Other or Kind.Space;
+        if (isBefore && Cased(text, length, needsSmall: true) is var small && small > length) return small;
+        if (Cased(text, 0, needsSmall: true) is var own && own > 0) return own;
+        if (isBefore && Cased(text, length, needsSmall: false) is var capitals && capitals > length) return capitals;
+        if (Cased(text, 0, needsSmall: false) is var all && all > 0) return all;
+        var after = length < text.Length ? At(text, length, out _) : (Kind?)null;
+        return OthersOrWhiteSpace(text, kind, length, after, "\r\n/"u8);
+    }
+
+    // Returns the end of the capital letters and then small ones from a place on, or the place if there are none. Letters without case and
+    // marks are both. If the last of them must be small, capital letters at the end are left to the next word.
+    private static int Cased(ReadOnlySpan<byte> text, int start, bool needsSmall)
+    {
+        var (end, lastBoth) = (start, start);
+        while (end < text.Length && LettersAt(text, end, out var length) is (true, var both))
+        {
+            end += length;
+            if (both) lastBoth = end;
+        }
+
+        var capitals = end;
+        while (end < text.Length && LettersAt(text, end, out var length).Small) end += length;
+        return end > capitals || !needsSmall ? end : lastBoth;
+    }
+
+    // Returns whether a character may stand among capital letters, and whether among small ones.
+    private static (bool Capital, bool Small) LettersAt(ReadOnlySpan<byte> text, int position, out int length)
+    {
+        if (Rune.DecodeFromUtf8(text[position..], out var rune, out length) != System.Buffers.OperationStatus.Done) return (false, false);
+        return Rune.GetUnicodeCategory(rune) switch
+        {
+            UnicodeCategory.UppercaseLetter or UnicodeCategory.TitlecaseLetter => (true, false),
+            UnicodeCategory.LowercaseLetter => (false, true),
+            UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter => (true, true),
+            UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.EnclosingMark => (true, true),
+            _ => (false, false),
+        };
+    }
+
+    // Returns the end of other characters, perhaps with a space before them, and of the characters that may follow them; or of white space.
+    private static int OthersOrWhiteSpace(ReadOnlySpan<byte> text, Kind kind, int length, Kind? after, ReadOnlySpan<byte> following)
+    {
         if (kind == Kind.Other || (text[0] == ' ' && after == Kind.Other))
         {
             var end = RunOf(text, length, Kind.Other);
-            while (end < text.Length && text[end] is (byte)'\r' or (byte)'\n') end++;
+            while (end < text.Length && following.Contains(text[end])) end++;
             return end;
         }
 

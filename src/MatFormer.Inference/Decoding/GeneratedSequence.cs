@@ -10,11 +10,12 @@ internal sealed class GeneratedSequence
     private readonly Sampler _sampler;
     private readonly StopMatcher _stops;
     private readonly TokenStream _characters;
-    private readonly List<int> _tokens = []; // of the prompt, then generated
+    private readonly List<int> _tokens; // of the prompt, then generated
     private readonly List<byte> _bytes = []; // generated
     private readonly List<(int Start, TokenLogProbability Its)> _logProbabilities = []; // with the byte at which the token starts
     private readonly int _promptTokens;
     private int _toldLogProbabilities; // how many of them earlier pieces contain
+    private int _leadingSpaces; // how many spaces are still left out, where the text begins
     private int _told; // how many tokens earlier pieces contain
     private int _shown; // how many bytes were passed to the pieces, including an incomplete last character
     private bool _hasTheLastPiece;
@@ -26,13 +27,12 @@ internal sealed class GeneratedSequence
     {
         _options = options;
         var tokenizer = options.Tokenizer;
-        if (prompt.Length > 0) tokenizer.Encode(prompt, _tokens);
-        else if (tokenizer.EndOfText is { } beginning) _tokens.Add(beginning);
-        else tokenizer.Encode("\n"u8, _tokens);
+        _tokens = tokenizer.EncodePrompt(prompt);
         _told = _promptTokens = _tokens.Count;
         _sampler = new Sampler(options, row);
         _stops = new StopMatcher(options.StopStrings);
-        _characters = new TokenStream(tokenizer);
+        _characters = new TokenStream(tokenizer, continues: true);
+        _leadingSpaces = prompt.Length > 0 ? 0 : tokenizer.LeadingSpaces;
         if (options.Tokens == 0) Ended = FinishReason.Length;
     }
 
@@ -67,6 +67,12 @@ internal sealed class GeneratedSequence
         if (Generated == _options.Tokens) Ended = FinishReason.Length;
         foreach (var value in _options.Tokenizer.BytesOf(next))
         {
+            if (_leadingSpaces > 0)
+            {
+                _leadingSpaces = value == ' ' ? _leadingSpaces - 1 : 0;
+                if (value == ' ') continue;
+            }
+
             _bytes.Add(value);
             if (!_stops.Add(value)) continue;
             _bytes.RemoveRange(_bytes.Count - _stops.Held, _stops.Held);

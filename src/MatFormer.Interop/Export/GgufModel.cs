@@ -9,12 +9,6 @@ internal sealed class GgufModel
 {
     private const string Format = "GGUF";
 
-    // Values of llama.cpp's llama_token_type.
-    private const int NormalToken = 1;
-    private const int ControlToken = 3;
-    private const int UserDefinedToken = 4;
-    private const int UnusedToken = 5;
-
     private static readonly Dictionary<string, string> s_names = new(StringComparer.Ordinal)
     {
         ["model.embed_tokens.weight"] = "token_embd.weight",
@@ -94,10 +88,10 @@ internal sealed class GgufModel
         }
 
         _architecture = spec.QkNorm ? "qwen3" : _kept.IsUniform ? "llama" : "deci";
-        if (tokenizer is not null && PreTokenizer(tokenizer) is null)
+        if (tokenizer is not null && GgufTokenizer.Problem(tokenizer) is { } problem)
         {
-            throw new ExtractionException($"The tokenizer ({tokenizer.Describe()}) cuts text into words in a way that llama.cpp does not "
-                + $"support, so {spec.Name} cannot be written as {Format}; use --format huggingface, which supports any tokenizer.");
+            throw new ExtractionException($"The tokenizer ({tokenizer.Describe()}) {problem}, which llama.cpp does not support, so "
+                + $"{spec.Name} cannot be written as {Format}; use --format huggingface, which supports any tokenizer.");
         }
     }
 
@@ -105,7 +99,8 @@ internal sealed class GgufModel
     {
         var file = new GgufWriter();
         AddArchitecture(file);
-        AddTokenizer(file);
+        if (_tokenizer is null) file.Add("tokenizer.ggml.model", "no_vocab");
+        else GgufTokenizer.Write(file, _tokenizer, _weights.Spec.Vocabulary);
         foreach (var (key, value) in _weights.Metadata.Where(m => m.Key.StartsWith("matformer.", StringComparison.Ordinal)))
             file.Add(key, value);
         var byName = _weights.Tensors.Select(Laid).ToDictionary(NameOf, StringComparer.Ordinal);
@@ -172,54 +167,6 @@ internal sealed class GgufModel
             else file.Add(key, sizes);
         }
     }
-
-    private void AddTokenizer(GgufWriter file)
-    {
-        if (_tokenizer is null)
-        {
-            file.Add("tokenizer.ggml.model", "no_vocab");
-            return;
-        }
-
-        var content = _tokenizer.Content;
-        var added = content.Added.ToDictionary(a => a.Token);
-        var (texts, kinds) = (new List<string>(), new List<int>());
-        for (var token = 0; token < content.Tokens.Length; token++)
-        {
-            texts.Add(added.TryGetValue(token, out var its) ? content.TextOf(its) : ByteAlphabet.ToText(content.Tokens[token]));
-            kinds.Add(its is null ? NormalToken : its.IsSpecial ? ControlToken : UserDefinedToken);
-        }
-
-        // llama.cpp takes the vocabulary's size from the tokens, so every row of the embedding needs a token.
-        for (var token = texts.Count; token < _weights.Spec.Vocabulary; token++)
-        {
-            texts.Add(string.Create(CultureInfo.InvariantCulture, $"[UNUSED{token}]"));
-            kinds.Add(UnusedToken);
-        }
-
-        file.Add("tokenizer.ggml.model", "gpt2");
-        file.Add("tokenizer.ggml.pre", PreTokenizer(_tokenizer)!);
-        file.Add("tokenizer.ggml.tokens", texts);
-        file.Add("tokenizer.ggml.token_type", kinds);
-        file.Add("tokenizer.ggml.merges", content.Merges.Select(m => $"{texts[m.Left]} {texts[m.Right]}").ToList());
-
-        // Without these ids, llama.cpp would end texts at token 11. The byte 0xFF is safe, because no UTF-8 text contains it.
-        var end = (uint)(_tokenizer.EndOfText ?? content.Tokens.IndexOf([byte.MaxValue], 0, ByteStrings.Comparer));
-        file.Add("tokenizer.ggml.bos_token_id", end);
-        file.Add("tokenizer.ggml.eos_token_id", end);
-        file.Add("tokenizer.ggml.add_bos_token", false);
-        file.Add("tokenizer.ggml.add_eos_token", false);
-    }
-
-    // llama.cpp's name for the way in which the tokenizer cuts words; null if llama.cpp has no equivalent.
-    private static string? PreTokenizer(Tokenizer tokenizer) => tokenizer.Content switch
-    {
-        { Merges.Count: 0, WordsFirst: false } => "gpt-2",
-        { Pattern: WordPattern.Gpt2, WordsFirst: false } => "gpt-2",
-        { Pattern: WordPattern.Llama3, WordsFirst: true } => "llama-bpe",
-        { Pattern: WordPattern.Qwen2, WordsFirst: false } => "qwen2",
-        _ => null,
-    };
 
     // We rotate pairs of one number from each half of a head. So does llama.cpp's Qwen3, but its Llama rotates pairs of neighbours, so the
     // rows of its query and key projections are interleaved.

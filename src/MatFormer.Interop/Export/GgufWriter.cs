@@ -68,6 +68,12 @@ internal sealed class GgufWriter
         foreach (var value in values) Write(_values, (uint)value);
     }
 
+    public void Add(string key, IReadOnlyCollection<float> values)
+    {
+        BeginArray(key, ValueType.Float32, values.Count);
+        foreach (var value in values) Write(_values, BitConverter.SingleToUInt32Bits(value));
+    }
+
     public void Add(string key, IReadOnlyCollection<string> values)
     {
         BeginArray(key, ValueType.String, values.Count);

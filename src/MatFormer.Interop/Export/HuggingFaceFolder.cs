@@ -52,6 +52,9 @@ internal sealed class HuggingFaceFolder
         }
     }
 
+    // The token that a text begins with: one that the tokenizer adds, or else the one between documents.
+    private int? BeginOfText => _tokenizer?.Before is [var token, ..] ? token : _tokenizer?.EndOfText;
+
     /// <summary>
     /// Writes the files. The weights come first, because they are the most likely to fail; <c>config.json</c> comes last, because nothing
     /// loads without it.
@@ -105,8 +108,8 @@ internal sealed class HuggingFaceFolder
         json.WriteBoolean("attention_bias", spec.AttentionBias);
         if (!spec.QkNorm) json.WriteBoolean("mlp_bias", block.Bias);
         json.WriteBoolean("tie_word_embeddings", spec.TiedHead);
-        WriteToken(json, "bos_token_id");
-        WriteToken(json, "eos_token_id");
+        WriteToken(json, "bos_token_id", BeginOfText);
+        WriteToken(json, "eos_token_id", _tokenizer?.EndOfText);
         json.WriteString("torch_dtype", TypeName(_encoding));
     }
 
@@ -138,9 +141,9 @@ internal sealed class HuggingFaceFolder
     }
 
     // Writes null if there is no such token, because transformers would otherwise use its default ids.
-    private void WriteToken(Utf8JsonWriter json, string name)
+    private static void WriteToken(Utf8JsonWriter json, string name, int? token)
     {
-        if (_tokenizer?.EndOfText is { } token) json.WriteNumber(name, token);
+        if (token is { } id) json.WriteNumber(name, id);
         else json.WriteNull(name);
     }
 
@@ -150,10 +153,13 @@ internal sealed class HuggingFaceFolder
         json.WriteString("tokenizer_class", "PreTrainedTokenizerFast");
         json.WriteNumber("model_max_length", _weights.Spec.Context);
         json.WriteBoolean("clean_up_tokenization_spaces", false);
-        if (_tokenizer!.EndOfText is not { } end) return;
-        var name = _tokenizer.SpecialTokens.First(t => t.Value == end).Key;
-        json.WriteString("bos_token", name);
-        json.WriteString("eos_token", name);
+        WriteName("bos_token", BeginOfText);
+        WriteName("eos_token", _tokenizer!.EndOfText);
+
+        void WriteName(string key, int? token)
+        {
+            if (token is { } id) json.WriteString(key, System.Text.Encoding.UTF8.GetString(_tokenizer!.Content.Pieces[id]));
+        }
     }
 
     /// <summary>Writes a JSON file with one object.</summary>

@@ -209,6 +209,37 @@ public sealed class ExtractionTests : IDisposable
     }
 
     [Fact]
+    public void AGgufFileHasTheTokenizerOfPieces()
+    {
+        var pieces = NewPieceTokenizer();
+        Extraction.ToGguf(Save<ExportedLm>(pieces.Fingerprint), ExportedLm.Profile.Alike, PathOf("alike.gguf"), pieces);
+        var file = new GgufFile(PathOf("alike.gguf"));
+        Assert.Equal("llama", file.Value<string>("tokenizer.ggml.model"));
+        var tokens = file.Value<object[]>("tokenizer.ggml.tokens");
+        Assert.Equal(["<unk>", "<0xFF>", "\u2581th"], new[] { 0, 258, 263 }.Select(t => (string)tokens[t]));
+        Assert.Equal([2, 3, 6, 1, 5], new[] { 0, 2, 258, 263, 299 }.Select(t => (int)file.Value<object[]>("tokenizer.ggml.token_type")[t]));
+        Assert.Equal([0f, -1f, -2f, 0f], new[] { 261, 262, 263, 299 }.Select(t => (float)file.Value<object[]>("tokenizer.ggml.scores")[t]));
+        Assert.Equal(
+            [1u, 2u, 0u], new[] { "bos", "eos", "unknown" }.Select(name => file.Value<uint>($"tokenizer.ggml.{name}_token_id")));
+        Assert.Equal(
+            [true, false, true],
+            new[] { "bos_token", "eos_token", "space_prefix" }.Select(name => file.Value<bool>($"tokenizer.ggml.add_{name}")));
+    }
+
+    [Fact]
+    public void AFolderForHuggingFaceHasTheTokenThatTextsBeginWith()
+    {
+        var (pieces, folder) = (NewPieceTokenizer(), PathOf("alike"));
+        Extraction.ToHuggingFace(Save<ExportedLm>(pieces.Fingerprint), ExportedLm.Profile.Alike, folder, pieces);
+        Assert.Equal(pieces.Encode("th"), Tokenizer.Load(Path.Combine(folder, "tokenizer.json")).Encode("th"));
+        using var config = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "config.json")));
+        var ids = new[] { "bos_token_id", "eos_token_id" }.Select(name => config.RootElement.GetProperty(name).GetInt32());
+        Assert.Equal([1, 2], ids);
+        using var names = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "tokenizer_config.json")));
+        Assert.Equal(["<s>", "</s>"], new[] { "bos_token", "eos_token" }.Select(name => names.RootElement.GetProperty(name).GetString()));
+    }
+
+    [Fact]
     public void AnotherTokenizerThanThatOfTheWeightsIsRefused()
     {
         var checkpoint = Save<ExportedLm>(NewPairTokenizer().Fingerprint);
@@ -336,6 +367,28 @@ public sealed class ExtractionTests : IDisposable
         Added = [new AddedToken(258, true)],
         Pattern = WordPattern.Gpt2,
     });
+
+    // A tokenizer of Llama 2's kind with two pieces of several characters.
+    private Tokenizer NewPieceTokenizer()
+    {
+        string[] names =
+            ["<unk>", "<s>", "</s>", .. Enumerable.Range(0, 256).Select(value => $"<0x{value:X2}>"), "\u2581", "t", "h", "th", "\u2581th"];
+        var vocab = string.Join(", ", names.Select((name, id) => $"\"{name}\": {id}"));
+        var added = string.Join(", ", names.Take(3).Select((name, id) => $$"""{"id": {{id}}, "content": "{{name}}", "special": true}"""));
+        File.WriteAllText(PathOf("pieces.json"), $$$"""
+            {
+              "added_tokens": [{{{added}}}],
+              "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Prepend", "prepend": "\u2581"}, {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+              "post_processor": {"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"] } } },
+              "decoder": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always"},
+              "model": {"type": "BPE", "unk_token": "<unk>", "byte_fallback": true, "vocab": { {{{vocab}}} }, "merges": ["t h", "\u2581 th"]}
+            }
+            """);
+        return Tokenizer.Load(PathOf("pieces.json"));
+    }
 
     private void SameBytes<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>

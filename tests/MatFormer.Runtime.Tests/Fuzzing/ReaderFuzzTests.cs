@@ -142,6 +142,28 @@ public sealed class ReaderFuzzTests : IDisposable
             e => e is TokenizerException);
     }
 
+    [Theory]
+    [InlineData("llama2")]
+    [InlineData("mistral")]
+    [InlineData("metaspace")]
+    public void DamagedTokenizersOfPiecesAreReadOrRefused(string name)
+    {
+        var path = _folder["tokenizer.json"];
+        Mutator.Run(
+            [File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Tokenizers", "Oracle", name + ".json"))],
+            file =>
+            {
+                File.WriteAllBytes(path, file);
+                var tokenizer = Tokenizer.Load(path);
+                var tokens = tokenizer.Encode("the  model returns </s> <tool> \u00E4\u00F6\u00FC e\u0301x 12345");
+                Assert.NotEmpty(tokens);
+                var stream = new TokenStream(tokenizer);
+                Assert.Equal(tokenizer.Decode(tokens), string.Concat(tokens.Select(stream.Add)) + stream.Finish());
+                Assert.NotNull(tokenizer.SpecialTokens);
+            },
+            e => e is TokenizerException);
+    }
+
     [Fact]
     public void DamagedSafetensorsAreReadOrRefused()
     {

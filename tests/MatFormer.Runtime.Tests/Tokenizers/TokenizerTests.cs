@@ -147,7 +147,7 @@ public sealed class TokenizerTests : IDisposable
     [InlineData("model.type", "\"WordPiece\"", "model.type is \"WordPiece\"")]
     [InlineData("model.type", "\"Unigram\"", "model.type is \"Unigram\"")]
     [InlineData("model.dropout", "0.1", "model.dropout is 0.1")]
-    [InlineData("model.byte_fallback", "true", "model.byte_fallback")]
+    [InlineData("model.byte_fallback", "true", "model.vocab lacks a token for the byte 0x00")]
     [InlineData("model.end_of_word_suffix", "\"</w>\"", "model.end_of_word_suffix")]
     [InlineData("model.vocab", "null", "model.vocab is missing")]
     [InlineData("model.vocab.a", "\"x\"", "model.vocab['a'] is not a token id")]
@@ -175,6 +175,171 @@ public sealed class TokenizerTests : IDisposable
         var e = Assert.Throws<TokenizerException>(() => Tokenizer.Load(path));
         Assert.Contains(says, e.Message, StringComparison.Ordinal);
         Assert.Contains(path, e.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("normalizer", "{\"type\": \"NFKC\"}", "normalizer.type is \"NFKC\"")]
+    [InlineData("normalizer.normalizers", "3", "normalizer.normalizers is not an array")]
+    [InlineData("normalizer.normalizers", "[{\"type\": \"Strip\"}]", "normalizer.normalizers[0].type is \"Strip\"")]
+    [InlineData("normalizer.normalizers", "[{\"type\": \"Prepend\"}]", "normalizer.normalizers[0].prepend is missing")]
+    [InlineData("normalizer.normalizers", "[{\"type\": \"Replace\", \"pattern\": {\"Regex\": \" \"}, \"content\": \"\"}]",
+        "normalizer.normalizers[0].pattern")]
+    [InlineData("pre_tokenizer", "{\"type\": \"ByteLevel\"}", "pre_tokenizer.type is \"ByteLevel\"")]
+    [InlineData("pre_tokenizer", "{\"type\": \"Metaspace\", \"replacement\": \"_\"}", "pre_tokenizer.replacement is \"_\"")]
+    [InlineData("pre_tokenizer", "{\"type\": \"Metaspace\", \"replacement\": \"\u2581\", \"prepend_scheme\": \"x\"}",
+        "pre_tokenizer.prepend_scheme is \"x\"")]
+    [InlineData("pre_tokenizer", "{\"type\": \"Metaspace\", \"replacement\": \"\u2581\", \"prepend_scheme\": \"first\", "
+        + "\"add_prefix_space\": false}", "pre_tokenizer.prepend_scheme is \"first\", but add_prefix_space is false")]
+    [InlineData("pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"String\": \"x\"}}", "pre_tokenizer.pattern")]
+    [InlineData("pre_tokenizer", "{\"type\": \"Split\", \"pattern\": {\"String\": \" \"}, \"behavior\": \"Removed\"}",
+        "pre_tokenizer.behavior is \"Removed\"")]
+    [InlineData("decoder", "null", "decoder is missing")]
+    [InlineData("decoder", "{\"type\": \"ByteLevel\"}", "decoder.type is \"ByteLevel\"")]
+    [InlineData("decoder.decoders", "[]", "decoder.decoders has 0 steps")]
+    [InlineData("decoder.decoders", "[{\"type\": \"Fuse\"}, {\"type\": \"Fuse\"}, {\"type\": \"Fuse\"}]",
+        "decoder.decoders[0].type is \"Fuse\"")]
+    [InlineData("model.vocab.<0x41>", "700", "model.vocab")]
+    [InlineData("model.unk_token", "\"<none>\"", "model.unk_token is")]
+    [InlineData("model.merges", "[[\"t\", \"zq\"]]", "but 'zq' is not in model.vocab")]
+    [InlineData("post_processor", "{\"type\": \"Other\"}", "post_processor.type is \"Other\"")]
+    [InlineData("post_processor", "{\"type\": \"Sequence\", \"processors\": [{\"type\": \"RobertaProcessing\", \"cls\": [\"<s>\", 1], "
+        + "\"sep\": [\"</s>\", 2]}, {\"type\": \"RobertaProcessing\", \"cls\": [\"<s>\", 1], \"sep\": [\"</s>\", 2]}]}",
+        "post_processor.processors[1] adds tokens")]
+    [InlineData("post_processor.single", "[]", "post_processor.single lacks the sequence")]
+    [InlineData("post_processor.single", "[{\"Sequence\": {\"id\": \"B\"}}]", "post_processor.single[0]")]
+    [InlineData("post_processor.special_tokens", "{}", "post_processor.special_tokens['<s>'] is missing")]
+    [InlineData("post_processor.special_tokens", "{\"<s>\": {\"ids\": [686]}}", "post_processor.special_tokens['<s>'].ids has 686")]
+    public void UnsupportedFieldsOfPiecesAreRefused(string field, string value, string says)
+    {
+        var e = Assert.Throws<TokenizerException>(() => Changed("llama2.json", (field, value)));
+        Assert.Contains(says, e.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("{\"type\": \"RobertaProcessing\", \"cls\": [\"<s>\", 1], \"sep\": [\"</s>\", 2]}", "1", "2")]
+    [InlineData("{\"type\": \"ByteLevel\"}", "", "")]
+    [InlineData("null", "", "")]
+    public void PostProcessorsAddTokensAroundATextAndLeaveTheFingerprint(string processor, string before, string after)
+    {
+        var tokenizer = Changed("llama2.json", ("post_processor", processor));
+        Assert.Equal(Tokenizer.Load(At("llama2.json")).Fingerprint, tokenizer.Fingerprint);
+        Assert.Equal((before, after), (string.Join(' ', tokenizer.Before), string.Join(' ', tokenizer.After)));
+        var plain = string.Join(' ', tokenizer.Encode("a b", specialTokens: false));
+        Assert.Equal($"{before} {plain} {after}".Trim(), string.Join(' ', tokenizer.Encode("a b")));
+    }
+
+    [Theory]
+    [InlineData("trained.json", "9102168eb779790857c6ca4c1c8c1833c539880795d819e614b6d96fa4e59f76")]
+    [InlineData("bytes.json", "0809745f962bb400121708c15becf6261cf6b856a7ba3056f7a0cff8ab01b0ae")]
+    [InlineData("llama3.json", "5a34832a619953de3738b4e81b3ecbf9e81a842a8aed615083ceb88d9a3dd69d")]
+    [InlineData("qwen2.json", "738d40e6cb34b057dbbb2ef707d45bbd1e6733d60cddc08f43631bcc6dec1a2d")]
+    public void FingerprintsOfEarlierVersionsStay(string name, string fingerprint) =>
+        Assert.Equal(fingerprint, Tokenizer.Load(At(name)).Fingerprint);
+
+    [Fact]
+    public void EveryFieldOfPiecesThatAffectsTokensChangesTheFingerprint()
+    {
+        var seen = new HashSet<string> { Tokenizer.Load(At("llama2.json")).Fingerprint };
+        const string Metaspace = "{\"type\": \"Metaspace\", \"replacement\": \"\u2581\", ";
+        foreach (var (field, value) in new[]
+        {
+            ("normalizer", "null"), ("normalizer", "{\"type\": \"NFC\"}"), ("normalizer", "{\"type\": \"Prepend\", \"prepend\": \"a\"}"),
+            ("pre_tokenizer", Metaspace + "\"split\": true}"), ("pre_tokenizer", Metaspace + "\"split\": false}"),
+            ("pre_tokenizer", Metaspace + "\"split\": false, \"prepend_scheme\": \"first\"}"),
+            ("pre_tokenizer", Metaspace + "\"split\": false, \"prepend_scheme\": \"never\"}"),
+            ("model.merges", "[]"), ("model.ignore_merges", "true"),
+            ("added_tokens", "[{\"id\": 1, \"content\": \"<s>\", \"special\": true}]"),
+            ("added_tokens", "[{\"id\": 1, \"content\": \"<s>\", \"special\": true, \"normalized\": true}]"),
+        }) Assert.True(seen.Add(Changed("llama2.json", (field, value)).Fingerprint), value);
+    }
+
+    [Fact]
+    public void APromptBeginsAsATextDoesButOnlyOnce()
+    {
+        const string Around = "{\"type\": \"RobertaProcessing\", \"cls\": [\"<s>\", 1], \"sep\": [\"</s>\", 2]}";
+        var tokenizer = Changed("llama2.json", ("post_processor", Around));
+        int[] text = [1, .. tokenizer.Encode("the model", specialTokens: false)];
+        Assert.Equal(text, tokenizer.EncodePrompt("the model"u8));
+        Assert.Equal(text, tokenizer.EncodePrompt("<s>the model"u8)); // as a chat template writes it
+        Assert.Equal([1, .. text, 2], tokenizer.Encode("<s>the model"));
+        Assert.Equal([1], tokenizer.EncodePrompt(""u8));
+        Assert.Equal([2], Changed("llama2.json", ("post_processor", "null")).EncodePrompt(""u8));
+        Assert.Equal([10], Tokenizer.ByteLevel.EncodePrompt(""u8));
+    }
+
+    [Theory]
+    [InlineData("llama2.json", "</s>")]
+    [InlineData("gemma.json", "<eos>")]
+    public void TheEndOfTextOfOtherFamiliesIsFound(string name, string end)
+    {
+        var tokenizer = Tokenizer.Load(At(name));
+        Assert.Equal(tokenizer.SpecialTokens[end], tokenizer.EndOfText);
+    }
+
+    [Fact]
+    public void BytesWithoutAPieceAreKept()
+    {
+        var tokenizer = Tokenizer.Load(At("llama2.json"));
+        var bytes = new byte[5000];
+        new Random(1).NextBytes(bytes);
+        var tokens = new List<int>();
+        tokenizer.Encode(bytes, tokens, specialTokens: false);
+        Assert.Equal([(byte)' ', .. bytes], tokens.SelectMany(t => tokenizer.BytesOf(t).ToArray()));
+    }
+
+    [Fact]
+    public void AStreamThatContinuesATextKeepsTheFirstSpace()
+    {
+        var tokenizer = Tokenizer.Load(At("llama2.json"));
+        var tokens = tokenizer.Encode("the model", specialTokens: false);
+        var (own, continuing) = (new TokenStream(tokenizer), new TokenStream(tokenizer, continues: true));
+        Assert.Equal("the model", string.Concat(tokens.Select(own.Add)));
+        Assert.Equal(" the model", string.Concat(tokens.Select(continuing.Add)));
+    }
+
+    [Theory]
+    [InlineData("", "the model")]
+    [InlineData("of", " the model")]
+    public void OnlyTextThatFollowsAPromptBeginsWithASpace(string prompt, string text)
+    {
+        var tokenizer = Tokenizer.Load(At("llama2.json"));
+        var options = new GenerationOptions { Tokenizer = tokenizer, Temperature = 0 };
+        var sequence = new GeneratedSequence(Encoding.UTF8.GetBytes(prompt), options, row: 0);
+        Assert.Equal(tokenizer.Encode(prompt), sequence.Tokens.ToArray());
+        foreach (var token in tokenizer.Encode("the model", specialTokens: false))
+        {
+            var logits = new float[tokenizer.VocabularySize];
+            logits[token] = 1;
+            sequence.Choose(logits);
+        }
+
+        Assert.Equal(text, Encoding.UTF8.GetString(sequence.Bytes));
+        Assert.Equal(text, sequence.Piece()!.Text);
+    }
+
+    [Fact]
+    public void DocumentsBeginAndEndAsTextsDo()
+    {
+        var tokenizer = Tokenizer.Load(At("llama2.json"));
+        using var corpus = TextCorpus.Open(_folder.WriteTexts(documents: 40), _folder["out"], tokenizer);
+        var split = corpus.Training;
+        var (begin, end) = (1, tokenizer.EndOfText!.Value);
+        var windows = Windows.Fixed(split, context: 64, count: 1000).ToList();
+        var tokens = windows.SelectMany(w => w[..^1]).ToList();
+        Assert.Equal(begin, tokens[0]);
+        Assert.All(tokens.Index().Where(t => t.Item == begin).Skip(1), t => Assert.Equal(end, tokens[t.Index - 1]));
+        Assert.All(tokens.SkipLast(1).Index().Where(t => t.Item == end), t => Assert.Equal(begin, tokens[t.Index + 1]));
+        Assert.InRange(tokens.Count(t => t == begin), 2, split.Documents);
+        Assert.True(corpus.TextOf(begin).IsEmpty);
+        Assert.Equal((byte)'\n', Windows.Text(corpus, windows[0])[0]);
+
+        // Texts of pairs have nothing around them.
+        Assert.DoesNotContain(begin, TokenRows.Encode("the model", tokenizer, 10, []));
+
+        // The fingerprint is the same, but the documents are not.
+        var plain = Changed("llama2.json", ("post_processor", "null"));
+        using var other = TextCorpus.Open(_folder["texts"], _folder["out"], plain);
+        Assert.DoesNotContain(begin, Windows.Fixed(other.Training, context: 64, count: 1000).SelectMany(w => w));
     }
 
     [Fact]
@@ -229,6 +394,20 @@ public sealed class TokenizerTests : IDisposable
         tokenizer.CheckFits(TinyModel.Spec with { Vocabulary = 1000 });
         var bytes = Assert.Throws<TokenizerException>(() => Tokenizer.ByteLevel.CheckFits(TinyModel.Spec with { Vocabulary = 255 }));
         Assert.Contains("declare Vocabulary = 256.", bytes.Message, StringComparison.Ordinal);
+    }
+
+    private static string At(string name) => Path.Combine(AppContext.BaseDirectory, "Tokenizers", "Oracle", name);
+
+    // Loads a recorded tokenizer with another value of a field.
+    private Tokenizer Changed(string name, (string Field, string Value) change)
+    {
+        var root = JsonNode.Parse(File.ReadAllText(At(name)))!;
+        var parent = root;
+        var names = change.Field.Split('.');
+        foreach (var member in names[..^1]) parent = parent[member]!;
+        parent[names[^1]] = JsonNode.Parse(change.Value);
+        File.WriteAllText(_folder["changed.json"], root.ToJsonString());
+        return Tokenizer.Load(_folder["changed.json"]);
     }
 
     private static JsonNode Oracle() =>
