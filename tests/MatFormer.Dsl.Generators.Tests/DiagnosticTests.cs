@@ -699,12 +699,14 @@ public sealed class DiagnosticTests
         {
             "MFD0058",
             Declare(more: "[Attention(OutputBias = [|true|])]"),
-            "OutputBias gives the output of attention a bias, but queries, keys and values have none; write Bias = true as well, or remove it"
+            "OutputBias gives the output of attention a bias, but queries, keys and values have none; write Bias = true as well, or remove "
+                + "it"
         },
         {
             "MFD0058",
             Declare(more: "[Attention(Bias = false, OutputBias = [|true|])]"),
-            "OutputBias gives the output of attention a bias, but queries, keys and values have none; write Bias = true as well, or remove it"
+            "OutputBias gives the output of attention a bias, but queries, keys and values have none; write Bias = true as well, or remove "
+                + "it"
         },
     };
 
