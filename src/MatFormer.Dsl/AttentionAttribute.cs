@@ -46,6 +46,15 @@ sealed class AttentionAttribute : Attribute
     /// </summary>
     public bool QkNorm { get; set; }
 
-    /// <summary>Whether the projections of queries, keys, values and output have a bias. The default is false.</summary>
+    /// <summary>
+    /// Whether the projections of queries, keys, values and, unless <see cref="OutputBias"/> is false, output have a bias. The default is
+    /// false.
+    /// </summary>
     public bool Bias { get; set; }
+
+    /// <summary>
+    /// Whether the projection of the output has a bias as well. The default is the value of <see cref="Bias"/>. Set it to false for models
+    /// like Qwen 2, where only queries, keys and values have biases.
+    /// </summary>
+    public bool OutputBias { get; set; }
 }

@@ -487,6 +487,11 @@ public sealed class DiagnosticTests
             "HeadWidth must be the same in all layers; write it in an [Attention] without Layers"
         },
         {
+            "MFD0033",
+            Declare(more: "[Attention(Bias = true), Attention(OutputBias = [|false|], Layers = \"0-3\")]"),
+            "OutputBias must be the same in all layers; write it in an [Attention] without Layers"
+        },
+        {
             "MFD0034",
             Declare(gr: "[Granularity(\"S\", 128, Heads = [|3|]), Granularity(\"XL\", 1024)]", more: "[Attention(KeyValueHeads = 2)]"),
             "'S' keeps 3 heads, but each key/value head is shared by 4 heads; write Heads = 4"
@@ -690,6 +695,18 @@ public sealed class DiagnosticTests
                 type: "public sealed partial class [|Lm|];"),
             "'Lm' declares 201 profiles, and each is a class that makes builds slower (above 200, all share one forward pass); "
                 + "declare the profiles that the program names, and create the others with 'new Profile<Lm>(name, pattern)'"
+        },
+        {
+            "MFD0058",
+            Declare(more: "[Attention(OutputBias = [|true|])]"),
+            "OutputBias gives the output of attention a bias, but queries, keys and values have none; write Bias = true as well, or remove "
+                + "it"
+        },
+        {
+            "MFD0058",
+            Declare(more: "[Attention(Bias = false, OutputBias = [|true|])]"),
+            "OutputBias gives the output of attention a bias, but queries, keys and values have none; write Bias = true as well, or remove "
+                + "it"
         },
     };
 

@@ -192,6 +192,8 @@ public sealed class ModelTests
             s_spec with { RotaryScaling = new(RotaryScalingKind.Llama3, 8, 8192, 2, 4) },
             s_spec with { RotaryScaling = new(RotaryScalingKind.Llama3, 8, 8192, 1, 5) },
             s_spec with { QkNorm = true },
+            s_spec with { AttentionBias = true, OutputBias = true },
+            s_spec with { AttentionBias = true },
             s_spec with { Tied = false },
             s_spec with { Granularities = new([Uniform("S", 5), Uniform("L", 40)]) },
             s_spec with { Granularities = new([Uniform("S", 5, heads: 1), Uniform("M", 12), Uniform("L", 40)]) },
@@ -210,6 +212,16 @@ public sealed class ModelTests
             "MatLM/1;layers=4;width=24;heads=3;key_value_heads=3;head_width=8;context=16;vocabulary=50;hidden=40;"
             + "activation=SwiGlu;bias=False;norm=Rms(1E-05);position=Rotary(10000);qk_norm=False;tied=True;granularities=S:5,M:12,L:40",
             Fingerprint.Canonical(s_spec));
+
+    [Fact]
+    public void TheFingerprintOfBiasesIsTheRecordedOne()
+    {
+        Assert.EndsWith("granularities=S:5,M:12,L:40;attention_bias=True", Canonical(hasOutputBias: true), StringComparison.Ordinal);
+        Assert.EndsWith("L:40;attention_bias=QueryKeyValue", Canonical(hasOutputBias: false), StringComparison.Ordinal);
+
+        static string Canonical(bool hasOutputBias) =>
+            Fingerprint.Canonical(s_spec with { AttentionBias = true, OutputBias = hasOutputBias });
+    }
 
     [Fact]
     public void SpecsWithEqualValuesAreEqual()

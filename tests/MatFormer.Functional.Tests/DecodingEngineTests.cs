@@ -18,6 +18,8 @@ public sealed class DecodingEngineTests
         EngineEqualsModel<OracleUneven>();
         EngineEqualsModel<OracleLinear>();
         EngineEqualsModel<OracleLlama3>();
+        EngineEqualsModel<Qwen2Tied>();
+        EngineEqualsModel<Qwen2Untied>();
     }
 
     [Fact]

@@ -71,7 +71,7 @@ internal static class RandomDeclarations
         while (widths.Count < random.Next(2, 6)) widths.Add(random.Next(1, 100));
         text.Append(CultureInfo.InvariantCulture, $"[FeedForward({widths.Max}, {FeedForward(random)})]\n");
         text.Append(CultureInfo.InvariantCulture, $"[Attention(KeyValueHeads = {keyValueHeads}, RotaryBase = {random.Next(100, 20000)}");
-        if (Flip(random)) text.Append(", Bias = true");
+        text.Append(Pick(random, ", Bias = true", ", Bias = true, OutputBias = false", "", ""));
         text.Append(Flip(random) ? ", QkNorm = true)]\n" : ")]\n");
         if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Norm(NormKind.{Pick(random, "Rms", "Layer")}, Epsilon = 1e-{random.Next(4, 8)})]\n");
         var position = Flip(random) ? Pick(random, kind == 1 && width % 4 == 0 ? "Sinusoidal" : kind == 1 ? "Learned" : "Rotary", "Learned") : null;

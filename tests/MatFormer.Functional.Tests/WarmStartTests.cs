@@ -19,6 +19,7 @@ public sealed class WarmStartTests : IDisposable
         Check<OracleOdd>();
         Check<OracleElastic>();
         Check<OracleUneven>();
+        Check<Qwen2Untied>();
         Check<OracleViT>();
         Check<OtherViT>();
         Check<OracleEncoder>();

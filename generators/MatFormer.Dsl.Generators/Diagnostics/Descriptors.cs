@@ -246,6 +246,11 @@ internal static class Descriptors
         "The version of C# is too old",
         "The code of '{0}' needs C# {1} or later, but the project is compiled as C# {2}; remove <LangVersion> or raise it");
 
+    public static readonly DiagnosticDescriptor OutputBiasAlone = Error(
+        "MFD0058",
+        "Only the output of attention has a bias",
+        "OutputBias gives the output of attention a bias, but queries, keys and values have none; write Bias = true as well, or remove it");
+
     // An error cannot be hidden by a setting or pragma, because the code that is generated for a wrong declaration only throws.
     private static DiagnosticDescriptor Error(string id, string title, string message) => new(
         id,

@@ -47,7 +47,7 @@ internal static class Fingerprint
             Invariant($"tied={spec.Tied}"),
             "granularities=" + granularities,
         };
-        if (spec.AttentionBias) parts.Add("attention_bias=True");
+        if (spec.AttentionBias) parts.Add(spec.OutputBias ? "attention_bias=True" : "attention_bias=QueryKeyValue");
         if (spec.RotaryScaling is { } scaling)
         {
             parts.Add(

@@ -118,8 +118,11 @@ internal sealed record ModelSpec(
     /// <summary>The scaling of rotary positions, or null if they are not scaled.</summary>
     public RotaryScalingSpec? RotaryScaling { get; init; }
 
-    /// <summary>True if each projection of attention has a bias.</summary>
+    /// <summary>True if the projections of queries, keys and values have biases.</summary>
     public bool AttentionBias { get; init; }
+
+    /// <summary>True if the projection of attention's output has a bias. The other projections then have biases too.</summary>
+    public bool OutputBias { get; init; }
 
     public int Layers => Blocks.Count;
 

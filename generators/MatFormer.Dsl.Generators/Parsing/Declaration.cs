@@ -69,6 +69,7 @@ internal sealed record AttentionDeclaration(
     Located<double>? RotaryBase,
     Located<bool>? QkNorm,
     Located<bool>? Bias,
+    Located<bool>? OutputBias,
     LocatedText? Layers) : IOfLayers;
 
 internal sealed record RotaryScalingDeclaration(

@@ -253,6 +253,7 @@ internal static class DeclarationParser
         reader.Property<double>(nameof(AttentionAttribute.RotaryBase)),
         reader.Property<bool>(nameof(AttentionAttribute.QkNorm)),
         reader.Property<bool>(nameof(AttentionAttribute.Bias)),
+        reader.Property<bool>(nameof(AttentionAttribute.OutputBias)),
         reader.PropertyText(nameof(AttentionAttribute.Layers)));
 
     private static RotaryScalingDeclaration ParseRotaryScaling(AttributeReader reader) => new(

@@ -19,6 +19,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
         get
         {
             if (Spec.AttentionBias) yield return "AttentionBias = true,";
+            if (Spec.AttentionBias && !Spec.OutputBias) yield return "OutputBias = false,";
             if (Spec.QkNorm) yield return "QkNorm = true,";
         }
     }
@@ -42,7 +43,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
         }
 
         yield return WeightSpec.Matrix("OutputProjection", _names.Output + ".weight", Draw.Residual, width, queries);
-        if (Spec.AttentionBias) yield return WeightSpec.Vector("OutputBias", _names.Output + ".bias", Draw.Zeros, width);
+        if (Spec.OutputBias) yield return WeightSpec.Vector("OutputBias", _names.Output + ".bias", Draw.Zeros, width);
         if (!Spec.QkNorm) yield break;
         var head = new Dimension(block.HeadWidth, Axis.None);
         yield return WeightSpec.Vector("QueryNorm", _names.QueryNorm + ".weight", Draw.Ones, head);
@@ -65,8 +66,8 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
             "Value = ValueProjection,",
             "Output = OutputProjection,",
         };
-        if (Spec.AttentionBias)
-            lines.AddRange(["QueryBias = QueryBias,", "KeyBias = KeyBias,", "ValueBias = ValueBias,", "OutputBias = OutputBias,"]);
+        if (Spec.AttentionBias) lines.AddRange(["QueryBias = QueryBias,", "KeyBias = KeyBias,", "ValueBias = ValueBias,"]);
+        if (Spec.OutputBias) lines.Add("OutputBias = OutputBias,");
         if (Spec.QkNorm)
         {
             lines.Add($"QueryNorm = new(QueryNorm, {Literals.Of(Spec.Epsilon)}),");
@@ -138,7 +139,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
         PackedField HeadNorm(string field, string name) =>
             new(f.PackedTable, field, $"packer.Vector({Name(name + ".weight")}, {headWidth})");
 
-        string? Bias(string name) => Spec.AttentionBias ? ", " + Name(name + ".bias") : null;
+        string? Bias(string name) => (name == _names.Output ? Spec.OutputBias : Spec.AttentionBias) ? ", " + Name(name + ".bias") : null;
 
         static string Name(string name) => $"prefix + \"{name}\"";
     }

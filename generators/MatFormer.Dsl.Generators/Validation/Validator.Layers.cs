@@ -34,11 +34,14 @@ internal sealed partial class Validator
             isGood &= IsForAll(nameof(AttentionAttribute.HeadWidth), attention.HeadWidth?.At)
                 & IsForAll(nameof(AttentionAttribute.RotaryBase), attention.RotaryBase?.At)
                 & IsForAll(nameof(AttentionAttribute.QkNorm), attention.QkNorm?.At)
-                & IsForAll(nameof(AttentionAttribute.Bias), attention.Bias?.At);
+                & IsForAll(nameof(AttentionAttribute.Bias), attention.Bias?.At)
+                & IsForAll(nameof(AttentionAttribute.OutputBias), attention.OutputBias?.At);
         }
 
         if (general?.HeadWidth is { } wide) isGood &= CheckSize(nameof(AttentionAttribute.HeadWidth), wide, MaxWidth);
         CheckPositive(nameof(AttentionAttribute.RotaryBase), general?.RotaryBase, 1);
+        if (general is { OutputBias: { Value: true } output, Bias: not { Value: true } })
+            Report(Descriptors.OutputBiasAlone, output.At);
         if (!isGood || _declaration.Model is not
             {
                 Heads: { Value: >= 1 and <= MaxWidth } heads,

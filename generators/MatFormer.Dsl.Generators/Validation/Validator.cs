@@ -127,6 +127,7 @@ internal sealed partial class Validator
             Embedding = embedding,
             Pooling = pooling,
             AttentionBias = general?.Bias?.Value ?? false,
+            OutputBias = (general?.OutputBias ?? general?.Bias)?.Value ?? false,
         };
         return IsCountable(spec) ? spec with { Profiles = CheckProfiles(spec, patterns).ToEquatableArray() } : null;
     }

@@ -11,6 +11,8 @@ public sealed record ModelSpec
     /// <summary>The name of a layer that a pattern leaves out.</summary>
     public const string Skip = "Skip";
 
+    private readonly bool? _outputBias;
+
     /// <summary>The name of the declaring class.</summary>
     public required string Name { get; init; }
 
@@ -79,8 +81,15 @@ public sealed record ModelSpec
     /// <summary>How the rotary angles are scaled; null if they are not.</summary>
     public RotaryScaling? RotaryScaling { get; init; }
 
-    /// <summary>True if each projection of attention has a bias.</summary>
+    /// <summary>True if the projections of queries, keys and values have biases.</summary>
     public bool AttentionBias { get; init; }
+
+    /// <summary>True if the projection of attention's output has a bias. By default it has one if the other projections do.</summary>
+    public bool OutputBias
+    {
+        get => _outputBias ?? AttentionBias;
+        init => _outputBias = value;
+    }
 
     /// <summary>True if each head of queries and keys is RMS-normalised before the rotary rotation.</summary>
     public bool QkNorm { get; init; }

@@ -7,8 +7,9 @@ public static class ExtractionToOthers
     {
         /// <summary>
         /// Writes a folder that Hugging Face's transformers load: <c>config.json</c>, <c>model.safetensors</c>, and the tokenizer. The
-        /// architecture of a language model is Llama's, or Qwen3's if queries and keys are normed, with the same sizes in every layer.
-        /// Layers that the profile skips are not counted. The architecture of a vision transformer is ViT's.
+        /// architecture of a language model is Llama's, Qwen2's if of the projections of attention only the output has no bias, or Qwen3's
+        /// if queries and keys are normed, with the same sizes in every layer. Layers that the profile skips are not counted. The
+        /// architecture of a vision transformer is ViT's.
         /// </summary>
         /// <param name="checkpoint">The universal model's file.</param>
         /// <param name="profile">The profile to extract.</param>
@@ -36,8 +37,8 @@ public static class ExtractionToOthers
 
         /// <summary>
         /// Writes a GGUF file that llama.cpp loads, with the tokenizer in it. The architecture is <c>llama</c>, <c>deci</c> (<c>llama</c>
-        /// with different sizes in each layer) or <c>qwen3</c> (with norms of queries and keys). Layers that the profile skips are not
-        /// counted. Norms and biases stay float32 in every encoding.
+        /// with different sizes in each layer), <c>qwen2</c> (with biases of queries, keys and values only) or <c>qwen3</c> (with norms of
+        /// queries and keys). Layers that the profile skips are not counted. Norms and biases stay float32 in every encoding.
         /// </summary>
         /// <param name="checkpoint">The universal model's file.</param>
         /// <param name="profile">The profile to extract.</param>

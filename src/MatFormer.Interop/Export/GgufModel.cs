@@ -67,7 +67,7 @@ internal sealed class GgufModel
             {
                 throw _kept.Refused(
                     "QkNorm together with [Attention(Bias = true)]", "llama.cpp's Qwen3, which norms queries and keys, has no biases",
-                    "--format huggingface or safetensors can hold it");
+                    _kept.HasQwen2Biases ? null : "--format huggingface or safetensors can hold it");
             }
 
             if (spec.RotaryScaling is { Kind: RotaryScalingKind.Llama3 })
@@ -87,13 +87,20 @@ internal sealed class GgufModel
             }
         }
 
-        _architecture = spec.QkNorm ? "qwen3" : _kept.IsUniform ? "llama" : "deci";
+        _architecture = spec.QkNorm ? "qwen3" : !_kept.IsUniform ? "deci" : IsQwen2 ? "qwen2" : "llama";
         if (tokenizer is not null && GgufTokenizer.Problem(tokenizer) is { } problem)
         {
             throw new ExtractionException($"The tokenizer ({tokenizer.Describe()}) {problem}, which llama.cpp does not support, so "
                 + $"{spec.Name} cannot be written as {Format}; use --format huggingface, which supports any tokenizer.");
         }
     }
+
+    // llama.cpp's Qwen2 has no other biases, heads that together are as wide as the model, and frequencies that are all divided by the same
+    // factor. Its Llama also supports biases of queries, keys and values alone, so it takes the models that differ from Qwen2.
+    private bool IsQwen2 => _kept.HasQwen2Biases
+        && _kept.Blocks.All(kept => !kept.Block.Bias)
+        && _kept.Heads[0] * _weights.Spec.HeadWidth == _weights.Spec.Width
+        && _weights.Spec.RotaryScaling is not { Kind: RotaryScalingKind.Llama3 };
 
     public void Write(string path)
     {
@@ -168,10 +175,10 @@ internal sealed class GgufModel
         }
     }
 
-    // We rotate pairs of one number from each half of a head. So does llama.cpp's Qwen3, but its Llama rotates pairs of neighbours, so the
+    // We rotate pairs of one number from each half of a head. So does llama.cpp's Qwen, but its Llama rotates pairs of neighbours, so the
     // rows of its query and key projections are interleaved.
     private SlicedTensor Laid(SlicedTensor tensor) =>
-        !_weights.Spec.QkNorm
+        _architecture is "llama" or "deci"
         && (tensor.Place.Part.StartsWith(QueryProjection, StringComparison.Ordinal)
             || tensor.Place.Part.StartsWith(KeyProjection, StringComparison.Ordinal))
             ? tensor with { Interleaved = _weights.Spec.HeadWidth }

@@ -6,8 +6,8 @@ using System.Text.Json;
 namespace MatFormer;
 
 /// <summary>
-/// A folder that <c>AutoModelForCausalLM.from_pretrained</c> of Hugging Face's transformers loads. The architecture is Llama's, or Qwen3's,
-/// which is Llama's with norms of queries and keys.
+/// A folder that <c>AutoModelForCausalLM.from_pretrained</c> of Hugging Face's transformers loads. The architecture is Llama's; or Qwen2's,
+/// which is Llama's with biases of queries, keys and values; or Qwen3's, which is Llama's with norms of queries and keys.
 /// </summary>
 internal sealed class HuggingFaceFolder
 {
@@ -16,15 +16,34 @@ internal sealed class HuggingFaceFolder
     private readonly KeptLayers _kept;
     private readonly Tokenizer? _tokenizer;
     private readonly WeightEncoding _encoding;
+    private readonly string _family;
 
-    /// <exception cref="ExtractionException">The model fits neither architecture.</exception>
+    /// <exception cref="ExtractionException">The model fits none of these architectures.</exception>
     public HuggingFaceFolder(SlicedWeights weights, Tokenizer? tokenizer, WeightEncoding encoding)
     {
         (_weights, _tokenizer, _encoding) = (weights, tokenizer, encoding);
         var spec = weights.Spec;
         _kept = new KeptLayers(spec, weights.ProfileName, weights.Layers, Format);
         _kept.CheckLlama();
-        if (spec.QkNorm) _kept.CheckQwen3();
+        _family = spec.QkNorm ? "Qwen3" : _kept.HasQwen2Biases ? "Qwen2" : "Llama";
+        if (spec.QkNorm)
+        {
+            _kept.CheckQwen3();
+            if (_kept.HasQwen2Biases)
+            {
+                throw _kept.Refused(
+                    "QkNorm together with [Attention(Bias = true, OutputBias = false)]",
+                    "transformers' Qwen3, which norms queries and keys, has biases of all projections or of none");
+            }
+        }
+        else if (_kept.HasQwen2Biases)
+        {
+            _kept.CheckFeedForwards(
+                "[Attention(Bias = true, OutputBias = false)] together with a feed-forward's Bias",
+                "transformers' Qwen2, whose attention has no bias of the output, has no biases in feed-forwards",
+                "--format safetensors can hold it, and --format gguf if the activation is SwiGlu");
+        }
+
         if (!_kept.IsUniform)
         {
             throw _kept.Refused(
@@ -43,7 +62,7 @@ internal sealed class HuggingFaceFolder
             }
         }
 
-        if (!spec.QkNorm && spec.Width % _kept.Heads[0] != 0)
+        if (_family == "Llama" && spec.Width % _kept.Heads[0] != 0)
         {
             throw _kept.Refused(
                 string.Create(CultureInfo.InvariantCulture, $"{_kept.Heads[0]} heads and Width = {spec.Width}"),
@@ -78,9 +97,9 @@ internal sealed class HuggingFaceFolder
         var spec = _weights.Spec;
         var block = spec.Blocks[_kept.Numbers[0]];
         json.WriteStartArray("architectures");
-        json.WriteStringValue(spec.QkNorm ? "Qwen3ForCausalLM" : "LlamaForCausalLM");
+        json.WriteStringValue(_family + "ForCausalLM");
         json.WriteEndArray();
-        json.WriteString("model_type", spec.QkNorm ? "qwen3" : "llama");
+        json.WriteString("model_type", _family.ToLowerInvariant());
         json.WriteNumber("vocab_size", spec.Vocabulary);
         json.WriteNumber("hidden_size", spec.Width);
         json.WriteNumber("intermediate_size", _kept.HiddenWidths[0]);
@@ -105,8 +124,8 @@ internal sealed class HuggingFaceFolder
         WriteScaling(json, spec.RotaryScaling);
         WriteFloat(json, "rope_theta", spec.RotaryBase);
         json.WriteEndObject();
-        json.WriteBoolean("attention_bias", spec.AttentionBias);
-        if (!spec.QkNorm) json.WriteBoolean("mlp_bias", block.Bias);
+        if (_family != "Qwen2") json.WriteBoolean("attention_bias", spec.AttentionBias);
+        if (_family == "Llama") json.WriteBoolean("mlp_bias", block.Bias);
         json.WriteBoolean("tie_word_embeddings", spec.TiedHead);
         WriteToken(json, "bos_token_id", BeginOfText);
         WriteToken(json, "eos_token_id", _tokenizer?.EndOfText);

@@ -25,6 +25,7 @@ internal sealed class HuggingFaceViT
             : spec.Blocks.Any(b => b.Activation != Activation.Gelu || !b.Bias)
                 ? "its feed-forward differs from ViT's; declare [FeedForward(..., Activation.Gelu, Bias = true)]"
             : !spec.AttentionBias ? "its attention has no biases; declare [Attention(Bias = true)]"
+            : !spec.OutputBias ? "the output of its attention has no bias; declare [Attention(Bias = true)] without OutputBias = false"
             : spec.Norm != NormKind.Layer || spec.QkNorm ? "its norms differ from ViT's; declare [Norm(NormKind.Layer)] without QkNorm"
             : spec.Position != PositionKind.Learned || spec.Pooling != Pooling.ClassToken
                 ? "ViT has learned positions and a class token; declare PositionKind.Learned and Pooling.ClassToken"

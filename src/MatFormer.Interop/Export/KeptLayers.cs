@@ -37,6 +37,9 @@ internal sealed class KeptLayers
     /// <summary>The blocks of the kept layers.</summary>
     public IEnumerable<(int Layer, BlockSpec Block)> Blocks => Numbers.Select(layer => (layer, _spec.Blocks[layer]));
 
+    /// <summary>True if queries, keys and values have biases, but the output of attention has none.</summary>
+    public bool HasQwen2Biases => _spec.AttentionBias && !_spec.OutputBias;
+
     /// <summary>The number of a layer if skipped layers are not counted.</summary>
     public int NumberOf(int layer) => Numbers.IndexOf(layer);
 
@@ -63,12 +66,16 @@ internal sealed class KeptLayers
 
     /// <summary>Checks that no feed-forward has a bias, since no supported architecture has biases and norms of queries and keys.</summary>
     /// <exception cref="ExtractionException">A feed-forward has a bias.</exception>
-    public void CheckQwen3()
+    public void CheckQwen3() =>
+        CheckFeedForwards("QkNorm together with Bias", "Qwen3, which norms queries and keys, has no biases");
+
+    /// <summary>Checks that no feed-forward has a bias.</summary>
+    /// <exception cref="ExtractionException">A feed-forward has a bias. The message says that it does not go with a part.</exception>
+    public void CheckFeedForwards(string part, string reason, string? instead = null)
     {
         foreach (var (layer, block) in Blocks)
         {
-            if (block.Bias)
-                throw Refused($"QkNorm together with Bias in layer {Text(layer)}", "Qwen3, which norms queries and keys, has no biases");
+            if (block.Bias) throw Refused($"{part} in layer {Text(layer)}", reason, instead);
         }
     }
 

@@ -39,7 +39,7 @@ internal static class DeclarationText
         if ((long)config.HeadWidth * config.Heads != config.Width) arguments.Add(Argument("HeadWidth", config.HeadWidth));
         if (config.RotaryBase != 10000) arguments.Add("RotaryBase = " + DenseConfig.Text(config.RotaryBase));
         if (config.QkNorm) arguments.Add("QkNorm = true");
-        if (config.AttentionBias) arguments.Add("Bias = true");
+        if (config.AttentionBias) arguments.Add(config.OutputBias ? "Bias = true" : "Bias = true, OutputBias = false");
 
         // A window as long as the context has no effect.
         var windows = Groups([.. config.Windows.Select(window => window < config.Context ? window : 0)]);

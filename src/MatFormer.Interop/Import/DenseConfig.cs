@@ -12,8 +12,10 @@ internal sealed record DenseConfig
 {
     public const string FileName = "config.json";
 
-    // The default of transformers' Mistral.
-    private const int MistralWindow = 4096;
+    private const string Qwen2 = "qwen2";
+
+    // The default of transformers' Mistral, and of its Qwen if that uses a window.
+    private const int UsualWindow = 4096;
 
     public required string Path { get; init; }
 
@@ -41,8 +43,11 @@ internal sealed record DenseConfig
 
     public required bool Bias { get; init; }
 
-    /// <summary>Whether queries, keys, values and output have biases.</summary>
+    /// <summary>Whether queries, keys and values have biases.</summary>
     public required bool AttentionBias { get; init; }
+
+    /// <summary>Whether the output of attention has a bias. In Qwen 2 it has none, and everywhere else if the others have one.</summary>
+    public bool OutputBias => AttentionBias && ModelType != Qwen2;
 
     public required bool QkNorm { get; init; }
 
@@ -99,8 +104,8 @@ internal sealed record DenseConfig
             HiddenWidths = config.Sizes("intermediate_size", config.Layers),
             Windows = WindowsOf(type, config),
             Activation = UndeclarableParts.ActivationOf(type, config.Text("hidden_act"))!.Value,
-            Bias = type != "qwen3" && config.Flag("mlp_bias"),
-            AttentionBias = config.Flag("attention_bias"),
+            Bias = !IsQwen(type) && config.Flag("mlp_bias"),
+            AttentionBias = type == Qwen2 || config.Flag("attention_bias"),
             QkNorm = type == "qwen3",
             RotaryBase = config.Number("rope_theta", 10000),
             RotaryScaling = ScalingOf(config.Rotary),
@@ -145,18 +150,17 @@ internal sealed record DenseConfig
         }
     }
 
-    // In transformers, Llama has no windows, Mistral has one in all layers, and Qwen 3 has one where the file says so.
+    private static bool IsQwen(string type) => type is Qwen2 or "qwen3";
+
+    // In transformers, Llama has no windows, Mistral has one in all layers, and Qwen has one where the file says so.
     private static ImmutableArray<int> WindowsOf(string type, ConfigReader config)
     {
         var layers = config.Layers;
-        var window = type switch
-        {
-            "mistral" when !config.IsSaid("sliding_window") => MistralWindow,
-            "mistral" when config.Has("sliding_window") => config.Size("sliding_window"),
-            "qwen3" when config.Flag("use_sliding_window") && config.Has("sliding_window") => config.Size("sliding_window"),
-            _ => 0,
-        };
-        if (type == "qwen3" && window > 0)
+        var hasWindows = type == "mistral" || (IsQwen(type) && config.Flag("use_sliding_window"));
+        var window = !hasWindows ? 0
+            : !config.IsSaid("sliding_window") ? UsualWindow
+            : config.Has("sliding_window") ? config.Size("sliding_window") : 0;
+        if (IsQwen(type) && window > 0)
         {
             var first = config.Has("max_window_layers") ? config.Number("max_window_layers", 0) : 28;
             var types = config.Has("layer_types") ? config.Texts("layer_types", layers) : default;
@@ -209,8 +213,14 @@ internal sealed record DenseConfig
 
         if (QkNorm != spec.QkNorm) yield return $"{ModelType} {(QkNorm ? "norms" : "does not norm")} queries and keys, so declare "
             + $"[Attention(QkNorm = {Text(QkNorm)})]";
-        if (AttentionBias != spec.AttentionBias)
-            yield return $"attention_bias is {Text(AttentionBias)}, so declare [Attention(Bias = {Text(AttentionBias)})]";
+        if ((AttentionBias, OutputBias) != (spec.AttentionBias, spec.OutputBias))
+        {
+            var isUsual = OutputBias == AttentionBias && spec.OutputBias == spec.AttentionBias;
+            var output = isUsual ? string.Empty : $", OutputBias = {Text(OutputBias)}";
+            yield return (ModelType == Qwen2 ? "qwen2 has biases of queries, keys and values" : $"attention_bias is {Text(AttentionBias)}")
+                + $", so declare [Attention(Bias = {Text(AttentionBias)}{output})]";
+        }
+
         if (TiedHead != spec.TiedHead)
             yield return $"tie_word_embeddings is {Text(TiedHead)}, so declare [Embedding(Tied = {Text(TiedHead)})]";
 

@@ -8,12 +8,11 @@ internal static class UndeclarableParts
     public const string SlidingAttention = "sliding_attention";
     private const string FullAttention = "full_attention";
 
-    private static readonly string[] ModelTypes = ["llama", "mistral", "qwen3", "arcee"];
+    private static readonly string[] ModelTypes = ["llama", "mistral", "qwen2", "qwen3", "arcee"];
 
     // Parts that all models of a type have, without a key in the file. The type begins with the given text.
     private static readonly (string Start, string Part)[] TypeParts =
     [
-        ("qwen2", "biases of queries, keys and values"),
         ("gemma", "embeddings scaled by the root of the width"),
         ("gemma2", "norms after attention and feed-forward"),
         ("gemma3", "norms after attention and feed-forward"),

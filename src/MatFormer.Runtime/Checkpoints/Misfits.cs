@@ -133,6 +133,9 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
                 $"it has no class token, so declare [{Attribute}(Pooling = Pooling.Mean)]",
             ["self_attn", "q_norm" or "k_norm", ..] or ["attention", "attention", "query_norm" or "key_norm", ..] =>
                 "it does not norm queries and keys, so leave [Attention(QkNorm = true)] out",
+            [.., "o_proj", "bias"] or ["attention", "output", "dense", "bias"]
+                when Has("self_attn.q_proj.bias", "attention.attention.query.bias") =>
+                "the output of its attention has no bias, so declare [Attention(Bias = true, OutputBias = false)]",
             ["self_attn" or "attention", .., "bias"] => "its attention has no biases, so leave [Attention(Bias = true)] out",
             ["mlp", "gate_proj", "weight"] or ["intermediate", "gate", "weight"] =>
                 "its feed-forward is not gated, so declare Activation.Gelu or Activation.SquaredRelu",
@@ -159,7 +162,10 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
                 $"it has a class token, so declare [{Attribute}(Pooling = Pooling.ClassToken)]",
             ["self_attn", "q_norm" or "k_norm", "weight"] or ["attention", "attention", "query_norm" or "key_norm", "weight"] =>
                 "it norms queries and keys, so declare [Attention(QkNorm = true)]",
-            ["self_attn" or "attention", .., "bias"] => "its attention has biases, so declare [Attention(Bias = true)]",
+            ["self_attn" or "attention", .., "bias"] when !Has("self_attn.o_proj.bias", "attention.output.dense.bias") =>
+                "its attention has biases, but not of the output, so declare [Attention(Bias = true, OutputBias = false)]",
+            ["self_attn" or "attention", .., "bias"] => "its attention has biases, so declare [Attention(Bias = true)]"
+                + (spec.AttentionBias ? " without OutputBias = false" : string.Empty),
             ["mlp", "gate_proj", "weight"] or ["intermediate", "gate", "weight"] =>
                 "its feed-forward is gated, so declare Activation.SwiGlu or Activation.GeGlu",
             ["mlp", "gate_proj" or "up_proj" or "down_proj", "bias"] or ["intermediate" or "output", _, "bias"] =>
@@ -180,6 +186,9 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         ModelKind.TextEncoder => "MatEncoder",
         _ => "MatLM",
     };
+
+    // True if a layer in the file has a tensor of one of these names.
+    private bool Has(params string[] names) => reader.Tensors.Any(entry => names.Contains(Place(entry.Name).Part));
 
     private int LayersInFile => reader.Tensors.Select(entry => Place(entry.Name).Layer + 1).Max() ?? 0;
 

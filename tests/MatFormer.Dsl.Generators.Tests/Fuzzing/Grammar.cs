@@ -61,7 +61,7 @@ internal sealed class Grammar
             attributes.Add(Of("Attention",
             [
                 ("KeyValueHeads", Int(keyValueHeads)), .. Window(), ("HeadWidth", Int(headWidth)),
-                ("RotaryBase?", Number(_random.Next(2, 20000))), ("QkNorm?", Bool()), ("Bias?", Bool()),
+                ("RotaryBase?", Number(_random.Next(2, 20000))), ("QkNorm?", Bool()), .. Biases(),
             ]));
 
             // The heads of a granularity are whole groups of a layer with smaller groups too.
@@ -75,7 +75,9 @@ internal sealed class Grammar
                 if (IsWild())
                 {
                     arguments.Add(
-                        Pick(("HeadWidth", Int(headWidth)), ("RotaryBase", Number(100)), ("QkNorm", Bool()), ("Bias", Bool())));
+                        Pick(
+                            ("HeadWidth", Int(headWidth)), ("RotaryBase", Number(100)), ("QkNorm", Bool()), ("Bias", Bool()),
+                            ("OutputBias", Bool())));
                 }
 
                 attributes.Add(Of("Attention", [.. arguments]));
@@ -180,6 +182,8 @@ internal sealed class Grammar
         (string, string) PoolingOf() => ("Pooling?", Enum("Pooling", "Mean", "ClassToken"));
 
         (string, string)[] Window() => isDecoder || IsWild() ? [("Window?", Int(_random.Next(1, context + 1)))] : [];
+
+        (string, string)[] Biases() => Flip() ? [("Bias?", Bool())] : [("Bias", "true"), ("OutputBias?", Bool())];
 
         string FlopBudget() => IsWild() ? Pick("MaxFlopsPerToken", "MaxFlopsPerImage", "MaxFlopsPerText")
             : kind switch { "MatLM" => "MaxFlopsPerToken", "MatViT" => "MaxFlopsPerImage", _ => "MaxFlopsPerText" };

@@ -63,6 +63,19 @@ internal static class Cases
         public sealed partial class Elastic;
         """;
 
+    /// <summary>Biases of queries, keys and values, but not of the output.</summary>
+    public const string Biased = """
+        using MatFormer;
+
+        /// <summary>A Qwen 2 in small.</summary>
+        [MatLM(Layers = 2, Width = 24, Heads = 4, Context = 16, Vocabulary = 40)]
+        [FeedForward(48, Activation.SwiGlu)]
+        [Attention(KeyValueHeads = 2, Bias = true, OutputBias = false)]
+        [Granularity("S", 12, Heads = 2), Granularity("XL", 48)]
+        [Profile("Mixed", "S XL")]
+        public sealed partial class Biased;
+        """;
+
     /// <summary>Layers that differ in everything in which they can, and profiles that skip layers.</summary>
     public const string Uneven = """
         using MatFormer;
@@ -168,6 +181,7 @@ internal static class Cases
         [nameof(Classic)] = Classic,
         [nameof(Grouped)] = Grouped,
         [nameof(Elastic)] = Elastic,
+        [nameof(Biased)] = Biased,
         [nameof(Uneven)] = Uneven,
         [nameof(Vision)] = Vision,
         [nameof(Grey)] = Grey,

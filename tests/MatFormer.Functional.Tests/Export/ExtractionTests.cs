@@ -23,6 +23,29 @@ public sealed partial class ExportedLm;
 [Granularity("S", 32, Heads = 2), Granularity("XL", 64)]
 public sealed partial class BiasedLm;
 
+/// <summary>A Qwen2, whose attention has biases, but not of the output, and whose smallest granularity keeps fewer heads.</summary>
+[MatLM(Layers = 2, Width = 32, Heads = 4, Context = 12, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu)]
+[Attention(KeyValueHeads = 2, Bias = true, OutputBias = false), Embedding(Tied = false)]
+[Granularity("S", 32, Heads = 2), Granularity("M", 32), Granularity("XL", 64)]
+[Profile("Mixed", "S XL")]
+public sealed partial class BiasedQueryLm;
+
+/// <summary>A Qwen2 with scaled positions and biases in feed-forwards, which llama.cpp supports in its Llama alone.</summary>
+[MatLM(Layers = 2, Width = 32, Heads = 4, Context = 12, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu, Bias = true)]
+[Attention(Bias = true, OutputBias = false, RotaryBase = 50)]
+[RotaryScaling(RotaryScalingKind.Llama3, 16, OriginalContext = 50, LowFrequencyFactor = 2, HighFrequencyFactor = 6.5)]
+[Granularity("S", 32), Granularity("XL", 64)]
+public sealed partial class ScaledQueryLm;
+
+/// <summary>A Qwen3 whose queries, keys and values have biases.</summary>
+[MatLM(Layers = 2, Width = 32, Heads = 4, Context = 12, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu)]
+[Attention(QkNorm = true, Bias = true, OutputBias = false)]
+[Granularity("S", 32), Granularity("XL", 64)]
+public sealed partial class BiasedQueryNormLm;
+
 /// <summary>A Qwen3 whose attention has biases.</summary>
 [MatLM(Layers = 2, Width = 32, Heads = 4, Context = 12, Vocabulary = 256)]
 [FeedForward(64, Activation.SwiGlu)]
@@ -87,6 +110,9 @@ public sealed class ExtractionTests : IDisposable
         foreach (var profile in OracleLlama.Granularities.Concat(OracleLlama.Profiles)) CompareGguf(profile);
         foreach (var profile in OracleElastic.Granularities) CompareGguf(profile);
         foreach (var profile in BiasedLm.Granularities) CompareGguf(profile);
+        foreach (var profile in BiasedQueryLm.Granularities.Concat(BiasedQueryLm.Profiles)) CompareGguf(profile);
+        foreach (var profile in Qwen2Tied.Granularities) CompareGguf(profile);
+        CompareGguf(ScaledQueryLm.Profile.S);
         foreach (var profile in OracleLinear.Granularities) CompareGguf(profile);
         foreach (var profile in OracleLlama3.Granularities.Concat(OracleLlama3.Profiles)) CompareGguf(profile);
         foreach (var profile in ExportedLm.Granularities.Concat(ExportedLm.Profiles)) CompareGguf(profile);
@@ -98,6 +124,8 @@ public sealed class ExtractionTests : IDisposable
         foreach (var profile in OracleLlama.Granularities) CompareHuggingFace(profile);
         foreach (var profile in OracleElastic.Granularities) CompareHuggingFace(profile);
         foreach (var profile in BiasedLm.Granularities) CompareHuggingFace(profile);
+        foreach (var profile in BiasedQueryLm.Granularities) CompareHuggingFace(profile);
+        foreach (var profile in Qwen2Tied.Granularities) CompareHuggingFace(profile);
         foreach (var profile in OracleLinear.Granularities) CompareHuggingFace(profile);
         foreach (var profile in OracleLlama3.Granularities) CompareHuggingFace(profile);
         CompareHuggingFace(ScaledNormLm.Profile.S);
@@ -166,6 +194,26 @@ public sealed class ExtractionTests : IDisposable
         Assert.Equal(12u, file.Value<uint>("deci.context_length"));
         Assert.Equal(ExportedLm.Spec.Fingerprint, file.Value<string>("matformer.fingerprint"));
         Assert.Equal("32,0,96,64", file.Value<string>("matformer.widths"));
+    }
+
+    /// <summary>llama.cpp's Qwen2 has heads that together are as wide as the model; its Llama has any.</summary>
+    [Fact]
+    public void AGgufFileIsOfQwen2IfItsLayersAre()
+    {
+        Assert.Equal("qwen2", Architecture(BiasedQueryLm.Profile.XL));
+        Assert.Equal("qwen2", Architecture(BiasedQueryLm.Profile.M));
+        Assert.Equal("qwen2", Architecture(Qwen2Tied.Profile.S));
+        Assert.Equal("llama", Architecture(BiasedQueryLm.Profile.S));
+        Assert.Equal("deci", Architecture(BiasedQueryLm.Profile.Mixed));
+        Assert.Equal("llama", Architecture(ScaledQueryLm.Profile.XL));
+        Assert.Equal("llama", Architecture(BiasedLm.Profile.XL));
+
+        string Architecture<TModel>(Profile<TModel> profile)
+            where TModel : MatFormerModel, IMatFormer<TModel>
+        {
+            Extraction.ToGguf(Save<TModel>(), profile, PathOf("model.gguf"), null);
+            return new GgufFile(PathOf("model.gguf")).Value<string>("general.architecture");
+        }
     }
 
     [Fact]
@@ -269,7 +317,15 @@ public sealed class ExtractionTests : IDisposable
         Refuses(OracleLlama.Profile.Mixed, "layers of different sizes (1*S 1*L)", null);
         Refuses(Positioned.Profile.S, "[Position(PositionKind.Learned)]", "[Position(PositionKind.Learned)]");
         Refuses(FewHeads.Profile.S, "3 heads and Width = 64", null);
+        Refuses(
+            ScaledQueryLm.Profile.S, "[Attention(Bias = true, OutputBias = false)] together with a feed-forward's Bias in layer 0", null);
+        Refuses(
+            BiasedQueryNormLm.Profile.S, "QkNorm together with [Attention(Bias = true, OutputBias = false)]",
+            "QkNorm together with [Attention(Bias = true)], but llama.cpp's Qwen3, which norms queries and keys, has no biases; "
+                + "only --format safetensors");
+        Refuses(Qwen2Untied.Profile.S, "[Attention(Window = 5)] in layer 1", "[Attention(Window = 5)] in layer 1");
         Refuses(OtherViT.Profile.XL, "fewer heads", "[MatViT]");
+        Refuses(QueryBiasViT.Profile.XL, "the output of its attention has no bias", "[MatViT]");
         Refuses(OracleEncoder.Profile.S, "[MatEncoder]", "[MatEncoder]");
         var biased = Assert.Throws<ExtractionException>(
             () => Extraction.ToGguf(Save<BiasedNormLm>(), BiasedNormLm.Profile.S, PathOf("biased.gguf"), null));
@@ -498,6 +554,12 @@ public sealed class ExtractionTests : IDisposable
 [FeedForward(24, Activation.GeGlu, Bias = true)]
 [Granularity("S", 8), Granularity("XL", 24)]
 public sealed partial class GatedGelu;
+
+/// <summary>A vision transformer whose attention has biases, but not of the output.</summary>
+[MatViT(Image = 8, Patch = 4, Classes = 3, Layers = 1, Width = 16, Heads = 2)]
+[FeedForward(24, Activation.Gelu, Bias = true), Attention(Bias = true, OutputBias = false)]
+[Granularity("S", 8), Granularity("XL", 24)]
+public sealed partial class QueryBiasViT;
 
 /// <summary>A Llama with learned positions.</summary>
 [MatLM(Layers = 1, Width = 16, Heads = 2, Context = 8, Vocabulary = 20)]

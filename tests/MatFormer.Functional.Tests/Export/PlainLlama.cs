@@ -3,7 +3,7 @@ using System.Text.Json;
 namespace MatFormer.Functional.Tests;
 
 /// <summary>
-/// Computes Llama or Qwen3 from an exported file alone, token by token in double precision, as another program would.
+/// Computes Llama, Qwen2 or Qwen3 from an exported file alone, token by token in double precision, as another program would.
 /// </summary>
 internal sealed class PlainLlama
 {
@@ -16,19 +16,27 @@ internal sealed class PlainLlama
     private readonly bool _neighbours;
     private readonly Func<double, double> _activation = x => x / (1 + Math.Exp(-x));
 
-    /// <summary>Reads a file of llama.cpp, which rotates neighbouring pairs in llama and deci, and halves in qwen3.</summary>
+    /// <summary>Reads a file of llama.cpp, which rotates neighbouring pairs in llama and deci, and halves in qwen2 and qwen3.</summary>
     public PlainLlama(GgufFile file)
     {
         _weights = name => file.Tensors.ContainsKey(name) ? Array.ConvertAll(file.Floats(name), x => (double)x) : null;
         var architecture = file.Value<string>("general.architecture");
         _neighbours = architecture is "llama" or "deci";
-        Assert.True(_neighbours || architecture == "qwen3", architecture);
+        Assert.True(_neighbours || architecture is "qwen2" or "qwen3", architecture);
         var layers = (int)file.Value<uint>(architecture + ".block_count");
         for (var layer = 0; layer < layers; layer++)
         {
             _layers.Add((
                 file.Of(architecture + ".feed_forward_length", layer), file.Of(architecture + ".attention.head_count", layer),
                 file.Of(architecture + ".attention.head_count_kv", layer)));
+        }
+
+        // llama.cpp's Qwen2 has these biases, no others, and heads that together are as wide as the model.
+        if (architecture == "qwen2")
+        {
+            Assert.All((string[])["attn_q", "attn_k", "attn_v"], name => Assert.Contains($"blk.0.{name}.bias", file.Tensors.Keys));
+            Assert.Equal(3 * layers, file.Tensors.Keys.Count(name => name.EndsWith(".bias", StringComparison.Ordinal)));
+            Assert.Equal(file.Value<uint>("qwen2.embedding_length"), file.Value<uint>("qwen2.attention.key_length") * _layers[0].Heads);
         }
 
         // Only in deci can llama.cpp have layers of different sizes.
@@ -40,7 +48,7 @@ internal sealed class PlainLlama
         _epsilon = file.Value<float>(architecture + ".attention.layer_norm_rms_epsilon");
         _frequencies = Frequencies(file.Value<float>(architecture + ".rope.freq_base"));
 
-        // llama.cpp divides all frequencies by a factor, and each by a value of a tensor, which its Qwen3 does not read.
+        // llama.cpp divides all frequencies by a factor, and each by a value of a tensor, which its Qwen does not read.
         if (file.Values.ContainsKey(architecture + ".rope.scaling.type"))
         {
             Assert.Equal("linear", file.Value<string>(architecture + ".rope.scaling.type"));
@@ -86,14 +94,16 @@ internal sealed class PlainLlama
             _frequencies = Array.ConvertAll(_frequencies, frequency => Scaled(scaling, frequency));
         }
 
-        var isQwen3 = root.GetProperty("model_type").GetString() == "qwen3";
-        Assert.Equal(isQwen3 ? "Qwen3ForCausalLM" : "LlamaForCausalLM", root.GetProperty("architectures")[0].GetString());
-        Assert.Equal(isQwen3, header.TryGetProperty("model.layers.0.self_attn.q_norm.weight", out _));
+        var type = root.GetProperty("model_type").GetString();
+        var architecture = type switch { "llama" => "LlamaForCausalLM", "qwen2" => "Qwen2ForCausalLM", _ => "Qwen3ForCausalLM" };
+        Assert.Equal(architecture, root.GetProperty("architectures")[0].GetString());
+        Assert.Equal(type == "qwen3", header.TryGetProperty("model.layers.0.self_attn.q_norm.weight", out _));
         Assert.Equal(root.GetProperty("tie_word_embeddings").GetBoolean(), !header.TryGetProperty("lm_head.weight", out _));
         Assert.Equal(
-            !isQwen3 && root.GetProperty("mlp_bias").GetBoolean(), header.TryGetProperty("model.layers.0.mlp.up_proj.bias", out _));
-        Assert.Equal(
-            root.GetProperty("attention_bias").GetBoolean(), header.TryGetProperty("model.layers.0.self_attn.o_proj.bias", out _));
+            type == "llama" && root.GetProperty("mlp_bias").GetBoolean(), header.TryGetProperty("model.layers.0.mlp.up_proj.bias", out _));
+        var hasBiases = type == "qwen2" || root.GetProperty("attention_bias").GetBoolean();
+        Assert.Equal(hasBiases, header.TryGetProperty("model.layers.0.self_attn.q_proj.bias", out _));
+        Assert.Equal(hasBiases && type != "qwen2", header.TryGetProperty("model.layers.0.self_attn.o_proj.bias", out _));
         if (root.GetProperty("hidden_act").GetString() == "gelu") _activation = x => x * 0.5 * (1 + Erf(x / Math.Sqrt(2)));
 
         double[] Values(JsonElement entry)

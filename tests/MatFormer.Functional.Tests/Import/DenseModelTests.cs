@@ -52,6 +52,8 @@ public sealed class DenseModelTests : IDisposable
         Check<ImportedLm>();
         Check<OracleLinear>();
         Check<ScaledNormLm>();
+        Check<Qwen2Tied>();
+        Check<BiasedQueryLm>();
 
         void Check<TModel>()
             where TModel : MatFormerModel, IMatFormer<TModel>
@@ -126,6 +128,8 @@ public sealed class DenseModelTests : IDisposable
         Check<ImportedLm>();
         Check<OracleLinear>();
         Check<ScaledNormLm>();
+        Check<Qwen2Tied>();
+        Check<BiasedQueryLm>();
 
         void Check<TModel>()
             where TModel : MatFormerModel, IMatFormer<TModel>
@@ -206,6 +210,51 @@ public sealed class DenseModelTests : IDisposable
             folder, "intermediate_size is 96, so declare [FeedForward(96, ...)], not 64 in layer 1", "it attends to 4 tokens, so declare [Attention(Window = 4)] in layer 4");
     }
 
+    /// <summary>The numbers of parameters are those of the published models.</summary>
+    [Fact]
+    public void ThePublishedQwen25IsDeclared()
+    {
+        DenseFolder.Configure(
+            PathOf("."), ("architectures", """["Qwen2ForCausalLM"]"""), ("model_type", "\"qwen2\""), ("vocab_size", "151936"), ("hidden_size", "896"),
+            ("intermediate_size", "4864"), ("num_hidden_layers", "24"), ("num_attention_heads", "14"), ("num_key_value_heads", "2"),
+            ("hidden_act", "\"silu\""), ("max_position_embeddings", "32768"), ("max_window_layers", "21"), ("rms_norm_eps", "1e-06"),
+            ("rope_theta", "1000000.0"), ("sliding_window", "32768"), ("tie_word_embeddings", "true"), ("use_mrope", "false"),
+            ("use_sliding_window", "false"), ("attention_dropout", "0.0"), ("initializer_range", "0.02"), ("torch_dtype", "\"bfloat16\""));
+        var small = DenseModel.Declare(PathOf("."), "Fitting");
+        Assert.Contains("\n[Attention(KeyValueHeads = 2, RotaryBase = 1000000, Bias = true, OutputBias = false)]\n", small, StringComparison.Ordinal);
+        Assert.DoesNotContain("Tied", small, StringComparison.Ordinal);
+        Assert.Equal(494_032_768, Parameters(small));
+
+        DenseFolder.Configure(
+            PathOf("."), ("vocab_size", "152064"), ("hidden_size", "3584"), ("intermediate_size", "18944"), ("num_hidden_layers", "28"),
+            ("num_attention_heads", "28"), ("num_key_value_heads", "4"), ("max_window_layers", "28"), ("sliding_window", "131072"),
+            ("tie_word_embeddings", "false"), ("use_mrope", null));
+        var large = DenseModel.Declare(PathOf("."), "Fitting");
+        Assert.Contains("\n[Embedding(Tied = false)]\n", large, StringComparison.Ordinal);
+        Assert.Equal(7_615_616_512, Parameters(large));
+
+        // Without a number, the window of Qwen is transformers' default.
+        DenseFolder.Configure(PathOf("."), ("use_sliding_window", "true"), ("max_window_layers", "21"), ("sliding_window", null));
+        Assert.Contains("\n[Attention(Window = 4096, Layers = \"21-27\")]\n", DenseModel.Declare(PathOf("."), "Fitting"), StringComparison.Ordinal);
+
+        static long Parameters(string declaration)
+        {
+            var model = RandomDeclarations.Compile(declaration).GetType("Fitting", throwOnError: true)!;
+            var spec = (ModelSpec)model.GetProperty("Spec", BindingFlags.Static | BindingFlags.Public)!.GetValue(null)!;
+            return spec.ParameterCount(spec.WholeLayers.AsSpan());
+        }
+    }
+
+    [Fact]
+    public void BiasesThatDifferFromTheDeclarationAreRefused()
+    {
+        Extraction.ToHuggingFace(Save<BiasedLm>(), BiasedLm.Profile.XL, PathOf("all"), null);
+        Extraction.ToHuggingFace(Save<BiasedQueryLm>(), BiasedQueryLm.Profile.XL, PathOf("three"), null);
+        Refused<BiasedLm>(
+            PathOf("three"), "qwen2 has biases of queries, keys and values, so declare [Attention(Bias = true, OutputBias = false)]");
+        Refused<BiasedQueryLm>(PathOf("all"), "attention_bias is true, so declare [Attention(Bias = true, OutputBias = true)]");
+    }
+
     /// <summary>A profile that skips layers is a dense model with fewer layers.</summary>
     [Fact]
     public void AProfileThatSkipsLayersIsImportedAsASmallerModel()
@@ -277,7 +326,8 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("rope_scaling", """{"type": "linear", "factor": 0.5}""", "has 0.5 for 'rope_scaling.factor', not a number of 1 or more")]
     [InlineData("rope_scaling", """{"type": "linear", "factor": 1e999}""", "has 1e999 for 'rope_scaling.factor', not a number above 0")]
     [InlineData("rope_scaling", """{"rope_type": "llama3", "factor": 8}""", "lacks 'rope_scaling.original_max_position_embeddings'")]
-    [InlineData("model_type", "\"qwen2\"", "model_type qwen2 (supported: llama, mistral, qwen3, arcee); biases of queries, keys and values")]
+    [InlineData("model_type", "\"qwen2\"", "qwen2 has biases of queries, keys and values, so declare [Attention(Bias = true, OutputBias = false)]; mlp_bias is false")]
+    [InlineData("model_type", "\"qwen2_moe\"", "model_type qwen2_moe (supported: llama, mistral, qwen2, qwen3, arcee).")]
     [InlineData("model_type", "\"gemma2\"", "norms after attention and feed-forward; norms that multiply by 1 + weight")]
     [InlineData("quantization_config", """{"quant_method": "gptq"}""", "quantised weights (quantization_config)")]
     [InlineData("partial_rotary_factor", "0.5", "rotary positions for a part of each head (partial_rotary_factor)")]
@@ -420,6 +470,8 @@ public sealed class DenseModelTests : IDisposable
         Without<ImportedLm>("q_norm", "lacks the tensor 'model.layers.0.self_attn.q_norm.weight'", "leave [Attention(QkNorm = true)] out");
         Without<GatedGelu>("bias", "leave [FeedForward(..., Bias = true)] out");
         Without<BiasedLm>("self_attn.v_proj.bias", "leave [Attention(Bias = true)] out");
+        Without<BiasedLm>("self_attn.o_proj.bias", "the output of its attention has no bias, so declare [Attention(Bias = true, OutputBias = false)]");
+        Without<BiasedLm>("_proj.bias", "leave [Attention(Bias = true)] out");
         Without<OracleClassic>("embed_positions", "leave [Position(PositionKind.Learned)] out");
         Without<OracleClassic>("layernorm.bias", "declare [Norm(NormKind.Rms)]");
         Without<OracleLlama>("o_proj", "lacks the tensor 'model.layers.0.self_attn.o_proj.weight'; it was written by another program");
@@ -438,7 +490,8 @@ public sealed class DenseModelTests : IDisposable
     {
         With("model.layers.2.mlp.up_proj.weight", "it has 3 layers, so declare [MatLM(Layers = 3)]");
         With("model.layers.0.self_attn.q_norm.weight", "declare [Attention(QkNorm = true)]");
-        With("model.layers.0.self_attn.q_proj.bias", "its attention has biases, so declare [Attention(Bias = true)]");
+        With("model.layers.0.self_attn.q_proj.bias", "but not of the output, so declare [Attention(Bias = true, OutputBias = false)]");
+        With("model.layers.0.self_attn.o_proj.bias", "its attention has biases, so declare [Attention(Bias = true)].");
         With("model.layers.0.mlp.up_proj.bias", "declare [FeedForward(..., Bias = true)]");
         With("model.layers.0.input_layernorm.bias", "declare [Norm(NormKind.Layer)]");
         With("model.layers.0.pre_feedforward_layernorm.weight", "a part that cannot be declared");
@@ -448,6 +501,9 @@ public sealed class DenseModelTests : IDisposable
         Refused<OracleOdd>(folder, "declare Activation.SwiGlu or Activation.GeGlu");
         DenseFolder.Alter(folder, tensors => tensors.Append(new("model.more.weight", SafetensorsType.Float32, [1])));
         Refused<OracleOdd>(folder, "(and 1 others)");
+        folder = Dense<Qwen2Tied>();
+        DenseFolder.Alter(folder, tensors => tensors.Append(new("model.layers.1.self_attn.o_proj.bias", SafetensorsType.Float32, [1])));
+        Refused<Qwen2Tied>(folder, "its attention has biases, so declare [Attention(Bias = true)] without OutputBias = false.");
 
         void With(string name, string says)
         {

@@ -79,6 +79,16 @@ public sealed class AttentionKernelTests : KernelTestBase
 
     [Theory]
     [MemberData(nameof(Forms))]
+    public void TheOutputMayHaveNoBias(string form, ScalarType dtype)
+    {
+        Use(form, dtype);
+        var weights = Attention(24, 6, 3, 8, isBiased: true) with { IsCausal = true, OutputBias = null };
+        AssertEqual(weights, Angles(true, 17, 8), 6, 17);
+        AssertEqual(weights, Angles(true, 17, 8), 6, 17, null, [6, 4, 2]);
+    }
+
+    [Theory]
+    [MemberData(nameof(Forms))]
     public void QueryNormAndKeyNormMayBeAlone(string form, ScalarType dtype)
     {
         Use(form, dtype);
