@@ -69,7 +69,7 @@ internal sealed class CommandOptions
     public readonly Option<string?> Index = Text("--index", "FILE", "The index file; index.safetensors in --out by default");
     public readonly Option<string?> Query = Text("--query", "TEXT", "What to search for; by default each line of standard input");
     public readonly Option<int?> Dimension = Number<int>(
-        "--dimension", 1, "1 or more", "Leading numbers of embeddings to compare, a declared dimension; all by default");
+        "--dimension", 1, "1 or more", "Leading numbers of embeddings to use, a declared dimension; all by default");
     public readonly Option<int?> Top = Number<int>("--top", 1, "1 or more", "Documents to show; 5 by default");
     public readonly Option<long?> MaxFlopsPerText = Number<long>(
         "--max-flops-per-text", 1, "1 or more", "The most FLOPs for embedding a text");
@@ -90,7 +90,7 @@ internal sealed class CommandOptions
     public readonly Option<string?> Profile = Text(
         "--profile", "NAME", "A granularity, a declared profile, or a pattern such as '4*S 4*M'");
     public readonly Option<string?> Format = Choice(
-        "--format", "The file format (docs/export.md); safetensors by default", "safetensors", "huggingface", "gguf");
+        "--format", "The file format (docs/export.md); safetensors by default", "safetensors", "huggingface", "gguf", "onnx");
     public readonly Option<string?> Type = Choice(
         "--type", "Type of the stored weights; f32 by default; q8_0 only in GGUF", "f32", "f16", "bf16", "q8_0");
     public readonly Option<string?> Prompt = Text("--prompt", "TEXT", "Text to continue");

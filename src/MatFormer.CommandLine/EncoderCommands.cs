@@ -89,13 +89,7 @@ internal sealed class EncoderCommands<TModel>(
     public void Search()
     {
         if (Settings.Json && Settings.Query is null) throw new UsageException("--json is for one query; give --query too.");
-        if (Settings.Dimension is { } given && !TModel.Spec.EmbeddingDimensions.Contains(given))
-        {
-            throw new UsageException(
-                $"--dimension {given} is not declared; {TModel.Spec.Name} declares "
-                    + $"{string.Join(", ", TModel.Spec.EmbeddingDimensions)}.");
-        }
-
+        CheckDimension();
         CheckChoice();
         var (device, dtype) = Compute();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
@@ -209,6 +203,10 @@ internal sealed class EncoderCommands<TModel>(
     /// <inheritdoc/>
     protected override string WriteExtract(Profile<TModel> profile)
     {
+        if (Settings.Format is "huggingface" or "gguf")
+            throw new UsageException($"--format {Settings.Format} has no such text encoders; give safetensors or onnx.");
+        if (Settings.Format == "onnx") return ExtractOnnx(profile);
+        CheckNoDimension();
         var encoding = EncoderStoredType();
         var path = SlicePath(profile);
         CheckExtract(path);

@@ -202,6 +202,12 @@ internal sealed class LanguageCommands<TModel>(
     /// <inheritdoc/>
     protected override string WriteExtract(Profile<TModel> profile)
     {
+        if (Settings.Format == "onnx")
+        {
+            throw new UsageException("--format onnx is for text encoders and vision transformers; give gguf (llama.cpp), huggingface or "
+                + "safetensors.");
+        }
+
         var encoding = StoredType;
         if (encoding == WeightEncoding.Q8 && Settings.Format != "gguf")
             throw new UsageException($"--type q8_0 is not available in --format {Settings.Format}; add --format gguf, or give f32, f16 or "

@@ -183,7 +183,7 @@ public static class ModelProgram
         make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o.Out, o.Json),
         make(
             "extract", "Save the weights of one profile as a separate model", c => c.Extract(),
-            o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json),
+            o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Json),
         make(
             "classify", "Classify an image", c => c.Classify(),
             o.Checkpoint, o.Image, o.Profile, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
@@ -217,7 +217,7 @@ public static class ModelProgram
         make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o.Out, o.Json),
         make(
             "extract", "Save the weights of one profile as a separate model", c => c.Extract(),
-            o.Checkpoint, o.Profile, o.Type, o.Out, o.Json),
+            o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Json),
         make(
             "index", "Embed all documents and write the index", c => c.MakeIndex(),
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Profile, o.Index, o.Device, o.Threads, o.Dtype, o.Out, o.Json),

@@ -473,14 +473,47 @@ internal abstract class ProgramCommands<TModel>(
             throw new UsageException($"'{path}' is another tokenizer, which weights beside it may need; give another --out, or delete it.");
     }
 
-    protected void ExtractSafetensors(Profile<TModel> profile, string path, WeightEncoding encoding)
+    protected void ExtractSafetensors(Profile<TModel> profile, string path, WeightEncoding encoding) =>
+        ExtractWithTokenizer(() => Extraction.ToSafetensors(Settings.Checkpoint, profile, path, encoding));
+
+    /// <summary>Writes an encoder's profile as an ONNX file, and returns the path.</summary>
+    protected string ExtractOnnx(Profile<TModel> profile)
     {
-        // The slice needs the tokenizer too.
+        if (StoredType != WeightEncoding.Float32)
+            throw new UsageException($"--type {Settings.Type} is not available in --format onnx, whose weights are f32; leave --type out.");
+        CheckDimension();
+        var path = InOut(FileName(profile) + (Settings.Dimension is { } dimension ? Output.Invariant($"-{dimension}") : "") + ".onnx");
+        CheckExtract(path);
+        ExtractWithTokenizer(() => Extraction.ToOnnx(Settings.Checkpoint, profile, path, Settings.Dimension));
+        return path;
+    }
+
+    /// <summary>Refuses a <c>--dimension</c> that the model does not declare.</summary>
+    protected void CheckDimension()
+    {
+        if (Settings.Dimension is { } given && !TModel.Spec.EmbeddingDimensions.Contains(given))
+        {
+            throw new UsageException(
+                $"--dimension {given} is not declared; {TModel.Spec.Name} declares "
+                    + $"{string.Join(", ", TModel.Spec.EmbeddingDimensions)}.");
+        }
+    }
+
+    /// <summary>Refuses <c>--dimension</c> for a format whose weights are not cut.</summary>
+    protected void CheckNoDimension()
+    {
+        if (Settings.Dimension is not null)
+            throw new UsageException($"--dimension is for --format onnx; --format {Settings.Format} keeps the whole embedding.");
+    }
+
+    // The slice needs the tokenizer too.
+    private void ExtractWithTokenizer(Action extract)
+    {
         var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
         var tokenizer = File.Exists(source) ? Tokenizer.Load(source) : null;
         var copy = InOut(Tokenizer.FileName);
         if (tokenizer is not null) CheckReplaces(copy, tokenizer);
-        Extraction.ToSafetensors(Settings.Checkpoint, profile, path, encoding);
+        extract();
         tokenizer?.Save(copy);
     }
 

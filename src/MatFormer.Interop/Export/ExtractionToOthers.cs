@@ -61,5 +61,38 @@ public static class ExtractionToOthers
             tokenizer?.CheckFits(weights.Spec, weights.TokenizerFingerprint);
             new GgufModel(weights, tokenizer, encoding).Write(path);
         }
+
+        /// <summary>
+        /// Writes an ONNX file (operator set 17) of a text encoder or a vision transformer, for any ONNX runtime. Weights are float32.
+        /// <para>
+        /// A text encoder takes <c>input_ids</c> (batch, tokens) int64 and <c>attention_mask</c> (batch, tokens) int64, which is 1 for the
+        /// tokens of a text and 0 for the padding behind them. It gives <c>embedding</c> (batch, width), scaled to length 1.
+        /// </para>
+        /// <para>
+        /// A vision transformer takes <c>pixel_values</c> (batch, channels, size, size) float32, from -1 to 1. It gives <c>logits</c>
+        /// (batch, classes), and <c>embedding</c> (batch, width), scaled to length 1.
+        /// </para>
+        /// </summary>
+        /// <param name="checkpoint">The universal model's file.</param>
+        /// <param name="profile">The profile to extract.</param>
+        /// <param name="path">The file to write.</param>
+        /// <param name="width">
+        /// One of the declared dimensions to cut embeddings to, or null for the whole embedding. The logits are computed from it, too.
+        /// </param>
+        /// <exception cref="CheckpointException">The checkpoint is damaged, belongs to another model, or is a slice.</exception>
+        /// <exception cref="ArgumentException">The width is not a declared dimension.</exception>
+        /// <exception cref="ExtractionException">The model is a language model, or too large for the format (2 GB).</exception>
+        /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
+        /// <example><code>
+        /// Extraction.ToOnnx("out/Docs/model.safetensors", DocsEncoder.Profile.S, "out/Docs/s.onnx");
+        /// </code></example>
+        public static void ToOnnx<TModel>(string checkpoint, Profile<TModel> profile, string path, int? width = null)
+            where TModel : MatFormerModel, IMatFormer<TModel>
+        {
+            ArgumentNullException.ThrowIfNull(profile);
+            ArgumentException.ThrowIfNullOrEmpty(path);
+            using var weights = SlicedWeights.Open(checkpoint, profile);
+            new OnnxModel(weights, width).Write(path);
+        }
     }
 }

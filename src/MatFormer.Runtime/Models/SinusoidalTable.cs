@@ -12,6 +12,29 @@ public sealed class SinusoidalTable : IDisposable
     /// <exception cref="ArgumentException">The width is not a multiple of 4.</exception>
     public SinusoidalTable(int grid, int width, bool classToken, Device device)
     {
+        var values = Values(grid, width, classToken);
+        long[] shape = [values.Length / width, width];
+        Table = tensor(values, shape, device: device).DetachFromDisposeScope();
+    }
+
+    /// <summary>The positions, (tokens, width). Do not dispose this tensor.</summary>
+    public Tensor Table { get; private set; }
+
+    /// <summary>Moves the table to a device.</summary>
+    public void To(Device device)
+    {
+        if (Table.device_type == device.type && Table.device_index == device.index) return;
+        (Table, var old) = (Table.to(device).DetachFromDisposeScope(), Table);
+        old.Dispose();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Table.Dispose();
+
+    /// <summary>Computes the numbers of the table, row by row.</summary>
+    /// <exception cref="ArgumentException">The width is not a multiple of 4.</exception>
+    internal static float[] Values(int grid, int width, bool classToken)
+    {
         if (width % 4 != 0)
         {
             throw new ArgumentException(
@@ -35,21 +58,6 @@ public sealed class SinusoidalTable : IDisposable
             }
         }
 
-        long[] shape = [first + (grid * grid), width];
-        Table = tensor(values, shape, device: device).DetachFromDisposeScope();
+        return values;
     }
-
-    /// <summary>The positions, (tokens, width). Do not dispose this tensor.</summary>
-    public Tensor Table { get; private set; }
-
-    /// <summary>Moves the table to a device.</summary>
-    public void To(Device device)
-    {
-        if (Table.device_type == device.type && Table.device_index == device.index) return;
-        (Table, var old) = (Table.to(device).DetachFromDisposeScope(), Table);
-        old.Dispose();
-    }
-
-    /// <inheritdoc/>
-    public void Dispose() => Table.Dispose();
 }
