@@ -80,12 +80,12 @@ internal sealed class EventFile : IDisposable
     private void Write(Event message)
     {
         message.WallTime = (DateTime.UtcNow - DateTime.UnixEpoch).TotalSeconds;
-        var size = message.CalculateSize();
-        var record = new byte[size + 16];
-        BinaryPrimitives.WriteInt64LittleEndian(record, size);
+        var data = message.ToByteArray(); // TorchSharp's messages cannot be written into a span
+        var record = new byte[data.Length + 16];
+        BinaryPrimitives.WriteInt64LittleEndian(record, data.Length);
         BinaryPrimitives.WriteUInt32LittleEndian(record.AsSpan(8), Checksum(record.AsSpan(0, 8)));
-        message.WriteTo(record.AsSpan(12, size));
-        BinaryPrimitives.WriteUInt32LittleEndian(record.AsSpan(12 + size), Checksum(record.AsSpan(12, size)));
+        data.CopyTo(record, 12);
+        BinaryPrimitives.WriteUInt32LittleEndian(record.AsSpan(12 + data.Length), Checksum(data));
         _stream.Write(record);
     }
 
