@@ -120,7 +120,8 @@ public sealed class Trainer<TModel> : IDisposable
         }
 
         using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, RunFolder.MetricsName), StepsDone) : null;
-        using var events = Options.TensorBoard && PathOf(RunFolder.TensorBoardName) is { } board ? EventFile.Create(board, StepsDone) : null;
+        using var events = Options.TensorBoard && PathOf(RunFolder.TensorBoardName) is { } board
+            ? EventFile.Create(board, StepsDone) : null;
         if (StepsDone < Options.Steps)
         {
             _logger.LogInformation(

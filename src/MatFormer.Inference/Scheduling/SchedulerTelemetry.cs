@@ -3,7 +3,9 @@ using System.Diagnostics.Metrics;
 
 namespace MatFormer;
 
-/// <summary>Reports the statistics of a scheduler to the meter of <see cref="DecodingTelemetry"/>, as what was added since the last report.</summary>
+/// <summary>
+/// Reports the statistics of a scheduler to the meter of <see cref="DecodingTelemetry"/>, as what was added since the last report.
+/// </summary>
 internal sealed class SchedulerTelemetry
 {
     private static readonly ConcurrentDictionary<SchedulerTelemetry, bool> s_living = [];
