@@ -120,6 +120,10 @@ internal sealed class CommandOptions
     {
         Description = "Activation checkpointing: less memory, a quarter to two fifths more time"
     };
+    public readonly Option<bool> TensorBoard = new("--tensorboard")
+    {
+        Description = "Also write the metrics as event files for TensorBoard, into tensorboard in --out"
+    };
     public readonly Option<int?> EvaluateEvery = Number<int>(
         "--evaluate-every", 1, "1 or more", "Steps between evaluations on validation data; keeps best.safetensors");
     public readonly Option<int?> Patience = Number<int>(
@@ -390,6 +394,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public bool? RecomputeActivations =>
         parsed.GetResult(options.RecomputeActivations) is null ? null : parsed.GetValue(options.RecomputeActivations);
+
+    public bool? TensorBoard => parsed.GetResult(options.TensorBoard) is null ? null : parsed.GetValue(options.TensorBoard);
 
     public int? Patience => parsed.GetValue(options.Patience);
 

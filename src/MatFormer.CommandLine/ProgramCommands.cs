@@ -43,7 +43,7 @@ internal abstract class ProgramCommands<TModel>(
         string[] files =
         [
             .. WeightsOf(result), result.Checkpoint!, .. data.TextTokenizer is null ? [] : (string[])[InOut(Tokenizer.FileName)],
-            InOut("metrics.jsonl"),
+            InOut("metrics.jsonl"), .. options.TensorBoard ? (string[])[InOut(RunFolder.TensorBoardName)] : [],
         ];
         var early = result.StoppedEarly ? ", and stopped because validation no longer improved" : string.Empty;
         var skipped = result.Skipped > 0 ? $", {result.Skipped} of them skipped" : string.Empty;
@@ -340,6 +340,7 @@ internal abstract class ProgramCommands<TModel>(
             CheckpointEvery = Settings.CheckpointEvery ?? options.CheckpointEvery,
             Accumulation = Settings.Accumulation ?? options.Accumulation,
             RecomputeActivations = Settings.RecomputeActivations ?? options.RecomputeActivations,
+            TensorBoard = Settings.TensorBoard ?? options.TensorBoard,
             EvaluateEvery = Settings.EvaluateEvery ?? options.EvaluateEvery,
             Patience = Settings.Patience ?? options.Patience,
             OutputFolder = Settings.Out,

@@ -36,6 +36,8 @@ public sealed class MatFormerEmbeddingGenerator : IEmbeddingGenerator<string, Em
             "matformer", defaultModelId: $"{embedder.Architecture.Name}/{embedder.ProfileName}", defaultModelDimensions: embedder.Width);
     }
 
+    internal TextEmbedder Embedder => _embedder;
+
     /// <summary>Embeds texts. The usage of the result has the number of tokens that were embedded.</summary>
     /// <param name="values">The texts.</param>
     /// <param name="options">The number of dimensions.</param>

@@ -38,8 +38,6 @@ public sealed class EscalatingSearch<TQuery>
     // The largest number of combinations of thresholds, times the number of queries.
     private const double MaxCalibrationWork = 1 << 26;
 
-    private readonly VectorIndex _index;
-
     /// <summary>Creates a search with given thresholds.</summary>
     /// <param name="index">The index to search.</param>
     /// <param name="encoders">The encoders, the cheapest first, at least one.</param>
@@ -67,10 +65,13 @@ public sealed class EscalatingSearch<TQuery>
                 $"The thresholds {string.Join(", ", thresholds)} are not all 0 or more; margins are never negative.", nameof(thresholds));
         }
 
-        _index = index;
+        Index = index;
         Encoders = [.. encoders];
         Thresholds = [.. thresholds];
     }
+
+    /// <summary>The index that is searched.</summary>
+    public VectorIndex Index { get; }
 
     /// <summary>The encoders, the cheapest first.</summary>
     public ImmutableArray<QueryEncoder<TQuery>> Encoders { get; }
@@ -131,14 +132,14 @@ public sealed class EscalatingSearch<TQuery>
         ArgumentNullException.ThrowIfNull(queries);
         if (queries.Count == 0) throw new ArgumentException("There are no queries; give some.", nameof(queries));
         options ??= new SearchOptions();
-        var count = Math.Min(options.Count, _index.Count);
+        var count = Math.Min(options.Count, Index.Count);
         var (hits, rungs) = (new SearchHit[queries.Count][], new int[queries.Count]);
         var answered = new int[Encoders.Length];
         double flops = 0;
         int[] open = [.. Enumerable.Range(0, queries.Count)];
         for (var rung = 0; rung < Encoders.Length && open.Length > 0; rung++)
         {
-            var found = Search(_index, Encoders[rung], [.. open.Select(query => queries[query])], options);
+            var found = Search(Index, Encoders[rung], [.. open.Select(query => queries[query])], options);
             flops += open.Length * Encoders[rung].FlopsPerQuery;
             var left = new List<int>();
             for (var i = 0; i < open.Length; i++)

@@ -143,7 +143,10 @@ public abstract class ModelServer : IAsyncDisposable
     internal void CountAnswer(int status) => _answers.AddOrUpdate(status, 1, static (_, count) => count + 1);
 
     internal void CountRequest(ServedProfile profile) =>
-        _requests.AddOrUpdate(Profiles.Contains(profile) ? profile.Name : "other", 1, static (_, count) => count + 1);
+        _requests.AddOrUpdate(NameOf(profile), 1, static (_, count) => count + 1);
+
+    /// <summary>Returns the name under which requests of a size are counted. Sizes that are not declared share one.</summary>
+    internal string NameOf(ServedProfile profile) => Profiles.Contains(profile) ? profile.Name : "other";
 
     /// <exception cref="ApiException">The token is missing or wrong.</exception>
     internal void Authorize(HttpRequest request)

@@ -30,9 +30,11 @@ public static class ModelServerEndpoints
         ArgumentNullException.ThrowIfNull(server);
         endpoints.MapGet("/v1/models", Guarded(server, context =>
             Write(context, 200, new ModelList(server.Catalog.List(server.Started.ToUnixTimeSeconds())), ApiJson.Default.ModelList)));
-        endpoints.MapPost("/v1/chat/completions", Guarded(server, context => Complete(LanguageModel(server), context, isChat: true)));
-        endpoints.MapPost("/v1/completions", Guarded(server, context => Complete(LanguageModel(server), context, isChat: false)));
-        endpoints.MapPost("/v1/embeddings", Guarded(server, context => Embed(server, context)));
+        endpoints.MapPost("/v1/chat/completions", Measured(
+            server, "chat", (context, telemetry) => Complete(LanguageModel(server), context, telemetry, isChat: true)));
+        endpoints.MapPost("/v1/completions", Measured(
+            server, "text_completion", (context, telemetry) => Complete(LanguageModel(server), context, telemetry, isChat: false)));
+        endpoints.MapPost("/v1/embeddings", Measured(server, "embeddings", (context, telemetry) => Embed(server, context, telemetry)));
         endpoints.MapGet("/metrics", Guarded(server, context =>
         {
             context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
@@ -116,6 +118,22 @@ public static class ModelServerEndpoints
         }
     };
 
+    // Measures requests to the model, also those that are refused, except for the lack of a token.
+    private static RequestDelegate Measured(ModelServer server, string operation, Func<HttpContext, RequestTelemetry?, Task> handle) =>
+        Guarded(server, async context =>
+        {
+            using var telemetry = RequestTelemetry.Start(server, operation);
+            try
+            {
+                await handle(context, telemetry).ConfigureAwait(false);
+            }
+            catch (Exception e)
+            {
+                telemetry?.Fail(e);
+                throw;
+            }
+        });
+
     private static Task Write<T>(HttpContext context, int status, T value, JsonTypeInfo<T> type)
     {
         context.Response.StatusCode = status;
@@ -126,18 +144,20 @@ public static class ModelServerEndpoints
     private static LanguageModelServer LanguageModel(ModelServer server) => server as LanguageModelServer ?? throw new ApiException(
         StatusCodes.Status404NotFound, $"{server.Spec.Name} is a text encoder, which writes no text; it has /v1/embeddings.");
 
-    private static async Task Complete(LanguageModelServer server, HttpContext context, bool isChat)
+    private static async Task Complete(LanguageModelServer server, HttpContext context, RequestTelemetry? telemetry, bool isChat)
     {
         TextRequest request;
         using (var fields = await RequestFields.ReadAsync(context.Request, context.RequestAborted).ConfigureAwait(false))
             request = isChat ? ApiRequests.Chat(server, fields) : ApiRequests.Completion(server, fields);
+        telemetry?.Choose(server, request.Profile);
+        telemetry?.Choose(request.Options);
         var generation = server.Scheduler.TryGenerate(request.Prompt, request.Profile.Layers, request.Options) ?? throw server.Refused();
         try
         {
             server.CountRequest(request.Profile);
             var answer = new Answer(server.Catalog.IdOf(request.Profile), isChat, request.Options);
-            if (request.Streams) await Stream(server, context, generation, request, answer).ConfigureAwait(false);
-            else await Collect(server, context, generation, answer).ConfigureAwait(false);
+            if (request.Streams) await Stream(server, context, generation, request, answer, telemetry).ConfigureAwait(false);
+            else await Collect(server, context, generation, answer, telemetry).ConfigureAwait(false);
         }
         finally
         {
@@ -145,7 +165,8 @@ public static class ModelServerEndpoints
         }
     }
 
-    private static async Task Collect(LanguageModelServer server, HttpContext context, ScheduledGeneration generation, Answer answer)
+    private static async Task Collect(
+        LanguageModelServer server, HttpContext context, ScheduledGeneration generation, Answer answer, RequestTelemetry? telemetry)
     {
         var text = new StringBuilder();
         var logs = new List<TokenLogProbability>();
@@ -155,10 +176,12 @@ public static class ModelServerEndpoints
             text.Append(piece.Text);
             logs.AddRange(piece.LogProbabilities);
             tokens += piece.Tokens.Length;
+            telemetry?.Generated(piece.Tokens.Length);
             reason = piece.FinishReason ?? reason;
         }
 
         if (reason == FinishReason.Cancelled) throw Interrupted(server, context);
+        telemetry?.Complete(generation.PromptTokens, reason);
         var usage = Usage.Of(generation, tokens);
         var written = answer.IsChat
             ? Write(context, 200, answer.WholeChat(text.ToString(), logs, reason, usage), ApiJson.Default.ChatResponseBody)
@@ -167,7 +190,8 @@ public static class ModelServerEndpoints
     }
 
     private static async Task Stream(
-        LanguageModelServer server, HttpContext context, ScheduledGeneration generation, TextRequest request, Answer answer)
+        LanguageModelServer server, HttpContext context, ScheduledGeneration generation, TextRequest request, Answer answer,
+        RequestTelemetry? telemetry)
     {
         context.Response.ContentType = "text/event-stream; charset=utf-8";
         context.Response.Headers.CacheControl = "no-store";
@@ -179,6 +203,8 @@ public static class ModelServerEndpoints
             {
                 if (piece.FinishReason == FinishReason.Cancelled) throw Interrupted(server, context);
                 tokens += piece.Tokens.Length;
+                telemetry?.Generated(piece.Tokens.Length);
+                if (piece.FinishReason is { } ended) telemetry?.Complete(generation.PromptTokens, ended);
                 if (!answer.IsChat)
                 {
                     Event(answer.Text(piece.Text, piece.LogProbabilities, piece.FinishReason), ApiJson.Default.TextResponseBody);
@@ -206,6 +232,7 @@ public static class ModelServerEndpoints
         catch (Exception e) when (e is ApiException or DecodingException)
         {
             // The status was sent already, so the error goes into the stream, which then lacks its end mark.
+            telemetry?.Fail(e);
             var error = e as ApiException ?? new ApiException(StatusCodes.Status500InternalServerError, e.Message);
             Event(error.Response, ApiJson.Default.ErrorResponse);
         }
@@ -229,7 +256,7 @@ public static class ModelServerEndpoints
             : new ApiException(StatusCodes.Status408RequestTimeout, "The client read the answer too slowly.", code: "reader_too_slow");
     }
 
-    private static async Task Embed(ModelServer server, HttpContext context)
+    private static async Task Embed(ModelServer server, HttpContext context, RequestTelemetry? telemetry)
     {
         if (server is LanguageModelServer { EmbedsTexts: false })
         {
@@ -241,13 +268,15 @@ public static class ModelServerEndpoints
         EmbeddingRequest request;
         using (var fields = await RequestFields.ReadAsync(context.Request, context.RequestAborted).ConfigureAwait(false))
             request = ApiRequests.Embedding(server, fields);
+        telemetry?.Choose(server, request.Profile);
         var vectors = server is EncoderServer encoder ? await EmbedByEncoder(encoder, context, request).ConfigureAwait(false)
             : await EmbedByHiddenStates((LanguageModelServer)server, context, request).ConfigureAwait(false);
         var entries = vectors.Select((numbers, index) => new EmbeddingEntry(index, request.AsBase64
             ? JsonSerializer.SerializeToElement(Convert.ToBase64String(MemoryMarshal.AsBytes<float>(numbers)), ApiJson.Default.String)
             : JsonSerializer.SerializeToElement(numbers, ApiJson.Default.SingleArray)));
-        var answer = new EmbeddingResponse(
-            server.Catalog.IdOf(request.Profile), [.. entries], new EmbeddingUsage(request.Inputs.Sum(i => i.Length)));
+        var tokens = request.Inputs.Sum(i => i.Length);
+        telemetry?.Complete(tokens);
+        var answer = new EmbeddingResponse(server.Catalog.IdOf(request.Profile), [.. entries], new EmbeddingUsage(tokens));
         await Write(context, 200, answer, ApiJson.Default.EmbeddingResponse).ConfigureAwait(false);
     }
 

@@ -12,6 +12,7 @@ internal sealed class RunFolder : IDisposable
     public const string WeightsName = "model.safetensors";
     public const string MetricsName = "metrics.jsonl";
     public const string BestName = "best.safetensors";
+    public const string TensorBoardName = "tensorboard";
 
     /// <summary>The files that a new run replaces.</summary>
     public static IReadOnlyList<string> Replaced { get; } = [CheckpointName, WeightsName, BestName];

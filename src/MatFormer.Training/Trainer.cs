@@ -64,6 +64,8 @@ public sealed class Trainer<TModel> : IDisposable
 
     private bool HasStoppedEarly => _stop.IsReached(Options.Patience);
 
+    private long TokensPerStep => (long)Options.Batch * TModel.Spec.TokensPerExample * Options.Accumulation;
+
     private string? CheckpointPath => PathOf(RunFolder.CheckpointName);
 
     /// <summary>
@@ -86,6 +88,22 @@ public sealed class Trainer<TModel> : IDisposable
     public TrainingResult Fit(TrainingData data, Action<StepResult>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(data);
+        using var activity = TrainingTelemetry.Start("train", TModel.Spec.Name);
+        try
+        {
+            var result = Run(data, progress, cancellationToken);
+            activity?.SetTag("matformer.training.steps", result.Steps).SetTag("matformer.training.finished", result.Finished);
+            return result;
+        }
+        catch (Exception e)
+        {
+            activity?.SetStatus(ActivityStatusCode.Error, e.Message).SetTag("error.type", e.GetType().FullName).AddException(e);
+            throw;
+        }
+    }
+
+    private TrainingResult Run(TrainingData data, Action<StepResult>? progress, CancellationToken cancellationToken)
+    {
         Use(data);
         Feed.Of(data).HeldOut(TModel.Spec, 1, 1).First(); // a lack of validation data fails now, not after hours
         using var held = Folder is null && Options.OutputFolder is { } free ? RunFolder.Lock(free) : null;
@@ -102,6 +120,8 @@ public sealed class Trainer<TModel> : IDisposable
         }
 
         using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, RunFolder.MetricsName), StepsDone) : null;
+        using var events = Options.TensorBoard && PathOf(RunFolder.TensorBoardName) is { } board
+            ? EventFile.Create(board, StepsDone) : null;
         if (StepsDone < Options.Steps)
         {
             _logger.LogInformation(
@@ -122,6 +142,7 @@ public sealed class Trainer<TModel> : IDisposable
                     if (Options.EvaluateEvery > 0 && (StepsDone % Options.EvaluateEvery == 0 || StepsDone == Options.Steps))
                         last = last with { Validation = Look(data) };
                     metrics?.Add(last);
+                    events?.Add(last);
                     progress?.Invoke(last);
                     if (StepsDone % Options.CheckpointEvery == 0 && StepsDone < Options.Steps) SaveCheckpoint(data);
                 }
@@ -162,7 +183,9 @@ public sealed class Trainer<TModel> : IDisposable
     {
         ArgumentNullException.ThrowIfNull(data);
         Use(data);
-        return Step(_planner.At(StepsDone + 1));
+        var result = Step(_planner.At(StepsDone + 1));
+        TrainingTelemetry.Report(TModel.Spec.Name, result, TokensPerStep);
+        return result;
     }
 
     /// <summary>Runs one step with a given plan instead of the objective's plan. For measurements.</summary>
@@ -263,7 +286,7 @@ public sealed class Trainer<TModel> : IDisposable
         StepsDone = step;
         return new StepResult(
             step, Options.Objective, problem is null ? InOrder(plan.Names.Zip(values)) : [], learningRate, norm,
-            (long)Options.Batch * TModel.Spec.TokensPerExample * Options.Accumulation / watch.Elapsed.TotalSeconds)
+            TokensPerStep / watch.Elapsed.TotalSeconds)
         {
             Divergences = problem is null ? InOrder(plan.Names.Zip(values.Skip(plan.Names.Length)).Skip(students)) : [],
             Skipped = problem,
@@ -341,6 +364,7 @@ public sealed class Trainer<TModel> : IDisposable
     // Returns the losses of all granularities on validation examples. Saves the weights if they are the best so far.
     private ImmutableArray<(string, float)> Look(TrainingData data)
     {
+        using var activity = TrainingTelemetry.Start("evaluate", TModel.Spec.Name);
         using var unrecorded = no_grad();
         var sums = new double[TModel.Granularities.Count];
         var examples = 0;
@@ -348,15 +372,17 @@ public sealed class Trainer<TModel> : IDisposable
         {
             using var scope = NewDisposeScope();
             var (input, targets) = batch.ToTensors(_model.Device);
-            var losses = Values(_model.Losses(_planner.All.Streams, input, targets));
-            for (var i = 0; i < sums.Length; i++) sums[i] += losses[i] * (double)batch.Examples;
+            var its = Values(_model.Losses(_planner.All.Streams, input, targets));
+            for (var i = 0; i < sums.Length; i++) sums[i] += its[i] * (double)batch.Examples;
             examples += batch.Examples;
         }
 
         for (var i = 0; i < sums.Length; i++) sums[i] /= examples;
         _stop = _stop.After(sums.Average(), StepsDone);
         if (_stop.BestStep == StepsDone && PathOf(RunFolder.BestName) is { } path) _model.Save(path);
-        return InOrder(_planner.All.Names.Zip(sums.Select(sum => (float)sum)));
+        var losses = InOrder(_planner.All.Names.Zip(sums.Select(sum => (float)sum)));
+        TrainingTelemetry.ReportValidation(TModel.Spec.Name, losses);
+        return losses;
     }
 
     // Granularities come first, from narrowest to widest, then mixes.
@@ -373,6 +399,7 @@ public sealed class Trainer<TModel> : IDisposable
     private void SaveCheckpoint(TrainingData data)
     {
         if (CheckpointPath is not { } path) return;
+        using var activity = TrainingTelemetry.Start("save", TModel.Spec.Name);
         TrainingCheckpoint.Save(
             path, _model, _optimizer, Options, new(StepsDone, StepsSkipped, _stop, data.Fingerprint), Remembered);
         _logger.LogDebug("Saved {Path} at step {Step}.", path, StepsDone);

@@ -132,6 +132,12 @@ public sealed record TrainerOptions
     public string? OutputFolder { get; init; }
 
     /// <summary>
+    /// True to write files of events for TensorBoard into the folder <c>tensorboard</c> of <see cref="OutputFolder"/>, with the numbers of
+    /// metrics.jsonl.
+    /// </summary>
+    public bool TensorBoard { get; init; }
+
+    /// <summary>
     /// Lets a new run replace the weights of an earlier run in <see cref="OutputFolder"/>. Without it, training refuses such a folder.
     /// </summary>
     public bool Overwrite { get; init; }
@@ -245,6 +251,7 @@ public sealed record TrainerOptions
         (Prefix + "max_skipped_steps", Text(MaxSkippedSteps)),
         (Prefix + "checkpoint_every", Text(CheckpointEvery)),
         (Prefix + "recompute_activations", RecomputeActivations ? "1" : "0"),
+        (Prefix + "tensorboard", TensorBoard ? "1" : "0"),
     ];
 
     /// <summary>Reads the options that a checkpoint stores.</summary>
@@ -281,6 +288,7 @@ public sealed record TrainerOptions
         MaxSkippedSteps = Number<int>(path, metadata, "max_skipped_steps"),
         CheckpointEvery = Number<int>(path, metadata, "checkpoint_every"),
         RecomputeActivations = Later<int>(path, metadata, "recompute_activations") != 0,
+        TensorBoard = Later<int>(path, metadata, "tensorboard") != 0,
     };
 
     private static void Check(bool good, string option, object? value, string wanted)

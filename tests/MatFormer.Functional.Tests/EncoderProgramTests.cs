@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MatFormer.Tests;
 
 namespace MatFormer.Functional.Tests;
 
@@ -70,8 +71,9 @@ public sealed class EncoderProgramTests : IDisposable
         // An encoder that was trained separately cannot search that index.
         var alone = Path.Combine(_folder, "alone");
         var train = await Run("train", "--data", data, "--out", alone, "--steps", "20", "--batch", "32", "--probabilities", "1,0,0", "--seed", "2",
-            "--tokenizer", "bytes");
+            "--tokenizer", "bytes", "--tensorboard");
         Assert.True(train.Code == 0, train.Errors);
+        Assert.Equal(21, Assert.Single(EventFiles.Read(Path.Combine(alone, "tensorboard"))).Count);
         var other = Path.Combine(alone, "model.safetensors");
         var page = Path.Combine(_folder, "retrieval.html");
         var eval = await Run(["eval-retrieval", .. where, "--alone", other, "--report", page]);

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MatFormer.Tests;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -135,9 +136,10 @@ public sealed class ImageTests : IDisposable
         using var shown = JsonDocument.Parse(classify.Output);
         Assert.Equal(1, shown.RootElement.GetProperty("probabilities").EnumerateArray().Sum(p => p.GetDouble()), 1e-4);
 
-        var resumed = await Run("train", "--data", _data, "--steps", "3", "--batch", "8", "--init", model, "--out", Path.Combine(_folder, "again"));
+        var resumed = await Run("train", "--data", _data, "--steps", "3", "--batch", "8", "--init", model, "--out", Path.Combine(_folder, "again"), "--tensorboard");
         Assert.True(resumed.Code == 0, resumed.Errors);
         Assert.Contains("Beginning with", resumed.Errors, StringComparison.Ordinal);
+        Assert.Equal([0L, 1, 2, 3], Assert.Single(EventFiles.Read(Path.Combine(_folder, "again", "tensorboard"))).Select(e => e.Step));
     }
 
     [Fact]

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using MatFormer.Tests;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -99,6 +100,61 @@ public abstract class TrainingTests<TModel> : IDisposable
             foreach (var file in (string[])["checkpoint", "model", "best"])
                 Assert.Equal(File.ReadAllBytes(PathOf($"whole/{file}.safetensors")), File.ReadAllBytes(PathOf($"{folder}/{file}.safetensors")));
         }
+    }
+
+    /// <summary>A resumed run adds a file, which says that the earlier events of its steps do not count.</summary>
+    [Fact]
+    public void EventFilesHaveTheNumbersOfTheMetrics()
+    {
+        var options = Varied(new TrainerOptions
+        {
+            Steps = 9,
+            Batch = 4,
+            Objective = Objective.Sandwich,
+            Distillation = new(),
+            EvaluateEvery = 4,
+            EvaluationWindows = 4,
+            CheckpointEvery = 4,
+            TensorBoard = true,
+        });
+        var started = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
+        Assert.Throws<InvalidTimeZoneException>(() => Fit(options, "run", isResumed: false, out _, result =>
+        {
+            if (result.Step == 6) throw new InvalidTimeZoneException("killed");
+        }));
+        Fit(options, "run", isResumed: true, out _);
+        var files = EventFiles.Read(PathOf("run/tensorboard"));
+        Assert.Equal(2, files.Count);
+        Assert.All(files, file => Assert.Equal("brain.Event:2", file[0].Version));
+        Assert.Equal([1, 2, 3, 4, 5, 6], files[0].Skip(1).Select(e => e.Step));
+        Assert.Equal((5, 1), (files[1][1].Step, files[1][1].SessionStatus)); // 1 is START
+        Assert.All(files.SelectMany(f => f), e => Assert.InRange(e.Time, started, started + 100_000));
+        var counted = files[0].Skip(1).TakeWhile(e => e.Step < 5).Concat(files[1].Skip(2)).ToList();
+        var metrics = MetricsFile.Read(PathOf("run/metrics.jsonl")).ToList();
+        Assert.Equal(9, metrics.Count);
+        Assert.Equal(metrics.Select(m => m.Step), counted.Select(e => e.Step));
+        foreach (var (step, its) in metrics.Zip(counted))
+        {
+            var wanted = new Dictionary<string, float>
+            {
+                ["learning_rate"] = (float)step.LearningRate,
+                ["gradient_norm"] = (float)step.GradientNorm,
+            };
+            foreach (var (name, numbers) in new[] { ("loss", step.Losses), ("divergence", step.Divergences), ("validation", step.Validation) })
+            {
+                if (numbers.IsEmpty) continue;
+                wanted.Add(name, numbers.Average(n => n.Item2));
+                foreach (var (granularity, number) in numbers) wanted.Add($"{name}/{granularity}", number);
+            }
+
+            Assert.Equal(step.TokensPerSecond, its.Numbers["tokens_per_second"], step.TokensPerSecond * 1e-3);
+            Assert.Equal(step.Step is 4 or 8 or 9, its.Numbers.ContainsKey("validation"));
+            Assert.Equal(wanted.OrderBy(w => w.Key), its.Numbers.Where(n => n.Key != "tokens_per_second").OrderBy(n => n.Key));
+        }
+
+        // A new run replaces the files.
+        Fit(options with { Steps = 2, Overwrite = true, TensorBoard = true }, "run", isResumed: false, out _);
+        Assert.Equal([0L, 1, 2], Assert.Single(EventFiles.Read(PathOf("run/tensorboard"))).Select(e => e.Step));
     }
 
     /// <summary>Losses and gradients are the means over the batches. Each batch of pairs has only its own negatives.</summary>

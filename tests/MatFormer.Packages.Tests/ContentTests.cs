@@ -138,7 +138,9 @@ public sealed class ContentTests(PackedFolder packed)
     [InlineData("MatFormer.Data", "Microsoft.Extensions.Logging.Abstractions")]
     [InlineData("MatFormer.Dsl", "")]
     [InlineData("MatFormer.Evaluation", "MatFormer.Retrieval MatFormer.Training")]
-    [InlineData("MatFormer.Extensions.AI", "MatFormer.Retrieval Microsoft.Extensions.AI.Abstractions")]
+    [InlineData(
+        "MatFormer.Extensions.AI",
+        "MatFormer.Retrieval Microsoft.Extensions.AI.Abstractions Microsoft.Extensions.VectorData.Abstractions")]
     [InlineData("MatFormer.Extensions.Sqlite", "MatFormer.Retrieval Microsoft.Data.Sqlite SQLitePCLRaw.bundle_e_sqlite3")]
     [InlineData("MatFormer.Inference", "MatFormer.Data MatFormer.Dsl")]
     [InlineData("MatFormer.Interop", "MatFormer.Runtime")]

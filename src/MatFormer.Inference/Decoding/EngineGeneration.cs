@@ -33,7 +33,7 @@ internal sealed class EngineGeneration : Generation
     private int _passes;
 
     public EngineGeneration(DecodingEngine engine, IReadOnlyList<byte[]> prompts, GenerationOptions options, bool ownsEngine)
-        : base(prompts, options)
+        : base(prompts, options, engine.Architecture, LayersOf(engine, prompts.Count))
     {
         (_engine, _ownsEngine, _draft) = (engine, ownsEngine, options.Draft);
         (_vocabulary, _tokens) = (options.Tokenizer.VocabularySize, options.Tokens);
@@ -50,7 +50,7 @@ internal sealed class EngineGeneration : Generation
     public override DraftStatistics? Drafts => _lengths is null ? null : new DraftStatistics(_drafted, _accepted, _passes);
 
     /// <inheritdoc/>
-    public override void Step()
+    protected override void Advance()
     {
         var isPrompt = false;
         foreach (var row in _rows)
@@ -85,9 +85,16 @@ internal sealed class EngineGeneration : Generation
     }
 
     /// <inheritdoc/>
-    public override void Dispose()
+    protected override void Free()
     {
         if (_ownsEngine) _engine.Dispose();
+    }
+
+    // The submodel of all sequences, or default if they have several.
+    private static ImmutableArray<LayerSlice> LayersOf(DecodingEngine engine, int sequences)
+    {
+        var first = engine.LayersOf(0);
+        return Enumerable.Range(1, sequences - 1).All(i => engine.LayersOf(i).AsSpan().SequenceEqual(first.AsSpan())) ? first : default;
     }
 
     // The smaller submodel continues alone. Then its keys and values are dropped, because the model writes its own.

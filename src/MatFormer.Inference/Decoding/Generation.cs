@@ -1,3 +1,6 @@
+using System.Collections.Immutable;
+using System.Diagnostics;
+
 namespace MatFormer;
 
 /// <summary>
@@ -7,10 +10,24 @@ namespace MatFormer;
 internal abstract class Generation : IDisposable
 {
     private readonly GeneratedSequence[] _sequences;
+    private readonly ModelSpec _spec;
+    private readonly ImmutableArray<LayerSlice> _layers;
+    private readonly long _start = Stopwatch.GetTimestamp();
+    private readonly Activity? _activity;
+    private bool _hasToken;
 
     /// <summary>Starts a generation whose options have been checked.</summary>
-    protected Generation(IReadOnlyList<byte[]> prompts, GenerationOptions options) =>
+    /// <param name="prompts">The prompts.</param>
+    /// <param name="options">How to generate.</param>
+    /// <param name="spec">The model.</param>
+    /// <param name="layers">The submodel; default if the prompts have several.</param>
+    protected Generation(
+        IReadOnlyList<byte[]> prompts, GenerationOptions options, ModelSpec spec, ImmutableArray<LayerSlice> layers)
+    {
+        (_spec, _layers) = (spec, layers);
         _sequences = [.. prompts.Select((prompt, row) => new GeneratedSequence(prompt, options, row))];
+        _activity = DecodingTelemetry.Start("generate", spec, layers);
+    }
 
     /// <summary>The sequences, in the order of their prompts.</summary>
     public IReadOnlyList<GeneratedSequence> Sequences => _sequences;
@@ -62,8 +79,51 @@ internal abstract class Generation : IDisposable
     /// Feeds the next tokens. Sequences whose tokens have all been fed choose one or more new tokens. At least one sequence has not ended.
     /// </summary>
     /// <exception cref="DecodingException">The model's logits are damaged.</exception>
-    public abstract void Step();
+    public void Step()
+    {
+        try
+        {
+            Advance();
+        }
+        catch (Exception e)
+        {
+            DecodingTelemetry.Fail(_activity, e);
+            throw;
+        }
 
-    /// <inheritdoc/>
-    public abstract void Dispose();
+        if (_hasToken || _sequences[0].Generated == 0) return;
+        _hasToken = true;
+        DecodingTelemetry.RecordFirstToken(_spec, Stopwatch.GetElapsedTime(_start).TotalSeconds);
+        _activity?.AddEvent(new ActivityEvent("first_token"));
+    }
+
+    /// <summary>Frees what the generation holds, and reports what it did.</summary>
+    public void Dispose()
+    {
+        Free();
+        var (prompt, generated) = (0, 0);
+        foreach (var sequence in _sequences)
+        {
+            generated += sequence.Generated - sequence.Proposed;
+            prompt += sequence.Tokens.Length - sequence.Generated;
+        }
+
+        DecodingTelemetry.CountTokens(_spec, "prompt", prompt);
+        DecodingTelemetry.CountTokens(_spec, "generated", generated);
+        if (Drafts is { } drafts)
+        {
+            DecodingTelemetry.CountTokens(_spec, "drafted", drafts.Drafted);
+            DecodingTelemetry.CountTokens(_spec, "accepted", drafts.Accepted);
+        }
+
+        if (DecodingTelemetry.MeasuresDurations)
+            DecodingTelemetry.RecordDuration(_spec, _layers, Stopwatch.GetElapsedTime(_start).TotalSeconds);
+        _activity?.SetTag("matformer.tokens.prompt", prompt).SetTag("matformer.tokens.generated", generated).Dispose();
+    }
+
+    /// <summary>Does the work of <see cref="Step"/>.</summary>
+    protected abstract void Advance();
+
+    /// <summary>Frees what the generation holds.</summary>
+    protected abstract void Free();
 }

@@ -31,6 +31,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
     private readonly SchedulerOptions _options;
     private readonly Lock _gate = new();
     private readonly AutoResetEvent _wake = new(false);
+    private readonly SchedulerTelemetry _telemetry;
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly LinkedList<ScheduledRequest> _waiting = []; // guarded by the gate, as are the two fields below
     private SchedulerStatistics _statistics = new();
@@ -56,6 +57,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         Capacity = engine.Capacity;
         Sequences = engine.Sequences;
         _free = [.. Enumerable.Range(0, engine.Sequences).Select(slot => new HeldTokens(slot, [], []))];
+        _telemetry = new SchedulerTelemetry(this, engine.Architecture);
         new Thread(Work) { IsBackground = true, Name = "MatFormer scheduler" }.Start();
     }
 
@@ -159,21 +161,34 @@ public sealed class DecodingScheduler : IAsyncDisposable
 
     private bool TrySubmit(ScheduledRequest request)
     {
+        request.Begin(_engine.Architecture);
+        bool isAccepted;
         lock (_gate)
         {
             // Requests that have a free sequence do not count as queued: they only wait for the current pass.
-            if (_isStopping || _waiting.Count >= _options.Queue + Sequences - _statistics.Running)
+            isAccepted = !_isStopping && _waiting.Count < _options.Queue + Sequences - _statistics.Running;
+            if (isAccepted)
+            {
+                _statistics = _statistics with { Submitted = _statistics.Submitted + 1 };
+                _waiting.AddLast(request);
+            }
+            else
             {
                 _statistics = _statistics with { Refused = _statistics.Refused + 1 };
-                return false;
             }
-
-            _statistics = _statistics with { Submitted = _statistics.Submitted + 1 };
-            _waiting.AddLast(request);
         }
 
-        Wake();
-        return true;
+        if (isAccepted)
+        {
+            Wake();
+        }
+        else
+        {
+            _telemetry.CountRefused();
+            request.Finish("refused");
+        }
+
+        return isAccepted;
     }
 
     private void Work()
@@ -183,6 +198,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         {
             while (true)
             {
+                Report();
                 Cancel();
                 Admit();
                 if (_running.Count == 0 && IsDrained()) break;
@@ -208,9 +224,17 @@ public sealed class DecodingScheduler : IAsyncDisposable
             }
 
             foreach (var request in left) request.End(error);
+            _telemetry.End(Statistics);
             _engine.Dispose();
             _ended.SetResult();
         }
+    }
+
+    private void Report()
+    {
+        SchedulerStatistics now;
+        lock (_gate) now = _statistics;
+        _telemetry.Report(now);
     }
 
     private bool IsDrained()
@@ -281,6 +305,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
             request.Start = Math.Max(0, request.Tokens.Length - Capacity); // a longer prompt loses its beginning
             Place(request);
             _running.Add(request);
+            request.Activity?.AddEvent(new ActivityEvent("admitted"));
         }
     }
 
@@ -476,6 +501,12 @@ public sealed class DecodingScheduler : IAsyncDisposable
             }
 
             _statistics = s;
+        }
+
+        if (before == 0 && generated > 0)
+        {
+            DecodingTelemetry.RecordFirstToken(_engine.Architecture, waited);
+            request.Activity?.AddEvent(new ActivityEvent("first_token"));
         }
 
         if (damage is not null) request.End(damage);

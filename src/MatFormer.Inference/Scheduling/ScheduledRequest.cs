@@ -52,11 +52,10 @@ public abstract class ScheduledRequest
 
     internal bool IsCancelled => _isCancelled;
 
-    internal bool HasEnded
-    {
-        get => _hasEnded;
-        private protected set => _hasEnded = value;
-    }
+    internal bool HasEnded => _hasEnded;
+
+    /// <summary>The activity that describes the request, if somebody listens.</summary>
+    internal Activity? Activity { get; private set; }
 
     /// <summary>The tokens of the prompt, then the generated tokens.</summary>
     internal abstract ReadOnlySpan<int> Tokens { get; }
@@ -84,6 +83,35 @@ public abstract class ScheduledRequest
 
     /// <summary>Ends the request early, with an error if there is one.</summary>
     internal abstract void End(Exception? error);
+
+    /// <summary>Begins the activity of the request, within that of the caller.</summary>
+    internal void Begin(ModelSpec spec)
+    {
+        var current = Activity.Current;
+        Activity = DecodingTelemetry.Start("schedule", spec, Layers);
+        Activity.Current = current; // the request ends on another thread
+    }
+
+    /// <summary>Marks the request as ended, and ends its activity.</summary>
+    /// <param name="outcome">How it ended, as in the metrics.</param>
+    internal void Finish(string outcome)
+    {
+        if (_hasEnded) return;
+        _hasEnded = true;
+        if (Activity is not { } activity) return;
+        var current = Activity.Current;
+        activity.SetTag("matformer.request.outcome", outcome).SetTag("matformer.tokens.prompt", PromptTokens)
+            .SetTag("matformer.tokens.cached", CachedTokens).SetTag("matformer.tokens.generated", Generated);
+        if (Accepted > 0) activity.SetTag("matformer.tokens.accepted", Accepted);
+        activity.Dispose();
+        Activity.Current = current; // its end made the caller's activity current on this thread
+    }
+
+    private protected void Finish(Exception? error)
+    {
+        if (error is not null) DecodingTelemetry.Fail(Activity, error);
+        Finish(error is null ? "cancelled" : "failed");
+    }
 
     private protected void Wake() => _scheduler.Wake();
 }
@@ -187,7 +215,7 @@ public sealed class ScheduledGeneration : ScheduledRequest
         // A model may have more tokens than the tokenizer; their logits mean nothing.
         if (Drafted > 0) Verify(engine);
         else if (_sequence.Ended is null) _sequence.Choose(engine.Logits(Row)[.._options.Tokenizer.VocabularySize]);
-        HasEnded = _sequence.Ended is not null;
+        if (_sequence.Ended is not null) Finish("completed");
     }
 
     /// <summary>Adds the token that the draft chooses after the last token; returns false if it ends the document.</summary>
@@ -222,14 +250,14 @@ public sealed class ScheduledGeneration : ScheduledRequest
     internal bool EndIfNothingIsWanted()
     {
         if (_sequence.Ended is null) return false;
-        HasEnded = true;
+        Finish("completed");
         Tell();
         return true;
     }
 
     internal override void End(Exception? error)
     {
-        HasEnded = true;
+        Finish(error);
         if (error is null)
         {
             _sequence.Cancel();
@@ -279,7 +307,7 @@ public sealed class ScheduledEmbedding : ScheduledRequest
         if (length == 0 || !double.IsFinite(length))
             throw new DecodingException("The model's hidden states are not finite or are all zero; its weights are damaged.");
         for (var i = 0; i < _sum.Length; i++) _sum[i] /= length;
-        HasEnded = true;
+        Finish("completed");
     }
 
     internal override void Tell()
@@ -289,7 +317,7 @@ public sealed class ScheduledEmbedding : ScheduledRequest
 
     internal override void End(Exception? error)
     {
-        HasEnded = true;
+        Finish(error);
         if (error is null) _result.TrySetCanceled();
         else _result.TrySetException(error);
     }

@@ -15,7 +15,7 @@ internal sealed class TensorGeneration : Generation
     private int[] _fed = [];
 
     public TensorGeneration(MatFormerModel model, IReadOnlyList<byte[]> prompts, GenerationOptions options)
-        : base(prompts, options)
+        : base(prompts, options, model.Architecture, model.Layers)
     {
         (_vocabulary, _tokenizerVocabulary) = (model.Architecture.Vocabulary, options.Tokenizer.VocabularySize);
         _step = new ModelStep(model, prompts.Count);
@@ -23,7 +23,7 @@ internal sealed class TensorGeneration : Generation
     }
 
     /// <inheritdoc/>
-    public override void Step()
+    protected override void Advance()
     {
         if (_step.Length == _step.Capacity)
         {
@@ -60,5 +60,5 @@ internal sealed class TensorGeneration : Generation
     }
 
     /// <inheritdoc/>
-    public override void Dispose() => _step.Dispose();
+    protected override void Free() => _step.Dispose();
 }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MatFormer.Tests;
 
 namespace MatFormer.Runtime.Tests.CommandLine;
 
@@ -326,6 +327,22 @@ public sealed class ModelProgramTests : IDisposable
         var steps = MetricsFile.Read(Path.Combine(_out, "metrics.jsonl")).ToList();
         Assert.Equal(50, steps.Count);
         Assert.Equal([10, 20, 30, 40, 50], steps.Where(step => !step.Validation.IsEmpty).Select(step => step.Step));
+    }
+
+    [Fact]
+    public async Task EventFilesAreWrittenAndAResumedRunGoesOnWithThem()
+    {
+        string[] train = ["train", "--data", _texts, "--batch", "2", "--out", _out];
+        using (var trained = await Json([.. train, "--steps", "3", "--tensorboard"]))
+            Assert.Contains(Path.Combine(_out, "tensorboard"), trained.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()));
+        var (code, _, error) = await Run("train", "--resume", "--out", _out, "--steps", "5");
+        Assert.True(code == 0, error);
+        var files = EventFiles.Read(Path.Combine(_out, "tensorboard"));
+        Assert.Equal(["0 1 2 3", "0 4 4 5"], files.Select(file => string.Join(' ', file.Select(e => e.Step))));
+
+        (code, _, error) = await Run("train", "--resume", "--out", _out, "--steps", "6", "--tensorboard", "false");
+        Assert.True(code == 0, error);
+        Assert.Equal(2, Directory.GetFiles(Path.Combine(_out, "tensorboard")).Length);
     }
 
     [Fact]
