@@ -82,6 +82,26 @@ public sealed class ReaderFuzzTests : IDisposable
             e => e is DataException);
     }
 
+    [Theory]
+    [InlineData(".jsonl")]
+    [InlineData(".jsonl.gz")]
+    public void DamagedJsonLinesAreReadOrRefused(string kind)
+    {
+        var file = Encoding.UTF8.GetBytes(string.Concat(Enumerable.Range(0, 20).Select(
+            i => $"{{\"id\": [{i}], \"text\": \"It is {i} \\ud83d\\ude00 {new string('ä', 2000)}.\"}}\n")));
+        using var zipped = new MemoryStream();
+        using (var stream = new GZipStream(zipped, CompressionLevel.Fastest, leaveOpen: true)) stream.Write(file);
+        Mutator.Run(
+            [kind == ".jsonl" ? file : zipped.ToArray()],
+            bytes =>
+            {
+                File.WriteAllBytes(_folder["a" + kind], bytes);
+                using var corpus = TextCorpus.Open(_folder["a" + kind], _folder["out"]);
+                Assert.True(corpus.Training.Documents > 0);
+            },
+            e => e is DataException);
+    }
+
     [Fact]
     public void DamagedPreparedTextsAreReadOrRefused()
     {
