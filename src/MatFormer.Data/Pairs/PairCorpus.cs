@@ -33,7 +33,7 @@ public sealed class PairCorpus : TrainingData
         {
             throw new DataException($"The data {source} holds {pairs.Count} pairs of a query and a document"
                 + (leftOut > 0 ? $" ({leftOut} were left out as duplicates)" : string.Empty)
-                + (skippedFiles > 0 ? $" ({skippedFiles} files are neither XML documentation, .tsv nor of a format with records, such as .jsonl)" : string.Empty)
+                + (skippedFiles > 0 ? $" ({skippedFiles} files are neither XML documentation nor .tsv, .jsonl or such)" : string.Empty)
                 + $", but at least {MinimumPairs} are needed; give more pairs.");
         }
 
@@ -251,6 +251,7 @@ public sealed class PairCorpus : TrainingData
     {
         (query, document) = (query.Trim(), document.Trim());
         return query.Length > 0 && document.Length > 0 ? new Found(new RetrievalPair(query, document), query, query)
-            : throw new DataException($"'{path}': the query or the document of {what} {number} is empty; write both, or remove the {what}.");
+            : throw new DataException(
+                $"'{path}': the query or the document of {what} {number} is empty; write both, or remove the {what}.");
     }
 }

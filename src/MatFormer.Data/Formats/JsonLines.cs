@@ -39,7 +39,11 @@ internal static class JsonLines
             if (last) break;
             kept = end - start;
             if (kept >= LongestLine)
-                throw new InvalidDataException($"line {number + 1} is longer than {LongestLine} bytes; begin a new line for each document.");
+            {
+                throw new InvalidDataException(
+                    $"line {number + 1} is longer than {LongestLine} bytes; begin a new line for each document.");
+            }
+
             var from = buffer;
             if (kept > buffer.Length / 2) buffer = new byte[buffer.Length * 2];
             from.AsSpan(start, kept).CopyTo(buffer);
@@ -81,8 +85,8 @@ internal static class JsonLines
         catch (InvalidOperationException e)
         {
             throw new InvalidDataException(
-                $"line {number} has a string that is not Unicode: an unpaired surrogate (an escape such as \\ud83d without its second part), "
-                + "or bytes that are not UTF-8; repair it, or remove it.",
+                $"line {number} has a string that is not Unicode: an unpaired surrogate (an escape such as \\ud83d without its second "
+                + "part), or bytes that are not UTF-8; repair it, or remove it.",
                 e);
         }
 

@@ -56,7 +56,7 @@ public static class RecordFormats
 
         foreach (var (extension, package, line) in s_packages)
         {
-            if (name.EndsWith(extension, StringComparison.OrdinalIgnoreCase)) throw Missing(path, package, line);
+            if (name.EndsWith(extension, StringComparison.OrdinalIgnoreCase)) throw MissingPackage.For(path, package, line);
         }
 
         return false;
@@ -84,9 +84,4 @@ public static class RecordFormats
             }
         }
     }
-
-    /// <summary>Returns the exception for a file that a package reads which the program does not register.</summary>
-    internal static DataException Missing(string path, string package, string line) => new(
-        $"'{path}' is read by the package {package}; add it (dotnet add package {package}) and write {line} before "
-        + "ModelProgram.RunAsync, or before the data is opened.");
 }
