@@ -1,3 +1,4 @@
 using MatFormer;
 
+ImageFiles.Register(); // classify and --data read PNG, JPEG and WebP
 return await ModelProgram.RunAsync<DigitsViT>(args);

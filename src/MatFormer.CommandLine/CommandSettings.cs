@@ -58,7 +58,7 @@ internal sealed class CommandOptions
     public readonly Option<bool> Declare = new("--declare") { Description = "Only print the C# declaration that fits the model" };
     public readonly Option<string?> Images = Text("--data", "DIR", "Images: IDX files like MNIST's, CIFAR-10's binary files, or one folder "
         + "per class");
-    public readonly Option<string?> Image = Text("--image", "FILE", "The image to classify: a PNG, PGM or PPM file of the model's size");
+    public readonly Option<string?> Image = Text("--image", "FILE", "The image to classify, of the model's size");
     public readonly Option<double?> StochasticDepth = Number<double>(
         "--stochastic-depth", 0, "within 0 and 1",
         "Probability of skipping the last layer (earlier ones: less); 0 by default", 1);

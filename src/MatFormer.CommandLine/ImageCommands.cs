@@ -38,7 +38,7 @@ internal sealed class ImageCommands<TModel>(
 
     public void Classify()
     {
-        if (Settings.Image is not { } path) throw new UsageException("--image is missing; give a PNG, PGM or PPM file.");
+        if (Settings.Image is not { } path) throw new UsageException("--image is missing; give an image file.");
         var (device, dtype) = Compute();
         var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);

@@ -76,7 +76,7 @@ internal sealed class LanguageCommands<TModel>(
         else
         {
             var (device, dtype) = Compute();
-            using var corpus = TextCorpus.Open(Settings.Data, folder, tokenizer!, cancellationToken: Cancellation);
+            using var corpus = OpenText(folder, tokenizer!);
             using var model = NewModel(Settings.Seed ?? 1, device, dtype);
             WarmStart.Load(model, from, corpus);
             model.TokenizerFingerprint = tokenizer!.Fingerprint;
@@ -383,7 +383,7 @@ internal sealed class LanguageCommands<TModel>(
 
     private TextCorpus OpenCorpus(Tokenizer tokenizer)
     {
-        var corpus = TextCorpus.Open(Settings.Data, Settings.Out, tokenizer, cancellationToken: Cancellation);
+        var corpus = OpenText(Settings.Out, tokenizer);
         try
         {
             corpus.Training.Windows(TModel.Spec.Context);
@@ -397,6 +397,9 @@ internal sealed class LanguageCommands<TModel>(
 
         return corpus;
     }
+
+    private TextCorpus OpenText(string folder, Tokenizer tokenizer) => TerminalProgress.Open(
+        Error, progress => TextCorpus.Open(Settings.Data, folder, tokenizer, progress: progress, cancellationToken: Cancellation));
 
     private Evaluation Evaluate(MatFormerModel model, TextCorpus corpus)
     {

@@ -20,6 +20,8 @@ public sealed class HouseTests
         ["MatFormer.Dsl"] = "",
         ["MatFormer.Evaluation"] = "MatFormer.Retrieval MatFormer.Training",
         ["MatFormer.Extensions.AI"] = "MatFormer.Retrieval",
+        ["MatFormer.Extensions.Images"] = "MatFormer.Data",
+        ["MatFormer.Extensions.Parquet"] = "MatFormer.Data",
         ["MatFormer.Extensions.Sqlite"] = "MatFormer.Retrieval",
         ["MatFormer.Inference"] = "MatFormer.Data MatFormer.Dsl",
         ["MatFormer.Interop"] = "MatFormer.Runtime",
@@ -35,6 +37,8 @@ public sealed class HouseTests
         ["TorchSharp"] = "MatFormer.Runtime",
         ["Spectre.Console"] = "MatFormer.CommandLine",
         ["System.CommandLine"] = "MatFormer.CommandLine",
+        ["Parquet.Net"] = "MatFormer.Extensions.Parquet",
+        ["SkiaSharp"] = "MatFormer.Extensions.Images",
     };
 
     // Everything that the tests reference, which is everything that the libraries do.

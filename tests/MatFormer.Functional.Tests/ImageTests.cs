@@ -130,6 +130,7 @@ public sealed class ImageTests : IDisposable
 
         var picture = Path.Combine(_folder, "three.png");
         using var corpus = ImageCorpus.Open(_data);
+        ImageFiles.Register();
         await File.WriteAllBytesAsync(picture, Png.Encode(corpus.Validation.Pixels(0), 1, TestImages.Size, TestImages.Size));
         var classify = await Run("classify", "--checkpoint", model, "--image", picture, "--profile", "S", "--json", "--out", output);
         Assert.True(classify.Code == 0, classify.Errors);

@@ -11,8 +11,8 @@ public sealed class ContentTests(PackedFolder packed)
     private static readonly string[] s_assemblies =
     [
         "MatFormer.CommandLine", "MatFormer.Data", "MatFormer.Dsl", "MatFormer.Evaluation", "MatFormer.Extensions.AI",
-        "MatFormer.Extensions.Sqlite", "MatFormer.Inference", "MatFormer.Interop", "MatFormer.Retrieval", "MatFormer.Runtime",
-        "MatFormer.Server", "MatFormer.Training",
+        "MatFormer.Extensions.Images", "MatFormer.Extensions.Parquet", "MatFormer.Extensions.Sqlite", "MatFormer.Inference",
+        "MatFormer.Interop", "MatFormer.Retrieval", "MatFormer.Runtime", "MatFormer.Server", "MatFormer.Training",
     ];
 
     private static readonly string[] s_all = ["MatFormer", .. s_assemblies, "MatFormer.Templates"];
@@ -53,6 +53,8 @@ public sealed class ContentTests(PackedFolder packed)
     [InlineData("MatFormer.Data")]
     [InlineData("MatFormer.Evaluation")]
     [InlineData("MatFormer.Extensions.AI")]
+    [InlineData("MatFormer.Extensions.Images")]
+    [InlineData("MatFormer.Extensions.Parquet")]
     [InlineData("MatFormer.Extensions.Sqlite")]
     [InlineData("MatFormer.Inference")]
     [InlineData("MatFormer.Interop")]
@@ -141,6 +143,8 @@ public sealed class ContentTests(PackedFolder packed)
     [InlineData(
         "MatFormer.Extensions.AI",
         "MatFormer.Retrieval Microsoft.Extensions.AI.Abstractions Microsoft.Extensions.VectorData.Abstractions")]
+    [InlineData("MatFormer.Extensions.Images", "MatFormer.Data SkiaSharp SkiaSharp.NativeAssets.Linux.NoDependencies")]
+    [InlineData("MatFormer.Extensions.Parquet", "MatFormer.Data Parquet.Net")]
     [InlineData("MatFormer.Extensions.Sqlite", "MatFormer.Retrieval Microsoft.Data.Sqlite SQLitePCLRaw.bundle_e_sqlite3")]
     [InlineData("MatFormer.Inference", "MatFormer.Data MatFormer.Dsl")]
     [InlineData("MatFormer.Interop", "MatFormer.Runtime")]

@@ -10,7 +10,6 @@ namespace MatFormer;
 internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> order, LossUnit unit)
 {
     private static readonly TimeSpan LineInterval = TimeSpan.FromSeconds(5);
-    private const int BarWidth = 16;
     private readonly Dictionary<string, Mean> _losses = new(StringComparer.Ordinal);
     private IReadOnlyList<(string Name, float Loss)> _validation = [];
     private Mean _tokensPerSecond;
@@ -18,17 +17,10 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
     /// <summary>Trains, and shows the progress.</summary>
     public TrainingResult Run(Func<Action<StepResult>, TrainingResult> train, long stepsDone, int steps)
     {
-        if (!IsTerminal(error)) return RunInLines(train, stepsDone, steps);
-        var console = AnsiConsole.Create(
-            new AnsiConsoleSettings { Out = new TerminalOutput(error), Interactive = InteractionSupport.Yes });
-        return console.Progress()
-            .AutoClear(false)
+        if (!TerminalProgress.IsTerminal(error)) return RunInLines(train, stepsDone, steps);
+        var (bars, room) = TerminalProgress.On(error);
+        return bars.AutoClear(false)
             .HideCompleted(false)
-            .Columns(
-                new SpinnerColumn(),
-                new ProgressBarColumn { Width = BarWidth },
-                new RemainingTimeColumn(),
-                new TaskDescriptionColumn { Alignment = Justify.Left })
             .Start(context =>
             {
                 var task = context.AddTask("training", maxValue: steps);
@@ -38,15 +30,10 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
                     Smooth(result);
                     task.Value = result.Step;
                     var line = Line(result, steps);
-                    var room = Math.Max(20, console.Profile.Width - BarWidth - 16); // without the other columns; a longer line would wrap
-                    task.Description = Markup.Escape(line.Length <= room ? line : line[..room]);
+                    task.Description = Markup.Escape(line.Length <= room() ? line : line[..room()]);
                 });
             });
     }
-
-    /// <summary>Returns true if the writer is a terminal, not a file.</summary>
-    public static bool IsTerminal(TextWriter writer) =>
-        (writer is ProgressWriter progress ? progress.Inner : writer) == Console.Error && !Console.IsErrorRedirected;
 
     private TrainingResult RunInLines(Func<Action<StepResult>, TrainingResult> train, long stepsDone, int steps)
     {
@@ -78,22 +65,6 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
 
     private string Shown(IEnumerable<(string Name, double Loss)> losses) =>
         string.Join("  ", losses.Select(loss => Output.Invariant($"{loss.Name} {loss.Loss * unit.PerNat:0.000}")));
-
-    // A writer that is not Console.Error itself would not pass for a terminal.
-    private sealed class TerminalOutput(TextWriter writer) : IAnsiConsoleOutput
-    {
-        private readonly AnsiConsoleOutput _terminal = new(Console.Error);
-
-        public TextWriter Writer => writer;
-
-        public bool IsTerminal => true;
-
-        public int Width => _terminal.Width;
-
-        public int Height => _terminal.Height;
-
-        public void SetEncoding(System.Text.Encoding encoding) => _terminal.SetEncoding(encoding);
-    }
 
     // Single steps are noisy, so this is the mean over about the last 20.
     private readonly record struct Mean(double Value, int Count)

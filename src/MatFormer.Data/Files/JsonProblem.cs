@@ -13,7 +13,14 @@ internal static class JsonProblem
     public static string Of(Exception exception)
     {
         if (exception is not JsonException json) return "a string is not valid Unicode";
-        var problem = exception.Message.Split((string[])[" Path: ", " LineNumber: "], StringSplitOptions.None)[0].TrimEnd('.');
+        var problem = Problem(json);
         return json.LineNumber is { } line ? string.Create(CultureInfo.InvariantCulture, $"line {line + 1}: {problem}") : problem;
     }
+
+    /// <summary>Returns the problem of a text of one line, and its place in the line.</summary>
+    public static string InLine(JsonException exception) =>
+        string.Create(CultureInfo.InvariantCulture, $"byte {(exception.BytePositionInLine ?? 0) + 1}: {Problem(exception)}");
+
+    private static string Problem(JsonException exception) =>
+        exception.Message.Split((string[])[" Path: ", " LineNumber: "], StringSplitOptions.None)[0].TrimEnd('.');
 }

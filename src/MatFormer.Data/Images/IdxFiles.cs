@@ -13,6 +13,7 @@ internal sealed class IdxFiles
 {
     private const int ImageDimensions = 3;
     private const int LabelDimensions = 1;
+    private const int LargestRatio = 1032; // the most bytes that a compressed byte can become (Deflate, RFC 1951: 258 bytes from 2 bits)
     private static readonly string[] s_names =
         ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
 
@@ -76,7 +77,7 @@ internal sealed class IdxFiles
             file.Position = 0;
             if (!zipped) return Read(file, path, count, file.Length, file.Length);
             using var stream = new GZipStream(file, CompressionMode.Decompress);
-            return Read(stream, path, count, null, file.Length * Png.LargestRatio);
+            return Read(stream, path, count, null, file.Length * LargestRatio);
         }
         catch (InvalidDataException e)
         {

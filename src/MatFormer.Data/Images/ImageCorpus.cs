@@ -45,10 +45,10 @@ public sealed class ImageCorpus : TrainingData
     /// and have a dot before <c>idx</c>. The names of the classes are their numbers, or the lines of a file <c>classes.txt</c>.</item>
     /// <item>CIFAR-10, binary version (cs.toronto.edu/~kriz/cifar.html): <c>data_batch_1.bin</c> to <c>data_batch_5.bin</c>,
     /// <c>test_batch.bin</c>, and <c>batches.meta.txt</c> for the names of the classes.</item>
-    /// <item>PNG (8 bits per sample, not interlaced; transparency is ignored), PGM and PPM images in a folder for each class, which has the
-    /// class's name: <c>train/CLASS/</c> and <c>val/CLASS/</c>, <c>validation/CLASS/</c> or, without these, <c>test/CLASS/</c>. If there is
-    /// only <c>train/CLASS/</c>, or just <c>CLASS/</c>, a tenth of each class is held out, and at least one image: the images whose names
-    /// have the smallest hashes. Grey images among colour images get three equal channels.</item>
+    /// <item>Images in a folder for each class, which has the class's name: PGM and PPM, and with the package MatFormer.Extensions.Images
+    /// also PNG, JPEG and WebP. The folders are <c>train/CLASS/</c> and <c>val/CLASS/</c>, <c>validation/CLASS/</c> or, without these,
+    /// <c>test/CLASS/</c>. If there is only <c>train/CLASS/</c>, or just <c>CLASS/</c>, a tenth of each class is held out, and at least one
+    /// image: the images whose names have the smallest hashes. Grey images among colour images get three equal channels.</item>
     /// </list>
     /// </remarks>
     /// <param name="path">The folder.</param>

@@ -26,7 +26,7 @@ internal static class ImageFolder
         if (classes.IsEmpty)
         {
             throw new DataException($"The folder '{root}' holds no supported images; give IDX files (train-images-idx3-ubyte, ...), the"
-                + " binary files of CIFAR-10 (data_batch_1.bin, ...), or a folder with PNG, PGM or PPM images for each class.");
+                + " binary files of CIFAR-10 (data_batch_1.bin, ...), or a folder with images for each class.");
         }
 
         List<(string Class, string Path)> training;

@@ -5,20 +5,25 @@ namespace MatFormer;
 /// <param name="Height">The number of rows.</param>
 /// <param name="Width">The number of columns.</param>
 /// <param name="Pixels">The pixels, (C, H, W), row-major.</param>
-internal readonly record struct RasterImage(int Channels, int Height, int Width, byte[] Pixels)
+public readonly record struct RasterImage(int Channels, int Height, int Width, byte[] Pixels)
 {
-    /// <summary>Reads a PNG, PGM or PPM file. Its content decides which, not its name.</summary>
-    /// <exception cref="DataException">The file is not an image, is damaged, or is of an unsupported kind.</exception>
+    /// <summary>
+    /// Reads a PGM or PPM file, or one of another format (<see cref="ImageFormats"/>): PNG, JPEG and WebP with the package
+    /// MatFormer.Extensions.Images. A file's content decides what it is, not its name.
+    /// </summary>
+    /// <exception cref="DataException">The file is not an image, is damaged, or is of a format whose package is missing.</exception>
     public static RasterImage Read(string path)
     {
         var file = File.ReadAllBytes(path);
         try
         {
-            if (Png.IsPng(file)) return Png.Decode(file);
             if (Netpbm.IsNetpbm(file)) return Netpbm.Decode(file);
+            if (ImageFormats.Decode(file) is { } image) return image;
+            if (ImageFormats.IsOfPackage(file))
+                throw MissingPackage.For(path, "MatFormer.Extensions.Images", "ImageFiles.Register();");
             throw new InvalidDataException(
-                (file.AsSpan().StartsWith((ReadOnlySpan<byte>)[0xFF, 0xD8, 0xFF]) ? "JPEG is not read" : "it is not a PNG, PGM or PPM file")
-                + "; convert it to PNG (with ImageMagick: mogrify -format png FILES) and remove the original.");
+                "it is not a PNG, JPEG, WebP, PGM or PPM file; convert it to PNG (with ImageMagick: mogrify -format png FILES) and remove "
+                + "the original.");
         }
         catch (InvalidDataException e)
         {
@@ -29,7 +34,7 @@ internal readonly record struct RasterImage(int Channels, int Height, int Width,
     /// <summary>
     /// Returns the image in another size, by bilinear interpolation. If the image shrinks, a pixel averages all pixels that fall into it.
     /// </summary>
-    public RasterImage Resize(int height, int width)
+    internal RasterImage Resize(int height, int width)
     {
         if ((height, width) == (Height, Width)) return this;
         var (rows, columns) = (Weights(Height, height), Weights(Width, width));

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
-using System.Text.Json;
 
 namespace MatFormer;
 
@@ -34,7 +33,7 @@ public sealed class PairCorpus : TrainingData
         {
             throw new DataException($"The data {source} holds {pairs.Count} pairs of a query and a document"
                 + (leftOut > 0 ? $" ({leftOut} were left out as duplicates)" : string.Empty)
-                + (skippedFiles > 0 ? $" ({skippedFiles} files are neither XML documentation, .tsv nor .jsonl)" : string.Empty)
+                + (skippedFiles > 0 ? $" ({skippedFiles} files are neither XML documentation nor .tsv, .jsonl or such)" : string.Empty)
                 + $", but at least {MinimumPairs} are needed; give more pairs.");
         }
 
@@ -92,9 +91,10 @@ public sealed class PairCorpus : TrainingData
     /// first is taken. A type is taken from its first file only. All members of a type are either for training or for validation: the types
     /// whose names have the smallest hashes are held out.</item>
     /// <item>.tsv: each line has a pair: the query, a tab, and the document.</item>
-    /// <item>.jsonl: each line has a pair: <c>{"query": ..., "document": ...}</c>.</item>
+    /// <item>.jsonl and .jsonl.gz: each line has a pair: <c>{"query": ..., "document": ...}</c>. Files of other formats
+    /// (<see cref="RecordFormats"/>) have columns of these names.</item>
     /// </list>
-    /// Of pairs in .tsv and .jsonl files with the same query or document, the first is taken. The pairs whose queries have the smallest
+    /// Of pairs in files that are not XML with the same query or document, the first is taken. The pairs whose queries have the smallest
     /// hashes are held out. Other files of a folder are left out.
     /// </remarks>
     /// <param name="data">A file, folder or glob, or null for the XML documentation of the .NET SDK.</param>
@@ -115,7 +115,8 @@ public sealed class PairCorpus : TrainingData
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 if (XmlDocumentation.IsDocumentation(path)) members.AddRange(ReadDocumentation(path, types));
-                else if (Reader(path) is { } read) pairs.AddRange(ReadLines(path, read));
+                else if (Path.GetExtension(path).Equals(".tsv", StringComparison.OrdinalIgnoreCase)) pairs.AddRange(ReadTabs(path));
+                else if (RecordFormats.TryFind(path, out var reader)) pairs.AddRange(ReadRecords(reader, path, cancellationToken));
                 else skipped++;
             }
 
@@ -234,63 +235,23 @@ public sealed class PairCorpus : TrainingData
         }
     }
 
-    private static Func<string, RetrievalPair>? Reader(string path) => Path.GetExtension(path).ToLowerInvariant() switch
-    {
-        ".tsv" => ReadTabs,
-        ".jsonl" => ReadJson,
-        _ => null,
-    };
+    private static IEnumerable<Found> ReadTabs(string path) => File.ReadLines(path).Index()
+        .Where(line => !string.IsNullOrWhiteSpace(line.Item))
+        .Select(line => line.Item.Split('\t') is [var query, var document] ? Pair(path, "line", line.Index + 1, query, document)
+            : throw new DataException($"'{path}': line {line.Index + 1} is not a pair; it needs a query, one tab and a document."));
 
-    private static IEnumerable<Found> ReadLines(string path, Func<string, RetrievalPair> read)
+    private static IEnumerable<Found> ReadRecords(RecordReader reader, string path, CancellationToken cancellationToken)
     {
-        var number = 0;
-        foreach (var line in File.ReadLines(path))
-        {
-            number++;
-            if (string.IsNullOrWhiteSpace(line)) continue;
-            RetrievalPair pair;
-            try
-            {
-                pair = read(line);
-            }
-            catch (Exception e) when (e is InvalidDataException or JsonException)
-            {
-                var problem = e is JsonException ? $"it is not valid JSON ({JsonProblem.Of(e)})." : e.Message;
-                throw new DataException($"Line {number} of '{path}' is not a pair: {problem}", e);
-            }
-
-            yield return new Found(pair, pair.Query, pair.Query);
-        }
+        var file = new CountingStream(File.OpenRead(path), static _ => { }, cancellationToken);
+        return RecordFormats.Read(reader, path, file, "query", "document").Index()
+            .Select(record => Pair(path, "pair", record.Index + 1, record.Item[0], record.Item[1]));
     }
 
-    private static RetrievalPair ReadTabs(string line) => line.Split('\t') is [var query, var document]
-        ? Pair(query, document)
-        : throw new InvalidDataException("it needs a query, one tab and a document.");
-
-    private static RetrievalPair ReadJson(string line)
+    private static Found Pair(string path, string what, int number, string query, string document)
     {
-        using var json = JsonDocument.Parse(line);
-        try
-        {
-            return Pair(Text("query"), Text("document"));
-        }
-        catch (InvalidOperationException e)
-        {
-            throw new InvalidDataException(
-                "a string has an unpaired surrogate (an escape such as \\ud83d without its second part); repair it, or remove the line.",
-                e);
-        }
-
-        string Text(string name) => json.RootElement.ValueKind == JsonValueKind.Object
-            && json.RootElement.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
-            ? value.GetString()!
-            : throw new InvalidDataException($"it needs a string \"{name}\", as in {{\"query\": \"...\", \"document\": \"...\"}}.");
-    }
-
-    private static RetrievalPair Pair(string query, string document)
-    {
-        var pair = new RetrievalPair(query.Trim(), document.Trim());
-        return pair.Query.Length > 0 && pair.Document.Length > 0 ? pair
-            : throw new InvalidDataException("its query or its document is empty.");
+        (query, document) = (query.Trim(), document.Trim());
+        return query.Length > 0 && document.Length > 0 ? new Found(new RetrievalPair(query, document), query, query)
+            : throw new DataException(
+                $"'{path}': the query or the document of {what} {number} is empty; write both, or remove the {what}.");
     }
 }

@@ -12,7 +12,7 @@ namespace MatFormer;
 internal static class CorpusFile
 {
     /// <summary>The version of the preparation. Raise it when text is prepared differently, so that older files are replaced.</summary>
-    public const int Version = 2;
+    public const int Version = 3;
 
     public const int RecordLength = 12;
 
@@ -82,14 +82,18 @@ internal static class CorpusFile
     }
 
     /// <summary>Prepares the text of files into one file.</summary>
-    /// <exception cref="DataException">There is too little text.</exception>
-    public static void Write(string path, List<string> files, long limit, byte[] key, string source, CancellationToken cancellationToken) =>
-        AtomicFile.Write(path, stream => new Preparation(stream, limit, cancellationToken).Run(files, key, source));
+    /// <exception cref="DataException">There is too little text, or a file is damaged.</exception>
+    public static void Write(
+        string path, List<string> files, long limit, byte[] key, string source, IProgress<PreparationProgress>? progress,
+        CancellationToken cancellationToken) =>
+        AtomicFile.Write(path, stream => new Preparation(stream, limit, progress, cancellationToken).Run(files, key, source));
 
     private readonly record struct Document(UInt128 Hash, long Offset, int Length);
 
-    private sealed class Preparation(FileStream stream, long limit, CancellationToken cancellationToken)
+    private sealed class Preparation(
+        FileStream stream, long limit, IProgress<PreparationProgress>? progress, CancellationToken cancellationToken)
     {
+        private const long ProgressInterval = 1 << 20;
         private readonly HashSet<UInt128> _seen = [];
         private readonly HashSet<string> _types = new(StringComparer.Ordinal);
         private readonly List<Document> _documents = [];
@@ -97,6 +101,9 @@ internal static class CorpusFile
         private readonly IncrementalHash _rest = IncrementalHash.CreateHash(HashAlgorithmName.SHA256); // records, then the footer
         private readonly byte[] _piece = new byte[MaxDocumentLength + BlankLine.Length];
         private long _length;
+        private long _read; // bytes of the sources
+        private long _total;
+        private long _reported;
 
         private bool Full => _length >= limit;
 
@@ -104,13 +111,17 @@ internal static class CorpusFile
         {
             var read = 0;
             var skipped = 0;
-            foreach (var file in files)
+            var ends = files.ConvertAll(file => _total += new FileInfo(file).Length);
+            foreach (var (i, file) in files.Index())
             {
                 if (Full) break;
                 cancellationToken.ThrowIfCancellationRequested();
                 if (AddFile(file)) read++;
                 else skipped++;
+                Count(ends[i] - _read); // what the reader left out, or read twice
             }
+
+            Count(_total - _read);
 
             if (_length < MinimumBytes)
             {
@@ -183,14 +194,24 @@ internal static class CorpusFile
                 return true;
             }
 
-            // The file is read in pieces, because it may be larger than memory.
-            using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1);
+            // Files are read in pieces, because they may be larger than memory.
+            if (RecordFormats.TryFind(path, out var reader))
+            {
+                foreach (var record in RecordFormats.Read(reader, path, Open(path, 1 << 16), "text"))
+                {
+                    AddText(Encoding.UTF8.GetBytes(record[0]));
+                    if (Full) break;
+                }
+
+                return true;
+            }
+
+            using var file = Open(path, 1);
             var buffer = new byte[1 << 20];
             var kept = 0;
             var first = true;
             while (!Full)
             {
-                cancellationToken.ThrowIfCancellationRequested();
                 var count = file.ReadAtLeast(buffer.AsSpan(kept), buffer.Length - kept, throwOnEndOfStream: false);
                 var text = buffer.AsSpan(0, kept + count);
                 var last = text.Length < buffer.Length;
@@ -209,6 +230,17 @@ internal static class CorpusFile
             }
 
             return true;
+        }
+
+        private CountingStream Open(string path, int buffer) =>
+            new(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, buffer), read => Count(read), cancellationToken);
+
+        private void Count(long bytes)
+        {
+            _read += bytes;
+            if (_read - _reported < ProgressInterval && (_read < _total || _reported == _total)) return;
+            progress?.Report(new PreparationProgress("reading text", Math.Min(_read, _total), _total));
+            _reported = _read;
         }
 
         private void AddText(ReadOnlySpan<byte> text) => AddPieces(text, last: true);

@@ -68,19 +68,22 @@ public sealed class TextCorpus : TrainingData
     public CorpusSplit Validation { get; private set; }
 
     /// <summary>
-    /// Opens the text of a file, a folder or a glob. XML documentation becomes plain text without tags, with one document per type. The
-    /// prepared files are kept in <paramref name="cacheFolder"/> and reused until the sources or the tokenizer change. Their hashes are
-    /// checked here, and a damaged file is made again.
+    /// Opens the text of a file, a folder or a glob. XML documentation becomes plain text without tags, with one document per type. Each
+    /// line of .jsonl and .jsonl.gz, <c>{"text": ...}</c>, is a document, and so is the column <c>text</c> of each record of other formats
+    /// (<see cref="RecordFormats"/>). Other files are text as they are. Documents of more than 16 KiB are cut into several. The prepared
+    /// files are kept in <paramref name="cacheFolder"/> and reused until the sources or the tokenizer change. Their hashes are checked
+    /// here, and a damaged file is made again. The files may be larger than memory.
     /// </summary>
     /// <param name="data">A file, folder or glob, or null for the XML documentation of the .NET SDK.</param>
     /// <param name="cacheFolder">The folder for the prepared files. It is not read as data, even if it is below a data folder.</param>
     /// <param name="tokenizer">The tokenizer, or null for bytes.</param>
     /// <param name="logger">The logger that reports what is prepared.</param>
+    /// <param name="progress">Gets the progress of the preparation. It is not called if nothing has to be prepared.</param>
     /// <param name="cancellationToken">Cancels the preparation; nothing is left behind.</param>
-    /// <exception cref="DataException">The data is missing, empty or too small.</exception>
+    /// <exception cref="DataException">The data is missing, damaged, empty or too small.</exception>
     public static TextCorpus Open(
         string? data, string cacheFolder, Tokenizer? tokenizer = null, ILogger? logger = null,
-        CancellationToken cancellationToken = default)
+        IProgress<PreparationProgress>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentException.ThrowIfNullOrEmpty(cacheFolder);
         logger ??= NullLogger.Instance;
@@ -89,9 +92,9 @@ public sealed class TextCorpus : TrainingData
         try
         {
             var folder = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(cacheFolder));
-            corpus = OpenText(data, source, folder, logger, cancellationToken);
+            corpus = OpenText(data, source, folder, logger, progress, cancellationToken);
             if (tokenizer is { IsByteLevel: false })
-                corpus.UseTokens(tokenizer, System.IO.Path.Combine(folder, "tokens.bin"), logger, cancellationToken);
+                corpus.UseTokens(tokenizer, System.IO.Path.Combine(folder, "tokens.bin"), logger, progress, cancellationToken);
             return corpus;
         }
         catch (Exception e)
@@ -129,7 +132,9 @@ public sealed class TextCorpus : TrainingData
     internal ReadOnlySpan<byte> TextOf(int token) => token == Tokenizer.EndOfText ? CorpusFile.BlankLine
         : Tokenizer.Before.Contains(token) || Tokenizer.After.Contains(token) ? [] : Tokenizer.BytesOf(token);
 
-    private static TextCorpus OpenText(string? data, string source, string folder, ILogger logger, CancellationToken cancellationToken)
+    private static TextCorpus OpenText(
+        string? data, string source, string folder, ILogger logger, IProgress<PreparationProgress>? progress,
+        CancellationToken cancellationToken)
     {
         var files = data is null ? DataSources.SdkDocumentation() : DataSources.Find(data, exclude: folder);
         long limit = data is null ? DefaultCorpusLimit : long.MaxValue;
@@ -138,7 +143,7 @@ public sealed class TextCorpus : TrainingData
         if (Map(source, path, key, logger, cancellationToken) is { } prepared) return prepared;
 
         logger.LogInformation("Preparing text from {Source} ({Files} files).", source, files.Count);
-        CorpusFile.Write(path, files, limit, key, source, cancellationToken);
+        CorpusFile.Write(path, files, limit, key, source, progress, cancellationToken);
         return Map(source, path, key, logger, cancellationToken)
             ?? throw new DataException($"The prepared text '{path}' changed while it was opened; run again.");
     }
@@ -166,22 +171,31 @@ public sealed class TextCorpus : TrainingData
         return null;
     }
 
-    private void UseTokens(Tokenizer tokenizer, string path, ILogger logger, CancellationToken cancellationToken)
+    private void UseTokens(
+        Tokenizer tokenizer, string path, ILogger logger, IProgress<PreparationProgress>? progress, CancellationToken cancellationToken)
     {
         var hash = Convert.FromHexString(Fingerprint);
         var documents = Training.Documents + Validation.Documents;
         if (!MapTokens(tokenizer, path, hash, documents, cancellationToken))
         {
             logger.LogInformation("Encoding text ({Tokenizer}).", tokenizer.Describe());
+            var (reported, bytes) = (0, 0L);
             TokenFile.Write(
                 path, tokenizer, hash, documents,
                 i => i < Training.Documents ? Training.ReadDocument(i) : Validation.ReadDocument(i - Training.Documents),
+                encoded =>
+                {
+                    for (; reported < encoded; reported++) bytes += LengthOf(reported);
+                    progress?.Report(new PreparationProgress("encoding text", bytes, Training.Bytes + Validation.Bytes));
+                },
                 cancellationToken);
             if (!MapTokens(tokenizer, path, hash, documents, cancellationToken))
                 throw new DataException($"The prepared tokens '{path}' changed while they were opened; run again.");
         }
 
         Tokenizer = tokenizer;
+
+        int LengthOf(int i) => i < Training.Documents ? Training.Lengths[i] : Validation.Lengths[i - Training.Documents];
     }
 
     private bool MapTokens(Tokenizer tokenizer, string path, byte[] hash, int documents, CancellationToken cancellationToken)

@@ -23,9 +23,10 @@ internal static class TokenFile
     /// <param name="textHash">The hash of the text.</param>
     /// <param name="count">The number of documents.</param>
     /// <param name="read">Reads a document by its index.</param>
+    /// <param name="encoded">Gets the number of documents that are encoded so far.</param>
     /// <param name="cancellationToken">Cancels the encoding; nothing is left behind.</param>
     public static void Write(
-        string path, Tokenizer tokenizer, byte[] textHash, int count, Func<int, ReadOnlyMemory<byte>> read,
+        string path, Tokenizer tokenizer, byte[] textHash, int count, Func<int, ReadOnlyMemory<byte>> read, Action<int> encoded,
         CancellationToken cancellationToken)
         => AtomicFile.Write(path, stream =>
         {
@@ -53,6 +54,8 @@ internal static class TokenFile
                     if (width == 4) Append(MemoryMarshal.AsBytes(tokens));
                     else Append(MemoryMarshal.AsBytes<ushort>(Array.ConvertAll(tokens.ToArray(), token => (ushort)token)));
                 }
+
+                encoded(start + documents);
             }
 
             Append(MemoryMarshal.AsBytes(lengths.AsSpan()));

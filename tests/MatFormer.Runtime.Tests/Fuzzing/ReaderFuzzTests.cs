@@ -2,8 +2,10 @@ using System.Buffers.Binary;
 using System.IO.Compression;
 using System.Security.Cryptography;
 using System.Text;
+using MatFormer.Runtime.Tests.Data;
 using MatFormer.Runtime.Tests.Retrieval;
 using MatFormer.Tests;
+using SkiaSharp;
 
 namespace MatFormer.Runtime.Tests.Fuzzing;
 
@@ -48,8 +50,39 @@ public sealed class ReaderFuzzTests : IDisposable
     {
         var pixels = new byte[3 * 6 * 7];
         new Random(1).NextBytes(pixels);
+        ImageFiles.Register();
         Mutator.Run(
             [Png.Encode(pixels, 3, 6, 7), Png.Encode(pixels.AsSpan(0, 42), 1, 6, 7)], ReadImage, e => e is DataException, RepairPng);
+    }
+
+    [Theory]
+    [InlineData(SKEncodedImageFormat.Jpeg)]
+    [InlineData(SKEncodedImageFormat.Webp)]
+    public void DamagedJpegAndWebpFilesAreReadOrRefused(SKEncodedImageFormat format)
+    {
+        using var bitmap = new SKBitmap(24, 17);
+        for (var i = 0; i < 24 * 17; i++) bitmap.SetPixel(i % 24, i / 24, new SKColor((uint)(i * 2654435761)).WithAlpha(255));
+        using var data = bitmap.Encode(format, 80);
+        ImageFiles.Register();
+        Mutator.Run([data.ToArray()], ReadImage, e => e is DataException);
+    }
+
+    [Fact]
+    public async Task DamagedParquetFilesAreReadOrRefused()
+    {
+        ParquetData.Register();
+        var path = _folder["a.parquet"];
+        await ParquetTests.WriteAsync(
+            path, 7, ["text"], Enumerable.Range(0, 20).Select(i => new[] { $"It is {i} {string.Concat(Enumerable.Range(0, 1300))}" }));
+        Mutator.Run(
+            [await File.ReadAllBytesAsync(path)],
+            bytes =>
+            {
+                File.WriteAllBytes(path, bytes);
+                using var corpus = TextCorpus.Open(path, _folder["out"]);
+                Assert.True(corpus.Training.Documents > 0);
+            },
+            e => e is DataException);
     }
 
     [Fact]
@@ -78,6 +111,26 @@ public sealed class ReaderFuzzTests : IDisposable
                 File.WriteAllBytes(_folder["pairs." + kind], file);
                 using var corpus = PairCorpus.Open(_folder.Path);
                 Assert.NotEmpty(corpus.Training);
+            },
+            e => e is DataException);
+    }
+
+    [Theory]
+    [InlineData(".jsonl")]
+    [InlineData(".jsonl.gz")]
+    public void DamagedJsonLinesAreReadOrRefused(string kind)
+    {
+        var file = Encoding.UTF8.GetBytes(string.Concat(Enumerable.Range(0, 20).Select(
+            i => $"{{\"id\": [{i}], \"text\": \"It is {i} \\ud83d\\ude00 {new string('ä', 2000)}.\"}}\n")));
+        using var zipped = new MemoryStream();
+        using (var stream = new GZipStream(zipped, CompressionLevel.Fastest, leaveOpen: true)) stream.Write(file);
+        Mutator.Run(
+            [kind == ".jsonl" ? file : zipped.ToArray()],
+            bytes =>
+            {
+                File.WriteAllBytes(_folder["a" + kind], bytes);
+                using var corpus = TextCorpus.Open(_folder["a" + kind], _folder["out"]);
+                Assert.True(corpus.Training.Documents > 0);
             },
             e => e is DataException);
     }
