@@ -19,14 +19,14 @@ public sealed class ReportPage
     private const string Style = """
         *{box-sizing:border-box}
         body{margin:0;background:var(--surface);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-        main{max-width:64rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
+        main{max-width:68rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
         h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem;text-wrap:balance}h2{font-size:1.2rem;margin:2.75rem 0 .6rem}
-        p{margin:.4rem 0 .8rem;max-width:48rem;overflow-wrap:anywhere}.quiet{color:var(--muted)}.scroll{overflow-x:auto}
+        p{margin:.4rem 0 .8rem;max-width:48rem;overflow-wrap:anywhere}.quiet{color:var(--muted)}.scroll{overflow-x:auto;margin-bottom:.9rem}
         .wide svg,.narrow svg{display:block;width:100%;max-width:48rem;height:auto}.narrow{display:none}
         table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
         th{font-weight:600;text-align:right;vertical-align:bottom;border-bottom:2px solid var(--grid);padding:.35rem .6rem}
         td{text-align:right;border-bottom:1px solid var(--grid);padding:.35rem .6rem;white-space:nowrap}
-        th.l,td.l{text-align:left}td.l{white-space:normal}td.n{font-weight:600}
+        th.l,td.l{text-align:left}.w{white-space:normal;min-width:8rem}td.n{font-weight:600}
         figure{margin:0 0 1rem;border:1px solid var(--grid);border-radius:8px;padding:.8rem 1rem}
         figcaption{font-weight:600;margin-bottom:.35rem}figcaption span{font-weight:400}
         .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(7.5rem,1fr));gap:.8rem}
@@ -38,9 +38,12 @@ public sealed class ReportPage
         tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(13rem,100%),1fr));column-gap:1.25rem;padding:.5rem 0}
         tr{border-bottom:1px solid var(--grid)}td.n{grid-column:1/-1}td:empty{display:none}
         td,td.l{display:flex;justify-content:space-between;gap:.75rem;border:0;padding:.1rem 0;text-align:right}td.n{justify-content:start}
-        td::before{content:attr(data-name);color:var(--muted);text-align:left;white-space:normal}td.n::before{content:none}}
+        td::before{content:attr(data-name);color:var(--muted);text-align:left;white-space:normal}td.n::before{content:none}.w{min-width:0}}
         @media(max-width:40rem){.wide{display:none}.narrow{display:block}main{padding-top:1.5rem}h1{font-size:1.5rem}}
         """;
+
+    // Longer names are broken into lines.
+    private const int LongName = 20;
 
     private readonly string _title;
     private readonly StringBuilder _html = new();
@@ -104,7 +107,8 @@ public sealed class ReportPage
             _html.Append("<tr>");
             for (var i = 0; i < row.Length; i++)
             {
-                _html.Append(i >= names ? "<td" : i == 0 ? "<td class=\"l n\"" : "<td class=\"l\"")
+                var wraps = row[i].Length > LongName ? " w" : null;
+                _html.Append(i >= names ? "<td" : i == 0 ? $"<td class=\"l n{wraps}\"" : $"<td class=\"l{wraps}\"")
                     .Append($" data-name=\"{Svg.Escape(headings[i])}\">").Append(Svg.Escape(row[i])).Append("</td>");
             }
 

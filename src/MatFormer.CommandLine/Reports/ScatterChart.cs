@@ -72,7 +72,7 @@ public sealed record ScatterChart
         if (points.Count == 0) throw new InvalidOperationException($"The chart '{Title}' has no points to show.");
         var legend = new Svg();
         var title = ChartParts.Lines(YTitle, width);
-        var top = Legend(legend, width) + ChartParts.Above(title);
+        var top = Legend(legend, width) + 10 + ChartParts.Above(title);
         var right = width - Right;
         var (lowest, highest) = (points.Min(p => p.Y), points.Max(p => p.Y));
         var range = Math.Max(highest - lowest, 0.02);
@@ -87,13 +87,16 @@ public sealed record ScatterChart
         var y = new Axis(low, high, bottom, top);
         var svg = new Svg();
         ChartParts.Frame(svg, x, y, right, bottom, t => t.ToString(CultureInfo.InvariantCulture) + XUnit, XTitle, title);
+        var labels = new LabelPlacer(Left, top, right, bottom);
         if (reference is { } line)
         {
-            svg.Line(Left, y.At(line.Y), right, y.At(line.Y), "dash");
-            svg.Text(right, y.At(line.Y) - 6, line.Label, "end", "quiet");
+            var at = y.At(line.Y);
+            svg.Line(Left, at, right, at, "dash");
+            svg.Text(right, at - 6, line.Label, "end", "quiet");
+            labels.Block(Left, at - 2, right, at + 2);
+            labels.Block(right - (ChartParts.CharacterWidth * line.Label.Length), at - 18, right, at);
         }
 
-        var labels = new LabelPlacer(Left, top, right, bottom);
         foreach (var point in points) labels.Block(x.At(point.X), y.At(point.Y), 7);
         for (var i = 0; i < Series.Length; i++)
         {
@@ -114,7 +117,7 @@ public sealed record ScatterChart
                 var (px, py) = (x.At(point.X), y.At(point.Y));
                 Mark(svg, i, px, py, 5.5, point.Tip);
                 if (point.Label.Length == 0) continue;
-                var (lx, ly, anchor) = labels.Place(px, py, point.Label);
+                if (labels.Place(px, py, point.Label) is not var (lx, ly, anchor)) continue;
                 svg.Text(lx, ly, point.Label, anchor, string.Empty, i == 0 ? " font-weight=\"600\"" : string.Empty);
             }
         }
@@ -162,10 +165,16 @@ internal sealed class LabelPlacer(double left, double top, double right, double 
     private readonly List<(double X1, double Y1, double X2, double Y2)> _taken = [];
 
     /// <summary>Keeps labels off a point.</summary>
-    public void Block(double x, double y, double radius) => _taken.Add((x - radius, y - radius, x + radius, y + radius));
+    public void Block(double x, double y, double radius) => Block(x - radius, y - radius, x + radius, y + radius);
 
-    /// <summary>Returns where the text of a label goes: the first free place beside, above or below the point, else above it.</summary>
-    public (double X, double Y, string Anchor) Place(double x, double y, string label)
+    /// <summary>Keeps labels off a rectangle.</summary>
+    public void Block(double x1, double y1, double x2, double y2) => _taken.Add((x1, y1, x2, y2));
+
+    /// <summary>
+    /// Returns where the text of a label goes: the first free place beside, above or below the point. Returns null if there is none. The
+    /// tooltip still names the point.
+    /// </summary>
+    public (double X, double Y, string Anchor)? Place(double x, double y, string label)
     {
         var width = (ChartParts.CharacterWidth * label.Length) + 4;
         (double X, double Y, string Anchor)[] candidates =
@@ -182,8 +191,7 @@ internal sealed class LabelPlacer(double left, double top, double right, double 
             return candidate;
         }
 
-        _taken.Add(Box(candidates[1], width));
-        return candidates[1];
+        return null;
     }
 
     private static (double X1, double Y1, double X2, double Y2) Box((double X, double Y, string Anchor) at, double width)
