@@ -77,7 +77,7 @@ public abstract class ModelServer : IAsyncDisposable
     /// <exception cref="ArgumentException">An option is out of range, or the engine belongs to another model.</exception>
     /// <exception cref="TokenizerException">The tokenizer does not fit the model.</exception>
     public static LanguageModelServer Create<TModel>(DecodingEngine engine, ModelServerOptions? options = null)
-        where TModel : MatFormerModel, IMatFormer<TModel>
+        where TModel : MatFormerModel, ITextModel<TModel>
     {
         ArgumentNullException.ThrowIfNull(engine);
         options ??= new ModelServerOptions();
@@ -100,7 +100,7 @@ public abstract class ModelServer : IAsyncDisposable
     /// </exception>
     /// <exception cref="TokenizerException">The tokenizer does not fit the model.</exception>
     public static EncoderServer Create<TModel>(MatFormerModel encoder, EncoderServerOptions? options = null)
-        where TModel : MatFormerModel, IMatFormer<TModel>
+        where TModel : MatFormerModel, ITextModel<TModel>
     {
         ArgumentNullException.ThrowIfNull(encoder);
         options ??= new EncoderServerOptions();

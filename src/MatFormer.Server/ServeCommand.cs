@@ -18,20 +18,15 @@ public static class ServeCommand
     /// Creates the command. It loads weights from a file, measures the sizes, and serves OpenAI-compatible endpoints until Ctrl-C or
     /// SIGTERM. Then its exit code is 0.
     /// </summary>
-    /// <typeparam name="TModel">The declared model: a language model or a text encoder.</typeparam>
-    /// <exception cref="NotSupportedException">The model is a vision transformer, which cannot be served.</exception>
+    /// <typeparam name="TModel">
+    /// The declared model: a language model or a text encoder. A vision transformer cannot be served, and the compiler refuses it.
+    /// </typeparam>
     public static Command For<TModel>()
-        where TModel : MatFormerModel, IMatFormer<TModel> => TModel.Spec.Kind switch
-        {
-            ModelKind.LanguageModel => ForLanguageModel<TModel>(),
-            ModelKind.TextEncoder => ForEncoder<TModel>(),
-            _ => throw new NotSupportedException(
-                $"{TModel.Spec.Name} is a vision transformer; only language models and text encoders can be served. Leave "
-                + $"ServeCommand.For<{TModel.Spec.Name}>() out."),
-        };
+        where TModel : MatFormerModel, ITextModel<TModel> =>
+        TModel.Spec.Kind == ModelKind.LanguageModel ? ForLanguageModel<TModel>() : ForEncoder<TModel>();
 
     private static Command ForEncoder<TModel>()
-        where TModel : MatFormerModel, IMatFormer<TModel>
+        where TModel : MatFormerModel, ITextModel<TModel>
     {
         var name = TModel.Spec.Name;
         var common = new CommonOptions(name);
@@ -78,7 +73,7 @@ public static class ServeCommand
     }
 
     private static Command ForLanguageModel<TModel>()
-        where TModel : MatFormerModel, IMatFormer<TModel>
+        where TModel : MatFormerModel, ITextModel<TModel>
     {
         var name = TModel.Spec.Name;
         var common = new CommonOptions(name);

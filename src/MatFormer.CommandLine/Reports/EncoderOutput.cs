@@ -129,7 +129,7 @@ internal static class EncoderOutput
         if (evaluation.Escalation is { } escalation) page.Heading("Cheap first").Text(Describe(escalation));
         if (curves.Count > 0)
         {
-            page.Heading("Training").Drawing(TrainingChart.Inline(curves, "nats per choice among the batch, as trained"));
+            page.Heading("Training").Drawing(width => TrainingChart.Inline(curves, "nats per choice among the batch, as trained", width));
             page.Note("The curves are smoothed over about 5% of the steps. The first steps lie above the frame.");
         }
 

@@ -18,7 +18,7 @@ internal static class HtmlReport
         Sizes(page, data.Evaluation, data.Whole);
         if (data.Curves.Count > 0)
         {
-            page.Heading("Training").Drawing(TrainingChart.Inline(data.Curves, "bits per byte of training text"));
+            page.Heading("Training").Drawing(width => TrainingChart.Inline(data.Curves, "bits per byte of training text", width));
             page.Note("The curves are smoothed over about 5% of the steps. The first steps lie above the frame.");
         }
 

@@ -98,7 +98,7 @@ internal static class ImageOutput
 
         if (curves.Count > 0)
         {
-            page.Heading("Training").Drawing(TrainingChart.Inline(curves, "nats per image, as trained"));
+            page.Heading("Training").Drawing(width => TrainingChart.Inline(curves, "nats per image, as trained", width));
             page.Note("The curves are smoothed over about 5% of the steps. The first steps lie above the frame.");
         }
 

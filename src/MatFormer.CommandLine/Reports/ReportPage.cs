@@ -19,14 +19,14 @@ public sealed class ReportPage
     private const string Style = """
         *{box-sizing:border-box}
         body{margin:0;background:var(--surface);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-        main{max-width:52rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
+        main{max-width:68rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
         h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem;text-wrap:balance}h2{font-size:1.2rem;margin:2.75rem 0 .6rem}
-        p{margin:.4rem 0 .8rem}.quiet{color:var(--muted)}.scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
-        .scroll svg{display:block;width:100%;min-width:30rem;height:auto}
+        p{margin:.4rem 0 .8rem;max-width:48rem;overflow-wrap:anywhere}.quiet{color:var(--muted)}.scroll{overflow-x:auto;margin-bottom:.9rem}
+        .wide svg,.narrow svg{display:block;width:100%;max-width:48rem;height:auto}.narrow{display:none}
         table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
-        th{font-weight:600;text-align:right;border-bottom:2px solid var(--grid);padding:.35rem .6rem;white-space:nowrap}
+        th{font-weight:600;text-align:right;vertical-align:bottom;border-bottom:2px solid var(--grid);padding:.35rem .6rem}
         td{text-align:right;border-bottom:1px solid var(--grid);padding:.35rem .6rem;white-space:nowrap}
-        th.l,td.l{text-align:left}td.n{font-weight:600}
+        th.l,td.l{text-align:left}.w{white-space:normal;min-width:8rem}td.n{font-weight:600}
         figure{margin:0 0 1rem;border:1px solid var(--grid);border-radius:8px;padding:.8rem 1rem}
         figcaption{font-weight:600;margin-bottom:.35rem}figcaption span{font-weight:400}
         .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(7.5rem,1fr));gap:.8rem}
@@ -34,7 +34,16 @@ public sealed class ReportPage
         pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
         dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.2rem;margin:0;font-size:.92rem}
         dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
+        @media(max-width:52rem){thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}table,tbody{display:block}
+        tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(13rem,100%),1fr));column-gap:1.25rem;padding:.5rem 0}
+        tr{border-bottom:1px solid var(--grid)}td.n{grid-column:1/-1}td:empty{display:none}
+        td,td.l{display:flex;justify-content:space-between;gap:.75rem;border:0;padding:.1rem 0;text-align:right}td.n{justify-content:start}
+        td::before{content:attr(data-name);color:var(--muted);text-align:left;white-space:normal}td.n::before{content:none}.w{min-width:0}}
+        @media(max-width:40rem){.wide{display:none}.narrow{display:block}main{padding-top:1.5rem}h1{font-size:1.5rem}}
         """;
+
+    // Longer names are broken into lines.
+    private const int LongName = 20;
 
     private readonly string _title;
     private readonly StringBuilder _html = new();
@@ -98,8 +107,9 @@ public sealed class ReportPage
             _html.Append("<tr>");
             for (var i = 0; i < row.Length; i++)
             {
-                _html.Append(i >= names ? "<td>" : i == 0 ? "<td class=\"l n\">" : "<td class=\"l\">").Append(Svg.Escape(row[i]))
-                    .Append("</td>");
+                var wraps = row[i].Length > LongName ? " w" : null;
+                _html.Append(i >= names ? "<td" : i == 0 ? $"<td class=\"l n{wraps}\"" : $"<td class=\"l{wraps}\"")
+                    .Append($" data-name=\"{Svg.Escape(headings[i])}\">").Append(Svg.Escape(row[i])).Append("</td>");
             }
 
             _html.Append("</tr>\n");
@@ -122,7 +132,7 @@ public sealed class ReportPage
         ArgumentNullException.ThrowIfNull(chart);
         _charts.Add((file, chart));
         _markdown.Append($"\n![{Plain(chart.Title)}]({file})\n");
-        return Drawing(chart.Inline());
+        return Drawing(chart.Inline);
     }
 
     /// <summary>Adds text with a caption. Line breaks and spaces are kept.</summary>
@@ -182,10 +192,11 @@ public sealed class ReportPage
     /// <summary>Returns Markdown that links to the files of <see cref="Charts"/> beside it.</summary>
     public string ToMarkdown() => _markdown.ToString();
 
-    /// <summary>Adds an SVG to the HTML page.</summary>
-    internal ReportPage Drawing(string svg)
+    /// <summary>Adds an SVG to the HTML page, drawn for both widths. The style shows the one that fits the window.</summary>
+    internal ReportPage Drawing(Func<double, string> draw)
     {
-        _html.Append("<div class=\"scroll\">").Append(svg).Append("</div>\n");
+        _html.Append("<div class=\"wide\">").Append(draw(ChartParts.Wide)).Append("</div>\n")
+            .Append("<div class=\"narrow\">").Append(draw(ChartParts.Narrow)).Append("</div>\n");
         return this;
     }
 

@@ -19,9 +19,8 @@ public sealed record ChartSeries(string Name, ImmutableArray<ChartPoint> Points,
 /// <summary>A chart of points and lines over two axes, as an SVG for light and dark mode.</summary>
 public sealed record ScatterChart
 {
-    private const double Width = 680;
     private const double PlotHeight = 302;
-    private const double Left = 64;
+    private const double Left = 56;
     private const double Right = 24;
     private const double Bottom = 54;
     private const double LegendRow = 22;
@@ -52,27 +51,29 @@ public sealed record ScatterChart
     /// <exception cref="InvalidOperationException">The chart has no points.</exception>
     public string ToSvg()
     {
-        var (height, body) = Draw();
-        return $"<svg xmlns=\"http://www.w3.org/2000/svg\" {Attributes(height)}>\n<style>{Svg.Style}</style>\n"
+        var (height, body) = Draw(ChartParts.Wide);
+        return $"<svg xmlns=\"http://www.w3.org/2000/svg\" {Attributes(ChartParts.Wide, height)}>\n<style>{Svg.Style}</style>\n"
             + $"<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"var(--surface)\"/>\n{body}</svg>\n";
     }
 
     /// <summary>Returns the chart as a part of a page that includes <see cref="Svg.Style"/>.</summary>
-    internal string Inline()
+    internal string Inline(double width)
     {
-        var (height, body) = Draw();
-        return $"<svg {Attributes(height)}>\n{body}</svg>\n";
+        var (height, body) = Draw(width);
+        return $"<svg {Attributes(width, height)}>\n{body}</svg>\n";
     }
 
-    private string Attributes(double height) =>
-        $"viewBox=\"0 0 {Svg.Number(Width)} {Svg.Number(height)}\" role=\"img\" aria-label=\"{Svg.Escape(Title)}\"";
+    private string Attributes(double width, double height) =>
+        $"viewBox=\"0 0 {Svg.Number(width)} {Svg.Number(height)}\" role=\"img\" aria-label=\"{Svg.Escape(Title)}\"";
 
-    private (double Height, string Body) Draw()
+    private (double Height, string Body) Draw(double width)
     {
         var points = Series.SelectMany(s => s.Points).ToList();
         if (points.Count == 0) throw new InvalidOperationException($"The chart '{Title}' has no points to show.");
         var legend = new Svg();
-        var top = Legend(legend) + 18;
+        var title = ChartParts.Lines(YTitle, width);
+        var top = Legend(legend, width) + 10 + ChartParts.Above(title);
+        var right = width - Right;
         var (lowest, highest) = (points.Min(p => p.Y), points.Max(p => p.Y));
         var range = Math.Max(highest - lowest, 0.02);
         var (low, high) = (lowest - (0.2 * range), highest + (0.2 * range));
@@ -81,18 +82,21 @@ public sealed record ScatterChart
         var (least, most) = (points.Min(p => p.X), points.Max(p => p.X));
         var margin = 0.05 * (most - least);
         var bottom = top + PlotHeight;
-        var x = LogX ? new Axis(least / 1.1, most * 1.1, Left, Width - Right, log: true)
-            : new Axis(least - margin, most + margin, Left, Width - Right);
+        var x = LogX ? new Axis(least / 1.1, most * 1.1, Left, right, log: true)
+            : new Axis(least - margin, most + margin, Left, right);
         var y = new Axis(low, high, bottom, top);
         var svg = new Svg();
-        ChartParts.Frame(svg, x, y, Width - Right, bottom, t => t.ToString(CultureInfo.InvariantCulture) + XUnit, XTitle, YTitle);
+        ChartParts.Frame(svg, x, y, right, bottom, t => t.ToString(CultureInfo.InvariantCulture) + XUnit, XTitle, title);
+        var labels = new LabelPlacer(Left, top, right, bottom);
         if (reference is { } line)
         {
-            svg.Line(Left, y.At(line.Y), Width - Right, y.At(line.Y), "dash");
-            svg.Text(Width - Right, y.At(line.Y) - 6, line.Label, "end", "quiet");
+            var at = y.At(line.Y);
+            svg.Line(Left, at, right, at, "dash");
+            svg.Text(right, at - 6, line.Label, "end", "quiet");
+            labels.Block(Left, at - 2, right, at + 2);
+            labels.Block(right - (ChartParts.CharacterWidth * line.Label.Length), at - 18, right, at);
         }
 
-        var labels = new LabelPlacer(Left, top, Width - Right, bottom);
         foreach (var point in points) labels.Block(x.At(point.X), y.At(point.Y), 7);
         for (var i = 0; i < Series.Length; i++)
         {
@@ -113,7 +117,7 @@ public sealed record ScatterChart
                 var (px, py) = (x.At(point.X), y.At(point.Y));
                 Mark(svg, i, px, py, 5.5, point.Tip);
                 if (point.Label.Length == 0) continue;
-                var (lx, ly, anchor) = labels.Place(px, py, point.Label);
+                if (labels.Place(px, py, point.Label) is not var (lx, ly, anchor)) continue;
                 svg.Text(lx, ly, point.Label, anchor, string.Empty, i == 0 ? " font-weight=\"600\"" : string.Empty);
             }
         }
@@ -122,17 +126,17 @@ public sealed record ScatterChart
     }
 
     // Draws rows of marks and names, and returns where they end.
-    private double Legend(Svg svg)
+    private double Legend(Svg svg, double width)
     {
-        var (at, row) = (Left, 18.0);
+        var (at, row) = (ChartParts.Edge, 18.0);
         for (var i = 0; i < Series.Length; i++)
         {
-            var width = 30 + (7.2 * Series[i].Name.Length) + 18;
-            if (at > Left && at + width > Width) (at, row) = (Left, row + LegendRow);
+            var entry = 30 + (ChartParts.CharacterWidth * Series[i].Name.Length) + 18;
+            if (at > ChartParts.Edge && at + entry > width) (at, row) = (ChartParts.Edge, row + LegendRow);
             if (Series[i].IsLine) svg.Line(at, row, at + 22, row, $"line m{i % Marks}");
             Mark(svg, i, at + 11, row, 5, string.Empty);
             svg.Text(at + 30, row + 4, Series[i].Name);
-            at += width;
+            at += entry;
         }
 
         return row;
@@ -161,12 +165,18 @@ internal sealed class LabelPlacer(double left, double top, double right, double 
     private readonly List<(double X1, double Y1, double X2, double Y2)> _taken = [];
 
     /// <summary>Keeps labels off a point.</summary>
-    public void Block(double x, double y, double radius) => _taken.Add((x - radius, y - radius, x + radius, y + radius));
+    public void Block(double x, double y, double radius) => Block(x - radius, y - radius, x + radius, y + radius);
 
-    /// <summary>Returns where the text of a label goes: the first free place beside, above or below the point, else above it.</summary>
-    public (double X, double Y, string Anchor) Place(double x, double y, string label)
+    /// <summary>Keeps labels off a rectangle.</summary>
+    public void Block(double x1, double y1, double x2, double y2) => _taken.Add((x1, y1, x2, y2));
+
+    /// <summary>
+    /// Returns where the text of a label goes: the first free place beside, above or below the point. Returns null if there is none. The
+    /// tooltip still names the point.
+    /// </summary>
+    public (double X, double Y, string Anchor)? Place(double x, double y, string label)
     {
-        var width = (7.2 * label.Length) + 4;
+        var width = (ChartParts.CharacterWidth * label.Length) + 4;
         (double X, double Y, string Anchor)[] candidates =
         [
             (x + 11, y + 4, "start"), (x, y - 13, "middle"), (x, y + 22, "middle"), (x - 11, y + 4, "end"), (x + 9, y - 10, "start"),
@@ -181,8 +191,7 @@ internal sealed class LabelPlacer(double left, double top, double right, double 
             return candidate;
         }
 
-        _taken.Add(Box(candidates[1], width));
-        return candidates[1];
+        return null;
     }
 
     private static (double X1, double Y1, double X2, double Y2) Box((double X, double Y, string Anchor) at, double width)
@@ -195,9 +204,40 @@ internal sealed class LabelPlacer(double left, double top, double right, double 
 /// <summary>Parts that all charts share.</summary>
 internal static class ChartParts
 {
-    /// <summary>Draws the grid, the ticks and the titles of both axes.</summary>
+    /// <summary>The width of a chart in files and on wide pages.</summary>
+    public const double Wide = 680;
+
+    /// <summary>The width of a chart on the page of a telephone. Its letters have the same size.</summary>
+    public const double Narrow = 440;
+
+    /// <summary>Where the legend and the title of the vertical axis begin.</summary>
+    public const double Edge = 8;
+
+    /// <summary>The room for a letter of <see cref="Svg.Style"/>.</summary>
+    public const double CharacterWidth = 7.2;
+
+    private const double LineHeight = 17;
+
+    /// <summary>Breaks a title into lines that fit the width of a chart.</summary>
+    public static List<string> Lines(string title, double width)
+    {
+        var most = (width - (2 * Edge)) / CharacterWidth;
+        var lines = new List<string>();
+        foreach (var word in title.Split(' '))
+        {
+            if (lines.Count > 0 && lines[^1].Length + 1 + word.Length <= most) lines[^1] += " " + word;
+            else lines.Add(word);
+        }
+
+        return lines;
+    }
+
+    /// <summary>Returns the height that the title of the vertical axis needs above the plot.</summary>
+    public static double Above(List<string> title) => 14 + (LineHeight * title.Count);
+
+    /// <summary>Draws the grid, the ticks and the titles of both axes. That of the vertical axis is above the plot.</summary>
     public static void Frame(
-        Svg svg, Axis x, Axis y, double right, double bottom, Func<double, string> formatX, string titleX, string titleY)
+        Svg svg, Axis x, Axis y, double right, double bottom, Func<double, string> formatX, string titleX, List<string> titleY)
     {
         var left = x.At(x.From);
         var top = y.At(y.To);
@@ -210,14 +250,19 @@ internal static class ChartParts
         }
 
         svg.Line(left, bottom, right, bottom, "axis");
+        var end = double.NegativeInfinity;
         foreach (var tick in x.Ticks)
         {
             svg.Line(x.At(tick), bottom, x.At(tick), bottom + 5, "axis");
-            svg.Text(x.At(tick), bottom + 20, formatX(tick), "middle", "quiet");
+            var (text, at) = (formatX(tick), x.At(tick));
+            var half = CharacterWidth * text.Length / 2;
+            if (at - half < end) continue; // it would touch the number before it
+            svg.Text(at, bottom + 20, text, "middle", "quiet");
+            end = at + half;
         }
 
         svg.Text((left + right) / 2, bottom + 42, titleX, "middle", "quiet");
-        var middle = (top + bottom) / 2;
-        svg.Text(16, middle, titleY, "middle", "quiet", $" transform=\"rotate(-90 16 {Svg.Number(middle)})\"");
+        for (var i = 0; i < titleY.Count; i++)
+            svg.Text(Edge, top - 12 - (LineHeight * (titleY.Count - 1 - i)), titleY[i], style: "quiet");
     }
 }

@@ -33,7 +33,7 @@ public sealed class ReportTests
 
         // Apart from the doctype and void elements, the page is valid XML.
         var body = html[html.IndexOf("<body>", StringComparison.Ordinal)..].Replace("</html>", string.Empty, StringComparison.Ordinal);
-        Assert.Equal(2, XDocument.Parse(body).Descendants("svg").Count());
+        Assert.Equal(4, XDocument.Parse(body).Descendants("svg").Count()); // two charts, each for wide and narrow windows
     }
 
     [Fact]
@@ -43,7 +43,7 @@ public sealed class ReportTests
         var sweep = data.Evaluation with { Rows = [.. data.Evaluation.Rows.Where(r => !r.Costs.IsGranularity)] };
         var html = HtmlReport.Render("TinyModel", "XL", data.Evaluation, MixSweep.Of(data.Evaluation, sweep), data.Facts);
         var body = XDocument.Parse(html[html.IndexOf("<body>", StringComparison.Ordinal)..].Replace("</html>", string.Empty, StringComparison.Ordinal));
-        Assert.Equal(2, body.Descendants("svg").Count());
+        Assert.Equal(4, body.Descendants("svg").Count()); // two charts, each for wide and narrow windows
         var cells = body.Descendants("tr").Select(row => string.Join(' ', row.Elements().Select(cell => cell.Value))).ToList();
         Assert.Contains("increasing 1 -0.017 -0.017", cells); // a third of the way from 1.5 to 1.4
         Assert.Contains("1*S 1*XL increasing 0.0 M 1.450 -0.017 90.0%", cells);
