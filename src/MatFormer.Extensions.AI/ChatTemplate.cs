@@ -61,14 +61,14 @@ public sealed record ChatTemplate(Func<IReadOnlyList<ChatMessage>, string> Promp
     };
 
     /// <summary>
-    /// Loads the chat template of a model of Hugging Face's transformers. It is written in Jinja, of which the part is supported that the
-    /// templates of Llama 3, Qwen, Mistral, Gemma and similar models use. The template gets the messages and the tokens that
-    /// <c>tokenizer_config.json</c> names, but no tools. A message that contains a special token is refused, because it could pretend to have
-    /// another role.
+    /// Loads the chat template of a model of Hugging Face's transformers. Of Jinja, the language of templates, the part is supported that
+    /// the templates of Llama 3, Qwen, Mistral, Gemma and similar models use. The template gets the messages and the tokens that
+    /// <c>tokenizer_config.json</c> names, but no tools. A message that contains a special token is refused, because it could pretend to
+    /// have another role.
     /// </summary>
     /// <param name="path">
-    /// A <c>tokenizer_config.json</c>, a <c>chat_template.jinja</c>, or a folder with one of them. The template of a file of its own gets the
-    /// tokens of the <c>tokenizer_config.json</c> beside it.
+    /// A <c>tokenizer_config.json</c>, a <c>chat_template.jinja</c>, or a folder with one of them. The template of a file of its own gets
+    /// the tokens of the <c>tokenizer_config.json</c> beside it.
     /// </param>
     /// <returns>
     /// The template. Its <see cref="StopStrings"/> are <c>eos_token</c> and the end of a turn: the special token, or the mark in angle
@@ -76,8 +76,8 @@ public sealed record ChatTemplate(Func<IReadOnlyList<ChatMessage>, string> Promp
     /// if the template refuses the messages, for example because roles must alternate; the exception has the template's own message.
     /// </returns>
     /// <exception cref="TokenizerException">
-    /// A file does not exist or is damaged, there is no template, or the template uses what is not supported. The message names the file and
-    /// the line of the template.
+    /// A file does not exist or is damaged, there is no template, or the template uses what is not supported. The message names the file
+    /// and the line of the template.
     /// </exception>
     /// <exception cref="IOException">A file cannot be read.</exception>
     /// <example>

@@ -36,14 +36,23 @@ internal sealed class ChatTemplateFile
         try
         {
             _template = JinjaTemplate.Parse(template);
-            marks.RemoveWhere(mark => mark.Length < 2 || string.IsNullOrWhiteSpace(mark)); // these are in every text
-            var turnEnd = TurnEnd(marks);
-            if (turnEnd is not null) marks.Add(turnEnd);
-            StopStrings = [.. new[] { _variables.GetValueOrDefault("eos_token") as string, turnEnd }.OfType<string>().Where(s => s.Length > 0).Distinct()];
         }
         catch (JinjaException e)
         {
             throw Wrong(path, $"{e.Message}. Only what the templates of common families need is supported; give another template", e);
+        }
+
+        marks.RemoveWhere(mark => mark.Length < 2 || string.IsNullOrWhiteSpace(mark)); // these are in every text
+        try
+        {
+            var turnEnd = TurnEnd(marks);
+            if (turnEnd is not null) marks.Add(turnEnd);
+            string?[] stops = [_variables.GetValueOrDefault("eos_token") as string, turnEnd];
+            StopStrings = [.. stops.OfType<string>().Where(stop => stop.Length > 0).Distinct()];
+        }
+        catch (JinjaException e)
+        {
+            throw Wrong(path, $"it cannot format a question and an answer ({e.Message}). Its tokens come from {ConfigName} beside it", e);
         }
 
         _marks = [.. marks.Order(StringComparer.Ordinal)];
@@ -72,8 +81,8 @@ internal sealed class ChatTemplateFile
     /// <c>tokenizer_config.json</c> beside it.
     /// </param>
     /// <exception cref="TokenizerException">
-    /// A file does not exist or is damaged, there is no template, or the template uses what is not supported. The message names the file and
-    /// the line of the template.
+    /// A file does not exist or is damaged, there is no template, or the template uses what is not supported. The message names the file
+    /// and the line of the template.
     /// </exception>
     /// <exception cref="IOException">A file cannot be read.</exception>
     public static ChatTemplateFile Load(string path)
@@ -105,7 +114,8 @@ internal sealed class ChatTemplateFile
                 if (part.AsSpan().IndexOfAny(_anyMark) < 0) continue;
                 var mark = _marks.First(m => part.Contains(m, StringComparison.Ordinal));
                 throw new ArgumentException(
-                    $"A message of the role {role} contains {mark}, which is a special token of the chat template; remove it.", nameof(messages));
+                    $"A message of the role {role} contains {mark}, which is a special token of the chat template; remove it.",
+                    nameof(messages));
             }
         }
 
@@ -149,7 +159,8 @@ internal sealed class ChatTemplateFile
         var rest = text[(at + Answer.Length)..].TrimStart();
         if (marks.Where(mark => rest.StartsWith(mark, StringComparison.Ordinal)).MaxBy(mark => mark.Length) is { } known) return known;
         var end = rest.IndexOf('>');
-        return rest.StartsWith('<') && end is > 1 and < LongestMark && !rest.AsSpan(1, end).ContainsAny(" \t\r\n<") ? rest[..(end + 1)] : null;
+        var isMark = rest.StartsWith('<') && end is > 1 and < LongestMark && !rest.AsSpan(1, end).ContainsAny(" \t\r\n<");
+        return isMark ? rest[..(end + 1)] : null;
     }
 
     // Tokens are strings, or objects with the member content.

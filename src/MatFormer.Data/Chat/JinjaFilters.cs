@@ -53,8 +53,9 @@ internal static class JinjaFilters
             if (named is null)
             {
                 var unknown = arguments.Named.FirstOrDefault(n => n.Name is not ("attribute" or "default")).Name;
-                if (unknown is not null || !arguments.Named.Any(n => n.Name == "attribute"))
-                    throw new JinjaException($"the filter 'map' needs a filter, or 'attribute'{(unknown is null ? "" : $", not '{unknown}'")}", line);
+                if (unknown is not null) throw new JinjaException($"the argument '{unknown}' of the filter 'map' is not supported", line);
+                if (!arguments.Named.Any(n => n.Name == "attribute"))
+                    throw new JinjaException("the filter 'map' needs the name of a filter, or an attribute", line);
                 return;
             }
 
@@ -64,7 +65,8 @@ internal static class JinjaFilters
             return;
         }
 
-        if (arguments.Named.Length > 0) throw new JinjaException($"the filter '{name}' has an argument with a name, which is not supported", line);
+        if (arguments.Named.Length > 0)
+            throw new JinjaException($"the argument '{arguments.Named[0].Name}' of the filter '{name}' is not supported", line);
         if (at == 1 && arguments.Positional.Length == 0) throw new JinjaException($"the filter '{name}' lacks an attribute", line);
         if (named is null) return;
         if (named is not JinjaConstant { Value: string test })
@@ -128,8 +130,9 @@ internal static class JinjaFilters
             case "float":
                 return NumberIn(value) ?? (arguments[0] == JinjaSignature.Missing ? 0.0 : arguments[0]);
             case "abs":
-                return (JinjaValues.NumberOf(value) ?? throw new JinjaException($"'abs' needs a number, not {JinjaValues.TypeOf(value)}")) < 0
-                    ? values.Negate(value) : value is true ? 1L : value is false ? 0L : value;
+                if (JinjaValues.NumberOf(value) is not { } number)
+                    throw new JinjaException($"'abs' needs a number, not {JinjaValues.TypeOf(value)}");
+                return number < 0 ? values.Negate(value) : value is bool ? (long)number : value;
             default: return OverItems(name, value, arguments, named, values);
         }
 
@@ -193,17 +196,22 @@ internal static class JinjaFilters
     {
         if (JinjaValues.IntegerOf(value) is { } whole) return whole;
         if (value is string text
-            && long.TryParse(JinjaText.Trim(text, null, start: true, end: true), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number))
+            && long.TryParse(Stripped(text), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number))
         {
             return number;
         }
 
-        return NumberIn(value) is { } real && Math.Abs(real) < long.MaxValue ? (long)real : otherwise == JinjaSignature.Missing ? 0L : otherwise;
+        if (NumberIn(value) is { } real && Math.Abs(real) < long.MaxValue) return (long)real;
+        return otherwise == JinjaSignature.Missing ? 0L : otherwise;
     }
 
-    private static double? NumberIn(object? value) => JinjaValues.NumberOf(value)
-        ?? (value is string text && double.TryParse(
-            JinjaText.Trim(text, null, start: true, end: true),
-            NumberStyles.AllowLeadingSign | NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, CultureInfo.InvariantCulture, out var number)
-            ? number : null);
+    private static double? NumberIn(object? value)
+    {
+        const NumberStyles Styles = NumberStyles.AllowLeadingSign | NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent;
+        if (JinjaValues.NumberOf(value) is { } its) return its;
+        if (value is not string text) return null;
+        return double.TryParse(Stripped(text), Styles, CultureInfo.InvariantCulture, out var number) ? number : null;
+    }
+
+    private static string Stripped(string text) => JinjaText.Trim(text, null, start: true, end: true);
 }

@@ -47,7 +47,8 @@ internal static class JinjaFunctions
 
     private static List<object?> Range(object?[] arguments, JinjaValues values)
     {
-        var all = arguments.Where(a => a != JinjaSignature.Missing).Select(a => JinjaValues.RequireInteger(a, "an argument of range")).ToArray();
+        var given = arguments.Where(a => a != JinjaSignature.Missing);
+        long[] all = [.. given.Select(a => JinjaValues.RequireInteger(a, "an argument of range"))];
         var (start, stop) = all.Length == 1 ? (0, all[0]) : (all[0], all[1]);
         var step = all.Length > 2 ? all[2] : 1;
         if (step == 0) throw new JinjaException("the step of range is 0");

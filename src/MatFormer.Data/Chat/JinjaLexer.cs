@@ -32,7 +32,8 @@ internal sealed class JinjaLexer
 {
     private static readonly string[] s_operators =
     [
-        "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=", ".", ":", "|", ",", ";",
+        "//", "**", "==", "!=", ">=", "<=",
+        "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=", ".", ":", "|", ",", ";",
     ];
 
     private readonly string _source;
@@ -206,12 +207,9 @@ internal sealed class JinjaLexer
         }
 
         var text = _source[_at..end];
-        if ((end < _source.Length && (_source[end] == '_' || char.IsLetterOrDigit(_source[end]))) || (!isFloat && text.Length > 1 && text[0] == '0'
-            && text.AsSpan().ContainsAnyExcept('0')))
-        {
-            throw Wrong($"the number that begins with '{text}' is not a decimal number");
-        }
-
+        var goesOn = end < _source.Length && (_source[end] == '_' || char.IsLetterOrDigit(_source[end]));
+        var hasZero = !isFloat && text[0] == '0' && text.AsSpan().ContainsAnyExcept('0');
+        if (goesOn || hasZero) throw Wrong($"the number that begins with '{text}' is not a decimal number");
         if (isFloat) Add(JinjaTokenKind.Float, double.Parse(text, CultureInfo.InvariantCulture));
         else if (long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number)) Add(JinjaTokenKind.Integer, number);
         else throw Wrong("a number is too large");
@@ -264,7 +262,8 @@ internal sealed class JinjaLexer
             case 'N': throw Wrong("the escape \\N is not supported");
             case >= '0' and <= '7':
                 var value = c - '0';
-                for (var i = 0; i < 2 && at < _source.Length && _source[at] is >= '0' and <= '7'; i++) value = (value * 8) + _source[at++] - '0';
+                for (var i = 0; i < 2 && at < _source.Length && _source[at] is >= '0' and <= '7'; i++)
+                    value = (value * 8) + _source[at++] - '0';
                 text.Append((char)value);
                 return at;
             default: text.Append('\\').Append(c); return at;

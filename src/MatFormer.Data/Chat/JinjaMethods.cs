@@ -58,15 +58,20 @@ internal static class JinjaMethods
     public static string Replace(string text, string old, string replacement, long most, JinjaValues values)
     {
         values.Work.SpendSearch(text.Length, old.Length);
-        var parts = old.Length == 0 ? Between() : JinjaText.Split(text, old, most, fromEnd: false);
-        values.Work.SpendList(parts.Count);
+        if (old.Length > 0 && most < 0)
+        {
+            values.Work.SpendText(text.Length + ((long)text.AsSpan().Count(old) * (replacement.Length - old.Length)));
+            return text.Replace(old, replacement, StringComparison.Ordinal);
+        }
+
+        var parts = old.Length == 0 ? Between() : Split(text, old, most, fromEnd: false, values);
         values.Work.SpendText(text.Length + ((long)(parts.Count - 1) * replacement.Length));
         return string.Join(replacement, parts);
 
         // An empty text is found before and after each character.
         List<object?> Between()
         {
-            List<object?> all = [string.Empty, .. JinjaText.Characters(text), string.Empty];
+            List<object?> all = [string.Empty, .. values.Characters(text), string.Empty];
             if (most < 0 || most >= all.Count - 1) return all;
             var rest = string.Concat(all.Skip((int)most));
             return [.. all.Take((int)most), rest];
@@ -84,24 +89,17 @@ internal static class JinjaMethods
                 return JinjaText.Trim(text, characters, start: name != "rstrip", end: name != "lstrip");
             case "split" or "rsplit":
                 var most = arguments[1] == JinjaSignature.Missing ? -1 : Integer(1);
-                List<object?> parts;
-                if (arguments[0] is null || arguments[0] == JinjaSignature.Missing)
-                {
-                    parts = JinjaText.Split(text, most, fromEnd: name == "rsplit");
-                }
-                else
+                if (arguments[0] is not null && arguments[0] != JinjaSignature.Missing)
                 {
                     if (Text(0).Length == 0) throw new JinjaException($"the separator of '{name}' is empty");
-                    values.Work.SpendSearch(text.Length, Text(0).Length);
-                    parts = JinjaText.Split(text, Text(0), most, fromEnd: name == "rsplit");
+                    return Split(text, Text(0), most, fromEnd: name == "rsplit", values);
                 }
 
-                values.Work.SpendList(parts.Count);
-                return parts;
+                values.Work.SpendText(text.Length);
+                return JinjaText.Split(text, most, fromEnd: name == "rsplit");
             case "splitlines":
-                var lines = JinjaText.Lines(text, arguments[0] != JinjaSignature.Missing && JinjaValues.IsTrue(arguments[0]));
-                values.Work.SpendList(lines.Count);
-                return lines;
+                values.Work.SpendText(text.Length);
+                return JinjaText.Lines(text, arguments[0] != JinjaSignature.Missing && JinjaValues.IsTrue(arguments[0]));
             case "startswith" or "endswith":
                 return arguments[0] is JinjaTuple several
                     ? several.Items.Any(s => Begins(JinjaValues.RequireText(s, $"an argument of '{name}'")))
@@ -115,7 +113,7 @@ internal static class JinjaMethods
                 return found < 0 ? -1L : JinjaText.Length(text[..found]);
             case "count":
                 values.Work.SpendSearch(text.Length, Text(0).Length);
-                return Text(0).Length == 0 ? JinjaText.Length(text) + 1L : JinjaText.Split(text, Text(0), -1, fromEnd: false).Count - 1L;
+                return Text(0).Length == 0 ? JinjaText.Length(text) + 1L : (long)text.AsSpan().Count(Text(0));
             case "replace":
                 return Replace(text, Text(0), Text(1), arguments[2] == JinjaSignature.Missing ? -1 : Integer(2), values);
             case "join": return Join(text, values.Iterate(arguments[0]), values);
@@ -134,6 +132,13 @@ internal static class JinjaMethods
 
         bool Begins(string part) =>
             name == "startswith" ? text.StartsWith(part, StringComparison.Ordinal) : text.EndsWith(part, StringComparison.Ordinal);
+    }
+
+    private static List<object?> Split(string text, string separator, long most, bool fromEnd, JinjaValues values)
+    {
+        values.Work.SpendSearch(text.Length, separator.Length);
+        values.Work.SpendList(text.AsSpan().Count(separator) + 1);
+        return JinjaText.Split(text, separator, most, fromEnd);
     }
 
     private static string Join(string separator, List<object?> items, JinjaValues values)

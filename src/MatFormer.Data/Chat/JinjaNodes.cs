@@ -27,7 +27,8 @@ internal sealed record JinjaComparison(
     JinjaExpression First, ImmutableArray<(string Operator, JinjaExpression Operand)> Others, int Line) : JinjaExpression(Line);
 
 /// <summary><c>x if condition else y</c>.</summary>
-internal sealed record JinjaChoice(JinjaExpression Condition, JinjaExpression Then, JinjaExpression? Else, int Line) : JinjaExpression(Line);
+internal sealed record JinjaChoice(JinjaExpression Condition, JinjaExpression Then, JinjaExpression? Else, int Line)
+    : JinjaExpression(Line);
 
 internal sealed record JinjaAttribute(JinjaExpression Target, string Name, int Line) : JinjaExpression(Line);
 
@@ -36,7 +37,8 @@ internal sealed record JinjaItem(JinjaExpression Target, JinjaExpression Key, in
 internal sealed record JinjaSlice(
     JinjaExpression Target, JinjaExpression? Start, JinjaExpression? Stop, JinjaExpression? Step, int Line) : JinjaExpression(Line);
 
-internal sealed record JinjaArguments(ImmutableArray<JinjaExpression> Positional, ImmutableArray<(string Name, JinjaExpression Value)> Named)
+internal sealed record JinjaArguments(
+    ImmutableArray<JinjaExpression> Positional, ImmutableArray<(string Name, JinjaExpression Value)> Named)
 {
     public static JinjaArguments None { get; } = new([], []);
 }

@@ -14,6 +14,9 @@ internal sealed class JinjaParser
     private static readonly FrozenSet<string> s_keywords =
         FrozenSet.ToFrozenSet(["and", "else", "elif", "for", "if", "in", "is", "not", "or", "recursive"], StringComparer.Ordinal);
 
+    private static readonly FrozenSet<string> s_constants =
+        FrozenSet.ToFrozenSet(["true", "True", "false", "False", "none", "None"], StringComparer.Ordinal);
+
     // What Jinja itself gives a meaning.
     private static readonly FrozenSet<string> s_reserved =
         FrozenSet.ToFrozenSet(["caller", "kwargs", "self", "super", "varargs"], StringComparer.Ordinal);
@@ -264,7 +267,7 @@ internal sealed class JinjaParser
         JinjaTarget One()
         {
             var name = ExpectName();
-            if (s_keywords.Contains(name) || s_reserved.Contains(name) || name is "true" or "false" or "none" or "True" or "False" or "None")
+            if (s_keywords.Contains(name) || s_reserved.Contains(name) || s_constants.Contains(name))
                 throw Wrong($"'{name}' cannot be assigned to");
             if (withAttributes && Skip(".")) return new JinjaTarget(name, ExpectName(), []);
             _assigned.Add(name);
@@ -474,7 +477,8 @@ internal sealed class JinjaParser
             }
             else if (Is("("))
             {
-                if (value is not JinjaName { Name: var name }) throw Wrong("a call of something other than a function or a method is not supported");
+                if (value is not JinjaName { Name: var name })
+                    throw Wrong("a call of something other than a function or a method is not supported");
                 var arguments = Arguments();
                 if (JinjaFunctions.All.TryGetValue(name, out var signature)) signature.Check("function", name, arguments, line);
                 else _calls.Add((name, line));

@@ -324,7 +324,8 @@ internal sealed class JinjaRenderer
         var callee = Variable(call.Name);
         if (callee is JinjaMacroValue macro) return Call(macro, Positional(call.Arguments), Named(call.Arguments));
         JinjaValues.Require(callee);
-        if (callee is not JinjaFunction function) throw new JinjaException($"'{call.Name}' is {JinjaValues.TypeOf(callee)}, not a function");
+        if (callee is not JinjaFunction function)
+            throw new JinjaException($"'{call.Name}' is {JinjaValues.TypeOf(callee)}, not a function");
         var signature = JinjaFunctions.All[function.Name];
         signature.Check("function", function.Name, call.Arguments, call.Line);
         var (positional, named) = (Positional(call.Arguments), Named(call.Arguments));

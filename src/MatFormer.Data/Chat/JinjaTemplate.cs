@@ -14,7 +14,9 @@ internal sealed class JinjaTemplate
 
     private JinjaTemplate(ImmutableArray<JinjaStatement> body) => _body = body;
 
-    /// <exception cref="JinjaException">The template is not valid, or uses something that is not supported. The message has the line.</exception>
+    /// <exception cref="JinjaException">
+    /// The template is not valid, or uses something that is not supported. The message has the line.
+    /// </exception>
     public static JinjaTemplate Parse(string source) => source.Length <= MostCharacters ? new(JinjaParser.Parse(source))
         : throw new JinjaException($"the template has more than {MostCharacters} characters");
 

@@ -32,9 +32,20 @@ internal static class JinjaText
         }
 
         var all = Characters(characters);
-        while (start && text.Length > 0 && all.Find(c => text.StartsWith(c, StringComparison.Ordinal)) is { } first) text = text[first.Length..];
-        while (end && text.Length > 0 && all.Find(c => text.EndsWith(c, StringComparison.Ordinal)) is { } last) text = text[..^last.Length];
-        return text;
+        var rest = text.AsSpan();
+        while (start && Found(rest, atEnd: false) is > 0 and var length) rest = rest[length..];
+        while (end && Found(rest, atEnd: true) is > 0 and var length) rest = rest[..^length];
+        return rest.ToString();
+
+        int Found(ReadOnlySpan<char> within, bool atEnd)
+        {
+            foreach (var character in all)
+            {
+                if (atEnd ? within.EndsWith(character) : within.StartsWith(character)) return character.Length;
+            }
+
+            return 0;
+        }
     }
 
     /// <summary>The number of code points.</summary>
@@ -182,13 +193,15 @@ internal static class JinjaText
         for (var start = 0; start < text.Length;)
         {
             var end = start;
-            while (end < text.Length && text[end] is not ((>= '\n' and <= '\r') or (>= '\x1c' and <= '\x1e') or '\x85' or '\u2028' or '\u2029')) end++;
+            while (end < text.Length && !EndsLine(text[end])) end++;
             var next = end == text.Length ? end : text[end] == '\r' && end + 1 < text.Length && text[end + 1] == '\n' ? end + 2 : end + 1;
             lines.Add(text[start..(keepEnds ? next : end)]);
             start = next;
         }
 
         return lines;
+
+        static bool EndsLine(char c) => c is (>= '\n' and <= '\r') or (>= '\x1c' and <= '\x1e') or '\x85' or '\u2028' or '\u2029';
     }
 
     /// <summary>Returns a text as Python's <c>repr</c> writes it.</summary>

@@ -245,8 +245,7 @@ internal sealed class JinjaValues(JinjaWork work)
     {
         Require(target);
         if (key is string name) return Attribute(target, name);
-        if (target is JinjaDict dict)
-            return key is not null && dict.TryGetValue(key, out var found) ? found : new JinjaUndefined($"a dict has no entry {Quoted(key)}");
+        if (target is JinjaDict dict && key is not null && dict.TryGetValue(key, out var found)) return found;
         if (IntegerOf(key) is { } at)
         {
             var items = target switch

@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace MatFormer;
 
 /// <summary>
-/// Bounds what rendering a template may cost, so that a hostile template can neither hang the program nor exhaust its memory. Each evaluated
-/// expression, each element of a list and each character of a text that is made or searched costs something.
+/// Bounds what rendering a template may cost, so that a hostile template can neither hang the program nor exhaust its memory. Each
+/// evaluated expression, each element of a list and each character of a text that is made or searched costs something.
 /// </summary>
 /// <param name="input">The characters of the values that the template gets, with which the bound grows.</param>
 internal sealed class JinjaWork(long input)
