@@ -62,6 +62,7 @@ internal sealed class LanguageCommands<TModel>(
         if (tokenizer is not null) CheckReplaces(copy, tokenizer);
         else if (Settings.Data is not null)
             throw new UsageException($"--data: there is no {Tokenizer.FileName} beside --from to encode text with; give --tokenizer.");
+        var chat = ChatFiles(FolderOf(from), folder);
 
         // This finds all problems of the weights before anything is written.
         using var weights = DenseModel.Weights<TModel>(from, tokenizer);
@@ -85,6 +86,7 @@ internal sealed class LanguageCommands<TModel>(
             order = $"ordered by importance in {corpus.Describe()}";
         }
 
+        foreach (var (name, content) in chat) AtomicFile.Write(name, stream => stream.Write(content));
         if (weights.IsOurs) order = "nested as MatFormer trained them";
         if (DenseModel.ConfigOf(from) is null)
         {
@@ -102,9 +104,26 @@ internal sealed class LanguageCommands<TModel>(
                 json.WriteString("model", TModel.Spec.Name);
                 json.WriteNumber("parameters", Whole.ParameterCount);
                 json.WriteBoolean("ordered", Settings.Data is not null && !weights.IsOurs);
-                WriteFiles(json, tokenizer is null ? [path] : [path, copy]);
+                WriteFiles(json, [path, .. tokenizer is null ? [] : (string[])[copy], .. chat.Select(c => c.Path)]);
             });
         }
+    }
+
+    // The files of a chat template in one folder, and where they are copied to in another.
+    private static List<(string Path, byte[] Content)> ChatFiles(string from, string to)
+    {
+        var files = new List<(string, byte[])>();
+        foreach (var name in (string[])[ChatTemplateFile.ConfigName, ChatTemplateFile.JinjaName])
+        {
+            var (source, copy) = (Path.Combine(from, name), Path.Combine(to, name));
+            if (!File.Exists(source)) continue;
+            var content = File.ReadAllBytes(source);
+            if (File.Exists(copy) && !File.ReadAllBytes(copy).AsSpan().SequenceEqual(content))
+                throw new UsageException($"'{copy}' is another file than that beside --from; give another --out, or delete it.");
+            files.Add((copy, content));
+        }
+
+        return files;
     }
 
     private void Declare(string from)

@@ -59,4 +59,40 @@ public sealed record ChatTemplate(Func<IReadOnlyList<ChatMessage>, string> Promp
     {
         StopStrings = [End],
     };
+
+    /// <summary>
+    /// Loads the chat template of a model of Hugging Face's transformers. Of Jinja, the language of templates, the part is supported that
+    /// the templates of Llama 3, Qwen, Mistral, Gemma and similar models use. The template gets the messages and the tokens that
+    /// <c>tokenizer_config.json</c> names, but no tools. A message that contains a special token is refused, because it could pretend to
+    /// have another role.
+    /// </summary>
+    /// <param name="path">
+    /// A <c>tokenizer_config.json</c>, a <c>chat_template.jinja</c>, or a folder with one of them. The template of a file of its own gets
+    /// the tokens of the <c>tokenizer_config.json</c> beside it.
+    /// </param>
+    /// <returns>
+    /// The template. Its <see cref="StopStrings"/> are <c>eos_token</c> and the end of a turn: the special token, or the mark in angle
+    /// brackets, that the template writes after an assistant's message. Its <see cref="Prompt"/> throws an <see cref="ArgumentException"/>
+    /// if the template refuses the messages, for example because roles must alternate; the exception has the template's own message.
+    /// </returns>
+    /// <exception cref="TokenizerException">
+    /// A file does not exist or is damaged, there is no template, or the template uses what is not supported. The message names the file
+    /// and the line of the template.
+    /// </exception>
+    /// <exception cref="IOException">A file cannot be read.</exception>
+    /// <example>
+    /// <code>
+    /// var template = ChatTemplate.Load("Qwen3-0.6B/tokenizer_config.json");
+    /// using var client = new MatFormerChatClient(model, new GenerationOptions { Tokenizer = tokenizer }, template);
+    /// </code>
+    /// </example>
+    public static ChatTemplate Load(string path)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        var file = ChatTemplateFile.Load(path);
+        return new ChatTemplate(messages => file.Prompt(messages.Select(message => (message.Role.Value, message.Text))))
+        {
+            StopStrings = file.StopStrings,
+        };
+    }
 }

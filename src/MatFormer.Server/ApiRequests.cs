@@ -45,7 +45,7 @@ internal static class ApiRequests
         }
         catch (ArgumentException e)
         {
-            throw ApiException.Impossible(ArgumentProblem.Of(e), "messages");
+            throw ApiException.Malformed(ArgumentProblem.Of(e), "messages");
         }
 
         return Text(server, fields, prompt, "messages", server.Options.ChatTemplate.StopStrings, logs ? (int)(top ?? 0) : null);

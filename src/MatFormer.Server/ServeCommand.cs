@@ -87,12 +87,12 @@ public static class ServeCommand
         var queue = Number("--queue", 256, 0, 1_000_000, "The most requests that wait");
         var maxTokens = Number("--max-tokens", 4096, 1, int.MaxValue, "The most tokens that a request may ask for");
         var autoMs = Milliseconds($"Milliseconds per token that {name}/auto aims for, with smaller sizes under load");
-        var template = new Option<string>("--chat-template")
+        var template = new Option<string?>("--chat-template")
         {
-            Description = "How to format chats: as one text (continuation) or as ChatML",
-            DefaultValueFactory = _ => "continuation",
+            Description = "How to format chats: a tokenizer_config.json or chat_template.jinja, 'chatml', or 'continuation' (one text); by "
+                + "default the template beside the weights, or continuation",
+            HelpName = "FILE",
         };
-        template.AcceptOnlyFromAmong("continuation", "chatml");
         var draft = new Option<string?>("--draft")
         {
             Description = "A smaller profile that drafts tokens for larger ones to verify: same text, faster",
@@ -134,6 +134,7 @@ public static class ServeCommand
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var file = common.FileOf(parsed);
+            var (chats, chatsFrom) = TemplateOf(parsed.GetValue(template), file);
             var drafting = parsed.GetValue(draft) is { } drafts ? Profile<TModel>.Parse(drafts) : null;
             var options = new ModelServerOptions
             {
@@ -145,7 +146,7 @@ public static class ServeCommand
                     Draft = drafting?.Layers ?? default,
                     DraftLength = parsed.GetValue(draftLength),
                 },
-                ChatTemplate = parsed.GetValue(template) == "chatml" ? ChatTemplate.ChatML : ChatTemplate.Continuation,
+                ChatTemplate = chats,
                 MaxTokens = parsed.GetValue(maxTokens),
                 AutoMsPerToken = parsed.GetValue(autoMs),
                 Token = common.TokenOf(parsed),
@@ -181,9 +182,32 @@ public static class ServeCommand
                 throw;
             }
 
-            return await common.RunAsync(server, file, parsed, cancellationToken).ConfigureAwait(false);
+            var note = chatsFrom is null ? null : $"Chats are formatted by {chatsFrom}";
+            return await common.RunAsync(server, file, parsed, cancellationToken, note).ConfigureAwait(false);
         });
         return command;
+    }
+
+    // Returns the template, and the file that it comes from.
+    private static (ChatTemplate Template, string? File) TemplateOf(string? given, string weights)
+    {
+        switch (given)
+        {
+            case "continuation": return (ChatTemplate.Continuation, null);
+            case "chatml": return (ChatTemplate.ChatML, null);
+            case not null: return (ChatTemplate.Load(given), given);
+        }
+
+        var beside = ChatTemplateFile.Find(Path.GetDirectoryName(Path.GetFullPath(weights))!);
+        if (beside is null) return (ChatTemplate.Continuation, null);
+        try
+        {
+            return (ChatTemplate.Load(beside), beside);
+        }
+        catch (TokenizerException e)
+        {
+            throw new TokenizerException($"{e.Message} With --chat-template continuation it is not read.", e);
+        }
     }
 
     private static IPAddress? AddressOf(string? text) =>
@@ -315,7 +339,8 @@ public static class ServeCommand
         public string? TokenOf(ParseResult parsed) => Token(parsed.GetValue(_tokenFile));
 
         // Serves until the program is to stop, and disposes of the server.
-        public async Task<int> RunAsync(ModelServer server, string file, ParseResult parsed, CancellationToken cancellationToken)
+        public async Task<int> RunAsync(
+            ModelServer server, string file, ParseResult parsed, CancellationToken cancellationToken, string? note = null)
         {
             await using (server.ConfigureAwait(false))
             {
@@ -334,6 +359,7 @@ public static class ServeCommand
                         $"{name}/{size.Name}: {size.Pattern}, {size.Parameters:n0} parameters, {size.Ms:0.###} ms per {server.Spec.Unit}"));
                 }
 
+                if (note is not null) output.WriteLine(note);
                 output.WriteLine($"Serving {file} at {web.Address} (Ctrl-C stops the server)");
                 await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 output.WriteLine("Stopping.");

@@ -68,6 +68,7 @@ public sealed class ServeCommandTests : IDisposable
             ("--draft", ["--checkpoint", checkpoint, "--draft", "Huge"]),
             ("--draft-length", ["--checkpoint", checkpoint, "--draft-length", "3"]),
             (port, ["--checkpoint", checkpoint, "--port", port]),
+            ("The chat template 'nowhere.jinja' does not exist", ["--checkpoint", checkpoint, "--chat-template", "nowhere.jinja"]),
         ];
         foreach (var (says, arguments) in cases)
         {
@@ -79,6 +80,47 @@ public sealed class ServeCommandTests : IDisposable
             Assert.True(errors.Trim().Split('\n').Length == 1, errors);
             Assert.Contains(says, errors);
             Assert.Equal(string.Empty, await output);
+        }
+    }
+
+    [Fact]
+    public async Task TheTemplateBesideTheWeightsFormatsChats()
+    {
+        var checkpoint = Path.Combine(_folder, "model.safetensors");
+        using (var model = Models.New()) model.Save(checkpoint);
+        var beside = Path.Combine(_folder, "tokenizer_config.json");
+        await File.WriteAllTextAsync(beside, "{\"chat_template\": \"{{ raise_exception('beside') }}\"}");
+        var other = Path.Combine(_folder, "other.jinja");
+        await File.WriteAllTextAsync(other, "{{ raise_exception('other') }}");
+        Assert.Equal((400, "beside", beside), await Refusal());
+        Assert.Equal((400, "other", other), await Refusal("--chat-template", other));
+        Assert.Equal((200, null, null), await Refusal("--chat-template", "continuation"));
+
+        // A template that cannot be used is not passed over in silence.
+        await File.WriteAllTextAsync(beside, "{\"chat_template\": \"{{ x|wordwrap }}\"}");
+        var e = await Assert.ThrowsAsync<TokenizerException>(() => Refusal());
+        Assert.Contains("the filter 'wordwrap' is not supported", e.Message);
+        Assert.Contains("--chat-template continuation", e.Message);
+
+        // Returns the status of a chat, what the template says, and the file that the program names.
+        async Task<(int, string?, string?)> Refusal(params string[] arguments)
+        {
+            using var stopping = new CancellationTokenSource();
+            using var output = new Lines();
+            var running = ServeCommand.For<TinyLm>().Parse(["--checkpoint", checkpoint, "--port", "0", "--threads", "2", .. arguments])
+                .InvokeAsync(new InvocationConfiguration { Output = output, EnableDefaultExceptionHandler = false }, stopping.Token);
+            if (await Task.WhenAny(running, output.Address.Task) == running) await running; // throws why
+            using var client = new HttpClient { BaseAddress = await output.Address.Task };
+            using var content = new StringContent(
+                """{"model": "TinyLm/S", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}""", null, "application/json");
+            using var answer = await client.PostAsync("/v1/chat/completions", content);
+            var text = await answer.Content.ReadAsStringAsync();
+            await stopping.CancelAsync();
+            Assert.Equal(0, await running);
+            const string Says = "Chats are formatted by ";
+            var file = output.ToString().Split('\n').SingleOrDefault(line => line.StartsWith(Says, StringComparison.Ordinal))?[Says.Length..];
+            var status = (int)answer.StatusCode;
+            return (status, status == 200 ? null : text.Contains("messages: beside", StringComparison.Ordinal) ? "beside" : "other", file);
         }
     }
 

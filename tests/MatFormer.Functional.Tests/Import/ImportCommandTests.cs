@@ -40,6 +40,28 @@ public sealed class ImportCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task TheChatTemplateIsCopied()
+    {
+        string[] names = ["tokenizer_config.json", "chat_template.jinja"];
+        foreach (var name in names) File.WriteAllText(Path.Combine(_dense, name), $"of {name}");
+        var (code, output, error) = await Run("import", "--from", _dense, "--out", PathOf("out"), "--json");
+        Assert.True(code == 0, error);
+        foreach (var name in names) Assert.Equal($"of {name}", File.ReadAllText(PathOf("out/" + name)));
+        using var document = JsonDocument.Parse(output);
+        Assert.Equal(
+            ["model.safetensors", .. names],
+            document.RootElement.GetProperty("files").EnumerateArray().Select(f => Path.GetFileName(f.GetString()!)));
+
+        // Another template is not replaced.
+        File.Delete(PathOf("out/model.safetensors"));
+        File.WriteAllText(PathOf("out/chat_template.jinja"), "another");
+        (code, _, error) = await Run("import", "--from", _dense, "--out", PathOf("out"));
+        Assert.Equal(2, code);
+        Assert.Contains("chat_template.jinja' is another file than that beside --from", error, StringComparison.Ordinal);
+        Assert.False(File.Exists(PathOf("out/model.safetensors")));
+    }
+
+    [Fact]
     public async Task WithTextHiddenUnitsAreOrderedByImportance()
     {
         Tokenizer.ByteLevel.Save(Path.Combine(_dense, "tokenizer.json"));

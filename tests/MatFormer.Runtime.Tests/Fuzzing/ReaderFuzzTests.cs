@@ -2,9 +2,11 @@ using System.Buffers.Binary;
 using System.IO.Compression;
 using System.Security.Cryptography;
 using System.Text;
+using MatFormer.Runtime.Tests.Chat;
 using MatFormer.Runtime.Tests.Data;
 using MatFormer.Runtime.Tests.Retrieval;
 using MatFormer.Tests;
+using Microsoft.Extensions.AI;
 using SkiaSharp;
 
 namespace MatFormer.Runtime.Tests.Fuzzing;
@@ -218,6 +220,40 @@ public sealed class ReaderFuzzTests : IDisposable
     }
 
     [Fact]
+    public void DamagedChatTemplatesAreReadOrRefused()
+    {
+        var path = _folder["chat_template.jinja"];
+        File.WriteAllText(_folder["tokenizer_config.json"], "{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\"}");
+        Mutator.Run(
+            [.. Directory.GetFiles(ChatTemplateOracleTests.At("templates")).Order(StringComparer.Ordinal).Select(File.ReadAllBytes)],
+            file =>
+            {
+                File.WriteAllBytes(path, file);
+                Chat(path);
+            },
+            e => e is TokenizerException or ArgumentException);
+    }
+
+    [Fact]
+    public void DamagedConfigurationsOfTokenizersAreReadOrRefused()
+    {
+        var path = _folder["tokenizer_config.json"];
+        var template = "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content|trim }}{{ eos_token }}{% endfor %}";
+        Mutator.Run(
+            [
+                Encoding.UTF8.GetBytes($"{{\"bos_token\": {{\"content\": \"<s>\"}}, \"eos_token\": \"</s>\", \"chat_template\": \"{template}\", "
+                    + "\"added_tokens_decoder\": {\"0\": {\"content\": \"<s>\", \"special\": true}}, \"additional_special_tokens\": [\"<x>\"]}"),
+                Encoding.UTF8.GetBytes($"{{\"chat_template\": [{{\"name\": \"default\", \"template\": \"{template}\"}}]}}"),
+            ],
+            file =>
+            {
+                File.WriteAllBytes(path, file);
+                Chat(path);
+            },
+            e => e is TokenizerException or ArgumentException);
+    }
+
+    [Fact]
     public void DamagedSafetensorsAreReadOrRefused()
     {
         var path = _folder["a.safetensors"];
@@ -292,6 +328,13 @@ public sealed class ReaderFuzzTests : IDisposable
     {
         var documents = new Documents(file, width, records.Offsets, records.Lengths);
         for (var i = 0; i < documents.Count; i++) documents.Read(i, 0, new int[documents.Lengths[i]]);
+    }
+
+    private static void Chat(string path)
+    {
+        var template = ChatTemplate.Load(path);
+        Assert.NotNull(template.Prompt([new(ChatRole.User, "Hello 😀"), new(ChatRole.Assistant, "<think>\nx\n</think>\n\ny"), new(ChatRole.User, "?")]));
+        Assert.False(template.StopStrings.IsDefault);
     }
 
     private void ReadImage(byte[] file)
