@@ -22,8 +22,8 @@ internal sealed class LanguageCommands<TModel>(
         tokenizer.Save(path);
         using var encoded = OpenCorpus(tokenizer);
         var bytesPerToken = encoded.Validation.BytesPerToken;
-        Human.WriteLine(Output.Invariant($"Wrote {path}: {tokenizer.VocabularySize:n0} tokens, of {bytesPerToken:0.00} bytes each in the "
-            + $"validation text. To use it: train --tokenizer {Quoted(path)}"));
+        Human.WriteLine(Output.Invariant($"Wrote {path}: {tokenizer.VocabularySize:n0} tokens learnt from {corpus.Source}, of ")
+            + Output.Invariant($"{bytesPerToken:0.00} bytes each in its validation text. To use it: train --tokenizer {Quoted(path)}"));
         if (Settings.Json)
         {
             Output.Json(Results, json =>
@@ -117,14 +117,15 @@ internal sealed class LanguageCommands<TModel>(
     public void Evaluate()
     {
         var (device, dtype) = Compute();
-        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        using var model = OpenWeights(device);
         model.ComputeType = dtype;
         if (Settings.Weights is { } weights) DecodingEngine.RoundWeights(model, weights);
         var tokenizer = FindTokenizer(CheckpointFolder);
         tokenizer.CheckFits(model);
-        using var corpus = OpenCorpus(tokenizer);
+        using var corpus = OpenRemembered(() => OpenCorpus(tokenizer));
         var mixes = MixesToSweep(model);
         var evaluation = Evaluate(model, corpus);
+        var data = SayMeasured(corpus, model);
         Output.Table(Human, evaluation, Whole.Name);
         var sweep = mixes.IsEmpty ? null : MixSweep.Of(
             evaluation, Timed(() => Evaluator.Run((TModel)model, mixes, corpus, HowMuch, cancellationToken: Cancellation)));
@@ -132,10 +133,10 @@ internal sealed class LanguageCommands<TModel>(
         WriteReport(() => HtmlReport.Render(
             TModel.Spec.Name, Whole.Name, evaluation, sweep,
             [
-                Typed, ("Weights", Settings.Checkpoint), ("Text", corpus.Describe()),
+                Typed, ("Weights", Settings.Checkpoint), .. data.Facts,
                 ("Precision", Describe(dtype) + (Settings.Weights is { } rounded ? $", weights rounded to {rounded}" : null)), On(device),
             ]));
-        WriteEvaluated(json => Output.WriteEvaluation(json, evaluation), sweep);
+        WriteEvaluated(data, json => Output.WriteEvaluation(json, evaluation), sweep);
     }
 
     public void Plan()
@@ -153,7 +154,7 @@ internal sealed class LanguageCommands<TModel>(
         var tokenizer = FindTokenizer(CheckpointFolder);
         tokenizer.CheckFits(universal);
         ProfilePlanner.CheckSizes<TModel>(Settings.Budget, weights);
-        using var corpus = OpenCorpus(tokenizer);
+        using var corpus = OpenRemembered(() => OpenCorpus(tokenizer));
         var threads = Settings.Threads ?? Machine.Threads;
         using var engine = DecodingEngine.Open<TModel>(
             Settings.Checkpoint, options: new DecodingOptions { Weights = weights, Threads = threads });
@@ -165,7 +166,7 @@ internal sealed class LanguageCommands<TModel>(
         var plan = ProfilePlanner.Run(universal, engine, corpus, options, Error.WriteLine, Cancellation);
 
         var conditions = Output.Invariant($"weights as {NameOf(weights)}, {threads} threads, {plan.CacheTokens} tokens in the cache");
-        Show(plan, options, conditions, ("Text", corpus.Describe()), dtype, CPU, json =>
+        Show(plan, options, conditions, SayMeasured(corpus, universal), dtype, CPU, json =>
         {
             json.WriteString("weights", NameOf(weights));
             json.WriteNumber("threads", threads);
@@ -262,6 +263,7 @@ internal sealed class LanguageCommands<TModel>(
             Weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype),
             Threads = Settings.Threads,
         });
+        WarmUp(engine, chosen, sampling);
         var prompt = Settings.Prompt ?? string.Empty;
         Human.Write(prompt);
         var result = engine is null ? TextGenerator.Generate(chosen, prompt, sampling, Show, Cancellation)
@@ -318,6 +320,7 @@ internal sealed class LanguageCommands<TModel>(
     {
         var corpus = (TextCorpus)data;
         var evaluation = Evaluate(universal, corpus);
+        var measured = SayMeasured(corpus, universal);
         Output.Table(Human, evaluation, Whole.Name);
 
         var check = ExtractDeclared(universal, dtype, corpus);
@@ -328,6 +331,7 @@ internal sealed class LanguageCommands<TModel>(
         using (var narrowest = universal.View(TModel.Granularities[0]))
         {
             narrowest.ComputeType = dtype;
+            WarmUp(engine: null, narrowest, Sampling(corpus.Tokenizer, Settings.Tokens));
             foreach (var model in new[] { narrowest, slice, universal })
             {
                 var generated = TextGenerator.Generate(
@@ -351,7 +355,7 @@ internal sealed class LanguageCommands<TModel>(
             Samples = samples,
             Slice = check,
             Facts = FactsOf(
-                options, ("Text", corpus.Describe()),
+                options, measured,
                 Output.Invariant($"{options.Steps:n0} of {options.Batch * options.Accumulation} × {TModel.Spec.Context} tokens"), dtype,
                 universal.Device),
         };
@@ -362,7 +366,7 @@ internal sealed class LanguageCommands<TModel>(
             report, curve, .. WeightsOf(result), check.Path, result.Checkpoint!,
             InOut(Tokenizer.FileName), metrics,
         ];
-        Conclude(result, check, files, json =>
+        Conclude(result, measured, check, files, json =>
         {
             Output.WriteEvaluation(json, evaluation);
             Output.WriteObjects(json, "samples", samples, sample =>
@@ -372,6 +376,18 @@ internal sealed class LanguageCommands<TModel>(
                 json.WriteString("text", sample.Text);
                 json.WriteNumber("tokens_per_second", sample.TokensPerSecond);
             });
+        });
+    }
+
+    // A printed speed is that of warm code. A few tokens after an empty prompt take little time, also with a large model.
+    private void WarmUp(DecodingEngine? engine, MatFormerModel model, GenerationOptions sampling)
+    {
+        const int FewTokens = 4;
+        var few = sampling with { Tokens = Math.Min(FewTokens, sampling.Tokens) };
+        SteadyTimes.WarmUp(() =>
+        {
+            if (engine is null) TextGenerator.Generate(model, string.Empty, few, cancellationToken: Cancellation);
+            else TextGenerator.Generate(engine, string.Empty, few, cancellationToken: Cancellation);
         });
     }
 

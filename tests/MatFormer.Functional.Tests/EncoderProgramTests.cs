@@ -65,7 +65,7 @@ public sealed class EncoderProgramTests : IDisposable
         var own = Path.Combine(_folder, "slice-index.safetensors");
         var index = await Run(["index", .. where, "--checkpoint", slice, "--index", own]);
         Assert.True(index.Code == 0, index.Errors);
-        Assert.Contains("144 documents, embedded by Mixed", index.Output, StringComparison.Ordinal);
+        Assert.Contains($"144 documents of '{data}', embedded by Mixed", index.Output, StringComparison.Ordinal);
 
         // An encoder that was trained separately cannot search that index.
         var alone = Path.Combine(_folder, "alone");

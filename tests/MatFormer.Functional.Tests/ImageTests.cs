@@ -190,7 +190,7 @@ public sealed class ImageTests : IDisposable
     [InlineData("--data is missing", "train")]
     [InlineData("does not exist", "train", "--data", "nowhere")]
     [InlineData("--image is missing", "classify")]
-    [InlineData("--format gguf", "extract", "--profile", "S", "--format", "gguf")]
+    [InlineData("--format must be safetensors or huggingface, not 'gguf'", "extract", "--profile", "S", "--format", "gguf")]
     public async Task WrongInputEndsWithExitCode2AndOneLine(string says, params string[] arguments)
     {
         var run = await Run([.. arguments, "--out", Path.Combine(_folder, "none")]);

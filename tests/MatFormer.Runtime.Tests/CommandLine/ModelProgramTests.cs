@@ -369,7 +369,7 @@ public sealed class ModelProgramTests : IDisposable
         await Run("train", "--resume", "--out", _out); // what is remembered is remembered again
         using var reader = SafetensorsReader.Open(Path.Combine(_out, "checkpoint.safetensors"));
         Assert.Equal((_texts, "cpu", "1"),
-            (reader.Metadata["program.data"], reader.Metadata["program.device"], reader.Metadata["program.threads"]));
+            (reader.Metadata[RememberedData.PathKey], reader.Metadata["program.device"], reader.Metadata["program.threads"]));
     }
 
     [Theory]
