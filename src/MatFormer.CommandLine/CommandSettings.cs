@@ -25,7 +25,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         : "Training steps; 1000 by default");
     public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", BatchHelp(command, kind));
     public readonly Option<string?> Objective = Choice(
-        "--objective", "The training objective (docs/objectives.md); sampled by default", [.. Objectives.Names]);
+        "--objective", $"The training objective (docs/objectives.md): {string.Join(", ", Objectives.Names)}; sampled by default",
+        [.. Objectives.Names]);
     public readonly Option<double[]?> Probabilities = Numbers(
         "--probabilities", "Relative probabilities, narrowest granularity first; equal by default");
     public readonly Option<double[]?> LossWeights = Numbers(
@@ -249,7 +250,9 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     private static Option<string?> Choice(string name, string description, params string[] choices) => new(name)
     {
         Description = description,
-        HelpName = string.Join('|', choices),
+
+        // More names would widen the column of all options, so the description lists them.
+        HelpName = choices.Length > 4 ? "NAME" : string.Join('|', choices),
         CustomParser = result =>
         {
             var value = result.Tokens[^1].Value;

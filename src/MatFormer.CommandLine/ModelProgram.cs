@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Help;
 using System.Globalization;
 using System.Runtime.InteropServices;
 
@@ -10,6 +11,8 @@ namespace MatFormer;
 /// </example>
 public static class ModelProgram
 {
+    // Longer lines are hard to read, and output that is not a terminal has no width of its own.
+    private const int HelpColumns = 100;
     private const int Done = 0;
     private const int Failed = 1;
     private const int WrongInput = 2;
@@ -49,6 +52,8 @@ public static class ModelProgram
         using var signals = new StopSignals(cancellationToken);
         var root = Commands<TModel>(output, error);
         foreach (var command in commands) root.Add(command);
+        foreach (var help in root.Options.Select(option => option.Action).OfType<HelpAction>())
+            help.MaxWidth = Math.Min(help.MaxWidth, HelpColumns);
         var parsed = root.Parse(args is [] ? ["--help"] : args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)
         {

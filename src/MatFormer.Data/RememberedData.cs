@@ -19,7 +19,8 @@ internal sealed record RememberedData(string? Path, string Fingerprint)
     {
         get
         {
-            if (Path is null) return null;
+            // A file may come from another system, or be damaged. Such a path is shown as it is, and is not found.
+            if (Path is null || !System.IO.Path.IsPathFullyQualified(Path) || Path.Contains('\0', StringComparison.Ordinal)) return Path;
             var relative = System.IO.Path.GetRelativePath(Environment.CurrentDirectory, Path);
             return relative.StartsWith("..", StringComparison.Ordinal) || System.IO.Path.IsPathRooted(relative) ? Path : relative;
         }
@@ -27,7 +28,9 @@ internal sealed record RememberedData(string? Path, string Fingerprint)
 
     /// <summary>Returns what a file remembers. Files of earlier versions and imported weights remember nothing.</summary>
     public static RememberedData? In(IReadOnlyDictionary<string, string> metadata) =>
-        metadata.TryGetValue(FingerprintKey, out var fingerprint) ? new(metadata.GetValueOrDefault(PathKey), fingerprint) : null;
+        metadata.TryGetValue(FingerprintKey, out var fingerprint) && metadata.GetValueOrDefault(PathKey) is not ""
+            ? new(metadata.GetValueOrDefault(PathKey), fingerprint)
+            : null;
 
     /// <summary>Adds this to the metadata of a file.</summary>
     public void AddTo(Dictionary<string, string> metadata)

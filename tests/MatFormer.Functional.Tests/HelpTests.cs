@@ -20,7 +20,7 @@ public sealed partial class HelpTests
     public async Task ProfilesWritesNoFilesAndHasNoFolder() =>
         Assert.DoesNotContain("--out", await Help<ByteEncoder>("profiles", "--help"), StringComparison.Ordinal);
 
-    // A line that begins with the name of another command, as in "train: 4 texts; eval: 16", is about that command.
+    // A line such as "training: 4 texts; eval: 16" speaks of other commands.
     private static async Task TheHelpFitsTheScreen<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -28,14 +28,16 @@ public sealed partial class HelpTests
         var commands = Listed().Matches(root[root.IndexOf("Commands:", StringComparison.Ordinal)..]).Select(match => match.Groups[1].Value).ToList();
         Assert.Contains("train", commands);
         Assert.Contains("profiles", commands);
-        foreach (var help in commands.Select(command => Help<TModel>(command, "--help")).Append(Task.FromResult(root)))
+        Assert.All(root.Split('\n'), Fits);
+        foreach (var command in commands)
         {
-            foreach (var line in (await help).Split('\n'))
-            {
-                Assert.True(line.TrimEnd().Length <= Columns, $"{line.TrimEnd().Length} columns: {line}");
-                foreach (var command in commands) Assert.DoesNotContain($"{command}:", line, StringComparison.Ordinal);
-            }
+            var help = await Help<TModel>(command, "--help");
+            Assert.All(help.Split('\n'), Fits);
+            foreach (var other in commands.Append("training").Where(other => other != command))
+                Assert.DoesNotContain($"{other}:", help, StringComparison.Ordinal);
         }
+
+        static void Fits(string line) => Assert.True(line.TrimEnd().Length <= Columns, $"{line.TrimEnd().Length} columns: {line}");
     }
 
     private static async Task<string> Help<TModel>(params string[] arguments)

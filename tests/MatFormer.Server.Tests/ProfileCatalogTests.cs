@@ -1,5 +1,3 @@
-using System.CommandLine;
-
 namespace MatFormer.Server.Tests;
 
 /// <summary>Measures sizes by a clock that is made up.</summary>
@@ -25,18 +23,6 @@ public sealed class ProfileCatalogTests
     {
         var measured = ProfileCatalog.Measured([Size("S", 1), Size("XL", 4)], 0, (profile, load) => profile.Flops * load);
         Assert.Equal([(1.0, 1.0), (4.0, 4.0)], measured.Select(size => (size.Ms!.Value, size.MsPerFurther!.Value)));
-    }
-
-    [Fact]
-    public async Task TheHelpOfServeFitsTheScreen()
-    {
-        foreach (var command in (Command[])[ServeCommand.For<TinyLm>(), ServeCommand.For<TinyEncoder>()])
-        {
-            using var output = new StringWriter();
-            await new RootCommand { command }.Parse(["serve", "--help"]).InvokeAsync(new InvocationConfiguration { Output = output });
-            Assert.Contains("--grace", output.ToString(), StringComparison.Ordinal);
-            Assert.All(output.ToString().Split('\n'), line => Assert.True(line.TrimEnd().Length <= 100, line));
-        }
     }
 
     private static ServedProfile Size(string name, int width) => new(name, name, width, width)

@@ -128,6 +128,25 @@ public sealed class RememberedDataTests : IDisposable
         Assert.Equal("the XML documentation of the .NET SDK", new RememberedData(null, "f").ToString());
     }
 
+    [Fact]
+    public void AnEmptyPathIsNotRemembered() => Assert.Null(RememberedData.In(new Dictionary<string, string>
+    {
+        [RememberedData.PathKey] = string.Empty,
+        [RememberedData.FingerprintKey] = "f",
+    }));
+
+    [Theory]
+    [InlineData("C:\\nowhere\\src")]
+    [InlineData("/nowhere/a\0b")]
+    public async Task APathOfAnotherSystemOrOfADamagedFileIsNotFound(string path)
+    {
+        await Train();
+        Rewrite(Path.Combine(_out, "model.safetensors"), metadata => metadata[RememberedData.PathKey] = path);
+        var (code, _, error) = await Run("eval", "--windows", "2", "--out", _out);
+        Assert.Equal(2, code);
+        Assert.Contains($"The data '{path}' does not exist", error, StringComparison.Ordinal);
+    }
+
     // Writes a file again with other metadata.
     private static void Rewrite(string path, Action<Dictionary<string, string>> change)
     {
