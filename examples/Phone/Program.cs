@@ -16,9 +16,10 @@ using var engine = DecodingEngine.Open(file, DocsLm.Profile.Phone, new DecodingO
 Console.WriteLine(
     $"{engine.ProfileName}: {DocsLm.Phone.ParameterCount:N0} parameters, {engine.WeightBytes / 1e6:N1} MB of weights, "
     + $"{engine.SequenceBytes / 1e6:N1} MB of keys and values");
+var options = new GenerationOptions { Tokens = 120, Temperature = 0.7, StopStrings = ["\n\n"] };
+TextGenerator.Generate(engine, prompt, options); // warm-up: the first passes compile code
 Console.Write(prompt);
-var result = TextGenerator.Generate(
-    engine, prompt, new GenerationOptions { Tokens = 120, Temperature = 0.7, StopStrings = ["\n\n"] }, Console.Write);
+var result = TextGenerator.Generate(engine, prompt, options, Console.Write);
 Console.WriteLine();
 Console.WriteLine($"{result.TokensPerSecond:N0} tokens/s; {Environment.WorkingSet / 1e6:N0} MB of memory in all");
 return 0;

@@ -18,7 +18,9 @@ Console.WriteLine(prompt + plain.Text);
 Console.WriteLine($"XL alone: {plain.TokensPerSecond:N0} tokens/s");
 foreach (var draft in (Profile<DocsLm>[])[DocsLm.Profile.S, DocsLm.Profile.M])
 {
-    var drafted = TextGenerator.Generate(engine, prompt, alone with { Draft = draft.Layers });
+    var options = alone with { Draft = draft.Layers };
+    TextGenerator.Generate(engine, prompt, options); // warm-up
+    var drafted = TextGenerator.Generate(engine, prompt, options);
     if (drafted.Text != plain.Text) throw new InvalidOperationException($"The draft of {draft.Name} changed the text.");
     var drafts = drafted.Drafts!;
     Console.WriteLine(

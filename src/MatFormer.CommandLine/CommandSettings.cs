@@ -4,21 +4,29 @@ using System.Globalization;
 
 namespace MatFormer;
 
-/// <summary>The options of all commands. The value of an option that is not given is null.</summary>
-internal sealed class CommandOptions
+/// <summary>
+/// The options of all commands, described for one command of one kind of model. The value of an option that is not given is null.
+/// </summary>
+internal sealed class CommandOptions(string command, ModelKind kind)
 {
-    public readonly Option<string?> Data = Text("--data", "PATH", "Text: a file, folder or glob; by default the XML documentation of the "
-        + ".NET SDK");
-    public readonly Option<string?> Tokenizer = Text("--tokenizer", "FILE", "A tokenizer.json, or 'bytes'; by default the file beside the "
-        + "weights, or bytes");
+    public readonly Option<string?> Data = Text("--data", "PATH", command is "eval" or "plan"
+        ? "Text to measure on: a file, folder or glob; by default that of training"
+        : "Text to learn from: a file, folder or glob; by default the .NET SDK's documentation");
+    public readonly Option<string?> Tokenizer = Text("--tokenizer", "FILE", command switch
+    {
+        "train" or "demo" => "tokenizer.json, or 'bytes'; by default the file in --out or beside --init, or bytes",
+        "import" => "tokenizer.json, or 'bytes'; by default the file beside --from",
+        _ => "tokenizer.json, or 'bytes'; by default the file beside the weights, or bytes",
+    });
     public readonly Option<int?> Vocabulary = Number<int>(
         "--vocabulary", 256, "256 or more", "The most tokens to learn; by default as many as the model declares");
-    public readonly Option<int?> Steps = Number<int>("--steps", 1, "1 or more", "Training steps; by default 1000, or as many as "
-        + "--minutes allows");
-    public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", "Examples per batch; training: 4 texts, "
-        + "128 images or 512 pairs; eval: 16, 100 or 64");
+    public readonly Option<int?> Steps = Number<int>("--steps", 1, "1 or more", command == "demo"
+        ? "Training steps; by default as many as --minutes allows"
+        : "Training steps; 1000 by default");
+    public readonly Option<int?> Batch = Number<int>("--batch", 1, "1 or more", BatchHelp(command, kind));
     public readonly Option<string?> Objective = Choice(
-        "--objective", "The training objective (docs/objectives.md); sampled by default", [.. Objectives.Names]);
+        "--objective", $"The training objective (docs/objectives.md): {string.Join(", ", Objectives.Names)}; sampled by default",
+        [.. Objectives.Names]);
     public readonly Option<double[]?> Probabilities = Numbers(
         "--probabilities", "Relative probabilities, narrowest granularity first; equal by default");
     public readonly Option<double[]?> LossWeights = Numbers(
@@ -30,8 +38,7 @@ internal sealed class CommandOptions
         + "default", 1);
     public readonly Option<double?> DistillationTemperature = Number(
         "--distillation-temperature", double.Epsilon, "more than 0", "Temperature of the distilled distributions; 1 by default");
-    public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", "Seed of weights, data order and "
-        + "sampling; 1 by default");
+    public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", SeedHelp(command, kind));
     public readonly Option<string?> Device = Choice(
         "--device", "Where to compute; by default CUDA if available, else the CPU", "cpu", "cuda");
     public readonly Option<int?> Threads = Number<int>("--threads", 1, "1 or more", "Threads on the CPU; by default OMP_NUM_THREADS, or "
@@ -39,14 +46,19 @@ internal sealed class CommandOptions
     public readonly Option<string?> Dtype = Choice(
         "--dtype", "Type of activations and matrix products; bf16 by default if supported", "f32", "bf16");
     public readonly Option<string?> Weights = Choice(
-        "--weights", "Weights for decoding on the CPU (int8: one scale a row); by default as --dtype", "f32", "bf16", "int8");
+        "--weights", command == "eval" ? "Round the weights as decoding on the CPU would; by default they stay as they are"
+            : "Weights for decoding on the CPU (int8: one scale a row); by default as --dtype", "f32", "bf16", "int8");
     public readonly Option<string?> Draft = Text(
         "--draft", "NAME", "A smaller profile that drafts tokens for the model to verify: same text, faster");
     public readonly Option<int?> DraftLength = Number(
         "--draft-length", 1, $"within 1 and {DraftLengths.Longest}", "Tokens to draft at once; by default adapted to speed and acceptance",
         DraftLengths.Longest);
-    public readonly Option<string?> Out = Text("--out", "DIR", "Folder of the weights and of output files; out/<model> by default");
-    public readonly Option<string?> Checkpoint = Text("--checkpoint", "FILE", "Weights to use; model.safetensors in --out by default");
+    public readonly Option<string?> Out = Text("--out", "DIR", OutHelp(command, kind));
+    public readonly Option<string?> Checkpoint = Text("--checkpoint", "FILE", (command, kind) switch
+    {
+        ("plan" or "extract", _) or ("eval", ModelKind.TextEncoder) => "The universal model's weights; model.safetensors in --out by default",
+        _ => "Weights, also those of a slice; model.safetensors in --out by default",
+    });
     public readonly Option<string?> Init = Text("--init", "PATH", "Initial weights: a file or Hugging Face folder of a MatFormer or a "
         + "dense model");
     public readonly Option<string?> From = Text("--from", "PATH", "A dense Llama-family model: a Hugging Face folder, a .safetensors "
@@ -56,16 +68,23 @@ internal sealed class CommandOptions
     public readonly Option<string?> ImportOut = Text("--out", "PATH", "A .safetensors file, or a folder for model.safetensors; "
         + "out/<model> by default");
     public readonly Option<bool> Declare = new("--declare") { Description = "Only print the C# declaration that fits the model" };
-    public readonly Option<string?> Images = Text("--data", "DIR", "Images: IDX files like MNIST's, CIFAR-10's binary files, or one folder "
-        + "per class");
+    public readonly Option<string?> Images = Text("--data", "DIR", command is "eval" or "plan"
+        ? "Images to measure on; by default those of training"
+        : "Images: IDX files like MNIST's, CIFAR-10's binary files, or one folder per class");
     public readonly Option<string?> Image = Text("--image", "FILE", "The image to classify, of the model's size");
     public readonly Option<double?> StochasticDepth = Number<double>(
         "--stochastic-depth", 0, "within 0 and 1",
         "Probability of skipping the last layer (earlier ones: less); 0 by default", 1);
-    public readonly Option<string?> Pairs = Text("--data", "PATH", "Query-document pairs: XML documentation, .tsv or .jsonl; by default "
-        + "the .NET SDK's");
-    public readonly Option<string?> EncoderTokenizer = Text("--tokenizer", "FILE", "tokenizer.json, or 'bytes'; by default the file "
-        + "beside the weights, or learnt");
+    public readonly Option<string?> Pairs = Text("--data", "PATH", command switch
+    {
+        "eval" or "plan" => "Pairs to measure on (.xml, .tsv or .jsonl); by default those of training",
+        "index" => "Pairs whose documents to embed (.xml, .tsv, .jsonl); by default those of training",
+        "eval-retrieval" => "Pairs whose queries to measure; by default those of the index",
+        _ => "Query-document pairs: XML documentation, .tsv or .jsonl; by default the .NET SDK's",
+    });
+    public readonly Option<string?> EncoderTokenizer = Text("--tokenizer", "FILE", command is "train" or "demo"
+        ? "tokenizer.json, or 'bytes'; by default the file in --out or beside --init, or learnt"
+        : "tokenizer.json, or 'bytes'; by default the file beside the weights, or bytes");
     public readonly Option<string?> Index = Text("--index", "FILE", "The index file; index.safetensors in --out by default");
     public readonly Option<string?> Query = Text("--query", "TEXT", "What to search for; by default each line of standard input");
     public readonly Option<int?> Dimension = Number<int>(
@@ -88,14 +107,25 @@ internal sealed class CommandOptions
         "--mixup", 0, "0 or more", "Mix images in shares drawn from Beta(N, N); by default 0: no mixing");
     public readonly Option<int?> Shift = Number<int>("--shift", 0, "0 or more", "The most pixels to shift an image by; 0 by default");
     public readonly Option<string?> Profile = Text(
-        "--profile", "NAME", "A granularity, a declared profile, or a pattern such as '4*S 4*M'");
+        "--profile", "NAME", command == "extract" ? "The size to save: a granularity, a profile, or a pattern such as '4*S 4*M'"
+            : "A granularity, a profile, or a pattern such as '4*S 4*M'; by default the whole");
     public readonly Option<string?> Format = Choice(
-        "--format", "The file format (docs/export.md); safetensors by default", "safetensors", "huggingface", "gguf", "onnx");
+        "--format", "The file format (docs/export.md); safetensors by default",
+        kind switch
+        {
+            ModelKind.LanguageModel => ["safetensors", "huggingface", "gguf"],
+            ModelKind.VisionTransformer => ["safetensors", "huggingface", "onnx"],
+            _ => ["safetensors", "onnx"],
+        });
     public readonly Option<string?> Type = Choice(
-        "--type", "Type of the stored weights; f32 by default; q8_0 only in GGUF", "f32", "f16", "bf16", "q8_0");
-    public readonly Option<string?> Prompt = Text("--prompt", "TEXT", "Text to continue");
-    public readonly Option<int?> Tokens = Number<int>("--tokens", 1, "1 or more", "Tokens to generate, 200 by default (plan: "
-        + "cached tokens, half the context)");
+        "--type", "Type of the stored weights; f32 by default" + (kind == ModelKind.LanguageModel ? "; q8_0 only in GGUF" : string.Empty),
+        kind == ModelKind.LanguageModel ? ["f32", "f16", "bf16", "q8_0"] : ["f32", "f16", "bf16"]);
+    public readonly Option<string?> Prompt = Text("--prompt", "TEXT", command == "demo"
+        ? "Text to continue after training; by default the beginning of held-out text"
+        : "Text to continue; empty by default");
+    public readonly Option<int?> Tokens = Number<int>("--tokens", 1, "1 or more", command == "plan"
+        ? "Tokens in the cache before the timed one; half the context by default"
+        : "Tokens to generate; 200 by default");
     public readonly Option<double?> Temperature = Number<double>(
         "--temperature", 0, "0 or more", "Sampling temperature; 0 always takes the most likely token; 0.7 by default");
     public readonly Option<int?> TopK = Number<int>(
@@ -110,8 +140,12 @@ internal sealed class CommandOptions
     public readonly Option<string[]?> Stop = Texts("--stop", "TEXT", "Stop before this text; can be given several times");
     public readonly Option<double?> Minutes = Number("--minutes", double.Epsilon, "more than 0", "Minutes to train for; 4 by default");
     public readonly Option<double?> LearningRate = Number(
-        "--learning-rate", double.Epsilon, "more than 0", "Peak learning rate; by default 0.001 (images: 0.002, "
-        + "text encoders: 0.003)");
+        "--learning-rate", double.Epsilon, "more than 0", "Peak learning rate; " + kind switch
+        {
+            ModelKind.LanguageModel => "0.001 by default",
+            ModelKind.VisionTransformer => "0.002 by default",
+            _ => "0.003 by default",
+        });
     public readonly Option<int?> CheckpointEvery = Number<int>(
         "--checkpoint-every", 1, "1 or more", "Steps between checkpoints; 100 by default");
     public readonly Option<int?> Accumulation = Number<int>(
@@ -129,7 +163,7 @@ internal sealed class CommandOptions
     public readonly Option<int?> Patience = Number<int>(
         "--patience", 1, "1 or more", "Stop after N evaluations without improvement; never by default");
     public readonly Option<int?> Windows = Number<int>("--windows", 1, "1 or more", "Validation windows, each as long as the context; "
-        + "256 by default (plan: 16)");
+        + (command == "plan" ? "16 by default" : "256 by default"));
     public readonly Option<int?> Sweep = Number<int>("--sweep", 1, "1 or more", "Measure mixes of every shape at N points of compute "
         + "between the granularities");
     public readonly Option<double?> MaxMsPerToken = Number(
@@ -149,7 +183,7 @@ internal sealed class CommandOptions
     public readonly Option<long?> MaxFlopsPerImage = Number<long>(
         "--max-flops-per-image", 1, "1 or more", "The most FLOPs per image");
     public readonly Option<int?> PlanExamples = Number<int>(
-        "--examples", 2, "2 or more", "Held-out images or pairs to measure on; 1024 by default");
+        "--examples", 2, "2 or more", $"Held-out {(kind == ModelKind.VisionTransformer ? "images" : "pairs")} to measure on; 1024 by default");
     public readonly Option<int?> TextTokens = Number<int>(
         "--tokens", 1, "1 or more", "Tokens of the text that is timed; as many as the context by default");
     public readonly Option<string?> Search = Choice(
@@ -167,6 +201,36 @@ internal sealed class CommandOptions
     {
         Description = "Write one JSON document to standard output, and everything else to "
         + "standard error"
+    };
+
+    private static string BatchHelp(string command, ModelKind kind) => (command, kind) switch
+    {
+        ("eval", ModelKind.LanguageModel) => "Windows of text per pass; 16 by default",
+        ("eval", ModelKind.VisionTransformer) => "Images per pass; 100 by default",
+        ("eval", _) => "Pairs per batch, whose documents are the choices; 64 by default",
+        (_, ModelKind.LanguageModel) => "Texts per batch, each as long as the context; 4 by default",
+        (_, ModelKind.VisionTransformer) => "Images per batch; 128 by default",
+        _ => "Pairs per batch; 512 by default",
+    };
+
+    private static string SeedHelp(string command, ModelKind kind) => command switch
+    {
+        "eval" => "Seed of the mixes that --sweep draws; 1 by default",
+        "plan" => "Seed of the evolutionary search; 1 by default",
+        "generate" => "Seed of sampling; 1 by default",
+        "demo" when kind == ModelKind.LanguageModel => "Seed of weights, data order and sampling; 1 by default",
+        _ => "Seed of weights and data order; 1 by default",
+    };
+
+    private static string OutHelp(string command, ModelKind kind) => command switch
+    {
+        "train" or "demo" => "Folder to write the model and all other files to; out/<model> by default",
+        "tokenizer" => "Folder to write tokenizer.json to; out/<model> by default",
+        "extract" => "Folder of the weights, and to write the slice to; out/<model> by default",
+        "index" => "Folder of the weights, and to write the index to; out/<model> by default",
+        "eval" or "plan" when kind == ModelKind.LanguageModel => "Folder of the weights and of prepared text; out/<model> by default",
+        "search" or "eval-retrieval" => "Folder of the weights and of the index; out/<model> by default",
+        _ => "Folder of the weights; out/<model> by default",
     };
 
     private static Option<string?> Text(string name, string help, string description) => Checked<string?>(name, help, description);
@@ -195,7 +259,9 @@ internal sealed class CommandOptions
     private static Option<string?> Choice(string name, string description, params string[] choices) => new(name)
     {
         Description = description,
-        HelpName = string.Join('|', choices),
+
+        // More names would widen the column of all options, so the description lists them.
+        HelpName = choices.Length > 4 ? "NAME" : string.Join('|', choices),
         CustomParser = result =>
         {
             var value = result.Tokens[^1].Value;
@@ -265,9 +331,13 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public string Command => parsed.CommandResult.Command.Name;
 
-    public string? Data => GivenData ?? Recall("data");
+    /// <summary>The data that <c>--data</c> names by default: those that a file of weights or an index remembers.</summary>
+    public RememberedData? DefaultData { get; set; }
 
-    /// <summary>Whether the data are those of the run that is resumed, and no <c>--data</c> is given.</summary>
+    // Checkpoints of earlier versions remember the data among the options.
+    public string? Data => GivenData ?? DefaultData?.Near ?? Recall("data");
+
+    /// <summary>Whether the data are those that a file remembers, and no <c>--data</c> is given.</summary>
     public bool RecallsData => GivenData is null && Data is not null;
 
     private string? GivenData => parsed.GetValue(options.Data) ?? parsed.GetValue(options.OrderData) ?? parsed.GetValue(options.Images)
@@ -432,13 +502,12 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public bool Json => parsed.GetValue(options.Json);
 
     /// <summary>
-    /// Returns the options, other than the trainer's, that a resumed run takes from its checkpoint, as metadata. The path of the data is
-    /// absolute, because a run may be resumed from another folder.
+    /// Returns the options, other than the trainer's, that a resumed run takes from its checkpoint, as metadata. The data are not among
+    /// them, because all weights remember their data.
     /// </summary>
     public Dictionary<string, string> ToMetadata()
     {
         var metadata = new Dictionary<string, string>();
-        Add("data", Data is { } data ? Path.GetFullPath(data) : null);
         Add("device", Device);
         Add("threads", Threads?.ToString(CultureInfo.InvariantCulture));
         Add("prompt", Prompt);

@@ -24,7 +24,7 @@ internal sealed class EncoderCommands<TModel>(
         if (File.Exists(Settings.Checkpoint)) CheckReplaces(path, tokenizer);
         tokenizer.Save(path);
         Human.WriteLine(Output.Invariant(
-            $"Wrote {path}: {tokenizer.VocabularySize:n0} tokens. To use it: train --tokenizer {Quoted(path)}"));
+            $"Wrote {path}: {tokenizer.VocabularySize:n0} tokens learnt from {pairs.Source}. To use it: train --tokenizer {Quoted(path)}"));
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {
@@ -39,11 +39,13 @@ internal sealed class EncoderCommands<TModel>(
         var (device, dtype) = Compute();
         using var model = Checkpoint.OpenUniversal<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
+        Settings.DefaultData = model.TrainedOn;
         var mixes = MixesToSweep(model);
-        using var pairs = OpenPairs(CheckpointFolder);
+        using var pairs = OpenRemembered(() => OpenPairs(CheckpointFolder));
         var batch = Settings.Batch ?? EvaluationBatch;
         if (batch < 2) throw new UsageException("--batch 1 leaves no negatives; give 2 or more.");
         var losses = RetrievalEvaluator.Losses(model, pairs, batch, Cancellation);
+        var data = SayMeasured(pairs, model);
         EncoderOutput.Table(Human, losses, batch);
         var sweep = mixes.IsEmpty ? null : MixSweep.Of(
             TModel.Granularities.Zip(losses, (granularity, loss) => (ProfileCosts.Of(granularity, true), loss.Loss)),
@@ -51,6 +53,7 @@ internal sealed class EncoderCommands<TModel>(
                 RetrievalEvaluator.Losses(model, mixes, pairs, batch, Cancellation), (mix, loss) => (ProfileCosts.Of(mix, false), loss)));
         sweep?.Table(Human, Whole.Name);
         WriteEvaluated(
+            data,
             json =>
             {
                 json.WriteNumber("batch", batch);
@@ -61,25 +64,27 @@ internal sealed class EncoderCommands<TModel>(
             sweep);
     }
 
-    public void Plan() => PlanEncoder(() => OpenPairs(CheckpointFolder), pairs => ("Pairs", pairs.Describe()));
+    public void Plan() => PlanEncoder(() => OpenPairs(CheckpointFolder));
 
     public void MakeIndex()
     {
         var (device, dtype) = Compute();
-        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        using var model = OpenWeights(device);
         model.ComputeType = dtype;
-        using var pairs = OpenPairs(CheckpointFolder);
+        using var pairs = OpenRemembered(() => OpenPairs(CheckpointFolder));
         var embedder = Embedder(model, pairs.Tokenizer);
         WriteIndex(embedder, pairs);
         var file = new FileInfo(Settings.Index);
         Human.WriteLine(Output.Invariant(
-            $"Wrote {Settings.Index}: {pairs.Training.Count + pairs.Validation.Count:n0} documents, embedded by {embedder.ProfileName}, "
-            + $"{file.Length / 1e6:0.0} MB."));
+            $"Wrote {Settings.Index}: {pairs.Training.Count + pairs.Validation.Count:n0} documents of {pairs.Source}, embedded by "
+            + $"{embedder.ProfileName}, {file.Length / 1e6:0.0} MB."));
+        if (new MeasuredData(pairs, model.TrainedOn).Difference("Indexed") is { } difference) Human.WriteLine(difference);
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {
             json.WriteString("model", TModel.Spec.Name);
             json.WriteString("profile", embedder.ProfileName);
+            new MeasuredData(pairs, model.TrainedOn).Write(json);
             json.WriteNumber("documents", pairs.Training.Count + pairs.Validation.Count);
             json.WriteNumber("bytes", file.Length);
             WriteFiles(json, Settings.Index);
@@ -136,7 +141,7 @@ internal sealed class EncoderCommands<TModel>(
 
             Human.WriteLine(Output.Invariant(
                 $"[{profile}, {dimension} of {index.Width} dimensions, {share:0%} of {Whole.Name}'s compute: {embeddingMs:0.00} ms to "
-                + $"embed, {searchMs:0.00} ms to search {index.Count:n0} documents]"));
+                + $"embed, {searchMs:0.00} ms to search {index.Count:n0} documents{(index.Indexed is null ? null : $" of {index.Indexed}")}]"));
             if (!Settings.Json) return;
             Output.Json(Results, json =>
             {
@@ -146,6 +151,7 @@ internal sealed class EncoderCommands<TModel>(
                 json.WriteNumber("dimension", dimension);
                 json.WriteNumber("embedding_ms", embeddingMs);
                 json.WriteNumber("search_ms", searchMs);
+                if (index.Indexed is { } indexed) json.WriteString("documents_of", indexed.ToString());
                 Output.WriteObjects(json, "hits", hits, hit =>
                 {
                     var entry = index.EntryOf(hit.Row);
@@ -162,8 +168,11 @@ internal sealed class EncoderCommands<TModel>(
         var (device, dtype) = Compute();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         model.ComputeType = dtype;
-        using var pairs = OpenPairs(CheckpointFolder);
         using var index = OpenIndex();
+
+        // The queries must be those of the indexed documents, whatever the model was trained on.
+        Settings.DefaultData = index.Indexed ?? model.TrainedOn;
+        using var pairs = OpenRemembered(() => OpenPairs(CheckpointFolder), index.Indexed is null ? null : Settings.Index);
         RetrievalEvaluation evaluation;
         if (model is TModel universal && model.IsUniversal)
         {
@@ -178,13 +187,14 @@ internal sealed class EncoderCommands<TModel>(
         }
 
         var alone = Settings.Alone is { } other ? EvaluateAlone(other, dtype, device, pairs, index) : null;
+        var data = SayMeasured(pairs, model);
         EncoderOutput.Table(Human, evaluation, alone);
         var files = WriteCheapFirst(index, evaluation);
         foreach (var file in files) Human.WriteLine($"Wrote {file}.");
         WriteReport(() => EncoderOutput.Page(
             TModel.Spec, Whole.Name, evaluation, alone, [], null,
-            [Typed, ("Weights", Settings.Checkpoint), ("Pairs", pairs.Describe()), ("Precision", Describe(dtype)), On(device)]));
-        WriteEvaluated(json => EncoderOutput.WriteEvaluation(json, evaluation, alone), null, [.. files]);
+            [Typed, ("Weights", Settings.Checkpoint), .. data.Facts, ("Precision", Describe(dtype)), On(device)]));
+        WriteEvaluated(data, json => EncoderOutput.WriteEvaluation(json, evaluation, alone), null, [.. files]);
     }
 
     /// <inheritdoc/>
@@ -203,14 +213,11 @@ internal sealed class EncoderCommands<TModel>(
     /// <inheritdoc/>
     protected override string WriteExtract(Profile<TModel> profile)
     {
-        if (Settings.Format is "huggingface" or "gguf")
-            throw new UsageException($"--format {Settings.Format} has no such text encoders; give safetensors or onnx.");
         if (Settings.Format == "onnx") return ExtractOnnx(profile);
         CheckNoDimension();
-        var encoding = EncoderStoredType();
         var path = SlicePath(profile);
         CheckExtract(path);
-        ExtractSafetensors(profile, path, encoding);
+        ExtractSafetensors(profile, path, StoredType);
         return path;
     }
 
@@ -221,19 +228,20 @@ internal sealed class EncoderCommands<TModel>(
         WriteIndex(TextEmbedder.Of(universal, Whole, pairs.Tokenizer), pairs);
         using var index = OpenIndex();
         var evaluation = RetrievalEvaluator.Run(universal, pairs, index, cancellationToken: Cancellation);
+        var measured = SayMeasured(pairs, universal);
         EncoderOutput.Table(Human, evaluation, null);
         var slice = ExtractDeclared(universal, dtype, data);
         var (metrics, report, curve) = (InOut("metrics.jsonl"), InOut("report.html"), InOut("curve.svg"));
         AtomicFile.WriteText(curve, EncoderOutput.Chart(TModel.Spec, evaluation).ToSvg());
         AtomicFile.WriteText(report, EncoderOutput.Page(
             TModel.Spec, Whole.Name, evaluation, null, TrainingCurves.Read(metrics, Planner<TModel>.AllNames, UnitOf(data)), slice,
-            FactsOf(options, ("Pairs", pairs.Describe()), StepsOver(options, pairs.Training.Count, "pair"), dtype, universal.Device)));
+            FactsOf(options, measured, StepsOver(options, pairs.Training.Count, "pair"), dtype, universal.Device)));
         string[] files =
         [
             report, curve, .. WeightsOf(result), InOut(Tokenizer.FileName), Settings.Index,
             .. WriteCheapFirst(index, evaluation), slice.Path, result.Checkpoint!, metrics,
         ];
-        Conclude(result, slice, files, json => EncoderOutput.WriteEvaluation(json, evaluation, null));
+        Conclude(result, measured, slice, files, json => EncoderOutput.WriteEvaluation(json, evaluation, null));
     }
 
     // Training without a tokenizer learns one, because texts in bytes would hardly fit into the context.
@@ -254,7 +262,7 @@ internal sealed class EncoderCommands<TModel>(
     {
         var watch = Stopwatch.StartNew();
         var entries = pairs.Training.Concat(pairs.Validation).Select(pair => new IndexEntry(pair.Title, pair.Document));
-        embedder.WriteIndex(Settings.Index, entries, cancellationToken: Cancellation);
+        embedder.WriteIndex(Settings.Index, entries, pairs.Remembered, progress: null, Cancellation);
         Error.WriteLine(Output.Invariant(
             $"Embedded {pairs.Training.Count + pairs.Validation.Count:n0} documents in {watch.Elapsed.TotalSeconds:0.0} s."));
     }
@@ -296,8 +304,7 @@ internal sealed class EncoderCommands<TModel>(
         else if (model is TModel universal && model.IsUniversal)
         {
             (var profiles, thresholds) = CheapFirstFile.Read<TModel>(
-                index, $"run eval-retrieval --checkpoint {Quoted(Settings.Checkpoint)} --index {Quoted(Settings.Index)}, with the --data "
-                    + "that was indexed if it was given");
+                index, $"run eval-retrieval --checkpoint {Quoted(Settings.Checkpoint)} --index {Quoted(Settings.Index)}");
             embedders = profiles.ConvertAll(profile => TextEmbedder.Of(universal, profile, tokenizer));
         }
         else

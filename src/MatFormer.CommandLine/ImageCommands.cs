@@ -19,22 +19,23 @@ internal sealed class ImageCommands<TModel>(
     public void Evaluate()
     {
         var (device, dtype) = Compute();
-        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        using var model = OpenWeights(device);
         model.ComputeType = dtype;
         var mixes = MixesToSweep(model);
-        var corpus = OpenImages();
+        var corpus = OpenRemembered(OpenImages);
         var evaluation = Evaluate(model, corpus);
+        var data = SayMeasured(corpus, model);
         ImageOutput.Table(Human, evaluation, Whole.Name);
         var sweep = mixes.IsEmpty ? null
             : MixSweep.Of(evaluation, Timed(() => ImageEvaluator.Run((TModel)model, mixes, corpus, BatchOf(), Cancellation)));
         sweep?.Table(Human, Whole.Name);
         WriteReport(() => ImageOutput.Page(
             TModel.Spec, Whole.Name, evaluation, sweep, corpus.Validation, [], null,
-            [Typed, ("Weights", Settings.Checkpoint), ("Images", corpus.Describe()), ("Precision", Describe(dtype)), On(device)]));
-        WriteEvaluated(json => ImageOutput.WriteEvaluation(json, evaluation), sweep);
+            [Typed, ("Weights", Settings.Checkpoint), .. data.Facts, ("Precision", Describe(dtype)), On(device)]));
+        WriteEvaluated(data, json => ImageOutput.WriteEvaluation(json, evaluation), sweep);
     }
 
-    public void Plan() => PlanEncoder(OpenImages, corpus => ("Images", corpus.Describe()));
+    public void Plan() => PlanEncoder(OpenImages);
 
     public void Classify()
     {
@@ -59,8 +60,10 @@ internal sealed class ImageCommands<TModel>(
         chosen.ComputeType = dtype;
         var batch = new ImageBatch(1, (image.Channels, image.Size, image.Size));
         batch.Set(0, raster.Pixels, 0, 0);
+        float[] chances = [];
+        SteadyTimes.WarmUp(() => chances = Classify());
         var watch = Stopwatch.StartNew();
-        var chances = chosen.call(batch.ToTensors(device).Input).softmax(-1).cpu().data<float>().ToArray();
+        Classify();
         var milliseconds = watch.Elapsed.TotalMilliseconds;
         var best = chances.Index().OrderByDescending(c => c.Item).Take(3).ToList();
         Human.WriteLine($"{path}: class " + string.Join(", or ", best.Select(c => Output.Invariant($"{c.Index} ({c.Item:0.0%})")))
@@ -75,6 +78,12 @@ internal sealed class ImageCommands<TModel>(
             foreach (var chance in chances) json.WriteNumberValue(chance);
             json.WriteEndArray();
         });
+
+        float[] Classify()
+        {
+            using var inner = NewDisposeScope();
+            return chosen.call(batch.ToTensors(device).Input).softmax(-1).cpu().data<float>().ToArray();
+        }
     }
 
     /// <inheritdoc/>
@@ -93,10 +102,9 @@ internal sealed class ImageCommands<TModel>(
     /// <inheritdoc/>
     protected override string WriteExtract(Profile<TModel> profile)
     {
-        if (Settings.Format == "gguf") throw new UsageException("--format gguf is for language models; give safetensors, huggingface or onnx.");
         if (Settings.Format == "onnx") return ExtractOnnx(profile);
         CheckNoDimension();
-        var encoding = EncoderStoredType();
+        var encoding = StoredType;
         var isFolder = Settings.Format == "huggingface";
         var path = isFolder ? InOut(FileName(profile)) : SlicePath(profile);
         CheckExtract(path);
@@ -110,6 +118,7 @@ internal sealed class ImageCommands<TModel>(
     {
         var corpus = (ImageCorpus)data;
         var evaluation = Evaluate(universal, corpus);
+        var measured = SayMeasured(corpus, universal);
         ImageOutput.Table(Human, evaluation, Whole.Name);
         var slice = ExtractDeclared(universal, dtype, data);
         var (metrics, report, curve) = (InOut("metrics.jsonl"), InOut("report.html"), InOut("curve.svg"));
@@ -117,12 +126,12 @@ internal sealed class ImageCommands<TModel>(
         AtomicFile.WriteText(report, ImageOutput.Page(
             TModel.Spec, Whole.Name, evaluation, null, corpus.Validation,
             TrainingCurves.Read(metrics, Planner<TModel>.AllNames, UnitOf(data)), slice,
-            FactsOf(options, ("Images", corpus.Describe()), StepsOver(options, corpus.Training.Count, "image"), dtype, universal.Device)));
+            FactsOf(options, measured, StepsOver(options, corpus.Training.Count, "image"), dtype, universal.Device)));
         string[] files =
         [
             report, curve, .. WeightsOf(result), slice.Path, result.Checkpoint!, metrics,
         ];
-        Conclude(result, slice, files, json => ImageOutput.WriteEvaluation(json, evaluation));
+        Conclude(result, measured, slice, files, json => ImageOutput.WriteEvaluation(json, evaluation));
     }
 
     private ImageCorpus OpenImages() => ImageCorpus.Open(

@@ -22,8 +22,8 @@ internal sealed class LanguageCommands<TModel>(
         tokenizer.Save(path);
         using var encoded = OpenCorpus(tokenizer);
         var bytesPerToken = encoded.Validation.BytesPerToken;
-        Human.WriteLine(Output.Invariant($"Wrote {path}: {tokenizer.VocabularySize:n0} tokens, of {bytesPerToken:0.00} bytes each in the "
-            + $"validation text. To use it: train --tokenizer {Quoted(path)}"));
+        Human.WriteLine(Output.Invariant($"Wrote {path}: {tokenizer.VocabularySize:n0} tokens learnt from {corpus.Source}, of ")
+            + Output.Invariant($"{bytesPerToken:0.00} bytes each in its validation text. To use it: train --tokenizer {Quoted(path)}"));
         if (Settings.Json)
         {
             Output.Json(Results, json =>
@@ -136,14 +136,15 @@ internal sealed class LanguageCommands<TModel>(
     public void Evaluate()
     {
         var (device, dtype) = Compute();
-        using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        using var model = OpenWeights(device);
         model.ComputeType = dtype;
         if (Settings.Weights is { } weights) DecodingEngine.RoundWeights(model, weights);
         var tokenizer = FindTokenizer(CheckpointFolder);
         tokenizer.CheckFits(model);
-        using var corpus = OpenCorpus(tokenizer);
+        using var corpus = OpenRemembered(() => OpenCorpus(tokenizer));
         var mixes = MixesToSweep(model);
         var evaluation = Evaluate(model, corpus);
+        var data = SayMeasured(corpus, model);
         Output.Table(Human, evaluation, Whole.Name);
         var sweep = mixes.IsEmpty ? null : MixSweep.Of(
             evaluation, Timed(() => Evaluator.Run((TModel)model, mixes, corpus, HowMuch, cancellationToken: Cancellation)));
@@ -151,10 +152,10 @@ internal sealed class LanguageCommands<TModel>(
         WriteReport(() => HtmlReport.Render(
             TModel.Spec.Name, Whole.Name, evaluation, sweep,
             [
-                Typed, ("Weights", Settings.Checkpoint), ("Text", corpus.Describe()),
+                Typed, ("Weights", Settings.Checkpoint), .. data.Facts,
                 ("Precision", Describe(dtype) + (Settings.Weights is { } rounded ? $", weights rounded to {rounded}" : null)), On(device),
             ]));
-        WriteEvaluated(json => Output.WriteEvaluation(json, evaluation), sweep);
+        WriteEvaluated(data, json => Output.WriteEvaluation(json, evaluation), sweep);
     }
 
     public void Plan()
@@ -172,7 +173,7 @@ internal sealed class LanguageCommands<TModel>(
         var tokenizer = FindTokenizer(CheckpointFolder);
         tokenizer.CheckFits(universal);
         ProfilePlanner.CheckSizes<TModel>(Settings.Budget, weights);
-        using var corpus = OpenCorpus(tokenizer);
+        using var corpus = OpenRemembered(() => OpenCorpus(tokenizer));
         var threads = Settings.Threads ?? Machine.Threads;
         using var engine = DecodingEngine.Open<TModel>(
             Settings.Checkpoint, options: new DecodingOptions { Weights = weights, Threads = threads });
@@ -184,7 +185,7 @@ internal sealed class LanguageCommands<TModel>(
         var plan = ProfilePlanner.Run(universal, engine, corpus, options, Error.WriteLine, Cancellation);
 
         var conditions = Output.Invariant($"weights as {NameOf(weights)}, {threads} threads, {plan.CacheTokens} tokens in the cache");
-        Show(plan, options, conditions, ("Text", corpus.Describe()), dtype, CPU, json =>
+        Show(plan, options, conditions, SayMeasured(corpus, universal), dtype, CPU, json =>
         {
             json.WriteString("weights", NameOf(weights));
             json.WriteNumber("threads", threads);
@@ -221,12 +222,6 @@ internal sealed class LanguageCommands<TModel>(
     /// <inheritdoc/>
     protected override string WriteExtract(Profile<TModel> profile)
     {
-        if (Settings.Format == "onnx")
-        {
-            throw new UsageException("--format onnx is for text encoders and vision transformers; give gguf (llama.cpp), huggingface or "
-                + "safetensors.");
-        }
-
         var encoding = StoredType;
         if (encoding == WeightEncoding.Q8 && Settings.Format != "gguf")
             throw new UsageException($"--type q8_0 is not available in --format {Settings.Format}; add --format gguf, or give f32, f16 or "
@@ -287,6 +282,7 @@ internal sealed class LanguageCommands<TModel>(
             Weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype),
             Threads = Settings.Threads,
         });
+        WarmUp(engine, chosen, sampling);
         var prompt = Settings.Prompt ?? string.Empty;
         Human.Write(prompt);
         var result = engine is null ? TextGenerator.Generate(chosen, prompt, sampling, Show, Cancellation)
@@ -343,6 +339,7 @@ internal sealed class LanguageCommands<TModel>(
     {
         var corpus = (TextCorpus)data;
         var evaluation = Evaluate(universal, corpus);
+        var measured = SayMeasured(corpus, universal);
         Output.Table(Human, evaluation, Whole.Name);
 
         var check = ExtractDeclared(universal, dtype, corpus);
@@ -353,6 +350,7 @@ internal sealed class LanguageCommands<TModel>(
         using (var narrowest = universal.View(TModel.Granularities[0]))
         {
             narrowest.ComputeType = dtype;
+            WarmUp(engine: null, narrowest, Sampling(corpus.Tokenizer, Settings.Tokens));
             foreach (var model in new[] { narrowest, slice, universal })
             {
                 var generated = TextGenerator.Generate(
@@ -376,7 +374,7 @@ internal sealed class LanguageCommands<TModel>(
             Samples = samples,
             Slice = check,
             Facts = FactsOf(
-                options, ("Text", corpus.Describe()),
+                options, measured,
                 Output.Invariant($"{options.Steps:n0} of {options.Batch * options.Accumulation} × {TModel.Spec.Context} tokens"), dtype,
                 universal.Device),
         };
@@ -387,7 +385,7 @@ internal sealed class LanguageCommands<TModel>(
             report, curve, .. WeightsOf(result), check.Path, result.Checkpoint!,
             InOut(Tokenizer.FileName), metrics,
         ];
-        Conclude(result, check, files, json =>
+        Conclude(result, measured, check, files, json =>
         {
             Output.WriteEvaluation(json, evaluation);
             Output.WriteObjects(json, "samples", samples, sample =>
@@ -397,6 +395,18 @@ internal sealed class LanguageCommands<TModel>(
                 json.WriteString("text", sample.Text);
                 json.WriteNumber("tokens_per_second", sample.TokensPerSecond);
             });
+        });
+    }
+
+    // A printed speed is that of warm code. A few tokens after an empty prompt take little time, also with a large model.
+    private void WarmUp(DecodingEngine? engine, MatFormerModel model, GenerationOptions sampling)
+    {
+        const int FewTokens = 4;
+        var few = sampling with { Tokens = Math.Min(FewTokens, sampling.Tokens) };
+        SteadyTimes.WarmUp(() =>
+        {
+            if (engine is null) TextGenerator.Generate(model, string.Empty, few, cancellationToken: Cancellation);
+            else TextGenerator.Generate(engine, string.Empty, few, cancellationToken: Cancellation);
         });
     }
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Help;
 using System.Globalization;
 using System.Runtime.InteropServices;
 
@@ -10,6 +11,8 @@ namespace MatFormer;
 /// </example>
 public static class ModelProgram
 {
+    // Longer lines are hard to read, and output that is not a terminal has no width of its own.
+    private const int HelpColumns = 100;
     private const int Done = 0;
     private const int Failed = 1;
     private const int WrongInput = 2;
@@ -17,9 +20,9 @@ public static class ModelProgram
 
     /// <summary>
     /// Runs the command that the arguments name. Every program has <c>demo</c>, <c>train</c>, <c>eval</c>, <c>plan</c>,
-    /// <c>profiles</c> and <c>extract</c>. Without arguments, the program prints its help. Language models also have <c>import</c> and <c>generate</c>, text encoders <c>index</c>,
-    /// <c>search</c> and <c>eval-retrieval</c>, both of them <c>tokenizer</c>, and vision transformers <c>classify</c>. <c>--help</c>
-    /// describes each command.
+    /// <c>profiles</c> and <c>extract</c>. Without arguments, the program prints its help. Language models also have <c>import</c> and
+    /// <c>generate</c>, text encoders <c>index</c>, <c>search</c> and <c>eval-retrieval</c>, both of them <c>tokenizer</c>, and vision
+    /// transformers <c>classify</c>. <c>--help</c> describes each command.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
@@ -49,6 +52,8 @@ public static class ModelProgram
         using var signals = new StopSignals(cancellationToken);
         var root = Commands<TModel>(output, error);
         foreach (var command in commands) root.Add(command);
+        foreach (var help in root.Options.Select(option => option.Action).OfType<HelpAction>())
+            help.MaxWidth = Math.Min(help.MaxWidth, HelpColumns);
         var parsed = root.Parse(args is [] ? ["--help"] : args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)
         {
@@ -90,14 +95,12 @@ public static class ModelProgram
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var name = TModel.Spec.Name;
-        var options = new CommandOptions();
         var root = new RootCommand($"{name}: one model, many sizes");
         var commands = TModel.Spec.Kind switch
         {
-            ModelKind.LanguageModel => OfLanguageModel(options, Maker((s, token) => new LanguageCommands<TModel>(s, output, error, token))),
-            ModelKind.VisionTransformer => OfVisionTransformer(
-                options, Maker((s, token) => new ImageCommands<TModel>(s, output, error, token))),
-            _ => OfTextEncoder(options, Maker((s, token) => new EncoderCommands<TModel>(s, output, error, token))),
+            ModelKind.LanguageModel => OfLanguageModel(Maker((s, token) => new LanguageCommands<TModel>(s, output, error, token))),
+            ModelKind.VisionTransformer => OfVisionTransformer(Maker((s, token) => new ImageCommands<TModel>(s, output, error, token))),
+            _ => OfTextEncoder(Maker((s, token) => new EncoderCommands<TModel>(s, output, error, token))),
         };
         foreach (var command in commands) root.Add(command);
         return root;
@@ -105,7 +108,8 @@ public static class ModelProgram
         Make<TCommands> Maker<TCommands>(Func<CommandSettings, CancellationToken, TCommands> create) => (command, description, run, its) =>
         {
             var made = new Command(command, description);
-            foreach (var option in its) made.Add(option);
+            var options = new CommandOptions(command, TModel.Spec.Kind);
+            foreach (var option in its(options)) made.Add(option);
 
             // The command runs on this thread, because a dispose scope of tensors belongs to one thread.
             made.SetAction((parsed, cancellationToken) =>
@@ -117,119 +121,120 @@ public static class ModelProgram
         };
     }
 
-    private delegate Command Make<TCommands>(string command, string description, Action<TCommands> run, params Option[] options);
+    private delegate Command Make<TCommands>(
+        string command, string description, Action<TCommands> run, Func<CommandOptions, Option[]> options);
 
-    private static IEnumerable<Command> OfLanguageModel<TModel>(CommandOptions o, Make<LanguageCommands<TModel>> make)
+    private static IEnumerable<Command> OfLanguageModel<TModel>(Make<LanguageCommands<TModel>> make)
         where TModel : MatFormerModel, IMatFormer<TModel> =>
     [
         make(
-            "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(),
+            "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
             o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
             o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.Prompt, o.Tokens, o.Temperature, o.Json),
+            o.Overwrite, o.Prompt, o.Tokens, o.Temperature, o.Json]),
         make(
-            "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(),
-            o.Data, o.Vocabulary, o.Out, o.Json),
+            "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(), o => [
+            o.Data, o.Vocabulary, o.Out, o.Json]),
         make(
-            "import", "Import a dense model of the same shape, or print the declaration that fits it", c => c.Import(),
-            o.From, o.Declare, o.OrderData, o.Tokenizer, o.Device, o.Threads, o.Dtype, o.ImportOut, o.Json),
+            "import", "Import a dense model of the same shape, or print the declaration that fits it", c => c.Import(), o => [
+            o.From, o.Declare, o.OrderData, o.Tokenizer, o.Device, o.Threads, o.Dtype, o.ImportOut, o.Json]),
         make(
-            "train", "Train all granularities at once", c => c.Train(),
+            "train", "Train all granularities at once", c => c.Train(), o => [
             o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
             o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
             o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.TensorBoard, o.Json),
+            o.Overwrite, o.TensorBoard, o.Json]),
         make(
-            "eval", "Measure every granularity and profile", c => c.Evaluate(),
+            "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
-            o.Weights, o.Out, o.Json),
+            o.Weights, o.Out, o.Json]),
         make(
-            "plan", "Find the best mix within budgets on this machine", c => c.Plan(),
+            "plan", "Find the best mix within budgets on this machine", c => c.Plan(), o => [
             o.Checkpoint, o.MaxMsPerToken, o.MaxMemory, o.MaxParameters, o.MaxFlopsPerToken, o.Search, o.Points, o.Name, o.Data,
-            o.Tokenizer, o.Windows, o.Tokens, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json),
-        make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o.Out, o.Json),
+            o.Tokenizer, o.Windows, o.Tokens, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json]),
+        make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o => [o.Json]),
         make(
-            "extract", "Save the weights of one profile as a separate model", c => c.Extract(),
-            o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json),
+            "extract", "Save the weights of one profile as a separate model", c => c.Extract(), o => [
+            o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json]),
         make(
-            "generate", "Continue a prompt", c => c.Generate(),
+            "generate", "Continue a prompt", c => c.Generate(), o => [
             o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,
-            o.Draft, o.DraftLength, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json),
+            o.Draft, o.DraftLength, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json]),
     ];
 
-    private static IEnumerable<Command> OfVisionTransformer<TModel>(CommandOptions o, Make<ImageCommands<TModel>> make)
+    private static IEnumerable<Command> OfVisionTransformer<TModel>(Make<ImageCommands<TModel>> make)
         where TModel : MatFormerModel, IMatFormer<TModel> =>
     [
         make(
-            "demo", "Train, evaluate, extract, and write a report", c => c.Demo(),
+            "demo", "Train, evaluate, extract, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads,
             o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.Json),
+            o.Overwrite, o.Json]),
         make(
-            "train", "Train all granularities at once", c => c.Train(),
+            "train", "Train all granularities at once", c => c.Train(), o => [
             o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads,
             o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.TensorBoard, o.Json),
+            o.Overwrite, o.TensorBoard, o.Json]),
         make(
-            "eval", "Measure every granularity and profile", c => c.Evaluate(),
-            o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+            "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
+            o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
         make(
-            "plan", "Find the best mix within budgets on this machine", c => c.Plan(),
+            "plan", "Find the best mix within budgets on this machine", c => c.Plan(), o => [
             o.Checkpoint, o.MaxMsPerImage, o.EncoderMemory, o.MaxParameters, o.MaxFlopsPerImage, o.Search, o.Points, o.Name, o.Images,
-            o.PlanExamples, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
-        make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o.Out, o.Json),
+            o.PlanExamples, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
+        make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o => [o.Json]),
         make(
-            "extract", "Save the weights of one profile as a separate model", c => c.Extract(),
-            o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Json),
+            "extract", "Save the weights of one profile as a separate model", c => c.Extract(), o => [
+            o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Json]),
         make(
-            "classify", "Classify an image", c => c.Classify(),
-            o.Checkpoint, o.Image, o.Profile, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+            "classify", "Classify an image", c => c.Classify(), o => [
+            o.Checkpoint, o.Image, o.Profile, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
     ];
 
-    private static IEnumerable<Command> OfTextEncoder<TModel>(CommandOptions o, Make<EncoderCommands<TModel>> make)
+    private static IEnumerable<Command> OfTextEncoder<TModel>(Make<EncoderCommands<TModel>> make)
         where TModel : MatFormerModel, IMatFormer<TModel> =>
     [
         make(
-            "demo", "Train, index, measure, extract, and write a report", c => c.Demo(),
+            "demo", "Train, index, measure, extract, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
             o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
             o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
-            o.Json),
+            o.Json]),
         make(
-            "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(),
-            o.Pairs, o.Vocabulary, o.Out, o.Json),
+            "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(), o => [
+            o.Pairs, o.Vocabulary, o.Out, o.Json]),
         make(
-            "train", "Train all granularities at once", c => c.Train(),
+            "train", "Train all granularities at once", c => c.Train(), o => [
             o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation,
             o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
-            o.TensorBoard, o.Json),
+            o.TensorBoard, o.Json]),
         make(
-            "eval", "Show the loss of every granularity", c => c.Evaluate(),
-            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Sweep, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+            "eval", "Show the loss of every granularity", c => c.Evaluate(), o => [
+            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Sweep, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
         make(
-            "plan", "Find the best mix within budgets on this machine", c => c.Plan(),
+            "plan", "Find the best mix within budgets on this machine", c => c.Plan(), o => [
             o.Checkpoint, o.MaxMsPerText, o.EncoderMemory, o.MaxParameters, o.MaxFlopsPerText, o.Search, o.Points, o.Name, o.Pairs,
-            o.EncoderTokenizer, o.PlanExamples, o.TextTokens, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
-        make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o.Out, o.Json),
+            o.EncoderTokenizer, o.PlanExamples, o.TextTokens, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
+        make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o => [o.Json]),
         make(
-            "extract", "Save the weights of one profile as a separate model", c => c.Extract(),
-            o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Json),
+            "extract", "Save the weights of one profile as a separate model", c => c.Extract(), o => [
+            o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Json]),
         make(
-            "index", "Embed all documents and write the index", c => c.MakeIndex(),
-            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Profile, o.Index, o.Device, o.Threads, o.Dtype, o.Out, o.Json),
+            "index", "Embed all documents and write the index", c => c.MakeIndex(), o => [
+            o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Profile, o.Index, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
         make(
-            "search", "Find the documents that match a query", c => c.Search(),
+            "search", "Find the documents that match a query", c => c.Search(), o => [
             o.Checkpoint, o.EncoderTokenizer, o.Index, o.Query, o.Profile, o.MaxFlopsPerText, o.CheapFirst, o.Dimension, o.Top, o.Device,
-            o.Threads, o.Dtype, o.Out, o.Json),
+            o.Threads, o.Dtype, o.Out, o.Json]),
         make(
             "eval-retrieval", "Measure retrieval with every profile, and calibrate search --cheap-first",
-            c => c.EvaluateRetrieval(),
+            c => c.EvaluateRetrieval(), o => [
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Index, o.Tolerance, o.Alone, o.Report, o.Device, o.Threads, o.Dtype, o.Out,
-            o.Json),
+            o.Json]),
     ];
 
     private static string OneLine(string message) =>

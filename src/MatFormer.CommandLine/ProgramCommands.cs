@@ -57,6 +57,7 @@ internal abstract class ProgramCommands<TModel>(
                 json.WriteNumber("steps", result.Steps);
                 json.WriteNumber("skipped", result.Skipped);
                 if (result.Best is not null) json.WriteNumber("best_step", result.BestStep);
+                new MeasuredData(data, data.Remembered).Write(json);
                 if (result.Last is { } last) WriteLosses(json, last);
                 WriteFiles(json, files);
             });
@@ -160,10 +161,44 @@ internal abstract class ProgramCommands<TModel>(
             throw new UsageException($"--name {name} is taken: {TModel.Spec.Name} has {Names()}; give another name.");
     }
 
+    /// <summary>Opens the weights of <c>--checkpoint</c>. The data that they remember apply unless <c>--data</c> is given.</summary>
+    protected MatFormerModel OpenWeights(Device device)
+    {
+        var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        Settings.DefaultData = model.TrainedOn;
+        return model;
+    }
+
+    /// <summary>Opens the data to measure on. If a file remembers data that cannot be opened now, the error says so.</summary>
+    /// <param name="open">Opens the data.</param>
+    /// <param name="file">The file that remembers them; null for the weights.</param>
+    protected TData OpenRemembered<TData>(Func<TData> open, string? file = null)
+        where TData : TrainingData
+    {
+        try
+        {
+            return open();
+        }
+        catch (DataException e) when (Settings.RecallsData)
+        {
+            throw new UsageException(
+                $"{e.Message} These are the data that '{file ?? Settings.Checkpoint}' remembers; give --data with the place where they lie now, or "
+                + "with other data.", e);
+        }
+    }
+
+    /// <summary>Says which data the following numbers are of, and whether the model was trained on them.</summary>
+    protected MeasuredData SayMeasured(TrainingData data, MatFormerModel model)
+    {
+        var measured = new MeasuredData(data, model.TrainedOn);
+        measured.Say(Human);
+        return measured;
+    }
+
     /// <summary>Opens the universal model, and refuses a slice.</summary>
     protected TModel OpenToPlan(Device device)
     {
-        var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        var model = OpenWeights(device);
         if (model.IsUniversal && model is TModel universal) return universal;
         using (model)
         {
@@ -186,8 +221,7 @@ internal abstract class ProgramCommands<TModel>(
 
     /// <summary>Finds the best mix of a vision transformer or text encoder within budgets.</summary>
     /// <param name="open">Opens the data to evaluate on.</param>
-    /// <param name="describe">Returns the name and the description of the data, for the report.</param>
-    protected void PlanEncoder<TData>(Func<TData> open, Func<TData, (string Name, string Value)> describe)
+    protected void PlanEncoder<TData>(Func<TData> open)
         where TData : TrainingData
     {
         CheckPlanName();
@@ -201,19 +235,19 @@ internal abstract class ProgramCommands<TModel>(
         using var model = OpenToPlan(device);
         model.ComputeType = dtype;
         ProfilePlanner.CheckSizes(TModel.Spec, Settings.Budget);
-        using var data = open();
+        using var data = OpenRemembered(open);
         var options = WhatToPlan(Settings.TextTokens);
         var plan = ProfilePlanner.Run(model, data, options, Error.WriteLine, Cancellation);
         var threads = Settings.Threads ?? Machine.Threads;
         var what = TModel.Spec.Image is not null ? "one image at a time"
             : Output.Invariant($"texts of {plan.CacheTokens} tokens, one at a time");
         var conditions = Output.Invariant($"{Describe(dtype)}, {threads} threads, {what}");
-        Show(plan, options, conditions, describe(data), dtype, device, json => json.WriteNumber("threads", threads));
+        Show(plan, options, conditions, SayMeasured(data, model), dtype, device, json => json.WriteNumber("threads", threads));
     }
 
     /// <summary>Shows a plan: the measurements, the profile to declare, and the command that extracts it.</summary>
     protected void Show(
-        Plan plan, PlanOptions options, string conditions, (string Name, string Value) data, ScalarType dtype, Device device,
+        Plan plan, PlanOptions options, string conditions, MeasuredData data, ScalarType dtype, Device device,
         Action<Utf8JsonWriter> writeConditions)
     {
         var declaration = plan.Best is { } best ? PlanOutput.Declaration(Settings.Name, best) : null;
@@ -231,13 +265,14 @@ internal abstract class ProgramCommands<TModel>(
 
         WriteReport(() => PlanOutput.Page(
             TModel.Spec, plan, options.Budget, declaration, conditions,
-            [Typed, ("Weights", Settings.Checkpoint), data, ("Precision of the losses", Describe(dtype)), On(device)]));
+            [Typed, ("Weights", Settings.Checkpoint), .. data.Facts, ("Precision of the losses", Describe(dtype)), On(device)]));
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {
             json.WriteString("model", TModel.Spec.Name);
             json.WriteString("checkpoint", Settings.Checkpoint);
             json.WriteString("machine", On(device).Value);
+            data.Write(json);
             writeConditions(json);
             json.WriteString("search", Settings.Search.ToString().ToLowerInvariant());
             PlanOutput.WritePlan(json, TModel.Spec, plan, options.Budget);
@@ -266,7 +301,7 @@ internal abstract class ProgramCommands<TModel>(
         }
 
         using var reader = SafetensorsReader.Open(path);
-        Settings.Remembered = reader.Metadata;
+        (Settings.Remembered, Settings.DefaultData) = (reader.Metadata, RememberedData.In(reader.Metadata));
         return path;
     }
 
@@ -642,10 +677,6 @@ internal abstract class ProgramCommands<TModel>(
         _ => WeightEncoding.Float32,
     };
 
-    /// <summary>Returns the encoding for an encoder, and refuses 8-bit blocks, which no reader of encoders supports.</summary>
-    protected WeightEncoding EncoderStoredType() => StoredType != WeightEncoding.Q8 ? StoredType
-        : throw new UsageException("--type q8_0 is for language models; give f32, f16 or bf16.");
-
     /// <summary>Refuses <c>--profile</c> if the file is a slice of another profile.</summary>
     protected void CheckSlice(MatFormerModel model, Profile<TModel>? profile)
     {
@@ -671,9 +702,9 @@ internal abstract class ProgramCommands<TModel>(
 
     /// <summary>Returns the facts about a run that its report lists.</summary>
     protected (string Name, string Value)[] FactsOf(
-        TrainerOptions options, (string Name, string Value) data, string steps, ScalarType dtype, Device device) =>
+        TrainerOptions options, MeasuredData data, string steps, ScalarType dtype, Device device) =>
     [
-        Typed, data, ("Objective", Describe(options)), ("Steps", steps), ("Seed", Output.Invariant($"{options.Seed}")),
+        Typed, .. data.Facts, ("Objective", Describe(options)), ("Steps", steps), ("Seed", Output.Invariant($"{options.Seed}")),
         ("Precision", Describe(dtype)), On(device),
     ];
 
@@ -690,7 +721,8 @@ internal abstract class ProgramCommands<TModel>(
         result.Best is { } best ? [result.Weights!, best] : [result.Weights!];
 
     /// <summary>Lists the files that the demo wrote, and writes the document of <c>--json</c>.</summary>
-    protected void Conclude(TrainingResult result, SliceCheck slice, string[] files, Action<Utf8JsonWriter> writeEvaluation)
+    protected void Conclude(
+        TrainingResult result, MeasuredData data, SliceCheck slice, string[] files, Action<Utf8JsonWriter> writeEvaluation)
     {
         Human.WriteLine();
         Human.WriteLine("Wrote:");
@@ -700,6 +732,7 @@ internal abstract class ProgramCommands<TModel>(
         {
             json.WriteString("model", TModel.Spec.Name);
             json.WriteNumber("steps", result.Steps);
+            data.Write(json);
             writeEvaluation(json);
             json.WriteStartObject("extracted");
             json.WriteString("profile", slice.Profile);
@@ -721,13 +754,14 @@ internal abstract class ProgramCommands<TModel>(
     /// <summary>
     /// Writes the document of <c>--json</c> for an evaluation. It names the given files and the page of <c>--report</c>.
     /// </summary>
-    protected void WriteEvaluated(Action<Utf8JsonWriter> writeEvaluation, MixSweep? sweep, params string[] files)
+    protected void WriteEvaluated(MeasuredData data, Action<Utf8JsonWriter> writeEvaluation, MixSweep? sweep, params string[] files)
     {
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {
             json.WriteString("model", TModel.Spec.Name);
             json.WriteString("checkpoint", Settings.Checkpoint);
+            data.Write(json);
             writeEvaluation(json);
             sweep?.Write(json);
             if (Settings.Report is { } report) files = [.. files, report];

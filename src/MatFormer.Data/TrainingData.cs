@@ -16,6 +16,12 @@ public abstract class TrainingData : IDisposable
     /// <summary>A hexadecimal hash of the contents. A resumed run must see the same hash.</summary>
     public abstract string Fingerprint { get; }
 
+    /// <summary>The absolute path or glob of the data, or null for the XML documentation of the .NET SDK.</summary>
+    internal string? Place { get; private protected set; }
+
+    /// <summary>What the weights of a model that is trained on this data remember of it.</summary>
+    internal RememberedData Remembered => new(Place, Fingerprint);
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -27,6 +33,8 @@ public abstract class TrainingData : IDisposable
     protected virtual void Dispose(bool disposing)
     {
     }
+
+    private protected static string? PlaceOf(string? data) => data is null ? null : Path.GetFullPath(data);
 
     /// <summary>The tokenizer of the texts, or null if the data has no texts.</summary>
     internal virtual Tokenizer? TextTokenizer => null;

@@ -160,11 +160,16 @@ public sealed class TextEmbedder
     /// <exception cref="InvalidOperationException">There are no entries.</exception>
     /// <exception cref="IOException">The file cannot be written. Nothing is left behind.</exception>
     public void WriteIndex(
-        string path, IEnumerable<IndexEntry> entries, Action<int>? progress = null, CancellationToken cancellationToken = default)
+        string path, IEnumerable<IndexEntry> entries, Action<int>? progress = null, CancellationToken cancellationToken = default) =>
+        WriteIndex(path, entries, indexed: null, progress, cancellationToken);
+
+    /// <summary>Writes an index that remembers the data whose texts it holds.</summary>
+    internal void WriteIndex(
+        string path, IEnumerable<IndexEntry> entries, RememberedData? indexed, Action<int>? progress, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(entries);
         var prefixes = _model.Architecture.EmbeddingDimensions.Where(dimension => dimension <= Width);
-        using var writer = new VectorIndexWriter(path, Width, prefixes, Identity);
+        using var writer = new VectorIndexWriter(path, Width, prefixes, Identity) { Indexed = indexed };
         foreach (var some in entries.Chunk(EntriesAtOnce))
         {
             writer.Add(Embed([.. some.Select(entry => entry.Text)], cancellationToken), some);

@@ -62,6 +62,9 @@ public sealed unsafe class VectorIndex : IDisposable
     /// <summary>The model, weights and tokenizer that the vectors come from.</summary>
     public VectorIndexIdentity Identity => _header.Identity;
 
+    /// <summary>The data whose texts are indexed; null if it is unknown.</summary>
+    internal RememberedData? Indexed => _header.Indexed;
+
     /// <summary>Opens an index.</summary>
     /// <exception cref="CheckpointException">The file does not exist, is not an index, or is damaged.</exception>
     public static VectorIndex Open(string path) => Open(path, InnerProducts.Shared);

@@ -53,6 +53,9 @@ internal static class VectorIndexFile
 
         /// <summary>The length of the file in bytes.</summary>
         public long FileLength { get; init; }
+
+        /// <summary>The data whose texts are indexed; null if it is unknown.</summary>
+        public RememberedData? Indexed { get; init; }
     }
 
     /// <exception cref="CheckpointException">The file is not an index, or it is damaged.</exception>
@@ -81,6 +84,7 @@ internal static class VectorIndexFile
         return new Header(vectors, ends, texts, Prefixes(reader, (int)vectors.Shape[1]), Identity(reader))
         {
             FileLength = reader.Tensors.Max(t => t.Offset + t.Length),
+            Indexed = RememberedData.In(reader.Metadata),
         };
 
         SafetensorsEntry Find(string name, SafetensorsType type) =>

@@ -66,6 +66,9 @@ public sealed class VectorIndexWriter : IDisposable
     /// <summary>The declared prefixes, ascending, below the width.</summary>
     public ImmutableArray<int> Prefixes { get; }
 
+    /// <summary>The data whose texts are indexed, which the file remembers; null if it is unknown.</summary>
+    internal RememberedData? Indexed { get; init; }
+
     /// <summary>The number of vectors added so far.</summary>
     public int Count { get; private set; }
 
@@ -109,6 +112,8 @@ public sealed class VectorIndexWriter : IDisposable
         ObjectDisposedException.ThrowIf(!_vectors.CanWrite, this);
         if (_completed) throw new InvalidOperationException($"The index '{_path}' is complete already.");
         if (Count == 0) throw new InvalidOperationException($"The index '{_path}' would have no vectors; add some.");
+        var metadata = new Dictionary<string, string>(_metadata, StringComparer.Ordinal);
+        Indexed?.AddTo(metadata);
         SafetensorsWriter.Write(
             _path,
             [
@@ -116,7 +121,7 @@ public sealed class VectorIndexWriter : IDisposable
                 new(VectorIndexFile.Vectors, SafetensorsType.Float32, [Count, Width]),
                 new(VectorIndexFile.Texts, SafetensorsType.UInt8, [_texts.Length]),
             ],
-            _metadata,
+            metadata,
             (tensor, stream) =>
             {
                 var source = tensor.Name switch

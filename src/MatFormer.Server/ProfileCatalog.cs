@@ -32,6 +32,7 @@ public sealed record ServedProfile(
 internal sealed class ProfileCatalog
 {
     private const string Auto = "auto";
+    private static readonly TimeSpan s_atLeast = TimeSpan.FromSeconds(0.1);
     private readonly ModelSpec _spec;
     private readonly ImmutableArray<LayerSlice> _held;
     private readonly ServedProfile[] _largestFirst;
@@ -73,9 +74,13 @@ internal sealed class ProfileCatalog
         // A slice with an undeclared pattern is served under its own name.
         if (!known.Any(p => p.Layers.AsSpan().SequenceEqual(engine.Layers.AsSpan()))) known.Add((engine.ProfileName, engine.Layers));
         var held = known.Where(p => Holds(engine.Layers, p.Layers)).ToList();
-        TimeToken(engine, engine.Layers, 1, TimeSpan.FromSeconds(0.3)); // warms up, until the runtime has compiled the code for good
+        SteadyTimes.WarmUp(() => TimeToken(engine, engine.Layers, 1));
         return new ProfileCatalog(
-            spec, engine.Layers, [.. held.Select(p => Measured(engine, Of(spec, p.Name, p.Layers)))], autoMs);
+            spec, engine.Layers,
+            Measured(
+                [.. held.Select(p => Of(spec, p.Name, p.Layers))], Math.Min(15, engine.Capacity - 1),
+                (profile, tokens) => TimeToken(engine, profile.Layers, tokens)),
+            autoMs);
     }
 
     /// <summary>Measures the sizes of a text encoder. Nothing else may use the model meanwhile.</summary>
@@ -86,8 +91,12 @@ internal sealed class ProfileCatalog
         var isSlice = !(encoder is TModel && encoder.IsUniversal);
         (string Name, ImmutableArray<LayerSlice> Layers)[] sizes = isSlice ? [(encoder.ProfileName, encoder.Layers)]
             : [.. TModel.Granularities.Concat(TModel.Profiles).Select(p => (p.Name, p.Layers))];
+        ImmutableArray<ServedProfile> profiles = [.. sizes.Select(p => Of(spec, p.Name, p.Layers))];
+        var embedders = profiles.ToDictionary(profile => profile, embedderOf);
+        SteadyTimes.WarmUp(() => TimeTexts(embedders[profiles[^1]], 1, spec.Context));
         return new ProfileCatalog(
-            spec, encoder.Layers, [.. sizes.Select(p => Measured(embedderOf, Of(spec, p.Name, p.Layers), spec.Context))], autoMs, isSlice);
+            spec, encoder.Layers, Measured(profiles, 7, (profile, texts) => TimeTexts(embedders[profile], texts, spec.Context)), autoMs,
+            isSlice);
     }
 
     /// <summary>Selects the size of a request.</summary>
@@ -163,8 +172,7 @@ internal sealed class ProfileCatalog
     ];
 
     /// <summary>Returns true if the first layers keep everything that the others keep.</summary>
-    public static bool Holds(ImmutableArray<LayerSlice> held, ImmutableArray<LayerSlice> layers) =>
-        held.Zip(layers).All(pair => pair.First.Holds(pair.Second));
+    public static bool Holds(ImmutableArray<LayerSlice> held, ImmutableArray<LayerSlice> layers) => SteadyTimes.Holds(held, layers);
 
     private static ServedProfile Of(ModelSpec spec, string name, ImmutableArray<LayerSlice> layers) =>
         new(name, spec.FormatPattern(layers.AsSpan()), spec.ParameterCount(layers.AsSpan()), spec.Flops(layers.AsSpan()))
@@ -172,34 +180,39 @@ internal sealed class ProfileCatalog
             Layers = layers,
         };
 
-    private static ServedProfile Measured(DecodingEngine engine, ServedProfile profile)
+    /// <summary>Adds times to sizes. A size that is out of order is measured again.</summary>
+    /// <param name="profiles">The sizes.</param>
+    /// <param name="further">How many tokens or texts a larger pass has beyond the first one; 0 if there is no room for a second.</param>
+    /// <param name="time">Returns the milliseconds of a pass over so many tokens or texts.</param>
+    internal static ImmutableArray<ServedProfile> Measured(
+        ImmutableArray<ServedProfile> profiles, int further, Func<ServedProfile, int, double> time)
     {
-        var further = Math.Min(15, engine.Capacity - 1);
-        var one = TimeToken(engine, profile.Layers, 1, TimeSpan.FromSeconds(0.1));
-        var many = further > 0 ? TimeToken(engine, profile.Layers, 1 + further, TimeSpan.FromSeconds(0.1)) : one;
-        return profile with { Ms = one, MsPerFurther = further > 0 ? Math.Max(0, (many - one) / further) : one };
-    }
+        ImmutableArray<LayerSlice>[] sizes = [.. profiles.Select(profile => profile.Layers)];
+        var one = Times(1);
+        var many = further > 0 ? Times(1 + further) : [.. one.Select(ms => 2 * ms)];
+        return
+        [
+            .. profiles.Select((profile, i) =>
+                profile with { Ms = one[i], MsPerFurther = Math.Max(0, (many[i] - one[i]) / Math.Max(1, further)) }),
+        ];
 
-    private static ServedProfile Measured(Func<ServedProfile, TextEmbedder> embedderOf, ServedProfile profile, int context)
-    {
-        const int Further = 7;
-        var embedder = embedderOf(profile);
-        TimeTexts(embedder, 1, context); // warms up
-        var one = TimeTexts(embedder, 1, context);
-        return profile with { Ms = one, MsPerFurther = Math.Max(0, (TimeTexts(embedder, 1 + Further, context) - one) / Further) };
+        double[] Times(int load) => SteadyTimes.Measure(sizes, some => [.. some.Select(i => time(profiles[i], load))]);
     }
 
     // Returns the median milliseconds of at least 5 passes over texts that fill the context.
     private static double TimeTexts(TextEmbedder embedder, int texts, int context)
     {
         int[][] tokens = [.. Enumerable.Range(0, texts).Select(_ => new int[context])];
-        return Median(TimeSpan.FromSeconds(0.1), () => embedder.EmbedTokens(tokens), () => { });
+        return Median(() => embedder.EmbedTokens(tokens), () => { });
     }
 
-    private static double Median(TimeSpan atLeast, Action pass, Action reset)
+    // The first pass is not timed, because another size was timed before it.
+    private static double Median(Action pass, Action reset)
     {
         var times = new List<double>();
-        for (var start = Stopwatch.GetTimestamp(); times.Count < 5 || Stopwatch.GetElapsedTime(start) < atLeast;)
+        pass();
+        reset();
+        for (var start = Stopwatch.GetTimestamp(); times.Count < 5 || Stopwatch.GetElapsedTime(start) < s_atLeast;)
         {
             var begin = Stopwatch.GetTimestamp();
             pass();
@@ -213,7 +226,7 @@ internal sealed class ProfileCatalog
 
     // Returns the median milliseconds of at least 5 passes with the given number of tokens. Before each pass, the cache holds half as
     // many tokens as still fit, but at most 64.
-    private static double TimeToken(DecodingEngine engine, ImmutableArray<LayerSlice> layers, int tokens, TimeSpan atLeast)
+    private static double TimeToken(DecodingEngine engine, ImmutableArray<LayerSlice> layers, int tokens)
     {
         var before = Math.Min(64, (engine.Capacity - tokens) / 2);
         engine.Truncate(0, 0);
@@ -221,7 +234,6 @@ internal sealed class ProfileCatalog
         if (before > 0) engine.Append(0, new int[before]);
         engine.Run();
         var median = Median(
-            atLeast,
             () =>
             {
                 engine.Append(0, new int[tokens]);

@@ -34,7 +34,7 @@ public static class ServeCommand
         var autoMs = Milliseconds($"Milliseconds that {name}/auto aims for, with smaller sizes under load");
         var dtype = new Option<string>("--dtype")
         {
-            Description = "Type of activations and matrix products; f32 by default",
+            Description = "Type of activations and matrix products",
             DefaultValueFactory = _ => "f32",
         };
         dtype.AcceptOnlyFromAmong("f32", "bf16");
@@ -79,7 +79,7 @@ public static class ServeCommand
         var common = new CommonOptions(name);
         var weights = new Option<string>("--weights")
         {
-            Description = "Type of the weights in memory; f32 by default",
+            Description = "Type of the weights in memory",
             DefaultValueFactory = _ => "f32",
         };
         weights.AcceptOnlyFromAmong("f32", "bf16", "int8");
@@ -229,7 +229,7 @@ public static class ServeCommand
 
     private static Option<int> Number(string name, int ordinary, int least, int most, string description) => new(name)
     {
-        Description = string.Create(CultureInfo.InvariantCulture, $"{description}; {ordinary} by default"),
+        Description = description, // the help adds the default
         HelpName = "N",
         DefaultValueFactory = _ => ordinary,
         CustomParser = result => Whole(result, name, least, most) ?? 0,
@@ -276,7 +276,7 @@ public static class ServeCommand
 
         private readonly Option<string> _host = new("--host")
         {
-            Description = "Address to listen at; by default 127.0.0.1, for this machine only",
+            Description = "Address to listen at; 127.0.0.1 is for this machine only",
             HelpName = "ADDRESS",
             DefaultValueFactory = _ => "127.0.0.1",
         };

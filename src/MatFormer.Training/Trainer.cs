@@ -248,6 +248,7 @@ public sealed class Trainer<TModel> : IDisposable
         _batches = Feed.Of(data).Batches(TModel.Spec, Options);
         _batch = null;
         _model.TokenizerFingerprint = data.TextTokenizer?.Fingerprint;
+        _model.TrainedOn = data.Remembered;
         _data = data;
     }
 

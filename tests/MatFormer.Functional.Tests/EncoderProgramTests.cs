@@ -66,7 +66,7 @@ public sealed class EncoderProgramTests : IDisposable
         var own = Path.Combine(_folder, "slice-index.safetensors");
         var index = await Run(["index", .. where, "--checkpoint", slice, "--index", own]);
         Assert.True(index.Code == 0, index.Errors);
-        Assert.Contains("144 documents, embedded by Mixed", index.Output, StringComparison.Ordinal);
+        Assert.Contains($"144 documents of '{data}', embedded by Mixed", index.Output, StringComparison.Ordinal);
 
         // An encoder that was trained separately cannot search that index.
         var alone = Path.Combine(_folder, "alone");
@@ -81,15 +81,28 @@ public sealed class EncoderProgramTests : IDisposable
         Assert.Contains("S alone, on its own index", eval.Output, StringComparison.Ordinal);
         Assert.Contains("S alone, on this index", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
         Assert.Contains("Cheap first", eval.Output, StringComparison.Ordinal);
-        var ofSlice = await Run(["eval-retrieval", .. where, "--checkpoint", slice, "--json"]);
+        var ofSlice = await Run("eval-retrieval", "--out", output, "--checkpoint", slice, "--json"); // the index remembers its pairs
         Assert.True(ofSlice.Code == 0, ofSlice.Errors);
+        Assert.Contains($"Held-out pairs of '{data}': 1 files", ofSlice.Errors, StringComparison.Ordinal);
         using (var document = JsonDocument.Parse(ofSlice.Output))
             Assert.Equal(3, document.RootElement.GetProperty("results").GetArrayLength());
         var refused = await Run("search", "--out", output, "--checkpoint", other, "--query", "old new");
         Assert.Equal(2, refused.Code);
         Assert.Contains("with the weights", refused.Errors, StringComparison.Ordinal);
 
-        var losses = await Run(["eval", .. where, "--batch", "7", "--sweep", "1", "--json"]);
+        var found = await Run("search", "--out", output, "--query", "old new");
+        Assert.Contains($"144 documents of '{data}']", found.Output, StringComparison.Ordinal);
+        var fewer = Path.Combine(_folder, "fewer.tsv");
+        await File.WriteAllLinesAsync(fewer, (await File.ReadAllLinesAsync(data)).SkipLast(1));
+        var others = await Run("index", "--out", output, "--data", fewer, "--index", own);
+        Assert.Contains($"Indexed '{fewer}', but the model was trained on '{data}' (other pairs).", others.Output, StringComparison.Ordinal);
+        var ofOthers = await Run("eval-retrieval", "--out", output, "--index", own);
+        Assert.Contains($"Measured on '{fewer}', but the model was trained on '{data}' (other pairs).", ofOthers.Output, StringComparison.Ordinal);
+        File.Move(fewer, fewer + ".moved");
+        var gone = await Run("eval-retrieval", "--out", output, "--index", own);
+        Assert.Contains($"These are the data that '{own}' remembers", gone.Errors, StringComparison.Ordinal);
+
+        var losses = await Run("eval", "--out", output, "--batch", "7", "--sweep", "1", "--json");
         Assert.True(losses.Code == 0, losses.Errors);
         using (var document = JsonDocument.Parse(losses.Output))
         {

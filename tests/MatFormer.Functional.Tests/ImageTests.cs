@@ -107,7 +107,14 @@ public sealed class ImageTests : IDisposable
         var model = Path.Combine(output, "model.safetensors");
         var extract = await Run("extract", "--checkpoint", model, "--profile", "S M M", "--type", "bf16", "--out", output);
         Assert.True(extract.Code == 0, extract.Errors);
-        var eval = await Run("eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"), "--data", _data, "--report", Path.Combine(output, "eval.html"), "--out", output);
+        var eval = await Run("eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"), "--report", Path.Combine(output, "eval.html"), "--out", output);
+        Assert.True(eval.Code == 0, eval.Errors);
+        Assert.StartsWith($"Held-out images of '{_data}': 400 images to train on", eval.Output, StringComparison.Ordinal);
+        var other = Path.Combine(_folder, "other");
+        TestImages.Write(other, noise: 50);
+        eval = await Run("eval", "--data", other, "--checkpoint", model, "--out", output);
+        Assert.Contains($"Measured on '{other}', but the model was trained on '{_data}' (other images).", eval.Output, StringComparison.Ordinal);
+        eval = await Run("eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"), "--data", _data, "--out", output);
         Assert.True(eval.Code == 0, eval.Errors);
         Assert.Contains("S M M", eval.Output, StringComparison.Ordinal);
 
@@ -193,7 +200,7 @@ public sealed class ImageTests : IDisposable
     [InlineData("--data is missing", "train")]
     [InlineData("does not exist", "train", "--data", "nowhere")]
     [InlineData("--image is missing", "classify")]
-    [InlineData("--format gguf", "extract", "--profile", "S", "--format", "gguf")]
+    [InlineData("--format must be safetensors, huggingface or onnx, not 'gguf'", "extract", "--profile", "S", "--format", "gguf")]
     public async Task WrongInputEndsWithExitCode2AndOneLine(string says, params string[] arguments)
     {
         var run = await Run([.. arguments, "--out", Path.Combine(_folder, "none")]);

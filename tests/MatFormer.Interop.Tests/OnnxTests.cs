@@ -119,7 +119,7 @@ public sealed class OnnxTests : IDisposable
         Refuses("--type bf16 is not available in --format onnx", await Run<OracleEncoder>([.. encoder, "--format", "onnx", "--type", "bf16"]));
         Refuses("declares 4, 8, 16", await Run<OracleEncoder>([.. encoder, "--format", "onnx", "--dimension", "5"]));
         Refuses("--dimension is for --format onnx", await Run<OracleEncoder>([.. encoder, "--dimension", "4"]));
-        Refuses("give safetensors or onnx", await Run<OracleEncoder>([.. encoder, "--format", "gguf"]));
+        Refuses("must be safetensors or onnx", await Run<OracleEncoder>([.. encoder, "--format", "gguf"]));
         Refuses("--dimension is for --format onnx", await Run<OtherViT>([.. image, "--format", "huggingface", "--dimension", "8"]));
         Assert.False(Directory.Exists(Path.Combine(_folder, "none")));
 

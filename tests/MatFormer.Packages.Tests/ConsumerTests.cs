@@ -7,17 +7,11 @@ public sealed class ConsumerTests(PackedFolder packed)
     [Fact]
     public async Task ANewProjectBuildsAndTrains()
     {
-        // The name is not an identifier, as is often so for folders.
-        const string name = "my-model";
-        var hive = Path.Combine(packed.Projects, "hive");
-        await Run(packed.Projects, "dotnet", "new", "install", Template(), "--debug:custom-hive", hive);
-        await Run(packed.Projects, "dotnet", "new", "matformer", "-n", name, "--debug:custom-hive", hive);
-        var project = Path.Combine(packed.Projects, name);
+        var project = await packed.TemplateProject;
         Assert.Equal(
-            [".gitignore", "Program.cs", "README.md", "TextLm.cs", $"{name}.csproj"],
+            [".gitignore", "Program.cs", "README.md", "TextLm.cs", "my-model.csproj"],
             Directory.GetFiles(project).Select(Path.GetFileName).Order(StringComparer.Ordinal));
-        await Run(project, "dotnet", "build", "-warnaserror");
-        var program = Directory.GetFiles(Path.Combine(project, "bin"), name, SearchOption.AllDirectories).Single();
+        var program = await packed.TemplateProgram();
         Assert.True(File.Exists(Path.Combine(Path.GetDirectoryName(program)!, "libmatformer_cpu.so")));
 
         // Without arguments the program trains. That would take half a minute, so it is stopped.
@@ -36,6 +30,14 @@ public sealed class ConsumerTests(PackedFolder packed)
             Assert.Contains("--resume", errors, StringComparison.Ordinal);
         }
 
+        // A second time without arguments, it does not replace what it has trained.
+        var checkpoint = Path.Combine(project, "out", "TextLm", "checkpoint.safetensors");
+        var saved = await File.ReadAllBytesAsync(checkpoint);
+        var (refused, says) = await Command.Try(project, packed.Environment, program);
+        Assert.Equal(2, refused);
+        Assert.Matches("^'out/TextLm' holds a model with .* Use --resume to continue, another --out, or --overwrite to replace it.$", says.Trim());
+        Assert.Equal(saved, await File.ReadAllBytesAsync(checkpoint));
+
         PackedFolder.WriteText(Path.Combine(project, "text"));
         var trained = await Run(project, "dotnet", "run", "--no-build", "--", "demo", "--data", "text", "--steps", "3", "--batch", "2", "--tokens", "10", "--out", "trained");
         Assert.Contains("bit for bit", trained, StringComparison.Ordinal);
@@ -50,8 +52,6 @@ public sealed class ConsumerTests(PackedFolder packed)
         Assert.NotEqual(0, code);
         Assert.Matches(@"TextLm\.cs\(\d+,\d+\): error MFD\d{4}", mistake);
     }
-
-    private string Template() => Path.Combine(packed.Packages, $"MatFormer.Templates.{packed.Version}.nupkg");
 
     private Task<string> Run(string folder, string program, params string[] arguments) => Command.Run(folder, packed.Environment, program, arguments);
 }

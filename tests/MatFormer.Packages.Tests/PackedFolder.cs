@@ -18,6 +18,8 @@ public sealed class PackedFolder : IAsyncLifetime
     private const string Configuration = "Release";
 #endif
 
+    private Task<string>? _template;
+
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-packages-").FullName;
 
     /// <summary>The root folder of the repository.</summary>
@@ -34,6 +36,13 @@ public sealed class PackedFolder : IAsyncLifetime
 
     /// <summary>The environment of commands that use the packages.</summary>
     public IReadOnlyDictionary<string, string> Environment { get; private set; } = new Dictionary<string, string>();
+
+    /// <summary>The folder of a project from the template, which is built once. Its name is not an identifier, as is often so.</summary>
+    public Task<string> TemplateProject => _template ??= MakeTemplateProject("my-model");
+
+    /// <summary>The program of <see cref="TemplateProject"/>.</summary>
+    public async Task<string> TemplateProgram() =>
+        Directory.GetFiles(Path.Combine(await TemplateProject, "bin"), "my-model", SearchOption.AllDirectories).Single();
 
     public async ValueTask InitializeAsync()
     {
@@ -113,17 +122,27 @@ public sealed class PackedFolder : IAsyncLifetime
     }
 
     /// <summary>Writes text that a model can learn.</summary>
-    public static void WriteText(string folder)
+    public static void WriteText(string folder, int seed = 5)
     {
         Directory.CreateDirectory(folder);
         string[] words = ["the", "model", "returns", "a", "nested", "width", "of", "every", "layer", "and", "its", "loss"];
-        var random = new Random(5);
+        var random = new Random(seed);
         for (var document = 0; document < 60; document++)
         {
             var text = new StringBuilder();
             for (var word = 0; word < 400; word++) text.Append(words[random.Next(words.Length)]).Append(' ');
             File.WriteAllText(Path.Combine(folder, $"{document:D2}.txt"), text.ToString());
         }
+    }
+
+    private async Task<string> MakeTemplateProject(string name)
+    {
+        var (hive, project) = (Path.Combine(Projects, "hive"), Path.Combine(Projects, name));
+        var template = Path.Combine(Packages, $"MatFormer.Templates.{Version}.nupkg");
+        await Command.Run(Projects, Environment, "dotnet", "new", "install", template, "--debug:custom-hive", hive);
+        await Command.Run(Projects, Environment, "dotnet", "new", "matformer", "-n", name, "--debug:custom-hive", hive);
+        await Command.Run(project, Environment, "dotnet", "build", "-warnaserror");
+        return project;
     }
 
     private static string ThisFile([CallerFilePath] string path = "") => path;

@@ -44,7 +44,7 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
     {
         _layers = profile.Layers;
         _profileName = profile.Name;
-        TokenizerFingerprint = source.TokenizerFingerprint;
+        DescendFrom(source);
         register_parameter("model.embed_tokens.weight", Weights.Whole(source._embedding, copy));
         for (var layer = 0; layer < LayerCount; layer++)
         {

@@ -151,6 +151,16 @@ public sealed class ServeCommandTests : IDisposable
     }
 
     [Fact]
+    public async Task TheHelpFitsTheScreen()
+    {
+        using var process = Start("serve", "--help");
+        var help = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.Contains("--grace", help);
+        Assert.All(help.Split('\n'), line => Assert.True(line.TrimEnd().Length <= 100, line));
+    }
+
+    [Fact]
     public void TheCompilerRefusesToServeAVisionTransformer()
     {
         // Reflection checks the same constraints as the compiler.

@@ -83,8 +83,7 @@ internal static class SlicingEmitter
                     _profile = profile;
                     Network = new Network(source._network, profile.Layers.AsSpan(), copy);
                     Network.Register(this);
-                    ComputeType = source.ComputeType;
-                    TokenizerFingerprint = source.TokenizerFingerprint;
+                    DescendFrom(source);
                 }
 
                 private protected Network Network { get; }

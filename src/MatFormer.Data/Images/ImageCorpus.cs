@@ -75,7 +75,7 @@ public sealed class ImageCorpus : TrainingData
                 validation = validation.Resize(rows, columns, cancellationToken);
             }
 
-            return new ImageCorpus($"'{path}'", training, validation);
+            return new ImageCorpus($"'{path}'", training, validation) { Place = PlaceOf(path) };
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException && e is not DataException)
         {

@@ -53,7 +53,7 @@ public sealed class PairCorpus : TrainingData
     {
         (Source, Fingerprint, Files, SkippedFiles, LeftOut) =
             (pairs.Source, pairs.Fingerprint, pairs.Files, pairs.SkippedFiles, pairs.LeftOut);
-        (Training, Validation, Tokenizer) = (pairs.Training, pairs.Validation, tokenizer);
+        (Training, Validation, Tokenizer, Place) = (pairs.Training, pairs.Validation, tokenizer, pairs.Place);
     }
 
     /// <inheritdoc/>
@@ -129,7 +129,10 @@ public sealed class PairCorpus : TrainingData
             var (queries, documents) = (new HashSet<string>(StringComparer.Ordinal), new HashSet<string>(StringComparer.Ordinal));
             List<Found> kept = [.. members.Concat(pairs).Where(found =>
                 !queries.Contains(found.Pair.Query) && documents.Add(found.Pair.Document) && queries.Add(found.Pair.Query))];
-            return new PairCorpus(source, files.Count - skipped, skipped, all - kept.Count, kept, tokenizer ?? Tokenizer.ByteLevel);
+            return new PairCorpus(source, files.Count - skipped, skipped, all - kept.Count, kept, tokenizer ?? Tokenizer.ByteLevel)
+            {
+                Place = PlaceOf(data),
+            };
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException && e is not DataException)
         {

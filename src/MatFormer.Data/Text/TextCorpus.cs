@@ -93,6 +93,7 @@ public sealed class TextCorpus : TrainingData
         {
             var folder = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(cacheFolder));
             corpus = OpenText(data, source, folder, logger, progress, cancellationToken);
+            corpus.Place = PlaceOf(data);
             if (tokenizer is { IsByteLevel: false })
                 corpus.UseTokens(tokenizer, System.IO.Path.Combine(folder, "tokens.bin"), logger, progress, cancellationToken);
             return corpus;

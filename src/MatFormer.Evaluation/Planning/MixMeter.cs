@@ -48,7 +48,7 @@ internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOu
         Prepare();
         if (_rounds == 0)
         {
-            Turn(TModel.Spec.WholeLayers, 2, []); // warm-up: compiles the code
+            SteadyTimes.WarmUp(() => Turn(TModel.Spec.WholeLayers, 1, []));
             var times = new List<double>();
             Turn(TModel.Spec.WholeLayers, 3, times);
             _atOnce = (int)Math.Clamp(MillisecondsAtOnce / times.Min(), 1, MostAtOnce);

@@ -126,7 +126,7 @@ public static class ProfilePlanner
         var (budget, count) = (options.Budget, space.IncreasingCount);
         CheckSizes(space, sizes, budget);
         var timed = LatencyModel.Probes(space);
-        var latency = LatencyModel.Fit(space, timed, meter.Milliseconds(LayersOf(timed)));
+        var latency = LatencyModel.Fit(space, timed, Time(LayersOf(timed)));
         progress?.Invoke($"Timed {timed.Count} mixes.");
         var evaluated = LossModel.Probes(space);
         var loss = LossModel.Fit(space, evaluated, meter.Losses(LayersOf(evaluated)));
@@ -144,7 +144,7 @@ public static class ProfilePlanner
         foreach (var mix in known.Select(k => k.Mix).Append(bestIncreasing))
             if (mix is not null && !chosen.Any(c => c.AsSpan().SequenceEqual(mix))) chosen.Add(mix);
         var layers = LayersOf(chosen);
-        var (milliseconds, losses) = (meter.Milliseconds(layers), meter.Losses(layers));
+        var (milliseconds, losses) = (Time(layers), meter.Losses(layers));
         var mixes = chosen.Select((mix, i) =>
         {
             var pattern = space.Spec.FormatPattern(layers[i].AsSpan());
@@ -163,6 +163,9 @@ public static class ProfilePlanner
         }
 
         return new Plan(mixes, best, (long)count, options.Search == PlanSearch.Evolutionary, frontier.Count, 0, 0, 0);
+
+        double[] Time(ImmutableArray<LayerSlice>[] mixes) =>
+            SteadyTimes.Measure(mixes, some => meter.Milliseconds([.. some.Select(i => mixes[i])]));
 
         ImmutableArray<LayerSlice>[] LayersOf(IReadOnlyList<int[]> some) => [.. some.Select(mix => space.LayersOf(mix))];
     }

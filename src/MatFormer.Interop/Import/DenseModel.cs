@@ -48,7 +48,7 @@ public static class DenseModel
 
     /// <summary>Writes weights as a universal model's file.</summary>
     internal static void Write(SlicedWeights weights, string path) =>
-        Extraction.WriteSafetensors(path, weights, weights.Metadata, tensor => tensor.Name, WeightEncoding.Float32);
+        Extraction.WriteSafetensors(path, weights, weights.RememberingMetadata, tensor => tensor.Name, WeightEncoding.Float32);
 
     /// <summary>Checks that the <c>config.json</c> beside weights, if any, fits the declared model, and opens the weights.</summary>
     /// <exception cref="CheckpointException">A file is damaged, or <c>config.json</c> describes another model.</exception>

@@ -102,9 +102,13 @@ public static class Checkpoint
         }
     }
 
-    /// <summary>Returns the metadata that identifies the model and the profile of a file's weights.</summary>
-    internal static Dictionary<string, string> MetadataOf(MatFormerModel model) =>
-        CheckpointHeader.MetadataOf(model.Architecture, model.ProfileName, model.Layers, model.TokenizerFingerprint);
+    /// <summary>Returns the metadata that identifies a file's weights, and what they were trained on.</summary>
+    internal static Dictionary<string, string> MetadataOf(MatFormerModel model)
+    {
+        var metadata = CheckpointHeader.MetadataOf(model.Architecture, model.ProfileName, model.Layers, model.TokenizerFingerprint);
+        model.TrainedOn?.AddTo(metadata);
+        return metadata;
+    }
 
     internal static void Write(
         string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<(string Name, Tensor Tensor)> tensors)
@@ -123,6 +127,7 @@ public static class Checkpoint
     {
         foreach (var (parameter, entry) in Match(reader, model)) TensorData.Read(reader, entry, parameter);
         model.TokenizerFingerprint = reader.Metadata.GetValueOrDefault(CheckpointHeader.TokenizerKey);
+        model.TrainedOn = RememberedData.In(reader.Metadata);
     }
 
     /// <summary>Returns the parameters of a model and their entries in a file, in the model's order.</summary>

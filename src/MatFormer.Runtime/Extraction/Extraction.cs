@@ -25,7 +25,7 @@ public static class Extraction
     {
         ArgumentNullException.ThrowIfNull(profile);
         using var weights = SlicedWeights.Open(checkpoint, profile);
-        WriteSafetensors(path, weights, weights.Metadata, tensor => tensor.Name, encoding);
+        WriteSafetensors(path, weights, weights.RememberingMetadata, tensor => tensor.Name, encoding);
     }
 
     internal static void WriteSafetensors(

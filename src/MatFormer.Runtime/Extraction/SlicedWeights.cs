@@ -84,6 +84,20 @@ internal sealed class SlicedWeights : IDisposable
     /// <summary>The metadata that identifies the model and the profile of the weights.</summary>
     public Dictionary<string, string> Metadata => CheckpointHeader.MetadataOf(Spec, ProfileName, Layers, TokenizerFingerprint);
 
+    /// <summary>
+    /// The metadata with what the model was trained on. Files for other programs do not get it, because they are made to be passed on, and
+    /// a path may tell more than its owner wants.
+    /// </summary>
+    public Dictionary<string, string> RememberingMetadata
+    {
+        get
+        {
+            var metadata = Metadata;
+            RememberedData.In(_reader.Metadata)?.AddTo(metadata);
+            return metadata;
+        }
+    }
+
     /// <summary>Opens the universal model's file.</summary>
     /// <exception cref="CheckpointException">The file is damaged, belongs to another model, or is a slice.</exception>
     public static SlicedWeights Open<TModel>(string path, Profile<TModel> profile)

@@ -52,6 +52,17 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     /// </summary>
     public string? TokenizerFingerprint { get; set; }
 
+    /// <summary>The data that the model was trained on, which its files remember; null if it is unknown.</summary>
+    internal RememberedData? TrainedOn { get; set; }
+
+    /// <summary>Takes over from the model that this one is a slice or view of: the dtype, the tokenizer and the data of training.</summary>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    protected void DescendFrom(MatFormerModel source)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        (ComputeType, TokenizerFingerprint, TrainedOn) = (source.ComputeType, source.TokenizerFingerprint, source.TrainedOn);
+    }
+
     /// <summary>The device of the weights.</summary>
     public abstract Device Device { get; }
 

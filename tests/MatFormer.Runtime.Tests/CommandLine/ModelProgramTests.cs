@@ -47,8 +47,8 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--steps", "train --steps 1 --steps 2")]
     [InlineData("--profile is missing", "extract")]
     [InlineData("'Huge' is not a profile of TinyModel", "extract --profile Huge")]
-    [InlineData("--format must be safetensors, huggingface, gguf or onnx, not 'pickle'", "extract --profile S --format pickle")]
-    [InlineData("--format onnx is for text encoders and vision transformers; give gguf", "extract --profile S --format onnx")]
+    [InlineData("--format must be safetensors, huggingface or gguf, not 'pickle'", "extract --profile S --format pickle")]
+    [InlineData("--format must be safetensors, huggingface or gguf, not 'onnx'", "extract --profile S --format onnx")]
     [InlineData("--type q8_0 is not available in --format huggingface", "extract --profile S --format huggingface --type q8_0")]
     [InlineData("'3*S' names more layers than the 2 of TinyModel", "generate --profile 3*S")]
     [InlineData("nowhere.safetensors", "generate --checkpoint nowhere.safetensors")]
@@ -387,7 +387,7 @@ public sealed class ModelProgramTests : IDisposable
         await Run("train", "--resume", "--out", _out); // what is remembered is remembered again
         using var reader = SafetensorsReader.Open(Path.Combine(_out, "checkpoint.safetensors"));
         Assert.Equal((_texts, "cpu", "1"),
-            (reader.Metadata["program.data"], reader.Metadata["program.device"], reader.Metadata["program.threads"]));
+            (reader.Metadata[RememberedData.PathKey], reader.Metadata["program.device"], reader.Metadata["program.threads"]));
     }
 
     [Theory]
