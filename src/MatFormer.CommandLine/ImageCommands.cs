@@ -93,7 +93,8 @@ internal sealed class ImageCommands<TModel>(
     /// <inheritdoc/>
     protected override string WriteExtract(Profile<TModel> profile)
     {
-        if (Settings.Format == "gguf") throw new UsageException("--format gguf is for language models; give safetensors, huggingface or onnx.");
+        if (Settings.Format == "gguf")
+            throw new UsageException("--format gguf is for language models; give safetensors, huggingface or onnx.");
         if (Settings.Format == "onnx") return ExtractOnnx(profile);
         CheckNoDimension();
         var encoding = EncoderStoredType();
