@@ -10,7 +10,9 @@ namespace MatFormer.Interop.Tests;
 [Profile("Mixed", "S XL M")]
 public sealed partial class TiedLlama;
 
-/// <summary>A Llama with all options: both axes, biases, an untied head, skipped layers, more tokens than bytes, rows of 72 numbers.</summary>
+/// <summary>
+/// A Llama with all options: both axes, biases, an untied head, skipped layers, more tokens than bytes, rows of 72 numbers.
+/// </summary>
 [MatLM(Layers = 4, Width = 96, Heads = 4, Context = 48, Vocabulary = 300)]
 [FeedForward(144, Activation.SwiGlu, Bias = true)]
 [Attention(KeyValueHeads = 2, RotaryBase = 500, Bias = true), Attention(KeyValueHeads = 4, Layers = "2")]

@@ -60,11 +60,13 @@ public sealed class GgufTests : IDisposable
         const string text = "a small model in all its sizes, ";
         var data = Path.Combine(_folder, "data");
         Directory.CreateDirectory(data);
-        for (var i = 0; i < 60; i++) File.WriteAllText(Path.Combine(data, $"{i}.txt"), $"{i}: " + string.Concat(Enumerable.Repeat(text, 50)));
+        var repeated = string.Concat(Enumerable.Repeat(text, 50));
+        for (var i = 0; i < 60; i++) File.WriteAllText(Path.Combine(data, $"{i}.txt"), $"{i}: {repeated}");
         using var corpus = TextCorpus.Open(data, _folder);
         manual_seed(3);
         using var model = new TiedLlama();
-        using (var trainer = new Trainer<TiedLlama>(model, new() { Steps = 100, Batch = 8, LearningRate = 1e-2, Objective = Objective.Joint }))
+        var learning = new TrainerOptions { Steps = 100, Batch = 8, LearningRate = 1e-2, Objective = Objective.Joint };
+        using (var trainer = new Trainer<TiedLlama>(model, learning))
         {
             for (var step = 0; step < 100; step++) trainer.Step(corpus);
         }

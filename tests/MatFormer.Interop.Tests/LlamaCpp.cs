@@ -11,11 +11,11 @@ internal sealed class LlamaCpp : IDisposable
     private readonly LLamaWeights _weights;
     private readonly LLamaContext _context;
 
-    static LlamaCpp() => NativeLibraryConfig.LLama.WithLogCallback((level, message) => Log += level >= LLamaLogLevel.Warning ? message : "");
+    // llama.cpp would write pages about each file.
+    static LlamaCpp() => NativeLibraryConfig.LLama.WithLogCallback((_, _) => { });
 
     public LlamaCpp(string path)
     {
-        Log = "";
         var options = new ModelParams(path)
         {
             GpuLayerCount = 0,
@@ -28,9 +28,6 @@ internal sealed class LlamaCpp : IDisposable
         _weights = LLamaWeights.LoadFromFile(options);
         _context = _weights.CreateContext(options);
     }
-
-    /// <summary>The warnings and errors of llama.cpp.</summary>
-    public static string Log { get; private set; } = "";
 
     public IReadOnlyDictionary<string, string> Metadata => _weights.Metadata;
 

@@ -50,7 +50,8 @@ internal sealed class OnnxFile : IDisposable
         Tensor Result((string Name, OrtValue Value)[] inputs)
         {
             using var results = _session.Run(run, inputs.ToDictionary(i => i.Name, i => i.Value), [output]);
-            return tensor(results[0].GetTensorDataAsSpan<float>().ToArray(), results[0].GetTensorTypeAndShape().Shape).MoveToOuterDisposeScope();
+            var numbers = results[0].GetTensorDataAsSpan<float>().ToArray();
+            return tensor(numbers, results[0].GetTensorTypeAndShape().Shape).MoveToOuterDisposeScope();
         }
     }
 

@@ -149,8 +149,8 @@ internal sealed class OnnxGraph
         var length = _graph.Length + _weights.Sum(w => ProtoMessage.SizeOf(GraphField.Initializer, w.Head.Length + w.Length));
         if (model.Length + ProtoMessage.SizeOf(ModelField.Graph, length) > int.MaxValue)
         {
-            throw new ExtractionException($"The model takes {length} bytes, but an ONNX file has at most 2 GB; extract a smaller profile, or "
-                + "use --format safetensors.");
+            throw new ExtractionException($"The model takes {length} bytes, but an ONNX file has at most 2 GB; extract a smaller profile, "
+                + "or use --format safetensors.");
         }
 
         AtomicFile.Write(path, stream =>
@@ -165,7 +165,10 @@ internal sealed class OnnxGraph
                 var start = stream.Position;
                 writeData(name, stream);
                 if (stream.Position - start != bytes)
-                    throw new InvalidOperationException($"The tensor '{name}' has {bytes} bytes, but {stream.Position - start} were written.");
+                {
+                    throw new InvalidOperationException(
+                        $"The tensor '{name}' has {bytes} bytes, but {stream.Position - start} were written.");
+                }
             }
         });
     }

@@ -38,8 +38,8 @@ internal sealed class OnnxModel
         (_weights, _spec) = (weights, weights.Spec);
         if (_spec.Kind == ModelKind.LanguageModel)
         {
-            throw new ExtractionException($"{_spec.Name} is a language model, and ONNX files are written of [MatEncoder] and [MatViT] only; "
-                + "use --format gguf for llama.cpp, or --format huggingface.");
+            throw new ExtractionException($"{_spec.Name} is a language model, and ONNX files are written of [MatEncoder] and [MatViT] "
+                + "only; use --format gguf for llama.cpp, or --format huggingface.");
         }
 
         _width = _spec.CheckEmbeddingWidth(width);
@@ -308,7 +308,8 @@ internal sealed class OnnxModel
     }
 
     private ExtractionException Refused(string part) => new(
-        $"The profile {_weights.ProfileName} of {_spec.Name} cannot be written for ONNX: it has {part}; only --format safetensors can hold it.");
+        $"The profile {_weights.ProfileName} of {_spec.Name} cannot be written for ONNX: it has {part}; only --format safetensors can hold "
+        + "it.");
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
 
