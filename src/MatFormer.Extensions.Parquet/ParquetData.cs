@@ -33,7 +33,8 @@ public static class ParquetData
         var reader = Wait(() => new ValueTask<ParquetReader>(ParquetReader.CreateAsync(file, s_options, leaveStreamOpen: true)));
         try
         {
-            DataField[] fields = [.. columns.Select(column => FieldOf(reader.Schema, column))];
+            var schema = Wait(() => ValueTask.FromResult(reader.Schema)); // it is read from the file's description here
+            DataField[] fields = [.. columns.Select(column => FieldOf(schema, column))];
             for (var group = 0; group < reader.RowGroupCount; group++)
             {
                 foreach (var row in Rows(reader, group, fields)) yield return row;

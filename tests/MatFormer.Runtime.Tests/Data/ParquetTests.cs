@@ -14,7 +14,8 @@ public sealed class ParquetTests : IDisposable
     [Fact]
     public async Task TheColumnTextHoldsDocuments()
     {
-        string[] texts = [.. Enumerable.Range(0, 100).Select(i => $"Dokument {i} ä \ud83d\ude00\n{new string((char)('a' + (i % 26)), 900)}")];
+        string[] texts = [.. Enumerable.Range(0, 100).Select(
+            i => $"Dokument {i} ä \ud83d\ude00\n{new string((char)('a' + (i % 26)), 900)}")];
         await WriteAsync(
             _folder["a.PARQUET"], 7, ["id", "text", "url"], [.. texts.Index().Select(text => new[] { $"{text.Index}", text.Item, null })]);
         using var corpus = TextCorpus.Open(_folder["a.PARQUET"], _folder["out"]);
@@ -49,9 +50,10 @@ public sealed class ParquetTests : IDisposable
         await using (var stream = File.Create(_folder["a.parquet"]))
         {
             var schema = new ParquetSchema(new DataField<int>("text"));
-            await using var writer = await ParquetWriter.CreateAsync(schema, stream, cancellationToken: TestContext.Current.CancellationToken);
+            var token = TestContext.Current.CancellationToken;
+            await using var writer = await ParquetWriter.CreateAsync(schema, stream, cancellationToken: token);
             using var group = writer.CreateRowGroup();
-            await group.WriteAsync<int>(schema.DataFields[0], new[] { 1, 2 }, cancellationToken: TestContext.Current.CancellationToken);
+            await group.WriteAsync<int>(schema.DataFields[0], new[] { 1, 2 }, cancellationToken: token);
         }
 
         Fails("its column 'text' is not of texts, but of Int32; write it as strings");
@@ -72,7 +74,8 @@ public sealed class ParquetTests : IDisposable
     public async Task CancellingBetweenRowGroupsLeavesNothing()
     {
         await WriteAsync(
-            _folder["a.parquet"], 1000, ["text"], Enumerable.Range(0, 20_000).Select(i => new[] { $"{i} {new Random(i).NextInt64():x} {i}" }));
+            _folder["a.parquet"], 1000, ["text"],
+            Enumerable.Range(0, 20_000).Select(i => new[] { $"{i} {new Random(i).NextInt64():x} {i}" }));
         var before = _folder.Files;
         using var cancelled = new CancellationTokenSource();
         var groups = 0;

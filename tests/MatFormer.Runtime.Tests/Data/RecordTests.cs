@@ -57,7 +57,9 @@ public sealed class RecordTests : IDisposable
         using var zipped = TextCorpus.Open(_folder["b.jsonl.gz"], _folder["out2"]);
         Assert.Equal(corpus.Fingerprint, zipped.Fingerprint);
 
-        File.WriteAllLines(_folder["c.jsonl"], Enumerable.Range(0, 30).Select(i => $$"""{"document": "answer {{i}}", "query": "query {{i}}"}"""));
+        File.WriteAllLines(
+            _folder["c.jsonl"],
+            Enumerable.Range(0, 30).Select(i => $$"""{"document": "answer {{i}}", "query": "query {{i}}"}"""));
         Zip("c.jsonl", "d.jsonl.gz");
         Assert.Equal(PairCorpus.Open(_folder["c.jsonl"]).Fingerprint, PairCorpus.Open(_folder["d.jsonl.gz"]).Fingerprint);
     }
@@ -131,7 +133,8 @@ public sealed class RecordTests : IDisposable
     {
         RecordFormats.Remove(".parquet");
         File.WriteAllText(_folder["a.parquet"], "PAR1");
-        foreach (var open in new Action[] { () => TextCorpus.Open(_folder["a.parquet"], _folder["out"]), () => PairCorpus.Open(_folder.Path) })
+        Action[] all = [() => TextCorpus.Open(_folder["a.parquet"], _folder["out"]), () => PairCorpus.Open(_folder.Path)];
+        foreach (var open in all)
         {
             var e = Assert.Throws<DataException>(open);
             Assert.Contains(_folder["a.parquet"], e.Message, StringComparison.Ordinal);
@@ -158,7 +161,8 @@ public sealed class RecordTests : IDisposable
         Assert.Equal(total, reading[^1].Done);
 
         var encoding = reports.Skip(reading.Count).ToList();
-        Assert.All(encoding, report => Assert.Equal(("encoding text", learn.Training.Bytes + learn.Validation.Bytes), (report.Step, report.Total)));
+        var bytes = learn.Training.Bytes + learn.Validation.Bytes;
+        Assert.All(encoding, report => Assert.Equal(("encoding text", bytes), (report.Step, report.Total)));
         Assert.Equal(encoding.Select(report => report.Done).Distinct().Order(), encoding.Select(report => report.Done));
         Assert.Equal(encoding[^1].Total, encoding[^1].Done);
 
