@@ -11,7 +11,7 @@ public sealed class Reports : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         var data = Path.Combine(_folder, "data.txt");
-        await File.WriteAllLinesAsync(data, Enumerable.Range(0, 2000).Select(i => $"The square of {i} is {i * i}."));
+        await File.WriteAllLinesAsync(data, Enumerable.Range(0, 3000).Select(i => $"The square of {i} is {i * i}."));
         await Run(
             "demo", "--data", data, "--steps", "60", "--batch", "2", "--tokens", "120", "--prompt", "The square of ", "--out", _folder);
         await Run("eval", "--data", data, "--out", _folder, "--windows", "8", "--sweep", "3", "--report", this["eval"]);

@@ -36,8 +36,9 @@ public sealed class ReportPage
         dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
         @media(max-width:52rem){thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}table,tbody{display:block}
         tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(13rem,100%),1fr));column-gap:1.25rem;padding:.5rem 0}
-        tr{border-bottom:1px solid var(--grid)}td.n{grid-column:1/-1}td:empty{display:none}
-        td,td.l{display:flex;justify-content:space-between;gap:.75rem;border:0;padding:.1rem 0;text-align:right}td.n{justify-content:start}
+        tr{border-bottom:1px solid var(--grid)}td:empty{display:none}
+        td,td.l{display:flex;justify-content:space-between;gap:.75rem;border:0;padding:.1rem 0;text-align:right}
+        td.l{grid-column:1/-1;justify-content:start}
         td::before{content:attr(data-name);color:var(--muted);text-align:left;white-space:normal}td.n::before{content:none}.w{min-width:0}}
         @media(max-width:40rem){.wide{display:none}.narrow{display:block}main{padding-top:1.5rem}h1{font-size:1.5rem}}
         """;
