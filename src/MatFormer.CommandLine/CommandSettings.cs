@@ -462,10 +462,9 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public int? EvaluateEvery => parsed.GetValue(options.EvaluateEvery);
 
-    public bool? RecomputeActivations =>
-        parsed.GetResult(options.RecomputeActivations) is null ? null : parsed.GetValue(options.RecomputeActivations);
+    public bool? RecomputeActivations => Given(options.RecomputeActivations);
 
-    public bool? TensorBoard => parsed.GetResult(options.TensorBoard) is null ? null : parsed.GetValue(options.TensorBoard);
+    public bool? TensorBoard => Given(options.TensorBoard);
 
     public int? Patience => parsed.GetValue(options.Patience);
 
@@ -520,6 +519,9 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
             if (value is not null) metadata.Add(Prefix + name, value);
         }
     }
+
+    // A flag that is not given has an implicit result.
+    private bool? Given(Option<bool> flag) => parsed.GetResult(flag) is { Implicit: false } ? parsed.GetValue(flag) : null;
 
     private string? Recall(string name) => Remembered.GetValueOrDefault(Prefix + name);
 

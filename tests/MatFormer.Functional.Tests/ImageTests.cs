@@ -144,10 +144,17 @@ public sealed class ImageTests : IDisposable
         using var shown = JsonDocument.Parse(classify.Output);
         Assert.Equal(1, shown.RootElement.GetProperty("probabilities").EnumerateArray().Sum(p => p.GetDouble()), 1e-4);
 
-        var resumed = await Run("train", "--data", _data, "--steps", "3", "--batch", "8", "--init", model, "--out", Path.Combine(_folder, "again"), "--tensorboard");
+        var resumed = await Run("train", "--data", _data, "--steps", "3", "--batch", "8", "--init", model, "--out", Path.Combine(_folder, "again"),
+            "--tensorboard", "--recompute-activations");
         Assert.True(resumed.Code == 0, resumed.Errors);
         Assert.Contains("Beginning with", resumed.Errors, StringComparison.Ordinal);
         Assert.Equal([0L, 1, 2, 3], Assert.Single(EventFiles.Read(Path.Combine(_folder, "again", "tensorboard"))).Select(e => e.Step));
+
+        // Flags are remembered too.
+        resumed = await Run("train", "--resume", "--steps", "4", "--out", Path.Combine(_folder, "again"));
+        Assert.True(resumed.Code == 0, resumed.Errors);
+        using var reader = SafetensorsReader.Open(Path.Combine(_folder, "again", "checkpoint.safetensors"));
+        Assert.Equal(("1", "1"), (reader.Metadata["training.tensorboard"], reader.Metadata["training.recompute_activations"]));
     }
 
     [Fact]

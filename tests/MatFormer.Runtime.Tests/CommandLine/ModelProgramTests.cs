@@ -330,7 +330,7 @@ public sealed class ModelProgramTests : IDisposable
     }
 
     [Fact]
-    public async Task EventFilesAreWrittenAndAResumedRunGoesOnWithThem()
+    public async Task AResumedRunAddsAnEventFileUnlessItIsToldNotTo()
     {
         string[] train = ["train", "--data", _texts, "--batch", "2", "--out", _out];
         using (var trained = await Json([.. train, "--steps", "3", "--tensorboard"]))
