@@ -186,7 +186,7 @@ internal sealed class OnnxModel
         }
 
         mixed = _graph.Add("Reshape", [mixed, _graph.Integers(-1, slice.Heads * depth)]);
-        return Linear(mixed, prefix + _names.Output, _spec.AttentionBias);
+        return Linear(mixed, prefix + _names.Output, _spec.OutputBias);
 
         string Heads(string name, int count) => Sequence(Linear(x, prefix + name, _spec.AttentionBias), count, depth);
 
