@@ -255,12 +255,12 @@ public abstract class TrainingTests<TModel> : IDisposable
             for (var step = 0; step < 5; step++) trainer.Step(Data);
             var tensors = LiveTensors();
             for (var step = 0; step < 20; step++) trainer.Step(Data);
-            Assert.True(tensors == Tensor.TotalCount, $"{objective}, {distilled}: {Tensor.TotalCount - tensors} tensors more");
+            Assert.True(Tensor.TotalCount <= tensors, $"{objective}, {distilled}: {Tensor.TotalCount - tensors} tensors more");
         }
 
         var before = LiveTensors();
         Measure(model, Data);
-        Assert.Equal(before, Tensor.TotalCount);
+        Assert.InRange(Tensor.TotalCount, 0, before);
     }
 
     [Theory]
@@ -291,7 +291,7 @@ public abstract class TrainingTests<TModel> : IDisposable
         {
             var resident = Resident();
             for (var step = 0; step < stretch; step++) trainer.Step(Data);
-            Assert.Equal(tensors, Tensor.TotalCount);
+            Assert.InRange(Tensor.TotalCount, 0, tensors);
             growths.Add((double)Resident() / resident);
         }
 
@@ -299,6 +299,7 @@ public abstract class TrainingTests<TModel> : IDisposable
     }
 
     // Counts the live tensors after the garbage collector has freed those that nobody uses.
+    // What another test left to the collector may be freed later, so a leak is a count that grows, and not one that differs.
     private static long LiveTensors()
     {
         Collect();
