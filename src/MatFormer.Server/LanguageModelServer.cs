@@ -57,7 +57,7 @@ public sealed class LanguageModelServer : ModelServer
     internal ImmutableArray<LayerSlice> DraftFor(ServedProfile profile)
     {
         var draft = Options.Defaults.Draft;
-        return !draft.IsDefault && ProfileCatalog.Holds(profile.Layers, draft) && !profile.Layers.AsSpan().SequenceEqual(draft.AsSpan())
+        return !draft.IsDefault && SteadyTimes.Holds(profile.Layers, draft) && !profile.Layers.AsSpan().SequenceEqual(draft.AsSpan())
             ? draft : default;
     }
 

@@ -73,7 +73,7 @@ internal sealed class ProfileCatalog
 
         // A slice with an undeclared pattern is served under its own name.
         if (!known.Any(p => p.Layers.AsSpan().SequenceEqual(engine.Layers.AsSpan()))) known.Add((engine.ProfileName, engine.Layers));
-        var held = known.Where(p => Holds(engine.Layers, p.Layers)).ToList();
+        var held = known.Where(p => SteadyTimes.Holds(engine.Layers, p.Layers)).ToList();
         SteadyTimes.WarmUp(() => TimeToken(engine, engine.Layers, 1));
         return new ProfileCatalog(
             spec, engine.Layers,
@@ -171,9 +171,6 @@ internal sealed class ProfileCatalog
         .. Profiles.Select(p => new ModelEntry(IdOf(p), created, p.Pattern, SizeEntry.Of(_spec, p))),
     ];
 
-    /// <summary>Returns true if the first layers keep everything that the others keep.</summary>
-    public static bool Holds(ImmutableArray<LayerSlice> held, ImmutableArray<LayerSlice> layers) => SteadyTimes.Holds(held, layers);
-
     private static ServedProfile Of(ModelSpec spec, string name, ImmutableArray<LayerSlice> layers) =>
         new(name, spec.FormatPattern(layers.AsSpan()), spec.ParameterCount(layers.AsSpan()), spec.Flops(layers.AsSpan()))
         {
@@ -258,7 +255,7 @@ internal sealed class ProfileCatalog
 
         if (_isOneSize && !profile.Layers.AsSpan().SequenceEqual(_held.AsSpan()))
             throw Unknown($"'{pattern}' is not what is served: {Whole.Pattern} of {_spec.Name}, a slice without other sizes.");
-        return Holds(_held, profile.Layers) ? profile with { Name = profile.Pattern }
+        return SteadyTimes.Holds(_held, profile.Layers) ? profile with { Name = profile.Pattern }
             : throw Unknown($"'{pattern}' is larger than what is served: {Whole.Pattern} of {_spec.Name}.");
     }
 

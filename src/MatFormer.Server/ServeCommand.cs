@@ -167,7 +167,7 @@ public static class ServeCommand
             ModelServer server;
             try
             {
-                if (drafting is not null && !ProfileCatalog.Holds(engine.Layers, drafting.Layers))
+                if (drafting is not null && !SteadyTimes.Holds(engine.Layers, drafting.Layers))
                 {
                     throw new CheckpointException(
                         file, $"holds {engine.ProfileName} ({TModel.Spec.FormatPattern(engine.Layers.AsSpan())}), of which the draft "
