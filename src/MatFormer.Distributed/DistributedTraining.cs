@@ -18,7 +18,8 @@ public static class DistributedTraining
     }
 
     /// <summary>
-    /// Connects the processes that <c>mpirun</c>, <c>mpiexec</c> or <c>srun</c> started, over Open MPI or MPICH. A process can connect once.
+    /// Connects the processes that <c>mpirun</c>, <c>mpiexec</c> or <c>srun</c> started, over Open MPI or MPICH. A process can connect
+    /// once.
     /// </summary>
     /// <exception cref="DistributedException">
     /// The MPI library that started the process is not found, or does not know the other processes.

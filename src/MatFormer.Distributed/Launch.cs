@@ -18,15 +18,18 @@ internal static class Launch
     public static int? MpiSize => Number("OMPI_COMM_WORLD_SIZE") ?? Number("PMI_SIZE");
 
     /// <summary>The number of this process among those on its machine; null if the launcher does not say.</summary>
-    public static int? LocalRank => Number("LOCAL_RANK") ?? Number("OMPI_COMM_WORLD_LOCAL_RANK") ?? Number("MPI_LOCALRANKID") ?? Number("SLURM_LOCALID");
+    public static int? LocalRank =>
+        Number("LOCAL_RANK") ?? Number("OMPI_COMM_WORLD_LOCAL_RANK") ?? Number("MPI_LOCALRANKID") ?? Number("SLURM_LOCALID");
 
     /// <summary>Returns a number of the environment.</summary>
     /// <exception cref="DistributedException">The variable is missing or not a number.</exception>
     public static int Required(string name) => Number(name) ?? throw new DistributedException(
-        $"The environment variable {name} is '{Environment.GetEnvironmentVariable(name)}' instead of a number; start the processes with torchrun.");
+        $"The environment variable {name} is '{Environment.GetEnvironmentVariable(name)}' instead of a number; start the processes with "
+        + "torchrun.");
 
     private static bool Has(string name) => Environment.GetEnvironmentVariable(name) is { Length: > 0 };
 
     private static int? Number(string name) =>
-        int.TryParse(Environment.GetEnvironmentVariable(name), NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null;
+        int.TryParse(Environment.GetEnvironmentVariable(name), NumberStyles.None, CultureInfo.InvariantCulture, out var number)
+        ? number : null;
 }

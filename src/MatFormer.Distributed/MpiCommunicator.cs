@@ -62,8 +62,8 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
         var (description, size) = (communicator.Description, communicator.Size);
         communicator.Dispose();
         throw new DistributedException(
-            $"The launcher started {started} processes, but {description} connected {size}; start the program with the mpirun of the library "
-            + "that is found first, or remove the other one.");
+            $"The launcher started {started} processes, but {description} connected {size}; start the program with the mpirun of the "
+            + "library that is found first, or remove the other one.");
     }
 
     /// <inheritdoc/>
@@ -83,7 +83,8 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
             ScalarType.Float32 => Begin(wait => Finish(request => _library.AllReduce((void*)data, count, _library.Float32, request))),
             ScalarType.Float64 => Begin(wait => Finish(request => _library.AllReduce((void*)data, count, _library.Float64, request))),
             ScalarType.BFloat16 => Begin(_ => SumBFloat16((ushort*)data, count)),
-            var type => throw new ArgumentException($"Tensors of {type} cannot be summed; give float32, float64 or bfloat16.", nameof(tensor)),
+            var type => throw new ArgumentException(
+                $"Tensors of {type} cannot be summed; give float32, float64 or bfloat16.", nameof(tensor)),
         };
     }
 
@@ -93,7 +94,11 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
         var (data, count) = Checked(mine);
         var (gathered, room) = Checked(all);
         if (room != (long)count * Size || mine.dtype != all.dtype)
-            throw new ArgumentException($"The tensors of {Size} ranks have {count} numbers each, but there is room for {room}.", nameof(all));
+        {
+            throw new ArgumentException(
+                $"The tensors of {Size} ranks have {count} numbers each, but there is room for {room}.", nameof(all));
+        }
+
         var bytes = checked((int)(count * mine.element_size()));
         return Begin(_ => Finish(request => _library.AllGather((void*)data, bytes, (void*)gathered, request)));
     }
@@ -137,7 +142,8 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
     {
         ArgumentNullException.ThrowIfNull(tensor);
         if (tensor.device_type == DeviceType.CPU && tensor.is_contiguous()) return (TensorMemory.Of(tensor), checked((int)tensor.numel()));
-        throw new ArgumentException($"The tensor is on {tensor.device} or not contiguous; give a contiguous tensor on the CPU.", nameof(tensor));
+        throw new ArgumentException(
+            $"The tensor is on {tensor.device} or not contiguous; give a contiguous tensor on the CPU.", nameof(tensor));
     }
 
     private Operation Begin(Action<Operation> run)
@@ -164,8 +170,8 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
         }
     }
 
-    // MPI has no bfloat16. Each rank sums its piece of the numbers in float32, in the order of the ranks, rounds once, and all ranks collect
-    // the pieces. So all ranks get the same numbers, and the bytes are those of a ring.
+    // MPI has no bfloat16. Each rank sums its piece of the numbers in float32, in the order of the ranks, and rounds once. Then all ranks
+    // collect the pieces. So all ranks get the same numbers, and the bytes are those of a ring.
     private void SumBFloat16(ushort* numbers, int count)
     {
         var piece = (count + Size - 1) / Size;
@@ -180,7 +186,8 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
             for (var i = 0; i < piece; i++)
             {
                 var sum = 0f;
-                for (var rank = 0; rank < Size; rank++) sum += BitConverter.UInt32BitsToSingle((uint)received[((long)rank * piece) + i] << 16);
+                for (var rank = 0; rank < Size; rank++)
+                    sum += BitConverter.UInt32BitsToSingle((uint)received[((long)rank * piece) + i] << 16);
                 received[i] = Rounded(sum);
             }
 

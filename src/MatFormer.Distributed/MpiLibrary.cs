@@ -43,7 +43,8 @@ internal sealed unsafe partial class MpiLibrary
         IsOpenMpi = NativeLibrary.TryGetExport(library, "ompi_mpi_comm_world", out _world);
         if (IsOpenMpi)
         {
-            (_sum, Byte, Float32, Float64) = (Symbol("ompi_mpi_op_sum"), Symbol("ompi_mpi_byte"), Symbol("ompi_mpi_float"), Symbol("ompi_mpi_double"));
+            (_sum, Byte) = (Symbol("ompi_mpi_op_sum"), Symbol("ompi_mpi_byte"));
+            (Float32, Float64) = (Symbol("ompi_mpi_float"), Symbol("ompi_mpi_double"));
             (_inPlace, _ignoredStatus) = (1, 0);
         }
         else
@@ -104,8 +105,8 @@ internal sealed unsafe partial class MpiLibrary
             null => ("An MPI library", "openmpi-bin or mpich"),
         };
         throw new DistributedException(
-            $"{launcher} was not found ({string.Join(", ", names.Distinct())}); install it (on Debian the package {package}), or add its folder "
-            + "to LD_LIBRARY_PATH.");
+            $"{launcher} was not found ({string.Join(", ", names.Distinct())}); install it (on Debian the package {package}), or add its "
+            + "folder to LD_LIBRARY_PATH.");
     }
 
     /// <summary>Connects the process with the others.</summary>
@@ -141,7 +142,8 @@ internal sealed unsafe partial class MpiLibrary
         int length;
         Check(_version(text, &length));
         var lines = Encoding.UTF8.GetString(text, length).Trim('\0').Split('\n', ',');
-        return string.Join(' ', lines[0].Split((char[])['\t', ' '], StringSplitOptions.RemoveEmptyEntries)).Replace(" Version:", string.Empty, StringComparison.Ordinal);
+        var words = lines[0].Split((char[])['\t', ' '], StringSplitOptions.RemoveEmptyEntries);
+        return string.Join(' ', words.Where(word => word != "Version:"));
     }
 
     /// <summary>Ends all processes. The launcher reports the code.</summary>

@@ -49,7 +49,11 @@ internal sealed unsafe partial class NcclCommunicator : ICommunicator
         if (Launch.LocalRank is { } local && Environment.GetEnvironmentVariable("CUDA_VISIBLE_DEVICES") is null)
             _ = setenv("CUDA_VISIBLE_DEVICES", local.ToString(CultureInfo.InvariantCulture), 1);
         if (!cuda.is_available())
-            throw new DistributedException("NCCL needs an NVIDIA GPU, but TorchSharp finds no CUDA device here; give --distributed mpi to train on CPUs.");
+        {
+            throw new DistributedException(
+                "NCCL needs an NVIDIA GPU, but TorchSharp finds no CUDA device here; give --distributed mpi to train on CPUs.");
+        }
+
         if (Launch.IsOpenMpi || Launch.IsMpich)
         {
             var bootstrap = MpiCommunicator.Connect();
@@ -62,8 +66,8 @@ internal sealed unsafe partial class NcclCommunicator : ICommunicator
         if (!Launch.IsTorchrun)
         {
             throw new DistributedException(
-                "NCCL does not know the other processes; start the program with mpirun, or with torchrun --no-python, which sets RANK, WORLD_SIZE, "
-                + "MASTER_ADDR and MASTER_PORT.");
+                "NCCL does not know the other processes; start the program with mpirun, or with torchrun --no-python, which sets RANK, "
+                + "WORLD_SIZE, MASTER_ADDR and MASTER_PORT.");
         }
 
         var (rank, size) = (Launch.Required("RANK"), Launch.Required("WORLD_SIZE"));
@@ -87,7 +91,8 @@ internal sealed unsafe partial class NcclCommunicator : ICommunicator
             ScalarType.Float32 => 7,
             ScalarType.Float64 => 8,
             ScalarType.BFloat16 => 9,
-            var other => throw new ArgumentException($"Tensors of {other} cannot be summed; give float32, float64 or bfloat16.", nameof(tensor)),
+            var other => throw new ArgumentException(
+                $"Tensors of {other} cannot be summed; give float32, float64 or bfloat16.", nameof(tensor)),
         };
         return OnDevice(tensor, data => _library.AllReduce((void*)data, (void*)data, (nuint)tensor.numel(), type, 0, _communicator, 0));
     }
@@ -174,7 +179,8 @@ internal sealed unsafe partial class NcclCommunicator : ICommunicator
                 }
                 catch (OperationCanceledException e)
                 {
-                    throw new DistributedException($"Only {other} of {size} ranks came to {host}:{port} within {s_patience.TotalSeconds} s.", e);
+                    throw new DistributedException(
+                        $"Only {other} of {size} ranks came to {host}:{port} within {s_patience.TotalSeconds} s.", e);
                 }
             }
 
@@ -235,15 +241,17 @@ internal sealed unsafe partial class NcclCommunicator : ICommunicator
         private Library(nint library)
         {
             int number;
-            Check(((delegate* unmanaged[Cdecl]<int*, int>)NativeLibrary.GetExport(library, "ncclGetVersion"))(&number));
+            Check(((delegate* unmanaged[Cdecl]<int*, int>)Symbol("ncclGetVersion"))(&number));
             Version = string.Create(CultureInfo.InvariantCulture, $"{number / 10000}.{number / 100 % 100}.{number % 100}");
-            InitRank = (delegate* unmanaged[Cdecl]<nint*, int, Id, int, int>)NativeLibrary.GetExport(library, "ncclCommInitRank");
-            AllReduce = (delegate* unmanaged[Cdecl]<void*, void*, nuint, int, int, nint, nint, int>)NativeLibrary.GetExport(library, "ncclAllReduce");
-            AllGather = (delegate* unmanaged[Cdecl]<void*, void*, nuint, int, nint, nint, int>)NativeLibrary.GetExport(library, "ncclAllGather");
-            Broadcast = (delegate* unmanaged[Cdecl]<void*, void*, nuint, int, int, nint, nint, int>)NativeLibrary.GetExport(library, "ncclBroadcast");
-            Destroy = (delegate* unmanaged[Cdecl]<nint, int>)NativeLibrary.GetExport(library, "ncclCommDestroy");
-            _getId = (delegate* unmanaged[Cdecl]<Id*, int>)NativeLibrary.GetExport(library, "ncclGetUniqueId");
-            _errorString = (delegate* unmanaged[Cdecl]<int, byte*>)NativeLibrary.GetExport(library, "ncclGetErrorString");
+            InitRank = (delegate* unmanaged[Cdecl]<nint*, int, Id, int, int>)Symbol("ncclCommInitRank");
+            AllReduce = (delegate* unmanaged[Cdecl]<void*, void*, nuint, int, int, nint, nint, int>)Symbol("ncclAllReduce");
+            AllGather = (delegate* unmanaged[Cdecl]<void*, void*, nuint, int, nint, nint, int>)Symbol("ncclAllGather");
+            Broadcast = (delegate* unmanaged[Cdecl]<void*, void*, nuint, int, int, nint, nint, int>)Symbol("ncclBroadcast");
+            Destroy = (delegate* unmanaged[Cdecl]<nint, int>)Symbol("ncclCommDestroy");
+            _getId = (delegate* unmanaged[Cdecl]<Id*, int>)Symbol("ncclGetUniqueId");
+            _errorString = (delegate* unmanaged[Cdecl]<int, byte*>)Symbol("ncclGetErrorString");
+
+            nint Symbol(string name) => NativeLibrary.GetExport(library, name);
         }
 
         public string Version { get; }

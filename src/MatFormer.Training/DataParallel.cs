@@ -44,8 +44,8 @@ internal sealed class DataParallel<TModel> : IDisposable
     }
 
     /// <summary>
-    /// Makes the losses of pairs those of the whole batch, until the result is disposed. Returns null for models whose rows do not need each
-    /// other.
+    /// Makes the losses of pairs those of the whole batch, until the result is disposed. Returns null for models whose rows do not need
+    /// each other.
     /// </summary>
     public IDisposable? CompletePairs(StepPlan plan, Tensor targets) =>
         TModel.Spec.Kind == ModelKind.TextEncoder
@@ -120,24 +120,24 @@ internal sealed class DataParallel<TModel> : IDisposable
         if (_options.Batch < _communicator.Size)
         {
             throw new DistributedException(
-                $"A batch of {_options.Batch} cannot be divided among {_communicator.Size} ranks; give a batch of {_communicator.Size} or more, "
-                + "or start fewer ranks.");
+                $"A batch of {_options.Batch} cannot be divided among {_communicator.Size} ranks; give a batch of {_communicator.Size} or "
+                + "more, or start fewer ranks.");
         }
 
         // A rank without rows of a stream would compute no divergence, for which the others wait.
-        var isUneven = TModel.Spec.Kind == ModelKind.TextEncoder && _options.Objective == Objective.Split && _options.Distillation is not null;
+        var isUneven = TModel.Spec.Kind == ModelKind.TextEncoder && _options is { Objective: Objective.Split, Distillation: not null };
         if (isUneven && Math.Floor(_options.LeastShare(TModel.Granularities.Count) * _options.Batch) < _communicator.Size)
         {
             throw new DistributedException(
-                $"Distillation with the objective {_options.Objective} needs a pair of each granularity on each of the {_communicator.Size} ranks, "
-                + $"but a batch of {_options.Batch} can have fewer; give a larger batch, or start fewer ranks.");
+                $"Distillation with the objective {_options.Objective} needs a pair of each granularity on each of the "
+                + $"{_communicator.Size} ranks, but a batch of {_options.Batch} can have fewer; give a larger batch, or start fewer ranks.");
         }
     }
 
     private IEnumerable<(string Key, string Value)> SetUp(TrainingData data, long step) =>
     [
-        ("version of MatFormer", typeof(DataParallel<TModel>).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown"),
-        ("version of TorchSharp", typeof(Tensor).Assembly.GetName().Version?.ToString() ?? "unknown"),
+        ("version of MatFormer", Version(typeof(DataParallel<TModel>))),
+        ("version of TorchSharp", Version(typeof(Tensor))),
         ("number of ranks", Text(_communicator.Size)),
         ("declaration", $"{TModel.Spec.Name} {TModel.Spec.Fingerprint}"),
         ("data fingerprint", data.Fingerprint),
@@ -149,6 +149,9 @@ internal sealed class DataParallel<TModel> : IDisposable
         .. _options.ToMetadata().Concat(_options.ToChangeableMetadata()).Select(option => ($"option {option.Key}", option.Value)),
         ("weights", Mark(_flat.Weights)),
     ];
+
+    private static string Version(Type type) =>
+        type.Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
 
     private static string Text(IFormattable value) => value.ToString(null, System.Globalization.CultureInfo.InvariantCulture);
 

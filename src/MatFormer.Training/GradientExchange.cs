@@ -155,7 +155,8 @@ internal sealed class GradientExchange<TModel> : IDisposable
             wire.DetachFromDisposeScope();
             if (!ReferenceEquals(wire, numbers)) numbers.DetachFromDisposeScope();
             _bytes += wire.numel() * wire.element_size();
-            _sent.Add(new(_communicator.BeginAllReduce(wire), wire, isDense || !ReferenceEquals(wire, numbers) ? numbers : null, isDense ? null : places));
+            var source = isDense || !ReferenceEquals(wire, numbers) ? numbers : null;
+            _sent.Add(new(_communicator.BeginAllReduce(wire), wire, source, isDense ? null : places));
         }
 
         _bucket.Clear();
@@ -181,7 +182,8 @@ internal sealed class GradientExchange<TModel> : IDisposable
     // The gradients of neighbouring weights, with the gaps between them.
     private Tensor Dense(List<int> places)
     {
-        var (first, end) = (places.Min(place => _flat.Places[place].First), places.Max(place => _flat.Places[place].First + _flat.Places[place].Count));
+        var first = places.Min(place => _flat.Places[place].First);
+        var end = places.Max(place => _flat.Places[place].First + _flat.Places[place].Count);
         return _flat.Gradients.narrow(0, first, end - first);
     }
 

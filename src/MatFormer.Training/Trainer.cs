@@ -94,8 +94,8 @@ public sealed class Trainer<TModel> : IDisposable
     /// More consecutive steps had to be skipped than the options allow. Nothing is saved in this case.
     /// </exception>
     /// <exception cref="DistributedException">
-    /// With a <see cref="Communicator"/>: the ranks do not have the same model, options and data, or cannot exchange them. Any other failure
-    /// of one rank ends the processes of all ranks.
+    /// With a <see cref="Communicator"/>: the ranks do not have the same model, options and data, or cannot exchange them. Any other
+    /// failure of one rank ends the processes of all ranks.
     /// </exception>
     public TrainingResult Fit(TrainingData data, Action<StepResult>? progress = null, CancellationToken cancellationToken = default)
     {

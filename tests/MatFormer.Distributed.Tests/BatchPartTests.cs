@@ -20,8 +20,8 @@ public sealed class BatchPartTests
             Assert.All(parts, part => Assert.InRange(part.Rows.Length, batch / size, (batch / size) + 1));
             for (var stream = 0; stream < plan.Names.Length; stream++)
             {
-                var shares = parts.SelectMany(part => part.Indices.Zip(part.Shares)).Where(share => share.First == stream).Sum(share => share.Second);
-                Assert.Equal(1, shares, 12);
+                var shares = parts.SelectMany(part => part.Indices.Zip(part.Shares)).Where(share => share.First == stream);
+                Assert.Equal(1, shares.Sum(share => share.Second), 12);
             }
 
             Assert.All(parts, part => Assert.True(part.Streams.BatchRows is null || part.Streams.BatchRows.Sum() == part.Rows.Length));

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 
 namespace MatFormer.Distributed.Tests;
 
@@ -65,7 +66,8 @@ internal static class Mpi
                 var command = File.ReadAllText(Path.Combine(folder, "cmdline")).Split('\0');
                 if (!command.Contains(argument) || !command[0].EndsWith("dotnet", StringComparison.Ordinal)) continue;
                 var environment = File.ReadAllText(Path.Combine(folder, "environ")).Split('\0');
-                if (environment.Any(v => v == $"OMPI_COMM_WORLD_RANK={rank}" || v == $"PMI_RANK={rank}")) return int.Parse(Path.GetFileName(folder));
+                if (environment.Any(v => v == $"OMPI_COMM_WORLD_RANK={rank}" || v == $"PMI_RANK={rank}"))
+                    return int.Parse(Path.GetFileName(folder), CultureInfo.InvariantCulture);
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
@@ -101,7 +103,8 @@ internal static class Mpi
         {
             try
             {
-                using var process = Process.Start(new ProcessStartInfo(file, "--version") { RedirectStandardOutput = true, RedirectStandardError = true })!;
+                var start = new ProcessStartInfo(file, "--version") { RedirectStandardOutput = true, RedirectStandardError = true };
+                using var process = Process.Start(start)!;
                 var version = process.StandardOutput.ReadToEnd();
                 process.WaitForExit();
                 if (names.Any(name => version.Contains(name, StringComparison.Ordinal))) return file;

@@ -15,8 +15,10 @@ public sealed class TrainingTests : IDisposable
         var random = new Random(5);
         Directory.CreateDirectory(Corpus);
         for (var document = 0; document < 60; document++)
-            File.WriteAllText(Path.Combine(Corpus, $"{document:D2}.txt"), string.Join(' ', Enumerable.Range(0, 400).Select(_ => words[random.Next(words.Length)])) + ".\n");
-        File.WriteAllLines(Pairs, words.SelectMany(one => words.Select(other => $"{one} {other}\t{one.ToUpperInvariant()}-{other.ToUpperInvariant()}.")));
+            File.WriteAllText(Path.Combine(Corpus, $"{document:D2}.txt"), string.Join(' ', random.GetItems(words, 400)) + ".\n");
+        var pairs = words.SelectMany(one => words.Select(other => (one, other)));
+        File.WriteAllLines(
+            Pairs, pairs.Select(pair => $"{pair.one} {pair.other}\t{pair.one.ToUpperInvariant()}-{pair.other.ToUpperInvariant()}."));
     }
 
     private string Corpus => Path.Combine(_folder, "corpus");
@@ -46,8 +48,8 @@ public sealed class TrainingTests : IDisposable
         // A higher learning rate makes rounding grow.
         string[] arguments =
         [
-            "TinyEncoder", "train", "--data", Pairs, "--tokenizer", "bytes", "--steps", "50", "--batch", "12", "--learning-rate", "0.001", "--dtype",
-            "f32", "--device", "cpu", .. options.Split(' '),
+            "TinyEncoder", "train", "--data", Pairs, "--tokenizer", "bytes", "--steps", "50", "--batch", "12", "--learning-rate", "0.001",
+            "--dtype", "f32", "--device", "cpu", .. options.Split(' '),
         ];
         AreAlike(arguments, mpi, ranks);
     }
@@ -61,7 +63,9 @@ public sealed class TrainingTests : IDisposable
         var (first, second) = (Out("first"), Out("second"));
         Mpi.On(mpi, 2, [.. arguments, "--out", first]).Succeeded();
         Mpi.On(mpi, 2, [.. arguments, "--out", second]).Succeeded();
-        Assert.Equal(File.ReadAllBytes(Path.Combine(first, "model.safetensors")), File.ReadAllBytes(Path.Combine(second, "model.safetensors")));
+        Assert.Equal(Weights(first), Weights(second));
+
+        static byte[] Weights(string folder) => File.ReadAllBytes(Path.Combine(folder, "model.safetensors"));
     }
 
     [Fact]
@@ -141,16 +145,18 @@ public sealed class TrainingTests : IDisposable
     [Theory]
     [InlineData(Mpi.Open, "--seed 2", "option training.seed")]
     [InlineData(Mpi.Open, "--dtype bf16", "dtype")]
-    [InlineData(Mpi.Mpich, "--data PAIRS", "data fingerprint")]
+    [InlineData(Mpi.Mpich, "--data OTHER", "data fingerprint")]
     public void ADifferentSetUpIsRefusedBeforeTheFirstStep(string mpi, string other, string what)
     {
         var output = Out("refused");
         string[] common = ["train", "--steps", "20", "--distributed", "mpi", "--device", "cpu", "--out", output];
         string[] first = ["--data", Corpus, "--seed", "1", "--dtype", "f32"];
         var second = first.ToArray();
-        var changed = other.Replace("PAIRS", Pairs, StringComparison.Ordinal).Split(' ');
+        var otherText = Path.Combine(_folder, "other");
+        Directory.CreateDirectory(otherText);
+        foreach (var file in Directory.GetFiles(Corpus).Skip(1)) File.Copy(file, Path.Combine(otherText, Path.GetFileName(file)));
+        var changed = other.Replace("OTHER", otherText, StringComparison.Ordinal).Split(' ');
         second[Array.IndexOf(first, changed[0]) + 1] = changed[1];
-        if (changed[0] == "--data") File.Copy(Path.Combine(Corpus, "00.txt"), Pairs, overwrite: true);
         var run = Mpi.OnTwo(mpi, [.. common, .. first], [.. common, .. second]);
         Assert.Equal(2, run.Code);
         Assert.Contains($"Rank 1 has another {what} than rank 0", run.Errors, StringComparison.Ordinal);
@@ -172,7 +178,8 @@ public sealed class TrainingTests : IDisposable
     [Fact]
     public void ABatchThatIsTooSmallIsRefused()
     {
-        var run = Mpi.On(Mpi.Mpich, 2, ["train", "--data", Corpus, "--batch", "1", "--steps", "5", "--distributed", "mpi", "--out", Out("small")]);
+        string[] arguments = ["train", "--data", Corpus, "--batch", "1", "--steps", "5", "--distributed", "mpi", "--out", Out("small")];
+        var run = Mpi.On(Mpi.Mpich, 2, arguments);
         Assert.Equal(2, run.Code);
         Assert.Contains("A batch of 1 cannot be divided among 2 ranks", run.Errors, StringComparison.Ordinal);
     }
@@ -180,7 +187,7 @@ public sealed class TrainingTests : IDisposable
     [Fact]
     public void WhatTheMachineLacksIsNamed()
     {
-        // This machine may have NCCL, and even a GPU. A process that was started alone lacks the others then.
+        // The machine may have NCCL, and even a GPU. A process that was started alone lacks the others then.
         var run = Mpi.Alone([.. Text(5), "--distributed", "nccl", "--out", Out("nccl")]);
         Assert.Equal(2, run.Code);
         Assert.Matches("libnccl.so.2 was not found; install it|NCCL needs an NVIDIA GPU|NCCL does not know the other processes", run.Errors);
