@@ -5,11 +5,14 @@ namespace MatFormer;
 /// <summary>What the environment says about the launcher of this process.</summary>
 internal static class Launch
 {
-    /// <summary>Whether Open MPI started this process: its mpirun, or a launcher that uses PMIx.</summary>
-    public static bool IsOpenMpi => Has("OMPI_COMM_WORLD_RANK") || Has("PMIX_RANK");
+    /// <summary>Whether the mpirun of Open MPI started this process.</summary>
+    public static bool IsOpenMpi => Has("OMPI_COMM_WORLD_RANK");
 
-    /// <summary>Whether MPICH, or a library of its family, started this process: its Hydra, or a launcher that uses PMI.</summary>
+    /// <summary>Whether the launcher of MPICH or of a library of its family started this process, or srun, which can start both.</summary>
     public static bool IsMpich => !IsOpenMpi && (Has("PMI_RANK") || Has("PMI_FD") || Has("MPI_LOCALRANKID"));
+
+    /// <summary>Whether a launcher of an MPI started this process.</summary>
+    public static bool IsMpi => IsOpenMpi || IsMpich || Has("PMIX_RANK");
 
     /// <summary>Whether the launcher set the variables of torchrun.</summary>
     public static bool IsTorchrun => Has("RANK") && Has("WORLD_SIZE") && Has("MASTER_ADDR") && Has("MASTER_PORT");

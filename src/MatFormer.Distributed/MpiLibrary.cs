@@ -87,26 +87,21 @@ internal sealed unsafe partial class MpiLibrary
     {
         if (!OperatingSystem.IsLinux() && !OperatingSystem.IsMacOS())
             throw new DistributedException("MPI is supported on Linux and macOS; on Windows train in one process.");
-        string[] names = Launch.IsOpenMpi ? s_openMpi : Launch.IsMpich ? s_mpich : [.. s_openMpi, .. s_mpich];
-        var wanted = Launch.IsOpenMpi ? true : Launch.IsMpich ? false : (bool?)null;
+        string[] names = Launch.IsOpenMpi ? s_openMpi : Launch.IsMpich ? [.. s_mpich, .. s_openMpi] : [.. s_openMpi, .. s_mpich];
         foreach (var name in names)
         {
             // The plug-ins of Open MPI find its symbols only if they are global.
             var library = dlopen(OperatingSystem.IsMacOS() ? Path.ChangeExtension(name.Split(".so")[0], ".dylib") : name, Lazy | Global);
             if (library == 0 || !NativeLibrary.TryGetExport(library, "MPI_Init_thread", out _)) continue;
             var loaded = new MpiLibrary(library);
-            if (wanted is null || wanted == loaded.IsOpenMpi) return loaded;
+            if (loaded.IsOpenMpi || !Launch.IsOpenMpi) return loaded;
         }
 
-        var (launcher, package) = wanted switch
-        {
-            true => ("Open MPI started this process, but its library", "libopenmpi3, or libopenmpi-dev"),
-            false => ("MPICH started this process, but its library", "libmpich12, or libmpich-dev"),
-            null => ("An MPI library", "openmpi-bin or mpich"),
-        };
+        var (what, package) = Launch.IsOpenMpi ? ("Open MPI started this process, but its library", "libopenmpi3")
+            : ("An MPI library", "openmpi-bin or mpich");
         throw new DistributedException(
-            $"{launcher} was not found ({string.Join(", ", names.Distinct())}); install it (on Debian the package {package}), or add its "
-            + "folder to LD_LIBRARY_PATH.");
+            $"{what} was not found ({string.Join(", ", names.Distinct())}); install it (on Debian the package {package}), or add its folder "
+            + "to LD_LIBRARY_PATH.");
     }
 
     /// <summary>Connects the process with the others.</summary>

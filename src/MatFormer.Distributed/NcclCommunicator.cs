@@ -54,7 +54,7 @@ internal sealed unsafe partial class NcclCommunicator : ICommunicator
                 "NCCL needs an NVIDIA GPU, but TorchSharp finds no CUDA device here; give --distributed mpi to train on CPUs.");
         }
 
-        if (Launch.IsOpenMpi || Launch.IsMpich)
+        if (Launch.IsMpi)
         {
             var bootstrap = MpiCommunicator.Connect();
             var id = bootstrap.Rank == 0 ? library.NewId() : new byte[IdBytes];

@@ -33,7 +33,7 @@ public sealed class TrainingTests : IDisposable
     [InlineData(Mpi.Open, 4, "--objective split --distillation 0.5")]
     [InlineData(Mpi.Open, 3, "--objective branching --accumulation 2 --recompute-activations --stochastic-depth 0.3")]
     [InlineData(Mpi.Mpich, 2, "--objective sampled --evaluate-every 10 --patience 1")]
-    [InlineData(Mpi.Mpich, 4, "--objective sandwich --probabilities 3,2,1")]
+    [InlineData(Mpi.Mpich, 4, "--objective sandwich --loss-weights 3,2,1")]
     public void TheLossesAreThoseOfOneProcess(string mpi, int ranks, string options)
     {
         string[] arguments = [.. Text(50), .. options.Split(' ')];
@@ -173,6 +173,16 @@ public sealed class TrainingTests : IDisposable
         Assert.NotEqual(0, run.Code);
         Assert.Contains("Rank 1 of 2 failed and ends the run", run.Errors, StringComparison.Ordinal);
         Assert.Contains("nowhere.safetensors", run.Errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void NumbersThatAreNotFiniteEndAllRanksWithOneMessage()
+    {
+        var run = Mpi.On(Mpi.Open, 2, [.. Text(30), "--learning-rate", "1e30", "--distributed", "mpi", "--out", Out("infinite")]);
+        Assert.Equal(1, run.Code);
+        Assert.Single(run.Errors.Split('\n'), line => line.StartsWith("In step ", StringComparison.Ordinal));
+        Assert.Contains("rank 1: Skipped step", run.Errors, StringComparison.Ordinal); // with the same reason as rank 0
+        Assert.Matches("(?m)^Skipped step", run.Errors);
     }
 
     [Fact]

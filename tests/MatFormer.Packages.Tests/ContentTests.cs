@@ -12,8 +12,7 @@ public sealed class ContentTests(PackedFolder packed)
     [
         "MatFormer.CommandLine", "MatFormer.Data", "MatFormer.Distributed", "MatFormer.Dsl", "MatFormer.Evaluation",
         "MatFormer.Extensions.AI", "MatFormer.Extensions.Images", "MatFormer.Extensions.Parquet", "MatFormer.Extensions.Sqlite",
-        "MatFormer.Inference",
-        "MatFormer.Interop", "MatFormer.Retrieval", "MatFormer.Runtime", "MatFormer.Server", "MatFormer.Training",
+        "MatFormer.Inference", "MatFormer.Interop", "MatFormer.Retrieval", "MatFormer.Runtime", "MatFormer.Server", "MatFormer.Training",
     ];
 
     private static readonly string[] s_all = ["MatFormer", .. s_assemblies, "MatFormer.Templates"];
