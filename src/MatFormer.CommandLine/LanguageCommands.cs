@@ -219,10 +219,10 @@ internal sealed class LanguageCommands<TModel>(
         switch (Settings.Format)
         {
             case "huggingface":
-                Extraction.ToHuggingFace(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding);
+                Extraction.ToHuggingFace(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding, ChatOfWeights());
                 break;
             case "gguf":
-                Extraction.ToGguf(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding);
+                Extraction.ToGguf(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding, ChatOfWeights());
                 break;
             default:
                 ExtractSafetensors(profile, path, encoding);
@@ -239,6 +239,8 @@ internal sealed class LanguageCommands<TModel>(
         if (File.Exists(path)) return Tokenizer.Load(path);
         return TModel.Spec.Vocabulary >= Tokenizer.ByteLevel.VocabularySize ? Tokenizer.ByteLevel : null;
     }
+
+    private string? ChatOfWeights() => ChatTemplateFile.TextIn(CheckpointFolder);
 
     public void Generate()
     {

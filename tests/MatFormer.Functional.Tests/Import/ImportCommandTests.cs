@@ -177,11 +177,14 @@ public sealed class ImportCommandTests : IDisposable
         var (code, _, error) = await Run(
             "train", "--data", _texts, "--steps", "1", "--batch", "2", "--init", _dense, "--out", PathOf("trained"));
         Assert.True(code == 0, error);
-        (code, _, error) = await Run(
-            "extract", "--checkpoint", PathOf("trained/model.safetensors"), "--profile", "S", "--out", PathOf("slices"));
+        string[] extract = ["extract", "--checkpoint", PathOf("trained/model.safetensors"), "--profile", "S", "--out"];
+        (code, _, error) = await Run([.. extract, PathOf("slices")]);
         Assert.True(code == 0, error);
-        string[] copies = [PathOf("trained/chat_template.jinja"), PathOf("slices/chat_template.jinja")];
-        Assert.All(copies, copy => Assert.Equal("a template", File.ReadAllText(copy)));
+        (code, _, error) = await Run([.. extract, PathOf("exported"), "--format", "huggingface"]);
+        Assert.True(code == 0, error);
+        Assert.All(
+            (string[])["trained", "slices", "exported/s"],
+            folder => Assert.Equal("a template", File.ReadAllText(PathOf(folder + "/chat_template.jinja"))));
     }
 
     // A byte-level tokenizer in which two bytes have each other's token.
