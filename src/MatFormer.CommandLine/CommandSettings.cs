@@ -158,6 +158,10 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     {
         Description = "Also write the metrics as event files for TensorBoard, into tensorboard in --out"
     };
+    public readonly Option<string?> Distributed = Choice(
+        "--distributed", "Train on all processes that mpirun or torchrun started (docs/distributed.md)", "mpi", "nccl");
+    public readonly Option<string?> Gradients = Choice(
+        "--gradients", "Type of gradients between the processes of --distributed; f32 by default", "f32", "bf16");
     public readonly Option<int?> EvaluateEvery = Number<int>(
         "--evaluate-every", 1, "1 or more", "Steps between evaluations on validation data; keeps best.safetensors");
     public readonly Option<int?> Patience = Number<int>(
@@ -465,6 +469,10 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public bool? RecomputeActivations => Given(options.RecomputeActivations);
 
     public bool? TensorBoard => Given(options.TensorBoard);
+
+    public string? Distributed => parsed.GetValue(options.Distributed);
+
+    public bool? GradientsInBFloat16 => parsed.GetValue(options.Gradients) is { } type ? type == "bf16" : null;
 
     public int? Patience => parsed.GetValue(options.Patience);
 

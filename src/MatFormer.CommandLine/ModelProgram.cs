@@ -53,7 +53,7 @@ public static class ModelProgram
         var root = Commands<TModel>(output, error);
         foreach (var command in commands) root.Add(command);
         foreach (var help in root.Options.Select(option => option.Action).OfType<HelpAction>())
-            help.MaxWidth = Math.Min(help.MaxWidth, HelpColumns);
+            help.MaxWidth = help.MaxWidth is > 0 and < HelpColumns ? help.MaxWidth : HelpColumns; // mpirun gives a terminal of width 0
         var parsed = root.Parse(args is [] ? ["--help"] : args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)
         {
@@ -78,7 +78,7 @@ public static class ModelProgram
             return Interrupted;
         }
         catch (Exception e) when (e is UsageException or ExtractionException or CheckpointException or DataException or PlanException
-            or IOException or UnauthorizedAccessException)
+            or DistributedException or IOException or UnauthorizedAccessException)
         {
             error.WriteLine(OneLine(e.Message));
             return WrongInput;
@@ -144,7 +144,7 @@ public static class ModelProgram
             o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
             o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
             o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.TensorBoard, o.Json]),
+            o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
@@ -177,7 +177,7 @@ public static class ModelProgram
             o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads,
             o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.TensorBoard, o.Json]),
+            o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
@@ -211,7 +211,7 @@ public static class ModelProgram
             o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation,
             o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
-            o.TensorBoard, o.Json]),
+            o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
         make(
             "eval", "Show the loss of every granularity", c => c.Evaluate(), o => [
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Sweep, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),

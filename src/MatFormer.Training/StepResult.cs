@@ -32,6 +32,9 @@ public sealed record StepResult(
     /// validation data, narrowest first, in nats per token.
     /// </summary>
     public ImmutableArray<(string Granularity, float Loss)> Validation { get; init; } = [];
+
+    /// <summary>What the exchange of gradients cost; null if this process trains alone.</summary>
+    public StepCommunication? Communication { get; init; }
 }
 
 /// <summary>The outcome of a run.</summary>

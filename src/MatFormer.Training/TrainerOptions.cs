@@ -123,6 +123,11 @@ public sealed record TrainerOptions
     /// <summary>Training stops early after this many consecutive evaluations without improvement; 0 for never.</summary>
     public int Patience { get; init; }
 
+    /// <summary>
+    /// With several ranks: gradients are rounded to bfloat16 on their way between the ranks, which halves the bytes. Sums stay float32.
+    /// </summary>
+    public bool GradientsInBFloat16 { get; init; }
+
     /// <summary>Steps between checkpoints.</summary>
     public int CheckpointEvery { get; init; } = 100;
 
@@ -150,6 +155,10 @@ public sealed record TrainerOptions
         var progress = Math.Min(1.0, (double)(step - warmup) / Math.Max(1, Steps - warmup));
         return LearningRate * (FinalLearningRate + ((1 - FinalLearningRate) * 0.5 * (1 + Math.Cos(Math.PI * progress))));
     }
+
+    /// <summary>Returns the smallest share that a granularity with a probability above 0 has of the batch, or of the steps.</summary>
+    internal double LeastShare(int granularities) =>
+        Probabilities.IsEmpty ? 1.0 / granularities : Probabilities.Where(p => p > 0).Min() / Probabilities.Sum();
 
     /// <summary>Checks all values.</summary>
     /// <param name="spec">The model.</param>
@@ -252,6 +261,7 @@ public sealed record TrainerOptions
         (Prefix + "checkpoint_every", Text(CheckpointEvery)),
         (Prefix + "recompute_activations", RecomputeActivations ? "1" : "0"),
         (Prefix + "tensorboard", TensorBoard ? "1" : "0"),
+        (Prefix + "gradients_bf16", GradientsInBFloat16 ? "1" : "0"),
     ];
 
     /// <summary>Reads the options that a checkpoint stores.</summary>
@@ -289,6 +299,7 @@ public sealed record TrainerOptions
         CheckpointEvery = Number<int>(path, metadata, "checkpoint_every"),
         RecomputeActivations = Later<int>(path, metadata, "recompute_activations") != 0,
         TensorBoard = Later<int>(path, metadata, "tensorboard") != 0,
+        GradientsInBFloat16 = Later<int>(path, metadata, "gradients_bf16") != 0,
     };
 
     private static void Check(bool good, string option, object? value, string wanted)

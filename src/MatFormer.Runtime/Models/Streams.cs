@@ -20,11 +20,13 @@ public sealed class Streams
     {
         (Count, BatchRows, _parting, Fork) = (whole.Count, whole.BatchRows, whole._parting, whole.Fork);
         (_hiddenWidths, _heads, _scales) = (whole._hiddenWidths, whole._heads, scales);
+        Widest = whole.Widest;
     }
 
     private Streams(int parting, ReadOnlySpan<ImmutableArray<LayerSlice>> streams, int[]? rows)
     {
         Count = streams.Length;
+        Widest = streams[0];
         BatchRows = rows;
         _parting = parting;
         Fork = rows is null ? parting : -1;
@@ -72,6 +74,9 @@ public sealed class Streams
 
     /// <summary>True if the layer's contribution is scaled, to compensate for layers that are left out at random.</summary>
     public bool IsScaled(int layer) => _scales is not null && _scales[layer] != 1;
+
+    /// <summary>What the first stream keeps of each layer. It holds what all other streams keep.</summary>
+    internal ImmutableArray<LayerSlice> Widest { get; }
 
     /// <summary>Returns the output of a scaled layer, given its input and its output without the scale: (N, T, Width) each.</summary>
     public Tensor Scaled(int layer, Tensor input, Tensor output)
