@@ -24,6 +24,7 @@ public abstract class ModelServer : IAsyncDisposable
     private readonly byte[]? _token;
     private readonly ConcurrentDictionary<int, long> _answers = new();
     private readonly ConcurrentDictionary<string, long> _requests = new(StringComparer.Ordinal);
+    private volatile bool _isDraining;
 
     private protected ModelServer(ModelSpec spec, ProfileCatalog catalog, string? token, long maxBodyBytes)
     {
@@ -47,6 +48,9 @@ public abstract class ModelServer : IAsyncDisposable
 
     /// <summary>True if no more requests are accepted.</summary>
     internal abstract bool IsStopping { get; }
+
+    /// <summary>True if load balancers should send no more requests here, although they are still accepted.</summary>
+    internal bool IsDraining => _isDraining;
 
     /// <summary>The number of requests that run and wait.</summary>
     internal abstract (int Running, int Waiting) Load { get; }
@@ -121,6 +125,12 @@ public abstract class ModelServer : IAsyncDisposable
         return new EncoderServer(
             encoder, embedderOf, ProfileCatalog.Measure<TModel>(encoder, embedderOf, options.AutoMs), options);
     }
+
+    /// <summary>
+    /// Makes <c>/readyz</c> answer 503 from now on, so that load balancers send further requests elsewhere. Requests are still answered
+    /// until <see cref="StopAsync"/>, because load balancers take a while to notice.
+    /// </summary>
+    public void Drain() => _isDraining = true;
 
     /// <summary>
     /// Refuses new requests, waits for running ones, cancels the rest after the grace period, and frees the weights.

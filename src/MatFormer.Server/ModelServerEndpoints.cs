@@ -20,9 +20,9 @@ public static class ModelServerEndpoints
     private const string Json = "application/json; charset=utf-8";
 
     /// <summary>
-    /// Adds <c>/v1/models</c>, <c>/v1/chat/completions</c>, <c>/v1/completions</c>, <c>/v1/embeddings</c>, <c>/healthz</c> and
-    /// <c>/metrics</c>. All of them but <c>/healthz</c> require the server's token, if it has one. A text encoder answers requests for
-    /// completions with an error.
+    /// Adds <c>/v1/models</c>, <c>/v1/chat/completions</c>, <c>/v1/completions</c>, <c>/v1/embeddings</c>, <c>/metrics</c>, and for load
+    /// balancers <c>/livez</c> (the process answers), <c>/readyz</c> (it takes requests) and <c>/healthz</c> (the same). The server's token,
+    /// if it has one, is required by all of them but the last three. An encoder answers requests for completions with an error.
     /// </summary>
     public static void MapMatFormer(this IEndpointRouteBuilder endpoints, ModelServer server)
     {
@@ -40,14 +40,12 @@ public static class ModelServerEndpoints
             context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
             return context.Response.WriteAsync(MetricsText.Of(server), context.RequestAborted);
         }));
-        endpoints.MapGet("/healthz", Guarded(server, context =>
+        endpoints.MapGet("/livez", Guarded(server, context => WriteHealth(server, context, isReady: true), isOpen: true));
+        foreach (var path in (string[])["/readyz", "/healthz"])
         {
-            var (running, waiting) = server.Load;
-            var stops = server.IsStopping;
-            return Write(
-                context, stops ? 503 : 200, new Health(stops ? "stopping" : "ok", server.Spec.Name, running, waiting),
-                ApiJson.Default.Health);
-        }, isOpen: true));
+            endpoints.MapGet(path, Guarded(
+                server, context => WriteHealth(server, context, isReady: !server.IsStopping && !server.IsDraining), isOpen: true));
+        }
     }
 
     /// <summary>Adds a page at the root that tries the sizes side by side. The page itself needs no token, and asks for one.</summary>
@@ -139,6 +137,13 @@ public static class ModelServerEndpoints
         context.Response.StatusCode = status;
         context.Response.ContentType = Json;
         return context.Response.Body.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(value, type), context.RequestAborted).AsTask();
+    }
+
+    private static Task WriteHealth(ModelServer server, HttpContext context, bool isReady)
+    {
+        var (running, waiting) = server.Load;
+        var status = server.IsStopping ? "stopping" : server.IsDraining ? "draining" : "ok";
+        return Write(context, isReady ? 200 : 503, new Health(status, server.Spec.Name, running, waiting), ApiJson.Default.Health);
     }
 
     private static LanguageModelServer LanguageModel(ModelServer server) => server as LanguageModelServer ?? throw new ApiException(

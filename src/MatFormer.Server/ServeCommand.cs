@@ -296,6 +296,9 @@ public static class ServeCommand
 
         private readonly Option<int> _grace = Number("--grace", 10, 0, 3600, "Seconds to wait for running requests when stopping");
 
+        private readonly Option<int> _drain = Number(
+            "--drain", 0, 0, 3600, "Seconds to go on when told to stop, while /readyz says no to load balancers");
+
         public Option<int?> Threads { get; } = new("--threads")
         {
             Description = "Threads on the CPU; one per physical core by default",
@@ -305,7 +308,7 @@ public static class ServeCommand
 
         public void AddTo(Command command)
         {
-            foreach (var option in (Option[])[_checkpoint, _folder, _tokenizer, _host, _port, _tokenFile, _anonymous, Threads, _grace])
+            foreach (var option in (Option[])[_checkpoint, _folder, _tokenizer, _host, _port, _tokenFile, _anonymous, Threads, _grace, _drain])
                 command.Options.Add(option);
             command.Validators.Add(result =>
             {
@@ -362,6 +365,13 @@ public static class ServeCommand
                 if (note is not null) output.WriteLine(note);
                 output.WriteLine($"Serving {file} at {web.Address} (Ctrl-C stops the server)");
                 await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                if (parsed.GetValue(_drain) is > 0 and var seconds)
+                {
+                    server.Drain();
+                    output.WriteLine($"Draining for {seconds} s.");
+                    await Task.Delay(TimeSpan.FromSeconds(seconds), CancellationToken.None).ConfigureAwait(false);
+                }
+
                 output.WriteLine("Stopping.");
                 await web.StopAsync(TimeSpan.FromSeconds(parsed.GetValue(_grace))).ConfigureAwait(false);
             }

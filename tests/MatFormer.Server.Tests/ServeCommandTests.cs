@@ -183,7 +183,7 @@ public sealed class ServeCommandTests : IDisposable
         }
     }
 
-    private static Process Start(params string[] arguments)
+    internal static Process Start(params string[] arguments)
     {
         // Background jobs of a shell ignore SIGINT, and their children inherit that. The program must be stoppable wherever the tests run.
         var start = new ProcessStartInfo("env", ["--default-signal=INT", "dotnet"]) { RedirectStandardOutput = true, RedirectStandardError = true };
