@@ -147,7 +147,9 @@ public static class ModelServerEndpoints
     }
 
     private static LanguageModelServer LanguageModel(ModelServer server) => server as LanguageModelServer ?? throw new ApiException(
-        StatusCodes.Status404NotFound, $"{server.Spec.Name} is a text encoder, which writes no text; it has /v1/embeddings.");
+        StatusCodes.Status404NotFound,
+        $"{server.Spec.Name} is a {(server.Spec.Image is null ? "text encoder" : "vision transformer")}, which writes no text; it has "
+        + "/v1/embeddings.");
 
     private static async Task Complete(LanguageModelServer server, HttpContext context, RequestTelemetry? telemetry, bool isChat)
     {
@@ -272,17 +274,31 @@ public static class ModelServerEndpoints
 
         EmbeddingRequest request;
         using (var fields = await RequestFields.ReadAsync(context.Request, context.RequestAborted).ConfigureAwait(false))
-            request = ApiRequests.Embedding(server, fields);
+            request = await ReadEmbedding(server, fields, context.RequestAborted).ConfigureAwait(false);
         telemetry?.Choose(server, request.Profile);
         var vectors = server is EncoderServer encoder ? await EmbedByEncoder(encoder, context, request).ConfigureAwait(false)
             : await EmbedByHiddenStates((LanguageModelServer)server, context, request).ConfigureAwait(false);
         var entries = vectors.Select((numbers, index) => new EmbeddingEntry(index, request.AsBase64
             ? JsonSerializer.SerializeToElement(Convert.ToBase64String(MemoryMarshal.AsBytes<float>(numbers)), ApiJson.Default.String)
             : JsonSerializer.SerializeToElement(numbers, ApiJson.Default.SingleArray)));
-        var tokens = request.Inputs.Sum(i => i.Length);
+        var tokens = request.TokensOf(server.Spec);
         telemetry?.Complete(tokens);
         var answer = new EmbeddingResponse(server.Catalog.IdOf(request.Profile), [.. entries], new EmbeddingUsage(tokens));
         await Write(context, 200, answer, ApiJson.Default.EmbeddingResponse).ConfigureAwait(false);
+    }
+
+    private static async Task<EmbeddingRequest> ReadEmbedding(ModelServer server, RequestFields fields, CancellationToken cancellationToken)
+    {
+        if (server is not EncoderServer { Spec.Image: not null } encoder) return ApiRequests.Embedding(server, fields);
+        await encoder.Decoding.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            return ApiRequests.Embedding(server, fields);
+        }
+        finally
+        {
+            encoder.Decoding.Release();
+        }
     }
 
     private static Task<float[][]> EmbedByEncoder(EncoderServer server, HttpContext context, EmbeddingRequest request)
@@ -297,7 +313,7 @@ public static class ModelServerEndpoints
         using var leaving = context.RequestAborted.UnsafeRegister(static its => CancelAll((List<ScheduledEmbedding>)its!), works);
         try
         {
-            foreach (var tokens in request.Inputs)
+            foreach (var tokens in request.Texts)
             {
                 var work = server.Scheduler.TryEmbed(tokens, request.Profile.Layers) ?? throw server.Refused();
                 lock (works) works.Add(work);
