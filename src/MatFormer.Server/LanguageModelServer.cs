@@ -47,7 +47,7 @@ public sealed class LanguageModelServer : ModelServer
 
     internal override int[] Encode(string text) => Options.Defaults.Tokenizer.Encode(text);
 
-    internal override ServedProfile Select(string model, long? maxFlops, double? maxMs, int texts)
+    internal override ServedProfile Select(string model, long? maxFlops, double? maxMs, int inputs)
     {
         var (running, waiting) = Load;
         return Catalog.Select(model, maxFlops, maxMs, running + waiting + 1);

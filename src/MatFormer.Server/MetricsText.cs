@@ -26,8 +26,9 @@ internal sealed class MetricsText
     {
         var s = server.Statistics;
         Requests(s.Running, s.Waiting, s.Completed, s.Cancelled, s.Failed, s.Refused);
-        Family("texts_total", "counter", "Texts that were embedded.", (string.Empty, s.Texts));
-        Family("prompt_tokens_total", "counter", "Tokens of these texts.", (string.Empty, s.Tokens));
+        var unit = server.Spec.Unit;
+        Family($"{unit}s_total", "counter", $"{char.ToUpperInvariant(unit[0])}{unit[1..]}s that were embedded.", (string.Empty, s.Inputs));
+        Family("prompt_tokens_total", "counter", $"Tokens of these {unit}s.", (string.Empty, s.Tokens));
         Family("pass_seconds_total", "counter", "Seconds spent in passes.", (string.Empty, s.ComputingSeconds));
     }
 

@@ -10,7 +10,7 @@ internal static class ParametersEmitter
     public static CodeFile Emit(ModelSpec spec, Architecture model)
     {
         var file = new CodeFile(spec.Type);
-        file.Bases = $" : {file.MatFormerModel}, global::MatFormer.{(spec.IsVision ? "IMatFormer" : "ITextModel")}<{file.Model}>";
+        file.Bases = $" : {file.MatFormerModel}, global::MatFormer.IMatFormer<{file.Model}>";
         WriteModel(file, spec, model);
         WriteBlocks(file, spec, model);
         WriteNetwork(file, spec, model);
