@@ -36,10 +36,14 @@ internal sealed class Budgets : Experiment
         var text = new StringBuilder();
         text.AppendLine("# Learned budgets").AppendLine();
         text.AppendLine(string.Create(CultureInfo.InvariantCulture, $"""
-            Two models of 6 layers (width 96, 384 hidden units, 4 heads, bytes of {corpus.Describe()}) were trained for
-            {steps} steps of 16 windows of 128 bytes with the objective `sampled-per-layer`, with {bench.Seeds} seeds. Each
-            budget is a share of the parameters between S and XL. The table has bits per byte on {Windows} windows of held-out
-            text, with 95% intervals over the seeds:
+            `dotnet run --project examples/Elasticity -c Release -- budgets --seeds {bench.Seeds}` writes this page, here on
+            {Machine.Describe()}.
+
+            Two models of 6 layers (width 96, 384 hidden units, 4 heads) were trained for {steps} steps of 16 windows of 128 bytes
+            with the objective `sampled-per-layer`, with {bench.Seeds} seeds. In one, sizes differ in their hidden units; in the
+            other, in their heads too. Each budget is a share of the parameters between S and XL. The tables have bits per byte on
+            {Windows} windows of held-out text, with 95% intervals over the seeds. The text is
+            {corpus.Describe()}.
 
             - *uniform* is the largest granularity within the budget.
             - *the compiler* is the mix that `[Profile("P", MaxParameters = ...)]` is solved to: two adjacent granularities, the

@@ -135,12 +135,14 @@ public sealed class LearnedBudgetTests : IDisposable
         Assert.Throws<ArgumentException>(() => ProfilePlanner.Learn(model, data, new PlanBudget { MaxMilliseconds = 1 }));
 
         using var stop = new CancellationTokenSource(TimeSpan.FromMilliseconds(20));
-        Assert.ThrowsAny<OperationCanceledException>(() =>
-        {
-            while (true) ProfilePlanner.Learn(model, data, flops, cancellationToken: stop.Token);
-        });
+        Assert.ThrowsAny<OperationCanceledException>(LearnUntilStopped);
         Assert.Equal(before, Bits(model));
         Assert.All(model.parameters(), parameter => Assert.Null(parameter.grad));
+
+        void LearnUntilStopped()
+        {
+            while (true) ProfilePlanner.Learn(model, data, flops, cancellationToken: stop.Token);
+        }
     }
 
     private static byte[] Bits(MatFormerModel model) => [.. model.parameters().SelectMany(parameter => parameter.bytes.ToArray())];
