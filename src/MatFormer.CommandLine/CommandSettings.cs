@@ -191,7 +191,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     public readonly Option<int?> TextTokens = Number<int>(
         "--tokens", 1, "1 or more", "Tokens of the text that is timed; as many as the context by default");
     public readonly Option<string?> Search = Choice(
-        "--search", "All increasing mixes (default), or also evolved ones", "increasing", "evolutionary");
+        "--search", "All increasing mixes (default), also evolved ones, or also one learned by gradients",
+        "increasing", "evolutionary", "learned");
     public readonly Option<int?> Points = Number<int>(
         "--points", 1, "1 or more", "Mixes of the frontier to measure; 12 by default");
     public readonly Option<string?> Name = Text("--name", "NAME", "Name of the planned profile; Planned by default");
@@ -494,7 +495,12 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
             ?? parsed.GetValue(options.MaxFlopsPerText),
     };
 
-    public PlanSearch Search => parsed.GetValue(options.Search) == "evolutionary" ? PlanSearch.Evolutionary : PlanSearch.Increasing;
+    public PlanSearch Search => parsed.GetValue(options.Search) switch
+    {
+        "evolutionary" => PlanSearch.Evolutionary,
+        "learned" => PlanSearch.Learned,
+        _ => PlanSearch.Increasing,
+    };
 
     public int? Points => parsed.GetValue(options.Points);
 

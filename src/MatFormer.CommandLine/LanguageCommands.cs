@@ -143,7 +143,7 @@ internal sealed class LanguageCommands<TModel>(
 
     public void Plan()
     {
-        CheckPlanName();
+        CheckPlan();
         if (Settings.CacheTokens >= TModel.Spec.Context)
         {
             throw new UsageException($"--tokens {Settings.CacheTokens} leaves no room for the timed token: the context of "

@@ -196,8 +196,19 @@ internal abstract class ProgramCommands<TModel>(
             : throw new UsageException($"--sweep: {TModel.Spec.Name} has no mixes besides its granularities; leave --sweep out.");
     }
 
+    /// <summary>Checks the options of planning that need no weights.</summary>
+    protected void CheckPlan()
+    {
+        CheckPlanName();
+        if (Settings.Search == PlanSearch.Learned && !Settings.Budget.IsGiven)
+        {
+            throw new UsageException($"--search learned finds the mix for a budget, but none is given; give one, such as --max-parameters "
+                + $"{(TModel.Granularities[0].ParameterCount + Whole.ParameterCount) / 2}.");
+        }
+    }
+
     // A declaration with this name must compile.
-    protected void CheckPlanName()
+    private void CheckPlanName()
     {
         var name = Settings.Name;
         if (!(char.IsLetter(name[0]) || name[0] == '_') || !name.All(c => char.IsLetterOrDigit(c) || c == '_'))
@@ -269,7 +280,7 @@ internal abstract class ProgramCommands<TModel>(
     protected void PlanEncoder<TData>(Func<TData> open)
         where TData : TrainingData
     {
-        CheckPlanName();
+        CheckPlan();
         if (Settings.TextTokens > TModel.Spec.Context)
         {
             throw new UsageException($"--tokens {Settings.TextTokens} is more than a text can have, because the context of "
