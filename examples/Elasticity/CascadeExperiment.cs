@@ -82,7 +82,8 @@ internal sealed class CascadeExperiment : Experiment
     private static int Steps(Bench bench) => Math.Max(1, (int)(FullSteps * bench.Scale));
 
     // Compares measures of sureness, and whether the wide size reuses the narrow one's keys and values, at equal shares of wide tokens.
-    private static void Choices(DecodingEngine engine, TextCorpus corpus, int windows, Results results, CancellationToken cancellationToken)
+    private static void Choices(
+        DecodingEngine engine, TextCorpus corpus, int windows, Results results, CancellationToken cancellationToken)
     {
         var texts = Texts(corpus, windows);
         var narrow = CascadeLm.Granularities[0].Layers;
@@ -107,8 +108,8 @@ internal sealed class CascadeExperiment : Experiment
         }
     }
 
-    // Feeds texts token by token, first halves as prompts of the wide size. Returns bits per byte, the share of wide tokens, and the measure
-    // of each token that the narrow size computed.
+    // Feeds texts token by token, first halves as prompts of the wide size. Returns bits per byte, the share of wide tokens, and the
+    // measure of each token that the narrow size computed.
     private static (double Bits, double Share, List<double> Measured) Decode(
         DecodingEngine engine, List<int[]> texts, ImmutableArray<LayerSlice> narrow, ImmutableArray<LayerSlice> wide,
         Func<double[], double> measure, double threshold, bool recomputes, CancellationToken cancellationToken)
@@ -153,7 +154,8 @@ internal sealed class CascadeExperiment : Experiment
     }
 
     // Measures loss and FLOPs of sizes, mixes and cascades.
-    private static void Losses(DecodingEngine engine, TextCorpus corpus, int windows, Results results, CancellationToken cancellationToken)
+    private static void Losses(
+        DecodingEngine engine, TextCorpus corpus, int windows, Results results, CancellationToken cancellationToken)
     {
         foreach (var profile in Uniform())
         {

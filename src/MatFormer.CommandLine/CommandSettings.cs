@@ -55,7 +55,7 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         DraftLengths.Longest);
     public readonly Option<string?> Cascade = Text("--cascade", command == "calibrate" ? "NAMES" : "NAME:N", command == "calibrate"
         ? "Smaller profiles that answer while they are sure, narrowest first, such as S or S,M; by default the narrowest granularity"
-        : "Smaller profiles that answer while they are surer than N, such as S:0.8; the command calibrate finds N");
+        : "Smaller profiles that answer while they are surer than N, such as S:0.8 (calibrate finds N)");
     public readonly Option<double[]?> Thresholds = Numbers(
         "--thresholds", "Thresholds to measure, within 0 and 1; by default ten of them. 0 and 1 are always measured");
     public readonly Option<double?> CascadeTolerance = Number<double>(

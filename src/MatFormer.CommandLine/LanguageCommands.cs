@@ -408,7 +408,8 @@ internal sealed class LanguageCommands<TModel>(
         Human.WriteLine(Output.Invariant($"Measured on {calibration.Tokens:n0} tokens, weights as {NameOf(engine.Weights)}. ")
             + (chosen is null
                 ? Output.Invariant($"No cascade within {options.Tolerance} bits per byte of {engine.ProfileName} takes fewer FLOPs.")
-                : Output.Invariant($"The cheapest within {options.Tolerance} bits per byte of {engine.ProfileName}: --cascade {Quoted(chosen)}")));
+                : Output.Invariant($"The cheapest within {options.Tolerance} bits per byte of {engine.ProfileName}: ")
+                    + $"--cascade {Quoted(chosen)}"));
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {

@@ -51,27 +51,29 @@ public sealed class CascadeTests
     }
 
     [Theory]
-    [InlineData(0.02)]
-    [InlineData(0.15)]
+    [InlineData(0.1)]
+    [InlineData(0.5)]
     [InlineData(0.9)]
-    public void ACascadeAsksTheNextSizeWhenOneIsNotSure(double threshold)
+    public void ACascadeAsksTheNextSizeWhenOneIsNotSure(double quantile)
     {
         using var model = Sharp<WindowedLm>();
-        ImmutableArray<ImmutableArray<LayerSlice>> sizes = [WindowedLm.Profile.S.Layers, WindowedLm.Profile.Mixed.Layers, WindowedLm.Spec.WholeLayers];
+        ImmutableArray<ImmutableArray<LayerSlice>> sizes =
+            [WindowedLm.Profile.S.Layers, WindowedLm.Profile.Mixed.Layers, WindowedLm.Spec.WholeLayers];
         using var engine = DecodingEngine.Create(model, new DecodingOptions { Threads = 1 });
+        double[] thresholds = [Confidence(engine, sizes[0], quantile), Confidence(engine, sizes[1], quantile)];
         var shares = new List<double>();
         foreach (var prompt in s_prompts)
         {
-            var options = new GenerationOptions { Tokens = 40, Cascade = [new(sizes[0], threshold), new(sizes[1], threshold * 0.8)] };
+            var options = new GenerationOptions { Tokens = 40, Cascade = [new(sizes[0], thresholds[0]), new(sizes[1], thresholds[1])] };
             var got = TextGenerator.Generate(engine, prompt, options);
             Assert.Equal<LayerSlice>(sizes[2].AsSpan(), engine.LayersOf(0).AsSpan());
-            var (wanted, asked, answered) = ByHand(engine, prompt, 40, sizes, [threshold, threshold * 0.8]);
+            var (wanted, asked, answered) = ByHand(engine, prompt, 40, sizes, thresholds);
             Same(wanted, asked, answered, got);
             shares.Add(got.Cascade!.WidestShare);
         }
 
         // In between, no size does everything.
-        if (threshold == 0.15) Assert.All(shares, share => Assert.InRange(share, 0.05, 0.95));
+        if (quantile == 0.5) Assert.All(shares, share => Assert.InRange(share, 0.05, 0.95));
     }
 
     // The rule in the plainest code: each size computes the last token anew, beside the keys and values that are there.
@@ -119,7 +121,10 @@ public sealed class CascadeTests
     public async Task BatchesAndStreamsGiveTheTextOfEachPromptAlone()
     {
         using var model = Sharp<WindowedLm>();
-        var options = new GenerationOptions { Tokens = 40, RepetitionPenalty = 1e6, RepetitionWindow = 20, Cascade = [new(WindowedLm.Profile.S.Layers, 0.15)] };
+        using var engine = DecodingEngine.Create(model, new DecodingOptions { Threads = 1 });
+        var narrow = WindowedLm.Profile.S.Layers;
+        var cascade = new CascadeLevel(narrow, Confidence(engine, narrow, 0.5));
+        var options = new GenerationOptions { Tokens = 40, RepetitionPenalty = 1e6, RepetitionWindow = 20, Cascade = [cascade] };
         var together = TextGenerator.GenerateBatch(model, s_prompts, options);
         var (asked, answered) = (new int[2], new int[2]);
         for (var i = 0; i < s_prompts.Length; i++)
@@ -129,7 +134,8 @@ public sealed class CascadeTests
             for (var size = 0; size < 2; size++)
                 (asked[size], answered[size]) = (asked[size] + alone.Cascade!.Asked[size], answered[size] + alone.Cascade.Answered[size]);
             var streamed = new List<byte>();
-            await foreach (var piece in TextGenerator.StreamAsync(model, s_prompts[i], options)) streamed.AddRange(piece.Tokens.Select(t => (byte)t));
+            await foreach (var piece in TextGenerator.StreamAsync(model, s_prompts[i], options))
+                streamed.AddRange(piece.Tokens.Select(t => (byte)t));
             Assert.Equal(alone.Bytes, streamed);
         }
 
@@ -141,10 +147,13 @@ public sealed class CascadeTests
     public void AStopStringEndsTheText()
     {
         using var model = Sharp<OracleBytes>();
-        var options = new GenerationOptions { Tokens = 40, Temperature = 1, Seed = 3, Cascade = [new(OracleBytes.Profile.S.Layers, 0.2)], LogitBias = Letters };
-        var whole = TextGenerator.Generate(model, "x", options).Text;
-        var stopped = TextGenerator.Generate(model, "x", options with { StopStrings = [whole[20..22]] });
-        Assert.Equal((whole[..whole.IndexOf(whole[20..22], StringComparison.Ordinal)], FinishReason.Stop), (stopped.Text, stopped.FinishReason));
+        using var engine = DecodingEngine.Create(model, new DecodingOptions { Threads = 1 });
+        var level = new CascadeLevel(OracleBytes.Profile.S.Layers, Confidence(engine, OracleBytes.Profile.S.Layers, 0.5));
+        var options = new GenerationOptions { Tokens = 40, Temperature = 1, Seed = 3, Cascade = [level], LogitBias = Letters };
+        var whole = TextGenerator.Generate(engine, "x", options).Text;
+        var stop = whole[20..22];
+        var stopped = TextGenerator.Generate(engine, "x", options with { StopStrings = [stop] });
+        Assert.Equal((whole[..whole.IndexOf(stop, StringComparison.Ordinal)], FinishReason.Stop), (stopped.Text, stopped.FinishReason));
     }
 
     private static ImmutableDictionary<int, double> Letters =>
@@ -171,7 +180,10 @@ public sealed class CascadeTests
             ("Cascade is given beside a Draft", model, new() { Cascade = [new(s, 0.5)], Draft = s }),
         ];
         foreach (var (says, its, options) in cases)
-            Assert.Contains(says, Assert.Throws<ArgumentException>(() => TextGenerator.Generate(its, "a", options)).Message, StringComparison.Ordinal);
+        {
+            var error = Assert.Throws<ArgumentException>(() => TextGenerator.Generate(its, "a", options));
+            Assert.Contains(says, error.Message, StringComparison.Ordinal);
+        }
     }
 
     [Theory]
@@ -217,7 +229,8 @@ public sealed class CascadeTests
     [Fact]
     public void DecidingAllocatesNothing()
     {
-        var cascade = new Cascade([new(OracleBytes.Profile.S.Layers, 0.5), new(OracleBytes.Profile.M.Layers, 0.5)], OracleBytes.Spec.WholeLayers) { PromptEnd = 3 };
+        ImmutableArray<CascadeLevel> levels = [new(OracleBytes.Profile.S.Layers, 0.5), new(OracleBytes.Profile.M.Layers, 0.5)];
+        var cascade = new Cascade(levels, OracleBytes.Spec.WholeLayers) { PromptEnd = 3 };
         var logits = new float[256];
         var before = GC.GetAllocatedBytesForCurrentThread();
         for (var i = 0; i < 50; i++)
@@ -241,9 +254,10 @@ public sealed class CascadeTests
             var context = OracleBytes.Spec.Context;
             var windows = Windows.Fixed(corpus.Validation, context, 7).ToList();
             using var engine = DecodingEngine.Create(model, new DecodingOptions { Threads = 1, Sequences = 3 });
-            var options = new CascadeCalibrationOptions { Thresholds = [0.2, 0.05], Windows = 7, Tolerance = 0 };
+            double[] between = [Confidence(engine, OracleBytes.Profile.S.Layers, 0.8), Confidence(engine, OracleBytes.Profile.S.Layers, 0.3)];
+            var options = new CascadeCalibrationOptions { Thresholds = [.. between], Windows = 7, Tolerance = 0 };
             var calibration = CascadeCalibrator.Run(engine, [OracleBytes.Profile.S], corpus, options);
-            Assert.Equal([0, 0.05, 0.2, 1], calibration.Rows.Select(r => r.Threshold));
+            Assert.Equal([0, between[1], between[0], 1], calibration.Rows.Select(r => r.Threshold));
             Assert.Equal((7L * 17, 7L * 17), (calibration.Tokens, calibration.Bytes));
             Assert.Equal(Bits(OracleBytes.Profile.S), calibration.Rows[0].BitsPerByte, 4);
             Assert.Equal(Bits(OracleBytes.Profile.XL), calibration.Rows[^1].BitsPerByte, 4);
@@ -283,17 +297,21 @@ public sealed class CascadeTests
             TestCorpus.Write(text);
             using (var model = Sharp<OracleBytes>()) model.Save(weights);
             string[] common = ["--checkpoint", weights, "--out", folder, "--weights", "f32", "--threads", "1"];
-            using var measured = await Json(["calibrate", "--data", text, "--cascade", "S,M", "--thresholds", "0.1,0.3", "--windows", "2", "--tolerance", "9", .. common, "--json"]);
-            Assert.Equal([0, 0.1, 0.3, 1], measured.RootElement.GetProperty("results").EnumerateArray().Select(row => row.GetProperty("threshold").GetDouble()));
+            string[] calibrate = ["calibrate", "--data", text, "--windows", "2", .. common];
+            using var measured = await Json([.. calibrate, "--cascade", "S,M", "--thresholds", "0.1,0.3", "--tolerance", "9", "--json"]);
+            var rows = measured.RootElement.GetProperty("results");
+            Assert.Equal([0, 0.1, 0.3, 1], rows.EnumerateArray().Select(row => row.GetProperty("threshold").GetDouble()));
             Assert.Equal("S:0,M:0", measured.RootElement.GetProperty("cascade").GetString());
-            Assert.Equal(3, measured.RootElement.GetProperty("results")[1].GetProperty("asked").GetArrayLength());
-            var (code, table, _) = await Run(["calibrate", "--data", text, "--thresholds", "0.1", "--windows", "2", "--tolerance", "0", .. common]);
+            Assert.Equal(3, rows[1].GetProperty("asked").GetArrayLength());
+            var (code, table, _) = await Run([.. calibrate, "--thresholds", "0.1", "--tolerance", "0"]);
             Assert.Equal(0, code);
             Assert.Contains("agrees with XL", table, StringComparison.Ordinal);
 
-            using var generated = await Json(["generate", "--prompt", "a", "--tokens", "30", "--cascade", "S:0.1,M:0.2", .. common, "--json"]);
-            Assert.Equal(30, generated.RootElement.GetProperty("cascade").EnumerateArray().Sum(its => its.GetProperty("answered").GetInt32()));
-            Assert.Equal(["2*S", "2*M", "2*XL"], generated.RootElement.GetProperty("cascade").EnumerateArray().Select(its => its.GetProperty("pattern").GetString()));
+            string[] generate = ["generate", "--prompt", "a", "--tokens", "30", "--cascade", "S:0.1,M:0.2", .. common, "--json"];
+            using var generated = await Json(generate);
+            var sizes = generated.RootElement.GetProperty("cascade").EnumerateArray().ToList();
+            Assert.Equal(30, sizes.Sum(its => its.GetProperty("answered").GetInt32()));
+            Assert.Equal(["2*S", "2*M", "2*XL"], sizes.Select(its => its.GetProperty("pattern").GetString()));
 
             (string Says, string[] Arguments)[] wrong =
             [
@@ -332,6 +350,19 @@ public sealed class CascadeTests
             var code = await ModelProgram.RunAsync<OracleBytes>(arguments, output, error, CancellationToken.None);
             return (code, output.ToString(), error.ToString());
         }
+    }
+
+    // Returns a quantile of how sure a submodel is after the words of a text.
+    private static double Confidence(DecodingEngine engine, ImmutableArray<LayerSlice> layers, double quantile)
+    {
+        engine.Truncate(0, 0);
+        engine.Use(0, layers);
+        var row = engine.Append(0, [.. "the model returns a width".Take(engine.Capacity).Select(c => (int)c)], allLogits: true);
+        engine.Run();
+        var all = Enumerable.Range(row, engine.Length(0)).Select(i => Cascade.Confidence(engine.Logits(i))).Order().ToList();
+        engine.Truncate(0, 0);
+        engine.Use(0, engine.Layers);
+        return all[(int)(quantile * (all.Count - 1))];
     }
 
     // With the initial weights, the distributions are nearly uniform, so no size is ever sure.

@@ -6,10 +6,16 @@ public sealed class CascadeTests
 {
     private static readonly Profile<TinyLm> s_whole = TinyLm.Granularities[^1];
 
+    // How sure S is in one case of two.
+    private static readonly double s_median = Median();
+
+    private static readonly CascadeLevel s_s = new(TinyLm.Granularities[0].Layers, s_median);
+
+    private static readonly CascadeLevel s_m = new(TinyLm.Granularities[1].Layers, s_median);
+
     private static readonly ImmutableArray<ImmutableArray<CascadeLevel>> s_cascades =
     [
-        CascadeLevel.Parse<TinyLm>("S:0.3"), CascadeLevel.Parse<TinyLm>("S:0.2,M:0.3"), CascadeLevel.Parse<TinyLm>("Mixed:0.4"), [],
-        CascadeLevel.Parse<TinyLm>("M:0"), CascadeLevel.Parse<TinyLm>("S:1"),
+        [s_s], [s_s, s_m], [new(TinyLm.Profiles[0].Layers, s_median)], [], [s_m with { Threshold = 0 }], [s_s with { Threshold = 1 }],
     ];
 
     [Fact]
@@ -34,7 +40,7 @@ public sealed class CascadeTests
 
         var got = await Task.WhenAll(requests);
         Assert.Equal(wanted, got.Select(g => g.Text));
-        Assert.InRange(wanted.Distinct().Count(), wanted.Count - 4, wanted.Count); // at 1, the text is that without a cascade
+        Assert.True(wanted.Distinct().Count() >= 10, "different texts cannot be right by chance"); // at 1, it is the text without a cascade
         Assert.All(got, (g, i) => Assert.Equal((20 + (15 * (i % 3)), FinishReason.Length), (g.Tokens, g.Reason)));
         var statistics = scheduler.Statistics;
         Assert.Equal(got.Sum(g => g.Tokens), statistics.GeneratedTokens);
@@ -42,13 +48,13 @@ public sealed class CascadeTests
     }
 
     [Theory]
-    [InlineData("S:0.3", 8)]
-    [InlineData("S:1", 8 + 5)]
-    public async Task OnlyWhatOneSizeComputedIsReused(string cascade, int cached)
+    [InlineData(false, 8)]
+    [InlineData(true, 8 + 5)]
+    public async Task OnlyWhatOneSizeComputedIsReused(bool isUniform, int cached)
     {
         using var model = Models.New();
         await using var scheduler = Models.Scheduler(model, 1);
-        var options = new GenerationOptions { Tokens = 6, Cascade = CascadeLevel.Parse<TinyLm>(cascade), LogitBias = s_onlyA };
+        var options = new GenerationOptions { Tokens = 6, Cascade = [isUniform ? s_s with { Threshold = 1 } : s_s], LogitBias = s_onlyA };
         Assert.Equal("AAAAAA", (await Models.Read(scheduler.TryGenerate("a prompt", s_whole.Layers, options))).Text);
         var plain = options with { Tokens = 9, LogitBias = ImmutableDictionary<int, double>.Empty };
         foreach (var next in (GenerationOptions[])[plain, plain with { Cascade = [] }])
@@ -74,10 +80,9 @@ public sealed class CascadeTests
     [Fact]
     public async Task AServerAsksSmallerSizesFirst()
     {
-        var cascade = CascadeLevel.Parse<TinyLm>("S:0.2,M:0.3");
-        var defaults = new GenerationOptions { Cascade = cascade };
+        var defaults = new GenerationOptions { Cascade = [s_s, s_m] };
         await using var its = await TestServer.Start(new ModelServerOptions { Defaults = defaults, Scheduler = Models.Patient });
-        ImmutableArray<CascadeLevel>[] wanted = [[], [cascade[0]], cascade];
+        ImmutableArray<CascadeLevel>[] wanted = [[], [s_s], [s_s, s_m]];
         foreach (var (profile, levels) in TinyLm.Granularities.Zip(wanted))
         {
             var answer = await its.PostOk("/v1/completions", new { model = $"TinyLm/{profile.Name}", prompt = "x", max_tokens = 40, temperature = 0 });
@@ -88,6 +93,24 @@ public sealed class CascadeTests
 
         Assert.Contains($"matformer_escalated_tokens_total {its.Server.Scheduler.Statistics.EscalatedTokens}\n", await its.Client.GetStringAsync("/metrics"));
         Assert.NotEqual(0, its.Server.Scheduler.Statistics.EscalatedTokens);
+    }
+
+    private static double Median()
+    {
+        using var model = Models.New();
+        using var engine = DecodingEngine.Create(model);
+        engine.Use(0, TinyLm.Granularities[0]);
+        var all = new List<double>();
+        for (var next = (int)'x'; engine.Length(0) < engine.Capacity;)
+        {
+            var row = engine.Append(0, [next]);
+            engine.Run();
+            var logits = engine.Logits(row).ToArray();
+            all.Add(1 / logits.Sum(l => Math.Exp((double)l - logits.Max())));
+            next = Array.IndexOf(logits, logits.Max());
+        }
+
+        return all.Order().ElementAt(all.Count / 2);
     }
 
     private static readonly ImmutableDictionary<int, double> s_onlyA = ImmutableDictionary<int, double>.Empty.Add('A', 100);

@@ -8,8 +8,8 @@ namespace MatFormer;
 /// <summary>A smaller submodel of a cascade (<see cref="GenerationOptions.Cascade"/>), and how sure it must be to answer.</summary>
 /// <param name="Layers">The submodel: a profile's <see cref="Profile{TModel}.Layers"/>.</param>
 /// <param name="Threshold">
-/// The submodel answers if the probability of its likeliest token exceeds this, within 0 and 1. At 0 it always answers, and at 1 it is never
-/// asked.
+/// The submodel answers if the probability of its likeliest token exceeds this, within 0 and 1. At 0 it always answers, and at 1 it is
+/// never asked.
 /// </param>
 public sealed record CascadeLevel(ImmutableArray<LayerSlice> Layers, double Threshold)
 {
@@ -100,7 +100,7 @@ internal sealed class Cascade
             for (var i = 0; i < asked.Length; i++) (asked[i], answered[i]) = (asked[i] + its._asked[i], answered[i] + its._answered[i]);
         }
 
-        return new CascadeStatistics(ImmutableCollectionsMarshal.AsImmutableArray(asked), ImmutableCollectionsMarshal.AsImmutableArray(answered));
+        return new CascadeStatistics([.. asked], [.. answered]);
     }
 
     /// <summary>Returns the submodel that computes the token at an index, the first one that has not been computed.</summary>
@@ -111,8 +111,8 @@ internal sealed class Cascade
     }
 
     /// <summary>
-    /// Returns true if the submodel answers with these logits (Vocabulary). Otherwise its token must be dropped, and a wider one computes it
-    /// next.
+    /// Returns true if the submodel answers with these logits (Vocabulary). Otherwise its token must be dropped, and a wider one computes
+    /// it next.
     /// </summary>
     public bool Accepts(ReadOnlySpan<float> logits)
     {
@@ -131,8 +131,8 @@ internal sealed class Cascade
     }
 
     /// <summary>
-    /// Returns the probability of the likeliest token, by the model's logits alone: penalties, biases, temperature and filters do not count.
-    /// It is not a number if the logits are damaged.
+    /// Returns the probability of the likeliest token, by the model's logits alone: penalties, biases, temperature and filters do not
+    /// count. It is not a number if the logits are damaged.
     /// </summary>
     public static double Confidence(ReadOnlySpan<float> logits)
     {

@@ -340,8 +340,8 @@ public sealed unsafe class DecodingEngine : IDisposable
             {
                 if (its[layer].Heads == layers[layer].Heads) continue;
                 throw new ArgumentException(
-                    $"The cascade asks {kept}, which keeps {its[layer].Heads} of the {layers[layer].Heads} heads of layer {layer}; a wider "
-                    + "submodel reads the keys and values of all of them, so use profiles with the same heads.", nameof(cascade));
+                    $"The cascade asks {kept}, which keeps {its[layer].Heads} of the {layers[layer].Heads} heads of layer {layer}; a "
+                    + "wider submodel reads the keys and values of all of them, so use profiles with the same heads.", nameof(cascade));
             }
         }
     }
