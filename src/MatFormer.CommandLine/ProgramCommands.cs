@@ -746,7 +746,7 @@ internal abstract class ProgramCommands<TModel>(
     // A pattern has characters that are awkward in file names.
     protected static string FileName(Profile<TModel> profile) => profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
 
-    protected static Profile<TModel> ParseProfile(string text)
+    protected static Profile<TModel> ParseProfile(string text, string option = "--profile")
     {
         try
         {
@@ -754,7 +754,7 @@ internal abstract class ProgramCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException($"--profile: {ArgumentProblem.Of(e)}", e);
+            throw new UsageException($"{option}: {ArgumentProblem.Of(e)}", e);
         }
     }
 

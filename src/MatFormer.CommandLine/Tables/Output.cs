@@ -111,6 +111,22 @@ internal static class Output
         Print(writer, table);
     }
 
+    public static void Table(TextWriter writer, CascadeCalibration calibration, string whole)
+    {
+        var table = NewTable("threshold", "", "bits/byte", "agrees with " + whole, whole + " asked", "FLOPs/token");
+        foreach (var row in calibration.Rows)
+        {
+            string[] cells =
+            [
+                Invariant($"{row.Threshold}"), row == calibration.Best ? "best" : string.Empty, Invariant($"{row.BitsPerByte:0.0000}"),
+                Percent(row.Agreement), Percent(row.Asked[^1]), Millions((long)row.Flops),
+            ];
+            table.AddRow(cells.Select(Cell));
+        }
+
+        Print(writer, table);
+    }
+
     /// <summary>Formats a share as 12.3%. An unknown share gives an empty string.</summary>
     public static string Percent(double? share) => share is { } known ? Invariant($"{known:0.0%}") : string.Empty;
 
