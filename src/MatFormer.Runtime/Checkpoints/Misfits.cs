@@ -126,6 +126,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         if (layer >= layers && layers > 0) return Invariant($"it has {layers} layers, so declare [{Attribute}(Layers = {layers})]");
         return part.Split('.') switch
         {
+            ["router", ..] => "it has no routers, so leave [Routing] out",
             ["lm_head", ..] => "its head is its embedding's weight, so leave [Embedding(Tied = false)] out",
             ["model", "embed_positions", ..] => "it has no learned positions, so leave [Position(PositionKind.Learned)] out",
             ["vit", "embeddings", "position_embeddings"] => "it has no learned positions, so declare [Position(PositionKind.Sinusoidal)]",
@@ -155,6 +156,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         if (layer >= spec.Layers) return Invariant($"it has {LayersInFile} layers, so declare [{Attribute}(Layers = {LayersInFile})]");
         return part.Split('.') switch
         {
+            ["router", ..] => "its tokens are routed, so declare [Routing]",
             ["lm_head", "weight"] => "its head is not its embedding's weight, so declare [Embedding(Tied = false)]",
             ["model", "embed_positions", "weight"] or ["vit", "embeddings", "position_embeddings"] =>
                 "it has learned positions, so declare [Position(PositionKind.Learned)]",
