@@ -19,7 +19,7 @@ internal sealed class RoutedFeedForward(ModelSpec spec, Architecture architectur
     }
 
     public override string StackedCall(CodeFile f) =>
-        $"route is null\n    ? {base.StackedCall(f)}\n    : {f.Kernels}.FeedForward(x, FeedForwardWeights, route)";
+        $"route is null\n        ? {base.StackedCall(f)}\n        : {f.Kernels}.FeedForward(x, FeedForwardWeights, route)";
 
     private protected override string? RouteArgument => ", Routers?.Of(layer, streams)";
 }

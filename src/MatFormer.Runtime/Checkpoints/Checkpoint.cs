@@ -138,8 +138,8 @@ public static class Checkpoint
     internal static List<(Parameter Parameter, SafetensorsEntry Entry)> Match(
         SafetensorsReader reader, MatFormerModel model, bool mayLackRouters = false)
     {
-        var lacksRouters = mayLackRouters && !reader.Tensors.Any(entry => Routers.Has(entry.Name));
-        var parameters = model.named_parameters().Where(p => !lacksRouters || !Routers.Has(p.Item1)).ToList();
+        var lacksRouters = mayLackRouters && !CheckpointHeader.HasRouters(reader);
+        var parameters = model.named_parameters().Where(p => !lacksRouters || !CheckpointHeader.IsOfRouter(p.Item1)).ToList();
         var misfits = new Misfits(reader, model.Architecture);
         var entries = parameters.ConvertAll(p => (p.Item2, misfits.Find(p.Item1, p.Item2)));
         misfits.CheckNoOthers(parameters.Select(p => p.Item1));
@@ -148,7 +148,9 @@ public static class Checkpoint
 
     private static void CheckProfile(CheckpointHeader header, MatFormerModel model)
     {
-        if (header.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return;
+        // With routers, the universal model holds more than the slice of its widest granularity.
+        var isAlike = model.Architecture.Routing is null || header.IsUniversal == model.IsUniversal;
+        if (isAlike && header.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return;
         if (model.IsUniversal) header.CheckUniversal(model.Architecture);
         var name = model.Architecture.Name;
         throw new CheckpointException(header.Path, header.IsUniversal

@@ -126,7 +126,6 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         if (layer >= layers && layers > 0) return Invariant($"it has {layers} layers, so declare [{Attribute}(Layers = {layers})]");
         return part.Split('.') switch
         {
-            ["router", ..] => "it has no routers, so leave [Routing] out",
             ["lm_head", ..] => "its head is its embedding's weight, so leave [Embedding(Tied = false)] out",
             ["model", "embed_positions", ..] => "it has no learned positions, so leave [Position(PositionKind.Learned)] out",
             ["vit", "embeddings", "position_embeddings"] => "it has no learned positions, so declare [Position(PositionKind.Sinusoidal)]",

@@ -24,7 +24,7 @@ public sealed class Routers
 
     private readonly (Parameter Weight, Parameter Scale)?[] _layers;
 
-    /// <summary>Creates routers with random weights. Their scales are 0, so that at first a token's score does not scale anything.</summary>
+    /// <summary>Creates routers with random weights. Their scales are 0, so that at first no score scales anything.</summary>
     public Routers(ModelSpec spec, Device device)
     {
         ArgumentNullException.ThrowIfNull(spec);
@@ -62,10 +62,8 @@ public sealed class Routers
     public Route? Of(int layer, Streams streams)
     {
         ArgumentNullException.ThrowIfNull(streams);
-        return streams.Budget?.Layers[layer] is { } routed && _layers[layer] is var (weight, scale) ? new Route(weight, scale, routed) : null;
+        return streams.Budget?.Layers[layer] is { } routed && _layers[layer] is var (weight, scale)
+            ? new Route(weight, scale, routed)
+            : null;
     }
-
-    /// <summary>Returns true for the name of a router's weight.</summary>
-    internal static bool Has(string name) =>
-        name.EndsWith("." + WeightName, StringComparison.Ordinal) || name.EndsWith("." + ScaleName, StringComparison.Ordinal);
 }
