@@ -186,7 +186,8 @@ internal sealed class Routing : Experiment
                 .Append(Invariant($"| {Estimate.Of(both.Select(b => b.Routed[i])).Format("0.00")} "))
                 .Append(Invariant($"| {Mixes[i].Pattern.Replace("*", "\\*", StringComparison.Ordinal)} "))
                 .Append(Invariant($"| {Mixes[i].Flops / 1e6:0.00} | {Estimate.Of(both.Select(b => b.Mixed[i])).Format("0.00")} "))
-                .Append(Invariant($"| {Estimate.Of(alone.Select(a => a[i])).Format("0.00")} | {difference.Format("+0.00;-0.00;0.00")} |\n"));
+                .Append(Invariant($"| {Estimate.Of(alone.Select(a => a[i])).Format("0.00")} "))
+                .Append(Invariant($"| {difference.Format("+0.00;-0.00;0.00")} |\n"));
         }
 
         var sizes = RoutedDigits.Granularities.Select((g, i) =>
