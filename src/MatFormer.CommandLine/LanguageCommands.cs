@@ -86,7 +86,7 @@ internal sealed class LanguageCommands<TModel>(
             order = $"ordered by importance in {corpus.Describe()}";
         }
 
-        foreach (var (name, content) in chat) AtomicFile.Write(name, stream => stream.Write(content));
+        WriteAll(chat);
         if (weights.IsOurs) order = "nested as MatFormer trained them";
         if (DenseModel.ConfigOf(from) is null)
         {
@@ -107,23 +107,6 @@ internal sealed class LanguageCommands<TModel>(
                 WriteFiles(json, [path, .. tokenizer is null ? [] : (string[])[copy], .. chat.Select(c => c.Path)]);
             });
         }
-    }
-
-    // The files of a chat template in one folder, and where they are copied to in another.
-    private static List<(string Path, byte[] Content)> ChatFiles(string from, string to)
-    {
-        var files = new List<(string, byte[])>();
-        foreach (var name in (string[])[ChatTemplateFile.ConfigName, ChatTemplateFile.JinjaName])
-        {
-            var (source, copy) = (Path.Combine(from, name), Path.Combine(to, name));
-            if (!File.Exists(source)) continue;
-            var content = File.ReadAllBytes(source);
-            if (File.Exists(copy) && !File.ReadAllBytes(copy).AsSpan().SequenceEqual(content))
-                throw new UsageException($"'{copy}' is another file than that beside --from; give another --out, or delete it.");
-            files.Add((copy, content));
-        }
-
-        return files;
     }
 
     private void Declare(string from)
@@ -236,10 +219,10 @@ internal sealed class LanguageCommands<TModel>(
         switch (Settings.Format)
         {
             case "huggingface":
-                Extraction.ToHuggingFace(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding);
+                Extraction.ToHuggingFace(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding, ChatOfWeights());
                 break;
             case "gguf":
-                Extraction.ToGguf(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding);
+                Extraction.ToGguf(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding, ChatOfWeights());
                 break;
             default:
                 ExtractSafetensors(profile, path, encoding);
@@ -256,6 +239,8 @@ internal sealed class LanguageCommands<TModel>(
         if (File.Exists(path)) return Tokenizer.Load(path);
         return TModel.Spec.Vocabulary >= Tokenizer.ByteLevel.VocabularySize ? Tokenizer.ByteLevel : null;
     }
+
+    private string? ChatOfWeights() => ChatTemplateFile.TextIn(CheckpointFolder);
 
     public void Generate()
     {

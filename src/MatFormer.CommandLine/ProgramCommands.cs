@@ -544,15 +544,42 @@ internal abstract class ProgramCommands<TModel>(
             throw new UsageException($"--dimension is for --format onnx; --format {Settings.Format} keeps the whole embedding.");
     }
 
-    // The slice needs the tokenizer too.
+    // The slice needs the tokenizer and the chat template too.
     private void ExtractWithTokenizer(Action extract)
     {
         var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
         var tokenizer = File.Exists(source) ? Tokenizer.Load(source) : null;
         var copy = InOut(Tokenizer.FileName);
         if (tokenizer is not null) CheckReplaces(copy, tokenizer);
+        var chat = ChatFiles(CheckpointFolder, Settings.Out);
         extract();
         tokenizer?.Save(copy);
+        WriteAll(chat);
+    }
+
+    /// <summary>
+    /// Reads the files of a chat template in a folder. Returns their contents and the paths of their copies in another folder. A copy that
+    /// would replace another file is refused without <c>--overwrite</c>.
+    /// </summary>
+    protected List<(string Path, byte[] Content)> ChatFiles(string from, string to)
+    {
+        var files = new List<(string, byte[])>();
+        foreach (var name in (string[])[ChatTemplateFile.ConfigName, ChatTemplateFile.JinjaName])
+        {
+            var (source, copy) = (Path.Combine(from, name), Path.Combine(to, name));
+            if (!File.Exists(source)) continue;
+            var content = File.ReadAllBytes(source);
+            if (!Settings.Overwrite && File.Exists(copy) && !File.ReadAllBytes(copy).AsSpan().SequenceEqual(content))
+                throw new UsageException($"'{copy}' is another file than '{source}'; give another --out, or delete it.");
+            files.Add((copy, content));
+        }
+
+        return files;
+    }
+
+    protected static void WriteAll(List<(string Path, byte[] Content)> files)
+    {
+        foreach (var (path, content) in files) AtomicFile.Write(path, stream => stream.Write(content));
     }
 
     // Returns the path of weights if it is a folder, else the folder of the file.
@@ -692,7 +719,9 @@ internal abstract class ProgramCommands<TModel>(
     protected void BeginWithInit(TModel model, TrainingData data)
     {
         if (Settings.Init is not { } weights) return;
+        var chat = data.TextTokenizer is null ? [] : ChatFiles(FolderOf(weights), Settings.Out);
         var isDense = WarmStart.Load(model, weights, data);
+        WriteAll(chat);
         Error.WriteLine($"Beginning with {weights}{(isDense ? ", its hidden units ordered by importance" : string.Empty)}.");
     }
 
