@@ -425,6 +425,7 @@ internal abstract class ProgramCommands<TModel>(
             LearningRate = Settings.LearningRate ?? options.LearningRate,
             Seed = Settings.Seed ?? options.Seed,
             StochasticDepth = Settings.StochasticDepth ?? options.StochasticDepth,
+            RoutedShare = Settings.RoutedShare ?? options.RoutedShare,
             LabelSmoothing = Settings.LabelSmoothing ?? options.LabelSmoothing,
             Mixup = Settings.Mixup ?? options.Mixup,
             Shift = Settings.Shift ?? options.Shift,
@@ -465,6 +466,7 @@ internal abstract class ProgramCommands<TModel>(
         if (!options.Probabilities.IsEmpty) text += $", probabilities {Numbers(options.Probabilities)}";
         if (!options.LossWeights.IsEmpty) text += $", loss weights {Numbers(options.LossWeights)}";
         if (options.StochasticDepth > 0) text += Output.Invariant($", stochastic depth {options.StochasticDepth}");
+        if (TModel.Spec.Routing is not null) text += Output.Invariant($", {options.RoutedShareOf(TModel.Spec):0.##%} of the steps routed");
         if (options.LabelSmoothing > 0) text += Output.Invariant($", label smoothing {options.LabelSmoothing}");
         if (options.Mixup > 0) text += Output.Invariant($", mixup {options.Mixup}");
         if (options.Shift > 0) text += Output.Invariant($", shifts of up to {options.Shift} pixels");

@@ -30,7 +30,8 @@ internal static class Output
     public static void WriteCosts(Utf8JsonWriter json, ProfileCosts costs, string unit = "token")
     {
         json.WriteString("name", costs.Name);
-        json.WriteString("kind", costs.IsGranularity ? "granularity" : "profile");
+        json.WriteString("kind", costs.Budget is not null ? "routed" : costs.IsGranularity ? "granularity" : "profile");
+        if (costs.Budget is { } budget) json.WriteNumber("budget", budget);
         json.WriteString("pattern", costs.Pattern);
         json.WriteNumber("parameters", costs.Parameters);
         json.WriteNumber("non_embedding_parameters", costs.NonEmbeddingParameters);
