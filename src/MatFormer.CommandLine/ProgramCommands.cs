@@ -198,8 +198,19 @@ internal abstract class ProgramCommands<TModel>(
             : throw new UsageException($"--sweep: {TModel.Spec.Name} has no mixes besides its granularities; leave --sweep out.");
     }
 
+    /// <summary>Checks the options of planning that need no weights.</summary>
+    protected void CheckPlan()
+    {
+        CheckPlanName();
+        if (Settings.Search == PlanSearch.Learned && !Settings.Budget.IsGiven)
+        {
+            throw new UsageException($"--search learned finds the mix for a budget, but none is given; give one, such as --max-parameters "
+                + $"{(TModel.Granularities[0].ParameterCount + Whole.ParameterCount) / 2}.");
+        }
+    }
+
     // A declaration with this name must compile.
-    protected void CheckPlanName()
+    private void CheckPlanName()
     {
         var name = Settings.Name;
         if (!(char.IsLetter(name[0]) || name[0] == '_') || !name.All(c => char.IsLetterOrDigit(c) || c == '_'))
@@ -271,7 +282,7 @@ internal abstract class ProgramCommands<TModel>(
     protected void PlanEncoder<TData>(Func<TData> open)
         where TData : TrainingData
     {
-        CheckPlanName();
+        CheckPlan();
         if (Settings.TextTokens > TModel.Spec.Context)
         {
             throw new UsageException($"--tokens {Settings.TextTokens} is more than a text can have, because the context of "
@@ -416,6 +427,7 @@ internal abstract class ProgramCommands<TModel>(
             LearningRate = Settings.LearningRate ?? options.LearningRate,
             Seed = Settings.Seed ?? options.Seed,
             StochasticDepth = Settings.StochasticDepth ?? options.StochasticDepth,
+            RoutedShare = Settings.RoutedShare ?? options.RoutedShare,
             LabelSmoothing = Settings.LabelSmoothing ?? options.LabelSmoothing,
             Mixup = Settings.Mixup ?? options.Mixup,
             Shift = Settings.Shift ?? options.Shift,
@@ -456,6 +468,7 @@ internal abstract class ProgramCommands<TModel>(
         if (!options.Probabilities.IsEmpty) text += $", probabilities {Numbers(options.Probabilities)}";
         if (!options.LossWeights.IsEmpty) text += $", loss weights {Numbers(options.LossWeights)}";
         if (options.StochasticDepth > 0) text += Output.Invariant($", stochastic depth {options.StochasticDepth}");
+        if (TModel.Spec.Routing is not null) text += Output.Invariant($", {options.RoutedShareOf(TModel.Spec):0.##%} of the steps routed");
         if (options.LabelSmoothing > 0) text += Output.Invariant($", label smoothing {options.LabelSmoothing}");
         if (options.Mixup > 0) text += Output.Invariant($", mixup {options.Mixup}");
         if (options.Shift > 0) text += Output.Invariant($", shifts of up to {options.Shift} pixels");
@@ -590,15 +603,42 @@ internal abstract class ProgramCommands<TModel>(
             throw new UsageException($"--dimension is for --format onnx; --format {Settings.Format} keeps the whole embedding.");
     }
 
-    // The slice needs the tokenizer too.
+    // The slice needs the tokenizer and the chat template too.
     private void ExtractWithTokenizer(Action extract)
     {
         var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
         var tokenizer = File.Exists(source) ? Tokenizer.Load(source) : null;
         var copy = InOut(Tokenizer.FileName);
         if (tokenizer is not null) CheckReplaces(copy, tokenizer);
+        var chat = ChatFiles(CheckpointFolder, Settings.Out);
         extract();
         tokenizer?.Save(copy);
+        WriteAll(chat);
+    }
+
+    /// <summary>
+    /// Reads the files of a chat template in a folder. Returns their contents and the paths of their copies in another folder. A copy that
+    /// would replace another file is refused without <c>--overwrite</c>.
+    /// </summary>
+    protected List<(string Path, byte[] Content)> ChatFiles(string from, string to)
+    {
+        var files = new List<(string, byte[])>();
+        foreach (var name in (string[])[ChatTemplateFile.ConfigName, ChatTemplateFile.JinjaName])
+        {
+            var (source, copy) = (Path.Combine(from, name), Path.Combine(to, name));
+            if (!File.Exists(source)) continue;
+            var content = File.ReadAllBytes(source);
+            if (!Settings.Overwrite && File.Exists(copy) && !File.ReadAllBytes(copy).AsSpan().SequenceEqual(content))
+                throw new UsageException($"'{copy}' is another file than '{source}'; give another --out, or delete it.");
+            files.Add((copy, content));
+        }
+
+        return files;
+    }
+
+    protected static void WriteAll(List<(string Path, byte[] Content)> files)
+    {
+        foreach (var (path, content) in files) AtomicFile.Write(path, stream => stream.Write(content));
     }
 
     // Returns the path of weights if it is a folder, else the folder of the file.
@@ -710,7 +750,7 @@ internal abstract class ProgramCommands<TModel>(
     // A pattern has characters that are awkward in file names.
     protected static string FileName(Profile<TModel> profile) => profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
 
-    protected static Profile<TModel> ParseProfile(string text)
+    protected static Profile<TModel> ParseProfile(string text, string option = "--profile")
     {
         try
         {
@@ -718,7 +758,7 @@ internal abstract class ProgramCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException($"--profile: {ArgumentProblem.Of(e)}", e);
+            throw new UsageException($"{option}: {ArgumentProblem.Of(e)}", e);
         }
     }
 
@@ -744,7 +784,9 @@ internal abstract class ProgramCommands<TModel>(
     protected void BeginWithInit(TModel model, TrainingData data)
     {
         if (Settings.Init is not { } weights) return;
+        var chat = data.TextTokenizer is null ? [] : ChatFiles(FolderOf(weights), Settings.Out);
         var isDense = WarmStart.Load(model, weights, data);
+        WriteAll(chat);
         Error.WriteLine($"Beginning with {weights}{(isDense ? ", its hidden units ordered by importance" : string.Empty)}.");
     }
 

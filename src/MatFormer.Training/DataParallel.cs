@@ -25,7 +25,7 @@ internal sealed class DataParallel<TModel> : IDisposable
     public bool IsFirst => _communicator.Rank == 0;
 
     /// <summary>Begins a step.</summary>
-    public void Begin(StepPlan plan) => _exchange.Begin(plan.Streams.Widest);
+    public void Begin(StepPlan plan) => _exchange.Begin(plan.Streams);
 
     /// <summary>Watches the last backward pass of a step, until the result is disposed.</summary>
     public IDisposable Watch() => _exchange.Watch();

@@ -55,14 +55,16 @@ internal sealed class GradientExchange<TModel> : IDisposable
 
     private readonly record struct Sent(ICommunication Communication, Tensor Wire, Tensor? Dense, List<int>? Places);
 
-    /// <summary>Begins a step whose widest stream keeps the given slices of the layers.</summary>
-    public void Begin(ImmutableArray<LayerSlice> widest)
+    /// <summary>Begins a step with the given streams.</summary>
+    public void Begin(Streams streams)
     {
-        var key = string.Join('/', widest);
+        // Routers, which a routed pass trains, belong to no slice.
+        var key = streams.Budget is null ? string.Join('/', streams.Widest) : nameof(streams.Budget);
         if (!_cuts.TryGetValue(key, out var kept))
         {
             if (_cuts.Count >= MostCuts) _cuts.Clear();
-            _cuts.Add(key, kept = Cut(widest));
+            kept = streams.Budget is null ? Cut(streams.Widest) : [.. _flat.Places.Select(place => place.Parameter.shape)];
+            _cuts.Add(key, kept);
         }
 
         _kept = kept;

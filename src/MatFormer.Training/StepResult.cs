@@ -7,7 +7,8 @@ namespace MatFormer;
 /// <param name="Objective">The step's objective.</param>
 /// <param name="Losses">
 /// The cross-entropy of each trained submodel, in nats per token. Granularities come first, by name, from narrowest to widest. Then come
-/// mixes, as <c>mix</c>, or as <c>mix-L</c> for a branch that ends in L.
+/// mixes, as <c>mix</c>, or as <c>mix-L</c> for a branch that ends in L. A routed step has one loss,
+/// named by its budget, such as <c>routed-0.5</c>.
 /// </param>
 /// <param name="LearningRate">The step's learning rate.</param>
 /// <param name="GradientNorm">The norm of all gradients before clipping.</param>

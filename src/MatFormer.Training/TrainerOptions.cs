@@ -60,6 +60,12 @@ public sealed record TrainerOptions
     /// </summary>
     public double StochasticDepth { get; init; }
 
+    /// <summary>
+    /// Models with <c>[Routing]</c> only: the share of the steps that train a routed pass, at one of the declared budgets, instead of the
+    /// streams of <see cref="Objective"/>. The budget is drawn, all with equal probability. Null for a half.
+    /// </summary>
+    public double? RoutedShare { get; init; }
+
     /// <summary>Images only: the share of a target that is spread over all classes (arXiv 1512.00567, section 7).</summary>
     public double LabelSmoothing { get; init; }
 
@@ -160,6 +166,9 @@ public sealed record TrainerOptions
     internal double LeastShare(int granularities) =>
         Probabilities.IsEmpty ? 1.0 / granularities : Probabilities.Where(p => p > 0).Min() / Probabilities.Sum();
 
+    /// <summary>Returns the share of the steps that train a routed pass of a model.</summary>
+    internal double RoutedShareOf(ModelSpec spec) => spec.Routing is null ? 0 : RoutedShare ?? 0.5;
+
     /// <summary>Checks all values.</summary>
     /// <param name="spec">The model.</param>
     /// <exception cref="ArgumentException">A value is out of range; the message names it.</exception>
@@ -202,6 +211,9 @@ public sealed record TrainerOptions
             Distillation is null || (Distillation.Temperature > 0 && double.IsFinite(Distillation.Temperature)), "Distillation.Temperature",
             Distillation?.Temperature, "above 0");
         Check(StochasticDepth is >= 0 and < 1, nameof(StochasticDepth), StochasticDepth, "from 0 to below 1");
+        Check(
+            RoutedShare is null || spec.Routing is not null, nameof(RoutedShare), RoutedShare, $"null, as {spec.Name} declares no [Routing]");
+        Check(RoutedShare is null or (>= 0 and <= 1), nameof(RoutedShare), RoutedShare, "from 0 to 1");
         Check(LabelSmoothing is >= 0 and < 1, nameof(LabelSmoothing), LabelSmoothing, "from 0 to below 1");
         Check(Mixup >= 0 && double.IsFinite(Mixup), nameof(Mixup), Mixup, "0 or more");
         Check(
@@ -234,6 +246,7 @@ public sealed record TrainerOptions
         (Prefix + "distillation_weight", Distillation is { } weighted ? Text(weighted.Weight) : string.Empty),
         (Prefix + "distillation_temperature", Distillation is { } warm ? Text(warm.Temperature) : string.Empty),
         (Prefix + "stochastic_depth", Text(StochasticDepth)),
+        (Prefix + "routed_share", RoutedShare is { } routed ? Text(routed) : string.Empty),
         (Prefix + "label_smoothing", Text(LabelSmoothing)),
         (Prefix + "mixup", Text(Mixup)),
         (Prefix + "shift", Text(Shift)),
@@ -280,6 +293,8 @@ public sealed record TrainerOptions
         Distillation = Value(path, metadata, "distillation_weight").Length == 0 ? null
             : new(Number<double>(path, metadata, "distillation_weight"), Number<double>(path, metadata, "distillation_temperature")),
         StochasticDepth = Later<double>(path, metadata, "stochastic_depth"),
+        RoutedShare = metadata.GetValueOrDefault(Prefix + "routed_share") is { Length: > 0 } routed
+            ? Number<double>(path, "routed_share", routed) : null,
         LabelSmoothing = Later<double>(path, metadata, "label_smoothing"),
         Mixup = Later<double>(path, metadata, "mixup"),
         Shift = Later<int>(path, metadata, "shift"),
