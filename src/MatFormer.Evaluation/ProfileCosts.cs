@@ -23,6 +23,12 @@ public sealed record ProfileCosts(
     long Flops,
     long KeyValueCacheBytesPerToken)
 {
+    /// <summary>The number of channels of the residual stream; null if all granularities of the model keep the whole stream.</summary>
+    public int? Width { get; init; }
+
+    /// <summary>The pattern, and the number of channels if granularities of the model keep different numbers.</summary>
+    internal string Layout => Width is null ? Pattern : FormattableString.Invariant($"{Pattern}, {Width} channels");
+
     /// <summary>Returns the costs of all granularities, narrowest first, then of all declared profiles.</summary>
     public static ImmutableArray<ProfileCosts> Of<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -42,6 +48,9 @@ public sealed record ProfileCosts(
             profile.ParameterCount,
             profile.NonEmbeddingParameterCount,
             profile.Flops,
-            profile.KeyValueCacheBytesPerToken);
+            profile.KeyValueCacheBytesPerToken)
+        {
+            Width = TModel.Spec.ElasticWidth ? profile.Width : null,
+        };
     }
 }

@@ -28,6 +28,8 @@ public sealed class RecomputationTests : IDisposable
         RecomputedEqualsKept<OtherViT>(type);
         RecomputedEqualsKept<OracleEncoder>(type);
         RecomputedEqualsKept<OtherEncoder>(type);
+        RecomputedEqualsKept<OracleNarrow>(type);
+        RecomputedEqualsKept<NarrowViT>(type);
     }
 
     [Fact]

@@ -67,6 +67,12 @@ internal static class Fingerprint
             parts.Add("granularity_heads=" + string.Join(",", heads));
         }
 
+        if (spec.ElasticWidth)
+        {
+            var widths = spec.Granularities.Select(g => Invariant($"{g.Name}:{spec.WidthOf(g.Layers)}"));
+            parts.Add("granularity_width=" + string.Join(",", widths));
+        }
+
         return string.Join(";", parts);
     }
 

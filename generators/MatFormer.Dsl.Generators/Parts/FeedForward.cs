@@ -24,7 +24,7 @@ internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : B
 
     public override IEnumerable<WeightSpec> Weights(BlockSpec block)
     {
-        var width = new Dimension(Spec.Width, Axis.None);
+        var width = Spec.Stream;
         var hidden = new Dimension(1, Axis.Hidden);
         foreach (var norm in architecture.Norm.WeightsOf(NormField, _names.FeedForwardNorm)) yield return norm;
         if (block.Gated)
@@ -48,6 +48,7 @@ internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : B
         if (block.Bias) lines.Add("UpBias = UpBias,");
         lines.Add("Down = DownProjection,");
         if (block.Bias) lines.Add("DownBias = DownBias,");
+        if (Spec.ElasticWidth) lines.Add("IsNested = true,");
         return $$"""
             private {{f.FeedForwardWeights}} FeedForwardWeights => new()
             {
@@ -67,6 +68,7 @@ internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : B
     public override IEnumerable<string> StackedLines(CodeFile f, string block)
     {
         yield return $"if (importance is not null) importance[layer] = {block}.Importance(attended);  //| (m)";
+        if (Spec.ElasticWidth) yield return $"if (channels is not null) channels[layer] = {block}.ChannelImportance(attended);  //| (w)";
         if (Parts) yield return "// Up to the layer where the streams part, they are the same and are computed once.";
         var parting = Parts ? ", layer == streams.Fork" : null;
         yield return $"var fed = {block}.FeedForward(";
@@ -75,7 +77,7 @@ internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : B
 
     public override IEnumerable<PackedField> Packed(CodeFile f, BlockSpec block)
     {
-        var width = Literals.Of(Spec.Width);
+        var width = Shape.WidthExpression(Spec);
         foreach (var norm in architecture.Norm.PackedOf(f, "_postAttentionNorm", suffix => Name(_names.FeedForwardNorm + suffix)))
             yield return norm;
         yield return new(f.PackedMatrix, "_expanding", block.Gated
