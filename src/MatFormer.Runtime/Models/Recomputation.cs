@@ -33,14 +33,15 @@ public sealed class Recomputation : IDisposable
     internal void BeginPass() => _passes.Add(new Pass());
 
     /// <summary>
-    /// Ends the pass of the streams of one width. Returns its losses, from which the gradients do not flow back before the later passes
-    /// are done, as without checkpointing.
+    /// Ends the pass of the streams of one width. Returns its losses, cut from their graph, so that <see cref="Backward"/> goes back
+    /// through one pass after the other and holds the recomputed results of only one.
     /// </summary>
     internal Tensor EndPass(Tensor losses) => _passes[^1].Cut(losses);
 
     /// <summary>
     /// Adds the gradients of <paramref name="loss"/>, a scalar, to the gradients of the model's parameters. On the CPU they are bit for bit
-    /// the gradients that <c>loss.backward</c> computes without checkpointing. This method can be called once.
+    /// the gradients that <c>loss.backward</c> computes without checkpointing; up to rounding, if the streams have different widths. This
+    /// method can be called once.
     /// </summary>
     /// <exception cref="InvalidOperationException">No forward pass used this object, or its gradients were computed already.</exception>
     public void Backward(Tensor loss)
