@@ -172,7 +172,7 @@ internal abstract class ProgramCommands<TModel>(
             throw new UsageException($"--profile is missing; {TModel.Spec.Name} has {Names()}, and patterns such as '{Declared.Pattern}'.");
         var profile = ParseProfile(Settings.Profile);
         var path = WriteExtract(profile);
-        Human.WriteLine($"Wrote {path}: {profile.Pattern}, {Output.Count(profile.ParameterCount)} parameters.");
+        Human.WriteLine($"Wrote {path}: {ProfileCosts.Of(profile, false).Layout}, {Output.Count(profile.ParameterCount)} parameters.");
         if (Settings.Json)
         {
             Output.Json(Results, json =>

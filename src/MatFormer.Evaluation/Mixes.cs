@@ -71,7 +71,8 @@ public static class Mixes
     /// Returns mixes near points that are spread evenly over the FLOPs between the smallest and the largest granularity. Each point gets
     /// the nearest mix of two adjacent granularities with the narrower layers first (the paper's choice), the same layers reversed, and the
     /// same layers shuffled. It also gets the nearest mix of the smallest and the largest granularity, in both orders, and the nearest of
-    /// some mixes whose layers are drawn from all granularities. No mix occurs twice.
+    /// some mixes whose layers are drawn from all granularities. No mix occurs twice. Granularities are mixed only with those of the same
+    /// width.
     /// </summary>
     /// <param name="points">The number of points.</param>
     /// <param name="seed">The seed of shuffling and drawing.</param>
@@ -81,8 +82,12 @@ public static class Mixes
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(points, 1);
         var (layers, last) = (TModel.Spec.Layers, TModel.Granularities.Count - 1);
-        var adjacent = Enumerable.Range(0, last).SelectMany(lower => Steps(lower, lower + 1)).ToList();
-        var steep = Steps(0, last).ToList();
+        var widths = Enumerable.Range(0, last + 1).GroupBy(g => TModel.Granularities[g].Width).Select(g => g.ToList()).ToList();
+        var adjacent = Enumerable.Range(0, last)
+            .Where(lower => TModel.Granularities[lower].Width == TModel.Granularities[lower + 1].Width)
+            .SelectMany(lower => Steps(lower, lower + 1))
+            .ToList();
+        var steep = widths.Where(width => width.Count > 1).SelectMany(width => Steps(width[0], width[^1])).ToList();
         var found = new List<Profile<TModel>>();
         for (var point = 0; point < points; point++)
         {
@@ -105,8 +110,8 @@ public static class Mixes
                 Add([.. widest.Reverse()]);
             }
 
-            var drawn = Enumerable.Range(1, Draws)
-                .Select(draw => Enumerable.Range(0, layers).Select(l => (int)random.Below(last + 1, (draw * layers) + l)).ToArray());
+            var drawn = widths.SelectMany(width => Enumerable.Range(1, Draws).Select(draw =>
+                Enumerable.Range(0, layers).Select(l => width[(int)random.Below(width.Count, (draw * layers) + l)]).ToArray()));
             Add(drawn.MinBy(Distance)!);
 
             double Distance(int[] mix) => Math.Abs(TModel.Spec.Flops(Slices(mix).AsSpan()) - flops);

@@ -25,6 +25,11 @@ public sealed record ProfileCosts(
 {
     /// <summary>The compute budget of a routed pass, to which the FLOPs belong; null for a granularity or profile.</summary>
     public double? Budget { get; init; }
+    /// <summary>The number of channels of the residual stream; null if all granularities of the model keep the whole stream.</summary>
+    public int? Width { get; init; }
+
+    /// <summary>The pattern, and the number of channels if granularities of the model keep different numbers.</summary>
+    internal string Layout => Width is null ? Pattern : FormattableString.Invariant($"{Pattern}, {Width} channels");
 
     /// <summary>Returns the costs of all granularities, narrowest first, then of all declared profiles.</summary>
     public static ImmutableArray<ProfileCosts> Of<TModel>()
@@ -45,7 +50,10 @@ public sealed record ProfileCosts(
             profile.ParameterCount,
             profile.NonEmbeddingParameterCount,
             profile.Flops,
-            profile.KeyValueCacheBytesPerToken);
+            profile.KeyValueCacheBytesPerToken)
+        {
+            Width = TModel.Spec.ElasticWidth ? profile.Width : null,
+        };
     }
 
     /// <summary>Returns the costs of the routed pass of a universal model at a compute budget.</summary>

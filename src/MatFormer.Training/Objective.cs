@@ -28,8 +28,8 @@ public enum Objective
     Split,
 
     /// <summary>
-    /// Each step trains one submodel, whose layers draw their granularities independently (Once-for-all, arXiv 1908.09791). A step costs
-    /// about 0.65 XL.
+    /// Each step trains one submodel, whose layers draw their granularities independently (Once-for-all, arXiv 1908.09791). If
+    /// granularities have different widths, the width is drawn first. A step costs about 0.65 XL.
     /// </summary>
     SampledPerLayer,
 
@@ -41,7 +41,8 @@ public enum Objective
 
     /// <summary>
     /// The first layers are of one granularity, drawn by <see cref="TrainerOptions.Probabilities"/>. From a layer that is also drawn, this
-    /// granularity and all wider ones run as separate streams over the same batch. This objective is ours. A step costs about 1.3 XL.
+    /// granularity and all wider ones run as separate streams over the same batch. If granularities have different widths, only those of
+    /// the drawn one's width do. This objective is ours. A step costs about 1.3 XL.
     /// </summary>
     Branching,
 }
@@ -114,10 +115,14 @@ internal static class Objectives
     public static bool Mixes(Objective objective) => objective is Objective.SampledPerLayer or Objective.Sandwich;
 
     /// <summary>True if there are mixes other than the granularities.</summary>
-    public static bool CanMix(ModelSpec spec)
+    public static bool CanMix(ModelSpec spec) => spec.Granularities.Any(g => CanMix(spec, spec.WidthOf(g.Layers.AsSpan())));
+
+    /// <summary>True if there are mixes of a width other than the granularities of this width.</summary>
+    public static bool CanMix(ModelSpec spec, int width)
     {
+        var granularities = spec.Granularities.Where(g => spec.WidthOf(g.Layers.AsSpan()) == width).ToList();
         var mixes = 1.0; // a double, because the number may be too large for an integer
-        for (var layer = 0; layer < spec.Layers; layer++) mixes *= spec.Granularities.Select(g => g.Layers[layer]).Distinct().Count();
-        return mixes > spec.Granularities.Length;
+        for (var layer = 0; layer < spec.Layers; layer++) mixes *= granularities.Select(g => g.Layers[layer]).Distinct().Count();
+        return mixes > granularities.Count;
     }
 }

@@ -74,8 +74,8 @@ internal sealed class Planner<TModel>
         Objective.Sampled => _alone[Drawn(step)],
         Objective.Joint => All,
         Objective.Split => Split(step),
-        Objective.SampledPerLayer => Shared([(Mix, RandomMix(step))]),
-        Objective.Sandwich => Shared([Named(^1), (Mix, RandomMix(step)), Named(0)]),
+        Objective.SampledPerLayer => Shared([RandomMix(step)]),
+        Objective.Sandwich => Shared(Sandwich(step)),
         _ => Branching(step),
     };
 
@@ -140,7 +140,9 @@ internal sealed class Planner<TModel>
         var streams = new List<(string Name, Profile<TModel> Profile)>();
         for (var i = TModel.Granularities.Count - 1; i >= prefix; i--)
         {
+            // Streams of another width have no layer in common with the prefix.
             var branch = TModel.Granularities[i];
+            if (branch.Width != TModel.Granularities[prefix].Width) continue;
             ImmutableArray<LayerSlice> layers = [.. TModel.Granularities[prefix].Layers[..parting], .. branch.Layers[parting..]];
 
             // Granularities may be equal from the parting layer on. One of them is enough.
@@ -154,17 +156,34 @@ internal sealed class Planner<TModel>
         return Shared([.. streams]);
     }
 
-    // Each layer draws its granularity. All layers draw again if the result is a granularity and not a mix.
-    private Profile<TModel> RandomMix(long step)
+    // The largest and the smallest granularity, and a mix between them. The streams run widest first.
+    private (string Name, Profile<TModel> Profile)[] Sandwich(long step)
+    {
+        var (name, mix) = RandomMix(step);
+        return name == Mix ? [Named(^1), (name, mix), Named(0)]
+            : [.. new[] { Named(^1), (name, mix), Named(0) }.DistinctBy(stream => stream.Item1)];
+    }
+
+    // Each layer draws its granularity. All layers draw again if the result is a granularity and not a mix. If granularities have different
+    // widths, a granularity is drawn first, and all layers draw among those of its width. If there is no other, it is the result.
+    private (string Name, Profile<TModel> Profile) RandomMix(long step)
     {
         var random = new CounterRandom(_options.Seed, RandomPurpose.Mix, step);
         var granularities = TModel.Granularities;
+        if (TModel.Spec.ElasticWidth)
+        {
+            var drawnFirst = Drawn(step);
+            var width = granularities[drawnFirst].Width;
+            granularities = [.. granularities.Where(g => g.Width == width)];
+            if (!Objectives.CanMix(TModel.Spec, granularities[0].Width)) return Named(drawnFirst);
+        }
+
         for (var attempt = 0L; ; attempt++)
         {
             var counter = attempt * TModel.Spec.Layers;
             var drawn = Enumerable.Range(0, TModel.Spec.Layers).Select(l => (int)random.Below(granularities.Count, counter + l));
             ImmutableArray<LayerSlice> layers = [.. drawn.Select((granularity, l) => granularities[granularity].Layers[l])];
-            if (!granularities.Any(g => SameLayers(g, layers))) return new Profile<TModel>(Mix, layers);
+            if (!granularities.Any(g => SameLayers(g, layers))) return (Mix, new Profile<TModel>(Mix, layers));
         }
     }
 

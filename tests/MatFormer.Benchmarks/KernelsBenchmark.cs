@@ -43,7 +43,7 @@ internal static class KernelsBenchmark
         var tokens = randint(0, Vocabulary, [Batch, Time], dtype: ScalarType.Int64);
         var head = Weight(Vocabulary, Width);
         yield return Pair(
-            "embedding", () => Kernels.Embedding(head, tokens, type), () => Kernels.Composite.Embedding(head, tokens, type), head);
+            "embedding", () => Kernels.Embedding(head, tokens, type), () => Kernels.Composite.Embedding(head, tokens, type, Width), head);
 
         var x = Leaf(type, Batch, Time, Width);
         var square = Weight(Width, Width);

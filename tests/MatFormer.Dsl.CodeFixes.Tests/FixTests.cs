@@ -87,6 +87,18 @@ public sealed class FixTests
             "Write 4",
             Declare(gr: "[Granularity(\"S\", 128, Heads = 4), Granularity(\"M\", 256, Heads = [|2 => 4|]), Granularity(\"XL\", 1024)]")
         },
+        {
+            "MFD0059",
+            "Write 96",
+            Declare(gr: "[Granularity(\"S\", 128, Width = 96), Granularity(\"M\", 256, Width = [|64 => 96|]), Granularity(\"XL\", 1024)]")
+        },
+        {
+            "MFD0061",
+            "Write 96",
+            Declare(
+                gr: "[Granularity(\"S\", 128, Width = 96), Granularity(\"S\", 256, Width = [|128 => 96|], Layers = \"0\"), "
+                    + "Granularity(\"XL\", 1024)]")
+        },
         { "MFD0041", "Write 15", Declare(more: "[ProfileGrid([|99 => 15|])]") },
         {
             "MFD0042",

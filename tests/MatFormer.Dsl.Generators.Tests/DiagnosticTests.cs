@@ -709,6 +709,65 @@ public sealed class DiagnosticTests
                 + "it"
         },
         {
+            "MFD0007",
+            Declare(gr: "[Granularity(\"S\", 128, Width = [|0|]), Granularity(\"XL\", 1024)]"),
+            "Width of 'S' is 0; write a number from 1 to 256"
+        },
+        {
+            "MFD0017",
+            Declare(gr: "[Granularity(\"S\", 128, Width = 96), Granularity(\"XL\", 1024, Width = [|128|])]"),
+            "The last granularity, 'XL', keeps 128 of 256 channels; write 256, so that none is left untrained"
+        },
+        {
+            "MFD0038",
+            Declare(
+                gr: "[Granularity(\"S\", 128, Width = 96), Granularity(\"M\", 128), Granularity(\"XL\", 1024)]",
+                more: "[Profile(\"P\", [|128|], 1024, 1024, 1024, 1024, 1024, 1024, 1024)]"),
+            "128 is the width of S and M, which differ in Heads or Width; name one of them in a pattern"
+        },
+        {
+            "MFD0059",
+            Declare(gr: "[Granularity(\"S\", 128, Width = 96), Granularity(\"M\", 256, Width = [|64|]), Granularity(\"XL\", 1024)]"),
+            "'M' keeps 64 channels of the residual stream, fewer than the 96 of 'S' before it, whose weights it must contain; write "
+                + "Width = 96 or more"
+        },
+        {
+            "MFD0059",
+            Declare(gr: "[Granularity(\"S\", 128), Granularity(\"M\", 256, Width = [|64|]), Granularity(\"XL\", 1024)]"),
+            "'M' keeps 64 channels of the residual stream, fewer than the 256 of 'S' before it, whose weights it must contain; write "
+                + "Width = 256 or more"
+        },
+        {
+            "MFD0060",
+            Declare(
+                gr: "[Granularity(\"S\", 128, Width = 96), Granularity(\"M\", 256, Width = 96), Granularity(\"XL\", 1024)]",
+                more: "[Profile(\"P\", \"[|2*S 4*M Skip XL|]\")]"),
+            "The profile 'P' has layers of 'S', which keeps 96 channels of the residual stream, and of 'XL', which keeps 256; all layers "
+                + "add to the same stream, so choose granularities of one Width"
+        },
+        {
+            "MFD0060",
+            Declare(
+                gr: "[Granularity(\"S\", 128, Width = 96), Granularity(\"XL\", 1024)]",
+                more: "[Profile(\"P\", [|128, 1024, 1024, 1024, 1024, 1024, 1024, 1024|])]"),
+            "The profile 'P' has layers of 'S', which keeps 96 channels of the residual stream, and of 'XL', which keeps 256; all layers "
+                + "add to the same stream, so choose granularities of one Width"
+        },
+        {
+            "MFD0061",
+            Declare(
+                gr: "[Granularity(\"S\", 128, Width = 96), Granularity(\"S\", 256, Width = [|128|], Layers = \"0\"), "
+                    + "Granularity(\"XL\", 1024)]"),
+            "'S' keeps 128 channels of the residual stream here, but 96 in its other layers; all layers add to the same stream, so write "
+                + "Width = 96"
+        },
+        {
+            "MFD0062",
+            Declare(gr: "[Granularity(\"S\", 128, Width = [|100|]), Granularity(\"XL\", 1024)]"),
+            "'S' keeps 100 channels of the residual stream; a multiple of 32, such as 96, makes better use of vector units and of "
+                + "llama.cpp's blocks"
+        },
+        {
             "MFD0066",
             Declare(more: "[[|Routing|](0.5)]"),
             "[Routing] of 'Lm' lets granularities choose among all tokens of an input at once, but a token of a [MatLM] must not depend on "

@@ -20,6 +20,8 @@ public sealed class DecodingEngineTests
         EngineEqualsModel<OracleLlama3>();
         EngineEqualsModel<Qwen2Tied>();
         EngineEqualsModel<Qwen2Untied>();
+        EngineEqualsModel<OracleNarrow>();
+        EngineEqualsModel<NarrowClassic>();
     }
 
     [Fact]

@@ -53,3 +53,18 @@ public sealed partial class OracleEncoder;
 [Granularity("S", 20, Heads = 1), Granularity("XL", 40)]
 [Profile("Mixed", "S XL"), Profile("Short", "Skip XL")]
 public sealed partial class OtherEncoder;
+
+/// <summary>A vision transformer whose granularities cut the residual stream, and with it the embeddings.</summary>
+[MatViT(Image = 8, Patch = 4, Channels = 2, Classes = 5, Layers = 2, Width = 24, Heads = 4)]
+[FeedForward(32, Activation.Gelu, Bias = true)]
+[Attention(Bias = true)]
+[NestedEmbedding(8, 16, 24)]
+[Granularity("S", 12, Heads = 2, Width = 12), Granularity("M", 24, Width = 20), Granularity("XL", 32)]
+public sealed partial class NarrowViT;
+
+/// <summary>A text encoder whose small granularity cuts the residual stream.</summary>
+[MatEncoder(Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 40, Embedding = 16, Temperature = 0.1)]
+[FeedForward(32, Activation.SwiGlu)]
+[NestedEmbedding(8, 16)]
+[Granularity("S", 12, Width = 16), Granularity("XL", 32)]
+public sealed partial class NarrowEncoder;

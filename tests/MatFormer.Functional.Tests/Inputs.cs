@@ -22,6 +22,17 @@ internal static class Inputs
         return tokens.MoveToOuterDisposeScope();
     }
 
+    /// <summary>
+    /// Draws the index of a granularity that may be mixed with a granularity: all with the same width of the residual stream may be.
+    /// </summary>
+    public static int Mixable(ModelSpec spec, int with, Random random)
+    {
+        var (drawn, width) = (random.Next(spec.Granularities.Length), spec.Granularities[with].Layers[0].Width);
+        if (!spec.ElasticWidth) return drawn;
+        int[] alike = [.. Enumerable.Range(0, spec.Granularities.Length).Where(g => spec.Granularities[g].Layers[0].Width == width)];
+        return alike[drawn % alike.Length];
+    }
+
     /// <summary>Returns the targets for inputs. For texts, these are the numbers of the pairs, some of which occur twice.</summary>
     public static Tensor TargetsOf(ModelSpec spec, Tensor input) => spec.Kind switch
     {

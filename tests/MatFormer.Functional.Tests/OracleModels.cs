@@ -68,3 +68,18 @@ public sealed partial class OracleLinear;
 [Granularity("S", 8), Granularity("M", 16), Granularity("XL", 32)]
 [Profile("Mixed", "S XL")]
 public sealed partial class OracleLlama3;
+
+/// <summary>A model whose granularities cut all axes: hidden units, heads, and the residual stream.</summary>
+[MatLM(Layers = 2, Width = 24, Heads = 4, Context = 11, Vocabulary = 29)]
+[FeedForward(32, Activation.SwiGlu, Bias = true)]
+[Attention(KeyValueHeads = 2, QkNorm = true)]
+[Granularity("S", 8, Heads = 2, Width = 12), Granularity("M", 16, Width = 12), Granularity("L", 16, Width = 20), Granularity("XL", 32)]
+[Profile("Mixed", "S M")]
+public sealed partial class OracleNarrow;
+
+/// <summary>A model of GPT-2's shape whose residual stream has an odd width in its small granularity.</summary>
+[MatLM(Layers = 2, Width = 12, Heads = 3, Context = 9, Vocabulary = 17)]
+[FeedForward(24, Activation.Gelu, Bias = true)]
+[Norm(NormKind.Layer), Position(PositionKind.Learned), Embedding(Tied = false)]
+[Granularity("S", 6, Width = 7), Granularity("XL", 24)]
+public sealed partial class NarrowClassic;

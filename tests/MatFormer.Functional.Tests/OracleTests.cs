@@ -50,6 +50,18 @@ public abstract class OracleTests : IDisposable
     public void UnevenLayersEqualPyTorch() => Compare<OracleUneven>();
 
     [Fact]
+    public void NarrowerResidualStreamsEqualPyTorch() => Compare<OracleNarrow>();
+
+    [Fact]
+    public void AnOddWidthOfTheResidualStreamEqualsPyTorch() => Compare<NarrowClassic>();
+
+    [Fact]
+    public void ANarrowerVisionTransformerEqualsPyTorch() => Compare<NarrowViT>();
+
+    [Fact]
+    public void ANarrowerTextEncoderEqualsPyTorch() => Compare<NarrowEncoder>();
+
+    [Fact]
     public void LinearRotaryScalingEqualsPyTorch() => Compare<OracleLinear>();
 
     [Fact]

@@ -93,12 +93,17 @@ internal static class RandomDeclarations
         var elastic = Flip(random);
         var granularities = widths.Select((width, i) => (Name: string.Create(CultureInfo.InvariantCulture, $"G{i}"), Width: width)).ToList();
         var isWhole = Flip(random);
+
+        // About every third declaration has granularities with a narrower residual stream. Other draws do not depend on it.
+        var narrow = new Random((width * 131) + (layers * 17) + widths.Max);
+        var cut = width > 1 && narrow.Next(3) == 0 ? narrow.Next(1, granularities.Count) : 0;
+        var stream = string.Create(CultureInfo.InvariantCulture, $", Width = {narrow.Next(1, Math.Max(2, width))}");
         for (var i = 0; i < granularities.Count; i++)
         {
             var kept = group * Math.Max(1, keyValueHeads * (i + 1) / granularities.Count);
             var head = elastic ? string.Create(CultureInfo.InvariantCulture, $", Heads = {kept}") : "";
             var size = isWhole && i == granularities.Count - 1 ? "1.0" : granularities[i].Width.ToString(CultureInfo.InvariantCulture);
-            text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"{granularities[i].Name}\", {size}{head})]\n");
+            text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"{granularities[i].Name}\", {size}{head}{(i < cut ? stream : "")})]\n");
 
             // In one layer, the first granularity may be one unit narrower than the next one.
             if (i == 0 && Flip(random))
@@ -115,16 +120,19 @@ internal static class RandomDeclarations
         {
             var left = skips ? random.Next(layers) : -1;
             var pattern = string.Join(' ', Enumerable.Range(0, layers)
-                .Select(layer => layer == left ? "Skip" : granularities[random.Next(granularities.Count)].Name));
+                .Select(layer => layer == left ? "Skip" : granularities[Mixable(random.Next(granularities.Count))].Name));
             text.Append(CultureInfo.InvariantCulture, $"[Profile(\"P{profile}\", \"{pattern}\")]\n");
         }
 
         // The compiler solves this profile. The narrowest model meets its share.
         var least = (widths.Max * (layers - 1) + granularities[1].Width) / (double)(widths.Max * layers);
         if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Profile(\"Solved\", FeedForwardShare = {least:R}d)]\n");
-        var mixes = ((granularities.Count - 1) * layers) - 1;
+        var mixes = cut > 0 ? 0 : ((granularities.Count - 1) * layers) - 1;
         if (mixes > 0 && Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[ProfileGrid({Math.Min(mixes, 2)}, Prefix = \"Q\")]\n");
         return text.Append(CultureInfo.InvariantCulture, $"public sealed partial class {name};\n").ToString();
+
+        // Profiles have granularities of one width, here of the wider one.
+        int Mixable(int drawn) => cut + (drawn % (granularities.Count - cut));
     }
 
     private static string FeedForward(Random random) =>

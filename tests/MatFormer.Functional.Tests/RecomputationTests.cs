@@ -28,6 +28,8 @@ public sealed class RecomputationTests : IDisposable
         RecomputedEqualsKept<OtherViT>(type);
         RecomputedEqualsKept<OracleEncoder>(type);
         RecomputedEqualsKept<OtherEncoder>(type);
+        RecomputedEqualsKept<OracleNarrow>(type);
+        RecomputedEqualsKept<NarrowViT>(type);
     }
 
     [Fact]
@@ -139,7 +141,7 @@ public sealed class RecomputationTests : IDisposable
         {
             var (kept, recomputed) = (Gradients(false), Gradients(true));
             foreach (var ((name, expected), (_, actual)) in kept.Zip(recomputed))
-                Assert.True(Agree(expected, actual), $"{what}, distilled: {distilled}: the gradients of {name} differ");
+                Assert.True(Agree(expected, actual, !spec.ElasticWidth), $"{what}, distilled: {distilled}: the gradients of {name} differ");
 
             // The gradients of two batches are added up.
             List<(string Name, byte[] Bits)> Gradients(bool again)
@@ -161,10 +163,11 @@ public sealed class RecomputationTests : IDisposable
         }
     }
 
-    // Fused kernels add gradients in a fixed order. Without them, autograd chooses the order for a weight that is used twice.
-    private static bool Agree(byte[] expected, byte[] actual)
+    // Fused kernels add gradients in a fixed order. Without them, autograd chooses the order for a weight that is used twice, as the last
+    // norm is by the passes of several widths.
+    private static bool Agree(byte[] expected, byte[] actual, bool isOnePass)
     {
-        if (Kernels.Cpu.IsEnabled || expected.Length != actual.Length) return expected.AsSpan().SequenceEqual(actual);
+        if ((Kernels.Cpu.IsEnabled && isOnePass) || expected.Length != actual.Length) return expected.AsSpan().SequenceEqual(actual);
         ReadOnlySpan<float> kept = MemoryMarshal.Cast<byte, float>(expected), recomputed = MemoryMarshal.Cast<byte, float>(actual);
         var (error, largest) = (0f, 0f);
         for (var i = 0; i < kept.Length; i++)

@@ -29,6 +29,10 @@ public sealed class SliceTests : IDisposable
         SliceEqualsUniversal<OtherViT>();
         SliceEqualsUniversal<OracleEncoder>();
         SliceEqualsUniversal<OtherEncoder>();
+        SliceEqualsUniversal<OracleNarrow>();
+        SliceEqualsUniversal<NarrowClassic>();
+        SliceEqualsUniversal<NarrowViT>();
+        SliceEqualsUniversal<NarrowEncoder>();
     }
 
     [Fact]
@@ -90,7 +94,7 @@ public sealed class SliceTests : IDisposable
         manual_seed(7);
         using var model = TModel.Create();
         var mix = new Profile<TModel>(
-            "mix", [.. Enumerable.Range(0, spec.Layers).Select(l => spec.Granularities[random.Next(spec.Granularities.Length)].Layers[l])]);
+            "mix", [.. Enumerable.Range(0, spec.Layers).Select(l => spec.Granularities[Inputs.Mixable(spec, 0, random)].Layers[l])]);
         foreach (var profile in TModel.Granularities.Concat(TModel.Profiles).Append(mix))
         {
             using var copy = model.Extract(profile);
@@ -119,7 +123,7 @@ public sealed class SliceTests : IDisposable
                     foreach (var width in spec.EmbeddingDimensions)
                     {
                         var embeddings = model.Embed(profile, input, width);
-                        Assert.Equal([batch, width], embeddings.shape);
+                        Assert.Equal([batch, spec.Image is null ? width : Math.Min(width, profile.Width)], embeddings.shape);
                         Assert.All(embeddings.square().sum([1]).data<float>().ToArray(), length => Assert.Equal(1, length, 1e-4));
                         Assert.True(Agree(embeddings, copy.Embed(input, width), type), $"{profile} {type}: the copy's embeddings differ");
                         Assert.True(Agree(embeddings, view.Embed(input, width), type), $"{profile} {type}: the view's embeddings differ");

@@ -24,6 +24,10 @@ public sealed class StreamsTests
         StackedEqualsSequential<OtherViT>();
         StackedEqualsSequential<OracleEncoder>();
         StackedEqualsSequential<OtherEncoder>();
+        StackedEqualsSequential<OracleNarrow>();
+        StackedEqualsSequential<NarrowClassic>();
+        StackedEqualsSequential<NarrowViT>();
+        StackedEqualsSequential<NarrowEncoder>();
     }
 
     [Fact]
@@ -109,7 +113,8 @@ public sealed class StreamsTests
             for (var step = 1; step <= 2; step++)
             {
                 var streams = planner.At(step).Streams;
-                Compare(model, streams, [.. Enumerable.Range(0, streams.Count).Select(s => Part<TModel>(streams, s))], streams.BatchRows, random);
+                var parts = streams.Groups.SelectMany(its => Enumerable.Range(0, its.Count).Select(s => Part<TModel>(its, s)));
+                Compare(model, streams, [.. parts], streams.BatchRows, random);
             }
         }
     }
@@ -119,7 +124,8 @@ public sealed class StreamsTests
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var whole = TModel.Spec.WholeLayers;
-        return new("part", [.. whole.Select((_, l) => new LayerSlice(Of(streams.HiddenWidths(l)), Of(streams.Heads(l))))]);
+        return new("part", [.. whole.Select((_, l) =>
+            new LayerSlice(Of(streams.HiddenWidths(l)), Of(streams.Heads(l))) { Width = streams.Width ?? 0 })]);
 
         int Of(int[] all) => all.Length == 1 ? all[0] : all[stream];
     }
@@ -132,11 +138,15 @@ public sealed class StreamsTests
         var count = 1 + random.Next(4);
         var parting = random.Next(spec.Layers + 1);
         var layers = new ImmutableArray<LayerSlice>.Builder[count];
+        int[] widths = spec.ElasticWidth ? [.. layers.Select(_ => random.Next(spec.Granularities.Length)).OrderDescending()] : new int[count];
         for (var stream = 0; stream < count; stream++) layers[stream] = ImmutableArray.CreateBuilder<LayerSlice>(spec.Layers);
         for (var layer = 0; layer < spec.Layers; layer++)
         {
             var common = random.Next(spec.Granularities.Length);
-            var drawn = layers.Select(_ => layer < parting ? common : random.Next(spec.Granularities.Length)).OrderDescending().ToList();
+            var drawn = layers
+                .Select((_, i) => layer < parting && !spec.ElasticWidth ? common : Inputs.Mixable(spec, widths[i], random))
+                .OrderDescending()
+                .ToList();
             for (var stream = 0; stream < count; stream++) layers[stream].Add(spec.Granularities[drawn[stream]].Layers[layer]);
         }
 

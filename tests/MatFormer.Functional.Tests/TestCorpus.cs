@@ -7,6 +7,13 @@ namespace MatFormer.Functional.Tests;
 [Profile("Mixed", "1*S 1*XL")]
 public sealed partial class OracleBytes;
 
+/// <summary>A small byte-level model whose small granularities keep a part of the residual stream.</summary>
+[MatLM(Layers = 2, Width = 64, Heads = 4, Context = 32, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu)]
+[Granularity("S", 16, Heads = 2, Width = 32), Granularity("M", 32, Heads = 2, Width = 32), Granularity("XL", 64)]
+[Profile("Mixed", "S M")]
+public sealed partial class NarrowBytes;
+
 /// <summary>Writes text to train on. Its sentences are drawn from a few words, so that there is something to learn.</summary>
 internal static class TestCorpus
 {

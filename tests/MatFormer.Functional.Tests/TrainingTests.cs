@@ -382,6 +382,15 @@ public sealed class LanguageTrainingTests : TrainingTests<OracleBytes>
     protected override void Measure(OracleBytes model, TrainingData data) => Evaluator.Run(model, (TextCorpus)data, new() { Windows = 8, Continuations = 2 });
 }
 
+public sealed class NarrowTrainingTests : TrainingTests<NarrowBytes>
+{
+    protected override TrainerOptions Learning { get; } = new() { Steps = 100, Batch = 8, LearningRate = 5e-3 };
+
+    protected override TrainingData Open(string folder) => TestCorpus.Open(folder);
+
+    protected override void Measure(NarrowBytes model, TrainingData data) => Evaluator.Run(model, (TextCorpus)data, new() { Windows = 8, Continuations = 2 });
+}
+
 public sealed class ImageTrainingTests : TrainingTests<OtherViT>
 {
     protected override TrainerOptions Learning { get; } = new() { Steps = 100, Batch = 40, LearningRate = 3e-3 };

@@ -49,6 +49,65 @@ public sealed class WarmStartTests : IDisposable
         }
     }
 
+    /// <summary>All weights that read or write a channel of the residual stream move with it.</summary>
+    [Fact]
+    public void ReorderedChannelsComputeTheSame()
+    {
+        Check<OracleNarrow>();
+        Check<NarrowClassic>();
+        Check<NarrowViT>();
+        Check<NarrowEncoder>();
+
+        static void Check<TModel>()
+            where TModel : MatFormerModel, IMatFormer<TModel>
+        {
+            using var scope = NewDisposeScope();
+            manual_seed(3);
+            var model = TModel.Create();
+            foreach (var (_, parameter) in model.named_parameters())
+            {
+                using var frozen = no_grad();
+                parameter.normal_(0, 0.3); // biases too
+            }
+
+            var input = Inputs.Of(TModel.Spec, 2);
+            var (before, beforeNarrow) = (model.Forward(TModel.Granularities[^1], input), model.Forward(TModel.Granularities[0], input));
+            model.ReorderChannels(randperm(TModel.Spec.Width));
+            Assert.True(allclose(before, model.Forward(TModel.Granularities[^1], input), 1e-4, 1e-4), typeof(TModel).Name);
+            Assert.False(allclose(beforeNarrow, model.Forward(TModel.Granularities[0], input), 1e-4, 1e-4), typeof(TModel).Name);
+        }
+    }
+
+    /// <summary>A model is trained whole, its channels are shuffled, and the narrow size is measured before and after the warm start.</summary>
+    [Fact]
+    public void ADenseModelsImportantChannelsComeFirst()
+    {
+        using var corpus = TestCorpus.Open(_folder);
+        manual_seed(1);
+        using var dense = new NarrowBytes();
+        using (var trainer = new Trainer<NarrowBytes>(dense, new() { Steps = 150, Batch = 8, Probabilities = [0, 0, 1] })) trainer.Fit(corpus);
+        WarmStart.OrderChannels(dense, corpus);
+        using var backwards = arange(NarrowBytes.Spec.Width, dtype: ScalarType.Int64).flip(0);
+        dense.ReorderChannels(backwards);
+        var path = Path.Combine(_folder, "dense.safetensors");
+        SaveAsOthersDo(dense, path);
+        using var warm = new NarrowBytes();
+        Assert.True(WarmStart.Load(warm, path, corpus));
+        var (before, after) = (Losses(dense, corpus), Losses(warm, corpus));
+        var what = $"{string.Join(", ", before)} and then {string.Join(", ", after)}";
+        Assert.True(Math.Abs(before[^1] - after[^1]) <= 1e-4, what);
+        Assert.True(after[0] < before[0], what);
+    }
+
+    [Fact]
+    public void ChannelsWithoutAnOrderAreNotOrdered()
+    {
+        using var corpus = TestCorpus.Open(_folder);
+        using var model = new OracleBytes();
+        var error = Assert.Throws<NotSupportedException>(() => WarmStart.OrderChannels(model, corpus));
+        Assert.Contains("keep the whole residual stream", error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void ImportanceIsTheMeanMagnitudeTimesTheNormOfTheColumn()
     {

@@ -160,7 +160,7 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor WidthIsAmbiguous = Error(
         "MFD0038",
         "A width belongs to several granularities",
-        "{0} is the width of {1}, which differ in heads; name one of them in a pattern");
+        "{0} is the width of {1}, which differ in {2}; name one of them in a pattern");
 
     public static readonly DiagnosticDescriptor ShareOutOfRange = Error(
         "MFD0039", "A share is out of range", "{0} is {1}; write a share above 0 and up to 1");
@@ -250,6 +250,30 @@ internal static class Descriptors
         "MFD0058",
         "Only the output of attention has a bias",
         "OutputBias gives the output of attention a bias, but queries, keys and values have none; write Bias = true as well, or remove it");
+
+    public static readonly DiagnosticDescriptor GranularityStreamDecreases = Error(
+        "MFD0059",
+        "A wider granularity keeps fewer channels",
+        "'{0}' keeps {1} channels of the residual stream, fewer than the {3} of '{2}' before it, whose weights it must contain; write "
+        + "Width = {3} or more");
+
+    public static readonly DiagnosticDescriptor ProfileMixesStreams = Error(
+        "MFD0060",
+        "A profile mixes widths of the residual stream",
+        "The profile '{0}' has layers of '{1}', which keeps {2} channels of the residual stream, and of '{3}', which keeps {4}; all layers "
+        + "add to the same stream, so choose granularities of one Width");
+
+    public static readonly DiagnosticDescriptor StreamDiffersByLayer = Error(
+        "MFD0061",
+        "The layers of a granularity keep different channels",
+        "'{0}' keeps {1} channels of the residual stream here, but {2} in its other layers; all layers add to the same stream, so write "
+        + "Width = {2}");
+
+    public static readonly DiagnosticDescriptor StreamNotAligned = Hint(
+        "MFD0062",
+        "A width of the residual stream does not fill vector units",
+        "'{0}' keeps {1} channels of the residual stream; a multiple of 32, such as {2}, makes better use of vector units and of "
+        + "llama.cpp's blocks");
 
     public static readonly DiagnosticDescriptor RoutingNeedsImages = Error(
         "MFD0066",

@@ -26,7 +26,7 @@ internal static class DecodingEmitter
         for (var i = 0; i < kinds.Count; i++)
         {
             if (i > 0) f.Write($"");
-            WriteLayer(f, model, kinds[i], isAlone: kinds.Count == 1);
+            WriteLayer(f, model, kinds[i], isAlone: kinds.Count == 1, spec.ElasticWidth);
         }
 
         f.Write($$"""
@@ -43,6 +43,7 @@ internal static class DecodingEmitter
             ? "new Layer(layers[layer], packer, Declared.Prefix(layer))"
             : "Layer.Create(layer, layers[layer], packer)";
         var fields = model.Around.SelectMany(part => part.Packed(f)).ToList();
+        var width = spec.ElasticWidth ? $"var width = {f.Model}.Spec.WidthOf(layers.AsSpan());\n" : null;
         f.Write($$"""
                 private readonly Layer{{maybe}}[] _layers = new Layer{{maybe}}[{{layers}}];
                 {{string.Join("\n", fields.Select(field => field.Declaration))}}
@@ -50,7 +51,7 @@ internal static class DecodingEmitter
                 public Decoding({{slices}} layers, {{f.WeightPacker}} packer)
                     : base({{f.Model}}.Spec, layers, packer)
                 {
-                    {{string.Join("\n", fields.Select(field => field.Assignment))}}
+                    {{width}}{{string.Join("\n", fields.Select(field => field.Assignment))}}
                     for (var layer = 0; layer < {{layers}}; layer++) _layers[layer] = {{orNone}}{{create}};
                 }
 
@@ -84,10 +85,11 @@ internal static class DecodingEmitter
             """);
     }
 
-    private static void WriteLayer(CodeFile f, Architecture model, BlockKind kind, bool isAlone)
+    private static void WriteLayer(CodeFile f, Architecture model, BlockKind kind, bool isAlone, bool isElastic)
     {
         var fields = model.Block.SelectMany(part => part.Packed(f, kind.Block)).ToList();
         var run = $"void Run({f.DecodingThread} thread, int layer{model.Positions.DecodingParameters(f)})";
+        var width = isElastic ? $"var width = {f.Model}.Spec.WidthOf(slice);\n" : null;
         f.Write($$"""
                 {{(isAlone ? null : $"// {kind.LayersText}.")}}
                 private sealed class {{NameOf(kind)}}{{(isAlone ? null : " : Layer")}}
@@ -96,7 +98,7 @@ internal static class DecodingEmitter
 
                     public {{NameOf(kind)}}({{f.LayerSlice}} slice, {{f.WeightPacker}} packer, string prefix)
                     {
-                        {{string.Join("\n", fields.Select(field => field.Assignment))}}
+                        {{width}}{{string.Join("\n", fields.Select(field => field.Assignment))}}
                     }
 
                     public {{(isAlone ? null : "override ")}}{{run}}

@@ -122,9 +122,14 @@ internal static class ParametersEmitter
         var block = kind.Block;
         var weights = model.WeightsOf(block).ToList();
         var (bases, overrides) = isAlone ? (null, null) : (" : Block", "override ");
-        var axes = spec.ElasticHeads
-            ? "m, h and g are the numbers of hidden units, heads and key/value heads."
-            : "m is the number of hidden units.";
+        var axes = (spec.ElasticHeads, spec.ElasticWidth) switch
+        {
+            (true, true) => "m, h, g and w are the numbers of hidden units, heads, key/value heads and channels.",
+            (true, false) => "m, h and g are the numbers of hidden units, heads and key/value heads.",
+            (false, true) => "m and w are the numbers of hidden units and channels.",
+            _ => "m is the number of hidden units.",
+        };
+        var width = spec.ElasticWidth ? $"var width = {f.Model}.Spec.WidthOf(slice);\n" : null;
         var slice = isAlone
             ? null
             : $"public override Block Slice({f.LayerSlice} slice, bool copy) => new {kind.Name}(this, slice, copy);\n";
@@ -140,13 +145,13 @@ internal static class ParametersEmitter
                 // Creates random weights.
                 public {{kind.Name}}({{f.LayerSlice}} slice, {{f.Device}} device)
                 {
-                    {{Lines(weights, w => Drawn(f, spec, block, w))}}
+                    {{width}}{{Lines(weights, w => Drawn(f, spec, block, w))}}
                 }
 
                 // Takes the part of another block that a slice keeps.
                 public {{kind.Name}}({{kind.Name}} source, {{f.LayerSlice}} slice, bool copy)
                 {
-                    {{Lines(weights, w => Sliced(f, spec, block, w))}}
+                    {{width}}{{Lines(weights, w => Sliced(f, spec, block, w))}}
                 }
 
                 {{slice}}
@@ -179,6 +184,8 @@ internal static class ParametersEmitter
         var create = isAlone ? "new Block(layers[layer], device)" : "Block.Create(layer, layers[layer], device)";
         var source = $"source.Blocks[layer]{(spec.CanSkip ? "!" : null)}";
         var slice = isAlone ? $"new Block({source}, layers[layer], copy)" : $"{source}.Slice(layers[layer], copy)";
+        var width = spec.ElasticWidth ? $"var width = {f.Model}.Spec.WidthOf(layers);\n" : null;
+        var rest = spec.ElasticWidth ? "the beginning of everything else" : "everything else whole";
         var leftOut = spec.CanSkip ? "  //| null for a layer that is left out" : null;
         f.Write($$"""
             // The weights of one model, whole or sliced, and its computations.
@@ -192,16 +199,16 @@ internal static class ParametersEmitter
                 // Creates random weights. Layer i has the size layers[i].
                 public Network(global::System.ReadOnlySpan<{{f.LayerSlice}}> layers, {{f.Device}} device)
                 {
-                    {{Lines(before, w => Drawn(f, spec, null, w))}}
+                    {{width}}{{Lines(before, w => Drawn(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{create}};
                     {{Lines(after, w => Drawn(f, spec, null, w))}}
                     {{MakeTable("device")}}
                 }
 
-                // Takes layers[i] of layer i of another network, and everything else whole.
+                // Takes layers[i] of layer i of another network, and {{rest}}.
                 public Network(Network source, global::System.ReadOnlySpan<{{f.LayerSlice}}> layers, bool copy)
                 {
-                    {{Lines(before, w => Sliced(f, spec, null, w))}}
+                    {{width}}{{Lines(before, w => Sliced(f, spec, null, w))}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer] = {{orNone}}{{slice}};
                     {{Lines(after, w => Sliced(f, spec, null, w))}}
                     {{MakeTable(model.Input.Field + ".device")}}
@@ -250,10 +257,16 @@ internal static class ParametersEmitter
 
     private static string Sliced(CodeFile f, ModelSpec spec, BlockSpec? block, WeightSpec weight)
     {
-        var dimension = weight.Shape.ToList().FindIndex(d => IsSliced(spec, d.Axis));
-        if (dimension < 0) return $"{weight.Field} = {f.Weights}.Whole(source.{weight.Field}, copy);";
-        var first = dimension == 0 ? "Rows" : "Columns";
-        return $"{weight.Field} = {f.Weights}.{first}(source.{weight.Field}, {Kept(spec, block, weight.Shape[dimension])}, copy);";
+        var dimensions = Enumerable.Range(0, weight.Shape.Count).Where(i => IsSliced(spec, weight.Shape[i].Axis)).ToList();
+        if (dimensions.Count == 0) return $"{weight.Field} = {f.Weights}.Whole(source.{weight.Field}, copy);";
+        if (dimensions.Count > 1 || dimensions[0] > 1)
+        {
+            var shape = string.Join(", ", weight.Shape.Select(d => Kept(spec, block, d)));
+            return $"{weight.Field} = {f.Weights}.First(source.{weight.Field}, copy, {shape});";
+        }
+
+        var first = dimensions[0] == 0 ? "Rows" : "Columns";
+        return $"{weight.Field} = {f.Weights}.{first}(source.{weight.Field}, {Kept(spec, block, weight.Shape[dimensions[0]])}, copy);";
     }
 
     // Returns the number of elements of a dimension that a slice keeps.
@@ -266,10 +279,17 @@ internal static class ParametersEmitter
         Axis.KeyValueHeads when spec.ElasticHeads => $"slice.Heads * {Literals.Of(dimension.Count)}",
         Axis.Heads => Literals.Of(block!.Heads * dimension.Count),
         Axis.KeyValueHeads => Literals.Of(block!.KeyValueHeads * dimension.Count),
+        Axis.Channels => Parts.Shape.WidthExpression(spec),
         _ => Literals.Of(dimension.Count),
     };
 
-    private static bool IsSliced(ModelSpec spec, Axis axis) => axis == Axis.Hidden || (axis != Axis.None && spec.ElasticHeads);
+    private static bool IsSliced(ModelSpec spec, Axis axis) => axis switch
+    {
+        Axis.None => false,
+        Axis.Hidden => true,
+        Axis.Channels => spec.ElasticWidth,
+        _ => spec.ElasticHeads,
+    };
 
     private static string Shape(ModelSpec spec, BlockSpec? block, WeightSpec weight) =>
         "(" + string.Join(", ", weight.Shape.Select(d => d.Axis switch
@@ -279,6 +299,7 @@ internal static class ParametersEmitter
             Axis.KeyValueHeads when spec.ElasticHeads => "g*" + Literals.Digits(d.Count),
             Axis.Heads => Literals.Digits(block!.Heads * d.Count),
             Axis.KeyValueHeads => Literals.Digits(block!.KeyValueHeads * d.Count),
+            Axis.Channels when spec.ElasticWidth => "w",
             _ => Literals.Digits(d.Count),
         })) + ")";
 

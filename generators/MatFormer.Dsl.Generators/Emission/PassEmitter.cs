@@ -15,11 +15,12 @@ internal static class PassEmitter
     {
         var pass = new Pass(f, IsStacked: true);
         var (mask, stacked) = (model.Mask, Shape.Stacked(spec));
+        var (channels, measured) = spec.ElasticWidth ? ($", {f.Tensor}[]? channels = null", ", channels") : (null, null);
         f.Write($$"""
                 // {{Comment(model, pass)}} If importance is not null, it receives the importance of each layer's hidden units.
                 public {{f.Tensor}} States(
                     {{f.Tensor}} {{model.Input.Name}}, {{f.Streams}} streams{{mask.PassParameter(f)}}, {{f.ScalarType}} type,
-                    {{f.Recomputation}}? recomputation = null, {{f.Tensor}}[]? importance = null)
+                    {{f.Recomputation}}? recomputation = null, {{f.Tensor}}[]? importance = null{{channels}})
                 {
                     {{Lines(Enter(model, pass))}}
                     for (var layer = 0; layer < {{Literals.Of(spec.Layers)}}; layer++)
@@ -27,7 +28,7 @@ internal static class PassEmitter
                         if (streams.Skips(layer)) continue;
                         using var input = x;
                         x = recomputation is null
-                            ? Layer(input{{model.Positions.LayerArguments}}, streams, {{mask.LayerArgument}}layer, importance)
+                            ? Layer(input{{model.Positions.LayerArguments}}, streams, {{mask.LayerArgument}}layer, importance{{measured}})
                             : recomputation.Run(input, Recomputed(streams, {{mask.RecomputedArgument}}layer));  //| {{stacked}}
                     }
 
@@ -68,7 +69,7 @@ internal static class PassEmitter
         f.Write($$"""
                 // One layer of all streams: {{stacked}} to the same shape. Up to the layer where the streams part, x is {{shared}}.
                 private {{f.Tensor}} Layer(
-                    {{parameters}}, {{f.Tensor}}[]? importance)
+                    {{parameters}}, {{f.Tensor}}[]? importance{{(spec.ElasticWidth ? $", {f.Tensor}[]? channels" : null)}})
                 {
                     {{Lines(model.Block.SelectMany(part => part.StackedLines(f, block)))}}
                     if (!streams.IsScaled(layer)) return {{last}};
@@ -79,7 +80,8 @@ internal static class PassEmitter
             """);
         var head = $"private global::System.Func<{f.Tensor}, {f.Tensor}> Recomputed("
             + $"{f.Streams} streams, {mask.RecomputedParameter(f)}int layer) =>";
-        var call = $"Layer(x{positions.LayerArguments}, streams, {mask.RecomputedLayerArgument}layer, null);";
+        var notMeasured = spec.ElasticWidth ? ", null" : null;
+        var call = $"Layer(x{positions.LayerArguments}, streams, {mask.RecomputedLayerArgument}layer, null{notMeasured});";
         var arguments = positions.Recomputed(f).ToList();
         if (arguments.Count == 0)
         {

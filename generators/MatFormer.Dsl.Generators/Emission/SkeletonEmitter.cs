@@ -118,6 +118,12 @@ internal static class SkeletonEmitter
         public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => {{problem}};
 
         /// <summary>Not available, because the declaration has an error.</summary>
+        public {{f.Tensor}} ChannelImportance({{f.Tensor}} tokens) => {{problem}};
+
+        /// <summary>Not available, because the declaration has an error.</summary>
+        public void ReorderChannels({{f.Tensor}} order) => {{problem}};
+
+        /// <summary>Not available, because the declaration has an error.</summary>
         public TSubmodel Extract<TSubmodel>() => {{problem}};
 
         /// <summary>Not available, because the declaration has an error.</summary>

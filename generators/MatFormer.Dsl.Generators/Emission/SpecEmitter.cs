@@ -31,7 +31,9 @@ internal static class SpecEmitter
 
     /// <summary>Returns the pattern and the origin of a profile, for tooltips.</summary>
     public static string Describe(ModelSpec spec, ProfileSpec profile) =>
-        Pattern.Format(spec, profile.Choices) + (profile.Origin.Length > 0 ? ", " + profile.Origin : "");
+        Pattern.Format(spec, profile.Choices)
+        + (spec.ElasticWidth ? $", {Literals.Text(spec.WidthOf(spec.LayersOf(profile.Choices)))} channels" : "")
+        + (profile.Origin.Length > 0 ? ", " + profile.Origin : "");
 
     /// <summary>Returns the costs of a profile as lines of a doc comment, for tooltips.</summary>
     public static string CostTable(ModelSpec spec, Costs costs, ProfileSpec profile)
@@ -86,6 +88,7 @@ internal static class SpecEmitter
                 EmbeddingParameters = {{Literals.Of(costs.EmbeddingParameters)}},
                 SharedParameters = {{Literals.Of(costs.SharedParameters)}},
                 SharedFlops = {{Literals.Of(costs.SharedFlops)}},
+                {{(spec.ElasticWidth ? PerChannel(costs) : null)}}
                 Blocks = global::MatFormer.BlockSpec.Stack(
                     {{string.Join(",\n", BlockRuns(spec, costs))}}),
                 {{(spec.CanSkip ? "CanSkip = true," : null)}}
@@ -103,7 +106,19 @@ internal static class SpecEmitter
     private static string RunsOf(IReadOnlyList<LayerSlice> layers) => string.Join(
         ", ",
         Pattern.Runs(layers).Select(run =>
-            $"({Literals.Of(run.Count)}, new({Literals.Of(run.Item.HiddenWidth)}, {Literals.Of(run.Item.Heads)}))"));
+            $"({Literals.Of(run.Count)}, new({Literals.Of(run.Item.HiddenWidth)}, {Literals.Of(run.Item.Heads)}){WidthOf(run.Item)})"));
+
+    private static string? WidthOf(LayerSlice slice) => slice.Width == 0 ? null : $" {{ Width = {Literals.Of(slice.Width)} }}";
+
+    private static string PerChannel(Costs costs)
+    {
+        var less = costs.WithoutAChannel;
+        return $"""
+            EmbeddingParametersPerChannel = {Literals.Of(costs.EmbeddingParameters - less.EmbeddingParameters)},
+            SharedParametersPerChannel = {Literals.Of(costs.SharedParameters - less.SharedParameters)},
+            SharedFlopsPerChannel = {Literals.Of(costs.SharedFlops - less.SharedFlops)},
+            """;
+    }
 
     private static IEnumerable<string> BlockRuns(ModelSpec spec, Costs costs)
     {
@@ -111,6 +126,7 @@ internal static class SpecEmitter
         foreach (var (count, block) in Pattern.Runs(spec.Blocks))
         {
             var cost = costs[layer];
+            var less = spec.ElasticWidth ? costs.WithoutAChannel[layer] : null;
             layer += count;
             yield return $$"""
                 ({{Literals.Of(count)}}, new()
@@ -121,10 +137,14 @@ internal static class SpecEmitter
                     KeyValueHeads = {{Literals.Of(block.KeyValueHeads)}},{{Window(block)}}
                     Parameters = {{CostOf(cost.Parameters)}},
                     Flops = {{CostOf(cost.Flops)}},
-                    KeyValueCacheBytesPerToken = {{CostOf(cost.KeyValueCacheBytesPerToken)}},
+                    KeyValueCacheBytesPerToken = {{CostOf(cost.KeyValueCacheBytesPerToken)}},{{PerChannel(cost, less)}}
                 })
                 """;
         }
+
+        static string? PerChannel(BlockCosts cost, BlockCosts? less) => less is null ? null
+            : $"\n    ParametersPerChannel = {CostOf(cost.Parameters.Minus(less.Parameters))},"
+                + $"\n    FlopsPerChannel = {CostOf(cost.Flops.Minus(less.Flops))},";
 
         static string? Window(BlockSpec block) => block.Window == 0 ? null : $"\n    Window = {Literals.Of(block.Window)},";
 

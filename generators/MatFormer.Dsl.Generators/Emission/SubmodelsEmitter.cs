@@ -52,7 +52,8 @@ internal static class SubmodelsEmitter
         if (spec.Type.HasTensors && spec.HasOwnPasses)
         {
             f.Write($"");
-            PassEmitter.WriteSlice(f, spec, model, profile);
+            var narrowed = spec.Narrowed(spec.WidthOf(layers));
+            PassEmitter.WriteSlice(f, narrowed, ReferenceEquals(narrowed, spec) ? model : Architecture.Of(narrowed), profile);
         }
 
         f.Write($$"""

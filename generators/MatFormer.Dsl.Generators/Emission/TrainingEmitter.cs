@@ -31,7 +31,8 @@ internal static class TrainingEmitter
         const string sampled = "Returns the loss of one submodel, a float32 scalar: the sampled objective (see <c>Losses</c>).";
         var joint = $"Returns the losses of {string.Join(", ", granularities)} on the same batch, ({count}) float32: the joint objective "
             + "(see <c>Losses</c>).";
-        var each = $"Returns the {loss} of each stream, (streams.Count) float32 in the order of the streams, computed in one stacked pass. "
+        var passes = spec.ElasticWidth ? "a stacked pass for each width" : "one stacked pass";
+        var each = $"Returns the {loss} of each stream, (streams.Count) float32 in the order of the streams, computed in {passes}. "
             + $"Each stream runs over the whole batch or over its own rows. {head.Batch}. With a recomputation, the results inside the "
             + "layers are not kept for the gradients, and <c>Recomputation.Backward</c> computes the gradients.";
         var refused = $"{head.NotFittingBatch}, or the batch does not have the rows that the streams divide among them.";
@@ -60,11 +61,19 @@ internal static class TrainingEmitter
                 {{check}}({{input}});
                 CheckTargets({{input}}, targets);
                 streams.CheckBatch({{input}});
-                return _network.Losses(streams, {{input}}, targets, ComputeType, recomputation);
+                {{EachWidth(spec, input, "Losses", null)}}
             }
 
             """);
     }
+
+    // Streams of different widths run one width after the other.
+    private static string EachWidth(ModelSpec spec, string input, string method, string? more) => !spec.ElasticWidth
+        ? $"return _network.{method}(streams, {input}, targets, {more}ComputeType, recomputation);"
+        : $"""
+            return streams.OfEachWidth({input}, targets, recomputation, (its, rows, known) =>
+                _network.{method}(its, rows, known, {more}ComputeType, recomputation));
+            """;
 
     private static void WriteDistilledLosses(CodeFile f, ModelSpec spec, Architecture model)
     {
@@ -85,7 +94,7 @@ internal static class TrainingEmitter
                 CheckTargets({{input}}, targets);
                 streams.CheckBatch({{input}});
                 global::System.ArgumentOutOfRangeException.ThrowIfNegativeOrZero(temperature);
-                return _network.DistilledLosses(streams, {{input}}, targets, temperature, ComputeType, recomputation);
+                {{EachWidth(spec, input, "DistilledLosses", "temperature, ")}}
             }
 
             """);
@@ -114,6 +123,27 @@ internal static class TrainingEmitter
 
             /// <summary>{{ordered}}</summary>
             public void ReorderHiddenUnits(int layer, {{f.Tensor}} order) => {{block}}.Reorder(order);
+
+            """);
+        if (!spec.ElasticWidth) return;
+        var channels = "Returns the importance of each channel of the residual stream, (Width) float32: the mean magnitude of the normed "
+            + $"states before each feed-forward. It is measured on the given {model.Input.Takes.TrimEnd(',')}.";
+        var permuted = "Reorders the channels of the residual stream in all weights. The order is (Width) int64. "
+            + $"The output of {widest} changes only by rounding.";
+        f.Write($$"""
+            /// <summary>{{channels}}</summary>
+            /// <exception cref="{{f.ArgumentException}}">{{model.Input.NotFitting}}.</exception>
+            public {{f.Tensor}} ChannelImportance({{f.Tensor}} {{input}})
+            {
+                {{check}}({{input}});
+                using var frozen = global::TorchSharp.torch.no_grad();
+                var channels = new {{f.Tensor}}[{{Literals.Of(spec.Layers)}}];
+                _network.States({{input}}, {{f.Streams}}.Of(Profile.{{widest}}){{mask}}, ComputeType, channels: channels).Dispose();
+                return {{f.Kernels}}.Mean(channels);
+            }
+
+            /// <summary>{{permuted}}</summary>
+            public void ReorderChannels({{f.Tensor}} order) => _network.ReorderChannels(order);
 
             """);
     }
@@ -174,9 +204,32 @@ internal static class TrainingEmitter
                     using var others = {{input}}.narrow(0, first, {{input}}.shape[0] - first);
                     return {{t.Computed("others", $"{f.Streams}.Of(Profile.{widest})", null)}};  //| {{t.Shared}}
                 }
+                {{(spec.ElasticWidth ? ReorderChannels(f, spec, model) : null)}}
             }
             """);
     }
+
+    private static string ReorderChannels(CodeFile f, ModelSpec spec, Architecture model)
+    {
+        var layer = $"Blocks[layer]{(spec.CanSkip ? "!" : null)}.ReorderChannels(order);";
+        return $$"""
+
+            // Reorders the channels of the residual stream. The order is (w) int64.
+            public void ReorderChannels({{f.Tensor}} order)
+            {
+                {{string.Join("\n    ", Reordered(f, model.WeightsAround, Axis.Channels))}}
+                for (var layer = 0; layer < {{Literals.Of(spec.Layers)}}; layer++) {{layer}}
+            }
+            """;
+    }
+
+    // Returns the statements that reorder weights along an axis.
+    private static IEnumerable<string> Reordered(CodeFile f, IEnumerable<WeightSpec> weights, Axis axis) => weights
+        .Select(weight => (weight.Field, Dimension: weight.Shape.ToList().FindIndex(d => d.Axis == axis)))
+        .Where(weight => weight.Dimension >= 0)
+        .Select(weight => $"{f.Weights}.Reorder({weight.Field}, {Literals.Of(weight.Dimension)}, order);");
+
+    private static string Width(ModelSpec spec) => spec.ElasticWidth ? "w" : Literals.Of(spec.Width);
 
     /// <summary>Returns a sentence with a small first letter.</summary>
     public static string Lower(string sentence) => char.ToLowerInvariant(sentence[0]) + sentence.Substring(1);
@@ -190,11 +243,19 @@ internal static class TrainingEmitter
             f.Write($$"""
                 internal abstract partial class Block
                 {
-                    // The importance of each hidden unit for x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
+                    // The importance of each hidden unit for x: (B, T, {{Width(spec)}}) to (m) float32.
                     public abstract {{f.Tensor}} Importance({{f.Tensor}} x);
 
                     // Reorders the hidden units. The order is (m) int64.
                     public abstract void Reorder({{f.Tensor}} order);
+                    {{(spec.ElasticWidth ? $"""
+
+                        // The importance of each channel for the feed-forward: (B, T, {Width(spec)}) to ({Width(spec)}) float32.
+                        public abstract {f.Tensor} ChannelImportance({f.Tensor} x);
+
+                        // Reorders the channels. The order is ({Width(spec)}) int64.
+                        public abstract void ReorderChannels({f.Tensor} order);
+                        """ : null)}}
                 }
 
                 """);
@@ -203,14 +264,13 @@ internal static class TrainingEmitter
         foreach (var kind in kinds)
         {
             var overrides = kinds.Count > 1 ? "override " : null;
-            var hidden = model.WeightsOf(kind.Block)
-                .Select(weight => (weight.Field, Dimension: weight.Shape.ToList().FindIndex(d => d.Axis == Axis.Hidden)))
-                .Where(weight => weight.Dimension >= 0)
-                .Select(weight => $"{f.Weights}.Reorder({weight.Field}, {Literals.Of(weight.Dimension)}, order);");
+            var weights = model.WeightsOf(kind.Block).ToList();
+            var hidden = Reordered(f, weights, Axis.Hidden);
+            var channels = Reordered(f, weights, Axis.Channels);
             f.Write($$"""
                 internal sealed partial class {{kind.Name}}
                 {
-                    // The importance of each hidden unit for x: (B, T, {{Literals.Of(spec.Width)}}) to (m) float32.
+                    // The importance of each hidden unit for x: (B, T, {{Width(spec)}}) to (m) float32.
                     public {{overrides}}{{f.Tensor}} Importance({{f.Tensor}} x) => {{f.Kernels}}.HiddenImportance(x, FeedForwardWeights);
 
                     // Reorders the hidden units. The order is (m) int64.
@@ -218,6 +278,18 @@ internal static class TrainingEmitter
                     {
                         {{string.Join("\n", hidden)}}
                     }
+                    {{(spec.ElasticWidth ? $$"""
+
+                        // The importance of each channel for the feed-forward: (B, T, {{Width(spec)}}) to ({{Width(spec)}}) float32.
+                        public {{overrides}}{{f.Tensor}} ChannelImportance({{f.Tensor}} x) =>
+                            {{f.Kernels}}.ChannelImportance(x, FeedForwardWeights);
+
+                        // Reorders the channels. The order is ({{Width(spec)}}) int64.
+                        public {{overrides}}void ReorderChannels({{f.Tensor}} order)
+                        {
+                            {{string.Join("\n    ", channels)}}
+                        }
+                        """ : null)}}
                 }
 
                 """);

@@ -69,6 +69,13 @@ internal static class Fingerprint
 
         // The budgets are not part of the architecture: one set of weights serves all of them.
         if (spec.Routing is { } routing) parts.Add("routing=" + string.Join(",", routing.Layers));
+
+        if (spec.ElasticWidth)
+        {
+            var widths = spec.Granularities.Select(g => Invariant($"{g.Name}:{spec.WidthOf(g.Layers)}"));
+            parts.Add("granularity_width=" + string.Join(",", widths));
+        }
+
         return string.Join(";", parts);
     }
 

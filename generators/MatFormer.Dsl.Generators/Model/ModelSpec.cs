@@ -7,10 +7,16 @@ namespace MatFormer.Generators.Model;
 /// <param name="Heads">The number of query heads.</param>
 internal readonly record struct LayerSlice(int HiddenWidth, int Heads)
 {
+    /// <summary>The number of channels of the residual stream, or 0 for all. It is the same in all layers of a granularity.</summary>
+    public int Width { get; init; }
+
     public bool IsSkipped => HiddenWidth == 0;
 
     /// <summary>Returns true if this slice contains the other slice.</summary>
-    public bool Holds(LayerSlice other) => HiddenWidth >= other.HiddenWidth && Heads >= other.Heads;
+    public bool Holds(LayerSlice other) => HiddenWidth >= other.HiddenWidth && Heads >= other.Heads && HoldsStream(other);
+
+    /// <summary>Returns true if this slice keeps all channels that the other slice keeps.</summary>
+    public bool HoldsStream(LayerSlice other) => Width == 0 || (other.Width > 0 && Width >= other.Width);
 }
 
 /// <summary>One transformer block.</summary>
@@ -159,6 +165,15 @@ internal sealed record ModelSpec(
     /// <summary>True if some granularity keeps fewer attention heads than the block has.</summary>
     public bool ElasticHeads => Granularities.Any(g => g.Layers.Where((slice, layer) => slice.Heads < Blocks[layer].Heads).Any());
 
+    /// <summary>True if some granularity keeps fewer channels of the residual stream than the model has.</summary>
+    public bool ElasticWidth => !IsOfOneWidth && Granularities.Any(g => g.Layers[0].Width > 0);
+
+    /// <summary>The residual stream, as a dimension of weights.</summary>
+    public Dimension Stream => new(Width, Axis.Channels);
+
+    /// <summary>True if this is the model as narrow as one of its profiles: see <see cref="Narrowed"/>.</summary>
+    public bool IsOfOneWidth { get; private init; }
+
     /// <summary>True if some profile leaves layers out.</summary>
     public bool CanSkip => Profiles.Any(p => p.Choices.Contains(ProfileSpec.Skip));
 
@@ -174,6 +189,13 @@ internal sealed record ModelSpec(
 
     /// <summary>The widest granularity, which is the whole model.</summary>
     public GranularitySpec Widest => Granularities[Granularities.Count - 1];
+
+    /// <summary>Returns how many channels of the residual stream a profile's layers keep.</summary>
+    public int WidthOf(IReadOnlyList<LayerSlice> layers) =>
+        layers.Select(slice => slice.Width).FirstOrDefault(width => width > 0) is > 0 and var width ? width : Width;
+
+    /// <summary>Returns the model with a residual stream of another width, as if it were declared so.</summary>
+    public ModelSpec Narrowed(int width) => width == Width && !ElasticWidth ? this : this with { Width = width, IsOfOneWidth = true };
 
     /// <summary>Returns the size that a profile gives each layer.</summary>
     public LayerSlice[] LayersOf(IReadOnlyList<int> choices)

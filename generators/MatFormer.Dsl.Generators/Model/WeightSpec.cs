@@ -28,16 +28,28 @@ internal enum Axis
 
     /// <summary>Key/value heads.</summary>
     KeyValueHeads,
+
+    /// <summary>Channels of the residual stream.</summary>
+    Channels,
 }
 
-/// <summary>A dimension of <paramref name="Count"/> elements in all, or for each unit of its axis.</summary>
-internal readonly record struct Dimension(int Count, Axis Axis);
+/// <summary>
+/// A dimension of <paramref name="Count"/> elements in all, or for each unit of its axis. Channels are counted in all.
+/// </summary>
+internal readonly record struct Dimension(int Count, Axis Axis)
+{
+    /// <summary>True if costs grow with the units of the axis. The width of the stream is fixed when costs are counted.</summary>
+    public bool IsCounted => Axis is not (Axis.None or Axis.Channels);
+
+    /// <summary>A dimension that is not sliced.</summary>
+    public static implicit operator Dimension(int count) => new(count, Axis.None);
+}
 
 /// <summary>One weight of a block, or of the model around the blocks.</summary>
 /// <param name="Field">The name of the field that holds it.</param>
 /// <param name="Name">The name in a weight file. The name of a block's weight follows the prefix of the block.</param>
 /// <param name="Draw">How the weight is initialized.</param>
-/// <param name="Shape">The dimensions. At most one of them is along an axis.</param>
+/// <param name="Shape">The dimensions. At most one of them is along an axis other than the channels.</param>
 /// <param name="IsMatrix">True if each token is multiplied by the weight, which takes 2 FLOPs for each element.</param>
 /// <param name="IsEmbedding">True for the embeddings, an untied head and a classifier.</param>
 internal sealed record WeightSpec(
@@ -52,11 +64,11 @@ internal sealed record WeightSpec(
         new(field, name, draw, new EquatableArray<Dimension>([size]));
 
     /// <summary>Returns a table of embeddings, or another weight that counts as an embedding.</summary>
-    public static WeightSpec Embedding(string field, string name, params int[] shape) => new(
-        field, name, Draw.Normal, shape.Select(size => new Dimension(size, Axis.None)).ToEquatableArray(), IsEmbedding: true);
+    public static WeightSpec Embedding(string field, string name, params Dimension[] shape) =>
+        new(field, name, Draw.Normal, shape.ToEquatableArray(), IsEmbedding: true);
 
-    /// <summary>The axis along which the weight is sliced.</summary>
-    public Axis Axis => Shape.Select(d => d.Axis).FirstOrDefault(axis => axis != Axis.None);
+    /// <summary>The axis with whose units the weight's costs grow.</summary>
+    public Axis Axis => Shape.FirstOrDefault(d => d.IsCounted).Axis;
 
     /// <summary>The number of elements, in all or for each unit of <see cref="Axis"/>.</summary>
     public long Elements => Shape.Aggregate(1L, (product, d) => checked(product * d.Count));
@@ -69,7 +81,7 @@ internal sealed record WeightSpec(
         : Elements + (SharedScaleBytes > 0 ? 0 : (long)Shape[0].Count * sizeof(float));
 
     /// <summary>The bytes of the int8 scales of a matrix that is sliced by columns. A slice keeps all of them.</summary>
-    public long SharedScaleBytes => Shape.Count == 2 && Shape[1].Axis != Axis.None ? (long)Shape[0].Count * sizeof(float) : 0;
+    public long SharedScaleBytes => Shape.Count == 2 && Shape[1].IsCounted ? (long)Shape[0].Count * sizeof(float) : 0;
 }
 
 /// <summary>The names of a block's weights in weight files, as in Hugging Face's checkpoints of that architecture.</summary>

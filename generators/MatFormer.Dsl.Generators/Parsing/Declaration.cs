@@ -86,9 +86,13 @@ internal sealed record RotaryScalingDeclaration(
 
 internal sealed record NormDeclaration(Located<NormKind> Kind, Located<double>? Epsilon);
 
-/// <summary>A granularity, given by its width or by its fraction. The other of the two is null.</summary>
+/// <summary>
+/// A granularity, given by its number of hidden units or by a fraction of them. The other of the two is null. <c>Stream</c> is the width of
+/// the residual stream.
+/// </summary>
 internal sealed record GranularityDeclaration(
-    LocatedText Name, Located<int>? Width, Located<double>? Fraction, Located<int>? Heads, LocatedText? Layers) : IOfLayers
+    LocatedText Name, Located<int>? Width, Located<double>? Fraction, Located<int>? Heads, Located<int>? Stream, LocatedText? Layers)
+    : IOfLayers
 {
     public LocationInfo At => Name.At;
 

@@ -277,6 +277,7 @@ internal static class DeclarationParser
         reader.Argument<int>("width"),
         reader.Argument<double>("fraction"),
         reader.Property<int>(nameof(GranularityAttribute.Heads)),
+        reader.Property<int>(nameof(GranularityAttribute.Width)),
         reader.PropertyText(nameof(GranularityAttribute.Layers)));
 
     private static ProfileDeclaration ParseProfile(AttributeReader reader)

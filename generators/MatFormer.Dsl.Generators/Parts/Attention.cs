@@ -31,7 +31,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
 
     public override IEnumerable<WeightSpec> Weights(BlockSpec block)
     {
-        var width = new Dimension(Spec.Width, Axis.None);
+        var width = Spec.Stream;
         var queries = new Dimension(block.HeadWidth, Axis.Heads);
         var keys = new Dimension(block.HeadWidth, Axis.KeyValueHeads);
         foreach (var norm in architecture.Norm.WeightsOf(NormField, _names.AttentionNorm)) yield return norm;
@@ -75,6 +75,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
         }
 
         lines.Add($"HeadWidth = {Literals.Of(Spec.HeadWidth)},");
+        if (Spec.ElasticWidth) lines.Add("IsNested = true,");
         lines.AddRange(architecture.Mask.AttentionLines(block));
         return $$"""
             private {{f.AttentionWeights}} AttentionWeights => new()
@@ -117,7 +118,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
 
     public override IEnumerable<PackedField> Packed(CodeFile f, BlockSpec block)
     {
-        var (width, headWidth) = (Literals.Of(Spec.Width), Literals.Of(Spec.HeadWidth));
+        var (width, headWidth) = (Shape.WidthExpression(Spec), Literals.Of(Spec.HeadWidth));
         var heads = Spec.ElasticHeads ? "slice.Heads" : Literals.Of(block.Heads);
         var keyHeads = !Spec.ElasticHeads ? Literals.Of(block.KeyValueHeads)
             : block.Group == 1 ? "slice.Heads" : $"slice.Heads / {Literals.Of(block.Group)}";

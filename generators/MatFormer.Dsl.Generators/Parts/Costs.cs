@@ -5,6 +5,10 @@ namespace MatFormer.Generators.Parts;
 /// <summary>A cost of one block. It is linear in the size of a slice, with a coefficient for each axis.</summary>
 internal sealed record BlockCost(long Shared, long PerHiddenUnit, long PerKeyValueHead)
 {
+    /// <summary>Returns how much larger this cost is.</summary>
+    public BlockCost Minus(BlockCost other) =>
+        new(Shared - other.Shared, PerHiddenUnit - other.PerHiddenUnit, PerKeyValueHead - other.PerKeyValueHead);
+
     public long Of(BlockSpec block, LayerSlice slice) => slice.IsSkipped
         ? 0
         : checked(Shared + (PerHiddenUnit * slice.HiddenWidth) + (PerKeyValueHead * (slice.Heads / block.Group)));
@@ -13,12 +17,16 @@ internal sealed record BlockCost(long Shared, long PerHiddenUnit, long PerKeyVal
 /// <summary>The costs of one block.</summary>
 internal sealed record BlockCosts(BlockCost Parameters, BlockCost Flops, BlockCost KeyValueCacheBytesPerToken, BlockCost Int8Bytes);
 
-/// <summary>The costs of a model, which are the sum over its blocks and the parts around the blocks.</summary>
+/// <summary>
+/// The costs of a model, which are the sum over its blocks and the parts around the blocks. The costs of a narrower residual stream are
+/// those of a model that is declared as narrow.
+/// </summary>
 internal sealed class Costs
 {
     private readonly ModelSpec _spec;
     private readonly Architecture _architecture;
     private readonly BlockCosts[] _blocks;
+    private readonly Dictionary<int, Costs> _narrower = [];
 
     private Costs(ModelSpec spec)
     {
@@ -43,16 +51,19 @@ internal sealed class Costs
 
     private long SharedInt8Bytes { get; }
 
+    /// <summary>The costs of the model with one channel less. All costs grow by the same with each channel.</summary>
+    public Costs WithoutAChannel => OfWidth(_spec.Width - 1);
+
     public static Costs Of(ModelSpec spec) => new(spec);
 
     /// <summary>The costs of one block.</summary>
     public BlockCosts this[int layer] => _blocks[layer];
 
-    public long ParameterCount(LayerSlice[] layers) => SharedParameters + Sum(layers, block => block.Parameters);
+    public long ParameterCount(LayerSlice[] layers) => OfWidth(layers).CountParameters(layers);
 
-    public long NonEmbeddingParameterCount(LayerSlice[] layers) => ParameterCount(layers) - EmbeddingParameters;
+    public long NonEmbeddingParameterCount(LayerSlice[] layers) => ParameterCount(layers) - OfWidth(layers).EmbeddingParameters;
 
-    public long Flops(LayerSlice[] layers) => SharedFlops + Sum(layers, block => block.Flops);
+    public long Flops(LayerSlice[] layers) => OfWidth(layers).CountFlops(layers);
 
     public long KeyValueCacheBytesPerToken(LayerSlice[] layers) => Sum(layers, block => block.KeyValueCacheBytesPerToken);
 
@@ -60,9 +71,25 @@ internal sealed class Costs
     public long WeightBytes(LayerSlice[] layers, WeightType type) => type switch
     {
         WeightType.Float32 => checked(4 * ParameterCount(layers)),
-        WeightType.Int8 => SharedInt8Bytes + Sum(layers, block => block.Int8Bytes),
+        WeightType.Int8 => OfWidth(layers).CountInt8Bytes(layers),
         _ => checked(2 * ParameterCount(layers)),
     };
+
+    private long CountParameters(LayerSlice[] layers) => SharedParameters + Sum(layers, block => block.Parameters);
+
+    private long CountFlops(LayerSlice[] layers) => SharedFlops + Sum(layers, block => block.Flops);
+
+    private long CountInt8Bytes(LayerSlice[] layers) => SharedInt8Bytes + Sum(layers, block => block.Int8Bytes);
+
+    private Costs OfWidth(LayerSlice[] layers) => OfWidth(_spec.WidthOf(layers));
+
+    /// <summary>Returns the costs of the model with a residual stream of a width.</summary>
+    public Costs OfWidth(int width)
+    {
+        if (width == _spec.Width) return this;
+        if (!_narrower.TryGetValue(width, out var costs)) _narrower.Add(width, costs = new Costs(_spec.Narrowed(width)));
+        return costs;
+    }
 
     // A multiply-add counts as two FLOPs.
     private BlockCosts OfBlock(BlockSpec block)

@@ -8,6 +8,9 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
 {
     private protected EmbeddingSpec Embedding => Spec.Embedding!;
 
+    // The embeddings of a vision transformer are its pooled states.
+    private protected object WholeWidth => Spec.IsVision ? Shape.Width(Spec) : Embedding.Width;
+
     private protected string Prefixes => $"[{string.Join(", ", Embedding.Dimensions.Select(d => Literals.Of(d)))}], "
         + $"[{string.Join(", ", Embedding.Weights.Select(w => Literals.Of(w)))}]";
 
@@ -69,12 +72,12 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
             // Embeddings of one stream, cut to a width and scaled to length 1: (B, width) float32.
             public {{f.Tensor}} Embed({{f.Tensor}} {{Input.Name}}, {{f.Streams}} streams, int width, {{f.ScalarType}} type)
             {
-                using var whole = Embedded({{Input.Name}}, streams, type);  //| {{Shape.Of("B", Embedding.Width)}}
+                using var whole = Embedded({{Input.Name}}, streams, type);  //| {{Shape.Of("B", WholeWidth)}}
                 return {{f.Kernels}}.UnitPrefix(whole, width);  //| (B, width)
             }
             """;
         yield return $$"""
-            // The whole embeddings of all streams, which are not cut or scaled yet: {{Shape.Of("N", Embedding.Width)}}.
+            // The whole embeddings of all streams, which are not cut or scaled yet: {{Shape.Of("N", WholeWidth)}}.
             public {{f.Tensor}} Embedded({{parameters}})
             {{EmbeddedBody(f)}}
             """;
@@ -112,8 +115,8 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
     /// <summary>Returns the terms of losses that are computed from whole embeddings.</summary>
     private protected LossTerms Terms(string batch, string loss, string divergence, bool needsTargets = false) => new(
         "embedded",
-        Shape.Of("N", Embedding.Width),
-        Shape.Of("B", Embedding.Width),
+        Shape.Of("N", WholeWidth),
+        Shape.Of("B", WholeWidth),
         batch,
         (input, streams, more) => $"Embedded({input}, {streams}, type{more})",
         loss,
@@ -141,7 +144,7 @@ internal sealed class ProjectionHead(ModelSpec spec, Architecture architecture) 
         ($"of the forward pass over one text of {Literals.Text(Spec.Context)} tokens", "FlopsPerText");
 
     public override IEnumerable<WeightSpec> Weights => [WeightSpec.Matrix(
-        "Projection", "projection.weight", Draw.Normal, new Dimension(Embedding.Width, Axis.None), new Dimension(Spec.Width, Axis.None))];
+        "Projection", "projection.weight", Draw.Normal, new Dimension(Embedding.Width, Axis.None), Spec.Stream)];
 
     public override long Flops => 2L * Spec.Width * Embedding.Width;
 
@@ -169,14 +172,14 @@ internal sealed class ProjectionHead(ModelSpec spec, Architecture architecture) 
 
     private protected override string EmbeddedBody(CodeFile f) => $$"""
         {
-            using var states = States({{Input.Name}}, streams, type, recomputation);  //| {{Shape.Of("N", Spec.Width)}}
-            return {{f.Kernels}}.Linear(states, Projection);  //| {{Shape.Of("N", Embedding.Width)}}
+            using var states = States({{Input.Name}}, streams, type, recomputation);  //| {{Shape.Of("N", Shape.Width(Spec))}}
+            return {{f.Kernels}}.Linear(states, Projection{{Nested}});  //| {{Shape.Of("N", WholeWidth)}}
         }
         """;
 
     private protected override string SliceEmbedded(CodeFile f) => $"""
-        using var states = States({Input.Name});  //| {Shape.Of("B", Spec.Width)}
-        using var whole = {f.Kernels}.Linear(states, Network.Projection);  //| {Shape.Of("B", Embedding.Width)}
+        using var states = States({Input.Name});  //| {Shape.Of("B", Shape.Width(Spec))}
+        using var whole = {f.Kernels}.Linear(states, Network.Projection);  //| {Shape.Of("B", WholeWidth)}
         """;
 }
 
@@ -203,7 +206,7 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
         {
             var classes = Spec.Image!.Classes;
             var bias = WeightSpec.Vector("ClassifierBias", "classifier.bias", Draw.Zeros, new Dimension(classes, Axis.None));
-            return [WeightSpec.Embedding("Classifier", "classifier.weight", classes, Spec.Width), bias with { IsEmbedding = true }];
+            return [WeightSpec.Embedding("Classifier", "classifier.weight", classes, Spec.Stream), bias with { IsEmbedding = true }];
         }
     }
 
@@ -242,15 +245,15 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
             // Logits of one stream: pixels to {{Given}}.
             public {{f.Tensor}} Logits({{f.Tensor}} pixels, {{f.Streams}} streams, {{f.ScalarType}} type)
             {
-                using var states = States(pixels, streams, type);  //| {{Shape.Of("B", Spec.Width)}}
-                {{CodeFile.Indented(Logits(f, "states", "Classifier, ClassifierBias"))}}
+                using var states = States(pixels, streams, type);  //| {{Shape.Of("B", Shape.Width(Spec))}}
+                {{CodeFile.Indented(Logits(f, "states", "Classifier, ClassifierBias" + Nested))}}
             }
             """;
         yield return $$"""
             // Logits of one stream, computed from its embeddings cut to a width: pixels to {{Given}}.
             public {{f.Tensor}} Classify({{f.Tensor}} pixels, {{f.Streams}} streams, int width, {{f.ScalarType}} type)
             {
-                using var states = States(pixels, streams, type);  //| {{Shape.Of("B", Spec.Width)}}
+                using var states = States(pixels, streams, type);  //| {{Shape.Of("B", Shape.Width(Spec))}}
                 return {{f.Kernels}}.ClassLogits(states, Classifier, ClassifierBias, width);  //| {{GivenShape}}
             }
             """;
@@ -258,7 +261,7 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
     }
 
     public override string SliceForward(CodeFile f) =>
-        $"using var states = States(pixels);  //| {Shape.Of("B", Spec.Width)}\n"
+        $"using var states = States(pixels);  //| {Shape.Of("B", Shape.Width(Spec))}\n"
         + Logits(f, "states", "Network.Classifier, Network.ClassifierBias");
 
     public override IEnumerable<string> SliceMembers(CodeFile f)
@@ -270,7 +273,7 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
             public override {{f.Tensor}} Classify({{f.Tensor}} pixels, int? width = null)
             {
                 CheckPixels(pixels);
-                using var states = States(pixels);  //| {{Shape.Of("B", Spec.Width)}}
+                using var states = States(pixels);  //| {{Shape.Of("B", Shape.Width(Spec))}}
                 return {{logits}};  //| {{GivenShape}}
             }
             """;
@@ -286,5 +289,5 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
     private protected override string EmbeddedBody(CodeFile f) => $"    => States({Input.Name}, streams, type, recomputation);";
 
     private protected override string SliceEmbedded(CodeFile f) =>
-        $"using var whole = States({Input.Name});  //| {Shape.Of("B", Spec.Width)}";
+        $"using var whole = States({Input.Name});  //| {Shape.Of("B", Shape.Width(Spec))}";
 }

@@ -27,7 +27,7 @@ internal class FeedForward(ModelSpec spec, Architecture architecture) : BlockPar
 
     public override IEnumerable<WeightSpec> Weights(BlockSpec block)
     {
-        var width = new Dimension(Spec.Width, Axis.None);
+        var width = Spec.Stream;
         var hidden = new Dimension(1, Axis.Hidden);
         foreach (var norm in architecture.Norm.WeightsOf(NormField, _names.FeedForwardNorm)) yield return norm;
         if (block.Gated)
@@ -51,6 +51,7 @@ internal class FeedForward(ModelSpec spec, Architecture architecture) : BlockPar
         if (block.Bias) lines.Add("UpBias = UpBias,");
         lines.Add("Down = DownProjection,");
         if (block.Bias) lines.Add("DownBias = DownBias,");
+        if (Spec.ElasticWidth) lines.Add("IsNested = true,");
         return $$"""
             private {{f.FeedForwardWeights}} FeedForwardWeights => new()
             {
@@ -70,6 +71,7 @@ internal class FeedForward(ModelSpec spec, Architecture architecture) : BlockPar
     public override IEnumerable<string> StackedLines(CodeFile f, string block)
     {
         yield return $"if (importance is not null) importance[layer] = {block}.Importance(attended);  //| (m)";
+        if (Spec.ElasticWidth) yield return $"if (channels is not null) channels[layer] = {block}.ChannelImportance(attended);  //| (w)";
         if (Parts) yield return "// Up to the layer where the streams part, they are the same and are computed once.";
         var parting = Parts ? ", layer == streams.Fork" : null;
         yield return $"var fed = {block}.FeedForward(";
@@ -78,7 +80,7 @@ internal class FeedForward(ModelSpec spec, Architecture architecture) : BlockPar
 
     public override IEnumerable<PackedField> Packed(CodeFile f, BlockSpec block)
     {
-        var width = Literals.Of(Spec.Width);
+        var width = Shape.WidthExpression(Spec);
         foreach (var norm in architecture.Norm.PackedOf(f, "_postAttentionNorm", suffix => Name(_names.FeedForwardNorm + suffix)))
             yield return norm;
         yield return new(f.PackedMatrix, "_expanding", block.Gated

@@ -29,6 +29,9 @@ internal abstract class HeadPart(ModelSpec spec, Architecture architecture) : Pa
 
     private protected Architecture Architecture { get; } = architecture;
 
+    /// <summary>The argument with which a kernel takes the first channels of a weight, with a comma in front.</summary>
+    private protected string? Nested => Spec.ElasticWidth ? ", nested: true" : null;
+
     private protected InputPart Input => Architecture.Input;
 
     /// <summary>The members of the universal model besides <c>forward</c>.</summary>

@@ -20,6 +20,9 @@ internal abstract class InputPart(ModelSpec spec) : Part(spec)
 
     /// <summary>The field of the input's weight, which every model has.</summary>
     public abstract string Field { get; }
+
+    /// <summary>The width of the streams that run, as an argument of the input's kernel, with a comma in front.</summary>
+    private protected string? Width(Pass pass) => pass.IsStacked && Spec.ElasticWidth ? ", streams.Width" : null;
 }
 
 /// <summary>The tokens of a decoder.</summary>
@@ -36,22 +39,23 @@ internal class TokenInput(ModelSpec spec, Architecture architecture) : InputPart
     public override string Field => "EmbedTokens";
 
     public override IEnumerable<WeightSpec> Weights =>
-        [WeightSpec.Embedding(Field, "model.embed_tokens.weight", Spec.Vocabulary, Spec.Width)];
+        [WeightSpec.Embedding(Field, "model.embed_tokens.weight", Spec.Vocabulary, Spec.Stream)];
 
     public override IEnumerable<string> SpecLines => [$"Vocabulary = {Literals.Of(Spec.Vocabulary)},"];
 
     public override IEnumerable<string> Enter(Pass pass)
     {
         var (f, states, start) = (pass.File, Shape.States(Spec), architecture.Mask.Start);
-        var embedded = $"{f.Kernels}.Embedding({pass.Network}{Field}, tokens, {pass.Type});  //| {states}";
+        var embedded = $"{f.Kernels}.Embedding({pass.Network}{Field}, tokens, {pass.Type}{Width(pass)});  //| {states}";
         if (!architecture.Positions.AreAdded)
         {
             yield return "var x = " + embedded;
             yield break;
         }
 
+        var nested = pass.IsStacked && Spec.ElasticWidth ? ", nested: true" : null;
         yield return "var embedded = " + embedded;
-        yield return $"var x = {f.Kernels}.AddPositions(embedded, {architecture.Positions.Added(pass)}, {start});  //| {states}";
+        yield return $"var x = {f.Kernels}.AddPositions(embedded, {architecture.Positions.Added(pass)}, {start}{nested});  //| {states}";
         yield return "embedded.Dispose();";
     }
 
@@ -60,8 +64,8 @@ internal class TokenInput(ModelSpec spec, Architecture architecture) : InputPart
         new(
             f.PackedMatrix,
             "_embedTokens",
-            $"packer.Matrix(\"model.embed_tokens.weight\", {Literals.Of(Spec.Vocabulary)}, {Literals.Of(Spec.Width)})",
-            $"({Spec.Vocabulary}, {Spec.Width})"),
+            $"packer.Matrix(\"model.embed_tokens.weight\", {Literals.Of(Spec.Vocabulary)}, {Shape.WidthExpression(Spec)})",
+            $"({Spec.Vocabulary}, {Shape.Width(Spec)})"),
     ];
 }
 
@@ -76,7 +80,7 @@ internal sealed class TextInput(ModelSpec spec, Architecture architecture) : Tok
     {
         var (classToken, positions) = (_architecture.Pooling.ClassToken(pass), _architecture.Positions.Added(pass));
         yield return $"var x = {pass.File.Kernels}.EmbedText(";
-        yield return $"    tokens, {pass.Network}{Field}, {classToken}, {positions}, {pass.Type});  //| {Shape.States(Spec)}";
+        yield return $"    tokens, {pass.Network}{Field}, {classToken}, {positions}, {pass.Type}{Width(pass)});  //| {Shape.States(Spec)}";
     }
 }
 
@@ -98,8 +102,8 @@ internal sealed class PatchInput(ModelSpec spec, ImageSpec image, Architecture a
         get
         {
             const string name = "vit.embeddings.patch_embeddings.projection";
-            yield return WeightSpec.Embedding(Field, name + ".weight", Spec.Width, image.Channels, image.Patch, image.Patch);
-            var bias = WeightSpec.Vector(Field + "Bias", name + ".bias", Draw.Zeros, new Dimension(Spec.Width, Axis.None));
+            yield return WeightSpec.Embedding(Field, name + ".weight", Spec.Stream, image.Channels, image.Patch, image.Patch);
+            var bias = WeightSpec.Vector(Field + "Bias", name + ".bias", Draw.Zeros, Spec.Stream);
             yield return bias with { IsEmbedding = true };
         }
     }
@@ -123,6 +127,6 @@ internal sealed class PatchInput(ModelSpec spec, ImageSpec image, Architecture a
         var (classToken, positions) = (architecture.Pooling.ClassToken(pass), architecture.Positions.Added(pass));
         var weights = $"{pass.Network}{Field}, {pass.Network}{Field}Bias";
         yield return $"var x = {pass.File.Kernels}.EmbedPatches(";
-        yield return $"    pixels, {weights}, {classToken}, {positions}, {pass.Type});  //| {Shape.States(Spec)}";
+        yield return $"    pixels, {weights}, {classToken}, {positions}, {pass.Type}{Width(pass)});  //| {Shape.States(Spec)}";
     }
 }

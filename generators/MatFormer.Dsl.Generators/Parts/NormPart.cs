@@ -16,13 +16,16 @@ internal abstract class NormPart(ModelSpec spec) : Part(spec)
 
     protected string Epsilon => Literals.Of(Spec.Epsilon);
 
-    private protected Dimension Width => new(Spec.Width, Axis.None);
+    private protected Dimension Width => Spec.Stream;
+
+    // The weights of a slice are as wide as its stream.
+    private protected string? Nested(Pass pass) => pass.IsStacked && Spec.ElasticWidth ? ", nested: true" : null;
 
     /// <summary>Returns the weights of one of the norms.</summary>
     public abstract IEnumerable<WeightSpec> WeightsOf(string field, string name);
 
     /// <summary>Returns the expression that norms <paramref name="x"/> with the weights in a field.</summary>
-    public abstract string Call(CodeFile f, string x, string field);
+    public abstract string Call(Pass pass, string x, string field);
 
     /// <summary>Returns the expression that passes the weights to kernels that include the norm.</summary>
     public abstract string Fused(string field);
@@ -42,14 +45,15 @@ internal sealed class RmsNorm(ModelSpec spec) : NormPart(spec)
     public override IEnumerable<WeightSpec> WeightsOf(string field, string name) =>
         [WeightSpec.Vector(field, name + ".weight", Draw.Ones, Width)];
 
-    public override string Call(CodeFile f, string x, string field) => $"{f.Kernels}.RmsNorm({x}, {field}, {Epsilon})";
+    public override string Call(Pass pass, string x, string field) =>
+        $"{pass.File.Kernels}.RmsNorm({x}, {field}, {Epsilon}{Nested(pass)})";
 
     public override string Fused(string field) => $"new({field}, {Epsilon})";
 
     public override string DecodingLine(string field) => $"thread.RmsNorm({field}, {Epsilon});";
 
     public override IEnumerable<PackedField> PackedOf(CodeFile f, string field, Func<string, string> name) =>
-        [new(f.PackedTable, field, $"packer.Vector({name(".weight")}, {Literals.Of(Spec.Width)})", $"({Spec.Width})")];
+        [new(f.PackedTable, field, $"packer.Vector({name(".weight")}, {Shape.WidthExpression(Spec)})", $"({Shape.Width(Spec)})")];
 }
 
 /// <summary>Layer norm with a bias (arXiv 1607.06450).</summary>
@@ -61,7 +65,8 @@ internal sealed class LayerNorm(ModelSpec spec) : NormPart(spec)
         WeightSpec.Vector(field + "Bias", name + ".bias", Draw.Zeros, Width),
     ];
 
-    public override string Call(CodeFile f, string x, string field) => $"{f.Kernels}.LayerNorm({x}, {field}, {field}Bias, {Epsilon})";
+    public override string Call(Pass pass, string x, string field) =>
+        $"{pass.File.Kernels}.LayerNorm({x}, {field}, {field}Bias, {Epsilon}{Nested(pass)})";
 
     public override string Fused(string field) => $"new({field}, {field}Bias, {Epsilon})";
 
@@ -69,7 +74,7 @@ internal sealed class LayerNorm(ModelSpec spec) : NormPart(spec)
 
     public override IEnumerable<PackedField> PackedOf(CodeFile f, string field, Func<string, string> name) =>
     [
-        new(f.PackedTable, field, $"packer.Vector({name(".weight")}, {Literals.Of(Spec.Width)})", $"({Spec.Width})"),
-        new(f.PackedTable, field + "Bias", $"packer.Vector({name(".bias")}, {Literals.Of(Spec.Width)})", $"({Spec.Width})"),
+        new(f.PackedTable, field, $"packer.Vector({name(".weight")}, {Shape.WidthExpression(Spec)})", $"({Shape.Width(Spec)})"),
+        new(f.PackedTable, field + "Bias", $"packer.Vector({name(".bias")}, {Shape.WidthExpression(Spec)})", $"({Shape.Width(Spec)})"),
     ];
 }

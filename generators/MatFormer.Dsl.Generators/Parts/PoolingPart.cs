@@ -17,11 +17,11 @@ internal abstract class PoolingPart(ModelSpec spec, Architecture architecture) :
     public virtual string ClassToken(Pass pass) => "classToken: null";
 
     /// <summary>Returns the shape of the result.</summary>
-    public string Result(string rows) => KeepsTokens ? Shape.Of(rows, "T", Spec.Width) : Shape.Of(rows, Spec.Width);
+    public string Result(string rows) => KeepsTokens ? Shape.Of(rows, "T", Shape.Width(Spec)) : Shape.Of(rows, Shape.Width(Spec));
 
     public override IEnumerable<string> SpecLines => [$"Pooling = global::MatFormer.Pooling.{Spec.Pooling},"];
 
-    private protected string Norm(Pass pass, string x) => Architecture.Norm.Call(pass.File, x, pass.Network + "Norm");
+    private protected string Norm(Pass pass, string x) => Architecture.Norm.Call(pass, x, pass.Network + "Norm");
 }
 
 /// <summary>Keeps the states of all tokens.</summary>
@@ -40,7 +40,7 @@ internal sealed class ClassTokenPooling(ModelSpec spec, Architecture architectur
     public override string ExtraTokens => " + 1";
 
     public override IEnumerable<WeightSpec> Weights =>
-        [WeightSpec.Embedding("ClassToken", Spec.IsVision ? "vit.embeddings.cls_token" : "model.class_token", 1, 1, Spec.Width)];
+        [WeightSpec.Embedding("ClassToken", Spec.IsVision ? "vit.embeddings.cls_token" : "model.class_token", 1, 1, Spec.Stream)];
 
     public override string ClassToken(Pass pass) => pass.Network + "ClassToken";
 
@@ -56,7 +56,7 @@ internal sealed class MeanPooling(ModelSpec spec, Architecture architecture) : P
 {
     public override IEnumerable<string> Leave(Pass pass) =>
     [
-        $"using var normed = {Norm(pass, "last")};  //| {Shape.Of(pass.Rows, "T", Spec.Width)}",
+        $"using var normed = {Norm(pass, "last")};  //| {Shape.Of(pass.Rows, "T", Shape.Width(Spec))}",
         $"return {pass.File.Kernels}.MeanToken(normed{Architecture.Mask.PoolingArgument});  //| {Result(pass.Rows)}",
     ];
 }

@@ -119,8 +119,8 @@ internal sealed class RotaryPositions(ModelSpec spec, Architecture architecture)
 internal sealed class LearnedPositions(ModelSpec spec) : PositionPart(spec)
 {
     public override IEnumerable<WeightSpec> Weights => [Spec.IsVision
-        ? WeightSpec.Embedding("EmbedPositions", "vit.embeddings.position_embeddings", 1, Spec.Sequence, Spec.Width)
-        : WeightSpec.Embedding("EmbedPositions", "model.embed_positions.weight", Spec.Sequence, Spec.Width)];
+        ? WeightSpec.Embedding("EmbedPositions", "vit.embeddings.position_embeddings", 1, Spec.Sequence, Spec.Stream)
+        : WeightSpec.Embedding("EmbedPositions", "model.embed_positions.weight", Spec.Sequence, Spec.Stream)];
 
     public override string DecodingAdded => ", _embedPositions";
 
@@ -131,8 +131,8 @@ internal sealed class LearnedPositions(ModelSpec spec) : PositionPart(spec)
         new(
             f.PackedTable,
             "_embedPositions",
-            $"packer.Table(\"model.embed_positions.weight\", {Literals.Of(Spec.Context)}, {Literals.Of(Spec.Width)})",
-            $"({Spec.Context}, {Spec.Width})"),
+            $"packer.Table(\"model.embed_positions.weight\", {Literals.Of(Spec.Context)}, {Shape.WidthExpression(Spec)})",
+            $"({Spec.Context}, {Shape.Width(Spec)})"),
     ];
 }
 

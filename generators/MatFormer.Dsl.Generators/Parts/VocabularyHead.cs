@@ -20,7 +20,7 @@ internal sealed class VocabularyHead(ModelSpec spec, Architecture architecture) 
         ("of one token's forward pass, averaged over a full context", "FlopsPerToken");
 
     public override IEnumerable<WeightSpec> Weights =>
-        Spec.Tied ? [] : [WeightSpec.Embedding("Head", "lm_head.weight", Spec.Vocabulary, Spec.Width)];
+        Spec.Tied ? [] : [WeightSpec.Embedding("Head", "lm_head.weight", Spec.Vocabulary, Spec.Stream)];
 
     // Tied and separate weights take the same FLOPs.
     public override long Flops => 2L * Spec.Vocabulary * Spec.Width;
@@ -53,7 +53,7 @@ internal sealed class VocabularyHead(ModelSpec spec, Architecture architecture) 
         public {{f.Tensor}} Logits({{f.Tensor}} tokens, {{f.Streams}} streams, {{f.KeyValueCache}}? cache, {{f.ScalarType}} type)
         {
             using var states = States(tokens, streams, cache, type);  //| {{Shape.States(Spec)}}
-            {{CodeFile.Indented(Logits(f, "states", Field))}}
+            {{CodeFile.Indented(Logits(f, "states", Field + Nested))}}
         }
         """,
     ];
@@ -68,15 +68,15 @@ internal sealed class VocabularyHead(ModelSpec spec, Architecture architecture) 
         Shape.States(Spec),
         "tokens and targets (B, T)",
         (input, streams, more) => $"States({input}, {streams}, null, type{more})",
-        $"{f.Kernels}.LinearCrossEntropy(states, {Field}, targets, streams.Count, streams.BatchRows)",
-        $"{f.Kernels}.LinearDivergence(\n    states, teacher, {Field}, streams.Count, streams.BatchRows, student, temperature)");
+        $"{f.Kernels}.LinearCrossEntropy(states, {Field}, targets, streams.Count, streams.BatchRows{Nested})",
+        $"{f.Kernels}.LinearDivergence(\n    states, teacher, {Field}, streams.Count, streams.BatchRows, student, temperature{Nested})");
 
     public override IEnumerable<PackedField> Packed(CodeFile f)
     {
-        var sizes = $"{Literals.Of(Spec.Vocabulary)}, {Literals.Of(Spec.Width)}";
+        var sizes = $"{Literals.Of(Spec.Vocabulary)}, {Shape.WidthExpression(Spec)}";
         return Spec.Tied
             ? []
-            : [new(f.PackedMatrix, "_head", $"packer.Matrix(\"lm_head.weight\", {sizes})", $"({Spec.Vocabulary}, {Spec.Width})")];
+            : [new(f.PackedMatrix, "_head", $"packer.Matrix(\"lm_head.weight\", {sizes})", $"({Spec.Vocabulary}, {Shape.Width(Spec)})")];
     }
 
     private string SliceLogits(CodeFile f, string cache) =>

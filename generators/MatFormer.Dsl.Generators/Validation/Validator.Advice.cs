@@ -19,6 +19,14 @@ internal sealed partial class Validator
             Report(Descriptors.WidthNotAligned, width.At, granularity.Name.Value, Text(width.Value), Text(multiple), Text(nearest));
         }
 
+        foreach (var granularity in _declaration.Granularities)
+        {
+            // The whole stream has the width of the model.
+            if (granularity.Stream is not { } stream || stream.Value % 32 == 0 || stream.Value == spec.Width) continue;
+            var nearest = Math.Min(spec.Width, Math.Max(1, (int)Math.Round(stream.Value / 32.0)) * 32);
+            Report(Descriptors.StreamNotAligned, stream.At, granularity.Name.Value, Text(stream.Value), Text(nearest));
+        }
+
         var known = new Dictionary<EquatableArray<LayerSlice>, string>();
         foreach (var granularity in spec.GranularityProfiles) known[KeyOf(granularity)] = granularity.Name;
         foreach (var profile in spec.Profiles)

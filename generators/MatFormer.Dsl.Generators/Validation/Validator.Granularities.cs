@@ -31,7 +31,8 @@ internal sealed partial class Validator
             // CheckNames reports a name that is declared twice.
             var distinct = group.Where((g, i) => g.Layers is not null || group.Take(i).All(before => before.Layers is not null)).ToList();
             ofLayers = Assign(distinct, "granularity '" + group.Key + "'", isNeeded: true);
-            var slices = ofLayers is null ? null : CheckSlices(ofLayers, hiddenWidths, blocks);
+            var stream = CheckStream(distinct);
+            var slices = ofLayers is null || stream is null ? null : CheckSlices(ofLayers, stream.Value, hiddenWidths, blocks);
             var before = granularities.Count > 0 ? granularities[granularities.Count - 1] : null;
             var isInOrder = slices is null || before is null || CheckIncrease(before, ofLayers!, slices);
             areInOrder &= isInOrder;
@@ -44,13 +45,35 @@ internal sealed partial class Validator
         return granularities.Any(g => g is null) ? null : granularities.ConvertAll(g => g!);
     }
 
-    private LayerSlice[]? CheckSlices(GranularityDeclaration?[] ofLayers, int[] hiddenWidths, EquatableArray<BlockSpec>? blocks)
+    // Returns the width of a granularity's residual stream, or 0 for the whole stream. It returns null if the width is wrong. Any
+    // declaration of the granularity may give it.
+    private int? CheckStream(List<GranularityDeclaration> declarations)
+    {
+        var given = declarations.Where(g => g.Stream is not null).ToList();
+        if (given.Count == 0) return 0;
+        var (name, stream) = (given[0].Name.Value, given[0].Stream!);
+        var whole = _declaration.Model.Width?.Value is { } all and >= 1 and <= MaxWidth ? all : MaxWidth;
+        if (!CheckSize("Width of '" + name + "'", stream, whole)) return null;
+        foreach (var other in given.Skip(1))
+        {
+            if (other.Stream!.Value == stream.Value) continue;
+            Report(
+                Descriptors.StreamDiffersByLayer, other.Stream.At.ReplacedBy(Text(stream.Value)), name, Text(other.Stream.Value),
+                Text(stream.Value));
+            return null;
+        }
+
+        return stream.Value == _declaration.Model.Width?.Value ? 0 : stream.Value;
+    }
+
+    private LayerSlice[]? CheckSlices(
+        GranularityDeclaration?[] ofLayers, int stream, int[] hiddenWidths, EquatableArray<BlockSpec>? blocks)
     {
         var slices = new LayerSlice[ofLayers.Length];
         for (var layer = 0; layer < slices.Length; layer++)
         {
             if (CheckSlice(ofLayers[layer]!, layer, hiddenWidths[layer], blocks) is not { } slice) return null;
-            slices[layer] = slice;
+            slices[layer] = slice with { Width = stream };
         }
 
         return slices;
@@ -92,6 +115,16 @@ internal sealed partial class Validator
             var (slice, least, granularity) = (slices[layer], before.Layers[layer], ofLayers[layer]!);
             if (slice.Holds(least) && (layer < slices.Length - 1 || !slices.SequenceEqual(before.Layers))) continue;
             var (name, of) = (granularity.Name.Value, OfLayer(layer));
+            if (!slice.HoldsStream(least))
+            {
+                var stream = ofLayers.First(g => g!.Stream is not null)!.Stream!;
+                var wide = least.Width == 0 ? _declaration.Model.Width!.Value : least.Width;
+                Report(
+                    Descriptors.GranularityStreamDecreases, stream.At.ReplacedBy(Text(wide)), name, Text(slice.Width), before.Name,
+                    Text(wide));
+                return false;
+            }
+
             if (slice.HiddenWidth >= least.HiddenWidth && slice.Heads < least.Heads)
             {
                 var at = granularity.Heads!.At.ReplacedBy(Text(least.Heads));
@@ -115,11 +148,19 @@ internal sealed partial class Validator
         for (var layer = 0; layer < hiddenWidths.Length; layer++)
         {
             var (slice, granularity, hidden) = (widest.Layers[layer], ofLayers[layer]!, hiddenWidths[layer]);
+            if (slice.Width > 0)
+            {
+                var (whole, stream) = (Text(_declaration.Model.Width!.Value), ofLayers.First(g => g!.Stream is not null)!.Stream!);
+                Report(
+                    Descriptors.WidestIsNotWhole, stream.At.ReplacedBy(whole), widest.Name, Text(slice.Width), whole, "channels", "");
+                return false;
+            }
+
             var (at, kept, all, units) = slice.HiddenWidth < hidden ? (granularity.WidthAt, slice.HiddenWidth, hidden, "hidden units")
                 : (granularity.Heads?.At ?? granularity.At, slice.Heads, blocks?[layer].Heads ?? slice.Heads, "heads");
             if (kept == all) continue;
-            var whole = granularity.Fraction is not null && units != "heads" ? "1.0" : Text(all);
-            Report(Descriptors.WidestIsNotWhole, at.ReplacedBy(whole), widest.Name, Text(kept), Text(all), units, OfLayer(layer));
+            var written = granularity.Fraction is not null && units != "heads" ? "1.0" : Text(all);
+            Report(Descriptors.WidestIsNotWhole, at.ReplacedBy(written), widest.Name, Text(kept), Text(all), units, OfLayer(layer));
             return false;
         }
 

@@ -37,7 +37,8 @@ internal sealed partial class Validator
             var good = patterns.TryGetValue(i, out var pattern) ? pattern is { } choices ? new ProfileSpec(name, choices, "") : null
                 : profile.Widths is { } widths ? CheckWidths(name, widths, spec)
                 : SolveBudgets(name, BudgetsOf(profile, spec, costs), spec);
-            if (good is not null) yield return good;
+            var at = profile.Pattern?.Characters ?? profile.Pattern?.At ?? profile.WidthsAt ?? profile.Name.At;
+            if (good is not null && IsOfOneWidth(good, at, spec)) yield return good;
         }
 
         if (_declaration.Grid is not { Count.Value: >= 1 and <= ProfileGridDeclaration.MaxCount } grid) yield break;
@@ -55,6 +56,20 @@ internal sealed partial class Validator
             var origin = "place " + Text(i + 1) + " of " + Text(grid.Count.Value) + " on an even spread of FLOPs";
             yield return new ProfileSpec(name, mixes[i], origin);
         }
+    }
+
+    // All layers of a profile add to the same residual stream.
+    private bool IsOfOneWidth(ProfileSpec profile, LocationInfo at, ModelSpec spec)
+    {
+        var kept = profile.Choices.Where(choice => choice != ProfileSpec.Skip).ToList();
+        var other = kept.FindIndex(choice => WidthOf(choice) != WidthOf(kept[0]));
+        if (other < 0) return true;
+        Report(
+            Descriptors.ProfileMixesStreams, at, profile.Name, spec.Granularities[kept[0]].Name, Text(WidthOf(kept[0])),
+            spec.Granularities[kept[other]].Name, Text(WidthOf(kept[other])));
+        return false;
+
+        int WidthOf(int choice) => spec.WidthOf(spec.Granularities[choice].Layers);
     }
 
     // A profile is a pattern, widths, or budgets that apply to this kind of model.
@@ -208,7 +223,8 @@ internal sealed partial class Validator
                 else
                 {
                     var several = string.Join(" and ", fitting.Select(g => spec.Granularities[g].Name));
-                    Report(Descriptors.WidthIsAmbiguous, width.At, Text(width.Value), several);
+                    var what = spec.ElasticWidth ? "Heads or Width" : "heads";
+                    Report(Descriptors.WidthIsAmbiguous, width.At, Text(width.Value), several, what);
                 }
 
                 return null;

@@ -61,7 +61,8 @@ internal static class Names
     public static readonly IReadOnlyCollection<string> Methods = new HashSet<string>(StringComparer.Ordinal)
     {
         "forward", "Forward", "Loss", "Losses", "JointLosses", "DistilledLosses", "CheckTargets",
-        "HiddenImportance", "ReorderHiddenUnits", "Create", "CreateSubmodel", "Extract", "View", "BindParameters", "Dispose",
+        "HiddenImportance", "ReorderHiddenUnits", "ChannelImportance", "ReorderChannels",
+        "Create", "CreateSubmodel", "Extract", "View", "BindParameters", "Dispose",
         "NewDecodingNetwork", "CreateDecodingNetwork", "Embed", "Classify",
     };
 

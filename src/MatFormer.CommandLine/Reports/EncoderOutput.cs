@@ -173,7 +173,7 @@ internal static class EncoderOutput
 
     private static string[] Cells(RetrievalRow row, string name) =>
     [
-        name, row.Costs.Pattern, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
+        name, row.Costs.Layout, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
         Output.Invariant($"{row.MicrosecondsPerQuery:0}"), Output.Invariant($"{row.Dimension}"), Output.Percent(row.RecallAt1.Value),
         Output.Percent(row.RecallAt10.Value), Output.Invariant($"{row.ReciprocalRank.Value:0.000}"),
         Output.Percent(row.GroupAccuracy?.Value),

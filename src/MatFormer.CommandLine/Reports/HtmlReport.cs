@@ -57,7 +57,7 @@ internal static class HtmlReport
             ["Name", "Layers", "Parameters", "FLOPs per token", "Bits per byte", "Agrees with " + whole, $"on {whole}'s text",
                 $"KL(·‖{whole})", $"KL({whole}‖·)"],
             evaluation.Rows.Select(row => (ImmutableArray<string>)
-                [row.Costs.Name, row.Costs.Pattern, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
+                [row.Costs.Name, row.Costs.Layout, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
                     Output.Invariant($"{row.BitsPerByte:0.000}"), Output.Percent(row.Consistency?.Agreement),
                     Output.Percent(row.Consistency?.GeneratedAgreement), Output.Nats(row.Consistency?.Divergence),
                     Output.Nats(row.Consistency?.ReverseDivergence)]),

@@ -56,7 +56,7 @@ internal static class ImageOutput
 
         static ChartPoint Point(ImageRow row) => new(
             row.Costs.Flops / 1e6, 100 * (1 - row.Accuracy),
-            Output.Invariant($"{row.Costs.Name} ({row.Costs.Pattern}), {row.Dimension} dimensions: {row.Costs.Flops / 1e6:0.0} MFLOPs, ")
+            Output.Invariant($"{row.Costs.Name} ({row.Costs.Layout}), {row.Dimension} dimensions: {row.Costs.Flops / 1e6:0.0} MFLOPs, ")
                 + Output.Invariant($"accuracy {row.Accuracy:0.00%}"),
             row.Costs.Name);
     }
@@ -112,7 +112,7 @@ internal static class ImageOutput
 
     private static string[] Cells(ImageRow row, bool isNested) =>
     [
-        row.Costs.Name, row.Costs.Pattern, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
+        row.Costs.Name, row.Costs.Layout, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
         Output.Invariant($"{row.MicrosecondsPerImage:0.0}"), .. isNested ? (string[])[Output.Invariant($"{row.Dimension}")] : [],
         Output.Invariant($"{row.Accuracy:0.00%}"), Output.Invariant($"{row.NatsPerImage:0.0000}"),
         row.Agreement is { } agreement ? Output.Invariant($"{agreement:0.00%}") : string.Empty,

@@ -116,7 +116,7 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
 
         ChartPoint Point(SweptMix mix, string label) => new(
             mix.Costs.Flops / 1e6, mix.Loss,
-            Output.Invariant($"{mix.Costs.Name} ({mix.Costs.Pattern}): {mix.Costs.Parameters:n0} parameters, ")
+            Output.Invariant($"{mix.Costs.Name} ({mix.Costs.Layout}): {mix.Costs.Parameters:n0} parameters, ")
                 + Output.Invariant($"{mix.Loss:0.000} {Words.Spoken}"), label);
     }
 
@@ -124,7 +124,7 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
 
     private string[] Cells(SweptMix mix) =>
     [
-        mix.Costs.Pattern, NameOf(mix.Costs.Shape), Output.Millions(mix.Costs.Flops), Output.Invariant($"{mix.Loss:0.000}"),
+        mix.Costs.Layout, NameOf(mix.Costs.Shape), Output.Millions(mix.Costs.Flops), Output.Invariant($"{mix.Loss:0.000}"),
         Output.Signed(ExcessOf(mix)), .. HasAgreement ? (string[])[Output.Percent(mix.Agreement)] : [],
     ];
 

@@ -12,7 +12,7 @@ internal static class PlanOutput
         var table = Output.NewTable(
             "", "layers", "ms/" + spec.Unit, "predicted", LossOf(spec).Short, "predicted", "memory", "parameters", "FLOPs/" + spec.Unit,
             string.Empty);
-        foreach (var mix in plan.Mixes) table.AddRow(Cells(mix, plan, budget).Select(Output.Cell));
+        foreach (var mix in plan.Mixes) table.AddRow(Cells(spec, mix, plan, budget).Select(Output.Cell));
         Output.Print(writer, table);
     }
 
@@ -62,7 +62,7 @@ internal static class PlanOutput
                 "Name", "Layers", "ms per " + spec.Unit, "predicted", LossOf(spec).Heading, "predicted", "Memory",
                 "Parameters", "FLOPs per " + spec.Unit, "",
             ],
-            plan.Mixes.Select(m => Cells(m, plan, budget).ToImmutableArray()), names: 2);
+            plan.Mixes.Select(m => Cells(spec, m, plan, budget).ToImmutableArray()), names: 2);
         page.Note(Summary(spec, plan, conditions));
         return page.Heading("How it was made").Facts(facts).ToHtml();
     }
@@ -109,6 +109,7 @@ internal static class PlanOutput
     {
         json.WriteString("name", mix.Name);
         json.WriteString("pattern", mix.Pattern);
+        if (spec.ElasticWidth) json.WriteNumber("width", spec.WidthOf(mix.Layers.AsSpan()));
         json.WriteNumber("ms_per_" + spec.Unit, mix.Measured.Milliseconds);
         json.WriteNumber("predicted_ms_per_" + spec.Unit, mix.Predicted.Milliseconds);
         json.WriteNumber(LossOf(spec).Key, mix.Measured.Loss);
@@ -127,9 +128,12 @@ internal static class PlanOutput
         _ => Output.Invariant($"{plan.ValidationExamples:n0} pairs"),
     };
 
-    private static string[] Cells(PlannedMix mix, Plan plan, PlanBudget budget) =>
+    private static string LayoutOf(ModelSpec spec, PlannedMix mix) => !spec.ElasticWidth ? mix.Pattern
+        : Output.Invariant($"{mix.Pattern}, {spec.WidthOf(mix.Layers.AsSpan())} channels");
+
+    private static string[] Cells(ModelSpec spec, PlannedMix mix, Plan plan, PlanBudget budget) =>
     [
-        (mix.IsOnFrontier ? "* " : string.Empty) + (mix.Name == mix.Pattern ? string.Empty : mix.Name), mix.Pattern,
+        (mix.IsOnFrontier ? "* " : string.Empty) + (mix.Name == mix.Pattern ? string.Empty : mix.Name), LayoutOf(spec, mix),
         Output.Invariant($"{mix.Measured.Milliseconds:0.000}"), Output.Invariant($"{mix.Predicted.Milliseconds:0.000}"),
         Output.Invariant($"{mix.Measured.Loss:0.0000}"), Output.Invariant($"{mix.Predicted.Loss:0.0000}"),
         ByteSize.Format(mix.Measured.MemoryBytes), Output.Count(mix.Measured.Parameters), Output.Millions(mix.Measured.Flops),

@@ -38,5 +38,5 @@ internal static class SizeCurve
     }
 
     private static string TipOf(EvaluationRow row) => Output.Invariant(
-        $"{row.Costs.Name} ({row.Costs.Pattern}): {row.Costs.Parameters:n0} parameters, {row.BitsPerByte:0.000} bits per byte");
+        $"{row.Costs.Name} ({row.Costs.Layout}): {row.Costs.Parameters:n0} parameters, {row.BitsPerByte:0.000} bits per byte");
 }

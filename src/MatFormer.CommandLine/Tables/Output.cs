@@ -33,6 +33,7 @@ internal static class Output
         json.WriteString("kind", costs.Budget is not null ? "routed" : costs.IsGranularity ? "granularity" : "profile");
         if (costs.Budget is { } budget) json.WriteNumber("budget", budget);
         json.WriteString("pattern", costs.Pattern);
+        if (costs.Width is { } width) json.WriteNumber("width", width);
         json.WriteNumber("parameters", costs.Parameters);
         json.WriteNumber("non_embedding_parameters", costs.NonEmbeddingParameters);
         json.WriteNumber("flops_per_" + unit, costs.Flops);
@@ -81,7 +82,7 @@ internal static class Output
         {
             string[] cells =
             [
-                row.Name, row.Pattern, Count(row.Parameters), Count(row.NonEmbeddingParameters), Millions(row.Flops),
+                row.Name, row.Layout, Count(row.Parameters), Count(row.NonEmbeddingParameters), Millions(row.Flops),
                 Invariant($"{row.KeyValueCacheBytesPerToken:n0} B"),
             ];
             table.AddRow(cells[..table.Columns.Count].Select(Cell));
@@ -100,7 +101,7 @@ internal static class Output
         {
             string[] cells =
             [
-                row.Costs.Name, row.Costs.Pattern, Count(row.Costs.Parameters), Millions(row.Costs.Flops),
+                row.Costs.Name, row.Costs.Layout, Count(row.Costs.Parameters), Millions(row.Costs.Flops),
                 Invariant($"{row.BitsPerByte:0.000}"), Invariant($"{row.NatsPerToken:0.000}"), Percent(row.Consistency?.Agreement),
                 Percent(row.Consistency?.GeneratedAgreement), Nats(row.Consistency?.Divergence), Nats(row.Consistency?.ReverseDivergence),
             ];

@@ -26,8 +26,11 @@ internal static class MixLearner
     /// <summary>
     /// Finds a mix for a budget, from training data. The model's weights are changed meanwhile, and are as before afterwards.
     /// </summary>
-    /// <returns>The mix, or null if no mix meets the budget.</returns>
-    public static int[]? Run<TModel>(
+    /// <returns>
+    /// The mix, and its loss on the batches on which it was compared with others, which are the same for all spaces. Null if no mix meets the
+    /// budget.
+    /// </returns>
+    public static (int[] Mix, double Loss)? Run<TModel>(
         TModel model, MixSpace space, TrainingData data, MixTable costs, PlanBudget budget, long seed, Action<string>? progress,
         CancellationToken cancellationToken)
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -65,7 +68,8 @@ internal static class MixLearner
         }
 
         progress?.Invoke($"Learned from {Steps} batches of training data, and compared {rivals.Count} mixes on {Comparisons} others.");
-        return rivals[losses.IndexOf(losses.Min())];
+        var least = losses.IndexOf(losses.Min());
+        return (rivals[least], losses[least]);
     }
 
     /// <summary>Learns from the derivatives that a function returns.</summary>

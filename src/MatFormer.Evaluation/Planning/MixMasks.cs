@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <summary>
-/// Makes a model run as a mix, or as something between mixes, with gradients for what the mix leaves out. The whole model runs, but each
+/// Makes a model run as a mix, or as something between mixes, with gradients for what the mix leaves out. The widest mix runs, but each
 /// slab of a layer, which is what one choice keeps beyond the next narrower one, is scaled by a mask from 0 to 1. Scaling hidden units is
 /// the same as scaling their columns of the down projection, and scaling heads the same as scaling their columns of the output projection.
 /// <see cref="Dispose"/> gives the model its own weights back, bit for bit.
@@ -17,12 +17,12 @@ internal sealed class MixMasks<TModel> : IDisposable
     private readonly TModel _model;
     private readonly MixSpace _space;
     private readonly FlatWeights _flat;
-    private readonly Streams _whole = Streams.Of(TModel.Spec.WholeLayers);
+    private readonly Streams _whole;
     private readonly List<Part> _parts = [];
 
     public MixMasks(TModel model, MixSpace space)
     {
-        (_model, _space) = (model, space);
+        (_model, _space, _whole) = (model, space, Streams.Of(space.Spec.WholeLayers));
         if (model.Flat is null) model.Consolidate();
         _flat = model.Flat ?? throw new ArgumentException(
             "Gradients of this model cannot be computed: its weights are frozen or hold no values; open it again on its device.",
@@ -40,8 +40,10 @@ internal sealed class MixMasks<TModel> : IDisposable
         using var scope = NewDisposeScope();
         foreach (var part in _parts)
         {
-            var scales = new float[part.Ends[^1]];
-            for (var column = 0; column < scales.Length; column++) scales[column] = (float)masks[part.Layer][part.SlabOf(column)];
+            // The widest mix of a narrower residual stream does not use all columns.
+            var scales = new float[part.Weight.shape[^1]];
+            for (var column = 0; column < scales.Length; column++)
+                scales[column] = part.SlabOf(column) is >= 0 and var slab ? (float)masks[part.Layer][slab] : 1;
             part.Weight.copy_(part.Own * tensor(scales, device: _model.Device));
         }
     }
@@ -66,7 +68,7 @@ internal sealed class MixMasks<TModel> : IDisposable
         {
             var products = part.Own * _flat.ViewOf(_flat.Gradients, part.Weight);
             var sums = (part.Own.dim() == 1 ? products : products.sum([0L])).cpu().data<float>().ToArray();
-            for (var column = 0; column < sums.Length; column++) derivatives[part.Layer][part.SlabOf(column)] += sums[column];
+            for (var column = 0; column < part.Ends[^1]; column++) derivatives[part.Layer][part.SlabOf(column)] += sums[column];
         }
 
         return (loss.item<float>(), derivatives);

@@ -35,7 +35,20 @@ internal sealed class MixSpace
         Kinds = KindsOf(spec, Choices);
     }
 
+    /// <summary>
+    /// Returns the mixes of each width of the residual stream, narrowest first. Only granularities of the same width can be mixed, so each
+    /// space knows the model with the granularities of one width.
+    /// </summary>
+    public static IReadOnlyList<MixSpace> OfEachWidth(ModelSpec spec) =>
+    [
+        .. spec.Granularities.GroupBy(g => spec.WidthOf(g.Layers.AsSpan())).Select(width =>
+            new MixSpace(spec.ElasticWidth ? spec with { Granularities = [.. width] } : spec)),
+    ];
+
     public ModelSpec Spec { get; }
+
+    /// <summary>The width of the residual stream of the widest mix.</summary>
+    public int Width => Spec.WidthOf(Spec.WholeLayers.AsSpan());
 
     public int Layers => Spec.Layers;
 

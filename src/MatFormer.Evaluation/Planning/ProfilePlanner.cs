@@ -45,11 +45,10 @@ public static class ProfilePlanner
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(cacheTokens, engine.Capacity, nameof(options));
         corpus.Tokenizer.CheckFits(model);
         var meter = new DecodingMixMeter<TModel>(model, engine, corpus, cacheTokens, options.Windows, cancellationToken);
-        var space = new MixSpace(spec);
-        var sizes = SizesOf<TModel>(space, engine.Weights);
-        var plan = Run(
-            space, sizes, KnownIn<TModel>(space), meter, options, progress,
-            Learner(model, space, corpus, options, progress, cancellationToken));
+        var plan = OfEachWidth(
+            spec, options.Budget, space => Run(
+                space, SizesOf<TModel>(space, engine.Weights), KnownIn<TModel>(space), meter, options, progress,
+                Learner(model, space, corpus, options, progress, cancellationToken)));
         return plan with { CacheTokens = cacheTokens, ValidationTokens = meter.Tokens, ValidationBytes = meter.Bytes };
     }
 
@@ -94,10 +93,10 @@ public static class ProfilePlanner
         if (batches.Count == 0 || batches[0].Examples < 2)
             throw new DataException($"The data of {data.Source} has fewer than 2 validation examples; give more data.");
         using var meter = new EncoderMixMeter<TModel>(model, batches, tokens, cancellationToken);
-        var space = new MixSpace(spec);
-        var plan = Run(
-            space, SizesOf(space), KnownIn<TModel>(space), meter, options, progress,
-            Learner(model, space, data, options, progress, cancellationToken));
+        var plan = OfEachWidth(
+            spec, options.Budget, space => Run(
+                space, SizesOf(space), KnownIn<TModel>(space), meter, options, progress,
+                Learner(model, space, data, options, progress, cancellationToken)));
         return plan with { CacheTokens = tokens, ValidationExamples = meter.Examples };
     }
 
@@ -130,30 +129,31 @@ public static class ProfilePlanner
             throw new ArgumentException("A time must be measured; call Run with PlanSearch.Learned.", nameof(budget));
         CheckLearnable(new PlanOptions { Budget = budget, Search = PlanSearch.Learned });
         Feed.Of(data).CheckFits(model);
-        var space = new MixSpace(TModel.Spec);
-        var sizes = TModel.Spec.Kind == ModelKind.LanguageModel ? SizesOf<TModel>(space, DecodingWeights.Float32) : SizesOf(space);
-        var mix = MixLearner.Run(model, space, data, sizes, budget, seed, progress, cancellationToken)
-            ?? throw new PlanException(NothingFits(space, sizes, budget));
-        var layers = space.LayersOf(mix);
+        var spaces = MixSpace.OfEachWidth(TModel.Spec);
+        ImmutableArray<LayerSlice>? best = null;
+        var least = double.PositiveInfinity;
+        foreach (var space in spaces)
+        {
+            if (MixLearner.Run(model, space, data, Sizes(space), budget, seed, progress, cancellationToken) is not var (mix, loss)) continue;
+            if (best is null || loss < least) (best, least) = (space.LayersOf(mix), loss);
+        }
+
+        var layers = best ?? throw new PlanException(NothingFits(spaces[0], Sizes(spaces[0]), budget));
         return new Profile<TModel>(TModel.Spec.FormatPattern(layers.AsSpan()), layers);
+
+        MixTable Sizes(MixSpace space) =>
+            TModel.Spec.Kind == ModelKind.LanguageModel ? SizesOf<TModel>(space, DecodingWeights.Float32) : SizesOf(space);
     }
 
     /// <summary>Checks the part of the budget that needs no measurement.</summary>
     /// <exception cref="PlanException">No mix meets the budget in memory, parameters and FLOPs.</exception>
     internal static void CheckSizes<TModel>(PlanBudget budget, DecodingWeights weights)
-        where TModel : MatFormerModel, IMatFormer<TModel>
-    {
-        var space = new MixSpace(TModel.Spec);
-        CheckSizes(space, SizesOf<TModel>(space, weights), budget);
-    }
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        CheckSizes(TModel.Spec, budget, space => SizesOf<TModel>(space, weights));
 
     /// <summary>Checks the part of an encoder's budget that needs no measurement.</summary>
     /// <exception cref="PlanException">No mix meets the budget in memory, parameters and FLOPs.</exception>
-    internal static void CheckSizes(ModelSpec spec, PlanBudget budget)
-    {
-        var space = new MixSpace(spec);
-        CheckSizes(space, SizesOf(space), budget);
-    }
+    internal static void CheckSizes(ModelSpec spec, PlanBudget budget) => CheckSizes(spec, budget, SizesOf);
 
     /// <summary>Plans with any source of measurements. Tests call it directly.</summary>
     /// <param name="space">The mixes.</param>
@@ -220,9 +220,41 @@ public static class ProfilePlanner
         ImmutableArray<LayerSlice>[] LayersOf(IReadOnlyList<int[]> some) => [.. some.Select(mix => space.LayersOf(mix))];
     }
 
+    // Plans for each width by itself and puts the plans together. A width of which no mix meets the budget is left out, unless all are.
+    private static Plan OfEachWidth(ModelSpec spec, PlanBudget budget, Func<MixSpace, Plan> plan)
+    {
+        var spaces = MixSpace.OfEachWidth(spec);
+        foreach (var space in spaces) CheckCount(space);
+        var plans = new List<Plan>();
+        PlanException? refused = null;
+        foreach (var space in spaces)
+        {
+            try
+            {
+                plans.Add(plan(space));
+            }
+            catch (PlanException exception)
+            {
+                refused = exception;
+            }
+        }
+
+        if (plans is [var only]) return only;
+        if (plans.Count == 0) throw refused!;
+        var mixes = plans.SelectMany(p => p.Mixes).OrderBy(m => m.Measured.Milliseconds).ToList();
+        var best = plans.Where(p => p.Best is not null).Select(p => p.Best!).MinBy(m => m.Measured.Loss);
+        return new Plan(
+            [.. mixes.Select(mix => mix with { IsOnFrontier = mix.IsOnFrontier && !mixes.Any(other => IsBeaten(mix, other)) })], best,
+            plans.Sum(p => p.Searched), plans[0].IsEvolved, plans.Sum(p => p.FrontierCount), 0, 0, 0);
+
+        static bool IsBeaten(PlannedMix mix, PlannedMix other) =>
+            other.Predicted.Milliseconds <= mix.Predicted.Milliseconds && other.Predicted.Loss <= mix.Predicted.Loss
+            && (other.Predicted.Milliseconds < mix.Predicted.Milliseconds || other.Predicted.Loss < mix.Predicted.Loss);
+    }
+
     private static List<(string Name, int[] Mix)> KnownIn<TModel>(MixSpace space)
         where TModel : MatFormerModel, IMatFormer<TModel> =>
-        [.. TModel.Granularities.Concat(TModel.Profiles).Select(p => (p.Name, space.MixOf(p.Layers)))];
+        [.. TModel.Granularities.Concat(TModel.Profiles).Where(p => p.Width == space.Width).Select(p => (p.Name, space.MixOf(p.Layers)))];
 
     private static MixTable SizesOf(MixSpace space) =>
         MixTable.OfSizes(space, layers => sizeof(float) * space.Spec.ParameterCount(layers));
@@ -241,9 +273,23 @@ public static class ProfilePlanner
     private static Func<MixTable, int[]?> Learner<TModel>(
         TModel model, MixSpace space, TrainingData data, PlanOptions options, Action<string>? progress, CancellationToken cancellationToken)
         where TModel : MatFormerModel, IMatFormer<TModel> =>
-        table => MixLearner.Run(model, space, data, table, options.Budget, options.Seed, progress, cancellationToken);
+        table => MixLearner.Run(model, space, data, table, options.Budget, options.Seed, progress, cancellationToken)?.Mix;
+
+    private static void CheckSizes(ModelSpec spec, PlanBudget budget, Func<MixSpace, MixTable> sizesOf)
+    {
+        var spaces = MixSpace.OfEachWidth(spec);
+        foreach (var space in spaces) CheckCount(space);
+        if (spaces.Any(space => MixSearch.Increasing(space, sizesOf(space), budget).Count > 0)) return;
+        throw new PlanException(NothingFits(spaces[0], sizesOf(spaces[0]), budget));
+    }
 
     private static void CheckSizes(MixSpace space, MixTable sizes, PlanBudget budget)
+    {
+        CheckCount(space);
+        if (MixSearch.Increasing(space, sizes, budget).Count == 0) throw new PlanException(NothingFits(space, sizes, budget));
+    }
+
+    private static void CheckCount(MixSpace space)
     {
         if (space.IncreasingCount > MixSearch.MostMixes)
         {
@@ -251,8 +297,6 @@ public static class ProfilePlanner
                 $"{space.Spec.Name} has {space.IncreasingCount:0.##e+0} increasing mixes, but at most {MixSearch.MostMixes:n0} ")
                 + "can be searched; declare fewer granularities.");
         }
-
-        if (MixSearch.Increasing(space, sizes, budget).Count == 0) throw new PlanException(NothingFits(space, sizes, budget));
     }
 
     private static string TooSlow(MixSpace space, PlanBudget budget, ImmutableArray<PlannedMix> mixes)

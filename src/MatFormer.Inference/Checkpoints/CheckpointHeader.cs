@@ -16,6 +16,9 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
     private const string ProfileKey = "matformer.profile";
     private const string WidthsKey = "matformer.widths";
     private const string HeadsKey = "matformer.heads";
+
+    // How many channels of the residual stream the file keeps. Files of whole streams do not have it.
+    private const string WidthKey = "matformer.width";
     private const string VersionKey = "matformer.version";
     public const string TokenizerKey = "matformer.tokenizer";
 
@@ -36,6 +39,8 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
             [HeadsKey] = string.Join(',', layers.Select(l => l.Heads.ToString(CultureInfo.InvariantCulture))),
             [VersionKey] = Version,
         };
+        if (layers.Any(l => l.Width > 0))
+            metadata.Add(WidthKey, layers.First(l => !l.IsSkipped).Width.ToString(CultureInfo.InvariantCulture));
         if (tokenizer is not null) metadata.Add(TokenizerKey, tokenizer);
         return metadata;
     }
@@ -68,9 +73,9 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
                     + "train again or restore the declaration.");
         }
 
-        if (metadata.TryGetValue(KeptKey, out var kept))
+        if (metadata.TryGetValue(KeptKey, out var numbers))
         {
-            throw new CheckpointException(reader.Path, $"holds only the layers {kept} of {name}, renumbered for Hugging Face's "
+            throw new CheckpointException(reader.Path, $"holds only the layers {numbers} of {name}, renumbered for Hugging Face's "
                 + "programs; extract the profile again with --format safetensors, or import it into a declaration of as many layers.");
         }
 
@@ -78,7 +83,9 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
         var heads = metadata.TryGetValue(HeadsKey, out var headList)
             ? ReadNumbers(reader, HeadsKey, headList, spec)
             : [.. spec.Blocks.Select((block, layer) => widths[layer] == 0 ? 0 : block.Heads)];
-        var layers = ImmutableArray.CreateRange(widths.Zip(heads, (width, count) => new LayerSlice(width, count)));
+        var stream = metadata.TryGetValue(WidthKey, out var kept) ? ReadWidth(reader, kept, spec) : 0;
+        var layers = ImmutableArray.CreateRange(
+            widths.Zip(heads, (width, count) => new LayerSlice(width, count) { Width = width == 0 ? 0 : stream }));
         if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
         var isWhole = layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan());
         return new CheckpointHeader(reader.Path, profile, layers, isWhole && (spec.Routing is null || HasRouters(reader)));
@@ -114,6 +121,16 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
     /// <summary>True for a file of this declaration: the universal model or a slice.</summary>
     public static bool IsOf(SafetensorsReader reader, ModelSpec spec) =>
         reader.Metadata.GetValueOrDefault(ModelKey) == spec.Name && reader.Metadata.GetValueOrDefault(FingerprintKey) == spec.Fingerprint;
+
+    // Reads the number of channels of a slice that does not keep all.
+    private static int ReadWidth(SafetensorsReader reader, string text, ModelSpec spec)
+    {
+        var isNumber = int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var width);
+        if (isNumber && width > 0 && width < spec.Width) return width;
+        throw new CheckpointException(
+            reader.Path, $"has '{text}' for '{WidthKey}' in its metadata, which is not a number from 1 to {spec.Width - 1}; it is "
+                + "damaged.");
+    }
 
     // Reads one number for each layer.
     private static List<int> ReadNumbers(SafetensorsReader reader, string key, string list, ModelSpec spec)

@@ -47,6 +47,7 @@ public sealed unsafe class DecodingEngine : IDisposable
     private void* _caches;
     private float* _logits;
     private float* _hiddenStates;
+    private int[] _hiddenWidths = [];
     private int _logitsCapacity;
     private int _logitsAsked;
     private int _logitsComputed;
@@ -213,6 +214,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             {
                 NativeMemory.AlignedFree(_hiddenStates);
                 _hiddenStates = (float*)PackedMatrix.Allocate((nint)_logitsAsked * _pass.Stride * sizeof(float));
+                _hiddenWidths = new int[_logitsAsked];
             }
         }
 
@@ -231,6 +233,8 @@ public sealed unsafe class DecodingEngine : IDisposable
             _pass.Logits = _logits + ((nint)logits * _pass.LogitsStride);
             if (KeepsHiddenStates) _pass.HiddenStates = _hiddenStates + ((nint)logits * _pass.Stride);
             _pass.Run();
+            for (var i = 0; KeepsHiddenStates && i < _pass.LogitCount; i++)
+                _hiddenWidths[logits + i] = _pass.WidthOf(_pass.LogitRows[i]);
             logits += _pass.LogitCount;
         }
 
@@ -250,7 +254,8 @@ public sealed unsafe class DecodingEngine : IDisposable
 
     /// <summary>
     /// Returns the hidden states (Width) after the last norm, from which logits of the last run are computed. They are valid until the next
-    /// run, and exist only with <see cref="DecodingOptions.HiddenStates"/>.
+    /// run, and exist only with <see cref="DecodingOptions.HiddenStates"/>. They are as wide as the residual stream of the sequence's
+    /// submodel.
     /// </summary>
     /// <param name="index">The index of the logits, as in <see cref="Logits"/>.</param>
     public ReadOnlySpan<float> HiddenStates(int index)
@@ -259,7 +264,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             throw new InvalidOperationException("The engine keeps no hidden states; create it with DecodingOptions.HiddenStates.");
         ArgumentOutOfRangeException.ThrowIfNegative(index);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(index, _logitsComputed);
-        return new ReadOnlySpan<float>(_hiddenStates + ((nint)index * _pass.Stride), Architecture.Width);
+        return new ReadOnlySpan<float>(_hiddenStates + ((nint)index * _pass.Stride), _hiddenWidths[index]);
     }
 
     /// <inheritdoc/>

@@ -6,7 +6,13 @@ namespace MatFormer;
 /// <param name="Shared">The part of the cost that every slice with this block has.</param>
 /// <param name="PerHiddenUnit">The cost that one hidden unit of the feed-forward adds.</param>
 /// <param name="PerKeyValueHead">The cost that one key/value head adds, with the query heads that use it.</param>
-public readonly record struct BlockCost(long Shared, long PerHiddenUnit, long PerKeyValueHead);
+public readonly record struct BlockCost(long Shared, long PerHiddenUnit, long PerKeyValueHead)
+{
+    /// <summary>Returns this cost without those of some channels of the residual stream.</summary>
+    internal BlockCost Without(int channels, BlockCost perChannel) => new(
+        Shared - (channels * perChannel.Shared), PerHiddenUnit - (channels * perChannel.PerHiddenUnit),
+        PerKeyValueHead - (channels * perChannel.PerKeyValueHead));
+}
 
 /// <summary>One transformer block of a declared model: its sizes and costs.</summary>
 public sealed record BlockSpec
@@ -37,6 +43,16 @@ public sealed record BlockSpec
 
     /// <summary>Bytes of key/value cache that one token takes in float32; half as many in bfloat16.</summary>
     public required BlockCost KeyValueCacheBytesPerToken { get; init; }
+
+    /// <summary>
+    /// The part of <see cref="Parameters"/> for each channel of the residual stream; zeros if no granularity keeps fewer channels.
+    /// </summary>
+    public BlockCost ParametersPerChannel { get; init; }
+
+    /// <summary>
+    /// The part of <see cref="Flops"/> for each channel of the residual stream; zeros if no granularity keeps fewer channels.
+    /// </summary>
+    public BlockCost FlopsPerChannel { get; init; }
 
     /// <summary>Returns a stack of blocks from runs of equal blocks, first layer first.</summary>
     public static ImmutableArray<BlockSpec> Stack(params ReadOnlySpan<(int Count, BlockSpec Block)> runs) => Expand(runs);

@@ -14,6 +14,13 @@ public readonly record struct LayerSlice(int HiddenWidth, int Heads)
     /// <summary>True if the layer is left out.</summary>
     public bool IsSkipped => HiddenWidth == 0;
 
+    /// <summary>
+    /// The number of channels of the residual stream, or 0 for all of them. It is the same in all layers of a profile that are not left
+    /// out.
+    /// </summary>
+    public int Width { get; init; }
+
     /// <summary>True if this slice keeps everything that <paramref name="other"/> keeps.</summary>
-    public bool Holds(LayerSlice other) => HiddenWidth >= other.HiddenWidth && Heads >= other.Heads;
+    public bool Holds(LayerSlice other) => HiddenWidth >= other.HiddenWidth && Heads >= other.Heads
+        && (Width == 0 || other.IsSkipped || (other.Width > 0 && Width >= other.Width));
 }

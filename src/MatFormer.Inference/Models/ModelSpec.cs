@@ -12,6 +12,7 @@ public sealed record ModelSpec
     public const string Skip = "Skip";
 
     private readonly bool? _outputBias;
+    private readonly int? _wholeWidth;
 
     /// <summary>The name of the declaring class.</summary>
     public required string Name { get; init; }
@@ -109,6 +110,21 @@ public sealed record ModelSpec
     /// <summary>FLOPs outside the blocks of the forward pass over one <see cref="Unit"/>.</summary>
     public required long SharedFlops { get; init; }
 
+    /// <summary>
+    /// The part of <see cref="EmbeddingParameters"/> for each channel of the residual stream; 0 if no granularity keeps fewer channels.
+    /// </summary>
+    public long EmbeddingParametersPerChannel { get; init; }
+
+    /// <summary>
+    /// The part of <see cref="SharedParameters"/> for each channel of the residual stream; 0 if no granularity keeps fewer channels.
+    /// </summary>
+    public long SharedParametersPerChannel { get; init; }
+
+    /// <summary>
+    /// The part of <see cref="SharedFlops"/> for each channel of the residual stream; 0 if no granularity keeps fewer channels.
+    /// </summary>
+    public long SharedFlopsPerChannel { get; init; }
+
     /// <summary>The blocks, first layer first.</summary>
     public required ImmutableArray<BlockSpec> Blocks { get; init; }
 
@@ -125,19 +141,85 @@ public sealed record ModelSpec
     public ImmutableArray<LayerSlice> WholeLayers => Granularities[^1].Layers;
 
     /// <summary>Returns the number of all parameters of a submodel.</summary>
-    public long ParameterCount(ReadOnlySpan<LayerSlice> layers) => SharedParameters + Sum(layers, block => block.Parameters);
+    public long ParameterCount(ReadOnlySpan<LayerSlice> layers)
+    {
+        var left = Width - WidthOf(layers);
+        return SharedParameters - (left * SharedParametersPerChannel)
+            + Sum(layers, block => block.Parameters.Without(left, block.ParametersPerChannel));
+    }
 
     /// <summary>Returns the number of parameters without the embeddings and an untied head.</summary>
-    public long NonEmbeddingParameterCount(ReadOnlySpan<LayerSlice> layers) => ParameterCount(layers) - EmbeddingParameters;
+    public long NonEmbeddingParameterCount(ReadOnlySpan<LayerSlice> layers) =>
+        ParameterCount(layers) - EmbeddingParameters + ((Width - WidthOf(layers)) * EmbeddingParametersPerChannel);
 
     /// <summary>
     /// Returns the FLOPs (a multiply-add is two) of the forward pass over one <see cref="Unit"/>. For a language model this is one token,
     /// with attention averaged over a full causal context. For an encoder it is one image, or one text that fills the context.
     /// </summary>
-    public long Flops(ReadOnlySpan<LayerSlice> layers) => SharedFlops + Sum(layers, block => block.Flops);
+    public long Flops(ReadOnlySpan<LayerSlice> layers)
+    {
+        var left = Width - WidthOf(layers);
+        return SharedFlops - (left * SharedFlopsPerChannel) + Sum(layers, block => block.Flops.Without(left, block.FlopsPerChannel));
+    }
 
     /// <summary>Returns the key/value cache bytes that one token takes in float32; half as many in bfloat16.</summary>
     public long KeyValueCacheBytesPerToken(ReadOnlySpan<LayerSlice> layers) => Sum(layers, block => block.KeyValueCacheBytesPerToken);
+
+    /// <summary>The width of the declared residual stream, also if this is the model as narrow as a submodel.</summary>
+    internal int WholeWidth
+    {
+        get => _wholeWidth ?? Width;
+        private init => _wholeWidth = value;
+    }
+
+    /// <summary>Returns how many channels of the residual stream a slice of a layer has.</summary>
+    public int WidthOf(LayerSlice slice) => slice.Width == 0 ? Width : slice.Width;
+
+    /// <summary>Returns how many channels of the residual stream a submodel has. A layer that is left out does not say.</summary>
+    public int WidthOf(ReadOnlySpan<LayerSlice> layers)
+    {
+        foreach (var slice in layers)
+        {
+            if (!slice.IsSkipped) return WidthOf(slice);
+        }
+
+        return Width;
+    }
+
+    /// <summary>True if some granularity keeps fewer channels of the residual stream than the model has.</summary>
+    public bool ElasticWidth => Granularities.Any(granularity => granularity.Layers[0].Width > 0);
+
+    /// <summary>
+    /// Returns the model as wide as a submodel's residual stream: what a program sees that knows only this submodel. It is this object if
+    /// the submodel keeps the whole stream.
+    /// </summary>
+    internal ModelSpec Narrowed(ReadOnlySpan<LayerSlice> layers)
+    {
+        var width = WidthOf(layers);
+        if (width == Width) return this;
+        var left = Width - width;
+        var narrowed = this with
+        {
+            Width = width,
+            WholeWidth = WholeWidth,
+            EmbeddingParameters = EmbeddingParameters - (left * EmbeddingParametersPerChannel),
+            SharedParameters = SharedParameters - (left * SharedParametersPerChannel),
+            SharedFlops = SharedFlops - (left * SharedFlopsPerChannel),
+            Blocks =
+            [
+                .. Blocks.Select(block => block with
+                {
+                    Parameters = block.Parameters.Without(left, block.ParametersPerChannel),
+                    Flops = block.Flops.Without(left, block.FlopsPerChannel),
+                }),
+            ],
+        };
+        return Image is null ? narrowed : narrowed with
+        {
+            EmbeddingWidth = width,
+            EmbeddingDimensions = [.. EmbeddingDimensions.Where(dimension => dimension < width), width],
+        };
+    }
 
     /// <summary>Returns the given width, or the width of the whole embedding if it is null.</summary>
     /// <exception cref="ArgumentException">The model declares no such width.</exception>
@@ -214,7 +296,24 @@ public sealed record ModelSpec
 
         if (layers.Count != Layers)
             throw new ArgumentException($"The profile '{pattern}' names {layers.Count} layers, but {Name} has {Layers}.", nameof(pattern));
-        return layers.MoveToImmutable();
+        var parsed = layers.MoveToImmutable();
+        CheckWidths(pattern, parsed.AsSpan(), nameof(pattern));
+        return parsed;
+    }
+
+    /// <summary>Checks that all layers of a profile are in a residual stream of the same width.</summary>
+    /// <exception cref="ArgumentException">Two layers keep different numbers of channels.</exception>
+    internal void CheckWidths(string profile, ReadOnlySpan<LayerSlice> layers, string parameter)
+    {
+        if (!ElasticWidth) return;
+        var width = WidthOf(layers);
+        for (var layer = 0; layer < layers.Length; layer++)
+        {
+            if (layers[layer].IsSkipped || WidthOf(layers[layer]) == width) continue;
+            throw new ArgumentException(
+                $"The profile '{profile}' keeps {WidthOf(layers[layer])} channels of the residual stream in layer {layer}, but {width} in "
+                + $"the layers before it; all layers add to the same stream, so choose granularities of one Width.", parameter);
+        }
     }
 
     private long Sum(ReadOnlySpan<LayerSlice> layers, Func<BlockSpec, BlockCost> cost)

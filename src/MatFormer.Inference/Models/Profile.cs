@@ -28,11 +28,15 @@ public sealed class Profile<TModel>
         {
             var slice = layers[layer];
             if (slice.IsSkipped ? spec.CanSkip : spec.Granularities.Any(g => g.Layers[layer] == slice)) continue;
-            var sizes = spec.Granularities.Select(g => $"{g.Name} ({g.Layers[layer].HiddenWidth}, {g.Layers[layer].Heads})");
+            var sizes = spec.Granularities.Select(g => $"{g.Name} ({g.Layers[layer].HiddenWidth}, {g.Layers[layer].Heads}"
+                + (spec.ElasticWidth ? $", {spec.WidthOf(g.Layers[layer])})" : ")"));
+            var heads = spec.ElasticWidth ? $", {slice.Heads} heads and {spec.WidthOf(slice)} channels" : $" and {slice.Heads} heads";
             throw new ArgumentException(
-                $"The profile '{name}' keeps {slice.HiddenWidth} hidden units and {slice.Heads} heads of layer {layer}, but no granularity "
+                $"The profile '{name}' keeps {slice.HiddenWidth} hidden units{heads} of layer {layer}, but no granularity "
                 + $"of {spec.Name} does; use one of {string.Join(", ", sizes)}.", nameof(layers));
         }
+
+        spec.CheckWidths(name, layers.AsSpan(), nameof(layers));
 
         Name = name;
         Layers = layers;
@@ -59,6 +63,9 @@ public sealed class Profile<TModel>
 
     /// <summary>The part of each layer that the profile keeps, first layer first.</summary>
     public ImmutableArray<LayerSlice> Layers { get; }
+
+    /// <summary>How many channels of the residual stream the profile keeps.</summary>
+    public int Width => TModel.Spec.WidthOf(Layers.AsSpan());
 
     /// <summary>The layers as a pattern of granularities, such as <c>4*S 4*M</c>.</summary>
     public string Pattern => TModel.Spec.FormatPattern(Layers.AsSpan());

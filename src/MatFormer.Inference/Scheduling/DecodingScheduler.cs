@@ -121,7 +121,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         if (!_engine.KeepsHiddenStates)
             throw new NotSupportedException("The engine keeps no hidden states; create it with DecodingOptions.HiddenStates.");
         _engine.CheckHeld(layers);
-        var request = new ScheduledEmbedding(this, layers, tokens.ToArray(), _engine.Architecture.Width);
+        var request = new ScheduledEmbedding(this, layers, tokens.ToArray(), _engine.Architecture.WidthOf(layers.AsSpan()));
         return TrySubmit(request) ? request : null;
     }
 

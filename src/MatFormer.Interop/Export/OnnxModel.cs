@@ -112,12 +112,19 @@ internal sealed class OnnxModel
         {
             PositionKind.Learned => _graph.Add("Add", [embedded, Weight("vit.embeddings.position_embeddings")]),
             PositionKind.Sinusoidal => _graph.Add("Add", [embedded, _graph.Table(
-                "positions", [_spec.Context, _spec.Width], SinusoidalTable.Values(image.Size / image.Patch, _spec.Width, hasClass))]),
+                "positions", [_spec.Context, _spec.Width], Positions(image, hasClass))]),
             _ => throw Refused($"[Position(PositionKind.{_spec.Position})]"),
         };
         var last = Layers(embedded, _spec.Context);
         return hasClass ? Norm(FirstToken(last), "vit.layernorm")
             : _graph.Add("ReduceMean", [Sequence(Norm(last, "vit.layernorm"))], Attribute("axes", [1L]), Attribute("keepdims", 0));
+    }
+
+    // A narrower stream has the first channels of the whole model's positions.
+    private float[] Positions(ImageSpec image, bool hasClass)
+    {
+        var whole = SinusoidalTable.Values(image.Size / image.Patch, _spec.WholeWidth, hasClass);
+        return [.. whole.Chunk(_spec.WholeWidth).SelectMany(row => row.Take(_spec.Width))];
     }
 
     private void LeaveText(string pooled)

@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 
 namespace MatFormer;
 
-/// <summary>One tensor of a profile: the first rows, or the first columns, of a tensor of the universal model's file.</summary>
+/// <summary>One tensor of a profile: the beginning of a tensor of the universal model's file along each dimension.</summary>
 /// <param name="Name">Its name in the model.</param>
 /// <param name="Source">The whole tensor in the file.</param>
 /// <param name="Shape">The kept shape: (values), or (rows, ..., columns).</param>
@@ -67,6 +67,7 @@ internal sealed class SlicedWeights : IDisposable
 
     private SlicedWeights(SafetensorsReader reader) => _reader = reader;
 
+    /// <summary>The declared model, as wide as the profile.</summary>
     public required ModelSpec Spec { get; init; }
 
     public required string ProfileName { get; init; }
@@ -130,7 +131,7 @@ internal sealed class SlicedWeights : IDisposable
         Checkpoint.Match(reader, whole);
         return new SlicedWeights(reader)
         {
-            Spec = TModel.Spec,
+            Spec = TModel.Spec.Narrowed(profile.Layers.AsSpan()),
             ProfileName = profile.Name,
             Layers = profile.Layers,
             TokenizerFingerprint = tokenizer,

@@ -49,6 +49,9 @@ public sealed record AttentionWeights
     /// <summary>How many keys a causal query sees, including its own (Mistral 7B, arXiv 2310.06825, section 2); 0 for all.</summary>
     public int Window { get; init; }
 
+    /// <summary>Whether x may be narrower than W. It then uses the first channels of each weight.</summary>
+    public bool IsNested { get; init; }
+
     /// <summary>All weights, with null for each that is absent.</summary>
     internal Tensor?[] All =>
     [

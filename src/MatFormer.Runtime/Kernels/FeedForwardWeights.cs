@@ -31,6 +31,9 @@ public sealed record FeedForwardWeights
     /// <summary>(W) or null. Every hidden width uses the whole bias.</summary>
     public Tensor? DownBias { get; init; }
 
+    /// <summary>Whether x may be narrower than W. It then uses the first channels of each weight.</summary>
+    public bool IsNested { get; init; }
+
     /// <summary>All weights, with null for each that is absent.</summary>
     internal Tensor?[] All => [Norm.Weight, Norm.Bias, Gate, GateBias, Up, UpBias, Down, DownBias];
 }

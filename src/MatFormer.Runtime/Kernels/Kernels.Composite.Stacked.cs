@@ -68,7 +68,7 @@ public static partial class Kernels
             if (w.IsCausal && !isPlain) mask = Masks.Causal(time, key.shape[1], key.shape[1] - time, w.Window, x.dtype, x.device);
             var mixed = TorchScript.Attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), mask, isPlain);
             var attended = mixed.transpose(1, 2).reshape(batch, time, heads * depth);
-            return Linear(attended, Columns(w.Output, heads * depth), w.OutputBias).add_(x, One);
+            return Back(attended, w.Output, w.OutputBias, x.shape[2]).add_(x, One);
         }
 
         private static Tensor FeedForwardAtOnce(Tensor x, FeedForwardWeights w, int[] widths, int[]? rows)
@@ -77,7 +77,7 @@ public static partial class Kernels
             var normed = Norm(x, w.Norm);
             int streams = widths.Length, widest = widths[0];
             if (widths[^1] == widest && (rows is not null || streams == 1))
-                return Down(Hidden(normed, w, widest), w).add_(x, One).MoveToOuterDisposeScope();
+                return Down(Hidden(normed, w, widest), w, x.shape[2]).add_(x, One).MoveToOuterDisposeScope();
             var idle = 0L;
             for (var r = 0; r < streams; r++) idle += (rows?[r] ?? x.shape[0]) * (long)(widest - widths[r]);
             if (idle * x.shape[1] * x.shape[2] * 3 <= IdleProducts)
@@ -85,8 +85,9 @@ public static partial class Kernels
                 // All streams compute the widest stream's hidden units. Units that a stream does not have are masked to zero.
                 var hidden = Hidden(normed, w, widest);
                 var kept = Masks.Widths(widths, rows, x.dtype, x.device); // (N, 1, m) or (R, 1, 1, m)
-                if (rows is not null) return Down(hidden.mul(kept), w).add_(x, One).MoveToOuterDisposeScope();
-                return Down(hidden.mul(kept), w).add_(x, One).flatten(0, 1).MoveToOuterDisposeScope(); // (R, B, T, W) to (R*B, T, W)
+                if (rows is not null) return Down(hidden.mul(kept), w, x.shape[2]).add_(x, One).MoveToOuterDisposeScope();
+                var summed = Down(hidden.mul(kept), w, x.shape[2]).add_(x, One); // (R, B, T, W)
+                return summed.flatten(0, 1).MoveToOuterDisposeScope(); // (R*B, T, W)
             }
 
             var outputs = new Tensor[streams];
@@ -94,7 +95,7 @@ public static partial class Kernels
             for (var r = 0; r < streams; r++)
             {
                 var (its, input) = rows is null ? (normed, x) : (normed.narrow(0, first, rows[r]), x.narrow(0, first, rows[r]));
-                outputs[r] = Down(Hidden(its, w, widths[r]), w).add_(input, One);
+                outputs[r] = Down(Hidden(its, w, widths[r]), w, x.shape[2]).add_(input, One);
                 first += rows?[r] ?? 0;
             }
 
@@ -122,7 +123,11 @@ public static partial class Kernels
         }
 
         // (..., m) to (..., W).
-        private static Tensor Down(Tensor hidden, FeedForwardWeights w) => Linear(hidden, Columns(w.Down, hidden.shape[^1]), w.DownBias);
+        private static Tensor Down(Tensor hidden, FeedForwardWeights w, long width) => Back(hidden, w.Down, w.DownBias, width);
+
+        // Multiplies by the first columns of a weight that writes to the first channels: (..., in) to (..., W).
+        private static Tensor Back(Tensor x, Tensor weight, Tensor? bias, long width) =>
+            Linear(x, Rows(weight, width), bias is null ? null : Rows(bias, width));
 
         private static Tensor Activate(Tensor x, FeedForwardKind kind) => kind switch
         {
@@ -136,7 +141,5 @@ public static partial class Kernels
             bias is null ? zeros(count, ScalarType.Float32, weight.device) : Rows(bias, count);
 
         private static Tensor Rows(Tensor weight, long count) => count == weight.shape[0] ? weight : weight.narrow(0, 0, count);
-
-        private static Tensor Columns(Tensor weight, long count) => count == weight.shape[1] ? weight : weight.narrow(1, 0, count);
     }
 }

@@ -16,46 +16,47 @@ public static partial class Kernels
         /// <summary>Whether all streams are computed at once; null lets the device decide. For tests and measurements.</summary>
         public static bool? Stacks { get; set; }
 
-        public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
+        public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype, long width)
         {
             using var scope = NewDisposeScope();
-            var rows = weight.index_select(0, tokens.flatten()); // (B*T, W)
-            return rows.to(dtype).view(tokens.shape[0], tokens.shape[1], weight.shape[1]).MoveToOuterDisposeScope();
+            var rows = First(weight, width).index_select(0, tokens.flatten()); // (B*T, W)
+            return rows.to(dtype).view(tokens.shape[0], tokens.shape[1], width).MoveToOuterDisposeScope();
         }
 
         public static Tensor AddPositions(Tensor x, Tensor weight, long position)
         {
-            using var rows = weight.narrow(0, position, x.shape[1]); // (T, W)
-            using var sum = x.add(rows, One); // float32, like the rows
-            return sum.to(x.dtype);
+            using var scope = NewDisposeScope();
+            var rows = First(weight.narrow(0, position, x.shape[1]), x.shape[2]); // (T, W)
+            return x.add(rows, One).to(x.dtype).MoveToOuterDisposeScope(); // the sum is float32, like the rows
         }
 
         public static Tensor RmsNorm(Tensor x, Tensor weight, double epsilon)
         {
             if (!IsStacked(x)) return PlainRmsNorm(x, weight, epsilon);
-            using var cast = weight.to(x.dtype);
-            return TorchScript.RmsNorm(x, cast, epsilon);
+            using var scope = NewDisposeScope();
+            return TorchScript.RmsNorm(x, First(weight, x.shape[^1]).to(x.dtype), epsilon).MoveToOuterDisposeScope();
         }
 
         public static Tensor PlainRmsNorm(Tensor x, Tensor weight, double epsilon)
         {
             using var scope = NewDisposeScope();
             var wide = x.to(ScalarType.Float32);
-            return wide.mul(InverseRoot(wide, epsilon)).mul(weight).to(x.dtype).MoveToOuterDisposeScope();
+            return wide.mul(InverseRoot(wide, epsilon)).mul(First(weight, x.shape[^1])).to(x.dtype).MoveToOuterDisposeScope();
         }
 
         public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double epsilon)
         {
-            using var wide = x.to(ScalarType.Float32);
-            using var normal = nn.functional.layer_norm(wide, [x.shape[^1]], weight, bias, epsilon);
-            return normal.to(x.dtype);
+            using var scope = NewDisposeScope();
+            var (wide, width) = (x.to(ScalarType.Float32), x.shape[^1]);
+            var normal = nn.functional.layer_norm(wide, [width], First(weight, width), First(bias, width), epsilon);
+            return normal.to(x.dtype).MoveToOuterDisposeScope();
         }
 
         public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null)
         {
-            using var cast = weight.to(x.dtype);
-            using var castBias = bias?.to(x.dtype);
-            return nn.functional.linear(x, cast, castBias);
+            using var scope = NewDisposeScope();
+            var cast = First(weight, x.shape[^1]).to(x.dtype);
+            return nn.functional.linear(x, cast, bias?.to(x.dtype)).MoveToOuterDisposeScope();
         }
 
         public static Tensor Attend(
@@ -163,13 +164,23 @@ public static partial class Kernels
             var unit = wide.mul(scale);
             var product = outer.mul(unit);
             WeightGradients.AddRows(norm.Weight, product);
-            var mean = product.mul_(norm.Weight).mean([-1], keepdim: true);
-            return outer.mul(norm.Weight).sub_(unit.mul_(mean)).mul_(scale).MoveToOuterDisposeScope();
+            var weight = First(norm.Weight, x.shape[^1]);
+            var mean = product.mul_(weight).mean([-1], keepdim: true);
+            return outer.mul(weight).sub_(unit.mul_(mean)).mul_(scale).MoveToOuterDisposeScope();
         }
 
         // 1 / sqrt(mean of the squares + epsilon) over the last dimension: (..., W) to (..., 1).
         private static Tensor InverseRoot(Tensor wide, double epsilon) =>
             Square(wide).mean([-1], keepdim: true).add_(Number(epsilon), One).rsqrt_();
+
+        /// <summary>
+        /// Returns the first numbers of each row of a weight: the weight itself if it has no more, else a tensor of the caller's scope.
+        /// </summary>
+        public static Tensor First(Tensor weight, long width)
+        {
+            var last = weight.dim() - 1;
+            return weight.shape[last] == width ? weight : weight.narrow(last, 0, width);
+        }
 
         private static bool IsStacked(Tensor x) => Stacks ?? x.device_type != DeviceType.CPU;
 

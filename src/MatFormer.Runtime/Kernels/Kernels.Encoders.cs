@@ -19,15 +19,19 @@ public static partial class Kernels
     /// <param name="classToken">(1, 1, W) or null.</param>
     /// <param name="positions">(T, W) or (1, T, W).</param>
     /// <param name="dtype">The dtype of activations.</param>
-    public static Tensor EmbedPatches(Tensor pixels, Tensor projection, Tensor bias, Tensor? classToken, Tensor positions, ScalarType dtype)
+    /// <param name="width">The width of the result, if it has only the first channels of the weights.</param>
+    public static Tensor EmbedPatches(
+        Tensor pixels, Tensor projection, Tensor bias, Tensor? classToken, Tensor positions, ScalarType dtype, int? width = null)
     {
         using var scope = NewDisposeScope();
-        long batch = pixels.shape[0], channels = pixels.shape[1], patch = projection.shape[2], width = projection.shape[0];
+        long batch = pixels.shape[0], channels = pixels.shape[1], patch = projection.shape[2], kept = width ?? projection.shape[0];
         var grid = pixels.shape[2] / patch;
         var patches = pixels.view(batch, channels, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
             .reshape(batch, grid * grid, channels * patch * patch).to(dtype);
-        var x = Linear(patches, projection.view(width, channels * patch * patch), bias);
-        x = AddPositions(Prepend(classToken, x), positions.view(-1, width), 0);
+        var weight = projection.view(projection.shape[0], channels * patch * patch);
+        if (kept < projection.shape[0]) (weight, bias) = (weight.narrow(0, 0, kept), bias.narrow(0, 0, kept));
+        var x = Linear(patches, weight, bias);
+        x = AddPositions(Prepend(classToken, x), positions.view(-1, positions.shape[^1]), 0, nested: true);
         return x.MoveToOuterDisposeScope();
     }
 
@@ -40,11 +44,13 @@ public static partial class Kernels
     /// <param name="classToken">(1, 1, W) or null.</param>
     /// <param name="positions">(T or more, W) or null.</param>
     /// <param name="dtype">The dtype of activations.</param>
-    public static Tensor EmbedText(Tensor tokens, Tensor weight, Tensor? classToken, Tensor? positions, ScalarType dtype)
+    /// <param name="width">The width of the result, if it has only the first channels of the weights.</param>
+    public static Tensor EmbedText(
+        Tensor tokens, Tensor weight, Tensor? classToken, Tensor? positions, ScalarType dtype, int? width = null)
     {
         using var scope = NewDisposeScope();
-        var x = Prepend(classToken, Embedding(weight, tokens.clamp_min(Number(0L)), dtype));
-        if (positions is not null) x = AddPositions(x, positions, 0);
+        var x = Prepend(classToken, Embedding(weight, tokens.clamp_min(Number(0L)), dtype, width));
+        if (positions is not null) x = AddPositions(x, positions, 0, nested: true);
         return x.MoveToOuterDisposeScope();
     }
 
@@ -80,18 +86,25 @@ public static partial class Kernels
         return shares.bmm(wide).squeeze(1).to(x.dtype).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Cuts each vector to its first numbers and scales it to length 1: x (N, D) -> (N, width) float32.</summary>
+    /// <summary>
+    /// Cuts each vector to its first numbers and scales it to length 1: x (N, D) -> (N, width) float32. Vectors that have no more numbers
+    /// are not cut.
+    /// </summary>
     public static Tensor UnitPrefix(Tensor x, long width)
     {
         using var scope = NewDisposeScope();
-        var prefix = x.narrow(1, 0, width).to(ScalarType.Float32);
+        var prefix = x.narrow(1, 0, Math.Min(width, x.shape[1])).to(ScalarType.Float32);
         return prefix.mul(Square(prefix).sum([1], keepdim: true).add(Number(1e-12), One).rsqrt()).MoveToOuterDisposeScope();
     }
 
-    /// <summary>Returns the class logits of the vectors' first numbers: x (N, W), head (V, W), bias (V) -> (N, V) float32.</summary>
+    /// <summary>
+    /// Returns the class logits of the vectors' first numbers: x (N, W), head (V, W or more), bias (V) -> (N, V) float32. Vectors that have
+    /// no more numbers are not cut.
+    /// </summary>
     public static Tensor ClassLogits(Tensor x, Tensor head, Tensor bias, long prefix)
     {
         using var scope = NewDisposeScope();
+        prefix = Math.Min(prefix, x.shape[1]);
         return Linear(x.narrow(1, 0, prefix).contiguous(), head.narrow(1, 0, prefix).contiguous(), bias).to(ScalarType.Float32)
             .MoveToOuterDisposeScope();
     }
@@ -238,7 +251,7 @@ public static partial class Kernels
     }
 
     private static Tensor Prepend(Tensor? classToken, Tensor x) => classToken is null ? x
-        : cat([classToken.to(x.dtype).expand(x.shape[0], 1, x.shape[2]), x], 1);
+        : cat([Composite.First(classToken, x.shape[2]).to(x.dtype).expand(x.shape[0], 1, x.shape[2]), x], 1);
 
     // Cosines of queries (even rows) and documents (odd rows), divided by the temperature: (P, P). They are minus infinity for pairs that
     // must not be negatives.

@@ -16,12 +16,15 @@ namespace MatFormer;
 [EditorBrowsable(EditorBrowsableState.Never)]
 public static partial class Kernels
 {
-    /// <summary>Looks up rows: weight (V, W), tokens (B, T) int64 -> (B, T, W) of <paramref name="dtype"/>.</summary>
+    /// <summary>
+    /// Looks up rows: weight (V, W), tokens (B, T) int64 -> (B, T, W) of <paramref name="dtype"/>. With a width, the result has only the
+    /// first numbers of each row: (B, T, width).
+    /// </summary>
     /// <exception cref="ArgumentException">
     /// An operand does not fit, or a token is outside the vocabulary. In <c>Composite</c>, libtorch reports such a token with its own
     /// error.
     /// </exception>
-    public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
+    public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype, int? width = null)
     {
         const string name = "Embedding";
         Operand.Rank(name, "weight", weight, 2, "(V, W)");
@@ -30,18 +33,24 @@ public static partial class Kernels
         Operand.Integers(name, "tokens", tokens, weight);
         if (dtype is not (ScalarType.Float32 or ScalarType.BFloat16))
             throw new ArgumentException($"{name}: dtype is {dtype}, but must be Float32 or BFloat16.", nameof(dtype));
+        var kept = width ?? weight.shape[1];
+        if (kept < 1 || kept > weight.shape[1])
+            throw new ArgumentException($"{name}: width is {kept}, but weight has {weight.shape[1]} columns.", nameof(width));
         return Cpu.Takes(weight) && Cpu.CanDifferentiate(weight)
-            ? Cpu.Embedding(weight, tokens, dtype) : Composite.Embedding(weight, tokens, dtype);
+            ? Cpu.Embedding(weight, tokens, dtype, kept) : Composite.Embedding(weight, tokens, dtype, kept);
     }
 
-    /// <summary>Adds learned positions: x (B, T, W) plus rows position..position+T of weight (Context, W) -> (B, T, W).</summary>
-    public static Tensor AddPositions(Tensor x, Tensor weight, long position)
+    /// <summary>
+    /// Adds learned positions: x (B, T, W) plus rows position..position+T of weight (Context, W) -> (B, T, W). If nested, the weight may
+    /// have more columns, of which the first are added.
+    /// </summary>
+    public static Tensor AddPositions(Tensor x, Tensor weight, long position, bool nested = false)
     {
         const string name = "AddPositions";
         Operand.Activation(name, "x", x);
         Operand.Rank(name, "x", x, 3, "(B, T, W)");
         Operand.Rank(name, "weight", weight, 2, "(Context, W)");
-        Operand.Weight(name, "weight", weight, x, weight.shape[0], x.shape[2]);
+        Operand.Weight(name, "weight", weight, x, weight.shape[0], Operand.Width(x.shape[2], weight.shape[1], nested));
         if (position < 0 || position + x.shape[1] > weight.shape[0])
         {
             throw new ArgumentException(
@@ -54,32 +63,36 @@ public static partial class Kernels
 
     /// <summary>
     /// x * rsqrt(mean(x^2) + epsilon) * weight over the last dimension, where weight is (W). Statistics are float32, the result is in x's
-    /// dtype (Zhang and Sennrich, arXiv 1910.07467).
+    /// dtype (Zhang and Sennrich, arXiv 1910.07467). If nested, the weight may be longer, of which the first numbers are used.
     /// </summary>
-    public static Tensor RmsNorm(Tensor x, Tensor weight, double epsilon)
+    public static Tensor RmsNorm(Tensor x, Tensor weight, double epsilon, bool nested = false)
     {
-        CheckNorm("RmsNorm", x, new(weight, epsilon));
+        CheckNorm("RmsNorm", x, new(weight, epsilon), nested);
         return Cpu.Takes(x) ? Cpu.Norm(x, new(weight, epsilon)) : Composite.RmsNorm(x, weight, epsilon);
     }
 
     /// <summary>
     /// (x - mean) * rsqrt(variance + epsilon) * weight + bias over the last dimension, where weight and bias are (W). Statistics are
-    /// float32, the result is in x's dtype (Ba, Kiros and Hinton, arXiv 1607.06450).
+    /// float32, the result is in x's dtype (Ba, Kiros and Hinton, arXiv 1607.06450). If nested, weight and bias may be longer, of which the
+    /// first numbers are used.
     /// </summary>
-    public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double epsilon)
+    public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double epsilon, bool nested = false)
     {
-        CheckNorm("LayerNorm", x, new(weight, bias, epsilon));
+        CheckNorm("LayerNorm", x, new(weight, bias, epsilon), nested);
         return Cpu.Takes(x) ? Cpu.Norm(x, new(weight, bias, epsilon)) : Composite.LayerNorm(x, weight, bias, epsilon);
     }
 
-    /// <summary>x (..., in) times the transpose of weight (out, in), plus bias (out) -> (..., out).</summary>
-    public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null)
+    /// <summary>
+    /// x (..., in) times the transpose of weight (out, in), plus bias (out) -> (..., out). If nested, the weight may have more columns, of
+    /// which the first are used.
+    /// </summary>
+    public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias = null, bool nested = false)
     {
         const string name = "Linear";
         Operand.Activation(name, "x", x);
         if (x.dim() == 0) throw new ArgumentException($"{name}: x is a scalar, but must have a last dimension.", nameof(x));
         Operand.Rank(name, "weight", weight, 2, "(out, in)");
-        Operand.Weight(name, "weight", weight, x, weight.shape[0], x.shape[^1]);
+        Operand.Weight(name, "weight", weight, x, weight.shape[0], Operand.Width(x.shape[^1], weight.shape[1], nested));
         Operand.Optional(name, "bias", bias, x, weight.shape[0]);
         return Cpu.Takes(x) ? Cpu.Linear(x, weight, bias) : Composite.Linear(x, weight, bias);
     }
@@ -162,6 +175,26 @@ public static partial class Kernels
     }
 
     /// <summary>
+    /// Returns the importance of each channel of the residual stream for a feed-forward: the mean magnitude of the normed x. x (B, T, W),
+    /// before the norm -> (W) float32.
+    /// </summary>
+    public static Tensor ChannelImportance(Tensor x, FeedForwardWeights weights)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        CheckFeedForward(x, weights, [(int)weights.Up.shape[0]], null, false);
+        using var scope = NewDisposeScope();
+        return weights.Norm.Apply(x).to(ScalarType.Float32).abs().mean([0, 1]).MoveToOuterDisposeScope();
+    }
+
+    /// <summary>Returns the mean of tensors of the same shape, and disposes them.</summary>
+    public static Tensor Mean(params ReadOnlySpan<Tensor> tensors)
+    {
+        using var all = stack([.. tensors]);
+        foreach (var tensor in tensors) tensor.Dispose();
+        return all.mean([0]);
+    }
+
+    /// <summary>
     /// Returns the mean cross-entropy of each stream, in nats: x (N, T, W), head (V, W) -> (R) float32. The head is rounded to x's dtype.
     /// The softmax is float32. Logits are float32 in <c>Cpu</c>, and rounded to x's dtype in <c>Composite</c>.
     /// </summary>
@@ -170,17 +203,19 @@ public static partial class Kernels
     /// <param name="targets">int64 (N, T); or, if rows is null, (B, T) shared by all streams.</param>
     /// <param name="streams">R.</param>
     /// <param name="rows">How many of the N rows each stream has; null if all streams have the same B rows.</param>
+    /// <param name="nested">Whether the head may have more columns, of which the first are used.</param>
     /// <exception cref="ArgumentException">
     /// An operand does not fit, or a target is outside the vocabulary. In <c>Composite</c>, libtorch reports such a target with its own
     /// error.
     /// </exception>
-    public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int streams, int[]? rows = null)
+    public static Tensor LinearCrossEntropy(
+        Tensor x, Tensor head, Tensor targets, int streams, int[]? rows = null, bool nested = false)
     {
         const string name = "LinearCrossEntropy";
         Operand.Activation(name, "x", x);
         var counts = Operand.Rows(name, x, streams, rows);
         Operand.Rank(name, "head", head, 2, "(V, W)");
-        Operand.Weight(name, "head", head, x, head.shape[0], x.shape[2]);
+        Operand.Weight(name, "head", head, x, head.shape[0], Operand.Width(x.shape[2], head.shape[1], nested));
         Operand.Integers(name, "targets", targets, x);
         Operand.Shape(name, "targets", targets, rows is null ? counts[0] : x.shape[0], x.shape[1]);
         return Cpu.Takes(x) && Cpu.CanDifferentiate(head)
@@ -194,14 +229,17 @@ public static partial class Kernels
     /// float32. No gradient flows into the teacher, nor through the teacher's logits into the head.
     /// </summary>
     /// <param name="x">(N, T, W).</param>
-    /// <param name="teacher">(B, T, W) if rows is null; otherwise one row for each row of the streams from the student on.</param>
+    /// <param name="teacher">
+    /// (B, T, W) if rows is null; otherwise one row for each row of the streams from the student on. If nested, it may be wider than x.
+    /// </param>
     /// <param name="head">(V, W).</param>
     /// <param name="streams">R.</param>
     /// <param name="rows">How many of the N rows each stream has; null if all streams have the same B rows.</param>
     /// <param name="student">The first stream that learns. The result of earlier streams is 0.</param>
     /// <param name="temperature">The temperature, above 0.</param>
+    /// <param name="nested">Whether the head may have more columns, of which the first are used.</param>
     public static Tensor LinearDivergence(
-        Tensor x, Tensor teacher, Tensor head, int streams, int[]? rows, int student, double temperature)
+        Tensor x, Tensor teacher, Tensor head, int streams, int[]? rows, int student, double temperature, bool nested = false)
     {
         const string name = "LinearDivergence";
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(temperature);
@@ -210,10 +248,12 @@ public static partial class Kernels
         Operand.Activation(name, "x", x);
         var counts = Operand.Rows(name, x, streams, rows);
         Operand.Rank(name, "head", head, 2, "(V, W)");
-        Operand.Weight(name, "head", head, x, head.shape[0], x.shape[2]);
+        var whole = Operand.Width(x.shape[2], head.shape[1], nested);
+        Operand.Weight(name, "head", head, x, head.shape[0], whole);
         Operand.Activation(name, "teacher", teacher);
         var taught = rows is null ? counts[0] : x.shape[0] - counts[..student].Sum();
-        Operand.Shape(name, "teacher", teacher, taught, x.shape[1], x.shape[2]);
+        var known = nested && teacher.dim() == 3 && teacher.shape[2] <= whole ? teacher.shape[2] : x.shape[2];
+        Operand.Shape(name, "teacher", teacher, taught, x.shape[1], known);
         Operand.Device(name, "teacher", teacher, x);
         if (teacher.dtype != x.dtype)
             throw new ArgumentException($"{name}: teacher is {teacher.dtype}, but x is {x.dtype}.", nameof(teacher));
@@ -265,12 +305,13 @@ public static partial class Kernels
         return Cpu.Takes(gradients) ? Cpu.ClipGradientNorm(gradients, max) : Composite.ClipGradientNorm(gradients, max);
     }
 
-    private static void CheckNorm(string operation, Tensor x, NormWeights norm)
+    private static void CheckNorm(string operation, Tensor x, NormWeights norm, bool nested)
     {
         Operand.Activation(operation, "x", x);
         if (x.dim() == 0) throw new ArgumentException($"{operation}: x is a scalar, but must have a last dimension.", nameof(x));
-        Operand.Weight(operation, "weight", norm.Weight, x, x.shape[^1]);
-        Operand.Optional(operation, "bias", norm.Bias, x, x.shape[^1]);
+        var width = Operand.Width(x.shape[^1], norm.Weight.shape[^1], nested);
+        Operand.Weight(operation, "weight", norm.Weight, x, width);
+        Operand.Optional(operation, "bias", norm.Bias, x, width);
     }
 
     private static void CheckAttention(Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[]? heads)
@@ -279,7 +320,8 @@ public static partial class Kernels
         Operand.Activation(name, "x", x);
         Operand.Rank(name, "x", x, 3, "(B, T, W)");
         long[] shape = x.shape;
-        long width = shape[2], depth = weights.HeadWidth, all = weights.Query.shape[0], keys = weights.Key.shape[0];
+        long depth = weights.HeadWidth, all = weights.Query.shape[0], keys = weights.Key.shape[0];
+        var width = Operand.Width(shape[2], weights.Query.shape[^1], weights.IsNested);
         Operand.Weight(name, "norm", weights.Norm.Weight, x, width);
         Operand.Optional(name, "normBias", weights.Norm.Bias, x, width);
         Operand.Weight(name, "query", weights.Query, x, all, width);
@@ -339,7 +381,7 @@ public static partial class Kernels
         if (widths.Length == 0) throw new ArgumentException($"{name}: widths is empty, but needs one width per stream.", nameof(widths));
         Operand.Activation(name, "x", x);
         Operand.Rank(name, "x", x, 3, parting ? "(B, T, W)" : "(N, T, W)");
-        long width = x.shape[2], hidden = weights.Up.shape[0];
+        long width = Operand.Width(x.shape[2], weights.Up.shape[^1], weights.IsNested), hidden = weights.Up.shape[0];
         Operand.Weight(name, "norm", weights.Norm.Weight, x, width);
         Operand.Optional(name, "normBias", weights.Norm.Bias, x, width);
         Operand.Weight(name, "up", weights.Up, x, hidden, width);

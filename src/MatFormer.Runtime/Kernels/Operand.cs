@@ -45,6 +45,11 @@ internal static class Operand
         if (!x.shape.AsSpan().SequenceEqual(shape)) throw Misfit(operation, name, x, $"({string.Join(", ", shape.ToArray())})");
     }
 
+    /// <summary>
+    /// Returns the width that the weights beside x must have: that of x, or, if they are nested and wider, their own.
+    /// </summary>
+    public static long Width(long ofX, long ofWeights, bool nested) => nested ? Math.Max(ofX, ofWeights) : ofX;
+
     /// <summary>Returns how many rows of the batch of x (N, T, W) each stream has.</summary>
     public static int[] Rows(string operation, Tensor x, int streams, int[]? rows)
     {

@@ -68,6 +68,23 @@ public interface IMatFormer<TSelf> : IDecodable<TSelf>
     /// </summary>
     void ReorderHiddenUnits(int layer, Tensor order);
 
+    /// <summary>
+    /// Returns the importance of each channel of the residual stream, (Width) float32: the mean magnitude of the normed states before each
+    /// feed-forward. The input is as for <see cref="Forward"/>.
+    /// </summary>
+    /// <exception cref="NotSupportedException">No granularity keeps fewer channels.</exception>
+    Tensor ChannelImportance(Tensor input) => throw NoWidths;
+
+    /// <summary>
+    /// Reorders the channels of the residual stream in all weights by <paramref name="order"/>, (Width) int64. The whole model's output
+    /// stays the same up to rounding.
+    /// </summary>
+    /// <exception cref="NotSupportedException">No granularity keeps fewer channels.</exception>
+    void ReorderChannels(Tensor order) => throw NoWidths;
+
+    private static NotSupportedException NoWidths =>
+        new($"All granularities of {TSelf.Spec.Name} keep the whole residual stream, so its channels have no order.");
+
     /// <summary>Creates an independent model with a copy of only the profile's weights.</summary>
     MatFormerModel Extract(Profile<TSelf> profile);
 

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.ComponentModel;
 using static MatFormer.Numbers;
 using static TorchSharp.torch;
 
@@ -7,7 +8,8 @@ namespace MatFormer;
 /// <summary>
 /// The submodels that one forward pass runs. They are stacked along the batch, widest first, so that each slab of a feed-forward multiplies
 /// a prefix of the stack. All streams run over the same batch (<c>Of</c>) or divide it among them (<c>Split</c>). The first layers, in
-/// which all streams are alike, run once, until the streams part.
+/// which all streams are alike, run once, until the streams part. Submodels whose residual streams have different widths cannot be stacked:
+/// they run in one pass for each width.
 /// </summary>
 public sealed class Streams
 {
@@ -16,11 +18,20 @@ public sealed class Streams
     private readonly int _parting;
     private readonly double[]? _scales;
 
+    // The streams of each width in turn; null if all have the same width. Then these streams themselves are never run.
+    private readonly Streams[]? _groups;
+
     private Streams(Streams whole, double[] scales)
     {
-        (Count, BatchRows, _parting, Fork) = (whole.Count, whole.BatchRows, whole._parting, whole.Fork);
+        (Count, Width, BatchRows, _parting, Fork) = (whole.Count, whole.Width, whole.BatchRows, whole._parting, whole.Fork);
         (_hiddenWidths, _heads, _scales) = (whole._hiddenWidths, whole._heads, scales);
         (Widest, Budget) = (whole.Widest, whole.Budget);
+    }
+
+    private Streams(Streams[] groups, int[]? rows)
+    {
+        (Count, Width, BatchRows, _parting, Fork) = (groups.Sum(group => group.Count), groups[0].Width, rows, -1, -1);
+        (_hiddenWidths, _heads, _scales, _groups) = (groups[0]._hiddenWidths, groups[0]._heads, groups[0]._scales, groups);
     }
 
     private Streams(int parting, ReadOnlySpan<ImmutableArray<LayerSlice>> streams, int[]? rows)
@@ -31,6 +42,7 @@ public sealed class Streams
         _parting = parting;
         Fork = rows is null ? parting : -1;
         var layers = streams[0].Length;
+        foreach (var slice in streams[0]) Width ??= slice.Width > 0 ? slice.Width : null;
         _hiddenWidths = new int[layers][];
         _heads = new int[layers][];
         for (var layer = 0; layer < layers; layer++)
@@ -43,8 +55,16 @@ public sealed class Streams
         }
     }
 
+    /// <summary>The streams of each width: these streams themselves if all have the same.</summary>
+    internal IReadOnlyList<Streams> Groups => _groups ?? [this];
+
     /// <summary>How many submodels run.</summary>
     public int Count { get; }
+
+    /// <summary>
+    /// The number of channels of the residual streams, or null for all. If the streams have different widths, it is that of the first.
+    /// </summary>
+    public int? Width { get; }
 
     /// <summary>
     /// The layer in which the streams part. Its input has the rows of one stream, its output the rows of all. It is -1 if there is only one
@@ -100,6 +120,7 @@ public sealed class Streams
     internal Streams Thinned(ReadOnlySpan<double> scales)
     {
         var its = scales.ToArray();
+        if (_groups is not null) return new Streams(Array.ConvertAll(_groups, group => group.Thinned(its)), BatchRows);
         if (Fork >= 0) its[Fork] = 1;
         return new Streams(this, its);
     }
@@ -110,7 +131,8 @@ public sealed class Streams
         if (Budget is not null) return false;
         for (var layer = 0; layer < _heads.Length; layer++)
         {
-            if (layers[layer] != new LayerSlice(_hiddenWidths[layer][0], _heads[layer][0])) return false;
+            var slice = new LayerSlice(_hiddenWidths[layer][0], _heads[layer][0]);
+            if (layers[layer] != (slice.IsSkipped ? slice : slice with { Width = Width ?? 0 })) return false;
         }
 
         return true;
@@ -125,6 +147,40 @@ public sealed class Streams
         throw new ArgumentException(
             $"These streams divide {BatchRows.Sum()} rows among them ({string.Join(", ", BatchRows)}), but the batch has "
             + $"{input.shape[0]}; make the streams for this batch.", nameof(input));
+    }
+
+    /// <summary>
+    /// Computes losses with the streams of each width in turn, and joins them in the order of the streams. Called by generated code of
+    /// models whose granularities have different widths.
+    /// </summary>
+    /// <param name="input">The batch (B, ...).</param>
+    /// <param name="targets">The targets (B, ...).</param>
+    /// <param name="recomputation">The recomputation of all passes, or null.</param>
+    /// <param name="losses">Computes losses (..., R) of streams of one width over their rows of the batch.</param>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    public Tensor OfEachWidth(
+        Tensor input, Tensor targets, Recomputation? recomputation, Func<Streams, Tensor, Tensor, Tensor> losses)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        ArgumentNullException.ThrowIfNull(targets);
+        ArgumentNullException.ThrowIfNull(losses);
+        if (_groups is null) return losses(this, input, targets);
+        var parts = new Tensor[_groups.Length];
+        var first = 0L;
+        for (var i = 0; i < parts.Length; i++)
+        {
+            recomputation?.BeginPass();
+            var count = _groups[i].BatchRows?.Sum() ?? input.shape[0];
+            using var its = input.narrow(0, first, count);
+            using var known = targets.narrow(0, first, count);
+            parts[i] = losses(_groups[i], its, known);
+            if (recomputation is not null) parts[i] = recomputation.EndPass(parts[i]);
+            if (BatchRows is not null) first += count;
+        }
+
+        var all = cat(parts, -1);
+        foreach (var part in parts) part.Dispose();
+        return all;
     }
 
     /// <summary>Creates one stream that keeps the given slices of the layers.</summary>
@@ -173,30 +229,47 @@ public sealed class Streams
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         if (profiles.IsEmpty) throw new ArgumentException("A pass needs at least one profile.", nameof(profiles));
+        var groups = new List<Streams>();
+        for (var first = 0; first < profiles.Length;)
+        {
+            var end = first + 1;
+            while (end < profiles.Length && profiles[end].Width == profiles[first].Width) end++;
+            groups.Add(Stacked(profiles, first, end, rows));
+            first = end;
+        }
+
+        return groups.Count == 1 ? groups[0] : new Streams([.. groups], rows);
+    }
+
+    // Stacks some of the profiles, which all have the same width.
+    private static Streams Stacked<TModel>(ReadOnlySpan<Profile<TModel>> profiles, int first, int end, int[]? rows)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
         if (profiles.Length == 1) return new Streams(-1, [profiles[0].Layers], rows);
-        var streams = new ImmutableArray<LayerSlice>[profiles.Length];
+        var streams = new ImmutableArray<LayerSlice>[end - first];
         var parting = TModel.Spec.Layers - 1;
         for (var stream = 0; stream < streams.Length; stream++)
         {
-            var layers = streams[stream] = profiles[stream].Layers;
+            var profile = profiles[first + stream];
+            var layers = streams[stream] = profile.Layers;
             for (var layer = 0; layer < layers.Length; layer++)
             {
                 if (layers[layer].IsSkipped)
                 {
                     throw new ArgumentException(
-                        $"The profile '{profiles[stream].Name}' leaves out layer {layer} and cannot be stacked with others; run it alone.",
+                        $"The profile '{profile.Name}' leaves out layer {layer} and cannot be stacked with others; run it alone.",
                         nameof(profiles));
                 }
 
                 if (layers[layer] != streams[0][layer]) parting = Math.Min(parting, layer);
                 if (stream == 0 || streams[stream - 1][layer].Holds(layers[layer])) continue;
                 throw new ArgumentException(
-                    $"Streams run widest first, but in layer {layer} the profile '{profiles[stream].Name}' is wider than "
-                    + $"'{profiles[stream - 1].Name}' before it.",
+                    $"Streams run widest first, but in layer {layer} the profile '{profile.Name}' is wider than "
+                    + $"'{profiles[first + stream - 1].Name}' before it.",
                     nameof(profiles));
             }
         }
 
-        return new Streams(parting, streams, rows);
+        return new Streams(streams.Length == 1 ? -1 : parting, streams, rows?[first..end]);
     }
 }

@@ -37,6 +37,19 @@ public static class Weights
     /// </summary>
     public static Parameter Columns(Parameter source, long columns, bool copy) => Slice(source, 1, columns, copy);
 
+    /// <summary>
+    /// Returns the beginning of a weight along each dimension: copied and trainable, or shared for inference only. A dimension of
+    /// <paramref name="shape"/> that is larger than the weight's keeps all of it.
+    /// </summary>
+    public static Parameter First(Parameter source, bool copy, params ReadOnlySpan<long> shape)
+    {
+        using var scope = NewDisposeScope();
+        var slice = source.detach();
+        for (var dim = 0; dim < shape.Length; dim++) slice = slice.narrow(dim, 0, Math.Min(shape[dim], slice.shape[dim]));
+        return copy ? Detached(new Parameter(slice.clone().contiguous()))
+            : Detached(new Parameter(slice.DetachFromDisposeScope(), requires_grad: false));
+    }
+
     /// <summary>Returns a whole weight: copied and trainable, or shared for inference only.</summary>
     public static Parameter Whole(Parameter source, bool copy) => Slice(source, 0, source.shape[0], copy);
 

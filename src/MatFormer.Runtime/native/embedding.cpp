@@ -8,7 +8,7 @@ namespace mf::kernels {
 void forward(const mf_embedding& p) {
     const Timed timed("embedding.forward");
     const Element element = element_of(p);
-    const int64_t width = p.weight.columns;
+    const int64_t width = p.width;
     for (int64_t i = 0; i < p.count; i++) {
         if (p.tokens[i] < 0 || p.tokens[i] >= p.weight.rows) {
             throw std::out_of_range("Embedding: token " + std::to_string(p.tokens[i]) + " is outside 0.."
@@ -31,12 +31,12 @@ void backward(const mf_embedding& p) {
     const Timed timed("embedding.backward");
     if (p.weight.gradient == nullptr) return;
     const Element element = element_of(p);
-    const int64_t width = p.weight.columns;
+    const int64_t width = p.width;
     clear_rest(p.weight, 0, 0);
     // Threads divide the columns, so that each sum is computed in the order of the tokens.
     share(width, std::max<int64_t>(16, grain / std::max<int64_t>(1, p.count)), [&](int64_t first, int64_t last) {
         for (int64_t i = 0; i < p.count; i++) {
-            float* row = p.weight.gradient + p.tokens[i] * width;
+            float* row = p.weight.gradient + p.tokens[i] * p.weight.columns;
             cpu::table().column_sums[element](at(p.dy, element, i * width + first), row + first, 0, 1, last - first);
         }
     });
@@ -44,7 +44,7 @@ void backward(const mf_embedding& p) {
 
 void forward(const mf_positions& p) {
     const Timed timed("positions.forward");
-    const int64_t width = p.weight.columns;
+    const int64_t width = p.width;
     const float* weight = p.weight.data + p.position * p.weight.row;
     share(p.batch * p.time, row_grain(width), [&](int64_t first, int64_t last) {
         cpu::table().add_rows[element_of(p)](p.x, weight, p.weight.row, p.y, first, last, p.time, width);
@@ -55,11 +55,11 @@ void backward(const mf_positions& p) {
     const Timed timed("positions.backward");
     if (p.weight.gradient == nullptr) return;
     const Element element = element_of(p);
-    const int64_t width = p.weight.columns;
+    const int64_t width = p.width;
     clear_rest(p.weight, 0, 0);
     share(p.time, row_grain(p.batch * width), [&](int64_t first, int64_t last) {
         for (int64_t t = first; t < last; t++) {
-            float* row = p.weight.gradient + (p.position + t) * width;
+            float* row = p.weight.gradient + (p.position + t) * p.weight.columns;
             for (int64_t b = 0; b < p.batch; b++) {
                 cpu::table().column_sums[element](at(p.dy, element, (b * p.time + t) * width), row, 0, 1, width);
             }

@@ -30,11 +30,11 @@ public:
     void blocks(const Body& body) const {
         const Scratch scratch;
         const int64_t classes = p_.head.rows;
-        const Packed packed(scratch, element_, turned(matrix(p_.head)), p_.width, classes);
+        const Packed packed(scratch, element_, turned(matrix(p_.head)), std::max(p_.width, p_.teacher_width), classes);
         float *known = scratch.floats(most_ * classes), *learnt = scratch.floats(most_ * classes);
-        const auto multiplied = [&](const void* x, int64_t first, int64_t rows, float* logits) {
-            const Matrix part = from(rows_of(x, element_, p_.width), first);
-            run(element_, {packed.term(part, p_.width)}, rows, classes, {logits, cpu::Float, classes});
+        const auto multiplied = [&](const void* x, int64_t width, int64_t first, int64_t rows, float* logits) {
+            const Matrix part = from(rows_of(x, element_, width), first);
+            run(element_, {packed.term(part, width)}, rows, classes, {logits, cpu::Float, classes});
         };
         const auto student = static_cast<size_t>(p_.student);
         for (size_t r = student; r < segments_.first.size(); r++) {
@@ -42,8 +42,8 @@ public:
             const int64_t source = (segments_.source(r) - segments_.source(student)) * p_.time;
             for (int64_t row = 0; row < each; row += most_) {
                 const int64_t rows = std::min(most_, each - row);
-                multiplied(p_.teacher, source + row, rows, known);
-                multiplied(p_.x, first + row, rows, learnt);
+                multiplied(p_.teacher, p_.teacher_width, source + row, rows, known);
+                multiplied(p_.x, p_.width, first + row, rows, learnt);
                 body(r, each, first + row, rows, known, learnt);
             }
         }
@@ -142,6 +142,7 @@ void backward(const mf_cross_entropy& p) {
             multiply(element, {{turned(slope), classes, to}}, x, each, p.width);
         }
     }
+    clear_rest(p.head, classes, p.width);
 }
 
 void forward(const mf_divergence& p) {
@@ -180,6 +181,7 @@ void backward(const mf_divergence& p) {
         multiply(element, {{turned(slopes), classes, to}}, from(rows_of(p.x, element, p.width), first), rows, p.width);
         more = true;
     });
+    clear_rest(p.head, classes, p.width);
 }
 
 }  // namespace mf::kernels

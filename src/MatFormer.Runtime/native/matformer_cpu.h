@@ -21,14 +21,15 @@ extern "C" {
 #endif
 
 // Raise it with each change of a signature or a structure here.
-#define MF_ABI_VERSION 1
+#define MF_ABI_VERSION 2
 
 enum mf_element { MF_FLOAT32 = 0, MF_BFLOAT16 = 1 };
 enum mf_activation { MF_GELU = 0, MF_SQUARED_RELU = 1, MF_SWIGLU = 2, MF_GEGLU = 3 };
 
 // (rows, columns), or a vector of `columns` with rows = 1. Consecutive rows of `data` are `row` numbers apart. The weight is absent if data
 // is null. Backward: `gradient` is (rows, columns), contiguous, or null if it is not wanted. All of it is written, even if the operation
-// uses only the first rows or columns of the weight. With `add`, the gradient is added to its old content instead.
+// uses only the first rows or columns of the weight, as for an x that is narrower than the weight. With `add`, the gradient is added to
+// its old content instead.
 typedef struct mf_weight {
     const float* data;
     float* gradient;
@@ -57,9 +58,9 @@ MF_API int32_t mf_use_instruction_set(const char* name);
 MF_API void mf_profile(int32_t on);
 MF_API const char* mf_profile_read(void);
 
-// y (count, width) of `element`: rows tokens[i] of weight (vocabulary, width).
+// y (count, width) of `element`: the first `width` numbers of rows tokens[i] of weight (vocabulary, width or more).
 typedef struct mf_embedding {
-    int64_t element, count;
+    int64_t element, count, width;
     mf_weight weight;
     const int64_t* tokens;
     void* y;
@@ -68,9 +69,9 @@ typedef struct mf_embedding {
 MF_API int32_t mf_embedding_forward(const mf_embedding* p);
 MF_API int32_t mf_embedding_backward(const mf_embedding* p);
 
-// y = x + rows position..position + time of weight (context, width). x and y are (batch, time, width). The gradient of x is dy.
+// y = x + rows position..position + time of weight (context, width or more). x and y are (batch, time, width). The gradient of x is dy.
 typedef struct mf_positions {
-    int64_t element, batch, time, position;
+    int64_t element, batch, time, width, position;
     mf_weight weight;
     const void* x;
     void* y;
@@ -168,10 +169,10 @@ MF_API int32_t mf_cross_entropy_forward(const mf_cross_entropy* p);
 MF_API int32_t mf_cross_entropy_backward(const mf_cross_entropy* p);
 
 // losses (streams): temperature^2 KL(teacher || stream), where both are softmax(logits / temperature), averaged over a stream's tokens.
-// They are 0 before the stream `student`. teacher is (batch, time, width) of one stream if rows is null; otherwise it has the rows of the
-// streams from the student on.
+// They are 0 before the stream `student`. teacher is (batch, time, teacher_width) of one stream if rows is null; otherwise it has the rows
+// of the streams from the student on.
 typedef struct mf_divergence {
-    int64_t element, batch, time, width, streams, student;
+    int64_t element, batch, time, width, teacher_width, streams, student;
     double temperature;
     const int32_t* rows;
     mf_weight head;

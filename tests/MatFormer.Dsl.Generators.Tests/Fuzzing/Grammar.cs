@@ -47,7 +47,7 @@ internal sealed class Grammar
         int keyValueHeads = _random.Next(1, 4), group = _random.Next(1, 4);
         int heads = keyValueHeads * group, headWidth = 2 * _random.Next(1, 9);
         int width = heads * headWidth, context = _random.Next(1, 300), vocabulary = _random.Next(1, 1000);
-        var granularities = Granularities(layers, keyValueHeads, group, out var feedForwards);
+        var granularities = Granularities(layers, width, keyValueHeads, group, out var feedForwards);
         string[] names = [.. granularities.Names];
         var kind = Pick("MatLM", "MatLM", "MatViT", "MatEncoder");
         var isDecoder = kind == "MatLM";
@@ -138,7 +138,10 @@ internal sealed class Grammar
         var profiles = _random.Next(200) == 0 ? 100 : _random.Next(6);
         foreach (var name in Names().Concat(Enumerable.Range(0, 100).Select(i => Invariant($"P{i}"))).Except(names).Take(profiles))
         {
-            var pattern = Flip() ? Runs(layers, names) : Pattern(layers, names);
+            // All layers of a profile have granularities of one width.
+            var narrow = granularities.Narrow;
+            var alike = narrow == 0 || IsWild() ? names : Flip() ? names[..narrow] : names[narrow..];
+            var pattern = Flip() ? Runs(layers, alike) : Pattern(layers, alike);
             attributes.Add(_random.Next(6) switch
             {
                 < 2 => Of("Profile", [("", Text(name)), ("", Text(pattern, WildPattern)), .. IsWild() ? Budgets() : []]),
@@ -147,7 +150,7 @@ internal sealed class Grammar
             });
         }
 
-        var mixes = ((names.Length - 1) * layers) - 1;
+        var mixes = granularities.Narrow > 0 ? (names.Length - 2) * layers : ((names.Length - 1) * layers) - 1;
         if (Flip() && mixes > 0)
         {
             var count = _random.Next(100) == 0 ? Math.Min(mixes, 256) : _random.Next(1, Math.Min(mixes, 12) + 1);
@@ -220,14 +223,15 @@ internal sealed class Grammar
             [.. dimensions.Select(d => ("", Int(d))), ("Weights?", Pick($"[{weights}]", $"new[] {{ {weights} }}"))]);
     }
 
-    // The names, narrowest first, the width of each in each layer, the share of the narrowest, and the attributes.
-    private sealed record Nested(IReadOnlyList<string> Names, int[][] Widths, double Share, IReadOnlyList<string> Attributes)
+    // The names, narrowest first, the width of each in each layer, the share of the narrowest, the attributes, and how many of the
+    // granularities have a narrower residual stream.
+    private sealed record Nested(IReadOnlyList<string> Names, int[][] Widths, double Share, IReadOnlyList<string> Attributes, int Narrow)
     {
         // True if no two granularities have the same width in any layer.
         public bool AreDistinct => Widths[0].Select((_, layer) => Widths.Select(w => w[layer]).Distinct().Count()).All(n => n == Widths.Length);
     }
 
-    private Nested Granularities(int layers, int keyValueHeads, int group, out List<string> feedForwards)
+    private Nested Granularities(int layers, int width, int keyValueHeads, int group, out List<string> feedForwards)
     {
         var sorted = new SortedSet<int>();
         for (var count = _random.Next(2, 6); sorted.Count < count;) sorted.Add(_random.Next(1, 100));
@@ -239,6 +243,8 @@ internal sealed class Grammar
         // Some granularities differ in heads alone, so their width names neither.
         if (isElastic && widths.Length > 2 && _random.Next(4) == 0 && Kept(0) < Kept(1)) widths[1] = widths[0];
 
+        var narrow = width > 1 && _random.Next(4) == 0 ? _random.Next(1, widths.Length) : 0;
+        var stream = _random.Next(1, Math.Max(2, width));
         var hidden = widths[^1];
         var table = widths.Select(width => Enumerable.Repeat(width, layers).ToArray()).ToArray();
         feedForwards = [FeedForward(hidden)];
@@ -254,7 +260,9 @@ internal sealed class Grammar
         for (var i = 0; i < widths.Length; i++)
         {
             var isLast = i == widths.Length - 1;
-            (string, string)[] kept = isElastic ? [("Heads" + (isLast ? "?" : ""), Int(Kept(i)))] : [];
+            List<(string, string)> kept = isElastic ? [("Heads" + (isLast ? "?" : ""), Int(Kept(i)))] : [];
+            if (i < narrow || IsWild()) kept.Add(("Width", Int(stream)));
+            else if (narrow > 0) kept.Add(("Width?", Int(width)));
             var isFraction = Flip() && (isLast || (uneven.Count == 0 && widths[i] * 8 % hidden == 0));
             attributes.Add(Of(
                 "Granularity", [("", Text(names[i])), ("", isFraction ? Number((double)widths[i] / hidden) : Int(widths[i])), .. kept]));
@@ -265,16 +273,16 @@ internal sealed class Grammar
             else if (!isLast && widths[i] < widths[i + 1] && _random.Next(3) == 0)
             {
                 var own = Apart(layers).First();
-                var width = _random.Next(widths[i], Math.Min(widths[i + 1], own.Min(layer => table[^1][layer])));
-                foreach (var layer in own) table[i][layer] = width;
-                AddFor(own, width);
+                var other = _random.Next(widths[i], Math.Min(widths[i + 1], own.Min(layer => table[^1][layer])));
+                foreach (var layer in own) table[i][layer] = other;
+                AddFor(own, other);
             }
 
             void AddFor(int[] own, int width) =>
                 attributes.Add(Of("Granularity", [("", Text(names[i])), ("", Int(width)), .. kept, ("Layers", Layers(own))]));
         }
 
-        return new Nested(names, table, (double)table[0].Sum() / table[^1].Sum(), attributes);
+        return new Nested(names, table, (double)table[0].Sum() / table[^1].Sum(), attributes, narrow);
 
         string FeedForward(int width, params (string, string)[] more) => Of(
             "FeedForward",

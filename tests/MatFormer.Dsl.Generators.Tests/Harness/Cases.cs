@@ -63,6 +63,35 @@ internal static class Cases
         public sealed partial class Elastic;
         """;
 
+    /// <summary>Granularities that cut all axes, the residual stream too, in a model with layers that differ.</summary>
+    public const string Narrow = """
+        using MatFormer;
+
+        /// <summary>Three axes.</summary>
+        [MatLM(Layers = 4, Width = 32, Heads = 4, Context = 16, Vocabulary = 40)]
+        [FeedForward(48, Activation.SwiGlu), FeedForward(48, Activation.Gelu, Bias = true, Layers = "3")]
+        [Attention(KeyValueHeads = 2, Bias = true), Position(PositionKind.Learned), Embedding(Tied = false)]
+        [Granularity("S", 8, Heads = 2, Width = 16), Granularity("M", 16, Width = 16), Granularity("L", 24), Granularity("XL", 48)]
+        [Profile("Phone", "S S Skip M"), Profile("Laptop", "L L XL XL")]
+        [Profile("Budget", MaxParameters = 14_000), Profile("Bytes", MaxWeightBytes = 18_000, WeightType = WeightType.Int8)]
+        [ProfileGrid(2)]
+        public sealed partial class Narrow;
+        """;
+
+    /// <summary>A vision transformer whose embeddings are narrower in its small granularity.</summary>
+    public const string NarrowVision = """
+        using MatFormer;
+
+        namespace Models;
+
+        /// <summary>Sinusoidal positions of a narrow stream are the first of those of the whole.</summary>
+        [MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 2, Width = 32, Heads = 4)]
+        [FeedForward(40, Activation.Gelu)]
+        [Position(PositionKind.Sinusoidal), NestedEmbedding(8, 32)]
+        [Granularity("S", 8, Width = 16), Granularity("XL", 40)]
+        public sealed partial class NarrowVision;
+        """;
+
     /// <summary>Biases of queries, keys and values, but not of the output.</summary>
     public const string Biased = """
         using MatFormer;
@@ -194,6 +223,8 @@ internal static class Cases
         [nameof(Classic)] = Classic,
         [nameof(Grouped)] = Grouped,
         [nameof(Elastic)] = Elastic,
+        [nameof(Narrow)] = Narrow,
+        [nameof(NarrowVision)] = NarrowVision,
         [nameof(Biased)] = Biased,
         [nameof(Uneven)] = Uneven,
         [nameof(Vision)] = Vision,

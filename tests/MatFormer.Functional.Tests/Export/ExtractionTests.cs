@@ -61,6 +61,12 @@ public sealed partial class BiasedNormLm;
 [Granularity("S", 32), Granularity("XL", 64)]
 public sealed partial class ScaledNormLm;
 
+/// <summary>A plain Llama at each width of its residual stream.</summary>
+[MatLM(Layers = 2, Width = 64, Heads = 4, Context = 16, Vocabulary = 48)]
+[FeedForward(64, Activation.SwiGlu)]
+[Granularity("S", 32, Heads = 2, Width = 32), Granularity("M", 32, Width = 48), Granularity("XL", 64)]
+public sealed partial class NarrowLm;
+
 /// <summary>A model so large that a copy of its weights would show in the memory.</summary>
 [MatLM(Layers = 4, Width = 512, Heads = 8, Context = 16, Vocabulary = 256)]
 [FeedForward(2048, Activation.SwiGlu)]
@@ -80,6 +86,8 @@ public sealed class ExtractionTests : IDisposable
         SameBytes<OracleClassic>();
         SameBytes<OracleElastic>();
         SameBytes<ExportedLm>();
+        SameBytes<OracleNarrow>();
+        SameBytes<NarrowViT>();
         var check = typeof(ExtractionTests).GetMethod(nameof(SameBytes), BindingFlags.Instance | BindingFlags.NonPublic)!;
         foreach (var model in RandomDeclarations.Compile(10, seed: 5)) check.MakeGenericMethod(model).Invoke(this, null);
     }
@@ -109,6 +117,7 @@ public sealed class ExtractionTests : IDisposable
     {
         foreach (var profile in OracleLlama.Granularities.Concat(OracleLlama.Profiles)) CompareGguf(profile);
         foreach (var profile in OracleElastic.Granularities) CompareGguf(profile);
+        foreach (var profile in NarrowLm.Granularities) CompareGguf(profile);
         foreach (var profile in BiasedLm.Granularities) CompareGguf(profile);
         foreach (var profile in BiasedQueryLm.Granularities.Concat(BiasedQueryLm.Profiles)) CompareGguf(profile);
         foreach (var profile in Qwen2Tied.Granularities) CompareGguf(profile);
@@ -123,6 +132,7 @@ public sealed class ExtractionTests : IDisposable
     {
         foreach (var profile in OracleLlama.Granularities) CompareHuggingFace(profile);
         foreach (var profile in OracleElastic.Granularities) CompareHuggingFace(profile);
+        foreach (var profile in NarrowLm.Granularities) CompareHuggingFace(profile);
         foreach (var profile in BiasedLm.Granularities) CompareHuggingFace(profile);
         foreach (var profile in BiasedQueryLm.Granularities) CompareHuggingFace(profile);
         foreach (var profile in Qwen2Tied.Granularities) CompareHuggingFace(profile);

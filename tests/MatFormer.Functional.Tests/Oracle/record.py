@@ -70,6 +70,23 @@ ROUTED = {
                       routed=[1, 2], widths=[12, 24, 48], sizes={"routed-0.4": 0.4, "routed-0.7": 0.7}),
 }
 
+# Also recorded after the others. A size (m, h, w) keeps the first w channels of the residual stream too.
+NARROW = {
+    "OracleNarrow": dict(layers=2, width=24, heads=4, kv=2, context=11, vocabulary=29, hidden=32, kind="SwiGlu", bias=True, qk_norm=True,
+                         tied=True, sizes=dict(S=(8, 2, 12), M=(16, 4, 12), L=(16, 4, 20), XL=32),
+                         profiles=dict(Mixed=[(8, 2, 12), (16, 4, 12)])),
+    "NarrowClassic": dict(layers=2, width=12, heads=3, kv=3, context=9, vocabulary=17, hidden=24, kind="Gelu", bias=True, norm="Layer",
+                          learned=True, tied=False, sizes=dict(S=(6, 3, 7), XL=24)),
+}
+NARROW_ENCODERS = {
+    "NarrowViT": dict(image=8, patch=4, channels=2, classes=5, layers=2, width=24, heads=4, kv=4, hidden=32, kind="Gelu", bias=True,
+                      attention_bias=True, norm="Layer", epsilon=1e-12, position="Learned", pooling="ClassToken",
+                      dimensions={8: 1 / 3, 16: 1 / 3, 24: 1 / 3}, sizes=dict(S=(12, 2, 12), M=(24, 4, 20), XL=32)),
+    "NarrowEncoder": dict(layers=2, width=24, heads=4, kv=4, context=20, vocabulary=40, embedding=16, hidden=32, kind="SwiGlu",
+                          position="Rotary", pooling="Mean", temperature=0.1, dimensions={8: 0.5, 16: 0.5},
+                          sizes=dict(S=(12, 4, 16), XL=32)),
+}
+
 # What parameters are called: in Hugging Face's ViT, and in its Llama, whose layout texts share.
 VIT = dict(layer="vit.encoder.layer.", before="layernorm_before", q="attention.attention.query", k="attention.attention.key",
            v="attention.attention.value", o="attention.output.dense", q_norm="attention.attention.query_norm",
@@ -91,7 +108,24 @@ def sizes_of(c, size):
     if isinstance(size, float):
         size = c["hidden"]
     each = size if isinstance(size, list) else [size] * c["layers"]
-    return [(s, c["heads"]) if isinstance(s, int) else s for s in each]
+    return [(s, c["heads"]) if isinstance(s, int) else s and s[:2] for s in each]
+
+
+def narrowed(c, w, size):
+    """The weights that read and write the first channels of the residual stream, and the number of these channels."""
+    each = size if isinstance(size, list) else [size]
+    width = next((s[2] for s in each if isinstance(s, tuple) and len(s) == 3), c["width"])
+    if width == c["width"]:
+        return w, width
+    out = {}
+    for name, value in w.items():
+        if any(part in name for part in ("o_proj", "down_proj", "output.dense", "patch_embeddings")):
+            out[name] = value[:width]
+        elif any(part in name for part in ("q_norm", "k_norm", "query_norm", "key_norm")) or name.endswith(".bias") and "norm" not in name:
+            out[name] = value
+        else:
+            out[name] = value[..., :width]
+    return out, width
 
 
 def parameters(c):
@@ -155,8 +189,8 @@ def frequencies(base, head, s):
 
 def forward(c, w, tokens, size):
     """Logits (B, T, V) with the first hidden units and heads of every layer."""
-    (b, t), d = tokens.shape, c["width"]
-    head, eps = d // c["heads"], c.get("epsilon", 1e-5)
+    (b, t), head, eps = tokens.shape, c["width"] // c["heads"], c.get("epsilon", 1e-5)
+    w, d = narrowed(c, w, size)
 
     def rms(x, weight):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
@@ -310,7 +344,8 @@ def routes(c, w, x, p, budget):
 
 def encode(c, w, batch, size):
     """One vector of each image or text: (B, W), or (B, embedding)."""
-    d, head, n = c["width"], c["width"] // c["heads"], VIT if "image" in c else LLAMA
+    head, n = c["width"] // c["heads"], VIT if "image" in c else LLAMA
+    w, d = narrowed(c, w, size)
     eps, class_token = c.get("epsilon", 1e-5), c["pooling"] == "ClassToken"
 
     def rms(x, weight):
@@ -336,7 +371,7 @@ def encode(c, w, batch, size):
     if c["position"] == "Learned":
         x = x + w[n["positions"]].view(-1, d)[:x.shape[1]]
     elif c["position"] == "Sinusoidal":
-        x = x + fixed_positions(c)
+        x = x + fixed_positions(c)[:, :d]
 
     # One at a time and without its padding, so that none can be seen.
     vectors = []
@@ -389,7 +424,8 @@ def encode(c, w, batch, size):
 
 
 def class_logits(c, w, x, dimension):
-    return F.linear(x[:, :dimension], w["classifier.weight"][:, :dimension], w["classifier.bias"])
+    x = x[:, :dimension]
+    return F.linear(x, w["classifier.weight"][:, :x.shape[1]], w["classifier.bias"])
 
 
 def choices(c, mine, others, targets, softening=1.0):
@@ -535,8 +571,11 @@ def save(path, tensors):
 
 def main():
     folder = os.path.dirname(os.path.abspath(__file__))
-    for seed, (name, case) in enumerate({**CASES, **ENCODERS, **SCALED, **ROUTED}.items()):
-        recorded = (record_encoder if name in ENCODERS or name in ROUTED else record_decoder)({**case}, seed)
+    first = {**CASES, **ENCODERS, **SCALED}
+    later = [ROUTED, {**NARROW, **NARROW_ENCODERS}]  # each was recorded beside the others, with seeds that continue those of the first
+    cases = [*enumerate(first.items()), *(case for group in later for case in enumerate(group.items(), len(first)))]
+    for seed, (name, case) in cases:
+        recorded = (record_encoder if name in {**ENCODERS, **ROUTED, **NARROW_ENCODERS} else record_decoder)({**case}, seed)
         if name == "OracleLlama3":  # those of Llama 3.1 8B and Llama 3.2 1B, as their config.json has them
             for model, head, factor in (("llama3.1", 128, 8.0), ("llama3.2", 64, 32.0)):
                 scaling = {**case["scaling"], "factor": factor, "original_max_position_embeddings": 8192}

@@ -14,8 +14,9 @@ public abstract class DecodingNetwork : IDisposable
     /// <param name="layers">The part of each layer that is kept.</param>
     /// <param name="packer">Packs the weights.</param>
     protected DecodingNetwork(ModelSpec spec, ImmutableArray<LayerSlice> layers, WeightPacker packer) =>
-        (Spec, Layers, _packer) = (spec, layers, packer);
+        (Spec, Layers, _packer) = (spec.Narrowed(layers.AsSpan()), layers, packer);
 
+    /// <summary>The declared model, as wide as the residual stream that is kept.</summary>
     internal ModelSpec Spec { get; }
 
     internal ImmutableArray<LayerSlice> Layers { get; }

@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>Neighbouring rows of a pass that keep the same part of each layer.</summary>
-internal readonly record struct DecodingRun(int First, int Count, ImmutableArray<LayerSlice> Layers);
+/// <summary>Neighbouring rows of a pass that keep the same part of each layer, and the width of their residual stream.</summary>
+internal readonly record struct DecodingRun(int First, int Count, ImmutableArray<LayerSlice> Layers, int Width);
 
 /// <summary>
 /// The rows that go through a network together, at most <see cref="MaxRows"/>, and the memory that the pass needs. Each row is a token of a
@@ -142,10 +142,13 @@ internal sealed unsafe class DecodingPass : IDisposable
         if (RunCount > 0 && Runs[RunCount - 1].Layers == layers)
             Runs[RunCount - 1] = Runs[RunCount - 1] with { Count = Runs[RunCount - 1].Count + 1 };
         else
-            Runs[RunCount++] = new DecodingRun(row, 1, layers);
+            Runs[RunCount++] = new DecodingRun(row, 1, layers, Spec.WidthOf(layers.AsSpan()));
         RunOf[row] = RunCount - 1;
         if (logits) LogitRows[LogitCount++] = row;
     }
+
+    /// <summary>Returns the width of a row's residual stream.</summary>
+    public int WidthOf(int row) => Runs[RunOf[row]].Width;
 
     /// <summary>Computes the rows.</summary>
     public void Run() => Team.Run();

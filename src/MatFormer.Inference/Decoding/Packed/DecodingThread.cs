@@ -117,7 +117,7 @@ public sealed unsafe class DecodingThread
                     var count = Math.Min(together, heads - head);
                     if (count <= 0) continue;
                     _kernels.Multiply(
-                        matrix.Panel(head * headPanels), matrix.PanelBytes, count * headPanels, matrix.Columns,
+                        matrix.Panel(head * headPanels), matrix.PanelBytes, count * headPanels, run.Width,
                         _normed + (run.First * _pass.Stride), _pass.Stride, run.Count, _heads, _headsStride);
                     for (var i = 0; i < run.Count; i++)
                     {
@@ -203,7 +203,7 @@ public sealed unsafe class DecodingThread
                 var count = Math.Min(together, UnitPanels(run, layer) - units);
                 if (count <= 0) continue;
                 _kernels.Multiply(
-                    matrix.Panel(units * perUnits), matrix.PanelBytes, count * perUnits, matrix.Columns,
+                    matrix.Panel(units * perUnits), matrix.PanelBytes, count * perUnits, run.Width,
                     _normed + (run.First * _pass.Stride), _pass.Stride, run.Count, _tile, Tile * Lanes);
                 for (var i = 0; i < run.Count; i++)
                 {
@@ -240,9 +240,16 @@ public sealed unsafe class DecodingThread
         if (end > first)
         {
             var logits = _pass.Logits + (first * Lanes);
-            _kernels.Multiply(
-                head.Panel(first), head.PanelBytes, end - first, head.Columns, _normed, _pass.Stride, _pass.LogitCount, logits,
-                _pass.LogitsStride);
+            for (var i = 0; i < _pass.LogitCount;)
+            {
+                // Rows of streams of the same width are multiplied together.
+                var (start, width) = (i, _pass.WidthOf(_pass.LogitRows[i]));
+                while (i < _pass.LogitCount && _pass.WidthOf(_pass.LogitRows[i]) == width) i++;
+                _kernels.Multiply(
+                    head.Panel(first), head.PanelBytes, end - first, width, _normed + (start * _pass.Stride), _pass.Stride, i - start,
+                    logits + (start * (nint)_pass.LogitsStride), _pass.LogitsStride);
+            }
+
             for (var i = 0; i < _pass.LogitCount; i++) Finish(logits + (i * (nint)_pass.LogitsStride), head, first, end - first);
         }
 
@@ -281,10 +288,15 @@ public sealed unsafe class DecodingThread
         var (first, end) = isOwn ? (0, rows) : Share(rows);
         for (var i = first; i < end; i++)
         {
-            var x = _pass.X + ((_logitsOnly ? _pass.LogitRows[i] : i) * _pass.Stride);
+            var row = _logitsOnly ? _pass.LogitRows[i] : i;
+            var x = _pass.X + (row * _pass.Stride);
             var result = _normed + (i * _pass.Stride);
-            if (bias is null) _kernels.RmsNorm(x, weight.Row(0), _pass.Spec.Width, (float)epsilon, result);
-            else _kernels.LayerNorm(x, weight.Row(0), bias.Row(0), _pass.Spec.Width, (float)epsilon, result);
+            var width = _pass.WidthOf(row);
+
+            // The kernels read whole vectors. Beyond the width, a wider network leaves numbers of other channels, which must not count.
+            if (width < _pass.Spec.Width) new Span<float>(x + width, PackedMatrix.RoundUp(width) - width).Clear();
+            if (bias is null) _kernels.RmsNorm(x, weight.Row(0), width, (float)epsilon, result);
+            else _kernels.LayerNorm(x, weight.Row(0), bias.Row(0), width, (float)epsilon, result);
         }
 
         if (!isOwn) _pass.Team.Wait(_index);
@@ -295,12 +307,15 @@ public sealed unsafe class DecodingThread
         var (first, end) = Share(matrix.Panels);
         for (var panel = first; panel < end; panel += Tile)
         {
-            var count = Math.Min(Tile, end - panel);
+            var together = Math.Min(Tile, end - panel);
             for (var r = 0; r < _pass.RunCount; r++)
             {
                 var run = _pass.Runs[r];
                 var slice = run.Layers[layer];
-                if (slice.IsSkipped) continue;
+
+                // The last panel may have rows beyond the stream's width. Nothing reads what they write.
+                var count = Math.Min(together, (PackedMatrix.RoundUp(run.Width) / Lanes) - panel);
+                if (slice.IsSkipped || count <= 0) continue;
                 _kernels.Multiply(
                     matrix.Panel(panel), matrix.PanelBytes, count, isHidden ? slice.HiddenWidth : slice.Heads * _pass.HeadStride,
                     source + (run.First * (nint)stride), stride, run.Count, _tile, Tile * Lanes);

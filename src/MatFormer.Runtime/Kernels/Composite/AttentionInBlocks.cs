@@ -48,7 +48,7 @@ internal sealed class AttentionInBlocks : KernelCall
         long time = _x.shape[1], width = _x.shape[2], depth = _weights.HeadWidth;
         var y = empty_like(_x);
         var (input, output) = (_x.view(-1, width), y.view(-1, width));
-        var w = new Cast(_weights, _x.dtype);
+        var w = new Cast(_weights, _x.shape[2], _x.dtype);
         if (isRecorded) _kept = Keep(empty([Parts().Sum(part => Numbers(part.Batch, part.Heads))], _x.dtype, _x.device));
         var place = 0L;
         foreach (var (first, batch, heads) in Parts())
@@ -87,7 +87,7 @@ internal sealed class AttentionInBlocks : KernelCall
         long time = _x.shape[1], width = _x.shape[2], depth = _weights.HeadWidth;
         var dx = empty_like(_x);
         var (input, outer, result) = (_x.view(-1, width), gradient.view(-1, width), dx.view(-1, width));
-        var w = new Cast(_weights, _x.dtype);
+        var w = new Cast(_weights, _x.shape[2], _x.dtype);
         var place = 0L;
         foreach (var (first, batch, heads) in Parts())
         {
@@ -286,15 +286,16 @@ internal sealed class AttentionInBlocks : KernelCall
 
     private sealed record Part(Tensor Query, Tensor Key, Tensor Value, Tensor Attended);
 
-    private readonly struct Cast(AttentionWeights weights, ScalarType dtype)
+    // The weights of the first channels in the dtype of activations.
+    private readonly struct Cast(AttentionWeights weights, long width, ScalarType dtype)
     {
-        public Tensor Query { get; } = weights.Query.detach().to(dtype);
+        public Tensor Query { get; } = Kernels.Composite.First(weights.Query.detach(), width).to(dtype);
 
-        public Tensor Key { get; } = weights.Key.detach().to(dtype);
+        public Tensor Key { get; } = Kernels.Composite.First(weights.Key.detach(), width).to(dtype);
 
-        public Tensor Value { get; } = weights.Value.detach().to(dtype);
+        public Tensor Value { get; } = Kernels.Composite.First(weights.Value.detach(), width).to(dtype);
 
-        public Tensor Output { get; } = weights.Output.detach().to(dtype);
+        public Tensor Output { get; } = weights.Output.detach().narrow(0, 0, width).to(dtype);
 
         public Tensor? QueryBias { get; } = weights.QueryBias?.detach().to(dtype);
 
@@ -302,6 +303,6 @@ internal sealed class AttentionInBlocks : KernelCall
 
         public Tensor? ValueBias { get; } = weights.ValueBias?.detach().to(dtype);
 
-        public Tensor? OutputBias { get; } = weights.OutputBias?.detach().to(dtype);
+        public Tensor? OutputBias { get; } = weights.OutputBias?.detach().narrow(0, 0, width).to(dtype);
     }
 }

@@ -38,7 +38,7 @@ internal sealed class FeedForwardInBlocks : KernelCall
         long time = _x.shape[1], width = _x.shape[2];
         var y = empty([_rows is null ? _x.shape[0] * _widths.Length : _x.shape[0], time, width], _x.dtype, _x.device);
         var (input, output) = (_x.view(-1, width), y.view(-1, width));
-        var w = new Cast(_weights, _x.dtype);
+        var w = new Cast(_weights, _x.shape[2], _x.dtype);
         if (isRecorded) _kept = Keep(empty([Blocks().Sum(block => block.Count * block.Width) * Projections], _x.dtype, _x.device));
         var place = 0L;
         foreach (var (m, from, to, count) in Blocks())
@@ -65,7 +65,7 @@ internal sealed class FeedForwardInBlocks : KernelCall
         var width = _x.shape[2];
         var dx = empty_like(_x);
         var (input, outer, result) = (_x.view(-1, width), gradient.view(-1, width), dx.view(-1, width));
-        var w = new Cast(_weights, _x.dtype);
+        var w = new Cast(_weights, _x.shape[2], _x.dtype);
         var place = 0L;
         foreach (var (m, from, to, count) in Blocks())
         {
@@ -154,18 +154,18 @@ internal sealed class FeedForwardInBlocks : KernelCall
     }
 
     // The weights of the widest stream in the dtype of activations.
-    private readonly struct Cast(FeedForwardWeights weights, ScalarType dtype)
+    private readonly struct Cast(FeedForwardWeights weights, long width, ScalarType dtype)
     {
-        public Tensor? Gate { get; } = weights.Gate?.detach().to(dtype);
+        public Tensor? Gate { get; } = weights.Gate is null ? null : Kernels.Composite.First(weights.Gate.detach(), width).to(dtype);
 
         public Tensor? GateBias { get; } = weights.GateBias?.detach().to(dtype);
 
-        public Tensor Up { get; } = weights.Up.detach().to(dtype);
+        public Tensor Up { get; } = Kernels.Composite.First(weights.Up.detach(), width).to(dtype);
 
         public Tensor? UpBias { get; } = weights.UpBias?.detach().to(dtype);
 
-        public Tensor Down { get; } = weights.Down.detach().to(dtype);
+        public Tensor Down { get; } = weights.Down.detach().narrow(0, 0, width).to(dtype);
 
-        public Tensor? DownBias { get; } = weights.DownBias?.detach().to(dtype);
+        public Tensor? DownBias { get; } = weights.DownBias?.detach().narrow(0, 0, width).to(dtype);
     }
 }

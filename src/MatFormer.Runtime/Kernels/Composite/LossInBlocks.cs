@@ -16,7 +16,8 @@ internal sealed class LossInBlocks : KernelCall
     private readonly int[] _rows;
     private readonly int _student;
     private readonly bool _isHeadInput;
-    private readonly Tensor?[] _dHead; // (V, W) float32 for each stream
+    private readonly long[] _headShape;
+    private readonly Tensor?[] _dHead; // (V, W) float32 for each stream, of the columns that it uses
     private Tensor? _dx; // (N, T, W)
 
     /// <summary>Creates the loss of the streams from the student on. The loss of earlier streams is 0.</summary>
@@ -24,6 +25,7 @@ internal sealed class LossInBlocks : KernelCall
     {
         (_x, _head, _time, _rows, _student) = (x, head, x.shape[1], rows, student);
         _isHeadInput = head.requires_grad && !head.is_leaf;
+        _headShape = head.shape;
         _dHead = new Tensor?[rows.Length];
         Inputs = _isHeadInput ? [input, head] : [input];
         InputCount = Inputs.Length;
@@ -49,12 +51,15 @@ internal sealed class LossInBlocks : KernelCall
     {
         using var scope = NewDisposeScope();
         var input = _x.view(-1, _x.shape[2]); // (N*T, W)
-        var teacher = Teacher?.view(-1, _x.shape[2]);
-        var cast = _head.detach().to(_x.dtype);
+        var teacher = Teacher?.view(-1, Teacher.shape[2]);
+        var cast = Kernels.Composite.First(_head.detach(), _x.shape[2]).to(_x.dtype);
+        var taught = teacher is null || teacher.shape[1] == _x.shape[2] ? cast
+            : Kernels.Composite.First(_head.detach(), teacher.shape[1]).to(_x.dtype);
         var losses = zeros([_rows.Length], ScalarType.Float32, _x.device);
         if (isRecorded && Inputs[0].requires_grad) _dx = Keep(_student == 0 ? empty_like(_x) : zeros_like(_x));
         var dx = _dx?.view(-1, _x.shape[2]);
-        for (var r = _student; r < _rows.Length && isRecorded && _head.requires_grad; r++) _dHead[r] = Keep(zeros_like(_head));
+        for (var r = _student; r < _rows.Length && isRecorded && _head.requires_grad; r++)
+            _dHead[r] = Keep(zeros([_head.shape[0], _x.shape[2]], ScalarType.Float32, _head.device));
         var (known, knownAt) = ((Tensor?)null, -1L);
         foreach (var (r, from, at, count) in Blocks())
         {
@@ -73,7 +78,7 @@ internal sealed class LossInBlocks : KernelCall
                 if (knownAt != at)
                 {
                     known?.Dispose();
-                    (known, knownAt) = (LogChances(teacher.narrow(0, at, count), cast).MoveToOuterDisposeScope(), at);
+                    (known, knownAt) = (LogChances(teacher.narrow(0, at, count), taught).MoveToOuterDisposeScope(), at);
                 }
 
                 var chances = known!.exp();
@@ -94,7 +99,7 @@ internal sealed class LossInBlocks : KernelCall
     protected override void Backward(Tensor gradient, List<Tensor> into)
     {
         using var scope = NewDisposeScope();
-        var head = _isHeadInput ? zeros_like(_dHead[_student]!) : null;
+        var head = _isHeadInput ? zeros(_headShape, ScalarType.Float32, _x.device) : null;
         var first = 0L;
         for (var r = 0; r < _rows.Length; first += _rows[r++])
         {
@@ -103,7 +108,7 @@ internal sealed class LossInBlocks : KernelCall
             _dx?.narrow(0, first, _rows[r]).mul_(factor);
             if (_dHead[r] is not { } change) continue;
             if (head is null) WeightGradients.Add(_head, change, factor);
-            else head.addcmul_(change, factor, One);
+            else Kernels.Composite.First(head, change.shape[1]).addcmul_(change, factor, One);
         }
 
         into.Add(_dx?.alias().DetachFromDisposeScope()!);

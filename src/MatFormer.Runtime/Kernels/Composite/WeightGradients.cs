@@ -24,12 +24,12 @@ internal static class WeightGradients
         Of(weight).narrow(0, 0, sum.shape[0]).add_(sum, One);
     }
 
-    /// <summary>Adds factor * change, both float32, to a gradient, if one is wanted.</summary>
+    /// <summary>Adds factor * change, both float32, to the first columns of a gradient, if one is wanted.</summary>
     public static void Add(Tensor weight, Tensor change, Tensor factor)
     {
         if (!weight.requires_grad) return;
         using var scope = NewDisposeScope();
-        Of(weight).addcmul_(change, factor, One);
+        Kernels.Composite.First(Of(weight), change.shape[^1]).addcmul_(change, factor, One);
     }
 
     // An existing gradient is kept and added to: it may come from an earlier pass, or from another use of the weight in the same pass.

@@ -43,10 +43,10 @@ public static partial class Kernels
             return true;
         }
 
-        public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype)
+        public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype, long width)
         {
             using var ids = Dense(tokens);
-            return Run(new EmbeddingCall(weight, ids, dtype));
+            return Run(new EmbeddingCall(weight, ids, dtype, width));
         }
 
         public static Tensor AddPositions(Tensor x, Tensor weight, long position)

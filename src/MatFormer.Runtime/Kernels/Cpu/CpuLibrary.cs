@@ -13,7 +13,7 @@ internal static unsafe partial class CpuLibrary
     public const string EmulatedTiles = "amx_emulated";
 
     private const string Name = "matformer_cpu";
-    private const int AbiVersion = 1;
+    private const int AbiVersion = 2;
 
     static CpuLibrary()
     {
@@ -180,7 +180,7 @@ internal static unsafe partial class CpuLibrary
     [StructLayout(LayoutKind.Sequential)]
     public struct Embedding
     {
-        public long Element, Count;
+        public long Element, Count, Width;
         public Weight Weight;
         public void* Tokens, Y, Dy;
     }
@@ -188,7 +188,7 @@ internal static unsafe partial class CpuLibrary
     [StructLayout(LayoutKind.Sequential)]
     public struct Positions
     {
-        public long Element, Batch, Time, Position;
+        public long Element, Batch, Time, Width, Position;
         public Weight Weight;
         public void* X, Y, Dy;
     }
@@ -247,7 +247,7 @@ internal static unsafe partial class CpuLibrary
     [StructLayout(LayoutKind.Sequential)]
     public struct Divergence
     {
-        public long Element, Batch, Time, Width, Streams, Student;
+        public long Element, Batch, Time, Width, TeacherWidth, Streams, Student;
         public double Temperature;
         public int* Rows;
         public Weight Head;

@@ -93,6 +93,7 @@ internal sealed unsafe class DivergenceCall : CpuCall
             Batch = shape[0],
             Time = shape[1],
             Width = shape[2],
+            TeacherWidth = teacher.shape[2],
             Streams = rows.Length,
             Student = student,
             Temperature = temperature,

@@ -14,15 +14,16 @@ internal sealed unsafe class EmbeddingCall : CpuCall
     private readonly Tensor _tokens;
     private CpuLibrary.Embedding _call;
 
-    public EmbeddingCall(Tensor weight, Tensor tokens, ScalarType dtype)
+    public EmbeddingCall(Tensor weight, Tensor tokens, ScalarType dtype, long width)
     {
         (_weight, _tokens, _dtype) = (weight, tokens, dtype);
         Weights = [weight];
-        _shape = [.. tokens.shape, weight.shape[1]];
+        _shape = [.. tokens.shape, width];
         _call = new CpuLibrary.Embedding
         {
             Element = ElementOf(dtype),
             Count = tokens.numel(),
+            Width = width,
             Weight = Native(weight),
             Tokens = (void*)TensorMemory.Of(tokens),
         };
@@ -66,6 +67,7 @@ internal sealed unsafe class PositionsCall : CpuCall
             Element = ElementOf(x.dtype),
             Batch = shape[0],
             Time = shape[1],
+            Width = shape[2],
             Position = position,
             Weight = Native(rows),
             X = (void*)TensorMemory.Of(x),
