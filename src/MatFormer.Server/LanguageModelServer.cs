@@ -65,7 +65,7 @@ public sealed class LanguageModelServer : ModelServer
     internal ImmutableArray<CascadeLevel> CascadeFor(ServedProfile profile) =>
         Options.Defaults.Cascade.RemoveAll(level => !SteadyTimes.Holds(profile.Layers, level.Layers)
             || profile.Layers.AsSpan().SequenceEqual(level.Layers.AsSpan())
-            || !profile.Layers.Select(l => l.Heads).SequenceEqual(level.Layers.Select(l => l.Heads)));
+            || !profile.Layers.Select(l => (l.Heads, l.Width)).SequenceEqual(level.Layers.Select(l => (l.Heads, l.Width))));
 
     /// <summary>Returns the error for a request that was not accepted.</summary>
     internal ApiException Refused()

@@ -326,7 +326,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             + "a smaller profile.", nameof(draft));
     }
 
-    /// <exception cref="ArgumentException">A submodel is not a part of the next one, or has fewer heads.</exception>
+    /// <exception cref="ArgumentException">A submodel is not a part of the next one, or has fewer heads or channels.</exception>
     internal static void CheckCascade(ImmutableArray<CascadeLevel> cascade, ImmutableArray<LayerSlice> layers, ModelSpec spec)
     {
         for (var level = cascade.Length - 1; level >= 0; level--)
@@ -339,6 +339,13 @@ public sealed unsafe class DecodingEngine : IDisposable
                 throw new ArgumentException(
                     $"The cascade asks {kept} before {spec.FormatPattern(wider.AsSpan())}, of which it is not a part; give smaller profiles, "
                     + "narrowest first.", nameof(cascade));
+            }
+
+            if (spec.WidthOf(its.AsSpan()) != spec.WidthOf(layers.AsSpan()))
+            {
+                throw new ArgumentException(
+                    $"The cascade asks {kept}, which keeps {spec.WidthOf(its.AsSpan())} of {spec.WidthOf(layers.AsSpan())} channels; a wider "
+                    + "submodel would read keys and values of another residual stream, so use profiles of one Width.", nameof(cascade));
             }
 
             for (var layer = 0; layer < its.Length; layer++)
