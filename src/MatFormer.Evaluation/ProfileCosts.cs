@@ -23,6 +23,12 @@ public sealed record ProfileCosts(
     long Flops,
     long KeyValueCacheBytesPerToken)
 {
+    /// <summary>The bits in which the profile is meant to be stored and decoded; null if none are declared.</summary>
+    public int? Bits { get; init; }
+
+    /// <summary>The bytes of the weights at these bits; null if none are declared.</summary>
+    public long? WeightBytes { get; init; }
+
     /// <summary>Returns the costs of all granularities, narrowest first, then of all declared profiles.</summary>
     public static ImmutableArray<ProfileCosts> Of<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -42,6 +48,10 @@ public sealed record ProfileCosts(
             profile.ParameterCount,
             profile.NonEmbeddingParameterCount,
             profile.Flops,
-            profile.KeyValueCacheBytesPerToken);
+            profile.KeyValueCacheBytesPerToken)
+        {
+            Bits = profile.Bits,
+            WeightBytes = profile.WeightBytes,
+        };
     }
 }

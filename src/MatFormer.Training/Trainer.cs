@@ -20,6 +20,7 @@ public sealed class Trainer<TModel> : IDisposable
     private readonly FlatWeights _flat;
     private readonly AdamWState _optimizer;
     private readonly Planner<TModel> _planner;
+    private readonly RoundedWeights? _rounded;
     private TrainingData? _data;
     private IBatches? _batches;
     private Batch? _batch;
@@ -37,7 +38,7 @@ public sealed class Trainer<TModel> : IDisposable
         ArgumentNullException.ThrowIfNull(options);
         options.Validate(TModel.Spec);
         _model = model;
-        Options = options;
+        Options = options with { Bits = options.BitsOf(TModel.Spec) };
         _logger = logger ?? NullLogger.Instance;
         if (model.Flat is null) model.Consolidate();
         _flat = model.Flat ?? throw new ArgumentException(
@@ -45,6 +46,7 @@ public sealed class Trainer<TModel> : IDisposable
         _optimizer = new AdamWState(_flat, options);
         if (model.Device.type == DeviceType.CPU) Kernels.Cpu.Tell(_logger);
         _planner = new Planner<TModel>(options);
+        if (Options.Bits.Value.Any(bits => bits != 32)) _rounded = new RoundedWeights(model);
     }
 
     /// <summary>The options of training.</summary>
@@ -213,7 +215,11 @@ public sealed class Trainer<TModel> : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _optimizer.Dispose();
+    public void Dispose()
+    {
+        _optimizer.Dispose();
+        _rounded?.Dispose();
+    }
 
     private string? PathOf(string name) => Options.OutputFolder is { } folder ? Path.Combine(folder, name) : null;
 
@@ -270,10 +276,11 @@ public sealed class Trainer<TModel> : IDisposable
         var factors = plan.Factors(Options.Distillation?.Weight, students);
         for (var i = 0; i < factors.Length; i++) factors[i] /= Options.Accumulation;
         var values = new float[factors.Length];
+        var bits = _planner.BitsAt(step);
         _flat.ClearGradients();
-        for (var part = 0; part < Options.Accumulation; part++) Backward(plan, FirstBatch(step) + part, factors, values);
+        for (var part = 0; part < Options.Accumulation; part++) Backward(plan, FirstBatch(step) + part, bits, factors, values);
         _flat.GatherGradients();
-        for (var i = 0; i < values.Length; i++) values[i] /= Options.Accumulation;
+        for (var i = 0; i < values.Length; i++) values[i] /= Options.Accumulation * bits.Length;
         var norm = Kernels.ClipGradientNorm(_flat.Gradients, Options.MaxGradientNorm);
         var problem = Problem(plan, values, norm);
         if (problem is null)
@@ -291,16 +298,34 @@ public sealed class Trainer<TModel> : IDisposable
         {
             Divergences = problem is null ? InOrder(plan.Names.Zip(values.Skip(plan.Names.Length)).Skip(students)) : [],
             Skipped = problem,
+            Bits = _rounded is null ? [] : [.. bits.Select(b => b.Bits)],
         };
     }
 
-    // Runs the forward and backward pass of a batch. Accumulates its gradients, and adds its losses to the sums.
-    private void Backward(StepPlan plan, long batch, float[] factors, float[] sums)
+    // Runs the forward and backward passes of a batch, one for each of the bits. Accumulates its gradients, and adds its losses to the sums.
+    private void Backward(StepPlan plan, long batch, ImmutableArray<(int Bits, float Factor)> bits, float[] factors, float[] sums)
     {
         var examples = BatchOf(batch);
         var streams = Thinned(plan.Streams, batch);
         using var scope = NewDisposeScope();
         var (input, targets) = examples.ToTensors(_model.Device);
+        try
+        {
+            foreach (var (width, factor) in bits)
+            {
+                _rounded?.Round(width);
+                Backward(streams, input, targets, factor == 1 ? factors : [.. factors.Select(f => f * factor)], sums);
+            }
+        }
+        finally
+        {
+            _rounded?.Restore();
+        }
+    }
+
+    private void Backward(Streams streams, Tensor input, Tensor targets, float[] factors, float[] sums)
+    {
+        using var scope = NewDisposeScope();
 
         // Stochastic depth may leave out every layer. Then there is nothing to recompute.
         var isEmpty = Enumerable.Range(0, TModel.Spec.Layers).All(streams.Skips);

@@ -31,7 +31,9 @@ internal static class SpecEmitter
 
     /// <summary>Returns the pattern and the origin of a profile, for tooltips.</summary>
     public static string Describe(ModelSpec spec, ProfileSpec profile) =>
-        Pattern.Format(spec, profile.Choices) + (profile.Origin.Length > 0 ? ", " + profile.Origin : "");
+        Pattern.Format(spec, profile.Choices)
+        + (profile.Bits > 0 ? $" at {Literals.Digits(profile.Bits)} bits" : "")
+        + (profile.Origin.Length > 0 ? ", " + profile.Origin : "");
 
     /// <summary>Returns the costs of a profile as lines of a doc comment, for tooltips.</summary>
     public static string CostTable(ModelSpec spec, Costs costs, ProfileSpec profile)
@@ -46,6 +48,12 @@ internal static class SpecEmitter
             ("FLOPs per " + spec.Unit, Literals.Text(costs.Flops(layers))),
             ("bytes of weights", Each(WeightType.Float32, WeightType.BFloat16, WeightType.Int8)),
         ];
+        if (spec.Precision.Count > 0)
+        {
+            var each = spec.Precision.Select(bits => $"{Literals.Text(costs.WeightBytes(layers, bits))} in {Literals.Digits(bits)} bits");
+            rows.Add(("bytes of nested weights", string.Join(", ", each)));
+        }
+
         if (spec.IsDecoder)
             rows.Add(("bytes of key/value cache per token", $"{Literals.Text(cache)} in float32, {Literals.Text(cache / 2)} in bfloat16"));
         var items = rows.Select(row => $"/// <item><term>{row.What}</term><description>{row.Cost}</description></item>");
@@ -88,6 +96,7 @@ internal static class SpecEmitter
                 SharedFlops = {{Literals.Of(costs.SharedFlops)}},
                 Blocks = global::MatFormer.BlockSpec.Stack(
                     {{string.Join(",\n", BlockRuns(spec, costs))}}),
+                {{(spec.Precision.Count > 0 ? $"Precision = [{string.Join(", ", spec.Precision.Select(b => Literals.Of(b)))}]," : null)}}
                 {{(spec.CanSkip ? "CanSkip = true," : null)}}
             };
 
@@ -132,8 +141,12 @@ internal static class SpecEmitter
         var properties = spec.GranularityProfiles.Concat(spec.Profiles).Select(profile => $$"""
             /// <summary>{{Describe(spec, profile)}}.</summary>
             {{CostTable(spec, costs, profile)}}
-            public static {{f.Profile}} {{profile.Name}} { get; } = new("{{profile.Name}}", {{RunsOf(spec.LayersOf(profile.Choices))}});
+            public static {{f.Profile}} {{profile.Name}} { get; } = new("{{profile.Name}}", {{RunsOf(spec.LayersOf(profile.Choices))}}){{Stored(profile)}};
             """);
+        string? Stored(ProfileSpec profile) => profile.Bits == 0 ? null
+            : $"\n{{\n    Bits = {Literals.Of(profile.Bits)},\n    WeightBytes = "
+                + Literals.Of(costs.WeightBytes(spec.LayersOf(profile.Choices), profile.Bits)) + ",\n}";
+
         if (spec.Embedding is { } embedding)
         {
             var dimensions = embedding.Dimensions.Select(d => $$"""

@@ -55,7 +55,10 @@ internal static class DeclarationParser
             Find<NestedEmbeddingAttribute>() is { } nested ? ParseNested(nested) : null,
             granularities.ToEquatableArray(),
             profiles.ToEquatableArray(),
-            grid);
+            grid)
+        {
+            Precision = Find<PrecisionAttribute>() is { } precision ? ParsePrecision(precision) : null,
+        };
 
         IEnumerable<AttributeReader> All<T>() => attributes.Where(a => a.Name == Names.Of<T>()).Select(a => a.Reader);
 
@@ -290,7 +293,16 @@ internal static class DeclarationParser
             reader.Property<long>(nameof(ProfileAttribute.MaxFlopsPerText)),
             reader.Property<long>(nameof(ProfileAttribute.MaxWeightBytes)),
             reader.Property<WeightType>(nameof(ProfileAttribute.WeightType)),
-            reader.Property<double>(nameof(ProfileAttribute.FeedForwardShare)));
+            reader.Property<double>(nameof(ProfileAttribute.FeedForwardShare)))
+        {
+            Bits = reader.Property<int>(nameof(ProfileAttribute.Bits)),
+        };
+    }
+
+    private static PrecisionDeclaration ParsePrecision(AttributeReader reader)
+    {
+        var bits = reader.Array<int>("bits");
+        return new PrecisionDeclaration(reader.At, bits?.Items ?? default, bits?.At ?? reader.At);
     }
 
     private static ProfileGridDeclaration ParseGrid(AttributeReader reader) => new(

@@ -19,7 +19,7 @@ internal sealed partial class Validator
             Report(Descriptors.WidthNotAligned, width.At, granularity.Name.Value, Text(width.Value), Text(multiple), Text(nearest));
         }
 
-        var known = new Dictionary<EquatableArray<LayerSlice>, string>();
+        var known = new Dictionary<(EquatableArray<LayerSlice>, int), string>();
         foreach (var granularity in spec.GranularityProfiles) known[KeyOf(granularity)] = granularity.Name;
         foreach (var profile in spec.Profiles)
         {
@@ -45,7 +45,7 @@ internal sealed partial class Validator
         if (!spec.HasOwnPasses)
             Report(Descriptors.ManyProfiles, _declaration.NameAt, ModelName, Text(spec.Profiles.Count), Text(ModelSpec.MaxOwnPasses));
 
-        EquatableArray<LayerSlice> KeyOf(ProfileSpec profile) => new(spec.LayersOf(profile.Choices));
+        (EquatableArray<LayerSlice>, int) KeyOf(ProfileSpec profile) => (new(spec.LayersOf(profile.Choices)), profile.Bits);
     }
 
     // Returns the first layer whose granularity is narrower than that of an earlier layer.

@@ -68,11 +68,18 @@ internal sealed partial class Validator
             return null;
         }
 
+        if (!CheckGroups(granularity, layer, granularity.WidthAt, width, hidden, 1, "hidden units")) return null;
         if (granularity.Heads is not { } heads) return new LayerSlice(width, blocks?[layer].Heads ?? 1);
         if (blocks is null) return null;
         var block = blocks.Value[layer];
         if (!CheckSize("Heads of '" + name + "'", heads, block.Heads)) return null;
-        if (heads.Value % block.Group == 0) return new LayerSlice(width, heads.Value);
+        if (heads.Value % block.Group == 0)
+        {
+            return CheckGroups(granularity, layer, heads.At, heads.Value, block.Heads, block.HeadWidth, "heads")
+                ? new LayerSlice(width, heads.Value)
+                : null;
+        }
+
         var nearest = Math.Max(1, (int)Math.Round((double)heads.Value / block.Group)) * block.Group;
         Report(
             Descriptors.HeadsNotWholeGroups,

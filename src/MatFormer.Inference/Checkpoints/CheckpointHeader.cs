@@ -17,14 +17,18 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
     private const string WidthsKey = "matformer.widths";
     private const string HeadsKey = "matformer.heads";
     private const string VersionKey = "matformer.version";
+    private const string BitsKey = "matformer.bits";
     public const string TokenizerKey = "matformer.tokenizer";
 
     /// <summary>The layers of the model that a file keeps, if the file renumbers them.</summary>
     public const string KeptKey = "matformer.kept_layers";
 
+    /// <summary>The bits in which the profile is meant to be stored and decoded; null if none are declared.</summary>
+    public int? Bits { get; init; }
+
     /// <summary>Returns the metadata that says which weights a file holds.</summary>
     public static Dictionary<string, string> MetadataOf(
-        ModelSpec spec, string profile, ImmutableArray<LayerSlice> layers, string? tokenizer)
+        ModelSpec spec, string profile, ImmutableArray<LayerSlice> layers, string? tokenizer, int? bits = null)
     {
         var metadata = new Dictionary<string, string>(StringComparer.Ordinal)
         {
@@ -37,6 +41,7 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
             [VersionKey] = Version,
         };
         if (tokenizer is not null) metadata.Add(TokenizerKey, tokenizer);
+        if (bits is { } width) metadata.Add(BitsKey, width.ToString(CultureInfo.InvariantCulture));
         return metadata;
     }
 
@@ -80,7 +85,10 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
             : [.. spec.Blocks.Select((block, layer) => widths[layer] == 0 ? 0 : block.Heads)];
         var layers = ImmutableArray.CreateRange(widths.Zip(heads, (width, count) => new LayerSlice(width, count)));
         if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
-        return new CheckpointHeader(reader.Path, profile, layers, layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()));
+        return new CheckpointHeader(reader.Path, profile, layers, layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()))
+        {
+            Bits = ReadBits(reader),
+        };
     }
 
     /// <summary>Reads which weights a file holds.</summary>
@@ -106,6 +114,16 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
     /// <summary>True for a file of this declaration: the universal model or a slice.</summary>
     public static bool IsOf(SafetensorsReader reader, ModelSpec spec) =>
         reader.Metadata.GetValueOrDefault(ModelKey) == spec.Name && reader.Metadata.GetValueOrDefault(FingerprintKey) == spec.Fingerprint;
+
+    private static int? ReadBits(SafetensorsReader reader) => reader.Metadata.GetValueOrDefault(BitsKey) switch
+    {
+        null => null,
+        "8" => 8,
+        "4" => 4,
+        "2" => 2,
+        var other => throw new CheckpointException(
+            reader.Path, $"has '{other}' for '{BitsKey}' in its metadata, which is not 8, 4 or 2; it is damaged."),
+    };
 
     // Reads one number for each layer.
     private static List<int> ReadNumbers(SafetensorsReader reader, string key, string list, ModelSpec spec)
