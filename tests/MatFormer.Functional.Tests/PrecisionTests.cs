@@ -344,7 +344,7 @@ public sealed class PrecisionTests : IDisposable
         {
             using var model = NewModel();
             using var trainer = new Trainer<NestedBytes>(
-                model, new TrainerOptions { Steps = 400, Batch = 8, Bits = bits, LearningRate = 1e-2, Objective = Objective.Split });
+                model, new TrainerOptions { Steps = 300, Batch = 8, Bits = bits, LearningRate = 1e-2, Probabilities = [0, 1] });
             trainer.Fit(Corpus);
             var rows = PrecisionEvaluator.Run(model, Corpus, [2], new EvaluationOptions { Windows = 16, Continuations = 0 });
             return rows[0].Evaluation.Rows[1].BitsPerByte;
