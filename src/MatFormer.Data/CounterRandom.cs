@@ -59,5 +59,6 @@ internal enum RandomPurpose : ulong
     Planning = 7,
     Augmentation = 8,
     Depth = 9,
+    Routing = 10,
     Bits = 14,
 }

@@ -49,6 +49,15 @@ internal sealed class MetricsFile : IDisposable
             json.WriteNumber("tokens_per_second", Math.Round(result.TokensPerSecond, 1));
             if (result.Skipped is { } reason) json.WriteString("skipped", reason);
             if (!result.Validation.IsEmpty) WriteNumbers(json, "validation", result.Validation);
+            if (result.Communication is { } communication)
+            {
+                json.WriteStartObject("communication");
+                json.WriteNumber("bytes", communication.Bytes);
+                json.WriteNumber("seconds", Math.Round(communication.Seconds, 6));
+                json.WriteNumber("waiting_seconds", Math.Round(communication.WaitingSeconds, 6));
+                json.WriteEndObject();
+            }
+
             json.WriteEndObject();
         }
 
@@ -96,6 +105,11 @@ internal sealed class MetricsFile : IDisposable
                 Bits = root.TryGetProperty("bits", out var bits) ? [.. bits.EnumerateArray().Select(b => b.GetInt32())] : [],
                 Skipped = root.TryGetProperty("skipped", out var reason) ? reason.GetString() : null,
                 Validation = root.TryGetProperty("validation", out var validation) ? ReadNumbers(validation) : [],
+                Communication = root.TryGetProperty("communication", out var exchange)
+                    ? new(
+                        exchange.GetProperty("bytes").GetInt64(), exchange.GetProperty("seconds").GetDouble(),
+                        exchange.GetProperty("waiting_seconds").GetDouble())
+                    : null,
             };
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)

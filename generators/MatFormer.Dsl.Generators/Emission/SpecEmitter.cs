@@ -98,10 +98,15 @@ internal static class SpecEmitter
                     {{string.Join(",\n", BlockRuns(spec, costs))}}),
                 {{(spec.Precision.Count > 0 ? $"Precision = [{string.Join(", ", spec.Precision.Select(b => Literals.Of(b)))}]," : null)}}
                 {{(spec.CanSkip ? "CanSkip = true," : null)}}
+                {{Routing(spec)}}
             };
 
             """);
     }
+
+    private static string? Routing(ModelSpec spec) => spec.Routing is not { } routing ? null
+        : $"Routing = new([{string.Join(", ", routing.Budgets.Select(b => Literals.Of(b)))}], "
+            + $"[{string.Join(", ", routing.Layers.Select(layer => Literals.Of(layer)))}]),";
 
     // Returns the sizes of the layers as runs.
     private static string RunsOf(IReadOnlyList<LayerSlice> layers) => string.Join(

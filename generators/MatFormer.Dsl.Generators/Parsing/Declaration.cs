@@ -48,6 +48,10 @@ internal sealed record NestedEmbeddingDeclaration(
     EquatableArray<double>? Weights,
     LocationInfo? WeightsAt);
 
+/// <summary>Routing of tokens. The budgets are empty if none are given.</summary>
+internal sealed record RoutingDeclaration(
+    LocationInfo At, EquatableArray<Located<double>> Budgets, LocatedText? Layers) : IOfLayers;
+
 /// <summary>An attribute for the layers that it names, or for all layers that no other attribute names.</summary>
 internal interface IOfLayers
 {
@@ -147,7 +151,8 @@ internal sealed record Declaration(
     NestedEmbeddingDeclaration? Nested,
     EquatableArray<GranularityDeclaration> Granularities,
     EquatableArray<ProfileDeclaration> Profiles,
-    ProfileGridDeclaration? Grid)
+    ProfileGridDeclaration? Grid,
+    RoutingDeclaration? Routing)
 {
     /// <summary>The bits that the model is trained for, or null.</summary>
     public PrecisionDeclaration? Precision { get; init; }

@@ -30,7 +30,8 @@ internal static class Output
     public static void WriteCosts(Utf8JsonWriter json, ProfileCosts costs, string unit = "token")
     {
         json.WriteString("name", costs.Name);
-        json.WriteString("kind", costs.IsGranularity ? "granularity" : "profile");
+        json.WriteString("kind", costs.Budget is not null ? "routed" : costs.IsGranularity ? "granularity" : "profile");
+        if (costs.Budget is { } budget) json.WriteNumber("budget", budget);
         json.WriteString("pattern", costs.Pattern);
         json.WriteNumber("parameters", costs.Parameters);
         json.WriteNumber("non_embedding_parameters", costs.NonEmbeddingParameters);
@@ -126,6 +127,22 @@ internal static class Output
             [
                 costs.Name, costs.Pattern, .. rows.Select(row => Invariant($"{row.Evaluation.Rows[i].BitsPerByte:0.000}")),
                 string.Join(" / ", rows.Select(row => Invariant($"{row.WeightBytes[i] / 1e6:0.00}"))) + " MB",
+            ];
+            table.AddRow(cells.Select(Cell));
+        }
+
+        Print(writer, table);
+    }
+
+    public static void Table(TextWriter writer, CascadeCalibration calibration, string whole)
+    {
+        var table = NewTable("threshold", "", "bits/byte", "agrees with " + whole, whole + " asked", "FLOPs/token");
+        foreach (var row in calibration.Rows)
+        {
+            string[] cells =
+            [
+                Invariant($"{row.Threshold}"), row == calibration.Best ? "best" : string.Empty, Invariant($"{row.BitsPerByte:0.0000}"),
+                Percent(row.Agreement), Percent(row.Asked[^1]), Millions((long)row.Flops),
             ];
             table.AddRow(cells.Select(Cell));
         }
