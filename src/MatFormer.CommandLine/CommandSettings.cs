@@ -31,6 +31,10 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "--probabilities", "Relative probabilities, narrowest granularity first; equal by default");
     public readonly Option<double[]?> LossWeights = Numbers(
         "--loss-weights", "Factor for the loss of each granularity, narrowest first; 1 by default");
+    public readonly Option<int[]?> Bits = Widths("--bits", command == "eval"
+        ? "Also measure the weights rounded to these bits: 32, 8, 4, 2"
+        : "Bits that steps round weights to: 32 (none), 8, 4, 2; those of [Precision] by default");
+    public readonly Option<double[]?> BitWeights = Numbers("--bit-weights", "Factor for the loss at each of --bits; 1 by default");
     public readonly Option<string?> Reduction = Choice(
         "--reduction", "How to combine the losses on one batch; mean by default", "mean", "sum");
     public readonly Option<double?> Distillation = Number(
@@ -300,6 +304,21 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         },
     };
 
+    private static Option<int[]?> Widths(string name, string description) => new(name)
+    {
+        Description = description,
+        HelpName = "N,N,...",
+        CustomParser = result =>
+        {
+            var value = result.Tokens[^1].Value;
+            var widths = value.Split(',');
+            if (widths.All(w => w is "32" or "8" or "4" or "2") && widths.Distinct().Count() == widths.Length)
+                return [.. widths.Select(w => int.Parse(w, CultureInfo.InvariantCulture))];
+            result.AddError($"{name} must be some of 32, 8, 4 and 2 with commas between them, such as 8,4,2, not '{value}'.");
+            return null;
+        },
+    };
+
     private static Option<long?> Size(string name, string description) => new(name)
     {
         Description = description,
@@ -398,6 +417,10 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public double[]? Probabilities => parsed.GetValue(options.Probabilities);
 
     public double[]? LossWeights => parsed.GetValue(options.LossWeights);
+
+    public int[]? Bits => parsed.GetValue(options.Bits);
+
+    public double[]? BitWeights => parsed.GetValue(options.BitWeights);
 
     public Reduction? Reduction => parsed.GetValue(options.Reduction) switch
     {

@@ -119,6 +119,8 @@ internal sealed class LanguageCommands<TModel>(
     public void Evaluate()
     {
         var (device, dtype) = Compute();
+        if (Settings.Bits is not null && Settings.Weights is not null)
+            throw new UsageException("--bits and --weights both round the weights; give one of them.");
         using var model = OpenWeights(device);
         model.ComputeType = dtype;
         if (Settings.Weights is { } weights) DecodingEngine.RoundWeights(model, weights);
@@ -129,6 +131,8 @@ internal sealed class LanguageCommands<TModel>(
         var evaluation = Evaluate(model, corpus);
         var data = SayMeasured(corpus, model);
         Output.Table(Human, evaluation, Whole.Name);
+        var precision = AtBits(model, corpus);
+        if (!precision.IsEmpty) Output.Table(Human, precision);
         var sweep = mixes.IsEmpty ? null : MixSweep.Of(
             evaluation, Timed(() => Evaluator.Run((TModel)model, mixes, corpus, HowMuch, cancellationToken: Cancellation)));
         sweep?.Table(Human, Whole.Name);
@@ -137,8 +141,27 @@ internal sealed class LanguageCommands<TModel>(
             [
                 Typed, ("Weights", Settings.Checkpoint), .. data.Facts,
                 ("Precision", Describe(dtype) + (Settings.Weights is { } rounded ? $", weights rounded to {rounded}" : null)), On(device),
+                .. precision.Select(row => (Output.Invariant($"Bits per byte at {row.Bits} bits"), string.Join(
+                    ", ", row.Evaluation.Rows.Zip(row.WeightBytes, (result, bytes) =>
+                        Output.Invariant($"{result.Costs.Name} {result.BitsPerByte:0.000} ({bytes / 1e6:0.00} MB)"))))),
             ]));
-        WriteEvaluated(data, json => Output.WriteEvaluation(json, evaluation), sweep);
+        WriteEvaluated(
+            data, json =>
+            {
+                Output.WriteEvaluation(json, evaluation);
+                if (!precision.IsEmpty) Output.WritePrecision(json, precision);
+            },
+            sweep);
+    }
+
+    private ImmutableArray<PrecisionRow> AtBits(MatFormerModel model, TextCorpus corpus)
+    {
+        if (Settings.Bits is not { } bits) return [];
+        var howMuch = HowMuch with { Continuations = 0 };
+        return model.IsUniversal && model is TModel universal
+            ? PrecisionEvaluator.Run(universal, corpus, bits, howMuch, Cancellation)
+            : PrecisionEvaluator.RunSlice(
+                model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false), corpus, bits, howMuch, Cancellation);
     }
 
     public void Plan()

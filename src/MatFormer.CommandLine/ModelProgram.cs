@@ -130,8 +130,8 @@ public static class ModelProgram
         make(
             "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
-            o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads,
+            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
             o.Overwrite, o.Prompt, o.Tokens, o.Temperature, o.Json]),
         make(
             "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(), o => [
@@ -142,13 +142,13 @@ public static class ModelProgram
         make(
             "train", "Train all granularities at once", c => c.Train(), o => [
             o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
-            o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads,
+            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
             o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
-            o.Weights, o.Out, o.Json]),
+            o.Weights, o.Bits, o.Out, o.Json]),
         make(
             "plan", "Find the best mix within budgets on this machine", c => c.Plan(), o => [
             o.Checkpoint, o.MaxMsPerToken, o.MaxMemory, o.MaxParameters, o.MaxFlopsPerToken, o.Search, o.Points, o.Name, o.Data,
@@ -173,15 +173,16 @@ public static class ModelProgram
         make(
             "demo", "Train, evaluate, extract, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare, o.LearningRate, o.Seed, o.Device,
-            o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare,
+            o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery,
+            o.Init, o.Resume,
             o.Overwrite, o.Json]),
         make(
             "train", "Train all granularities at once", c => c.Train(), o => [
             o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare, o.LearningRate, o.Seed, o.Device,
-            o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init,
-            o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
+            o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare,
+            o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery,
+            o.Init, o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
@@ -204,8 +205,8 @@ public static class ModelProgram
         make(
             "demo", "Train, index, measure, extract, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
-            o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
+            o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads,
+            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
             o.Json]),
         make(
             "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(), o => [
@@ -213,7 +214,8 @@ public static class ModelProgram
         make(
             "train", "Train all granularities at once", c => c.Train(), o => [
             o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation,
+            o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
+            o.Accumulation,
             o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
             o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
         make(

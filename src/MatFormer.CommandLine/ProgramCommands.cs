@@ -423,6 +423,8 @@ internal abstract class ProgramCommands<TModel>(
             Probabilities = Settings.Probabilities is { } probabilities ? [.. probabilities] : options.Probabilities,
             LossWeights = Settings.LossWeights is { } weights ? [.. weights] : options.LossWeights,
             Reduction = Settings.Reduction ?? options.Reduction,
+            Bits = Settings.Bits is { } bits ? [.. bits] : options.Bits,
+            BitWeights = Settings.BitWeights is { } bitWeights ? [.. bitWeights] : options.BitWeights,
             Distillation = Distilled(options.Distillation),
             LearningRate = Settings.LearningRate ?? options.LearningRate,
             Seed = Settings.Seed ?? options.Seed,
@@ -467,6 +469,9 @@ internal abstract class ProgramCommands<TModel>(
         if (options.Reduction == Reduction.Sum) text += ", summed";
         if (!options.Probabilities.IsEmpty) text += $", probabilities {Numbers(options.Probabilities)}";
         if (!options.LossWeights.IsEmpty) text += $", loss weights {Numbers(options.LossWeights)}";
+        ImmutableArray<int> bits = options.BitsOf(TModel.Spec);
+        if (bits.Any(b => b != 32)) text += $", weights rounded to {string.Join('/', bits)} bits";
+        if (!options.BitWeights.IsEmpty) text += $", bit weights {Numbers(options.BitWeights)}";
         if (options.StochasticDepth > 0) text += Output.Invariant($", stochastic depth {options.StochasticDepth}");
         if (TModel.Spec.Routing is not null) text += Output.Invariant($", {options.RoutedShareOf(TModel.Spec):0.##%} of the steps routed");
         if (options.LabelSmoothing > 0) text += Output.Invariant($", label smoothing {options.LabelSmoothing}");

@@ -60,4 +60,5 @@ internal enum RandomPurpose : ulong
     Augmentation = 8,
     Depth = 9,
     Routing = 10,
+    Bits = 14,
 }

@@ -76,8 +76,17 @@ sealed class ProfileAttribute : Attribute
     /// <summary>The maximum size of the weights in bytes, stored as <see cref="WeightType"/>.</summary>
     public long MaxWeightBytes { get; set; }
 
-    /// <summary>The number format that <see cref="MaxWeightBytes"/> assumes. The default is float32.</summary>
+    /// <summary>
+    /// The number format that <see cref="MaxWeightBytes"/> assumes. The default is float32, or with <see cref="PrecisionAttribute"/> the
+    /// profile's bits.
+    /// </summary>
     public WeightType WeightType { get; set; }
+
+    /// <summary>
+    /// The bits in which the profile is meant to be stored and decoded: one of those of <see cref="PrecisionAttribute"/>. If it is not given,
+    /// <see cref="MaxWeightBytes"/> without a <see cref="WeightType"/> chooses the bits too.
+    /// </summary>
+    public int Bits { get; set; }
 
     /// <summary>The maximum share of the feed-forwards' hidden units to keep, above 0 and up to 1.</summary>
     public double FeedForwardShare { get; set; }

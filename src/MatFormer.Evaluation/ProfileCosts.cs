@@ -23,8 +23,15 @@ public sealed record ProfileCosts(
     long Flops,
     long KeyValueCacheBytesPerToken)
 {
+    /// <summary>The bits in which the profile is meant to be stored and decoded; null if none are declared.</summary>
+    public int? Bits { get; init; }
+
+    /// <summary>The bytes of the weights at these bits; null if none are declared.</summary>
+    public long? WeightBytes { get; init; }
+
     /// <summary>The compute budget of a routed pass, to which the FLOPs belong; null for a granularity or profile.</summary>
     public double? Budget { get; init; }
+
     /// <summary>The number of channels of the residual stream; null if all granularities of the model keep the whole stream.</summary>
     public int? Width { get; init; }
 
@@ -53,6 +60,8 @@ public sealed record ProfileCosts(
             profile.KeyValueCacheBytesPerToken)
         {
             Width = TModel.Spec.ElasticWidth ? profile.Width : null,
+            Bits = profile.Bits,
+            WeightBytes = profile.WeightBytes,
         };
     }
 

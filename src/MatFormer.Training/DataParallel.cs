@@ -13,6 +13,7 @@ internal sealed class DataParallel<TModel> : IDisposable
     private readonly FlatWeights _flat;
     private readonly TrainerOptions _options;
     private readonly GradientExchange<TModel> _exchange;
+    private bool _isOnePass;
 
     public DataParallel(ICommunicator communicator, TModel model, FlatWeights flat, TrainerOptions options)
     {
@@ -25,10 +26,17 @@ internal sealed class DataParallel<TModel> : IDisposable
     public bool IsFirst => _communicator.Rank == 0;
 
     /// <summary>Begins a step.</summary>
-    public void Begin(StepPlan plan) => _exchange.Begin(plan.Streams);
+    public void Begin(StepPlan plan)
+    {
+        _exchange.Begin(plan.Streams);
+        _isOnePass = plan.Streams.Groups.Count == 1;
+    }
 
-    /// <summary>Watches the last backward pass of a step, until the result is disposed.</summary>
-    public IDisposable Watch() => _exchange.Watch();
+    /// <summary>
+    /// Watches the last backward pass of a step, until the result is disposed. Returns null if streams of several widths run in passes of
+    /// their own: each of them adds to the same gradients, so none is finished before the last pass.
+    /// </summary>
+    public IDisposable? Watch() => _isOnePass ? _exchange.Watch() : null;
 
     /// <summary>Returns this rank's part of the batch of a plan.</summary>
     public BatchPart PartOf(StepPlan plan) =>
@@ -122,6 +130,14 @@ internal sealed class DataParallel<TModel> : IDisposable
             throw new DistributedException(
                 $"A batch of {_options.Batch} cannot be divided among {_communicator.Size} ranks; give a batch of {_communicator.Size} or "
                 + "more, or start fewer ranks.");
+        }
+
+        // Each width runs in a pass of its own, but the ranks complete the pairs of a step once.
+        if (TModel.Spec.Kind == ModelKind.TextEncoder && TModel.Spec.ElasticWidth)
+        {
+            throw new DistributedException(
+                $"The granularities of {TModel.Spec.Name} keep different numbers of channels, and a text encoder of this kind is trained by "
+                + "one process; start one, or declare no Width.");
         }
 
         // A rank without rows of a stream would compute no divergence, for which the others wait.

@@ -41,6 +41,7 @@ internal sealed class MetricsFile : IDisposable
             json.WriteNumber("step", result.Step);
             json.WriteString("objective", Objectives.NameOf(result.Objective));
             WriteNumbers(json, "loss", result.Losses);
+            if (!result.Bits.IsEmpty) WriteBits(json, result.Bits);
             if (!result.Divergences.IsEmpty) WriteNumbers(json, "divergence", result.Divergences);
             json.WriteNumber("learning_rate", result.LearningRate);
             if (double.IsFinite(result.GradientNorm)) json.WriteNumber("gradient_norm", result.GradientNorm);
@@ -76,6 +77,13 @@ internal sealed class MetricsFile : IDisposable
         json.WriteEndObject();
     }
 
+    private static void WriteBits(Utf8JsonWriter json, ImmutableArray<int> bits)
+    {
+        json.WriteStartArray("bits");
+        foreach (var width in bits) json.WriteNumberValue(width);
+        json.WriteEndArray();
+    }
+
     private static ImmutableArray<(string, float)> ReadNumbers(JsonElement numbers) =>
         [.. numbers.EnumerateObject().Select(p => (p.Name, p.Value.GetSingle()))];
 
@@ -94,6 +102,7 @@ internal sealed class MetricsFile : IDisposable
                 root.GetProperty("tokens_per_second").GetDouble())
             {
                 Divergences = root.TryGetProperty("divergence", out var divergences) ? ReadNumbers(divergences) : [],
+                Bits = root.TryGetProperty("bits", out var bits) ? [.. bits.EnumerateArray().Select(b => b.GetInt32())] : [],
                 Skipped = root.TryGetProperty("skipped", out var reason) ? reason.GetString() : null,
                 Validation = root.TryGetProperty("validation", out var validation) ? ReadNumbers(validation) : [],
                 Communication = root.TryGetProperty("communication", out var exchange)

@@ -79,6 +79,22 @@ internal sealed class Planner<TModel>
         _ => Branching(step),
     };
 
+    /// <summary>Returns the bits that a step rounds weights to, and the factor of the losses at each of them.</summary>
+    public ImmutableArray<(int Bits, float Factor)> BitsAt(long step)
+    {
+        ImmutableArray<int> bits = _options.BitsOf(TModel.Spec);
+        if (_options.Objective == Objective.Joint)
+        {
+            var share = _options.Reduction == Reduction.Mean ? 1.0 / bits.Length : 1;
+            return [.. bits.Select((b, i) => (b, (float)(WeightOf(i) * share)))];
+        }
+
+        var drawn = (int)new CounterRandom(_options.Seed, RandomPurpose.Bits).Below(bits.Length, step);
+        return [(bits[drawn], (float)WeightOf(drawn))];
+
+        double WeightOf(int index) => _options.BitWeights.IsEmpty ? 1 : _options.BitWeights[index];
+    }
+
     /// <summary>Returns plans whose costs, weighted by their shares, add up to about the mean cost of a step.</summary>
     public IEnumerable<(StepPlan Plan, double Share)> Typical() =>
         (_routedShare == 1 ? [] : TypicalUniform().Select(typical => (typical.Plan, typical.Share * (1 - _routedShare))))

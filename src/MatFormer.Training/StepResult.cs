@@ -23,6 +23,12 @@ public sealed record StepResult(
     public ImmutableArray<(string Granularity, float Divergence)> Divergences { get; init; } = [];
 
     /// <summary>
+    /// The bits that the weights were rounded to (<see cref="TrainerOptions.Bits"/>); empty if the run rounds none. The losses of several
+    /// bits are their means.
+    /// </summary>
+    public ImmutableArray<int> Bits { get; init; } = [];
+
+    /// <summary>
     /// The reason why the step was skipped (which value was not finite), or null if the step was not skipped. A skipped step has no losses
     /// and leaves the weights unchanged.
     /// </summary>

@@ -20,6 +20,7 @@ public sealed class Trainer<TModel> : IDisposable
     private readonly FlatWeights _flat;
     private readonly AdamWState _optimizer;
     private readonly Planner<TModel> _planner;
+    private readonly RoundedWeights? _rounded;
     private TrainingData? _data;
     private IBatches? _batches;
     private Batch? _batch;
@@ -39,7 +40,7 @@ public sealed class Trainer<TModel> : IDisposable
         ArgumentNullException.ThrowIfNull(options);
         options.Validate(TModel.Spec);
         _model = model;
-        Options = options;
+        Options = options with { Bits = options.BitsOf(TModel.Spec) };
         _logger = logger ?? NullLogger.Instance;
         if (model.Flat is null) model.Consolidate();
         _flat = model.Flat ?? throw new ArgumentException(
@@ -47,6 +48,7 @@ public sealed class Trainer<TModel> : IDisposable
         _optimizer = new AdamWState(_flat, options);
         if (model.Device.type == DeviceType.CPU) Kernels.Cpu.Tell(_logger);
         _planner = new Planner<TModel>(options);
+        if (Options.Bits.Value.Any(bits => bits != 32)) _rounded = new RoundedWeights(model);
     }
 
     /// <summary>The options of training.</summary>
@@ -241,6 +243,7 @@ public sealed class Trainer<TModel> : IDisposable
     {
         _parallel?.Dispose();
         _optimizer.Dispose();
+        _rounded?.Dispose();
     }
 
     // The folder that this process writes to; null if it writes nothing.
@@ -302,19 +305,25 @@ public sealed class Trainer<TModel> : IDisposable
         var students = plan.Names.IndexOf(TModel.Granularities[^1].Name) + 1; // the largest granularity comes first and has no teacher
         var factors = plan.Factors(Options.Distillation?.Weight, students);
         for (var i = 0; i < factors.Length; i++) factors[i] /= Options.Accumulation;
+        var bits = _planner.BitsAt(step);
         var sums = new double[factors.Length];
         _flat.ClearGradients();
         _parallel?.Begin(plan);
         for (var part = 0; part < Options.Accumulation; part++)
         {
-            using var sending = part == Options.Accumulation - 1 ? _parallel?.Watch() : null;
-            Backward(plan, FirstBatch(step) + part, factors, sums);
+            var examples = BatchOf(FirstBatch(step) + part);
+            foreach (var (width, factor) in bits)
+            {
+                using var sending = part == Options.Accumulation - 1 && width == bits[^1].Bits ? _parallel?.Watch() : null;
+                float[] its = factor == 1 ? factors : [.. factors.Select(f => f * factor)];
+                Backward(plan, FirstBatch(step) + part, examples, width, its, sums);
+            }
         }
 
         _flat.GatherGradients();
         StepCommunication? communication = null;
         if (_parallel is not null) (_stops, communication) = _parallel.Finish(sums, cancellationToken.IsCancellationRequested);
-        float[] values = [.. sums.Select(sum => (float)(sum / Options.Accumulation))];
+        float[] values = [.. sums.Select(sum => (float)(sum / Options.Accumulation / bits.Length))];
         var norm = Kernels.ClipGradientNorm(_flat.Gradients, Options.MaxGradientNorm);
         var problem = Problem(plan, values, norm);
         if (problem is null)
@@ -332,14 +341,28 @@ public sealed class Trainer<TModel> : IDisposable
         {
             Divergences = problem is null ? InOrder(plan.Names.Zip(values.Skip(plan.Names.Length)).Skip(students)) : [],
             Skipped = problem,
+            Bits = _rounded is null ? [] : [.. bits.Select(b => b.Bits)],
             Communication = communication,
         };
     }
 
-    // Runs the forward and backward pass of a batch. Accumulates its gradients, and adds its losses to the sums.
-    private void Backward(StepPlan plan, long batch, float[] factors, double[] sums)
+    // Runs the forward and backward pass of a batch with weights that are rounded to some bits. Accumulates the gradients, and adds the
+    // losses to the sums.
+    private void Backward(StepPlan plan, long batch, Batch examples, int bits, float[] factors, double[] sums)
     {
-        var examples = BatchOf(batch);
+        _rounded?.Round(bits);
+        try
+        {
+            Backward(plan, batch, examples, factors, sums);
+        }
+        finally
+        {
+            _rounded?.Restore();
+        }
+    }
+
+    private void Backward(StepPlan plan, long batch, Batch examples, float[] factors, double[] sums)
+    {
         using var scope = NewDisposeScope();
         if (_parallel is null)
         {

@@ -51,6 +51,16 @@ public sealed record TrainerOptions
     /// </summary>
     public Reduction Reduction { get; init; } = Reduction.Mean;
 
+    /// <summary>
+    /// The bits, 32, 8, 4 or 2, that a step rounds weights to before its passes, with gradients as if it had not (straight-through
+    /// rounding; MatQuant, arXiv 2502.06786). <see cref="Objective.Joint"/> adds up the gradients at all of them. The other objectives draw
+    /// one for each step. 32 leaves weights as they are. Null for the bits of <see cref="PrecisionAttribute"/>, or 32 without it.
+    /// </summary>
+    public ImmutableArray<int>? Bits { get; init; }
+
+    /// <summary>The factor of the loss at each of <see cref="Bits"/>, in their order. All are 1 if empty.</summary>
+    public ImmutableArray<double> BitWeights { get; init; } = [];
+
     /// <summary>How submodels also learn from the largest granularity; null for no distillation.</summary>
     public Distillation? Distillation { get; init; }
 
@@ -202,6 +212,14 @@ public sealed record TrainerOptions
         Check(
             LossWeights.IsEmpty || (LossWeights.Length == granularities && LossWeights.All(w => w > 0 && double.IsFinite(w))),
             nameof(LossWeights), $"({string.Join(", ", LossWeights)})", $"empty or {granularities} numbers above 0");
+        ImmutableArray<int> bits = BitsOf(spec);
+        Check(
+            bits.All(b => b is 32 or 8 or 4 or 2) && bits.Distinct().Count() == bits.Length && !bits.IsEmpty, nameof(Bits),
+            $"({string.Join(", ", bits)})", "one or more of 32, 8, 4 and 2, each once");
+        Check(
+            BitWeights.IsEmpty || (BitWeights.Length == bits.Length && BitWeights.All(w => w > 0 && double.IsFinite(w))),
+            nameof(BitWeights), $"({string.Join(", ", BitWeights)})",
+            $"empty or {bits.Length} numbers above 0, one for each of {string.Join(", ", bits)} bits");
         Check(Enum.IsDefined(Reduction), nameof(Reduction), Reduction, "Mean or Sum");
         Check(
             Reduction == Reduction.Mean || Objectives.SharesTheBatch(Objective), nameof(Reduction), Reduction,
@@ -233,6 +251,9 @@ public sealed record TrainerOptions
         Check(OutputFolder is not "", nameof(OutputFolder), "''", "a folder, or null");
     }
 
+    /// <summary>Returns the bits that a model is trained at with these options.</summary>
+    internal ImmutableArray<int> BitsOf(ModelSpec spec) => Bits ?? (spec.Precision.IsEmpty ? [32] : spec.Precision);
+
     /// <summary>Returns the options that decide the result of a run, in the form in which a checkpoint stores them.</summary>
     internal IEnumerable<(string Key, string Value)> ToMetadata() =>
     [
@@ -243,6 +264,8 @@ public sealed record TrainerOptions
         (Prefix + "probabilities", string.Join(',', Probabilities.Select(p => Text(p)))),
         (Prefix + "loss_weights", string.Join(',', LossWeights.Select(w => Text(w)))),
         (Prefix + "reduction", Reduction.ToString()),
+        (Prefix + "bits", string.Join(',', (Bits ?? []).Select(b => Text(b)))),
+        (Prefix + "bit_weights", string.Join(',', BitWeights.Select(w => Text(w)))),
         (Prefix + "distillation_weight", Distillation is { } weighted ? Text(weighted.Weight) : string.Empty),
         (Prefix + "distillation_temperature", Distillation is { } warm ? Text(warm.Temperature) : string.Empty),
         (Prefix + "stochastic_depth", Text(StochasticDepth)),
@@ -290,6 +313,8 @@ public sealed record TrainerOptions
         LossWeights = Numbers(path, metadata, "loss_weights"),
         Reduction = Enum.TryParse<Reduction>(Value(path, metadata, "reduction"), out var reduction) ? reduction
             : throw Damaged(path, "reduction"),
+        Bits = Later(path, metadata, "bits") is { Length: > 0 } bits ? [.. bits.Select(b => (int)b)] : [32],
+        BitWeights = Later(path, metadata, "bit_weights"),
         Distillation = Value(path, metadata, "distillation_weight").Length == 0 ? null
             : new(Number<double>(path, metadata, "distillation_weight"), Number<double>(path, metadata, "distillation_temperature")),
         StochasticDepth = Later<double>(path, metadata, "stochastic_depth"),
@@ -334,6 +359,10 @@ public sealed record TrainerOptions
 
     private static ImmutableArray<double> Numbers(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
         [.. Value(path, metadata, key).Split(',', StringSplitOptions.RemoveEmptyEntries).Select(n => Number<double>(path, key, n))];
+
+    // Checkpoints that are older than the option have no numbers.
+    private static ImmutableArray<double> Later(string path, IReadOnlyDictionary<string, string> metadata, string key) =>
+        metadata.ContainsKey(Prefix + key) ? Numbers(path, metadata, key) : [];
 
     // Checkpoints that are older than the option have no value; it is 0 then.
     private static T Later<T>(string path, IReadOnlyDictionary<string, string> metadata, string key)

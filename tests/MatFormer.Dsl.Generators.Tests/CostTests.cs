@@ -94,6 +94,8 @@ public sealed class CostTests
         Assert.Equal(flops, Constant(type, counted));
         if (isDecoder) Assert.Equal(cache, Constant(type, "KeyValueCacheBytesPerToken"));
 
+        if (type.GetField("WeightBytes") is not null) CheckBits(model, type);
+
         var layers = model.Layers.AsSpan();
         Assert.Equal(Constant(type, "ParameterCount"), spec.ParameterCount(layers));
         Assert.Equal(Constant(type, "NonEmbeddingParameterCount"), spec.NonEmbeddingParameterCount(layers));
@@ -108,6 +110,22 @@ public sealed class CostTests
 
         long Rows(int layer, string llama, string vit) => model.get_parameter(
             spec.Image is null ? $"model.layers.{layer}.{llama}.weight" : $"vit.encoder.layer.{layer}.{vit}.weight")!.shape[0];
+    }
+
+    // A matrix has its bits and two bytes for each 32 columns of a row. Everything else is float32.
+    private static void CheckBits(MatFormerModel model, Type type)
+    {
+        var bits = (int)type.GetField("Bits")!.GetRawConstantValue()!;
+        long bytes = 0;
+        foreach (var (name, parameter) in model.named_parameters())
+        {
+            var isMatrix = parameter.shape.Length == 2 && name != "model.embed_positions.weight";
+            bytes += !isMatrix ? 4 * parameter.numel()
+                : (parameter.numel() * bits / 8) + (2 * parameter.shape[0] * (long)Math.Ceiling(parameter.shape[1] / 32.0));
+        }
+
+        Assert.Equal(bytes, Constant(type, "WeightBytes"));
+        Assert.Equal(bits, model.ProfileBits);
     }
 
     private static IEnumerable<int> Kept(MatFormerModel model) =>

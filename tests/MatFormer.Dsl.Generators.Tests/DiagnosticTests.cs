@@ -768,6 +768,60 @@ public sealed class DiagnosticTests
                 + "llama.cpp's blocks"
         },
         {
+            "MFD0063",
+            Declare(more: "[[|Precision|]]"),
+            "[Precision] of 'Lm' has no bits; write 8, and after it 4, 2 or both, because fewer bits are the upper ones of 8"
+        },
+        {
+            "MFD0063",
+            Declare(more: "[Precision([|4, 2|])]"),
+            "[Precision] of 'Lm' has 4, 2; write 8, and after it 4, 2 or both, because fewer bits are the upper ones of 8"
+        },
+        {
+            "MFD0063",
+            Declare(more: "[Precision([|8, 2, 3, 4|])]"),
+            "[Precision] of 'Lm' has 8, 2, 3, 4; write 8, and after it 4, 2 or both, because fewer bits are the upper ones of 8"
+        },
+        {
+            "MFD0064",
+            Declare(more: "[Profile(\"P\", \"8*S\", Bits = [|4|])]"),
+            "Bits of 'P' is 4, but 'Lm' has no [Precision]; add [Precision(8, 4, 2)], or remove Bits"
+        },
+        {
+            "MFD0064",
+            Declare(more: "[Precision(8, 4), Profile(\"P\", MaxParameters = 4_000_000, Bits = [|3|])]"),
+            "Bits of 'P' is 3, but 'Lm' is trained for 8, 4; write one of these"
+        },
+        {
+            "MFD0064",
+            Declare(
+                more: "[Precision(8, 4), Profile(\"P\", MaxWeightBytes = 4_000_000, WeightType = [|WeightType.Int8|], Bits = 4)]"),
+            "Bits of 'P' is 4, but WeightType says that the weights are stored in another format; remove WeightType"
+        },
+        {
+            "MFD0065",
+            Declare(gr: "[Granularity(\"S\", [|120|]), Granularity(\"XL\", 1024)]", more: "[Precision(8, 4)]"),
+            "With [Precision], 32 weights of a row share a scale, but 'S' ends inside such a group with 120 hidden units; write a multiple "
+                + "of 32"
+        },
+        {
+            "MFD0065",
+            Declare(gr: "[Granularity(\"S\", [|0.046875|]), Granularity(\"XL\", 1024)]", more: "[Precision(8)]"),
+            "With [Precision], 32 weights of a row share a scale, but 'S' ends inside such a group with 48 hidden units; write a multiple "
+                + "of 32"
+        },
+        {
+            "MFD0065",
+            Declare(
+                gr: "[Granularity(\"S\", 128, Heads = [|3|]), Granularity(\"XL\", 1024)]", more: "[Precision(8), Attention(HeadWidth = 16)]"),
+            "With [Precision], 32 weights of a row share a scale, but 'S' ends inside such a group with 3 heads; write a multiple of 2"
+        },
+        {
+            "MFD0065",
+            Declare(gr: "[Granularity(\"S\", 128, Width = [|100|]), Granularity(\"XL\", 1024)]", more: "[Precision(8)]"),
+            "With [Precision], 32 weights of a row share a scale, but 'S' ends inside such a group with 100 channels; write a multiple of 32"
+        },
+        {
             "MFD0066",
             Declare(more: "[[|Routing|](0.5)]"),
             "[Routing] of 'Lm' lets granularities choose among all tokens of an input at once, but a token of a [MatLM] must not depend on "
@@ -852,6 +906,14 @@ public sealed class DiagnosticTests
             }
             """;
         return new DiagnosticsOf(Header + Declare(lm: SevenHeads, more: "[Profile(\"Phone\", \"8*S\")]"), use).RunAsync();
+    }
+
+    [Fact]
+    public Task AProgramThatUsesTheBitsOfAMistakenModelHasNoSecondError()
+    {
+        const string use = "internal static class Use { public static long Bytes => Lm.Phone.WeightBytes * Lm.Phone.Bits; }";
+        return new DiagnosticsOf(
+            Header + Declare(lm: SevenHeads, more: "[Precision(8, 4), Profile(\"Phone\", \"8*S\", Bits = 4)]"), use).RunAsync();
     }
 
     [Fact]

@@ -158,6 +158,7 @@ public sealed class ModelTests
         var fingerprint = Fingerprint.Of(s_spec);
         Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Type = new TypeSpec("A", default, "B", "A.B", default) }));
         Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Profiles = new([new ProfileSpec("P", new([0, 0, 0, 0]), "")]) }));
+        Assert.Equal(fingerprint, Fingerprint.Of(s_spec with { Precision = new([8, 4, 2]) }));
     }
 
     [Fact]

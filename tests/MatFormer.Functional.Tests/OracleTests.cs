@@ -214,7 +214,7 @@ public abstract class OracleTests : IDisposable
         AssertClose(recorded["losses." + objective], tensor(losses.ToArray()), $"losses ({objective})");
     }
 
-    private static TModel Load<TModel>(IReadOnlyDictionary<string, Tensor> recorded)
+    internal static TModel Load<TModel>(IReadOnlyDictionary<string, Tensor> recorded)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var model = TModel.Create();
@@ -228,7 +228,7 @@ public abstract class OracleTests : IDisposable
         return model;
     }
 
-    private static void AssertClose(Tensor expected, Tensor actual, string what, float least = 0)
+    internal static void AssertClose(Tensor expected, Tensor actual, string what, float least = 0)
     {
         Assert.Equal(expected.shape, actual.shape);
         // The error is relative to the tensor's largest value, because elements near zero have no meaningful relative error in float32.
@@ -237,7 +237,7 @@ public abstract class OracleTests : IDisposable
         Assert.True(error <= Tolerance * scale, $"{what}: off by {error}, largest value {scale}");
     }
 
-    private static Dictionary<string, Tensor> ReadAll(string path)
+    internal static Dictionary<string, Tensor> ReadAll(string path)
     {
         using var file = SafetensorsReader.Open(path);
         return file.Tensors.ToDictionary(entry => entry.Name, entry =>

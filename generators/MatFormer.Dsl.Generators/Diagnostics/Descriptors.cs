@@ -275,6 +275,19 @@ internal static class Descriptors
         "'{0}' keeps {1} channels of the residual stream; a multiple of 32, such as {2}, makes better use of vector units and of "
         + "llama.cpp's blocks");
 
+    public static readonly DiagnosticDescriptor BitsNotNested = Error(
+        "MFD0063",
+        "The bits of a model are not nested",
+        "[Precision] of '{0}' has {1}; write 8, and after it 4, 2 or both, because fewer bits are the upper ones of 8");
+
+    public static readonly DiagnosticDescriptor ProfileBits = Error(
+        "MFD0064", "The bits of a profile do not fit the model", "Bits of '{0}' is {1}, but {2}; {3}");
+
+    public static readonly DiagnosticDescriptor SizeEndsInGroup = Error(
+        "MFD0065",
+        "A granularity ends inside a group of weights",
+        "With [Precision], {0} weights of a row share a scale, but '{1}' ends inside such a group with {2} {3}{4}; write a multiple of {5}");
+
     public static readonly DiagnosticDescriptor RoutingNeedsImages = Error(
         "MFD0066",
         "Routing needs a vision transformer",

@@ -28,6 +28,15 @@ internal static class SkeletonEmitter
         public const long KeyValueCacheBytesPerToken = 0;
         """;
 
+    private const string BitConstants = """
+        /// <summary>Not available, because the declaration has an error.</summary>
+        public const int Bits = 0;
+
+        /// <summary>Not available, because the declaration has an error.</summary>
+        public const long WeightBytes = 0;
+
+        """;
+
     public static CodeFile Emit(Output.Skeleton skeleton)
     {
         var f = new CodeFile(skeleton.Type);
@@ -66,7 +75,7 @@ internal static class SkeletonEmitter
             }
             """);
         if (hasTensors) WriteTensors(f, skeleton.Type.Name, problem);
-        foreach (var name in skeleton.Names) WriteSubmodel(f, name, problem, hasTensors);
+        foreach (var name in skeleton.Names) WriteSubmodel(f, name, problem, hasTensors, skeleton.HasPrecision);
         return f;
     }
 
@@ -149,7 +158,7 @@ internal static class SkeletonEmitter
         }
         """);
 
-    private static void WriteSubmodel(CodeFile f, string name, string problem, bool hasTensors)
+    private static void WriteSubmodel(CodeFile f, string name, string problem, bool hasTensors, bool hasPrecision)
     {
         var submodel = $"global::MatFormer.ISubmodel<{f.Model}, {name}>";
         f.Write($$"""
@@ -159,6 +168,7 @@ internal static class SkeletonEmitter
             public {{(hasTensors ? $"sealed class {name} : Submodel, {submodel}" : $"static class {name}")}}
             #pragma warning restore CS8981
             {
+                {{(hasPrecision ? BitConstants : null)}}
                 {{Constants}}
                 {{(!hasTensors ? null : $$"""
 

@@ -97,6 +97,11 @@ internal static class SlicingEmitter
                 /// <inheritdoc/>
                 public override global::System.Collections.Immutable.ImmutableArray<{{f.LayerSlice}}> Layers => _profile.Layers;
 
+                {{(spec.Precision.Count == 0 ? null : """
+                /// <inheritdoc/>
+                public override int? ProfileBits => _profile.Bits;
+
+                """)}}
                 /// <inheritdoc/>
                 public override bool IsUniversal => false;
 

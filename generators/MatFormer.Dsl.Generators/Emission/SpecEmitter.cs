@@ -33,6 +33,7 @@ internal static class SpecEmitter
     public static string Describe(ModelSpec spec, ProfileSpec profile) =>
         Pattern.Format(spec, profile.Choices)
         + (spec.ElasticWidth ? $", {Literals.Text(spec.WidthOf(spec.LayersOf(profile.Choices)))} channels" : "")
+        + (profile.Bits > 0 ? $" at {Literals.Digits(profile.Bits)} bits" : "")
         + (profile.Origin.Length > 0 ? ", " + profile.Origin : "");
 
     /// <summary>Returns the costs of a profile as lines of a doc comment, for tooltips.</summary>
@@ -48,6 +49,12 @@ internal static class SpecEmitter
             ("FLOPs per " + spec.Unit, Literals.Text(costs.Flops(layers))),
             ("bytes of weights", Each(WeightType.Float32, WeightType.BFloat16, WeightType.Int8)),
         ];
+        if (spec.Precision.Count > 0)
+        {
+            var each = spec.Precision.Select(bits => $"{Literals.Text(costs.WeightBytes(layers, bits))} in {Literals.Digits(bits)} bits");
+            rows.Add(("bytes of nested weights", string.Join(", ", each)));
+        }
+
         if (spec.IsDecoder)
             rows.Add(("bytes of key/value cache per token", $"{Literals.Text(cache)} in float32, {Literals.Text(cache / 2)} in bfloat16"));
         var items = rows.Select(row => $"/// <item><term>{row.What}</term><description>{row.Cost}</description></item>");
@@ -91,6 +98,7 @@ internal static class SpecEmitter
                 {{(spec.ElasticWidth ? PerChannel(costs) : null)}}
                 Blocks = global::MatFormer.BlockSpec.Stack(
                     {{string.Join(",\n", BlockRuns(spec, costs))}}),
+                {{(spec.Precision.Count > 0 ? $"Precision = [{string.Join(", ", spec.Precision.Select(b => Literals.Of(b)))}]," : null)}}
                 {{(spec.CanSkip ? "CanSkip = true," : null)}}
                 {{Routing(spec)}}
             };
@@ -157,8 +165,12 @@ internal static class SpecEmitter
         var properties = spec.GranularityProfiles.Concat(spec.Profiles).Select(profile => $$"""
             /// <summary>{{Describe(spec, profile)}}.</summary>
             {{CostTable(spec, costs, profile)}}
-            public static {{f.Profile}} {{profile.Name}} { get; } = new("{{profile.Name}}", {{RunsOf(spec.LayersOf(profile.Choices))}});
+            public static {{f.Profile}} {{profile.Name}} { get; } = new("{{profile.Name}}", {{RunsOf(spec.LayersOf(profile.Choices))}}){{Stored(profile)}};
             """);
+        string? Stored(ProfileSpec profile) => profile.Bits == 0 ? null
+            : $"\n{{\n    Bits = {Literals.Of(profile.Bits)},\n    WeightBytes = "
+                + Literals.Of(costs.WeightBytes(spec.LayersOf(profile.Choices), profile.Bits)) + ",\n}";
+
         if (spec.Embedding is { } embedding)
         {
             var dimensions = embedding.Dimensions.Select(d => $$"""

@@ -47,6 +47,7 @@ internal static class SubmodelsEmitter
                 {{SpecEmitter.FlopsConstant(model, costs, layers)}}
 
                 {{SpecEmitter.CacheConstant(spec, costs, layers)}}
+                {{BitConstants(costs, layers, profile)}}
                 {{(spec.Type.HasTensors ? Members(f, profile, submodel) : null)}}
             """);
         if (spec.Type.HasTensors && spec.HasOwnPasses)
@@ -60,6 +61,15 @@ internal static class SubmodelsEmitter
             }
             """);
     }
+
+    private static string? BitConstants(Costs costs, LayerSlice[] layers, ProfileSpec profile) => profile.Bits == 0 ? null : $$"""
+        /// <summary>The bits in which the weights are meant to be stored and decoded.</summary>
+        public const int Bits = {{Literals.Of(profile.Bits)}};
+
+        /// <summary>The bytes of the weights at these bits, with a half for each 32 of a row, and norms and biases in float32.</summary>
+        public const long WeightBytes = {{Literals.Of(costs.WeightBytes(layers, profile.Bits))}};
+
+        """;
 
     private static string Members(CodeFile f, ProfileSpec profile, string submodel) => $$"""
         /// <summary>Creates the model with random weights. <c>torch.manual_seed</c> makes them reproducible.</summary>

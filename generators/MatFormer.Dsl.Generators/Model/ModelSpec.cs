@@ -89,6 +89,9 @@ internal sealed record GranularitySpec(string Name, EquatableArray<LayerSlice> L
 /// <param name="Origin">How the compiler found the profile, such as "the largest within 3,000,000 parameters", or empty.</param>
 internal sealed record ProfileSpec(string Name, EquatableArray<int> Choices, string Origin)
 {
+    /// <summary>The bits in which the profile is meant to be stored and decoded, or 0 if they are not declared.</summary>
+    public int Bits { get; init; }
+
     /// <summary>The choice for a layer that is left out.</summary>
     public const int Skip = -1;
 }
@@ -128,6 +131,9 @@ internal sealed record ModelSpec(
 
     /// <summary>The scaling of rotary positions, or null if they are not scaled.</summary>
     public RotaryScalingSpec? RotaryScaling { get; init; }
+
+    /// <summary>The bits that the weights are trained for, widest first, or empty.</summary>
+    public EquatableArray<int> Precision { get; init; }
 
     /// <summary>True if the projections of queries, keys and values have biases.</summary>
     public bool AttentionBias { get; init; }

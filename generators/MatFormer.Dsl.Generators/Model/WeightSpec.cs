@@ -80,6 +80,9 @@ internal sealed record WeightSpec(
     public long Int8Bytes => Shape.Count < 2 ? Elements * sizeof(float)
         : Elements + (SharedScaleBytes > 0 ? 0 : (long)Shape[0].Count * sizeof(float));
 
+    /// <summary>True for a matrix that is rounded if the model is stored in fewer bits. Positions are added, so they are not.</summary>
+    public bool IsRounded => Shape.Count == 2 && !Name.EndsWith("embed_positions.weight", StringComparison.Ordinal);
+
     /// <summary>The bytes of the int8 scales of a matrix that is sliced by columns. A slice keeps all of them.</summary>
     public long SharedScaleBytes => Shape.Count == 2 && Shape[1].IsCounted ? (long)Shape[0].Count * sizeof(float) : 0;
 }

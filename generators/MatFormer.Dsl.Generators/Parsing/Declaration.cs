@@ -113,7 +113,12 @@ internal sealed record ProfileDeclaration(
     Located<long>? MaxFlopsPerText,
     Located<long>? MaxWeightBytes,
     Located<WeightType>? WeightType,
-    Located<double>? FeedForwardShare);
+    Located<double>? FeedForwardShare)
+{
+    public Located<int>? Bits { get; init; }
+}
+
+internal sealed record PrecisionDeclaration(LocationInfo At, EquatableArray<Located<int>> Bits, LocationInfo BitsAt);
 
 internal sealed record ProfileGridDeclaration(LocationInfo At, Located<int> Count, LocatedText? Prefix)
 {
@@ -153,6 +158,9 @@ internal sealed record Declaration(
     ProfileGridDeclaration? Grid,
     RoutingDeclaration? Routing)
 {
+    /// <summary>The bits that the model is trained for, or null.</summary>
+    public PrecisionDeclaration? Precision { get; init; }
+
     /// <summary>The first attribute that makes the class a model.</summary>
     public ModelDeclaration Model => Models[0];
 }

@@ -56,7 +56,10 @@ internal static class DeclarationParser
             granularities.ToEquatableArray(),
             profiles.ToEquatableArray(),
             grid,
-            Find<RoutingAttribute>() is { } routing ? ParseRouting(routing) : null);
+            Find<RoutingAttribute>() is { } routing ? ParseRouting(routing) : null)
+        {
+            Precision = Find<PrecisionAttribute>() is { } precision ? ParsePrecision(precision) : null,
+        };
 
         IEnumerable<AttributeReader> All<T>() => attributes.Where(a => a.Name == Names.Of<T>()).Select(a => a.Reader);
 
@@ -295,7 +298,16 @@ internal static class DeclarationParser
             reader.Property<long>(nameof(ProfileAttribute.MaxFlopsPerText)),
             reader.Property<long>(nameof(ProfileAttribute.MaxWeightBytes)),
             reader.Property<WeightType>(nameof(ProfileAttribute.WeightType)),
-            reader.Property<double>(nameof(ProfileAttribute.FeedForwardShare)));
+            reader.Property<double>(nameof(ProfileAttribute.FeedForwardShare)))
+        {
+            Bits = reader.Property<int>(nameof(ProfileAttribute.Bits)),
+        };
+    }
+
+    private static PrecisionDeclaration ParsePrecision(AttributeReader reader)
+    {
+        var bits = reader.Array<int>("bits");
+        return new PrecisionDeclaration(reader.At, bits?.Items ?? default, bits?.At ?? reader.At);
     }
 
     private static ProfileGridDeclaration ParseGrid(AttributeReader reader) => new(

@@ -23,6 +23,9 @@ internal sealed record BlockCosts(BlockCost Parameters, BlockCost Flops, BlockCo
 /// </summary>
 internal sealed class Costs
 {
+    /// <summary>The number of consecutive columns of a matrix that share a scale at 8, 4 or 2 bits.</summary>
+    public const int Group = 32;
+
     private readonly ModelSpec _spec;
     private readonly Architecture _architecture;
     private readonly BlockCosts[] _blocks;
@@ -89,6 +92,40 @@ internal sealed class Costs
         if (width == _spec.Width) return this;
         if (!_narrower.TryGetValue(width, out var costs)) _narrower.Add(width, costs = new Costs(_spec.Narrowed(width)));
         return costs;
+    }
+
+    /// <summary>
+    /// Returns the bytes of the weights at 8, 4 or 2 bits: those of the matrices, a half for each <see cref="Group"/> of columns, and
+    /// everything else in float32. The last group of a row may be shorter, so the bytes are not linear in the size of a slice.
+    /// </summary>
+    public long WeightBytes(LayerSlice[] layers, int bits) => OfWidth(layers).CountWeightBytes(layers, bits);
+
+    private long CountWeightBytes(LayerSlice[] layers, int bits)
+    {
+        var bytes = _architecture.WeightsAround.Sum(weight => Bytes(weight, _spec.Blocks[0], default));
+        for (var layer = 0; layer < layers.Length; layer++)
+        {
+            if (layers[layer].IsSkipped) continue;
+            foreach (var weight in _architecture.WeightsOf(_spec.Blocks[layer]))
+                bytes = checked(bytes + Bytes(weight, _spec.Blocks[layer], layers[layer]));
+        }
+
+        return bytes;
+
+        long Bytes(WeightSpec weight, BlockSpec block, LayerSlice slice)
+        {
+            var shape = weight.Shape.Select(d => d.Axis switch
+            {
+                Axis.Hidden => (long)d.Count * slice.HiddenWidth,
+                Axis.Heads => (long)d.Count * slice.Heads,
+                Axis.KeyValueHeads => (long)d.Count * (slice.Heads / block.Group),
+                _ => d.Count,
+            }).ToList();
+            var elements = shape.Aggregate(1L, (product, size) => checked(product * size));
+            return weight.IsRounded
+                ? (((elements * bits) + 7) / 8) + (2 * shape[0] * ((shape[1] + Group - 1) / Group))
+                : elements * sizeof(float);
+        }
     }
 
     // A multiply-add counts as two FLOPs.

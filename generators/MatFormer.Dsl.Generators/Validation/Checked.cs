@@ -13,7 +13,11 @@ internal abstract record Output(TypeSpec Type)
     /// <param name="Type">The class.</param>
     /// <param name="Reason">The first mistake.</param>
     /// <param name="Names">The names of granularities and profiles that are valid names of classes.</param>
-    public sealed record Skeleton(TypeSpec Type, string Reason, EquatableArray<string> Names) : Output(Type);
+    public sealed record Skeleton(TypeSpec Type, string Reason, EquatableArray<string> Names) : Output(Type)
+    {
+        /// <summary>True if profiles have bits, which some constants tell.</summary>
+        public bool HasPrecision { get; init; }
+    }
 }
 
 /// <summary>The result of validation: what to generate (null if nothing can be generated), and the diagnostics.</summary>

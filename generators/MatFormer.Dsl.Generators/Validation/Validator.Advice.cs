@@ -27,7 +27,7 @@ internal sealed partial class Validator
             Report(Descriptors.StreamNotAligned, stream.At, granularity.Name.Value, Text(stream.Value), Text(nearest));
         }
 
-        var known = new Dictionary<EquatableArray<LayerSlice>, string>();
+        var known = new Dictionary<(EquatableArray<LayerSlice>, int), string>();
         foreach (var granularity in spec.GranularityProfiles) known[KeyOf(granularity)] = granularity.Name;
         foreach (var profile in spec.Profiles)
         {
@@ -53,7 +53,7 @@ internal sealed partial class Validator
         if (!spec.HasOwnPasses)
             Report(Descriptors.ManyProfiles, _declaration.NameAt, ModelName, Text(spec.Profiles.Count), Text(ModelSpec.MaxOwnPasses));
 
-        EquatableArray<LayerSlice> KeyOf(ProfileSpec profile) => new(spec.LayersOf(profile.Choices));
+        (EquatableArray<LayerSlice>, int) KeyOf(ProfileSpec profile) => (new(spec.LayersOf(profile.Choices)), profile.Bits);
     }
 
     // Returns the first layer whose granularity is narrower than that of an earlier layer.

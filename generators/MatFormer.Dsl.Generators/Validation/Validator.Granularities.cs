@@ -63,7 +63,8 @@ internal sealed partial class Validator
             return null;
         }
 
-        return stream.Value == _declaration.Model.Width?.Value ? 0 : stream.Value;
+        if (stream.Value == _declaration.Model.Width?.Value) return 0;
+        return CheckGroups(given[0], "", stream.At, stream.Value, int.MaxValue, 1, "channels") ? stream.Value : null;
     }
 
     private LayerSlice[]? CheckSlices(
@@ -91,11 +92,18 @@ internal sealed partial class Validator
             return null;
         }
 
+        if (!CheckGroups(granularity, OfLayer(layer), granularity.WidthAt, width, hidden, 1, "hidden units")) return null;
         if (granularity.Heads is not { } heads) return new LayerSlice(width, blocks?[layer].Heads ?? 1);
         if (blocks is null) return null;
         var block = blocks.Value[layer];
         if (!CheckSize("Heads of '" + name + "'", heads, block.Heads)) return null;
-        if (heads.Value % block.Group == 0) return new LayerSlice(width, heads.Value);
+        if (heads.Value % block.Group == 0)
+        {
+            return CheckGroups(granularity, OfLayer(layer), heads.At, heads.Value, block.Heads, block.HeadWidth, "heads")
+                ? new LayerSlice(width, heads.Value)
+                : null;
+        }
+
         var nearest = Math.Max(1, (int)Math.Round((double)heads.Value / block.Group)) * block.Group;
         Report(
             Descriptors.HeadsNotWholeGroups,

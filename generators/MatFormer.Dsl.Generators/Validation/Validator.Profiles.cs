@@ -36,9 +36,9 @@ internal sealed partial class Validator
             var name = profile.Name.Value;
             var good = patterns.TryGetValue(i, out var pattern) ? pattern is { } choices ? new ProfileSpec(name, choices, "") : null
                 : profile.Widths is { } widths ? CheckWidths(name, widths, spec)
-                : SolveBudgets(name, BudgetsOf(profile, spec, costs), spec);
+                : SolveBudgets(profile, spec, costs);
             var at = profile.Pattern?.Characters ?? profile.Pattern?.At ?? profile.WidthsAt ?? profile.Name.At;
-            if (good is not null && IsOfOneWidth(good, at, spec)) yield return good;
+            if (good is not null && IsOfOneWidth(good, at, spec)) yield return good with { Bits = profile.Bits?.Value ?? good.Bits };
         }
 
         if (_declaration.Grid is not { Count.Value: >= 1 and <= ProfileGridDeclaration.MaxCount } grid) yield break;
@@ -79,6 +79,7 @@ internal sealed partial class Validator
         CheckDefined(profile.WeightType);
         if (profile.WeightType is { } type && profile.MaxWeightBytes is null)
             Report(Descriptors.WeightTypeOfNothing, type.At, nameof(ProfileAttribute.WeightType), nameof(ProfileAttribute.MaxWeightBytes));
+        CheckBits(profile);
         if (profile.FeedForwardShare is { Value: not (> 0 and <= 1) } share)
             Report(Descriptors.ShareOutOfRange, share.At, nameof(ProfileAttribute.FeedForwardShare), Text(share.Value));
         var others = FlopBudgets(profile).Where(flops => flops.Most is not null && flops.Kind != _declaration.Model.Kind).ToList();
@@ -121,7 +122,7 @@ internal sealed partial class Validator
         (nameof(ProfileAttribute.MaxFlopsPerText), profile.MaxFlopsPerText, ModelKind.TextEncoder, "[MatEncoder]"),
     ];
 
-    private List<Budget> BudgetsOf(ProfileDeclaration profile, ModelSpec spec, Lazy<Costs> costs)
+    private List<Budget> BudgetsOf(ProfileDeclaration profile, ModelSpec spec, Lazy<Costs> costs, int bits)
     {
         var budgets = new List<Budget>();
         Add(nameof(ProfileAttribute.MaxParameters), profile.MaxParameters, layers => costs.Value.ParameterCount(layers), "parameters");
@@ -136,8 +137,8 @@ internal sealed partial class Validator
         Add(
             nameof(ProfileAttribute.MaxWeightBytes),
             profile.MaxWeightBytes,
-            layers => costs.Value.WeightBytes(layers, type),
-            "bytes of " + type + " weights");
+            layers => bits > 0 ? costs.Value.WeightBytes(layers, bits) : costs.Value.WeightBytes(layers, type),
+            bits > 0 ? "bytes of " + Text(bits) + "-bit weights" : "bytes of " + type + " weights");
         if (profile.FeedForwardShare is { } share)
         {
             var all = spec.Blocks.Sum(b => (long)b.HiddenWidth);
@@ -162,7 +163,8 @@ internal sealed partial class Validator
         }
     }
 
-    private ProfileSpec? SolveBudgets(string name, List<Budget> budgets, ModelSpec spec)
+    // If fewer bits than possible were chosen, so that the whole model fits, then a budget above the whole model is no mistake.
+    private ProfileSpec? SolveBudgets(string name, List<Budget> budgets, ModelSpec spec, bool choseBits)
     {
         var isGood = true;
         var smallest = spec.LayersOf(Enumerable.Repeat(0, spec.Layers).ToList());
@@ -179,7 +181,7 @@ internal sealed partial class Validator
         if (!isGood) return null;
         var solved = new BudgetSolver(spec).Solve(budgets.ConvertAll(b => (b.Cost, b.Most)))!.Value;
         var whole = spec.LayersOf(Enumerable.Repeat(spec.Granularities.Count - 1, spec.Layers).ToList());
-        if (budgets.All(b => b.Cost(whole) < b.Most && b.Scale == 1))
+        if (!choseBits && budgets.All(b => b.Cost(whole) < b.Most && b.Scale == 1))
         {
             var budget = budgets[0];
             var (most, all) = (Text(budget.Most), Text(budget.Cost(whole)));

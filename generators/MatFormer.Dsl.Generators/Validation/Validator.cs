@@ -88,6 +88,7 @@ internal sealed partial class Validator
         CheckNormAndPosition();
         CheckRotaryScaling();
         var embedding = CheckEmbedding();
+        var precision = CheckPrecision();
         if (!layersAreGood) return null;
 
         var attentions = Assign(_declaration.Attentions, "attention", isNeeded: false);
@@ -127,6 +128,7 @@ internal sealed partial class Validator
             Image = image,
             Embedding = embedding,
             Pooling = pooling,
+            Precision = precision,
             AttentionBias = general?.Bias?.Value ?? false,
             OutputBias = (general?.OutputBias ?? general?.Bias)?.Value ?? false,
             Routing = routing,
@@ -378,7 +380,10 @@ internal sealed partial class Validator
         var seen = new HashSet<string>(StringComparer.OrdinalIgnoreCase);
         var names = _declaration.Granularities.Select(g => g.Name.Value).Concat(_declaration.Profiles.Select(p => p.Name.Value))
             .Concat(_declaration.Grid?.Names ?? []);
-        return new Output.Skeleton(_declaration.Type, reason, names.Where(IsUsable).ToEquatableArray());
+        return new Output.Skeleton(_declaration.Type, reason, names.Where(IsUsable).ToEquatableArray())
+        {
+            HasPrecision = _declaration.Precision is not null || _declaration.Profiles.Any(p => p.Bits is not null),
+        };
 
         bool IsUsable(string name) => IsIdentifier(name) && name != Pattern.Skip && !IsTaken(name) && seen.Add(name);
     }

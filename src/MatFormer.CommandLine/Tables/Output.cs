@@ -38,6 +38,8 @@ internal static class Output
         json.WriteNumber("non_embedding_parameters", costs.NonEmbeddingParameters);
         json.WriteNumber("flops_per_" + unit, costs.Flops);
         if (unit == "token") json.WriteNumber("key_value_cache_bytes_per_token", costs.KeyValueCacheBytesPerToken);
+        if (costs.Bits is { } bits) json.WriteNumber("bits", bits);
+        if (costs.WeightBytes is { } bytes) json.WriteNumber("weight_bytes", bytes);
     }
 
     public static void WriteEvaluation(Utf8JsonWriter json, Evaluation evaluation)
@@ -77,15 +79,17 @@ internal static class Output
     public static void Table(TextWriter writer, ImmutableArray<ProfileCosts> rows, string unit)
     {
         string[] cache = unit == "token" ? ["KV cache/token"] : [];
-        var table = NewTable(["", "layers", "parameters", "non-embedding", "FLOPs/" + unit, .. cache]);
+        string[] stored = rows.Any(row => row.Bits is not null) ? ["bits", "weight bytes"] : [];
+        var table = NewTable(["", "layers", "parameters", "non-embedding", "FLOPs/" + unit, .. cache, .. stored]);
         foreach (var row in rows)
         {
             string[] cells =
             [
                 row.Name, row.Layout, Count(row.Parameters), Count(row.NonEmbeddingParameters), Millions(row.Flops),
-                Invariant($"{row.KeyValueCacheBytesPerToken:n0} B"),
+                .. cache.Select(_ => Invariant($"{row.KeyValueCacheBytesPerToken:n0} B")),
+                .. stored.Zip([Invariant($"{row.Bits}"), Invariant($"{row.WeightBytes:n0}")], (_, cell) => cell),
             ];
-            table.AddRow(cells[..table.Columns.Count].Select(Cell));
+            table.AddRow(cells.Select(Cell));
         }
 
         Print(writer, table);
@@ -113,6 +117,24 @@ internal static class Output
         Print(writer, table);
     }
 
+    /// <summary>Writes the bits per byte of each profile at each of some bits of the weights, with the bytes of the weights.</summary>
+    public static void Table(TextWriter writer, ImmutableArray<PrecisionRow> rows)
+    {
+        var table = NewTable(["", "layers", .. rows.Select(row => Invariant($"bits/byte at {row.Bits}")), "weights"]);
+        for (var i = 0; i < rows[0].Evaluation.Rows.Length; i++)
+        {
+            var costs = rows[0].Evaluation.Rows[i].Costs;
+            string[] cells =
+            [
+                costs.Name, costs.Pattern, .. rows.Select(row => Invariant($"{row.Evaluation.Rows[i].BitsPerByte:0.000}")),
+                string.Join(" / ", rows.Select(row => Invariant($"{row.WeightBytes[i] / 1e6:0.00}"))) + " MB",
+            ];
+            table.AddRow(cells.Select(Cell));
+        }
+
+        Print(writer, table);
+    }
+
     public static void Table(TextWriter writer, CascadeCalibration calibration, string whole)
     {
         var table = NewTable("threshold", "", "bits/byte", "agrees with " + whole, whole + " asked", "FLOPs/token");
@@ -128,6 +150,18 @@ internal static class Output
 
         Print(writer, table);
     }
+
+    /// <summary>Writes an array with an object for each of the bits.</summary>
+    public static void WritePrecision(Utf8JsonWriter json, ImmutableArray<PrecisionRow> rows) => WriteObjects(json, "precision", rows, row =>
+    {
+        json.WriteNumber("bits", row.Bits);
+        WriteObjects(json, "results", row.Evaluation.Rows.Zip(row.WeightBytes), result =>
+        {
+            json.WriteString("name", result.First.Costs.Name);
+            json.WriteNumber("bits_per_byte", result.First.BitsPerByte);
+            json.WriteNumber("weight_bytes", result.Second);
+        });
+    });
 
     /// <summary>Formats a share as 12.3%. An unknown share gives an empty string.</summary>
     public static string Percent(double? share) => share is { } known ? Invariant($"{known:0.0%}") : string.Empty;

@@ -20,14 +20,18 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
     // How many channels of the residual stream the file keeps. Files of whole streams do not have it.
     private const string WidthKey = "matformer.width";
     private const string VersionKey = "matformer.version";
+    private const string BitsKey = "matformer.bits";
     public const string TokenizerKey = "matformer.tokenizer";
 
     /// <summary>The layers of the model that a file keeps, if the file renumbers them.</summary>
     public const string KeptKey = "matformer.kept_layers";
 
+    /// <summary>The bits in which the profile is meant to be stored and decoded; null if none are declared.</summary>
+    public int? Bits { get; init; }
+
     /// <summary>Returns the metadata that says which weights a file holds.</summary>
     public static Dictionary<string, string> MetadataOf(
-        ModelSpec spec, string profile, ImmutableArray<LayerSlice> layers, string? tokenizer)
+        ModelSpec spec, string profile, ImmutableArray<LayerSlice> layers, string? tokenizer, int? bits = null)
     {
         var metadata = new Dictionary<string, string>(StringComparer.Ordinal)
         {
@@ -42,6 +46,7 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
         if (layers.Any(l => l.Width > 0))
             metadata.Add(WidthKey, layers.First(l => !l.IsSkipped).Width.ToString(CultureInfo.InvariantCulture));
         if (tokenizer is not null) metadata.Add(TokenizerKey, tokenizer);
+        if (bits is { } width) metadata.Add(BitsKey, width.ToString(CultureInfo.InvariantCulture));
         return metadata;
     }
 
@@ -88,7 +93,10 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
             widths.Zip(heads, (width, count) => new LayerSlice(width, count) { Width = width == 0 ? 0 : stream }));
         if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
         var isWhole = layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan());
-        return new CheckpointHeader(reader.Path, profile, layers, isWhole && (spec.Routing is null || HasRouters(reader)));
+        return new CheckpointHeader(reader.Path, profile, layers, isWhole && (spec.Routing is null || HasRouters(reader)))
+        {
+            Bits = ReadBits(reader),
+        };
     }
 
     /// <summary>Reads which weights a file holds.</summary>
@@ -131,6 +139,16 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
             reader.Path, $"has '{text}' for '{WidthKey}' in its metadata, which is not a number from 1 to {spec.Width - 1}; it is "
                 + "damaged.");
     }
+
+    private static int? ReadBits(SafetensorsReader reader) => reader.Metadata.GetValueOrDefault(BitsKey) switch
+    {
+        null => null,
+        "8" => 8,
+        "4" => 4,
+        "2" => 2,
+        var other => throw new CheckpointException(
+            reader.Path, $"has '{other}' for '{BitsKey}' in its metadata, which is not 8, 4 or 2; it is damaged."),
+    };
 
     // Reads one number for each layer.
     private static List<int> ReadNumbers(SafetensorsReader reader, string key, string list, ModelSpec spec)

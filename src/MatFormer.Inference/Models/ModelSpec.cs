@@ -131,6 +131,11 @@ public sealed record ModelSpec
     /// <summary>The number of blocks.</summary>
     public int Layers => Blocks.Length;
 
+    /// <summary>
+    /// The bits that the weights are trained for (<see cref="PrecisionAttribute"/>), widest first; empty if they are not trained for any.
+    /// </summary>
+    public ImmutableArray<int> Precision { get; init; } = [];
+
     /// <summary>True if a declared profile leaves layers out. Only then may other profiles do so.</summary>
     public bool CanSkip { get; init; }
 

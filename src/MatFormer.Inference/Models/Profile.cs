@@ -67,6 +67,15 @@ public sealed class Profile<TModel>
     /// <summary>How many channels of the residual stream the profile keeps.</summary>
     public int Width => TModel.Spec.WidthOf(Layers.AsSpan());
 
+    /// <summary>The bits in which the weights are meant to be stored and decoded: 8, 4 or 2. Null if no bits are declared.</summary>
+    public int? Bits { get; init; }
+
+    /// <summary>
+    /// The bytes of the weights at the declared bits: 2 bytes for the scale of each 32 weights included, norms and biases in float32. Null
+    /// if no bits are declared.
+    /// </summary>
+    public long? WeightBytes { get; init; }
+
     /// <summary>The layers as a pattern of granularities, such as <c>4*S 4*M</c>.</summary>
     public string Pattern => TModel.Spec.FormatPattern(Layers.AsSpan());
 

@@ -65,7 +65,7 @@ public static class Checkpoint
         {
             try
             {
-                model = TModel.CreateSubmodel(new Profile<TModel>(header.Profile, header.Layers), device);
+                model = TModel.CreateSubmodel(new Profile<TModel>(header.Profile, header.Layers) { Bits = header.Bits }, device);
             }
             catch (ArgumentException e)
             {
@@ -105,7 +105,7 @@ public static class Checkpoint
     /// <summary>Returns the metadata that identifies a file's weights, and what they were trained on.</summary>
     internal static Dictionary<string, string> MetadataOf(MatFormerModel model)
     {
-        var metadata = CheckpointHeader.MetadataOf(model.Architecture, model.ProfileName, model.Layers, model.TokenizerFingerprint);
+        var metadata = CheckpointHeader.MetadataOf(model.Architecture, model.ProfileName, model.Layers, model.TokenizerFingerprint, model.ProfileBits);
         model.TrainedOn?.AddTo(metadata);
         return metadata;
     }

@@ -74,6 +74,9 @@ internal sealed class SlicedWeights : IDisposable
 
     public required ImmutableArray<LayerSlice> Layers { get; init; }
 
+    /// <summary>The bits in which the profile is meant to be stored and decoded; null if none are declared.</summary>
+    public int? Bits { get; init; }
+
     public required ImmutableArray<SlicedTensor> Tensors { get; init; }
 
     /// <summary>The fingerprint of the tokenizer that the model was trained with; null if it is unknown.</summary>
@@ -83,7 +86,7 @@ internal sealed class SlicedWeights : IDisposable
     public bool IsOurs => CheckpointHeader.IsOurs(_reader);
 
     /// <summary>The metadata that identifies the model and the profile of the weights.</summary>
-    public Dictionary<string, string> Metadata => CheckpointHeader.MetadataOf(Spec, ProfileName, Layers, TokenizerFingerprint);
+    public Dictionary<string, string> Metadata => CheckpointHeader.MetadataOf(Spec, ProfileName, Layers, TokenizerFingerprint, Bits);
 
     /// <summary>
     /// The metadata with what the model was trained on. Files for other programs do not get it, because they are made to be passed on, and
@@ -134,6 +137,7 @@ internal sealed class SlicedWeights : IDisposable
             Spec = TModel.Spec.Narrowed(profile.Layers.AsSpan()),
             ProfileName = profile.Name,
             Layers = profile.Layers,
+            Bits = profile.Bits,
             TokenizerFingerprint = tokenizer,
             Tensors = [.. slice.named_parameters().Select(p => new SlicedTensor(p.Item1, reader.Find(p.Item1)!, [.. p.Item2.shape]))],
         };

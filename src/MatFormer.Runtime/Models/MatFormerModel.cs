@@ -30,6 +30,12 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     /// <summary>What this model keeps of each layer, beginning with the first layer.</summary>
     public abstract ImmutableArray<LayerSlice> Layers { get; }
 
+    /// <summary>
+    /// The bits, 8, 4 or 2, in which the profile is meant to be stored and decoded. Null if no bits are declared. The weights themselves
+    /// are float32.
+    /// </summary>
+    public virtual int? ProfileBits => null;
+
     /// <summary>True if the model contains all granularities, so that it is not a slice.</summary>
     public abstract bool IsUniversal { get; }
 

@@ -32,6 +32,7 @@ public sealed class Streams
     {
         (Count, Width, BatchRows, _parting, Fork) = (groups.Sum(group => group.Count), groups[0].Width, rows, -1, -1);
         (_hiddenWidths, _heads, _scales, _groups) = (groups[0]._hiddenWidths, groups[0]._heads, groups[0]._scales, groups);
+        Widest = groups[0].Widest;
     }
 
     private Streams(int parting, ReadOnlySpan<ImmutableArray<LayerSlice>> streams, int[]? rows)

@@ -12,11 +12,15 @@ internal sealed class Grammar
 {
     private readonly Random _random;
     private readonly double _wildness;
+    private readonly int[] _bits;
 
     private Grammar(int seed)
     {
         _random = new Random(seed);
         _wildness = _random.Next(10) switch { < 5 => 0, < 8 => 0.03, _ => 0.2 };
+
+        // The bits of few seeds only, because they leave fewer widths.
+        _bits = (seed % 16) switch { 3 => [8], 7 => [8, 4], 11 => [8, 4, 2], 15 => [8, 2], _ => [] };
     }
 
     /// <summary>Returns a file with one declaration. Its namespace is <c>F0</c>, <c>F1</c> and so on by the seed.</summary>
@@ -114,6 +118,7 @@ internal sealed class Grammar
         }
 
         if (IsWild() || (isDecoder && Flip())) attributes.Add(Of("Embedding", ("Tied?", Bool())));
+        if (_bits.Length > 0) attributes.Add(Of("Precision", [.. _bits.Select(bits => ("", Int(bits)))]));
         if (IsWild() || (kind == "MatViT" && granularities.AreDistinct && Flip())) attributes.Add(Routing());
 
         // Budgets are above the size of the narrowest model and near the size of the whole model.
@@ -129,7 +134,11 @@ internal sealed class Grammar
                 [("MaxParameters", Long(elements))],
                 [("MaxNonEmbeddingParameters", Long(elements))],
                 [(FlopBudget(), Long(Flops()))],
-                [("MaxWeightBytes", Long(4 * elements)), ("WeightType?", Enum("WeightType", "Float32", "BFloat16", "Float16", "Int8"))],
+                [
+                    ("MaxWeightBytes", Long(4 * elements)),
+                    .. _bits.Length > 0 && Flip() ? Stored()
+                        : [("WeightType?", Enum("WeightType", "Float32", "BFloat16", "Float16", "Int8"))],
+                ],
                 [("FeedForwardShare", Number(share))],
             ];
             return [.. Enumerable.Range(0, _random.Next(1, 3)).Select(_ => _random.Next(all.Count)).Distinct().SelectMany(i => all[i])];
@@ -144,7 +153,7 @@ internal sealed class Grammar
             var pattern = Flip() ? Runs(layers, alike) : Pattern(layers, alike);
             attributes.Add(_random.Next(6) switch
             {
-                < 2 => Of("Profile", [("", Text(name)), ("", Text(pattern, WildPattern)), .. IsWild() ? Budgets() : []]),
+                < 2 => Of("Profile", [("", Text(name)), ("", Text(pattern, WildPattern)), .. IsWild() ? Budgets() : Stored()]),
                 2 when layers <= 48 => Of("Profile", [("", Text(name)), .. Widths()]),
                 _ => Of("Profile", [("", Text(name)), .. Budgets()]),
             });
@@ -194,6 +203,8 @@ internal sealed class Grammar
 
         (string, string)[] Texts() => [("Context", Int(context)), ("Vocabulary", Int(vocabulary))];
 
+        (string, string)[] Stored() => _bits.Length > 0 ? [("Bits?", Int(Pick(_bits)))] : IsWild() ? [("Bits", Int(4))] : [];
+
         (string, string) PoolingOf() => ("Pooling?", Enum("Pooling", "Mean", "ClassToken"));
 
         (string, string)[] Window() => isDecoder || IsWild() ? [("Window?", Int(_random.Next(1, context + 1)))] : [];
@@ -234,16 +245,16 @@ internal sealed class Grammar
     private Nested Granularities(int layers, int width, int keyValueHeads, int group, out List<string> feedForwards)
     {
         var sorted = new SortedSet<int>();
-        for (var count = _random.Next(2, 6); sorted.Count < count;) sorted.Add(_random.Next(1, 100));
+        for (var count = _random.Next(2, 6); sorted.Count < count;) sorted.Add(Drawn(1, _bits.Length == 0 ? 100 : 400));
         int[] widths = [.. sorted];
         string[] names = [.. Names().Take(widths.Length)];
-        var isElastic = Flip();
+        var isElastic = Flip() && _bits.Length == 0;
         int Kept(int i) => group * Math.Max(1, keyValueHeads * (i + 1) / widths.Length);
 
         // Some granularities differ in heads alone, so their width names neither.
         if (isElastic && widths.Length > 2 && _random.Next(4) == 0 && Kept(0) < Kept(1)) widths[1] = widths[0];
 
-        var narrow = width > 1 && _random.Next(4) == 0 ? _random.Next(1, widths.Length) : 0;
+        var narrow = width > 1 && _bits.Length == 0 && _random.Next(4) == 0 ? _random.Next(1, widths.Length) : 0;
         var stream = _random.Next(1, Math.Max(2, width));
         var hidden = widths[^1];
         var table = widths.Select(width => Enumerable.Repeat(width, layers).ToArray()).ToArray();
@@ -273,7 +284,7 @@ internal sealed class Grammar
             else if (!isLast && widths[i] < widths[i + 1] && _random.Next(3) == 0)
             {
                 var own = Apart(layers).First();
-                var other = _random.Next(widths[i], Math.Min(widths[i + 1], own.Min(layer => table[^1][layer])));
+                var other = Drawn(widths[i], Math.Min(widths[i + 1], own.Min(layer => table[^1][layer])));
                 foreach (var layer in own) table[i][layer] = other;
                 AddFor(own, other);
             }
@@ -283,6 +294,10 @@ internal sealed class Grammar
         }
 
         return new Nested(names, table, (double)table[0].Sum() / table[^1].Sum(), attributes, narrow);
+
+        // With bits, a granularity keeps whole groups of 32 hidden units.
+        int Drawn(int least, int end) =>
+            _bits.Length == 0 ? _random.Next(least, end) : 32 * _random.Next((least + 31) / 32, Math.Max((least + 31) / 32, (end - 1) / 32) + 1);
 
         string FeedForward(int width, params (string, string)[] more) => Of(
             "FeedForward",

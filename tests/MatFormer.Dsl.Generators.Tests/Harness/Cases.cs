@@ -182,6 +182,18 @@ internal static class Cases
         public sealed partial class Classed;
         """;
 
+    /// <summary>Weights of 8, 4 and 2 bits.</summary>
+    public const string Nested = """
+        using MatFormer;
+
+        /// <summary>Trained for fewer bits.</summary>
+        [MatLM(Layers = 2, Width = 40, Heads = 5, Context = 16, Vocabulary = 40)]
+        [FeedForward(72, Activation.SwiGlu), Precision(8, 4, 2)]
+        [Granularity("S", 32, Heads = 4), Granularity("XL", 72)]
+        [Profile("Phone", "S XL", Bits = 4), Profile("Whole", "2*XL", Bits = 8), Profile("Watch", MaxWeightBytes = 14_600)]
+        public sealed partial class Nested;
+        """;
+
     /// <summary>A vision transformer that routes the tokens of some layers, with layers that differ and sizes that keep fewer heads.</summary>
     public const string Routed = """
         using MatFormer;
@@ -231,6 +243,7 @@ internal static class Cases
         [nameof(Grey)] = Grey,
         [nameof(Retriever)] = Retriever,
         [nameof(Classed)] = Classed,
+        [nameof(Nested)] = Nested,
         [nameof(Routed)] = Routed,
         [nameof(Mistaken)] = Mistaken,
     };

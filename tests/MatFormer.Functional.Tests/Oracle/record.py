@@ -63,6 +63,12 @@ SCALED = {
                          sizes=dict(S=8, M=16, XL=32)),
 }
 
+# The declaration of PrecisionTests.cs. The last group of 32 columns of a row is shorter.
+NESTED = {
+    "OracleNested": dict(layers=1, width=40, heads=5, kv=5, context=9, vocabulary=17, hidden=72, kind="SwiGlu", learned=True, tied=False,
+                         sizes=dict(S=(32, 4), M=(64, 5), XL=(72, 5))),
+}
+
 # Recorded after all others. A size that is a number below 1 or 1.0 is a budget: in the routed layers a router chooses a width for each token.
 ROUTED = {
     "RoutedViT": dict(image=12, patch=3, channels=3, classes=7, layers=3, width=24, heads=4, kv=4, hidden=48, kind="Gelu", bias=True,
@@ -554,6 +560,37 @@ def record(c, seed, parameters, batch, outputs, loss, distilled=None):
     return out
 
 
+def straight_through(weight, bits):
+    """Nested rounding in groups of 32 columns, whose gradient is that of the rounded weight (arXiv 1308.3432, 2502.06786)."""
+    rounded = torch.zeros_like(weight)
+    for start in range(0, weight.shape[1], 32):
+        group = weight[:, start:start + 32].detach()
+        positive, negative = group.clamp(min=0).amax(1, keepdim=True), (-group).clamp(min=0).amax(1, keepdim=True)
+        scale = torch.maximum(positive / 119, negative / 128).half().float()
+        q8 = torch.clamp(torch.round(group / scale), -128, 119)
+        q4 = torch.floor((q8 + 8) / 16)
+        rounded[:, start:start + 32] = scale * {8: q8, 4: q4 * 16, 2: (4 * torch.floor(q4 / 4) + 1.5) * 16}[bits]
+    return weight + (rounded - weight).detach()
+
+
+def record_nested(c, seed):
+    """The joint loss of all sizes at each of the bits, and its gradients."""
+    torch.manual_seed(seed)
+    w = {name: torch.randn(shape) * (0.3 if len(shape) > 1 else 0.1) + (1.0 if "norm" in name else 0.0)
+         for name, shape in parameters(c).items()}
+    tokens = torch.randint(0, c["vocabulary"], (3, c["context"] - 1))
+    targets = torch.randint(0, c["vocabulary"], tokens.shape)
+    out = {"tokens": tokens, "targets": targets, **{"weight." + name: value.clone() for name, value in w.items()}}
+    for bits in (8, 4, 2):
+        p = {k: v.clone().requires_grad_() for k, v in w.items()}
+        rounded = {k: straight_through(v, bits) if v.dim() == 2 and "embed_positions" not in k else v for k, v in p.items()}
+        losses = torch.stack([loss(c, rounded, tokens, targets, size) for size in c["sizes"].values()])
+        losses.mean().backward()
+        out[f"losses.{bits}"] = losses.detach()
+        out.update({f"gradient.{bits}.{k}": v.grad.clone() for k, v in p.items()})
+    return out
+
+
 def save(path, tensors):
     header, blobs, offset = {"__metadata__": {"torch": torch.__version__}}, [], 0
     for name, value in tensors.items():
@@ -581,6 +618,9 @@ def main():
                 scaling = {**case["scaling"], "factor": factor, "original_max_position_embeddings": 8192}
                 recorded["frequencies." + model] = frequencies(500000.0, head, scaling).float()
         save(os.path.join(folder, name + ".safetensors"), recorded)
+        print(name, os.path.getsize(os.path.join(folder, name + ".safetensors")), "bytes")
+    for seed, (name, case) in enumerate(NESTED.items()):
+        save(os.path.join(folder, name + ".safetensors"), record_nested({**case}, seed))
         print(name, os.path.getsize(os.path.join(folder, name + ".safetensors")), "bytes")
 
 

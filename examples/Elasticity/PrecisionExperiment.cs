@@ -1,0 +1,139 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text;
+using MatFormer;
+using Paper;
+using static TorchSharp.torch;
+
+namespace Elasticity;
+
+/// <summary>A small language model of bytes, for weights of 8, 4 and 2 bits.</summary>
+[MatLM(Layers = 3, Width = 64, Heads = 4, Context = 64, Vocabulary = 256)]
+[FeedForward(256, Activation.SwiGlu), Precision(8, 4, 2)]
+[Granularity("S", 32), Granularity("M", 64), Granularity("L", 128), Granularity("XL", 256)]
+public sealed partial class PrecisionLm;
+
+/// <summary>Compares training for fewer bits with rounding of weights that were trained without.</summary>
+internal sealed class PrecisionExperiment : Experiment
+{
+    private const int Steps = 2000;
+    private const int Batch = 8;
+
+    private static readonly int[] s_bits = [32, 8, 4, 2];
+
+    private static readonly (string Name, int[] Bits)[] s_runs =
+    [
+        ("without", [32]),
+        ("for 8, 4, 2", [8, 4, 2]),
+    ];
+
+    public override string Name => "precision";
+
+    public override string Question => "Are 4 and 2 bits better if training rounds the weights?";
+
+    public override string Run(Bench bench, CancellationToken cancellationToken)
+    {
+        var steps = Math.Max(2, (int)(Steps * bench.Scale));
+        using var corpus = TextCorpus.Open(bench.Data, bench.Folder, cancellationToken: cancellationToken);
+        var watch = Stopwatch.StartNew();
+        var losses = new Dictionary<(string Run, string Size, int Bits), List<double>>();
+        var bytes = new Dictionary<(string Size, int Bits), long>();
+        for (var seed = 1; seed <= bench.Seeds; seed++)
+        {
+            foreach (var (run, bits) in s_runs)
+            {
+                manual_seed(seed);
+                using var model = new PrecisionLm();
+                var options = new TrainerOptions
+                {
+                    Steps = steps,
+                    Batch = Batch,
+                    Objective = Objective.Split,
+                    LearningRate = 5e-3,
+                    Seed = seed,
+                    Bits = [.. bits],
+                };
+                using (var trainer = new Trainer<PrecisionLm>(model, options)) trainer.Fit(corpus, cancellationToken: cancellationToken);
+                var rows = PrecisionEvaluator.Run(
+                    model, corpus, s_bits, new EvaluationOptions { Windows = 256, Continuations = 0 }, cancellationToken);
+                foreach (var row in rows)
+                {
+                    foreach (var (result, size) in row.Evaluation.Rows.Zip(row.WeightBytes))
+                    {
+                        var key = (run, result.Costs.Name, row.Bits);
+                        if (!losses.TryGetValue(key, out var all)) losses.Add(key, all = []);
+                        all.Add(result.BitsPerByte);
+                        bytes[(result.Costs.Name, row.Bits)] = size;
+                    }
+                }
+
+                bench.Log.WriteLine(string.Create(
+                    CultureInfo.InvariantCulture, $"Seed {seed}, {run}: {watch.Elapsed.TotalSeconds:0} s"));
+            }
+        }
+
+        return Write(losses, bytes, steps, bench);
+    }
+
+    private static string Write(
+        Dictionary<(string Run, string Size, int Bits), List<double>> losses, Dictionary<(string Size, int Bits), long> bytes, int steps,
+        Bench bench)
+    {
+        string[] sizes = ["S", "M", "L", "XL"];
+        var (without, with) = (s_runs[0].Name, s_runs[1].Name);
+        var text = new StringBuilder();
+        text.Append(CultureInfo.InvariantCulture, $"""
+            # Precision
+
+            A language model of bytes (3 layers, width 64, hidden 32 to 256) was trained for {steps} steps of {Batch} windows of 64 bytes, with
+            the objective `split`, on {(bench.Data is null ? "the XML documentation of the .NET SDK" : "other text")}. `without` trains in
+            float32. `for 8, 4, 2` rounds the weights of each step to one of these bits, which is drawn. Both have the same data, steps and
+            FLOPs. The numbers are bits per byte of validation text (mean of {bench.Seeds} seeds ± 95% interval) after rounding to the bits of
+            the column.
+
+
+            """);
+        text.Append("| size | training | ").AppendJoin(" | ", s_bits.Select(bits => $"{bits} bits")).Append(" |\n|---|---|")
+            .Append(string.Concat(s_bits.Select(_ => "---|"))).Append('\n');
+        foreach (var size in sizes)
+        {
+            foreach (var (run, _) in s_runs)
+            {
+                text.Append(CultureInfo.InvariantCulture, $"| {size} | {run} | ")
+                    .AppendJoin(" | ", s_bits.Select(bits => Estimate.Of(losses[(run, size, bits)]).Format())).Append(" |\n");
+            }
+        }
+
+        text.Append("\nTraining for 8, 4 and 2 bits changes the bits per byte by this much (paired by seed; less is better):\n\n| size | ")
+            .AppendJoin(" | ", s_bits.Select(bits => $"{bits} bits")).Append(" |\n|---|").Append(string.Concat(s_bits.Select(_ => "---|")))
+            .Append('\n');
+        foreach (var size in sizes)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"| {size} | ").AppendJoin(" | ", s_bits.Select(bits => Estimate.Of(
+                losses[(with, size, bits)].Zip(losses[(without, size, bits)], (a, b) => a - b)).Signed())).Append(" |\n");
+        }
+
+        text.Append("\nThe same model by the bytes of its weights, trained for 8, 4 and 2 bits. A row in bold has the best mean so far:\n\n")
+            .Append("| bytes | size | bits | bits per byte |\n|---|---|---|---|\n");
+        var best = double.PositiveInfinity;
+        var choices = from size in sizes from bits in (int[])[8, 4, 2] orderby bytes[(size, bits)] select (size, bits);
+        foreach (var (size, bits) in choices)
+        {
+            var estimate = Estimate.Of(losses[(with, size, bits)]);
+            var mark = estimate.Mean < best ? "**" : string.Empty;
+            best = Math.Min(best, estimate.Mean);
+            text.Append(CultureInfo.InvariantCulture, $"| {bytes[(size, bits)]:n0} | {mark}{size}{mark} | {bits} | {estimate.Format()} |\n");
+        }
+
+        text.Append(CultureInfo.InvariantCulture, $"""
+
+            This was measured with {get_num_threads()} thread on {Machine.Describe()}, a busy machine, by
+
+            ```bash
+            dotnet run -c Release --project examples/Elasticity -- precision --seeds {bench.Seeds} --scale {bench.Scale}
+            ```
+
+            """);
+        return text.ToString();
+    }
+}
