@@ -183,6 +183,7 @@ internal static class ApiRequests
             LogitBias = Biases(fields["logit_bias"], defaults.Tokenizer.VocabularySize) ?? defaults.LogitBias,
             TopLogProbabilities = topLogProbabilities,
             Draft = server.DraftFor(profile),
+            Cascade = server.CascadeFor(profile),
             Seed = fields.Integer("seed") ?? Random.Shared.NextInt64(),
             StopStrings = [.. defaults.StopStrings, .. moreStops, .. stops],
         };

@@ -61,6 +61,12 @@ public sealed class LanguageModelServer : ModelServer
             ? draft : default;
     }
 
+    /// <summary>Returns the cascade for a size: the levels that are smaller parts of it.</summary>
+    internal ImmutableArray<CascadeLevel> CascadeFor(ServedProfile profile) =>
+        Options.Defaults.Cascade.RemoveAll(level => !SteadyTimes.Holds(profile.Layers, level.Layers)
+            || profile.Layers.AsSpan().SequenceEqual(level.Layers.AsSpan())
+            || !profile.Layers.Select(l => l.Heads).SequenceEqual(level.Layers.Select(l => l.Heads)));
+
     /// <summary>Returns the error for a request that was not accepted.</summary>
     internal ApiException Refused()
     {

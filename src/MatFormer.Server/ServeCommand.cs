@@ -115,15 +115,38 @@ public static class ServeCommand
             HelpName = "N",
             CustomParser = result => Whole(result, "--draft-length", 1, LongestDraft),
         };
+        var cascade = new Option<string?>("--cascade")
+        {
+            Description = "Smaller profiles that answer for larger ones while they are sure, such as S:0.8; see the command calibrate",
+            HelpName = "NAME:N",
+        };
         var noReuse = new Option<bool>("--no-prefix-reuse")
         {
             Description = "Compute all of each prompt, also if an earlier request began alike",
         };
         var command = new Command("serve", "Serve all sizes over an OpenAI-compatible API (docs/serving.md)")
         {
-            weights, sequences, queue, maxTokens, autoMs, template, draft, draftLength, noReuse,
+            weights, sequences, queue, maxTokens, autoMs, template, draft, draftLength, cascade, noReuse,
         };
         common.AddTo(command);
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(cascade) is not { } levels) return;
+            if (result.GetValue(draft) is not null)
+            {
+                result.AddError("--cascade changes the text that --draft would reproduce; leave one of them out.");
+                return;
+            }
+
+            try
+            {
+                CascadeLevel.Parse<TModel>(levels);
+            }
+            catch (ArgumentException e)
+            {
+                result.AddError($"--cascade: {ArgumentProblem.Of(e)}");
+            }
+        });
         command.Validators.Add(result =>
         {
             var hasDraft = result.GetValue(draft) is not null;
@@ -156,6 +179,7 @@ public static class ServeCommand
                     Tokens = Math.Min(200, parsed.GetValue(maxTokens)),
                     Draft = drafting?.Layers ?? default,
                     DraftLength = parsed.GetValue(draftLength),
+                    Cascade = parsed.GetValue(cascade) is { } levels ? CascadeLevel.Parse<TModel>(levels) : [],
                 },
                 ChatTemplate = chats,
                 MaxTokens = parsed.GetValue(maxTokens),
@@ -185,6 +209,7 @@ public static class ServeCommand
                         + $"{drafting.Name} ({drafting.Pattern}) is not a part; give a smaller profile.");
                 }
 
+                CheckCascade(file, engine, options.Defaults);
                 server = ModelServer.Create<TModel>(engine, options);
             }
             catch
@@ -197,6 +222,19 @@ public static class ServeCommand
             return await common.RunAsync(server, file, parsed, cancellationToken, note).ConfigureAwait(false);
         });
         return command;
+    }
+
+    private static void CheckCascade(string file, DecodingEngine engine, GenerationOptions defaults)
+    {
+        if (defaults.Cascade.IsEmpty) return;
+        try
+        {
+            DecodingScheduler.Check(defaults, engine);
+        }
+        catch (ArgumentException e)
+        {
+            throw new CheckpointException(file, $"holds {engine.ProfileName}. {ArgumentProblem.Of(e)}");
+        }
     }
 
     // Returns the template, and the file that it comes from.

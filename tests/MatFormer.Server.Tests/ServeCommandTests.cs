@@ -50,7 +50,14 @@ public sealed class ServeCommandTests : IDisposable
     public async Task WrongInputEndsWithExitCode2AndOneLine()
     {
         var checkpoint = Path.Combine(_folder, "model.safetensors");
-        using (var model = Models.New()) model.Save(checkpoint);
+        var mixed = Path.Combine(_folder, "mixed.safetensors");
+        using (var model = Models.New())
+        {
+            model.Save(checkpoint);
+            using var slice = model.Extract(TinyLm.Profiles[0]);
+            slice.Save(mixed);
+        }
+
         var empty = Path.Combine(_folder, "empty");
         await File.WriteAllTextAsync(empty, "\n");
         using var taken = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
@@ -67,6 +74,9 @@ public sealed class ServeCommandTests : IDisposable
             ("--token-file", ["--checkpoint", checkpoint, "--token-file", empty]),
             ("--draft", ["--checkpoint", checkpoint, "--draft", "Huge"]),
             ("--draft-length", ["--checkpoint", checkpoint, "--draft-length", "3"]),
+            ("--cascade: 'S' is not a profile and a threshold", ["--checkpoint", checkpoint, "--cascade", "S"]),
+            ("leave one of them out", ["--checkpoint", checkpoint, "--cascade", "S:0.5", "--draft", "S"]),
+            ("2*M before 1*S 1*XL, of which it is not a part", ["--checkpoint", mixed, "--cascade", "M:0.5"]),
             (port, ["--checkpoint", checkpoint, "--port", port]),
             ("The chat template 'nowhere.jinja' does not exist", ["--checkpoint", checkpoint, "--chat-template", "nowhere.jinja"]),
         ];
