@@ -114,24 +114,25 @@ public abstract class ModelServer : IAsyncDisposable
         if (encoder.Architecture.Fingerprint != TModel.Spec.Fingerprint)
             throw new ArgumentException($"The model is {encoder.Architecture.Name}, not {TModel.Spec.Name}.", nameof(encoder));
         var universal = encoder.IsUniversal ? encoder as TModel : null;
-        Func<ServedProfile, RequestEmbedder> embedderOf = encoder.Architecture.Kind == ModelKind.VisionTransformer
-            ? size =>
-            {
-                var profile = ProfileOf(size);
-                var images = new ImageEmbedder(
-                    encoder, universal is null ? encoder.Embed : (pixels, width) => universal.Embed(profile, pixels, width));
-                return (request, cancellationToken) => images.Embed(request.Images, request.Width, cancellationToken);
-            }
-            : size =>
-            {
-                var texts = universal is null ? TextEmbedder.OfSlice(encoder, options.Tokenizer)
-                    : TextEmbedder.Of(universal, ProfileOf(size), options.Tokenizer);
-                return (request, cancellationToken) => texts.WithWidth(request.Width).EmbedTokens(request.Texts, cancellationToken);
-            };
+        Func<ServedProfile, RequestEmbedder> embedderOf =
+            encoder.Architecture.Kind == ModelKind.VisionTransformer ? EmbedderOfImages : EmbedderOfTexts;
         return new EncoderServer(
             encoder, embedderOf, ProfileCatalog.Measure<TModel>(encoder, embedderOf, options.AutoMs), options);
 
-        static Profile<TModel> ProfileOf(ServedProfile size) => new(size.Name, size.Layers);
+        RequestEmbedder EmbedderOfImages(ServedProfile size)
+        {
+            var profile = new Profile<TModel>(size.Name, size.Layers);
+            var images = new ImageEmbedder(
+                encoder, universal is null ? encoder.Embed : (pixels, width) => universal.Embed(profile, pixels, width));
+            return (request, cancellationToken) => images.Embed(request.Images, request.Width, cancellationToken);
+        }
+
+        RequestEmbedder EmbedderOfTexts(ServedProfile size)
+        {
+            var texts = universal is null ? TextEmbedder.OfSlice(encoder, options.Tokenizer)
+                : TextEmbedder.Of(universal, new Profile<TModel>(size.Name, size.Layers), options.Tokenizer);
+            return (request, cancellationToken) => texts.WithWidth(request.Width).EmbedTokens(request.Texts, cancellationToken);
+        }
     }
 
     /// <summary>
