@@ -161,7 +161,8 @@ internal sealed class Routing : Experiment
         text.Append("# Tokens that choose their size\n\n");
         text.Append(Invariant($"""
             `dotnet run -c Release --project examples/Elasticity -- routing --images MNIST` wrote the tables of this page,
-            with {bench.Seeds} seeds and {steps} steps of {Batch} images for each training, in float32, on this machine: {Machine.Describe()}.
+            with {bench.Seeds} seeds and {steps} steps of {Batch} images for each training, in float32, on this machine:
+            {Machine.Describe()}.
             The machine was shared with other programs, so times are only compared within a round.
 
             A vision transformer for MNIST has three layers of width 32 with 17 tokens. Its sizes keep 16, 64, 128 or 256 hidden units. It
