@@ -184,20 +184,13 @@ internal sealed class LanguageCommands<TModel>(
         var options = WhatToPlan(Settings.CacheTokens);
         var plan = ProfilePlanner.Run(universal, engine, corpus, options, Error.WriteLine, Cancellation);
 
-        var conditions = Output.Invariant($"weights as {NameOf(weights)}, {threads} threads, {plan.CacheTokens} tokens in the cache");
+        var conditions = Output.Invariant($"weights as {weights.ShortName}, {threads} threads, {plan.CacheTokens} tokens in the cache");
         Show(plan, options, conditions, SayMeasured(corpus, universal), dtype, CPU, json =>
         {
-            json.WriteString("weights", NameOf(weights));
+            json.WriteString("weights", weights.ShortName);
             json.WriteNumber("threads", threads);
         });
     }
-
-    private static string NameOf(DecodingWeights weights) => weights switch
-    {
-        DecodingWeights.Float32 => "f32",
-        DecodingWeights.BFloat16 => "bf16",
-        _ => "int8",
-    };
 
     /// <inheritdoc/>
     protected override TrainingData Open() => OpenCorpus(FindTokenizer(TrainingFolder));
@@ -223,9 +216,12 @@ internal sealed class LanguageCommands<TModel>(
     protected override string WriteExtract(Profile<TModel> profile)
     {
         var encoding = StoredType;
-        if (encoding == WeightEncoding.Q8 && Settings.Format != "gguf")
-            throw new UsageException($"--type q8_0 is not available in --format {Settings.Format}; add --format gguf, or give f32, f16 or "
-                + "bf16.");
+        if (WeightEncoder.HasBlocks(encoding) && Settings.Format != "gguf")
+        {
+            throw new UsageException($"--type {Settings.Type} is not available in --format {Settings.Format}; add --format gguf, or give "
+                + "f32, f16 or bf16.");
+        }
+
         var path = Settings.Format switch
         {
             "huggingface" => InOut(FileName(profile)),
@@ -271,10 +267,12 @@ internal sealed class LanguageCommands<TModel>(
         var sampling = Sampling(tokenizer, Settings.Tokens) with
         {
             Draft = Settings.Draft is { } draft ? CheckedDraft(ParseProfile(draft), chosen) : default,
+            DraftWeights = Settings.DraftWeights,
             DraftLength = Settings.DraftLength,
         };
         if (Settings.DraftLength is not null && Settings.Draft is null)
             throw new UsageException("--draft-length needs a draft; give --draft too.");
+        if (Settings.DraftWeights is { } drafting) CheckDraftWeights(drafting);
         if (Settings.Weights is not null && !DecodingEngine.Supports(chosen))
             throw new UsageException($"--weights is for decoding on the CPU, not on {device}; leave it out, or give --device cpu.");
         using var engine = !DecodingEngine.Supports(chosen) ? null : DecodingEngine.Create(chosen, new DecodingOptions
@@ -316,6 +314,14 @@ internal sealed class LanguageCommands<TModel>(
             Human.Write(text);
             Human.Flush();
         }
+    }
+
+    private void CheckDraftWeights(DecodingWeights drafting)
+    {
+        if (Settings.Draft is null) throw new UsageException("--draft-weights needs a draft; give --draft too.");
+        if (Settings.Weights is { } weights && weights.Hold(drafting)) return;
+        throw new UsageException($"--draft-weights {drafting.ShortName} are a part of nested weights of as many bits or more; give --weights "
+            + $"{DecodingWeights.Nested8.ShortName} too.");
     }
 
     private static ImmutableArray<LayerSlice> CheckedDraft(Profile<TModel> draft, MatFormerModel model)

@@ -51,6 +51,7 @@ internal abstract class Generation : IDisposable
 
         if (options.Draft.IsDefault) return;
         for (var row = 0; row < prompts; row++) DecodingEngine.CheckDraft(options.Draft, engine.LayersOf(row), engine.Architecture);
+        if (options.DraftWeights is { } weights) engine.CheckHeld(weights);
     }
 
     /// <summary>

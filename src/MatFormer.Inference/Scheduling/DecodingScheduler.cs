@@ -132,6 +132,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         options.Validate();
         options.Tokenizer.CheckFits(engine.Architecture, engine.TokenizerFingerprint);
         if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, engine.Layers, engine.Architecture);
+        if (options.DraftWeights is { } weights) engine.CheckHeld(weights);
     }
 
     /// <summary>Accepts no more requests, lets the present requests end, and then disposes of the engine.</summary>
@@ -377,6 +378,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         var start = Stopwatch.GetTimestamp();
         var steps = 0;
         _engine.Use(slot, request.Draft);
+        _engine.Use(slot, request.DraftWeights ?? _engine.Weights);
         for (var goesOn = true; goesOn && request.Drafted < wanted; steps++)
         {
             var row = _engine.Append(slot, request.Tokens[^1..]);
@@ -393,6 +395,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
 
         _engine.Truncate(slot, fed);
         _engine.Use(slot, request.Layers);
+        _engine.Use(slot, _engine.Weights);
         request.Taken += request.Drafted;
         var seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
         request.DraftLengths.Drafted(steps, seconds);
