@@ -237,6 +237,49 @@ internal static class DecodeBenchmark
                 yield return new Result($"decode.{sizes[i].Name.ToLowerInvariant()}.{NameOf(weights)}.loss_increase", after - before, "bits per byte", after, before);
             }
         }
+
+        // The engine also rounds keys and values, and with nested weights the inputs of products.
+        var windows = WindowsOf(corpus, options.Windows);
+        foreach (var size in sizes)
+        {
+            var before = EngineBits(model, size, DecodingWeights.Float32, windows);
+            foreach (var weights in Enum.GetValues<DecodingWeights>().Where(weights => weights != DecodingWeights.Float32))
+            {
+                var after = EngineBits(model, size, weights, windows);
+                yield return new Result(
+                    $"decode.{size.Name.ToLowerInvariant()}.{NameOf(weights)}.engine_loss_increase", after - before, "bits per byte", after, before);
+            }
+        }
+    }
+
+    // Texts of one token more than the context, in bytes.
+    private static List<int[]> WindowsOf(TextCorpus corpus, int count)
+    {
+        var length = BenchLm.Spec.Context + 1;
+        var bytes = Enumerable.Range(0, corpus.Validation.Documents).SelectMany(corpus.Validation.ReadDocument);
+        return [.. bytes.Take(count * length).Select(value => (int)value).Chunk(length).Where(window => window.Length == length)];
+    }
+
+    private static double EngineBits(BenchLm model, Profile<BenchLm> size, DecodingWeights weights, List<int[]> windows)
+    {
+        using var engine = DecodingEngine.Create(model, new DecodingOptions { Weights = weights });
+        engine.Use(0, size);
+        var (bits, count) = (0.0, 0);
+        foreach (var window in windows)
+        {
+            engine.Truncate(0, 0);
+            engine.Append(0, window.AsSpan(..^1), allLogits: true);
+            engine.Run();
+            for (var i = 1; i < window.Length; i++, count++)
+            {
+                var logits = engine.Logits(i - 1);
+                var (largest, sum) = (logits[ArgMax(logits)], 0.0);
+                foreach (var logit in logits) sum += Math.Exp(logit - largest);
+                bits += (Math.Log(sum) - (logits[window[i]] - largest)) / Math.Log(2);
+            }
+        }
+
+        return bits / count;
     }
 
     // Speculative decoding with two separate models: the small one has its own cache, and reads all tokens that the large one chose.

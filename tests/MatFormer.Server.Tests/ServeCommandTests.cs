@@ -67,6 +67,7 @@ public sealed class ServeCommandTests : IDisposable
             ("--token-file", ["--checkpoint", checkpoint, "--token-file", empty]),
             ("--draft", ["--checkpoint", checkpoint, "--draft", "Huge"]),
             ("--draft-length", ["--checkpoint", checkpoint, "--draft-length", "3"]),
+            ("--weights nested8", ["--checkpoint", checkpoint, "--draft", "S", "--draft-weights", "nested4", "--weights", "nested2"]),
             (port, ["--checkpoint", checkpoint, "--port", port]),
             ("The chat template 'nowhere.jinja' does not exist", ["--checkpoint", checkpoint, "--chat-template", "nowhere.jinja"]),
         ];
