@@ -57,6 +57,7 @@ internal readonly unsafe struct RoundedRows
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RoundGroup(float* x, sbyte* values, float* scale, int* sum)
     {
         var magnitude = Vector128<float>.Zero;
