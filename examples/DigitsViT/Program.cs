@@ -1,4 +1,4 @@
 using MatFormer;
 
-ImageFiles.Register(); // classify and --data read PNG, JPEG and WebP
-return await ModelProgram.RunAsync<DigitsViT>(args);
+ImageFiles.Register(); // classify, serve and --data read PNG, JPEG and WebP
+return await ModelProgram.RunAsync<DigitsViT>(args, ServeCommand.For<DigitsViT>());

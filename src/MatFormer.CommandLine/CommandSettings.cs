@@ -9,7 +9,7 @@ namespace MatFormer;
 /// </summary>
 internal sealed class CommandOptions(string command, ModelKind kind)
 {
-    public readonly Option<string?> Data = Text("--data", "PATH", command is "eval" or "plan"
+    public readonly Option<string?> Data = Text("--data", "PATH", command is "eval" or "plan" or "calibrate"
         ? "Text to measure on: a file, folder or glob; by default that of training"
         : "Text to learn from: a file, folder or glob; by default the .NET SDK's documentation");
     public readonly Option<string?> Tokenizer = Text("--tokenizer", "FILE", command switch
@@ -57,6 +57,13 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     public readonly Option<int?> DraftLength = Number(
         "--draft-length", 1, $"within 1 and {DraftLengths.Longest}", "Tokens to draft at once; by default adapted to speed and acceptance",
         DraftLengths.Longest);
+    public readonly Option<string?> Cascade = Text("--cascade", command == "calibrate" ? "NAMES" : "NAME:N", command == "calibrate"
+        ? "Smaller profiles that answer while they are sure, narrowest first, such as S or S,M; by default the narrowest granularity"
+        : "Smaller profiles that answer while they are surer than N, such as S:0.8 (calibrate finds N)");
+    public readonly Option<double[]?> Thresholds = Numbers(
+        "--thresholds", "Thresholds to measure, within 0 and 1; by default ten of them. 0 and 1 are always measured");
+    public readonly Option<double?> CascadeTolerance = Number<double>(
+        "--tolerance", 0, "0 or more", "Bits per byte that the cascade may lose against its widest profile; 0.005 by default");
     public readonly Option<string?> Out = Text("--out", "DIR", OutHelp(command, kind));
     public readonly Option<string?> Checkpoint = Text("--checkpoint", "FILE", (command, kind) switch
     {
@@ -79,6 +86,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     public readonly Option<double?> StochasticDepth = Number<double>(
         "--stochastic-depth", 0, "within 0 and 1",
         "Probability of skipping the last layer (earlier ones: less); 0 by default", 1);
+    public readonly Option<double?> RoutedShare = Number<double>(
+        "--routed-share", 0, "within 0 and 1", "Share of the steps that train routed passes, with [Routing]; 0.5 by default", 1);
     public readonly Option<string?> Pairs = Text("--data", "PATH", command switch
     {
         "eval" or "plan" => "Pairs to measure on (.xml, .tsv or .jsonl); by default those of training",
@@ -163,12 +172,16 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     {
         Description = "Also write the metrics as event files for TensorBoard, into tensorboard in --out"
     };
+    public readonly Option<string?> Distributed = Choice(
+        "--distributed", "Train on all processes that mpirun or torchrun started (docs/distributed.md)", "mpi", "nccl");
+    public readonly Option<string?> Gradients = Choice(
+        "--gradients", "Type of gradients between the processes of --distributed; f32 by default", "f32", "bf16");
     public readonly Option<int?> EvaluateEvery = Number<int>(
         "--evaluate-every", 1, "1 or more", "Steps between evaluations on validation data; keeps best.safetensors");
     public readonly Option<int?> Patience = Number<int>(
         "--patience", 1, "1 or more", "Stop after N evaluations without improvement; never by default");
     public readonly Option<int?> Windows = Number<int>("--windows", 1, "1 or more", "Validation windows, each as long as the context; "
-        + (command == "plan" ? "16 by default" : "256 by default"));
+        + (command is "plan" or "calibrate" ? "16 by default" : "256 by default"));
     public readonly Option<int?> Sweep = Number<int>("--sweep", 1, "1 or more", "Measure mixes of every shape at N points of compute "
         + "between the granularities");
     public readonly Option<double?> MaxMsPerToken = Number(
@@ -192,7 +205,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     public readonly Option<int?> TextTokens = Number<int>(
         "--tokens", 1, "1 or more", "Tokens of the text that is timed; as many as the context by default");
     public readonly Option<string?> Search = Choice(
-        "--search", "All increasing mixes (default), or also evolved ones", "increasing", "evolutionary");
+        "--search", "All increasing mixes (default), also evolved ones, or also one learned by gradients",
+        "increasing", "evolutionary", "learned");
     public readonly Option<int?> Points = Number<int>(
         "--points", 1, "1 or more", "Mixes of the frontier to measure; 12 by default");
     public readonly Option<string?> Name = Text("--name", "NAME", "Name of the planned profile; Planned by default");
@@ -233,7 +247,7 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "tokenizer" => "Folder to write tokenizer.json to; out/<model> by default",
         "extract" => "Folder of the weights, and to write the slice to; out/<model> by default",
         "index" => "Folder of the weights, and to write the index to; out/<model> by default",
-        "eval" or "plan" when kind == ModelKind.LanguageModel => "Folder of the weights and of prepared text; out/<model> by default",
+        "eval" or "plan" or "calibrate" when kind == ModelKind.LanguageModel => "Folder of the weights and of prepared text; out/<model> by default",
         "search" or "eval-retrieval" => "Folder of the weights and of the index; out/<model> by default",
         _ => "Folder of the weights; out/<model> by default",
     };
@@ -368,6 +382,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public double? StochasticDepth => parsed.GetValue(options.StochasticDepth);
 
+    public double? RoutedShare => parsed.GetValue(options.RoutedShare);
+
     public double? LabelSmoothing => parsed.GetValue(options.LabelSmoothing);
 
     public double? Mixup => parsed.GetValue(options.Mixup);
@@ -417,6 +433,12 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public string? Draft => parsed.GetValue(options.Draft);
 
     public int? DraftLength => parsed.GetValue(options.DraftLength);
+
+    public string? Cascade => parsed.GetValue(options.Cascade);
+
+    public double[]? Thresholds => parsed.GetValue(options.Thresholds);
+
+    public double? CascadeTolerance => parsed.GetValue(options.CascadeTolerance);
 
     public string Out => parsed.GetValue(options.Out) ?? parsed.GetValue(options.ImportOut) ?? Path.Combine("out", modelName);
 
@@ -470,6 +492,10 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public bool? TensorBoard => Given(options.TensorBoard);
 
+    public string? Distributed => parsed.GetValue(options.Distributed);
+
+    public bool? GradientsInBFloat16 => parsed.GetValue(options.Gradients) is { } type ? type == "bf16" : null;
+
     public int? Patience => parsed.GetValue(options.Patience);
 
     public int? Windows => parsed.GetValue(options.Windows);
@@ -490,7 +516,12 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
             ?? parsed.GetValue(options.MaxFlopsPerText),
     };
 
-    public PlanSearch Search => parsed.GetValue(options.Search) == "evolutionary" ? PlanSearch.Evolutionary : PlanSearch.Increasing;
+    public PlanSearch Search => parsed.GetValue(options.Search) switch
+    {
+        "evolutionary" => PlanSearch.Evolutionary,
+        "learned" => PlanSearch.Learned,
+        _ => PlanSearch.Increasing,
+    };
 
     public int? Points => parsed.GetValue(options.Points);
 

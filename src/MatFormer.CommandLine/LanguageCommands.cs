@@ -86,7 +86,7 @@ internal sealed class LanguageCommands<TModel>(
             order = $"ordered by importance in {corpus.Describe()}";
         }
 
-        foreach (var (name, content) in chat) AtomicFile.Write(name, stream => stream.Write(content));
+        WriteAll(chat);
         if (weights.IsOurs) order = "nested as MatFormer trained them";
         if (DenseModel.ConfigOf(from) is null)
         {
@@ -107,23 +107,6 @@ internal sealed class LanguageCommands<TModel>(
                 WriteFiles(json, [path, .. tokenizer is null ? [] : (string[])[copy], .. chat.Select(c => c.Path)]);
             });
         }
-    }
-
-    // The files of a chat template in one folder, and where they are copied to in another.
-    private static List<(string Path, byte[] Content)> ChatFiles(string from, string to)
-    {
-        var files = new List<(string, byte[])>();
-        foreach (var name in (string[])[ChatTemplateFile.ConfigName, ChatTemplateFile.JinjaName])
-        {
-            var (source, copy) = (Path.Combine(from, name), Path.Combine(to, name));
-            if (!File.Exists(source)) continue;
-            var content = File.ReadAllBytes(source);
-            if (File.Exists(copy) && !File.ReadAllBytes(copy).AsSpan().SequenceEqual(content))
-                throw new UsageException($"'{copy}' is another file than that beside --from; give another --out, or delete it.");
-            files.Add((copy, content));
-        }
-
-        return files;
     }
 
     private void Declare(string from)
@@ -160,7 +143,7 @@ internal sealed class LanguageCommands<TModel>(
 
     public void Plan()
     {
-        CheckPlanName();
+        CheckPlan();
         if (Settings.CacheTokens >= TModel.Spec.Context)
         {
             throw new UsageException($"--tokens {Settings.CacheTokens} leaves no room for the timed token: the context of "
@@ -232,10 +215,10 @@ internal sealed class LanguageCommands<TModel>(
         switch (Settings.Format)
         {
             case "huggingface":
-                Extraction.ToHuggingFace(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding);
+                Extraction.ToHuggingFace(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding, ChatOfWeights());
                 break;
             case "gguf":
-                Extraction.ToGguf(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding);
+                Extraction.ToGguf(Settings.Checkpoint, profile, path, TokenizerOfWeights(), encoding, ChatOfWeights());
                 break;
             default:
                 ExtractSafetensors(profile, path, encoding);
@@ -253,6 +236,8 @@ internal sealed class LanguageCommands<TModel>(
         return TModel.Spec.Vocabulary >= Tokenizer.ByteLevel.VocabularySize ? Tokenizer.ByteLevel : null;
     }
 
+    private string? ChatOfWeights() => ChatTemplateFile.TextIn(CheckpointFolder);
+
     public void Generate()
     {
         var (device, dtype) = Compute();
@@ -269,7 +254,10 @@ internal sealed class LanguageCommands<TModel>(
             Draft = Settings.Draft is { } draft ? CheckedDraft(ParseProfile(draft), chosen) : default,
             DraftWeights = Settings.DraftWeights,
             DraftLength = Settings.DraftLength,
+            Cascade = Settings.Cascade is { } cascade ? CheckedCascade(cascade, chosen) : [],
         };
+        if (Settings.Draft is not null && Settings.Cascade is not null)
+            throw new UsageException("--cascade changes the text that --draft would reproduce; leave one of them out.");
         if (Settings.DraftLength is not null && Settings.Draft is null)
             throw new UsageException("--draft-length needs a draft; give --draft too.");
         if (Settings.DraftWeights is { } drafting) CheckDraftWeights(drafting);
@@ -289,8 +277,9 @@ internal sealed class LanguageCommands<TModel>(
         var reason = result.FinishReason.ToString().ToLowerInvariant();
         var drafts = result.Drafts is not { } d ? string.Empty : Output.Invariant(
             $", {d.Acceptance:P0} of {d.Drafted} drafted tokens accepted, {d.MeanLength:0.0} at once");
+        var answers = result.Cascade is not { } c ? string.Empty : Output.Invariant($", {c.WidestShare:P0} of them its own");
         Error.WriteLine(Output.Invariant(
-            $"[{chosen.ProfileName}: {result.Tokens} tokens, {result.TokensPerSecond:0} tokens/s{drafts}, finish: {reason}]"));
+            $"[{chosen.ProfileName}: {result.Tokens} tokens{answers}, {result.TokensPerSecond:0} tokens/s{drafts}, finish: {reason}]"));
         if (Settings.Json)
         {
             Output.Json(Results, json =>
@@ -302,6 +291,17 @@ internal sealed class LanguageCommands<TModel>(
                 json.WriteString("finish_reason", reason);
                 json.WriteNumber("tokens", result.Tokens);
                 json.WriteNumber("tokens_per_second", result.TokensPerSecond);
+                if (result.Cascade is { } cascade)
+                {
+                    var submodels = sampling.Cascade.Select(level => level.Layers).Append(chosen.Layers);
+                    Output.WriteObjects(json, "cascade", submodels.Select((layers, i) => (layers, i)), its =>
+                    {
+                        json.WriteString("pattern", TModel.Spec.FormatPattern(its.layers.AsSpan()));
+                        json.WriteNumber("asked", cascade.Asked[its.i]);
+                        json.WriteNumber("answered", cascade.Answered[its.i]);
+                    });
+                }
+
                 if (result.Drafts is not { } drafts) return;
                 json.WriteNumber("drafted_tokens", drafts.Drafted);
                 json.WriteNumber("accepted_tokens", drafts.Accepted);
@@ -338,6 +338,95 @@ internal sealed class LanguageCommands<TModel>(
         }
 
         return draft.Layers;
+    }
+
+    private static ImmutableArray<CascadeLevel> CheckedCascade(string text, MatFormerModel model)
+    {
+        if (!DecodingEngine.Supports(model))
+            throw new UsageException($"--cascade is for decoding on the CPU, not on {model.Device}; leave it out, or give --device cpu.");
+        try
+        {
+            var cascade = CascadeLevel.Parse<TModel>(text);
+            DecodingEngine.CheckCascade(cascade, model.Layers, TModel.Spec);
+            return cascade;
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--cascade: {ArgumentProblem.Of(e)}", e);
+        }
+    }
+
+    public void Calibrate()
+    {
+        var options = new CascadeCalibrationOptions();
+        options = options with
+        {
+            Thresholds = Settings.Thresholds is { } given ? [.. given] : options.Thresholds,
+            Tolerance = Settings.CascadeTolerance ?? options.Tolerance,
+            Windows = Settings.Windows ?? options.Windows,
+        };
+        if (options.Thresholds.Any(t => t is not (>= 0 and <= 1)))
+            throw new UsageException("--thresholds must be within 0 and 1; give probabilities such as 0.5,0.8,0.9.");
+        var (_, dtype) = Compute();
+        var whole = Settings.Profile is { } name ? ParseProfile(name) : null;
+        ImmutableArray<Profile<TModel>> narrower = Settings.Cascade is not { } names ? [TModel.Granularities[0]]
+            : [.. names.Split(',').Select(n => ParseProfile(n.Trim() is { Length: > 0 } one ? one : n + ",", "--cascade"))];
+        using (var reader = SafetensorsReader.Open(Settings.Checkpoint)) Settings.DefaultData = RememberedData.In(reader.Metadata);
+        var tokenizer = FindTokenizer(CheckpointFolder);
+        using var engine = DecodingEngine.Open<TModel>(Settings.Checkpoint, whole, new DecodingOptions
+        {
+            Weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype),
+            Threads = Settings.Threads,
+            Sequences = options.Windows,
+        });
+        try
+        {
+            tokenizer.CheckFits(engine.Architecture, engine.TokenizerFingerprint);
+            DecodingEngine.CheckCascade([.. narrower.Select(p => new CascadeLevel(p.Layers, 1))], engine.Layers, TModel.Spec);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--cascade: {ArgumentProblem.Of(e)}", e);
+        }
+
+        using var corpus = OpenRemembered(() => OpenCorpus(tokenizer));
+        var calibration = CascadeCalibrator.Run(engine, narrower, corpus, options, cancellationToken: Cancellation);
+        var data = new MeasuredData(corpus, Settings.DefaultData);
+        data.Say(Human);
+        Output.Table(Human, calibration, engine.ProfileName);
+        var best = calibration.Best;
+        var chosen = best.Threshold == 1 ? null : string.Join(',', narrower.Select(p => Output.Invariant($"{p.Name}:{best.Threshold}")));
+        Human.WriteLine(Output.Invariant($"Measured on {calibration.Tokens:n0} tokens, weights as {engine.Weights.ShortName}. ")
+            + (chosen is null
+                ? Output.Invariant($"No cascade within {options.Tolerance} bits per byte of {engine.ProfileName} takes fewer FLOPs.")
+                : Output.Invariant($"The cheapest within {options.Tolerance} bits per byte of {engine.ProfileName}: ")
+                    + $"--cascade {Quoted(chosen)}"));
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteString("checkpoint", Settings.Checkpoint);
+            json.WriteString("profile", engine.ProfileName);
+            json.WriteString("weights", engine.Weights.ShortName);
+            data.Write(json);
+            json.WriteNumber("validation_tokens", calibration.Tokens);
+            json.WriteNumber("validation_bytes", calibration.Bytes);
+            json.WriteNumber("tolerance", options.Tolerance);
+            json.WriteString("cascade", chosen);
+            Output.WriteObjects(json, "results", calibration.Rows, row =>
+            {
+                json.WriteNumber("threshold", row.Threshold);
+                json.WriteNumber("bits_per_byte", row.BitsPerByte);
+                json.WriteNumber("agreement", row.Agreement);
+                json.WriteNumber("flops_per_token", row.Flops);
+                json.WriteStartArray("asked");
+                foreach (var share in row.Asked) json.WriteNumberValue(share);
+                json.WriteEndArray();
+                json.WriteStartArray("answered");
+                foreach (var share in row.Answered) json.WriteNumberValue(share);
+                json.WriteEndArray();
+            });
+        });
     }
 
     /// <inheritdoc/>

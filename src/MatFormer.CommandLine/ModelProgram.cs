@@ -20,8 +20,8 @@ public static class ModelProgram
 
     /// <summary>
     /// Runs the command that the arguments name. Every program has <c>demo</c>, <c>train</c>, <c>eval</c>, <c>plan</c>,
-    /// <c>profiles</c> and <c>extract</c>. Without arguments, the program prints its help. Language models also have <c>import</c> and
-    /// <c>generate</c>, text encoders <c>index</c>, <c>search</c> and <c>eval-retrieval</c>, both of them <c>tokenizer</c>, and vision
+    /// <c>profiles</c> and <c>extract</c>. Without arguments, the program prints its help. Language models also have <c>import</c>,
+    /// <c>calibrate</c> and <c>generate</c>, text encoders <c>index</c>, <c>search</c> and <c>eval-retrieval</c>, both of them <c>tokenizer</c>, and vision
     /// transformers <c>classify</c>. <c>--help</c> describes each command.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
@@ -53,7 +53,7 @@ public static class ModelProgram
         var root = Commands<TModel>(output, error);
         foreach (var command in commands) root.Add(command);
         foreach (var help in root.Options.Select(option => option.Action).OfType<HelpAction>())
-            help.MaxWidth = Math.Min(help.MaxWidth, HelpColumns);
+            help.MaxWidth = help.MaxWidth is > 0 and < HelpColumns ? help.MaxWidth : HelpColumns; // mpirun gives a terminal of width 0
         var parsed = root.Parse(args is [] ? ["--help"] : args, new ParserConfiguration { ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)
         {
@@ -78,7 +78,7 @@ public static class ModelProgram
             return Interrupted;
         }
         catch (Exception e) when (e is UsageException or ExtractionException or CheckpointException or DataException or PlanException
-            or IOException or UnauthorizedAccessException)
+            or DistributedException or IOException or UnauthorizedAccessException)
         {
             error.WriteLine(OneLine(e.Message));
             return WrongInput;
@@ -144,7 +144,7 @@ public static class ModelProgram
             o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
             o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype,
             o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.TensorBoard, o.Json]),
+            o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
@@ -158,9 +158,13 @@ public static class ModelProgram
             "extract", "Save the weights of one profile as a separate model", c => c.Extract(), o => [
             o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json]),
         make(
+            "calibrate", "Measure a cascade of sizes, for generate --cascade", c => c.Calibrate(), o => [
+            o.Checkpoint, o.Profile, o.Cascade, o.Thresholds, o.CascadeTolerance, o.Data, o.Tokenizer, o.Windows, o.Threads, o.Dtype,
+            o.Weights, o.Out, o.Json]),
+        make(
             "generate", "Continue a prompt", c => c.Generate(), o => [
             o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,
-            o.Draft, o.DraftWeights, o.DraftLength, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json]),
+            o.Draft, o.DraftWeights, o.DraftLength, o.Cascade, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json]),
     ];
 
     private static IEnumerable<Command> OfVisionTransformer<TModel>(Make<ImageCommands<TModel>> make)
@@ -169,15 +173,15 @@ public static class ModelProgram
         make(
             "demo", "Train, evaluate, extract, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads,
-            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare, o.LearningRate, o.Seed, o.Device,
+            o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
             o.Overwrite, o.Json]),
         make(
             "train", "Train all granularities at once", c => c.Train(), o => [
             o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.LearningRate, o.Seed, o.Device, o.Threads,
-            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.TensorBoard, o.Json]),
+            o.DistillationTemperature, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare, o.LearningRate, o.Seed, o.Device,
+            o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init,
+            o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
@@ -211,7 +215,7 @@ public static class ModelProgram
             o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation,
             o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
-            o.TensorBoard, o.Json]),
+            o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
         make(
             "eval", "Show the loss of every granularity", c => c.Evaluate(), o => [
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Sweep, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),

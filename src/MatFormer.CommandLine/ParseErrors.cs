@@ -21,10 +21,8 @@ internal static class ParseErrors
     {
         if (word == "serve")
         {
-            return spec.Kind == ModelKind.VisionTransformer
-                ? $"serve is for language models and text encoders, and {spec.Name} is neither."
-                : "serve is in the package MatFormer.Server; run 'dotnet add package MatFormer.Server', and write in the program: return "
-                    + $"await ModelProgram.RunAsync<{spec.Name}>(args, ServeCommand.For<{spec.Name}>());";
+            return "serve is in the package MatFormer.Server; run 'dotnet add package MatFormer.Server', and write in the program: return "
+                + $"await ModelProgram.RunAsync<{spec.Name}>(args, ServeCommand.For<{spec.Name}>());";
         }
 
         return $"There is no command '{word}'{Meant(word, root.Subcommands.Select(c => c.Name))}";

@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using Microsoft.Extensions.Logging;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -16,27 +17,71 @@ internal abstract class ProgramCommands<TModel>(
 
     protected CommandSettings Settings { get; } = settings;
 
-    protected TextWriter Results { get; } = output;
+    protected TextWriter Results { get; private set; } = output;
 
-    protected TextWriter Error { get; } = error;
+    protected TextWriter Error { get; private set; } = error;
 
     protected CancellationToken Cancellation { get; } = cancellationToken;
 
     // Text for people goes to standard output, or to standard error if --json writes a document to standard output.
-    protected TextWriter Human { get; } = settings.Json ? error : output;
+    protected TextWriter Human { get; private set; } = settings.Json ? error : output;
 
-    private readonly LineLogger _logger = new(error);
+    private LineLogger _logger = new(error);
+    private ICommunicator? _ranks;
+    private int _ranksHere = 1;
 
     protected static Profile<TModel> Whole => TModel.Granularities[^1];
 
     public void Train()
     {
+        if (Settings.Distributed is not { } kind)
+        {
+            TrainHere();
+            return;
+        }
+
+        using var ranks = _ranks = Communicators.Connect(kind);
+        try
+        {
+            Join(ranks);
+            TrainHere();
+        }
+        catch (Exception e) when (e is TrainingException or DistributedException or StoppedException)
+        {
+            // All ranks end for the same reason, and the first one says it.
+            if (ranks.Rank == 0) throw;
+        }
+        catch (Exception e)
+        {
+            ranks.Abort(e.Message); // the other ranks would wait for this one
+            throw;
+        }
+    }
+
+    // The first rank alone reports. The warnings of the others carry their rank.
+    private void Join(ICommunicator ranks)
+    {
+        _ranksHere = ranks.AllGather(Environment.MachineName).Count(name => name == Environment.MachineName);
+        if (ranks.Rank == 0)
+        {
+            Error.WriteLine($"Training on {ranks.Size} ranks over {ranks.Description}.");
+            return;
+        }
+
+        _logger = new LineLogger(Error, LogLevel.Warning, Output.Invariant($"rank {ranks.Rank}: "));
+        Results = Human = Error = TextWriter.Null;
+    }
+
+    private void TrainHere()
+    {
         var checkpoint = Resumed();
         CheckInit();
         var options = Options(checkpoint);
         var (device, dtype) = Compute();
-        using var folder = Occupy();
+        using var folder = _ranks is { Rank: > 0 } ? null : Occupy();
+        if (_ranks is { Rank: > 0 }) _ranks.Barrier(); // the first rank prepares the data
         using var data = OpenData();
+        if (_ranks is { Rank: 0 }) _ranks.Barrier();
         var (result, model) = Run(options, checkpoint, device, dtype, data, folder);
         model.Dispose();
         ThrowIfStopped(result, options);
@@ -151,8 +196,19 @@ internal abstract class ProgramCommands<TModel>(
             : throw new UsageException($"--sweep: {TModel.Spec.Name} has no mixes besides its granularities; leave --sweep out.");
     }
 
+    /// <summary>Checks the options of planning that need no weights.</summary>
+    protected void CheckPlan()
+    {
+        CheckPlanName();
+        if (Settings.Search == PlanSearch.Learned && !Settings.Budget.IsGiven)
+        {
+            throw new UsageException($"--search learned finds the mix for a budget, but none is given; give one, such as --max-parameters "
+                + $"{(TModel.Granularities[0].ParameterCount + Whole.ParameterCount) / 2}.");
+        }
+    }
+
     // A declaration with this name must compile.
-    protected void CheckPlanName()
+    private void CheckPlanName()
     {
         var name = Settings.Name;
         if (!(char.IsLetter(name[0]) || name[0] == '_') || !name.All(c => char.IsLetterOrDigit(c) || c == '_'))
@@ -224,7 +280,7 @@ internal abstract class ProgramCommands<TModel>(
     protected void PlanEncoder<TData>(Func<TData> open)
         where TData : TrainingData
     {
-        CheckPlanName();
+        CheckPlan();
         if (Settings.TextTokens > TModel.Spec.Context)
         {
             throw new UsageException($"--tokens {Settings.TextTokens} is more than a text can have, because the context of "
@@ -369,6 +425,7 @@ internal abstract class ProgramCommands<TModel>(
             LearningRate = Settings.LearningRate ?? options.LearningRate,
             Seed = Settings.Seed ?? options.Seed,
             StochasticDepth = Settings.StochasticDepth ?? options.StochasticDepth,
+            RoutedShare = Settings.RoutedShare ?? options.RoutedShare,
             LabelSmoothing = Settings.LabelSmoothing ?? options.LabelSmoothing,
             Mixup = Settings.Mixup ?? options.Mixup,
             Shift = Settings.Shift ?? options.Shift,
@@ -376,6 +433,7 @@ internal abstract class ProgramCommands<TModel>(
             Accumulation = Settings.Accumulation ?? options.Accumulation,
             RecomputeActivations = Settings.RecomputeActivations ?? options.RecomputeActivations,
             TensorBoard = Settings.TensorBoard ?? options.TensorBoard,
+            GradientsInBFloat16 = Settings.GradientsInBFloat16 ?? options.GradientsInBFloat16,
             EvaluateEvery = Settings.EvaluateEvery ?? options.EvaluateEvery,
             Patience = Settings.Patience ?? options.Patience,
             OutputFolder = Settings.Out,
@@ -408,6 +466,7 @@ internal abstract class ProgramCommands<TModel>(
         if (!options.Probabilities.IsEmpty) text += $", probabilities {Numbers(options.Probabilities)}";
         if (!options.LossWeights.IsEmpty) text += $", loss weights {Numbers(options.LossWeights)}";
         if (options.StochasticDepth > 0) text += Output.Invariant($", stochastic depth {options.StochasticDepth}");
+        if (TModel.Spec.Routing is not null) text += Output.Invariant($", {options.RoutedShareOf(TModel.Spec):0.##%} of the steps routed");
         if (options.LabelSmoothing > 0) text += Output.Invariant($", label smoothing {options.LabelSmoothing}");
         if (options.Mixup > 0) text += Output.Invariant($", mixup {options.Mixup}");
         if (options.Shift > 0) text += Output.Invariant($", shifts of up to {options.Shift} pixels");
@@ -431,7 +490,7 @@ internal abstract class ProgramCommands<TModel>(
         }
 
         var device = Settings.Device != "cpu" && available ? CUDA : CPU;
-        set_num_threads(Settings.Threads ?? Machine.Threads);
+        set_num_threads(Settings.Threads ?? Math.Max(1, Machine.Threads / _ranksHere));
         var dtype = Settings.Dtype ?? RememberedDtype;
         dtype ??= device.type == DeviceType.CUDA || Machine.CpuHasBFloat16 ? "bf16" : "f32";
         return (device, dtype == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32);
@@ -542,15 +601,42 @@ internal abstract class ProgramCommands<TModel>(
             throw new UsageException($"--dimension is for --format onnx; --format {Settings.Format} keeps the whole embedding.");
     }
 
-    // The slice needs the tokenizer too.
+    // The slice needs the tokenizer and the chat template too.
     private void ExtractWithTokenizer(Action extract)
     {
         var source = Path.Combine(CheckpointFolder, Tokenizer.FileName);
         var tokenizer = File.Exists(source) ? Tokenizer.Load(source) : null;
         var copy = InOut(Tokenizer.FileName);
         if (tokenizer is not null) CheckReplaces(copy, tokenizer);
+        var chat = ChatFiles(CheckpointFolder, Settings.Out);
         extract();
         tokenizer?.Save(copy);
+        WriteAll(chat);
+    }
+
+    /// <summary>
+    /// Reads the files of a chat template in a folder. Returns their contents and the paths of their copies in another folder. A copy that
+    /// would replace another file is refused without <c>--overwrite</c>.
+    /// </summary>
+    protected List<(string Path, byte[] Content)> ChatFiles(string from, string to)
+    {
+        var files = new List<(string, byte[])>();
+        foreach (var name in (string[])[ChatTemplateFile.ConfigName, ChatTemplateFile.JinjaName])
+        {
+            var (source, copy) = (Path.Combine(from, name), Path.Combine(to, name));
+            if (!File.Exists(source)) continue;
+            var content = File.ReadAllBytes(source);
+            if (!Settings.Overwrite && File.Exists(copy) && !File.ReadAllBytes(copy).AsSpan().SequenceEqual(content))
+                throw new UsageException($"'{copy}' is another file than '{source}'; give another --out, or delete it.");
+            files.Add((copy, content));
+        }
+
+        return files;
+    }
+
+    protected static void WriteAll(List<(string Path, byte[] Content)> files)
+    {
+        foreach (var (path, content) in files) AtomicFile.Write(path, stream => stream.Write(content));
     }
 
     // Returns the path of weights if it is a folder, else the folder of the file.
@@ -574,12 +660,17 @@ internal abstract class ProgramCommands<TModel>(
     }
 
     private (TrainingResult Result, TModel Model) Run(
-        TrainerOptions options, string? checkpoint, Device device, ScalarType dtype, TrainingData data, RunFolder folder)
+        TrainerOptions options, string? checkpoint, Device device, ScalarType dtype, TrainingData data, RunFolder? folder)
     {
         var model = NewModel(options.Seed, device, dtype);
         try
         {
-            using var trainer = new Trainer<TModel>(model, options, _logger) { Remembered = Settings.ToMetadata(), Folder = folder };
+            using var trainer = new Trainer<TModel>(model, options, _logger)
+            {
+                Remembered = Settings.ToMetadata(),
+                Folder = folder,
+                Communicator = _ranks,
+            };
             if (checkpoint is not null)
             {
                 SayChanges(checkpoint, options, dtype);
@@ -587,6 +678,7 @@ internal abstract class ProgramCommands<TModel>(
             }
 
             Begin(model, data);
+            if (_ranks is { Rank: > 0 }) return (trainer.Fit(data, null, Cancellation), model);
             var display = new TrainingDisplay(Error, Planner<TModel>.AllNames, UnitOf(data));
             var result = display.Run(progress => trainer.Fit(data, progress, Cancellation), trainer.StepsDone, options.Steps);
             return (result, model);
@@ -656,7 +748,7 @@ internal abstract class ProgramCommands<TModel>(
     // A pattern has characters that are awkward in file names.
     protected static string FileName(Profile<TModel> profile) => profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
 
-    protected static Profile<TModel> ParseProfile(string text)
+    protected static Profile<TModel> ParseProfile(string text, string option = "--profile")
     {
         try
         {
@@ -664,7 +756,7 @@ internal abstract class ProgramCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException($"--profile: {ArgumentProblem.Of(e)}", e);
+            throw new UsageException($"{option}: {ArgumentProblem.Of(e)}", e);
         }
     }
 
@@ -692,7 +784,9 @@ internal abstract class ProgramCommands<TModel>(
     protected void BeginWithInit(TModel model, TrainingData data)
     {
         if (Settings.Init is not { } weights) return;
+        var chat = data.TextTokenizer is null ? [] : ChatFiles(FolderOf(weights), Settings.Out);
         var isDense = WarmStart.Load(model, weights, data);
+        WriteAll(chat);
         Error.WriteLine($"Beginning with {weights}{(isDense ? ", its hidden units ordered by importance" : string.Empty)}.");
     }
 

@@ -59,4 +59,5 @@ internal enum RandomPurpose : ulong
     Planning = 7,
     Augmentation = 8,
     Depth = 9,
+    Routing = 10,
 }

@@ -41,7 +41,9 @@ public sealed record ImageEvaluation(ImmutableArray<ImageRow> Rows, int Images, 
 /// <summary>Measures vision transformers on the validation images of a corpus.</summary>
 public static class ImageEvaluator
 {
-    /// <summary>Measures every granularity and declared profile of a universal model, at every dimension of its embedding.</summary>
+    /// <summary>
+    /// Measures every granularity, declared profile and declared routing budget of a universal model, at every dimension of its embedding.
+    /// </summary>
     /// <param name="model">The model.</param>
     /// <param name="corpus">The corpus whose validation images are classified.</param>
     /// <param name="batch">The number of images in one pass.</param>
@@ -51,7 +53,8 @@ public static class ImageEvaluator
         TModel model, ImageCorpus corpus, int batch = 100, CancellationToken cancellationToken = default)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
-        return Run(model, [.. TModel.Granularities, .. TModel.Profiles], corpus, batch, cancellationToken);
+        var budgets = TModel.Spec.Routing?.Budgets ?? [];
+        return Run(model, [.. TModel.Granularities, .. TModel.Profiles], budgets, corpus, batch, cancellationToken);
     }
 
     /// <summary>Measures some profiles of a universal model, such as the mixes of <see cref="Mixes.Sweep{TModel}"/>.</summary>
@@ -68,15 +71,29 @@ public static class ImageEvaluator
         CancellationToken cancellationToken = default)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
+        return Run(model, profiles, [], corpus, batch, cancellationToken);
+    }
+
+    private static ImageEvaluation Run<TModel>(
+        TModel model, ImmutableArray<Profile<TModel>> profiles, ImmutableArray<double> budgets, ImageCorpus corpus, int batch,
+        CancellationToken cancellationToken)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
         ArgumentNullException.ThrowIfNull(model);
         var whole = TModel.Granularities[^1];
-        ImmutableArray<Profile<TModel>> all = profiles.Contains(whole) ? profiles : profiles.Add(whole);
+        ImmutableArray<Profile<TModel>> more = profiles.Contains(whole) ? [] : [whole];
+        var costs = profiles.Select(Costs).Concat(budgets.Select(ProfileCosts.Of<TModel>)).Concat(more.Select(Costs)).ToImmutableArray();
         var evaluation = Run(
-            model, [.. all.Select(p => ProfileCosts.Of(p, TModel.Granularities.Contains(p)))],
-            [.. all.Select(p => (Func<Tensor, int, Tensor>)((pixels, width) => model.Classify(p, pixels, width)))],
-            all.IndexOf(whole), hasWhole: true, corpus, batch, cancellationToken);
-        var asked = profiles.Length * TModel.Spec.EmbeddingDimensions.Length;
+            model, costs, [.. profiles.Select(Classify), .. budgets.Select(Routed), .. more.Select(Classify)],
+            more.IsEmpty ? profiles.IndexOf(whole) : costs.Length - 1, hasWhole: true, corpus, batch, cancellationToken);
+        var asked = (profiles.Length + budgets.Length) * TModel.Spec.EmbeddingDimensions.Length;
         return evaluation with { Rows = evaluation.Rows[..asked] };
+
+        ProfileCosts Costs(Profile<TModel> profile) => ProfileCosts.Of(profile, TModel.Granularities.Contains(profile));
+
+        Func<Tensor, int, Tensor> Classify(Profile<TModel> profile) => (pixels, width) => model.Classify(profile, pixels, width);
+
+        Func<Tensor, int, Tensor> Routed(double budget) => (pixels, width) => model.Classify(budget, pixels, width);
     }
 
     /// <summary>Measures a slice.</summary>

@@ -23,6 +23,9 @@ public sealed record ProfileCosts(
     long Flops,
     long KeyValueCacheBytesPerToken)
 {
+    /// <summary>The compute budget of a routed pass, to which the FLOPs belong; null for a granularity or profile.</summary>
+    public double? Budget { get; init; }
+
     /// <summary>Returns the costs of all granularities, narrowest first, then of all declared profiles.</summary>
     public static ImmutableArray<ProfileCosts> Of<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -43,5 +46,25 @@ public sealed record ProfileCosts(
             profile.NonEmbeddingParameterCount,
             profile.Flops,
             profile.KeyValueCacheBytesPerToken);
+    }
+
+    /// <summary>Returns the costs of the routed pass of a universal model at a compute budget.</summary>
+    /// <exception cref="ArgumentException">The model declares no routing, or the budget is out of range.</exception>
+    public static ProfileCosts Of<TModel>(double budget)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var spec = TModel.Spec;
+        var flops = RoutingBudget.Of(spec, budget).Flops;
+        long routers = spec.Routing!.Layers.Length * (((long)spec.Granularities.Length * spec.Width) + 1);
+        return Of(TModel.Granularities[^1], false) with
+        {
+            Name = FormattableString.Invariant($"routed-{budget}"),
+            Shape = MixShape.Other,
+            Pattern = "by token",
+            Parameters = spec.ParameterCount(spec.WholeLayers.AsSpan()) + routers,
+            NonEmbeddingParameters = spec.NonEmbeddingParameterCount(spec.WholeLayers.AsSpan()) + routers,
+            Flops = flops,
+            Budget = budget,
+        };
     }
 }

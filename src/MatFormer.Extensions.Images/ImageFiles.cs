@@ -21,7 +21,10 @@ namespace MatFormer;
 /// </example>
 public static class ImageFiles
 {
-    /// <summary>The most pixels that an image may have: 100 million. An image with more is refused before memory is taken for it.</summary>
+    /// <summary>
+    /// The most pixels that an image may have: 100 million, or fewer where a program sets a limit of its own. An image with more is refused
+    /// before memory is taken for it.
+    /// </summary>
     public const int MaximumPixels = 100_000_000;
 
     private const int SampleBytes = 4; // an image is decoded to red, green, blue, alpha
@@ -32,7 +35,7 @@ public static class ImageFiles
     /// </summary>
     public static void Register() => ImageFormats.Add(Decode);
 
-    private static unsafe RasterImage? Decode(ReadOnlySpan<byte> file)
+    private static unsafe RasterImage? Decode(ReadOnlySpan<byte> file, int maximumPixels)
     {
         if (!IsPng(file) && !IsJpeg(file) && !IsWebp(file)) return null;
         using var data = SKData.CreateCopy(file);
@@ -40,10 +43,11 @@ public static class ImageFiles
             ?? throw new InvalidDataException(
                 "its header is damaged, or it is of an unsupported kind; copy it again, or convert it to PNG.");
         var (width, height) = (codec.Info.Width, codec.Info.Height);
-        if (width <= 0 || height <= 0 || Math.BigMul(width, height) > MaximumPixels)
+        var most = Math.Min(maximumPixels, MaximumPixels);
+        if (width <= 0 || height <= 0 || Math.BigMul(width, height) > most)
         {
             throw new InvalidDataException(
-                $"it has {width} x {height} pixels, but at most {MaximumPixels} in all are read; make it smaller.");
+                $"it has {width} x {height} pixels, but at most {most} in all are read; make it smaller.");
         }
 
         var samples = new byte[width * height * SampleBytes];

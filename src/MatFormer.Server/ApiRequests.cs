@@ -9,8 +9,26 @@ namespace MatFormer;
 /// <summary>A request for text, read and checked.</summary>
 internal sealed record TextRequest(ServedProfile Profile, string Prompt, GenerationOptions Options, bool Streams, bool WantsUsage);
 
-/// <summary>A request for embeddings, read and checked.</summary>
-internal sealed record EmbeddingRequest(ServedProfile Profile, ImmutableArray<int[]> Inputs, int? Width, bool AsBase64);
+/// <summary>A request for embeddings, read and checked: of texts as tokens, or of images.</summary>
+internal sealed record EmbeddingRequest(ServedProfile Profile, ImmutableArray<int[]> Texts, int? Width, bool AsBase64)
+{
+    /// <summary>The pixels of each image, (C, H, W), in the model's size.</summary>
+    public ImmutableArray<byte[]> Images { get; init; } = [];
+
+    /// <summary>The number of texts and images.</summary>
+    public int Inputs => Texts.Length + Images.Length;
+
+    /// <summary>Returns the tokens that the model computes. Each image is as many as the model has patches.</summary>
+    public int TokensOf(ModelSpec spec) => Texts.Sum(text => text.Length) + (Images.Length * spec.Context);
+
+    /// <summary>Returns a request of a few texts that fill the context, or of images.</summary>
+    public static EmbeddingRequest Example(ModelSpec spec, ServedProfile profile, int inputs) => spec.Image is { } image
+        ? new EmbeddingRequest(profile, [], null, false)
+        {
+            Images = [.. Enumerable.Repeat(new byte[image.Channels * image.Size * image.Size], inputs)],
+        }
+        : new EmbeddingRequest(profile, [.. Enumerable.Repeat(new int[spec.Context], inputs)], null, false);
+}
 
 /// <summary>Reads requests in OpenAI's form.</summary>
 internal static class ApiRequests
@@ -70,7 +88,8 @@ internal static class ApiRequests
 
     public static EmbeddingRequest Embedding(ModelServer server, RequestFields fields)
     {
-        var input = fields.Required("input", "give a text, or several");
+        var image = server.Spec.Image;
+        var input = fields.Required("input", image is null ? "give a text, or several" : "give an image, or several");
         var widths = server.EmbeddingDimensions;
         var width = fields.Integer("dimensions");
         if (width is not null && !widths.Any(w => w == width))
@@ -84,17 +103,24 @@ internal static class ApiRequests
             throw ApiException.Impossible("'encoding_format' must be float or base64.", "encoding_format");
         fields.Ignore("user");
 
-        // The input is one text, an array of tokens, or an array of several of these.
+        // The input is one text or image, an array of tokens or pixels, or an array of several of these.
         var isList = input.ValueKind == JsonValueKind.Array && input.GetArrayLength() > 0 && input[0].ValueKind != JsonValueKind.Number;
         JsonElement[] entries = isList ? [.. input.EnumerateArray()] : [input];
         if (entries.Length > server.MaxInputs)
             throw ApiException.Impossible($"'input' has {entries.Length} entries; at most {server.MaxInputs} are allowed.", "input");
         var profile = Profile(server, fields, entries.Length);
         fields.Finish();
+        if (image is not null)
+        {
+            var (images, pixelsLeft) = (new byte[entries.Length][], ((EncoderServer)server).Options.MaxPixels);
+            for (var i = 0; i < images.Length; i++) images[i] = ImageInput.Read(entries[i], NameOf(i), image, ref pixelsLeft);
+            return new EmbeddingRequest(profile, [], (int?)width, format == "base64") { Images = [.. images] };
+        }
+
         var inputs = ImmutableArray.CreateBuilder<int[]>();
         foreach (var (i, entry) in entries.Index())
         {
-            var name = entries.Length == 1 ? "input" : $"input[{i}]";
+            var name = NameOf(i);
             var tokens = entry.ValueKind == JsonValueKind.Array
                 ? Tokens(entry, name, server.Spec.Vocabulary)
                 : server.Encode(RequestFields.TextOf(entry, name));
@@ -104,6 +130,8 @@ internal static class ApiRequests
         }
 
         return new EmbeddingRequest(profile, inputs.ToImmutable(), (int?)width, format == "base64");
+
+        string NameOf(int entry) => entries.Length == 1 ? "input" : $"input[{entry}]";
     }
 
     private static void CheckLength(ModelServer server, int tokens, string field)
@@ -157,6 +185,7 @@ internal static class ApiRequests
             TopLogProbabilities = topLogProbabilities,
             Draft = draft,
             DraftWeights = draft.IsDefault ? null : defaults.DraftWeights,
+            Cascade = server.CascadeFor(profile),
             Seed = fields.Integer("seed") ?? Random.Shared.NextInt64(),
             StopStrings = [.. defaults.StopStrings, .. moreStops, .. stops],
         };

@@ -4,13 +4,13 @@ using System.Diagnostics;
 namespace MatFormer;
 
 /// <summary>
-/// Serves the embeddings of all sizes of a text encoder; see <see cref="ModelServer"/>. One request is computed at a time, its texts in
-/// batches.
+/// Serves the embeddings of all sizes of a text encoder or a vision transformer; see <see cref="ModelServer"/>. One request is computed at
+/// a time, its texts or images in batches.
 /// </summary>
 public sealed class EncoderServer : ModelServer
 {
     private readonly MatFormerModel _encoder;
-    private readonly Func<ServedProfile, TextEmbedder> _embedderOf;
+    private readonly Func<ServedProfile, RequestEmbedder> _embedderOf;
     private readonly CancellationTokenSource _cancelsAll = new();
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Lock _gate = new();
@@ -19,7 +19,7 @@ public sealed class EncoderServer : ModelServer
     private bool _isDisposed;
 
     internal EncoderServer(
-        MatFormerModel encoder, Func<ServedProfile, TextEmbedder> embedderOf, ProfileCatalog catalog, EncoderServerOptions options)
+        MatFormerModel encoder, Func<ServedProfile, RequestEmbedder> embedderOf, ProfileCatalog catalog, EncoderServerOptions options)
         : base(encoder.Architecture, catalog, options.Token, options.MaxBodyBytes) =>
         (_encoder, _embedderOf, Options) = (encoder, embedderOf, options);
 
@@ -28,6 +28,9 @@ public sealed class EncoderServer : ModelServer
 
     /// <summary>Held by the request that is computed.</summary>
     internal SemaphoreSlim Turn { get; } = new(1);
+
+    /// <summary>Held by the request whose images are decoded, so that only one decoded image is in memory at a time.</summary>
+    internal SemaphoreSlim Decoding { get; } = new(1);
 
     internal override int MaxPromptTokens => Spec.Context;
 
@@ -89,17 +92,17 @@ public sealed class EncoderServer : ModelServer
         return [.. tokens];
     }
 
-    internal override ServedProfile Select(string model, long? maxFlops, double? maxMs, int texts) =>
-        Catalog.Select(model, maxFlops, maxMs, Statistics.PresentTexts + texts);
+    internal override ServedProfile Select(string model, long? maxFlops, double? maxMs, int inputs) =>
+        Catalog.Select(model, maxFlops, maxMs, Statistics.PresentInputs + inputs);
 
-    /// <summary>Embeds the texts of a request, and returns a vector for each of them.</summary>
+    /// <summary>Embeds the texts or images of a request, and returns a vector for each of them.</summary>
     /// <exception cref="ApiException">The queue is full, or the server is stopping.</exception>
     /// <exception cref="DecodingException">The embeddings are damaged.</exception>
     /// <exception cref="OperationCanceledException">The request was cancelled.</exception>
     internal async Task<float[][]> EmbedAsync(EmbeddingRequest request, CancellationToken cancellationToken)
     {
-        var texts = request.Inputs.Length;
-        var embedder = _embedderOf(request.Profile).WithWidth(request.Width);
+        var inputs = request.Inputs;
+        var embedder = _embedderOf(request.Profile);
         lock (_gate)
         {
             var s = _statistics;
@@ -110,7 +113,7 @@ public sealed class EncoderServer : ModelServer
                 throw _isStopping ? Stopping() : QueueIsFull(s.RequestSeconds * (1 + s.Waiting));
             }
 
-            _statistics = s with { Present = s.Present + 1, PresentTexts = s.PresentTexts + texts };
+            _statistics = s with { Present = s.Present + 1, PresentInputs = s.PresentInputs + inputs };
         }
 
         var start = Stopwatch.GetTimestamp();
@@ -122,7 +125,7 @@ public sealed class EncoderServer : ModelServer
             try
             {
                 var began = Stopwatch.GetTimestamp();
-                numbers = await Task.Run(() => embedder.EmbedTokens(request.Inputs, cancelling.Token), cancelling.Token).ConfigureAwait(false);
+                numbers = await Task.Run(() => embedder(request, cancelling.Token), cancelling.Token).ConfigureAwait(false);
                 Count(s => s with { ComputingSeconds = s.ComputingSeconds + Stopwatch.GetElapsedTime(began).TotalSeconds });
             }
             finally
@@ -140,11 +143,11 @@ public sealed class EncoderServer : ModelServer
             Count(s => s with
             {
                 Completed = s.Completed + 1,
-                Texts = s.Texts + texts,
-                Tokens = s.Tokens + request.Inputs.Sum(i => (long)i.Length),
+                Inputs = s.Inputs + inputs,
+                Tokens = s.Tokens + request.TokensOf(Spec),
                 RequestSeconds = s.RequestSeconds == 0 ? seconds : (0.9 * s.RequestSeconds) + (0.1 * seconds),
             });
-            return [.. numbers.Chunk(embedder.Width)];
+            return [.. numbers.Chunk(numbers.Length / inputs)];
         }
         catch (OperationCanceledException)
         {
@@ -161,7 +164,7 @@ public sealed class EncoderServer : ModelServer
         {
             lock (_gate)
             {
-                _statistics = _statistics with { Present = _statistics.Present - 1, PresentTexts = _statistics.PresentTexts - texts };
+                _statistics = _statistics with { Present = _statistics.Present - 1, PresentInputs = _statistics.PresentInputs - inputs };
                 if (_isStopping && _statistics.Present == 0) _ended.TrySetResult();
             }
         }
@@ -173,14 +176,17 @@ public sealed class EncoderServer : ModelServer
     }
 }
 
+/// <summary>Returns the embeddings of a request, float32 (inputs, width), row-major.</summary>
+internal delegate float[] RequestEmbedder(EmbeddingRequest request, CancellationToken cancellationToken);
+
 /// <summary>What an <see cref="EncoderServer"/> is doing and has done.</summary>
 internal sealed record EncoderStatistics
 {
     /// <summary>The number of requests that run or wait.</summary>
     public int Present { get; init; }
 
-    /// <summary>The number of their texts.</summary>
-    public int PresentTexts { get; init; }
+    /// <summary>The number of their texts or images.</summary>
+    public int PresentInputs { get; init; }
 
     public int Running => Math.Min(1, Present);
 
@@ -194,7 +200,7 @@ internal sealed record EncoderStatistics
 
     public long Refused { get; init; }
 
-    public long Texts { get; init; }
+    public long Inputs { get; init; }
 
     public long Tokens { get; init; }
 

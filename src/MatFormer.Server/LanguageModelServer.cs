@@ -47,7 +47,7 @@ public sealed class LanguageModelServer : ModelServer
 
     internal override int[] Encode(string text) => Options.Defaults.Tokenizer.Encode(text);
 
-    internal override ServedProfile Select(string model, long? maxFlops, double? maxMs, int texts)
+    internal override ServedProfile Select(string model, long? maxFlops, double? maxMs, int inputs)
     {
         var (running, waiting) = Load;
         return Catalog.Select(model, maxFlops, maxMs, running + waiting + 1);
@@ -63,6 +63,12 @@ public sealed class LanguageModelServer : ModelServer
         var hasFewerBits = Options.Defaults.DraftWeights is { } weights && weights != Weights;
         return hasFewerBits || !profile.Layers.AsSpan().SequenceEqual(draft.AsSpan()) ? draft : default;
     }
+
+    /// <summary>Returns the cascade for a size: the levels that are smaller parts of it.</summary>
+    internal ImmutableArray<CascadeLevel> CascadeFor(ServedProfile profile) =>
+        Options.Defaults.Cascade.RemoveAll(level => !SteadyTimes.Holds(profile.Layers, level.Layers)
+            || profile.Layers.AsSpan().SequenceEqual(level.Layers.AsSpan())
+            || !profile.Layers.Select(l => l.Heads).SequenceEqual(level.Layers.Select(l => l.Heads)));
 
     /// <summary>Returns the error for a request that was not accepted.</summary>
     internal ApiException Refused()

@@ -26,8 +26,9 @@ internal sealed class MetricsText
     {
         var s = server.Statistics;
         Requests(s.Running, s.Waiting, s.Completed, s.Cancelled, s.Failed, s.Refused);
-        Family("texts_total", "counter", "Texts that were embedded.", (string.Empty, s.Texts));
-        Family("prompt_tokens_total", "counter", "Tokens of these texts.", (string.Empty, s.Tokens));
+        var unit = server.Spec.Unit;
+        Family($"{unit}s_total", "counter", $"{char.ToUpperInvariant(unit[0])}{unit[1..]}s that were embedded.", (string.Empty, s.Inputs));
+        Family("prompt_tokens_total", "counter", $"Tokens of these {unit}s.", (string.Empty, s.Tokens));
         Family("pass_seconds_total", "counter", "Seconds spent in passes.", (string.Empty, s.ComputingSeconds));
     }
 
@@ -41,6 +42,7 @@ internal sealed class MetricsText
         Family("generated_tokens_total", "counter", "Tokens generated.", (string.Empty, s.GeneratedTokens));
         Family("drafted_tokens_total", "counter", "Tokens that drafts proposed.", (string.Empty, s.DraftedTokens));
         Family("accepted_tokens_total", "counter", "Drafted tokens that the model chose too.", (string.Empty, s.AcceptedTokens));
+        Family("escalated_tokens_total", "counter", "Tokens that a cascade computed again.", (string.Empty, s.EscalatedTokens));
         Family("passes_total", "counter", "Passes through the model, including those of drafts.", (string.Empty, s.Passes));
         Family("pass_seconds_total", "counter", "Seconds spent in passes.", (string.Empty, s.PassSeconds));
         var below = 0L;

@@ -24,6 +24,7 @@ public abstract class ModelServer : IAsyncDisposable
     private readonly byte[]? _token;
     private readonly ConcurrentDictionary<int, long> _answers = new();
     private readonly ConcurrentDictionary<string, long> _requests = new(StringComparer.Ordinal);
+    private volatile bool _isDraining;
 
     private protected ModelServer(ModelSpec spec, ProfileCatalog catalog, string? token, long maxBodyBytes)
     {
@@ -48,13 +49,16 @@ public abstract class ModelServer : IAsyncDisposable
     /// <summary>True if no more requests are accepted.</summary>
     internal abstract bool IsStopping { get; }
 
+    /// <summary>True if load balancers should send no more requests here, although they are still accepted.</summary>
+    internal bool IsDraining => _isDraining;
+
     /// <summary>The number of requests that run and wait.</summary>
     internal abstract (int Running, int Waiting) Load { get; }
 
     /// <summary>The most tokens of a text.</summary>
     internal abstract int MaxPromptTokens { get; }
 
-    /// <summary>The most texts that a request for embeddings may have.</summary>
+    /// <summary>The most texts or images that a request for embeddings may have.</summary>
     internal abstract int MaxInputs { get; }
 
     /// <summary>The numbers of dimensions that an embedding may have.</summary>
@@ -63,9 +67,9 @@ public abstract class ModelServer : IAsyncDisposable
     /// <summary>Returns the tokens of a text to embed.</summary>
     internal abstract int[] Encode(string text);
 
-    /// <summary>Selects the size of a request by its model and budgets, for a load that includes the request's texts.</summary>
+    /// <summary>Selects the size of a request by its model and budgets, for a load that includes the request's inputs.</summary>
     /// <exception cref="ApiException">There is no such size, or none within the budgets.</exception>
-    internal abstract ServedProfile Select(string model, long? maxFlops, double? maxMs, int texts);
+    internal abstract ServedProfile Select(string model, long? maxFlops, double? maxMs, int inputs);
 
     /// <summary>Measures how long a token takes in each size of a language model, and starts the scheduler.</summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
@@ -77,7 +81,7 @@ public abstract class ModelServer : IAsyncDisposable
     /// <exception cref="ArgumentException">An option is out of range, or the engine belongs to another model.</exception>
     /// <exception cref="TokenizerException">The tokenizer does not fit the model.</exception>
     public static LanguageModelServer Create<TModel>(DecodingEngine engine, ModelServerOptions? options = null)
-        where TModel : MatFormerModel, ITextModel<TModel>
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(engine);
         options ??= new ModelServerOptions();
@@ -88,7 +92,9 @@ public abstract class ModelServer : IAsyncDisposable
         return new LanguageModelServer(TModel.Spec, engine, ProfileCatalog.Measure<TModel>(engine, options.AutoMsPerToken), options);
     }
 
-    /// <summary>Measures how long a text takes in each size of a text encoder, and serves its embeddings.</summary>
+    /// <summary>
+    /// Measures how long a text or an image takes in each size of a text encoder or a vision transformer, and serves its embeddings.
+    /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="encoder">
     /// The universal model, all sizes of which are served, or a slice, which is served as the only size. The server owns and disposes the
@@ -96,31 +102,43 @@ public abstract class ModelServer : IAsyncDisposable
     /// </param>
     /// <param name="options">The options of the server; null for the defaults.</param>
     /// <exception cref="ArgumentException">
-    /// An option is out of range, or the model is not a text encoder or is another model than <typeparamref name="TModel"/>.
+    /// An option is out of range, or the model is a language model or is another model than <typeparamref name="TModel"/>.
     /// </exception>
     /// <exception cref="TokenizerException">The tokenizer does not fit the model.</exception>
     public static EncoderServer Create<TModel>(MatFormerModel encoder, EncoderServerOptions? options = null)
-        where TModel : MatFormerModel, ITextModel<TModel>
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(encoder);
         options ??= new EncoderServerOptions();
         options.Validate();
         if (encoder.Architecture.Fingerprint != TModel.Spec.Fingerprint)
             throw new ArgumentException($"The model is {encoder.Architecture.Name}, not {TModel.Spec.Name}.", nameof(encoder));
-        Func<ServedProfile, TextEmbedder> embedderOf;
-        if (encoder is TModel universal && encoder.IsUniversal)
-        {
-            embedderOf = size => TextEmbedder.Of(universal, new Profile<TModel>(size.Name, size.Layers), options.Tokenizer);
-        }
-        else
-        {
-            var only = TextEmbedder.OfSlice(encoder, options.Tokenizer);
-            embedderOf = _ => only;
-        }
-
+        var universal = encoder.IsUniversal ? encoder as TModel : null;
+        Func<ServedProfile, RequestEmbedder> embedderOf = encoder.Architecture.Kind == ModelKind.VisionTransformer
+            ? size =>
+            {
+                var profile = ProfileOf(size);
+                var images = new ImageEmbedder(
+                    encoder, universal is null ? encoder.Embed : (pixels, width) => universal.Embed(profile, pixels, width));
+                return (request, cancellationToken) => images.Embed(request.Images, request.Width, cancellationToken);
+            }
+            : size =>
+            {
+                var texts = universal is null ? TextEmbedder.OfSlice(encoder, options.Tokenizer)
+                    : TextEmbedder.Of(universal, ProfileOf(size), options.Tokenizer);
+                return (request, cancellationToken) => texts.WithWidth(request.Width).EmbedTokens(request.Texts, cancellationToken);
+            };
         return new EncoderServer(
             encoder, embedderOf, ProfileCatalog.Measure<TModel>(encoder, embedderOf, options.AutoMs), options);
+
+        static Profile<TModel> ProfileOf(ServedProfile size) => new(size.Name, size.Layers);
     }
+
+    /// <summary>
+    /// Makes <c>/readyz</c> answer 503 from now on, so that load balancers send further requests elsewhere. Requests are still answered
+    /// until <see cref="StopAsync"/>, because load balancers take a while to notice.
+    /// </summary>
+    public void Drain() => _isDraining = true;
 
     /// <summary>
     /// Refuses new requests, waits for running ones, cancels the rest after the grace period, and frees the weights.

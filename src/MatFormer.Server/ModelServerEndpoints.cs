@@ -20,9 +20,9 @@ public static class ModelServerEndpoints
     private const string Json = "application/json; charset=utf-8";
 
     /// <summary>
-    /// Adds <c>/v1/models</c>, <c>/v1/chat/completions</c>, <c>/v1/completions</c>, <c>/v1/embeddings</c>, <c>/healthz</c> and
-    /// <c>/metrics</c>. All of them but <c>/healthz</c> require the server's token, if it has one. A text encoder answers requests for
-    /// completions with an error.
+    /// Adds <c>/v1/models</c>, <c>/v1/chat/completions</c>, <c>/v1/completions</c>, <c>/v1/embeddings</c>, <c>/metrics</c>, and for load
+    /// balancers <c>/livez</c> (the process answers), <c>/readyz</c> (it takes requests) and <c>/healthz</c> (the same). The server's token,
+    /// if it has one, is required by all of them but the last three. An encoder answers requests for completions with an error.
     /// </summary>
     public static void MapMatFormer(this IEndpointRouteBuilder endpoints, ModelServer server)
     {
@@ -40,14 +40,12 @@ public static class ModelServerEndpoints
             context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
             return context.Response.WriteAsync(MetricsText.Of(server), context.RequestAborted);
         }));
-        endpoints.MapGet("/healthz", Guarded(server, context =>
+        endpoints.MapGet("/livez", Guarded(server, context => WriteHealth(server, context, isReady: true), isOpen: true));
+        foreach (var path in (string[])["/readyz", "/healthz"])
         {
-            var (running, waiting) = server.Load;
-            var stops = server.IsStopping;
-            return Write(
-                context, stops ? 503 : 200, new Health(stops ? "stopping" : "ok", server.Spec.Name, running, waiting),
-                ApiJson.Default.Health);
-        }, isOpen: true));
+            endpoints.MapGet(path, Guarded(
+                server, context => WriteHealth(server, context, isReady: !server.IsStopping && !server.IsDraining), isOpen: true));
+        }
     }
 
     /// <summary>Adds a page at the root that tries the sizes side by side. The page itself needs no token, and asks for one.</summary>
@@ -141,8 +139,17 @@ public static class ModelServerEndpoints
         return context.Response.Body.WriteAsync(JsonSerializer.SerializeToUtf8Bytes(value, type), context.RequestAborted).AsTask();
     }
 
+    private static Task WriteHealth(ModelServer server, HttpContext context, bool isReady)
+    {
+        var (running, waiting) = server.Load;
+        var status = server.IsStopping ? "stopping" : server.IsDraining ? "draining" : "ok";
+        return Write(context, isReady ? 200 : 503, new Health(status, server.Spec.Name, running, waiting), ApiJson.Default.Health);
+    }
+
     private static LanguageModelServer LanguageModel(ModelServer server) => server as LanguageModelServer ?? throw new ApiException(
-        StatusCodes.Status404NotFound, $"{server.Spec.Name} is a text encoder, which writes no text; it has /v1/embeddings.");
+        StatusCodes.Status404NotFound,
+        $"{server.Spec.Name} is a {(server.Spec.Image is null ? "text encoder" : "vision transformer")}, which writes no text; it has "
+        + "/v1/embeddings.");
 
     private static async Task Complete(LanguageModelServer server, HttpContext context, RequestTelemetry? telemetry, bool isChat)
     {
@@ -267,17 +274,31 @@ public static class ModelServerEndpoints
 
         EmbeddingRequest request;
         using (var fields = await RequestFields.ReadAsync(context.Request, context.RequestAborted).ConfigureAwait(false))
-            request = ApiRequests.Embedding(server, fields);
+            request = await ReadEmbedding(server, fields, context.RequestAborted).ConfigureAwait(false);
         telemetry?.Choose(server, request.Profile);
         var vectors = server is EncoderServer encoder ? await EmbedByEncoder(encoder, context, request).ConfigureAwait(false)
             : await EmbedByHiddenStates((LanguageModelServer)server, context, request).ConfigureAwait(false);
         var entries = vectors.Select((numbers, index) => new EmbeddingEntry(index, request.AsBase64
             ? JsonSerializer.SerializeToElement(Convert.ToBase64String(MemoryMarshal.AsBytes<float>(numbers)), ApiJson.Default.String)
             : JsonSerializer.SerializeToElement(numbers, ApiJson.Default.SingleArray)));
-        var tokens = request.Inputs.Sum(i => i.Length);
+        var tokens = request.TokensOf(server.Spec);
         telemetry?.Complete(tokens);
         var answer = new EmbeddingResponse(server.Catalog.IdOf(request.Profile), [.. entries], new EmbeddingUsage(tokens));
         await Write(context, 200, answer, ApiJson.Default.EmbeddingResponse).ConfigureAwait(false);
+    }
+
+    private static async Task<EmbeddingRequest> ReadEmbedding(ModelServer server, RequestFields fields, CancellationToken cancellationToken)
+    {
+        if (server is not EncoderServer { Spec.Image: not null } encoder) return ApiRequests.Embedding(server, fields);
+        await encoder.Decoding.WaitAsync(cancellationToken).ConfigureAwait(false);
+        try
+        {
+            return ApiRequests.Embedding(server, fields);
+        }
+        finally
+        {
+            encoder.Decoding.Release();
+        }
     }
 
     private static Task<float[][]> EmbedByEncoder(EncoderServer server, HttpContext context, EmbeddingRequest request)
@@ -292,7 +313,7 @@ public static class ModelServerEndpoints
         using var leaving = context.RequestAborted.UnsafeRegister(static its => CancelAll((List<ScheduledEmbedding>)its!), works);
         try
         {
-            foreach (var tokens in request.Inputs)
+            foreach (var tokens in request.Texts)
             {
                 var work = server.Scheduler.TryEmbed(tokens, request.Profile.Layers) ?? throw server.Refused();
                 lock (works) works.Add(work);

@@ -5,7 +5,8 @@ public sealed record ModelServerOptions
 {
     /// <summary>
     /// The tokenizer, and the values for fields that a request does not have. A <see cref="GenerationOptions.Draft"/> drafts for all larger
-    /// sizes that contain it.
+    /// sizes that contain it, and the levels of a <see cref="GenerationOptions.Cascade"/> are asked before all larger sizes that contain
+    /// them.
     /// </summary>
     public GenerationOptions Defaults { get; init; } = new() { Temperature = 0.7 };
 

@@ -9,12 +9,12 @@ namespace MatFormer;
 /// <param name="Pattern">The granularities of its layers, such as <c>4*S 4*M</c>.</param>
 /// <param name="Parameters">The number of all parameters.</param>
 /// <param name="Flops">
-/// FLOPs of one token, with attention averaged over a full context, or of one text that fills the context. A multiply-add counts as two.
+/// FLOPs of one token, with attention averaged over a full context, or of one image or one text that fills the context. A multiply-add counts as two.
 /// </param>
 /// <param name="Ms">
-/// Milliseconds of a pass of one token, or of one text that fills the context, measured on this machine; null if not measured.
+/// Milliseconds of a pass of one token, image, or text that fills the context, measured on this machine; null if not measured.
 /// </param>
-/// <param name="MsPerFurther">Milliseconds that each further token of another request, or each further text, adds to a pass.</param>
+/// <param name="MsPerFurther">Milliseconds that each further token of another request, text or image adds to a pass.</param>
 public sealed record ServedProfile(
     string Name, string Pattern, long Parameters, long Flops, double? Ms = null, double? MsPerFurther = null)
 {
@@ -22,7 +22,7 @@ public sealed record ServedProfile(
     public required ImmutableArray<LayerSlice> Layers { get; init; }
 
     /// <summary>
-    /// Returns the milliseconds of a pass with one token for each of the requests, or with so many texts, if all of them have this size.
+    /// Returns the milliseconds of a pass with one token for each of the requests, or with so many texts or images, if all of them have this size.
     /// </summary>
     /// <exception cref="InvalidOperationException">The size was not measured.</exception>
     public double MsOf(int load) => (Ms + ((load - 1) * MsPerFurther))!.Value;
@@ -83,8 +83,8 @@ internal sealed class ProfileCatalog
             autoMs);
     }
 
-    /// <summary>Measures the sizes of a text encoder. Nothing else may use the model meanwhile.</summary>
-    public static ProfileCatalog Measure<TModel>(MatFormerModel encoder, Func<ServedProfile, TextEmbedder> embedderOf, double autoMs)
+    /// <summary>Measures the sizes of an encoder of texts or images. Nothing else may use the model meanwhile.</summary>
+    public static ProfileCatalog Measure<TModel>(MatFormerModel encoder, Func<ServedProfile, RequestEmbedder> embedderOf, double autoMs)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var spec = TModel.Spec;
@@ -93,10 +93,16 @@ internal sealed class ProfileCatalog
             : [.. TModel.Granularities.Concat(TModel.Profiles).Select(p => (p.Name, p.Layers))];
         ImmutableArray<ServedProfile> profiles = [.. sizes.Select(p => Of(spec, p.Name, p.Layers))];
         var embedders = profiles.ToDictionary(profile => profile, embedderOf);
-        SteadyTimes.WarmUp(() => TimeTexts(embedders[profiles[^1]], 1, spec.Context));
+        SteadyTimes.WarmUp(() => Time(profiles[^1], 1));
         return new ProfileCatalog(
-            spec, encoder.Layers, Measured(profiles, 7, (profile, texts) => TimeTexts(embedders[profile], texts, spec.Context)), autoMs,
-            isSlice);
+            spec, encoder.Layers, Measured(profiles, 7, Time), autoMs, isSlice);
+
+        // Returns the median milliseconds of at least 5 passes.
+        double Time(ServedProfile profile, int inputs)
+        {
+            var example = EmbeddingRequest.Example(spec, profile, inputs);
+            return Median(() => embedders[profile](example, CancellationToken.None), () => { });
+        }
     }
 
     /// <summary>Selects the size of a request.</summary>
@@ -104,9 +110,9 @@ internal sealed class ProfileCatalog
     /// The model's name alone selects the largest size within the budgets. With <c>/auto</c>, the size also meets the target at this
     /// load, or is the fastest. With a profile's name or pattern, it is that profile.
     /// </param>
-    /// <param name="maxFlops">A budget of FLOPs per token or text.</param>
-    /// <param name="maxMs">A budget of milliseconds per token or text of a request that runs alone.</param>
-    /// <param name="load">The number of requests, or of texts, that run and wait, including the new ones.</param>
+    /// <param name="maxFlops">A budget of FLOPs per token, text or image.</param>
+    /// <param name="maxMs">A budget of milliseconds per token, text or image of a request that runs alone.</param>
+    /// <param name="load">The number of requests, or of texts or images, that run and wait, including the new ones.</param>
     /// <exception cref="ApiException">There is no such size, or none within the budgets.</exception>
     public ServedProfile Select(string model, long? maxFlops, double? maxMs, int load)
     {
@@ -166,7 +172,7 @@ internal sealed class ProfileCatalog
         new(
             $"{_spec.Name}/{Auto}", created,
             FormattableString.Invariant($"The largest size within {AutoMs} ms ")
-            + (_spec.Kind == ModelKind.LanguageModel ? "per token at the current load" : "for the texts of all requests that run and wait")
+            + (_spec.Kind == ModelKind.LanguageModel ? "per token at the current load" : $"for the {_spec.Unit}s of all requests that run and wait")
             + ", else the fastest.", null),
         .. Profiles.Select(p => new ModelEntry(IdOf(p), created, p.Pattern, SizeEntry.Of(_spec, p))),
     ];
@@ -179,8 +185,8 @@ internal sealed class ProfileCatalog
 
     /// <summary>Adds times to sizes. A size that is out of order is measured again.</summary>
     /// <param name="profiles">The sizes.</param>
-    /// <param name="further">How many tokens or texts a larger pass has beyond the first one; 0 if there is no room for a second.</param>
-    /// <param name="time">Returns the milliseconds of a pass over so many tokens or texts.</param>
+    /// <param name="further">How many tokens, texts or images a larger pass has beyond the first one; 0 if there is no room for a second.</param>
+    /// <param name="time">Returns the milliseconds of a pass over so many tokens, texts or images.</param>
     internal static ImmutableArray<ServedProfile> Measured(
         ImmutableArray<ServedProfile> profiles, int further, Func<ServedProfile, int, double> time)
     {
@@ -194,13 +200,6 @@ internal sealed class ProfileCatalog
         ];
 
         double[] Times(int load) => SteadyTimes.Measure(sizes, some => [.. some.Select(i => time(profiles[i], load))]);
-    }
-
-    // Returns the median milliseconds of at least 5 passes over texts that fill the context.
-    private static double TimeTexts(TextEmbedder embedder, int texts, int context)
-    {
-        int[][] tokens = [.. Enumerable.Range(0, texts).Select(_ => new int[context])];
-        return Median(() => embedder.EmbedTokens(tokens), () => { });
     }
 
     // The first pass is not timed, because another size was timed before it.

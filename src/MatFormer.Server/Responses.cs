@@ -14,7 +14,7 @@ internal sealed record ModelList(ImmutableArray<ModelEntry> Data)
     public string Object => "list";
 }
 
-// The costs are those of a token, or of a text if an encoder is served.
+// The costs are those of a token, or of a text or an image if an encoder is served.
 internal sealed record SizeEntry(string Name, string Pattern, long Parameters)
 {
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -35,12 +35,24 @@ internal sealed record SizeEntry(string Name, string Pattern, long Parameters)
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public double? MsPerFurtherText { get; private init; }
 
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? FlopsPerImage { get; private init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? MsPerImage { get; private init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? MsPerFurtherImage { get; private init; }
+
     public static SizeEntry Of(ModelSpec spec, ServedProfile p)
     {
         var entry = new SizeEntry(p.Name, p.Pattern, p.Parameters);
-        return spec.Kind == ModelKind.LanguageModel
-            ? entry with { FlopsPerToken = p.Flops, MsPerToken = p.Ms, MsPerFurtherToken = p.MsPerFurther }
-            : entry with { FlopsPerText = p.Flops, MsPerText = p.Ms, MsPerFurtherText = p.MsPerFurther };
+        return spec.Kind switch
+        {
+            ModelKind.LanguageModel => entry with { FlopsPerToken = p.Flops, MsPerToken = p.Ms, MsPerFurtherToken = p.MsPerFurther },
+            ModelKind.VisionTransformer => entry with { FlopsPerImage = p.Flops, MsPerImage = p.Ms, MsPerFurtherImage = p.MsPerFurther },
+            _ => entry with { FlopsPerText = p.Flops, MsPerText = p.Ms, MsPerFurtherText = p.MsPerFurther },
+        };
     }
 }
 

@@ -22,18 +22,21 @@ public static class ServeCommand
     /// SIGTERM. Then its exit code is 0.
     /// </summary>
     /// <typeparam name="TModel">
-    /// The declared model: a language model or a text encoder. A vision transformer cannot be served, and the compiler refuses it.
+    /// The declared model. Language models write text and give embeddings, text encoders and vision transformers give embeddings.
     /// </typeparam>
     public static Command For<TModel>()
-        where TModel : MatFormerModel, ITextModel<TModel> =>
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
         TModel.Spec.Kind == ModelKind.LanguageModel ? ForLanguageModel<TModel>() : ForEncoder<TModel>();
 
     private static Command ForEncoder<TModel>()
-        where TModel : MatFormerModel, ITextModel<TModel>
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var name = TModel.Spec.Name;
+        var takesImages = TModel.Spec.Kind == ModelKind.VisionTransformer;
         var common = new CommonOptions(name);
         var queue = Number("--queue", 256, 0, 1_000_000, "The most requests that wait");
+        var maxBody = Number("--max-body", 16, 1, 1024, "The most MiB that a request with its images may have");
+        var maxPixels = Number("--max-megapixels", 32, 1, 1000, "The most million pixels that the images of a request may have together");
         var autoMs = Milliseconds($"Milliseconds that {name}/auto aims for, with smaller sizes under load");
         var dtype = new Option<string>("--dtype")
         {
@@ -45,17 +48,25 @@ public static class ServeCommand
         {
             queue, autoMs, dtype,
         };
-        common.AddTo(command);
+        common.AddTo(command, hasTokenizer: !takesImages);
+        if (takesImages)
+        {
+            command.Options.Add(maxBody);
+            command.Options.Add(maxPixels);
+        }
+
         command.SetAction(async (parsed, cancellationToken) =>
         {
             var file = common.FileOf(parsed);
             var options = new EncoderServerOptions
             {
-                Tokenizer = common.TokenizerOf(parsed, file),
                 Queue = parsed.GetValue(queue),
                 AutoMs = parsed.GetValue(autoMs),
                 Token = common.TokenOf(parsed),
             };
+            options = takesImages
+                ? options with { MaxBodyBytes = (long)parsed.GetValue(maxBody) << 20, MaxPixels = parsed.GetValue(maxPixels) * 1_000_000 }
+                : options with { Tokenizer = common.TokenizerOf(parsed, file) };
             set_num_threads(parsed.GetValue(common.Threads) ?? Machine.Threads);
             var encoder = Checkpoint.Open<TModel>(file);
             encoder.ComputeType = parsed.GetValue(dtype) == "bf16" ? ScalarType.BFloat16 : ScalarType.Float32;
@@ -76,7 +87,7 @@ public static class ServeCommand
     }
 
     private static Command ForLanguageModel<TModel>()
-        where TModel : MatFormerModel, ITextModel<TModel>
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var name = TModel.Spec.Name;
         var common = new CommonOptions(name);
@@ -112,15 +123,38 @@ public static class ServeCommand
             HelpName = "N",
             CustomParser = result => Whole(result, "--draft-length", 1, LongestDraft),
         };
+        var cascade = new Option<string?>("--cascade")
+        {
+            Description = "Smaller profiles that answer for larger ones while they are sure, such as S:0.8; see the command calibrate",
+            HelpName = "NAME:N",
+        };
         var noReuse = new Option<bool>("--no-prefix-reuse")
         {
             Description = "Compute all of each prompt, also if an earlier request began alike",
         };
         var command = new Command("serve", "Serve all sizes over an OpenAI-compatible API (docs/serving.md)")
         {
-            weights, sequences, queue, maxTokens, autoMs, template, draft, draftWeights, draftLength, noReuse,
+            weights, sequences, queue, maxTokens, autoMs, template, draft, draftWeights, draftLength, cascade, noReuse,
         };
         common.AddTo(command);
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(cascade) is not { } levels) return;
+            if (result.GetValue(draft) is not null)
+            {
+                result.AddError("--cascade changes the text that --draft would reproduce; leave one of them out.");
+                return;
+            }
+
+            try
+            {
+                CascadeLevel.Parse<TModel>(levels);
+            }
+            catch (ArgumentException e)
+            {
+                result.AddError($"--cascade: {ArgumentProblem.Of(e)}");
+            }
+        });
         command.Validators.Add(result =>
         {
             var hasDraft = result.GetValue(draft) is not null;
@@ -162,6 +196,7 @@ public static class ServeCommand
                     Draft = drafting?.Layers ?? default,
                     DraftWeights = parsed.GetValue(draftWeights) is { } fewer ? Named(fewer) : null,
                     DraftLength = parsed.GetValue(draftLength),
+                    Cascade = parsed.GetValue(cascade) is { } levels ? CascadeLevel.Parse<TModel>(levels) : [],
                 },
                 ChatTemplate = chats,
                 MaxTokens = parsed.GetValue(maxTokens),
@@ -186,6 +221,7 @@ public static class ServeCommand
                         + $"{drafting.Name} ({drafting.Pattern}) is not a part; give a smaller profile.");
                 }
 
+                CheckCascade(file, engine, options.Defaults);
                 server = ModelServer.Create<TModel>(engine, options);
             }
             catch
@@ -206,6 +242,19 @@ public static class ServeCommand
         "bf16" => DecodingWeights.BFloat16,
         _ => Enum.Parse<DecodingWeights>(weights, ignoreCase: true),
     };
+
+    private static void CheckCascade(string file, DecodingEngine engine, GenerationOptions defaults)
+    {
+        if (defaults.Cascade.IsEmpty) return;
+        try
+        {
+            DecodingScheduler.Check(defaults, engine);
+        }
+        catch (ArgumentException e)
+        {
+            throw new CheckpointException(file, $"holds {engine.ProfileName}. {ArgumentProblem.Of(e)}");
+        }
+    }
 
     // Returns the template, and the file that it comes from.
     private static (ChatTemplate Template, string? File) TemplateOf(string? given, string weights)
@@ -315,6 +364,9 @@ public static class ServeCommand
 
         private readonly Option<int> _grace = Number("--grace", 10, 0, 3600, "Seconds to wait for running requests when stopping");
 
+        private readonly Option<int> _drain = Number(
+            "--drain", 0, 0, 3600, "Seconds to go on when told to stop, while /readyz says no to load balancers");
+
         public Option<int?> Threads { get; } = new("--threads")
         {
             Description = "Threads on the CPU; one per physical core by default",
@@ -322,9 +374,10 @@ public static class ServeCommand
             CustomParser = result => Whole(result, "--threads", 1, 4096),
         };
 
-        public void AddTo(Command command)
+        public void AddTo(Command command, bool hasTokenizer = true)
         {
-            foreach (var option in (Option[])[_checkpoint, _folder, _tokenizer, _host, _port, _tokenFile, _anonymous, Threads, _grace])
+            if (hasTokenizer) command.Options.Add(_tokenizer);
+            foreach (var option in (Option[])[_checkpoint, _folder, _host, _port, _tokenFile, _anonymous, Threads, _grace, _drain])
                 command.Options.Add(option);
             command.Validators.Add(result =>
             {
@@ -381,6 +434,13 @@ public static class ServeCommand
                 if (note is not null) output.WriteLine(note);
                 output.WriteLine($"Serving {file} at {web.Address} (Ctrl-C stops the server)");
                 await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                if (parsed.GetValue(_drain) is > 0 and var seconds)
+                {
+                    server.Drain();
+                    output.WriteLine($"Draining for {seconds} s.");
+                    await Task.Delay(TimeSpan.FromSeconds(seconds), CancellationToken.None).ConfigureAwait(false);
+                }
+
                 output.WriteLine("Stopping.");
                 await web.StopAsync(TimeSpan.FromSeconds(parsed.GetValue(_grace))).ConfigureAwait(false);
             }

@@ -48,6 +48,15 @@ internal sealed class MetricsFile : IDisposable
             json.WriteNumber("tokens_per_second", Math.Round(result.TokensPerSecond, 1));
             if (result.Skipped is { } reason) json.WriteString("skipped", reason);
             if (!result.Validation.IsEmpty) WriteNumbers(json, "validation", result.Validation);
+            if (result.Communication is { } communication)
+            {
+                json.WriteStartObject("communication");
+                json.WriteNumber("bytes", communication.Bytes);
+                json.WriteNumber("seconds", Math.Round(communication.Seconds, 6));
+                json.WriteNumber("waiting_seconds", Math.Round(communication.WaitingSeconds, 6));
+                json.WriteEndObject();
+            }
+
             json.WriteEndObject();
         }
 
@@ -87,6 +96,11 @@ internal sealed class MetricsFile : IDisposable
                 Divergences = root.TryGetProperty("divergence", out var divergences) ? ReadNumbers(divergences) : [],
                 Skipped = root.TryGetProperty("skipped", out var reason) ? reason.GetString() : null,
                 Validation = root.TryGetProperty("validation", out var validation) ? ReadNumbers(validation) : [],
+                Communication = root.TryGetProperty("communication", out var exchange)
+                    ? new(
+                        exchange.GetProperty("bytes").GetInt64(), exchange.GetProperty("seconds").GetDouble(),
+                        exchange.GetProperty("waiting_seconds").GetDouble())
+                    : null,
             };
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)

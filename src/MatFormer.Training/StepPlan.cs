@@ -5,7 +5,8 @@ namespace MatFormer;
 /// <summary>The submodels that one step trains, and how their losses are combined.</summary>
 /// <param name="Streams">The submodels, widest first, and their rows of the batch.</param>
 /// <param name="Names">
-/// The name of each stream's loss: the name of a granularity, <c>mix</c>, or <c>mix-</c> and the granularity in which a branch ends.
+/// The name of each stream's loss: the name of a granularity, <c>mix</c>, <c>mix-</c> and the granularity in which a branch ends, or
+/// <c>routed-</c> and the budget of a routed pass.
 /// </param>
 /// <param name="Weights">The factor of each stream's loss in the sum of the losses.</param>
 internal sealed record StepPlan(Streams Streams, ImmutableArray<string> Names, ImmutableArray<float> Weights)
@@ -35,6 +36,8 @@ internal sealed class Planner<TModel>
     private readonly TrainerOptions _options;
     private readonly double[] _cumulative;
     private readonly StepPlan[] _alone;
+    private readonly StepPlan[] _routed;
+    private readonly double _routedShare;
 
     /// <param name="options">The options, which the caller has validated.</param>
     public Planner(TrainerOptions options)
@@ -42,18 +45,31 @@ internal sealed class Planner<TModel>
         _options = options;
         _cumulative = Cumulative(options.Probabilities);
         _alone = [.. TModel.Granularities.Select((_, i) => Shared([Named(i)]))];
+        _routed = [.. Budgets.Select(budget => new StepPlan(Streams.Routed<TModel>(budget), [RoutedName(budget)], [1]))];
+        _routedShare = options.RoutedShareOf(TModel.Spec);
         All = Shared([.. TModel.Granularities.Select((_, i) => Named(^(i + 1)))]);
     }
 
     /// <summary>All names that losses may have, in the order in which they are shown.</summary>
     public static ImmutableArray<string> AllNames { get; } =
-        [.. TModel.Granularities.Select(g => g.Name), Mix, .. TModel.Granularities.Select(g => Branch + g.Name)];
+        [.. TModel.Granularities.Select(g => g.Name), Mix, .. TModel.Granularities.Select(g => Branch + g.Name),
+        .. Budgets.Select(RoutedName)];
 
     /// <summary>The plan of all granularities over the same batch.</summary>
     public StepPlan All { get; }
 
     /// <summary>Returns the plan of a step. Steps are numbered from 1.</summary>
-    public StepPlan At(long step) => _options.Objective switch
+    public StepPlan At(long step)
+    {
+        if (_routedShare == 0) return Uniform(step);
+
+        // The number decides both whether the step is routed and the budget.
+        var unit = new CounterRandom(_options.Seed, RandomPurpose.Routing).Unit(step);
+        return unit < _routedShare ? _routed[Math.Min(_routed.Length - 1, (int)(unit / _routedShare * _routed.Length))] : Uniform(step);
+    }
+
+    // The plan of a step that is not routed.
+    private StepPlan Uniform(long step) => _options.Objective switch
     {
         Objective.Sampled => _alone[Drawn(step)],
         Objective.Joint => All,
@@ -64,7 +80,11 @@ internal sealed class Planner<TModel>
     };
 
     /// <summary>Returns plans whose costs, weighted by their shares, add up to about the mean cost of a step.</summary>
-    public IEnumerable<(StepPlan Plan, double Share)> Typical()
+    public IEnumerable<(StepPlan Plan, double Share)> Typical() =>
+        (_routedShare == 1 ? [] : TypicalUniform().Select(typical => (typical.Plan, typical.Share * (1 - _routedShare))))
+        .Concat(_routedShare == 0 ? [] : _routed.Select(plan => (plan, _routedShare / _routed.Length)));
+
+    private IEnumerable<(StepPlan Plan, double Share)> TypicalUniform()
     {
         const int drawn = 8;
         return _options.Objective switch
@@ -72,7 +92,7 @@ internal sealed class Planner<TModel>
             Objective.Sampled => _alone.Select((plan, i) => (Plan: plan, Share: Probability(i))).Where(p => p.Share > 0),
             Objective.Joint => [(All, 1)],
             Objective.Branching => TypicalBranches(),
-            _ => Enumerable.Range(1, drawn).Select(step => (At(step), 1.0 / drawn)),
+            _ => Enumerable.Range(1, drawn).Select(step => (Uniform(step), 1.0 / drawn)),
         };
     }
 
@@ -147,6 +167,10 @@ internal sealed class Planner<TModel>
             if (!granularities.Any(g => SameLayers(g, layers))) return new Profile<TModel>(Mix, layers);
         }
     }
+
+    private static ImmutableArray<double> Budgets => TModel.Spec.Routing?.Budgets ?? [];
+
+    private static string RoutedName(double budget) => FormattableString.Invariant($"routed-{budget}");
 
     private static (string Name, Profile<TModel> Profile) Named(Index index)
     {

@@ -7,7 +7,8 @@ namespace MatFormer;
 /// <param name="Objective">The step's objective.</param>
 /// <param name="Losses">
 /// The cross-entropy of each trained submodel, in nats per token. Granularities come first, by name, from narrowest to widest. Then come
-/// mixes, as <c>mix</c>, or as <c>mix-L</c> for a branch that ends in L.
+/// mixes, as <c>mix</c>, or as <c>mix-L</c> for a branch that ends in L. A routed step has one loss,
+/// named by its budget, such as <c>routed-0.5</c>.
 /// </param>
 /// <param name="LearningRate">The step's learning rate.</param>
 /// <param name="GradientNorm">The norm of all gradients before clipping.</param>
@@ -32,6 +33,9 @@ public sealed record StepResult(
     /// validation data, narrowest first, in nats per token.
     /// </summary>
     public ImmutableArray<(string Granularity, float Loss)> Validation { get; init; } = [];
+
+    /// <summary>What the exchange of gradients cost; null if this process trains alone.</summary>
+    public StepCommunication? Communication { get; init; }
 }
 
 /// <summary>The outcome of a run.</summary>

@@ -28,6 +28,8 @@ public sealed class Trainer<TModel> : IDisposable
     private EarlyStop _stop = EarlyStop.None;
     private string? _expectedData;
     private bool _ownsFolder;
+    private DataParallel<TModel>? _parallel;
+    private bool _stops;
 
     /// <summary>Prepares training; the model must already be on its device.</summary>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
@@ -55,6 +57,12 @@ public sealed class Trainer<TModel> : IDisposable
 
     /// <summary>The number of steps that were skipped because a loss or the gradients were not finite.</summary>
     public long StepsSkipped { get; private set; }
+
+    /// <summary>
+    /// The processes that train this model together, each on a part of each batch; null to train alone. All of them create the same model
+    /// and options, and call the same methods. The first rank alone writes files. The caller disposes the communicator.
+    /// </summary>
+    public ICommunicator? Communicator { get; init; }
 
     /// <summary>What the checkpoints remember for the program that trains, as metadata.</summary>
     internal IReadOnlyDictionary<string, string> Remembered { get; init; } = new Dictionary<string, string>();
@@ -85,6 +93,10 @@ public sealed class Trainer<TModel> : IDisposable
     /// <exception cref="TrainingException">
     /// More consecutive steps had to be skipped than the options allow. Nothing is saved in this case.
     /// </exception>
+    /// <exception cref="DistributedException">
+    /// With a <see cref="Communicator"/>: the ranks do not have the same model, options and data, or cannot exchange them. Any other
+    /// failure of one rank ends the processes of all ranks.
+    /// </exception>
     public TrainingResult Fit(TrainingData data, Action<StepResult>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(data);
@@ -98,6 +110,9 @@ public sealed class Trainer<TModel> : IDisposable
         catch (Exception e)
         {
             activity?.SetStatus(ActivityStatusCode.Error, e.Message).SetTag("error.type", e.GetType().FullName).AddException(e);
+
+            // These come on all ranks at once. Any other failure is of this rank, and the others would wait for it.
+            if (e is not (TrainingException or DistributedException)) Communicator?.Abort(e.Message);
             throw;
         }
     }
@@ -106,8 +121,8 @@ public sealed class Trainer<TModel> : IDisposable
     {
         Use(data);
         Feed.Of(data).HeldOut(TModel.Spec, 1, 1).First(); // a lack of validation data fails now, not after hours
-        using var held = Folder is null && Options.OutputFolder is { } free ? RunFolder.Lock(free) : null;
-        if (Options.OutputFolder is { } folder)
+        using var held = Folder is null && Written is { } free ? RunFolder.Lock(free) : null;
+        if (Written is { } folder)
         {
             if (!_ownsFolder) Occupy(folder);
 
@@ -119,8 +134,8 @@ public sealed class Trainer<TModel> : IDisposable
             data.TextTokenizer?.Save(Path.Combine(folder, Tokenizer.FileName));
         }
 
-        using var metrics = Options.OutputFolder is { } output ? MetricsFile.Open(Path.Combine(output, RunFolder.MetricsName), StepsDone) : null;
-        using var events = Options.TensorBoard && PathOf(RunFolder.TensorBoardName) is { } board
+        using var metrics = Written is { } output ? MetricsFile.Open(Path.Combine(output, RunFolder.MetricsName), StepsDone) : null;
+        using var events = Options.TensorBoard && Written is not null && PathOf(RunFolder.TensorBoardName) is { } board
             ? EventFile.Create(board, StepsDone) : null;
         if (StepsDone < Options.Steps)
         {
@@ -136,9 +151,11 @@ public sealed class Trainer<TModel> : IDisposable
             _prefetched = prefetched;
             try
             {
-                while (StepsDone < Options.Steps && !HasStoppedEarly && !cancellationToken.IsCancellationRequested)
+                _stops = false;
+                while (StepsDone < Options.Steps && !HasStoppedEarly
+                    && !(_parallel is null ? cancellationToken.IsCancellationRequested : _stops))
                 {
-                    last = Step(data);
+                    last = Step(data, cancellationToken);
                     if (Options.EvaluateEvery > 0 && (StepsDone % Options.EvaluateEvery == 0 || StepsDone == Options.Steps))
                         last = last with { Validation = Look(data) };
                     metrics?.Add(last);
@@ -159,7 +176,8 @@ public sealed class Trainer<TModel> : IDisposable
         if (finished && Options.OutputFolder is { } target)
         {
             weights = Path.Combine(target, RunFolder.WeightsName);
-            _model.Save(weights);
+            if (Written is not null) _model.Save(weights);
+            _parallel?.Barrier(); // the file is there on all ranks
         }
 
         return new TrainingResult(StepsDone, finished, CheckpointPath, weights, last)
@@ -182,8 +200,14 @@ public sealed class Trainer<TModel> : IDisposable
     public StepResult Step(TrainingData data)
     {
         ArgumentNullException.ThrowIfNull(data);
+        return Step(data, CancellationToken.None);
+    }
+
+    // With several ranks, it also decides whether all of them stop after this step.
+    private StepResult Step(TrainingData data, CancellationToken cancellationToken)
+    {
         Use(data);
-        var result = Step(_planner.At(StepsDone + 1));
+        var result = Step(_planner.At(StepsDone + 1), cancellationToken);
         TrainingTelemetry.Report(TModel.Spec.Name, result, TokensPerStep);
         return result;
     }
@@ -192,7 +216,7 @@ public sealed class Trainer<TModel> : IDisposable
     internal StepResult Step(TrainingData data, StepPlan plan)
     {
         Use(data);
-        return Step(plan);
+        return Step(plan, CancellationToken.None);
     }
 
     /// <summary>Restores the weights, the optimizer's moments and the step of a run from its checkpoint.</summary>
@@ -213,7 +237,14 @@ public sealed class Trainer<TModel> : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _optimizer.Dispose();
+    public void Dispose()
+    {
+        _parallel?.Dispose();
+        _optimizer.Dispose();
+    }
+
+    // The folder that this process writes to; null if it writes nothing.
+    private string? Written => _parallel is { IsFirst: false } ? null : Options.OutputFolder;
 
     private string? PathOf(string name) => Options.OutputFolder is { } folder ? Path.Combine(folder, name) : null;
 
@@ -237,6 +268,7 @@ public sealed class Trainer<TModel> : IDisposable
     private void Use(TrainingData data)
     {
         if (ReferenceEquals(data, _data)) return;
+        if (Communicator is { } communicator) _parallel ??= new DataParallel<TModel>(communicator, _model, _flat, Options);
         Feed.Of(data).CheckFits(_model);
         if (_expectedData is not null && _expectedData != data.Fingerprint)
         {
@@ -250,6 +282,7 @@ public sealed class Trainer<TModel> : IDisposable
         _model.TokenizerFingerprint = data.TextTokenizer?.Fingerprint;
         _model.TrainedOn = data.Remembered;
         _data = data;
+        _parallel?.CheckSetUp(data, StepsDone);
     }
 
     // The batch stays valid until the next call.
@@ -260,7 +293,7 @@ public sealed class Trainer<TModel> : IDisposable
         return _batch;
     }
 
-    private StepResult Step(StepPlan plan)
+    private StepResult Step(StepPlan plan, CancellationToken cancellationToken)
     {
         using var scope = NewDisposeScope();
         var watch = Stopwatch.StartNew();
@@ -269,11 +302,19 @@ public sealed class Trainer<TModel> : IDisposable
         var students = plan.Names.IndexOf(TModel.Granularities[^1].Name) + 1; // the largest granularity comes first and has no teacher
         var factors = plan.Factors(Options.Distillation?.Weight, students);
         for (var i = 0; i < factors.Length; i++) factors[i] /= Options.Accumulation;
-        var values = new float[factors.Length];
+        var sums = new double[factors.Length];
         _flat.ClearGradients();
-        for (var part = 0; part < Options.Accumulation; part++) Backward(plan, FirstBatch(step) + part, factors, values);
+        _parallel?.Begin(plan);
+        for (var part = 0; part < Options.Accumulation; part++)
+        {
+            using var sending = part == Options.Accumulation - 1 ? _parallel?.Watch() : null;
+            Backward(plan, FirstBatch(step) + part, factors, sums);
+        }
+
         _flat.GatherGradients();
-        for (var i = 0; i < values.Length; i++) values[i] /= Options.Accumulation;
+        StepCommunication? communication = null;
+        if (_parallel is not null) (_stops, communication) = _parallel.Finish(sums, cancellationToken.IsCancellationRequested);
+        float[] values = [.. sums.Select(sum => (float)(sum / Options.Accumulation))];
         var norm = Kernels.ClipGradientNorm(_flat.Gradients, Options.MaxGradientNorm);
         var problem = Problem(plan, values, norm);
         if (problem is null)
@@ -291,16 +332,40 @@ public sealed class Trainer<TModel> : IDisposable
         {
             Divergences = problem is null ? InOrder(plan.Names.Zip(values.Skip(plan.Names.Length)).Skip(students)) : [],
             Skipped = problem,
+            Communication = communication,
         };
     }
 
     // Runs the forward and backward pass of a batch. Accumulates its gradients, and adds its losses to the sums.
-    private void Backward(StepPlan plan, long batch, float[] factors, float[] sums)
+    private void Backward(StepPlan plan, long batch, float[] factors, double[] sums)
     {
         var examples = BatchOf(batch);
-        var streams = Thinned(plan.Streams, batch);
         using var scope = NewDisposeScope();
-        var (input, targets) = examples.ToTensors(_model.Device);
+        if (_parallel is null)
+        {
+            var (input, targets) = examples.ToTensors(_model.Device);
+            var values = Backward(Thinned(plan.Streams, batch), input, targets, factors);
+            for (var i = 0; i < values.Length; i++) sums[i] += values[i];
+            return;
+        }
+
+        // The losses of pairs are those of the whole batch on each rank. Other losses are means over the rank's rows.
+        var part = _parallel.PartOf(plan);
+        var (wholeInput, wholeTargets) = examples.ToTensors(CPU);
+        using var completing = _parallel.CompletePairs(plan, wholeTargets);
+        var indices = completing is null ? part.Indices : [.. Enumerable.Range(0, plan.Names.Length)];
+        int[] all = factors.Length == plan.Names.Length ? indices : [.. indices, .. indices.Select(i => i + plan.Names.Length)];
+        double[] shares = [.. all.Select((_, i) => completing is null ? part.Shares[i % indices.Length] : 1)];
+        var its = Backward(
+            Thinned(part.Streams, batch), _parallel.Rows(wholeInput, part), _parallel.Rows(wholeTargets, part),
+            [.. all.Select((index, i) => (float)(factors[index] * shares[i]))]);
+        if (completing is not null && !_parallel.IsFirst) return; // one rank reports them
+        for (var i = 0; i < its.Length; i++) sums[all[i]] += its[i] * shares[i];
+    }
+
+    // Returns the losses, or the losses and divergences, of a batch.
+    private float[] Backward(Streams streams, Tensor input, Tensor targets, float[] factors)
+    {
 
         // Stochastic depth may leave out every layer. Then there is nothing to recompute.
         var isEmpty = Enumerable.Range(0, TModel.Spec.Layers).All(streams.Skips);
@@ -313,8 +378,7 @@ public sealed class Trainer<TModel> : IDisposable
         else recomputation.Backward(loss);
         KernelNode.ReleaseReturned();
         KernelNode.ThrowFailure();
-        var values = Values(losses);
-        for (var i = 0; i < values.Length; i++) sums[i] += values[i];
+        return Values(losses);
     }
 
     // Applies stochastic depth: returns the streams without the layers that this batch leaves out.
@@ -369,7 +433,8 @@ public sealed class Trainer<TModel> : IDisposable
         using var unrecorded = no_grad();
         var sums = new double[TModel.Granularities.Count];
         var examples = 0;
-        foreach (var batch in Feed.Of(data).HeldOut(TModel.Spec, Options.Batch, Options.EvaluationWindows))
+        var batches = Feed.Of(data).HeldOut(TModel.Spec, Options.Batch, Options.EvaluationWindows);
+        foreach (var batch in _parallel?.PartOf(batches) ?? batches)
         {
             using var scope = NewDisposeScope();
             var (input, targets) = batch.ToTensors(_model.Device);
@@ -378,9 +443,17 @@ public sealed class Trainer<TModel> : IDisposable
             examples += batch.Examples;
         }
 
+        if (_parallel is not null)
+        {
+            double[] all = [.. sums, examples];
+            _parallel.Sum(all);
+            all.AsSpan(0, sums.Length).CopyTo(sums);
+            examples = (int)all[^1];
+        }
+
         for (var i = 0; i < sums.Length; i++) sums[i] /= examples;
         _stop = _stop.After(sums.Average(), StepsDone);
-        if (_stop.BestStep == StepsDone && PathOf(RunFolder.BestName) is { } path) _model.Save(path);
+        if (_stop.BestStep == StepsDone && Written is not null && PathOf(RunFolder.BestName) is { } path) _model.Save(path);
         var losses = InOrder(_planner.All.Names.Zip(sums.Select(sum => (float)sum)));
         TrainingTelemetry.ReportValidation(TModel.Spec.Name, losses);
         return losses;
@@ -399,7 +472,8 @@ public sealed class Trainer<TModel> : IDisposable
 
     private void SaveCheckpoint(TrainingData data)
     {
-        if (CheckpointPath is not { } path) return;
+        _parallel?.CheckWeights(StepsDone);
+        if (Written is null || CheckpointPath is not { } path) return;
         using var activity = TrainingTelemetry.Start("save", TModel.Spec.Name);
         TrainingCheckpoint.Save(
             path, _model, _optimizer, Options, new(StepsDone, StepsSkipped, _stop, data.Fingerprint), Remembered);

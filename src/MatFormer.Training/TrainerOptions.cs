@@ -60,6 +60,12 @@ public sealed record TrainerOptions
     /// </summary>
     public double StochasticDepth { get; init; }
 
+    /// <summary>
+    /// Models with <c>[Routing]</c> only: the share of the steps that train a routed pass, at one of the declared budgets, instead of the
+    /// streams of <see cref="Objective"/>. The budget is drawn, all with equal probability. Null for a half.
+    /// </summary>
+    public double? RoutedShare { get; init; }
+
     /// <summary>Images only: the share of a target that is spread over all classes (arXiv 1512.00567, section 7).</summary>
     public double LabelSmoothing { get; init; }
 
@@ -123,6 +129,11 @@ public sealed record TrainerOptions
     /// <summary>Training stops early after this many consecutive evaluations without improvement; 0 for never.</summary>
     public int Patience { get; init; }
 
+    /// <summary>
+    /// With several ranks: gradients are rounded to bfloat16 on their way between the ranks, which halves the bytes. Sums stay float32.
+    /// </summary>
+    public bool GradientsInBFloat16 { get; init; }
+
     /// <summary>Steps between checkpoints.</summary>
     public int CheckpointEvery { get; init; } = 100;
 
@@ -150,6 +161,13 @@ public sealed record TrainerOptions
         var progress = Math.Min(1.0, (double)(step - warmup) / Math.Max(1, Steps - warmup));
         return LearningRate * (FinalLearningRate + ((1 - FinalLearningRate) * 0.5 * (1 + Math.Cos(Math.PI * progress))));
     }
+
+    /// <summary>Returns the smallest share that a granularity with a probability above 0 has of the batch, or of the steps.</summary>
+    internal double LeastShare(int granularities) =>
+        Probabilities.IsEmpty ? 1.0 / granularities : Probabilities.Where(p => p > 0).Min() / Probabilities.Sum();
+
+    /// <summary>Returns the share of the steps that train a routed pass of a model.</summary>
+    internal double RoutedShareOf(ModelSpec spec) => spec.Routing is null ? 0 : RoutedShare ?? 0.5;
 
     /// <summary>Checks all values.</summary>
     /// <param name="spec">The model.</param>
@@ -193,6 +211,9 @@ public sealed record TrainerOptions
             Distillation is null || (Distillation.Temperature > 0 && double.IsFinite(Distillation.Temperature)), "Distillation.Temperature",
             Distillation?.Temperature, "above 0");
         Check(StochasticDepth is >= 0 and < 1, nameof(StochasticDepth), StochasticDepth, "from 0 to below 1");
+        Check(
+            RoutedShare is null || spec.Routing is not null, nameof(RoutedShare), RoutedShare, $"null, as {spec.Name} declares no [Routing]");
+        Check(RoutedShare is null or (>= 0 and <= 1), nameof(RoutedShare), RoutedShare, "from 0 to 1");
         Check(LabelSmoothing is >= 0 and < 1, nameof(LabelSmoothing), LabelSmoothing, "from 0 to below 1");
         Check(Mixup >= 0 && double.IsFinite(Mixup), nameof(Mixup), Mixup, "0 or more");
         Check(
@@ -225,6 +246,7 @@ public sealed record TrainerOptions
         (Prefix + "distillation_weight", Distillation is { } weighted ? Text(weighted.Weight) : string.Empty),
         (Prefix + "distillation_temperature", Distillation is { } warm ? Text(warm.Temperature) : string.Empty),
         (Prefix + "stochastic_depth", Text(StochasticDepth)),
+        (Prefix + "routed_share", RoutedShare is { } routed ? Text(routed) : string.Empty),
         (Prefix + "label_smoothing", Text(LabelSmoothing)),
         (Prefix + "mixup", Text(Mixup)),
         (Prefix + "shift", Text(Shift)),
@@ -252,6 +274,7 @@ public sealed record TrainerOptions
         (Prefix + "checkpoint_every", Text(CheckpointEvery)),
         (Prefix + "recompute_activations", RecomputeActivations ? "1" : "0"),
         (Prefix + "tensorboard", TensorBoard ? "1" : "0"),
+        (Prefix + "gradients_bf16", GradientsInBFloat16 ? "1" : "0"),
     ];
 
     /// <summary>Reads the options that a checkpoint stores.</summary>
@@ -270,6 +293,8 @@ public sealed record TrainerOptions
         Distillation = Value(path, metadata, "distillation_weight").Length == 0 ? null
             : new(Number<double>(path, metadata, "distillation_weight"), Number<double>(path, metadata, "distillation_temperature")),
         StochasticDepth = Later<double>(path, metadata, "stochastic_depth"),
+        RoutedShare = metadata.GetValueOrDefault(Prefix + "routed_share") is { Length: > 0 } routed
+            ? Number<double>(path, "routed_share", routed) : null,
         LabelSmoothing = Later<double>(path, metadata, "label_smoothing"),
         Mixup = Later<double>(path, metadata, "mixup"),
         Shift = Later<int>(path, metadata, "shift"),
@@ -289,6 +314,7 @@ public sealed record TrainerOptions
         CheckpointEvery = Number<int>(path, metadata, "checkpoint_every"),
         RecomputeActivations = Later<int>(path, metadata, "recompute_activations") != 0,
         TensorBoard = Later<int>(path, metadata, "tensorboard") != 0,
+        GradientsInBFloat16 = Later<int>(path, metadata, "gradients_bf16") != 0,
     };
 
     private static void Check(bool good, string option, object? value, string wanted)

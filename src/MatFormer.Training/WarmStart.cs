@@ -5,7 +5,8 @@ namespace MatFormer;
 
 /// <summary>
 /// Begins training from existing weights: those of the same model, of another MatFormer of the same shape, or of a dense model of the same
-/// shape. The hidden units of a dense model are sorted by importance, so that the submodels, which keep the first units, begin well.
+/// shape. The hidden units of a dense model are sorted by importance, so that the submodels, which keep the first units, begin well. Routers
+/// that the weights do not have stay as they were drawn.
 /// </summary>
 public static class WarmStart
 {
@@ -46,7 +47,7 @@ public static class WarmStart
                     + "tokenizer.json beside the weights.");
             }
 
-            Checkpoint.Load(reader, model);
+            Checkpoint.Load(reader, model, mayLackRouters: true);
         }
 
         if (isDense) OrderHiddenUnits(model, data);

@@ -8,6 +8,12 @@ if (args is [MemoryBenchmark.Child, var dtype, var run])
     return 0;
 }
 
+if (args is [DistributedBenchmark.Child, var objective, var side])
+{
+    DistributedBenchmark.RunChild(objective, side == "alone");
+    return 0;
+}
+
 var json = args.Contains("--json");
 var names = args.Where(a => !a.StartsWith('-')).ToList();
 var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ordinal)
@@ -19,6 +25,7 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
     ["extract"] = ExtractBenchmark.Run,
     ["memory"] = MemoryBenchmark.Run,
     ["serve"] = ServeBenchmark.Run,
+    ["distributed"] = DistributedBenchmark.Run,
     ["tokenizer"] = TokenizerBenchmark.Run,
     ["kernels"] = KernelsBenchmark.Run,
     ["retrieval"] = RetrievalBenchmark.Run,

@@ -708,6 +708,54 @@ public sealed class DiagnosticTests
             "OutputBias gives the output of attention a bias, but queries, keys and values have none; write Bias = true as well, or remove "
                 + "it"
         },
+        {
+            "MFD0066",
+            Declare(more: "[[|Routing|](0.5)]"),
+            "[Routing] of 'Lm' lets granularities choose among all tokens of an input at once, but a token of a [MatLM] must not depend on "
+                + "later ones; declare a [MatViT], or remove it"
+        },
+        {
+            "MFD0066",
+            Declare(lm: Encoder, more: "[[|Routing|]]"),
+            "[Routing] of 'Lm' lets granularities choose among all tokens of an input at once, but the texts of a [MatEncoder] differ in "
+                + "length; declare a [MatViT], or remove it"
+        },
+        {
+            "MFD0067",
+            Declare(lm: ViT, more: "[Routing([|0.125|], 0.5)]"),
+            "A routing budget of 0.125 cannot be met: it must be above 0.125, the share of the hidden units that 'S' has, and at most 1; "
+                + "write a number between them"
+        },
+        {
+            "MFD0067",
+            Declare(lm: ViT, more: "[Routing(0.5, [|50|])]"),
+            "A routing budget of 50 cannot be met: it must be above 0.125, the share of the hidden units that 'S' has, and at most 1; "
+                + "write a number between them"
+        },
+        {
+            "MFD0067",
+            Declare(lm: ViT, more: "[Routing([|double.NaN|])]"),
+            "A routing budget of NaN cannot be met: it must be above 0.125, the share of the hidden units that 'S' has, and at most 1; "
+                + "write a number between them"
+        },
+        {
+            "MFD0068",
+            Declare(lm: ViT, more: "[Granularity(\"S\", 256, Layers = \"2\"), [|Routing|]]"),
+            "In layer 2 'S' and 'M' both have 256 hidden units, so routing a token to one or the other is the same; give them different "
+                + "widths there, or leave the layer out of [Routing]"
+        },
+        {
+            "MFD0068",
+            Declare(lm: ViT, gr: "[Granularity(\"S\", 256, Heads = 2), Granularity(\"M\", 256), Granularity(\"XL\", 1024)]",
+                more: "[Routing(0.5, Layers = [|\"3-5\"|])]"),
+            "In layer 3 'S' and 'M' both have 256 hidden units, so routing a token to one or the other is the same; give them different "
+                + "widths there, or leave the layer out of [Routing]"
+        },
+        {
+            "MFD0069",
+            Declare(lm: ViT, more: "[Routing(0.5, [|0.5|])]"),
+            "A routing budget of 0.5 is not more than the 0.5 before it; write each budget once, the smallest first"
+        },
     };
 
     [Theory]

@@ -17,6 +17,7 @@ public sealed class HouseTests
         ["MatFormer"] = "MatFormer.CommandLine",
         ["MatFormer.CommandLine"] = "MatFormer.Evaluation",
         ["MatFormer.Data"] = "",
+        ["MatFormer.Distributed"] = "MatFormer.Training",
         ["MatFormer.Dsl"] = "",
         ["MatFormer.Evaluation"] = "MatFormer.Retrieval MatFormer.Training",
         ["MatFormer.Extensions.AI"] = "MatFormer.Retrieval",

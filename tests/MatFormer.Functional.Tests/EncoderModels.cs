@@ -19,6 +19,23 @@ public sealed partial class OracleViT;
 [Profile("Mixed", "S M XL"), Profile("Short", "S Skip XL")]
 public sealed partial class OtherViT;
 
+/// <summary>A vision transformer whose tokens are routed in the last layers.</summary>
+[MatViT(Image = 12, Patch = 3, Channels = 3, Classes = 7, Layers = 3, Width = 24, Heads = 4)]
+[FeedForward(48, Activation.Gelu, Bias = true), Attention(Bias = true)]
+[Routing(0.4, 0.7, Layers = "1-2")]
+[Granularity("S", 12), Granularity("M", 24), Granularity("XL", 48)]
+[Profile("Mixed", "S M XL")]
+public sealed partial class RoutedViT;
+
+/// <summary>A vision transformer that routes in every layer, whose layers differ, and of which a profile skips layers.</summary>
+[MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 3, Width = 32, Heads = 4, Pooling = Pooling.Mean)]
+[FeedForward(40, Activation.SwiGlu), FeedForward(64, Activation.Gelu, Bias = true, Layers = "2")]
+[Attention(KeyValueHeads = 2), Norm(NormKind.Rms)]
+[NestedEmbedding(8, 32), Routing]
+[Granularity("S", 0.25, Heads = 2), Granularity("M", 0.5), Granularity("XL", 1.0)]
+[Profile("Short", "S Skip XL")]
+public sealed partial class TokenViT;
+
 /// <summary>A text encoder with the usual options.</summary>
 [MatEncoder(Layers = 3, Width = 32, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 16)]
 [FeedForward(64, Activation.SwiGlu)]

@@ -86,6 +86,28 @@ public abstract class OracleTests : IDisposable
     [Fact]
     public void AnotherTextEncoderEqualsPyTorch() => Compare<OtherEncoder>();
 
+    [Fact]
+    public void RoutedTokensEqualPyTorch()
+    {
+        using var scope = NewDisposeScope();
+        var recorded = ReadAll(Path.Combine(AppContext.BaseDirectory, "Oracle", "RoutedViT.safetensors"));
+        var (pixels, targets) = (recorded["pixels"], recorded["targets"]);
+        foreach (var budget in (double[])[0.4, 0.7])
+        {
+            using var model = Load<RoutedViT>(recorded);
+            var name = FormattableString.Invariant($"routed-{budget}");
+            AssertClose(recorded["logits." + name], model.Forward(budget, pixels), $"logits of {name}");
+            AssertClose(recorded["logits." + name], model.Classify(budget, pixels), $"classes of {name}");
+            AssertClose(recorded[$"embeddings.{name}.24"], model.Embed(budget, pixels), $"embeddings of {name}");
+            Follow(recorded, name, model, () => Loss(model, budget));
+        }
+
+        using var joint = Load<RoutedViT>(recorded);
+        Follow(recorded, "joint", joint, () => (Loss(joint, 0.4) + Loss(joint, 0.7)) / 2);
+
+        Tensor Loss(RoutedViT model, double budget) => model.Losses(Streams.Routed<RoutedViT>(budget), pixels, targets).sum();
+    }
+
     private static void Compare<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
@@ -99,7 +121,7 @@ public abstract class OracleTests : IDisposable
             using var model = Load<TModel>(recorded);
             CompareOutputs(model, profile);
             if (isEncoder) CompareDistilled(model, [profile]);
-            Follow(profile.Name, model, () => model.Losses(Streams.Of(profile), input, targets).mean());
+            Follow(recorded, profile.Name, model, () => model.Losses(Streams.Of(profile), input, targets).mean());
         }
 
         using var joint = Load<TModel>(recorded);
@@ -115,10 +137,10 @@ public abstract class OracleTests : IDisposable
             using var taught = Load<TModel>(recorded);
             CompareDistilled(taught, all);
             CompareDistilled(taught, [.. all.Skip(1)]);
-            Follow("distilled", taught, () => taught.DistilledLosses(streams, input, targets, 2).sum([0]).mean());
+            Follow(recorded, "distilled", taught, () => taught.DistilledLosses(streams, input, targets, 2).sum([0]).mean());
         }
 
-        Follow("joint", joint, () => joint.Losses(streams, input, targets).mean());
+        Follow(recorded, "joint", joint, () => joint.Losses(streams, input, targets).mean());
 
         void CompareOutputs(TModel model, Profile<TModel> profile)
         {
@@ -141,41 +163,43 @@ public abstract class OracleTests : IDisposable
             AssertClose(expected[0], actual[0], $"losses of {names}");
             AssertClose(expected[1], actual[1], $"distances of {names}");
         }
+    }
 
-        void Follow(string objective, TModel model, Func<Tensor> computed)
+    // Compares the gradients of the first step, and the losses of ten.
+    private static void Follow(
+        Dictionary<string, Tensor> recorded, string objective, MatFormerModel model, Func<Tensor> computed)
+    {
+        var parameters = model.parameters().ToList();
+        List<Tensor> first = [.. parameters.Select(p => zeros(p.numel()))], second = [.. parameters.Select(p => zeros(p.numel()))];
+        var flat = model.Flat!;
+        var losses = new List<float>();
+        for (var step = 1; step <= 10; step++)
         {
-            var parameters = model.parameters().ToList();
-            List<Tensor> first = [.. parameters.Select(p => zeros(p.numel()))], second = [.. parameters.Select(p => zeros(p.numel()))];
-            var flat = model.Flat!;
-            var losses = new List<float>();
-            for (var step = 1; step <= 10; step++)
+            using var inner = NewDisposeScope();
+            flat.ClearGradients();
+            var loss = computed();
+            loss.backward();
+            flat.GatherGradients();
+            losses.Add(loss.item<float>());
+            if (step == 1 && objective != "distilled")
             {
-                using var inner = NewDisposeScope();
-                flat.ClearGradients();
-                var loss = computed();
-                loss.backward();
-                flat.GatherGradients();
-                losses.Add(loss.item<float>());
-                if (step == 1 && objective != "distilled")
-                {
-                    // Some gradients are zero apart from rounding: a bias of keys without rotation and norm adds the same to all scores of
-                    // a query.
-                    var largest = parameters.Max(parameter => parameter.grad!.abs().max().item<float>());
-                    foreach (var (name, parameter) in model.named_parameters())
-                        AssertClose(recorded[$"gradient.{objective}.{name}"], parameter.grad!, $"gradient of {name} ({objective})", largest / 100);
-                }
-
-                Kernels.ClipGradientNorm(flat.Gradients, 1.0);
-                for (var i = 0; i < parameters.Count; i++)
-                {
-                    Kernels.AdamW(
-                        parameters[i].detach().view(-1), parameters[i].grad!.view(-1), first[i], second[i], parameters[i].dim() > 1 ? 0.1 : 0,
-                        3e-3, 0.9, 0.95, 1e-8, step);
-                }
+                // Some gradients are zero apart from rounding: a bias of keys without rotation and norm adds the same to all scores of
+                // a query.
+                var largest = parameters.Max(parameter => parameter.grad!.abs().max().item<float>());
+                foreach (var (name, parameter) in model.named_parameters())
+                    AssertClose(recorded[$"gradient.{objective}.{name}"], parameter.grad!, $"gradient of {name} ({objective})", largest / 100);
             }
 
-            AssertClose(recorded["losses." + objective], tensor(losses.ToArray()), $"losses ({objective})");
+            Kernels.ClipGradientNorm(flat.Gradients, 1.0);
+            for (var i = 0; i < parameters.Count; i++)
+            {
+                Kernels.AdamW(
+                    parameters[i].detach().view(-1), parameters[i].grad!.view(-1), first[i], second[i], parameters[i].dim() > 1 ? 0.1 : 0,
+                    3e-3, 0.9, 0.95, 1e-8, step);
+            }
         }
+
+        AssertClose(recorded["losses." + objective], tensor(losses.ToArray()), $"losses ({objective})");
     }
 
     private static TModel Load<TModel>(IReadOnlyDictionary<string, Tensor> recorded)

@@ -156,7 +156,7 @@ public sealed class PlanTests : IDisposable
         JsonElement found = default;
 
         // A pass of an encoder takes longer than a token, and so does planning, so encoders are planned with one search only.
-        foreach (var search in unit == "token" ? ["increasing", "evolutionary"] : (string[])["evolutionary"])
+        foreach (var search in unit == "token" ? ["increasing", "learned", "evolutionary"] : (string[])["evolutionary"])
         {
             found = await Json<TModel>(
                 [
@@ -179,6 +179,11 @@ public sealed class PlanTests : IDisposable
                 Assert.Equal(mix.GetProperty("parameters").GetInt64() <= mixed, mix.GetProperty("fits").GetBoolean());
                 if (mix.GetProperty("fits").GetBoolean()) Assert.True(mix.GetProperty(loss).GetDouble() >= best.GetProperty(loss).GetDouble());
             }
+
+            var learned = mixes.SingleOrDefault(m => m.TryGetProperty("is_learned", out _));
+            Assert.Equal(search == "learned", learned.ValueKind == JsonValueKind.Object);
+            Assert.Equal(search == "learned", mixes.Any(m => m.TryGetProperty("is_solved", out _)));
+            if (search == "learned") Assert.True(learned.GetProperty("fits").GetBoolean());
 
             // The predicted loss of a granularity is the measured one.
             var whole = mixes.Single(m => m.GetProperty("name").GetString() == "XL");

@@ -166,6 +166,16 @@ public sealed class GgufTests : IDisposable
         static string PathOf(string file) => Path.Combine(AppContext.BaseDirectory, "Tokenizers", file);
     }
 
+    [Fact]
+    public void LlamaCppFindsTheChatTemplate()
+    {
+        var path = Path.Combine(_folder, "chat.gguf");
+        var template = "{% for message in messages %}{{ message.content }}{% endfor %}";
+        Extraction.ToGguf(SaveRandom<PairLlama>(), PairLlama.Profile.S, path, Tokenizer.ByteLevel, chatTemplate: template);
+        using var llama = new LlamaCpp(path);
+        Assert.Equal(template, llama.Metadata["tokenizer.chat_template"]);
+    }
+
     private string Gguf<TModel>(string checkpoint, Profile<TModel> profile, Tokenizer tokenizer, WeightEncoding encoding)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {

@@ -10,9 +10,9 @@ public sealed class ContentTests(PackedFolder packed)
 {
     private static readonly string[] s_assemblies =
     [
-        "MatFormer.CommandLine", "MatFormer.Data", "MatFormer.Dsl", "MatFormer.Evaluation", "MatFormer.Extensions.AI",
-        "MatFormer.Extensions.Images", "MatFormer.Extensions.Parquet", "MatFormer.Extensions.Sqlite", "MatFormer.Inference",
-        "MatFormer.Interop", "MatFormer.Retrieval", "MatFormer.Runtime", "MatFormer.Server", "MatFormer.Training",
+        "MatFormer.CommandLine", "MatFormer.Data", "MatFormer.Distributed", "MatFormer.Dsl", "MatFormer.Evaluation",
+        "MatFormer.Extensions.AI", "MatFormer.Extensions.Images", "MatFormer.Extensions.Parquet", "MatFormer.Extensions.Sqlite",
+        "MatFormer.Inference", "MatFormer.Interop", "MatFormer.Retrieval", "MatFormer.Runtime", "MatFormer.Server", "MatFormer.Training",
     ];
 
     private static readonly string[] s_all = ["MatFormer", .. s_assemblies, "MatFormer.Templates"];
@@ -51,6 +51,7 @@ public sealed class ContentTests(PackedFolder packed)
     [Theory]
     [InlineData("MatFormer.CommandLine")]
     [InlineData("MatFormer.Data")]
+    [InlineData("MatFormer.Distributed")]
     [InlineData("MatFormer.Evaluation")]
     [InlineData("MatFormer.Extensions.AI")]
     [InlineData("MatFormer.Extensions.Images")]
@@ -138,6 +139,7 @@ public sealed class ContentTests(PackedFolder packed)
     [InlineData("MatFormer", "MatFormer.CommandLine")]
     [InlineData("MatFormer.CommandLine", "MatFormer.Evaluation Spectre.Console System.CommandLine")]
     [InlineData("MatFormer.Data", "Microsoft.Extensions.Logging.Abstractions")]
+    [InlineData("MatFormer.Distributed", "MatFormer.Training")]
     [InlineData("MatFormer.Dsl", "")]
     [InlineData("MatFormer.Evaluation", "MatFormer.Retrieval MatFormer.Training")]
     [InlineData(

@@ -10,11 +10,19 @@ namespace MatFormer.Server.Tests;
 [Profile("Mixed", "1*S 1*XL")]
 public sealed partial class TinyEncoder;
 
-/// <summary>A small vision transformer, which cannot be served.</summary>
+/// <summary>A small vision transformer of grey images, with nested embeddings.</summary>
 [MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 2, Width = 32, Heads = 4)]
 [FeedForward(64, Activation.Gelu, Bias = true), Attention(Bias = true)]
+[NestedEmbedding(8, 32)]
 [Granularity("S", 32), Granularity("XL", 64)]
+[Profile("Mixed", "1*S 1*XL")]
 public sealed partial class TinyViT;
+
+/// <summary>A small vision transformer of colour images, whose embeddings are not nested.</summary>
+[MatViT(Image = 8, Patch = 4, Channels = 3, Classes = 5, Layers = 2, Width = 16, Heads = 2)]
+[FeedForward(32, Activation.Gelu, Bias = true), Attention(Bias = true)]
+[Granularity("S", 16), Granularity("XL", 32)]
+public sealed partial class TinyColourViT;
 
 internal static class Encoders
 {

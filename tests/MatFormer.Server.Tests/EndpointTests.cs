@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Http.Json;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
@@ -307,6 +308,27 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         var html = await page.Content.ReadAsStringAsync();
         Assert.Contains("v1/completions", html);
         Assert.DoesNotContain("://", html);
+    }
+
+    [Fact]
+    public async Task ADrainingServerIsNotReadyButAnswers()
+    {
+        await using var its = await TestServer.Start();
+        Assert.Equal((200, "ok"), await Health("/readyz"));
+        its.Server.Drain();
+        Assert.Equal((503, "draining"), await Health("/readyz"));
+        Assert.Equal((503, "draining"), await Health("/healthz"));
+        Assert.Equal((200, "draining"), await Health("/livez"));
+        await its.PostOk("/v1/completions", new { model = "TinyLm", prompt = "x", max_tokens = 1 });
+        await its.Server.StopAsync(TimeSpan.FromSeconds(1));
+        Assert.Equal((503, "stopping"), await Health("/readyz"));
+        Assert.Equal((200, "stopping"), await Health("/livez"));
+
+        async Task<(int, string?)> Health(string path)
+        {
+            using var response = await its.Client.GetAsync(path);
+            return ((int)response.StatusCode, (await response.Content.ReadFromJsonAsync<JsonElement>()).GetProperty("status").GetString());
+        }
     }
 
     [Fact]

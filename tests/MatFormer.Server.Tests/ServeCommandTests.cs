@@ -50,7 +50,14 @@ public sealed class ServeCommandTests : IDisposable
     public async Task WrongInputEndsWithExitCode2AndOneLine()
     {
         var checkpoint = Path.Combine(_folder, "model.safetensors");
-        using (var model = Models.New()) model.Save(checkpoint);
+        var mixed = Path.Combine(_folder, "mixed.safetensors");
+        using (var model = Models.New())
+        {
+            model.Save(checkpoint);
+            using var slice = model.Extract(TinyLm.Profiles[0]);
+            slice.Save(mixed);
+        }
+
         var empty = Path.Combine(_folder, "empty");
         await File.WriteAllTextAsync(empty, "\n");
         using var taken = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
@@ -68,6 +75,9 @@ public sealed class ServeCommandTests : IDisposable
             ("--draft", ["--checkpoint", checkpoint, "--draft", "Huge"]),
             ("--draft-length", ["--checkpoint", checkpoint, "--draft-length", "3"]),
             ("--weights nested8", ["--checkpoint", checkpoint, "--draft", "S", "--draft-weights", "nested4", "--weights", "nested2"]),
+            ("--cascade: 'S' is not a profile and a threshold", ["--checkpoint", checkpoint, "--cascade", "S"]),
+            ("leave one of them out", ["--checkpoint", checkpoint, "--cascade", "S:0.5", "--draft", "S"]),
+            ("2*M before 1*S 1*XL, of which it is not a part", ["--checkpoint", mixed, "--cascade", "M:0.5"]),
             (port, ["--checkpoint", checkpoint, "--port", port]),
             ("The chat template 'nowhere.jinja' does not exist", ["--checkpoint", checkpoint, "--chat-template", "nowhere.jinja"]),
         ];
@@ -162,13 +172,30 @@ public sealed class ServeCommandTests : IDisposable
     }
 
     [Fact]
-    public void TheCompilerRefusesToServeAVisionTransformer()
+    public async Task TheCommandServesAVisionTransformer()
     {
-        // Reflection checks the same constraints as the compiler.
-        var serve = typeof(ServeCommand).GetMethod(nameof(ServeCommand.For))!;
-        Assert.Throws<ArgumentException>(() => serve.MakeGenericMethod(typeof(TinyViT)));
-        foreach (var served in (Type[])[typeof(TinyLm), typeof(TinyEncoder)])
-            Assert.Equal("serve", ((Command)serve.MakeGenericMethod(served).Invoke(null, null)!).Name);
+        var checkpoint = Path.Combine(_folder, "model.safetensors");
+        using (var model = Images.New()) model.Save(checkpoint);
+        using var stopping = new CancellationTokenSource();
+        using var output = new Lines();
+        var command = ServeCommand.For<TinyViT>();
+        Assert.DoesNotContain("--tokenizer", command.Options.Select(option => option.Name));
+        var running = command.Parse(["--checkpoint", checkpoint, "--port", "0", "--threads", "2", "--max-megapixels", "1", "--drain", "1"])
+            .InvokeAsync(new InvocationConfiguration { Output = output, EnableDefaultExceptionHandler = false }, stopping.Token);
+        if (await Task.WhenAny(running, output.Address.Task) == running) await running; // throws why
+        using (var client = new HttpClient { BaseAddress = await output.Address.Task })
+        {
+            var pixels = Images.Random(1);
+            using var content = new StringContent($"{{\"model\": \"TinyViT/S\", \"input\": \"{Images.Pgm(pixels)}\"}}", null, "application/json");
+            using var answer = await client.PostAsync("/v1/embeddings", content);
+            var vector = System.Text.Json.JsonElement.Parse(await answer.Content.ReadAsStringAsync()).GetProperty("data")[0].GetProperty("embedding");
+            Encoders.Near(Images.Alone("S", pixels), [.. vector.EnumerateArray().Select(x => x.GetSingle())]);
+        }
+
+        await stopping.CancelAsync();
+        Assert.Equal(0, await running);
+        Assert.Contains("ms per image", output.ToString());
+        Assert.Contains("Draining for 1 s.", output.ToString());
     }
 
     // Says when the address was written.
@@ -184,7 +211,7 @@ public sealed class ServeCommandTests : IDisposable
         }
     }
 
-    private static Process Start(params string[] arguments)
+    internal static Process Start(params string[] arguments)
     {
         // Background jobs of a shell ignore SIGINT, and their children inherit that. The program must be stoppable wherever the tests run.
         var start = new ProcessStartInfo("env", ["--default-signal=INT", "dotnet"]) { RedirectStandardOutput = true, RedirectStandardError = true };

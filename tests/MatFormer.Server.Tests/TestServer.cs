@@ -43,6 +43,14 @@ internal sealed class TestServer : IAsyncDisposable
         return new TestServer(null, server, await ModelServerHost.StartAsync(server, new ListenOptions { Port = 0 }));
     }
 
+    /// <summary>Starts a server of a vision transformer.</summary>
+    public static async Task<TestServer> StartVision<TModel>(MatFormerModel model, EncoderServerOptions? options = null)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var server = ModelServer.Create<TModel>(model, options);
+        return new TestServer(null, server, await ModelServerHost.StartAsync(server, new ListenOptions { Port = 0 }));
+    }
+
     public async ValueTask DisposeAsync()
     {
         Client.Dispose();
@@ -87,6 +95,16 @@ public sealed class SharedEncoder : IAsyncLifetime
     internal TestServer Its { get; private set; } = null!;
 
     public async ValueTask InitializeAsync() => Its = await TestServer.StartEncoder();
+
+    public ValueTask DisposeAsync() => Its.DisposeAsync();
+}
+
+/// <summary>A server of a vision transformer that tests share if they do not change its state.</summary>
+public sealed class SharedVision : IAsyncLifetime
+{
+    internal TestServer Its { get; private set; } = null!;
+
+    public async ValueTask InitializeAsync() => Its = await TestServer.StartVision<TinyViT>(Images.New());
 
     public ValueTask DisposeAsync() => Its.DisposeAsync();
 }

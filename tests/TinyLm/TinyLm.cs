@@ -1,6 +1,9 @@
 using MatFormer;
 
-return await ModelProgram.RunAsync<TinyLm>(args, ServeCommand.For<TinyLm>());
+DistributedTraining.Register();
+return args is [nameof(TinyEncoder), .. var others]
+    ? await ModelProgram.RunAsync<TinyEncoder>(others)
+    : await ModelProgram.RunAsync<TinyLm>(args, ServeCommand.For<TinyLm>());
 
 /// <summary>A model program that trains in seconds, for the tests of the command line and of resuming.</summary>
 [MatLM(Layers = 2, Width = 32, Heads = 4, Context = 32, Vocabulary = 256)]
@@ -8,3 +11,10 @@ return await ModelProgram.RunAsync<TinyLm>(args, ServeCommand.For<TinyLm>());
 [Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
 [Profile("Mixed", "1*S 1*XL")]
 public sealed partial class TinyLm;
+
+/// <summary>A text encoder for the same program, which runs its commands after the argument <c>TinyEncoder</c>.</summary>
+[MatEncoder(Layers = 2, Width = 32, Heads = 4, Context = 24, Vocabulary = 256, Embedding = 16)]
+[FeedForward(64, Activation.SwiGlu)]
+[NestedEmbedding(4, 8, 16)]
+[Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
+public sealed partial class TinyEncoder;

@@ -251,6 +251,28 @@ internal static class Descriptors
         "Only the output of attention has a bias",
         "OutputBias gives the output of attention a bias, but queries, keys and values have none; write Bias = true as well, or remove it");
 
+    public static readonly DiagnosticDescriptor RoutingNeedsImages = Error(
+        "MFD0066",
+        "Routing needs a vision transformer",
+        "[Routing] of '{0}' lets granularities choose among all tokens of an input at once, but {1}; declare a [MatViT], or remove it");
+
+    public static readonly DiagnosticDescriptor RoutingBudgetOutOfRange = Error(
+        "MFD0067",
+        "A routing budget is out of range",
+        "A routing budget of {0} cannot be met: it must be above {1}, the share of the hidden units that '{2}' has, and at most 1; "
+        + "write a number between them");
+
+    public static readonly DiagnosticDescriptor RoutedWidthsAreEqual = Error(
+        "MFD0068",
+        "Two granularities of a routed layer have the same width",
+        "In layer {0} '{1}' and '{2}' both have {3} hidden units, so routing a token to one or the other is the same; "
+        + "give them different widths there, or leave the layer out of [Routing]");
+
+    public static readonly DiagnosticDescriptor RoutingBudgetsNotIncreasing = Error(
+        "MFD0069",
+        "The routing budgets do not increase",
+        "A routing budget of {0} is not more than the {1} before it; write each budget once, the smallest first");
+
     // An error cannot be hidden by a setting or pragma, because the code that is generated for a wrong declaration only throws.
     private static DiagnosticDescriptor Error(string id, string title, string message) => new(
         id,

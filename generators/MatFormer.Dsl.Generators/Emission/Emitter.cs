@@ -35,6 +35,7 @@ internal static class Emitter
         if (!spec.Type.HasTensors) yield break;
         yield return ("Parameters", ParametersEmitter.Emit(spec, model));
         yield return ("Forward", ForwardEmitter.Emit(spec, model));
+        if (spec.Routing is not null) yield return ("Routing", RoutingEmitter.Emit(spec, model));
         yield return ("Training", TrainingEmitter.Emit(spec, model));
         yield return ("Slicing", SlicingEmitter.Emit(spec, model));
     }

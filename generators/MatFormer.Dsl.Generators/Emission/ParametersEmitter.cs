@@ -10,7 +10,7 @@ internal static class ParametersEmitter
     public static CodeFile Emit(ModelSpec spec, Architecture model)
     {
         var file = new CodeFile(spec.Type);
-        file.Bases = $" : {file.MatFormerModel}, global::MatFormer.{(spec.IsVision ? "IMatFormer" : "ITextModel")}<{file.Model}>";
+        file.Bases = $" : {file.MatFormerModel}, global::MatFormer.IMatFormer<{file.Model}>";
         WriteModel(file, spec, model);
         WriteBlocks(file, spec, model);
         WriteNetwork(file, spec, model);
@@ -29,6 +29,7 @@ internal static class ParametersEmitter
                 : base("{{spec.Type.Name}}")
             {
                 _network = new Network(Profile.{{spec.Widest.Name}}.Layers.AsSpan(), device ?? global::TorchSharp.torch.CPU);
+                {{(spec.Routing is null ? null : $"_network.Routers = new {f.Routers}(Spec, _network.{model.Input.Field}.device);")}}
                 _network.Register(this);
                 Consolidate();
             }
@@ -214,6 +215,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => $"module.register_parameter(\"{w.Name}\", {w.Field});")}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Register(module, Declared.Prefix(layer));
                     {{Lines(after, w => $"module.register_parameter(\"{w.Name}\", {w.Field});")}}
+                    {{(spec.Routing is null ? null : "Routers?.Register(module, Declared.Prefix);")}}
                 }
 
                 // After the module has moved, its parameters are new objects.
@@ -222,6 +224,7 @@ internal static class ParametersEmitter
                     {{Lines(before, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
                     for (var layer = 0; layer < {{layers}}; layer++) Blocks[layer]{{maybe}}.Bind(module, Declared.Prefix(layer));
                     {{Lines(after, w => $"{w.Field} = module.get_parameter(\"{w.Name}\")!;")}}
+                    {{(spec.Routing is null ? null : "Routers?.Bind(module, Declared.Prefix);")}}
                     {{(table is null ? null : $"{table.Field}.To({model.Input.Field}.device);")}}
                 }
                 {{(table is null ? null : $"\npublic void Dispose() => {table.Field}.Dispose();")}}

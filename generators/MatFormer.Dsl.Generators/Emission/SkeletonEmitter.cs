@@ -33,7 +33,7 @@ internal static class SkeletonEmitter
         var f = new CodeFile(skeleton.Type);
         var hasTensors = skeleton.Type.HasTensors;
         f.Bases = hasTensors
-            ? $" : {f.MatFormerModel}, global::MatFormer.ITextModel<{f.Model}>"
+            ? $" : {f.MatFormerModel}, global::MatFormer.IMatFormer<{f.Model}>"
             : $" : global::MatFormer.IDecodable<{f.Model}>";
         var list = $"global::System.Collections.Generic.IReadOnlyList<{f.Profile}>";
         var reason = Literals.Of($"The declaration of {skeleton.Type.Name} has an error ({skeleton.Reason})");

@@ -89,10 +89,15 @@ internal static class SpecEmitter
                 Blocks = global::MatFormer.BlockSpec.Stack(
                     {{string.Join(",\n", BlockRuns(spec, costs))}}),
                 {{(spec.CanSkip ? "CanSkip = true," : null)}}
+                {{Routing(spec)}}
             };
 
             """);
     }
+
+    private static string? Routing(ModelSpec spec) => spec.Routing is not { } routing ? null
+        : $"Routing = new([{string.Join(", ", routing.Budgets.Select(b => Literals.Of(b)))}], "
+            + $"[{string.Join(", ", routing.Layers.Select(layer => Literals.Of(layer)))}]),";
 
     // Returns the sizes of the layers as runs.
     private static string RunsOf(IReadOnlyList<LayerSlice> layers) => string.Join(

@@ -67,6 +67,8 @@ internal static class Fingerprint
             parts.Add("granularity_heads=" + string.Join(",", heads));
         }
 
+        // The budgets are not part of the architecture: one set of weights serves all of them.
+        if (spec.Routing is { } routing) parts.Add("routing=" + string.Join(",", routing.Layers));
         return string.Join(";", parts);
     }
 

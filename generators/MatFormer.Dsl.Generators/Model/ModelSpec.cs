@@ -69,6 +69,11 @@ internal sealed record RotaryScalingSpec(
 /// <param name="Temperature">The number that the loss of a text encoder divides cosines by.</param>
 internal sealed record EmbeddingSpec(int Width, EquatableArray<int> Dimensions, EquatableArray<double> Weights, double Temperature);
 
+/// <summary>Routing of tokens to granularities.</summary>
+/// <param name="Budgets">The budgets to train and to measure, in increasing order.</param>
+/// <param name="Layers">The routed layers, in increasing order.</param>
+internal sealed record RoutingSpec(EquatableArray<double> Budgets, EquatableArray<int> Layers);
+
 /// <summary>One size of the nested model.</summary>
 internal sealed record GranularitySpec(string Name, EquatableArray<LayerSlice> Layers);
 
@@ -123,6 +128,9 @@ internal sealed record ModelSpec(
 
     /// <summary>True if the projection of attention's output has a bias. The other projections then have biases too.</summary>
     public bool OutputBias { get; init; }
+
+    /// <summary>The routing of tokens, or null if every token takes the same granularity.</summary>
+    public RoutingSpec? Routing { get; init; }
 
     public int Layers => Blocks.Count;
 

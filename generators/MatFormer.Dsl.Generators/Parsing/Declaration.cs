@@ -48,6 +48,10 @@ internal sealed record NestedEmbeddingDeclaration(
     EquatableArray<double>? Weights,
     LocationInfo? WeightsAt);
 
+/// <summary>Routing of tokens. The budgets are empty if none are given.</summary>
+internal sealed record RoutingDeclaration(
+    LocationInfo At, EquatableArray<Located<double>> Budgets, LocatedText? Layers) : IOfLayers;
+
 /// <summary>An attribute for the layers that it names, or for all layers that no other attribute names.</summary>
 internal interface IOfLayers
 {
@@ -142,7 +146,8 @@ internal sealed record Declaration(
     NestedEmbeddingDeclaration? Nested,
     EquatableArray<GranularityDeclaration> Granularities,
     EquatableArray<ProfileDeclaration> Profiles,
-    ProfileGridDeclaration? Grid)
+    ProfileGridDeclaration? Grid,
+    RoutingDeclaration? Routing)
 {
     /// <summary>The first attribute that makes the class a model.</summary>
     public ModelDeclaration Model => Models[0];

@@ -55,7 +55,8 @@ internal static class DeclarationParser
             Find<NestedEmbeddingAttribute>() is { } nested ? ParseNested(nested) : null,
             granularities.ToEquatableArray(),
             profiles.ToEquatableArray(),
-            grid);
+            grid,
+            Find<RoutingAttribute>() is { } routing ? ParseRouting(routing) : null);
 
         IEnumerable<AttributeReader> All<T>() => attributes.Where(a => a.Name == Names.Of<T>()).Select(a => a.Reader);
 
@@ -237,6 +238,9 @@ internal static class DeclarationParser
         return new NestedEmbeddingDeclaration(
             reader.At, dimensions?.Items ?? default, dimensions?.At ?? reader.At, weights?.Items, weights?.At);
     }
+
+    private static RoutingDeclaration ParseRouting(AttributeReader reader) => new(
+        reader.At, reader.Array<double>("budgets")?.Items ?? default, reader.PropertyText(nameof(RoutingAttribute.Layers)));
 
     private static FeedForwardDeclaration ParseFeedForward(AttributeReader reader) => new(
         reader.At,

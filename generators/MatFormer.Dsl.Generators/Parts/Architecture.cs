@@ -37,7 +37,7 @@ internal sealed class Architecture
             _ => new ClassifierHead(spec, this),
         };
         Attention = new Attention(spec, this);
-        FeedForward = new FeedForward(spec, this);
+        FeedForward = spec.Routing is null ? new FeedForward(spec, this) : new RoutedFeedForward(spec, this);
 
         // Weights are drawn and registered in this order. Never change it: the weights of a seed depend on it, and so do weight files.
         _before = spec.IsVision ? [Pooling, Positions, Input] : [Input, Pooling, Positions];

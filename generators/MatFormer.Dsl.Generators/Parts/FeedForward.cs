@@ -4,7 +4,7 @@ using MatFormer.Generators.Writing;
 namespace MatFormer.Generators.Parts;
 
 /// <summary>The nested feed-forward, of which a slice keeps the first hidden units (arXiv 2310.07707, section 3.1).</summary>
-internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : BlockPart(spec)
+internal class FeedForward(ModelSpec spec, Architecture architecture) : BlockPart(spec)
 {
     private const string NormField = "PostAttentionLayerNorm";
 
@@ -18,6 +18,9 @@ internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : B
         "// x + feed-forward(norm(x)) of R stacked streams, where stream r keeps its first widths[r] hidden units: "
         + $"{Shape.Stacked(Spec)} to the same shape"
         + (Parts ? $". If parting, x is {Shape.States(Spec)}, the same for all streams." : ".");
+
+    /// <summary>The argument for the route of the tokens, or null if tokens are not routed.</summary>
+    private protected virtual string? RouteArgument => null;
 
     // If granularities keep the same heads, streams part here and not before attention.
     private bool Parts => !Spec.ElasticHeads;
@@ -70,7 +73,7 @@ internal sealed class FeedForward(ModelSpec spec, Architecture architecture) : B
         if (Parts) yield return "// Up to the layer where the streams part, they are the same and are computed once.";
         var parting = Parts ? ", layer == streams.Fork" : null;
         yield return $"var fed = {block}.FeedForward(";
-        yield return $"    attended, streams.HiddenWidths(layer), streams.Rows(layer){parting});  //| {Shape.Stacked(Spec)}";
+        yield return $"    attended, streams.HiddenWidths(layer), streams.Rows(layer){parting}{RouteArgument});  //| {Shape.Stacked(Spec)}";
     }
 
     public override IEnumerable<PackedField> Packed(CodeFile f, BlockSpec block)

@@ -105,6 +105,7 @@ internal sealed partial class Validator
             ? new ImageSpec(model.Image!.Value, model.Patch!.Value, model.Channels?.Value ?? 3, model.Classes!.Value)
             : null;
         var pooling = model.Pooling?.Value ?? (IsVision ? Pooling.ClassToken : Pooling.Mean);
+        var routing = CheckRouting(granularities, blocks.Value);
         var spec = new ModelSpec(
             _declaration.Type,
             model.Width!.Value,
@@ -128,6 +129,7 @@ internal sealed partial class Validator
             Pooling = pooling,
             AttentionBias = general?.Bias?.Value ?? false,
             OutputBias = (general?.OutputBias ?? general?.Bias)?.Value ?? false,
+            Routing = routing,
         };
         return IsCountable(spec) ? spec with { Profiles = CheckProfiles(spec, patterns).ToEquatableArray() } : null;
     }

@@ -74,6 +74,10 @@ internal sealed class CodeFile
 
     public string RotaryTable => Alias(nameof(RotaryTable));
 
+    public string Route => Alias(nameof(Route));
+
+    public string Routers => Alias(nameof(Routers));
+
     public string ScalarType => Alias(nameof(ScalarType));
 
     public string SinusoidalTable => Alias(nameof(SinusoidalTable));

@@ -31,6 +31,8 @@ internal static class Names
         ["Parameter"] = "TorchSharp.Modules.Parameter",
         ["Recomputation"] = "MatFormer.Recomputation",
         ["RotaryTable"] = "MatFormer.RotaryTable",
+        ["Route"] = "MatFormer.Route",
+        ["Routers"] = "MatFormer.Routers",
         ["ScalarType"] = "TorchSharp.torch.ScalarType",
         ["SinusoidalTable"] = "MatFormer.SinusoidalTable",
         ["Streams"] = "MatFormer.Streams",

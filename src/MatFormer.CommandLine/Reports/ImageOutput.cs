@@ -39,11 +39,13 @@ internal static class ImageOutput
     /// <summary>Returns a chart of errors over FLOPs, with a line for each dimension.</summary>
     public static ScatterChart Chart(ModelSpec spec, ImageEvaluation evaluation)
     {
-        var mixes = evaluation.Whole.Where(r => !r.Costs.IsGranularity);
+        var mixes = evaluation.Whole.Where(r => !r.Costs.IsGranularity && r.Costs.Budget is null);
+        var routed = evaluation.Whole.Where(r => r.Costs.Budget is not null);
         var series = evaluation.Rows.Where(r => r.Costs.IsGranularity).GroupBy(r => r.Dimension).Select(rows => new ChartSeries(
             IsNested(evaluation) ? Output.Invariant($"granularities, {rows.Key} dimensions") : "granularities", [.. rows.Select(Point)],
             IsLine: true)).ToList();
         if (mixes.Any()) series.Add(new("Mix'n'Match profiles, cut from the same weights", [.. mixes.Select(Point)]));
+        if (routed.Any()) series.Add(new("tokens routed at a budget", [.. routed.Select(Point)], IsLine: true));
         return new ScatterChart
         {
             Title = $"Errors of {spec.Name} over its compute, for each granularity and profile",

@@ -31,8 +31,18 @@ internal static class PlanOutput
         + Output.Invariant($"Predictions are off by {plan.LatencyError:0.0%} in time and {plan.LossError:0.0000} {LossOf(spec).Spoken} ")
         + "on average. "
         + Output.Invariant($"Timed here: {conditions}; evaluated on {Evaluated(spec, plan)}.")
+        + Learned(spec, plan)
         + (plan.LatencyError > BusyError ? " Times varied during the measurement; plan again when the machine is less busy."
             : string.Empty);
+
+    // Compares the learned mix with what was found for the same budget without learning.
+    private static string Learned(ModelSpec spec, Plan plan)
+    {
+        if (plan.Mixes.FirstOrDefault(m => m.IsLearned) is not { } learned) return string.Empty;
+        var text = Output.Invariant($" The learned mix, {learned.Pattern}, has {learned.Measured.Loss:0.0000} {LossOf(spec).Spoken}");
+        return plan.Mixes.FirstOrDefault(m => m.IsSolved) is not { } solved ? text + "."
+            : text + Output.Invariant($"; the mix that the compiler solves the budget to, {solved.Pattern}, has {solved.Measured.Loss:0.0000}.");
+    }
 
     /// <summary>Returns the page of a plan.</summary>
     public static string Page(
@@ -85,6 +95,8 @@ internal static class PlanOutput
             WriteMix(json, spec, mix);
             json.WriteBoolean("on_frontier", mix.IsOnFrontier);
             json.WriteBoolean("fits", budget.Admits(mix.Measured));
+            if (mix.IsLearned) json.WriteBoolean("is_learned", true);
+            if (mix.IsSolved) json.WriteBoolean("is_solved", true);
         });
         if (plan.Best is null) return;
         json.WriteStartObject("best");
@@ -120,8 +132,16 @@ internal static class PlanOutput
         Output.Invariant($"{mix.Measured.Milliseconds:0.000}"), Output.Invariant($"{mix.Predicted.Milliseconds:0.000}"),
         Output.Invariant($"{mix.Measured.Loss:0.0000}"), Output.Invariant($"{mix.Predicted.Loss:0.0000}"),
         ByteSize.Format(mix.Measured.MemoryBytes), Output.Count(mix.Measured.Parameters), Output.Millions(mix.Measured.Flops),
-        mix == plan.Best ? "best" : budget.Admits(mix.Measured) ? string.Empty : "over budget",
+        string.Join(", ", Remarks(mix, plan, budget)),
     ];
+
+    private static IEnumerable<string> Remarks(PlannedMix mix, Plan plan, PlanBudget budget)
+    {
+        if (mix == plan.Best) yield return "best";
+        if (mix.IsLearned) yield return "learned";
+        if (mix.IsSolved) yield return "the compiler's";
+        if (!budget.Admits(mix.Measured)) yield return "over budget";
+    }
 
     private static ScatterChart Chart(ModelSpec spec, Plan plan)
     {

@@ -13,6 +13,7 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
     private readonly Dictionary<string, Mean> _losses = new(StringComparer.Ordinal);
     private IReadOnlyList<(string Name, float Loss)> _validation = [];
     private Mean _tokensPerSecond;
+    private Mean _bytes;
 
     /// <summary>Trains, and shows the progress.</summary>
     public TrainingResult Run(Func<Action<StepResult>, TrainingResult> train, long stepsDone, int steps)
@@ -54,13 +55,15 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
         foreach (var (name, loss) in result.Losses) _losses[name] = _losses.GetValueOrDefault(name).Add(loss);
         if (!result.Validation.IsEmpty) _validation = result.Validation;
         _tokensPerSecond = _tokensPerSecond.Add(result.TokensPerSecond);
+        if (result.Communication is { } exchange) _bytes = _bytes.Add(exchange.Bytes);
     }
 
     private string Line(StepResult result, int steps)
     {
         var losses = Shown(order.Where(_losses.ContainsKey).Select(name => (name, _losses[name].Value)));
         var validation = _validation.Count == 0 ? string.Empty : $"  validation {Shown(_validation.Select(v => (v.Name, (double)v.Loss)))}";
-        return Output.Invariant($"step {result.Step}/{steps}  {unit.Name} {losses}{validation}  {_tokensPerSecond.Value:n0} tokens/s");
+        var sent = result.Communication is not null ? Output.Invariant($"  {_bytes.Value / 1e6:0.0} MB/step sent") : string.Empty;
+        return Output.Invariant($"step {result.Step}/{steps}  {unit.Name} {losses}{validation}  {_tokensPerSecond.Value:n0} tokens/s{sent}");
     }
 
     private string Shown(IEnumerable<(string Name, double Loss)> losses) =>

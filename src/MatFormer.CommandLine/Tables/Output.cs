@@ -30,7 +30,8 @@ internal static class Output
     public static void WriteCosts(Utf8JsonWriter json, ProfileCosts costs, string unit = "token")
     {
         json.WriteString("name", costs.Name);
-        json.WriteString("kind", costs.IsGranularity ? "granularity" : "profile");
+        json.WriteString("kind", costs.Budget is not null ? "routed" : costs.IsGranularity ? "granularity" : "profile");
+        if (costs.Budget is { } budget) json.WriteNumber("budget", budget);
         json.WriteString("pattern", costs.Pattern);
         json.WriteNumber("parameters", costs.Parameters);
         json.WriteNumber("non_embedding_parameters", costs.NonEmbeddingParameters);
@@ -108,6 +109,22 @@ internal static class Output
 
         table.AddEmptyRow();
         table.AddRow([Cell("bigram"), Cell(""), Cell(""), Cell(""), Cell(Invariant($"{evaluation.BigramBitsPerByte:0.000}"))]);
+        Print(writer, table);
+    }
+
+    public static void Table(TextWriter writer, CascadeCalibration calibration, string whole)
+    {
+        var table = NewTable("threshold", "", "bits/byte", "agrees with " + whole, whole + " asked", "FLOPs/token");
+        foreach (var row in calibration.Rows)
+        {
+            string[] cells =
+            [
+                Invariant($"{row.Threshold}"), row == calibration.Best ? "best" : string.Empty, Invariant($"{row.BitsPerByte:0.0000}"),
+                Percent(row.Agreement), Percent(row.Asked[^1]), Millions((long)row.Flops),
+            ];
+            table.AddRow(cells.Select(Cell));
+        }
+
         Print(writer, table);
     }
 

@@ -75,6 +75,17 @@ internal sealed class ChatTemplateFile
         return Member(document.RootElement, "chat_template") is null ? null : config;
     }
 
+    /// <summary>Returns the template of a folder as text, or null if there is none.</summary>
+    /// <exception cref="TokenizerException">The configuration of the tokenizer is damaged.</exception>
+    /// <exception cref="IOException">A file cannot be read.</exception>
+    public static string? TextIn(string folder)
+    {
+        if (Find(folder) is not { } path) return null;
+        if (!path.EndsWith(".json", StringComparison.Ordinal)) return File.ReadAllText(path);
+        using var config = Parse(path);
+        return Guarded(path, () => TemplateOf(path, config.RootElement));
+    }
+
     /// <summary>Reads a template.</summary>
     /// <param name="path">
     /// A <c>tokenizer_config.json</c>, a file with a template, or a folder with one of them. The tokens of a template come from the

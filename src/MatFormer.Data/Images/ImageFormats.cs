@@ -4,15 +4,19 @@ namespace MatFormer;
 
 /// <summary>Decodes an image.</summary>
 /// <param name="file">The whole file.</param>
+/// <param name="maximumPixels">The most pixels, rows times columns. A larger image is refused before memory is taken for it.</param>
 /// <returns>The image, or null if the file is of another format.</returns>
 /// <exception cref="InvalidDataException">
-/// The file is damaged. The message follows the name of the file, so it says what is wrong and what to do.
+/// The file is damaged, or the image too large. The message follows the name of the file, so it says what is wrong and what to do.
 /// </exception>
-public delegate RasterImage? ImageDecoder(ReadOnlySpan<byte> file);
+public delegate RasterImage? ImageDecoder(ReadOnlySpan<byte> file, int maximumPixels);
 
 /// <summary>The formats of images. PGM and PPM are always there; a package or a program adds others.</summary>
 public static class ImageFormats
 {
+    /// <summary>The most pixels of an image that a program opens: 100 million.</summary>
+    internal const int MaximumPixels = 100_000_000;
+
     private static ImmutableArray<ImageDecoder> s_decoders = [];
 
     /// <summary>Adds a format. Call it before images are opened. If it is there already, nothing happens.</summary>
@@ -28,11 +32,11 @@ public static class ImageFormats
 
     /// <summary>Decodes an image of an added format. Returns null if it is of none.</summary>
     /// <exception cref="InvalidDataException">The file is damaged, or the decoder did not give an image.</exception>
-    internal static RasterImage? Decode(ReadOnlySpan<byte> file)
+    internal static RasterImage? Decode(ReadOnlySpan<byte> file, int maximumPixels)
     {
         foreach (var decode in s_decoders)
         {
-            if (decode(file) is not { } image) continue;
+            if (decode(file, maximumPixels) is not { } image) continue;
             return image is { Channels: 1 or 3, Height: > 0, Width: > 0 }
                 && image.Pixels.Length == Math.BigMul(image.Channels * (long)image.Height, (long)image.Width)
                 ? image

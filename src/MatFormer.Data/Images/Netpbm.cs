@@ -9,8 +9,8 @@ internal static class Netpbm
     public static bool IsNetpbm(ReadOnlySpan<byte> file) => file is [(byte)'P', (byte)'5' or (byte)'6', ..];
 
     /// <summary>Reads a file.</summary>
-    /// <exception cref="InvalidDataException">The file is damaged, or its largest sample is not 255.</exception>
-    public static RasterImage Decode(ReadOnlySpan<byte> file)
+    /// <exception cref="InvalidDataException">The file is damaged or too large, or its largest sample is not 255.</exception>
+    public static RasterImage Decode(ReadOnlySpan<byte> file, int maximumPixels)
     {
         var channels = file[1] == '5' ? 1 : 3;
         var at = 2;
@@ -22,6 +22,12 @@ internal static class Netpbm
         {
             throw new InvalidDataException(
                 $"{width} x {height} pixels take {expected} bytes, but it has {samples.Length}; copy it again, or convert it to PNG.");
+        }
+
+        if ((long)width * height > maximumPixels)
+        {
+            throw new InvalidDataException(
+                $"it has {width} x {height} pixels, but at most {maximumPixels} in all are read; make it smaller.");
         }
 
         var pixels = new byte[samples.Length];

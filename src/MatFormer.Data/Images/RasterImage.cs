@@ -17,8 +17,7 @@ public readonly record struct RasterImage(int Channels, int Height, int Width, b
         var file = File.ReadAllBytes(path);
         try
         {
-            if (Netpbm.IsNetpbm(file)) return Netpbm.Decode(file);
-            if (ImageFormats.Decode(file) is { } image) return image;
+            if (Decode(file, ImageFormats.MaximumPixels) is { } image) return image;
             if (ImageFormats.IsOfPackage(file))
                 throw MissingPackage.For(path, "MatFormer.Extensions.Images", "ImageFiles.Register();");
             throw new InvalidDataException(
@@ -29,6 +28,28 @@ public readonly record struct RasterImage(int Channels, int Height, int Width, b
         {
             throw new DataException($"The image '{path}' cannot be read: {e.Message}", e);
         }
+    }
+
+    /// <summary>Decodes the bytes of a file. Returns null if it is of no format that the program reads.</summary>
+    /// <param name="file">The whole file.</param>
+    /// <param name="maximumPixels">The most pixels, rows times columns.</param>
+    /// <exception cref="InvalidDataException">The file is damaged, or the image too large.</exception>
+    internal static RasterImage? Decode(ReadOnlySpan<byte> file, int maximumPixels) =>
+        Netpbm.IsNetpbm(file) ? Netpbm.Decode(file, maximumPixels) : ImageFormats.Decode(file, maximumPixels);
+
+    /// <summary>Returns the image in grey, by the luma weights of ITU-R BT.601, or with three equal channels if it is grey.</summary>
+    internal RasterImage WithChannels(int channels)
+    {
+        if (channels == Channels) return this;
+        var plane = Height * Width;
+        var pixels = new byte[channels * plane];
+        for (var i = 0; i < plane; i++)
+        {
+            if (channels == 1) pixels[i] = (byte)(((299 * Pixels[i]) + (587 * Pixels[plane + i]) + (114 * Pixels[(2 * plane) + i]) + 500) / 1000);
+            else for (var c = 0; c < channels; c++) pixels[(c * plane) + i] = Pixels[i];
+        }
+
+        return new RasterImage(channels, Height, Width, pixels);
     }
 
     /// <summary>

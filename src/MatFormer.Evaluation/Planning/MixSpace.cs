@@ -103,6 +103,27 @@ internal sealed class MixSpace
         }
     }
 
+    /// <summary>
+    /// Returns the mix that the compiler solves a budget to (MatFormer, arXiv 2310.07707, section 3.3): the largest mix of two adjacent
+    /// granularities, the narrower one in the first layers, whose predicted costs meet the budget. Null if even the narrowest exceeds it.
+    /// </summary>
+    public int[]? Solve(MixTable table, PlanBudget budget)
+    {
+        var granularities = Granularities.ToList();
+        int[]? solved = null;
+        for (var narrow = 0; narrow < Math.Max(1, granularities.Count - 1); narrow++)
+        {
+            for (var wideLayers = 0; wideLayers <= Layers; wideLayers++)
+            {
+                int[] mix = [.. granularities[narrow][..^wideLayers], .. granularities[Math.Min(narrow + 1, granularities.Count - 1)][^wideLayers..]];
+                if (!budget.Admits(table.Of(mix))) return solved;
+                solved = mix;
+            }
+        }
+
+        return solved;
+    }
+
     /// <summary>False for a mix that leaves out every layer.</summary>
     public bool KeepsAny(ReadOnlySpan<int> mix) => !Spec.CanSkip || mix.ContainsAnyExcept(0);
 

@@ -10,7 +10,17 @@ namespace MatFormer;
 /// <param name="Predicted">The costs as predicted by sums over the layers.</param>
 /// <param name="Measured">The costs with the measured time and loss.</param>
 public sealed record PlannedMix(
-    string Name, string Pattern, ImmutableArray<LayerSlice> Layers, bool IsOnFrontier, MixCost Predicted, MixCost Measured);
+    string Name, string Pattern, ImmutableArray<LayerSlice> Layers, bool IsOnFrontier, MixCost Predicted, MixCost Measured)
+{
+    /// <summary>True for the mix that <see cref="PlanSearch.Learned"/> found.</summary>
+    public bool IsLearned { get; init; }
+
+    /// <summary>
+    /// True for the mix that the compiler solves the budget to, of two adjacent granularities. Only <see cref="PlanSearch.Learned"/> marks
+    /// it, for comparison.
+    /// </summary>
+    public bool IsSolved { get; init; }
+}
 
 /// <summary>The result of <see cref="ProfilePlanner"/>.</summary>
 /// <param name="Mixes">

@@ -37,6 +37,7 @@ public static class ProfilePlanner
         var spec = TModel.Spec;
         if (engine.Architecture != spec || !engine.Layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()))
             throw new ArgumentException($"The engine does not have all of {spec.Name}; open the universal model.", nameof(engine));
+        CheckLearnable(options);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Points, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Windows, 1, nameof(options));
         var cacheTokens = options.CacheTokens ?? Math.Min(spec.Context / 2, engine.Capacity - 1);
@@ -46,7 +47,9 @@ public static class ProfilePlanner
         var meter = new DecodingMixMeter<TModel>(model, engine, corpus, cacheTokens, options.Windows, cancellationToken);
         var space = new MixSpace(spec);
         var sizes = SizesOf<TModel>(space, engine.Weights);
-        var plan = Run(space, sizes, KnownIn<TModel>(space), meter, options, progress);
+        var plan = Run(
+            space, sizes, KnownIn<TModel>(space), meter, options, progress,
+            Learner(model, space, corpus, options, progress, cancellationToken));
         return plan with { CacheTokens = cacheTokens, ValidationTokens = meter.Tokens, ValidationBytes = meter.Bytes };
     }
 
@@ -78,6 +81,7 @@ public static class ProfilePlanner
                 $"{spec.Name} is a language model; call the overload that takes a DecodingEngine.", nameof(model));
         }
 
+        CheckLearnable(options);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Points, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Examples, 2, nameof(options));
         var tokens = spec.Image is null ? options.CacheTokens ?? spec.Context : 0;
@@ -91,8 +95,47 @@ public static class ProfilePlanner
             throw new DataException($"The data of {data.Source} has fewer than 2 validation examples; give more data.");
         using var meter = new EncoderMixMeter<TModel>(model, batches, tokens, cancellationToken);
         var space = new MixSpace(spec);
-        var plan = Run(space, SizesOf(space), KnownIn<TModel>(space), meter, options, progress);
+        var plan = Run(
+            space, SizesOf(space), KnownIn<TModel>(space), meter, options, progress,
+            Learner(model, space, data, options, progress, cancellationToken));
         return plan with { CacheTokens = tokens, ValidationExamples = meter.Examples };
+    }
+
+    /// <summary>
+    /// Finds the mix that <see cref="PlanSearch.Learned"/> finds, without measuring anything else. It learns from training data, with the
+    /// model's own weights, which are the same afterwards.
+    /// </summary>
+    /// <param name="model">The universal model, on any device; it runs in its <see cref="MatFormerModel.ComputeType"/>.</param>
+    /// <param name="data">The data from whose training examples it learns.</param>
+    /// <param name="budget">
+    /// The limits, without a time. The memory of a language model is that of a <see cref="DecodingEngine"/> in float32.
+    /// </param>
+    /// <param name="seed">The seed of the batches and draws. Equal seeds find equal mixes.</param>
+    /// <param name="progress">Called with a description of each step that is done.</param>
+    /// <param name="cancellationToken">Cancels learning.</param>
+    /// <returns>The mix, whose name is its pattern.</returns>
+    /// <exception cref="ArgumentException">The budget has no limit, or limits the time, which must be measured.</exception>
+    /// <exception cref="PlanException">No mix meets the budget.</exception>
+    /// <exception cref="DataException">The data do not fit the model, or there are too few of them.</exception>
+    /// <exception cref="TokenizerException">The model and the data have different tokenizers.</exception>
+    public static Profile<TModel> Learn<TModel>(
+        TModel model, TrainingData data, PlanBudget budget, long seed = 1, Action<string>? progress = null,
+        CancellationToken cancellationToken = default)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(data);
+        ArgumentNullException.ThrowIfNull(budget);
+        if (budget.MaxMilliseconds is not null)
+            throw new ArgumentException("A time must be measured; call Run with PlanSearch.Learned.", nameof(budget));
+        CheckLearnable(new PlanOptions { Budget = budget, Search = PlanSearch.Learned });
+        Feed.Of(data).CheckFits(model);
+        var space = new MixSpace(TModel.Spec);
+        var sizes = TModel.Spec.Kind == ModelKind.LanguageModel ? SizesOf<TModel>(space, DecodingWeights.Float32) : SizesOf(space);
+        var mix = MixLearner.Run(model, space, data, sizes, budget, seed, progress, cancellationToken)
+            ?? throw new PlanException(NothingFits(space, sizes, budget));
+        var layers = space.LayersOf(mix);
+        return new Profile<TModel>(TModel.Spec.FormatPattern(layers.AsSpan()), layers);
     }
 
     /// <summary>Checks the part of the budget that needs no measurement.</summary>
@@ -119,9 +162,10 @@ public static class ProfilePlanner
     /// <param name="meter">Measures times and losses.</param>
     /// <param name="options">The options of planning.</param>
     /// <param name="progress">Called with a description of each step that is done.</param>
+    /// <param name="learn">Finds a mix for the budget, given the predicted costs of mixes. It is called only to learn.</param>
     internal static Plan Run(
         MixSpace space, MixTable sizes, IReadOnlyList<(string Name, int[] Mix)> known, IMixMeter meter, PlanOptions options,
-        Action<string>? progress = null)
+        Action<string>? progress = null, Func<MixTable, int[]?>? learn = null)
     {
         var (budget, count) = (options.Budget, space.IncreasingCount);
         CheckSizes(space, sizes, budget);
@@ -140,8 +184,10 @@ public static class ProfilePlanner
             + $"{(options.Search == PlanSearch.Evolutionary ? " and other mixes" : string.Empty)}; {frontier.Count} are on the frontier.");
 
         var front = frontier.Spread(options.Points, budget.MaxMilliseconds).Select(i => frontier[i].Mix).ToList();
+        var isLearning = options.Search == PlanSearch.Learned;
+        var (learned, solved) = isLearning ? (learn?.Invoke(table), space.Solve(table, budget)) : (null, null);
         var chosen = new List<int[]>(front);
-        foreach (var mix in known.Select(k => k.Mix).Append(bestIncreasing))
+        foreach (var mix in (IEnumerable<int[]?>)[.. known.Select(k => k.Mix), bestIncreasing, learned, solved])
             if (mix is not null && !chosen.Any(c => c.AsSpan().SequenceEqual(mix))) chosen.Add(mix);
         var layers = LayersOf(chosen);
         var (milliseconds, losses) = (Time(layers), meter.Losses(layers));
@@ -152,7 +198,11 @@ public static class ProfilePlanner
             var predicted = table.Of(mix);
             return new PlannedMix(
                 name, pattern, layers[i], i < front.Count, predicted,
-                predicted with { Milliseconds = milliseconds[i], Loss = losses[i] });
+                predicted with { Milliseconds = milliseconds[i], Loss = losses[i] })
+            {
+                IsLearned = learned is not null && mix.AsSpan().SequenceEqual(learned),
+                IsSolved = solved is not null && mix.AsSpan().SequenceEqual(solved),
+            };
         }).OrderBy(m => m.Measured.Milliseconds).ToImmutableArray();
 
         PlannedMix? best = null;
@@ -180,6 +230,18 @@ public static class ProfilePlanner
     private static MixTable SizesOf<TModel>(MixSpace space, DecodingWeights weights)
         where TModel : MatFormerModel, IMatFormer<TModel> =>
         MixTable.OfSizes(space, layers => DecodingPass.MemoryBytes<TModel>([.. layers], weights));
+
+    private static void CheckLearnable(PlanOptions options)
+    {
+        if (options.Search == PlanSearch.Learned && !options.Budget.IsGiven)
+            throw new ArgumentException("A mix is learned for a budget, but none is given; set a limit.", nameof(options));
+    }
+
+    // Times are predicted by then, so the budget may limit them.
+    private static Func<MixTable, int[]?> Learner<TModel>(
+        TModel model, MixSpace space, TrainingData data, PlanOptions options, Action<string>? progress, CancellationToken cancellationToken)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        table => MixLearner.Run(model, space, data, table, options.Budget, options.Seed, progress, cancellationToken);
 
     private static void CheckSizes(MixSpace space, MixTable sizes, PlanBudget budget)
     {

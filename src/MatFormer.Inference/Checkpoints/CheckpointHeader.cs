@@ -80,7 +80,8 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
             : [.. spec.Blocks.Select((block, layer) => widths[layer] == 0 ? 0 : block.Heads)];
         var layers = ImmutableArray.CreateRange(widths.Zip(heads, (width, count) => new LayerSlice(width, count)));
         if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
-        return new CheckpointHeader(reader.Path, profile, layers, layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan()));
+        var isWhole = layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan());
+        return new CheckpointHeader(reader.Path, profile, layers, isWhole && (spec.Routing is null || HasRouters(reader)));
     }
 
     /// <summary>Reads which weights a file holds.</summary>
@@ -102,6 +103,13 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
                 + "universal model is needed; give the file of the universal model.");
         }
     }
+
+    /// <summary>True for a file with routers, which no slice has.</summary>
+    public static bool HasRouters(SafetensorsReader reader) => reader.Tensors.Any(entry => IsOfRouter(entry.Name));
+
+    /// <summary>True for the name of a router's weight.</summary>
+    public static bool IsOfRouter(string name) =>
+        !name.StartsWith(OptimizerPrefix, StringComparison.Ordinal) && name.Contains(".router.", StringComparison.Ordinal);
 
     /// <summary>True for a file of this declaration: the universal model or a slice.</summary>
     public static bool IsOf(SafetensorsReader reader, ModelSpec spec) =>

@@ -344,6 +344,31 @@ public sealed unsafe class DecodingEngine : IDisposable
             + "a smaller profile.", nameof(draft));
     }
 
+    /// <exception cref="ArgumentException">A submodel is not a part of the next one, or has fewer heads.</exception>
+    internal static void CheckCascade(ImmutableArray<CascadeLevel> cascade, ImmutableArray<LayerSlice> layers, ModelSpec spec)
+    {
+        for (var level = cascade.Length - 1; level >= 0; level--)
+        {
+            var its = cascade[level].Layers;
+            var kept = !its.IsDefault && its.Length == layers.Length ? spec.FormatPattern(its.AsSpan()) : "another number of layers";
+            var wider = level + 1 < cascade.Length ? cascade[level + 1].Layers : layers;
+            if (!Hold(wider, its))
+            {
+                throw new ArgumentException(
+                    $"The cascade asks {kept} before {spec.FormatPattern(wider.AsSpan())}, of which it is not a part; give smaller profiles, "
+                    + "narrowest first.", nameof(cascade));
+            }
+
+            for (var layer = 0; layer < its.Length; layer++)
+            {
+                if (its[layer].Heads == layers[layer].Heads) continue;
+                throw new ArgumentException(
+                    $"The cascade asks {kept}, which keeps {its[layer].Heads} of the {layers[layer].Heads} heads of layer {layer}; a "
+                    + "wider submodel reads the keys and values of all of them, so use profiles with the same heads.", nameof(cascade));
+            }
+        }
+    }
+
     /// <exception cref="ArgumentException">A token is not in the vocabulary.</exception>
     internal void CheckTokens(ReadOnlySpan<int> tokens)
     {

@@ -54,7 +54,7 @@ internal static class DecodingTelemetry
 
     /// <summary>Counts tokens.</summary>
     /// <param name="spec">The model.</param>
-    /// <param name="type">What was done with them: prompt, cached, generated, drafted or accepted.</param>
+    /// <param name="type">What was done with them: prompt, cached, generated, drafted, accepted or escalated.</param>
     /// <param name="count">Their number. 0 is not reported.</param>
     public static void CountTokens(ModelSpec spec, string type, long count)
     {

@@ -17,7 +17,8 @@ public sealed record DraftStatistics(int Drafted, int Accepted, int Passes)
 }
 
 /// <summary>
-/// Generation with a <see cref="DecodingEngine"/>: each sequence feeds its new tokens, and a draft runs ahead if one is configured.
+/// Generation with a <see cref="DecodingEngine"/>: each sequence feeds its new tokens, and a draft runs ahead, or a cascade
+/// begins with a smaller submodel, if one is configured.
 /// </summary>
 internal sealed class EngineGeneration : Generation
 {
@@ -45,11 +46,16 @@ internal sealed class EngineGeneration : Generation
         {
             engine.Truncate(row.Index, 0);
             row.Start = Math.Max(0, row.Sequence.Tokens.Length - engine.Capacity); // a longer prompt loses its beginning
+            if (!options.Cascade.IsEmpty) row.Cascade = new Cascade(options.Cascade, row.Layers) { PromptEnd = row.Sequence.Tokens.Length };
         }
     }
 
     /// <inheritdoc/>
     public override DraftStatistics? Drafts => _lengths is null ? null : new DraftStatistics(_drafted, _accepted, _passes);
+
+    /// <inheritdoc/>
+    public override CascadeStatistics? Cascade =>
+        _rows[0].Cascade is null ? null : MatFormer.Cascade.Sum(_rows.Select(row => row.Cascade!));
 
     /// <inheritdoc/>
     protected override void Advance()
@@ -63,6 +69,7 @@ internal sealed class EngineGeneration : Generation
                 // The sequence is full: positions start again with the last half of the tokens.
                 _engine.Truncate(row.Index, 0);
                 row.Start = StartAnew(row.Sequence.Tokens.Length, _engine.Capacity);
+                if (row.Cascade is not null) row.Cascade.PromptEnd = row.Sequence.Tokens.Length;
             }
 
             row.Fed = _engine.Length(row.Index);
@@ -75,6 +82,7 @@ internal sealed class EngineGeneration : Generation
         foreach (var row in _rows)
         {
             if (row.Sequence.Ended is not null) continue;
+            if (row.Cascade is not null) _engine.Use(row.Index, row.Cascade.For(row.Start + row.Fed));
             row.Logits = _engine.Append(row.Index, row.Sequence.Tokens[(row.Start + row.Fed)..], allLogits: row.Drafted > 0);
         }
 
@@ -89,7 +97,16 @@ internal sealed class EngineGeneration : Generation
     /// <inheritdoc/>
     protected override void Free()
     {
-        if (_ownsEngine) _engine.Dispose();
+        if (_ownsEngine)
+        {
+            _engine.Dispose();
+            return;
+        }
+
+        foreach (var row in _rows)
+        {
+            if (row.Cascade is not null) _engine.Use(row.Index, row.Layers);
+        }
     }
 
     // The submodel of all sequences, or default if they have several.
@@ -145,6 +162,12 @@ internal sealed class EngineGeneration : Generation
     private void Choose(Row row)
     {
         var (sequence, drafted) = (row.Sequence, row.Drafted);
+        if (row.Cascade is not null && !row.Cascade.Accepts(_engine.Logits(row.Logits)[.._vocabulary]))
+        {
+            _engine.Truncate(row.Index, row.Fed); // the next step computes the token by a wider submodel
+            return;
+        }
+
         if (drafted == 0)
         {
             sequence.Choose(_engine.Logits(row.Logits)[.._vocabulary]);
@@ -169,6 +192,9 @@ internal sealed class EngineGeneration : Generation
 
         /// <summary>The format of the weights that continue the sequence.</summary>
         public DecodingWeights Weights => weights;
+
+        /// <summary>Decides which submodel continues the sequence; null if there is only one.</summary>
+        public Cascade? Cascade { get; set; }
 
         /// <summary>The index of the token at the first position.</summary>
         public int Start { get; set; }

@@ -35,6 +35,9 @@ internal abstract class Generation : IDisposable
     /// <summary>Statistics of the drafts; null if there are none.</summary>
     public virtual DraftStatistics? Drafts => null;
 
+    /// <summary>Statistics of the cascade; null if there is none.</summary>
+    public virtual CascadeStatistics? Cascade => null;
+
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
     public static void Check(DecodingEngine engine, int prompts, GenerationOptions options)
@@ -49,8 +52,12 @@ internal abstract class Generation : IDisposable
                 + $"{nameof(DecodingOptions)}.{nameof(DecodingOptions.Sequences)} = {prompts}.");
         }
 
-        if (options.Draft.IsDefault) return;
-        for (var row = 0; row < prompts; row++) DecodingEngine.CheckDraft(options.Draft, engine.LayersOf(row), engine.Architecture);
+        for (var row = 0; row < prompts; row++)
+        {
+            if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, engine.LayersOf(row), engine.Architecture);
+            DecodingEngine.CheckCascade(options.Cascade, engine.LayersOf(row), engine.Architecture);
+        }
+
         if (options.DraftWeights is { } weights) engine.CheckHeld(weights);
     }
 
@@ -117,6 +124,7 @@ internal abstract class Generation : IDisposable
             DecodingTelemetry.CountTokens(_spec, "accepted", drafts.Accepted);
         }
 
+        if (Cascade is { } cascade) DecodingTelemetry.CountTokens(_spec, "escalated", cascade.Asked.Sum() - cascade.Answered.Sum());
         if (DecodingTelemetry.MeasuresDurations)
             DecodingTelemetry.RecordDuration(_spec, _layers, Stopwatch.GetElapsedTime(_start).TotalSeconds);
         _activity?.SetTag("matformer.tokens.prompt", prompt).SetTag("matformer.tokens.generated", generated).Dispose();

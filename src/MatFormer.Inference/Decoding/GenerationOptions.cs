@@ -99,6 +99,17 @@ public sealed record GenerationOptions
     /// </summary>
     public int? DraftLength { get; init; }
 
+    /// <summary>
+    /// Smaller submodels that answer while they are sure, narrowest first; empty for none. Each is a part of the next one, the last one of
+    /// the model, and all have the model's heads. A token of which none is sure is the model's own. The widest submodel that can be asked
+    /// computes the prompt. Unlike a draft, a cascade changes the text: thresholds trade quality for speed.
+    /// </summary>
+    /// <remarks>
+    /// All submodels use one key/value cache, and none computes earlier tokens again. So a wider one reads the approximate keys and values
+    /// that narrower ones left.
+    /// </remarks>
+    public ImmutableArray<CascadeLevel> Cascade { get; init; } = [];
+
     /// <summary>The seed of the random numbers.</summary>
     public long Seed { get; init; } = 1;
 
@@ -118,6 +129,17 @@ public sealed record GenerationOptions
         Check(
             DraftLength is null or (>= 1 and <= DraftLengths.Longest), nameof(DraftLength), DraftLength!,
             $"within 1 and {DraftLengths.Longest}");
+        Check(!Cascade.IsDefault, nameof(Cascade), "default", "an array; use [] for none");
+        foreach (var level in Cascade)
+        {
+            Check(level is not null, nameof(Cascade), "null in one place", "levels with a submodel and a threshold");
+            Check(level!.Threshold is >= 0 and <= 1, nameof(Cascade), FormattableString.Invariant($"at the threshold {level.Threshold}"),
+                "at thresholds within 0 (always answers) and 1 (is never asked)");
+        }
+
+        Check(
+            Cascade.IsEmpty || Draft.IsDefault, nameof(Cascade), "given beside a Draft",
+            "given alone: a draft reproduces the text of one submodel, and a cascade has several");
         Check(double.IsFinite(FrequencyPenalty), nameof(FrequencyPenalty), FrequencyPenalty, "a finite number; 0 is off");
         Check(double.IsFinite(PresencePenalty), nameof(PresencePenalty), PresencePenalty, "a finite number; 0 is off");
         Check(LogitBias is not null, nameof(LogitBias), "null", "a dictionary; use an empty one for no bias");

@@ -34,6 +34,11 @@ public sealed record GenerationResult(byte[] Prompt, byte[] Bytes, int Tokens, d
     /// Statistics of the draft over all sequences that were continued together; null without <see cref="GenerationOptions.Draft"/>.
     /// </summary>
     public DraftStatistics? Drafts { get; init; }
+
+    /// <summary>
+    /// Statistics of the cascade over all sequences that were continued together; null without <see cref="GenerationOptions.Cascade"/>.
+    /// </summary>
+    public CascadeStatistics? Cascade { get; init; }
 }
 
 /// <summary>A piece of text that was just generated.</summary>
@@ -183,7 +188,7 @@ public static class TextGenerator
             if (piece.Text.Length > 0) text?.Invoke(piece.Text);
         }
 
-        return ResultOf(given, generation.Sequences[0], watch.Elapsed, generation.Drafts);
+        return ResultOf(given, generation.Sequences[0], watch.Elapsed, generation);
     }
 
     internal static ImmutableArray<GenerationResult> GenerateBatch(
@@ -199,13 +204,17 @@ public static class TextGenerator
         }
 
         return [.. given.Zip(
-            generation.Sequences, (prompt, sequence) => ResultOf(prompt, sequence, watch.Elapsed, generation.Drafts))];
+            generation.Sequences, (prompt, sequence) => ResultOf(prompt, sequence, watch.Elapsed, generation))];
     }
 
-    private static GenerationResult ResultOf(byte[] prompt, GeneratedSequence sequence, TimeSpan time, DraftStatistics? drafts)
+    private static GenerationResult ResultOf(byte[] prompt, GeneratedSequence sequence, TimeSpan time, Generation generation)
     {
         var speed = sequence.Generated / Math.Max(time.TotalSeconds, 1e-9);
-        return new GenerationResult(prompt, sequence.Bytes.ToArray(), sequence.Generated, speed, sequence.Ended!.Value) { Drafts = drafts };
+        return new GenerationResult(prompt, sequence.Bytes.ToArray(), sequence.Generated, speed, sequence.Ended!.Value)
+        {
+            Drafts = generation.Drafts,
+            Cascade = generation.Cascade,
+        };
     }
 
     internal static async IAsyncEnumerable<TextPiece> Stream(

@@ -118,6 +118,9 @@ public sealed record ModelSpec
     /// <summary>True if a declared profile leaves layers out. Only then may other profiles do so.</summary>
     public bool CanSkip { get; init; }
 
+    /// <summary>How tokens are routed to granularities; null if all tokens of a layer use the same hidden units.</summary>
+    public RoutingSpec? Routing { get; init; }
+
     /// <summary>The layers of the whole model.</summary>
     public ImmutableArray<LayerSlice> WholeLayers => Granularities[^1].Layers;
 

@@ -13,7 +13,9 @@ namespace MatFormer;
 /// <remarks>
 /// A request yields bit for bit what it would yield alone, and what <see cref="TextGenerator"/> yields with an engine. As there, a
 /// prompt longer than a sequence loses its beginning, and when a sequence is full, positions start again with the last half of its tokens.
-/// A <see cref="GenerationOptions.Draft"/> drafts only while its request runs alone, because several requests fill the passes anyway.
+/// A <see cref="GenerationOptions.Draft"/> drafts only while its request runs alone, because several requests fill the passes anyway. A
+/// request with a <see cref="GenerationOptions.Cascade"/> takes one of its submodels in each pass, and computes an unsure token again in the
+/// next pass. Of its tokens, later requests reuse only those of its prompt, which a single submodel computed.
 /// </remarks>
 /// <example>
 /// <code>
@@ -91,7 +93,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
     /// <param name="options">How to generate.</param>
     /// <returns>The request; null if the queue is full or the scheduler is stopping.</returns>
     /// <exception cref="ArgumentException">
-    /// An option is out of range, the engine lacks weights of the submodel, or the draft is not a part of the submodel.
+    /// An option is out of range, the engine lacks weights of the submodel, or the draft or the cascade is not a part of the submodel.
     /// </exception>
     /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
     public ScheduledGeneration? TryGenerate(string prompt, ImmutableArray<LayerSlice> layers, GenerationOptions options)
@@ -100,6 +102,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         Check(options, _engine);
         _engine.CheckHeld(layers);
         if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, layers, _engine.Architecture);
+        DecodingEngine.CheckCascade(options.Cascade, layers, _engine.Architecture);
         var request = new ScheduledGeneration(this, layers, prompt, options, _options.PiecesAhead);
         return TrySubmit(request) ? request : null;
     }
@@ -133,6 +136,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         options.Tokenizer.CheckFits(engine.Architecture, engine.TokenizerFingerprint);
         if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, engine.Layers, engine.Architecture);
         if (options.DraftWeights is { } weights) engine.CheckHeld(weights);
+        DecodingEngine.CheckCascade(options.Cascade, engine.Layers, engine.Architecture);
     }
 
     /// <summary>Accepts no more requests, lets the present requests end, and then disposes of the engine.</summary>
@@ -344,10 +348,12 @@ public sealed class DecodingScheduler : IAsyncDisposable
                 // The sequence is full: positions start again with the last half of the tokens.
                 _engine.Truncate(request.Slot, 0);
                 request.Start = Generation.StartAnew(request.Tokens.Length, Capacity);
+                if (request.Cascade is not null) request.Cascade.PromptEnd = request.Tokens.Length;
             }
 
             request.Taken = request.Tokens.Length - request.Start - _engine.Length(request.Slot);
             if (request.Taken == 1) decoding++;
+            request.Submodel = request.Cascade?.For(request.Tokens.Length - request.Taken) ?? request.Layers;
         }
 
         // Prompts share the rest of the pass, in order of arrival.
@@ -422,7 +428,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
             if (_pass[i].Row >= 0) Append(_pass[i]);
             for (var j = i + 1; j < _pass.Count; j++)
             {
-                if (_pass[j].Row >= 0 && _pass[j].Layers == _pass[i].Layers) Append(_pass[j]);
+                if (_pass[j].Row >= 0 && _pass[j].Submodel == _pass[i].Submodel) Append(_pass[j]);
             }
         }
 
@@ -448,6 +454,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         void Append(ScheduledRequest request)
         {
             var from = request.Start + _engine.Length(request.Slot);
+            if (request.Cascade is not null) _engine.Use(request.Slot, request.Submodel);
             request.Row = ~_engine.Append(request.Slot, request.Tokens.Slice(from, request.Taken), request.WantsAll || request.Drafted > 0);
         }
     }
@@ -455,6 +462,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
     private void Take(ScheduledRequest request, long now)
     {
         var (before, acceptedBefore, fed) = (request.Generated, request.Accepted, request.Taken - request.Drafted);
+        var escalatedBefore = request.Escalated;
         var isLast = request.Start + _engine.Length(request.Slot) == request.Tokens.Length;
         DecodingException? damage = null;
         if (isLast || request.WantsAll)
@@ -481,6 +489,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
                 PromptTokens = s.PromptTokens + (fed > 1 || before == 0 ? fed : 0),
                 GeneratedTokens = s.GeneratedTokens + generated,
                 AcceptedTokens = s.AcceptedTokens + request.Accepted - acceptedBefore,
+                EscalatedTokens = s.EscalatedTokens + request.Escalated - escalatedBefore,
             };
             if (before == 0 && generated > 0)
             {
@@ -520,8 +529,10 @@ public sealed class DecodingScheduler : IAsyncDisposable
     private void Release(int index)
     {
         var request = _running[index];
-        var held = _options.ReusesPrefixes ? request.Tokens.Slice(request.Start, _engine.Length(request.Slot)) : [];
-        _free.Add(new HeldTokens(request.Slot, held.ToArray(), request.Layers));
+        var count = _engine.Length(request.Slot);
+        if (request.Cascade is { IsUniform: false } cascade) count = Math.Min(count, cascade.PromptEnd - request.Start);
+        var held = _options.ReusesPrefixes ? request.Tokens.Slice(request.Start, count) : [];
+        _free.Add(new HeldTokens(request.Slot, held.ToArray(), request.PromptLayers));
         _running.RemoveAt(index);
     }
 
@@ -531,7 +542,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         // Returns how many of a request's first tokens it can reuse. The last token is always computed, because its logits are needed.
         public int SharedWith(ScheduledRequest request)
         {
-            if (request.WantsAll || !request.Layers.AsSpan().SequenceEqual(Layers.AsSpan())) return 0;
+            if (request.WantsAll || !request.PromptLayers.AsSpan().SequenceEqual(Layers.AsSpan())) return 0;
             return request.Tokens[request.Start..^1].CommonPrefixLength(Tokens);
         }
     }

@@ -44,6 +44,12 @@ public abstract class ScheduledRequest
     /// <summary>The number of tokens that the request feeds in the pass.</summary>
     internal int Taken { get; set; }
 
+    /// <summary>The submodel that computes them.</summary>
+    internal ImmutableArray<LayerSlice> Submodel { get; set; }
+
+    /// <summary>The submodel that computes the prompt.</summary>
+    internal ImmutableArray<LayerSlice> PromptLayers => Cascade?.Widest ?? Layers;
+
     /// <summary>The index of its first logits in the pass.</summary>
     internal int Row { get; set; }
 
@@ -67,6 +73,12 @@ public abstract class ScheduledRequest
 
     /// <summary>The number of drafted tokens that were accepted so far.</summary>
     internal virtual int Accepted => 0;
+
+    /// <summary>Decides which submodel computes a token; null if there is only one.</summary>
+    internal virtual Cascade? Cascade => null;
+
+    /// <summary>How often a wider submodel of the cascade took over.</summary>
+    internal int Escalated => Cascade?.Escalated ?? 0;
 
     /// <summary>True if the request needs the output of every token, not only of the last.</summary>
     internal virtual bool WantsAll => false;
@@ -103,6 +115,7 @@ public abstract class ScheduledRequest
         activity.SetTag("matformer.request.outcome", outcome).SetTag("matformer.tokens.prompt", PromptTokens)
             .SetTag("matformer.tokens.cached", CachedTokens).SetTag("matformer.tokens.generated", Generated);
         if (Accepted > 0) activity.SetTag("matformer.tokens.accepted", Accepted);
+        if (Escalated > 0) activity.SetTag("matformer.tokens.escalated", Escalated);
         activity.Dispose();
         Activity.Current = current; // its end made the caller's activity current on this thread
     }
@@ -151,6 +164,10 @@ public sealed class ScheduledGeneration : ScheduledRequest
     internal override int Drafted => _sequence.Proposed;
 
     internal override int Accepted => _accepted;
+
+    /// <inheritdoc/>
+    internal override Cascade? Cascade => _options.Cascade.IsEmpty ? null
+        : field ??= new Cascade(_options.Cascade, Layers) { PromptEnd = PromptTokens };
 
     /// <summary>The smaller submodel that drafts; default for no draft.</summary>
     internal ImmutableArray<LayerSlice> Draft => _options.Draft;
@@ -216,8 +233,17 @@ public sealed class ScheduledGeneration : ScheduledRequest
     internal override void Take(DecodingEngine engine)
     {
         // A model may have more tokens than the tokenizer; their logits mean nothing.
-        if (Drafted > 0) Verify(engine);
-        else if (_sequence.Ended is null) _sequence.Choose(engine.Logits(Row)[.._options.Tokenizer.VocabularySize]);
+        if (Drafted > 0)
+        {
+            Verify(engine);
+        }
+        else if (_sequence.Ended is null)
+        {
+            var logits = engine.Logits(Row)[.._options.Tokenizer.VocabularySize];
+            if (Cascade is null || Cascade.Accepts(logits)) _sequence.Choose(logits);
+            else engine.Truncate(Slot, engine.Length(Slot) - 1); // the next pass computes the token by a wider submodel
+        }
+
         if (_sequence.Ended is not null) Finish("completed");
     }
 

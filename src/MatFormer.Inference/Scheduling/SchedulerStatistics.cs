@@ -44,6 +44,9 @@ public sealed record SchedulerStatistics
     /// <summary>The number of drafted tokens that the model chose too.</summary>
     public long AcceptedTokens { get; init; }
 
+    /// <summary>How often a wider submodel computed a token again; see <see cref="GenerationOptions.Cascade"/>.</summary>
+    public long EscalatedTokens { get; init; }
+
     /// <summary>The number of passes through the model, including those of drafts.</summary>
     public long Passes { get; init; }
 

@@ -49,6 +49,7 @@ internal sealed class SchedulerTelemetry
         DecodingTelemetry.CountTokens(_spec, "generated", now.GeneratedTokens - told.GeneratedTokens);
         DecodingTelemetry.CountTokens(_spec, "drafted", now.DraftedTokens - told.DraftedTokens);
         DecodingTelemetry.CountTokens(_spec, "accepted", now.AcceptedTokens - told.AcceptedTokens);
+        DecodingTelemetry.CountTokens(_spec, "escalated", now.EscalatedTokens - told.EscalatedTokens);
         if (now.Passes == told.Passes) return;
         s_passes.Add(now.Passes - told.Passes, DecodingTelemetry.Model(_spec));
         s_passTime.Add(now.PassSeconds - told.PassSeconds, DecodingTelemetry.Model(_spec));

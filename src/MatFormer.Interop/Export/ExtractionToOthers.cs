@@ -16,6 +16,7 @@ public static class ExtractionToOthers
         /// <param name="folder">The folder to write. It is created if it does not exist.</param>
         /// <param name="tokenizer">The model's tokenizer, or null to write none.</param>
         /// <param name="encoding">The encoding of the weights. GGUF alone has those in blocks, such as <see cref="WeightEncoding.Q8"/>.</param>
+        /// <param name="chatTemplate">The model's chat template in Jinja, or null to write none.</param>
         /// <exception cref="CheckpointException">The checkpoint is damaged, belongs to another model, or is a slice.</exception>
         /// <exception cref="TokenizerException">The tokenizer is not the model's.</exception>
         /// <exception cref="ExtractionException">
@@ -23,7 +24,8 @@ public static class ExtractionToOthers
         /// </exception>
         /// <exception cref="IOException">A file cannot be written.</exception>
         public static void ToHuggingFace<TModel>(
-            string checkpoint, Profile<TModel> profile, string folder, Tokenizer? tokenizer, WeightEncoding encoding = WeightEncoding.Float32)
+            string checkpoint, Profile<TModel> profile, string folder, Tokenizer? tokenizer,
+            WeightEncoding encoding = WeightEncoding.Float32, string? chatTemplate = null)
             where TModel : MatFormerModel, IMatFormer<TModel>
         {
             ArgumentNullException.ThrowIfNull(profile);
@@ -32,7 +34,7 @@ public static class ExtractionToOthers
             tokenizer?.CheckFits(weights.Spec, weights.TokenizerFingerprint);
             Extraction.CheckSafetensors(encoding);
             if (weights.Spec.Image is not null) new HuggingFaceViT(weights, encoding).Write(folder);
-            else new HuggingFaceFolder(weights, tokenizer, encoding).Write(folder);
+            else new HuggingFaceFolder(weights, tokenizer, encoding, chatTemplate).Write(folder);
         }
 
         /// <summary>
@@ -45,6 +47,7 @@ public static class ExtractionToOthers
         /// <param name="path">The file to write.</param>
         /// <param name="tokenizer">The model's tokenizer, or null to write none, for programs that pass tokens themselves.</param>
         /// <param name="encoding">The encoding of the matrices.</param>
+        /// <param name="chatTemplate">The model's chat template in Jinja, or null to write none.</param>
         /// <exception cref="CheckpointException">The checkpoint is damaged, belongs to another model, or is a slice.</exception>
         /// <exception cref="TokenizerException">The tokenizer is not the model's.</exception>
         /// <exception cref="ExtractionException">
@@ -52,14 +55,15 @@ public static class ExtractionToOthers
         /// </exception>
         /// <exception cref="IOException">The file cannot be written; nothing is left behind.</exception>
         public static void ToGguf<TModel>(
-            string checkpoint, Profile<TModel> profile, string path, Tokenizer? tokenizer, WeightEncoding encoding = WeightEncoding.Float32)
+            string checkpoint, Profile<TModel> profile, string path, Tokenizer? tokenizer, WeightEncoding encoding = WeightEncoding.Float32,
+            string? chatTemplate = null)
             where TModel : MatFormerModel, IMatFormer<TModel>
         {
             ArgumentNullException.ThrowIfNull(profile);
             ArgumentException.ThrowIfNullOrEmpty(path);
             using var weights = SlicedWeights.Open(checkpoint, profile);
             tokenizer?.CheckFits(weights.Spec, weights.TokenizerFingerprint);
-            new GgufModel(weights, tokenizer, encoding).Write(path);
+            new GgufModel(weights, tokenizer, encoding, chatTemplate).Write(path);
         }
 
         /// <summary>

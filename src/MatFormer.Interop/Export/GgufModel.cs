@@ -41,12 +41,13 @@ internal sealed class GgufModel
     private readonly KeptLayers _kept;
     private readonly Tokenizer? _tokenizer;
     private readonly WeightEncoding _encoding;
+    private readonly string? _chatTemplate;
     private readonly string _architecture;
 
     /// <exception cref="ExtractionException">llama.cpp does not support the architecture or the tokenizer.</exception>
-    public GgufModel(SlicedWeights weights, Tokenizer? tokenizer, WeightEncoding encoding)
+    public GgufModel(SlicedWeights weights, Tokenizer? tokenizer, WeightEncoding encoding, string? chatTemplate)
     {
-        (_weights, _tokenizer, _encoding) = (weights, tokenizer, encoding);
+        (_weights, _tokenizer, _encoding, _chatTemplate) = (weights, tokenizer, encoding, chatTemplate);
         var spec = weights.Spec;
         _kept = new KeptLayers(spec, weights.ProfileName, weights.Layers, Format);
         _kept.CheckLlama();
@@ -108,6 +109,7 @@ internal sealed class GgufModel
         AddArchitecture(file);
         if (_tokenizer is null) file.Add("tokenizer.ggml.model", "no_vocab");
         else GgufTokenizer.Write(file, _tokenizer, _weights.Spec.Vocabulary);
+        if (_chatTemplate is not null) file.Add("tokenizer.chat_template", _chatTemplate);
         foreach (var (key, value) in _weights.Metadata.Where(m => m.Key.StartsWith("matformer.", StringComparison.Ordinal)))
             file.Add(key, value);
         var byName = _weights.Tensors.Select(Laid).ToDictionary(NameOf, StringComparer.Ordinal);

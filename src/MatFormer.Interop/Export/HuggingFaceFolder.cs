@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Globalization;
+using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 
@@ -16,12 +17,13 @@ internal sealed class HuggingFaceFolder
     private readonly KeptLayers _kept;
     private readonly Tokenizer? _tokenizer;
     private readonly WeightEncoding _encoding;
+    private readonly string? _chatTemplate;
     private readonly string _family;
 
     /// <exception cref="ExtractionException">The model fits none of these architectures.</exception>
-    public HuggingFaceFolder(SlicedWeights weights, Tokenizer? tokenizer, WeightEncoding encoding)
+    public HuggingFaceFolder(SlicedWeights weights, Tokenizer? tokenizer, WeightEncoding encoding, string? chatTemplate)
     {
-        (_weights, _tokenizer, _encoding) = (weights, tokenizer, encoding);
+        (_weights, _tokenizer, _encoding, _chatTemplate) = (weights, tokenizer, encoding, chatTemplate);
         var spec = weights.Spec;
         _kept = new KeptLayers(spec, weights.ProfileName, weights.Layers, Format);
         _kept.CheckLlama();
@@ -84,7 +86,13 @@ internal sealed class HuggingFaceFolder
         if (_kept.Numbers.Length < _weights.Spec.Layers) metadata.Add(CheckpointHeader.KeptKey, string.Join(',', _kept.Numbers));
         Extraction.WriteSafetensors(Path.Combine(folder, "model.safetensors"), _weights, metadata, NameOf, _encoding);
         _tokenizer?.Save(Path.Combine(folder, Tokenizer.FileName));
-        if (_tokenizer is not null) WriteJson(Path.Combine(folder, "tokenizer_config.json"), WriteTokenizerConfig);
+        if (_tokenizer is not null) WriteJson(Path.Combine(folder, ChatTemplateFile.ConfigName), WriteTokenizerConfig);
+        if (_chatTemplate is not null)
+        {
+            AtomicFile.Write(
+                Path.Combine(folder, ChatTemplateFile.JinjaName), stream => stream.Write(Encoding.UTF8.GetBytes(_chatTemplate)));
+        }
+
         WriteJson(Path.Combine(folder, "config.json"), WriteConfig);
     }
 
@@ -177,7 +185,7 @@ internal sealed class HuggingFaceFolder
 
         void WriteName(string key, int? token)
         {
-            if (token is { } id) json.WriteString(key, System.Text.Encoding.UTF8.GetString(_tokenizer!.Content.Pieces[id]));
+            if (token is { } id) json.WriteString(key, Encoding.UTF8.GetString(_tokenizer!.Content.Pieces[id]));
         }
     }
 

@@ -34,7 +34,7 @@ public static class Checkpoint
 
     /// <summary>
     /// Loads weights by their names alone. They may come from a model that another program made, such as Hugging Face's ViT of the declared
-    /// shape, or from another MatFormer of that shape.
+    /// shape, or from another MatFormer of that shape. If they have no routers, the model keeps its own.
     /// </summary>
     /// <param name="model">The model.</param>
     /// <param name="path">A safetensors file, an index of several files, or a folder that holds either.</param>
@@ -43,7 +43,7 @@ public static class Checkpoint
     {
         ArgumentNullException.ThrowIfNull(model);
         using var reader = SafetensorsReader.Open(path);
-        foreach (var (parameter, entry) in Match(reader, model)) TensorData.Read(reader, entry, parameter);
+        foreach (var (parameter, entry) in Match(reader, model, mayLackRouters: true)) TensorData.Read(reader, entry, parameter);
     }
 
     /// <summary>
@@ -123,18 +123,23 @@ public static class Checkpoint
 
     /// <summary>Fills all parameters of a model, after checking that all tensors are there and fit.</summary>
     /// <exception cref="CheckpointException">A tensor is missing, unexpected, or of another shape.</exception>
-    internal static void Load(SafetensorsReader reader, MatFormerModel model)
+    internal static void Load(SafetensorsReader reader, MatFormerModel model, bool mayLackRouters = false)
     {
-        foreach (var (parameter, entry) in Match(reader, model)) TensorData.Read(reader, entry, parameter);
+        foreach (var (parameter, entry) in Match(reader, model, mayLackRouters)) TensorData.Read(reader, entry, parameter);
         model.TokenizerFingerprint = reader.Metadata.GetValueOrDefault(CheckpointHeader.TokenizerKey);
         model.TrainedOn = RememberedData.In(reader.Metadata);
     }
 
-    /// <summary>Returns the parameters of a model and their entries in a file, in the model's order.</summary>
+    /// <summary>
+    /// Returns the parameters of a model and their entries in a file, in the model's order. A model that was not trained to route has no
+    /// routers; if that is allowed, they are left out.
+    /// </summary>
     /// <exception cref="CheckpointException">A tensor is missing, unexpected, or of another shape.</exception>
-    internal static List<(Parameter Parameter, SafetensorsEntry Entry)> Match(SafetensorsReader reader, MatFormerModel model)
+    internal static List<(Parameter Parameter, SafetensorsEntry Entry)> Match(
+        SafetensorsReader reader, MatFormerModel model, bool mayLackRouters = false)
     {
-        var parameters = model.named_parameters().ToList();
+        var lacksRouters = mayLackRouters && !CheckpointHeader.HasRouters(reader);
+        var parameters = model.named_parameters().Where(p => !lacksRouters || !CheckpointHeader.IsOfRouter(p.Item1)).ToList();
         var misfits = new Misfits(reader, model.Architecture);
         var entries = parameters.ConvertAll(p => (p.Item2, misfits.Find(p.Item1, p.Item2)));
         misfits.CheckNoOthers(parameters.Select(p => p.Item1));
@@ -143,7 +148,9 @@ public static class Checkpoint
 
     private static void CheckProfile(CheckpointHeader header, MatFormerModel model)
     {
-        if (header.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return;
+        // With routers, the universal model holds more than the slice of its widest granularity.
+        var isAlike = model.Architecture.Routing is null || header.IsUniversal == model.IsUniversal;
+        if (isAlike && header.Layers.AsSpan().SequenceEqual(model.Layers.AsSpan())) return;
         if (model.IsUniversal) header.CheckUniversal(model.Architecture);
         var name = model.Architecture.Name;
         throw new CheckpointException(header.Path, header.IsUniversal

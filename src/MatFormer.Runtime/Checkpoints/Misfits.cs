@@ -155,6 +155,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         if (layer >= spec.Layers) return Invariant($"it has {LayersInFile} layers, so declare [{Attribute}(Layers = {LayersInFile})]");
         return part.Split('.') switch
         {
+            ["router", ..] => "its tokens are routed, so declare [Routing]",
             ["lm_head", "weight"] => "its head is not its embedding's weight, so declare [Embedding(Tied = false)]",
             ["model", "embed_positions", "weight"] or ["vit", "embeddings", "position_embeddings"] =>
                 "it has learned positions, so declare [Position(PositionKind.Learned)]",

@@ -101,15 +101,17 @@ public static class ModelGeneration
         ArgumentNullException.ThrowIfNull(model);
         options.Validate();
         options.Tokenizer.CheckFits(model);
-        if (options.Draft.IsDefault) return;
+        if (options.Draft.IsDefault && options.Cascade.IsEmpty) return;
         if (!DecodingEngine.Supports(model))
         {
+            var option = options.Draft.IsDefault ? nameof(options.Cascade) : nameof(options.Draft);
             throw new ArgumentException(
-                $"The generation option {nameof(options.Draft)} needs a generated model on the CPU, but {model.Architecture.Name} on "
+                $"The generation option {option} needs a generated model on the CPU, but {model.Architecture.Name} on "
                 + $"{model.Device} is not; leave the option out.");
         }
 
-        DecodingEngine.CheckDraft(options.Draft, model.Layers, model.Architecture);
+        if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, model.Layers, model.Architecture);
+        DecodingEngine.CheckCascade(options.Cascade, model.Layers, model.Architecture);
         if (options.DraftWeights is { } weights && weights != ModelDecoding.WeightsOf(model.ComputeType))
         {
             throw new ArgumentException(

@@ -169,6 +169,7 @@ public static partial class Kernels
         Tensor x, Tensor targets, int streams, int[]? rows, double temperature, ReadOnlySpan<int> prefixes, ReadOnlySpan<double> shares)
     {
         using var scope = NewDisposeScope();
+        if (PairExchange.Current is { } exchange) (x, targets, streams, rows) = exchange.Whole(x);
         var means = new Tensor[streams];
         for (var r = 0; r < streams; r++)
         {
@@ -201,6 +202,12 @@ public static partial class Kernels
         ReadOnlySpan<int> prefixes, ReadOnlySpan<double> shares)
     {
         using var scope = NewDisposeScope();
+        if (PairExchange.Current is { } exchange)
+        {
+            teacher = exchange.WholeTeacher(teacher, student);
+            (x, targets, streams, rows) = exchange.Whole(x);
+        }
+
         var means = new Tensor[streams];
         var start = FirstRow(x, streams, rows, student);
         for (var r = 0; r < streams; r++)

@@ -86,20 +86,29 @@ internal sealed class FlatWeights : IDisposable
         foreach (var (parameter, _, _) in _places) parameter.grad = null;
     }
 
+    /// <summary>The parameters in the order in which they lie in <see cref="Weights"/>, and their places there.</summary>
+    public IReadOnlyList<(Parameter Parameter, long First, long Count)> Places => _places;
+
     /// <summary>Collects all gradients in <see cref="Gradients"/>. A weight without a gradient gets zeros.</summary>
     public void GatherGradients()
     {
+        for (var i = 0; i < _places.Count; i++) GatherGradient(i);
+    }
+
+    /// <summary>
+    /// Collects the gradient of one of <see cref="Places"/> in <see cref="Gradients"/>, and returns it there. Do not dispose it.
+    /// </summary>
+    public Tensor GatherGradient(int place)
+    {
         using var unrecorded = no_grad();
         using var scope = NewDisposeScope();
-        var views = GradientViews();
-        for (var i = 0; i < views.Length; i++)
-        {
-            using var gradient = _places[i].Parameter.grad;
-            if (gradient is null) views[i].zero_();
-            else if (TensorMemory.Of(gradient) == TensorMemory.Of(views[i])) continue;
-            else views[i].copy_(gradient);
-            _places[i].Parameter.grad = views[i];
-        }
+        var view = GradientViews()[place];
+        using var gradient = _places[place].Parameter.grad;
+        if (gradient is null) view.zero_();
+        else if (TensorMemory.Of(gradient) == TensorMemory.Of(view)) return view;
+        else view.copy_(gradient);
+        _places[place].Parameter.grad = view;
+        return view;
     }
 
     /// <inheritdoc/>

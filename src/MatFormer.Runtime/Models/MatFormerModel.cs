@@ -93,6 +93,32 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     public virtual Tensor Classify(Tensor pixels, int? width = null) =>
         throw new NotSupportedException($"{Architecture.Name} is not a vision transformer; only vision transformers classify.");
 
+    /// <summary>
+    /// Returns the output of a universal model at a compute budget: as <c>forward</c> does, but in a routed layer each token uses the hidden
+    /// units of the granularity that its router chooses (<see cref="RoutingBudget"/>).
+    /// </summary>
+    /// <param name="budget">The mean share of the hidden units that a token uses, at most.</param>
+    /// <param name="input">The input, as for <c>forward</c>.</param>
+    /// <exception cref="ArgumentException">The input does not fit, or the budget is out of range.</exception>
+    /// <exception cref="NotSupportedException">The model has no routers: it is a slice, or does not declare <c>[Routing]</c>.</exception>
+    public virtual Tensor Forward(double budget, Tensor input) => throw NotRouted();
+
+    /// <summary>Returns the embeddings of an encoder at a compute budget, as <c>Embed</c> without a budget does.</summary>
+    /// <param name="budget">The mean share of the hidden units that a token uses, at most.</param>
+    /// <param name="input">The input, as for <c>forward</c>.</param>
+    /// <param name="width">One of the declared dimensions; null keeps all numbers.</param>
+    /// <exception cref="ArgumentException">The input does not fit, no such dimension is declared, or the budget is out of range.</exception>
+    /// <exception cref="NotSupportedException">The model has no routers: it is a slice, or does not declare <c>[Routing]</c>.</exception>
+    public virtual Tensor Embed(double budget, Tensor input, int? width = null) => throw NotRouted();
+
+    /// <summary>Returns the logits of a vision transformer at a compute budget, as <c>Classify</c> without a budget does.</summary>
+    /// <param name="budget">The mean share of the hidden units that a token uses, at most.</param>
+    /// <param name="pixels">The pixels, as for <c>forward</c>.</param>
+    /// <param name="width">One of the declared dimensions; null uses all numbers, as <c>forward</c> does.</param>
+    /// <exception cref="ArgumentException">The pixels do not fit, no such dimension is declared, or the budget is out of range.</exception>
+    /// <exception cref="NotSupportedException">The model has no routers: it is a slice, or does not declare <c>[Routing]</c>.</exception>
+    public virtual Tensor Classify(double budget, Tensor pixels, int? width = null) => throw NotRouted();
+
     /// <summary>Creates an empty key/value cache for this model, in <see cref="ComputeType"/>, on the model's device.</summary>
     /// <param name="batch">The number of sequences.</param>
     /// <param name="capacity">The number of tokens per sequence; the context if null.</param>
@@ -199,6 +225,10 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     protected int EmbeddingWidth(int? width) => Architecture.CheckEmbeddingWidth(width);
 
     private NotSupportedException NotDecoder() => new($"{Architecture.Name} is not a language model; only language models decode.");
+
+    private NotSupportedException NotRouted() => new(Architecture.Routing is null
+        ? $"{Architecture.Name} has no routers; declare [Routing] to compute at a budget."
+        : $"{ProfileName} of {Architecture.Name} is a slice and has no routers; compute at a budget with the universal model.");
 
     /// <summary>Does nothing, because generated code registers its parameters itself.</summary>
     protected override void RegisterComponents()

@@ -20,11 +20,13 @@ public sealed class Streams
     {
         (Count, BatchRows, _parting, Fork) = (whole.Count, whole.BatchRows, whole._parting, whole.Fork);
         (_hiddenWidths, _heads, _scales) = (whole._hiddenWidths, whole._heads, scales);
+        (Widest, Budget) = (whole.Widest, whole.Budget);
     }
 
     private Streams(int parting, ReadOnlySpan<ImmutableArray<LayerSlice>> streams, int[]? rows)
     {
         Count = streams.Length;
+        Widest = streams[0];
         BatchRows = rows;
         _parting = parting;
         Fork = rows is null ? parting : -1;
@@ -57,6 +59,11 @@ public sealed class Streams
     public int[]? BatchRows { get; }
 
     /// <summary>
+    /// The budget of a routed pass, in which each token of a routed layer uses the hidden units of its granularity; null otherwise.
+    /// </summary>
+    public RoutingBudget? Budget { get; private init; }
+
+    /// <summary>
     /// The hidden width of each stream in one layer, widest first; a single one before the streams part. Do not change it.
     /// </summary>
     public int[] HiddenWidths(int layer) => _hiddenWidths[layer];
@@ -72,6 +79,9 @@ public sealed class Streams
 
     /// <summary>True if the layer's contribution is scaled, to compensate for layers that are left out at random.</summary>
     public bool IsScaled(int layer) => _scales is not null && _scales[layer] != 1;
+
+    /// <summary>What the first stream keeps of each layer. It holds what all other streams keep.</summary>
+    internal ImmutableArray<LayerSlice> Widest { get; }
 
     /// <summary>Returns the output of a scaled layer, given its input and its output without the scale: (N, T, Width) each.</summary>
     public Tensor Scaled(int layer, Tensor input, Tensor output)
@@ -94,9 +104,10 @@ public sealed class Streams
         return new Streams(this, its);
     }
 
-    /// <summary>True if the first stream keeps exactly these slices of the layers.</summary>
+    /// <summary>True if the first stream keeps exactly these slices of the layers, for every token.</summary>
     public bool BeginWith(ImmutableArray<LayerSlice> layers)
     {
+        if (Budget is not null) return false;
         for (var layer = 0; layer < _heads.Length; layer++)
         {
             if (layers[layer] != new LayerSlice(_hiddenWidths[layer][0], _heads[layer][0])) return false;
@@ -118,6 +129,13 @@ public sealed class Streams
 
     /// <summary>Creates one stream that keeps the given slices of the layers.</summary>
     public static Streams Of(ImmutableArray<LayerSlice> layers) => new(-1, [layers], null);
+
+    /// <summary>Creates the one stream of a routed pass over the whole batch.</summary>
+    /// <param name="budget">The mean share of the hidden units that a token of a routed layer uses, at most.</param>
+    /// <exception cref="ArgumentException">The model declares no routing, or the budget is out of range.</exception>
+    public static Streams Routed<TModel>(double budget)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        new(-1, [TModel.Spec.WholeLayers], null) { Budget = RoutingBudget.Of(TModel.Spec, budget) };
 
     /// <summary>Creates one stream for a profile.</summary>
     public static Streams Of<TModel>(Profile<TModel> profile)

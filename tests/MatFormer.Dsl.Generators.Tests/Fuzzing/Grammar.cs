@@ -114,6 +114,7 @@ internal sealed class Grammar
         }
 
         if (IsWild() || (isDecoder && Flip())) attributes.Add(Of("Embedding", ("Tied?", Bool())));
+        if (IsWild() || (kind == "MatViT" && granularities.AreDistinct && Flip())) attributes.Add(Routing());
 
         // Budgets are above the size of the narrowest model and near the size of the whole model.
         long around = kind == "MatViT" ? (4 * patch * patch) + (image * image) + 100 : vocabulary + (isDecoder ? vocabulary : embedding);
@@ -164,6 +165,17 @@ internal sealed class Grammar
             ordered.Add(Of("Profile", ("", Text("Nothing")), ("", Text(Invariant($"{layers}*Skip")))));
         return ordered;
 
+        // Budgets are above the share that the narrowest granularity has of any layer.
+        string Routing()
+        {
+            var least = Enumerable.Range(0, layers).Max(layer => (double)granularities.Widths[0][layer] / granularities.Widths[^1][layer]);
+            var count = _random.Next(4);
+            return Of("Routing", [
+                .. Enumerable.Range(1, count).Select(i => ("", Number(least + ((1 - least) * i / count)))),
+                ("Layers?", Layers(Apart(layers).First())),
+            ]);
+        }
+
         string ModelOf(string kind) => kind switch
         {
             "MatLM" => Of(kind, [.. Sizes(), .. Texts()]),
@@ -209,7 +221,11 @@ internal sealed class Grammar
     }
 
     // The names, narrowest first, the width of each in each layer, the share of the narrowest, and the attributes.
-    private sealed record Nested(IReadOnlyList<string> Names, int[][] Widths, double Share, IReadOnlyList<string> Attributes);
+    private sealed record Nested(IReadOnlyList<string> Names, int[][] Widths, double Share, IReadOnlyList<string> Attributes)
+    {
+        // True if no two granularities have the same width in any layer.
+        public bool AreDistinct => Widths[0].Select((_, layer) => Widths.Select(w => w[layer]).Distinct().Count()).All(n => n == Widths.Length);
+    }
 
     private Nested Granularities(int layers, int keyValueHeads, int group, out List<string> feedForwards)
     {

@@ -153,6 +153,19 @@ internal static class Cases
         public sealed partial class Classed;
         """;
 
+    /// <summary>A vision transformer that routes the tokens of some layers, with layers that differ and sizes that keep fewer heads.</summary>
+    public const string Routed = """
+        using MatFormer;
+
+        /// <summary>Spends compute where an image needs it.</summary>
+        [MatViT(Image = 12, Patch = 3, Channels = 1, Classes = 7, Layers = 4, Width = 24, Heads = 4)]
+        [FeedForward(48, Activation.Gelu, Bias = true), FeedForward(64, Activation.SwiGlu, Layers = "3")]
+        [Routing(0.375, 0.5, Layers = "1-3")]
+        [Granularity("S", 0.25, Heads = 2), Granularity("M", 0.5), Granularity("XL", 1.0)]
+        [Profile("Short", "S Skip M XL")]
+        public sealed partial class Routed;
+        """;
+
     /// <summary>A declaration with a mistake, for which the generator writes a skeleton.</summary>
     public const string Mistaken = """
         using MatFormer;
@@ -187,6 +200,7 @@ internal static class Cases
         [nameof(Grey)] = Grey,
         [nameof(Retriever)] = Retriever,
         [nameof(Classed)] = Classed,
+        [nameof(Routed)] = Routed,
         [nameof(Mistaken)] = Mistaken,
     };
 

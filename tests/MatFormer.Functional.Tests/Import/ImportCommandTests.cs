@@ -57,7 +57,7 @@ public sealed class ImportCommandTests : IDisposable
         File.WriteAllText(PathOf("out/chat_template.jinja"), "another");
         (code, _, error) = await Run("import", "--from", _dense, "--out", PathOf("out"));
         Assert.Equal(2, code);
-        Assert.Contains("chat_template.jinja' is another file than that beside --from", error, StringComparison.Ordinal);
+        Assert.Contains("out/chat_template.jinja' is another file than '", error, StringComparison.Ordinal);
         Assert.False(File.Exists(PathOf("out/model.safetensors")));
     }
 
@@ -166,6 +166,25 @@ public sealed class ImportCommandTests : IDisposable
         (code, _, error) = await Run([.. train, PathOf("other"), "--init", _dense]);
         Assert.Equal(2, code);
         Assert.Contains("declare [Norm(NormKind.Rms, Epsilon = 0.5)]", error, StringComparison.Ordinal);
+    }
+
+    /// <summary>What was trained from a chat model, and its slices, keep the chat template.</summary>
+    [Fact]
+    public async Task TrainingAndExtractsKeepTheChatTemplate()
+    {
+        Tokenizer.ByteLevel.Save(Path.Combine(_dense, "tokenizer.json"));
+        File.WriteAllText(Path.Combine(_dense, "chat_template.jinja"), "a template");
+        var (code, _, error) = await Run(
+            "train", "--data", _texts, "--steps", "1", "--batch", "2", "--init", _dense, "--out", PathOf("trained"));
+        Assert.True(code == 0, error);
+        string[] extract = ["extract", "--checkpoint", PathOf("trained/model.safetensors"), "--profile", "S", "--out"];
+        (code, _, error) = await Run([.. extract, PathOf("slices")]);
+        Assert.True(code == 0, error);
+        (code, _, error) = await Run([.. extract, PathOf("exported"), "--format", "huggingface"]);
+        Assert.True(code == 0, error);
+        Assert.All(
+            (string[])["trained", "slices", "exported/s"],
+            folder => Assert.Equal("a template", File.ReadAllText(PathOf(folder + "/chat_template.jinja"))));
     }
 
     // A byte-level tokenizer in which two bytes have each other's token.

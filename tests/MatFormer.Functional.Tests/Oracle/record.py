@@ -8,7 +8,7 @@ Each file holds the weights (`weight.<name>`), a batch (`tokens` or `pixels`, `t
 width (`embeddings.<profile>.<width>`), the loss of each granularity and its distance from the whole model (`distilled.<name>`), and the
 losses of ten steps on the mean of both (`losses.distilled`). Everything is float32 and seeded.
 Written from the definitions (RMSNorm: arXiv 1910.07467, rotary embedding: 2104.09864, GLU variants: 2002.05202, MatFormer: 2310.07707,
-ViT: 2010.11929, fixed positions of patches: 2104.02057, nested embeddings: 2205.13147, InfoNCE: 1807.03748, distillation: 1503.02531).
+ViT: 2010.11929, routed tokens: 2407.19985, fixed positions of patches: 2104.02057, nested embeddings: 2205.13147, InfoNCE: 1807.03748, distillation: 1503.02531).
 """
 import json, math, os, struct
 import torch
@@ -63,6 +63,13 @@ SCALED = {
                          sizes=dict(S=8, M=16, XL=32)),
 }
 
+# Recorded after all others. A size that is a number below 1 or 1.0 is a budget: in the routed layers a router chooses a width for each token.
+ROUTED = {
+    "RoutedViT": dict(image=12, patch=3, channels=3, classes=7, layers=3, width=24, heads=4, kv=4, hidden=48, kind="Gelu", bias=True,
+                      attention_bias=True, norm="Layer", epsilon=1e-12, position="Learned", pooling="ClassToken", dimensions={24: 1.0},
+                      routed=[1, 2], widths=[12, 24, 48], sizes={"routed-0.4": 0.4, "routed-0.7": 0.7}),
+}
+
 # What parameters are called: in Hugging Face's ViT, and in its Llama, whose layout texts share.
 VIT = dict(layer="vit.encoder.layer.", before="layernorm_before", q="attention.attention.query", k="attention.attention.key",
            v="attention.attention.value", o="attention.output.dense", q_norm="attention.attention.query_norm",
@@ -81,6 +88,8 @@ def layer(c, i):
 
 def sizes_of(c, size):
     """(m, h) of each layer, or None."""
+    if isinstance(size, float):
+        size = c["hidden"]
     each = size if isinstance(size, list) else [size] * c["layers"]
     return [(s, c["heads"]) if isinstance(s, int) else s for s in each]
 
@@ -247,6 +256,9 @@ def encoder_parameters(c):
             linear(p + n["gate"], c["hidden"], d, bias)
         linear(p + n["up"], c["hidden"], d, bias)
         linear(p + n["down"], d, c["hidden"], bias)
+        if i in c.get("routed", []):
+            out[p + "router.weight"] = (len(c["widths"]), d)
+            out[p + "router.alpha"] = (1,)
     norm(n["norm"])
     if "image" in c:
         linear("classifier", c["classes"], d, True)
@@ -267,6 +279,33 @@ def fixed_positions(c):
                 parts += [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
             rows.append(parts)
     return torch.tensor(rows)
+
+
+def tokens_of(widths, tokens, budget):
+    """How many tokens take each width: the distribution of greatest entropy whose mean width is a share `budget` of the widest."""
+    shares = torch.tensor(widths, dtype=torch.float64) / widths[-1]
+    low, high = -1e3, 1e3
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (middle * shares).softmax(0) @ shares < budget else (low, middle)
+    counts = [int(c) for c in (low * shares).softmax(0) * tokens]
+    counts[0] += tokens - sum(counts)
+    for i in reversed(range(1, len(widths))):  # what rounding left over
+        while counts[0] > 0 and sum(n * m for n, m in zip(counts, widths)) + widths[i] - widths[0] <= budget * tokens * widths[-1]:
+            counts[0] -= 1
+            counts[i] += 1
+    return counts
+
+
+def routes(c, w, x, p, budget):
+    """The width of each token of one image, and what scales its feed-forward: the widest takes the best first, the narrowest the rest."""
+    scores, widths = (x @ w[p + "router.weight"].t()).softmax(-1), [None] * len(x)
+    scale = [None] * len(x)
+    for i in reversed(range(len(c["widths"]))):
+        free = sorted((t for t in range(len(x)) if widths[t] is None), key=lambda t: -scores[t, i].item())
+        for t in free[:tokens_of(c["widths"], len(x), budget)[i]]:
+            widths[t], scale[t] = c["widths"][i], 1 + w[p + "router.alpha"] * scores[t, i]
+    return widths, scale
 
 
 def encode(c, w, batch, size):
@@ -329,13 +368,20 @@ def encode(c, w, batch, size):
                 seen.append(scores.softmax(-1) @ v[:, h // group])
             one = one + F.linear(torch.cat(seen, -1), w[p + n["o"] + ".weight"][:, :heads * head], w.get(p + n["o"] + ".bias"))
             y = norm(one, p + n["after"])
-            up = linear(y, p + n["up"], m)
-            if c["kind"] in ("SwiGlu", "GeGlu"):
-                gate = linear(y, p + n["gate"], m)
-                hidden = (F.silu(gate) if c["kind"] == "SwiGlu" else F.gelu(gate)) * up
+
+            def feed(y, m):
+                up = linear(y, p + n["up"], m)
+                if c["kind"] in ("SwiGlu", "GeGlu"):
+                    gate = linear(y, p + n["gate"], m)
+                    hidden = (F.silu(gate) if c["kind"] == "SwiGlu" else F.gelu(gate)) * up
+                else:
+                    hidden = F.gelu(up) if c["kind"] == "Gelu" else F.relu(up).square()
+                return F.linear(hidden, w[p + n["down"] + ".weight"][:, :m], w.get(p + n["down"] + ".bias"))
+
+            if isinstance(size, float) and i in c["routed"]:
+                one = one + torch.stack([s * feed(token, width) for token, width, s in zip(y, *routes(c, w, one, p, size))])
             else:
-                hidden = F.gelu(up) if c["kind"] == "Gelu" else F.relu(up).square()
-            one = one + F.linear(hidden, w[p + n["down"] + ".weight"][:, :m], w.get(p + n["down"] + ".bias"))
+                one = one + feed(y, m)
         one = norm(one, n["norm"])
         vectors.append(one[0] if class_token else one.mean(0))
     x = torch.stack(vectors)
@@ -412,7 +458,7 @@ def record_encoder(c, seed):
                  for name, size in c["sizes"].items()}
         return parts, sum(part.sum() for part in parts.values()) / len(parts)
 
-    return record(c, seed, encoder_parameters, batch, outputs, encoder_loss, distilled)
+    return record(c, seed, encoder_parameters, batch, outputs, encoder_loss, None if "routed" in c else distilled)
 
 
 def record_decoder(c, seed):
@@ -489,8 +535,8 @@ def save(path, tensors):
 
 def main():
     folder = os.path.dirname(os.path.abspath(__file__))
-    for seed, (name, case) in enumerate({**CASES, **ENCODERS, **SCALED}.items()):
-        recorded = (record_encoder if name in ENCODERS else record_decoder)({**case}, seed)
+    for seed, (name, case) in enumerate({**CASES, **ENCODERS, **SCALED, **ROUTED}.items()):
+        recorded = (record_encoder if name in ENCODERS or name in ROUTED else record_decoder)({**case}, seed)
         if name == "OracleLlama3":  # those of Llama 3.1 8B and Llama 3.2 1B, as their config.json has them
             for model, head, factor in (("llama3.1", 128, 8.0), ("llama3.2", 64, 32.0)):
                 scaling = {**case["scaling"], "factor": factor, "original_max_position_embeddings": 8192}

@@ -221,8 +221,8 @@ public sealed class RasterImageTests : IDisposable
     [Fact]
     public void ADecoderMustGiveAsManyPixelsAsItSays()
     {
-        ImageFormats.Add(file => file.StartsWith("two"u8) ? new RasterImage(1, 1, 2, new byte[2]) : null);
-        ImageFormats.Add(file => file.StartsWith("too few"u8) ? new RasterImage(1, 2, 2, new byte[2]) : null);
+        ImageFormats.Add((file, _) => file.StartsWith("two"u8) ? new RasterImage(1, 1, 2, new byte[2]) : null);
+        ImageFormats.Add((file, _) => file.StartsWith("too few"u8) ? new RasterImage(1, 2, 2, new byte[2]) : null);
         Assert.Equal((1, 1, 2), Read("two"u8) is var image ? (image.Channels, image.Height, image.Width) : default);
         Refuses("too few"u8, "its decoder gave 2 bytes for 1 channels, 2 rows and 2 columns");
         ImageFormats.Clear();

@@ -49,6 +49,29 @@ internal static class Definitions
             Wide(stream) + Linear(Hidden(Norm(stream, w.Norm), w, width), w.Down.narrow(1, 0, width), w.DownBias);
     }
 
+    /// <summary>Routes one sequence after the other, and computes one token after the other.</summary>
+    public static Tensor FeedForward(Tensor x, FeedForwardWeights w, Route route)
+    {
+        var tokens = new Tensor[x.shape[0], x.shape[1]];
+        for (var b = 0; b < x.shape[0]; b++)
+        {
+            var scores = Linear(x[b], route.Weight).softmax(-1); // (T, G)
+            for (var g = route.Layer.Widths.Length - 1; g >= 0; g--)
+            {
+                var free = Enumerable.Range(0, (int)x.shape[1]).Where(t => tokens[b, t] is null);
+                foreach (var t in free.OrderByDescending(t => scores[t, g].item<float>()).Take(route.Layer.Tokens[g]).ToList())
+                {
+                    var token = x.narrow(0, b, 1).narrow(1, t, 1); // (1, 1, W)
+                    var added = FeedForward(token, w, [route.Layer.Widths[g]], [1]) - Wide(token);
+                    tokens[b, t] = Wide(token) + (((route.Scale * scores[t, g]) + 1) * added);
+                }
+            }
+        }
+
+        return cat([.. Enumerable.Range(0, (int)x.shape[0]).Select(b =>
+            cat([.. Enumerable.Range(0, (int)x.shape[1]).Select(t => tokens[b, t])], 1))], 0);
+    }
+
     public static Tensor HiddenImportance(Tensor x, FeedForwardWeights w) =>
         Hidden(Norm(x, w.Norm), w, w.Up.shape[0]).abs().mean([0, 1]) * w.Down.square().sum([0]).sqrt();
 

@@ -90,6 +90,50 @@ public sealed class MixSearchTests
         },
         cases: 4, mostLayers: 12);
 
+    [Fact]
+    public void TheSolvedMixIsTheBestOfAllMixes() => Property((space, random) =>
+    {
+        var table = PlanningSpecs.Draw(space, random);
+        var budget = DrawLimits(table, random);
+        var fitting = PlanningSpecs.All(space).Where(mix => budget.Admits(table.Of(mix))).Select(mix => table.Of(mix).Loss).ToList();
+        var best = MixSearch.Best(space, table, budget);
+        Assert.Equal(fitting.Count == 0, best is null);
+        if (best is null) return;
+        Assert.True(budget.Admits(table.Of(best)));
+        Assert.True(space.KeepsAny(best));
+        Assert.Equal(fitting.Min(), table.Of(best).Loss, 1e-12);
+    });
+
+    [Fact]
+    public void NeighboursAreTheBestMixesWithOneOrTwoOtherLayers() => Property((space, random) =>
+    {
+        var table = PlanningSpecs.Draw(space, random);
+        var budget = DrawLimits(table, random);
+        if (MixSearch.Best(space, table, budget) is not { } mix) return;
+        var near = PlanningSpecs.All(space)
+            .Where(other => budget.Admits(table.Of(other)) && other.Zip(mix, (a, b) => a == b ? 0 : 1).Sum() is 1 or 2)
+            .Select(other => table.Of(other).Loss).Order().Take(3);
+        Assert.Equal(near, MixSearch.Neighbours(space, table, budget, mix, 3).Select(other => table.Of(other).Loss));
+    });
+
+    [Fact]
+    public void TheCompilersMixIsTheLargestOfAdjacentGranularities() => Property((space, random) =>
+    {
+        var sizes = PlanningSpecs.Sizes(space);
+        var budget = new PlanBudget { MaxParameters = sizes.Whole.Parameters - random.Next(60) };
+        var levels = space.Granularities.ToList();
+        var adjacent = levels.Zip(levels.Skip(1).DefaultIfEmpty(levels[0])).SelectMany(pair => Enumerable.Range(0, space.Layers + 1)
+            .Select(narrow => (int[])[.. pair.First[..narrow], .. pair.Second[narrow..]]));
+        var fitting = adjacent.Select(mix => sizes.Of(mix)).Where(cost => budget.Admits(cost)).Select(cost => cost.Parameters);
+        var solved = space.Solve(sizes, budget);
+        Assert.Equal(fitting.DefaultIfEmpty(-1).Max(), solved is null ? -1 : sizes.Of(solved).Parameters);
+    });
+
+    private static PlanBudget DrawLimits(MixTable table, Random random) => DrawBudget(table, random) with
+    {
+        MaxMilliseconds = random.Next(2) == 0 ? null : table.Whole.Milliseconds * random.NextDouble(),
+    };
+
     private static IEnumerable<string> Mixes(MixFrontier frontier) =>
         Enumerable.Range(0, frontier.Count).Select(i => string.Join(' ', frontier[i].Mix));
 

@@ -68,6 +68,21 @@ public sealed class ProfilePlannerTests
     }
 
     [Fact]
+    public void TheLearnedMixAndTheCompilersAreMeasuredToo()
+    {
+        var table = Table(6, 5, 1, 1, 1, 1);
+        var budget = new PlanBudget { MaxParameters = table.Of([2, 2, 0, 0, 0, 0]).Parameters };
+        var options = new PlanOptions { Budget = budget, Search = PlanSearch.Learned };
+        var plan = ProfilePlanner.Run(
+            s_space, PlanningSpecs.Sizes(s_space), s_known, new TableMeter(s_space, table), options,
+            learn: predicted => MixSearch.Best(s_space, predicted, budget));
+        Assert.Equal("2*XL 4*S", plan.Mixes.Single(m => m.IsLearned).Pattern);
+        Assert.Equal("2*XL 4*S", plan.Best!.Pattern);
+        Assert.True(budget.Admits(plan.Mixes.Single(m => m.IsSolved).Measured));
+        Assert.DoesNotContain(Run(table, budget).Mixes, m => m.IsLearned || m.IsSolved);
+    }
+
+    [Fact]
     public void TheBestMixFitsTheBudgetAsMeasured()
     {
         var budget = new PlanBudget { MaxMilliseconds = 2.2 };

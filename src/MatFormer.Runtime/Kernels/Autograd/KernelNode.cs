@@ -22,6 +22,15 @@ internal sealed class KernelNode : autograd.SingleTensorFunction<KernelNode>
     /// <inheritdoc/>
     public override string Name => nameof(KernelNode);
 
+    [ThreadStatic]
+    private static Action<KernelCall>? t_differentiated;
+
+    /// <summary>
+    /// Calls <paramref name="action"/> after the backward pass of each call on this thread, when the gradients of its weights are there.
+    /// Null ends this.
+    /// </summary>
+    public static void WhenDifferentiated(Action<KernelCall>? action) => t_differentiated = action;
+
     /// <summary>Returns whether a gradient of any input or weight is wanted.</summary>
     public static bool IsWanted(KernelCall call) =>
         is_grad_enabled() && (call.Inputs.Any(input => input.requires_grad) || call.Weights.Any(weight => weight is { requires_grad: true }));
@@ -71,6 +80,7 @@ internal sealed class KernelNode : autograd.SingleTensorFunction<KernelNode>
         try
         {
             using (no_grad()) call.Differentiate(grad_output, gradients);
+            t_differentiated?.Invoke(call);
         }
 #pragma warning disable CA1031 // No exception of any type may cross libtorch.
         catch (Exception exception)

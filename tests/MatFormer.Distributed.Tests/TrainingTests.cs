@@ -1,0 +1,244 @@
+using System.Text.Json;
+
+namespace MatFormer.Distributed.Tests;
+
+/// <summary>Trains on several ranks and compares with one process. A batch is the same, however many ranks share it.</summary>
+public sealed class TrainingTests : IDisposable
+{
+    private const double Tolerance = 1e-5;
+
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-ranks-").FullName;
+
+    public TrainingTests()
+    {
+        string[] words = ["the", "model", "returns", "a", "nested", "width", "of", "every", "layer", "and", "its", "loss"];
+        var random = new Random(5);
+        Directory.CreateDirectory(Corpus);
+        for (var document = 0; document < 60; document++)
+            File.WriteAllText(Path.Combine(Corpus, $"{document:D2}.txt"), string.Join(' ', random.GetItems(words, 400)) + ".\n");
+        var pairs = words.SelectMany(one => words.Select(other => (one, other)));
+        File.WriteAllLines(
+            Pairs, pairs.Select(pair => $"{pair.one} {pair.other}\t{pair.one.ToUpperInvariant()}-{pair.other.ToUpperInvariant()}."));
+    }
+
+    private string Corpus => Path.Combine(_folder, "corpus");
+
+    private string Pairs => Path.Combine(_folder, "pairs.tsv");
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData(Mpi.Open, 1, "--objective sampled")]
+    [InlineData(Mpi.Open, 2, "--objective joint")]
+    [InlineData(Mpi.Open, 4, "--objective split --distillation 0.5")]
+    [InlineData(Mpi.Open, 3, "--objective branching --accumulation 2 --recompute-activations --stochastic-depth 0.3")]
+    [InlineData(Mpi.Mpich, 2, "--objective sampled --evaluate-every 10 --patience 1")]
+    [InlineData(Mpi.Mpich, 4, "--objective sandwich --loss-weights 3,2,1")]
+    public void TheLossesAreThoseOfOneProcess(string mpi, int ranks, string options)
+    {
+        string[] arguments = [.. Text(50), .. options.Split(' ')];
+        AreAlike(arguments, mpi, ranks);
+    }
+
+    [Theory]
+    [InlineData(Mpi.Open, 2, "--objective joint --evaluate-every 25")]
+    [InlineData(Mpi.Mpich, 3, "--objective split --distillation 0.5 --recompute-activations")]
+    public void AnEncodersNegativesComeFromAllRanks(string mpi, int ranks, string options)
+    {
+        // A higher learning rate makes rounding grow.
+        string[] arguments =
+        [
+            "TinyEncoder", "train", "--data", Pairs, "--tokenizer", "bytes", "--steps", "50", "--batch", "12", "--learning-rate", "0.001",
+            "--dtype", "f32", "--device", "cpu", .. options.Split(' '),
+        ];
+        AreAlike(arguments, mpi, ranks);
+    }
+
+    [Theory]
+    [InlineData(Mpi.Open)]
+    [InlineData(Mpi.Mpich)]
+    public void TwoRunsOfOneWorldSizeAreBitEqual(string mpi)
+    {
+        string[] arguments = [.. Text(20), "--objective", "split", "--distributed", "mpi"];
+        var (first, second) = (Out("first"), Out("second"));
+        Mpi.On(mpi, 2, [.. arguments, "--out", first]).Succeeded();
+        Mpi.On(mpi, 2, [.. arguments, "--out", second]).Succeeded();
+        Assert.Equal(Weights(first), Weights(second));
+
+        static byte[] Weights(string folder) => File.ReadAllBytes(Path.Combine(folder, "model.safetensors"));
+    }
+
+    [Fact]
+    public void AStepSendsTheWeightsThatItTouches()
+    {
+        var output = Out("sent");
+        var run = Mpi.On(Mpi.Open, 2, [.. Text(20), "--objective", "sampled", "--distributed", "mpi", "--out", output]).Succeeded();
+        Assert.Contains("MB/step sent", run.Errors, StringComparison.Ordinal);
+        var names = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var step in Steps(output))
+        {
+            var name = step.GetProperty("loss").EnumerateObject().Single().Name;
+            names.Add(name);
+            Assert.Equal(4 * Profile<TinyLm>.Parse(name).ParameterCount, step.GetProperty("communication").GetProperty("bytes").GetInt64());
+        }
+
+        Assert.Equal(["M", "S", "XL"], names.Order(StringComparer.Ordinal));
+    }
+
+    [Theory]
+    [InlineData(Mpi.Open, 3)]
+    [InlineData(Mpi.Mpich, 2)]
+    public void GradientsInBFloat16HalveTheBytesAndChangeLosses(string mpi, int ranks)
+    {
+        string[] arguments = [.. Text(50), "--objective", "joint", "--distributed", "mpi"];
+        var (whole, half) = (Out("whole"), Out("half"));
+        Mpi.On(mpi, ranks, [.. arguments, "--out", whole]).Succeeded();
+        Mpi.On(mpi, ranks, [.. arguments, "--out", half, "--gradients", "bf16"]).Succeeded();
+        var (one, other) = (Steps(whole), Steps(half));
+        Assert.Equal(Bytes(one[^1]), 2 * Bytes(other[^1]));
+        var difference = LargestDifference(one, other);
+        Assert.InRange(difference, 1e-7, 0.01); // bfloat16 keeps 8 bits
+
+        static long Bytes(JsonElement step) => step.GetProperty("communication").GetProperty("bytes").GetInt64();
+    }
+
+    [Theory]
+    [InlineData(Mpi.Open)]
+    [InlineData(Mpi.Mpich)]
+    public void AKilledRankEndsTheRunAndItIsResumedOnAnyNumberOfRanks(string mpi)
+    {
+        string[] arguments = [.. Text(100), "--objective", "sampled", "--accumulation", "8", "--checkpoint-every", "5"];
+        var (whole, killed) = (Out("whole"), Out("killed"));
+        Mpi.Alone([.. arguments, "--out", whole]).Succeeded();
+        var process = Mpi.Begin(mpi, 2, [.. arguments, "--distributed", "mpi", "--out", killed]);
+        var checkpoint = Path.Combine(killed, "checkpoint.safetensors");
+        while (!File.Exists(checkpoint) && !process.HasExited) Thread.Sleep(10);
+        using (var rank = System.Diagnostics.Process.GetProcessById(Mpi.ProcessOf(1, killed))) rank.Kill();
+        var run = Mpi.Finish(process);
+        Assert.NotEqual(0, run.Code);
+        Assert.Matches(mpi == Mpi.Open ? "rank 1 .* signal 9" : "RANK 1(.|\n)*KILLED BY SIGNAL: 9|EXIT CODE: 9", run.Output + run.Errors);
+        Assert.False(File.Exists(Path.Combine(killed, "model.safetensors")));
+        foreach (var ranks in (int[])[1, 2, 3])
+        {
+            var resumed = Out($"resumed{ranks}");
+            Directory.CreateDirectory(resumed);
+            foreach (var file in Directory.GetFiles(killed)) File.Copy(file, Path.Combine(resumed, Path.GetFileName(file)));
+            Mpi.On(mpi, ranks, ["train", "--resume", "--distributed", "mpi", "--out", resumed]).Succeeded();
+            Assert.InRange(LargestDifference(Steps(whole), Steps(resumed)), 0, Tolerance);
+        }
+    }
+
+    [Fact]
+    public void AStopOfOneRankStopsAllAtTheSameStep()
+    {
+        string[] arguments = [.. Text(100_000), "--checkpoint-every", "100000", "--distributed", "mpi"];
+        var output = Out("stopped");
+        var process = Mpi.Begin(Mpi.Mpich, 2, [.. arguments, "--out", output]);
+        var metrics = Path.Combine(output, "metrics.jsonl");
+        while (!(File.Exists(metrics) && new FileInfo(metrics).Length > 0) && !process.HasExited) Thread.Sleep(10);
+        System.Diagnostics.Process.Start("kill", ["-TERM", $"{Mpi.ProcessOf(1, output)}"]).WaitForExit();
+        var run = Mpi.Finish(process);
+        Assert.Contains("Stopped at step", run.Errors, StringComparison.Ordinal);
+        Assert.True(File.Exists(Path.Combine(output, "checkpoint.safetensors")));
+    }
+
+    [Theory]
+    [InlineData(Mpi.Open, "--seed 2", "option training.seed")]
+    [InlineData(Mpi.Open, "--dtype bf16", "dtype")]
+    [InlineData(Mpi.Mpich, "--data OTHER", "data fingerprint")]
+    public void ADifferentSetUpIsRefusedBeforeTheFirstStep(string mpi, string other, string what)
+    {
+        var output = Out("refused");
+        string[] common = ["train", "--steps", "20", "--distributed", "mpi", "--device", "cpu", "--out", output];
+        string[] first = ["--data", Corpus, "--seed", "1", "--dtype", "f32"];
+        var second = first.ToArray();
+        var otherText = Path.Combine(_folder, "other");
+        Directory.CreateDirectory(otherText);
+        foreach (var file in Directory.GetFiles(Corpus).Skip(1)) File.Copy(file, Path.Combine(otherText, Path.GetFileName(file)));
+        var changed = other.Replace("OTHER", otherText, StringComparison.Ordinal).Split(' ');
+        second[Array.IndexOf(first, changed[0]) + 1] = changed[1];
+        var run = Mpi.OnTwo(mpi, [.. common, .. first], [.. common, .. second]);
+        Assert.Equal(2, run.Code);
+        Assert.Contains($"Rank 1 has another {what} than rank 0", run.Errors, StringComparison.Ordinal);
+        Assert.False(File.Exists(Path.Combine(output, "metrics.jsonl")));
+    }
+
+    [Theory]
+    [InlineData(Mpi.Open)]
+    [InlineData(Mpi.Mpich)]
+    public void AFailureOfOneRankEndsAll(string mpi)
+    {
+        string[] common = [.. Text(20), "--distributed", "mpi", "--out", Out("failed"), "--overwrite"];
+        var run = Mpi.OnTwo(mpi, common, [.. common, "--init", Path.Combine(_folder, "nowhere.safetensors")]);
+        Assert.NotEqual(0, run.Code);
+        Assert.Contains("Rank 1 of 2 failed and ends the run", run.Errors, StringComparison.Ordinal);
+        Assert.Contains("nowhere.safetensors", run.Errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void NumbersThatAreNotFiniteEndAllRanksWithOneMessage()
+    {
+        var run = Mpi.On(Mpi.Open, 2, [.. Text(30), "--learning-rate", "1e30", "--distributed", "mpi", "--out", Out("infinite")]);
+        Assert.Equal(1, run.Code);
+        Assert.Single(run.Errors.Split('\n'), line => line.StartsWith("In step ", StringComparison.Ordinal));
+        Assert.Contains("rank 1: Skipped step", run.Errors, StringComparison.Ordinal); // with the same reason as rank 0
+        Assert.Matches("(?m)^Skipped step", run.Errors);
+    }
+
+    [Fact]
+    public void ABatchThatIsTooSmallIsRefused()
+    {
+        string[] arguments = ["train", "--data", Corpus, "--batch", "1", "--steps", "5", "--distributed", "mpi", "--out", Out("small")];
+        var run = Mpi.On(Mpi.Mpich, 2, arguments);
+        Assert.Equal(2, run.Code);
+        Assert.Contains("A batch of 1 cannot be divided among 2 ranks", run.Errors, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void WhatTheMachineLacksIsNamed()
+    {
+        // The machine may have NCCL, and even a GPU. A process that was started alone lacks the others then.
+        var run = Mpi.Alone([.. Text(5), "--distributed", "nccl", "--out", Out("nccl")]);
+        Assert.Equal(2, run.Code);
+        Assert.Matches("libnccl.so.2 was not found; install it|NCCL needs an NVIDIA GPU|NCCL does not know the other processes", run.Errors);
+        Assert.Single(run.Errors.Trim().Split('\n'));
+    }
+
+    // Trains alone and on ranks, and compares the losses of all steps.
+    private void AreAlike(string[] arguments, string mpi, int ranks)
+    {
+        var (alone, together) = (Out("alone"), Out("together"));
+        Mpi.Need(mpi);
+        Mpi.Alone([.. arguments, "--out", alone]).Succeeded();
+        var run = Mpi.On(mpi, ranks, [.. arguments, "--distributed", "mpi", "--out", together]).Succeeded();
+        Assert.Single(run.Output.Split('\n'), line => line.Contains("Trained", StringComparison.Ordinal));
+        var (expected, actual) = (Steps(alone), Steps(together));
+        Assert.InRange(LargestDifference(expected, actual), 0, ranks == 1 ? 0 : Tolerance);
+    }
+
+    private static double LargestDifference(List<JsonElement> expected, List<JsonElement> actual)
+    {
+        Assert.Equal(expected.Count, actual.Count);
+        var largest = 0.0;
+        foreach (var (one, other) in expected.Zip(actual))
+        {
+            foreach (var kind in (string[])["loss", "divergence", "validation"])
+            {
+                Assert.Equal(one.TryGetProperty(kind, out var its), other.TryGetProperty(kind, out var others));
+                if (its.ValueKind != JsonValueKind.Object) continue;
+                Assert.Equal(its.EnumerateObject().Select(loss => loss.Name), others.EnumerateObject().Select(loss => loss.Name));
+                foreach (var loss in its.EnumerateObject())
+                    largest = Math.Max(largest, Math.Abs(loss.Value.GetDouble() - others.GetProperty(loss.Name).GetDouble()));
+            }
+        }
+
+        return largest;
+    }
+
+    private static List<JsonElement> Steps(string folder) =>
+        [.. File.ReadLines(Path.Combine(folder, "metrics.jsonl")).Select(line => JsonDocument.Parse(line).RootElement.Clone())];
+
+    private string Out(string name) => Path.Combine(_folder, name);
+
+    private string[] Text(int steps) => ["train", "--data", Corpus, "--steps", $"{steps}", "--batch", "5", "--dtype", "f32", "--device", "cpu"];
+}

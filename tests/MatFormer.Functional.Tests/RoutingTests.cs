@@ -1,0 +1,362 @@
+using System.Text.Json;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Functional.Tests;
+
+/// <summary>Tests models whose tokens are routed to granularities. OracleTests compares them with PyTorch.</summary>
+public sealed class RoutingTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("matformer-routing-").FullName;
+    private readonly DisposeScope _scope = NewDisposeScope();
+
+    public void Dispose()
+    {
+        _scope.Dispose();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    /// <summary>
+    /// The shares of tokens were found by a search over a grid of all distributions, refined around the best, in Python. The widths are an
+    /// eighth, a quarter, a half and all.
+    /// </summary>
+    [Theory]
+    [InlineData(0.2, 0.6009, 0.3104, 0.0828, 0.0059)]
+    [InlineData(0.4, 0.3070, 0.2825, 0.2391, 0.1714)]
+    [InlineData(0.6, 0.1612, 0.1844, 0.2413, 0.4131)]
+    [InlineData(0.9, 0.0222, 0.0373, 0.1052, 0.8353)]
+    public void CapacitiesHaveTheGreatestEntropy(double budget, params double[] expected)
+    {
+        var spec = Spec([4, 8, 16, 32], tokens: 100_000);
+        var tokens = RoutingBudget.Of(spec, budget).Layers[0]!.Tokens;
+        Assert.Equal(expected.Length, tokens.Length);
+        for (var i = 0; i < expected.Length; i++) Assert.Equal(expected[i], tokens[i] / 100_000.0, 1e-4);
+    }
+
+    [Fact]
+    public void NoLayerTakesMoreThanItsBudgetAndNoneLeavesMuch()
+    {
+        var random = new Random(1);
+        for (var drawn = 0; drawn < 300; drawn++)
+        {
+            var widths = new SortedSet<int>();
+            while (widths.Count < random.Next(2, 6)) widths.Add(random.Next(1, 200));
+            var (tokens, least) = (random.Next(1, 300), (double)widths.Min / widths.Max);
+            var share = drawn % 10 == 0 ? 1 : drawn % 10 == 1 ? least : least + ((1 - least) * random.NextDouble());
+            var layer = RoutingBudget.Of(Spec([.. widths], tokens), share).Layers[0]!;
+            Assert.Equal(tokens, layer.Tokens.Sum());
+            Assert.All(layer.Tokens, count => Assert.True(count >= 0));
+            Assert.InRange(layer.Share, least - 1e-9, share + 1e-6);
+
+            // If the narrowest granularity has a token, lifting it by one granularity would be too much.
+            if (layer.Tokens[0] == 0) continue;
+            var lifted = (layer.Share * tokens) + ((double)layer.Widths[1] / layer.Widths[^1]) - least;
+            Assert.True(lifted > (share * tokens) - 1e-6);
+        }
+    }
+
+    [Fact]
+    public void ABudgetOf1IsTheWholeModelAndTheLeastIsTheNarrowest()
+    {
+        var spec = TokenViT.Spec;
+        var all = RoutingBudget.Of(spec, 1);
+        Assert.All(all.Layers, layer => Assert.Equal([0, 0, 16], layer!.Tokens));
+        Assert.All(RoutingBudget.Of(spec, 0.25).Layers, layer => Assert.Equal([16, 0, 0], layer!.Tokens));
+        long routers = 3 * 2L * 16 * 3 * 32;
+        Assert.Equal(TokenViT.FlopsPerImage + routers, all.Flops);
+        Assert.Equal(RoutedViT.FlopsPerImage + (2 * 2L * 17 * 3 * 24), RoutingBudget.Of(RoutedViT.Spec, 1).Flops);
+
+        // At the least, a model whose sizes keep all heads takes as long as its narrowest size, but for layers that are not routed.
+        var narrow = new Profile<RoutedViT>("XL S S", "XL S S");
+        Assert.Equal(narrow.Flops + (2 * 2L * 17 * 3 * 24), RoutingBudget.Of(RoutedViT.Spec, 0.25).Flops);
+    }
+
+    /// <summary>The scales of the scores begin at 0, so a new model routes but does not weigh.</summary>
+    [Theory]
+    [InlineData(1.0, "XL XL XL")]
+    [InlineData(0.25, "XL S S")]
+    public void AtTheEndsOfItsRangeANewModelIsAProfile(double budget, string pattern)
+    {
+        manual_seed(1);
+        using var model = new RoutedViT();
+        using var unrecorded = no_grad();
+        var pixels = Inputs.Of(RoutedViT.Spec, 5);
+        Assert.True(allclose(model.Forward(new Profile<RoutedViT>("P", pattern), pixels), model.Forward(budget, pixels), 1e-5, 1e-6));
+    }
+
+    [Fact]
+    public void TheRouteOfAnImageDoesNotDependOnItsBatch()
+    {
+        using var model = Drawn(1);
+        using var unrecorded = no_grad();
+        var pixels = Inputs.Of(TokenViT.Spec, 4);
+        var all = model.Forward(0.6, pixels);
+        for (var i = 0; i < 4; i++)
+        {
+            using var alone = model.Forward(0.6, pixels.narrow(0, i, 1));
+            Assert.True(allclose(all.narrow(0, i, 1), alone, 1e-4, 1e-5));
+        }
+    }
+
+    [Fact]
+    public void ABudgetThatCannotBeMetIsRefused()
+    {
+        using var model = Drawn(1);
+        var pixels = Inputs.Of(TokenViT.Spec, 1);
+        foreach (var budget in (double[])[0.24, 1.01, double.NaN])
+        {
+            var refused = Assert.Throws<ArgumentException>(() => model.Forward(budget, pixels));
+            Assert.Contains("it is from 0.25, the share of 'S', to 1", refused.Message, StringComparison.Ordinal);
+        }
+
+        using var slice = model.Extract<TokenViT.XL>();
+        var ofSlice = Assert.Throws<NotSupportedException>(() => slice.Forward(0.5, pixels));
+        Assert.Contains("is a slice and has no routers", ofSlice.Message, StringComparison.Ordinal);
+        using var other = new OtherViT();
+        var ofOther = Assert.Throws<NotSupportedException>(() => other.Forward(0.5, pixels));
+        Assert.Contains("declare [Routing]", ofOther.Message, StringComparison.Ordinal);
+        var ofStreams = Assert.Throws<ArgumentException>(() => Streams.Routed<OtherViT>(0.5));
+        Assert.Contains("declare [Routing]", ofStreams.Message, StringComparison.Ordinal);
+        var option = Assert.Throws<ArgumentException>(() => new Trainer<OtherViT>(other, new() { RoutedShare = 0.5 }));
+        Assert.Contains("OtherViT declares no [Routing]", option.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void ASavedModelRoutesAsBeforeAndItsSlicesHaveNoRouters()
+    {
+        var path = PathOf("model.safetensors");
+        using var model = Drawn(1);
+        model.Save(path);
+        using var opened = Checkpoint.OpenUniversal<TokenViT>(path);
+        using var unrecorded = no_grad();
+        var pixels = Inputs.Of(TokenViT.Spec, 3);
+        Assert.Equal(Bits(model.Forward(0.5, pixels)), Bits(opened.Forward(0.5, pixels)));
+        foreach (var profile in TokenViT.Granularities.Concat(TokenViT.Profiles))
+        {
+            var slice = PathOf(profile.Name + ".safetensors");
+            Extraction.ToSafetensors(path, profile, slice);
+            using var cut = Checkpoint.Open<TokenViT>(slice);
+            Assert.False(cut.IsUniversal);
+            Assert.DoesNotContain(cut.named_parameters(), p => p.Item1.Contains("router", StringComparison.Ordinal));
+            Assert.Equal(profile.ParameterCount, cut.parameters().Sum(p => p.numel()));
+            Assert.Equal(Bits(model.Forward(profile, pixels)), Bits(cut.call(pixels)));
+            var refused = Assert.Throws<CheckpointException>(() => Checkpoint.OpenUniversal<TokenViT>(slice));
+            Assert.Contains("slice", refused.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void WeightsWithoutRoutersAreABeginning()
+    {
+        var path = PathOf("model.safetensors");
+        using var dense = new OracleViT();
+        dense.Save(path);
+        manual_seed(2);
+        using var model = new PlainRoutedViT();
+        var before = Bits(Router(model));
+        model.LoadNamed(path);
+        Assert.Equal(before, Bits(Router(model)));
+        using var unrecorded = no_grad();
+        var pixels = Inputs.Of(OracleViT.Spec, 3);
+        Assert.Equal(Bits(dense.forward(pixels)), Bits(model.forward(pixels)));
+        var refused = Assert.Throws<CheckpointException>(() => dense.LoadNamed(Saved(model)));
+        Assert.Contains("declare [Routing]", refused.Message, StringComparison.Ordinal);
+
+        static Tensor Router(PlainRoutedViT model) =>
+            model.named_parameters().First(p => p.Item1.EndsWith("router.weight", StringComparison.Ordinal)).Item2;
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void RoutedPassesAndSizesLearnTogether(bool distilled)
+    {
+        using var data = TestImages.Open(_folder);
+        manual_seed(1);
+        using var model = new TokenViT();
+        var options = new TrainerOptions
+        {
+            Steps = 150,
+            Batch = 40,
+            LearningRate = 3e-3,
+            Objective = Objective.Sandwich,
+            Distillation = distilled ? new() : null,
+            RecomputeActivations = distilled,
+        };
+        using var trainer = new Trainer<TokenViT>(model, options);
+        var names = new HashSet<string>();
+        trainer.Fit(data, step => names.UnionWith(step.Losses.Select(loss => loss.Granularity)));
+        Assert.Equal(["S", "XL", "mix", "routed-0.4375", "routed-0.625", "routed-0.8125"], names.Order(StringComparer.Ordinal));
+        var evaluation = ImageEvaluator.Run(model, data);
+        Assert.Equal((3 + 1 + 3) * 2, evaluation.Rows.Length);
+
+        // No step trains the profile that leaves a layer out.
+        var trained = evaluation.Whole.Where(row => row.Costs.Name != "Short");
+        Assert.All(trained, row => Assert.True(row.Accuracy > 0.8, $"{row.Costs.Name}: {row.Accuracy}"));
+        Assert.Equal([0.4375, 0.625, 0.8125], evaluation.Whole.Select(row => row.Costs.Budget).OfType<double>());
+        foreach (var (name, weight) in model.named_parameters())
+            if (name.EndsWith("router.alpha", StringComparison.Ordinal)) Assert.NotEqual(0, weight.item<float>());
+    }
+
+    [Fact]
+    public void AResumedRunEqualsAnUninterruptedOne()
+    {
+        using var data = TestImages.Open(_folder);
+        var options = new TrainerOptions { Steps = 8, Batch = 4, RoutedShare = 0.75, CheckpointEvery = 4, Shift = 1 };
+        using var whole = Trained(options with { OutputFolder = PathOf("whole") }, 8);
+        using var half = Trained(options with { OutputFolder = PathOf("half") }, 4);
+        using var resumed = new TokenViT();
+        using (var trainer = new Trainer<TokenViT>(resumed, options with { OutputFolder = PathOf("half") }))
+        {
+            trainer.Resume(PathOf("half/checkpoint.safetensors"));
+            Assert.True(trainer.Fit(data).Finished);
+        }
+
+        foreach (var ((name, expected), (_, actual)) in whole.named_parameters().Zip(resumed.named_parameters()))
+            Assert.True(Bits(expected).SequenceEqual(Bits(actual)), name);
+        using var other = new Trainer<TokenViT>(resumed, options with { RoutedShare = 0.5 });
+        var refused = Assert.Throws<CheckpointException>(() => other.Resume(PathOf("half/checkpoint.safetensors")));
+        Assert.Contains("routed_share", refused.Message, StringComparison.Ordinal);
+
+        TokenViT Trained(TrainerOptions its, int steps)
+        {
+            manual_seed(1);
+            var model = new TokenViT();
+            using var trainer = new Trainer<TokenViT>(model, its);
+            using var stop = new CancellationTokenSource();
+            trainer.Fit(data, step => { if (step.Step == steps) stop.Cancel(); }, stop.Token);
+            return model;
+        }
+    }
+
+    [Fact]
+    public void RoutedStepsAndPassesLeakNoTensors()
+    {
+        using var data = TestImages.Open(_folder);
+        using var model = new TokenViT();
+        foreach (var more in (bool[])[false, true])
+        {
+            var options = new TrainerOptions
+            {
+                Steps = 100,
+                Batch = 4,
+                RoutedShare = 1,
+                Distillation = more ? new() : null,
+                StochasticDepth = more ? 0.5 : 0,
+                RecomputeActivations = more,
+            };
+            using var trainer = new Trainer<TokenViT>(model, options);
+            for (var step = 0; step < 5; step++) trainer.Step(data);
+            var before = LiveTensors();
+            for (var step = 0; step < 20; step++) trainer.Step(data);
+            Assert.Equal(before, LiveTensors());
+        }
+
+        var pixels = Inputs.Of(TokenViT.Spec, 3);
+        using var unrecorded = no_grad();
+        model.Forward(0.5, pixels).Dispose();
+        var tensors = LiveTensors();
+        for (var pass = 0; pass < 10; pass++)
+        {
+            model.Forward(0.5, pixels).Dispose();
+            model.Embed(0.5, pixels, 8).Dispose();
+        }
+
+        Assert.Equal(tensors, LiveTensors());
+    }
+
+    [Fact]
+    public void InBFloat16ARoutedPassIsCloseToFloat32()
+    {
+        using var model = Drawn(1);
+        using var unrecorded = no_grad();
+        var pixels = Inputs.Of(TokenViT.Spec, 8);
+        var wide = model.Forward(0.9, pixels);
+        model.ComputeType = ScalarType.BFloat16;
+        var narrow = model.Forward(0.9, pixels);
+        Assert.Equal(ScalarType.Float32, narrow.dtype);
+
+        // A rounded score may send a token elsewhere, so only the mean is close.
+        Assert.InRange((wide - narrow).abs().mean().item<float>(), 0, 0.1 * wide.abs().mean().item<float>());
+    }
+
+    [Fact]
+    public async Task TheProgramTrainsAndMeasuresBudgets()
+    {
+        var (images, output) = (PathOf("images"), PathOf("out"));
+        TestImages.Write(images);
+        var train = await Run("train", "--data", images, "--steps", "6", "--batch", "8", "--routed-share", "0.8", "--out", output);
+        Assert.True(train.Code == 0, train.Errors);
+        var page = Path.Combine(output, "eval.html");
+        var eval = await Run("eval", "--out", output, "--data", images, "--report", page, "--sweep", "1", "--json");
+        Assert.True(eval.Code == 0, eval.Errors);
+        using var document = JsonDocument.Parse(eval.Output);
+        var results = document.RootElement.GetProperty("results").EnumerateArray();
+        var routed = results.Where(r => r.GetProperty("kind").GetString() == "routed").ToList();
+        Assert.Equal([0.4375, 0.4375, 0.625, 0.625, 0.8125, 0.8125], routed.Select(r => r.GetProperty("budget").GetDouble()));
+        Assert.Equal(RoutingBudget.Of(TokenViT.Spec, 0.4375).Flops, routed[0].GetProperty("flops_per_image").GetInt64());
+        Assert.Contains("routed-0.625", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
+
+        static async Task<(int Code, string Output, string Errors)> Run(params string[] arguments)
+        {
+            using StringWriter output = new(), error = new();
+            var code = await ModelProgram.RunAsync<TokenViT>(arguments, output, error, CancellationToken.None);
+            return (code, output.ToString(), error.ToString());
+        }
+    }
+
+    // A spec of one routed layer.
+    private static ModelSpec Spec(int[] widths, int tokens) => TokenViT.Spec with
+    {
+        Context = tokens,
+        Blocks = [TokenViT.Spec.Blocks[0] with { HiddenWidth = widths[^1] }],
+        Granularities = [.. widths.Select((width, i) => new Granularity($"G{i}", [(1, new LayerSlice(width, 4))]))],
+        Routing = new([], [0]),
+    };
+
+    // A model whose scores weigh.
+    private static TokenViT Drawn(long seed)
+    {
+        manual_seed(seed);
+        var model = new TokenViT();
+        using var unrecorded = no_grad();
+        foreach (var (name, weight) in model.named_parameters())
+        {
+            if (name.EndsWith("router.alpha", StringComparison.Ordinal)) weight.fill_(0.5);
+            if (name.EndsWith("router.weight", StringComparison.Ordinal)) weight.normal_(0, 1);
+        }
+
+        return model;
+    }
+
+    private string Saved(MatFormerModel model)
+    {
+        var path = PathOf("saved.safetensors");
+        model.Save(path);
+        return path;
+    }
+
+    private static long LiveTensors()
+    {
+        long before;
+        do
+        {
+            before = Tensor.TotalCount;
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            GC.Collect();
+        }
+        while (Tensor.TotalCount != before);
+        return before;
+    }
+
+    private static byte[] Bits(Tensor x) => x.detach().contiguous().bytes.ToArray();
+
+    private string PathOf(string name) => Path.Combine(_folder, name);
+}
+
+/// <summary>OracleViT with routers.</summary>
+[MatViT(Image = 12, Patch = 4, Channels = 3, Classes = 7, Layers = 3, Width = 24, Heads = 4)]
+[FeedForward(48, Activation.Gelu, Bias = true), Attention(Bias = true), Routing(0.5)]
+[Granularity("S", 12), Granularity("M", 24), Granularity("XL", 48)]
+public sealed partial class PlainRoutedViT;
