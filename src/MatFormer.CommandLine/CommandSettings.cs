@@ -51,9 +51,13 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "--dtype", "Type of activations and matrix products; bf16 by default if supported", "f32", "bf16");
     public readonly Option<string?> Weights = Choice(
         "--weights", command == "eval" ? "Round the weights as decoding on the CPU would; by default they stay as they are"
-            : "Weights for decoding on the CPU (int8: one scale a row); by default as --dtype", "f32", "bf16", "int8");
+            : "Weights for decoding on the CPU (int8: a scale a row; nested: a scale for 32 columns); by default as --dtype",
+        [.. Enum.GetValues<DecodingWeights>().Select(weights => weights.ShortName)]);
     public readonly Option<string?> Draft = Text(
         "--draft", "NAME", "A smaller profile that drafts tokens for the model to verify: same text, faster");
+    public readonly Option<string?> DraftWeights = Choice(
+        "--draft-weights", "Weights that the draft runs with: fewer bits of the same bytes; those of --weights by default",
+        [.. Enum.GetValues<DecodingWeights>().Where(weights => weights.NestedBits > 0).Select(weights => weights.ShortName)]);
     public readonly Option<int?> DraftLength = Number(
         "--draft-length", 1, $"within 1 and {DraftLengths.Longest}", "Tokens to draft at once; by default adapted to speed and acceptance",
         DraftLengths.Longest);
@@ -131,8 +135,9 @@ internal sealed class CommandOptions(string command, ModelKind kind)
             _ => ["safetensors", "onnx"],
         });
     public readonly Option<string?> Type = Choice(
-        "--type", "Type of the stored weights; f32 by default" + (kind == ModelKind.LanguageModel ? "; q8_0 only in GGUF" : string.Empty),
-        kind == ModelKind.LanguageModel ? ["f32", "f16", "bf16", "q8_0"] : ["f32", "f16", "bf16"]);
+        "--type", "Type of the stored weights; f32 by default"
+            + (kind == ModelKind.LanguageModel ? "; q8_0, nested8 (as Q8_0) and nested4 (as Q4_0) only in GGUF" : string.Empty),
+        kind == ModelKind.LanguageModel ? ["f32", "f16", "bf16", "q8_0", "nested8", "nested4"] : ["f32", "f16", "bf16"]);
     public readonly Option<string?> Prompt = Text("--prompt", "TEXT", command == "demo"
         ? "Text to continue after training; by default the beginning of held-out text"
         : "Text to continue; empty by default");
@@ -441,13 +446,12 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public string? Dtype => parsed.GetValue(options.Dtype);
 
-    public DecodingWeights? Weights => parsed.GetValue(options.Weights) switch
-    {
-        "f32" => DecodingWeights.Float32,
-        "bf16" => DecodingWeights.BFloat16,
-        "int8" => DecodingWeights.Int8,
-        _ => null,
-    };
+    public DecodingWeights? Weights => Named(parsed.GetValue(options.Weights));
+
+    public DecodingWeights? DraftWeights => Named(parsed.GetValue(options.DraftWeights));
+
+    private static DecodingWeights? Named(string? name) =>
+        name is null ? null : Enum.GetValues<DecodingWeights>().Single(weights => weights.ShortName == name);
 
     public string? Draft => parsed.GetValue(options.Draft);
 

@@ -190,20 +190,13 @@ internal sealed class LanguageCommands<TModel>(
         var options = WhatToPlan(Settings.CacheTokens);
         var plan = ProfilePlanner.Run(universal, engine, corpus, options, Error.WriteLine, Cancellation);
 
-        var conditions = Output.Invariant($"weights as {NameOf(weights)}, {threads} threads, {plan.CacheTokens} tokens in the cache");
+        var conditions = Output.Invariant($"weights as {weights.ShortName}, {threads} threads, {plan.CacheTokens} tokens in the cache");
         Show(plan, options, conditions, SayMeasured(corpus, universal), dtype, CPU, json =>
         {
-            json.WriteString("weights", NameOf(weights));
+            json.WriteString("weights", weights.ShortName);
             json.WriteNumber("threads", threads);
         });
     }
-
-    private static string NameOf(DecodingWeights weights) => weights switch
-    {
-        DecodingWeights.Float32 => "f32",
-        DecodingWeights.BFloat16 => "bf16",
-        _ => "int8",
-    };
 
     /// <inheritdoc/>
     protected override TrainingData Open() => OpenCorpus(FindTokenizer(TrainingFolder));
@@ -229,9 +222,12 @@ internal sealed class LanguageCommands<TModel>(
     protected override string WriteExtract(Profile<TModel> profile)
     {
         var encoding = StoredType;
-        if (encoding == WeightEncoding.Q8 && Settings.Format != "gguf")
-            throw new UsageException($"--type q8_0 is not available in --format {Settings.Format}; add --format gguf, or give f32, f16 or "
-                + "bf16.");
+        if (WeightEncoder.HasBlocks(encoding) && Settings.Format != "gguf")
+        {
+            throw new UsageException($"--type {Settings.Type} is not available in --format {Settings.Format}; add --format gguf, or give "
+                + "f32, f16 or bf16.");
+        }
+
         var path = Settings.Format switch
         {
             "huggingface" => InOut(FileName(profile)),
@@ -279,6 +275,7 @@ internal sealed class LanguageCommands<TModel>(
         var sampling = Sampling(tokenizer, Settings.Tokens) with
         {
             Draft = Settings.Draft is { } draft ? CheckedDraft(ParseProfile(draft), chosen) : default,
+            DraftWeights = Settings.DraftWeights,
             DraftLength = Settings.DraftLength,
             Cascade = Settings.Cascade is { } cascade ? CheckedCascade(cascade, chosen) : [],
         };
@@ -286,6 +283,7 @@ internal sealed class LanguageCommands<TModel>(
             throw new UsageException("--cascade changes the text that --draft would reproduce; leave one of them out.");
         if (Settings.DraftLength is not null && Settings.Draft is null)
             throw new UsageException("--draft-length needs a draft; give --draft too.");
+        if (Settings.DraftWeights is { } drafting) CheckDraftWeights(drafting);
         if (Settings.Weights is not null && !DecodingEngine.Supports(chosen))
             throw new UsageException($"--weights is for decoding on the CPU, not on {device}; leave it out, or give --device cpu.");
         using var engine = !DecodingEngine.Supports(chosen) ? null : DecodingEngine.Create(chosen, new DecodingOptions
@@ -339,6 +337,14 @@ internal sealed class LanguageCommands<TModel>(
             Human.Write(text);
             Human.Flush();
         }
+    }
+
+    private void CheckDraftWeights(DecodingWeights drafting)
+    {
+        if (Settings.Draft is null) throw new UsageException("--draft-weights needs a draft; give --draft too.");
+        if (Settings.Weights is { } weights && weights.Hold(drafting)) return;
+        throw new UsageException($"--draft-weights {drafting.ShortName} are a part of nested weights of as many bits or more; give --weights "
+            + $"{DecodingWeights.Nested8.ShortName} too.");
     }
 
     private static ImmutableArray<LayerSlice> CheckedDraft(Profile<TModel> draft, MatFormerModel model)
@@ -413,7 +419,7 @@ internal sealed class LanguageCommands<TModel>(
         Output.Table(Human, calibration, engine.ProfileName);
         var best = calibration.Best;
         var chosen = best.Threshold == 1 ? null : string.Join(',', narrower.Select(p => Output.Invariant($"{p.Name}:{best.Threshold}")));
-        Human.WriteLine(Output.Invariant($"Measured on {calibration.Tokens:n0} tokens, weights as {NameOf(engine.Weights)}. ")
+        Human.WriteLine(Output.Invariant($"Measured on {calibration.Tokens:n0} tokens, weights as {engine.Weights.ShortName}. ")
             + (chosen is null
                 ? Output.Invariant($"No cascade within {options.Tolerance} bits per byte of {engine.ProfileName} takes fewer FLOPs.")
                 : Output.Invariant($"The cheapest within {options.Tolerance} bits per byte of {engine.ProfileName}: ")
@@ -424,7 +430,7 @@ internal sealed class LanguageCommands<TModel>(
             json.WriteString("model", TModel.Spec.Name);
             json.WriteString("checkpoint", Settings.Checkpoint);
             json.WriteString("profile", engine.ProfileName);
-            json.WriteString("weights", NameOf(engine.Weights));
+            json.WriteString("weights", engine.Weights.ShortName);
             data.Write(json);
             json.WriteNumber("validation_tokens", calibration.Tokens);
             json.WriteNumber("validation_bytes", calibration.Bytes);

@@ -164,7 +164,7 @@ public static class ModelProgram
         make(
             "generate", "Continue a prompt", c => c.Generate(), o => [
             o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,
-            o.Draft, o.DraftLength, o.Cascade, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json]),
+            o.Draft, o.DraftWeights, o.DraftLength, o.Cascade, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json]),
     ];
 
     private static IEnumerable<Command> OfVisionTransformer<TModel>(Make<ImageCommands<TModel>> make)

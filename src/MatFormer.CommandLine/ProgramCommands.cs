@@ -773,6 +773,8 @@ internal abstract class ProgramCommands<TModel>(
         "f16" => WeightEncoding.Float16,
         "bf16" => WeightEncoding.BFloat16,
         "q8_0" => WeightEncoding.Q8,
+        "nested8" => WeightEncoding.Nested8,
+        "nested4" => WeightEncoding.Nested4,
         _ => WeightEncoding.Float32,
     };
 

@@ -170,6 +170,7 @@ internal static class ApiRequests
             }
         }
 
+        var draft = server.DraftFor(profile);
         var options = defaults with
         {
             Tokens = (int?)(newName ?? oldName) ?? defaults.Tokens,
@@ -182,7 +183,8 @@ internal static class ApiRequests
             FrequencyPenalty = fields.Number("frequency_penalty", -LargestPenalty, LargestPenalty) ?? defaults.FrequencyPenalty,
             LogitBias = Biases(fields["logit_bias"], defaults.Tokenizer.VocabularySize) ?? defaults.LogitBias,
             TopLogProbabilities = topLogProbabilities,
-            Draft = server.DraftFor(profile),
+            Draft = draft,
+            DraftWeights = draft.IsDefault ? null : defaults.DraftWeights,
             Cascade = server.CascadeFor(profile),
             Seed = fields.Integer("seed") ?? Random.Shared.NextInt64(),
             StopStrings = [.. defaults.StopStrings, .. moreStops, .. stops],

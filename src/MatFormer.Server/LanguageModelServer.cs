@@ -53,12 +53,15 @@ public sealed class LanguageModelServer : ModelServer
         return Catalog.Select(model, maxFlops, maxMs, running + waiting + 1);
     }
 
-    /// <summary>Returns the smaller submodel that drafts for a size; default if the draft is not a smaller part of the size.</summary>
+    /// <summary>
+    /// Returns the submodel that drafts for a size; default if the draft is not a part of the size that is smaller or has fewer bits.
+    /// </summary>
     internal ImmutableArray<LayerSlice> DraftFor(ServedProfile profile)
     {
         var draft = Options.Defaults.Draft;
-        return !draft.IsDefault && SteadyTimes.Holds(profile.Layers, draft) && !profile.Layers.AsSpan().SequenceEqual(draft.AsSpan())
-            ? draft : default;
+        if (draft.IsDefault || !SteadyTimes.Holds(profile.Layers, draft)) return default;
+        var hasFewerBits = Options.Defaults.DraftWeights is { } weights && weights != Weights;
+        return hasFewerBits || !profile.Layers.AsSpan().SequenceEqual(draft.AsSpan()) ? draft : default;
     }
 
     /// <summary>Returns the cascade for a size: the levels that are smaller parts of it.</summary>

@@ -14,6 +14,9 @@ public static class ServeCommand
     private const string TokenVariable = "MATFORMER_TOKEN";
     private const int LongestDraft = 8;
 
+    // The names of nested weights, from the most bits to the fewest.
+    private static readonly string[] s_nested = ["nested8", "nested4", "nested2"];
+
     /// <summary>
     /// Creates the command. It loads weights from a file, measures the sizes, and serves OpenAI-compatible endpoints until Ctrl-C or
     /// SIGTERM. Then its exit code is 0.
@@ -93,7 +96,7 @@ public static class ServeCommand
             Description = "Type of the weights in memory",
             DefaultValueFactory = _ => "f32",
         };
-        weights.AcceptOnlyFromAmong("f32", "bf16", "int8");
+        weights.AcceptOnlyFromAmong(["f32", "bf16", "int8", .. s_nested]);
         var sequences = Number("--sequences", 16, 1, 4096, "The most requests that run at once");
         var queue = Number("--queue", 256, 0, 1_000_000, "The most requests that wait");
         var maxTokens = Number("--max-tokens", 4096, 1, int.MaxValue, "The most tokens that a request may ask for");
@@ -109,6 +112,11 @@ public static class ServeCommand
             Description = "A smaller profile that drafts tokens for larger ones to verify: same text, faster",
             HelpName = "NAME",
         };
+        var draftWeights = new Option<string?>("--draft-weights")
+        {
+            Description = "Weights that the draft runs with: fewer bits of the same bytes; those of --weights by default",
+        };
+        draftWeights.AcceptOnlyFromAmong(s_nested);
         var draftLength = new Option<int?>("--draft-length")
         {
             Description = "Tokens to draft at once; by default adapted to speed and acceptance",
@@ -126,7 +134,7 @@ public static class ServeCommand
         };
         var command = new Command("serve", "Serve all sizes over an OpenAI-compatible API (docs/serving.md)")
         {
-            weights, sequences, queue, maxTokens, autoMs, template, draft, draftLength, cascade, noReuse,
+            weights, sequences, queue, maxTokens, autoMs, template, draft, draftWeights, draftLength, cascade, noReuse,
         };
         common.AddTo(command);
         command.Validators.Add(result =>
@@ -153,7 +161,15 @@ public static class ServeCommand
             if (!hasDraft)
             {
                 if (result.GetValue(draftLength) is not null) result.AddError("--draft-length needs --draft; give both or neither.");
+                if (result.GetValue(draftWeights) is not null) result.AddError("--draft-weights needs --draft; give both or neither.");
                 return;
+            }
+
+            // Names of nested weights are in the order of their bits, so the longest comes first.
+            if (result.GetValue(draftWeights) is { } drafted
+                && (Array.IndexOf(s_nested, result.GetValue(weights)) is var held && (held < 0 || held > Array.IndexOf(s_nested, drafted))))
+            {
+                result.AddError($"--draft-weights {drafted} are a part of nested weights of as many bits or more; give --weights nested8.");
             }
 
             try
@@ -178,6 +194,7 @@ public static class ServeCommand
                     Temperature = 0.7,
                     Tokens = Math.Min(200, parsed.GetValue(maxTokens)),
                     Draft = drafting?.Layers ?? default,
+                    DraftWeights = parsed.GetValue(draftWeights) is { } fewer ? Named(fewer) : null,
                     DraftLength = parsed.GetValue(draftLength),
                     Cascade = parsed.GetValue(cascade) is { } levels ? CascadeLevel.Parse<TModel>(levels) : [],
                 },
@@ -189,12 +206,7 @@ public static class ServeCommand
             };
             var engine = DecodingEngine.Open<TModel>(file, options: new DecodingOptions
             {
-                Weights = parsed.GetValue(weights) switch
-                {
-                    "bf16" => DecodingWeights.BFloat16,
-                    "int8" => DecodingWeights.Int8,
-                    _ => DecodingWeights.Float32,
-                },
+                Weights = Named(parsed.GetValue(weights)!),
                 Sequences = parsed.GetValue(sequences),
                 Threads = parsed.GetValue(common.Threads),
                 HiddenStates = true,
@@ -223,6 +235,13 @@ public static class ServeCommand
         });
         return command;
     }
+
+    private static DecodingWeights Named(string weights) => weights switch
+    {
+        "f32" => DecodingWeights.Float32,
+        "bf16" => DecodingWeights.BFloat16,
+        _ => Enum.Parse<DecodingWeights>(weights, ignoreCase: true),
+    };
 
     private static void CheckCascade(string file, DecodingEngine engine, GenerationOptions defaults)
     {

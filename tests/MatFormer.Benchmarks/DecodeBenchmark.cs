@@ -29,12 +29,7 @@ internal static class DecodeBenchmark
     public static IEnumerable<Result> Run() =>
         [.. AgainstPyTorch(), .. ShareOfIdeal(), .. Large(), .. Switching(), .. Trained()];
 
-    private static string NameOf(DecodingWeights weights) => weights switch
-    {
-        DecodingWeights.Float32 => "f32",
-        DecodingWeights.BFloat16 => "bf16",
-        _ => "int8",
-    };
+    private static string NameOf(DecodingWeights weights) => weights.ShortName;
 
     private static IEnumerable<Result> AgainstPyTorch()
     {
@@ -101,6 +96,33 @@ internal static class DecodeBenchmark
                 weights == DecodingWeights.Float32 ? "decode.large.bandwidth_share" : $"decode.large.{NameOf(weights)}.bandwidth_share",
                 ours / limit, "of the memory's bytes/s", ours, limit, times[0].Length);
         }
+
+        foreach (var result in Nested(model)) yield return result;
+    }
+
+    // One copy of the weights in 8, 4 and 2 bits, against an engine of int8.
+    private static IEnumerable<Result> Nested(BenchLmLarge model)
+    {
+        const int tokens = 8;
+        using var plain = DecodingEngine.Create(model, new DecodingOptions { Weights = DecodingWeights.Int8 });
+        using var nested = DecodingEngine.Create(model, new DecodingOptions { Weights = DecodingWeights.Nested8 });
+        DecodingWeights[] formats = [DecodingWeights.Nested8, DecodingWeights.Nested4, DecodingWeights.Nested2];
+        foreach (var (name, measure) in ((string, Func<DecodingEngine, double>)[])[
+            ("", engine => Greedy(engine, tokens)), ("prefill.", engine => Prefill(engine))])
+        {
+            var times = Benchmarks.Turns.RunWarm(Turns, [() => measure(plain), .. formats.Select(f => (Func<double>)(() => In(f)))]);
+            for (var i = 0; i < formats.Length; i++)
+            {
+                yield return Benchmarks.Turns.Ratio(
+                    $"decode.large.{name}int{formats[i].NestedBits}.vs_int8", (times[i + 1], times[0]), name == "" ? tokens : Tokens);
+            }
+
+            double In(DecodingWeights weights)
+            {
+                nested.Use(0, weights);
+                return measure(nested);
+            }
+        }
     }
 
     private static IEnumerable<Result> Switching()
@@ -152,12 +174,14 @@ internal static class DecodeBenchmark
 
         folder.Delete(recursive: true);
         string[] prompts = ["Returns the ", "Gets or sets a value that ", "The exception that is thrown when "];
-        foreach (var weights in (DecodingWeights[])[DecodingWeights.Float32, DecodingWeights.BFloat16])
+        foreach (var weights in (DecodingWeights[])[DecodingWeights.Float32, DecodingWeights.BFloat16, DecodingWeights.Nested8])
         {
+            // Nested weights draft with their upper 4 bits.
+            var draftWeights = weights == DecodingWeights.Nested8 ? DecodingWeights.Nested4 : (DecodingWeights?)null;
             var suffix = weights == DecodingWeights.Float32 ? string.Empty : $".{NameOf(weights)}";
             using var engine = DecodingEngine.Create(model, new DecodingOptions { Weights = weights });
             var plain = new GenerationOptions { Tokens = 200 };
-            var drafted = plain with { Draft = BenchLm.Profile.S.Layers };
+            var drafted = plain with { Draft = BenchLm.Profile.S.Layers, DraftWeights = draftWeights };
             var (texts, results) = (prompts.Select(p => TextGenerator.Generate(engine, p, plain).Text).ToList(), new List<GenerationResult>());
             var times = Benchmarks.Turns.RunWarm(
                 Turns,
@@ -173,7 +197,7 @@ internal static class DecodeBenchmark
             yield return new Result($"speculative.draft_length{suffix}", results.Average(r => r.Drafts!.MeanLength), "tokens a pass", Runs: results.Count);
 
             using var view = model.View<BenchLm.S>();
-            using var small = DecodingEngine.Create(view, new DecodingOptions { Weights = weights });
+            using var small = DecodingEngine.Create(view, new DecodingOptions { Weights = draftWeights ?? weights });
             var separateTexts = new List<string>();
             var shared = drafted with { DraftLength = DraftLength };
             times = Benchmarks.Turns.RunWarm(
@@ -201,7 +225,7 @@ internal static class DecodeBenchmark
         ImmutableArray<Profile<BenchLm>> sizes = [BenchLm.Profile.S, BenchLm.Profile.XL];
         var options = new EvaluationOptions { Windows = 64, Continuations = 0 };
         var exact = Evaluator.Run(model, sizes, corpus, options);
-        foreach (var weights in (DecodingWeights[])[DecodingWeights.BFloat16, DecodingWeights.Int8])
+        foreach (var weights in Enum.GetValues<DecodingWeights>().Where(weights => weights != DecodingWeights.Float32))
         {
             using var rounded = new BenchLm { ComputeType = model.ComputeType };
             rounded.load_state_dict(model.state_dict());
@@ -213,6 +237,49 @@ internal static class DecodeBenchmark
                 yield return new Result($"decode.{sizes[i].Name.ToLowerInvariant()}.{NameOf(weights)}.loss_increase", after - before, "bits per byte", after, before);
             }
         }
+
+        // The engine also rounds keys and values, and with nested weights the inputs of products.
+        var windows = WindowsOf(corpus, options.Windows);
+        foreach (var size in sizes)
+        {
+            var before = EngineBits(model, size, DecodingWeights.Float32, windows);
+            foreach (var weights in Enum.GetValues<DecodingWeights>().Where(weights => weights != DecodingWeights.Float32))
+            {
+                var after = EngineBits(model, size, weights, windows);
+                yield return new Result(
+                    $"decode.{size.Name.ToLowerInvariant()}.{NameOf(weights)}.engine_loss_increase", after - before, "bits per byte", after, before);
+            }
+        }
+    }
+
+    // Texts of one token more than the context, in bytes.
+    private static List<int[]> WindowsOf(TextCorpus corpus, int count)
+    {
+        var length = BenchLm.Spec.Context + 1;
+        var bytes = Enumerable.Range(0, corpus.Validation.Documents).SelectMany(corpus.Validation.ReadDocument);
+        return [.. bytes.Take(count * length).Select(value => (int)value).Chunk(length).Where(window => window.Length == length)];
+    }
+
+    private static double EngineBits(BenchLm model, Profile<BenchLm> size, DecodingWeights weights, List<int[]> windows)
+    {
+        using var engine = DecodingEngine.Create(model, new DecodingOptions { Weights = weights });
+        engine.Use(0, size);
+        var (bits, count) = (0.0, 0);
+        foreach (var window in windows)
+        {
+            engine.Truncate(0, 0);
+            engine.Append(0, window.AsSpan(..^1), allLogits: true);
+            engine.Run();
+            for (var i = 1; i < window.Length; i++, count++)
+            {
+                var logits = engine.Logits(i - 1);
+                var (largest, sum) = (logits[ArgMax(logits)], 0.0);
+                foreach (var logit in logits) sum += Math.Exp(logit - largest);
+                bits += (Math.Log(sum) - (logits[window[i]] - largest)) / Math.Log(2);
+            }
+        }
+
+        return bits / count;
     }
 
     // Speculative decoding with two separate models: the small one has its own cache, and reads all tokens that the large one chose.

@@ -11,6 +11,9 @@ public sealed class GgufTests : IDisposable
     private const int Prompt = 12;
     private const int Continued = 32;
 
+    // The mean distance of logits, as a share of the largest.
+    private const double Nearness = 1e-2;
+
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-gguf-").FullName;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
@@ -52,6 +55,57 @@ public sealed class GgufTests : IDisposable
                 Assert.Equal(expected, llama.Continue(prompt, Continued));
             }
         }
+    }
+
+    /// <summary>
+    /// Both compute with the same rounded weights, and both round the inputs of products to 8 bits in groups of 32 columns. llama.cpp keeps
+    /// the scales of inputs as halves, and our decoder keeps keys and values in bfloat16.
+    /// </summary>
+    [Theory]
+    [InlineData(WeightEncoding.Nested8, DecodingWeights.Nested8)]
+    [InlineData(WeightEncoding.Nested4, DecodingWeights.Nested4)]
+    public void LlamaCppComputesWithTheWeightsThatOurDecoderRounds(WeightEncoding encoding, DecodingWeights weights)
+    {
+        Compare<TiedLlama>();
+        Compare<BiasedLlama>();
+        Compare<Llama3>();
+        Compare<LinearQwen3>();
+
+        void Compare<TModel>()
+            where TModel : MatFormerModel, IMatFormer<TModel>
+        {
+            var checkpoint = SaveNormal<TModel>();
+            foreach (var profile in TModel.Granularities.Concat(TModel.Profiles))
+            {
+                using var llama = new LlamaCpp(Gguf(checkpoint, profile, Tokenizer.ByteLevel, encoding));
+                using var engine = DecodingEngine.Open(checkpoint, profile, new DecodingOptions { Weights = weights });
+                using var exact = DecodingEngine.Open(checkpoint, profile);
+                var prompt = Enumerable.Range(0, Prompt).Select(t => ((t * 67) + 3) % 256).ToArray();
+                var (expected, logits) = Continue(engine, prompt);
+                int[] tokens = [.. prompt, .. expected[..^1]];
+                var its = llama.Logits(tokens);
+                exact.Append(0, tokens, allLogits: true);
+                exact.Run();
+                var unrounded = Enumerable.Range(0, tokens.Length).Select(i => exact.Logits(i).ToArray()).ToArray();
+                var scale = logits.Max(row => row.Max(Math.Abs));
+                var (apart, rounding) = (Mean(its, logits), Mean(logits, unrounded));
+                Assert.True(apart <= Nearness * scale, $"{encoding} {profile}: {apart / scale} of the largest logit");
+
+                // What both round is the same, so they differ far less from each other than from the exact weights.
+                if (weights == DecodingWeights.Nested4) Assert.True(apart < 0.2 * rounding, $"{encoding} {profile}: {apart} against {rounding}");
+
+                // The likeliest tokens are the same, but for those that are as likely within this error.
+                for (var i = 0; i < its.Length; i++)
+                {
+                    var (ours, theirs) = (Array.IndexOf(logits[i], logits[i].Max()), Array.IndexOf(its[i], its[i].Max()));
+                    var worst = its[i].Zip(logits[i], (a, b) => Math.Abs(a - b)).Max();
+                    Assert.True(ours == theirs || Margin(logits[i]) <= 2 * worst, $"{encoding} {profile}: token {i}");
+                }
+            }
+        }
+
+        static double Mean(float[][] some, float[][] others) =>
+            some.Zip(others, (a, b) => a.Zip(b, (x, y) => Math.Abs((double)x - y)).Average()).Average();
     }
 
     [Fact]
@@ -152,6 +206,24 @@ public sealed class GgufTests : IDisposable
     {
         var two = logits.OrderDescending().Take(2).ToArray();
         return two[0] - two[1];
+    }
+
+    private string SaveNormal<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        manual_seed(17);
+        using var model = TModel.Create();
+        using var unrecorded = no_grad();
+        foreach (var (_, parameter) in model.named_parameters())
+        {
+            using var scope = NewDisposeScope();
+            if (parameter.dim() == 1) parameter.add_(randn(parameter.shape) * 0.3);
+            else parameter.copy_(randn(parameter.shape) * 0.15);
+        }
+
+        var path = Path.Combine(_folder, TModel.Spec.Name + ".normal.safetensors");
+        model.Save(path);
+        return path;
     }
 
     // Weights are a power of two times a whole number up to 127, which each block of 32 has, so every encoding holds them exactly. They are

@@ -28,6 +28,25 @@ public sealed class DraftTests
         Assert.True(statistics.DraftedTokens > statistics.AcceptedTokens, "no drafted token was rejected");
     }
 
+    /// <summary>The whole model drafts for itself with the upper 4 bits of its weights.</summary>
+    [Fact]
+    public async Task ADraftOfFewerBitsChangesNoToken()
+    {
+        using var model = Models.New();
+        var bits = new DecodingOptions { Weights = DecodingWeights.Nested8, Threads = 2 };
+        using var alone = DecodingEngine.Create(model, bits);
+        await using var scheduler = new DecodingScheduler(DecodingEngine.Create(model, bits), Models.Patient);
+        var options = new GenerationOptions { Tokens = 60, Temperature = 0.8, Seed = 3 };
+        var drafting = options with { Draft = s_whole.Layers, DraftWeights = DecodingWeights.Nested4, DraftLength = 4 };
+        var got = await Models.Read(scheduler.TryGenerate("a prompt", s_whole.Layers, drafting));
+        Assert.Equal((TextGenerator.Generate(alone, "a prompt", options).Text, 60, FinishReason.Length), got);
+        Assert.InRange(scheduler.Statistics.AcceptedTokens, 1, scheduler.Statistics.DraftedTokens);
+
+        await using var plain = Models.Scheduler(model, 1);
+        var error = Assert.Throws<ArgumentException>(() => plain.TryGenerate("a prompt", s_whole.Layers, drafting));
+        Assert.Contains("holds the weights as Float32, not as Nested4", error.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task ASequenceThatWasDraftedForIsReused()
     {

@@ -74,6 +74,7 @@ public sealed class ServeCommandTests : IDisposable
             ("--token-file", ["--checkpoint", checkpoint, "--token-file", empty]),
             ("--draft", ["--checkpoint", checkpoint, "--draft", "Huge"]),
             ("--draft-length", ["--checkpoint", checkpoint, "--draft-length", "3"]),
+            ("--weights nested8", ["--checkpoint", checkpoint, "--draft", "S", "--draft-weights", "nested4", "--weights", "nested2"]),
             ("--cascade: 'S' is not a profile and a threshold", ["--checkpoint", checkpoint, "--cascade", "S"]),
             ("leave one of them out", ["--checkpoint", checkpoint, "--cascade", "S:0.5", "--draft", "S"]),
             ("2*M before 1*S 1*XL, of which it is not a part", ["--checkpoint", mixed, "--cascade", "M:0.5"]),

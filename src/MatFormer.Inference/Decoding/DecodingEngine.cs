@@ -61,7 +61,7 @@ public sealed unsafe class DecodingEngine : IDisposable
         _caches = PackedMatrix.Allocate(_pass.SequenceBytes * options.Sequences);
         _sequences = new Sequence[options.Sequences];
         for (var i = 0; i < _sequences.Length; i++)
-            _sequences[i] = new Sequence((nint)_caches + (i * _pass.SequenceBytes), network.Layers);
+            _sequences[i] = new Sequence((nint)_caches + (i * _pass.SequenceBytes), network.Layers) { Weights = network.Type };
     }
 
     /// <summary>The declared model.</summary>
@@ -148,6 +148,27 @@ public sealed unsafe class DecodingEngine : IDisposable
         its.Use(layers, Architecture);
     }
 
+    /// <summary>
+    /// Makes a sequence continue in other bits, from its next token on. Earlier tokens keep their keys and values.
+    /// </summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="weights">
+    /// The format that the engine holds, or one of fewer bits: an engine of <see cref="DecodingWeights.Nested8"/> has the weights of
+    /// <see cref="DecodingWeights.Nested4"/> and <see cref="DecodingWeights.Nested2"/> too.
+    /// </param>
+    /// <exception cref="ArgumentException">The engine does not hold such weights.</exception>
+    public void Use(int sequence, DecodingWeights weights)
+    {
+        var its = _sequences[sequence];
+        if (its.Weights == weights) return;
+        if (its.Length > its.Computed) throw new InvalidOperationException("Tokens were appended but not computed; call Run before Use.");
+        CheckHeld(weights);
+        its.Weights = weights;
+    }
+
+    /// <summary>Returns the format of the weights that a sequence continues with.</summary>
+    public DecodingWeights WeightsOf(int sequence) => _sequences[sequence].Weights;
+
     /// <summary>Makes a sequence continue with a profile of the model, from its next token on.</summary>
     /// <param name="sequence">The sequence.</param>
     /// <param name="profile">The submodel.</param>
@@ -227,7 +248,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             foreach (var (index, token, wanted) in CollectionsMarshal.AsSpan(_rows)[start..end])
             {
                 var its = _sequences[index];
-                _pass.AddRow(token, its.Next++, its.Cache, its.Layers, wanted);
+                _pass.AddRow(token, its.Next++, its.Cache, its.Layers, its.Weights, wanted);
             }
 
             _pass.Logits = _logits + ((nint)logits * _pass.LogitsStride);
@@ -307,7 +328,9 @@ public sealed unsafe class DecodingEngine : IDisposable
         Check(
             options.Capacity is null || (options.Capacity >= 1 && options.Capacity <= spec.Context), nameof(options.Capacity),
             options.Capacity, $"within 1 and the context of {spec.Context}");
-        Check(Enum.IsDefined(options.Weights), nameof(options.Weights), options.Weights, "Float32, BFloat16 or Int8");
+        Check(
+            Enum.IsDefined(options.Weights), nameof(options.Weights), options.Weights,
+            $"one of {string.Join(", ", Enum.GetNames<DecodingWeights>())}");
     }
 
     private static void Check(bool holds, string name, object? value, string wanted)
@@ -377,6 +400,15 @@ public sealed unsafe class DecodingEngine : IDisposable
             nameof(layers));
     }
 
+    /// <exception cref="ArgumentException">The engine does not hold weights of this format.</exception>
+    internal void CheckHeld(DecodingWeights weights)
+    {
+        if (Weights.Hold(weights)) return;
+        throw new ArgumentException(
+            $"The decoder holds the weights as {Weights}, not as {weights}; create it with {nameof(DecodingOptions)}."
+            + $"{nameof(DecodingOptions.Weights)} = {(weights.NestedBits > 0 ? DecodingWeights.Nested8 : weights)}.", nameof(weights));
+    }
+
     // Returns true if the first layers keep everything that the others keep.
     private static bool Hold(ImmutableArray<LayerSlice> some, ImmutableArray<LayerSlice> others)
     {
@@ -395,6 +427,9 @@ public sealed unsafe class DecodingEngine : IDisposable
 
         /// <summary>The submodel that the sequence continues with.</summary>
         public ImmutableArray<LayerSlice> Layers { get; private set; } = layers;
+
+        /// <summary>The format of the weights that the sequence continues with.</summary>
+        public DecodingWeights Weights { get; set; }
 
         /// <summary>The number of tokens, computed or waiting.</summary>
         public int Length { get; private set; }

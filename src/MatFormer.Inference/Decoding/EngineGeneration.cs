@@ -25,6 +25,7 @@ internal sealed class EngineGeneration : Generation
     private readonly DecodingEngine _engine;
     private readonly bool _ownsEngine;
     private readonly ImmutableArray<LayerSlice> _draft;
+    private readonly DecodingWeights? _draftWeights;
     private readonly DraftLengths? _lengths;
     private readonly int _vocabulary;
     private readonly int _tokens;
@@ -37,9 +38,10 @@ internal sealed class EngineGeneration : Generation
         : base(prompts, options, engine.Architecture, LayersOf(engine, prompts.Count))
     {
         (_engine, _ownsEngine, _draft) = (engine, ownsEngine, options.Draft);
-        (_vocabulary, _tokens) = (options.Tokenizer.VocabularySize, options.Tokens);
+        (_vocabulary, _tokens, _draftWeights) = (options.Tokenizer.VocabularySize, options.Tokens, options.DraftWeights);
         if (!_draft.IsDefault) _lengths = new DraftLengths(options.DraftLength);
-        _rows = [.. Sequences.Select((sequence, index) => new Row(sequence, index, engine.LayersOf(index)))];
+        _rows = [.. Sequences.Select(
+            (sequence, index) => new Row(sequence, index, engine.LayersOf(index), engine.WeightsOf(index)))];
         foreach (var row in _rows)
         {
             engine.Truncate(row.Index, 0);
@@ -123,7 +125,9 @@ internal sealed class EngineGeneration : Generation
             // The next pass takes the drafted tokens and one more, and may choose one token more than were drafted.
             row.Wanted = row.Sequence.Ended is not null ? 0
                 : Math.Min(longest, Math.Min(_engine.Capacity - row.Fed, _tokens - row.Sequence.Generated) - 1);
-            if (row.Wanted > 0) _engine.Use(row.Index, _draft);
+            if (row.Wanted <= 0) continue;
+            _engine.Use(row.Index, _draft);
+            _engine.Use(row.Index, _draftWeights ?? row.Weights);
         }
 
         var steps = 0;
@@ -148,6 +152,7 @@ internal sealed class EngineGeneration : Generation
             if (_engine.Length(row.Index) == row.Fed) continue;
             _engine.Truncate(row.Index, row.Fed);
             _engine.Use(row.Index, row.Layers);
+            _engine.Use(row.Index, row.Weights);
         }
 
         _lengths!.Drafted(steps, Stopwatch.GetElapsedTime(start).TotalSeconds);
@@ -176,7 +181,7 @@ internal sealed class EngineGeneration : Generation
         (_drafted, _accepted, _passes) = (_drafted + drafted, _accepted + accepted, _passes + 1);
     }
 
-    private sealed class Row(GeneratedSequence sequence, int index, ImmutableArray<LayerSlice> layers)
+    private sealed class Row(GeneratedSequence sequence, int index, ImmutableArray<LayerSlice> layers, DecodingWeights weights)
     {
         public GeneratedSequence Sequence => sequence;
 
@@ -184,6 +189,9 @@ internal sealed class EngineGeneration : Generation
 
         /// <summary>The submodel that continues the sequence.</summary>
         public ImmutableArray<LayerSlice> Layers => layers;
+
+        /// <summary>The format of the weights that continue the sequence.</summary>
+        public DecodingWeights Weights => weights;
 
         /// <summary>Decides which submodel continues the sequence; null if there is only one.</summary>
         public Cascade? Cascade { get; set; }

@@ -57,6 +57,8 @@ internal abstract class Generation : IDisposable
             if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, engine.LayersOf(row), engine.Architecture);
             DecodingEngine.CheckCascade(options.Cascade, engine.LayersOf(row), engine.Architecture);
         }
+
+        if (options.DraftWeights is { } weights) engine.CheckHeld(weights);
     }
 
     /// <summary>

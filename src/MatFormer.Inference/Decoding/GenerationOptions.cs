@@ -88,6 +88,13 @@ public sealed record GenerationOptions
     public ImmutableArray<LayerSlice> Draft { get; init; }
 
     /// <summary>
+    /// The format of the weights that the draft runs with: one of fewer bits than the engine holds, such as
+    /// <see cref="DecodingWeights.Nested4"/> of an engine of <see cref="DecodingWeights.Nested8"/>. Both read the same bytes. The draft may
+    /// then be as large as the model. Null drafts with the weights of the model.
+    /// </summary>
+    public DecodingWeights? DraftWeights { get; init; }
+
+    /// <summary>
     /// The number of tokens that are drafted at once, up to 8. Null chooses it by the accepted share and the times of passes.
     /// </summary>
     public int? DraftLength { get; init; }
@@ -118,6 +125,7 @@ public sealed record GenerationOptions
         Check(
             RepetitionPenalty > 0 && double.IsFinite(RepetitionPenalty), nameof(RepetitionPenalty), RepetitionPenalty,
             "more than 0; values above 1 reduce repetition, 1 is off");
+        Check(DraftWeights is null || !Draft.IsDefault, nameof(DraftWeights), $"{DraftWeights}", "null without a Draft");
         Check(
             DraftLength is null or (>= 1 and <= DraftLengths.Longest), nameof(DraftLength), DraftLength!,
             $"within 1 and {DraftLengths.Longest}");

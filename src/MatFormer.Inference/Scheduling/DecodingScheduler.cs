@@ -135,6 +135,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         options.Validate();
         options.Tokenizer.CheckFits(engine.Architecture, engine.TokenizerFingerprint);
         if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, engine.Layers, engine.Architecture);
+        if (options.DraftWeights is { } weights) engine.CheckHeld(weights);
         DecodingEngine.CheckCascade(options.Cascade, engine.Layers, engine.Architecture);
     }
 
@@ -383,6 +384,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         var start = Stopwatch.GetTimestamp();
         var steps = 0;
         _engine.Use(slot, request.Draft);
+        _engine.Use(slot, request.DraftWeights ?? _engine.Weights);
         for (var goesOn = true; goesOn && request.Drafted < wanted; steps++)
         {
             var row = _engine.Append(slot, request.Tokens[^1..]);
@@ -399,6 +401,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
 
         _engine.Truncate(slot, fed);
         _engine.Use(slot, request.Layers);
+        _engine.Use(slot, _engine.Weights);
         request.Taken += request.Drafted;
         var seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
         request.DraftLengths.Drafted(steps, seconds);

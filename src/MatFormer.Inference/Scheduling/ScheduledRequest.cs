@@ -172,6 +172,9 @@ public sealed class ScheduledGeneration : ScheduledRequest
     /// <summary>The smaller submodel that drafts; default for no draft.</summary>
     internal ImmutableArray<LayerSlice> Draft => _options.Draft;
 
+    /// <summary>The format of the weights that the draft runs with; null for those of the engine.</summary>
+    internal DecodingWeights? DraftWeights => _options.DraftWeights;
+
     /// <summary>The number of tokens still to generate.</summary>
     internal int Remaining => _options.Tokens - _sequence.Generated;
 

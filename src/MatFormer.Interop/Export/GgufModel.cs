@@ -146,7 +146,8 @@ internal sealed class GgufModel
         file.Add("general.file_type", _encoding switch
         {
             WeightEncoding.Float16 => 1u,
-            WeightEncoding.Q8 => 7u,
+            WeightEncoding.Nested4 => 2u,
+            WeightEncoding.Q8 or WeightEncoding.Nested8 => 7u,
             WeightEncoding.BFloat16 => 32u,
             _ => 0u,
         });
@@ -194,10 +195,9 @@ internal sealed class GgufModel
             : s_names[part];
     }
 
-    private WeightEncoding EncodingOf(SlicedTensor tensor) => (tensor.IsMatrix, _encoding) switch
+    private WeightEncoding EncodingOf(SlicedTensor tensor)
     {
-        (false, _) => WeightEncoding.Float32,
-        (true, WeightEncoding.Q8) when tensor.Columns % WeightEncoder.BlockValues != 0 => WeightEncoding.Float16,
-        _ => _encoding,
-    };
+        if (!tensor.IsMatrix) return WeightEncoding.Float32;
+        return WeightEncoder.HasBlocks(_encoding) && tensor.Columns % WeightEncoder.BlockValues != 0 ? WeightEncoding.Float16 : _encoding;
+    }
 }

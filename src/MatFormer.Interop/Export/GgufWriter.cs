@@ -123,7 +123,8 @@ internal sealed class GgufWriter
     {
         WeightEncoding.Float32 => 0,
         WeightEncoding.Float16 => 1,
-        WeightEncoding.Q8 => 8,
+        WeightEncoding.Nested4 => 2,
+        WeightEncoding.Q8 or WeightEncoding.Nested8 => 8,
         WeightEncoding.BFloat16 => 30,
         _ => throw new ArgumentOutOfRangeException(nameof(encoding), encoding, null),
     };

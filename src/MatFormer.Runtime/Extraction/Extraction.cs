@@ -15,7 +15,7 @@ public static class Extraction
     /// <param name="checkpoint">The universal model's file.</param>
     /// <param name="profile">The profile to extract.</param>
     /// <param name="path">The file to write.</param>
-    /// <param name="encoding">How weights are stored; not <see cref="WeightEncoding.Q8"/>.</param>
+    /// <param name="encoding">How weights are stored; not in blocks as <see cref="WeightEncoding.Q8"/>.</param>
     /// <exception cref="CheckpointException">The checkpoint is damaged, belongs to another model, or is a slice.</exception>
     /// <exception cref="ExtractionException">The format does not have this encoding, or a weight does not fit it.</exception>
     /// <exception cref="IOException">The file cannot be written. No partial file is left behind.</exception>
@@ -46,6 +46,6 @@ public static class Extraction
         WeightEncoding.Float32 => SafetensorsType.Float32,
         WeightEncoding.Float16 => SafetensorsType.Float16,
         WeightEncoding.BFloat16 => SafetensorsType.BFloat16,
-        _ => throw new ExtractionException("Safetensors files cannot hold Q8_0; write f32, f16 or bf16, or write a GGUF file."),
+        _ => throw new ExtractionException("Safetensors files cannot hold blocks of Q8_0 or Q4_0; write f32, f16 or bf16, or write a GGUF file."),
     };
 }

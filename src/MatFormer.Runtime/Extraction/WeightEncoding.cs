@@ -19,26 +19,44 @@ public enum WeightEncoding
     /// byte. Rows whose width is not a multiple of 32 are stored in float16.
     /// </summary>
     Q8,
+
+    /// <summary>
+    /// GGUF's Q8_0 with the rounding of <see cref="DecodingWeights.Nested8"/>: llama.cpp computes with the weights of our decoder. Rows
+    /// whose width is not a multiple of 32 are stored in float16.
+    /// </summary>
+    Nested8,
+
+    /// <summary>
+    /// GGUF's Q4_0 with the rounding of <see cref="DecodingWeights.Nested4"/>: llama.cpp computes with the weights of our decoder. Rows
+    /// whose width is not a multiple of 32 are stored in float16.
+    /// </summary>
+    Nested4,
 }
 
 /// <summary>Encodes float32 values as little-endian bytes.</summary>
 internal static class WeightEncoder
 {
-    /// <summary>The number of values in a row that share a scale in <see cref="WeightEncoding.Q8"/>.</summary>
+    /// <summary>The number of values in a row that share a scale in the encodings of blocks.</summary>
     public const int BlockValues = 32;
 
     private const int BlockBytes = 2 + BlockValues;
+    private const int SmallBlockBytes = 2 + (BlockValues / 2);
 
-    /// <summary>Returns the number of bytes of encoded values. <see cref="WeightEncoding.Q8"/> needs whole blocks of values.</summary>
+    /// <summary>Returns true if values that share a scale are encoded together, which GGUF alone can store.</summary>
+    public static bool HasBlocks(WeightEncoding encoding) =>
+        encoding is WeightEncoding.Q8 or WeightEncoding.Nested8 or WeightEncoding.Nested4;
+
+    /// <summary>Returns the number of bytes of encoded values. The encodings of blocks need whole blocks of values.</summary>
     public static long ByteCount(WeightEncoding encoding, long values) => encoding switch
     {
         WeightEncoding.Float32 => checked(values * 4),
         WeightEncoding.Float16 or WeightEncoding.BFloat16 => checked(values * 2),
-        WeightEncoding.Q8 => checked(values / BlockValues * BlockBytes),
+        WeightEncoding.Q8 or WeightEncoding.Nested8 => checked(values / BlockValues * BlockBytes),
+        WeightEncoding.Nested4 => checked(values / BlockValues * SmallBlockBytes),
         _ => throw new ArgumentOutOfRangeException(nameof(encoding), encoding, null),
     };
 
-    /// <summary>Encodes values. Returns false if a value is too large for the encoding, or, in Q8, not finite.</summary>
+    /// <summary>Encodes values. Returns false if a value is too large for the encoding, or, in blocks, not finite.</summary>
     public static bool TryEncode(WeightEncoding encoding, ReadOnlySpan<float> values, Span<byte> bytes)
     {
         switch (encoding)
@@ -50,6 +68,14 @@ internal static class WeightEncoder
                 return TryEncode(values, MemoryMarshal.Cast<byte, Half>(bytes));
             case WeightEncoding.BFloat16:
                 return TryEncodeBFloat16(values, MemoryMarshal.Cast<byte, ushort>(bytes));
+            case WeightEncoding.Nested8 or WeightEncoding.Nested4:
+                var size = encoding == WeightEncoding.Nested4 ? SmallBlockBytes : BlockBytes;
+                for (; !values.IsEmpty; values = values[BlockValues..], bytes = bytes[size..])
+                {
+                    if (!TryEncodeNested(values[..BlockValues], bytes[..size])) return false;
+                }
+
+                return true;
             default:
                 for (; !values.IsEmpty; values = values[BlockValues..], bytes = bytes[BlockBytes..])
                 {
@@ -84,6 +110,28 @@ internal static class WeightEncoder
         }
 
         return fits;
+    }
+
+    // The number of bytes says the number of bits. A block of 4 bits has the first 16 values in the lower halves of its bytes.
+    private static bool TryEncodeNested(ReadOnlySpan<float> values, Span<byte> block)
+    {
+        if (values.ContainsAnyExceptInRange(float.MinValue, float.MaxValue)) return false;
+        Span<sbyte> integers = stackalloc sbyte[BlockValues];
+        Span<Half> scale = stackalloc Half[1];
+        NestedRounding.Quantize(values, integers, scale);
+        if (block.Length == BlockBytes)
+        {
+            MemoryMarshal.Write(block, scale[0]);
+            MemoryMarshal.AsBytes(integers).CopyTo(block[2..]);
+            return true;
+        }
+
+        var wide = (Half)(16 * (float)scale[0]);
+        MemoryMarshal.Write(block, wide);
+        for (var i = 0; i < BlockValues / 2; i++) block[2 + i] = (byte)(Upper(integers[i]) | (Upper(integers[i + (BlockValues / 2)]) << 4));
+        return Half.IsFinite(wide);
+
+        static int Upper(int integer) => ((integer + 8) >> 4) + 8;
     }
 
     // This follows ggml's reference: the scale is rounded to float16 only after the values were divided by it; halves round away from zero.

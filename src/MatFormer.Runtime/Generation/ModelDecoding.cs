@@ -67,7 +67,7 @@ public static unsafe class ModelDecoding
                 source.Read(name, rows, columns, (index, values) =>
                 {
                     row.SetRow(0, values);
-                    fixed (float* target = rounded) row.CopyRow(0, target);
+                    fixed (float* target = rounded) row.CopyRow(0, target, weights);
                     using var whole = torch.tensor(rounded);
                     using var kept = parameter.select(0, index);
                     kept.copy_(whole);

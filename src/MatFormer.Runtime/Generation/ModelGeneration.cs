@@ -112,5 +112,11 @@ public static class ModelGeneration
 
         if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, model.Layers, model.Architecture);
         DecodingEngine.CheckCascade(options.Cascade, model.Layers, model.Architecture);
+        if (options.DraftWeights is { } weights && weights != ModelDecoding.WeightsOf(model.ComputeType))
+        {
+            throw new ArgumentException(
+                $"The generation option {nameof(options.DraftWeights)} needs an engine that holds {weights}; generate with an engine of "
+                + $"{nameof(DecodingOptions)}.{nameof(DecodingOptions.Weights)} = {DecodingWeights.Nested8}.");
+        }
     }
 }

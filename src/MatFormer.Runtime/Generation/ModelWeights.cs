@@ -13,6 +13,9 @@ internal sealed class ModelWeights(MatFormerModel model) : WeightSource
     private readonly Dictionary<string, Parameter> _parameters = model.named_parameters().ToDictionary(p => p.Item1, p => p.Item2);
 
     /// <inheritdoc/>
+    public override int ColumnsOf(string name) => _parameters.TryGetValue(name, out var weight) ? (int)weight.shape[^1] : 0;
+
+    /// <inheritdoc/>
     public override void Read(string name, int rows, int columns, RowReader reader)
     {
         using var scope = NewDisposeScope();

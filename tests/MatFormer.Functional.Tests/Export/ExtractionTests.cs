@@ -144,6 +144,39 @@ public sealed class ExtractionTests : IDisposable
         CompareHuggingFace(GatedGelu.Profile.S);
     }
 
+    /// <summary>Read as GGUF defines it, a block has the weights that the decoder computes with.</summary>
+    [Theory]
+    [InlineData(WeightEncoding.Nested8, 8)]
+    [InlineData(WeightEncoding.Nested4, 4)]
+    public void AGgufFileHoldsTheNestedWeights(WeightEncoding encoding, int bits)
+    {
+        var checkpoint = Save<ExportedLm>();
+        using var model = Checkpoint.OpenUniversal<ExportedLm>(checkpoint);
+        var path = PathOf("nested.gguf");
+        Extraction.ToGguf(checkpoint, ExportedLm.Granularities[^1], path, Tokenizer.ByteLevel, encoding);
+        var (shape, type, data) = new GgufFile(path).Tensors["blk.0.ffn_up.weight"];
+        Assert.Equal(bits == 8 ? 8u : 2, type);
+        var weights = MemoryMarshal.Cast<byte, float>(
+            model.named_parameters().First(p => p.name == "model.layers.0.mlp.up_proj.weight").parameter.detach().bytes).ToArray();
+        Assert.Equal(shape[0] * shape[1], weights.Length);
+        var wanted = new float[weights.Length];
+        for (var row = 0; row < shape[0]; row++)
+        {
+            var columns = (int)shape[1];
+            NestedRounding.Round(weights.AsSpan(row * columns, columns), bits, wanted.AsSpan(row * columns, columns));
+        }
+
+        var got = new List<float>();
+        for (var bytes = data.Span; !bytes.IsEmpty; bytes = bytes[(bits == 8 ? 34 : 18)..])
+        {
+            var scale = (float)MemoryMarshal.Read<Half>(bytes);
+            for (var i = 0; i < 32; i++)
+                got.Add(scale * (bits == 8 ? (sbyte)bytes[2 + i] : ((i < 16 ? bytes[2 + i] : bytes[2 + i - 16] >> 4) & 15) - 8));
+        }
+
+        Assert.Equal(wanted, got);
+    }
+
     [Fact]
     public void AGgufFileHoldsEveryWeightExactlyOrRoundedToItsType()
     {

@@ -35,7 +35,14 @@ internal sealed class GgufFile
         {
             Assert.Equal(0UL, offset % alignment);
             var count = shape.Aggregate(1L, (product, d) => product * d);
-            var length = type switch { 0 => count * 4, 1 or 30 => count * 2, 8 => count / 32 * 34, _ => throw new InvalidDataException($"type {type}") };
+            var length = type switch
+            {
+                0 => count * 4,
+                1 or 30 => count * 2,
+                2 => count / 32 * 18,
+                8 => count / 32 * 34,
+                _ => throw new InvalidDataException($"type {type}"),
+            };
             Tensors.Add(name, (shape, type, _bytes.AsMemory(checked((int)(start + offset)), checked((int)length))));
         }
 

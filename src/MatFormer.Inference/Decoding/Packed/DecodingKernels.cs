@@ -78,6 +78,10 @@ internal abstract unsafe class DecodingKernels
             DecodingWeights.Float32 => new DecodingKernels<TLanes, Float32Element, Float32Element>(),
             DecodingWeights.BFloat16 => new DecodingKernels<TLanes, BFloat16Element, BFloat16Element>(),
             DecodingWeights.Int8 => new DecodingKernels<TLanes, Int8Element, BFloat16Element>(),
+
+            // NestedKernels multiply nested weights.
+            DecodingWeights.Nested8 or DecodingWeights.Nested4 or DecodingWeights.Nested2 =>
+                new DecodingKernels<TLanes, Int8Element, BFloat16Element>(),
             _ => throw new UnreachableException(),
         };
 }

@@ -3,8 +3,10 @@ using System.Runtime.InteropServices;
 
 namespace MatFormer;
 
-/// <summary>Neighbouring rows of a pass that keep the same part of each layer, and the width of their residual stream.</summary>
-internal readonly record struct DecodingRun(int First, int Count, ImmutableArray<LayerSlice> Layers, int Width);
+/// <summary>
+/// Neighbouring rows of a pass that keep the same part of each layer, in the same bits, and the width of their residual stream.
+/// </summary>
+internal readonly record struct DecodingRun(int First, int Count, ImmutableArray<LayerSlice> Layers, int Width, DecodingWeights Weights);
 
 /// <summary>
 /// The rows that go through a network together, at most <see cref="MaxRows"/>, and the memory that the pass needs. Each row is a token of a
@@ -41,6 +43,12 @@ internal sealed unsafe class DecodingPass : IDisposable
         Queries = Allocate((nint)MaxRows * HeadsStride);
         Attended = Allocate((nint)MaxRows * HeadsStride);
         Hidden = Allocate((nint)MaxRows * HiddenStride);
+        if (network.Type.NestedBits > 0)
+        {
+            Nested = NestedKernels.Create(registerBits);
+            Rounded = Allocate(RoundedRows.Floats(MaxRows, WidestInput));
+        }
+
         Team = new ThreadTeam(threads, Work);
         Threads = new DecodingThread[threads];
         for (var i = 0; i < threads; i++) Threads[i] = new DecodingThread(this, i);
@@ -51,6 +59,9 @@ internal sealed unsafe class DecodingPass : IDisposable
     public ModelSpec Spec { get; }
 
     public DecodingKernels Kernels { get; }
+
+    /// <summary>The products of nested weights; null if the weights are not nested.</summary>
+    public NestedKernels? Nested { get; }
 
     public ThreadTeam Team { get; }
 
@@ -87,6 +98,12 @@ internal sealed unsafe class DecodingPass : IDisposable
     public float* Attended { get; }
 
     public float* Hidden { get; }
+
+    /// <summary>The largest number of columns of a product.</summary>
+    public int WidestInput => Math.Max(Stride, Math.Max(HeadsStride, HiddenStride));
+
+    /// <summary>The memory of the rounded rows of the next product; null if the weights are not nested.</summary>
+    public float* Rounded { get; }
 
     /// <summary>The memory that the logits of the pass are written to.</summary>
     public float* Logits { get; set; }
@@ -135,14 +152,14 @@ internal sealed unsafe class DecodingPass : IDisposable
     /// <summary>Removes all rows.</summary>
     public void Clear() => (Rows, RunCount, LogitCount) = (0, 0, 0);
 
-    public void AddRow(int token, int position, nint cache, ImmutableArray<LayerSlice> layers, bool logits)
+    public void AddRow(int token, int position, nint cache, ImmutableArray<LayerSlice> layers, DecodingWeights weights, bool logits)
     {
         var row = Rows++;
         (Tokens[row], Positions[row], Caches[row]) = (token, position, cache);
-        if (RunCount > 0 && Runs[RunCount - 1].Layers == layers)
+        if (RunCount > 0 && Runs[RunCount - 1].Layers == layers && Runs[RunCount - 1].Weights == weights)
             Runs[RunCount - 1] = Runs[RunCount - 1] with { Count = Runs[RunCount - 1].Count + 1 };
         else
-            Runs[RunCount++] = new DecodingRun(row, 1, layers, Spec.WidthOf(layers.AsSpan()));
+            Runs[RunCount++] = new DecodingRun(row, 1, layers, Spec.WidthOf(layers.AsSpan()), weights);
         RunOf[row] = RunCount - 1;
         if (logits) LogitRows[LogitCount++] = row;
     }

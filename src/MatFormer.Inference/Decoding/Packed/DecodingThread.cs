@@ -32,7 +32,10 @@ public sealed unsafe class DecodingThread
     private readonly float* _tile;
     private readonly float* _heads;
     private readonly int _headsStride;
+    private readonly float* _ownRounded;
+    private readonly float* _joined;
     private float* _normed;
+    private RoundedRows _rounded;
     private bool _logitsOnly;
 
     internal DecodingThread(DecodingPass pass, int index)
@@ -43,6 +46,9 @@ public sealed unsafe class DecodingThread
         _tile = pass.Allocate(DecodingPass.MaxRows * Tile * Lanes);
         _headsStride = Math.Max(Tile * Lanes, pass.HeadStride);
         _heads = pass.Allocate(DecodingPass.MaxRows * _headsStride);
+        if (pass.Nested is null) return;
+        _ownRounded = pass.Allocate(RoundedRows.Floats(OwnRows, pass.WidestInput));
+        _joined = pass.Allocate(pass.HeadsStride);
     }
 
     /// <summary>Computes the embeddings of the rows' tokens, plus the embeddings of their positions if positions are learned.</summary>
@@ -53,7 +59,7 @@ public sealed unsafe class DecodingThread
         for (var row = first; row < end; row++)
         {
             var x = _pass.X + (row * _pass.Stride);
-            table.CopyRow(_pass.Tokens[row], x);
+            table.CopyRow(_pass.Tokens[row], x, _pass.Runs[_pass.RunOf[row]].Weights);
             if (positions is not null) _kernels.Add(x, positions.Row(_pass.Positions[row]), _pass.Stride);
         }
 
@@ -116,9 +122,9 @@ public sealed unsafe class DecodingThread
                     var heads = role == Role.Query ? slice.Heads : _pass.Spec.Blocks[layer].KeyValueHeadsOf(slice);
                     var count = Math.Min(together, heads - head);
                     if (count <= 0) continue;
-                    _kernels.Multiply(
-                        matrix.Panel(head * headPanels), matrix.PanelBytes, count * headPanels, run.Width,
-                        _normed + (run.First * _pass.Stride), _pass.Stride, run.Count, _heads, _headsStride);
+                    Multiply(
+                        matrix, head * headPanels, count * headPanels, run.Width, _normed, _pass.Stride, run.First, run.Count,
+                        run.Weights, _heads, _headsStride);
                     for (var i = 0; i < run.Count; i++)
                     {
                         var row = run.First + i;
@@ -202,9 +208,9 @@ public sealed unsafe class DecodingThread
                 var run = _pass.Runs[r];
                 var count = Math.Min(together, UnitPanels(run, layer) - units);
                 if (count <= 0) continue;
-                _kernels.Multiply(
-                    matrix.Panel(units * perUnits), matrix.PanelBytes, count * perUnits, run.Width,
-                    _normed + (run.First * _pass.Stride), _pass.Stride, run.Count, _tile, Tile * Lanes);
+                Multiply(
+                    matrix, units * perUnits, count * perUnits, run.Width, _normed, _pass.Stride, run.First, run.Count, run.Weights,
+                    _tile, Tile * Lanes);
                 for (var i = 0; i < run.Count; i++)
                 {
                     var products = _tile + (i * Tile * Lanes);
@@ -240,20 +246,28 @@ public sealed unsafe class DecodingThread
         if (end > first)
         {
             var logits = _pass.Logits + (first * Lanes);
-            for (var i = 0; i < _pass.LogitCount;)
+            for (var row = 0; row < _pass.LogitCount;)
             {
-                // Rows of streams of the same width are multiplied together.
-                var (start, width) = (i, _pass.WidthOf(_pass.LogitRows[i]));
-                while (i < _pass.LogitCount && _pass.WidthOf(_pass.LogitRows[i]) == width) i++;
-                _kernels.Multiply(
-                    head.Panel(first), head.PanelBytes, end - first, width, _normed + (start * _pass.Stride), _pass.Stride, i - start,
-                    logits + (start * (nint)_pass.LogitsStride), _pass.LogitsStride);
+                // Rows in the same bits, of streams of the same width, are multiplied together.
+                var (weights, width) = KindOf(row);
+                var rows = 1;
+                while (row + rows < _pass.LogitCount && KindOf(row + rows) == (weights, width)) rows++;
+                Multiply(
+                    head, first, end - first, width, _normed, _pass.Stride, row, rows, weights,
+                    logits + (row * (nint)_pass.LogitsStride), _pass.LogitsStride);
+                row += rows;
             }
 
             for (var i = 0; i < _pass.LogitCount; i++) Finish(logits + (i * (nint)_pass.LogitsStride), head, first, end - first);
         }
 
         if (_index == 0 && _pass.HiddenStates is not null) Copy(_normed, _pass.HiddenStates, _pass.LogitCount * _pass.Stride);
+
+        (DecodingWeights Weights, int Width) KindOf(int row)
+        {
+            var run = _pass.Runs[_pass.RunOf[_pass.LogitRows[row]]];
+            return (run.Weights, run.Width);
+        }
     }
 
     private nint ValuesOffset => (nint)_pass.Spec.HeadWidth * _pass.Capacity * _kernels.CacheSize;
@@ -286,6 +300,7 @@ public sealed unsafe class DecodingThread
         var isOwn = rows <= OwnRows;
         _normed = isOwn ? _ownNormed : _pass.Normed;
         var (first, end) = isOwn ? (0, rows) : Share(rows);
+        BeginRounding(rows);
         for (var i = first; i < end; i++)
         {
             var row = _logitsOnly ? _pass.LogitRows[i] : i;
@@ -297,6 +312,7 @@ public sealed unsafe class DecodingThread
             if (width < _pass.Spec.Width) new Span<float>(x + width, PackedMatrix.RoundUp(width) - width).Clear();
             if (bias is null) _kernels.RmsNorm(x, weight.Row(0), width, (float)epsilon, result);
             else _kernels.LayerNorm(x, weight.Row(0), bias.Row(0), width, (float)epsilon, result);
+            if (_pass.Nested is not null) _rounded.Round(result, width, i);
         }
 
         if (!isOwn) _pass.Team.Wait(_index);
@@ -304,6 +320,7 @@ public sealed unsafe class DecodingThread
 
     private void AddProduct(int layer, PackedMatrix matrix, float* source, int stride, bool isHidden)
     {
+        if (matrix.Nested is not null) RoundSource(layer, source, stride, isHidden);
         var (first, end) = Share(matrix.Panels);
         for (var panel = first; panel < end; panel += Tile)
         {
@@ -316,9 +333,9 @@ public sealed unsafe class DecodingThread
                 // The last panel may have rows beyond the stream's width. Nothing reads what they write.
                 var count = Math.Min(together, (PackedMatrix.RoundUp(run.Width) / Lanes) - panel);
                 if (slice.IsSkipped || count <= 0) continue;
-                _kernels.Multiply(
-                    matrix.Panel(panel), matrix.PanelBytes, count, isHidden ? slice.HiddenWidth : slice.Heads * _pass.HeadStride,
-                    source + (run.First * (nint)stride), stride, run.Count, _tile, Tile * Lanes);
+                Multiply(
+                    matrix, panel, count, ColumnsOf(slice, matrix.Nested is not null, isHidden), source, stride, run.First, run.Count,
+                    run.Weights, _tile, Tile * Lanes);
                 for (var i = 0; i < run.Count; i++)
                 {
                     var products = _tile + (i * Tile * Lanes);
@@ -329,6 +346,54 @@ public sealed unsafe class DecodingThread
         }
 
         _pass.Team.Wait(_index);
+    }
+
+    // Nested weights have no columns between the heads.
+    private int ColumnsOf(LayerSlice slice, bool isNested, bool isHidden) =>
+        isHidden ? slice.HiddenWidth : slice.Heads * (isNested ? _pass.Spec.HeadWidth : _pass.HeadStride);
+
+    // Up to OwnRows rows, each thread rounds all rows itself, as in Norm.
+    private void BeginRounding(int rows)
+    {
+        if (_pass.Nested is not null) _rounded = new RoundedRows(rows <= OwnRows ? _ownRounded : _pass.Rounded, rows, _pass.WidestInput);
+    }
+
+    private void RoundSource(int layer, float* source, int stride, bool isHidden)
+    {
+        var isOwn = _pass.Rows <= OwnRows;
+        BeginRounding(_pass.Rows);
+        var (first, end) = isOwn ? (0, _pass.Rows) : Share(_pass.Rows);
+        for (var row = first; row < end; row++)
+        {
+            var slice = _pass.Runs[_pass.RunOf[row]].Layers[layer];
+            var x = source + (row * (nint)stride);
+            if (!isHidden && _pass.HeadStride != _pass.Spec.HeadWidth)
+            {
+                for (var head = 0; head < slice.Heads; head++)
+                    Copy(x + (head * _pass.HeadStride), _joined + (head * _pass.Spec.HeadWidth), _pass.Spec.HeadWidth);
+                x = _joined;
+            }
+
+            _rounded.Round(x, ColumnsOf(slice, isNested: true, isHidden), row);
+        }
+
+        if (!isOwn) _pass.Team.Wait(_index);
+    }
+
+    // Multiplies rows of x, or of the rounded rows, with panels of a matrix.
+    private void Multiply(
+        PackedMatrix matrix, int panel, int count, int columns, float* x, int stride, int first, int rows, DecodingWeights weights,
+        float* result, nint resultStride)
+    {
+        if (matrix.Nested is { } nested)
+        {
+            _pass.Nested!.Multiply(nested, weights.NestedBits, panel, count, columns, _rounded, first, rows, result, resultStride);
+        }
+        else
+        {
+            _kernels.Multiply(
+                matrix.Panel(panel), matrix.PanelBytes, count, columns, x + (first * (nint)stride), stride, rows, result, resultStride);
+        }
     }
 
     private void Finish(float* products, PackedMatrix matrix, int panel, int count)

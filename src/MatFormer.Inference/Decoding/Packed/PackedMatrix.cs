@@ -17,6 +17,7 @@ public sealed unsafe class PackedMatrix : IDisposable
     private const int Line = 64;
     private const int Page = 4096;
 
+    private readonly NestedPlanes? _nested;
     private byte* _panels;
     private float* _scales;
     private float* _bias;
@@ -25,6 +26,14 @@ public sealed unsafe class PackedMatrix : IDisposable
     {
         (Columns, Type) = (columns, type);
         Panels = RoundUp(rows) / Lanes;
+        if (type.NestedBits is > 0 and var bits)
+        {
+            _nested = new NestedPlanes(Panels, columns, bits, holdsNothing);
+            Bytes = _nested.Bytes;
+            if (hasBias && !holdsNothing) _bias = (float*)Allocate((nint)Panels * Lanes * sizeof(float));
+            return;
+        }
+
         PanelBytes = (nint)columns * Lanes * SizeOf(type);
         Bytes = (Panels * (long)PanelBytes) + (type == DecodingWeights.Int8 ? Panels * Lanes * sizeof(float) : 0);
         if (holdsNothing) return;
@@ -47,6 +56,9 @@ public sealed unsafe class PackedMatrix : IDisposable
 
     /// <summary>The size of the matrix in bytes.</summary>
     internal long Bytes { get; }
+
+    /// <summary>The weights, if they are nested; else null.</summary>
+    internal NestedPlanes? Nested => _nested;
 
     internal bool HasBias => _bias is not null;
 
@@ -77,9 +89,17 @@ public sealed unsafe class PackedMatrix : IDisposable
         return memory;
     }
 
-    /// <summary>Writes one row from float32 values.</summary>
+    /// <summary>
+    /// Writes one row from float32 values. Those of nested weights may go on after the last column, up to the end of its group.
+    /// </summary>
     internal void SetRow(int row, ReadOnlySpan<float> values)
     {
+        if (_nested is not null)
+        {
+            _nested.SetRow(row, values);
+            return;
+        }
+
         var (panel, lane) = Math.DivRem(row, Lanes);
         var target = Panel(panel);
         switch (Type)
@@ -100,8 +120,17 @@ public sealed unsafe class PackedMatrix : IDisposable
     }
 
     /// <summary>Reads one row as float32, with the decoder's rounding.</summary>
-    internal void CopyRow(int row, float* target)
+    /// <param name="row">The row.</param>
+    /// <param name="target">Gets the values.</param>
+    /// <param name="weights">The format of nested weights: the matrix's own, or one of fewer bits.</param>
+    internal void CopyRow(int row, float* target, DecodingWeights weights)
     {
+        if (_nested is not null)
+        {
+            _nested.CopyRow(row, Columns, weights.NestedBits, target);
+            return;
+        }
+
         var (panel, lane) = Math.DivRem(row, Lanes);
         var source = Panel(panel);
         switch (Type)
@@ -123,6 +152,7 @@ public sealed unsafe class PackedMatrix : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _nested?.Dispose();
         NativeMemory.AlignedFree(_panels);
         NativeMemory.AlignedFree(_scales);
         NativeMemory.AlignedFree(_bias);

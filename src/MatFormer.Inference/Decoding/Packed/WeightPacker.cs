@@ -50,7 +50,7 @@ public sealed unsafe class WeightPacker
     public PackedMatrix Matrix(string name, int rows, int columns, string? bias = null)
     {
         var matrix = New(rows, columns, bias is not null);
-        Read(name, rows, columns, matrix.SetRow);
+        ReadMatrix(name, rows, columns, matrix.SetRow);
         if (bias is not null) Read(bias, 1, rows, (_, values) => values.CopyTo(new Span<float>(matrix.Bias(0), rows)));
         return matrix;
     }
@@ -60,7 +60,7 @@ public sealed unsafe class WeightPacker
     {
         var padded = PackedMatrix.RoundUp(headWidth);
         var matrix = New(heads * padded, columns, bias is not null);
-        Read(
+        ReadMatrix(
             name, heads * headWidth, columns,
             (row, values) => matrix.SetRow((row / headWidth * padded) + (row % headWidth), values));
         if (bias is not null)
@@ -75,9 +75,13 @@ public sealed unsafe class WeightPacker
         return matrix;
     }
 
-    /// <summary>Packs a projection from heads (rows, heads * headWidth). Each head has as many columns as its panels have rows.</summary>
+    /// <summary>
+    /// Packs a projection from heads (rows, heads * headWidth). Each head has as many columns as its panels have rows, but nested weights
+    /// have no columns in between, which would move their groups.
+    /// </summary>
     public PackedMatrix FromHeads(string name, int rows, int heads, int headWidth, string? bias = null)
     {
+        if (Type.NestedBits > 0) return Matrix(name, rows, heads * headWidth, bias);
         var padded = PackedMatrix.RoundUp(headWidth);
         var matrix = New(rows, heads * padded, bias is not null);
         if (bias is not null) Read(bias, 1, rows, (_, values) => values.CopyTo(new Span<float>(matrix.Bias(0), rows)));
@@ -101,7 +105,7 @@ public sealed unsafe class WeightPacker
         var matrix = New(2 * PackedMatrix.RoundUp(units), columns, gateBias is not null);
         foreach (var (name, bias, place) in (ReadOnlySpan<(string, string?, int)>)[(gate, gateBias, 0), (up, upBias, Lanes)])
         {
-            Read(name, units, columns, (unit, values) => matrix.SetRow((unit / Lanes * 2 * Lanes) + place + (unit % Lanes), values));
+            ReadMatrix(name, units, columns, (unit, values) => matrix.SetRow((unit / Lanes * 2 * Lanes) + place + (unit % Lanes), values));
             if (bias is null) continue;
             Read(bias, 1, units, (_, values) =>
             {
@@ -124,6 +128,25 @@ public sealed unsafe class WeightPacker
         var table = Made(new PackedTable(rows, columns, holdsNothing: _source is null));
         Bytes += table.Bytes;
         return table;
+    }
+
+    // A group of nested weights has the scale of all of its columns, also where a slice keeps only the first of them.
+    private void ReadMatrix(string name, int rows, int columns, RowReader reader)
+    {
+        if (_source is null) return;
+        if (Type.NestedBits == 0)
+        {
+            Read(name, rows, columns, reader);
+            return;
+        }
+
+        var whole = Math.Min(_source.ColumnsOf(name), NestedPlanes.GroupsOf(columns) * NestedRounding.Group);
+        Read(name, rows, Math.Max(columns, whole), (row, values) =>
+        {
+            if (values.ContainsAnyExceptInRange(float.MinValue, float.MaxValue))
+                throw new DecodingException($"The weight '{name}' cannot be rounded: row {row} has a value that is not finite.");
+            reader(row, values);
+        });
     }
 
     private void Read(string name, int rows, int columns, RowReader reader) => _source?.Read(name, rows, columns, reader);

@@ -8,12 +8,18 @@ internal abstract class WeightSource
 {
     /// <summary>Reads the first rows and columns of a weight; a vector is one row.</summary>
     public abstract void Read(string name, int rows, int columns, RowReader reader);
+
+    /// <summary>Returns the number of columns that a weight has; 0 if there is no such weight.</summary>
+    public abstract int ColumnsOf(string name);
 }
 
 /// <summary>Weights of a safetensors file. Only the kept rows and columns are read.</summary>
 internal sealed class FileWeights(SafetensorsReader reader) : WeightSource
 {
     private float[] _values = [];
+
+    /// <inheritdoc/>
+    public override int ColumnsOf(string name) => (int)(reader.Find(name)?.Shape[^1] ?? 0);
 
     /// <inheritdoc/>
     public override void Read(string name, int rows, int columns, RowReader rowReader)
