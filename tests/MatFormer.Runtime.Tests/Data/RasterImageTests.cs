@@ -242,10 +242,10 @@ public sealed class RasterImageTests : IDisposable
     [Fact]
     public void NetpbmFilesAreRead()
     {
-        var image = Netpbm.Decode(GreyNetpbm());
+        var image = Netpbm.Decode(GreyNetpbm(), ImageFormats.MaximumPixels);
         Assert.Equal((1, 2, 3), (image.Channels, image.Height, image.Width));
         Assert.Equal([10, 32, 3, 4, 5, 6], image.Pixels);
-        image = Netpbm.Decode([.. "P6 2 1 255 "u8, 1, 2, 3, 4, 5, 6]);
+        image = Netpbm.Decode([.. "P6 2 1 255 "u8, 1, 2, 3, 4, 5, 6], ImageFormats.MaximumPixels);
         Assert.Equal((3, 1, 2), (image.Channels, image.Height, image.Width));
         Assert.Equal([1, 4, 2, 5, 3, 6], image.Pixels);
     }
