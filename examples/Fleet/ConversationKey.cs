@@ -21,8 +21,8 @@ public static class ConversationKey
     /// <param name="headers">The headers of the request.</param>
     /// <param name="body">The body of the request. If it is not valid JSON, the replica says so.</param>
     /// <returns>
-    /// The first of these: the header, the fields <c>prompt_cache_key</c> and <c>user</c>, the messages up to the first one of the user, the
-    /// beginning of the prompt.
+    /// The first of these: the header, the fields <c>prompt_cache_key</c> and <c>user</c>, the messages up to the first one of the user,
+    /// the beginning of the prompt.
     /// </returns>
     public static string? Of(IHeaderDictionary headers, ReadOnlyMemory<byte> body)
     {
@@ -52,7 +52,8 @@ public static class ConversationKey
     {
         foreach (var name in (string[])["prompt_cache_key", "user"])
         {
-            if (request.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String) return $"{name} {value.GetString()}";
+            if (request.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String)
+                return $"{name} {value.GetString()}";
         }
 
         if (request.TryGetProperty("messages", out var messages) && messages.ValueKind == JsonValueKind.Array)

@@ -42,7 +42,8 @@ public static class FleetProxy
         builder.Services.Configure<ConsecutiveFailuresHealthPolicyOptions>(o => o.DefaultThreshold = 1);
         builder.Services.AddReverseProxy()
             .LoadFromMemory(
-                [new RouteConfig { RouteId = "all", ClusterId = Cluster, Match = new RouteMatch { Path = "{**path}" } }], [ClusterOf(options)])
+                [new RouteConfig { RouteId = "all", ClusterId = Cluster, Match = new RouteMatch { Path = "{**path}" } }],
+                [ClusterOf(options)])
             .AddDnsDestinationResolver(dns => dns.RefreshPeriod = TimeSpan.FromSeconds(5))
             .ConfigureHttpClient((_, handler) => handler.ConnectTimeout = options.ConnectTimeout)
             .AddTransforms(transforms => transforms.AddResponseTransform(transform =>

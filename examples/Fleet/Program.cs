@@ -17,7 +17,12 @@ var host = new Option<string>("--host")
     HelpName = "ADDRESS",
     DefaultValueFactory = _ => "127.0.0.1",
 };
-var port = new Option<int>("--port") { Description = "Port to listen at, 0 for any free one", HelpName = "N", DefaultValueFactory = _ => 8080 };
+var port = new Option<int>("--port")
+{
+    Description = "Port to listen at, 0 for any free one",
+    HelpName = "N",
+    DefaultValueFactory = _ => 8080,
+};
 var slack = new Option<int>("--slack")
 {
     Description = "How many more requests than the least busy replica the one of a conversation may have",
@@ -51,7 +56,7 @@ root.SetAction(async (parsed, cancellationToken) =>
         Slack = parsed.GetValue(slack),
     });
     await proxy.StartAsync(cancellationToken);
-    Console.WriteLine($"Distributing over {parsed.GetRequiredValue(replicas).Length} replicas at {proxy.Urls.First()} (Ctrl-C stops the proxy)");
+    Console.WriteLine($"Distributing over {string.Join(", ", parsed.GetRequiredValue(replicas))} at {proxy.Urls.First()}");
     await Task.Delay(Timeout.Infinite, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     Console.WriteLine("Stopping.");
     await proxy.StopAsync(CancellationToken.None); // running answers have half a minute to end

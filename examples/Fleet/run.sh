@@ -12,8 +12,8 @@ dotnet build examples/Fleet -c Release -v quiet --nologo
 servers=() replicas=()
 trap 'kill "${servers[@]}" 2>/dev/null; wait' EXIT
 for i in $(seq "$count"); do
-    dotnet run --project examples/DocsLm -c Release --no-build -- serve --port $((8080 + i)) --threads 1 &
+    dotnet examples/DocsLm/bin/Release/net10.0/DocsLm.dll serve --port $((8080 + i)) --threads 1 &
     servers+=($!)
     replicas+=(--replica "http://127.0.0.1:$((8080 + i))")
 done
-dotnet run --project examples/Fleet -c Release --no-build -- --port 8080 "${replicas[@]}"
+dotnet examples/Fleet/bin/Release/net10.0/Fleet.dll --port 8080 "${replicas[@]}"

@@ -62,9 +62,11 @@ internal abstract class ProgramCommands<TModel>(
     private void Join(ICommunicator ranks)
     {
         _ranksHere = ranks.AllGather(Environment.MachineName).Count(name => name == Environment.MachineName);
+        var processes = ranks.AllGather(Output.Invariant($"{Environment.ProcessId} on {Environment.MachineName}"));
         if (ranks.Rank == 0)
         {
-            Error.WriteLine($"Training on {ranks.Size} ranks over {ranks.Description}.");
+            // Some launchers name only the process of a rank that was killed.
+            Error.WriteLine($"Training on {ranks.Size} ranks over {ranks.Description}: process {string.Join(", ", processes)}.");
             return;
         }
 

@@ -100,8 +100,8 @@ internal sealed unsafe partial class MpiLibrary
         var (what, package) = Launch.IsOpenMpi ? ("Open MPI started this process, but its library", "libopenmpi3")
             : ("An MPI library", "openmpi-bin or mpich");
         throw new DistributedException(
-            $"{what} was not found ({string.Join(", ", names.Distinct())}); install it (on Debian the package {package}), or add its folder "
-            + "to LD_LIBRARY_PATH.");
+            $"{what} was not found ({string.Join(", ", names.Distinct())}); install it (on Debian the package {package}), or add its "
+            + "folder to LD_LIBRARY_PATH.");
     }
 
     /// <summary>Connects the process with the others.</summary>

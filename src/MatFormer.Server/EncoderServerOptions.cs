@@ -22,8 +22,8 @@ public sealed record EncoderServerOptions
     public string? Token { get; init; }
 
     /// <summary>
-    /// The target of <c>model: ".../auto"</c> for the milliseconds that all texts or images of the requests that run and wait would take, including the
-    /// new one. If no size meets the target, the fastest size computes.
+    /// The target of <c>model: ".../auto"</c> for the milliseconds that all texts or images of the requests that run and wait would take,
+    /// including the new one. If no size meets the target, the fastest size computes.
     /// </summary>
     public double AutoMs { get; init; } = 50;
 

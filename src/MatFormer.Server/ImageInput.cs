@@ -73,7 +73,7 @@ internal static class ImageInput
         foreach (var (i, pixel) in entry.EnumerateArray().Index())
         {
             if (pixel.ValueKind != JsonValueKind.Number || !pixel.TryGetByte(out pixels[i]))
-                throw ApiException.Malformed($"'{name}[{i}]' is not a pixel: a whole number from 0 to 255.", name);
+                throw ApiException.Malformed($"'{name}[{i}]' is not a pixel: a whole number from 0 to 255.", $"{name}[{i}]");
         }
 
         return pixels;

@@ -21,8 +21,8 @@ public static class ModelServerEndpoints
 
     /// <summary>
     /// Adds <c>/v1/models</c>, <c>/v1/chat/completions</c>, <c>/v1/completions</c>, <c>/v1/embeddings</c>, <c>/metrics</c>, and for load
-    /// balancers <c>/livez</c> (the process answers), <c>/readyz</c> (it takes requests) and <c>/healthz</c> (the same). The server's token,
-    /// if it has one, is required by all of them but the last three. An encoder answers requests for completions with an error.
+    /// balancers <c>/livez</c> (the process answers), <c>/readyz</c> (it takes requests) and <c>/healthz</c> (the same). All but the last
+    /// three require the server's token, if it has one. An encoder answers requests for completions with an error.
     /// </summary>
     public static void MapMatFormer(this IEndpointRouteBuilder endpoints, ModelServer server)
     {

@@ -9,7 +9,8 @@ namespace MatFormer;
 /// <param name="Pattern">The granularities of its layers, such as <c>4*S 4*M</c>.</param>
 /// <param name="Parameters">The number of all parameters.</param>
 /// <param name="Flops">
-/// FLOPs of one token, with attention averaged over a full context, or of one image or one text that fills the context. A multiply-add counts as two.
+/// FLOPs of one token, with attention averaged over a full context, or of one image or one text that fills the context. A multiply-add
+/// counts as two.
 /// </param>
 /// <param name="Ms">
 /// Milliseconds of a pass of one token, image, or text that fills the context, measured on this machine; null if not measured.
@@ -22,7 +23,8 @@ public sealed record ServedProfile(
     public required ImmutableArray<LayerSlice> Layers { get; init; }
 
     /// <summary>
-    /// Returns the milliseconds of a pass with one token for each of the requests, or with so many texts or images, if all of them have this size.
+    /// Returns the milliseconds of a pass with one token for each of the requests, or with so many texts or images, if all of them have
+    /// this size.
     /// </summary>
     /// <exception cref="InvalidOperationException">The size was not measured.</exception>
     public double MsOf(int load) => (Ms + ((load - 1) * MsPerFurther))!.Value;
@@ -172,8 +174,8 @@ internal sealed class ProfileCatalog
         new(
             $"{_spec.Name}/{Auto}", created,
             FormattableString.Invariant($"The largest size within {AutoMs} ms ")
-            + (_spec.Kind == ModelKind.LanguageModel ? "per token at the current load" : $"for the {_spec.Unit}s of all requests that run and wait")
-            + ", else the fastest.", null),
+            + (_spec.Kind == ModelKind.LanguageModel ? "per token at the current load"
+                : $"for the {_spec.Unit}s of all requests that run and wait") + ", else the fastest.", null),
         .. Profiles.Select(p => new ModelEntry(IdOf(p), created, p.Pattern, SizeEntry.Of(_spec, p))),
     ];
 
@@ -185,7 +187,9 @@ internal sealed class ProfileCatalog
 
     /// <summary>Adds times to sizes. A size that is out of order is measured again.</summary>
     /// <param name="profiles">The sizes.</param>
-    /// <param name="further">How many tokens, texts or images a larger pass has beyond the first one; 0 if there is no room for a second.</param>
+    /// <param name="further">
+    /// How many tokens, texts or images a larger pass has beyond the first one; 0 if there is no room for a second.
+    /// </param>
     /// <param name="time">Returns the milliseconds of a pass over so many tokens, texts or images.</param>
     internal static ImmutableArray<ServedProfile> Measured(
         ImmutableArray<ServedProfile> profiles, int further, Func<ServedProfile, int, double> time)

@@ -113,16 +113,20 @@ public sealed class TrainingTests : IDisposable
         var process = Mpi.Begin(mpi, 2, [.. arguments, "--distributed", "mpi", "--out", killed]);
         var checkpoint = Path.Combine(killed, "checkpoint.safetensors");
         while (!File.Exists(checkpoint) && !process.HasExited) Thread.Sleep(10);
-        using (var rank = System.Diagnostics.Process.GetProcessById(Mpi.ProcessOf(1, killed))) rank.Kill();
+        using var rank = System.Diagnostics.Process.GetProcessById(Mpi.ProcessOf(1, killed));
+        rank.Kill();
         var run = Mpi.Finish(process);
         Assert.NotEqual(0, run.Code);
-        Assert.Matches(mpi == Mpi.Open ? "rank 1 .* signal 9" : "RANK 1(.|\n)*KILLED BY SIGNAL: 9|EXIT CODE: 9", run.Output + run.Errors);
+
+        // MPICH names the process, and the first line of the run says which rank it was.
+        Assert.Matches(mpi == Mpi.Open ? "rank 1 .* signal 9" : $"ranks over MPICH.*: process .* on .*, {rank.Id} on ", run.Errors);
         Assert.False(File.Exists(Path.Combine(killed, "model.safetensors")));
         foreach (var ranks in (int[])[1, 2, 3])
         {
             var resumed = Out($"resumed{ranks}");
             Directory.CreateDirectory(resumed);
-            foreach (var file in Directory.GetFiles(killed)) File.Copy(file, Path.Combine(resumed, Path.GetFileName(file)));
+            foreach (var file in Directory.GetFiles(killed).Where(file => !Path.GetFileName(file).StartsWith("run.", StringComparison.Ordinal)))
+                File.Copy(file, Path.Combine(resumed, Path.GetFileName(file)));
             Mpi.On(mpi, ranks, ["train", "--resume", "--distributed", "mpi", "--out", resumed]).Succeeded();
             Assert.InRange(LargestDifference(Steps(whole), Steps(resumed)), 0, Tolerance);
         }
@@ -200,7 +204,8 @@ public sealed class TrainingTests : IDisposable
         // The machine may have NCCL, and even a GPU. A process that was started alone lacks the others then.
         var run = Mpi.Alone([.. Text(5), "--distributed", "nccl", "--out", Out("nccl")]);
         Assert.Equal(2, run.Code);
-        Assert.Matches("libnccl.so.2 was not found; install it|NCCL needs an NVIDIA GPU|NCCL does not know the other processes", run.Errors);
+        const string problems = "libnccl.so.2 was not found; install it|NCCL needs an NVIDIA GPU|NCCL does not know the other processes";
+        Assert.Matches(problems, run.Errors);
         Assert.Single(run.Errors.Trim().Split('\n'));
     }
 
@@ -240,5 +245,6 @@ public sealed class TrainingTests : IDisposable
 
     private string Out(string name) => Path.Combine(_folder, name);
 
-    private string[] Text(int steps) => ["train", "--data", Corpus, "--steps", $"{steps}", "--batch", "5", "--dtype", "f32", "--device", "cpu"];
+    private string[] Text(int steps) =>
+        ["train", "--data", Corpus, "--steps", $"{steps}", "--batch", "5", "--dtype", "f32", "--device", "cpu"];
 }

@@ -117,8 +117,8 @@ public sealed class LearnedBudgetTests : IDisposable
     {
         manual_seed(5);
         using var model = TModel.Create();
-        using (var trainer = new Trainer<TModel>(model, new TrainerOptions { Steps = 30, Batch = 8, Objective = Objective.SampledPerLayer }))
-            trainer.Fit(data);
+        var options = new TrainerOptions { Steps = 30, Batch = 8, Objective = Objective.SampledPerLayer };
+        using (var trainer = new Trainer<TModel>(model, options)) trainer.Fit(data);
         var before = Bits(model);
         var (least, most) = (TModel.Granularities[0].Flops, TModel.Granularities[^1].Flops);
         var flops = new PlanBudget { MaxFlops = least + ((most - least) / 2) };

@@ -121,7 +121,8 @@ public sealed class FleetTests : IAsyncDisposable
                     "/v1/chat/completions", new { model = "TinyLm", messages, max_tokens = 2, temperature = 0 });
                 var answer = await response.Content.ReadFromJsonAsync<JsonElement>();
                 stays.Add(ReplicaOf(response));
-                if (turn > 0) cached += answer.GetProperty("usage").GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32();
+                var details = answer.GetProperty("usage").GetProperty("prompt_tokens_details");
+                if (turn > 0) cached += details.GetProperty("cached_tokens").GetInt32();
                 messages.Add(new { role = "assistant", content = "is" });
                 messages.Add(new { role = "user", content = "on" });
             }
@@ -139,7 +140,8 @@ public sealed class FleetTests : IAsyncDisposable
         await StartProxy([new Uri("http://127.0.0.1:1")]);
         using var response = await Send("x", "x", 1, streams: false);
         Assert.Equal(HttpStatusCode.ServiceUnavailable, response.StatusCode);
-        Assert.Equal("server_error", (await response.Content.ReadFromJsonAsync<JsonElement>()).GetProperty("error").GetProperty("type").GetString());
+        var error = (await response.Content.ReadFromJsonAsync<JsonElement>()).GetProperty("error");
+        Assert.Equal("server_error", error.GetProperty("type").GetString());
         using var ready = await Client.GetAsync("/readyz");
         Assert.Equal(HttpStatusCode.ServiceUnavailable, ready.StatusCode);
         using var alive = await Client.GetAsync("/livez");
@@ -156,10 +158,14 @@ public sealed class FleetTests : IAsyncDisposable
     }
 
     [Theory]
-    [InlineData("""{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]}""",
-        """{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "seed": 1}""")]
-    [InlineData("""{"messages": [{"role": "user", "content": "a"}], "user": "me"}""", """{"messages": [{"role": "user", "content": "b"}], "user": "me"}""")]
-    [InlineData("""{"prompt": "a", "prompt_cache_key": "k", "user": "me"}""", """{"prompt": "b", "prompt_cache_key": "k", "user": "you"}""")]
+    [InlineData(
+        """{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]}""",
+        """{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}""")]
+    [InlineData(
+        """{"messages": [{"role": "user", "content": "a"}], "user": "me"}""",
+        """{"messages": [{"role": "user", "content": "b"}], "user": "me"}""")]
+    [InlineData(
+        """{"prompt": "a", "prompt_cache_key": "k", "user": "me"}""", """{"prompt": "b", "prompt_cache_key": "k", "user": "you"}""")]
     [InlineData("""{"prompt": ["a"]}""", """{"prompt": "a"}""")]
     public void RequestsOfAConversationHaveOneKey(string one, string next)
     {
@@ -169,7 +175,8 @@ public sealed class FleetTests : IAsyncDisposable
     }
 
     [Theory]
-    [InlineData("""{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]}""",
+    [InlineData(
+        """{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]}""",
         """{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "b"}]}""")]
     [InlineData("""{"prompt": "a"}""", """{"prompt": "b"}""")]
     [InlineData("""{"prompt": "a", "user": "me"}""", """{"prompt": "a", "user": "you"}""")]
@@ -302,13 +309,13 @@ public sealed class FleetTests : IAsyncDisposable
 
     private async Task<Exception> ReadByOpenAIUntilBroken(string key, TaskCompletionSource began)
     {
-        var client = new OpenAIClient(
-            new ApiKeyCredential("any"), new OpenAIClientOptions { Endpoint = new Uri(Client.BaseAddress!, "v1"), RetryPolicy = new ClientRetryPolicy(0) });
+        var endpoint = new OpenAIClientOptions { Endpoint = new Uri(Client.BaseAddress!, "v1"), RetryPolicy = new ClientRetryPolicy(0) };
+        var client = new OpenAIClient(new ApiKeyCredential("any"), endpoint).GetChatClient("TinyLm/M");
         var options = new ChatCompletionOptions { MaxOutputTokenCount = Endless, EndUserId = key };
         try
         {
             UserChatMessage[] messages = [new("endless")];
-            await foreach (var update in client.GetChatClient("TinyLm/M").CompleteChatStreamingAsync(messages, options)) began.TrySetResult();
+            await foreach (var update in client.CompleteChatStreamingAsync(messages, options)) began.TrySetResult();
             return new InvalidOperationException("The answer ended as if it were complete.");
         }
         catch (Exception e) when (began.Task.IsCompleted)

@@ -17,14 +17,10 @@ internal static class Images
     public static byte[] OfPng => [.. Enumerable.Range(0, Size * Size).Select(i => (byte)(4 * i))];
 
     /// <summary>Creates the same model each time, with weights that make the sizes differ.</summary>
-    public static TinyViT New()
-    {
-        manual_seed(13);
-        var model = new TinyViT();
-        using var unrecorded = no_grad();
-        foreach (var (_, parameter) in model.named_parameters()) parameter.mul_(2.5);
-        return model;
-    }
+    public static TinyViT New() => Enlarged(() => new TinyViT());
+
+    /// <inheritdoc cref="New"/>
+    public static TinyColourViT NewColour() => Enlarged(() => new TinyColourViT());
 
     /// <summary>Returns the embedding of an image of the model's size, computed without a server.</summary>
     public static float[] Alone(string profile, byte[] pixels, int? width = null)
@@ -40,6 +36,16 @@ internal static class Images
         using var scope = NewDisposeScope();
         long[] shape = [1, TModel.Spec.Image!.Channels, Size, Size];
         return model.Embed(profile, tensor(Array.ConvertAll(pixels, p => (p / 127.5f) - 1), shape), width).data<float>().ToArray();
+    }
+
+    private static TModel Enlarged<TModel>(Func<TModel> create)
+        where TModel : MatFormerModel
+    {
+        manual_seed(13);
+        var model = create();
+        using var unrecorded = no_grad();
+        foreach (var (_, parameter) in model.named_parameters()) parameter.mul_(2.5);
+        return model;
     }
 
     public static byte[] Random(int seed, int channels = 1)

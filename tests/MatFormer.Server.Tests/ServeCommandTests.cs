@@ -186,9 +186,11 @@ public sealed class ServeCommandTests : IDisposable
         using (var client = new HttpClient { BaseAddress = await output.Address.Task })
         {
             var pixels = Images.Random(1);
-            using var content = new StringContent($"{{\"model\": \"TinyViT/S\", \"input\": \"{Images.Pgm(pixels)}\"}}", null, "application/json");
+            var body = $"{{\"model\": \"TinyViT/S\", \"input\": \"{Images.Pgm(pixels)}\"}}";
+            using var content = new StringContent(body, null, "application/json");
             using var answer = await client.PostAsync("/v1/embeddings", content);
-            var vector = System.Text.Json.JsonElement.Parse(await answer.Content.ReadAsStringAsync()).GetProperty("data")[0].GetProperty("embedding");
+            var text = await answer.Content.ReadAsStringAsync();
+            var vector = System.Text.Json.JsonElement.Parse(text).GetProperty("data")[0].GetProperty("embedding");
             Encoders.Near(Images.Alone("S", pixels), [.. vector.EnumerateArray().Select(x => x.GetSingle())]);
         }
 

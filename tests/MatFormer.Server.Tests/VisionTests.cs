@@ -31,8 +31,8 @@ public sealed class VisionTests(SharedVision shared) : IClassFixture<SharedVisio
         var pixels = Images.OfPng.Select(pixel => (int)pixel).ToArray();
         object[] forms =
         [
-            Images.Png, "data:image/png;base64," + Images.Png, "DATA:image/png;charset=x;BASE64," + Images.Png, Images.Pgm(Images.OfPng), pixels,
-            new[] { pixels }, new[] { Images.Png },
+            Images.Png, "data:image/png;base64," + Images.Png, "DATA:image/png;charset=x;BASE64," + Images.Png, new[] { Images.Png },
+            Images.Pgm(Images.OfPng), pixels, new[] { pixels },
         ];
         var expected = Images.Alone("XL", Images.OfPng);
         foreach (var input in forms)
@@ -145,8 +145,10 @@ public sealed class VisionTests(SharedVision shared) : IClassFixture<SharedVisio
         await its.PostOk(Embeddings, new { model = "TinyViT", input = ordinary });
 
         // The limit is that of all images of a request.
-        Refused(await its.Post(Embeddings, JsonSerializer.Serialize(new { model = "TinyViT", input = new[] { ordinary, ordinary } })), "input[1]", "at most 36");
-        Refused(await its.Post(Embeddings, JsonSerializer.Serialize(new { model = "TinyViT", input = Images.Pgm(new byte[110], 11, 10) })), "input", "at most 100");
+        var two = JsonSerializer.Serialize(new { model = "TinyViT", input = new[] { ordinary, ordinary } });
+        Refused(await its.Post(Embeddings, two), "input[1]", "at most 36");
+        var large = JsonSerializer.Serialize(new { model = "TinyViT", input = Images.Pgm(new byte[110], 11, 10) });
+        Refused(await its.Post(Embeddings, large), "input", "at most 100");
 
         // A bomb: the header says 60,000 x 60,000, and the checksum is right.
         var bomb = Convert.FromBase64String(ordinary);
@@ -176,10 +178,8 @@ public sealed class VisionTests(SharedVision shared) : IClassFixture<SharedVisio
     [Fact]
     public async Task ColourAndGreyBecomeWhatTheModelTakes()
     {
-        using var reference = new TinyColourViT();
-        var model = new TinyColourViT();
-        model.load_state_dict(reference.state_dict());
-        await using var its = await TestServer.StartVision<TinyColourViT>(model);
+        using var reference = Images.NewColour();
+        await using var its = await TestServer.StartVision<TinyColourViT>(Images.NewColour());
         var grey = Images.Random(1);
         byte[] same = [.. grey, .. grey, .. grey];
         var answer = await its.PostOk(Embeddings, new { model = "TinyColourViT", input = Images.Pgm(grey) });
@@ -187,13 +187,15 @@ public sealed class VisionTests(SharedVision shared) : IClassFixture<SharedVisio
 
         // A PPM file has the three samples of a pixel together.
         var colour = Images.Random(2, channels: 3);
-        byte[] ppm = [.. "P6 8 8 255\n"u8, .. Enumerable.Range(0, 64).SelectMany(i => (byte[])[colour[i], colour[64 + i], colour[128 + i]])];
+        var samples = Enumerable.Range(0, 64).Select(i => (byte[])[colour[i], colour[64 + i], colour[128 + i]]).ToList();
+        byte[] ppm = [.. "P6 8 8 255\n"u8, .. samples.SelectMany(three => three)];
         answer = await its.PostOk(Embeddings, new { model = "TinyColourViT/S", input = Convert.ToBase64String(ppm), dimensions = 16 });
         Encoders.Near(Images.Alone(reference, TinyColourViT.Granularities[0], colour), Vectors(answer)[0]);
-        Refused(await its.Post(Embeddings, """{"model": "TinyColourViT", "input": "UDUgMSAxIDI1NQow", "dimensions": 8}"""), "dimensions", "16 numbers");
+        using var undeclared = await its.Post(Embeddings, """{"model": "TinyColourViT", "input": "UDUgMSAxIDI1NQow", "dimensions": 8}""");
+        Refused(undeclared, "dimensions", "16 numbers");
 
         // Grey of colour, by the luma weights.
-        byte[] luma = [.. Enumerable.Range(0, 64).Select(i => (byte)(((299 * colour[i]) + (587 * colour[64 + i]) + (114 * colour[128 + i]) + 500) / 1000))];
+        byte[] luma = [.. samples.Select(three => (byte)(((299 * three[0]) + (587 * three[1]) + (114 * three[2]) + 500) / 1000))];
         answer = await shared.Its.PostOk(Embeddings, new { model = "TinyViT", input = Convert.ToBase64String(ppm) });
         Encoders.Near(Images.Alone("XL", luma), Vectors(answer)[0]);
     }
@@ -226,7 +228,8 @@ public sealed class VisionTests(SharedVision shared) : IClassFixture<SharedVisio
     public async Task MetricsCountImages()
     {
         await using var its = await TestServer.StartVision<TinyViT>(Images.New());
-        await its.PostOk(Embeddings, new { model = "TinyViT/S", input = new[] { Images.Pgm(Images.Random(1)), Images.Pgm(Images.Random(2)) } });
+        string[] input = [Images.Pgm(Images.Random(1)), Images.Pgm(Images.Random(2))];
+        await its.PostOk(Embeddings, new { model = "TinyViT/S", input });
         var metrics = await its.Client.GetStringAsync("/metrics");
         Assert.Contains("# HELP matformer_images_total Images that were embedded.\n", metrics);
         Assert.Contains("matformer_images_total 2\n", metrics);
@@ -261,5 +264,8 @@ public sealed class VisionTests(SharedVision shared) : IClassFixture<SharedVisio
     }
 
     private static List<float[]> Vectors(JsonElement answer) =>
-        [.. answer.GetProperty("data").EnumerateArray().Select(d => d.GetProperty("embedding").EnumerateArray().Select(x => x.GetSingle()).ToArray())];
+    [
+        .. answer.GetProperty("data").EnumerateArray()
+            .Select(entry => entry.GetProperty("embedding").EnumerateArray().Select(x => x.GetSingle()).ToArray()),
+    ];
 }

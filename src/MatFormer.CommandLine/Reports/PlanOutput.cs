@@ -40,8 +40,9 @@ internal static class PlanOutput
     {
         if (plan.Mixes.FirstOrDefault(m => m.IsLearned) is not { } learned) return string.Empty;
         var text = Output.Invariant($" The learned mix, {learned.Pattern}, has {learned.Measured.Loss:0.0000} {LossOf(spec).Spoken}");
-        return plan.Mixes.FirstOrDefault(m => m.IsSolved) is not { } solved ? text + "."
-            : text + Output.Invariant($"; the mix that the compiler solves the budget to, {solved.Pattern}, has {solved.Measured.Loss:0.0000}.");
+        if (plan.Mixes.FirstOrDefault(m => m.IsSolved) is not { } solved) return text + ".";
+        return text + Output.Invariant(
+            $"; the mix that the compiler solves the budget to, {solved.Pattern}, has {solved.Measured.Loss:0.0000}.");
     }
 
     /// <summary>Returns the page of a plan.</summary>

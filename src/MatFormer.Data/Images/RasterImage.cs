@@ -45,8 +45,9 @@ public readonly record struct RasterImage(int Channels, int Height, int Width, b
         var pixels = new byte[channels * plane];
         for (var i = 0; i < plane; i++)
         {
-            if (channels == 1) pixels[i] = (byte)(((299 * Pixels[i]) + (587 * Pixels[plane + i]) + (114 * Pixels[(2 * plane) + i]) + 500) / 1000);
-            else for (var c = 0; c < channels; c++) pixels[(c * plane) + i] = Pixels[i];
+            var red = Pixels[i];
+            if (channels == 1) pixels[i] = (byte)(((299 * red) + (587 * Pixels[plane + i]) + (114 * Pixels[(2 * plane) + i]) + 500) / 1000);
+            else for (var c = 0; c < channels; c++) pixels[(c * plane) + i] = red;
         }
 
         return new RasterImage(channels, Height, Width, pixels);

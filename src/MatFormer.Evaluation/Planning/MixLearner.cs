@@ -144,7 +144,8 @@ internal static class MixLearner
 
         double[][] Softmax(double price) => [.. scores.Select((layer, at) =>
         {
-            var exponents = layer.Select((score, choice) => -(score + (price * limits.Sum(limit => limit.Added[at][choice]))) / heat).ToList();
+            var exponents = layer.Select((score, choice) =>
+                -(score + (price * limits.Sum(limit => limit.Added[at][choice]))) / heat).ToList();
             var most = exponents.Max();
             var powers = exponents.ConvertAll(exponent => Math.Exp(exponent - most));
             var sum = powers.Sum();

@@ -89,10 +89,11 @@ internal sealed class MixMasks<TModel> : IDisposable
     private Part? PartOf(string name, Parameter weight)
     {
         string[] words = name.Split('.');
-        var layer = Array.FindIndex(words, word => word.All(char.IsAsciiDigit));
-        if (layer < 0) return null;
-        var choices = _space.Choices[int.Parse(words[layer], CultureInfo.InvariantCulture)];
-        int[]? ends = words[(layer + 1)..] switch
+        var at = Array.FindIndex(words, word => word.All(char.IsAsciiDigit));
+        if (at < 0) return null;
+        var layer = int.Parse(words[at], CultureInfo.InvariantCulture);
+        var choices = _space.Choices[layer];
+        int[]? ends = words[(at + 1)..] switch
         {
             ["mlp", "down_proj", "weight"] or ["output", "dense", "weight"] => [.. choices.Select(c => c.HiddenWidth)],
             ["self_attn", "o_proj", "weight"] or ["attention", "output", "dense", "weight"] =>
@@ -103,8 +104,9 @@ internal sealed class MixMasks<TModel> : IDisposable
                 or ["attention", "output", "dense", "bias"] => [.. choices.Select(c => c.IsSkipped ? 0 : (int)weight.shape[0])],
             _ => null,
         };
-        return ends is null ? null
-            : new Part(int.Parse(words[layer], CultureInfo.InvariantCulture), weight, weight.detach().clone().DetachFromDisposeScope(), ends);
+        if (ends is null) return null;
+        using var own = weight.detach();
+        return new Part(layer, weight, own.clone().DetachFromDisposeScope(), ends);
     }
 
     // A weight of a layer, its own numbers, and for each choice the number of columns that the choice keeps.

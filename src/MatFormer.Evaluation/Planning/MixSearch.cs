@@ -75,8 +75,8 @@ internal static class MixSearch
     }
 
     /// <summary>
-    /// Returns the mix with the lowest loss in the table that meets all of the budget, or null if no mix does. The result is exact: layer by
-    /// layer, it keeps the beginnings of mixes that no other beginning beats in the loss and in every limited cost.
+    /// Returns the mix with the lowest loss in the table that meets all of the budget, or null if no mix does. The result is exact. Layer
+    /// by layer, the search keeps the beginnings of mixes that no other beginning beats in the loss and in every limited cost.
     /// </summary>
     public static int[]? Best(MixSpace space, MixTable table, PlanBudget budget)
     {

@@ -113,9 +113,10 @@ internal sealed class MixSpace
         int[]? solved = null;
         for (var narrow = 0; narrow < Math.Max(1, granularities.Count - 1); narrow++)
         {
+            var wider = granularities[Math.Min(narrow + 1, granularities.Count - 1)];
             for (var wideLayers = 0; wideLayers <= Layers; wideLayers++)
             {
-                int[] mix = [.. granularities[narrow][..^wideLayers], .. granularities[Math.Min(narrow + 1, granularities.Count - 1)][^wideLayers..]];
+                int[] mix = [.. granularities[narrow][..^wideLayers], .. wider[^wideLayers..]];
                 if (!budget.Admits(table.Of(mix))) return solved;
                 solved = mix;
             }

@@ -69,5 +69,9 @@ internal sealed record MixTable(MixCost Whole, MixCost[][] Differences)
     /// <summary>Returns this table with other losses.</summary>
     /// <param name="losses">The loss that each choice of each layer adds to that of the whole model.</param>
     public MixTable WithLosses(double[][] losses) => new(
-        Whole, [.. Differences.Select((choices, layer) => choices.Select((cost, choice) => cost with { Loss = losses[layer][choice] }).ToArray())]);
+        Whole,
+        [
+            .. Differences.Select((choices, layer) =>
+                choices.Select((cost, choice) => cost with { Loss = losses[layer][choice] }).ToArray()),
+        ]);
 }
