@@ -113,8 +113,9 @@ internal static class DecodeBenchmark
             var times = Benchmarks.Turns.RunWarm(Turns, [() => measure(plain), .. formats.Select(f => (Func<double>)(() => In(f)))]);
             for (var i = 0; i < formats.Length; i++)
             {
+                var bits = formats[i] == DecodingWeights.Nested8 ? "nested8" : $"int{formats[i].NestedBits}";
                 yield return Benchmarks.Turns.Ratio(
-                    $"decode.large.{name}int{formats[i].NestedBits}.vs_int8", (times[i + 1], times[0]), name == "" ? tokens : Tokens);
+                    $"decode.large.{name}{bits}.vs_int8", (times[i + 1], times[0]), name == "" ? tokens : Tokens);
             }
 
             double In(DecodingWeights weights)
