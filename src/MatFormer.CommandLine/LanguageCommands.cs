@@ -343,7 +343,8 @@ internal sealed class LanguageCommands<TModel>(
     {
         if (Settings.Draft is null) throw new UsageException("--draft-weights needs a draft; give --draft too.");
         if (Settings.Weights is { } weights && weights.Hold(drafting)) return;
-        throw new UsageException($"--draft-weights {drafting.ShortName} are a part of nested weights of as many bits or more; give --weights "
+        throw new UsageException(
+            $"--draft-weights {drafting.ShortName} are a part of nested weights of as many bits or more; give --weights "
             + $"{DecodingWeights.Nested8.ShortName} too.");
     }
 

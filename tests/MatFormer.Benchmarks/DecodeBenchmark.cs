@@ -248,7 +248,8 @@ internal static class DecodeBenchmark
             {
                 var after = EngineBits(model, size, weights, windows);
                 yield return new Result(
-                    $"decode.{size.Name.ToLowerInvariant()}.{NameOf(weights)}.engine_loss_increase", after - before, "bits per byte", after, before);
+                    $"decode.{size.Name.ToLowerInvariant()}.{NameOf(weights)}.engine_loss_increase", after - before, "bits per byte",
+                    after, before);
             }
         }
     }

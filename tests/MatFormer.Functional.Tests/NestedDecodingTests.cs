@@ -66,7 +66,8 @@ public sealed class NestedDecodingTests
             var length = TModel.Spec.Context;
             var tokens = Tokens(TModel.Spec, length);
             DecodingWeights[] formats = [DecodingWeights.Nested8, DecodingWeights.Nested4, DecodingWeights.Nested2];
-            var kinds = TModel.Granularities.Concat(TModel.Profiles).SelectMany(profile => formats.Select(f => (profile, Weights: f))).ToList();
+            var kinds = TModel.Granularities.Concat(TModel.Profiles)
+                .SelectMany(profile => formats.Select(f => (profile, Weights: f))).ToList();
             using var together = DecodingEngine.Create(
                 model, new DecodingOptions { Weights = DecodingWeights.Nested8, Sequences = kinds.Count, Threads = 2 });
             var alone = new List<float[]>();
@@ -189,7 +190,8 @@ public sealed class NestedDecodingTests
         {
             using var model = NewModel<TModel>();
             string[] prompts = ["short", "a prompt that is longer than the context, whose end counts"];
-            using var engine = DecodingEngine.Create(model, new DecodingOptions { Weights = DecodingWeights.Nested8, Sequences = prompts.Length });
+            using var engine = DecodingEngine.Create(
+                model, new DecodingOptions { Weights = DecodingWeights.Nested8, Sequences = prompts.Length });
             var (drafted, accepted) = (0, 0);
             foreach (var temperature in (double[])[0, 0.9])
             {
@@ -228,7 +230,9 @@ public sealed class NestedDecodingTests
         using var four = DecodingEngine.Create(model, new DecodingOptions { Weights = DecodingWeights.Nested4 });
         using var plain = DecodingEngine.Create(model);
         var error = Assert.Throws<ArgumentException>(() => four.Use(0, DecodingWeights.Nested8));
-        Assert.Contains("holds the weights as Nested4, not as Nested8; create it with DecodingOptions.Weights = Nested8", error.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "holds the weights as Nested4, not as Nested8; create it with DecodingOptions.Weights = Nested8", error.Message,
+            StringComparison.Ordinal);
         Assert.Throws<ArgumentException>(() => four.Use(0, DecodingWeights.Int8));
         var options = new GenerationOptions { Draft = WindowedLm.Profile.S.Layers, DraftWeights = DecodingWeights.Nested4 };
         error = Assert.Throws<ArgumentException>(() => TextGenerator.Generate(plain, "a", options));
@@ -245,9 +249,12 @@ public sealed class NestedDecodingTests
     public void WeightsThatAreNotFiniteAreRefused()
     {
         using var model = new WindowedLm();
-        using (no_grad()) model.named_parameters().First(p => p.Item1.EndsWith("down_proj.weight", StringComparison.Ordinal)).Item2[2, 3] = float.NaN;
-        var error = Assert.Throws<DecodingException>(() => DecodingEngine.Create(model, new DecodingOptions { Weights = DecodingWeights.Nested4 }));
-        Assert.Contains("down_proj.weight' cannot be rounded: row 2 has a value that is not finite", error.Message, StringComparison.Ordinal);
+        var down = model.named_parameters().First(p => p.Item1.EndsWith("down_proj.weight", StringComparison.Ordinal)).Item2;
+        using (no_grad()) down[2, 3] = float.NaN;
+        var error = Assert.Throws<DecodingException>(
+            () => DecodingEngine.Create(model, new DecodingOptions { Weights = DecodingWeights.Nested4 }));
+        Assert.Contains(
+            "down_proj.weight' cannot be rounded: row 2 has a value that is not finite", error.Message, StringComparison.Ordinal);
     }
 
     private static TModel NewModel<TModel>()

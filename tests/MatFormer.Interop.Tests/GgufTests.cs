@@ -92,7 +92,8 @@ public sealed class GgufTests : IDisposable
                 Assert.True(apart <= Nearness * scale, $"{encoding} {profile}: {apart / scale} of the largest logit");
 
                 // What both round is the same, so they differ far less from each other than from the exact weights.
-                if (weights == DecodingWeights.Nested4) Assert.True(apart < 0.2 * rounding, $"{encoding} {profile}: {apart} against {rounding}");
+                if (weights == DecodingWeights.Nested4)
+                    Assert.True(apart < 0.2 * rounding, $"{encoding} {profile}: {apart} against {rounding}");
 
                 // The likeliest tokens are the same, but for those that are as likely within this error.
                 for (var i = 0; i < its.Length; i++)

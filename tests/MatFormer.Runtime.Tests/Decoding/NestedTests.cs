@@ -89,7 +89,8 @@ public sealed unsafe class NestedTests
                             sizes += Math.Abs((double)x[c] * weights[c]);
                         }
 
-                        Assert.True(Math.Abs(sum - first![(row * product.Outputs) + output]) <= 1e-6 * sizes, $"{outputs}, {columns}, {rows}");
+                        var error = Math.Abs(sum - first![(row * product.Outputs) + output]);
+                        Assert.True(error <= 1e-6 * sizes, $"{outputs}, {columns}, {rows}");
                     }
                 }
             }
@@ -196,7 +197,8 @@ public sealed unsafe class NestedTests
             (_columns, _rows) = (columns, rows);
             Outputs = PackedMatrix.RoundUp(outputs);
             _weights = new NestedPlanes(Outputs / 16, columns, 8, holdsNothing: false);
-            for (var output = 0; output < outputs; output++) SetWeights(output, [.. Enumerable.Range(0, columns).Select(_ => Normal(random))]);
+            for (var output = 0; output < outputs; output++)
+                SetWeights(output, [.. Enumerable.Range(0, columns).Select(_ => Normal(random))]);
             _given = (float*)PackedMatrix.Allocate(rows * columns * sizeof(float));
             for (var i = 0; i < rows * columns; i++) _given[i] = Normal(random);
             _memory = (float*)PackedMatrix.Allocate(RoundedRows.Floats(rows, columns) * sizeof(float));

@@ -73,7 +73,8 @@ internal sealed unsafe class NestedPlanes : IDisposable
         var integers = new sbyte[values.Length];
         var scales = new Half[GroupsOf(values.Length)];
         NestedRounding.Quantize(values, integers, scales);
-        for (var group = 0; group < scales.Length; group++) Scales(panel)[(group * Lanes) + lane] = BitConverter.HalfToUInt16Bits(scales[group]);
+        for (var group = 0; group < scales.Length; group++)
+            Scales(panel)[(group * Lanes) + lane] = BitConverter.HalfToUInt16Bits(scales[group]);
         for (var column = 0; column < integers.Length; column++)
         {
             var four = (integers[column] + 8) >> 4;
