@@ -47,10 +47,16 @@ public sealed class CostTests
     private static void Check(MatFormerModel model, Type type, MatFormer.ModelSpec spec)
     {
         var isDecoder = spec.Kind == MatFormer.ModelKind.LanguageModel;
-        long all = 0, embeddings = 0, matrices = 0, head = 0, patches = 0;
+        long all = 0, embeddings = 0, matrices = 0, head = 0, patches = 0, routers = 0;
         foreach (var (name, parameter) in model.named_parameters())
         {
             var elements = parameter.shape.Aggregate(1L, (product, size) => product * size);
+            if (name.Contains(".router.", StringComparison.Ordinal))
+            {
+                routers += elements;
+                continue;
+            }
+
             all += elements;
             var isEmbedding = name is "model.embed_tokens.weight" or "model.embed_positions.weight" or "model.class_token"
                 or "lm_head.weight"
@@ -89,6 +95,9 @@ public sealed class CostTests
         var flops = (2 * matrices * (isDecoder ? 1 : tokens)) + (2 * places * patches) + (2 * head) + attention;
         var counted = isDecoder ? "FlopsPerToken" : spec.Image is null ? "FlopsPerText" : "FlopsPerImage";
 
+        // The costs are those of slices, which have no routers. Each routed layer has a row for each granularity, and a scale.
+        var routed = model.IsUniversal ? spec.Routing?.Layers.Length ?? 0 : 0;
+        Assert.Equal(routed * ((spec.Granularities.Length * (long)spec.Width) + 1), routers);
         Assert.Equal(all, Constant(type, "ParameterCount"));
         Assert.Equal(all - embeddings, Constant(type, "NonEmbeddingParameterCount"));
         Assert.Equal(flops, Constant(type, counted));
