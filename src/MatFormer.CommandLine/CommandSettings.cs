@@ -51,7 +51,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "--dtype", "Type of activations and matrix products; bf16 by default if supported", "f32", "bf16");
     public readonly Option<string?> Weights = Choice(
         "--weights", command == "eval" ? "Round the weights as decoding on the CPU would; by default they stay as they are"
-            : "Weights for decoding on the CPU (int8: a scale a row; nested: a scale for 32 columns); by default as --dtype",
+            : "Weights for decoding on the CPU (int8: a scale a row; nested: a scale for 32 columns); by default "
+                + (command == "generate" ? "those of the profile's Bits, or else as --dtype" : "as --dtype"),
         [.. Enum.GetValues<DecodingWeights>().Select(weights => weights.ShortName)]);
     public readonly Option<string?> Draft = Text(
         "--draft", "NAME", "A smaller profile that drafts tokens for the model to verify: same text, faster");

@@ -288,7 +288,8 @@ internal sealed class LanguageCommands<TModel>(
             throw new UsageException($"--weights is for decoding on the CPU, not on {device}; leave it out, or give --device cpu.");
         using var engine = !DecodingEngine.Supports(chosen) ? null : DecodingEngine.Create(chosen, new DecodingOptions
         {
-            Weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype),
+            Weights = Settings.Weights
+                ?? ((profile?.Bits ?? chosen.ProfileBits) is { } bits ? DecodingWeights.OfBits(bits) : ModelDecoding.WeightsOf(dtype)),
             Threads = Settings.Threads,
         });
         WarmUp(engine, chosen, sampling);
@@ -309,6 +310,7 @@ internal sealed class LanguageCommands<TModel>(
             {
                 json.WriteString("model", TModel.Spec.Name);
                 json.WriteString("profile", chosen.ProfileName);
+                if (engine is not null) json.WriteString("weights", engine.Weights.ShortName);
                 json.WriteString("prompt", prompt);
                 json.WriteString("text", result.Text);
                 json.WriteString("finish_reason", reason);

@@ -394,9 +394,23 @@ public sealed class PrecisionTests : IDisposable
             Assert.InRange(phone.GetProperty("weight_bytes").GetInt64(), 1, NestedBytes.Phone.WeightBytes * 2);
         });
 
+        // A profile is decoded in its bits, as a part of the universal model and as a slice, unless others are asked for.
+        string[] generate = ["generate", "--tokens", "2", "--out", run, "--json"];
+        Assert.Equal("nested4", Decoded(await Run([.. generate, "--profile", "Phone"])));
+        Assert.Equal("f32", Decoded(await Run([.. generate, "--profile", "Phone", "--weights", "f32"])));
+        Assert.Equal("f32", Decoded(await Run([.. generate, "--profile", "S", "--dtype", "f32"])));
+        await Run("extract", "--profile", "Phone", "--out", run);
+        Assert.Equal("nested4", Decoded(await Run([.. generate, "--checkpoint", Path.Combine(run, "phone.safetensors")])));
+
         using var profiles = JsonDocument.Parse(await Run("profiles", "--json"));
         var shown = profiles.RootElement.GetProperty("profiles").EnumerateArray().Single(p => p.GetProperty("name").GetString() == "Phone");
         Assert.Equal((4, NestedBytes.Phone.WeightBytes), (shown.GetProperty("bits").GetInt32(), shown.GetProperty("weight_bytes").GetInt64()));
+    }
+
+    private static string? Decoded(string json)
+    {
+        using var document = JsonDocument.Parse(json);
+        return document.RootElement.GetProperty("weights").GetString();
     }
 
     private static async Task<string> Run(params string[] arguments)

@@ -36,6 +36,10 @@ internal static class DecodingWeightsExtensions
 {
     extension(DecodingWeights weights)
     {
+        /// <summary>Returns the nested weights of 8, 4 or 2 bits.</summary>
+        public static DecodingWeights OfBits(int bits) =>
+            bits switch { 8 => DecodingWeights.Nested8, 4 => DecodingWeights.Nested4, _ => DecodingWeights.Nested2 };
+
         /// <summary>The bits of nested weights: 8, 4 or 2; 0 for the other formats.</summary>
         public int NestedBits => weights switch
         {
