@@ -424,7 +424,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public double[]? LossWeights => parsed.GetValue(options.LossWeights);
 
-    public int[]? Bits => parsed.GetValue(options.Bits);
+    // An option of numbers that is not given has an empty array.
+    public int[]? Bits => parsed.GetValue(options.Bits) is { Length: > 0 } bits ? bits : null;
 
     public double[]? BitWeights => parsed.GetValue(options.BitWeights);
 
