@@ -99,6 +99,9 @@ public sealed class FixTests
                 gr: "[Granularity(\"S\", 128, Width = 96), Granularity(\"S\", 256, Width = [|128 => 96|], Layers = \"0\"), "
                     + "Granularity(\"XL\", 1024)]")
         },
+        { "MFD0063", "Write 8, 4", Declare(more: "[Precision([|4 => 8, 4|])]") },
+        { "MFD0064", "Write 4", Declare(more: "[Precision(8, 4), Profile(\"P\", \"8*S\", Bits = [|3 => 4|])]") },
+        { "MFD0065", "Write 128", Declare(gr: "[Granularity(\"S\", [|120 => 128|]), Granularity(\"XL\", 1024)]", more: "[Precision(8)]") },
         { "MFD0041", "Write 15", Declare(more: "[ProfileGrid([|99 => 15|])]") },
         {
             "MFD0042",

@@ -166,7 +166,7 @@ public sealed class CascadeTests
         using var small = model.Extract(WindowedLm.Profile.S);
         using var heads = new HeadsLm();
         using var shallow = new ShallowLm();
-        using var narrow = new NarrowClassic();
+        using var narrow = new NarrowBytes();
         ImmutableArray<LayerSlice> s = WindowedLm.Profile.S.Layers, mixed = WindowedLm.Profile.Mixed.Layers;
         (string Says, MatFormerModel Model, GenerationOptions Options)[] cases =
         [
@@ -174,7 +174,7 @@ public sealed class CascadeTests
             ("1*S 1*XL 1*S before 3*S, of which it is not a part", model, new() { Cascade = [new(mixed, 0.5), new(s, 0.5)] }),
             ("another number of layers", model, new() { Cascade = [new(default, 0.5)] }),
             ("3*S, which keeps 2 of the 6 heads of layer 0", heads, new() { Cascade = [new(HeadsLm.Profile.S.Layers, 0.5)] }),
-            ("which keeps 7 of 12 channels", narrow, new() { Cascade = [new(NarrowClassic.Profile.S.Layers, 0.5)] }),
+            ("which keeps 32 of 64 channels", narrow, new() { Cascade = [new(NarrowBytes.Profile.S.Layers, 0.5)] }),
             ("which keeps 0 of the 2 heads of layer 1", shallow, new() { Cascade = [new(ShallowLm.Profile.Shallow.Layers, 0.5)] }),
             ("Cascade is at the threshold 1.5", model, new() { Cascade = [new(s, 1.5)] }),
             ("Cascade is at the threshold NaN", model, new() { Cascade = [new(s, double.NaN)] }),

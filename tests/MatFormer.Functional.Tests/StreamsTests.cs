@@ -105,11 +105,12 @@ public sealed class StreamsTests
             Compare(model, Streams.Split<TModel>([.. profiles], rows), profiles, rows, random);
         }
 
-        // The streams that each objective really runs.
+        // The streams that each objective really runs. Routed passes are no stacks of streams.
+        double? routed = spec.Routing is null ? null : 0;
         foreach (var objective in Enum.GetValues<Objective>())
         {
             if (Objectives.Mixes(objective) && !Objectives.CanMix(spec)) continue;
-            var planner = new Planner<TModel>(new() { Objective = objective, Batch = Batch });
+            var planner = new Planner<TModel>(new() { Objective = objective, Batch = Batch, RoutedShare = routed });
             for (var step = 1; step <= 2; step++)
             {
                 var streams = planner.At(step).Streams;

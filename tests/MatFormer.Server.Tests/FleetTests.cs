@@ -111,7 +111,8 @@ public sealed class FleetTests : IAsyncDisposable
         await Start(2);
         var cached = 0;
         var replicas = new HashSet<string>();
-        for (var conversation = 0; conversation < 8; conversation++)
+        // The replicas' ports decide which conversations are whose, so it may take more than a few to see both replicas.
+        for (var conversation = 0; conversation < 8 || (replicas.Count < 2 && conversation < 64); conversation++)
         {
             var messages = new List<object> { new { role = "user", content = $"{conversation} asks" } };
             var stays = new HashSet<string>();

@@ -96,6 +96,10 @@ public static class ExtractionToOthers
             ArgumentNullException.ThrowIfNull(profile);
             ArgumentException.ThrowIfNullOrEmpty(path);
             using var weights = SlicedWeights.Open(checkpoint, profile);
+
+            // A narrower vision transformer has no more numbers than its residual stream.
+            if (weights.Spec.Image is not null && width is { } given)
+                width = Math.Min(TModel.Spec.CheckEmbeddingWidth(given), weights.Spec.EmbeddingWidth);
             new OnnxModel(weights, width).Write(path);
         }
     }

@@ -22,6 +22,9 @@ public abstract class KernelTestBase : IDisposable
 
     private static readonly string[] s_compositeForms = [Composite, Stacked];
 
+    // These tests may be the first to use TorchSharp, and no generated code installs its library here.
+    static KernelTestBase() => TorchLibrary.Install();
+
     private readonly DisposeScope _scope = NewDisposeScope();
     private readonly Random _random = new(7);
     private readonly int _threads = get_num_threads();

@@ -99,7 +99,7 @@ internal sealed class LossInBlocks : KernelCall
     protected override void Backward(Tensor gradient, List<Tensor> into)
     {
         using var scope = NewDisposeScope();
-        var head = _isHeadInput ? zeros(_headShape, ScalarType.Float32, _x.device) : null;
+        var head = _isHeadInput ? zeros(_headShape, ScalarType.Float32, gradient.device) : null;
         var first = 0L;
         for (var r = 0; r < _rows.Length; first += _rows[r++])
         {
