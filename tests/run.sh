@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 dotnet build MatFormer.Dsl.sln -c Release -v quiet --nologo || { echo "the build failed"; exit 1; }
 
 logs=$(mktemp -d)
-trap "cp -r $logs /tmp/w/runlogs; rm -rf $logs" EXIT
+trap 'rm -rf "$logs"' EXIT
 export logs
 
 # Two projects run at a time, because much of the work of each is in one thread. The output of a project is printed when it has ended.
