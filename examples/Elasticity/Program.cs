@@ -11,7 +11,11 @@ var images = new Option<string?>("--images") { Description = "Folder of the MNIS
 var seeds = new Option<int>("--seeds") { Description = "Number of seeds for each training", DefaultValueFactory = _ => 3 };
 var scale = new Option<double>("--scale") { Description = "Share of the steps to run", DefaultValueFactory = _ => 1 };
 var threads = new Option<int?>("--threads") { Description = "Threads; by default one per physical core" };
-var output = new Option<string>("--out") { Description = "Folder for the sections and the trained models", DefaultValueFactory = _ => Path.Combine("out", "Elasticity") };
+var output = new Option<string>("--out")
+{
+    Description = "Folder for the sections and the trained models",
+    DefaultValueFactory = _ => Path.Combine("out", "Elasticity"),
+};
 seeds.Validators.Add(r => Check(r.GetValue(seeds) is >= 1 and <= 10, r, "--seeds must be from 1 to 10"));
 scale.Validators.Add(r => Check(r.GetValue(scale) is > 0 and <= 100, r, "--scale must be above 0, at most 100"));
 threads.Validators.Add(r => Check(r.GetValue(threads) is null or >= 1, r, "--threads must be 1 or more"));

@@ -252,7 +252,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "tokenizer" => "Folder to write tokenizer.json to; out/<model> by default",
         "extract" => "Folder of the weights, and to write the slice to; out/<model> by default",
         "index" => "Folder of the weights, and to write the index to; out/<model> by default",
-        "eval" or "plan" or "calibrate" when kind == ModelKind.LanguageModel => "Folder of the weights and of prepared text; out/<model> by default",
+        "eval" or "plan" or "calibrate" when kind == ModelKind.LanguageModel =>
+            "Folder of the weights and of prepared text; out/<model> by default",
         "search" or "eval-retrieval" => "Folder of the weights and of the index; out/<model> by default",
         _ => "Folder of the weights; out/<model> by default",
     };

@@ -21,8 +21,8 @@ public static class ModelProgram
     /// <summary>
     /// Runs the command that the arguments name. Every program has <c>demo</c>, <c>train</c>, <c>eval</c>, <c>plan</c>,
     /// <c>profiles</c> and <c>extract</c>. Without arguments, the program prints its help. Language models also have <c>import</c>,
-    /// <c>calibrate</c> and <c>generate</c>, text encoders <c>index</c>, <c>search</c> and <c>eval-retrieval</c>, both of them <c>tokenizer</c>, and vision
-    /// transformers <c>classify</c>. <c>--help</c> describes each command.
+    /// <c>calibrate</c> and <c>generate</c>, text encoders <c>index</c>, <c>search</c> and <c>eval-retrieval</c>, both of them
+    /// <c>tokenizer</c>, and vision transformers <c>classify</c>. <c>--help</c> describes each command.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
@@ -174,15 +174,14 @@ public static class ModelProgram
             "demo", "Train, evaluate, extract, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare,
-            o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery,
-            o.Init, o.Resume,
-            o.Overwrite, o.Json]),
+            o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery,
+            o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite, o.Json]),
         make(
             "train", "Train all granularities at once", c => c.Train(), o => [
             o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare,
-            o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery,
-            o.Init, o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
+            o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery,
+            o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
@@ -206,8 +205,8 @@ public static class ModelProgram
             "demo", "Train, index, measure, extract, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
             o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads,
-            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
-            o.Json]),
+            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.Overwrite, o.Json]),
         make(
             "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(), o => [
             o.Pairs, o.Vocabulary, o.Out, o.Json]),

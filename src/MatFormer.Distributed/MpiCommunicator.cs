@@ -80,8 +80,8 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
         var (data, count) = Checked(tensor);
         return tensor.dtype switch
         {
-            ScalarType.Float32 => Begin(wait => Finish(request => _library.AllReduce((void*)data, count, _library.Float32, request))),
-            ScalarType.Float64 => Begin(wait => Finish(request => _library.AllReduce((void*)data, count, _library.Float64, request))),
+            ScalarType.Float32 => Begin(_ => Finish(request => _library.AllReduce((void*)data, count, _library.Float32, request))),
+            ScalarType.Float64 => Begin(_ => Finish(request => _library.AllReduce((void*)data, count, _library.Float64, request))),
             ScalarType.BFloat16 => Begin(_ => SumBFloat16((ushort*)data, count)),
             var type => throw new ArgumentException(
                 $"Tensors of {type} cannot be summed; give float32, float64 or bfloat16.", nameof(tensor)),

@@ -83,8 +83,8 @@ sealed class ProfileAttribute : Attribute
     public WeightType WeightType { get; set; }
 
     /// <summary>
-    /// The bits in which the profile is meant to be stored and decoded: one of those of <see cref="PrecisionAttribute"/>. If it is not given,
-    /// <see cref="MaxWeightBytes"/> without a <see cref="WeightType"/> chooses the bits too.
+    /// The bits in which the profile is meant to be stored and decoded: one of those of <see cref="PrecisionAttribute"/>. If it is not
+    /// given, <see cref="MaxWeightBytes"/> without a <see cref="WeightType"/> chooses the bits too.
     /// </summary>
     public int Bits { get; set; }
 

@@ -5,8 +5,9 @@ namespace MatFormer;
 /// <summary>
 /// Lets a vision transformer spend compute where an image needs it (Mixture of Nested Experts, arXiv 2407.19985). In each routed layer a
 /// learned router scores the tokens of an image. The widest granularity takes the tokens that it scores highest, then the next one, and the
-/// narrowest takes the rest. How many tokens each takes follows from a compute budget: the mean share of the hidden units that a token uses.
-/// One set of weights serves all budgets: <c>model.Forward(0.5, pixels)</c>. Granularities and profiles work as before, without a router.
+/// narrowest takes the rest. How many tokens each takes follows from a compute budget: the mean share of the hidden units that a token
+/// uses. One set of weights serves all budgets: <c>model.Forward(0.5, pixels)</c>. Granularities and profiles work as before, without a
+/// router.
 /// </summary>
 [AttributeUsage(AttributeTargets.Class, Inherited = false)]
 #if MATFORMER_GENERATOR

@@ -100,7 +100,8 @@ public static class CascadeCalibrator
             for (var i = 0; i < thresholds.Count; i++)
             {
                 Measure(
-                    engine, batch, LevelsAt(thresholds[i]), corpus.Tokenizer.VocabularySize, choices, i == 0, tallies[i], cancellationToken);
+                    engine, batch, LevelsAt(thresholds[i]), corpus.Tokenizer.VocabularySize, choices, i == 0, tallies[i],
+                    cancellationToken);
                 progress?.Invoke((done + ((double)batch.Length * (i + 1) / thresholds.Count)) / windows.Count);
             }
 

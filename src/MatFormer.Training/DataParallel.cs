@@ -136,8 +136,8 @@ internal sealed class DataParallel<TModel> : IDisposable
         if (TModel.Spec.Kind == ModelKind.TextEncoder && TModel.Spec.ElasticWidth)
         {
             throw new DistributedException(
-                $"The granularities of {TModel.Spec.Name} keep different numbers of channels, and a text encoder of this kind is trained by "
-                + "one process; start one, or declare no Width.");
+                $"The granularities of {TModel.Spec.Name} keep different numbers of channels, and a text encoder of this kind is trained "
+                + "by one process; start one, or declare no Width.");
         }
 
         // A rank without rows of a stream would compute no divergence, for which the others wait.
@@ -146,7 +146,8 @@ internal sealed class DataParallel<TModel> : IDisposable
         {
             throw new DistributedException(
                 $"Distillation with the objective {_options.Objective} needs a pair of each granularity on each of the "
-                + $"{_communicator.Size} ranks, but a batch of {_options.Batch} can have fewer; give a larger batch, or start fewer ranks.");
+                + $"{_communicator.Size} ranks, but a batch of {_options.Batch} can have fewer; give a larger batch, or start fewer "
+                + "ranks.");
         }
     }
 

@@ -389,7 +389,6 @@ public sealed class Trainer<TModel> : IDisposable
     // Returns the losses, or the losses and divergences, of a batch.
     private float[] Backward(Streams streams, Tensor input, Tensor targets, float[] factors)
     {
-
         // Stochastic depth may leave out every layer. Then there is nothing to recompute.
         var isEmpty = Enumerable.Range(0, TModel.Spec.Layers).All(streams.Skips);
         using var recomputation = Options.RecomputeActivations && !isEmpty ? new Recomputation() : null;

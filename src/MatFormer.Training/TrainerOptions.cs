@@ -230,7 +230,8 @@ public sealed record TrainerOptions
             Distillation?.Temperature, "above 0");
         Check(StochasticDepth is >= 0 and < 1, nameof(StochasticDepth), StochasticDepth, "from 0 to below 1");
         Check(
-            RoutedShare is null || spec.Routing is not null, nameof(RoutedShare), RoutedShare, $"null, as {spec.Name} declares no [Routing]");
+            RoutedShare is null || spec.Routing is not null, nameof(RoutedShare), RoutedShare,
+            $"null, as {spec.Name} declares no [Routing]");
         Check(RoutedShare is null or (>= 0 and <= 1), nameof(RoutedShare), RoutedShare, "from 0 to 1");
         Check(LabelSmoothing is >= 0 and < 1, nameof(LabelSmoothing), LabelSmoothing, "from 0 to below 1");
         Check(Mixup >= 0 && double.IsFinite(Mixup), nameof(Mixup), Mixup, "0 or more");

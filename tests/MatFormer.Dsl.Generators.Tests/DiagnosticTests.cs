@@ -819,7 +819,8 @@ public sealed class DiagnosticTests
         {
             "MFD0065",
             Declare(gr: "[Granularity(\"S\", 128, Width = [|100|]), Granularity(\"XL\", 1024)]", more: "[Precision(8)]"),
-            "With [Precision], 32 weights of a row share a scale, but 'S' ends inside such a group with 100 channels; write a multiple of 32"
+            "With [Precision], 32 weights of a row share a scale, but 'S' ends inside such a group with 100 channels; write a multiple of "
+                + "32"
         },
         {
             "MFD0066",

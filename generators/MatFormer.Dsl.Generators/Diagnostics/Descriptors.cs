@@ -286,7 +286,8 @@ internal static class Descriptors
     public static readonly DiagnosticDescriptor SizeEndsInGroup = Error(
         "MFD0065",
         "A granularity ends inside a group of weights",
-        "With [Precision], {0} weights of a row share a scale, but '{1}' ends inside such a group with {2} {3}{4}; write a multiple of {5}");
+        "With [Precision], {0} weights of a row share a scale, but '{1}' ends inside such a group with {2} {3}{4}; write a multiple of "
+        + "{5}");
 
     public static readonly DiagnosticDescriptor RoutingNeedsImages = Error(
         "MFD0066",

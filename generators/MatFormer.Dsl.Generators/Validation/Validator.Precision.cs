@@ -48,7 +48,8 @@ internal sealed partial class Validator
         else if (!declared.Contains(bits.Value))
         {
             var nearest = declared.OrderBy(b => Math.Abs((long)b - bits.Value)).Select(b => Text(b)).FirstOrDefault();
-            Mistake(bits.At.ReplacedBy(nearest), "'" + ModelName + "' is trained for " + Choices(declared.Select(b => Text(b))), "write one of these");
+            var trained = "'" + ModelName + "' is trained for " + Choices(declared.Select(b => Text(b)));
+            Mistake(bits.At.ReplacedBy(nearest), trained, "write one of these");
         }
         else if (profile.WeightType is { } type)
         {

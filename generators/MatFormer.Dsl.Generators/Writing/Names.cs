@@ -70,7 +70,8 @@ internal static class Names
     public static bool IsMember(string name) => s_members.Contains(name) || IsBlock(name);
 
     /// <summary>Returns true for names that no model and no profile can have, because generated code uses them.</summary>
-    public static bool IsGenerated(string name) => IsMember(name) || Methods.Contains(name) || name is "Joint" or "States" or "Bits" or "WeightBytes";
+    public static bool IsGenerated(string name) =>
+        IsMember(name) || Methods.Contains(name) || name is "Joint" or "States" or "Bits" or "WeightBytes";
 
     /// <summary>
     /// Returns the full name of an attribute. The attributes are compiled into the generator too, under the names that users reference.

@@ -44,7 +44,8 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
 
     public static MixSweep Of(ImageEvaluation evaluation, ImageEvaluation sweep)
     {
-        return new(ModelKind.VisionTransformer, "image", [.. evaluation.Whole.Where(row => row.Costs.Budget is null).Select(Of)], [.. sweep.Whole.Select(Of)]);
+        var measured = evaluation.Whole.Where(row => row.Costs.Budget is null);
+        return new(ModelKind.VisionTransformer, "image", [.. measured.Select(Of)], [.. sweep.Whole.Select(Of)]);
 
         static SweptMix Of(ImageRow row) => new(row.Costs, row.NatsPerImage, row.Agreement, json => ImageOutput.WriteRow(json, row));
     }

@@ -63,7 +63,8 @@ internal sealed class TrainingDisplay(TextWriter error, IReadOnlyList<string> or
         var losses = Shown(order.Where(_losses.ContainsKey).Select(name => (name, _losses[name].Value)));
         var validation = _validation.Count == 0 ? string.Empty : $"  validation {Shown(_validation.Select(v => (v.Name, (double)v.Loss)))}";
         var sent = result.Communication is not null ? Output.Invariant($"  {_bytes.Value / 1e6:0.0} MB/step sent") : string.Empty;
-        return Output.Invariant($"step {result.Step}/{steps}  {unit.Name} {losses}{validation}  {_tokensPerSecond.Value:n0} tokens/s{sent}");
+        return Output.Invariant(
+            $"step {result.Step}/{steps}  {unit.Name} {losses}{validation}  {_tokensPerSecond.Value:n0} tokens/s{sent}");
     }
 
     private string Shown(IEnumerable<(string Name, double Loss)> losses) =>

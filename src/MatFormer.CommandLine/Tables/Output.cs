@@ -152,16 +152,19 @@ internal static class Output
     }
 
     /// <summary>Writes an array with an object for each of the bits.</summary>
-    public static void WritePrecision(Utf8JsonWriter json, ImmutableArray<PrecisionRow> rows) => WriteObjects(json, "precision", rows, row =>
+    public static void WritePrecision(Utf8JsonWriter json, ImmutableArray<PrecisionRow> rows)
     {
-        json.WriteNumber("bits", row.Bits);
-        WriteObjects(json, "results", row.Evaluation.Rows.Zip(row.WeightBytes), result =>
+        WriteObjects(json, "precision", rows, row =>
         {
-            json.WriteString("name", result.First.Costs.Name);
-            json.WriteNumber("bits_per_byte", result.First.BitsPerByte);
-            json.WriteNumber("weight_bytes", result.Second);
+            json.WriteNumber("bits", row.Bits);
+            WriteObjects(json, "results", row.Evaluation.Rows.Zip(row.WeightBytes), result =>
+            {
+                json.WriteString("name", result.First.Costs.Name);
+                json.WriteNumber("bits_per_byte", result.First.BitsPerByte);
+                json.WriteNumber("weight_bytes", result.Second);
+            });
         });
-    });
+    }
 
     /// <summary>Formats a share as 12.3%. An unknown share gives an empty string.</summary>
     public static string Percent(double? share) => share is { } known ? Invariant($"{known:0.0%}") : string.Empty;

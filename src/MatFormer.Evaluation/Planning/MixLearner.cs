@@ -27,8 +27,8 @@ internal static class MixLearner
     /// Finds a mix for a budget, from training data. The model's weights are changed meanwhile, and are as before afterwards.
     /// </summary>
     /// <returns>
-    /// The mix, and its loss on the batches on which it was compared with others, which are the same for all spaces. Null if no mix meets the
-    /// budget.
+    /// The mix, and its loss on the batches on which it was compared with others, which are the same for all spaces. Null if no mix meets
+    /// the budget.
     /// </returns>
     public static (int[] Mix, double Loss)? Run<TModel>(
         TModel model, MixSpace space, TrainingData data, MixTable costs, PlanBudget budget, long seed, Action<string>? progress,

@@ -134,7 +134,8 @@ public static class ProfilePlanner
         var least = double.PositiveInfinity;
         foreach (var space in spaces)
         {
-            if (MixLearner.Run(model, space, data, Sizes(space), budget, seed, progress, cancellationToken) is not var (mix, loss)) continue;
+            var learned = MixLearner.Run(model, space, data, Sizes(space), budget, seed, progress, cancellationToken);
+            if (learned is not var (mix, loss)) continue;
             if (best is null || loss < least) (best, least) = (space.LayersOf(mix), loss);
         }
 

@@ -360,15 +360,16 @@ public sealed unsafe class DecodingEngine : IDisposable
             if (!Hold(wider, its))
             {
                 throw new ArgumentException(
-                    $"The cascade asks {kept} before {spec.FormatPattern(wider.AsSpan())}, of which it is not a part; give smaller profiles, "
-                    + "narrowest first.", nameof(cascade));
+                    $"The cascade asks {kept} before {spec.FormatPattern(wider.AsSpan())}, of which it is not a part; give smaller "
+                    + "profiles, narrowest first.", nameof(cascade));
             }
 
             if (spec.WidthOf(its.AsSpan()) != spec.WidthOf(layers.AsSpan()))
             {
                 throw new ArgumentException(
-                    $"The cascade asks {kept}, which keeps {spec.WidthOf(its.AsSpan())} of {spec.WidthOf(layers.AsSpan())} channels; a wider "
-                    + "submodel would read keys and values of another residual stream, so use profiles of one Width.", nameof(cascade));
+                    $"The cascade asks {kept}, which keeps {spec.WidthOf(its.AsSpan())} of {spec.WidthOf(layers.AsSpan())} channels; a "
+                    + "wider submodel would read keys and values of another residual stream, so use profiles of one Width.",
+                    nameof(cascade));
             }
 
             for (var layer = 0; layer < its.Length; layer++)

@@ -61,7 +61,9 @@ internal static class NestedRounding
         }
     }
 
-    /// <summary>Computes the 8-bit numbers and the scales of a row of finite weights. The other planes are parts of these numbers.</summary>
+    /// <summary>
+    /// Computes the 8-bit numbers and the scales of a row of finite weights. The other planes are parts of these numbers.
+    /// </summary>
     /// <param name="row">The weights of a row.</param>
     /// <param name="q8">Gets a number for each weight, -128 to 119.</param>
     /// <param name="scales">Gets a scale for each group of 32 weights. It is 0 if all numbers of the group are 0.</param>

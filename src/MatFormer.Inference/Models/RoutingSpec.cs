@@ -53,7 +53,9 @@ public sealed class RoutingBudget
     /// <summary>The budget: the most that the mean share of the hidden units that a token of a routed layer uses may be.</summary>
     public double Share { get; }
 
-    /// <summary>The tokens of each layer, first layer first; null for a layer that is not routed, in which all tokens use all units.</summary>
+    /// <summary>
+    /// The tokens of each layer, first layer first; null for a layer that is not routed, in which all tokens use all units.
+    /// </summary>
     public ImmutableArray<RoutedLayer?> Layers { get; }
 
     /// <summary>The FLOPs (a multiply-add is two) of the forward pass over one image, with those of the routers.</summary>

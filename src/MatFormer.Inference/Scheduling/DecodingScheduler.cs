@@ -14,8 +14,8 @@ namespace MatFormer;
 /// A request yields bit for bit what it would yield alone, and what <see cref="TextGenerator"/> yields with an engine. As there, a
 /// prompt longer than a sequence loses its beginning, and when a sequence is full, positions start again with the last half of its tokens.
 /// A <see cref="GenerationOptions.Draft"/> drafts only while its request runs alone, because several requests fill the passes anyway. A
-/// request with a <see cref="GenerationOptions.Cascade"/> takes one of its submodels in each pass, and computes an unsure token again in the
-/// next pass. Of its tokens, later requests reuse only those of its prompt, which a single submodel computed.
+/// request with a <see cref="GenerationOptions.Cascade"/> takes one of its submodels in each pass, and computes an unsure token again in
+/// the next pass. Of its tokens, later requests reuse only those of its prompt, which a single submodel computed.
 /// </remarks>
 /// <example>
 /// <code>

@@ -15,7 +15,9 @@ public static class ExtractionToOthers
         /// <param name="profile">The profile to extract.</param>
         /// <param name="folder">The folder to write. It is created if it does not exist.</param>
         /// <param name="tokenizer">The model's tokenizer, or null to write none.</param>
-        /// <param name="encoding">The encoding of the weights. GGUF alone has those in blocks, such as <see cref="WeightEncoding.Q8"/>.</param>
+        /// <param name="encoding">
+        /// The encoding of the weights. GGUF alone has those in blocks, such as <see cref="WeightEncoding.Q8"/>.
+        /// </param>
         /// <param name="chatTemplate">The model's chat template in Jinja, or null to write none.</param>
         /// <exception cref="CheckpointException">The checkpoint is damaged, belongs to another model, or is a slice.</exception>
         /// <exception cref="TokenizerException">The tokenizer is not the model's.</exception>

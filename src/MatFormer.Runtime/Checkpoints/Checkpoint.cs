@@ -105,7 +105,8 @@ public static class Checkpoint
     /// <summary>Returns the metadata that identifies a file's weights, and what they were trained on.</summary>
     internal static Dictionary<string, string> MetadataOf(MatFormerModel model)
     {
-        var metadata = CheckpointHeader.MetadataOf(model.Architecture, model.ProfileName, model.Layers, model.TokenizerFingerprint, model.ProfileBits);
+        var metadata = CheckpointHeader.MetadataOf(
+            model.Architecture, model.ProfileName, model.Layers, model.TokenizerFingerprint, model.ProfileBits);
         model.TrainedOn?.AddTo(metadata);
         return metadata;
     }

@@ -46,6 +46,7 @@ public static class Extraction
         WeightEncoding.Float32 => SafetensorsType.Float32,
         WeightEncoding.Float16 => SafetensorsType.Float16,
         WeightEncoding.BFloat16 => SafetensorsType.BFloat16,
-        _ => throw new ExtractionException("Safetensors files cannot hold blocks of Q8_0 or Q4_0; write f32, f16 or bf16, or write a GGUF file."),
+        _ => throw new ExtractionException(
+            "Safetensors files cannot hold blocks of Q8_0 or Q4_0; write f32, f16 or bf16, or write a GGUF file."),
     };
 }

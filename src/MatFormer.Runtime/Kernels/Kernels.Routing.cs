@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 namespace MatFormer;
 
 /// <content>
-/// The routed feed-forward. The nested feed-forward itself is the one that stacked streams use: the tokens of a granularity lie together, as
-/// the rows of a stream do. Only the choice and the order of tokens are new, and have one form, in TorchSharp's API.
+/// The routed feed-forward. The nested feed-forward itself is the one that stacked streams use: the tokens of a granularity lie together,
+/// as the rows of a stream do. Only the choice and the order of tokens are new, and have one form, in TorchSharp's API.
 /// </content>
 public static partial class Kernels
 {

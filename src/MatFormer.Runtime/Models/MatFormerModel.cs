@@ -100,8 +100,8 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
         throw new NotSupportedException($"{Architecture.Name} is not a vision transformer; only vision transformers classify.");
 
     /// <summary>
-    /// Returns the output of a universal model at a compute budget: as <c>forward</c> does, but in a routed layer each token uses the hidden
-    /// units of the granularity that its router chooses (<see cref="RoutingBudget"/>).
+    /// Returns the output of a universal model at a compute budget: as <c>forward</c> does, but in a routed layer each token uses the
+    /// hidden units of the granularity that its router chooses (<see cref="RoutingBudget"/>).
     /// </summary>
     /// <param name="budget">The mean share of the hidden units that a token uses, at most.</param>
     /// <param name="input">The input, as for <c>forward</c>.</param>
@@ -113,7 +113,9 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     /// <param name="budget">The mean share of the hidden units that a token uses, at most.</param>
     /// <param name="input">The input, as for <c>forward</c>.</param>
     /// <param name="width">One of the declared dimensions; null keeps all numbers.</param>
-    /// <exception cref="ArgumentException">The input does not fit, no such dimension is declared, or the budget is out of range.</exception>
+    /// <exception cref="ArgumentException">
+    /// The input does not fit, no such dimension is declared, or the budget is out of range.
+    /// </exception>
     /// <exception cref="NotSupportedException">The model has no routers: it is a slice, or does not declare <c>[Routing]</c>.</exception>
     public virtual Tensor Embed(double budget, Tensor input, int? width = null) => throw NotRouted();
 

@@ -107,7 +107,9 @@ internal sealed class RoundedWeights : IDisposable
         GC.KeepAlive(target);
     }
 
-    /// <summary>Returns the rounded values of a matrix on any device. They are those of <see cref="NestedRounding"/>, bit for bit.</summary>
+    /// <summary>
+    /// Returns the rounded values of a matrix on any device. They are those of <see cref="NestedRounding"/>, bit for bit.
+    /// </summary>
     internal static Tensor Rounded(Tensor matrix, int bits)
     {
         using var scope = NewDisposeScope();
