@@ -135,7 +135,11 @@ internal sealed class Budgets : Experiment
             fresh.ComputeType = ScalarType.BFloat16;
             var options = new TrainerOptions
             {
-                Steps = steps, Batch = 16, Objective = Objective.SampledPerLayer, LearningRate = 2e-3, Seed = seed,
+                Steps = steps,
+                Batch = 16,
+                Objective = Objective.SampledPerLayer,
+                LearningRate = 2e-3,
+                Seed = seed,
             };
             using var trainer = new Trainer<TModel>(fresh, options);
             if (!trainer.Fit(corpus, cancellationToken: cancellationToken).Finished)
