@@ -123,6 +123,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "--label-smoothing", 0, "within 0 and 1", "Share of a target that is spread over all classes; 0 by default", 1);
     public readonly Option<double?> Mixup = Number<double>(
         "--mixup", 0, "0 or more", "Mix images in shares drawn from Beta(N, N); by default 0: no mixing");
+    public readonly Option<int?> Grid = Number<int>(
+        "--grid", 1, "1 or more", "Side of the grid of compressed tokens, with [Lookup]; by default the largest declared");
     public readonly Option<int?> Shift = Number<int>("--shift", 0, "0 or more", "The most pixels to shift an image by; 0 by default");
     public readonly Option<string?> Profile = Text(
         "--profile", "NAME", command == "extract" ? "The size to save: a granularity, a profile, or a pattern such as '4*S 4*M'"
@@ -408,6 +410,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public double? LabelSmoothing => parsed.GetValue(options.LabelSmoothing);
 
     public double? Mixup => parsed.GetValue(options.Mixup);
+
+    public int? Grid => parsed.GetValue(options.Grid);
 
     public int? Shift => parsed.GetValue(options.Shift);
 

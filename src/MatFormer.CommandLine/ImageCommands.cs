@@ -42,6 +42,7 @@ internal sealed class ImageCommands<TModel>(
         if (Settings.Image is not { } path) throw new UsageException("--image is missing; give an image file.");
         var (device, dtype) = Compute();
         var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
+        CheckGrid();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         CheckSlice(model, profile);
         var image = TModel.Spec.Image!;
@@ -82,7 +83,22 @@ internal sealed class ImageCommands<TModel>(
         float[] Classify()
         {
             using var inner = NewDisposeScope();
-            return chosen.call(batch.ToTensors(device).Input).softmax(-1).cpu().data<float>().ToArray();
+            var pixels = batch.ToTensors(device).Input;
+            var logits = Settings.Grid is { } grid ? chosen.Forward(grid, pixels) : chosen.call(pixels);
+            return logits.softmax(-1).cpu().data<float>().ToArray();
+        }
+    }
+
+    private void CheckGrid()
+    {
+        if (Settings.Grid is not { } grid) return;
+        try
+        {
+            TModel.Spec.CheckGrid(grid);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException("--grid: " + e.Message, e);
         }
     }
 

@@ -61,4 +61,5 @@ internal enum RandomPurpose : ulong
     Depth = 9,
     Routing = 10,
     Bits = 14,
+    Grid = 16,
 }

@@ -42,7 +42,8 @@ public sealed record ImageEvaluation(ImmutableArray<ImageRow> Rows, int Images, 
 public static class ImageEvaluator
 {
     /// <summary>
-    /// Measures every granularity, declared profile and declared routing budget of a universal model, at every dimension of its embedding.
+    /// Measures every granularity and declared profile of a universal model, at every declared grid of compressed tokens, and every
+    /// declared routing budget, at every dimension of its embedding.
     /// </summary>
     /// <param name="model">The model.</param>
     /// <param name="corpus">The corpus whose validation images are classified.</param>
@@ -54,7 +55,9 @@ public static class ImageEvaluator
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var budgets = TModel.Spec.Routing?.Budgets ?? [];
-        return Run(model, [.. TModel.Granularities, .. TModel.Profiles], budgets, corpus, batch, cancellationToken);
+        ImmutableArray<Profile<TModel>> profiles = [.. TModel.Granularities, .. TModel.Profiles];
+        var smaller = SmallerGrids(TModel.Spec).SelectMany(grid => profiles.Select(profile => profile.At(grid)));
+        return Run(model, [.. profiles, .. smaller], budgets, corpus, batch, cancellationToken);
     }
 
     /// <summary>Measures some profiles of a universal model, such as the mixes of <see cref="Mixes.Sweep{TModel}"/>.</summary>
@@ -89,22 +92,30 @@ public static class ImageEvaluator
         var asked = (profiles.Length + budgets.Length) * TModel.Spec.EmbeddingDimensions.Length;
         return evaluation with { Rows = evaluation.Rows[..asked] };
 
-        ProfileCosts Costs(Profile<TModel> profile) => ProfileCosts.Of(profile, TModel.Granularities.Contains(profile));
+        ProfileCosts Costs(Profile<TModel> profile) => ProfileCosts.Of(profile, TModel.Granularities.Any(g => g.Name == profile.Name));
 
         Func<Tensor, int, Tensor> Classify(Profile<TModel> profile) => (pixels, width) => model.Classify(profile, pixels, width);
 
         Func<Tensor, int, Tensor> Routed(double budget) => (pixels, width) => model.Classify(budget, pixels, width);
     }
 
-    /// <summary>Measures a slice.</summary>
+    /// <summary>Measures a slice, at every declared grid of compressed tokens.</summary>
     /// <inheritdoc cref="Run{TModel}(TModel, ImageCorpus, int, CancellationToken)"/>
     public static ImageEvaluation RunSlice(
         MatFormerModel slice, ProfileCosts costs, ImageCorpus corpus, int batch = 100, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(slice);
+        ArgumentNullException.ThrowIfNull(costs);
+        int[] grids = [.. SmallerGrids(slice.Architecture)];
         return Run(
-            slice, [costs], [(pixels, width) => slice.Classify(pixels, width)], 0, hasWhole: false, corpus, batch, cancellationToken);
+            slice, [costs, .. grids.Select(grid => costs.At(slice.Architecture, grid))],
+            [(pixels, width) => slice.Classify(pixels, width), .. grids.Select(At)], 0, hasWhole: false, corpus, batch, cancellationToken);
+
+        Func<Tensor, int, Tensor> At(int grid) => (pixels, width) => slice.Classify(grid, pixels, width);
     }
+
+    // The declared grids of compressed tokens but for the largest, largest first.
+    private static IEnumerable<int> SmallerGrids(ModelSpec spec) => (spec.Lookup?.Grids ?? []).Reverse().Skip(1);
 
     // The whole model is one of the forward functions, so that all are timed in the same way.
     private static ImageEvaluation Run(

@@ -32,6 +32,9 @@ public sealed record ProfileCosts(
     /// <summary>The compute budget of a routed pass, to which the FLOPs belong; null for a granularity or profile.</summary>
     public double? Budget { get; init; }
 
+    /// <summary>The side of the grid of compressed tokens, to which the FLOPs belong; null if the model has none.</summary>
+    public int? Grid { get; init; }
+
     /// <summary>The number of channels of the residual stream; null if all granularities of the model keep the whole stream.</summary>
     public int? Width { get; init; }
 
@@ -49,7 +52,7 @@ public sealed record ProfileCosts(
     {
         ArgumentNullException.ThrowIfNull(profile);
         return new ProfileCosts(
-            profile.Name,
+            NameAt(TModel.Spec, profile.Name, profile.Grid),
             isGranularity,
             Mixes.ShapeOf(profile),
             profile.Pattern,
@@ -62,8 +65,21 @@ public sealed record ProfileCosts(
             Width = TModel.Spec.ElasticWidth ? profile.Width : null,
             Bits = profile.Bits,
             WeightBytes = profile.WeightBytes,
+            Grid = profile.Grid ?? TModel.Spec.Lookup?.Grids[^1],
         };
     }
+
+    /// <summary>Returns the costs of the same profile at a grid of compressed tokens.</summary>
+    internal ProfileCosts At(ModelSpec spec, int grid) => this with
+    {
+        Name = NameAt(spec, Name, grid),
+        Flops = spec.AtGrid(grid).Flops(Layers.AsSpan()),
+        Grid = grid,
+    };
+
+    // A profile at the largest grid, which runs if no other is chosen, has its own name.
+    private static string NameAt(ModelSpec spec, string name, int? grid) =>
+        grid is null || grid == spec.Lookup?.Grids[^1] ? name : FormattableString.Invariant($"{name}-{grid}x{grid}");
 
     /// <summary>Returns the costs of the routed pass of a universal model at a compute budget.</summary>
     /// <exception cref="ArgumentException">The model declares no routing, or the budget is out of range.</exception>

@@ -61,6 +61,9 @@ internal sealed class Planner<TModel>
     /// <summary>Returns the plan of a step. Steps are numbered from 1.</summary>
     public StepPlan At(long step)
     {
+        // All streams of a step have the same compressed tokens.
+        if (!Grids.IsEmpty)
+            return At(Uniform(step), Grids[(int)new CounterRandom(_options.Seed, RandomPurpose.Grid).Below(Grids.Length, step)]);
         if (_routedShare == 0) return Uniform(step);
 
         // The number decides both whether the step is routed and the budget.
@@ -96,8 +99,9 @@ internal sealed class Planner<TModel>
     }
 
     /// <summary>Returns plans whose costs, weighted by their shares, add up to about the mean cost of a step.</summary>
-    public IEnumerable<(StepPlan Plan, double Share)> Typical() =>
-        (_routedShare == 1 ? [] : TypicalUniform().Select(typical => (typical.Plan, typical.Share * (1 - _routedShare))))
+    public IEnumerable<(StepPlan Plan, double Share)> Typical() => !Grids.IsEmpty
+        ? TypicalUniform().SelectMany(typical => Grids.Select(grid => (At(typical.Plan, grid), typical.Share / Grids.Length)))
+        : (_routedShare == 1 ? [] : TypicalUniform().Select(typical => (typical.Plan, typical.Share * (1 - _routedShare))))
         .Concat(_routedShare == 0 ? [] : _routed.Select(plan => (plan, _routedShare / _routed.Length)));
 
     private IEnumerable<(StepPlan Plan, double Share)> TypicalUniform()
@@ -204,6 +208,10 @@ internal sealed class Planner<TModel>
     }
 
     private static ImmutableArray<double> Budgets => TModel.Spec.Routing?.Budgets ?? [];
+
+    private static ImmutableArray<int> Grids => TModel.Spec.Lookup?.Grids ?? [];
+
+    private static StepPlan At(StepPlan plan, int grid) => plan with { Streams = plan.Streams.At(grid) };
 
     private static string RoutedName(double budget) => FormattableString.Invariant($"routed-{budget}");
 

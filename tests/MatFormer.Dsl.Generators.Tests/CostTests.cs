@@ -43,11 +43,15 @@ public sealed class CostTests
         }
     }
 
+    // The matrices that also the lookup tokens are multiplied by.
+    private static readonly string[] s_ofLookupTokens =
+        [".lookup.key.weight", ".lookup.value.weight", ".lookup.up.weight", ".lookup.down.weight"];
+
     // Counts by the paper's definitions, from the names and shapes of the parameters alone.
     private static void Check(MatFormerModel model, Type type, MatFormer.ModelSpec spec)
     {
         var isDecoder = spec.Kind == MatFormer.ModelKind.LanguageModel;
-        long all = 0, embeddings = 0, matrices = 0, head = 0, patches = 0, routers = 0;
+        long all = 0, embeddings = 0, matrices = 0, head = 0, patches = 0, routers = 0, ofAllTokens = 0;
         foreach (var (name, parameter) in model.named_parameters())
         {
             var elements = parameter.shape.Aggregate(1L, (product, size) => product * size);
@@ -63,6 +67,7 @@ public sealed class CostTests
                 || name.StartsWith("vit.embeddings.", StringComparison.Ordinal)
                 || name.StartsWith("classifier.", StringComparison.Ordinal);
             if (isEmbedding) embeddings += elements;
+            else if (s_ofLookupTokens.Any(part => name.EndsWith(part, StringComparison.Ordinal))) ofAllTokens += elements;
             else if (parameter.shape.Length == 2 && name != "projection.weight") matrices += elements;
             if (name is "lm_head.weight" or "classifier.weight" or "projection.weight") head = elements;
             else if (name is "model.embed_tokens.weight" && isDecoder && head == 0) head = elements;
@@ -70,9 +75,11 @@ public sealed class CostTests
         }
 
         // A class token is one more position.
-        long attention = 0, cache = 0;
+        long attention = 0, cache = 0, cross = 0;
         var tokens = spec.Image is { } pixels ? pixels.Size / pixels.Patch * (pixels.Size / pixels.Patch) : spec.Context;
         if (!isDecoder && spec.Pooling.ToString() == nameof(MatFormer.Pooling.ClassToken)) tokens++;
+        var lookupTokens = tokens;
+        if (spec.Lookup is { } lookup) tokens = lookup.Grids[^1] * lookup.Grids[^1];
         for (var layer = 0; layer < spec.Layers; layer++)
         {
             // Each position of a full context needs one multiply-add per key, head and component, for scores and for values.
@@ -88,11 +95,15 @@ public sealed class CostTests
 
             attention += groups * (isDecoder ? total / tokens : total);
             if (isDecoder) cache += 2L * groups * spec.HeadWidth * 4;
+
+            // Compressed tokens gather by scores and values, and all layers but the last give values back.
+            if (spec.Lookup is not null) cross += 2L * (layer < spec.Layers - 1 ? 3 : 2) * tokens * lookupTokens * spec.Width;
         }
 
         // A decoder computes one token; an encoder computes a whole image or text, and one vector in the end.
         var places = spec.Image is { } image ? image.Size / image.Patch * (image.Size / image.Patch) : 0;
-        var flops = (2 * matrices * (isDecoder ? 1 : tokens)) + (2 * places * patches) + (2 * head) + attention;
+        var flops = (2 * matrices * (isDecoder ? 1 : tokens)) + (2 * places * patches) + (2 * head) + attention
+            + (2 * ofAllTokens * lookupTokens) + cross;
         var counted = isDecoder ? "FlopsPerToken" : spec.Image is null ? "FlopsPerText" : "FlopsPerImage";
 
         // The costs are those of slices, which have no routers. Each routed layer has a row for each granularity, and a scale.

@@ -12,6 +12,9 @@ public sealed class DiagnosticTests
     private const string Gr = "[Granularity(\"S\", 128), Granularity(\"M\", 256), Granularity(\"XL\", 1024)]";
     internal const string Header = "#pragma warning disable CS1591\nusing MatFormer;\n";
     private const string ViT = "[MatViT(Image = 32, Patch = 4, Classes = 10, Layers = 8, Width = 256, Heads = 8)]";
+    private const string MeanViT =
+        "[MatViT(Image = 32, Patch = 4, Classes = 10, Layers = 8, Width = 256, Heads = 8, Pooling = Pooling.Mean)]";
+
     private const string Encoder = "[MatEncoder(Layers = 8, Width = 256, Heads = 8, Context = 256, Vocabulary = 256, Embedding = 64)]";
     private const string SevenHeads = "[MatLM(Layers = 8, Width = 256, Heads = {|MFD0010:7|}, Context = 256, Vocabulary = 256)]";
     private const string Class = "public sealed partial class Lm;";
@@ -869,6 +872,66 @@ public sealed class DiagnosticTests
             "MFD0069",
             Declare(lm: ViT, more: "[Routing(0.5, [|0.5|])]"),
             "A routing budget of 0.5 is not more than the 0.5 before it; write each budget once, the smallest first"
+        },
+        {
+            "MFD0048",
+            Declare(more: "[[|Lookup|](3)]"),
+            "[Lookup] applies only to [MatViT], not to [MatLM]; remove it"
+        },
+        {
+            "MFD0007",
+            Declare(lm: MeanViT, more: "[Lookup(3, [|9|])]"),
+            "The side of a grid is 9; write a number from 1 to 8"
+        },
+        {
+            "MFD0007",
+            Declare(lm: MeanViT, more: "[Lookup(3, Hidden = [|0|])]"),
+            "Hidden of [Lookup] is 0; write a number from 1 to 1048576"
+        },
+        {
+            "MFD0073",
+            Declare(lm: MeanViT, more: "[[|Lookup|]]"),
+            "[Lookup] of 'Lm' names no grid of compressed tokens; write the sides of one or more, each from 1 to 8"
+        },
+        {
+            "MFD0074",
+            Declare(lm: MeanViT, more: "[Lookup(5, [|5|])]"),
+            "A grid of side 5 is not more than the 5 before it; write each side once, the smallest first"
+        },
+        {
+            "MFD0075",
+            Declare(lm: ViT, more: "[[|Lookup|](3)]"),
+            "'Lm' classifies by the mean of its compressed tokens and has no class token; write Pooling = Pooling.Mean in [MatViT]"
+        },
+        {
+            "MFD0075",
+            Declare(lm: MeanViT.Replace("Pooling.Mean", "[|Pooling.ClassToken|]", StringComparison.Ordinal), more: "[Lookup(3)]"),
+            "'Lm' classifies by the mean of its compressed tokens and has no class token; write Pooling = Pooling.Mean in [MatViT]"
+        },
+        {
+            "MFD0076",
+            Declare(lm: MeanViT, more: "[Attention(HeadWidth = 24), [|Lookup|](3)]"),
+            "Heads of 24 do not fill the width of 256, which the cross-attention of 'Lm' divides among them; choose a HeadWidth that divides "
+                + "it"
+        },
+        {
+            "MFD0077",
+            Declare(lm: MeanViT, more: "[[|Lookup|](3), Routing]"),
+            "[Routing] does not work with [Lookup] of 'Lm', because the tokens that a router would choose among differ from grid to grid; "
+                + "remove one of the two"
+        },
+        {
+            "MFD0077",
+            Declare(lm: MeanViT, more: "[[|Lookup|](3), Precision(8)]"),
+            "[Precision] does not work with [Lookup] of 'Lm', because only the nested part of the weights would be rounded in groups; "
+                + "remove one of the two"
+        },
+        {
+            "MFD0077",
+            Declare(
+                lm: MeanViT, gr: "[Granularity(\"S\", 128, Width = 128), Granularity(\"XL\", 1024)]", more: "[[|Lookup|](3)]"),
+            "Width of 'S' does not work with [Lookup] of 'Lm', because the cross-attention has the whole width of the model; remove one of "
+                + "the two"
         },
     };
 

@@ -36,6 +36,23 @@ public sealed partial class RoutedViT;
 [Profile("Short", "S Skip XL")]
 public sealed partial class TokenViT;
 
+/// <summary>A vision transformer with compressed tokens, whose grids do not all divide the patches.</summary>
+[MatViT(Image = 12, Patch = 3, Channels = 3, Classes = 7, Layers = 2, Width = 24, Heads = 4, Pooling = Pooling.Mean)]
+[FeedForward(48, Activation.Gelu, Bias = true), Attention(Bias = true)]
+[Lookup(2, 3, Hidden = 10)]
+[Granularity("S", 12), Granularity("XL", 48)]
+[Profile("Mixed", "S XL")]
+public sealed partial class LookupViT;
+
+/// <summary>A vision transformer with compressed tokens, whose layers differ, and of which a profile skips layers.</summary>
+[MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 3, Width = 32, Heads = 4, Pooling = Pooling.Mean)]
+[FeedForward(40, Activation.SwiGlu), FeedForward(64, Activation.Gelu, Bias = true, Layers = "2")]
+[Attention(KeyValueHeads = 2), Norm(NormKind.Rms), Position(PositionKind.Sinusoidal)]
+[NestedEmbedding(8, 32), Lookup(1, 2, 4)]
+[Granularity("S", 0.25, Heads = 2), Granularity("M", 0.5), Granularity("XL", 1.0)]
+[Profile("Mixed", "S M XL"), Profile("Short", "S Skip XL")]
+public sealed partial class CompressedViT;
+
 /// <summary>A text encoder with the usual options.</summary>
 [MatEncoder(Layers = 3, Width = 32, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 16)]
 [FeedForward(64, Activation.SwiGlu)]

@@ -20,6 +20,7 @@ public sealed class LearnedBudgetTests : IDisposable
         Computes<OracleUneven>();
         Computes<OracleViT>();
         Computes<OtherViT>();
+        Computes<CompressedViT>();
         Computes<OracleEncoder>();
         Computes<OtherEncoder>();
     }
@@ -52,6 +53,7 @@ public sealed class LearnedBudgetTests : IDisposable
         Differentiates<OracleElastic>();
         Differentiates<OracleUneven>();
         Differentiates<OtherViT>();
+        Differentiates<CompressedViT>();
         Differentiates<OtherEncoder>();
     }
 

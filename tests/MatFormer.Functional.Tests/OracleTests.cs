@@ -120,6 +120,31 @@ public abstract class OracleTests : IDisposable
         Tensor Loss(RoutedViT model, double budget) => model.Losses(Streams.Routed<RoutedViT>(budget), pixels, targets).sum();
     }
 
+    [Fact]
+    public void CompressedTokensEqualPyTorch()
+    {
+        using var scope = NewDisposeScope();
+        var recorded = ReadAll(Path.Combine(AppContext.BaseDirectory, "Oracle", "LookupViT.safetensors"));
+        var (pixels, targets) = (recorded["pixels"], recorded["targets"]);
+        foreach (var grid in LookupViT.Spec.Lookup!.Grids)
+        {
+            foreach (var profile in LookupViT.Granularities.Select(granularity => granularity.At(grid)))
+            {
+                using var model = Load<LookupViT>(recorded);
+                var name = FormattableString.Invariant($"{profile.Name}-{grid}x{grid}");
+                AssertClose(recorded["logits." + name], model.Forward(profile, pixels), $"logits of {name}");
+                AssertClose(recorded["logits." + name], model.Classify(profile, pixels), $"classes of {name}");
+                AssertClose(recorded[$"embeddings.{name}.24"], model.Embed(profile, pixels), $"embeddings of {name}");
+                Follow(recorded, name, model, () => model.Loss(profile, pixels, targets));
+            }
+        }
+
+        using var joint = Load<LookupViT>(recorded);
+        Follow(recorded, "joint", joint, () => (Loss(2) + Loss(3)) / 2);
+
+        Tensor Loss(int grid) => joint.Losses(LookupViT.Network.Joint.At(grid), pixels, targets).mean();
+    }
+
     private static void Compare<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {

@@ -52,9 +52,10 @@ internal static class RandomDeclarations
         text.Append(CultureInfo.InvariantCulture, $"[{(kind == 0 ? "MatLM" : kind == 1 ? "MatViT" : "MatEncoder")}(Layers = {layers}, Width = {width}, Heads = {heads}, ");
         var patch = random.Next(1, 4);
         var embedding = kind == 1 ? width : random.Next(2, 40);
+        var side = kind == 1 ? random.Next(1, 6) : 0;
         if (kind == 1)
         {
-            text.Append(CultureInfo.InvariantCulture, $"Image = {patch * random.Next(1, 6)}, Patch = {patch}, Channels = {random.Next(1, 4)}, Classes = {random.Next(2, 9)}");
+            text.Append(CultureInfo.InvariantCulture, $"Image = {patch * side}, Patch = {patch}, Channels = {random.Next(1, 4)}, Classes = {random.Next(2, 9)}");
         }
         else
         {
@@ -112,6 +113,11 @@ internal static class RandomDeclarations
 
         if (differs && !isWhole)
             text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"G{widths.Count - 1}\", {widths.Max + widening}, Layers = \"{own}\")]\n");
+
+        // Every vision transformer without a class token, with an odd number of layers and one residual stream has compressed tokens.
+        if (kind == 1 && layers % 2 == 1 && cut == 0 && pooling.EndsWith("Mean", StringComparison.Ordinal))
+            text.Append(CultureInfo.InvariantCulture, $"[Lookup({(narrow.Next(2) == 0 || side < 3 ? "" : $"{side / 2}, ")}{side})]\n");
+
         // Every vision transformer with an even number of layers routes the tokens of the last ones.
         if (kind == 1 && layers % 2 == 0)
             text.Append(CultureInfo.InvariantCulture, $"[Routing(0.99d, Layers = \"{layers / 2}-{layers - 1}\")]\n");

@@ -26,6 +26,8 @@ public sealed class RecomputationTests : IDisposable
         RecomputedEqualsKept<OracleUneven>(type);
         RecomputedEqualsKept<OracleViT>(type);
         RecomputedEqualsKept<OtherViT>(type);
+        RecomputedEqualsKept<LookupViT>(type);
+        RecomputedEqualsKept<CompressedViT>(type);
         RecomputedEqualsKept<OracleEncoder>(type);
         RecomputedEqualsKept<OtherEncoder>(type);
         RecomputedEqualsKept<OracleNarrow>(type);

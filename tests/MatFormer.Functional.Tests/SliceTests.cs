@@ -27,6 +27,8 @@ public sealed class SliceTests : IDisposable
         SliceEqualsUniversal<OracleUneven>();
         SliceEqualsUniversal<OracleViT>();
         SliceEqualsUniversal<OtherViT>();
+        SliceEqualsUniversal<LookupViT>();
+        SliceEqualsUniversal<CompressedViT>();
         SliceEqualsUniversal<OracleEncoder>();
         SliceEqualsUniversal<OtherEncoder>();
         SliceEqualsUniversal<OracleNarrow>();

@@ -22,6 +22,8 @@ public sealed class StreamsTests
         StackedEqualsSequential<OracleUneven>();
         StackedEqualsSequential<OracleViT>();
         StackedEqualsSequential<OtherViT>();
+        StackedEqualsSequential<LookupViT>();
+        StackedEqualsSequential<CompressedViT>();
         StackedEqualsSequential<OracleEncoder>();
         StackedEqualsSequential<OtherEncoder>();
         StackedEqualsSequential<OracleNarrow>();
@@ -125,8 +127,9 @@ public sealed class StreamsTests
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var whole = TModel.Spec.WholeLayers;
-        return new("part", [.. whole.Select((_, l) =>
+        var part = new Profile<TModel>("part", [.. whole.Select((_, l) =>
             new LayerSlice(Of(streams.HiddenWidths(l)), Of(streams.Heads(l))) { Width = streams.Width ?? 0 })]);
+        return streams.Grid is { } grid ? part.At(grid) : part;
 
         int Of(int[] all) => all.Length == 1 ? all[0] : all[stream];
     }

@@ -402,6 +402,17 @@ public sealed class ImageTrainingTests : TrainingTests<OtherViT>
     protected override void Measure(OtherViT model, TrainingData data) => ImageEvaluator.Run(model, (ImageCorpus)data);
 }
 
+public sealed class LookupTrainingTests : TrainingTests<CompressedViT>
+{
+    protected override TrainerOptions Learning { get; } = new() { Steps = 100, Batch = 40, LearningRate = 3e-3 };
+
+    protected override TrainingData Open(string folder) => TestImages.Open(folder);
+
+    protected override TrainerOptions Varied(TrainerOptions options) => options with { Mixup = 0.2, LabelSmoothing = 0.1, Shift = 1 };
+
+    protected override void Measure(CompressedViT model, TrainingData data) => ImageEvaluator.Run(model, (ImageCorpus)data);
+}
+
 public sealed class PairTrainingTests : TrainingTests<ByteEncoder>
 {
     protected override TrainerOptions Learning { get; } = new() { Steps = 100, Batch = 32, LearningRate = 5e-3 };

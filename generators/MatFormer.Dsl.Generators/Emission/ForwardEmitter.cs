@@ -80,7 +80,7 @@ internal static class ForwardEmitter
             var part = model.Block[i];
             var isLast = i == model.Block.Count - 1;
             yield return $"{(isLast ? "return" : $"using var {part.Result} =")} {part.Call(f, x)};  //| {part.Does}";
-            x = part.Result;
+            x = part.Passes;
         }
     }
 

@@ -45,9 +45,10 @@ internal static class PassEmitter
     {
         var pass = new Pass(f, IsStacked: false);
         var modifier = profile is null ? "virtual" : "override";
+        var grid = spec.Lookup is null ? null : ", int grid";
         f.Write($$"""
                 // {{Comment(model, pass)}}
-                private protected {{modifier}} {{f.Tensor}} States({{f.Tensor}} {{model.Input.Name}}{{model.Mask.PassParameter(f)}})
+                private protected {{modifier}} {{f.Tensor}} States({{f.Tensor}} {{model.Input.Name}}{{model.Mask.PassParameter(f)}}{{grid}})
                 {
                     {{Lines(Enter(model, pass))}}
                     {{Lines(profile is null ? AnyLayers(spec, model) : Layers(spec, model, profile))}}

@@ -131,10 +131,13 @@ internal static class SpecEmitter
     private static IEnumerable<string> BlockRuns(ModelSpec spec, Costs costs)
     {
         var layer = 0;
+        var atGrids = spec.Lookup?.Grids.Select(grid => Costs.Of(spec.AtGrid(grid))).ToList() ?? [];
         foreach (var (count, block) in Pattern.Runs(spec.Blocks))
         {
             var cost = costs[layer];
             var less = spec.ElasticWidth ? costs.WithoutAChannel[layer] : null;
+            var flops = atGrids.Select(its => CostOf(its[layer].Flops)).ToList();
+            var grids = flops.Count == 0 ? null : $"\n    FlopsAtGrids = [{string.Join(", ", flops)}],";
             layer += count;
             yield return $$"""
                 ({{Literals.Of(count)}}, new()
@@ -144,7 +147,7 @@ internal static class SpecEmitter
                     Heads = {{Literals.Of(block.Heads)}},
                     KeyValueHeads = {{Literals.Of(block.KeyValueHeads)}},{{Window(block)}}
                     Parameters = {{CostOf(cost.Parameters)}},
-                    Flops = {{CostOf(cost.Flops)}},
+                    Flops = {{CostOf(cost.Flops)}},{{grids}}
                     KeyValueCacheBytesPerToken = {{CostOf(cost.KeyValueCacheBytesPerToken)}},{{PerChannel(cost, less)}}
                 })
                 """;

@@ -155,6 +155,7 @@ internal static class TrainingEmitter
         var (targets, targetsParameter) = t.NeedsTargets ? ("targets, ", $"{f.Tensor} targets, ") : (null, null);
         var batch = $"{f.Streams} streams, {f.Tensor} {input}, {f.Tensor} targets";
         var vectors = $"{f.Tensor} {t.Vectors}, {f.Tensor} {input}";
+        var whole = $"{f.Streams}.Of(Profile.{widest}){(spec.Lookup is null ? null : ".At(streams.Grid)")}";
         var zeros = $"global::TorchSharp.torch.zeros(student, {f.ScalarType}.Float32, {t.Vectors}.device)";
         f.Write($$"""
             internal sealed partial class Network
@@ -202,7 +203,7 @@ internal static class TrainingEmitter
 
                     var first = student == 1 ? streams.BatchRows![0] : 0;
                     using var others = {{input}}.narrow(0, first, {{input}}.shape[0] - first);
-                    return {{t.Computed("others", $"{f.Streams}.Of(Profile.{widest})", null)}};  //| {{t.Shared}}
+                    return {{t.Computed("others", whole, null)}};  //| {{t.Shared}}
                 }
                 {{(spec.ElasticWidth ? ReorderChannels(f, spec, model) : null)}}
             }

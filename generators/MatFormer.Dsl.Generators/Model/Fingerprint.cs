@@ -70,6 +70,9 @@ internal static class Fingerprint
         // The budgets are not part of the architecture: one set of weights serves all of them.
         if (spec.Routing is { } routing) parts.Add("routing=" + string.Join(",", routing.Layers));
 
+        // The grids are not part of the architecture either.
+        if (spec.Lookup is { } lookup) parts.Add(Invariant($"lookup={lookup.Hidden}"));
+
         if (spec.ElasticWidth)
         {
             var widths = spec.Granularities.Select(g => Invariant($"{g.Name}:{spec.WidthOf(g.Layers)}"));

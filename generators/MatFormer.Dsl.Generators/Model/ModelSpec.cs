@@ -30,6 +30,9 @@ internal readonly record struct LayerSlice(int HiddenWidth, int Heads)
 internal sealed record BlockSpec(
     int HiddenWidth, Activation Activation, bool Bias, int Heads, int KeyValueHeads, int HeadWidth, int Window)
 {
+    /// <summary>True if the layer gives its result back to lookup tokens. Without compressed tokens, it is false.</summary>
+    public bool Spreads { get; init; }
+
     public bool Gated => Activation is Activation.SwiGlu or Activation.GeGlu;
 
     /// <summary>The number of query heads that share a key/value head.</summary>
@@ -79,6 +82,15 @@ internal sealed record EmbeddingSpec(int Width, EquatableArray<int> Dimensions, 
 /// <param name="Budgets">The budgets to train and to measure, in increasing order.</param>
 /// <param name="Layers">The routed layers, in increasing order.</param>
 internal sealed record RoutingSpec(EquatableArray<double> Budgets, EquatableArray<int> Layers);
+
+/// <summary>Compressed tokens, which do the heavy work of a vision transformer.</summary>
+/// <param name="Grids">The sides of the grids to train and to measure, in increasing order.</param>
+/// <param name="Hidden">The number of hidden units of the light feed-forward of the lookup tokens.</param>
+internal sealed record LookupSpec(EquatableArray<int> Grids, int Hidden)
+{
+    /// <summary>The grid that costs are counted for, and that runs if no other is chosen.</summary>
+    public int Largest => Grids[Grids.Count - 1];
+}
 
 /// <summary>One size of the nested model.</summary>
 internal sealed record GranularitySpec(string Name, EquatableArray<LayerSlice> Layers);
@@ -144,6 +156,9 @@ internal sealed record ModelSpec(
     /// <summary>The routing of tokens, or null if every token takes the same granularity.</summary>
     public RoutingSpec? Routing { get; init; }
 
+    /// <summary>The compressed tokens, or null if all tokens run through the whole of each layer.</summary>
+    public LookupSpec? Lookup { get; init; }
+
     public int Layers => Blocks.Count;
 
     public bool IsDecoder => Kind == ModelKind.LanguageModel;
@@ -156,7 +171,10 @@ internal sealed record ModelSpec(
     public int Sequence => IsVision ? Context : Context + (HasClassToken ? 1 : 0);
 
     /// <summary>The number of tokens that costs are counted for: 1 for a decoder, and all tokens of a sequence for an encoder.</summary>
-    public long TokensPerUnit => IsDecoder ? 1 : Sequence;
+    public long TokensPerUnit => IsDecoder ? 1 : Attending;
+
+    /// <summary>The most tokens that attend to each other and run through the feed-forwards.</summary>
+    public int Attending => Lookup is null ? Sequence : Lookup.Largest * Lookup.Largest;
 
     public bool Rotary => Position == PositionKind.Rotary;
 
@@ -202,6 +220,9 @@ internal sealed record ModelSpec(
 
     /// <summary>Returns the model with a residual stream of another width, as if it were declared so.</summary>
     public ModelSpec Narrowed(int width) => width == Width && !ElasticWidth ? this : this with { Width = width, IsOfOneWidth = true };
+
+    /// <summary>Returns the model as if a grid were the largest.</summary>
+    public ModelSpec AtGrid(int grid) => this with { Lookup = Lookup! with { Grids = new EquatableArray<int>([grid]) } };
 
     /// <summary>Returns the size that a profile gives each layer.</summary>
     public LayerSlice[] LayersOf(IReadOnlyList<int> choices)

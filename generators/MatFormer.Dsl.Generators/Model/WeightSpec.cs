@@ -67,6 +67,9 @@ internal sealed record WeightSpec(
     public static WeightSpec Embedding(string field, string name, params Dimension[] shape) =>
         new(field, name, Draw.Normal, shape.ToEquatableArray(), IsEmbedding: true);
 
+    /// <summary>True if also the lookup tokens are multiplied by the matrix, and not only the compressed ones.</summary>
+    public bool IsOfAllTokens { get; init; }
+
     /// <summary>The axis with whose units the weight's costs grow.</summary>
     public Axis Axis => Shape.FirstOrDefault(d => d.IsCounted).Axis;
 

@@ -52,6 +52,8 @@ internal sealed record NestedEmbeddingDeclaration(
 internal sealed record RoutingDeclaration(
     LocationInfo At, EquatableArray<Located<double>> Budgets, LocatedText? Layers) : IOfLayers;
 
+internal sealed record LookupDeclaration(LocationInfo At, EquatableArray<Located<int>> Grids, Located<int>? Hidden);
+
 /// <summary>An attribute for the layers that it names, or for all layers that no other attribute names.</summary>
 internal interface IOfLayers
 {
@@ -160,6 +162,9 @@ internal sealed record Declaration(
 {
     /// <summary>The bits that the model is trained for, or null.</summary>
     public PrecisionDeclaration? Precision { get; init; }
+
+    /// <summary>The compressed tokens, or null.</summary>
+    public LookupDeclaration? Lookup { get; init; }
 
     /// <summary>The first attribute that makes the class a model.</summary>
     public ModelDeclaration Model => Models[0];

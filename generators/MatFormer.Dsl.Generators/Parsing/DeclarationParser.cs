@@ -59,6 +59,7 @@ internal static class DeclarationParser
             Find<RoutingAttribute>() is { } routing ? ParseRouting(routing) : null)
         {
             Precision = Find<PrecisionAttribute>() is { } precision ? ParsePrecision(precision) : null,
+            Lookup = Find<LookupAttribute>() is { } lookup ? ParseLookup(lookup) : null,
         };
 
         IEnumerable<AttributeReader> All<T>() => attributes.Where(a => a.Name == Names.Of<T>()).Select(a => a.Reader);
@@ -244,6 +245,9 @@ internal static class DeclarationParser
 
     private static RoutingDeclaration ParseRouting(AttributeReader reader) => new(
         reader.At, reader.Array<double>("budgets")?.Items ?? default, reader.PropertyText(nameof(RoutingAttribute.Layers)));
+
+    private static LookupDeclaration ParseLookup(AttributeReader reader) => new(
+        reader.At, reader.Array<int>("grids")?.Items ?? default, reader.Property<int>(nameof(LookupAttribute.Hidden)));
 
     private static FeedForwardDeclaration ParseFeedForward(AttributeReader reader) => new(
         reader.At,

@@ -19,6 +19,7 @@ internal sealed class Architecture
             _ => new NoMask(spec),
         };
         Pooling = spec.IsDecoder ? new NoPooling(spec, this)
+            : spec.Lookup is not null ? new CompressedPooling(spec, this)
             : spec.HasClassToken ? new ClassTokenPooling(spec, this)
             : new MeanPooling(spec, this);
         Positions = spec.Position switch
@@ -27,17 +28,19 @@ internal sealed class Architecture
             PositionKind.Sinusoidal => new SinusoidalPositions(spec),
             _ => new LearnedPositions(spec),
         };
-        Input = spec.Image is { } image ? new PatchInput(spec, image, this)
+        Input = spec.Image is { } image ? (spec.Lookup is null ? new PatchInput(spec, image, this) : new LookupInput(spec, image, this))
             : spec.IsDecoder ? new TokenInput(spec, this)
             : new TextInput(spec, this);
         Head = spec.Kind switch
         {
             ModelKind.LanguageModel => new VocabularyHead(spec, this),
             ModelKind.TextEncoder => new ProjectionHead(spec, this),
-            _ => new ClassifierHead(spec, this),
+            _ => spec.Lookup is null ? new ClassifierHead(spec, this) : new LookupHead(spec, this),
         };
         Attention = new Attention(spec, this);
         FeedForward = spec.Routing is null ? new FeedForward(spec, this) : new RoutedFeedForward(spec, this);
+        Block = spec.Lookup is null ? [Attention, FeedForward]
+            : [new LookupGather(spec, this), Attention, FeedForward, new LookupSpread(spec, this)];
 
         // Weights are drawn and registered in this order. Never change it: the weights of a seed depend on it, and so do weight files.
         _before = spec.IsVision ? [Pooling, Positions, Input] : [Input, Pooling, Positions];
@@ -69,7 +72,10 @@ internal sealed class Architecture
     public IReadOnlyList<Part> Around { get; }
 
     /// <summary>The parts of a block, in the order of execution.</summary>
-    public IReadOnlyList<BlockPart> Block => [Attention, FeedForward];
+    public IReadOnlyList<BlockPart> Block { get; }
+
+    /// <summary>The input of the attention in a layer of all streams, as an expression.</summary>
+    public string Attended => ReferenceEquals(Block[0], Attention) ? "x" : Block[0].Passes;
 
     /// <summary>The weights that are drawn before the weights of the blocks.</summary>
     public IEnumerable<WeightSpec> WeightsBefore => _before.SelectMany(part => part.Weights);

@@ -52,7 +52,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
 
     // Scores and values take 4 * head width for each pair of a query and a key. For a decoder, the average over a full context counts.
     public override long FlopsPerKeyValueHead(BlockSpec block) =>
-        (long)(4m * block.Group * block.HeadWidth * architecture.Mask.Pairs(block) * Spec.TokensPerUnit / Spec.Sequence);
+        (long)(4m * block.Group * block.HeadWidth * architecture.Mask.Pairs(block) * Spec.TokensPerUnit / Spec.Attending);
 
     public override long CacheBytesPerHead(BlockSpec block) => architecture.Mask.CacheBytesPerHead(block);
 
@@ -104,16 +104,17 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
     public override IEnumerable<string> StackedLines(CodeFile f, string block)
     {
         var (angles, mask, stacked) = (architecture.Positions.LayerArguments, architecture.Mask.BlockArguments, Shape.Stacked(Spec));
+        var x = architecture.Attended;
         if (!Spec.ElasticHeads)
         {
-            yield return $"using var attended = {block}.Attend(x{angles}{mask});  //| {stacked}";
+            yield return $"using var attended = {block}.Attend({x}{angles}{mask});  //| {stacked}";
             yield break;
         }
 
         yield return "// Up to the layer where the streams part, they are the same and are computed once.";
-        yield return $"using var forked = layer == streams.Fork ? {f.Kernels}.Fork(x, streams.Count) : null;  //| {stacked}";
+        yield return $"using var forked = layer == streams.Fork ? {f.Kernels}.Fork({x}, streams.Count) : null;  //| {stacked}";
         yield return $"using var attended = {block}.Attend(";
-        yield return $"    forked ?? x{angles}, streams.Heads(layer), streams.Rows(layer){mask});  //| {stacked}";
+        yield return $"    forked ?? {x}{angles}, streams.Heads(layer), streams.Rows(layer){mask});  //| {stacked}";
     }
 
     public override IEnumerable<PackedField> Packed(CodeFile f, BlockSpec block)

@@ -132,13 +132,18 @@ internal sealed class Costs
     private BlockCosts OfBlock(BlockSpec block)
     {
         var weights = _architecture.WeightsOf(block).ToList();
-        var flops = Sum(weights.Where(w => w.IsMatrix), w => checked(2 * w.Elements * _spec.TokensPerUnit));
+        var flops = Sum(weights.Where(w => w.IsMatrix), w => checked(2 * w.Elements * TokensOf(w)));
         var int8 = Sum(weights, w => w.Int8Bytes);
         return new BlockCosts(
             Sum(weights, w => w.Elements),
-            flops with { PerKeyValueHead = flops.PerKeyValueHead + _architecture.Block.Sum(part => part.FlopsPerKeyValueHead(block)) },
+            new BlockCost(
+                flops.Shared + _architecture.Block.Sum(part => part.Flops(block)),
+                flops.PerHiddenUnit,
+                flops.PerKeyValueHead + _architecture.Block.Sum(part => part.FlopsPerKeyValueHead(block))),
             new BlockCost(0, 0, _architecture.Block.Sum(part => part.CacheBytesPerHead(block))),
             int8 with { Shared = int8.Shared + weights.Sum(w => w.SharedScaleBytes) });
+
+        long TokensOf(WeightSpec weight) => weight.IsOfAllTokens ? _spec.Sequence : _spec.TokensPerUnit;
 
         BlockCost Sum(IEnumerable<WeightSpec> of, Func<WeightSpec, long> cost) => new(
             of.Where(w => w.Axis == Axis.None).Sum(cost),

@@ -86,15 +86,8 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
     public override IEnumerable<string> SliceMembers(CodeFile f)
     {
         var input = Input.Name;
-        yield return $$"""
-            /// <inheritdoc/>
-            public override {{f.Tensor}} Embed({{f.Tensor}} {{input}}, int? width = null)
-            {
-                {{Input.Check}}({{input}});
-                {{CodeFile.Indented(SliceEmbedded(f))}}
-                return {{f.Kernels}}.UnitPrefix(whole, EmbeddingWidth(width));  //| (B, width)
-            }
-            """;
+        var body = $"{SliceEmbedded(f)}\nreturn {f.Kernels}.UnitPrefix(whole, EmbeddingWidth(width));  //| (B, width)";
+        foreach (var method in SliceMethod(f, "Embed", body)) yield return method;
         yield return $$"""
             /// <summary>Returns embeddings, cut to a width and scaled to length 1: {{Input.Takes}} to (B, dimension) float32.</summary>
             /// <exception cref="{{f.ArgumentException}}">{{Input.NotFitting}}.</exception>
@@ -105,6 +98,19 @@ internal abstract class EmbeddingHead(ModelSpec spec, Architecture architecture)
             }
             """;
     }
+
+    /// <summary>Returns a method of a slice that takes the input and a width, with the statements after the check of the input.</summary>
+    private protected virtual IEnumerable<string> SliceMethod(CodeFile f, string name, string body) =>
+    [
+        $$"""
+        /// <inheritdoc/>
+        public override {{f.Tensor}} {{name}}({{f.Tensor}} {{Input.Name}}, int? width = null)
+        {
+            {{Input.Check}}({{Input.Name}});
+            {{CodeFile.Indented(body)}}
+        }
+        """,
+    ];
 
     /// <summary>The body of the network's method <c>Embedded</c>.</summary>
     private protected abstract string EmbeddedBody(CodeFile f);
@@ -184,7 +190,7 @@ internal sealed class ProjectionHead(ModelSpec spec, Architecture architecture) 
 }
 
 /// <summary>A linear classifier of the pooled states. The pooled states are the embeddings.</summary>
-internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) : EmbeddingHead(spec, architecture)
+internal class ClassifierHead(ModelSpec spec, Architecture architecture) : EmbeddingHead(spec, architecture)
 {
     public override string Gives => "class logits";
 
@@ -215,6 +221,11 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
     private protected override string NetworkMethod => "Logits";
 
     private string Classes => Literals.Digits(Spec.Image!.Classes);
+
+    /// <summary>The call that computes the states of a slice.</summary>
+    private protected virtual string SliceStates => "States(pixels)";
+
+    private string StatesLine => $"using var states = {SliceStates};  //| {Shape.Of("B", Shape.Width(Spec))}";
 
     public override IEnumerable<string> ModelMembers(CodeFile f)
     {
@@ -261,22 +272,13 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
     }
 
     public override string SliceForward(CodeFile f) =>
-        $"using var states = States(pixels);  //| {Shape.Of("B", Shape.Width(Spec))}\n"
-        + Logits(f, "states", "Network.Classifier, Network.ClassifierBias");
+        StatesLine + "\n" + Logits(f, "states", "Network.Classifier, Network.ClassifierBias");
 
     public override IEnumerable<string> SliceMembers(CodeFile f)
     {
         foreach (var member in base.SliceMembers(f)) yield return member;
         var logits = $"{f.Kernels}.ClassLogits(states, Network.Classifier, Network.ClassifierBias, EmbeddingWidth(width))";
-        yield return $$"""
-            /// <inheritdoc/>
-            public override {{f.Tensor}} Classify({{f.Tensor}} pixels, int? width = null)
-            {
-                CheckPixels(pixels);
-                using var states = States(pixels);  //| {{Shape.Of("B", Shape.Width(Spec))}}
-                return {{logits}};  //| {{GivenShape}}
-            }
-            """;
+        foreach (var method in SliceMethod(f, "Classify", $"{StatesLine}\nreturn {logits};  //| {GivenShape}")) yield return method;
     }
 
     public override LossTerms Losses(CodeFile f) => Terms(
@@ -289,5 +291,5 @@ internal sealed class ClassifierHead(ModelSpec spec, Architecture architecture) 
     private protected override string EmbeddedBody(CodeFile f) => $"    => States({Input.Name}, streams, type, recomputation);";
 
     private protected override string SliceEmbedded(CodeFile f) =>
-        $"using var whole = States({Input.Name});  //| {Shape.Of("B", Shape.Width(Spec))}";
+        $"using var whole = {SliceStates};  //| {Shape.Of("B", Shape.Width(Spec))}";
 }

@@ -74,7 +74,8 @@ internal class FeedForward(ModelSpec spec, Architecture architecture) : BlockPar
         if (Spec.ElasticWidth) yield return $"if (channels is not null) channels[layer] = {block}.ChannelImportance(attended);  //| (w)";
         if (Parts) yield return "// Up to the layer where the streams part, they are the same and are computed once.";
         var parting = Parts ? ", layer == streams.Fork" : null;
-        yield return $"var fed = {block}.FeedForward(";
+        var isReturned = ReferenceEquals(architecture.Block[architecture.Block.Count - 1], this);
+        yield return $"{(isReturned ? null : "using ")}var fed = {block}.FeedForward(";
         yield return $"    attended, streams.HiddenWidths(layer), streams.Rows(layer){parting}{RouteArgument});  //| {Shape.Stacked(Spec)}";
     }
 

@@ -85,7 +85,7 @@ internal sealed class TextInput(ModelSpec spec, Architecture architecture) : Tok
 }
 
 /// <summary>Images, which are cut into patches.</summary>
-internal sealed class PatchInput(ModelSpec spec, ImageSpec image, Architecture architecture) : InputPart(spec)
+internal class PatchInput(ModelSpec spec, ImageSpec image, Architecture architecture) : InputPart(spec)
 {
     public override string Name => "pixels";
 
@@ -124,9 +124,17 @@ internal sealed class PatchInput(ModelSpec spec, ImageSpec image, Architecture a
 
     public override IEnumerable<string> Enter(Pass pass)
     {
-        var (classToken, positions) = (architecture.Pooling.ClassToken(pass), architecture.Positions.Added(pass));
-        var weights = $"{pass.Network}{Field}, {pass.Network}{Field}Bias";
-        yield return $"var x = {pass.File.Kernels}.EmbedPatches(";
-        yield return $"    pixels, {weights}, {classToken}, {positions}, {pass.Type}{Width(pass)});  //| {Shape.States(Spec)}";
+        yield return $"var x = {pass.File.Kernels}.{Embedded(pass)};  //| {Shape.States(Spec)}";
     }
+
+    /// <summary>The call of the kernel that embeds the pixels.</summary>
+    private protected virtual string Embedded(Pass pass)
+    {
+        var added = $"{architecture.Pooling.ClassToken(pass)}, {Positions(pass)}";
+        return $"EmbedPatches(\n    pixels, {Projection(pass)}, {added}, {pass.Type}{Width(pass)})";
+    }
+
+    private protected static string Projection(Pass pass) => $"{pass.Network}EmbedPatches, {pass.Network}EmbedPatchesBias";
+
+    private protected string Positions(Pass pass) => architecture.Positions.Added(pass);
 }

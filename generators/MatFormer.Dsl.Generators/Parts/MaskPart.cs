@@ -46,7 +46,7 @@ internal abstract class MaskPart(ModelSpec spec) : Part(spec)
     public virtual IEnumerable<string> AttentionLines(BlockSpec block) => [];
 
     /// <summary>The number of pairs of a query and a key that one head computes over a full context.</summary>
-    public virtual long Pairs(BlockSpec block) => (long)Spec.Sequence * Spec.Sequence;
+    public virtual long Pairs(BlockSpec block) => (long)Spec.Attending * Spec.Attending;
 
     /// <summary>The bytes of key/value cache that a token takes for each key/value head.</summary>
     public virtual long CacheBytesPerHead(BlockSpec block) => 0;

@@ -38,6 +38,9 @@ internal abstract class BlockPart(ModelSpec spec)
     /// <summary>The name of the variable that holds the result.</summary>
     public abstract string Result { get; }
 
+    /// <summary>The input of the next part, as an expression.</summary>
+    public virtual string Passes => Result;
+
     /// <summary>The formula of the part, for a comment after its line in a block.</summary>
     public abstract string Does { get; }
 
@@ -46,6 +49,9 @@ internal abstract class BlockPart(ModelSpec spec)
 
     /// <summary>Returns the weights of the part, in the order in which they are drawn.</summary>
     public abstract IEnumerable<WeightSpec> Weights(BlockSpec block);
+
+    /// <summary>The FLOPs of one token, image or text in every slice, without the FLOPs of the matrices.</summary>
+    public virtual long Flops(BlockSpec block) => 0;
 
     /// <summary>The FLOPs of one token, image or text for each key/value head, without the FLOPs of the matrices.</summary>
     public virtual long FlopsPerKeyValueHead(BlockSpec block) => 0;

@@ -107,10 +107,11 @@ internal sealed partial class Validator
             : null;
         var pooling = model.Pooling?.Value ?? (IsVision ? Pooling.ClassToken : Pooling.Mean);
         var routing = CheckRouting(granularities, blocks.Value);
+        var lookup = CheckLookup(image, model.Width!.Value, headWidth!.Value, pooling);
         var spec = new ModelSpec(
             _declaration.Type,
-            model.Width!.Value,
-            headWidth!.Value,
+            model.Width.Value,
+            headWidth.Value,
             image is null ? model.Context!.Value : image.Patches + (pooling == Pooling.ClassToken ? 1 : 0),
             image is null ? model.Vocabulary!.Value : 0,
             _declaration.Norm?.Kind.Value ?? (IsVision ? NormKind.Layer : NormKind.Rms),
@@ -119,7 +120,8 @@ internal sealed partial class Validator
             general?.RotaryBase?.Value ?? 10000,
             general?.QkNorm?.Value ?? false,
             IsDecoder && (_declaration.Tied?.Value ?? true),
-            blocks.Value,
+            lookup is null ? blocks.Value
+                : blocks.Value.Select((block, layer) => block with { Spreads = layer < blocks.Value.Count - 1 }).ToEquatableArray(),
             granularities.ToEquatableArray(),
             default)
         {
@@ -132,7 +134,9 @@ internal sealed partial class Validator
             AttentionBias = general?.Bias?.Value ?? false,
             OutputBias = (general?.OutputBias ?? general?.Bias)?.Value ?? false,
             Routing = routing,
+            Lookup = lookup,
         };
+        if (_declaration.Lookup is not null && lookup is not { Grids.Count: > 0 }) return null;
         return IsCountable(spec) ? spec with { Profiles = CheckProfiles(spec, patterns).ToEquatableArray() } : null;
     }
 

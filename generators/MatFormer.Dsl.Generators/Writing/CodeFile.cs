@@ -46,6 +46,10 @@ internal sealed class CodeFile
 
     public string FeedForwardWeights => Alias(nameof(FeedForwardWeights));
 
+    public string GatheredTokens => Alias(nameof(GatheredTokens));
+
+    public string GatherWeights => Alias(nameof(GatherWeights));
+
     public string Kernels => Alias(nameof(Kernels));
 
     public string KeyValueCache => Alias(nameof(KeyValueCache));
@@ -81,6 +85,8 @@ internal sealed class CodeFile
     public string ScalarType => Alias(nameof(ScalarType));
 
     public string SinusoidalTable => Alias(nameof(SinusoidalTable));
+
+    public string SpreadWeights => Alias(nameof(SpreadWeights));
 
     public string Streams => Alias(nameof(Streams));
 

@@ -36,14 +36,16 @@ internal static class ImageOutput
         json.WriteNumber("microseconds_per_image", row.MicrosecondsPerImage);
     }
 
-    /// <summary>Returns a chart of errors over FLOPs, with a line for each dimension.</summary>
+    /// <summary>Returns a chart of errors over FLOPs, with a line for each dimension and grid of compressed tokens.</summary>
     public static ScatterChart Chart(ModelSpec spec, ImageEvaluation evaluation)
     {
         var mixes = evaluation.Whole.Where(r => !r.Costs.IsGranularity && r.Costs.Budget is null);
         var routed = evaluation.Whole.Where(r => r.Costs.Budget is not null);
-        var series = evaluation.Rows.Where(r => r.Costs.IsGranularity).GroupBy(r => r.Dimension).Select(rows => new ChartSeries(
-            IsNested(evaluation) ? Output.Invariant($"granularities, {rows.Key} dimensions") : "granularities", [.. rows.Select(Point)],
-            IsLine: true)).ToList();
+        var lines = evaluation.Rows.Where(r => r.Costs.IsGranularity).GroupBy(r => (r.Dimension, r.Costs.Grid));
+        var series = lines.Select(rows => new ChartSeries(
+            "granularities" + (rows.Key.Grid is { } grid ? Output.Invariant($", {grid} x {grid} compressed tokens") : string.Empty)
+                + (IsNested(evaluation) ? Output.Invariant($", {rows.Key.Dimension} dimensions") : string.Empty),
+            [.. rows.Select(Point)], IsLine: true)).ToList();
         if (mixes.Any()) series.Add(new("Mix'n'Match profiles, cut from the same weights", [.. mixes.Select(Point)]));
         if (routed.Any()) series.Add(new("tokens routed at a budget", [.. routed.Select(Point)], IsLine: true));
         return new ScatterChart
@@ -66,7 +68,8 @@ internal static class ImageOutput
         ModelSpec spec, string whole, ImageEvaluation evaluation, MixSweep? sweep, ImageSet images, IReadOnlyList<TrainingCurve> curves,
         SliceCheck? slice, IEnumerable<(string Name, string Value)> facts)
     {
-        var (smallest, largest) = (evaluation.Rows[0].Costs, evaluation.Rows.LastOrDefault(r => r.Costs.IsGranularity)?.Costs);
+        var sizes = evaluation.Rows.Where(r => r.Costs.IsGranularity).Select(r => r.Costs).ToList();
+        var (smallest, largest) = (sizes.MinBy(costs => costs.Flops) ?? evaluation.Rows[0].Costs, sizes.MaxBy(costs => costs.Flops));
         var page = new ReportPage($"{spec.Name}: one model, many sizes");
         if (largest is not null)
         {

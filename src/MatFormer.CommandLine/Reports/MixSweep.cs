@@ -44,7 +44,7 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
 
     public static MixSweep Of(ImageEvaluation evaluation, ImageEvaluation sweep)
     {
-        var measured = evaluation.Whole.Where(row => row.Costs.Budget is null);
+        var measured = evaluation.Whole.Where(row => row.Costs.Budget is null && row.Costs.Grid == sweep.Rows[0].Costs.Grid);
         return new(ModelKind.VisionTransformer, "image", [.. measured.Select(Of)], [.. sweep.Whole.Select(Of)]);
 
         static SweptMix Of(ImageRow row) => new(row.Costs, row.NatsPerImage, row.Agreement, json => ImageOutput.WriteRow(json, row));

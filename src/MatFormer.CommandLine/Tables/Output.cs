@@ -32,6 +32,7 @@ internal static class Output
         json.WriteString("name", costs.Name);
         json.WriteString("kind", costs.Budget is not null ? "routed" : costs.IsGranularity ? "granularity" : "profile");
         if (costs.Budget is { } budget) json.WriteNumber("budget", budget);
+        if (costs.Grid is { } grid) json.WriteNumber("grid", grid);
         json.WriteString("pattern", costs.Pattern);
         if (costs.Width is { } width) json.WriteNumber("width", width);
         json.WriteNumber("parameters", costs.Parameters);

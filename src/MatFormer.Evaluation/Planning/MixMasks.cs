@@ -101,6 +101,9 @@ internal sealed class MixMasks<TModel> : IDisposable
             ["self_attn", "o_proj", "weight"] or ["attention", "output", "dense", "weight"] =>
                 [.. choices.Select(c => c.Heads * _space.Spec.HeadWidth)],
 
+            // A layer that is left out gives compressed tokens and lookup tokens nothing.
+            ["lookup", "output" or "spread_value" or "down", _] => [.. choices.Select(c => c.IsSkipped ? 0 : (int)weight.shape[^1])],
+
             // A layer that is left out adds no biases either.
             ["mlp", "down_proj", "bias"] or ["output", "dense", "bias"] or ["self_attn", "o_proj", "bias"]
                 or ["attention", "output", "dense", "bias"] => [.. choices.Select(c => c.IsSkipped ? 0 : (int)weight.shape[0])],

@@ -45,6 +45,12 @@ public sealed record BlockSpec
     public required BlockCost KeyValueCacheBytesPerToken { get; init; }
 
     /// <summary>
+    /// <see cref="Flops"/> at each grid of <see cref="ModelSpec.Lookup"/>, in their order; <see cref="Flops"/> itself is the last. Empty if
+    /// the model has no compressed tokens.
+    /// </summary>
+    public ImmutableArray<BlockCost> FlopsAtGrids { get; init; } = [];
+
+    /// <summary>
     /// The part of <see cref="Parameters"/> for each channel of the residual stream; zeros if no granularity keeps fewer channels.
     /// </summary>
     public BlockCost ParametersPerChannel { get; init; }

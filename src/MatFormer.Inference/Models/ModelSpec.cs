@@ -142,6 +142,9 @@ public sealed record ModelSpec
     /// <summary>How tokens are routed to granularities; null if all tokens of a layer use the same hidden units.</summary>
     public RoutingSpec? Routing { get; init; }
 
+    /// <summary>The compressed tokens; null if all tokens run through the whole of each layer.</summary>
+    public LookupSpec? Lookup { get; init; }
+
     /// <summary>The layers of the whole model.</summary>
     public ImmutableArray<LayerSlice> WholeLayers => Granularities[^1].Layers;
 
@@ -224,6 +227,29 @@ public sealed record ModelSpec
             EmbeddingWidth = width,
             EmbeddingDimensions = [.. EmbeddingDimensions.Where(dimension => dimension < width), width],
         };
+    }
+
+    /// <summary>Checks the side of a grid of compressed tokens.</summary>
+    /// <exception cref="ArgumentException">The model has no compressed tokens, or declares no such grid.</exception>
+    internal void CheckGrid(int grid)
+    {
+        if (Lookup is null)
+            throw new ArgumentException($"{Name} has no compressed tokens; declare [Lookup] to choose their grid.", nameof(grid));
+        if (Lookup.Grids.Contains(grid)) return;
+        throw new ArgumentException(
+            $"{Name} is trained for compressed tokens in grids of side {string.Join(", ", Lookup.Grids)}, not {grid}.", nameof(grid));
+    }
+
+    /// <summary>Returns the model with the FLOPs at a grid of compressed tokens, or this object for the last grid or null.</summary>
+    /// <exception cref="ArgumentException">The model has no compressed tokens, or declares no such grid.</exception>
+    internal ModelSpec AtGrid(int? grid)
+    {
+        if (grid is not { } side) return this;
+        CheckGrid(side);
+        var index = Lookup!.Grids.IndexOf(side);
+        return index == Lookup.Grids.Length - 1
+            ? this
+            : this with { Blocks = [.. Blocks.Select(block => block with { Flops = block.FlopsAtGrids[index] })] };
     }
 
     /// <summary>Returns the given width, or the width of the whole embedding if it is null.</summary>

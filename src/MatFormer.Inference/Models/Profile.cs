@@ -76,6 +76,24 @@ public sealed class Profile<TModel>
     /// </summary>
     public long? WeightBytes { get; init; }
 
+    /// <summary>
+    /// The side of the grid of compressed tokens at which the universal model computes the profile (<see cref="At"/>); null for the largest
+    /// declared grid, or if the model has no compressed tokens.
+    /// </summary>
+    public int? Grid { get; private init; }
+
+    /// <summary>
+    /// Returns this profile at a grid of compressed tokens, for a model that declares <c>[Lookup]</c>. The weights are the same at all
+    /// grids.
+    /// </summary>
+    /// <param name="grid">The side of a declared grid.</param>
+    /// <exception cref="ArgumentException">The model has no compressed tokens, or declares no such grid.</exception>
+    public Profile<TModel> At(int grid)
+    {
+        TModel.Spec.CheckGrid(grid);
+        return new Profile<TModel>(Name, Layers) { Bits = Bits, WeightBytes = WeightBytes, Grid = grid };
+    }
+
     /// <summary>The layers as a pattern of granularities, such as <c>4*S 4*M</c>.</summary>
     public string Pattern => TModel.Spec.FormatPattern(Layers.AsSpan());
 
@@ -88,7 +106,7 @@ public sealed class Profile<TModel>
     /// <summary>
     /// FLOPs (a multiply-add is two) of the forward pass over one <see cref="ModelSpec.Unit"/>: a token, an image or a text.
     /// </summary>
-    public long Flops => TModel.Spec.Flops(Layers.AsSpan());
+    public long Flops => TModel.Spec.AtGrid(Grid).Flops(Layers.AsSpan());
 
     /// <summary>Bytes of key/value cache that one token takes in float32; half as many in bfloat16.</summary>
     public long KeyValueCacheBytesPerToken => TModel.Spec.KeyValueCacheBytesPerToken(Layers.AsSpan());

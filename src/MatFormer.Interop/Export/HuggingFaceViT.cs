@@ -17,7 +17,8 @@ internal sealed class HuggingFaceViT
         var (spec, layers) = (weights.Spec, weights.Layers);
         _hidden = layers[0].HiddenWidth;
         var unlike = layers.Any(l => l.HiddenWidth != _hidden);
-        var problem = unlike ? $"its layers have different sizes ({spec.FormatPattern(layers.AsSpan())}), but ViT's are alike; give a "
+        var problem = spec.Lookup is not null ? "it has compressed tokens, and ViT has none; remove [Lookup]"
+            : unlike ? $"its layers have different sizes ({spec.FormatPattern(layers.AsSpan())}), but ViT's are alike; give a "
                 + "profile that is alike in all layers"
             : layers.Where((l, i) => l.Heads != spec.Blocks[i].Heads || spec.Blocks[i].KeyValueHeads != spec.Blocks[i].Heads).Any()
                 ? "it keeps fewer heads than declared, or it has fewer key/value heads than heads; give a profile with all heads, and "

@@ -42,6 +42,7 @@ internal sealed class OnnxModel
                 + "only; use --format gguf for llama.cpp, or --format huggingface.");
         }
 
+        if (_spec.Lookup is not null) throw Refused("[Lookup]");
         _width = _spec.CheckEmbeddingWidth(width);
         _names = _spec.Kind == ModelKind.VisionTransformer ? Names.ViT : Names.Text;
         _tensors = weights.Tensors.ToDictionary(tensor => tensor.Name, StringComparer.Ordinal);

@@ -129,6 +129,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
             ["lm_head", ..] => "its head is its embedding's weight, so leave [Embedding(Tied = false)] out",
             ["model", "embed_positions", ..] => "it has no learned positions, so leave [Position(PositionKind.Learned)] out",
             ["vit", "embeddings", "position_embeddings"] => "it has no learned positions, so declare [Position(PositionKind.Sinusoidal)]",
+            ["lookup", ..] => "it has no compressed tokens, so leave [Lookup] out",
             ["model", "class_token"] or ["vit", "embeddings", "cls_token"] =>
                 $"it has no class token, so declare [{Attribute}(Pooling = Pooling.Mean)]",
             ["self_attn", "q_norm" or "k_norm", ..] or ["attention", "attention", "query_norm" or "key_norm", ..] =>
@@ -156,6 +157,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         return part.Split('.') switch
         {
             ["router", ..] => "its tokens are routed, so declare [Routing]",
+            ["lookup", ..] => "it has compressed tokens, so declare [Lookup]",
             ["lm_head", "weight"] => "its head is not its embedding's weight, so declare [Embedding(Tied = false)]",
             ["model", "embed_positions", "weight"] or ["vit", "embeddings", "position_embeddings"] =>
                 "it has learned positions, so declare [Position(PositionKind.Learned)]",

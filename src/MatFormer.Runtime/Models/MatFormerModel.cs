@@ -127,6 +127,31 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     /// <exception cref="NotSupportedException">The model has no routers: it is a slice, or does not declare <c>[Routing]</c>.</exception>
     public virtual Tensor Classify(double budget, Tensor pixels, int? width = null) => throw NotRouted();
 
+    /// <summary>
+    /// Returns the output of a model with compressed tokens (<c>[Lookup]</c>), as <c>forward</c> does, which takes the largest declared grid.
+    /// </summary>
+    /// <param name="grid">The side of a declared grid of compressed tokens.</param>
+    /// <param name="input">The input, as for <c>forward</c>.</param>
+    /// <exception cref="ArgumentException">The input does not fit, or no such grid is declared.</exception>
+    /// <exception cref="NotSupportedException">The model has no compressed tokens.</exception>
+    public virtual Tensor Forward(int grid, Tensor input) => throw NotCompressed();
+
+    /// <summary>Returns the embeddings of an encoder at a grid of compressed tokens, as <c>Embed</c> without a grid does.</summary>
+    /// <param name="grid">The side of a declared grid of compressed tokens.</param>
+    /// <param name="input">The input, as for <c>forward</c>.</param>
+    /// <param name="width">One of the declared dimensions; null keeps all numbers.</param>
+    /// <exception cref="ArgumentException">The input does not fit, or no such grid or dimension is declared.</exception>
+    /// <exception cref="NotSupportedException">The model has no compressed tokens.</exception>
+    public virtual Tensor Embed(int grid, Tensor input, int? width = null) => throw NotCompressed();
+
+    /// <summary>Returns the logits of a vision transformer at a grid of compressed tokens, as <c>Classify</c> without a grid does.</summary>
+    /// <param name="grid">The side of a declared grid of compressed tokens.</param>
+    /// <param name="pixels">The pixels, as for <c>forward</c>.</param>
+    /// <param name="width">One of the declared dimensions; null uses all numbers, as <c>forward</c> does.</param>
+    /// <exception cref="ArgumentException">The pixels do not fit, or no such grid or dimension is declared.</exception>
+    /// <exception cref="NotSupportedException">The model has no compressed tokens.</exception>
+    public virtual Tensor Classify(int grid, Tensor pixels, int? width = null) => throw NotCompressed();
+
     /// <summary>Creates an empty key/value cache for this model, in <see cref="ComputeType"/>, on the model's device.</summary>
     /// <param name="batch">The number of sequences.</param>
     /// <param name="capacity">The number of tokens per sequence; the context if null.</param>
@@ -232,11 +257,19 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     /// <exception cref="ArgumentException">No such width is declared.</exception>
     protected int EmbeddingWidth(int? width) => Architecture.CheckEmbeddingWidth(width);
 
+    /// <summary>Checks the side of a grid of compressed tokens.</summary>
+    /// <exception cref="ArgumentException">No such grid is declared.</exception>
+    protected void CheckGrid(int grid) => Architecture.CheckGrid(grid);
+
     private NotSupportedException NotDecoder() => new($"{Architecture.Name} is not a language model; only language models decode.");
 
     private NotSupportedException NotRouted() => new(Architecture.Routing is null
         ? $"{Architecture.Name} has no routers; declare [Routing] to compute at a budget."
         : $"{ProfileName} of {Architecture.Name} is a slice and has no routers; compute at a budget with the universal model.");
+
+    private NotSupportedException NotCompressed() => new(
+        $"{Architecture.Name} has no compressed tokens; declare [Lookup] to choose their grid."
+        + (Architecture.Routing is null ? string.Empty : " A whole number is a grid; write the routing budget as 1.0."));
 
     /// <summary>Does nothing, because generated code registers its parameters itself.</summary>
     protected override void RegisterComponents()

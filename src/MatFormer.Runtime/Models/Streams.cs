@@ -21,11 +21,11 @@ public sealed class Streams
     // The streams of each width in turn; null if all have the same width. Then these streams themselves are never run.
     private readonly Streams[]? _groups;
 
-    private Streams(Streams whole, double[] scales)
+    private Streams(Streams whole, double[]? scales)
     {
         (Count, Width, BatchRows, _parting, Fork) = (whole.Count, whole.Width, whole.BatchRows, whole._parting, whole.Fork);
         (_hiddenWidths, _heads, _scales) = (whole._hiddenWidths, whole._heads, scales);
-        (Widest, Budget) = (whole.Widest, whole.Budget);
+        (Widest, Budget, Grid) = (whole.Widest, whole.Budget, whole.Grid);
     }
 
     private Streams(Streams[] groups, int[]? rows)
@@ -85,6 +85,11 @@ public sealed class Streams
     public RoutingBudget? Budget { get; private init; }
 
     /// <summary>
+    /// The side of the grid of compressed tokens in all streams; null for the largest declared grid, or if the model has none.
+    /// </summary>
+    public int? Grid { get; private init; }
+
+    /// <summary>
     /// The hidden width of each stream in one layer, widest first; a single one before the streams part. Do not change it.
     /// </summary>
     public int[] HiddenWidths(int layer) => _hiddenWidths[layer];
@@ -113,6 +118,9 @@ public sealed class Streams
         using var scaled = added.mul(Number(_scales?[layer] ?? 1));
         return input.add(scaled, One);
     }
+
+    /// <summary>Returns these streams at a grid of compressed tokens, or at the largest declared grid if it is null.</summary>
+    public Streams At(int? grid) => grid == Grid ? this : new Streams(this, _scales) { Grid = grid };
 
     /// <summary>
     /// Returns these streams with scaled layers. A layer with scale 0 is left out; other layers' contributions are multiplied by their
@@ -199,7 +207,7 @@ public sealed class Streams
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(profile);
-        return Of(profile.Layers);
+        return Of(profile.Layers).At(profile.Grid);
     }
 
     /// <summary>Creates one stream for each of several profiles, in the order given. Each runs over the whole batch.</summary>
@@ -230,6 +238,14 @@ public sealed class Streams
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         if (profiles.IsEmpty) throw new ArgumentException("A pass needs at least one profile.", nameof(profiles));
+        foreach (var profile in profiles)
+        {
+            if (profile.Grid == profiles[0].Grid) continue;
+            throw new ArgumentException(
+                $"The profiles '{profiles[0].Name}' and '{profile.Name}' are at different grids of compressed tokens and cannot be stacked; "
+                + "run them one after the other.", nameof(profiles));
+        }
+
         var groups = new List<Streams>();
         for (var first = 0; first < profiles.Length;)
         {
@@ -239,7 +255,7 @@ public sealed class Streams
             first = end;
         }
 
-        return groups.Count == 1 ? groups[0] : new Streams([.. groups], rows);
+        return groups.Count == 1 ? groups[0].At(profiles[0].Grid) : new Streams([.. groups], rows);
     }
 
     // Stacks some of the profiles, which all have the same width.

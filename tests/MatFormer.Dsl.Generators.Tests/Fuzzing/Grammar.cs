@@ -56,6 +56,7 @@ internal sealed class Grammar
         var kind = Pick("MatLM", "MatLM", "MatViT", "MatEncoder");
         var isDecoder = kind == "MatLM";
         int patch = _random.Next(1, 5), image = patch * _random.Next(1, 6), embedding = kind == "MatViT" ? width : _random.Next(1, 100);
+        var isCompressed = kind == "MatViT" && granularities.Narrow == 0 && _bits.Length == 0 && Flip();
         var attributes = new List<string> { ModelOf(kind) };
         if (IsWild()) attributes.Add(ModelOf(Pick("MatLM", "MatViT", "MatEncoder")));
         if (IsWild() || (!isDecoder && Flip())) attributes.Add(NestedEmbedding(embedding));
@@ -119,7 +120,8 @@ internal sealed class Grammar
 
         if (IsWild() || (isDecoder && Flip())) attributes.Add(Of("Embedding", ("Tied?", Bool())));
         if (_bits.Length > 0) attributes.Add(Of("Precision", [.. _bits.Select(bits => ("", Int(bits)))]));
-        if (IsWild() || (kind == "MatViT" && granularities.AreDistinct && Flip())) attributes.Add(Routing());
+        if (IsWild() || (kind == "MatViT" && !isCompressed && granularities.AreDistinct && Flip())) attributes.Add(Routing());
+        if (IsWild() || isCompressed) attributes.Add(Lookup());
 
         // Budgets are above the size of the narrowest model and near the size of the whole model.
         long around = kind == "MatViT" ? (4 * patch * patch) + (image * image) + 100 : vocabulary + (isDecoder ? vocabulary : embedding);
@@ -188,6 +190,14 @@ internal sealed class Grammar
             ]);
         }
 
+        // The sides of the grids are at most that of the grid of patches.
+        string Lookup()
+        {
+            var grids = new SortedSet<int>();
+            for (var i = _random.Next(1, 4); i > 0; i--) grids.Add(_random.Next(1, (image / patch) + 1));
+            return Of("Lookup", [.. grids.Select(grid => ("", Int(grid))), ("Hidden?", Int(_random.Next(1, 100)))]);
+        }
+
         string ModelOf(string kind) => kind switch
         {
             "MatLM" => Of(kind, [.. Sizes(), .. Texts()]),
@@ -205,7 +215,8 @@ internal sealed class Grammar
 
         (string, string)[] Stored() => _bits.Length > 0 ? [("Bits?", Int(Pick(_bits)))] : IsWild() ? [("Bits", Int(4))] : [];
 
-        (string, string) PoolingOf() => ("Pooling?", Enum("Pooling", "Mean", "ClassToken"));
+        (string, string) PoolingOf() => isCompressed && !IsWild() ? ("Pooling", "Pooling.Mean")
+            : ("Pooling?", Enum("Pooling", "Mean", "ClassToken"));
 
         (string, string)[] Window() => isDecoder || IsWild() ? [("Window?", Int(_random.Next(1, context + 1)))] : [];
 

@@ -207,6 +207,30 @@ internal static class Cases
         public sealed partial class Routed;
         """;
 
+    /// <summary>A vision transformer with compressed tokens, with layers that differ and sizes that keep fewer heads.</summary>
+    public const string Compressed = """
+        using MatFormer;
+
+        /// <summary>Works with a few tokens.</summary>
+        [MatViT(Image = 12, Patch = 3, Channels = 1, Classes = 7, Layers = 4, Width = 24, Heads = 4, Pooling = Pooling.Mean)]
+        [FeedForward(48, Activation.Gelu, Bias = true), FeedForward(64, Activation.SwiGlu, Layers = "2")]
+        [Attention(Bias = true), Lookup(2, 3, Hidden = 10)]
+        [Granularity("S", 0.25, Heads = 2), Granularity("M", 0.5), Granularity("XL", 1.0)]
+        [Profile("Short", "S Skip M XL")]
+        public sealed partial class Compressed;
+        """;
+
+    /// <summary>The same without biases, with one kind of layers before the last, and with sizes that keep all heads.</summary>
+    public const string PlainCompressed = """
+        using MatFormer;
+
+        /// <summary>Works with a few tokens.</summary>
+        [MatViT(Image = 8, Patch = 2, Classes = 5, Layers = 2, Width = 16, Heads = 2, Pooling = Pooling.Mean)]
+        [FeedForward(32, Activation.GeGlu), Norm(NormKind.Rms), Position(PositionKind.Sinusoidal), Lookup(1, 4)]
+        [Granularity("S", 8), Granularity("XL", 32)]
+        public sealed partial class PlainCompressed;
+        """;
+
     /// <summary>A declaration with a mistake, for which the generator writes a skeleton.</summary>
     public const string Mistaken = """
         using MatFormer;
@@ -245,6 +269,8 @@ internal static class Cases
         [nameof(Classed)] = Classed,
         [nameof(Nested)] = Nested,
         [nameof(Routed)] = Routed,
+        [nameof(Compressed)] = Compressed,
+        [nameof(PlainCompressed)] = PlainCompressed,
         [nameof(Mistaken)] = Mistaken,
     };
 

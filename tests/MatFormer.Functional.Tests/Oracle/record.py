@@ -8,7 +8,7 @@ Each file holds the weights (`weight.<name>`), a batch (`tokens` or `pixels`, `t
 width (`embeddings.<profile>.<width>`), the loss of each granularity and its distance from the whole model (`distilled.<name>`), and the
 losses of ten steps on the mean of both (`losses.distilled`). Everything is float32 and seeded.
 Written from the definitions (RMSNorm: arXiv 1910.07467, rotary embedding: 2104.09864, GLU variants: 2002.05202, MatFormer: 2310.07707,
-ViT: 2010.11929, routed tokens: 2407.19985, fixed positions of patches: 2104.02057, nested embeddings: 2205.13147, InfoNCE: 1807.03748, distillation: 1503.02531).
+ViT: 2010.11929, routed tokens: 2407.19985, compressed tokens: 2407.12753, fixed positions of patches: 2104.02057, nested embeddings: 2205.13147, InfoNCE: 1807.03748, distillation: 1503.02531).
 """
 import json, math, os, struct
 import torch
@@ -74,6 +74,14 @@ ROUTED = {
     "RoutedViT": dict(image=12, patch=3, channels=3, classes=7, layers=3, width=24, heads=4, kv=4, hidden=48, kind="Gelu", bias=True,
                       attention_bias=True, norm="Layer", epsilon=1e-12, position="Learned", pooling="ClassToken", dimensions={24: 1.0},
                       routed=[1, 2], widths=[12, 24, 48], sizes={"routed-0.4": 0.4, "routed-0.7": 0.7}),
+}
+
+# Also recorded after the others. A size is the side of a grid of compressed tokens, and the hidden units.
+LOOKUP = {
+    "LookupViT": dict(image=12, patch=3, channels=3, classes=7, layers=2, width=24, heads=4, kv=4, hidden=48, kind="Gelu", bias=True,
+                      attention_bias=True, norm="Layer", epsilon=1e-12, position="Learned", pooling="Mean", dimensions={24: 1.0}, light=10,
+                      sizes={f"{name}-{grid}x{grid}": dict(grid=grid, size=size)
+                             for grid in (2, 3) for name, size in dict(S=12, XL=48).items()}),
 }
 
 # Also recorded after the others. A size (m, h, w) keeps the first w channels of the residual stream too.
@@ -296,6 +304,17 @@ def encoder_parameters(c):
             linear(p + n["gate"], c["hidden"], d, bias)
         linear(p + n["up"], c["hidden"], d, bias)
         linear(p + n["down"], d, c["hidden"], bias)
+        if "light" in c:
+            for what in ("gather_norm", "norm"):
+                norm(p + "lookup." + what)
+            for what in ("query", "key", "value", "output"):
+                linear(p + "lookup." + what, d, d, c["attention_bias"])
+            if i < c["layers"] - 1:  # nothing reads the lookup tokens after the last layer
+                norm(p + "lookup.spread_norm")
+                linear(p + "lookup.spread_value", d, d, c["attention_bias"])
+                norm(p + "lookup.light_norm")
+                linear(p + "lookup.up", c["light"], d, bias)
+                linear(p + "lookup.down", d, c["light"], bias)
         if i in c.get("routed", []):
             out[p + "router.weight"] = (len(c["widths"]), d)
             out[p + "router.alpha"] = (1,)
@@ -348,8 +367,20 @@ def routes(c, w, x, p, budget):
     return widths, scale
 
 
+def compressed(many, grid):
+    """The means of patches (side * side, W), over the cells of a grid: (grid * grid, W)."""
+    side, cells = math.isqrt(len(many)), []
+    image = many.view(side, side, -1)
+    bounds = [(i * side // grid, -(-(i + 1) * side // grid)) for i in range(grid)]
+    for top, bottom in bounds:
+        for left, right in bounds:
+            cells.append(image[top:bottom, left:right].reshape(-1, many.shape[1]).mean(0))
+    return torch.stack(cells)
+
+
 def encode(c, w, batch, size):
     """One vector of each image or text: (B, W), or (B, embedding)."""
+    grid, size = (size["grid"], size["size"]) if isinstance(size, dict) else (None, size)
     head, n = c["width"] // c["heads"], VIT if "image" in c else LLAMA
     w, d = narrowed(c, w, size)
     eps, class_token = c.get("epsilon", 1e-5), c["pooling"] == "ClassToken"
@@ -383,6 +414,9 @@ def encode(c, w, batch, size):
     vectors = []
     for one, length in zip(x, lengths):
         one = one[:length]
+        if grid is not None:
+            many, one = one, compressed(one, grid)
+            length = len(one)
         frequency = 10000.0 ** (-torch.arange(0, head, 2, dtype=torch.float64) / head)
         angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)[:, None, :]
         cos, sin = angle.cos().float(), angle.sin().float()
@@ -395,6 +429,12 @@ def encode(c, w, batch, size):
             if kept is None:
                 continue
             (m, heads), p, group = kept, n["layer"] + f"{i}.", c["heads"] // c["kv"]
+            if grid is not None:
+                y, source = norm(one, p + "lookup.gather_norm"), norm(many, p + "lookup.norm")
+                q, k, v = linear(y, p + "lookup.query", d), linear(source, p + "lookup.key", d), linear(source, p + "lookup.value", d)
+                cuts = [slice(h * head, (h + 1) * head) for h in range(d // head)]
+                seen_by = [(q[:, cut] @ k[:, cut].t() / math.sqrt(head)).softmax(-1) for cut in cuts]
+                one = one + linear(torch.cat([a @ v[:, cut] for a, cut in zip(seen_by, cuts)], -1), p + "lookup.output", d)
             y = norm(one, p + n["before"])
             q = linear(y, p + n["q"], heads * head).view(length, heads, head)
             k = linear(y, p + n["k"], heads // group * head).view(length, heads // group, head)
@@ -423,6 +463,11 @@ def encode(c, w, batch, size):
                 one = one + torch.stack([s * feed(token, width) for token, width, s in zip(y, *routes(c, w, one, p, size))])
             else:
                 one = one + feed(y, m)
+            if grid is not None and i < c["layers"] - 1:
+                v = linear(norm(one, p + "lookup.spread_norm"), p + "lookup.spread_value", d)
+                many = many + torch.cat([a.t() @ v[:, cut] for a, cut in zip(seen_by, cuts)], -1)
+                y = F.gelu(linear(norm(many, p + "lookup.light_norm"), p + "lookup.up", c["light"]))
+                many = many + linear(y, p + "lookup.down", d)
         one = norm(one, n["norm"])
         vectors.append(one[0] if class_token else one.mean(0))
     x = torch.stack(vectors)
@@ -500,7 +545,7 @@ def record_encoder(c, seed):
                  for name, size in c["sizes"].items()}
         return parts, sum(part.sum() for part in parts.values()) / len(parts)
 
-    return record(c, seed, encoder_parameters, batch, outputs, encoder_loss, None if "routed" in c else distilled)
+    return record(c, seed, encoder_parameters, batch, outputs, encoder_loss, None if "routed" in c or "light" in c else distilled)
 
 
 def record_decoder(c, seed):
@@ -609,10 +654,10 @@ def save(path, tensors):
 def main():
     folder = os.path.dirname(os.path.abspath(__file__))
     first = {**CASES, **ENCODERS, **SCALED}
-    later = [ROUTED, {**NARROW, **NARROW_ENCODERS}]  # each was recorded beside the others, with seeds that continue those of the first
+    later = [ROUTED, LOOKUP, {**NARROW, **NARROW_ENCODERS}]  # each was recorded beside the others, with seeds that continue those of the first
     cases = [*enumerate(first.items()), *(case for group in later for case in enumerate(group.items(), len(first)))]
     for seed, (name, case) in cases:
-        recorded = (record_encoder if name in {**ENCODERS, **ROUTED, **NARROW_ENCODERS} else record_decoder)({**case}, seed)
+        recorded = (record_encoder if name in {**ENCODERS, **ROUTED, **LOOKUP, **NARROW_ENCODERS} else record_decoder)({**case}, seed)
         if name == "OracleLlama3":  # those of Llama 3.1 8B and Llama 3.2 1B, as their config.json has them
             for model, head, factor in (("llama3.1", 128, 8.0), ("llama3.2", 64, 32.0)):
                 scaling = {**case["scaling"], "factor": factor, "original_max_position_embeddings": 8192}

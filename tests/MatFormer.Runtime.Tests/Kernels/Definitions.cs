@@ -72,6 +72,38 @@ internal static class Definitions
             cat([.. Enumerable.Range(0, (int)x.shape[1]).Select(t => tokens[b, t])], 1))], 0);
     }
 
+    /// <summary>Computes one head after the other.</summary>
+    public static GatheredTokens Gather(Tensor x, GatherWeights w)
+    {
+        var compressed = Wide(x.narrow(1, 0, x.shape[1] - w.LookupTokens));
+        var lookup = Wide(x.narrow(1, x.shape[1] - w.LookupTokens, w.LookupTokens));
+        var query = Linear(Norm(compressed, w.Norm), w.Query, w.QueryBias);
+        var key = Linear(Norm(lookup, w.LookupNorm), w.Key, w.KeyBias);
+        var value = Linear(Norm(lookup, w.LookupNorm), w.Value, w.ValueBias);
+        var attention = Enumerable.Range(0, (int)(x.shape[2] / w.HeadWidth))
+            .Select(h => (Head(query, h).matmul(Head(key, h).transpose(1, 2)) / Math.Sqrt(w.HeadWidth)).softmax(-1)).ToList();
+        var seen = cat([.. attention.Select((a, h) => a.matmul(Head(value, h)))], -1);
+        return new GatheredTokens(compressed + Linear(seen, w.Output, w.OutputBias), lookup, stack([.. attention], 1));
+
+        Tensor Head(Tensor all, int head) => all.narrow(2, head * w.HeadWidth, w.HeadWidth);
+    }
+
+    /// <summary>Computes one stream after the other, and one head after the other.</summary>
+    public static Tensor Spread(GatheredTokens gathered, Tensor compressed, SpreadWeights w)
+    {
+        var (heads, width) = (gathered.Attention.shape[1], compressed.shape[2]);
+        return cat([.. compressed.split(gathered.Lookup.shape[0], 0).Select(One)], 0);
+
+        Tensor One(Tensor stream)
+        {
+            var value = Linear(Norm(stream, w.Norm), w.Value, w.ValueBias);
+            var given = cat([.. Enumerable.Range(0, (int)heads).Select(h =>
+                gathered.Attention.select(1, h).transpose(1, 2).matmul(value.narrow(2, h * (width / heads), width / heads)))], -1);
+            var lookup = gathered.Lookup + given;
+            return cat([Wide(stream), FeedForward(lookup, w.Light, [(int)w.Light.Up.shape[0]], [(int)lookup.shape[0]])], 1);
+        }
+    }
+
     public static Tensor HiddenImportance(Tensor x, FeedForwardWeights w) =>
         Hidden(Norm(x, w.Norm), w, w.Up.shape[0]).abs().mean([0, 1]) * w.Down.square().sum([0]).sqrt();
 
