@@ -134,7 +134,7 @@ internal static class ParametersEmitter
             ? null
             : $"public override Block Slice({f.LayerSlice} slice, bool copy) => new {kind.Name}(this, slice, copy);\n";
         var prefix = BlockNames.Of(spec).Prefix;
-        var decaying = string.Join(", ", weights.Where(w => w.Shape.Count >= 2).Select(w => w.Field));
+        var decaying = OnLines(weights.Where(w => w.Shape.Count >= 2).Select(w => w.Field).ToList());
         f.Write($$"""
             // {{(isAlone ? "One transformer block" : $"A transformer block of {kind.LayersText}")}}; {{axes}}
             [Generated]
@@ -156,7 +156,7 @@ internal static class ParametersEmitter
 
                 {{slice}}
                 // The matrices, which weight decay applies to.
-                public {{overrides}}{{f.Parameter}}[] Decaying => [{{decaying}}];
+                public {{overrides}}{{f.Parameter}}[] Decaying =>{{decaying}};
 
                 public {{overrides}}void Register({{f.Module}} module, string prefix)
                 {
@@ -170,6 +170,15 @@ internal static class ParametersEmitter
             }
 
             """);
+    }
+
+    // Returns a list of names as the body of a property. A long one has several lines.
+    private static string OnLines(List<string> names)
+    {
+        const int onLine = 6;
+        if (names.Count <= onLine + 1) return $" [{string.Join(", ", names)}]";
+        var lines = names.Select((name, i) => (Name: name, Line: i / onLine)).GroupBy(n => n.Line, n => n.Name);
+        return "\n[\n    " + string.Join(",\n    ", lines.Select(line => string.Join(", ", line))) + ",\n]";
     }
 
     private static void WriteNetwork(CodeFile f, ModelSpec spec, Architecture model)

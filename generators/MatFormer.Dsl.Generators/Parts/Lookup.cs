@@ -98,7 +98,7 @@ internal sealed class LookupGather(ModelSpec spec, Architecture architecture) : 
     public override string StackedCall(CodeFile f) => Call(f, "x");
 
     public override IEnumerable<string> StackedLines(CodeFile f, string block) =>
-        [$"using var gathered = {block}.Gather(x);  //| (B, M, {Literals.Digits(Spec.Width)}) compressed"];
+        [$"using var gathered = {block}.Gather(x);  //| (N, M, {Literals.Digits(Spec.Width)}) compressed"];
 
     public override IEnumerable<PackedField> Packed(CodeFile f, BlockSpec block) => [];
 
