@@ -183,6 +183,10 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "--distributed", "Train on all processes that mpirun or torchrun started (docs/distributed.md)", "mpi", "nccl");
     public readonly Option<string?> Gradients = Choice(
         "--gradients", "Type of gradients between the processes of --distributed; f32 by default", "f32", "bf16");
+    public readonly Option<bool> ShardMoments = new("--shard-moments")
+    {
+        Description = "Divide AdamW's moments among the processes of --distributed (ZeRO-1)"
+    };
     public readonly Option<int?> EvaluateEvery = Number<int>(
         "--evaluate-every", 1, "1 or more", "Steps between evaluations on validation data; keeps best.safetensors");
     public readonly Option<int?> Patience = Number<int>(
@@ -524,6 +528,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public string? Distributed => parsed.GetValue(options.Distributed);
 
     public bool? GradientsInBFloat16 => parsed.GetValue(options.Gradients) is { } type ? type == "bf16" : null;
+
+    public bool? ShardMoments => Given(options.ShardMoments);
 
     public int? Patience => parsed.GetValue(options.Patience);
 

@@ -144,7 +144,8 @@ public static class ModelProgram
             o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
             o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads,
             o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
+            o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients,
+            o.ShardMoments, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
@@ -181,7 +182,8 @@ public static class ModelProgram
             o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare,
             o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery,
-            o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
+            o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients,
+            o.ShardMoments, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
@@ -216,7 +218,8 @@ public static class ModelProgram
             o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
             o.Accumulation,
             o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
-            o.TensorBoard, o.Distributed, o.Gradients, o.Json]),
+            o.TensorBoard, o.Distributed, o.Gradients,
+            o.ShardMoments, o.Json]),
         make(
             "eval", "Show the loss of every granularity", c => c.Evaluate(), o => [
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Sweep, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),

@@ -438,6 +438,7 @@ internal abstract class ProgramCommands<TModel>(
             RecomputeActivations = Settings.RecomputeActivations ?? options.RecomputeActivations,
             TensorBoard = Settings.TensorBoard ?? options.TensorBoard,
             GradientsInBFloat16 = Settings.GradientsInBFloat16 ?? options.GradientsInBFloat16,
+            ShardMoments = Settings.ShardMoments ?? options.ShardMoments,
             EvaluateEvery = Settings.EvaluateEvery ?? options.EvaluateEvery,
             Patience = Settings.Patience ?? options.Patience,
             OutputFolder = Settings.Out,

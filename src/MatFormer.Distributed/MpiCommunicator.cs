@@ -100,7 +100,8 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
         }
 
         var bytes = checked((int)(count * mine.element_size()));
-        return Begin(_ => Finish(request => _library.AllGather((void*)data, bytes, (void*)gathered, request)));
+        var isInPlace = data == gathered + (nint)((long)Rank * bytes);
+        return Begin(_ => Finish(request => _library.AllGather(isInPlace ? null : (void*)data, bytes, (void*)gathered, request)));
     }
 
     /// <inheritdoc/>

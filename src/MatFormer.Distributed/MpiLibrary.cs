@@ -156,9 +156,9 @@ internal sealed unsafe partial class MpiLibrary
     public void AllReduce(void* numbers, int count, nint type, nint* request) =>
         Check(_allReduce(_inPlace, numbers, count, type, _sum, _world, request));
 
-    /// <summary>Begins to collect bytes.</summary>
+    /// <summary>Begins to collect bytes. Those of this rank lie in their place already if <paramref name="mine"/> is null.</summary>
     public void AllGather(void* mine, int bytes, void* all, nint* request) =>
-        Check(_allGather(mine, bytes, Byte, all, bytes, Byte, _world, request));
+        Check(_allGather(mine is null ? (void*)_inPlace : mine, bytes, Byte, all, bytes, Byte, _world, request));
 
     /// <summary>Begins to send each rank its piece, and to collect the pieces that are for this rank.</summary>
     public void AllToAll(void* pieces, int bytes, void* received, nint* request) =>

@@ -10,6 +10,9 @@ namespace MatFormer;
 /// <param name="Rows">The rows of the whole batch's tensors that belong to this rank.</param>
 internal sealed record BatchPart(Streams Streams, int[] Indices, double[] Shares, long[] Rows)
 {
+    /// <summary>Returns how many of the first examples of a batch belong to a rank.</summary>
+    public static int Examples(int examples, int rank, int size) => (examples + size - 1 - rank) / size;
+
     /// <summary>Returns a rank's part of a batch. The rank must have at least one example.</summary>
     public static BatchPart Of<TModel>(StepPlan plan, int examples, int rank, int size)
         where TModel : MatFormerModel, IMatFormer<TModel>

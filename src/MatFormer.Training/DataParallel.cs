@@ -132,12 +132,13 @@ internal sealed class DataParallel<TModel> : IDisposable
                 + "more, or start fewer ranks.");
         }
 
-        // Each width runs in a pass of its own, but the ranks complete the pairs of a step once.
-        if (TModel.Spec.Kind == ModelKind.TextEncoder && TModel.Spec.ElasticWidth)
+        // Each width runs in a pass of its own. A rank without rows of a width would not take part in completing the pairs of its pass.
+        if (TModel.Spec.Kind == ModelKind.TextEncoder && TModel.Spec.ElasticWidth && _options.Objective == Objective.Split
+            && _communicator.Size > 1)
         {
             throw new DistributedException(
                 $"The granularities of {TModel.Spec.Name} keep different numbers of channels, and a text encoder of this kind is trained "
-                + "by one process; start one, or declare no Width.");
+                + $"by one process with the objective {_options.Objective}; start one, or give another objective.");
         }
 
         // A rank without rows of a stream would compute no divergence, for which the others wait.

@@ -29,7 +29,7 @@ public interface ICommunicator : IDisposable
     ICommunication BeginAllReduce(Tensor tensor);
 
     /// <summary>Begins to collect the tensors of all ranks, in order of the ranks.</summary>
-    /// <param name="mine">This rank's tensor, contiguous, of any dtype.</param>
+    /// <param name="mine">This rank's tensor, contiguous, of any dtype. It may be this rank's own part of <paramref name="all"/>.</param>
     /// <param name="all">Gets all tensors: contiguous, <see cref="Size"/> times as many numbers, of the same dtype.</param>
     ICommunication BeginAllGather(Tensor mine, Tensor all);
 

@@ -12,9 +12,10 @@ internal sealed class PairRows(ICommunicator communicator, int examples, Streams
     private const int RowsPerExample = 2;
 
     /// <inheritdoc/>
-    public override (Tensor X, Tensor Targets, int Streams, int[]? Rows) Whole(Tensor x)
+    public override (Tensor X, Tensor Targets, int Streams, int[]? Rows) Whole(Tensor x, int count)
     {
-        var stacked = streams.BatchRows is null ? streams.Count : 1; // streams that divide the batch have its rows once
+        // Streams that divide the batch have its rows once, and a rank may lack some of them.
+        var (stacked, whole) = streams.BatchRows is null ? (count, count) : (1, streams.Count);
         using var scope = NewDisposeScope();
         var counts = Enumerable.Range(0, communicator.Size).Select(rank => stacked * RowsBefore(rank, examples)).ToArray();
         var all = Gathered(x, counts, out var longest);
@@ -33,8 +34,8 @@ internal sealed class PairRows(ICommunicator communicator, int examples, Streams
         }
 
         var order = tensor(sources.ToArray(), device: x.device);
-        var whole = cat([all, x]).index_select(0, order).MoveToOuterDisposeScope();
-        return (whole, targets, streams.Count, streams.BatchRows);
+        var vectors = cat([all, x]).index_select(0, order).MoveToOuterDisposeScope();
+        return (vectors, targets, whole, streams.BatchRows);
     }
 
     /// <inheritdoc/>
@@ -56,7 +57,7 @@ internal sealed class PairRows(ICommunicator communicator, int examples, Streams
     }
 
     // The rows of a rank among the first examples of the batch.
-    private int RowsBefore(int rank, int example) => (example + communicator.Size - 1 - rank) / communicator.Size * RowsPerExample;
+    private int RowsBefore(int rank, int example) => BatchPart.Examples(example, rank, communicator.Size) * RowsPerExample;
 
     // Returns the rows of all ranks, each rank's padded to the longest: (size * longest, D).
     private Tensor Gathered(Tensor mine, int[] counts, out int longest)

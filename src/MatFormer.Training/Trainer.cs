@@ -18,7 +18,6 @@ public sealed class Trainer<TModel> : IDisposable
     private readonly TModel _model;
     private readonly ILogger _logger;
     private readonly FlatWeights _flat;
-    private readonly AdamWState _optimizer;
     private readonly Planner<TModel> _planner;
     private readonly RoundedWeights? _rounded;
     private TrainingData? _data;
@@ -30,6 +29,7 @@ public sealed class Trainer<TModel> : IDisposable
     private string? _expectedData;
     private bool _ownsFolder;
     private DataParallel<TModel>? _parallel;
+    private AdamWState? _optimizer;
     private bool _stops;
 
     /// <summary>Prepares training; the model must already be on its device.</summary>
@@ -45,7 +45,6 @@ public sealed class Trainer<TModel> : IDisposable
         if (model.Flat is null) model.Consolidate();
         _flat = model.Flat ?? throw new ArgumentException(
             "This model cannot be trained: its weights are frozen or hold no values; create the model again on its device.", nameof(model));
-        _optimizer = new AdamWState(_flat, options);
         if (model.Device.type == DeviceType.CPU) Kernels.Cpu.Tell(_logger);
         _planner = new Planner<TModel>(options);
         if (Options.Bits.Value.Any(bits => bits != 32)) _rounded = new RoundedWeights(model);
@@ -76,6 +75,12 @@ public sealed class Trainer<TModel> : IDisposable
 
     private long TokensPerStep => (long)Options.Batch * TModel.Spec.TokensPerExample * Options.Accumulation;
 
+    // The number of this process; null if it trains alone.
+    private int? Rank => Communicator is { Size: > 1 } ranks ? ranks.Rank : null;
+
+    // The examples of a batch that this process computes.
+    private int OwnExamples => Communicator is { } ranks ? BatchPart.Examples(Options.Batch, ranks.Rank, ranks.Size) : Options.Batch;
+
     private string? CheckpointPath => PathOf(RunFolder.CheckpointName);
 
     /// <summary>
@@ -102,7 +107,7 @@ public sealed class Trainer<TModel> : IDisposable
     public TrainingResult Fit(TrainingData data, Action<StepResult>? progress = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(data);
-        using var activity = TrainingTelemetry.Start("train", TModel.Spec.Name);
+        using var activity = TrainingTelemetry.Start("train", TModel.Spec.Name, Rank);
         try
         {
             var result = Run(data, progress, cancellationToken);
@@ -210,7 +215,8 @@ public sealed class Trainer<TModel> : IDisposable
     {
         Use(data);
         var result = Step(_planner.At(StepsDone + 1), cancellationToken);
-        TrainingTelemetry.Report(TModel.Spec.Name, result, TokensPerStep);
+        var own = TokensPerStep / Options.Batch * OwnExamples;
+        TrainingTelemetry.Report(TModel.Spec.Name, Rank, result, TokensPerStep, own);
         return result;
     }
 
@@ -230,7 +236,7 @@ public sealed class Trainer<TModel> : IDisposable
     /// <summary>Resumes a run. If allowed, the rest of the run may have other options than its beginning.</summary>
     internal void Resume(string path, bool allowsOtherOptions)
     {
-        var progress = TrainingCheckpoint.Load(path, _model, _optimizer, Options, allowsOtherOptions);
+        var progress = TrainingCheckpoint.Load(path, _model, Optimizer, Options, allowsOtherOptions);
         _ownsFolder = Options.OutputFolder is { } folder && Path.GetDirectoryName(Path.GetFullPath(path))
             == Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
         (StepsDone, StepsSkipped, _stop, _expectedData) = (progress.Step, progress.Skipped, progress.Stop, progress.Data);
@@ -242,9 +248,12 @@ public sealed class Trainer<TModel> : IDisposable
     public void Dispose()
     {
         _parallel?.Dispose();
-        _optimizer.Dispose();
+        _optimizer?.Dispose();
         _rounded?.Dispose();
     }
+
+    // It is made when it is first used, because the ranks that divide its moments are not known before.
+    private AdamWState Optimizer => _optimizer ??= new AdamWState(_flat, Options, Communicator);
 
     // The folder that this process writes to; null if it writes nothing.
     private string? Written => _parallel is { IsFirst: false } ? null : Options.OutputFolder;
@@ -328,7 +337,7 @@ public sealed class Trainer<TModel> : IDisposable
         var problem = Problem(plan, values, norm);
         if (problem is null)
         {
-            _optimizer.Update(learningRate, step);
+            if (Optimizer.Update(learningRate, step) is { } exchange) communication = communication?.And(exchange);
             _skippedInARow = 0;
         }
 
@@ -451,7 +460,7 @@ public sealed class Trainer<TModel> : IDisposable
     // Returns the losses of all granularities on validation examples. Saves the weights if they are the best so far.
     private ImmutableArray<(string, float)> Look(TrainingData data)
     {
-        using var activity = TrainingTelemetry.Start("evaluate", TModel.Spec.Name);
+        using var activity = TrainingTelemetry.Start("evaluate", TModel.Spec.Name, Rank);
         using var unrecorded = no_grad();
         var sums = new double[TModel.Granularities.Count];
         var examples = 0;
@@ -477,7 +486,7 @@ public sealed class Trainer<TModel> : IDisposable
         _stop = _stop.After(sums.Average(), StepsDone);
         if (_stop.BestStep == StepsDone && Written is not null && PathOf(RunFolder.BestName) is { } path) _model.Save(path);
         var losses = InOrder(_planner.All.Names.Zip(sums.Select(sum => (float)sum)));
-        TrainingTelemetry.ReportValidation(TModel.Spec.Name, losses);
+        TrainingTelemetry.ReportValidation(TModel.Spec.Name, Rank, losses);
         return losses;
     }
 
@@ -495,10 +504,12 @@ public sealed class Trainer<TModel> : IDisposable
     private void SaveCheckpoint(TrainingData data)
     {
         _parallel?.CheckWeights(StepsDone);
-        if (Written is null || CheckpointPath is not { } path) return;
-        using var activity = TrainingTelemetry.Start("save", TModel.Spec.Name);
+        if (CheckpointPath is not { } path) return;
+        using var activity = TrainingTelemetry.Start("save", TModel.Spec.Name, Rank);
+        using var moments = Optimizer.Gather();
+        if (Written is null || moments is null) return;
         TrainingCheckpoint.Save(
-            path, _model, _optimizer, Options, new(StepsDone, StepsSkipped, _stop, data.Fingerprint), Remembered);
+            path, _model, moments, Options, new(StepsDone, StepsSkipped, _stop, data.Fingerprint), Remembered);
         _logger.LogDebug("Saved {Path} at step {Step}.", path, StepsDone);
     }
 }

@@ -29,12 +29,12 @@ internal static class TrainingCheckpoint
     /// <summary>Writes a checkpoint atomically.</summary>
     /// <param name="path">The file.</param>
     /// <param name="model">The model.</param>
-    /// <param name="optimizer">The optimizer.</param>
+    /// <param name="moments">The optimizer's moments.</param>
     /// <param name="options">The options of the run.</param>
     /// <param name="progress">The progress of the run.</param>
     /// <param name="remembered">Metadata of the program that trains. The keys differ from those of the options.</param>
     public static void Save(
-        string path, MatFormerModel model, AdamWState optimizer, TrainerOptions options, Progress progress,
+        string path, MatFormerModel model, AdamWState.Moments moments, TrainerOptions options, Progress progress,
         IReadOnlyDictionary<string, string> remembered)
     {
         var metadata = Checkpoint.MetadataOf(model);
@@ -53,9 +53,9 @@ internal static class TrainingCheckpoint
         metadata.Add(DtypeKey, model.ComputeType.ToString());
         using var views = NewDisposeScope();
         var weights = model.named_parameters().ToList();
-        var moments = weights.SelectMany(weight => optimizer.Of(weight.name, weight.parameter)).ToList();
-        foreach (var (_, moment) in moments) views.Attach(moment);
-        Checkpoint.Write(path, metadata, [.. weights.Select(weight => (weight.name, (Tensor)weight.parameter)), .. moments]);
+        var theirs = weights.SelectMany(weight => moments.Of(weight.name, weight.parameter)).ToList();
+        foreach (var (_, moment) in theirs) views.Attach(moment);
+        Checkpoint.Write(path, metadata, [.. weights.Select(weight => (weight.name, (Tensor)weight.parameter)), .. theirs]);
     }
 
     /// <summary>Returns the number of steps in a checkpoint of a model, or null if the file is not one.</summary>
@@ -110,21 +110,31 @@ internal static class TrainingCheckpoint
         var progress = new Progress(step, Optional(path, metadata, SkippedKey, 0L), stop, data);
 
         // All moments are looked up before anything changes.
-        using var views = NewDisposeScope();
         var misfits = new Misfits(reader, model.Architecture);
-        var entries = new List<(SafetensorsEntry Entry, Tensor Moment)>();
+        var entries = new List<(Parameter Parameter, SafetensorsEntry First, SafetensorsEntry Second)>();
         foreach (var (name, parameter) in model.named_parameters())
         {
-            foreach (var (key, moment) in optimizer.Of(name, parameter))
-            {
-                views.Attach(moment);
-                entries.Add((misfits.Find(key, moment), moment));
-            }
+            var names = AdamWState.NamesOf(name);
+            entries.Add((parameter, misfits.Find(names.First, parameter), misfits.Find(names.Second, parameter)));
         }
 
         Checkpoint.Load(reader, model);
-        foreach (var (entry, moment) in entries) TensorData.Read(reader, entry, moment);
+        foreach (var (parameter, first, second) in entries)
+        {
+            using var firstMoment = Read(reader, first, parameter);
+            using var secondMoment = Read(reader, second, parameter);
+            optimizer.Set(parameter, firstMoment, secondMoment);
+        }
+
         return progress;
+    }
+
+    private static Tensor Read(SafetensorsReader reader, SafetensorsEntry entry, Parameter parameter)
+    {
+        using var unrecorded = no_grad();
+        var moment = empty_like(parameter).DetachFromDisposeScope();
+        TensorData.Read(reader, entry, moment);
+        return moment;
     }
 
     private static string Required(string path, IReadOnlyDictionary<string, string> metadata, string key) =>

@@ -11,6 +11,7 @@ internal static class TrainingTelemetry
 {
     private const string Name = "MatFormer.Training";
     private const string ModelKey = "matformer.model";
+    private const string RankKey = "matformer.rank";
 
     private static readonly ActivitySource s_source = new(Name);
     private static readonly Meter s_meter = new(Name);
@@ -21,7 +22,7 @@ internal static class TrainingTelemetry
         });
 
     private static readonly Counter<long> s_tokens = s_meter.CreateCounter<long>(
-        "matformer.training.tokens", "{token}", "Tokens in the batches of all steps.");
+        "matformer.training.tokens", "{token}", "Tokens that this process computed in all steps.");
 
     private static readonly Counter<long> s_skippedSteps = s_meter.CreateCounter<long>(
         "matformer.training.skipped_steps", "{step}", "Steps that were skipped because a number was not finite.");
@@ -44,23 +45,29 @@ internal static class TrainingTelemetry
         "matformer.training.validation.loss", "{nat}", "Last loss of a granularity on validation data.");
 
     /// <summary>Begins an activity. Returns null if nobody listens.</summary>
-    public static Activity? Start(string operation, string model)
+    /// <param name="operation">What is done.</param>
+    /// <param name="model">The model's name.</param>
+    /// <param name="rank">The number of this process among several; null if it trains alone.</param>
+    public static Activity? Start(string operation, string model, int? rank)
     {
         if (!s_source.HasListeners()) return null;
         var activity = s_source.StartActivity($"{operation} {model}");
         activity?.SetTag(ModelKey, model);
+        if (rank is not null) activity?.SetTag(RankKey, rank);
         return activity;
     }
 
     /// <summary>Reports what a step did.</summary>
     /// <param name="model">The model's name.</param>
+    /// <param name="rank">The number of this process among several; null if it trains alone.</param>
     /// <param name="result">The step.</param>
-    /// <param name="tokens">The number of tokens in its batches.</param>
-    public static void Report(string model, StepResult result, long tokens)
+    /// <param name="tokens">The number of tokens in the batches of all ranks.</param>
+    /// <param name="own">The number of these tokens that this rank computed.</param>
+    public static void Report(string model, int? rank, StepResult result, long tokens, long own)
     {
-        var its = new KeyValuePair<string, object?>(ModelKey, model);
+        var its = Tags(model, rank);
         s_stepDuration.Record(tokens / result.TokensPerSecond, its);
-        s_tokens.Add(tokens, its);
+        s_tokens.Add(own, its);
         s_step.Record(result.Step, its);
         s_learningRate.Record(result.LearningRate, its);
         if (result.Skipped is not null) s_skippedSteps.Add(1, its);
@@ -70,13 +77,24 @@ internal static class TrainingTelemetry
     }
 
     /// <summary>Reports the losses on validation data.</summary>
-    public static void ReportValidation(string model, ImmutableArray<(string Granularity, float Loss)> losses) =>
-        Report(s_validationLoss, new(ModelKey, model), losses);
+    public static void ReportValidation(string model, int? rank, ImmutableArray<(string Granularity, float Loss)> losses) =>
+        Report(s_validationLoss, Tags(model, rank), losses);
 
-    private static void Report(
-        Gauge<double> gauge, KeyValuePair<string, object?> model, ImmutableArray<(string Granularity, float Number)> numbers)
+    private static TagList Tags(string model, int? rank)
+    {
+        var tags = new TagList { { ModelKey, model } };
+        if (rank is not null) tags.Add(RankKey, rank);
+        return tags;
+    }
+
+    private static void Report(Gauge<double> gauge, in TagList its, ImmutableArray<(string Granularity, float Number)> numbers)
     {
         if (!gauge.Enabled) return;
-        foreach (var (granularity, number) in numbers) gauge.Record(number, model, new("matformer.granularity", granularity));
+        foreach (var (granularity, number) in numbers)
+        {
+            var tags = its;
+            tags.Add("matformer.granularity", granularity);
+            gauge.Record(number, tags);
+        }
     }
 }

@@ -33,6 +33,10 @@ internal static class Mpi
     /// <summary>Runs the program on several ranks with the same arguments.</summary>
     public static Run On(string mpi, int ranks, params string[] arguments) => Finish(Begin(mpi, ranks, arguments));
 
+    /// <summary>Runs the program on several ranks, of which one kills itself at a moment (tests/TinyLm/Killed.cs).</summary>
+    public static Run Killed(string mpi, int ranks, string moment, params string[] arguments) =>
+        Finish(Launch(mpi, ["-n", $"{ranks}", "dotnet", Program, .. arguments], ("MATFORMER_KILL", moment)));
+
     /// <summary>Begins to run the program on several ranks. The caller calls <see cref="Finish"/>.</summary>
     public static Process Begin(string mpi, int ranks, params string[] arguments) =>
         Launch(mpi, ["-n", $"{ranks}", "dotnet", Program, .. arguments]);
@@ -80,19 +84,20 @@ internal static class Mpi
 
     private static string Program => Path.Combine(AppContext.BaseDirectory, "TinyLm.dll");
 
-    private static Process Launch(string mpi, string[] arguments)
+    private static Process Launch(string mpi, string[] arguments, params (string Name, string Value)[] variables)
     {
         Need(mpi);
         string[] flags = mpi == Open ? ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"] : [];
-        return Start(s_launchers[mpi]!, [.. flags, .. arguments]);
+        return Start(s_launchers[mpi]!, [.. flags, .. arguments], variables);
     }
 
-    private static Process Start(string file, string[] arguments)
+    private static Process Start(string file, string[] arguments, params (string Name, string Value)[] variables)
     {
         var start = new ProcessStartInfo(file, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["OMP_NUM_THREADS"] = "1";
         start.Environment["OMP_WAIT_POLICY"] = "passive";
         start.Environment["OMPI_MCA_btl_vader_single_copy_mechanism"] = "none"; // containers forbid it
+        foreach (var (name, value) in variables) start.Environment[name] = value;
         return Process.Start(start)!;
     }
 

@@ -1,9 +1,13 @@
 using MatFormer;
 
 DistributedTraining.Register();
-return args is [nameof(TinyEncoder), .. var others]
-    ? await ModelProgram.RunAsync<TinyEncoder>(others)
-    : await ModelProgram.RunAsync<TinyLm>(args, ServeCommand.For<TinyLm>());
+Killed.Watch(args);
+return args switch
+{
+    [nameof(TinyEncoder), .. var others] => await ModelProgram.RunAsync<TinyEncoder>(others),
+    [nameof(TinyWidthEncoder), .. var others] => await ModelProgram.RunAsync<TinyWidthEncoder>(others),
+    _ => await ModelProgram.RunAsync<TinyLm>(args, ServeCommand.For<TinyLm>()),
+};
 
 /// <summary>A model program that trains in seconds, for the tests of the command line and of resuming.</summary>
 [MatLM(Layers = 2, Width = 32, Heads = 4, Context = 32, Vocabulary = 256)]
@@ -18,3 +22,10 @@ public sealed partial class TinyLm;
 [NestedEmbedding(4, 8, 16)]
 [Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
 public sealed partial class TinyEncoder;
+
+/// <summary>A text encoder whose residual stream is elastic too.</summary>
+[MatEncoder(Layers = 2, Width = 32, Heads = 4, Context = 24, Vocabulary = 256, Embedding = 16)]
+[FeedForward(64, Activation.SwiGlu)]
+[NestedEmbedding(4, 8, 16)]
+[Granularity("S", 16, Heads = 2, Width = 16), Granularity("M", 32, Heads = 2, Width = 16), Granularity("XL", 64)]
+public sealed partial class TinyWidthEncoder;

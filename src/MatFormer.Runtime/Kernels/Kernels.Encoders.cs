@@ -182,7 +182,7 @@ public static partial class Kernels
         Tensor x, Tensor targets, int streams, int[]? rows, double temperature, ReadOnlySpan<int> prefixes, ReadOnlySpan<double> shares)
     {
         using var scope = NewDisposeScope();
-        if (PairExchange.Current is { } exchange) (x, targets, streams, rows) = exchange.Whole(x);
+        if (PairExchange.Current is { } exchange) (x, targets, streams, rows) = exchange.Whole(x, streams);
         var means = new Tensor[streams];
         for (var r = 0; r < streams; r++)
         {
@@ -218,7 +218,7 @@ public static partial class Kernels
         if (PairExchange.Current is { } exchange)
         {
             teacher = exchange.WholeTeacher(teacher, student);
-            (x, targets, streams, rows) = exchange.Whole(x);
+            (x, targets, streams, rows) = exchange.Whole(x, streams);
         }
 
         var means = new Tensor[streams];

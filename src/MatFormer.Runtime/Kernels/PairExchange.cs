@@ -24,7 +24,8 @@ internal abstract class PairExchange
     /// rows. The arguments are those of <see cref="Kernels.PairCrossEntropy"/>. No process may leave a call out.
     /// </summary>
     /// <param name="x">The vectors of this process.</param>
-    public abstract (Tensor X, Tensor Targets, int Streams, int[]? Rows) Whole(Tensor x);
+    /// <param name="count">The number of streams of this pass in this process.</param>
+    public abstract (Tensor X, Tensor Targets, int Streams, int[]? Rows) Whole(Tensor x, int count);
 
     /// <summary>Returns a teacher's vectors of all processes, without gradient, for the rows of the streams from a student on.</summary>
     public abstract Tensor WholeTeacher(Tensor teacher, int student);

@@ -11,7 +11,7 @@ namespace MatFormer;
 internal sealed class FlatWeights : IDisposable
 {
     // Parameters begin at multiples of this many numbers: a cache line, which also suits vector loads.
-    private const long Unit = 16;
+    internal const long Unit = 16;
 
     private readonly List<(Parameter Parameter, long First, long Count)> _places = [];
     private readonly long _length;
@@ -60,10 +60,14 @@ internal sealed class FlatWeights : IDisposable
         return new FlatWeights([.. all.Where(decay.Contains), .. all.Where(parameter => !decay.Contains(parameter))], decay.Count);
     }
 
+    /// <summary>Returns the place of a parameter in <see cref="Weights"/>.</summary>
+    public (Parameter Parameter, long First, long Count) PlaceOf(Parameter parameter) =>
+        _places.Find(place => ReferenceEquals(place.Parameter, parameter));
+
     /// <summary>Returns the part of <paramref name="flat"/> that belongs to a parameter, as a view in the parameter's shape.</summary>
     public Tensor ViewOf(Tensor flat, Parameter parameter)
     {
-        var (_, first, count) = _places.Find(place => ReferenceEquals(place.Parameter, parameter));
+        var (_, first, count) = PlaceOf(parameter);
         return View(flat, parameter, first, count);
     }
 

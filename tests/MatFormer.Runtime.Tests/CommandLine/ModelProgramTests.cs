@@ -516,8 +516,9 @@ public sealed class ModelProgramTests : IDisposable
         model.Consolidate();
         var options = new TrainerOptions { Steps = steps, Batch = 2 };
         using var optimizer = new AdamWState(model.Flat!, options);
+        using var moments = optimizer.Gather();
         TrainingCheckpoint.Save(
-            Path.Combine(_out, "checkpoint.safetensors"), model, optimizer, options, new(steps, 0, EarlyStop.None, "data"),
+            Path.Combine(_out, "checkpoint.safetensors"), model, moments!, options, new(steps, 0, EarlyStop.None, "data"),
             new Dictionary<string, string>());
     }
 

@@ -1,0 +1,52 @@
+using MatFormer.Tests;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace MatFormer.Distributed.Tests;
+
+/// <summary>What one of several ranks holds and reports, without starting the others.</summary>
+public sealed class RankStateTests : RankTests
+{
+    [Theory]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(8)]
+    public void ARankHoldsItsPartOfTheMoments(int size)
+    {
+        using var model = new TinyLm();
+        model.Consolidate();
+        var flat = model.Flat!;
+        var whole = 2 * flat.Weights.numel() * sizeof(float);
+        using var together = new AdamWState(flat, new TrainerOptions(), new LoneRank(0, size));
+        Assert.Equal(whole, together.Bytes);
+        for (var rank = 0; rank < size; rank++)
+        {
+            using var divided = new AdamWState(flat, new TrainerOptions { ShardMoments = true }, new LoneRank(rank, size));
+
+            // Each rank holds what cannot be divided evenly: less than 16 numbers for each rank.
+            Assert.InRange(divided.Bytes - (whole / size), 0, 2L * 16 * size * sizeof(float));
+        }
+
+        using var alone = new AdamWState(flat, new TrainerOptions { ShardMoments = true }, new LoneRank(0, 1));
+        Assert.Equal(whole, alone.Bytes);
+    }
+
+    [Fact]
+    public void MetricsAndActivitiesCarryTheRank()
+    {
+        using var listening = new Listening("MatFormer.Training");
+        using var model = new TinyLm();
+        using var corpus = TextCorpus.Open(Corpus, Path.Combine(Folder, "data"));
+        var options = new TrainerOptions { Steps = 2, Batch = 5, Objective = Objective.Joint, EvaluateEvery = 2, EvaluationWindows = 10 };
+        using var trainer = new Trainer<TinyLm>(model, options) { Communicator = new LoneRank(1, 3) };
+        trainer.Fit(corpus);
+        foreach (var instrument in listening.Instruments)
+            Assert.Equal(1, Assert.Single(listening.Values(instrument.Split(' ')[0], "matformer.rank")));
+        Assert.Contains("matformer.training.validation.loss {nat}", listening.Instruments);
+        Assert.All(listening.Activities, activity => Assert.Equal(1, activity.GetTagItem("matformer.rank")));
+        Assert.Equal(["evaluate TinyLm", "train TinyLm"], listening.Activities.Select(activity => activity.OperationName));
+
+        // Rows 1 and 4 of the five belong to this rank.
+        Assert.Equal([2.0 * TinyLm.Spec.Context, 2.0 * TinyLm.Spec.Context], listening.Of("matformer.training.tokens"));
+    }
+}
