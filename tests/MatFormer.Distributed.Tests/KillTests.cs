@@ -65,7 +65,8 @@ public sealed class KillTests : RankTests
             }
 
             TestContext.Current.TestOutputHelper?.WriteLine(
-                $"{mpi}, {s_moments[i]}, {(isBegun ? "resumed" : "begun again")}: losses and weights differ by {string.Join(", ", figures)}");
+                $"{mpi}, {s_moments[i]}, {(isBegun ? "resumed" : "begun again")}: losses and weights differ by "
+                + string.Join(", ", figures));
         }
     }
 
