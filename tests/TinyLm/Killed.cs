@@ -22,7 +22,8 @@ internal static class Killed
     /// <summary>Watches a process that a test wants to kill. Call it after the communicators were registered.</summary>
     public static void Watch(string[] arguments)
     {
-        if (Environment.GetEnvironmentVariable("MATFORMER_KILL")?.Split(' ') is not [var rank, var what, var count, var milliseconds]) return;
+        var wanted = Environment.GetEnvironmentVariable("MATFORMER_KILL")?.Split(' ');
+        if (wanted is not [var rank, var what, var count, var milliseconds]) return;
         (s_left, s_milliseconds) = (Number(count), Number(milliseconds));
         s_folder = arguments[Array.IndexOf(arguments, "--out") + 1];
         Communicators.Add("mpi", () =>
