@@ -53,7 +53,8 @@ internal static class TrainingCheckpoint
         metadata.Add(DtypeKey, model.ComputeType.ToString());
         using var views = NewDisposeScope();
         var weights = model.named_parameters().ToList();
-        var moments = weights.SelectMany(weight => optimizer.Of(weight.name, weight.parameter)).ToList();
+        var moments = weights.Where(weight => weight.parameter.requires_grad)
+            .SelectMany(weight => optimizer.Of(weight.name, weight.parameter)).ToList();
         foreach (var (_, moment) in moments) views.Attach(moment);
         Checkpoint.Write(path, metadata, [.. weights.Select(weight => (weight.name, (Tensor)weight.parameter)), .. moments]);
     }
@@ -115,6 +116,7 @@ internal static class TrainingCheckpoint
         var entries = new List<(SafetensorsEntry Entry, Tensor Moment)>();
         foreach (var (name, parameter) in model.named_parameters())
         {
+            if (!parameter.requires_grad) continue;
             foreach (var (key, moment) in optimizer.Of(name, parameter))
             {
                 views.Attach(moment);

@@ -33,6 +33,7 @@ public sealed class SliceTests : IDisposable
         SliceEqualsUniversal<NarrowClassic>();
         SliceEqualsUniversal<NarrowViT>();
         SliceEqualsUniversal<NarrowEncoder>();
+        SliceEqualsUniversal<RoutedLm>();
     }
 
     [Fact]

@@ -119,7 +119,7 @@ internal sealed class Grammar
 
         if (IsWild() || (isDecoder && Flip())) attributes.Add(Of("Embedding", ("Tied?", Bool())));
         if (_bits.Length > 0) attributes.Add(Of("Precision", [.. _bits.Select(bits => ("", Int(bits)))]));
-        if (IsWild() || (kind == "MatViT" && granularities.AreDistinct && Flip())) attributes.Add(Routing());
+        if (IsWild() || (kind != "MatEncoder" && granularities.AreDistinct && Flip())) attributes.Add(Routing());
 
         // Budgets are above the size of the narrowest model and near the size of the whole model.
         long around = kind == "MatViT" ? (4 * patch * patch) + (image * image) + 100 : vocabulary + (isDecoder ? vocabulary : embedding);
