@@ -40,9 +40,11 @@ public sealed class RoutingKernelTests : KernelTestBase
                 Budget = 1,
                 IsCausal = isCausal,
             };
+
+            // The gradient of alpha sums differences of neighbouring numbers, of which rounding to bfloat16 leaves little.
             AssertEqual(
                 () => Kernels.FeedForward(x, weights, route), () => Definitions.FeedForwardOfText(x, weights, route),
-                [x, .. All(weights), route.Weight, route.Scale]);
+                [x, .. All(weights), route.Weight, .. dtype == ScalarType.Float32 ? [route.Scale] : Array.Empty<Tensor>()]);
         }
     }
 
