@@ -65,6 +65,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     public readonly Option<string?> Cascade = Text("--cascade", command == "calibrate" ? "NAMES" : "NAME:N", command == "calibrate"
         ? "Smaller profiles that answer while they are sure, narrowest first, such as S or S,M; by default the narrowest granularity"
         : "Smaller profiles that answer while they are surer than N, such as S:0.8 (calibrate finds N)");
+    public readonly Option<double?> Routing = Number<double>(
+        "--routing", 0, "within 0 and 1", "A budget of [Routing]: each token reads only the hidden units that it chooses", 1);
     public readonly Option<double[]?> Thresholds = Numbers(
         "--thresholds", "Thresholds to measure, within 0 and 1; by default ten of them. 0 and 1 are always measured");
     public readonly Option<double?> CascadeTolerance = Number<double>(
@@ -468,6 +470,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public int? DraftLength => parsed.GetValue(options.DraftLength);
 
     public string? Cascade => parsed.GetValue(options.Cascade);
+
+    public double? Routing => parsed.GetValue(options.Routing);
 
     public double[]? Thresholds => parsed.GetValue(options.Thresholds);
 

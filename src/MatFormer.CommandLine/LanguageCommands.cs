@@ -292,6 +292,7 @@ internal sealed class LanguageCommands<TModel>(
                 ?? ((profile?.Bits ?? chosen.ProfileBits) is { } bits ? DecodingWeights.OfBits(bits) : ModelDecoding.WeightsOf(dtype)),
             Threads = Settings.Threads,
         });
+        if (Settings.Routing is { } budget) Route(engine, budget, profile);
         WarmUp(engine, chosen, sampling);
         var prompt = Settings.Prompt ?? string.Empty;
         Human.Write(prompt);
@@ -302,14 +303,16 @@ internal sealed class LanguageCommands<TModel>(
         var drafts = result.Drafts is not { } d ? string.Empty : Output.Invariant(
             $", {d.Acceptance:P0} of {d.Drafted} drafted tokens accepted, {d.MeanLength:0.0} at once");
         var answers = result.Cascade is not { } c ? string.Empty : Output.Invariant($", {c.WidestShare:P0} of them its own");
+        var routed = Settings.Routing is { } mean ? Output.Invariant($" at the budget {mean}") : string.Empty;
         Error.WriteLine(Output.Invariant(
-            $"[{chosen.ProfileName}: {result.Tokens} tokens{answers}, {result.TokensPerSecond:0} tokens/s{drafts}, finish: {reason}]"));
+            $"[{chosen.ProfileName}{routed}: {result.Tokens} tokens{answers}, {result.TokensPerSecond:0} tokens/s{drafts}, finish: {reason}]"));
         if (Settings.Json)
         {
             Output.Json(Results, json =>
             {
                 json.WriteString("model", TModel.Spec.Name);
                 json.WriteString("profile", chosen.ProfileName);
+                if (Settings.Routing is { } share) json.WriteNumber("budget", share);
                 if (engine is not null) json.WriteString("weights", engine.Weights.ShortName);
                 json.WriteString("prompt", prompt);
                 json.WriteString("text", result.Text);
@@ -338,6 +341,23 @@ internal sealed class LanguageCommands<TModel>(
         {
             Human.Write(text);
             Human.Flush();
+        }
+    }
+
+    // Lets the tokens of a whole model choose their hidden units.
+    private void Route(DecodingEngine? engine, double budget, Profile<TModel>? profile)
+    {
+        if (Settings.Draft is not null || Settings.Cascade is not null)
+            throw new UsageException("--routing lets each token choose its hidden units; leave out --draft and --cascade.");
+        if (profile is not null) throw new UsageException("--routing is for the whole model; leave out --profile.");
+        if (engine is null) throw new UsageException("--routing is for decoding on the CPU; leave it out, or give --device cpu.");
+        try
+        {
+            engine.Use(0, budget);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--routing {Output.Invariant($"{budget}")}: {ArgumentProblem.Of(e)}", e);
         }
     }
 

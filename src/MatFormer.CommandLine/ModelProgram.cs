@@ -130,9 +130,9 @@ public static class ModelProgram
         make(
             "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads,
-            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.Prompt, o.Tokens, o.Temperature, o.Json]),
+            o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.RoutedShare, o.LearningRate, o.Seed,
+            o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery,
+            o.Init, o.Resume, o.Overwrite, o.Prompt, o.Tokens, o.Temperature, o.Json]),
         make(
             "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(), o => [
             o.Data, o.Vocabulary, o.Out, o.Json]),
@@ -142,10 +142,10 @@ public static class ModelProgram
         make(
             "train", "Train all granularities at once", c => c.Train(), o => [
             o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads,
-            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients,
-            o.ShardMoments, o.Json]),
+            o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.RoutedShare, o.LearningRate, o.Seed,
+            o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery,
+            o.Init, o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.ShardMoments,
+            o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
@@ -165,7 +165,8 @@ public static class ModelProgram
         make(
             "generate", "Continue a prompt", c => c.Generate(), o => [
             o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,
-            o.Draft, o.DraftWeights, o.DraftLength, o.Cascade, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json]),
+            o.Draft, o.DraftWeights, o.DraftLength, o.Cascade, o.Routing, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out,
+            o.Json]),
     ];
 
     private static IEnumerable<Command> OfVisionTransformer<TModel>(Make<ImageCommands<TModel>> make)

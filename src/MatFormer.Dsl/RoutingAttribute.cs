@@ -3,12 +3,17 @@ using System;
 namespace MatFormer;
 
 /// <summary>
-/// Lets a vision transformer spend compute where an image needs it (Mixture of Nested Experts, arXiv 2407.19985). In each routed layer a
+/// Lets a model spend compute where an image or a text needs it (Mixture of Nested Experts, arXiv 2407.19985). In each routed layer a
 /// learned router scores the tokens of an image. The widest granularity takes the tokens that it scores highest, then the next one, and the
 /// narrowest takes the rest. How many tokens each takes follows from a compute budget: the mean share of the hidden units that a token
 /// uses. One set of weights serves all budgets: <c>model.Forward(0.5, pixels)</c>. Granularities and profiles work as before, without a
 /// router.
 /// </summary>
+/// <remarks>
+/// A token of a language model must not depend on later ones. So there granularities choose among all tokens of a batch only in training.
+/// Training also finds thresholds of the scores for each declared budget. By these each token chooses afterwards, from its own hidden state
+/// alone, and the budget holds on average.
+/// </remarks>
 [AttributeUsage(AttributeTargets.Class, Inherited = false)]
 #if MATFORMER_GENERATOR
 internal

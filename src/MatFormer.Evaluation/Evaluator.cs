@@ -46,11 +46,18 @@ public sealed record Consistency(double Agreement, double? GeneratedAgreement, d
 /// </param>
 /// <param name="NatsPerToken">The same in nats per token. It is comparable only between models with the same tokenizer.</param>
 /// <param name="Consistency">How close it is to the whole model; null for a slice, which has no whole model.</param>
-public sealed record EvaluationRow(ProfileCosts Costs, double BitsPerByte, double NatsPerToken, Consistency? Consistency);
+public sealed record EvaluationRow(ProfileCosts Costs, double BitsPerByte, double NatsPerToken, Consistency? Consistency)
+{
+    /// <summary>
+    /// Routed passes only: the share of the hidden units of routed layers that a token of the validation text used on average. Tokens
+    /// choose by thresholds that training found, so it is near the budget, but not equal to it.
+    /// </summary>
+    public double? UsedShare { get; init; }
+}
 
 /// <summary>The quality of a model.</summary>
 /// <param name="Rows">
-/// A row for each profile, in the order of the request; by default granularities, narrowest first, then profiles.
+/// A row for each profile, in the order of the request; by default granularities, narrowest first, then profiles, then routing budgets.
 /// </param>
 /// <param name="BigramBitsPerByte">
 /// The bits per byte on the same text of a bigram model of bytes that was trained on the same training text.
@@ -75,7 +82,7 @@ public static class Evaluator
 {
     private const long MaxLogits = 1 << 25;
 
-    /// <summary>Measures every granularity and declared profile of a universal model in one pass over the text.</summary>
+    /// <summary>Measures every granularity, declared profile and declared routing budget of a universal model.</summary>
     /// <param name="model">The model.</param>
     /// <param name="corpus">The validation text is evaluated. The training text trains the bigram model.</param>
     /// <param name="options">The options of the evaluation.</param>
@@ -86,8 +93,24 @@ public static class Evaluator
     public static Evaluation Run<TModel>(
         TModel model, TextCorpus corpus, EvaluationOptions? options = null, Action<double>? progress = null,
         CancellationToken cancellationToken = default)
-        where TModel : MatFormerModel, IMatFormer<TModel> =>
-        Run(model, [.. TModel.Granularities, .. TModel.Profiles], corpus, options, null, progress, cancellationToken);
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ImmutableArray<Profile<TModel>> profiles = [.. TModel.Granularities, .. TModel.Profiles];
+        var budgets = TModel.Spec.Routing?.Budgets ?? [];
+        var evaluation = Run(
+            [.. ProfileCosts.Of<TModel>(), .. budgets.Select(ProfileCosts.Of<TModel>)],
+            [
+                .. profiles.Select(p => (Func<Tensor, Tensor>)(tokens => model.Forward(p, tokens))),
+                .. budgets.Select(b => (Func<Tensor, Tensor>)(tokens => model.Forward(b, tokens))),
+            ],
+            model, model, corpus, options, progress, cancellationToken);
+        return budgets.IsEmpty ? evaluation : evaluation with
+        {
+            Rows = [.. evaluation.Rows.Select(row => row.Costs.Budget is not { } budget ? row
+                : row with { UsedShare = UsedShare(model, budget, corpus, options ?? new EvaluationOptions(), cancellationToken) })],
+        };
+    }
 
     /// <summary>Measures some profiles of a universal model in one pass over the text.</summary>
     /// <param name="model">The model.</param>
@@ -196,6 +219,25 @@ public static class Evaluator
         var count = (long)windows.Count * context;
         return new Evaluation(
             [.. costs.Zip(tallies, (cost, tally) => tally.Row(cost, bytes, count, continued, whole is not null))], bigram, count, bytes);
+    }
+
+    // Returns the share of the hidden units that the tokens of the windows use at a budget.
+    private static double? UsedShare<TModel>(
+        TModel model, double budget, TextCorpus corpus, EvaluationOptions options, CancellationToken cancellationToken)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        using var unrecorded = no_grad();
+        var streams = Streams.Routed<TModel>(budget, isCausal: true);
+        var windows = Windows.Fixed(corpus.Validation, TModel.Spec.Context, options.Windows);
+        foreach (var batch in windows.Chunk(BatchOf(TModel.Spec, options.Batch)))
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            using var scope = NewDisposeScope();
+            var (tokens, targets) = TokenBatch.Of(batch).ToTensors(model.Device);
+            model.Losses(streams, tokens, targets);
+        }
+
+        return streams.UsedShare;
     }
 
     /// <summary>

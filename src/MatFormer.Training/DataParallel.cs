@@ -73,6 +73,21 @@ internal sealed class DataParallel<TModel> : IDisposable
         return (received[^1] > 0, communication);
     }
 
+    /// <summary>
+    /// Replaces the thresholds of a language model, which a routed step has moved by the rank's own tokens, by their means over all ranks.
+    /// </summary>
+    public void AverageThresholds(StepPlan plan)
+    {
+        if (plan.Streams.Budget is null || TModel.Spec.Kind != ModelKind.LanguageModel) return;
+        using var unrecorded = no_grad();
+        foreach (var (name, thresholds) in _model.named_parameters())
+        {
+            if (!name.EndsWith(Routers.ThresholdsName, StringComparison.Ordinal)) continue;
+            _communicator.BeginAllReduce(thresholds).Wait();
+            thresholds.div_(Numbers.Number(_communicator.Size));
+        }
+    }
+
     /// <summary>Returns every size-th batch, beginning with this rank.</summary>
     public IEnumerable<Batch> PartOf(IEnumerable<Batch> batches) =>
         batches.Where((_, i) => i % _communicator.Size == _communicator.Rank);

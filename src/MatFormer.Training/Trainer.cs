@@ -331,7 +331,12 @@ public sealed class Trainer<TModel> : IDisposable
 
         _flat.GatherGradients();
         StepCommunication? communication = null;
-        if (_parallel is not null) (_stops, communication) = _parallel.Finish(sums, cancellationToken.IsCancellationRequested);
+        if (_parallel is not null)
+        {
+            (_stops, communication) = _parallel.Finish(sums, cancellationToken.IsCancellationRequested);
+            _parallel.AverageThresholds(plan);
+        }
+
         float[] values = [.. sums.Select(sum => (float)(sum / Options.Accumulation / bits.Length))];
         var norm = Kernels.ClipGradientNorm(_flat.Gradients, Options.MaxGradientNorm);
         var problem = Problem(plan, values, norm);

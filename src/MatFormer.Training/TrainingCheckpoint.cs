@@ -53,7 +53,8 @@ internal static class TrainingCheckpoint
         metadata.Add(DtypeKey, model.ComputeType.ToString());
         using var views = NewDisposeScope();
         var weights = model.named_parameters().ToList();
-        var theirs = weights.SelectMany(weight => moments.Of(weight.name, weight.parameter)).ToList();
+        var theirs = weights.Where(weight => weight.parameter.requires_grad)
+            .SelectMany(weight => moments.Of(weight.name, weight.parameter)).ToList();
         foreach (var (_, moment) in theirs) views.Attach(moment);
         Checkpoint.Write(path, metadata, [.. weights.Select(weight => (weight.name, (Tensor)weight.parameter)), .. theirs]);
     }
@@ -114,6 +115,7 @@ internal static class TrainingCheckpoint
         var entries = new List<(Parameter Parameter, SafetensorsEntry First, SafetensorsEntry Second)>();
         foreach (var (name, parameter) in model.named_parameters())
         {
+            if (!parameter.requires_grad) continue;
             var names = AdamWState.NamesOf(name);
             entries.Add((parameter, misfits.Find(names.First, parameter), misfits.Find(names.Second, parameter)));
         }

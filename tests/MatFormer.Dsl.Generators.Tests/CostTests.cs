@@ -106,9 +106,11 @@ public sealed class CostTests
             + (2 * ofAllTokens * lookupTokens) + cross;
         var counted = isDecoder ? "FlopsPerToken" : spec.Image is null ? "FlopsPerText" : "FlopsPerImage";
 
-        // The costs are those of slices, which have no routers. Each routed layer has a row for each granularity, and a scale.
+        // The costs are those of slices, which have no routers. Each routed layer has a row for each granularity, and a scale. A language
+        // model has thresholds for each budget too.
         var routed = model.IsUniversal ? spec.Routing?.Layers.Length ?? 0 : 0;
-        Assert.Equal(routed * ((spec.Granularities.Length * (long)spec.Width) + 1), routers);
+        var thresholds = isDecoder && spec.Routing is { } routing ? routing.Budgets.Length * (spec.Granularities.Length - 1) : 0;
+        Assert.Equal(routed * ((spec.Granularities.Length * (long)spec.Width) + 1 + thresholds), routers);
         Assert.Equal(all, Constant(type, "ParameterCount"));
         Assert.Equal(all - embeddings, Constant(type, "NonEmbeddingParameterCount"));
         Assert.Equal(flops, Constant(type, counted));

@@ -827,15 +827,9 @@ public sealed class DiagnosticTests
         },
         {
             "MFD0066",
-            Declare(more: "[[|Routing|](0.5)]"),
-            "[Routing] of 'Lm' lets granularities choose among all tokens of an input at once, but a token of a [MatLM] must not depend on "
-                + "later ones; declare a [MatViT], or remove it"
-        },
-        {
-            "MFD0066",
             Declare(lm: Encoder, more: "[[|Routing|]]"),
-            "[Routing] of 'Lm' lets granularities choose among all tokens of an input at once, but the texts of a [MatEncoder] differ in "
-                + "length; declare a [MatViT], or remove it"
+            "[Routing] of 'Lm' lets a fixed number of tokens take each granularity, but the texts of a [MatEncoder] differ in length; "
+                + "declare a [MatViT] or a [MatLM], or remove it"
         },
         {
             "MFD0067",
@@ -853,6 +847,12 @@ public sealed class DiagnosticTests
             "MFD0067",
             Declare(lm: ViT, more: "[Routing([|double.NaN|])]"),
             "A routing budget of NaN cannot be met: it must be above 0.125, the share of the hidden units that 'S' has, and at most 1; "
+                + "write a number between them"
+        },
+        {
+            "MFD0067",
+            Declare(more: "[Routing(0.5, [|1.5|])]"),
+            "A routing budget of 1.5 cannot be met: it must be above 0.125, the share of the hidden units that 'S' has, and at most 1; "
                 + "write a number between them"
         },
         {

@@ -22,6 +22,7 @@ public sealed class DecodingEngineTests
         EngineEqualsModel<Qwen2Untied>();
         EngineEqualsModel<OracleNarrow>();
         EngineEqualsModel<NarrowClassic>();
+        EngineEqualsModel<RoutedLm>();
     }
 
     [Fact]

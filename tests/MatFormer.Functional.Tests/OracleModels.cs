@@ -83,3 +83,11 @@ public sealed partial class OracleNarrow;
 [Norm(NormKind.Layer), Position(PositionKind.Learned), Embedding(Tied = false)]
 [Granularity("S", 6, Width = 7), Granularity("XL", 24)]
 public sealed partial class NarrowClassic;
+
+/// <summary>A language model whose tokens are routed in the last layers.</summary>
+[MatLM(Layers = 3, Width = 24, Heads = 4, Context = 12, Vocabulary = 23)]
+[FeedForward(48, Activation.SwiGlu, Bias = true), Attention(KeyValueHeads = 2)]
+[Routing(0.4, 0.7, Layers = "1-2")]
+[Granularity("S", 12), Granularity("M", 24), Granularity("XL", 48)]
+[Profile("Mixed", "S M XL")]
+public sealed partial class RoutedLm;

@@ -331,7 +331,7 @@ public sealed class RoutingTests : IDisposable
         return path;
     }
 
-    private static long LiveTensors()
+    internal static long LiveTensors()
     {
         long before;
         do
@@ -345,7 +345,7 @@ public sealed class RoutingTests : IDisposable
         return before;
     }
 
-    private static byte[] Bits(Tensor x) => x.detach().contiguous().bytes.ToArray();
+    internal static byte[] Bits(Tensor x) => x.detach().contiguous().bytes.ToArray();
 
     private string PathOf(string name) => Path.Combine(_folder, name);
 }

@@ -35,6 +35,7 @@ public sealed class SliceTests : IDisposable
         SliceEqualsUniversal<NarrowClassic>();
         SliceEqualsUniversal<NarrowViT>();
         SliceEqualsUniversal<NarrowEncoder>();
+        SliceEqualsUniversal<RoutedLm>();
     }
 
     [Fact]

@@ -7,6 +7,14 @@ namespace MatFormer.Functional.Tests;
 [Profile("Mixed", "1*S 1*XL")]
 public sealed partial class OracleBytes;
 
+/// <summary>A small byte-level model whose tokens are routed in layers that differ, and whose sizes keep fewer heads.</summary>
+[MatLM(Layers = 2, Width = 32, Heads = 4, Context = 32, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu), FeedForward(48, Activation.Gelu, Bias = true, Layers = "1")]
+[Routing(0.4, 0.7)]
+[Granularity("S", 0.25, Heads = 2), Granularity("M", 0.5), Granularity("XL", 1.0)]
+[Profile("Mixed", "S XL")]
+public sealed partial class RoutedBytes;
+
 /// <summary>A small byte-level model whose small granularities keep a part of the residual stream.</summary>
 [MatLM(Layers = 2, Width = 64, Heads = 4, Context = 32, Vocabulary = 256)]
 [FeedForward(64, Activation.SwiGlu)]

@@ -291,8 +291,9 @@ internal static class Descriptors
 
     public static readonly DiagnosticDescriptor RoutingNeedsImages = Error(
         "MFD0066",
-        "Routing needs a vision transformer",
-        "[Routing] of '{0}' lets granularities choose among all tokens of an input at once, but {1}; declare a [MatViT], or remove it");
+        "Routing needs a vision transformer or a language model",
+        "[Routing] of '{0}' lets a fixed number of tokens take each granularity, but the texts of a [MatEncoder] differ in length; "
+        + "declare a [MatViT] or a [MatLM], or remove it");
 
     public static readonly DiagnosticDescriptor RoutingBudgetOutOfRange = Error(
         "MFD0067",

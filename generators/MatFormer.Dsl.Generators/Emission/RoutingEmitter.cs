@@ -11,6 +11,31 @@ internal static class RoutingEmitter
     {
         var f = new CodeFile(spec.Type);
         var (input, head) = (model.Input, model.Head);
+        if (spec.IsDecoder) WriteLogits(f, input, head);
+        else WriteEncodings(f, input, head);
+        f.Write($$"""
+
+            internal sealed partial class Network
+            {
+                public {{f.Routers}}? Routers;  //| of the universal model; a slice has none
+            }
+            """);
+        return f;
+    }
+
+    // Each token chooses by thresholds, so that it does not depend on later ones.
+    private static void WriteLogits(CodeFile f, InputPart input, HeadPart head) => f.Write($$"""
+        /// <inheritdoc/>
+        public override {{f.Tensor}} Forward(double budget, {{f.Tensor}} {{input.Name}})
+        {
+            {{input.Check}}({{input.Name}});
+            var streams = {{f.Streams}}.Routed<{{f.Model}}>(budget, isCausal: true);
+            return _network.Logits({{input.Name}}, streams, null, ComputeType);  //| {{head.GivenShape}}
+        }
+        """);
+
+    private static void WriteEncodings(CodeFile f, InputPart input, HeadPart head)
+    {
         var routed = $"{f.Streams}.Routed<{f.Model}>(budget)";
         f.Write($$"""
             /// <inheritdoc/>
@@ -33,12 +58,6 @@ internal static class RoutingEmitter
                 {{input.Check}}({{input.Name}});
                 return _network.Classify({{input.Name}}, {{routed}}, EmbeddingWidth(width), ComputeType);  //| {{head.GivenShape}}
             }
-
-            internal sealed partial class Network
-            {
-                public {{f.Routers}}? Routers;  //| of the universal model; a slice has none
-            }
             """);
-        return f;
     }
 }

@@ -67,8 +67,12 @@ internal static class Fingerprint
             parts.Add("granularity_heads=" + string.Join(",", heads));
         }
 
-        // The budgets are not part of the architecture: one set of weights serves all of them.
-        if (spec.Routing is { } routing) parts.Add("routing=" + string.Join(",", routing.Layers));
+        // One set of weights serves all budgets, so they are not part of the architecture; but a language model has thresholds for each.
+        if (spec.Routing is { } routing)
+        {
+            parts.Add("routing=" + string.Join(",", routing.Layers));
+            if (spec.IsDecoder) parts.Add("budgets=" + string.Join(",", routing.Budgets.Select(budget => Invariant($"{budget:R}"))));
+        }
 
         // The grids are not part of the architecture either.
         if (spec.Lookup is { } lookup) parts.Add(Invariant($"lookup={lookup.Hidden}"));

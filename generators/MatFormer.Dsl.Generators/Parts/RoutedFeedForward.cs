@@ -21,5 +21,17 @@ internal sealed class RoutedFeedForward(ModelSpec spec, Architecture architectur
     public override string StackedCall(CodeFile f) =>
         $"route is null\n        ? {base.StackedCall(f)}\n        : {f.Kernels}.FeedForward(x, FeedForwardWeights, route)";
 
-    private protected override string? RouteArgument => ", Routers?.Of(layer, streams)";
+    private protected override string? RouteArgument => $", Routers?.Of(layer, streams{(Spec.IsDecoder ? ", attended" : null)})";
+
+    public override IEnumerable<PackedField> Packed(CodeFile f, BlockSpec block)
+    {
+        var (granularities, budgets) = (Literals.Of(Spec.Granularities.Count), Literals.Of(Spec.Routing!.Budgets.Count));
+        var router = new PackedField(
+            f.PackedRouter + "?", "_router", $"packer.Router(prefix, {granularities}, {Shape.WidthExpression(Spec)}, {budgets})",
+            "null if the layer is not routed, and in a slice");
+        return [router, .. base.Packed(f, block)];
+    }
+
+    public override IEnumerable<string> DecodingLines(CodeFile f, BlockSpec block) =>
+        ["thread.Route(layer, _router);", .. base.DecodingLines(f, block)];
 }

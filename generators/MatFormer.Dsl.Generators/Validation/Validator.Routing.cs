@@ -11,10 +11,9 @@ internal sealed partial class Validator
     private RoutingSpec? CheckRouting(List<GranularitySpec> granularities, EquatableArray<BlockSpec> blocks)
     {
         if (_declaration.Routing is not { } routing) return null;
-        if (!IsVision)
+        if (!IsVision && !IsDecoder)
         {
-            var reason = IsDecoder ? "a token of a [MatLM] must not depend on later ones" : "the texts of a [MatEncoder] differ in length";
-            Report(Descriptors.RoutingNeedsImages, routing.At, ModelName, reason);
+            Report(Descriptors.RoutingNeedsImages, routing.At, ModelName);
             return null;
         }
 

@@ -64,6 +64,8 @@ internal sealed class CodeFile
 
     public string PackedMatrix => Alias(nameof(PackedMatrix));
 
+    public string PackedRouter => Alias(nameof(PackedRouter));
+
     public string PackedTable => Alias(nameof(PackedTable));
 
     public string Parameter => Alias(nameof(Parameter));

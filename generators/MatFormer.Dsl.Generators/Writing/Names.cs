@@ -29,6 +29,7 @@ internal static class Names
         ["ModelSpec"] = "MatFormer.ModelSpec",
         ["Module"] = "TorchSharp.torch.nn.Module",
         ["PackedMatrix"] = "MatFormer.PackedMatrix",
+        ["PackedRouter"] = "MatFormer.PackedRouter",
         ["PackedTable"] = "MatFormer.PackedTable",
         ["Parameter"] = "TorchSharp.Modules.Parameter",
         ["Recomputation"] = "MatFormer.Recomputation",

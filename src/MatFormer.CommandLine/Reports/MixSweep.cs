@@ -36,7 +36,8 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
 
     public static MixSweep Of(Evaluation evaluation, Evaluation sweep)
     {
-        return new(ModelKind.LanguageModel, "token", [.. evaluation.Rows.Select(Of)], [.. sweep.Rows.Select(Of)]);
+        var measured = evaluation.Rows.Where(row => row.Costs.Budget is null);
+        return new(ModelKind.LanguageModel, "token", [.. measured.Select(Of)], [.. sweep.Rows.Select(Of)]);
 
         static SweptMix Of(EvaluationRow row) =>
             new(row.Costs, row.BitsPerByte, row.Consistency?.Agreement, json => Output.WriteRow(json, row));

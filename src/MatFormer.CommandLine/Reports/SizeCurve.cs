@@ -20,7 +20,8 @@ internal static class SizeCurve
             Series = WithoutEmpty(
                 new ChartSeries("granularities", [.. rows.Where(r => r.Costs.IsGranularity).Select(Point)], IsLine: true),
                 new ChartSeries(
-                    "Mix'n'Match profiles, cut from the same weights", [.. rows.Where(r => !r.Costs.IsGranularity).Select(Point)])),
+                    "Mix'n'Match profiles, cut from the same weights",
+                    [.. rows.Where(r => !r.Costs.IsGranularity && r.Costs.Budget is null).Select(Point)])),
         };
 
         static ChartPoint Point(EvaluationRow row) => new(row.Costs.Parameters / 1e6, row.BitsPerByte, TipOf(row), row.Costs.Name);

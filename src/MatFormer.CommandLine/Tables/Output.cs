@@ -70,6 +70,7 @@ internal static class Output
         WriteCosts(json, row.Costs);
         json.WriteNumber("bits_per_byte", row.BitsPerByte);
         json.WriteNumber("nats_per_token", row.NatsPerToken);
+        if (row.UsedShare is { } used) json.WriteNumber("used_share", used);
         if (row.Consistency is not { } consistency) return;
         json.WriteNumber("agreement", consistency.Agreement);
         if (consistency.GeneratedAgreement is { } generated) json.WriteNumber("generated_agreement", generated);
@@ -106,8 +107,8 @@ internal static class Output
         {
             string[] cells =
             [
-                row.Costs.Name, row.Costs.Layout, Count(row.Costs.Parameters), Millions(row.Costs.Flops),
-                Invariant($"{row.BitsPerByte:0.000}"), Invariant($"{row.NatsPerToken:0.000}"), Percent(row.Consistency?.Agreement),
+                row.Costs.Name, row.UsedShare is { } used ? Invariant($"by token, {used:0.000} used") : row.Costs.Layout,
+                Count(row.Costs.Parameters), Millions(row.Costs.Flops), Invariant($"{row.BitsPerByte:0.000}"), Invariant($"{row.NatsPerToken:0.000}"), Percent(row.Consistency?.Agreement),
                 Percent(row.Consistency?.GeneratedAgreement), Nats(row.Consistency?.Divergence), Nats(row.Consistency?.ReverseDivergence),
             ];
             table.AddRow(cells[..table.Columns.Count].Select(Cell));

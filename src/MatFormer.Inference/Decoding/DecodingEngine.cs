@@ -142,11 +142,42 @@ public sealed unsafe class DecodingEngine : IDisposable
     public void Use(int sequence, ImmutableArray<LayerSlice> layers)
     {
         var its = _sequences[sequence];
-        if (its.Layers == layers) return;
+        if (its.Layers == layers && its.Budget < 0) return;
         if (its.Length > its.Computed) throw new InvalidOperationException("Tokens were appended but not computed; call Run before Use.");
         CheckHeld(layers);
         its.Use(layers, Architecture);
+        its.Budget = -1;
     }
+
+    /// <summary>
+    /// Makes a sequence continue at a compute budget, from its next token on: in a routed layer each token reads only the hidden units that
+    /// its router chooses (<see cref="RoutingAttribute"/>). Earlier tokens keep their keys and values.
+    /// </summary>
+    /// <param name="sequence">The sequence.</param>
+    /// <param name="budget">One of the declared budgets: the mean share of the hidden units that a token uses.</param>
+    /// <exception cref="ArgumentException">
+    /// The model does not declare the budget, the engine holds no routers, or earlier tokens left out attention heads or layers.
+    /// </exception>
+    public void Use(int sequence, double budget)
+    {
+        var its = _sequences[sequence];
+        var index = RoutingBudget.IndexOf(Architecture, budget);
+        if (its.Budget == index) return;
+        if (its.Length > its.Computed) throw new InvalidOperationException("Tokens were appended but not computed; call Run before Use.");
+        if (!_network.CanRoute)
+        {
+            throw new ArgumentException(
+                $"The decoder has the weights of the slice {Architecture.Name}.{ProfileName}, which has no routers; create it from the whole "
+                + "model to decode at a budget.", nameof(budget));
+        }
+
+        its.Use(Layers, Architecture);
+        its.Budget = index;
+    }
+
+    /// <summary>Returns the compute budget that a sequence continues at; null if all its tokens use the same hidden units.</summary>
+    public double? BudgetOf(int sequence) =>
+        _sequences[sequence].Budget is >= 0 and var index ? Architecture.Routing!.Budgets[index] : null;
 
     /// <summary>
     /// Makes a sequence continue in other bits, from its next token on. Earlier tokens keep their keys and values.
@@ -248,7 +279,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             foreach (var (index, token, wanted) in CollectionsMarshal.AsSpan(_rows)[start..end])
             {
                 var its = _sequences[index];
-                _pass.AddRow(token, its.Next++, its.Cache, its.Layers, its.Weights, wanted);
+                _pass.AddRow(token, its.Next++, its.Cache, its.Layers, its.Weights, its.Budget, wanted);
             }
 
             _pass.Logits = _logits + ((nint)logits * _pass.LogitsStride);
@@ -430,6 +461,9 @@ public sealed unsafe class DecodingEngine : IDisposable
 
         /// <summary>The format of the weights that the sequence continues with.</summary>
         public DecodingWeights Weights { get; set; }
+
+        /// <summary>The place of the budget that the sequence continues at among the declared ones; -1 without a budget.</summary>
+        public int Budget { get; set; } = -1;
 
         /// <summary>The number of tokens, computed or waiting.</summary>
         public int Length { get; private set; }

@@ -56,6 +56,10 @@ internal abstract class Generation : IDisposable
         {
             if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, engine.LayersOf(row), engine.Architecture);
             DecodingEngine.CheckCascade(options.Cascade, engine.LayersOf(row), engine.Architecture);
+            if (engine.BudgetOf(row) is not { } budget || (options.Draft.IsDefault && options.Cascade.IsEmpty)) continue;
+            throw new ArgumentException(FormattableString.Invariant(
+                $"Sequence {row} of {engine.Architecture.Name} decodes at the budget {budget}, where each token chooses its hidden units; ")
+                + "generate without a draft and a cascade, or with a profile.", nameof(options));
         }
 
         if (options.DraftWeights is { } weights) engine.CheckHeld(weights);

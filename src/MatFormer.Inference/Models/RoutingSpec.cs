@@ -2,12 +2,12 @@ using System.Collections.Immutable;
 
 namespace MatFormer;
 
-/// <summary>How the tokens of an image are routed to granularities (Mixture of Nested Experts, arXiv 2407.19985).</summary>
+/// <summary>How tokens are routed to granularities (Mixture of Nested Experts, arXiv 2407.19985).</summary>
 /// <param name="Budgets">The budgets that training draws from and that evaluations measure, in increasing order.</param>
 /// <param name="Layers">The layers whose feed-forwards are routed, in increasing order.</param>
 public sealed record RoutingSpec(ImmutableArray<double> Budgets, ImmutableArray<int> Layers);
 
-/// <summary>How many tokens of an image take each granularity of a routed layer.</summary>
+/// <summary>How many tokens of an image, or of a text that fills the context, take each granularity of a routed layer.</summary>
 /// <param name="Widths">The hidden width of each granularity, narrowest first.</param>
 /// <param name="Tokens">The number of tokens that take it.</param>
 public sealed record RoutedLayer(ImmutableArray<int> Widths, ImmutableArray<int> Tokens)
@@ -23,7 +23,8 @@ public sealed record RoutedLayer(ImmutableArray<int> Widths, ImmutableArray<int>
 /// A compute budget of a routed model, and what follows from it. Of all distributions of the tokens whose mean share of the hidden units is
 /// the budget, the one of greatest entropy is taken (arXiv 2407.19985, section 3.3, without a preference for wide granularities): the share
 /// of tokens that a granularity takes is proportional to exp(lambda * width). The numbers of tokens are rounded such that no layer takes
-/// more than the budget. They depend on the model and the budget alone, not on an image.
+/// more than the budget. They depend on the model and the budget alone, not on an input. A token of a language model chooses by itself, so
+/// there the numbers hold on average.
 /// </summary>
 public sealed class RoutingBudget
 {
@@ -44,9 +45,10 @@ public sealed class RoutingBudget
             Flops += block.CostOf(block.Flops, whole);
             if (layers[layer] is not { } its) continue;
 
-            // FLOPs per hidden unit are those of all tokens together, so the division is exact.
-            Flops -= block.Flops.PerHiddenUnit / spec.Context * (((long)whole.HiddenWidth * spec.Context) - its.HiddenUnits);
-            Flops += 2L * spec.Context * spec.Width * its.Widths.Length;
+            // FLOPs per hidden unit are those of all tokens of an image together, or of one token, of which this is the mean.
+            var unused = ((long)whole.HiddenWidth * spec.Context) - its.HiddenUnits;
+            Flops -= block.Flops.PerHiddenUnit * unused / spec.Context;
+            Flops += 2L * TokensOf(spec) * spec.Width * its.Widths.Length;
         }
     }
 
@@ -58,7 +60,10 @@ public sealed class RoutingBudget
     /// </summary>
     public ImmutableArray<RoutedLayer?> Layers { get; }
 
-    /// <summary>The FLOPs (a multiply-add is two) of the forward pass over one image, with those of the routers.</summary>
+    /// <summary>
+    /// The FLOPs (a multiply-add is two) of the forward pass over one image, or on average over one token of a text, with those of the
+    /// routers.
+    /// </summary>
     public long Flops { get; }
 
     /// <summary>Returns what follows from a budget.</summary>
@@ -76,6 +81,27 @@ public sealed class RoutingBudget
             FormattableString.Invariant($"The budget {share} of {spec.Name} is out of range: it is from {least:0.####}, the share of ")
             + $"'{spec.Granularities[0].Name}', to 1.", nameof(share));
     }
+
+    /// <summary>
+    /// Returns the place of a language model's budget among the declared ones. Tokens choose by thresholds, which only these have.
+    /// </summary>
+    /// <exception cref="ArgumentException">The model declares no routing, or not this budget.</exception>
+    internal static int IndexOf(ModelSpec spec, double share)
+    {
+        _ = Of(spec, share);
+        var index = spec.Routing!.Budgets.IndexOf(share);
+        if (index >= 0) return index;
+        throw new ArgumentException(
+            FormattableString.Invariant($"{spec.Name} has no thresholds for the budget {share}, only for those that it declares: ")
+            + $"{string.Join(", ", spec.Routing.Budgets.Select(b => FormattableString.Invariant($"{b}")))}; use one of them, or declare "
+            + "it in [Routing] and train.", nameof(share));
+    }
+
+    /// <summary>Returns how many of a number of tokens take each granularity of a routed layer.</summary>
+    internal RoutedLayer Over(int layer, int tokens) => Distribute(Layers[layer]!.Widths, tokens, Share);
+
+    // The tokens whose FLOPs are counted together.
+    private static int TokensOf(ModelSpec spec) => spec.Kind == ModelKind.LanguageModel ? 1 : spec.Context;
 
     private static RoutedLayer Distribute(ImmutableArray<int> widths, int tokens, double budget)
     {

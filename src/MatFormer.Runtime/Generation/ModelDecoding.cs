@@ -59,8 +59,8 @@ public static unsafe class ModelDecoding
             var source = new ModelWeights(model);
             foreach (var (name, parameter) in model.named_parameters())
             {
-                // Generated code does not pack position embeddings: they are a table that is added, so they stay as they are.
-                if (parameter.dim() != 2 || name.EndsWith("embed_positions.weight", StringComparison.Ordinal)) continue;
+                // Position embeddings are a table that is added, and routers are small, so engines keep both in float32.
+                if (!RoundedWeights.IsRounded(name, parameter)) continue;
                 var (rows, columns) = ((int)parameter.shape[0], (int)parameter.shape[1]);
                 using var row = new PackedMatrix(1, columns, weights, hasBias: false);
                 var rounded = new float[columns];

@@ -1,3 +1,5 @@
+using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using TorchSharp;
 using static MatFormer.Numbers;
 using static TorchSharp.torch;
@@ -10,12 +12,20 @@ namespace MatFormer;
 /// </content>
 public static partial class Kernels
 {
+    // The share of a threshold that each routed batch of its budget renews.
+    private const double ThresholdRate = 0.05;
+
     /// <summary>
     /// x + (alpha * r + 1) * feed-forward(norm(x)), the second half of a routed layer: x (B, T, W) -> (B, T, W). A token uses the hidden
     /// units of the granularity that takes it, and r is its score there: the softmax over the granularities of the router's product with x.
     /// In each sequence the widest granularity takes the tokens that it scores highest, then the next one of the rest, and so on (Mixture
     /// of Nested Experts, arXiv 2407.19985, algorithm 1). Scores are float32.
     /// </summary>
+    /// <remarks>
+    /// With thresholds, granularities choose among all tokens of the batch instead, and if a gradient is recorded, each threshold moves
+    /// towards the lowest score that its granularity took. Or the route is causal: then the widest granularity whose threshold a token's
+    /// score reaches takes the token, which no other token decides.
+    /// </remarks>
     /// <param name="x">(B, T, W).</param>
     /// <param name="weights">The weights of the feed-forward.</param>
     /// <param name="route">The router, and how many of the T tokens each granularity takes.</param>
@@ -29,20 +39,22 @@ public static partial class Kernels
         var (widths, tokens) = (route.Layer.Widths, route.Layer.Tokens);
         Operand.Weight(name, "router", route.Weight, x, widths.Length, x.shape[2]);
         Operand.Weight(name, "alpha", route.Scale, x, 1);
-        if (tokens.Sum() != x.shape[1])
+        long width = x.shape[2], sequences = route.Thresholds is null ? x.shape[0] : 1, time = x.shape[0] * x.shape[1] / sequences;
+        if (tokens.Sum() != time)
         {
             throw new ArgumentException(
-                $"{name}: the route is for {tokens.Sum()} tokens ({string.Join(", ", tokens)}), but x has {x.shape[1]}.", nameof(route));
+                $"{name}: the route is for {tokens.Sum()} tokens ({string.Join(", ", tokens)}), but x has {time}.", nameof(route));
         }
 
+        if (route.Thresholds is { } all) Operand.Weight(name, "thresholds", all, x, all.shape[0], widths.Length - 1);
         using var scope = NewDisposeScope();
-        long batch = x.shape[0], width = x.shape[2];
-        var scores = Linear(x.to(ScalarType.Float32), route.Weight).softmax(-1); // (B, T, G)
-        var (order, cells) = Chosen(scores.detach(), tokens.AsSpan());
+        var scores = Linear(x.to(ScalarType.Float32), route.Weight).softmax(-1).view(sequences, time, -1); // (B, T, G)
+        var (order, cells) = route.IsCausal ? Reached(scores.detach(), route, out tokens) : Chosen(scores.detach(), tokens.AsSpan());
 
         // A granularity without tokens is no stream.
         int[] used = [.. Enumerable.Range(0, widths.Length).Reverse().Where(g => tokens[g] > 0)];
-        int[] kept = [.. used.Select(g => widths[g])], rows = [.. used.Select(g => checked((int)(tokens[g] * batch)))];
+        int[] kept = [.. used.Select(g => widths[g])], rows = [.. used.Select(g => checked((int)(tokens[g] * sequences)))];
+        if (!route.IsCausal && route.Thresholds is not null && is_grad_enabled()) Follow(route, scores.detach(), cells);
         var sorted = x.view(-1, width).index_select(0, order); // (B*T, W), the tokens of the widest granularity first
         var fed = FeedForward(sorted.unsqueeze(1), weights, kept, rows).squeeze(1); // (B*T, W)
         var scale = scores.view(-1).index_select(0, cells).mul(route.Scale).unsqueeze(1).to(x.dtype); // (B*T, 1)
@@ -72,5 +84,47 @@ public static partial class Kernels
         }
 
         return (cat(parts, 0), cat(places, 0));
+    }
+
+    // Returns the same for tokens that choose by thresholds, and how many take each granularity. The host must know that, so it waits.
+    private static (Tensor Tokens, Tensor Scores) Reached(Tensor scores, Route route, out ImmutableArray<int> tokens)
+    {
+        using var unrecorded = no_grad();
+        var thresholds = route.Thresholds!.select(0, route.Budget); // (G - 1)
+        var flat = scores.view(-1, scores.shape[^1]); // (B*T, G)
+        var reached = flat.narrow(1, 1, thresholds.shape[0]).ge(thresholds); // (B*T, G - 1)
+        var numbers = arange(One, Number(flat.shape[1]), One, ScalarType.Int64, scores.device); // 1 to G - 1
+        var granularities = reached.to(ScalarType.Int64).mul(numbers).amax([1]); // (B*T), 0 if none is reached
+        using var host = granularities.cpu();
+        var counts = new int[flat.shape[1]];
+        foreach (var granularity in host.data<long>()) counts[granularity]++;
+        tokens = ImmutableCollectionsMarshal.AsImmutableArray(counts);
+        route.Use?.Add(route.Layer with { Tokens = tokens });
+        var order = granularities.argsort(0, descending: true);
+        return (order, order.mul(Number(flat.shape[1])).add(granularities.index_select(0, order), One));
+    }
+
+    // Moves the thresholds of a budget towards the lowest score that each granularity took. One that takes no token is infinite, and one
+    // that takes all that are left is 0.
+    private static void Follow(Route route, Tensor scores, Tensor cells)
+    {
+        using var unrecorded = no_grad();
+        var taken = scores.view(-1).index_select(0, cells); // (B*T), the widest granularity first
+        var (first, left) = (0L, taken.shape[0]);
+        var cuts = new Tensor[route.Layer.Tokens.Length - 1];
+        for (var g = cuts.Length; g > 0; g--)
+        {
+            long count = route.Layer.Tokens[g];
+            cuts[g - 1] = count == 0 ? Cut(float.PositiveInfinity) : count == left ? Cut(0)
+                : taken.narrow(0, first, count).neg().amax([0], keepdim: true).neg();
+            (first, left) = (first + count, left - count);
+        }
+
+        var cut = cat(cuts, 0);
+        var thresholds = route.Thresholds!.select(0, route.Budget);
+        var moved = thresholds.mul(Number(1 - ThresholdRate)).add(cut, Number(ThresholdRate));
+        thresholds.copy_(where(thresholds.isfinite(), moved, cut)); // the first cut is taken as it is
+
+        Tensor Cut(float value) => zeros([1], ScalarType.Float32, scores.device).fill_(Number(value));
     }
 }

@@ -103,9 +103,12 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     /// Returns the output of a universal model at a compute budget: as <c>forward</c> does, but in a routed layer each token uses the
     /// hidden units of the granularity that its router chooses (<see cref="RoutingBudget"/>).
     /// </summary>
-    /// <param name="budget">The mean share of the hidden units that a token uses, at most.</param>
+    /// <param name="budget">
+    /// The mean share of the hidden units that a token uses, at most. A language model takes one of its declared budgets: each token then
+    /// chooses by itself, so that the mean holds over text like that of training.
+    /// </param>
     /// <param name="input">The input, as for <c>forward</c>.</param>
-    /// <exception cref="ArgumentException">The input does not fit, or the budget is out of range.</exception>
+    /// <exception cref="ArgumentException">The input does not fit, the budget is out of range, or it has no thresholds.</exception>
     /// <exception cref="NotSupportedException">The model has no routers: it is a slice, or does not declare <c>[Routing]</c>.</exception>
     public virtual Tensor Forward(double budget, Tensor input) => throw NotRouted();
 

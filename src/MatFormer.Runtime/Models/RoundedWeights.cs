@@ -10,8 +10,8 @@ namespace MatFormer;
 /// of it.
 /// </summary>
 /// <remarks>
-/// The matrices are those that a decoder rounds: of attention, feed-forward, embedding and head. Norms, biases and tables of positions
-/// stay as they are.
+/// The matrices are those that a decoder rounds: of attention, feed-forward, embedding and head. Norms, biases, tables of positions
+/// and routers stay as they are.
 /// </remarks>
 internal sealed class RoundedWeights : IDisposable
 {
@@ -30,7 +30,7 @@ internal sealed class RoundedWeights : IDisposable
 
     /// <summary>True for a weight that has fewer bits in a model that is stored in fewer bits.</summary>
     public static bool IsRounded(string name, Tensor weight) =>
-        weight.dim() == 2 && !name.EndsWith("embed_positions.weight", StringComparison.Ordinal);
+        weight.dim() == 2 && !name.EndsWith("embed_positions.weight", StringComparison.Ordinal) && !CheckpointHeader.IsOfRouter(name);
 
     /// <summary>
     /// Returns the bytes of a model's weights at some bits, without a file's header: the bits of the matrices, a half for each group of 32

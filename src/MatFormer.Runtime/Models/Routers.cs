@@ -12,18 +12,32 @@ namespace MatFormer;
 [EditorBrowsable(EditorBrowsableState.Never)]
 public sealed class Routers
 {
+    /// <summary>The end of the names of a language model's thresholds.</summary>
+    internal const string ThresholdsName = "router.thresholds";
+
     private const string WeightName = "router.weight";
     private const string ScaleName = "router.alpha";
 
-    private readonly (Parameter Weight, Parameter Scale)?[] _layers;
+    private readonly Router?[] _layers;
 
-    /// <summary>Creates routers with random weights. Their scales are 0, so that at first no score scales anything.</summary>
+    /// <summary>
+    /// Creates routers with random weights. Their scales are 0, so that at first no score scales anything. The thresholds of a language
+    /// model are infinite, so that at first every token takes the narrowest granularity.
+    /// </summary>
     public Routers(ModelSpec spec, Device device)
     {
         ArgumentNullException.ThrowIfNull(spec);
-        _layers = new (Parameter, Parameter)?[spec.Layers];
-        foreach (var layer in spec.Routing?.Layers ?? [])
-            _layers[layer] = (Weights.Normal(0.02, device, spec.Granularities.Length, spec.Width), Weights.Zeros(device, 1));
+        _layers = new Router?[spec.Layers];
+        if (spec.Routing is null) return;
+        var granularities = spec.Granularities.Length;
+        foreach (var layer in spec.Routing.Layers)
+        {
+            _layers[layer] = new(Weights.Normal(0.02, device, granularities, spec.Width), Weights.Zeros(device, 1))
+            {
+                Thresholds = spec.Kind != ModelKind.LanguageModel ? null
+                    : Weights.Untrained(float.PositiveInfinity, device, spec.Routing.Budgets.Length, granularities - 1),
+            };
+        }
     }
 
     /// <summary>Registers the weights under the names of their layers.</summary>
@@ -33,9 +47,10 @@ public sealed class Routers
         ArgumentNullException.ThrowIfNull(prefix);
         for (var layer = 0; layer < _layers.Length; layer++)
         {
-            if (_layers[layer] is not var (weight, scale)) continue;
-            module.register_parameter(prefix(layer) + WeightName, weight);
-            module.register_parameter(prefix(layer) + ScaleName, scale);
+            if (_layers[layer] is not { } its) continue;
+            module.register_parameter(prefix(layer) + WeightName, its.Weight);
+            module.register_parameter(prefix(layer) + ScaleName, its.Scale);
+            if (its.Thresholds is { } thresholds) module.register_parameter(prefix(layer) + ThresholdsName, thresholds);
         }
     }
 
@@ -46,8 +61,11 @@ public sealed class Routers
         ArgumentNullException.ThrowIfNull(prefix);
         for (var layer = 0; layer < _layers.Length; layer++)
         {
-            if (_layers[layer] is null) continue;
-            _layers[layer] = (module.get_parameter(prefix(layer) + WeightName)!, module.get_parameter(prefix(layer) + ScaleName)!);
+            if (_layers[layer] is not { } its) continue;
+            _layers[layer] = new(module.get_parameter(prefix(layer) + WeightName)!, module.get_parameter(prefix(layer) + ScaleName)!)
+            {
+                Thresholds = its.Thresholds is null ? null : module.get_parameter(prefix(layer) + ThresholdsName),
+            };
         }
     }
 
@@ -55,8 +73,31 @@ public sealed class Routers
     public Route? Of(int layer, Streams streams)
     {
         ArgumentNullException.ThrowIfNull(streams);
-        return streams.Budget?.Layers[layer] is { } routed && _layers[layer] is var (weight, scale)
-            ? new Route(weight, scale, routed)
+        return streams.Budget?.Layers[layer] is { } routed && _layers[layer] is { } its
+            ? new Route(its.Weight, its.Scale, routed)
             : null;
+    }
+
+    /// <summary>
+    /// Returns the route of the tokens x (B, T, Width) of a language model in a layer, or null if all use the same hidden units.
+    /// </summary>
+    public Route? Of(int layer, Streams streams, Tensor x)
+    {
+        ArgumentNullException.ThrowIfNull(streams);
+        ArgumentNullException.ThrowIfNull(x);
+        if (streams.Budget?.Layers[layer] is null || _layers[layer] is not { } its) return null;
+        return new Route(its.Weight, its.Scale, streams.Budget.Over(layer, checked((int)(x.shape[0] * x.shape[1]))))
+        {
+            Thresholds = its.Thresholds,
+            Budget = streams.BudgetIndex,
+            IsCausal = streams.IsCausal,
+            Use = streams.Use,
+        };
+    }
+
+    private sealed record Router(Parameter Weight, Parameter Scale)
+    {
+        // (budgets, granularities - 1), of language models only. They are kept with the weights, but no gradient reaches them.
+        public Parameter? Thresholds { get; init; }
     }
 }

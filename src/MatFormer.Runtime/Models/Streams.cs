@@ -26,6 +26,7 @@ public sealed class Streams
         (Count, Width, BatchRows, _parting, Fork) = (whole.Count, whole.Width, whole.BatchRows, whole._parting, whole.Fork);
         (_hiddenWidths, _heads, _scales) = (whole._hiddenWidths, whole._heads, scales);
         (Widest, Budget, Grid) = (whole.Widest, whole.Budget, whole.Grid);
+        (BudgetIndex, IsCausal, Use) = (whole.BudgetIndex, whole.IsCausal, whole.Use);
     }
 
     private Streams(Streams[] groups, int[]? rows)
@@ -88,6 +89,22 @@ public sealed class Streams
     /// The side of the grid of compressed tokens in all streams; null for the largest declared grid, or if the model has none.
     /// </summary>
     public int? Grid { get; private init; }
+
+    /// <summary>
+    /// True if the tokens of a routed pass choose by thresholds, each by itself. False if granularities choose among many tokens.
+    /// </summary>
+    public bool IsCausal { get; private init; }
+
+    /// <summary>
+    /// The share of the hidden units of routed layers that a token has used on average in all causal passes with this object; null before
+    /// the first one. Only one thread at a time may run passes with it.
+    /// </summary>
+    public double? UsedShare => Use?.Share;
+
+    /// <summary>The place of a language model's budget among the declared ones.</summary>
+    internal int BudgetIndex { get; private init; }
+
+    internal RoutedUse? Use { get; private init; }
 
     /// <summary>
     /// The hidden width of each stream in one layer, widest first; a single one before the streams part. Do not change it.
@@ -196,11 +213,33 @@ public sealed class Streams
     public static Streams Of(ImmutableArray<LayerSlice> layers) => new(-1, [layers], null);
 
     /// <summary>Creates the one stream of a routed pass over the whole batch.</summary>
-    /// <param name="budget">The mean share of the hidden units that a token of a routed layer uses, at most.</param>
-    /// <exception cref="ArgumentException">The model declares no routing, or the budget is out of range.</exception>
-    public static Streams Routed<TModel>(double budget)
-        where TModel : MatFormerModel, IMatFormer<TModel> =>
-        new(-1, [TModel.Spec.WholeLayers], null) { Budget = RoutingBudget.Of(TModel.Spec, budget) };
+    /// <param name="budget">
+    /// The mean share of the hidden units that a token of a routed layer uses, at most. For a language model it is one of the declared
+    /// budgets.
+    /// </param>
+    /// <param name="isCausal">
+    /// Language models only. True lets each token choose by thresholds, as the model does after training; its loss does not move them. False
+    /// lets granularities choose among all tokens of a batch, as training does; the thresholds follow these choices where a gradient is
+    /// recorded.
+    /// </param>
+    /// <exception cref="ArgumentException">
+    /// The model declares no routing, the budget is out of range, the language model does not declare it, or the model of images is to be
+    /// causal.
+    /// </exception>
+    public static Streams Routed<TModel>(double budget, bool isCausal = false)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var isText = TModel.Spec.Kind == ModelKind.LanguageModel;
+        if (isCausal && !isText)
+            throw new ArgumentException($"{TModel.Spec.Name} is not causal: it sees all tokens of an input at once.", nameof(isCausal));
+        return new(-1, [TModel.Spec.WholeLayers], null)
+        {
+            Budget = RoutingBudget.Of(TModel.Spec, budget),
+            BudgetIndex = isText ? RoutingBudget.IndexOf(TModel.Spec, budget) : -1,
+            IsCausal = isCausal,
+            Use = isCausal ? new() : null,
+        };
+    }
 
     /// <summary>Creates one stream for a profile.</summary>
     public static Streams Of<TModel>(Profile<TModel> profile)

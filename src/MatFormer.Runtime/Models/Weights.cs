@@ -27,6 +27,15 @@ public static class Weights
     /// <summary>All zeros, float32.</summary>
     public static Parameter Zeros(Device device, params long[] shape) => Detached(new Parameter(zeros(shape, ScalarType.Float32, device)));
 
+    /// <summary>Equal numbers, float32, that are kept with the weights, but that no gradient reaches.</summary>
+    public static Parameter Untrained(float value, Device device, params long[] shape)
+    {
+        var numbers = zeros(shape, ScalarType.Float32, device);
+        using var unrecorded = no_grad();
+        if (device.type != DeviceType.META) numbers.fill_(Numbers.Number(value));
+        return Detached(new Parameter(numbers, requires_grad: false));
+    }
+
     /// <summary>
     /// Returns the first <paramref name="rows"/> rows (dimension 0) of a weight: copied and trainable, or shared for inference only.
     /// </summary>

@@ -231,6 +231,21 @@ internal static class Cases
         public sealed partial class PlainCompressed;
         """;
 
+    /// <summary>A language model that routes the tokens of some layers, with layers that differ and sizes that keep fewer heads.</summary>
+    public const string RoutedText = """
+        using MatFormer;
+
+        namespace Models;
+
+        /// <summary>Spends compute where a text needs it.</summary>
+        [MatLM(Layers = 4, Width = 24, Heads = 4, Context = 16, Vocabulary = 40)]
+        [FeedForward(48, Activation.SwiGlu), FeedForward(64, Activation.Gelu, Bias = true, Layers = "3")]
+        [Routing(0.375, 0.5, Layers = "1-3")]
+        [Granularity("S", 0.25, Heads = 2), Granularity("M", 0.5), Granularity("XL", 1.0)]
+        [Profile("Mixed", "2*S M XL")]
+        public sealed partial class RoutedText;
+        """;
+
     /// <summary>A declaration with a mistake, for which the generator writes a skeleton.</summary>
     public const string Mistaken = """
         using MatFormer;
@@ -271,6 +286,7 @@ internal static class Cases
         [nameof(Routed)] = Routed,
         [nameof(Compressed)] = Compressed,
         [nameof(PlainCompressed)] = PlainCompressed,
+        [nameof(RoutedText)] = RoutedText,
         [nameof(Mistaken)] = Mistaken,
     };
 

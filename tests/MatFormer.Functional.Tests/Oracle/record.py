@@ -84,6 +84,13 @@ LOOKUP = {
                              for grid in (2, 3) for name, size in dict(S=12, XL=48).items()}),
 }
 
+# A language model sorts the tokens of the whole batch for its loss. Its logits are those of tokens that choose by the thresholds.
+ROUTED_TEXT = {
+    "RoutedLm": dict(layers=3, width=24, heads=4, kv=2, context=12, vocabulary=23, hidden=48, kind="SwiGlu", bias=True,
+                     routed=[1, 2], widths=[12, 24, 48], sizes={"routed-0.4": 0.4, "routed-0.7": 0.7},
+                     thresholds={0.4: [0.45, 0.6], 0.7: [0.3, 0.4]}),
+}
+
 # Also recorded after the others. A size (m, h, w) keeps the first w channels of the residual stream too.
 NARROW = {
     "OracleNarrow": dict(layers=2, width=24, heads=4, kv=2, context=11, vocabulary=29, hidden=32, kind="SwiGlu", bias=True, qk_norm=True,
@@ -175,6 +182,9 @@ def parameters(c):
             linear(p + "mlp.gate_proj", own["hidden"], d, bias)
         linear(p + "mlp.up_proj", own["hidden"], d, bias)
         linear(p + "mlp.down_proj", d, own["hidden"], bias)
+        if i in c.get("routed", []):
+            out[p + "router.weight"] = (len(c["widths"]), d)
+            out[p + "router.alpha"] = (1,)
     norm("model.norm")
     if not c.get("tied", True):
         out["lm_head.weight"] = (c["vocabulary"], d)
@@ -201,8 +211,8 @@ def frequencies(base, head, s):
     return torch.tensor([scaled(f, s) if s else f for f in plain], dtype=torch.float64)
 
 
-def forward(c, w, tokens, size):
-    """Logits (B, T, V) with the first hidden units and heads of every layer."""
+def forward(c, w, tokens, size, thresholds=None):
+    """Logits (B, T, V) with the first hidden units and heads of every layer. With thresholds, routed tokens choose by them."""
     (b, t), head, eps = tokens.shape, c["width"] // c["heads"], c.get("epsilon", 1e-5)
     w, d = narrowed(c, w, size)
 
@@ -250,14 +260,23 @@ def forward(c, w, tokens, size):
         scores = scores.masked_fill(hidden_keys.bool(), float("-inf"))
         y = torch.einsum("bhts,bshd->bthd", scores.softmax(-1), v).reshape(b, t, heads * head)
         x = x + F.linear(y, part(p + "self_attn.o_proj.weight", heads * head, True))
-        y = norm(x, p + "post_attention_layernorm")
-        up = F.linear(y, part(p + "mlp.up_proj.weight", m), part(p + "mlp.up_proj.bias", m))
-        if own["kind"] in ("SwiGlu", "GeGlu"):
-            gate = F.linear(y, part(p + "mlp.gate_proj.weight", m), part(p + "mlp.gate_proj.bias", m))
-            h = (F.silu(gate) if own["kind"] == "SwiGlu" else F.gelu(gate)) * up
+
+        def feed(x, m):
+            y = norm(x, p + "post_attention_layernorm")
+            up = F.linear(y, part(p + "mlp.up_proj.weight", m), part(p + "mlp.up_proj.bias", m))
+            if own["kind"] in ("SwiGlu", "GeGlu"):
+                gate = F.linear(y, part(p + "mlp.gate_proj.weight", m), part(p + "mlp.gate_proj.bias", m))
+                h = (F.silu(gate) if own["kind"] == "SwiGlu" else F.gelu(gate)) * up
+            else:
+                h = F.gelu(up) if own["kind"] == "Gelu" else F.relu(up).square()
+            return F.linear(h, part(p + "mlp.down_proj.weight", m, True), w.get(p + "mlp.down_proj.bias"))
+
+        if isinstance(size, float) and i in c["routed"]:
+            flat = x.reshape(b * t, d)
+            chosen = routes(c, w, flat, p, size) if thresholds is None else reached(c, w, flat, p, thresholds)
+            x = x + torch.stack([s * feed(token, width) for token, width, s in zip(flat, *chosen)]).view(b, t, d)
         else:
-            h = F.gelu(up) if own["kind"] == "Gelu" else F.relu(up).square()
-        x = x + F.linear(h, part(p + "mlp.down_proj.weight", m, True), w.get(p + "mlp.down_proj.bias"))
+            x = x + feed(x, m)
     head_weight = w["model.embed_tokens.weight"] if c.get("tied", True) else w["lm_head.weight"]
     return F.linear(norm(x, "model.norm"), head_weight)
 
@@ -357,7 +376,7 @@ def tokens_of(widths, tokens, budget):
 
 
 def routes(c, w, x, p, budget):
-    """The width of each token of one image, and what scales its feed-forward: the widest takes the best first, the narrowest the rest."""
+    """The width of each token of an image or a batch, and what scales its feed-forward: the widest takes the best, then the next, ..."""
     scores, widths = (x @ w[p + "router.weight"].t()).softmax(-1), [None] * len(x)
     scale = [None] * len(x)
     for i in reversed(range(len(c["widths"]))):
@@ -376,6 +395,16 @@ def compressed(many, grid):
         for left, right in bounds:
             cells.append(image[top:bottom, left:right].reshape(-1, many.shape[1]).mean(0))
     return torch.stack(cells)
+
+
+def reached(c, w, x, p, thresholds):
+    """The same by the thresholds of all widths but the narrowest: the widest whose threshold the token's score reaches."""
+    widths, scale = [], []
+    for scores in (x @ w[p + "router.weight"].t()).softmax(-1):
+        i = max([i for i in range(1, len(c["widths"])) if scores[i].item() >= thresholds[i - 1]], default=0)
+        widths.append(c["widths"][i])
+        scale.append(1 + w[p + "router.alpha"] * scores[i])
+    return widths, scale
 
 
 def encode(c, w, batch, size):
@@ -553,7 +582,13 @@ def record_decoder(c, seed):
         tokens = torch.randint(0, c["vocabulary"], (3, c["context"] - 1))
         return "tokens", tokens, torch.randint(0, c["vocabulary"], tokens.shape)
 
-    return record(c, seed, parameters, batch, lambda name, w, tokens, size: {"logits." + name: forward(c, w, tokens, size)}, loss)
+    def outputs(name, w, tokens, size):
+        return {"logits." + name: forward(c, w, tokens, size, c["thresholds"][size] if isinstance(size, float) else None)}
+
+    out = record(c, seed, parameters, batch, outputs, loss)
+    for i in c.get("routed", []):
+        out[f"weight.model.layers.{i}.router.thresholds"] = torch.tensor(list(c["thresholds"].values()))
+    return out
 
 
 def record(c, seed, parameters, batch, outputs, loss, distilled=None):
@@ -654,7 +689,8 @@ def save(path, tensors):
 def main():
     folder = os.path.dirname(os.path.abspath(__file__))
     first = {**CASES, **ENCODERS, **SCALED}
-    later = [ROUTED, LOOKUP, {**NARROW, **NARROW_ENCODERS}]  # each was recorded beside the others, with seeds that continue those of the first
+    # Each of these was recorded beside the others, with seeds that continue those of the first.
+    later = [ROUTED, LOOKUP, {**NARROW, **NARROW_ENCODERS}, ROUTED_TEXT]
     cases = [*enumerate(first.items()), *(case for group in later for case in enumerate(group.items(), len(first)))]
     for seed, (name, case) in cases:
         recorded = (record_encoder if name in {**ENCODERS, **ROUTED, **LOOKUP, **NARROW_ENCODERS} else record_decoder)({**case}, seed)

@@ -104,6 +104,22 @@ internal static class Definitions
         }
     }
 
+    /// <summary>Routes the tokens of the whole batch, or lets each choose by the thresholds, and computes one after the other.</summary>
+    public static Tensor FeedForwardOfText(Tensor x, FeedForwardWeights w, Route route)
+    {
+        var one = x.view(1, -1, x.shape[^1]);
+        if (!route.IsCausal) return FeedForward(one, w, route).view(x.shape);
+        var scores = Linear(one[0], route.Weight).softmax(-1); // (B*T, G)
+        return cat([.. Enumerable.Range(0, (int)one.shape[1]).Select(t =>
+        {
+            var g = route.Layer.Widths.Length - 1;
+            while (g > 0 && scores[t, g].item<float>() < route.Thresholds![route.Budget, g - 1].item<float>()) g--;
+            var token = one.narrow(1, t, 1);
+            var added = FeedForward(token, w, [route.Layer.Widths[g]], [1]) - Wide(token);
+            return Wide(token) + (((route.Scale * scores[t, g]) + 1) * added);
+        })], 1).view(x.shape);
+    }
+
     public static Tensor HiddenImportance(Tensor x, FeedForwardWeights w) =>
         Hidden(Norm(x, w.Norm), w, w.Up.shape[0]).abs().mean([0, 1]) * w.Down.square().sum([0]).sqrt();
 

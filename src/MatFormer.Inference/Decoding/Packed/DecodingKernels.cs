@@ -32,6 +32,9 @@ internal abstract unsafe class DecodingKernels
     /// <summary>target[i] += source[i]</summary>
     public abstract void Add(float* target, float* source, int count);
 
+    /// <summary>Returns the sum of x[i] * y[i].</summary>
+    public abstract float Dot(float* x, float* y, int count);
+
     /// <summary>x / sqrt(mean(x^2) + epsilon) * weight, over width numbers.</summary>
     public abstract void RmsNorm(float* x, float* weight, int width, float epsilon, float* result);
 
@@ -123,6 +126,14 @@ internal sealed unsafe class DecodingKernels<TLanes, TWeight, TCache> : Decoding
     public override void Add(float* target, float* source, int count)
     {
         for (var i = 0; i < count; i += Lanes) TLanes.Store(TLanes.Add(TLanes.Load(target + i), TLanes.Load(source + i)), target + i);
+    }
+
+    [MethodImpl(Hot)]
+    public override float Dot(float* x, float* y, int count)
+    {
+        var sum = TLanes.Broadcast(0);
+        for (var i = 0; i < count; i += Lanes) sum = TLanes.MultiplyAdd(TLanes.Load(x + i), TLanes.Load(y + i), sum);
+        return TLanes.Sum(sum);
     }
 
     [MethodImpl(Hot)]

@@ -25,6 +25,9 @@ public abstract class DecodingNetwork : IDisposable
 
     internal long Bytes => _packer.Bytes;
 
+    /// <summary>True if tokens can choose their hidden units: the weights are those of the whole model, with its routers.</summary>
+    internal bool CanRoute => _packer.HasRouters && Layers.AsSpan().SequenceEqual(Spec.WholeLayers.AsSpan());
+
     /// <summary>
     /// Computes one thread's share of a pass. All threads of the team run this method at once, each with its share of every step.
     /// </summary>

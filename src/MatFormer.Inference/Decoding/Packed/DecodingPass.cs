@@ -4,9 +4,11 @@ using System.Runtime.InteropServices;
 namespace MatFormer;
 
 /// <summary>
-/// Neighbouring rows of a pass that keep the same part of each layer, in the same bits, and the width of their residual stream.
+/// Neighbouring rows of a pass that keep the same part of each layer, in the same bits, and the width of their residual stream. With a
+/// budget, the place of one among the declared budgets, each row chooses its hidden units of routed layers; it is -1 otherwise.
 /// </summary>
-internal readonly record struct DecodingRun(int First, int Count, ImmutableArray<LayerSlice> Layers, int Width, DecodingWeights Weights);
+internal readonly record struct DecodingRun(
+    int First, int Count, ImmutableArray<LayerSlice> Layers, int Width, DecodingWeights Weights, int Budget);
 
 /// <summary>
 /// The rows that go through a network together, at most <see cref="MaxRows"/>, and the memory that the pass needs. Each row is a token of a
@@ -152,14 +154,16 @@ internal sealed unsafe class DecodingPass : IDisposable
     /// <summary>Removes all rows.</summary>
     public void Clear() => (Rows, RunCount, LogitCount) = (0, 0, 0);
 
-    public void AddRow(int token, int position, nint cache, ImmutableArray<LayerSlice> layers, DecodingWeights weights, bool logits)
+    /// <summary>Adds a row. It belongs to the run before it if they are alike.</summary>
+    public void AddRow(
+        int token, int position, nint cache, ImmutableArray<LayerSlice> layers, DecodingWeights weights, int budget, bool logits)
     {
         var row = Rows++;
         (Tokens[row], Positions[row], Caches[row]) = (token, position, cache);
-        if (RunCount > 0 && Runs[RunCount - 1].Layers == layers && Runs[RunCount - 1].Weights == weights)
-            Runs[RunCount - 1] = Runs[RunCount - 1] with { Count = Runs[RunCount - 1].Count + 1 };
+        if (RunCount > 0 && Runs[RunCount - 1] is var last && last.Layers == layers && last.Weights == weights && last.Budget == budget)
+            Runs[RunCount - 1] = last with { Count = last.Count + 1 };
         else
-            Runs[RunCount++] = new DecodingRun(row, 1, layers, Spec.WidthOf(layers.AsSpan()), weights);
+            Runs[RunCount++] = new DecodingRun(row, 1, layers, Spec.WidthOf(layers.AsSpan()), weights, budget);
         RunOf[row] = RunCount - 1;
         if (logits) LogitRows[LogitCount++] = row;
     }

@@ -34,6 +34,13 @@ public sealed unsafe class DecodingThread
     private readonly int _headsStride;
     private readonly float* _ownRounded;
     private readonly float* _joined;
+
+    // The neighbouring rows of a product that multiply the same columns, and the hidden units and factor of each row of a routed layer.
+    private readonly Part[] _parts = new Part[DecodingPass.MaxRows];
+    private readonly int[] _hidden = new int[DecodingPass.MaxRows];
+    private readonly float[] _factors = new float[DecodingPass.MaxRows];
+    private int _partCount;
+    private bool _isRouted;
     private float* _normed;
     private RoundedRows _rounded;
     private bool _logitsOnly;
@@ -192,30 +199,50 @@ public sealed unsafe class DecodingThread
     public void AddAttended(int layer, PackedMatrix output) =>
         AddProduct(layer, output, _pass.Attended, _pass.HeadsStride, isHidden: false);
 
+    /// <summary>
+    /// Lets the router of the layer choose the hidden units of each row whose sequence has a budget. Every thread chooses for all rows,
+    /// which is faster than waiting for other threads.
+    /// </summary>
+    public void Route(int layer, PackedRouter? router)
+    {
+        if (router is null) return;
+        for (var row = 0; row < _pass.Rows; row++)
+        {
+            var run = _pass.Runs[_pass.RunOf[row]];
+            (_hidden[row], _factors[row]) = (run.Layers[layer].HiddenWidth, 1);
+            if (run.Budget < 0) continue;
+            _isRouted = true;
+            (var granularity, _factors[row]) = router.Choose(_kernels, _pass.X + (row * _pass.Stride), run.Budget);
+            _hidden[row] = _pass.Spec.Granularities[granularity].Layers[layer].HiddenWidth;
+        }
+    }
+
     /// <summary>Computes the hidden units of the normed rows, as many as each row keeps.</summary>
     public void Expand(int layer, PackedMatrix matrix, FeedForwardKind kind)
     {
         var isGated = kind is FeedForwardKind.SwiGlu or FeedForwardKind.GeGlu;
         var perUnits = isGated ? 2 : 1; // the number of panels for 16 units
+        Divide(layer, isNested: false, isHidden: true);
         var most = 0;
-        for (var r = 0; r < _pass.RunCount; r++) most = Math.Max(most, UnitPanels(_pass.Runs[r], layer));
+        for (var p = 0; p < _partCount; p++) most = Math.Max(most, UnitPanels(_parts[p]));
         var (first, end) = Share(most);
         for (var units = first; units < end;)
         {
             var together = Math.Min(Tile / perUnits, end - units);
-            for (var r = 0; r < _pass.RunCount; r++)
+            for (var p = 0; p < _partCount; p++)
             {
-                var run = _pass.Runs[r];
-                var count = Math.Min(together, UnitPanels(run, layer) - units);
+                var part = _parts[p];
+                var run = _pass.Runs[part.Run];
+                var count = Math.Min(together, UnitPanels(part) - units);
                 if (count <= 0) continue;
                 Multiply(
-                    matrix, units * perUnits, count * perUnits, run.Width, _normed, _pass.Stride, run.First, run.Count, run.Weights,
+                    matrix, units * perUnits, count * perUnits, run.Width, _normed, _pass.Stride, part.First, part.Count, run.Weights,
                     _tile, Tile * Lanes);
-                for (var i = 0; i < run.Count; i++)
+                for (var i = 0; i < part.Count; i++)
                 {
                     var products = _tile + (i * Tile * Lanes);
                     Finish(products, matrix, units * perUnits, count * perUnits);
-                    var hidden = _pass.Hidden + ((run.First + i) * (nint)_pass.HiddenStride) + (units * Lanes);
+                    var hidden = _pass.Hidden + ((part.First + i) * (nint)_pass.HiddenStride) + (units * Lanes);
                     for (var u = 0; u < count; u++, products += perUnits * Lanes)
                         _kernels.Activate(kind, isGated ? products : null, isGated ? products + Lanes : products, hidden + (u * Lanes));
                 }
@@ -228,7 +255,11 @@ public sealed unsafe class DecodingThread
     }
 
     /// <summary>Adds the projection of the hidden units to the rows.</summary>
-    public void AddHidden(int layer, PackedMatrix down) => AddProduct(layer, down, _pass.Hidden, _pass.HiddenStride, isHidden: true);
+    public void AddHidden(int layer, PackedMatrix down)
+    {
+        AddProduct(layer, down, _pass.Hidden, _pass.HiddenStride, isHidden: true);
+        _isRouted = false;
+    }
 
     /// <summary>Restricts the following steps to the rows whose logits are wanted. Returns false if there are none.</summary>
     public bool KeepLogitRows()
@@ -275,7 +306,7 @@ public sealed unsafe class DecodingThread
     private static void Copy(float* source, float* target, int count) =>
         new ReadOnlySpan<float>(source, count).CopyTo(new Span<float>(target, count));
 
-    private static int UnitPanels(in DecodingRun run, int layer) => PackedMatrix.RoundUp(run.Layers[layer].HiddenWidth) / Lanes;
+    private static int UnitPanels(in Part part) => PackedMatrix.RoundUp(part.Columns) / Lanes;
 
     // Returns this thread's key/value heads if they divide evenly among the threads, else (0, 0). If they do, the thread that computes a
     // head's queries, keys and values also attends with them, so no wait is needed between the two steps.
@@ -321,26 +352,27 @@ public sealed unsafe class DecodingThread
     private void AddProduct(int layer, PackedMatrix matrix, float* source, int stride, bool isHidden)
     {
         if (matrix.Nested is not null) RoundSource(layer, source, stride, isHidden);
+        Divide(layer, matrix.Nested is not null, isHidden);
         var (first, end) = Share(matrix.Panels);
         for (var panel = first; panel < end; panel += Tile)
         {
             var together = Math.Min(Tile, end - panel);
-            for (var r = 0; r < _pass.RunCount; r++)
+            for (var p = 0; p < _partCount; p++)
             {
-                var run = _pass.Runs[r];
-                var slice = run.Layers[layer];
+                var part = _parts[p];
+                var run = _pass.Runs[part.Run];
 
                 // The last panel may have rows beyond the stream's width. Nothing reads what they write.
                 var count = Math.Min(together, (PackedMatrix.RoundUp(run.Width) / Lanes) - panel);
-                if (slice.IsSkipped || count <= 0) continue;
+                if (part.Columns == 0 || count <= 0) continue;
                 Multiply(
-                    matrix, panel, count, ColumnsOf(slice, matrix.Nested is not null, isHidden), source, stride, run.First, run.Count,
-                    run.Weights, _tile, Tile * Lanes);
-                for (var i = 0; i < run.Count; i++)
+                    matrix, panel, count, part.Columns, source, stride, part.First, part.Count, run.Weights, _tile, Tile * Lanes);
+                for (var i = 0; i < part.Count; i++)
                 {
                     var products = _tile + (i * Tile * Lanes);
                     Finish(products, matrix, panel, count);
-                    _kernels.Add(_pass.X + ((run.First + i) * _pass.Stride) + (panel * Lanes), products, count * Lanes);
+                    if (_isRouted && isHidden) Scale(products, count * Lanes, _factors[part.First + i]);
+                    _kernels.Add(_pass.X + ((part.First + i) * _pass.Stride) + (panel * Lanes), products, count * Lanes);
                 }
             }
         }
@@ -348,9 +380,38 @@ public sealed unsafe class DecodingThread
         _pass.Team.Wait(_index);
     }
 
-    // Nested weights have no columns between the heads.
-    private int ColumnsOf(LayerSlice slice, bool isNested, bool isHidden) =>
-        isHidden ? slice.HiddenWidth : slice.Heads * (isNested ? _pass.Spec.HeadWidth : _pass.HeadStride);
+    private static void Scale(float* x, int count, float factor)
+    {
+        for (var i = 0; i < count; i++) x[i] *= factor;
+    }
+
+    // Divides the rows of each run into neighbours that have as many columns: all rows of the run, but for the hidden units of a routed
+    // layer.
+    private void Divide(int layer, bool isNested, bool isHidden)
+    {
+        _partCount = 0;
+        for (var r = 0; r < _pass.RunCount; r++)
+        {
+            var run = _pass.Runs[r];
+            for (var (first, end) = (run.First, run.First + run.Count); first < end;)
+            {
+                var columns = ColumnsOf(layer, first, isNested, isHidden);
+                var next = first + 1;
+                if (!_isRouted || !isHidden) next = end;
+                while (next < end && _hidden[next] == columns) next++;
+                _parts[_partCount++] = new Part(r, first, next - first, columns);
+                first = next;
+            }
+        }
+    }
+
+    // Nested weights have no columns between the heads. A layer that is left out has none.
+    private int ColumnsOf(int layer, int row, bool isNested, bool isHidden)
+    {
+        if (_isRouted && isHidden) return _hidden[row];
+        var slice = _pass.Runs[_pass.RunOf[row]].Layers[layer];
+        return isHidden ? slice.HiddenWidth : slice.Heads * (isNested ? _pass.Spec.HeadWidth : _pass.HeadStride);
+    }
 
     // Up to OwnRows rows, each thread rounds all rows itself, as in Norm.
     private void BeginRounding(int rows)
@@ -374,7 +435,7 @@ public sealed unsafe class DecodingThread
                 x = _joined;
             }
 
-            _rounded.Round(x, ColumnsOf(slice, isNested: true, isHidden), row);
+            _rounded.Round(x, ColumnsOf(layer, row, isNested: true, isHidden), row);
         }
 
         if (!isOwn) _pass.Team.Wait(_index);
@@ -415,4 +476,7 @@ public sealed unsafe class DecodingThread
         var target = Cache(layer, head, row) + ValuesOffset + ((nint)_pass.Positions[row] * _pass.HeadStride * _kernels.CacheSize);
         _kernels.Keep(value, target, _pass.HeadStride, _kernels.CacheSize);
     }
+
+    // Neighbouring rows of a run that have as many columns.
+    private readonly record struct Part(int Run, int First, int Count, int Columns);
 }

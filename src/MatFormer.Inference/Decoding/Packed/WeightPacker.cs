@@ -18,6 +18,9 @@ public sealed unsafe class WeightPacker
 
     internal DecodingWeights Type { get; }
 
+    /// <summary>True if a router was packed.</summary>
+    internal bool HasRouters { get; private set; }
+
     /// <summary>The total bytes of the packed weights.</summary>
     internal long Bytes { get; private set; }
 
@@ -44,6 +47,20 @@ public sealed unsafe class WeightPacker
             sin.Row(position)[pair] = sine;
         });
         return (cos, sin);
+    }
+
+    /// <summary>
+    /// Packs the router of a layer in float32. Returns null if the layer is not routed, or the weights are those of a slice, which has no
+    /// routers.
+    /// </summary>
+    public PackedRouter? Router(string prefix, int granularities, int width, int budgets)
+    {
+        const string Weight = "router.weight";
+        if (_source is null || _source.ColumnsOf(prefix + Weight) == 0) return null;
+        HasRouters = true;
+        return new PackedRouter(
+            Table(prefix + Weight, granularities, width), Vector(prefix + "router.alpha", 1),
+            Table(prefix + "router.thresholds", budgets, granularities - 1), granularities);
     }
 
     /// <summary>Packs a matrix (rows, columns).</summary>
