@@ -1,9 +1,12 @@
 using MatFormer;
 
 DistributedTraining.Register();
-return args is [nameof(TinyEncoder), .. var others]
-    ? await ModelProgram.RunAsync<TinyEncoder>(others)
-    : await ModelProgram.RunAsync<TinyLm>(args, ServeCommand.For<TinyLm>());
+return args switch
+{
+    [nameof(TinyEncoder), .. var others] => await ModelProgram.RunAsync<TinyEncoder>(others),
+    [nameof(TinyViT), .. var others] => await ModelProgram.RunAsync<TinyViT>(others),
+    _ => await ModelProgram.RunAsync<TinyLm>(args, ServeCommand.For<TinyLm>()),
+};
 
 /// <summary>A model program that trains in seconds, for the tests of the command line and of resuming.</summary>
 [MatLM(Layers = 2, Width = 32, Heads = 4, Context = 32, Vocabulary = 256)]
@@ -18,3 +21,10 @@ public sealed partial class TinyLm;
 [NestedEmbedding(4, 8, 16)]
 [Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
 public sealed partial class TinyEncoder;
+
+/// <summary>A vision transformer that routes tokens, whose commands the program runs after the argument <c>TinyViT</c>.</summary>
+[MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 2, Width = 32, Heads = 4)]
+[FeedForward(64, Activation.Gelu, Bias = true), Attention(Bias = true)]
+[Routing]
+[Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
+public sealed partial class TinyViT;
