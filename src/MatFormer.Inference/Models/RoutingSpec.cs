@@ -77,6 +77,9 @@ public sealed class RoutingBudget
             + $"'{spec.Granularities[0].Name}', to 1.", nameof(share));
     }
 
+    /// <summary>Returns the name of the routed pass at a budget, such as <c>routed-0.5</c>.</summary>
+    internal static string NameOf(double share) => FormattableString.Invariant($"routed-{share}");
+
     private static RoutedLayer Distribute(ImmutableArray<int> widths, int tokens, double budget)
     {
         // Widths are counted as shares of the widest.
