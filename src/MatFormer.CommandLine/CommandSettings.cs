@@ -95,6 +95,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "Probability of skipping the last layer (earlier ones: less); 0 by default", 1);
     public readonly Option<double?> RoutedShare = Number<double>(
         "--routed-share", 0, "within 0 and 1", "Share of the steps that train routed passes, with [Routing]; 0.5 by default", 1);
+    public readonly Option<double?> RoutingBudget = Number<double>(
+        "--budget", 0, "within 0 and 1", "Mean share of the hidden units that a token may use, with [Routing]", 1);
     public readonly Option<string?> Pairs = Text("--data", "PATH", command switch
     {
         "eval" or "plan" => "Pairs to measure on (.xml, .tsv or .jsonl); by default those of training",
@@ -412,6 +414,8 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public double? StochasticDepth => parsed.GetValue(options.StochasticDepth);
 
     public double? RoutedShare => parsed.GetValue(options.RoutedShare);
+
+    public double? RoutingBudget => parsed.GetValue(options.RoutingBudget);
 
     public double? LabelSmoothing => parsed.GetValue(options.LabelSmoothing);
 

@@ -43,8 +43,15 @@ internal sealed class ImageCommands<TModel>(
         var (device, dtype) = Compute();
         var profile = Settings.Profile is { } name ? ParseProfile(name) : null;
         CheckGrid();
+        CheckBudget();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         CheckSlice(model, profile);
+        if (Settings.RoutingBudget is not null && !model.IsUniversal)
+        {
+            throw new UsageException($"--budget needs the routers of the universal model, but '{Settings.Checkpoint}' is the slice "
+                + $"{model.ProfileName}; give the universal model's file, or leave --budget out.");
+        }
+
         var image = TModel.Spec.Image!;
         var raster = RasterImage.Read(path);
         if ((raster.Channels, raster.Height, raster.Width) != (image.Channels, image.Size, image.Size))
@@ -58,6 +65,7 @@ internal sealed class ImageCommands<TModel>(
         using var scope = NewDisposeScope();
         using var view = profile is not null && model is TModel universal ? universal.View(profile) : null;
         var chosen = view ?? model;
+        var used = Settings.RoutingBudget is { } routed ? RoutingBudget.NameOf(routed) : chosen.ProfileName;
         chosen.ComputeType = dtype;
         var batch = new ImageBatch(1, (image.Channels, image.Size, image.Size));
         batch.Set(0, raster.Pixels, 0, 0);
@@ -68,12 +76,12 @@ internal sealed class ImageCommands<TModel>(
         var milliseconds = watch.Elapsed.TotalMilliseconds;
         var best = chances.Index().OrderByDescending(c => c.Item).Take(3).ToList();
         Human.WriteLine($"{path}: class " + string.Join(", or ", best.Select(c => Output.Invariant($"{c.Index} ({c.Item:0.0%})")))
-            + Output.Invariant($" [{chosen.ProfileName}, {milliseconds:0.0} ms]"));
+            + Output.Invariant($" [{used}, {milliseconds:0.0} ms]"));
         if (!Settings.Json) return;
         Output.Json(Results, json =>
         {
             json.WriteString("image", path);
-            json.WriteString("profile", chosen.ProfileName);
+            json.WriteString("profile", used);
             json.WriteNumber("class", best[0].Index);
             json.WriteStartArray("probabilities");
             foreach (var chance in chances) json.WriteNumberValue(chance);
@@ -84,7 +92,12 @@ internal sealed class ImageCommands<TModel>(
         {
             using var inner = NewDisposeScope();
             var pixels = batch.ToTensors(device).Input;
-            var logits = Settings.Grid is { } grid ? chosen.Forward(grid, pixels) : chosen.call(pixels);
+            var logits = (Settings.RoutingBudget, Settings.Grid) switch
+            {
+                ({ } budget, _) => chosen.Forward(budget, pixels),
+                (_, { } grid) => chosen.Forward(grid, pixels),
+                _ => chosen.call(pixels),
+            };
             return logits.softmax(-1).cpu().data<float>().ToArray();
         }
     }
@@ -99,6 +112,22 @@ internal sealed class ImageCommands<TModel>(
         catch (ArgumentException e)
         {
             throw new UsageException("--grid: " + e.Message, e);
+        }
+    }
+
+    // Refuses a budget that the declared model cannot compute at.
+    private void CheckBudget()
+    {
+        if (Settings.RoutingBudget is not { } budget) return;
+        if (Settings.Profile is not null)
+            throw new UsageException("--budget routes tokens among all sizes, and --profile chooses one; give one of them.");
+        try
+        {
+            RoutingBudget.Of(TModel.Spec, budget);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--budget: {ArgumentProblem.Of(e)}", e);
         }
     }
 

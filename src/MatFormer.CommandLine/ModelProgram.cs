@@ -198,7 +198,7 @@ public static class ModelProgram
             o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Json]),
         make(
             "classify", "Classify an image", c => c.Classify(), o => [
-            o.Checkpoint, o.Image, o.Profile, o.Grid, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
+            o.Checkpoint, o.Image, o.Profile, o.RoutingBudget, o.Grid, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
     ];
 
     private static IEnumerable<Command> OfTextEncoder<TModel>(Make<EncoderCommands<TModel>> make)

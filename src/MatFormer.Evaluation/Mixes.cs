@@ -16,6 +16,9 @@ public enum MixShape
 
     /// <summary>Any other shape.</summary>
     Other,
+
+    /// <summary>No mix: each token uses a granularity of its own, under a budget (<see cref="RoutingBudget"/>).</summary>
+    Routed,
 }
 
 /// <summary>Classifies and creates Mix'n'Match profiles.</summary>

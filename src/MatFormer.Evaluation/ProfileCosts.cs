@@ -41,10 +41,16 @@ public sealed record ProfileCosts(
     /// <summary>The pattern, and the number of channels if granularities of the model keep different numbers.</summary>
     internal string Layout => Width is null ? Pattern : FormattableString.Invariant($"{Pattern}, {Width} channels");
 
-    /// <summary>Returns the costs of all granularities, narrowest first, then of all declared profiles.</summary>
+    /// <summary>
+    /// Returns the costs of all granularities, narrowest first, then of all declared profiles, then of all declared routing budgets.
+    /// </summary>
     public static ImmutableArray<ProfileCosts> Of<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
-        => [.. TModel.Granularities.Select(g => Of(g, true)), .. TModel.Profiles.Select(p => Of(p, false))];
+        =>
+        [
+            .. TModel.Granularities.Select(g => Of(g, true)), .. TModel.Profiles.Select(p => Of(p, false)),
+            .. (TModel.Spec.Routing?.Budgets ?? []).Select(Of<TModel>),
+        ];
 
     /// <summary>Returns the costs of one profile.</summary>
     public static ProfileCosts Of<TModel>(Profile<TModel> profile, bool isGranularity)
@@ -91,8 +97,8 @@ public sealed record ProfileCosts(
         long routers = spec.Routing!.Layers.Length * (((long)spec.Granularities.Length * spec.Width) + 1);
         return Of(TModel.Granularities[^1], false) with
         {
-            Name = FormattableString.Invariant($"routed-{budget}"),
-            Shape = MixShape.Other,
+            Name = RoutingBudget.NameOf(budget),
+            Shape = MixShape.Routed,
             Pattern = "by token",
             Parameters = spec.ParameterCount(spec.WholeLayers.AsSpan()) + routers,
             NonEmbeddingParameters = spec.NonEmbeddingParameterCount(spec.WholeLayers.AsSpan()) + routers,

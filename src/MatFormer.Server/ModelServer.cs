@@ -123,7 +123,10 @@ public abstract class ModelServer : IAsyncDisposable
         {
             var profile = new Profile<TModel>(size.Name, size.Layers);
             var images = new ImageEmbedder(
-                encoder, universal is null ? encoder.Embed : (pixels, width) => universal.Embed(profile, pixels, width));
+                encoder,
+                universal is null ? encoder.Embed
+                    : size.Budget is { } budget ? (pixels, width) => universal.Embed(budget, pixels, width)
+                    : (pixels, width) => universal.Embed(profile, pixels, width));
             return (request, cancellationToken) => images.Embed(request.Images, request.Width, cancellationToken);
         }
 

@@ -23,6 +23,11 @@ public sealed record ServedProfile(
     public required ImmutableArray<LayerSlice> Layers { get; init; }
 
     /// <summary>
+    /// The compute budget of a routed pass, to which the FLOPs belong; null for a granularity or profile. Its layers are whole.
+    /// </summary>
+    public double? Budget { get; init; }
+
+    /// <summary>
     /// Returns the milliseconds of a pass with one token for each of the requests, or with so many texts or images, if all of them have
     /// this size.
     /// </summary>
@@ -53,10 +58,12 @@ internal sealed class ProfileCatalog
         (_spec, _held, Profiles, AutoMs, _isOneSize) = (spec, held, profiles, autoMs, isOneSize);
         (_maxFlops, _maxMs) = ($"max_flops_per_{spec.Unit}", $"max_ms_per_{spec.Unit}");
         Whole = profiles.First(p => p.Layers.AsSpan().SequenceEqual(held.AsSpan()));
-        _largestFirst = [.. profiles.OrderByDescending(p => p.Flops)];
+
+        // A routed pass at a budget of 1 takes more than the whole model, which is the largest size.
+        _largestFirst = [.. profiles.OrderByDescending(p => p == Whole).ThenByDescending(p => p.Flops)];
     }
 
-    /// <summary>The granularities and declared profiles that can be served.</summary>
+    /// <summary>The granularities, declared profiles and declared routing budgets that can be served.</summary>
     public ImmutableArray<ServedProfile> Profiles { get; }
 
     /// <summary>The largest size.</summary>
@@ -94,10 +101,14 @@ internal sealed class ProfileCatalog
         (string Name, ImmutableArray<LayerSlice> Layers)[] sizes = isSlice ? [(encoder.ProfileName, encoder.Layers)]
             : [.. TModel.Granularities.Concat(TModel.Profiles).Select(p => (p.Name, p.Layers))];
         ImmutableArray<ServedProfile> profiles = [.. sizes.Select(p => Of(spec, p.Name, p.Layers))];
-        var embedders = profiles.ToDictionary(profile => profile, embedderOf);
+        ImmutableArray<double> budgets = isSlice ? [] : spec.Routing?.Budgets ?? [];
+        var routed = budgets.Select(budget => Of(ProfileCosts.Of<TModel>(budget))).ToList();
+        var embedders = profiles.Concat(routed).ToDictionary(profile => profile, embedderOf);
         SteadyTimes.WarmUp(() => Time(profiles[^1], 1));
+
+        // A routed pass may take longer than any size, so nothing is out of order.
         return new ProfileCatalog(
-            spec, encoder.Layers, Measured(profiles, 7, Time), autoMs, isSlice);
+            spec, encoder.Layers, [.. Measured(profiles, 7, Time), .. routed.SelectMany(one => Measured([one], 7, Time))], autoMs, isSlice);
 
         // Returns the median milliseconds of at least 5 passes.
         double Time(ServedProfile profile, int inputs)
@@ -184,6 +195,9 @@ internal sealed class ProfileCatalog
         {
             Layers = layers,
         };
+
+    private static ServedProfile Of(ProfileCosts costs) =>
+        new(costs.Name, costs.Pattern, costs.Parameters, costs.Flops) { Layers = costs.Layers, Budget = costs.Budget };
 
     /// <summary>Adds times to sizes. A size that is out of order is measured again.</summary>
     /// <param name="profiles">The sizes.</param>

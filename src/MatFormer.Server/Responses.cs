@@ -18,6 +18,9 @@ internal sealed record ModelList(ImmutableArray<ModelEntry> Data)
 internal sealed record SizeEntry(string Name, string Pattern, long Parameters)
 {
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public double? Budget { get; private init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? FlopsPerToken { get; private init; }
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -46,7 +49,7 @@ internal sealed record SizeEntry(string Name, string Pattern, long Parameters)
 
     public static SizeEntry Of(ModelSpec spec, ServedProfile p)
     {
-        var entry = new SizeEntry(p.Name, p.Pattern, p.Parameters);
+        var entry = new SizeEntry(p.Name, p.Pattern, p.Parameters) { Budget = p.Budget };
         return spec.Kind switch
         {
             ModelKind.LanguageModel => entry with { FlopsPerToken = p.Flops, MsPerToken = p.Ms, MsPerFurtherToken = p.MsPerFurther },

@@ -45,7 +45,7 @@ internal sealed class Planner<TModel>
         _options = options;
         _cumulative = Cumulative(options.Probabilities);
         _alone = [.. TModel.Granularities.Select((_, i) => Shared([Named(i)]))];
-        _routed = [.. Budgets.Select(budget => new StepPlan(Streams.Routed<TModel>(budget), [RoutedName(budget)], [1]))];
+        _routed = [.. Budgets.Select(budget => new StepPlan(Streams.Routed<TModel>(budget), [RoutingBudget.NameOf(budget)], [1]))];
         _routedShare = options.RoutedShareOf(TModel.Spec);
         All = Shared([.. TModel.Granularities.Select((_, i) => Named(^(i + 1)))]);
     }
@@ -53,7 +53,7 @@ internal sealed class Planner<TModel>
     /// <summary>All names that losses may have, in the order in which they are shown.</summary>
     public static ImmutableArray<string> AllNames { get; } =
         [.. TModel.Granularities.Select(g => g.Name), Mix, .. TModel.Granularities.Select(g => Branch + g.Name),
-        .. Budgets.Select(RoutedName)];
+        .. Budgets.Select(RoutingBudget.NameOf)];
 
     /// <summary>The plan of all granularities over the same batch.</summary>
     public StepPlan All { get; }
@@ -212,8 +212,6 @@ internal sealed class Planner<TModel>
     private static ImmutableArray<int> Grids => TModel.Spec.Lookup?.Grids ?? [];
 
     private static StepPlan At(StepPlan plan, int grid) => plan with { Streams = plan.Streams.At(grid) };
-
-    private static string RoutedName(double budget) => FormattableString.Invariant($"routed-{budget}");
 
     private static (string Name, Profile<TModel> Profile) Named(Index index)
     {

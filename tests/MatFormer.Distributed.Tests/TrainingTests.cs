@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MatFormer.Functional.Tests;
 
 namespace MatFormer.Distributed.Tests;
 
@@ -12,6 +13,8 @@ public sealed class TrainingTests : RankTests
     [InlineData(Mpi.Open, 3, "--objective branching --accumulation 2 --recompute-activations --stochastic-depth 0.3")]
     [InlineData(Mpi.Mpich, 2, "--objective sampled --evaluate-every 10 --patience 1")]
     [InlineData(Mpi.Mpich, 4, "--objective sandwich --loss-weights 3,2,1")]
+    [InlineData(Mpi.Open, 2, "--objective joint --bits 32,8,4 --bit-weights 1,2,1")]
+    [InlineData(Mpi.Mpich, 3, "--objective joint --bits 8,2 --accumulation 2 --distillation 0.5")]
     public void TheLossesAreThoseOfOneProcess(string mpi, int ranks, string options)
     {
         string[] arguments = [.. Text(50), .. options.Split(' ')];
@@ -41,6 +44,36 @@ public sealed class TrainingTests : RankTests
         var run = Mpi.On(Mpi.Mpich, 2, [.. arguments, "--out", Out("divided")]);
         Assert.Equal(2, run.Code);
         Assert.Contains("trained by one process with the objective Split", run.Errors, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(Mpi.Open, 2, "--objective joint")]
+    [InlineData(Mpi.Mpich, 3, "--objective sampled-per-layer --accumulation 2 --distillation 0.5 --recompute-activations")]
+    public void TokensAreRoutedAsInOneProcess(string mpi, int ranks, string options)
+    {
+        var images = Path.Combine(_folder, "images");
+        TestImages.Write(images);
+        string[] arguments =
+        [
+            "TinyViT", "train", "--data", images, "--steps", "30", "--batch", "12", "--shift", "1", "--routed-share", "0.7", "--dtype", "f32",
+            "--device", "cpu", .. options.Split(' '),
+        ];
+        AreAlike(arguments, mpi, ranks);
+        var names = Steps(Out("together")).SelectMany(step => step.GetProperty("loss").EnumerateObject()).Select(loss => loss.Name);
+        Assert.Equal(
+            ["routed-0.4375", "routed-0.625", "routed-0.8125"],
+            names.Where(name => name.StartsWith("routed", StringComparison.Ordinal)).Distinct().Order(StringComparer.Ordinal));
+
+        // The routers learn: the scales of their scores begin at 0.
+        using var reader = SafetensorsReader.Open(Path.Combine(Out("together"), "model.safetensors"));
+        var scales = reader.Tensors.Where(entry => entry.Name.EndsWith("router.alpha", StringComparison.Ordinal)).ToList();
+        Assert.Equal(2, scales.Count);
+        foreach (var scale in scales)
+        {
+            var bytes = new byte[sizeof(float)];
+            reader.Read(scale, 0, bytes);
+            Assert.NotEqual(0, BitConverter.ToSingle(bytes));
+        }
     }
 
     [Theory]

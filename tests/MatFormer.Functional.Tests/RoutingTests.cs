@@ -276,7 +276,7 @@ public sealed class RoutingTests : IDisposable
     }
 
     [Fact]
-    public async Task TheProgramTrainsAndMeasuresBudgets()
+    public async Task TheProgramKnowsBudgetsBesideSizes()
     {
         var (images, output) = (PathOf("images"), PathOf("out"));
         TestImages.Write(images);
@@ -291,13 +291,92 @@ public sealed class RoutingTests : IDisposable
         Assert.Equal([0.4375, 0.4375, 0.625, 0.625, 0.8125, 0.8125], routed.Select(r => r.GetProperty("budget").GetDouble()));
         Assert.Equal(RoutingBudget.Of(TokenViT.Spec, 0.4375).Flops, routed[0].GetProperty("flops_per_image").GetInt64());
         Assert.Contains("routed-0.625", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
+        var sweep = document.RootElement.GetProperty("sweep").EnumerateArray();
+        var swept = sweep.Where(mix => mix.GetProperty("shape").GetString() == "routed");
+        Assert.Equal([0.4375, 0.625, 0.8125], swept.Select(mix => mix.GetProperty("budget").GetDouble()));
 
-        static async Task<(int Code, string Output, string Errors)> Run(params string[] arguments)
+        var profiles = await Run("profiles", "--json");
+        Assert.Contains("routed-0.625", profiles.Errors, StringComparison.Ordinal);
+        using var listed = JsonDocument.Parse(profiles.Output);
+        var costs = listed.RootElement.GetProperty("profiles").EnumerateArray().Where(p => p.GetProperty("kind").GetString() == "routed");
+        Assert.Equal(
+            Budgets.Select(budget => RoutingBudget.Of(TokenViT.Spec, budget).Flops),
+            costs.Select(p => p.GetProperty("flops_per_image").GetInt64()));
+    }
+
+    /// <summary>A plan measures budgets beside the mixes. No profile can be declared for them, so none of them is the best.</summary>
+    [Fact]
+    public async Task APlanShowsBudgetsBesideMixes()
+    {
+        var (images, output, page) = (PathOf("images"), PathOf("out"), PathOf("plan.html"));
+        TestImages.Write(images);
+        Directory.CreateDirectory(output);
+        using (var model = Drawn(1)) model.Save(Path.Combine(output, "model.safetensors"));
+        var plan = await Run(
+            "plan", "--out", output, "--data", images, "--examples", "100", "--points", "2", "--dtype", "f32", "--report", page, "--json",
+            "--max-flops-per-image", $"{TokenViT.FlopsPerImage}");
+        Assert.True(plan.Code == 0, plan.Errors);
+        Assert.Contains("routed-0.625", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
+        using var document = JsonDocument.Parse(plan.Output);
+        var mixes = document.RootElement.GetProperty("mixes").EnumerateArray().ToList();
+        var routed = mixes.Where(mix => mix.TryGetProperty("budget", out _)).OrderBy(mix => mix.GetProperty("budget").GetDouble()).ToList();
+        Assert.Equal(Budgets, routed.Select(mix => mix.GetProperty("budget").GetDouble()));
+        using var corpus = ImageCorpus.Open(images);
+        using var opened = Checkpoint.OpenUniversal<TokenViT>(Path.Combine(output, "model.safetensors"));
+        var rows = ImageEvaluator.Run(opened, corpus).Rows.ToLookup(row => row.Costs.Name);
+        foreach (var mix in routed)
         {
-            using StringWriter output = new(), error = new();
-            var code = await ModelProgram.RunAsync<TokenViT>(arguments, output, error, CancellationToken.None);
-            return (code, output.ToString(), error.ToString());
+            var its = rows[mix.GetProperty("name").GetString()!].ToList();
+            Assert.Equal(its.Average(row => row.NatsPerImage), mix.GetProperty("nats_per_image").GetDouble(), 1e-4);
+            Assert.Equal(its[0].Costs.Flops, mix.GetProperty("flops_per_image").GetInt64());
+            Assert.True(mix.GetProperty("ms_per_image").GetDouble() > 0);
+            Assert.False(mix.TryGetProperty("predicted_ms_per_image", out _));
         }
+
+        Assert.DoesNotContain("routed", document.RootElement.GetProperty("best").GetProperty("name").GetString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task AnImageIsClassifiedAtABudget()
+    {
+        var (images, file, slice, picture) = (PathOf("images"), PathOf("model.safetensors"), PathOf("S.safetensors"), PathOf("image.pgm"));
+        TestImages.Write(images);
+        using var corpus = ImageCorpus.Open(images);
+        var pixels = corpus.Validation.Pixels(0).ToArray();
+        await File.WriteAllBytesAsync(picture, [.. "P5 8 8 255\n"u8, .. pixels]);
+        using var model = Drawn(1);
+        model.Save(file);
+        var classify = await Run("classify", "--checkpoint", file, "--image", picture, "--budget", "0.5", "--dtype", "f32", "--json");
+        Assert.True(classify.Code == 0, classify.Errors);
+        using var document = JsonDocument.Parse(classify.Output);
+        Assert.Equal("routed-0.5", document.RootElement.GetProperty("profile").GetString());
+        using var unrecorded = no_grad();
+        using var input = tensor(Array.ConvertAll(pixels, value => (value / 127.5f) - 1), [1, 1, 8, 8]);
+        using var expected = model.Forward(0.5, input).softmax(-1);
+        var chances = document.RootElement.GetProperty("probabilities").EnumerateArray().Select(p => p.GetSingle());
+        Assert.Equal(expected.data<float>().ToArray(), chances, (one, other) => Math.Abs(one - other) < 1e-5);
+
+        Extraction.ToSafetensors(file, TokenViT.Profile.S, slice);
+        await Refuses("it is from 0.25, the share of 'S', to 1", "--checkpoint", file, "--budget", "0.1");
+        await Refuses("--budget must be within 0 and 1", "--checkpoint", file, "--budget", "2");
+        await Refuses("give one of them", "--checkpoint", file, "--budget", "0.5", "--profile", "S");
+        await Refuses("is the slice S", "--checkpoint", slice, "--budget", "0.5");
+
+        async Task Refuses(string says, params string[] arguments)
+        {
+            var refused = await Run(["classify", "--image", picture, .. arguments]);
+            Assert.Equal(2, refused.Code);
+            Assert.Contains(says, refused.Errors, StringComparison.Ordinal);
+        }
+    }
+
+    private static double[] Budgets => [0.4375, 0.625, 0.8125];
+
+    private static async Task<(int Code, string Output, string Errors)> Run(params string[] arguments)
+    {
+        using StringWriter output = new(), error = new();
+        var code = await ModelProgram.RunAsync<TokenViT>(arguments, output, error, CancellationToken.None);
+        return (code, output.ToString(), error.ToString());
     }
 
     // A spec of one routed layer.

@@ -24,6 +24,13 @@ public sealed partial class TinyViT;
 [Granularity("S", 16), Granularity("XL", 32)]
 public sealed partial class TinyColourViT;
 
+/// <summary>A small vision transformer that routes tokens.</summary>
+[MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 2, Width = 32, Heads = 4)]
+[FeedForward(64, Activation.Gelu, Bias = true), Attention(Bias = true)]
+[Routing(0.7, 1)]
+[Granularity("S", 32), Granularity("XL", 64)]
+public sealed partial class TinyRoutedViT;
+
 internal static class Encoders
 {
     /// <summary>Creates the same encoder each time, with weights that make the sizes differ.</summary>

@@ -22,6 +22,9 @@ internal static class Images
     /// <inheritdoc cref="New"/>
     public static TinyColourViT NewColour() => Enlarged(() => new TinyColourViT());
 
+    /// <inheritdoc cref="New"/>
+    public static TinyRoutedViT NewRouted() => Enlarged(() => new TinyRoutedViT());
+
     /// <summary>Returns the embedding of an image of the model's size, computed without a server.</summary>
     public static float[] Alone(string profile, byte[] pixels, int? width = null)
     {
@@ -30,12 +33,16 @@ internal static class Images
     }
 
     public static float[] Alone<TModel>(TModel model, Profile<TModel> profile, byte[] pixels, int? width = null)
-        where TModel : MatFormerModel, IMatFormer<TModel>
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        Alone(model, input => model.Embed(profile, input, width), pixels);
+
+    /// <summary>Returns the embedding of an image by a pass of a model, computed without a server.</summary>
+    public static float[] Alone(MatFormerModel model, Func<Tensor, Tensor> embed, byte[] pixels)
     {
         using var unrecorded = no_grad();
         using var scope = NewDisposeScope();
-        long[] shape = [1, TModel.Spec.Image!.Channels, Size, Size];
-        return model.Embed(profile, tensor(Array.ConvertAll(pixels, p => (p / 127.5f) - 1), shape), width).data<float>().ToArray();
+        long[] shape = [1, model.Architecture.Image!.Channels, Size, Size];
+        return embed(tensor(Array.ConvertAll(pixels, p => (p / 127.5f) - 1), shape)).data<float>().ToArray();
     }
 
     private static TModel Enlarged<TModel>(Func<TModel> create)

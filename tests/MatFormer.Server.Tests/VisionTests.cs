@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using static TorchSharp.torch;
 
 namespace MatFormer.Server.Tests;
 
@@ -86,6 +87,37 @@ public sealed class VisionTests(SharedVision shared) : IClassFixture<SharedVisio
         Assert.Equal(TinyViT.Profiles[0].Flops, mixed.GetProperty("flops_per_image").GetInt64());
         Assert.True(mixed.GetProperty("ms_per_image").GetDouble() > 0);
         Assert.False(mixed.TryGetProperty("flops_per_text", out _));
+    }
+
+    [Fact]
+    public async Task DeclaredBudgetsAreServedBesideTheSizes()
+    {
+        await using var its = await TestServer.StartVision<TinyRoutedViT>(Images.NewRouted());
+        var list = JsonElement.Parse(await its.Client.GetStringAsync("/v1/models")).GetProperty("data").EnumerateArray().ToList();
+        var entry = list.Single(m => m.GetProperty("id").GetString() == "TinyRoutedViT/routed-0.7").GetProperty("profile");
+        Assert.Equal(0.7, entry.GetProperty("budget").GetDouble());
+        var flops = entry.GetProperty("flops_per_image").GetInt64();
+        Assert.Equal(RoutingBudget.Of(TinyRoutedViT.Spec, 0.7).Flops, flops);
+        Assert.True(entry.GetProperty("ms_per_image").GetDouble() > 0);
+        Assert.False(list.Single(m => m.GetProperty("id").GetString() == "TinyRoutedViT/S").GetProperty("profile").TryGetProperty("budget", out _));
+
+        using var model = Images.NewRouted();
+        var image = Images.Random(4);
+        var input = Images.Pgm(image);
+        await Embeds(new { model = "TinyRoutedViT/routed-0.7", input }, "routed-0.7", pixels => model.Embed(0.7, pixels));
+        await Embeds(new { model = "TinyRoutedViT", input, max_flops_per_image = flops }, "routed-0.7", pixels => model.Embed(0.7, pixels));
+
+        // The whole model is the largest size, although routing all tokens to it takes a little more.
+        await Embeds(new { model = "TinyRoutedViT", input }, "XL", pixels => model.Embed(TinyRoutedViT.Profile.XL, pixels));
+        using var unknown = await its.Post(Embeddings, JsonSerializer.Serialize(new { model = "TinyRoutedViT/routed-0.8", input }));
+        Assert.Equal(HttpStatusCode.NotFound, unknown.StatusCode);
+
+        async Task Embeds(object body, string profile, Func<Tensor, Tensor> embed)
+        {
+            var answer = await its.PostOk(Embeddings, body);
+            Assert.Equal($"TinyRoutedViT/{profile}", answer.GetProperty("model").GetString());
+            Encoders.Near(Images.Alone(model, embed, image), Vectors(answer)[0]);
+        }
     }
 
     [Theory]

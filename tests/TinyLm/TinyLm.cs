@@ -6,6 +6,7 @@ return args switch
 {
     [nameof(TinyEncoder), .. var others] => await ModelProgram.RunAsync<TinyEncoder>(others),
     [nameof(TinyWidthEncoder), .. var others] => await ModelProgram.RunAsync<TinyWidthEncoder>(others),
+    [nameof(TinyViT), .. var others] => await ModelProgram.RunAsync<TinyViT>(others),
     _ => await ModelProgram.RunAsync<TinyLm>(args, ServeCommand.For<TinyLm>()),
 };
 
@@ -29,3 +30,10 @@ public sealed partial class TinyEncoder;
 [NestedEmbedding(4, 8, 16)]
 [Granularity("S", 16, Heads = 2, Width = 16), Granularity("M", 32, Heads = 2, Width = 16), Granularity("XL", 64)]
 public sealed partial class TinyWidthEncoder;
+
+/// <summary>A vision transformer that routes tokens, whose commands the program runs after the argument <c>TinyViT</c>.</summary>
+[MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 2, Width = 32, Heads = 4)]
+[FeedForward(64, Activation.Gelu, Bias = true), Attention(Bias = true)]
+[Routing]
+[Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
+public sealed partial class TinyViT;

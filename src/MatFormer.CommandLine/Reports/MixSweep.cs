@@ -15,7 +15,7 @@ internal sealed record SweptMix(ProfileCosts Costs, double Loss, double? Agreeme
 /// <param name="Kind">The kind of model.</param>
 /// <param name="Unit">The unit that FLOPs are given for, such as token.</param>
 /// <param name="Granularities">The granularities, which make the line, and the declared profiles.</param>
-/// <param name="Mixes">The measured mixes.</param>
+/// <param name="Mixes">The measured mixes and, beside them, routed passes.</param>
 internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<SweptMix> Granularities, ImmutableArray<SweptMix> Mixes)
 {
     private LossWords Words => LossWords.Of(Kind);
@@ -45,8 +45,11 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
 
     public static MixSweep Of(ImageEvaluation evaluation, ImageEvaluation sweep)
     {
-        var measured = evaluation.Whole.Where(row => row.Costs.Budget is null && row.Costs.Grid == sweep.Rows[0].Costs.Grid);
-        return new(ModelKind.VisionTransformer, "image", [.. measured.Select(Of)], [.. sweep.Whole.Select(Of)]);
+        var measured = evaluation.Whole.Where(row => row.Costs.Grid == sweep.Rows[0].Costs.Grid)
+            .ToLookup(row => row.Costs.Budget is not null);
+        return new(
+            ModelKind.VisionTransformer, "image", [.. measured[false].Select(Of)],
+            [.. sweep.Whole.Concat(measured[true]).Select(Of)]);
 
         static SweptMix Of(ImageRow row) => new(row.Costs, row.NatsPerImage, row.Agreement, json => ImageOutput.WriteRow(json, row));
     }
@@ -72,7 +75,7 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
         Output.Print(writer, table);
         foreach (var (shape, count, mean, worst) in ByShape)
         {
-            writer.WriteLine(Output.Invariant($"{NameOf(shape)}: {count} mixes, {Output.Signed(mean)} {Words.Spoken} above the line ")
+            writer.WriteLine(Output.Invariant($"{NameOf(shape)}: {count} {(shape == MixShape.Routed ? "budgets" : "mixes")}, {Output.Signed(mean)} {Words.Spoken} above the line ")
                 + Output.Invariant($"through the granularities on average, {Output.Signed(worst)} at worst"));
         }
     }
@@ -126,7 +129,7 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
 
     private string[] Cells(SweptMix mix) =>
     [
-        mix.Costs.Layout, NameOf(mix.Costs.Shape), Output.Millions(mix.Costs.Flops), Output.Invariant($"{mix.Loss:0.000}"),
+        mix.Costs.Budget is null ? mix.Costs.Layout : mix.Costs.Name, NameOf(mix.Costs.Shape), Output.Millions(mix.Costs.Flops), Output.Invariant($"{mix.Loss:0.000}"),
         Output.Signed(ExcessOf(mix)), .. HasAgreement ? (string[])[Output.Percent(mix.Agreement)] : [],
     ];
 

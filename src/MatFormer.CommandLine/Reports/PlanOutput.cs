@@ -111,9 +111,10 @@ internal static class PlanOutput
         json.WriteString("pattern", mix.Pattern);
         if (spec.ElasticWidth) json.WriteNumber("width", spec.WidthOf(mix.Layers.AsSpan()));
         json.WriteNumber("ms_per_" + spec.Unit, mix.Measured.Milliseconds);
-        json.WriteNumber("predicted_ms_per_" + spec.Unit, mix.Predicted.Milliseconds);
+        if (mix.Budget is { } budget) json.WriteNumber("budget", budget);
+        else json.WriteNumber("predicted_ms_per_" + spec.Unit, mix.Predicted.Milliseconds);
         json.WriteNumber(LossOf(spec).Key, mix.Measured.Loss);
-        json.WriteNumber("predicted_" + LossOf(spec).Key, mix.Predicted.Loss);
+        if (mix.Budget is null) json.WriteNumber("predicted_" + LossOf(spec).Key, mix.Predicted.Loss);
         json.WriteNumber("memory_bytes", mix.Measured.MemoryBytes);
         json.WriteNumber("parameters", mix.Measured.Parameters);
         json.WriteNumber("flops_per_" + spec.Unit, mix.Measured.Flops);
@@ -134,11 +135,14 @@ internal static class PlanOutput
     private static string[] Cells(ModelSpec spec, PlannedMix mix, Plan plan, PlanBudget budget) =>
     [
         (mix.IsOnFrontier ? "* " : string.Empty) + (mix.Name == mix.Pattern ? string.Empty : mix.Name), LayoutOf(spec, mix),
-        Output.Invariant($"{mix.Measured.Milliseconds:0.000}"), Output.Invariant($"{mix.Predicted.Milliseconds:0.000}"),
-        Output.Invariant($"{mix.Measured.Loss:0.0000}"), Output.Invariant($"{mix.Predicted.Loss:0.0000}"),
+        Output.Invariant($"{mix.Measured.Milliseconds:0.000}"), Predicted(mix, Output.Invariant($"{mix.Predicted.Milliseconds:0.000}")),
+        Output.Invariant($"{mix.Measured.Loss:0.0000}"), Predicted(mix, Output.Invariant($"{mix.Predicted.Loss:0.0000}")),
         ByteSize.Format(mix.Measured.MemoryBytes), Output.Count(mix.Measured.Parameters), Output.Millions(mix.Measured.Flops),
         string.Join(", ", Remarks(mix, plan, budget)),
     ];
+
+    // Nothing is predicted of a routed pass.
+    private static string Predicted(PlannedMix mix, string text) => mix.Budget is null ? text : string.Empty;
 
     private static IEnumerable<string> Remarks(PlannedMix mix, Plan plan, PlanBudget budget)
     {
@@ -150,7 +154,7 @@ internal static class PlanOutput
 
     private static ScatterChart Chart(ModelSpec spec, Plan plan)
     {
-        var (frontier, known) = (plan.Mixes.Where(m => m.IsOnFrontier), plan.Mixes.Where(m => m.Name != m.Pattern).ToList());
+        var (frontier, known) = (plan.Mixes.Where(m => m.IsOnFrontier), plan.Mixes.Where(m => m.Name != m.Pattern).ToLookup(m => m.Budget is null));
         return new ScatterChart
         {
             Title = $"{spec.Name}: {LossOf(spec).Spoken} over the time of {(spec.Image is null ? "a" : "an")} {spec.Unit}",
@@ -165,12 +169,14 @@ internal static class PlanOutput
                     "predicted",
                     [.. frontier.OrderBy(m => m.Predicted.Milliseconds).Select(m => Point(m, m.Predicted, string.Empty))],
                     IsLine: true),
-                new ChartSeries("granularities and profiles, measured", [.. known.Select(m => Point(m, m.Measured, m.Name))]),
+                new ChartSeries("granularities and profiles, measured", [.. known[true].Select(m => Point(m, m.Measured, m.Name))]),
+                .. known[false].Any()
+                    ? (ChartSeries[])[new("tokens routed at a budget", [.. known[false].Select(m => Point(m, m.Measured, m.Name))])] : [],
             ],
         };
 
         ChartPoint Point(PlannedMix mix, MixCost cost, string label) => new(
             cost.Milliseconds, cost.Loss,
-            Output.Invariant($"{mix.Pattern}: {cost.Milliseconds:0.000} ms, {cost.Loss:0.0000} {LossOf(spec).Spoken}"), label);
+            Output.Invariant($"{(mix.Budget is null ? mix.Pattern : mix.Name)}: {cost.Milliseconds:0.000} ms, {cost.Loss:0.0000} {LossOf(spec).Spoken}"), label);
     }
 }

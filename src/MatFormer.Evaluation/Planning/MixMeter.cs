@@ -42,7 +42,13 @@ internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOu
     /// Returns the 10th percentile of each mix's times. The mixes take turns in rounds, so that other load on the machine affects all of
     /// them. The first run of a turn does not count, because it finds the CPU's caches filled by another mix.
     /// </summary>
-    public double[] Milliseconds(IReadOnlyList<ImmutableArray<LayerSlice>> mixes)
+    public double[] Milliseconds(IReadOnlyList<ImmutableArray<LayerSlice>> mixes) => Milliseconds(mixes, Turn);
+
+    /// <inheritdoc/>
+    public double[] Losses(IReadOnlyList<ImmutableArray<LayerSlice>> mixes) => Losses([.. mixes.Select(Streams.Of)]);
+
+    /// <summary>Times mixes, or other passes that <paramref name="turn"/> runs as <see cref="Turn"/> runs a mix.</summary>
+    protected double[] Milliseconds<T>(IReadOnlyList<T> passes, Action<T, int, List<double>> turn)
     {
         using var unrecorded = no_grad();
         Prepare();
@@ -55,13 +61,13 @@ internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOu
             _rounds = (int)Math.Clamp(MillisecondsInAll / (times.Min() * _atOnce), LeastRounds, MostRounds);
         }
 
-        var taken = mixes.Select(_ => new List<double>(_rounds * _atOnce)).ToArray();
+        var taken = passes.Select(_ => new List<double>(_rounds * _atOnce)).ToArray();
         for (var round = 0; round < _rounds; round++)
         {
             for (var i = 0; i < taken.Length; i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                Turn(mixes[i], _atOnce, taken[i]);
+                turn(passes[i], _atOnce, taken[i]);
             }
         }
 
@@ -72,11 +78,10 @@ internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOu
         });
     }
 
-    /// <inheritdoc/>
-    public double[] Losses(IReadOnlyList<ImmutableArray<LayerSlice>> mixes)
+    /// <summary>Returns the loss of each pass, which has one stream.</summary>
+    protected double[] Losses(Streams[] streams)
     {
         using var unrecorded = no_grad();
-        var streams = mixes.Select(Streams.Of).ToArray();
         var losses = new double[streams.Length];
         foreach (var batch in _batches)
         {
@@ -181,13 +186,23 @@ internal sealed class EncoderMixMeter<TModel> : MixMeter<TModel>, IDisposable
 
     public void Dispose() => _input.Dispose();
 
+    /// <summary>Measures the time and the loss of the routed passes at the declared budgets.</summary>
+    public (double[] Milliseconds, double[] Losses) Routed(IReadOnlyList<double> budgets) => (
+        Milliseconds(budgets, (budget, times, taken) => Turn(() => _model.Forward(budget, _input), times, taken)),
+        Losses([.. budgets.Select(Streams.Routed<TModel>)]));
+
     protected override void Turn(ImmutableArray<LayerSlice> layers, int times, List<double> taken)
     {
         var profile = new Profile<TModel>("mix", layers);
+        Turn(() => _model.Forward(profile, _input), times, taken);
+    }
+
+    private void Turn(Func<Tensor> pass, int times, List<double> taken)
+    {
         for (var i = 0; i <= times; i++)
         {
             var start = Stopwatch.GetTimestamp();
-            using var output = _model.Forward(profile, _input);
+            using var output = pass();
             if (_model.Device.type == DeviceType.CUDA) cuda.synchronize();
             if (i > 0) taken.Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);
         }

@@ -2,7 +2,7 @@ using System.Collections.Immutable;
 
 namespace MatFormer;
 
-/// <summary>A planned mix, with its predicted and its measured costs.</summary>
+/// <summary>A planned mix, with its predicted and its measured costs; or a routed pass, for comparison.</summary>
 /// <param name="Name">The name of the mix if it is a granularity or declared profile, else its pattern.</param>
 /// <param name="Pattern">The pattern of the layers, such as <c>2*S 4*M 2*XL</c>.</param>
 /// <param name="Layers">The part that the mix keeps of each layer.</param>
@@ -20,11 +20,18 @@ public sealed record PlannedMix(
     /// it, for comparison.
     /// </summary>
     public bool IsSolved { get; init; }
+
+    /// <summary>
+    /// The compute budget of a routed pass, which is measured beside the mixes; null for a mix. Nothing is predicted of it:
+    /// <see cref="Predicted"/> has what was measured.
+    /// </summary>
+    public double? Budget { get; init; }
 }
 
 /// <summary>The result of <see cref="ProfilePlanner"/>.</summary>
 /// <param name="Mixes">
-/// The measured mixes, the fastest first: some mixes of the frontier, the granularities and the declared profiles.
+/// The measured mixes, the fastest first: some mixes of the frontier, the granularities and the declared profiles. The routed passes at
+/// the declared budgets are among them.
 /// </param>
 /// <param name="Best">
 /// The mix with the lowest measured loss among the measured mixes whose measured costs meet the budget; null if no budget was given.
@@ -47,8 +54,10 @@ public sealed record Plan(
 
     /// <summary>The mean absolute error of the predicted times, as a share of the measured time.</summary>
     public double LatencyError =>
-        Mixes.Average(m => Math.Abs(m.Predicted.Milliseconds / m.Measured.Milliseconds - 1));
+        Predicted.Average(m => Math.Abs(m.Predicted.Milliseconds / m.Measured.Milliseconds - 1));
 
     /// <summary>The mean absolute error of the predicted losses.</summary>
-    public double LossError => Mixes.Average(m => Math.Abs(m.Predicted.Loss - m.Measured.Loss));
+    public double LossError => Predicted.Average(m => Math.Abs(m.Predicted.Loss - m.Measured.Loss));
+
+    private IEnumerable<PlannedMix> Predicted => Mixes.Where(m => m.Budget is null);
 }

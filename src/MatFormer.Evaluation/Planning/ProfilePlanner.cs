@@ -97,7 +97,8 @@ public static class ProfilePlanner
             spec, options.Budget, space => Run(
                 space, SizesOf(space), KnownIn<TModel>(space), meter, options, progress,
                 Learner(model, space, data, options, progress, cancellationToken)));
-        return plan with { CacheTokens = tokens, ValidationExamples = meter.Examples };
+        ImmutableArray<PlannedMix> mixes = [.. plan.Mixes.Concat(Routed(meter)).OrderBy(m => m.Measured.Milliseconds)];
+        return plan with { Mixes = mixes, CacheTokens = tokens, ValidationExamples = meter.Examples };
     }
 
     /// <summary>
@@ -251,6 +252,20 @@ public static class ProfilePlanner
         static bool IsBeaten(PlannedMix mix, PlannedMix other) =>
             other.Predicted.Milliseconds <= mix.Predicted.Milliseconds && other.Predicted.Loss <= mix.Predicted.Loss
             && (other.Predicted.Milliseconds < mix.Predicted.Milliseconds || other.Predicted.Loss < mix.Predicted.Loss);
+    }
+
+    // Measures the routed passes at the declared budgets. No profile can be declared for them, so the best mix is not among them.
+    private static IEnumerable<PlannedMix> Routed<TModel>(EncoderMixMeter<TModel> meter)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        if (TModel.Spec.Routing is not { Budgets: var budgets }) return [];
+        var (milliseconds, losses) = meter.Routed(budgets);
+        return budgets.Select((budget, i) =>
+        {
+            var costs = ProfileCosts.Of<TModel>(budget);
+            var measured = new MixCost(milliseconds[i], losses[i], sizeof(float) * costs.Parameters, costs.Parameters, costs.Flops);
+            return new PlannedMix(costs.Name, costs.Pattern, costs.Layers, false, measured, measured) { Budget = budget };
+        });
     }
 
     private static List<(string Name, int[] Mix)> KnownIn<TModel>(MixSpace space)

@@ -82,6 +82,9 @@ public sealed class RoutingBudget
             + $"'{spec.Granularities[0].Name}', to 1.", nameof(share));
     }
 
+    /// <summary>Returns the name of the routed pass at a budget, such as <c>routed-0.5</c>.</summary>
+    internal static string NameOf(double share) => FormattableString.Invariant($"routed-{share}");
+
     /// <summary>
     /// Returns the place of a language model's budget among the declared ones. Tokens choose by thresholds, which only these have.
     /// </summary>
