@@ -142,7 +142,8 @@ internal sealed class LookupSpread(ModelSpec spec, Architecture architecture) : 
 
     public override string WeightsProperty(CodeFile f, BlockSpec block)
     {
-        if (!block.Spreads) return $"// Nothing reads the lookup tokens after this layer.\nprivate {f.SpreadWeights}? SpreadWeights => null;";
+        if (!block.Spreads)
+            return $"// Nothing reads the lookup tokens after this layer.\nprivate {f.SpreadWeights}? SpreadWeights => null;";
         var biases = block.Bias ? "\n        UpBias = LightUpBias,\n        DownBias = LightDownBias," : null;
         return $$"""
             private {{f.SpreadWeights}} SpreadWeights => new()

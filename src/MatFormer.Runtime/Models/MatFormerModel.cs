@@ -131,7 +131,7 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     public virtual Tensor Classify(double budget, Tensor pixels, int? width = null) => throw NotRouted();
 
     /// <summary>
-    /// Returns the output of a model with compressed tokens (<c>[Lookup]</c>), as <c>forward</c> does, which takes the largest declared grid.
+    /// Returns the output of a model with compressed tokens (<c>[Lookup]</c>). <c>forward</c> does the same at the largest declared grid.
     /// </summary>
     /// <param name="grid">The side of a declared grid of compressed tokens.</param>
     /// <param name="input">The input, as for <c>forward</c>.</param>
@@ -147,7 +147,7 @@ public abstract class MatFormerModel : nn.Module<Tensor, Tensor>
     /// <exception cref="NotSupportedException">The model has no compressed tokens.</exception>
     public virtual Tensor Embed(int grid, Tensor input, int? width = null) => throw NotCompressed();
 
-    /// <summary>Returns the logits of a vision transformer at a grid of compressed tokens, as <c>Classify</c> without a grid does.</summary>
+    /// <summary>Returns class logits at a grid of compressed tokens, as <c>Classify</c> without a grid does.</summary>
     /// <param name="grid">The side of a declared grid of compressed tokens.</param>
     /// <param name="pixels">The pixels, as for <c>forward</c>.</param>
     /// <param name="width">One of the declared dimensions; null uses all numbers, as <c>forward</c> does.</param>

@@ -281,8 +281,8 @@ public sealed class Streams
         {
             if (profile.Grid == profiles[0].Grid) continue;
             throw new ArgumentException(
-                $"The profiles '{profiles[0].Name}' and '{profile.Name}' are at different grids of compressed tokens and cannot be stacked; "
-                + "run them one after the other.", nameof(profiles));
+                $"The profiles '{profiles[0].Name}' and '{profile.Name}' are at different grids of compressed tokens and cannot be "
+                + "stacked; run them one after the other.", nameof(profiles));
         }
 
         var groups = new List<Streams>();
