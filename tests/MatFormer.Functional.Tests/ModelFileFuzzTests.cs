@@ -99,7 +99,8 @@ public sealed class ModelFileFuzzTests : IDisposable
             .WriteIndex(path, pairs.Training.Select(pair => new IndexEntry(pair.Title, pair.Document)));
         using var index = VectorIndex.Open(path);
         var measured = new RetrievalMeasure(0.5, 0.4, 0.6, 10);
-        CheapFirstFile.Write<ByteEncoder>(index, new EscalationRow(0.01, ["S", "Mixed", "XL"], [0.5f, 0.25f], [1, 2, 3], measured, measured, 0.5));
+        CheapFirstFile.Write<ByteEncoder>(
+            index, new EscalationRow(0.01, ["S", "Mixed", "XL"], [0.5f, 0.25f], [1, 2, 3], measured, measured, 0.5));
         Mutator.Run(
             [File.ReadAllBytes(CheapFirstFile.PathOf(path))],
             file =>
