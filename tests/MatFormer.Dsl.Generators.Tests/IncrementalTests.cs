@@ -18,6 +18,9 @@ public sealed class IncrementalTests
     private const string Moved = "Modified > Modified > Unchanged"; // The diagnostics have other places, and the code is the same.
     private const string Anew = "Modified > Modified > Modified";
 
+    // With this budget Watch is the same model as S. A hint says so, and it moves with the declaration.
+    private static readonly string s_docsLm = Cases.DocsLm.Replace("3_200_000", "3_000_000", StringComparison.Ordinal);
+
     /// <summary>Edits of a project with one model, and the reason that each step gives for each of its results.</summary>
     private static readonly Dictionary<string, (Func<CSharpCompilation, CSharpCompilation> Edit, string Reasons)> s_table = new()
     {
@@ -34,7 +37,7 @@ public sealed class IncrementalTests
         ["attribute made wrong"] = (project => Edited(project, 0, "Heads = 8", "Heads = 7"), Anew),
         ["renamed class"] = (project => Edited(project, 0, "class DocsLm", "class TextLm"), Anew),
         ["class moved to another file"] = (
-            project => project.ReplaceSyntaxTree(project.SyntaxTrees[0], GeneratorRun.Parse(Cases.DocsLm, "Moved.cs")), Moved),
+            project => project.ReplaceSyntaxTree(project.SyntaxTrees[0], GeneratorRun.Parse(s_docsLm, "Moved.cs")), Moved),
         ["second model added"] = (
             project => project.AddSyntaxTrees(GeneratorRun.Parse(Cases.Grouped, "Grouped.cs")), "New+Cached > New+Cached > New+Cached"),
         ["model removed"] = (project => project.RemoveSyntaxTrees(project.SyntaxTrees[0]), "Removed > Removed > Removed"),
@@ -52,7 +55,7 @@ public sealed class IncrementalTests
     public void StepsRunAgainAsTheTableSays(string name)
     {
         var (edit, reasons) = s_table[name];
-        var first = GeneratorRun.Of(Cases.DocsLm, Other);
+        var first = GeneratorRun.Of(s_docsLm, Other);
         var second = first.Then(edit(Declared(first)));
         string[] steps = [MatFormerGenerator.Steps.Declarations, MatFormerGenerator.Steps.Verdicts, MatFormerGenerator.Steps.Outputs];
         Assert.Equal(reasons, string.Join(" > ", steps.Select(step => string.Join("+", Reasons(second, step).Order()))));
@@ -62,7 +65,7 @@ public sealed class IncrementalTests
     [MemberData(nameof(EditNames))]
     public void AfterAnEditTheCodeIsWhatAFirstRunGives(string name)
     {
-        var first = GeneratorRun.Of(Cases.DocsLm, Other);
+        var first = GeneratorRun.Of(s_docsLm, Other);
         var second = first.Then(s_table[name].Edit(Declared(first)));
         AssertSameCode(GeneratorRun.Of(Declared(second)), second);
     }
@@ -76,7 +79,7 @@ public sealed class IncrementalTests
             MatFormerGenerator.Steps.Declarations, MatFormerGenerator.Steps.Verdicts, MatFormerGenerator.Steps.Outputs,
             MatFormerGenerator.Steps.Diagnostics,
         ];
-        string[] sources = [Cases.DocsLm, Cases.Mistaken, .. Enumerable.Range(0, 50).Select(Grammar.Declare)];
+        string[] sources = [s_docsLm, Cases.Mistaken, .. Enumerable.Range(0, 50).Select(Grammar.Declare)];
         var run = GeneratorRun.Of(sources);
         var values = run.Result.Results.Single().TrackedSteps.Where(step => steps.Contains(step.Key))
             .SelectMany(step => step.Value).SelectMany(step => step.Outputs).Select(output => output.Value)
@@ -157,8 +160,8 @@ public sealed class IncrementalTests
     public void AnEditThatLeavesTheDeclarationAsItWasEmitsNothingAgain(
         string old, string replacement, IncrementalStepRunReason declarations)
     {
-        var first = GeneratorRun.Of(GeneratorRun.Compile(Cases.DocsLm), analyzersRun: true);
-        var second = Edit(first, 0, Cases.DocsLm.Replace(old, replacement, StringComparison.Ordinal));
+        var first = GeneratorRun.Of(GeneratorRun.Compile(s_docsLm), analyzersRun: true);
+        var second = Edit(first, 0, s_docsLm.Replace(old, replacement, StringComparison.Ordinal));
         Assert.Equal([declarations], Reasons(second, MatFormerGenerator.Steps.Declarations));
         // The hint that Watch is the same model as S has another place now. The output is the same.
         Assert.Equal(
@@ -174,8 +177,8 @@ public sealed class IncrementalTests
     [InlineData("MaxParameters = 3_000_000", "MaxParameters = 3_000_001")]
     public void AChangedAttributeEmitsAgain(string old, string replacement)
     {
-        var first = GeneratorRun.Of(Cases.DocsLm);
-        var second = Edit(first, 0, Cases.DocsLm.Replace(old, replacement, StringComparison.Ordinal));
+        var first = GeneratorRun.Of(s_docsLm);
+        var second = Edit(first, 0, s_docsLm.Replace(old, replacement, StringComparison.Ordinal));
         Assert.Equal([IncrementalStepRunReason.Modified], Reasons(second, MatFormerGenerator.Steps.Outputs));
         Assert.NotEqual(first.Sources.Values, second.Sources.Values);
     }
@@ -204,7 +207,7 @@ public sealed class IncrementalTests
     [Fact]
     public void AnEditOfOneModelEmitsThatModelAloneAgain()
     {
-        var first = GeneratorRun.Of(Cases.DocsLm, Cases.Grouped);
+        var first = GeneratorRun.Of(s_docsLm, Cases.Grouped);
         var second = Edit(first, 1, Cases.Grouped.Replace("Context = 32", "Context = 33", StringComparison.Ordinal));
         Assert.Equal(
             [IncrementalStepRunReason.Modified, IncrementalStepRunReason.Cached],

@@ -99,6 +99,23 @@ public sealed class ProgramTests : IDisposable
     }
 
     [Fact]
+    public async Task AnEvaluationOnOneThreadGivesTheSameDigitsInEveryProcess()
+    {
+        var output = Path.Combine(_folder, "repeated");
+        var trained = await Run("train", "--data", Corpus, "--steps", "3", "--batch", "2", "--out", output);
+        Assert.True(trained.Code == 0, trained.Errors);
+        var measured = new List<string>();
+        for (var i = 0; i < 3; i++)
+        {
+            var run = await Run("eval", "--sweep", "1", "--threads", "1", "--out", output, "--json");
+            Assert.True(run.Code == 0, run.Errors);
+            measured.Add(run.Output);
+        }
+
+        Assert.Single(measured.Distinct());
+    }
+
+    [Fact]
     public async Task DraftsGiveTheSameTextAndRoundedWeightsNearlyTheSameLoss()
     {
         var output = Path.Combine(_folder, "drafts");
