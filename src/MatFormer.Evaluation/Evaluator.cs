@@ -99,7 +99,7 @@ public static class Evaluator
         ImmutableArray<Profile<TModel>> profiles = [.. TModel.Granularities, .. TModel.Profiles];
         var budgets = TModel.Spec.Routing?.Budgets ?? [];
         var evaluation = Run(
-            [.. ProfileCosts.Of<TModel>(), .. budgets.Select(ProfileCosts.Of<TModel>)],
+            ProfileCosts.Of<TModel>(),
             [
                 .. profiles.Select(p => (Func<Tensor, Tensor>)(tokens => model.Forward(p, tokens))),
                 .. budgets.Select(b => (Func<Tensor, Tensor>)(tokens => model.Forward(b, tokens))),

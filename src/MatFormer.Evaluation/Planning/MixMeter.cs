@@ -189,7 +189,7 @@ internal sealed class EncoderMixMeter<TModel> : MixMeter<TModel>, IDisposable
     /// <summary>Measures the time and the loss of the routed passes at the declared budgets.</summary>
     public (double[] Milliseconds, double[] Losses) Routed(IReadOnlyList<double> budgets) => (
         Milliseconds(budgets, (budget, times, taken) => Turn(() => _model.Forward(budget, _input), times, taken)),
-        Losses([.. budgets.Select(Streams.Routed<TModel>)]));
+        Losses([.. budgets.Select(budget => Streams.Routed<TModel>(budget))]));
 
     protected override void Turn(ImmutableArray<LayerSlice> layers, int times, List<double> taken)
     {
