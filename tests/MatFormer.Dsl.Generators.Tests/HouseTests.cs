@@ -78,8 +78,8 @@ public sealed class HouseTests
         var arrows = Arrows(Path.Combine(project == Generators ? Path.Combine(Repository.Root, "generators") : s_sources, project));
 
         // The other projects have one folder, or several that do not use each other.
-        var hasArrows = project is Generators or "MatFormer.CommandLine" or "MatFormer.Data" or "MatFormer.Evaluation" or "MatFormer.Inference"
-            or "MatFormer.Runtime";
+        var hasArrows = project is Generators or "MatFormer.CommandLine" or "MatFormer.Data" or "MatFormer.Evaluation"
+            or "MatFormer.Inference" or "MatFormer.Runtime";
         Assert.Equal(hasArrows, arrows.Count > 0);
         foreach (var (from, to, example) in arrows)
         {
