@@ -78,14 +78,17 @@ public sealed class WarmStartTests : IDisposable
         }
     }
 
-    /// <summary>A model is trained whole, its channels are shuffled, and the narrow size is measured before and after the warm start.</summary>
+    /// <summary>
+    /// A model is trained whole, its channels are shuffled, and the narrow size is measured before and after the warm start.
+    /// </summary>
     [Fact]
     public void ADenseModelsImportantChannelsComeFirst()
     {
         using var corpus = TestCorpus.Open(_folder);
         manual_seed(1);
         using var dense = new NarrowBytes();
-        using (var trainer = new Trainer<NarrowBytes>(dense, new() { Steps = 150, Batch = 8, Probabilities = [0, 0, 1] })) trainer.Fit(corpus);
+        using (var trainer = new Trainer<NarrowBytes>(dense, new() { Steps = 150, Batch = 8, Probabilities = [0, 0, 1] }))
+            trainer.Fit(corpus);
         WarmStart.OrderChannels(dense, corpus);
         using var backwards = arange(NarrowBytes.Spec.Width, dtype: ScalarType.Int64).flip(0);
         dense.ReorderChannels(backwards);
