@@ -39,43 +39,40 @@ public sealed partial class KeptLm;
 /// <summary>The weights of other programs are imported exactly, or refused with a message that names the problem.</summary>
 public sealed class DenseModelTests : IDisposable
 {
+    // Models that an import can read.
+    private static readonly Type[] s_models =
+    [
+        typeof(OracleLlama), typeof(OracleElastic), typeof(GatedGelu), typeof(ImportedLm),
+        typeof(OracleLinear), typeof(ScaledNormLm), typeof(Qwen2Tied), typeof(BiasedQueryLm),
+    ];
+
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-import-").FullName;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public void AnExtractedModelIsImportedBitForBit()
+    public void AnExtractedModelIsImportedBitForBit() => CheckModels(nameof(ImportsBitForBit));
+
+    private void ImportsBitForBit<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
-        Check<OracleLlama>();
-        Check<OracleElastic>();
-        Check<GatedGelu>();
-        Check<ImportedLm>();
-        Check<OracleLinear>();
-        Check<ScaledNormLm>();
-        Check<Qwen2Tied>();
-        Check<BiasedQueryLm>();
-
-        void Check<TModel>()
-            where TModel : MatFormerModel, IMatFormer<TModel>
+        var checkpoint = Save<TModel>();
+        Extraction.ToHuggingFace(checkpoint, TModel.Granularities[^1], PathOf("extracted"), null);
+        string[] forms =
+        [
+            DenseFolder.Split(PathOf("extracted"), PathOf("one")),
+            DenseFolder.Split(PathOf("extracted"), PathOf("three"), 3),
+            Path.Combine(PathOf("three"), "model.safetensors.index.json"),
+            Path.Combine(PathOf("one"), "model.safetensors"),
+            PathOf("extracted"),
+        ];
+        foreach (var form in forms)
         {
-            var checkpoint = Save<TModel>();
-            Extraction.ToHuggingFace(checkpoint, TModel.Granularities[^1], PathOf("extracted"), null);
-            string[] forms =
-            [
-                DenseFolder.Split(PathOf("extracted"), PathOf("one")),
-                DenseFolder.Split(PathOf("extracted"), PathOf("three"), 3),
-                Path.Combine(PathOf("three"), "model.safetensors.index.json"),
-                Path.Combine(PathOf("one"), "model.safetensors"),
-                PathOf("extracted"),
-            ];
-            foreach (var form in forms)
-            {
-                DenseModel.Import<TModel>(form, PathOf("imported.safetensors"));
-                Assert.Equal(File.ReadAllBytes(checkpoint), File.ReadAllBytes(PathOf("imported.safetensors")));
-            }
-
-            Directory.Delete(PathOf("three"), recursive: true);
+            DenseModel.Import<TModel>(form, PathOf("imported.safetensors"));
+            Assert.Equal(File.ReadAllBytes(checkpoint), File.ReadAllBytes(PathOf("imported.safetensors")));
         }
+
+        Directory.Delete(PathOf("three"), recursive: true);
     }
 
     [Fact]
@@ -120,24 +117,14 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void ThePrintedDeclarationCompilesAndFits()
-    {
-        Check<OracleLlama>();
-        Check<OracleElastic>();
-        Check<GatedGelu>();
-        Check<ImportedLm>();
-        Check<OracleLinear>();
-        Check<ScaledNormLm>();
-        Check<Qwen2Tied>();
-        Check<BiasedQueryLm>();
+    public void ThePrintedDeclarationCompilesAndFits() => CheckModels(nameof(DeclaresWhatFits));
 
-        void Check<TModel>()
-            where TModel : MatFormerModel, IMatFormer<TModel>
-        {
-            Extraction.ToHuggingFace(Save<TModel>(), TModel.Granularities[^1], PathOf("extracted"), null);
-            var folder = DenseFolder.Split(PathOf("extracted"), PathOf("dense"));
-            Assert.Equal(TModel.Spec.Granularities[^1].Layers, Imported(folder, DenseModel.Declare(folder, "Fitting")));
-        }
+    private void DeclaresWhatFits<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        Extraction.ToHuggingFace(Save<TModel>(), TModel.Granularities[^1], PathOf("extracted"), null);
+        var folder = DenseFolder.Split(PathOf("extracted"), PathOf("dense"));
+        Assert.Equal(TModel.Spec.Granularities[^1].Layers, Imported(folder, DenseModel.Declare(folder, "Fitting")));
     }
 
     [Fact]
@@ -684,6 +671,14 @@ public sealed class DenseModelTests : IDisposable
         var before = GC.GetAllocatedBytesForCurrentThread();
         DenseModel.Import<LargeLm>(folder, PathOf("imported.safetensors"));
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 5_000_000);
+    }
+
+    // Calls a check for each of the models.
+    private void CheckModels(string check)
+    {
+        var method = typeof(DenseModelTests).GetMethod(check, BindingFlags.Instance | BindingFlags.NonPublic)!;
+        foreach (var model in s_models)
+            method.MakeGenericMethod(model).Invoke(this, BindingFlags.DoNotWrapExceptions, null, null, null);
     }
 
     // Compiles a declaration, imports weights into its model, and returns what the whole model keeps of each layer.
