@@ -12,7 +12,8 @@ fi
 if ! command -v c++ >/dev/null && [ -z "${MATFORMER_NO_COMPILER:-}" ]; then
     if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || command -v sudo >/dev/null; }; then
         echo "installing g++ (set MATFORMER_NO_COMPILER=1 to go on without it)" >&2
-        { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ >/dev/null; } \
+        { as_root apt-get update -qq \
+            && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ >/dev/null; } \
             || echo "g++ could not be installed; going on without it" >&2
     else
         echo "there is no C++ compiler (g++): training is several times slower without it" >&2

@@ -21,7 +21,8 @@ export OMP_WAIT_POLICY=passive
 export DOTNET_GCgen0size=0x8000000 DOTNET_gcConcurrent=0
 status=0
 # The longest projects come first, so that neither core is idle at the end.
-runs=$(printf '%s\n' "tests/MatFormer.Functional.Tests composite" tests/*.Functional.Tests tests/*.Packages.Tests tests/*.Tests | awk '!seen[$0]++')
+runs=$(printf '%s\n' "tests/MatFormer.Functional.Tests composite" tests/*.Functional.Tests tests/*.Packages.Tests tests/*.Tests \
+    | awk '!seen[$0]++')
 xargs -P 2 -I{} bash -c '
     read -r project level <<<"$1"
     log=$logs/$(basename "$project")$level

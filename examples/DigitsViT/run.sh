@@ -18,4 +18,5 @@ done
 . build/setup.sh
 bash examples/DigitsViT/get-mnist.sh "$data"
 dotnet build examples/DigitsViT -c Release -v quiet --nologo
-exec dotnet run --project examples/DigitsViT -c Release --no-build -- demo --data "$data" --objective sampled-per-layer --shift 2 "${arguments[@]}"
+exec dotnet run --project examples/DigitsViT -c Release --no-build -- demo \
+    --data "$data" --objective sampled-per-layer --shift 2 "${arguments[@]}"

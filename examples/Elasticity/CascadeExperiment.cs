@@ -72,7 +72,8 @@ internal sealed class CascadeExperiment : Experiment
         var options = new TrainerOptions { Steps = steps, Batch = 16, LearningRate = 0.002, Seed = seed };
         using (var trainer = new Trainer<CascadeLm>(model, options))
         {
-            if (!trainer.Fit(corpus, cancellationToken: cancellationToken).Finished) throw new OperationCanceledException(cancellationToken);
+            if (!trainer.Fit(corpus, cancellationToken: cancellationToken).Finished)
+                throw new OperationCanceledException(cancellationToken);
         }
 
         model.Save(path);
@@ -177,15 +178,17 @@ internal sealed class CascadeExperiment : Experiment
             }
         }
 
-        CascadeCalibration Calibrate(ImmutableArray<Profile<CascadeLm>> narrower, ImmutableArray<double> thresholds) => CascadeCalibrator.Run(
-            engine, narrower, corpus, new CascadeCalibrationOptions { Thresholds = thresholds, Windows = windows },
-            cancellationToken: cancellationToken);
+        CascadeCalibration Calibrate(ImmutableArray<Profile<CascadeLm>> narrower, ImmutableArray<double> thresholds) =>
+            CascadeCalibrator.Run(
+                engine, narrower, corpus, new CascadeCalibrationOptions { Thresholds = thresholds, Windows = windows },
+                cancellationToken: cancellationToken);
     }
 
     // Measures tokens per second of one text at a time, in turns, in proportion to the whole model's in the same turn.
     private static void Speeds(DecodingEngine engine, TextCorpus corpus, Results results, CancellationToken cancellationToken)
     {
-        var prompts = Texts(corpus, Prompts).ConvertAll(text => Encoding.UTF8.GetString([.. text[..(text.Length / 2)].Select(t => (byte)t)]));
+        var prompts = Texts(corpus, Prompts)
+            .ConvertAll(text => Encoding.UTF8.GetString([.. text[..(text.Length / 2)].Select(t => (byte)t)]));
         var plain = new GenerationOptions { Tokens = CascadeLm.Spec.Context / 2, Temperature = 1 };
         var runs = new List<(string Key, ImmutableArray<LayerSlice> Layers, GenerationOptions Options)>();
         foreach (var profile in Uniform()) runs.Add((profile.Name, profile.Layers, plain));
@@ -210,7 +213,8 @@ internal sealed class CascadeExperiment : Experiment
                 engine.Use(0, layers);
                 var (tokens, start) = (0, Stopwatch.GetTimestamp());
                 for (var i = 0; i < prompts.Count; i++)
-                    tokens += TextGenerator.Generate(engine, prompts[i], options with { Seed = i }, cancellationToken: cancellationToken).Tokens;
+                    tokens += TextGenerator.Generate(
+                        engine, prompts[i], options with { Seed = i }, cancellationToken: cancellationToken).Tokens;
                 if (round >= 0) seconds[key].Add(Stopwatch.GetElapsedTime(start).TotalSeconds / tokens); // the first round warms up
             }
         }

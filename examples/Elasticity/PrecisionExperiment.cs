@@ -113,7 +113,8 @@ internal sealed class PrecisionExperiment : Experiment
                 losses[(with, size, bits)].Zip(losses[(without, size, bits)], (a, b) => a - b)).Signed())).Append(" |\n");
         }
 
-        text.Append("\nThe same model by the bytes of its weights, trained for 8, 4 and 2 bits. A row in bold has the best mean so far:\n\n")
+        text.Append("\nThe same model by the bytes of its weights, trained for 8, 4 and 2 bits. "
+                + "A row in bold has the best mean so far:\n\n")
             .Append("| bytes | size | bits | bits per byte |\n|---|---|---|---|\n");
         var best = double.PositiveInfinity;
         var choices = from size in sizes from bits in (int[])[8, 4, 2] orderby bytes[(size, bits)] select (size, bits);
@@ -122,7 +123,8 @@ internal sealed class PrecisionExperiment : Experiment
             var estimate = Estimate.Of(losses[(with, size, bits)]);
             var mark = estimate.Mean < best ? "**" : string.Empty;
             best = Math.Min(best, estimate.Mean);
-            text.Append(CultureInfo.InvariantCulture, $"| {bytes[(size, bits)]:n0} | {mark}{size}{mark} | {bits} | {estimate.Format()} |\n");
+            text.Append(
+                CultureInfo.InvariantCulture, $"| {bytes[(size, bits)]:n0} | {mark}{size}{mark} | {bits} | {estimate.Format()} |\n");
         }
 
         text.Append(CultureInfo.InvariantCulture, $"""

@@ -30,7 +30,8 @@ internal static class Compute<TModel>
         };
 
         // The largest granularity makes an additional forward pass over the rows of the others.
-        return isDistilled && objective is Objective.Sampled or Objective.Split ? cost + ((1 - shares[^1]) * Of(granularities[^1]) / 3) : cost;
+        return isDistilled && objective is Objective.Sampled or Objective.Split
+            ? cost + ((1 - shares[^1]) * Of(granularities[^1]) / 3) : cost;
     }
 
     /// <summary>

@@ -21,7 +21,8 @@ internal static class Findings
     public static ImmutableArray<Finding> Claims(Reproduction found)
     {
         var increasing = AboveLine(found, s_largest, Reproduction.Universal, MixShape.Increasing);
-        var order = Estimate.Of(found[s_largest, Reproduction.Universal].Select(o => MeanAboveLine(o, MixShape.Increasing) - MeanAboveLine(o, MixShape.Decreasing)));
+        var order = Estimate.Of(found[s_largest, Reproduction.Universal].Select(
+            o => MeanAboveLine(o, MixShape.Increasing) - MeanAboveLine(o, MixShape.Decreasing)));
         var joint = MeanDifference(found, s_compared, "joint", Reproduction.Universal);
         var wide = Reproduction.Sampling[2];
         var wideXl = found.Difference(s_compared, wide, o => o["XL"].Nats, Reproduction.Universal, o => o["XL"].Nats);
@@ -30,17 +31,23 @@ internal static class Findings
         var laws = Laws(found);
         return
         [
-            new("Every granularity is as accurate as a model of its size trained alone (tables 9 to 13), at the compute of the four trainings.",
+            new("Every granularity is as accurate as a model of its size trained alone (tables 9 to 13), "
+                + "at the compute of the four trainings.",
                 Count(found, Reproduction.Universal)),
-            new("The same holds with a quarter of that compute, which is the tokens of one baseline (our question, not a claim of the paper).",
+            new("The same holds with a quarter of that compute, which is the tokens of one baseline "
+                + "(our question, not a claim of the paper).",
                 Count(found, Reproduction.Quarter)),
-            new("Submodels agree with XL more often than models trained alone do (section 4.1.2: up to 11.5% more tokens).", Agreement(found)),
+            new("Submodels agree with XL more often than models trained alone do (section 4.1.2: up to 11.5% more tokens).",
+                Agreement(found)),
             new("Mix'n'Match interpolates between the granularities without further training (section 3.3).",
-                $"{s_largest.Name}: increasing mixes lie {increasing.Signed()} nats from the line through the granularities at equal FLOPs; "
-                + Word(increasing, "they lie below it, which is better than the claim.", "they lie above it, which is worse than the claim.", "the seeds show no difference from the line.")),
+                $"{s_largest.Name}: increasing mixes lie {increasing.Signed()} nats from the line through the granularities "
+                + "at equal FLOPs; "
+                + Word(increasing, "they lie below it, which is better than the claim.",
+                    "they lie above it, which is worse than the claim.", "the seeds show no difference from the line.")),
             new("Layers that widen with depth beat other orders (appendix; the paper's choice).",
                 $"{s_largest.Name}: increasing minus decreasing mixes {order.Signed()} nats; "
-                + Word(order, "the claim holds.", "the claim does not hold here: decreasing mixes are better.", "the seeds show no difference.")),
+                + Word(order, "the claim holds.", "the claim does not hold here: decreasing mixes are better.",
+                    "the seeds show no difference.")),
             new("Sampling one granularity per step beats training all of them jointly, at equal compute (section 3.2).",
                 $"{s_compared.Name}: joint minus sampled {joint.Signed()} nats on average over the granularities; "
                 + Word(joint, "the claim does not hold here.", "the claim holds.", "the seeds show no difference.")),
@@ -51,20 +58,23 @@ internal static class Findings
                 Invariant($"{s_compared.Name}: a joint step takes {cost:0.00} of the time of four separate steps; ")
                 + (cost < 0.99 ? "the claim holds." : "the claim does not hold here.")),
             new("One law, loss = c + a (N D)^b, fits both baselines and submodels (section 4.1.3).",
-                $"Errors of the fits {Number(laws.Alone.Error)} and {Number(laws.Universal.Error)} nats; predicting each size from the other two "
-                + $"errs by {Number(laws.Alone.LeftOut)} and {Number(laws.Universal.LeftOut)}. Three sizes within a factor of twenty decide no "
-                + "exponent (and the paper's own constants do not reproduce its losses)."),
+                $"Errors of the fits {Number(laws.Alone.Error)} and {Number(laws.Universal.Error)} nats; predicting each size from "
+                + $"the other two errs by {Number(laws.Alone.LeftOut)} and {Number(laws.Universal.LeftOut)}. Three sizes within a "
+                + "factor of twenty decide no exponent (and the paper's own constants do not reproduce its losses)."),
         ];
     }
 
     public static ReportPage Write(Reproduction found, Bench bench, string command)
     {
         var page = new ReportPage("MatFormer's claims at the scale of two cores and an hour");
-        page.Text($"Byte-level MatLMs of three sizes on {bench.Corpus.Describe()}. Losses are in nats per byte of text that was not trained on; "
-            + $"± is half of the 95% confidence interval over {found.Seeds} {(found.Seeds == 1 ? "seed (so none)" : "seeds")}; differences are taken seed by seed.");
+        page.Text(
+            $"Byte-level MatLMs of three sizes on {bench.Corpus.Describe()}. Losses are in nats per byte of text that was not trained on; "
+            + $"± is half of the 95% confidence interval over {found.Seeds} {(found.Seeds == 1 ? "seed (so none)" : "seeds")}; "
+            + "differences are taken seed by seed.");
         if (found.Scale < 1)
             page.Text(Invariant($"This run did {found.Scale:0.###%} of the steps: its numbers test the program, not the claims."));
-        page.Heading("In short").Table(["Claim of the paper", "Here"], Claims(found).Select(c => (ImmutableArray<string>)[c.Claim, c.Verdict]), names: 2);
+        page.Heading("In short")
+            .Table(["Claim of the paper", "Here"], Claims(found).Select(c => (ImmutableArray<string>)[c.Claim, c.Verdict]), names: 2);
         Losses(page, found);
         Consistency(page, found);
         MixNMatch(page, found);
@@ -79,8 +89,10 @@ internal static class Findings
             ("Machine", $"{Machine.Describe()}, {get_num_threads()} threads"),
             ("Precision", bench.Type == ScalarType.BFloat16 ? "bfloat16, weights float32" : "float32"),
             ("Training time", Invariant($"{total / 60:0.0} minutes in {found.All.Count()} trainings, evaluation not counted")),
-            ("Step", Invariant($"{Size.Batch} sequences of 128 bytes; AdamW, warm-up and cosine to a tenth; the same learning rate for all trainings of a size")),
-            ("Steps of a baseline", string.Join(", ", Sizes.Select(s => Invariant($"{s.Name} {found[s, Training.NameOfBaseline("XL")][0].Training.Steps}")))),
+            ("Step", Invariant($"{Size.Batch} sequences of 128 bytes; AdamW, warm-up and cosine to a tenth; ")
+                + "the same learning rate for all trainings of a size"),
+            ("Steps of a baseline",
+                string.Join(", ", Sizes.Select(s => Invariant($"{s.Name} {found[s, Training.NameOfBaseline("XL")][0].Training.Steps}")))),
             ("Highest learning rate", string.Join(", ", Reproduction.Sizes.Select(s => Invariant($"{s.Size.Name} {s.LearningRate}")))),
             ("Text", $"fingerprint {bench.Corpus.Fingerprint}; {bench.Windows} windows of validation text"),
         ]);
@@ -101,11 +113,13 @@ internal static class Findings
                 ["", "difference", .. s_names.Select(g => found.AboveBaseline(size, Reproduction.Quarter, g).Signed())],
             ]),
             names: 2);
-        page.Note("Universal: one set of weights. Each step draws one granularity. There are as many steps as for the four baselines together, so each granularity is "
-            + "trained on as many tokens as its baseline, at the same total compute. A quarter: as many steps as for one baseline.");
-        page.Text("Mind the scale. At scale 1 the larger baselines see a megabyte of text, far less than they could learn from, and the universal model's shared weights "
-            + "get the updates of all four. The lead shows what these updates are worth while updates are scarce. The paper's models, on ten thousand times as much "
-            + "text, lead by hundredths. The smallest size is trained longest (four megabytes, twenty bytes per parameter), and is closest to the paper's case.");
+        page.Note("Universal: one set of weights. Each step draws one granularity. There are as many steps as for the four baselines "
+            + "together, so each granularity is trained on as many tokens as its baseline, at the same total compute. A quarter: as many "
+            + "steps as for one baseline.");
+        page.Text("Mind the scale. At scale 1 the larger baselines see a megabyte of text, far less than they could learn from, and the "
+            + "universal model's shared weights get the updates of all four. The lead shows what these updates are worth while updates "
+            + "are scarce. The paper's models, on ten thousand times as much text, lead by hundredths. The smallest size is trained "
+            + "longest (four megabytes, twenty bytes per parameter), and is closest to the paper's case.");
         page.Text("The paper's losses (trained alone / MatLM):");
         page.Table(
             ["Size", .. s_names],
@@ -117,7 +131,10 @@ internal static class Findings
     {
         page.Heading("Consistency with XL");
         page.Table(
-            ["Size", "Granularity", "Agrees, alone", "universal", "On XL's text, alone", "universal", "KL(·‖XL), alone", "universal", "KL(XL‖·), alone", "universal"],
+            [
+                "Size", "Granularity", "Agrees, alone", "universal", "On XL's text, alone", "universal",
+                "KL(·‖XL), alone", "universal", "KL(XL‖·), alone", "universal",
+            ],
             from size in Sizes
             from g in s_names[..^1]
             select (ImmutableArray<string>)
@@ -126,20 +143,22 @@ internal static class Findings
                 .. Pair(size, g, r => r.Divergence, Number), .. Pair(size, g, r => r.ReverseDivergence, Number),
             ],
             names: 2);
-        page.Note("The share of positions at which both models have the same most likely next byte, in validation text and in text that XL generates greedily; then the "
-            + "divergence of the next byte's distributions. Alone: the separately trained model against the separately trained XL of the same seed. Means over seeds. "
-            + "The paper reports up to 11.5% more matching tokens.");
+        page.Note("The share of positions at which both models have the same most likely next byte, in validation text and in text that "
+            + "XL generates greedily; then the divergence of the next byte's distributions. Alone: the separately trained model against "
+            + "the separately trained XL of the same seed. Means over seeds. The paper reports up to 11.5% more matching tokens.");
 
         string[] Pair(Size size, string g, Func<Measured, double> value, Func<double, string> format) =>
         [
-            format(found.Over(size, Training.NameOfBaseline(g), o => value(o[g])).Mean), format(found.Over(size, Reproduction.Universal, o => value(o[g])).Mean),
+            format(found.Over(size, Training.NameOfBaseline(g), o => value(o[g])).Mean),
+            format(found.Over(size, Reproduction.Universal, o => value(o[g])).Mean),
         ];
     }
 
     private static void MixNMatch(ReportPage page, Reproduction found)
     {
         page.Heading("Mix'n'Match");
-        var mixes = found[s_largest, Reproduction.Universal].SelectMany(o => o.Rows.Where(r => !r.IsGranularity)).GroupBy(r => r.Pattern).ToList();
+        var mixes = found[s_largest, Reproduction.Universal]
+            .SelectMany(o => o.Rows.Where(r => !r.IsGranularity)).GroupBy(r => r.Pattern).ToList();
         page.Chart("mixes.svg", new ScatterChart
         {
             Title = $"Loss of {s_largest.Name} over its compute: granularities, mixes and models trained alone",
@@ -151,7 +170,8 @@ internal static class Findings
                 new("trained alone", Line(s_largest, g => found.Loss(s_largest, Training.NameOfBaseline(g), g).Mean), IsLine: true),
                 .. mixes.GroupBy(m => m.First().Shape).OrderBy(s => s.Key).Select(shape => new ChartSeries(
                     shape.Key.ToString().ToLowerInvariant(),
-                    [.. shape.Select(m => new ChartPoint(m.First().FlopsPerToken / 1e6, m.Average(r => r.Nats), $"{m.Key}: {Number(m.Average(r => r.Nats))}"))])),
+                    [.. shape.Select(m => new ChartPoint(
+                        m.First().FlopsPerToken / 1e6, m.Average(r => r.Nats), $"{m.Key}: {Number(m.Average(r => r.Nats))}"))])),
             ],
         });
         page.Note($"{s_largest.Name}, means over seeds. No training step used these mixes.");
@@ -159,10 +179,11 @@ internal static class Findings
         page.Table(
             ["Size", "Training", .. shapes.Select(s => s.ToString().ToLowerInvariant())],
             Sizes.Select(s => (s, Reproduction.Universal)).Concat(Reproduction.Objectives.Skip(1).Select(name => (s_compared, name)))
-                .Select(t => (ImmutableArray<string>)[t.Item1.Name, t.Item2, .. shapes.Select(shape => AboveLine(found, t.Item1, t.Item2, shape).Signed())]),
+                .Select(t => (ImmutableArray<string>)[t.Item1.Name, t.Item2,
+                    .. shapes.Select(shape => AboveLine(found, t.Item1, t.Item2, shape).Signed())]),
             names: 2);
-        page.Note("Nats above (worse) or below the line through the granularities at equal FLOPs, on average over the mixes of a shape. Increasing and decreasing "
-            + "mixes are of adjacent granularities, and of S and XL. The others are shuffled or drawn.");
+        page.Note("Nats above (worse) or below the line through the granularities at equal FLOPs, on average over the mixes of a shape. "
+            + "Increasing and decreasing mixes are of adjacent granularities, and of S and XL. The others are shuffled or drawn.");
 
         ImmutableArray<ChartPoint> Line(Size size, Func<string, double> loss) =>
             [.. s_names.Select(g => new ChartPoint(size.CostsOf(g).Flops / 1e6, loss(g), $"{g}: {Number(loss(g))}", g))];
@@ -190,12 +211,14 @@ internal static class Findings
             ["Objective", "Steps", .. s_names, "Mixes", "Agreement of S", "Seconds"],
             Reproduction.Objectives.Select(name => (ImmutableArray<string>)
             [
-                name, Invariant($"{found[s_compared, name][0].Training.Steps:n0}"), .. s_names.Select(g => found.Loss(s_compared, name, g).Format()),
+                name, Invariant($"{found[s_compared, name][0].Training.Steps:n0}"),
+                .. s_names.Select(g => found.Loss(s_compared, name, g).Format()),
                 found.Over(s_compared, name, o => o.Rows.Where(r => !r.IsGranularity).Average(r => r.Nats)).Format(),
                 Percent(found.Over(s_compared, name, o => o["S"].Agreement).Mean), Invariant($"{Seconds(found, s_compared, name):0}"),
             ]));
         var baseline = found[s_compared, Training.NameOfBaseline("XL")][0].Training.Steps;
-        page.Note($"{s_compared.Name}; each training uses the compute of {baseline} steps of all four baselines, whose losses are listed above. Mixes: the mean over the sweep.");
+        page.Note($"{s_compared.Name}; each training uses the compute of {baseline} steps of all four baselines, whose losses are listed "
+            + "above. Mixes: the mean over the sweep.");
     }
 
     private static void Cost(ReportPage page, Reproduction found)
@@ -215,7 +238,8 @@ internal static class Findings
                     return [Invariant($"{seconds:0.0}"), Invariant($"{seconds / four:0.00}")];
                 }
             }));
-        page.Note(Invariant($"Seconds of training of the fastest seed, because other load on the machine can only slow training down. A joint step of {s_compared.Name} takes ")
+        page.Note("Seconds of training of the fastest seed, because other load on the machine can only slow training down. "
+            + Invariant($"A joint step of {s_compared.Name} takes ")
             + Invariant($"{JointCost(found):0.00} of the time of four separate steps on the same batch."));
     }
 
@@ -235,13 +259,15 @@ internal static class Findings
             ["loss = c + a (N D)^b", "a", "b", "c", "Error", "Error on a size left out"],
             new[] { ("trained alone", laws.Alone), ("universal", laws.Universal) }.Select(l => (ImmutableArray<string>)
             [
-                l.Item1, Invariant($"{l.Item2.Law.A:0.##}"), Number(l.Item2.Law.B), Number(l.Item2.Law.C), Number(l.Item2.Error), Number(l.Item2.LeftOut),
+                l.Item1, Invariant($"{l.Item2.Law.A:0.##}"), Number(l.Item2.Law.B),
+                Number(l.Item2.Law.C), Number(l.Item2.Error), Number(l.Item2.LeftOut),
             ]));
-        page.Note("N: parameters without the embeddings; D: tokens that the granularity was trained on. Errors are root mean squares, in nats. Left out: each size "
-            + "is predicted by the law of the other two. The paper fits the same form (section 4.1.3, table 3); its constants do not reproduce its own losses, so they are not "
-            + "compared.");
+        page.Note("N: parameters without the embeddings; D: tokens that the granularity was trained on. Errors are root mean squares, in "
+            + "nats. Left out: each size is predicted by the law of the other two. The paper fits the same form (section 4.1.3, table 3); "
+            + "its constants do not reproduce its own losses, so they are not compared.");
 
-        static IEnumerable<ChartPoint> Points(Fitted fitted) => fitted.Points.Select(p => new ChartPoint(p.X / 1e12, p.Loss, $"{p.Name}: {Number(p.Loss)}"));
+        static IEnumerable<ChartPoint> Points(Fitted fitted) =>
+            fitted.Points.Select(p => new ChartPoint(p.X / 1e12, p.Loss, $"{p.Name}: {Number(p.Loss)}"));
     }
 
     private static (Fitted Alone, Fitted Universal) Laws(Reproduction found)
@@ -256,7 +282,8 @@ internal static class Findings
 
                           // The tokens of a universal model are divided among its granularities.
                           let tokens = (double)outcome.Tokens / (outcome.Training.Alone is null ? s_names.Length : 1)
-                          select (Name: $"{size.Name} {g}", Size: size, X: outcome[g].NonEmbeddingParameters * tokens, found.Loss(size, name(g), g).Mean)).ToList();
+                          select (Name: $"{size.Name} {g}", Size: size, X: outcome[g].NonEmbeddingParameters * tokens,
+                              found.Loss(size, name(g), g).Mean)).ToList();
             var all = points.ConvertAll(p => (p.X, p.Mean));
             var law = PowerLaw.Fit(all);
             var left = Sizes.SelectMany(size =>
@@ -287,24 +314,30 @@ internal static class Findings
 
     private static string Count(Reproduction found, string name)
     {
-        var differences = Sizes.SelectMany(size => s_names.Select(g => (Name: $"{size.Name} {g}", Value: found.AboveBaseline(size, name, g)))).ToList();
+        var differences = Sizes.SelectMany(
+            size => s_names.Select(g => (Name: $"{size.Name} {g}", Value: found.AboveBaseline(size, name, g)))).ToList();
         if (differences[0].Value.IsAlone)
-            return $"{differences.Count(d => d.Value.Mean <= 0)} of {differences.Count} are no worse than their baselines; one seed cannot show more.";
+            return $"{differences.Count(d => d.Value.Mean <= 0)} of {differences.Count} are no worse than their baselines; "
+                + "one seed cannot show more.";
         var worse = differences.Where(d => d.Value.IsPositive).Select(d => $"{d.Name} {d.Value.Signed()}").ToList();
         var better = differences.Count(d => d.Value.IsNegative);
-        var text = $"{better} of {differences.Count} are better than their baselines, {differences.Count - better - worse.Count} level within the seeds' interval, {worse.Count} worse";
+        var text = $"{better} of {differences.Count} are better than their baselines, {differences.Count - better - worse.Count} level "
+            + $"within the seeds' interval, {worse.Count} worse";
         return worse.Count == 0 ? $"{text}: the claim holds." : $"{text} ({string.Join(", ", worse)}): the claim does not hold for these.";
     }
 
     private static string Agreement(Reproduction found)
     {
         var differences = Sizes.SelectMany(size => s_names[..^1].Select(g => (Name: $"{size.Name} {g}",
-            Value: found.Difference(size, Reproduction.Universal, o => o[g].Agreement, Training.NameOfBaseline(g), o => o[g].Agreement)))).ToList();
+            Value: found.Difference(size, Reproduction.Universal, o => o[g].Agreement, Training.NameOfBaseline(g), o => o[g].Agreement))))
+            .ToList();
         var isAlone = differences[0].Value.IsAlone;
         var more = differences.Count(d => isAlone ? d.Value.Mean > 0 : d.Value.IsPositive);
         var (least, most) = (differences.MinBy(d => d.Value.Mean), differences.MaxBy(d => d.Value.Mean));
-        return $"{more} of {differences.Count} agree more, by {Points(least.Value)} ({least.Name}) to {Points(most.Value)} ({most.Name}) points: "
-            + (isAlone ? "one seed cannot show more." : more == differences.Count ? "the claim holds." : "the claim does not hold for all.");
+        return $"{more} of {differences.Count} agree more, by {Points(least.Value)} ({least.Name}) "
+            + $"to {Points(most.Value)} ({most.Name}) points: "
+            + (isAlone ? "one seed cannot show more."
+                : more == differences.Count ? "the claim holds." : "the claim does not hold for all.");
 
         static string Points(Estimate estimate) => new Estimate(estimate.Mean * 100, estimate.HalfWidth * 100).Format("+0.0;-0.0;0.0");
     }

@@ -95,7 +95,8 @@ internal sealed class Size<TModel> : Size
     {
         var data = $"{bench.Corpus.Fingerprint} {bench.Type} {bench.Windows} {TModel.Spec.Fingerprint}";
         var path = FileOf(training.Name, training.Seed, bench, ".json");
-        if (File.Exists(path) && Json.Read<Outcome>(path) is { } known && Json.Same(known.Training, training) && known.Data == data) return known;
+        if (File.Exists(path) && Json.Read<Outcome>(path) is { } known && Json.Same(known.Training, training) && known.Data == data)
+            return known;
         bench.Log.Write($"{label}{Name}, {training.Name}, seed {training.Seed}: {training.Steps} steps ... ");
         bench.Log.Flush();
         manual_seed(training.Seed);
@@ -106,7 +107,8 @@ internal sealed class Size<TModel> : Size
             Steps = training.Steps,
             Batch = Batch,
             Objective = training.Objective,
-            Probabilities = training.Alone is { } alone ? [.. TModel.Granularities.Select(g => g.Name == alone ? 1.0 : 0)] : training.Probabilities,
+            Probabilities = training.Alone is { } alone
+                ? [.. TModel.Granularities.Select(g => g.Name == alone ? 1.0 : 0)] : training.Probabilities,
             Distillation = training.IsDistilled ? new Distillation(0.5, 1) : null,
             LearningRate = training.LearningRate,
             Seed = training.Seed,
@@ -125,7 +127,8 @@ internal sealed class Size<TModel> : Size
         // The other baselines of this seed are compared with the largest one, so its weights are saved.
         if (training.Alone == Whole.Name) model.Save(FileOf(training.Name, training.Seed, bench, ".safetensors"));
         Json.Write(path, outcome);
-        bench.Log.WriteLine($"{seconds:0} s, {string.Join(", ", rows.Where(r => r.IsGranularity).Select(r => $"{r.Name} {r.Nats:0.000}"))}");
+        bench.Log.WriteLine(
+            $"{seconds:0} s, {string.Join(", ", rows.Where(r => r.IsGranularity).Select(r => $"{r.Name} {r.Nats:0.000}"))}");
         return outcome;
     }
 
@@ -135,16 +138,19 @@ internal sealed class Size<TModel> : Size
         if (training.Alone is { } alone)
         {
             using var whole = alone == Whole.Name ? null
-                : (TModel)Checkpoint.OpenUniversal<TModel>(FileOf(Training.NameOfBaseline(Whole.Name), training.Seed, bench, ".safetensors"));
+                : (TModel)Checkpoint.OpenUniversal<TModel>(
+                    FileOf(Training.NameOfBaseline(Whole.Name), training.Seed, bench, ".safetensors"));
             if (whole is not null) whole.ComputeType = bench.Type;
-            return Rows(Evaluator.Run(model, [Profile<TModel>.Parse(alone)], bench.Corpus, options, whole, cancellationToken: cancellationToken), null);
+            return Rows(Evaluator.Run(
+                model, [Profile<TModel>.Parse(alone)], bench.Corpus, options, whole, cancellationToken: cancellationToken), null);
         }
 
         var granularities = Evaluator.Run(model, [.. TModel.Granularities], bench.Corpus, options, cancellationToken: cancellationToken);
         var rows = Rows(granularities, null);
         return training.Points == 0 ? rows
             : rows.AddRange(Rows(
-                Evaluator.Run(model, Mixes.Sweep<TModel>(training.Points), bench.Corpus, options, cancellationToken: cancellationToken), granularities));
+                Evaluator.Run(model, Mixes.Sweep<TModel>(training.Points), bench.Corpus, options, cancellationToken: cancellationToken),
+                granularities));
     }
 
     private static ImmutableArray<Measured> Rows(Evaluation evaluation, Evaluation? line) => [.. evaluation.Rows.Select(r => new Measured(
@@ -153,7 +159,8 @@ internal sealed class Size<TModel> : Size
         r.Consistency.Divergence, r.Consistency.ReverseDivergence, line?.ExcessOf(r)))];
 
     private string FileOf(string name, int seed, Bench bench, string extension) =>
-        Path.Combine(bench.Folder, $"{Name} {name} {seed}{extension}".Replace(", ", "-", StringComparison.Ordinal).Replace(' ', '-').Replace('/', '-').ToLowerInvariant());
+        Path.Combine(bench.Folder, $"{Name} {name} {seed}{extension}".Replace(", ", "-", StringComparison.Ordinal)
+            .Replace(' ', '-').Replace('/', '-').ToLowerInvariant());
 }
 
 /// <summary>Reads and writes the files of outcomes.</summary>

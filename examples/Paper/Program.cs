@@ -5,12 +5,23 @@ using Paper;
 using static TorchSharp.torch;
 
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
-var data = new Option<string?>("--data") { Description = "Training text: a file, folder or glob; by default the XML documentation of the .NET SDK" };
+var data = new Option<string?>("--data")
+{
+    Description = "Training text: a file, folder or glob; by default the XML documentation of the .NET SDK",
+};
 var seeds = new Option<int>("--seeds") { Description = "Number of seeds for each training", DefaultValueFactory = _ => 3 };
-var scale = new Option<double>("--scale") { Description = "Share of the steps to run; 1 takes about an hour on two cores", DefaultValueFactory = _ => 1 };
+var scale = new Option<double>("--scale")
+{
+    Description = "Share of the steps to run; 1 takes about an hour on two cores",
+    DefaultValueFactory = _ => 1,
+};
 var windows = new Option<int>("--windows") { Description = "Windows of validation text to measure on", DefaultValueFactory = _ => 256 };
 var threads = new Option<int?>("--threads") { Description = "Threads; by default one per physical core" };
-var dtype = new Option<string>("--dtype") { Description = "Compute type, f32 or bf16; by default bf16 if the CPU supports it", DefaultValueFactory = _ => Machine.CpuHasBFloat16 ? "bf16" : "f32" };
+var dtype = new Option<string>("--dtype")
+{
+    Description = "Compute type, f32 or bf16; by default bf16 if the CPU supports it",
+    DefaultValueFactory = _ => Machine.CpuHasBFloat16 ? "bf16" : "f32",
+};
 var output = new Option<string>("--out") { Description = "Output folder", DefaultValueFactory = _ => Path.Combine("out", "Paper") };
 dtype.AcceptOnlyFromAmong("f32", "bf16");
 seeds.Validators.Add(r => Check(r.GetValue(seeds) is >= 1 and <= 10, r, "--seeds must be from 1 to 10"));
@@ -51,7 +62,8 @@ if (command.Errors is [var error, ..])
 
 try
 {
-    return await command.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(30) });
+    return await command.InvokeAsync(
+        new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromSeconds(30) });
 }
 catch (OperationCanceledException)
 {

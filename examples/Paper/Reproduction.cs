@@ -105,7 +105,8 @@ internal sealed class Reproduction
         yield return Equal("branching", Objective.Branching);
         yield return Equal("sandwich", Objective.Sandwich);
         yield return Equal("joint", Objective.Joint);
-        foreach (var (name, (probabilities, _)) in Sampling.Zip(Published.Sampling).Skip(1)) yield return Equal(name, Objective.Sampled, probabilities);
+        foreach (var (name, (probabilities, _)) in Sampling.Zip(Published.Sampling).Skip(1))
+            yield return Equal(name, Objective.Sampled, probabilities);
 
         Training Equal(string name, Objective objective, ImmutableArray<double> probabilities = default, bool isDistilled = false)
         {

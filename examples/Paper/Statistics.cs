@@ -56,7 +56,8 @@ internal sealed record PowerLaw(double A, double B, double C)
             var slope = powers.Zip(points, (power, p) => (power - meanPower) * (p.Loss - meanLoss)).Sum()
                 / powers.Sum(power => (power - meanPower) * (power - meanPower));
             var floor = meanLoss - (slope * meanPower);
-            if (floor < 0) (floor, slope) = (0, powers.Zip(points, (power, p) => power * p.Loss).Sum() / powers.Sum(power => power * power));
+            if (floor < 0)
+                (floor, slope) = (0, powers.Zip(points, (power, p) => power * p.Loss).Sum() / powers.Sum(power => power * power));
             var law = new PowerLaw(slope * Math.Exp(-b * scale), b, floor);
             var error = law.Error(points);
             if (error < least) (best, least) = (law, error);

@@ -74,7 +74,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     public readonly Option<string?> Out = Text("--out", "DIR", OutHelp(command, kind));
     public readonly Option<string?> Checkpoint = Text("--checkpoint", "FILE", (command, kind) switch
     {
-        ("plan" or "extract", _) or ("eval", ModelKind.TextEncoder) => "The universal model's weights; model.safetensors in --out by default",
+        ("plan" or "extract", _) or ("eval", ModelKind.TextEncoder) =>
+            "The universal model's weights; model.safetensors in --out by default",
         _ => "Weights, also those of a slice; model.safetensors in --out by default",
     });
     public readonly Option<string?> Init = Text("--init", "PATH", "Initial weights: a file or Hugging Face folder of a MatFormer or a "
@@ -216,7 +217,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     public readonly Option<long?> MaxFlopsPerImage = Number<long>(
         "--max-flops-per-image", 1, "1 or more", "The most FLOPs per image");
     public readonly Option<int?> PlanExamples = Number<int>(
-        "--examples", 2, "2 or more", $"Held-out {(kind == ModelKind.VisionTransformer ? "images" : "pairs")} to measure on; 1024 by default");
+        "--examples", 2, "2 or more",
+        $"Held-out {(kind == ModelKind.VisionTransformer ? "images" : "pairs")} to measure on; 1024 by default");
     public readonly Option<int?> TextTokens = Number<int>(
         "--tokens", 1, "1 or more", "Tokens of the text that is timed; as many as the context by default");
     public readonly Option<string?> Search = Choice(

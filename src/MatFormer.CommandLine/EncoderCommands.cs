@@ -141,7 +141,8 @@ internal sealed class EncoderCommands<TModel>(
 
             Human.WriteLine(Output.Invariant(
                 $"[{profile}, {dimension} of {index.Width} dimensions, {share:0%} of {Whole.Name}'s compute: {embeddingMs:0.00} ms to "
-                + $"embed, {searchMs:0.00} ms to search {index.Count:n0} documents{(index.Indexed is null ? null : $" of {index.Indexed}")}]"));
+                + $"embed, {searchMs:0.00} ms to search {index.Count:n0} documents"
+                + $"{(index.Indexed is null ? null : $" of {index.Indexed}")}]"));
             if (!Settings.Json) return;
             Output.Json(Results, json =>
             {

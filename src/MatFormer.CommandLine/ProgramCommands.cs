@@ -240,8 +240,8 @@ internal abstract class ProgramCommands<TModel>(
         catch (DataException e) when (Settings.RecallsData)
         {
             throw new UsageException(
-                $"{e.Message} These are the data that '{file ?? Settings.Checkpoint}' remembers; give --data with the place where they lie now, or "
-                + "with other data.", e);
+                $"{e.Message} These are the data that '{file ?? Settings.Checkpoint}' remembers; give --data with the place where they lie "
+                + "now, or with other data.", e);
         }
     }
 
@@ -515,8 +515,8 @@ internal abstract class ProgramCommands<TModel>(
         {
             var reason = TorchLibrary.Problem is { } problem ? $" ({problem.TrimEnd('.')})" : string.Empty;
             throw new UsageException(
-                $"TorchSharp's native library cannot be loaded{reason}; the program's project must reference TorchSharp-cpu, or for an NVIDIA "
-                + "GPU TorchSharp-cuda-linux or TorchSharp-cuda-windows, in version 0.107.0.", e);
+                $"TorchSharp's native library cannot be loaded{reason}; the program's project must reference TorchSharp-cpu, or for an "
+                + "NVIDIA GPU TorchSharp-cuda-linux or TorchSharp-cuda-windows, in version 0.107.0.", e);
         }
     }
 

@@ -13,14 +13,16 @@ internal sealed class ImageFeed(ImageCorpus images) : Feed
             throw new DataException($"{spec.Name} takes no images; train it on text.");
         if ((images.Training.Channels, images.Training.Height, images.Training.Width) != (image.Channels, image.Size, image.Size))
         {
-            throw new DataException($"The images of {images.Source} are {ImageCorpus.Size(images.Training)}, but {spec.Name} takes {image.Size} x {image.Size} "
+            throw new DataException(
+                $"The images of {images.Source} are {ImageCorpus.Size(images.Training)}, but {spec.Name} takes {image.Size} x {image.Size} "
                 + $"pixels and {image.Channels} channels; give images of that size, resize these, or declare "
                 + "[MatViT(Image = ..., Channels = ...)] for them.");
         }
 
         if (images.Training.Classes.Length != image.Classes)
         {
-            throw new DataException($"The images of {images.Source} have {images.Training.Classes.Length} classes, but {spec.Name} declares "
+            throw new DataException(
+                $"The images of {images.Source} have {images.Training.Classes.Length} classes, but {spec.Name} declares "
                 + $"{image.Classes}; declare [MatViT(Classes = {images.Training.Classes.Length})] for them.");
         }
     }

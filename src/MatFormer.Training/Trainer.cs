@@ -148,7 +148,8 @@ public sealed class Trainer<TModel> : IDisposable
         {
             _logger.LogInformation(
                 "Training {Model}, {Parameters} parameters, {Objective}, steps {First} to {Last}.",
-                TModel.Spec.Name, TModel.Spec.ParameterCount(TModel.Spec.WholeLayers.AsSpan()), Options.Objective, StepsDone + 1, Options.Steps);
+                TModel.Spec.Name, TModel.Spec.ParameterCount(TModel.Spec.WholeLayers.AsSpan()),
+                Options.Objective, StepsDone + 1, Options.Steps);
         }
 
         StepResult? last = null;

@@ -40,16 +40,19 @@ internal static class DecodeBenchmark
             var name = $"decode.xl.{NameOf(weights)}";
             Greedy(engine);
             var prefills = RunWarm(() => Prefill(engine));
-            yield return new Result($"decode.prefill.{NameOf(weights)}", Tokens / Benchmarks.Turns.Median(prefills), "tokens/s", Runs: prefills.Length);
+            yield return new Result(
+                $"decode.prefill.{NameOf(weights)}", Tokens / Benchmarks.Turns.Median(prefills), "tokens/s", Runs: prefills.Length);
 
             // PyTorch has no int8 weights for this, so int8 is compared with its bfloat16.
             using var peer = PythonPeer.Start(
-                "--dtype", weights == DecodingWeights.Float32 ? "f32" : "bf16", "--threads", torch.get_num_threads().ToString(CultureInfo.InvariantCulture));
+                "--dtype", weights == DecodingWeights.Float32 ? "f32" : "bf16",
+                "--threads", torch.get_num_threads().ToString(CultureInfo.InvariantCulture));
             if (peer is null)
             {
                 PythonPeer.TellMissing($"{name}.vs_pytorch");
                 var alone = RunWarm(() => Greedy(engine));
-                yield return new Result($"{name}.tokens_per_second", Tokens / Benchmarks.Turns.Median(alone), "tokens/s", Runs: alone.Length);
+                yield return new Result(
+                    $"{name}.tokens_per_second", Tokens / Benchmarks.Turns.Median(alone), "tokens/s", Runs: alone.Length);
                 continue;
             }
 
@@ -73,8 +76,8 @@ internal static class DecodeBenchmark
             var bytes = (double)BytesPerToken(large) / BytesPerToken(small);
             var speedUp = Benchmarks.Turns.Median(times[1]) / Benchmarks.Turns.Median(times[0]);
             yield return new Result(
-                weights == DecodingWeights.Float32 ? "decode.s.share_of_ideal" : $"decode.s.{NameOf(weights)}.share_of_ideal", speedUp / bytes,
-                "of the ratio of bytes", speedUp, bytes, times[0].Length);
+                weights == DecodingWeights.Float32 ? "decode.s.share_of_ideal" : $"decode.s.{NameOf(weights)}.share_of_ideal",
+                speedUp / bytes, "of the ratio of bytes", speedUp, bytes, times[0].Length);
         }
 
         // On average, the keys and values of half of the tokens are in the cache.
@@ -136,7 +139,8 @@ internal static class DecodeBenchmark
         var before = GC.GetTotalAllocatedBytes(precise: true);
         var seconds = Switch(switches);
         yield return new Result("switch.us", seconds / switches * 1e6, "us", Runs: switches);
-        yield return new Result("switch.bytes", (GC.GetTotalAllocatedBytes(precise: true) - before) / (double)switches, "bytes", Runs: switches);
+        yield return new Result(
+            "switch.bytes", (GC.GetTotalAllocatedBytes(precise: true) - before) / (double)switches, "bytes", Runs: switches);
 
         Greedy(engine);
         engine.Truncate(0, 0);
@@ -147,7 +151,8 @@ internal static class DecodeBenchmark
             Next(engine, token);
         }
 
-        yield return new Result("decode.bytes_per_token", (GC.GetTotalAllocatedBytes(precise: true) - before) / (double)Tokens, "bytes", Runs: Tokens);
+        yield return new Result(
+            "decode.bytes_per_token", (GC.GetTotalAllocatedBytes(precise: true) - before) / (double)Tokens, "bytes", Runs: Tokens);
 
         // A token comes first, because a switch checks the tokens that are in the cache.
         double Switch(int count)
@@ -183,7 +188,8 @@ internal static class DecodeBenchmark
             using var engine = DecodingEngine.Create(model, new DecodingOptions { Weights = weights });
             var plain = new GenerationOptions { Tokens = 200 };
             var drafted = plain with { Draft = BenchLm.Profile.S.Layers, DraftWeights = draftWeights };
-            var (texts, results) = (prompts.Select(p => TextGenerator.Generate(engine, p, plain).Text).ToList(), new List<GenerationResult>());
+            var (texts, results) =
+                (prompts.Select(p => TextGenerator.Generate(engine, p, plain).Text).ToList(), new List<GenerationResult>());
             var times = Benchmarks.Turns.RunWarm(
                 Turns,
                 () => prompts.Select(p => TextGenerator.Generate(engine, p, drafted)).Select(Noted).Sum(r => r.Tokens / r.TokensPerSecond),
@@ -194,8 +200,10 @@ internal static class DecodeBenchmark
             }
 
             yield return Benchmarks.Turns.Ratio($"speculative.vs_greedy{suffix}", (times[0], times[1]), prompts.Length * plain.Tokens);
-            yield return new Result($"speculative.acceptance{suffix}", results.Average(r => r.Drafts!.Acceptance), "of drafted tokens", Runs: results.Count);
-            yield return new Result($"speculative.draft_length{suffix}", results.Average(r => r.Drafts!.MeanLength), "tokens a pass", Runs: results.Count);
+            yield return new Result(
+                $"speculative.acceptance{suffix}", results.Average(r => r.Drafts!.Acceptance), "of drafted tokens", Runs: results.Count);
+            yield return new Result(
+                $"speculative.draft_length{suffix}", results.Average(r => r.Drafts!.MeanLength), "tokens a pass", Runs: results.Count);
 
             using var view = model.View<BenchLm.S>();
             using var small = DecodingEngine.Create(view, new DecodingOptions { Weights = draftWeights ?? weights });
@@ -207,10 +215,12 @@ internal static class DecodeBenchmark
                 () => prompts.Sum(p => Separate(engine, small, p, plain.Tokens, separateTexts)));
             for (var i = 0; i < separateTexts.Count; i++)
             {
-                if (separateTexts[i] != texts[i % prompts.Length]) throw new InvalidOperationException("A draft with its own cache changed the text.");
+                if (separateTexts[i] != texts[i % prompts.Length])
+                    throw new InvalidOperationException("A draft with its own cache changed the text.");
             }
 
-            yield return Benchmarks.Turns.Ratio($"speculative.shared_vs_separate_cache{suffix}", (times[0], times[1]), prompts.Length * plain.Tokens);
+            yield return Benchmarks.Turns.Ratio(
+                $"speculative.shared_vs_separate_cache{suffix}", (times[0], times[1]), prompts.Length * plain.Tokens);
 
             GenerationResult Noted(GenerationResult result)
             {
@@ -235,7 +245,8 @@ internal static class DecodeBenchmark
             for (var i = 0; i < sizes.Length; i++)
             {
                 var (before, after) = (exact.Rows[i].BitsPerByte, rows[i].BitsPerByte);
-                yield return new Result($"decode.{sizes[i].Name.ToLowerInvariant()}.{NameOf(weights)}.loss_increase", after - before, "bits per byte", after, before);
+                yield return new Result($"decode.{sizes[i].Name.ToLowerInvariant()}.{NameOf(weights)}.loss_increase",
+                    after - before, "bits per byte", after, before);
             }
         }
 

@@ -80,7 +80,10 @@ internal static class RetrievalBenchmark
         var kept = found.Zip(shortlisted, (f, s) => f.Select(h => h.Row).Intersect(s.Select(h => h.Row)).Count()).Sum();
         yield return new Result($"retrieval.prefix{prefix}_kept.{suffix}", (double)kept / found.Sum(f => f.Length), "of the 10 best");
         var bytes = 4.0 * Rows * width;
-        yield return Benchmarks.Turns.Ratio($"retrieval.bandwidth_share.{suffix}", (times[0], times[3]), bytes / 1e9) with { Unit = "of reading memory (GB/s)" };
+        yield return Benchmarks.Turns.Ratio($"retrieval.bandwidth_share.{suffix}", (times[0], times[3]), bytes / 1e9) with
+        {
+            Unit = "of reading memory (GB/s)",
+        };
         if (peer is null)
             Console.Error.WriteLine("skipped retrieval.vs_numpy: no Python here has numpy");
         else

@@ -70,7 +70,8 @@ internal static class ServeBenchmark
             using (var model = new BenchLm())
             {
                 engine = DecodingEngine.Create(
-                    model, new DecodingOptions { Sequences = Sequences, Weights = DecodingWeights.BFloat16, Threads = torch.get_num_threads() });
+                    model,
+                    new DecodingOptions { Sequences = Sequences, Weights = DecodingWeights.BFloat16, Threads = torch.get_num_threads() });
             }
 
             await using var server = ModelServer.Create<BenchLm>(engine);

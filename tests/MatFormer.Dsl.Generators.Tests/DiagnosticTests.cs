@@ -816,7 +816,8 @@ public sealed class DiagnosticTests
         {
             "MFD0065",
             Declare(
-                gr: "[Granularity(\"S\", 128, Heads = [|3|]), Granularity(\"XL\", 1024)]", more: "[Precision(8), Attention(HeadWidth = 16)]"),
+                gr: "[Granularity(\"S\", 128, Heads = [|3|]), Granularity(\"XL\", 1024)]",
+                more: "[Precision(8), Attention(HeadWidth = 16)]"),
             "With [Precision], 32 weights of a row share a scale, but 'S' ends inside such a group with 3 heads; write a multiple of 2"
         },
         {

@@ -3,10 +3,13 @@ using MatFormer.Generators.Tests.Harness;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
 using Microsoft.CodeAnalysis.CSharp.Syntax;
+using Microsoft.CodeAnalysis.Text;
 
 namespace MatFormer.Generators.Tests;
 
-/// <summary>References between the libraries go one way, and the folders of a project do not depend on each other in circles.</summary>
+/// <summary>
+/// References between the libraries go one way, the folders of a project do not depend on each other in circles, and lines are short.
+/// </summary>
 public sealed class HouseTests
 {
     private static readonly string s_sources = Path.Combine(Repository.Root, "src");
@@ -52,6 +55,8 @@ public sealed class HouseTests
 
     private const string Generators = "MatFormer.Dsl.Generators";
 
+    private const int MaxColumns = 140;
+
     public static TheoryData<string> Projects => [.. Names];
 
     public static TheoryData<string> ProjectsAndGenerators => [.. Names, Generators];
@@ -78,8 +83,8 @@ public sealed class HouseTests
         var arrows = Arrows(Path.Combine(project == Generators ? Path.Combine(Repository.Root, "generators") : s_sources, project));
 
         // The other projects have one folder, or several that do not use each other.
-        var hasArrows = project is Generators or "MatFormer.CommandLine" or "MatFormer.Data" or "MatFormer.Evaluation" or "MatFormer.Inference"
-            or "MatFormer.Runtime";
+        var hasArrows = project is Generators or "MatFormer.CommandLine" or "MatFormer.Data" or "MatFormer.Evaluation"
+            or "MatFormer.Inference" or "MatFormer.Runtime";
         Assert.Equal(hasArrows, arrows.Count > 0);
         foreach (var (from, to, example) in arrows)
         {
@@ -87,6 +92,60 @@ public sealed class HouseTests
             Assert.True(back is null, $"{project}: {example}; and back again: {back}");
         }
     }
+
+    [Theory]
+    [InlineData("src")]
+    [InlineData("generators")]
+    [InlineData("tests")]
+    [InlineData("examples")]
+    [InlineData("templates")]
+    public void LinesHaveAtMost140Columns(string folder)
+    {
+        var files = Directory.GetFiles(Path.Combine(Repository.Root, folder), "*.cs", SearchOption.AllDirectories)
+            .Select(file => Path.GetRelativePath(Repository.Root, file))
+            .Where(file => !file.Split('/', '\\').Any(part => part is "bin" or "obj" or "Baselines"))
+            .Order(StringComparer.Ordinal)
+            .ToList();
+        Assert.NotEmpty(files);
+        var tooLong = files
+            .SelectMany(file => LongLines(File.ReadAllText(Path.Combine(Repository.Root, file))).Select(line => $"{file}:{line}"))
+            .ToList();
+        Assert.True(tooLong.Count == 0, $"Break these lines of more than {MaxColumns} columns:\n{string.Join('\n', tooLong)}");
+    }
+
+    [Theory]
+    [InlineData("""Call("@", second);""", true)]
+    [InlineData("""Call(first, "some text @");""", true)]
+    [InlineData("""    "@";""", false)]
+    [InlineData("""    + "@";""", false)]
+    [InlineData("""    "some text @";""", true)]
+    [InlineData("""    "text" + Call(@);""", true)]
+    [InlineData("    // @\n    \"text\";", true)]
+    public void OnlyAStringWithoutSpacesMayBeLonger(string line, bool isTooLong)
+    {
+        var text = line.Replace("@", new string('x', MaxColumns), StringComparison.Ordinal);
+        Assert.Equal(isTooLong, LongLines("var text =\n" + text).Count > 0);
+        Assert.Empty(LongLines($"var text = \"\"\"\n    {text}\n    \"\"\";"));
+    }
+
+    // Returns the numbers of the lines that are too long and can be broken.
+    private static List<int> LongLines(string text)
+    {
+        var tooLong = SourceText.From(text).Lines.Where(line => line.Span.Length > MaxColumns).ToList();
+        if (tooLong.Count == 0) return [];
+        var root = GeneratorRun.Parse(text).GetRoot();
+        return [.. tooLong.Where(line => CanBeBroken(root, line)).Select(line => line.LineNumber + 1)];
+    }
+
+    // A line within a string of several lines cannot be broken, nor can a string without spaces that begins its line.
+    private static bool CanBeBroken(SyntaxNode root, TextLine line) => !root.DescendantNodes(line.Span)
+        .Where(node => node.IsKind(SyntaxKind.StringLiteralExpression) || node.IsKind(SyntaxKind.InterpolatedStringExpression))
+        .Where(node => node.Span.OverlapsWith(line.Span))
+        .Any(node => node.SpanStart < line.Start
+            ? node.Span.End > line.End
+            : node.Span.End > line.Start + MaxColumns
+                && line.ToString()[..(node.SpanStart - line.Start)].Trim(' ', '+').Length == 0
+                && !node.ToString().Contains(' ', StringComparison.Ordinal));
 
     // Which folder uses a type of which other folder. "" is the project's folder, and folders within a folder count as that folder.
     private static List<(string From, string To, string Example)> Arrows(string project)

@@ -19,7 +19,8 @@ public sealed partial class LedgerTests
     public static TheoryData<string> PageIds => [.. AllIds.Except(IdsOfProjectFiles)];
 
     // These mistakes are in the project file, not in a source.
-    private static IEnumerable<string> IdsOfProjectFiles => [.. DiagnosticTests.MissingReferences.Select(row => row.Data.Item1), NameTests.LanguageId];
+    private static IEnumerable<string> IdsOfProjectFiles =>
+        [.. DiagnosticTests.MissingReferences.Select(row => row.Data.Item1), NameTests.LanguageId];
 
     /// <summary>The path of the page of a diagnostic.</summary>
     public static string PageOf(string id) => Path.Combine(s_pages, id + ".md");

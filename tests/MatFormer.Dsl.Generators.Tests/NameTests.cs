@@ -18,7 +18,8 @@ public sealed class NameTests
     [Theory]
     [InlineData("namespace A { @ public sealed partial class Lm; @ public sealed partial class LM; }")]
     [InlineData("namespace A { @ public sealed partial class Lm; } namespace a { @ public sealed partial class Lm; }")]
-    [InlineData("public static partial class A { @ public sealed partial class Lm; } public static partial class a { @ public sealed partial class Lm; }")]
+    [InlineData("public static partial class A { @ public sealed partial class Lm; } "
+        + "public static partial class a { @ public sealed partial class Lm; }")]
     public void ModelsWhoseNamesDifferInCaseAreBothWritten(string declarations)
     {
         var run = GeneratorRun.Of(Declare(declarations)).AssertIsModel();

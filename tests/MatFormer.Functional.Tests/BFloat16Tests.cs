@@ -87,7 +87,8 @@ public sealed class BFloat16Tests : IDisposable
     {
         Directory.CreateDirectory(folder);
         var random = new Random(8);
-        string[] words = [.. Enumerable.Range(0, 150).Select(_ => string.Concat(Enumerable.Range(0, 1 + random.Next(3)).Select(_ => Syllable())))];
+        string[] words =
+            [.. Enumerable.Range(0, 150).Select(_ => string.Concat(Enumerable.Range(0, 1 + random.Next(3)).Select(_ => Syllable())))];
         int[][] followers = [.. words.Select(_ => Enumerable.Range(0, 12).Select(_ => Often(words.Length)).ToArray())];
         for (var document = 0; document < 40; document++)
         {

@@ -197,7 +197,8 @@ public sealed class CascadeTests
     [InlineData("S:NaN")]
     [InlineData("S:0.5,")]
     public void TextThatIsNoCascadeIsRefused(string text) =>
-        Assert.Contains("not a profile and a threshold", Assert.Throws<ArgumentException>(() => CascadeLevel.Parse<OracleBytes>(text)).Message);
+        Assert.Contains(
+            "not a profile and a threshold", Assert.Throws<ArgumentException>(() => CascadeLevel.Parse<OracleBytes>(text)).Message);
 
     [Fact]
     public void ACascadeIsRead()
@@ -256,7 +257,8 @@ public sealed class CascadeTests
             var context = OracleBytes.Spec.Context;
             var windows = Windows.Fixed(corpus.Validation, context, 7).ToList();
             using var engine = DecodingEngine.Create(model, new DecodingOptions { Threads = 1, Sequences = 3 });
-            double[] between = [Confidence(engine, OracleBytes.Profile.S.Layers, 0.8), Confidence(engine, OracleBytes.Profile.S.Layers, 0.3)];
+            double[] between =
+                [Confidence(engine, OracleBytes.Profile.S.Layers, 0.8), Confidence(engine, OracleBytes.Profile.S.Layers, 0.3)];
             var options = new CascadeCalibrationOptions { Thresholds = [.. between], Windows = 7, Tolerance = 0 };
             var calibration = CascadeCalibrator.Run(engine, [OracleBytes.Profile.S], corpus, options);
             Assert.Equal([0, between[1], between[0], 1], calibration.Rows.Select(r => r.Threshold));
@@ -271,7 +273,8 @@ public sealed class CascadeTests
             Assert.Equal(within.Min(row => row.Flops), calibration.Best.Flops);
 
             // With a generous tolerance, the narrowest size alone is the cheapest.
-            Assert.Equal(0, CascadeCalibrator.Run(engine, [OracleBytes.Profile.S], corpus, options with { Tolerance = 100 }).Best.Threshold);
+            Assert.Equal(
+                0, CascadeCalibrator.Run(engine, [OracleBytes.Profile.S], corpus, options with { Tolerance = 100 }).Best.Threshold);
 
             double Bits(Profile<OracleBytes> profile)
             {

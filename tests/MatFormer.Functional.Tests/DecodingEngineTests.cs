@@ -182,9 +182,11 @@ public sealed class DecodingEngineTests
     {
         using var model = new OracleElastic();
         foreach (var (options, says) in ((DecodingOptions, string)[])[
-            (new() { Sequences = 0 }, "Sequences is 0"), (new() { Threads = 0 }, "Threads is 0"), (new() { Capacity = 10 }, "Capacity is 10"),
+            (new() { Sequences = 0 }, "Sequences is 0"),
+            (new() { Threads = 0 }, "Threads is 0"), (new() { Capacity = 10 }, "Capacity is 10"),
             (new() { Weights = (DecodingWeights)7 }, "Weights is 7")])
-            Assert.Contains(says, Assert.Throws<ArgumentException>(() => DecodingEngine.Create(model, options)).Message, StringComparison.Ordinal);
+            Assert.Contains(
+                says, Assert.Throws<ArgumentException>(() => DecodingEngine.Create(model, options)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -61,7 +61,8 @@ public sealed class DecodingTests
         using var small = model.Extract(WindowedLm.Profile.S);
         var error = Assert.Throws<ArgumentException>(
             () => TextGenerator.Generate(small, "a", new GenerationOptions { Draft = WindowedLm.Profile.Mixed.Layers }));
-        Assert.Contains("The draft keeps 1*S 1*XL 1*S, which is not part of the 3*S that it is to draft for", error.Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "The draft keeps 1*S 1*XL 1*S, which is not part of the 3*S that it is to draft for", error.Message, StringComparison.Ordinal);
         error = Assert.Throws<ArgumentException>(() => TextGenerator.Generate(small, "a", new GenerationOptions { Draft = [] }));
         Assert.Contains("The draft keeps 0 layers", error.Message, StringComparison.Ordinal);
         error = Assert.Throws<ArgumentException>(() => TextGenerator.Generate(small, "a", new GenerationOptions { DraftLength = 9 }));
@@ -76,7 +77,14 @@ public sealed class DecodingTests
         string[] prompts = ["short", "", "a prompt that is longer than the context, whose end counts"];
         foreach (var temperature in (double[])[0, 0.7, 1.5])
         {
-            var plain = new GenerationOptions { Tokens = 60, Temperature = temperature, RepetitionPenalty = 1.3, StopStrings = ["\u0007"], Seed = 11 };
+            var plain = new GenerationOptions
+            {
+                Tokens = 60,
+                Temperature = temperature,
+                RepetitionPenalty = 1.3,
+                StopStrings = ["\u0007"],
+                Seed = 11,
+            };
             var wanted = prompts.Select(p => TextGenerator.Generate(model, p, plain)).ToList();
             Assert.All(wanted, w => Assert.Null(w.Drafts));
             foreach (var draft in TModel.Granularities.Concat(TModel.Profiles))
@@ -92,7 +100,8 @@ public sealed class DecodingTests
                         var drafts = drafted.Drafts!;
                         Assert.InRange(drafts.Accepted, 0, drafts.Drafted);
                         if (length is not null && drafted.Tokens > 2) Assert.True(drafts.Passes > 0);
-                        if (draft.Layers.AsSpan().SequenceEqual(TModel.Spec.WholeLayers.AsSpan()) && drafted.FinishReason == FinishReason.Length)
+                        if (draft.Layers.AsSpan().SequenceEqual(TModel.Spec.WholeLayers.AsSpan())
+                            && drafted.FinishReason == FinishReason.Length)
                             Assert.Equal(drafts.Drafted, drafts.Accepted); // the whole model drafts for itself
                     }
 
@@ -125,7 +134,8 @@ public sealed class DecodingTests
                 Assert.Equal(alone.Bytes, together[row].Bytes);
                 Assert.True(alone.Bytes.Distinct().Count() > 5, alone.Text);
                 var streamed = new List<byte>();
-                await foreach (var piece in TextGenerator.StreamAsync(its, prompts[row], options)) streamed.AddRange(piece.Tokens.Select(t => (byte)t));
+                await foreach (var piece in TextGenerator.StreamAsync(its, prompts[row], options))
+                    streamed.AddRange(piece.Tokens.Select(t => (byte)t));
                 Assert.Equal(alone.Bytes, streamed);
             }
         }

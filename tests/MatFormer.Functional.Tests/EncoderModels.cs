@@ -62,7 +62,8 @@ public sealed partial class CompressedViT;
 public sealed partial class OracleEncoder;
 
 /// <summary>A text encoder with the other options.</summary>
-[MatEncoder(Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 24, Pooling = Pooling.ClassToken, Temperature = 0.1)]
+[MatEncoder(
+    Layers = 2, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 24, Pooling = Pooling.ClassToken, Temperature = 0.1)]
 [FeedForward(40, Activation.Gelu, Bias = true)]
 [Attention(Bias = true)]
 [Norm(NormKind.Layer)]

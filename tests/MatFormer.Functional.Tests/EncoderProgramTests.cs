@@ -35,7 +35,8 @@ public sealed class EncoderProgramTests : IDisposable
             var root = document.RootElement;
             Assert.Equal((7, 144), (root.GetProperty("queries").GetInt32(), root.GetProperty("documents").GetInt32()));
             Assert.Equal(12, root.GetProperty("results").GetArrayLength()); // four profiles at three dimensions
-            Assert.All(root.GetProperty("results").EnumerateArray(), row => Assert.InRange(row.GetProperty("recall_at_10").GetDouble(), 0, 1));
+            Assert.All(
+                root.GetProperty("results").EnumerateArray(), row => Assert.InRange(row.GetProperty("recall_at_10").GetDouble(), 0, 1));
             Assert.InRange(root.GetProperty("escalation").GetProperty("compute_share").GetDouble(), 0.1, 2);
             Assert.Equal(0.005, root.GetProperty("escalation").GetProperty("tolerance").GetDouble());
             Assert.True(root.GetProperty("extracted").GetProperty("bit_equal").GetBoolean());
@@ -46,7 +47,8 @@ public sealed class EncoderProgramTests : IDisposable
         Assert.Contains("Its embeddings equal those of the universal model, bit for bit.", report, StringComparison.Ordinal);
         Assert.DoesNotContain("NaN", report, StringComparison.Ordinal);
 
-        var search = await Run("search", "--out", output, "--query", "red blue", "--profile", "S", "--dimension", "8", "--top", "3", "--json");
+        var search = await Run(
+            "search", "--out", output, "--query", "red blue", "--profile", "S", "--dimension", "8", "--top", "3", "--json");
         Assert.True(search.Code == 0, search.Errors);
         using (var document = JsonDocument.Parse(search.Output))
         {
@@ -70,7 +72,8 @@ public sealed class EncoderProgramTests : IDisposable
 
         // An encoder that was trained separately cannot search that index.
         var alone = Path.Combine(_folder, "alone");
-        var train = await Run("train", "--data", data, "--out", alone, "--steps", "20", "--batch", "32", "--probabilities", "1,0,0", "--seed", "2",
+        var train = await Run(
+            "train", "--data", data, "--out", alone, "--steps", "20", "--batch", "32", "--probabilities", "1,0,0", "--seed", "2",
             "--tokenizer", "bytes", "--tensorboard");
         Assert.True(train.Code == 0, train.Errors);
         Assert.Equal(21, Assert.Single(EventFiles.Read(Path.Combine(alone, "tensorboard"))).Count);
@@ -95,9 +98,11 @@ public sealed class EncoderProgramTests : IDisposable
         var fewer = Path.Combine(_folder, "fewer.tsv");
         await File.WriteAllLinesAsync(fewer, (await File.ReadAllLinesAsync(data)).SkipLast(1));
         var others = await Run("index", "--out", output, "--data", fewer, "--index", own);
-        Assert.Contains($"Indexed '{fewer}', but the model was trained on '{data}' (other pairs).", others.Output, StringComparison.Ordinal);
+        Assert.Contains(
+            $"Indexed '{fewer}', but the model was trained on '{data}' (other pairs).", others.Output, StringComparison.Ordinal);
         var ofOthers = await Run("eval-retrieval", "--out", output, "--index", own);
-        Assert.Contains($"Measured on '{fewer}', but the model was trained on '{data}' (other pairs).", ofOthers.Output, StringComparison.Ordinal);
+        Assert.Contains(
+            $"Measured on '{fewer}', but the model was trained on '{data}' (other pairs).", ofOthers.Output, StringComparison.Ordinal);
         File.Move(fewer, fewer + ".moved");
         var gone = await Run("eval-retrieval", "--out", output, "--index", own);
         Assert.Contains($"These are the data that '{own}' remembers", gone.Errors, StringComparison.Ordinal);
@@ -135,8 +140,8 @@ public sealed class EncoderProgramTests : IDisposable
         await Refused("index.cheap-first.json' does not exist; run eval-retrieval --checkpoint", "--cheap-first");
     }
 
-    // S may lose everything, so its threshold is the smallest margin of the queries for calibration. Of the other queries, those with a still
-    // smaller margin go on to XL.
+    // S may lose everything, so its threshold is the smallest margin of the queries for calibration. Of the other queries, those with a
+    // still smaller margin go on to XL.
     [Fact]
     public async Task AToleranceOfOneLeavesOutTheProfilesBetweenTheSmallestAndTheWhole()
     {
@@ -150,7 +155,8 @@ public sealed class EncoderProgramTests : IDisposable
         Assert.Equal([CalibrationPath], document.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()));
         Assert.Contains("to lose at most 100.0%", eval.Errors, StringComparison.Ordinal);
         using var calibrated = JsonDocument.Parse(await File.ReadAllTextAsync(CalibrationPath));
-        var profiles = calibrated.RootElement.GetProperty("profiles").EnumerateArray().Select(profile => profile.GetProperty("name").GetString());
+        var profiles = calibrated.RootElement.GetProperty("profiles").EnumerateArray()
+            .Select(profile => profile.GetProperty("name").GetString());
         Assert.Equal(["S", "XL"], profiles);
     }
 
@@ -224,7 +230,8 @@ public sealed class EncoderProgramTests : IDisposable
     public async Task WrongInputEndsWithExitCode2AndOneLine(string says, params string[] arguments)
     {
         using var pairs = TestPairs.Open(_folder);
-        string[] data = arguments.Contains("--data") || arguments[0] is "search" or "extract" ? [] : ["--data", Path.Combine(_folder, "pairs.tsv")];
+        string[] data = arguments.Contains("--data") || arguments[0] is "search" or "extract"
+            ? [] : ["--data", Path.Combine(_folder, "pairs.tsv")];
         using (var model = new ByteEncoder())
         {
             if (arguments[0] is "eval" or "extract") model.Save(Path.Combine(_folder, "none", "model.safetensors"));
@@ -268,7 +275,8 @@ public sealed class EncoderProgramTests : IDisposable
         Assert.Equal(profile, document.RootElement.GetProperty("profile").GetString());
         Assert.Equal(share, document.RootElement.GetProperty("compute_share").GetDouble(), 9);
         Assert.Equal(3, document.RootElement.GetProperty("hits").GetArrayLength());
-        Assert.Contains($"[{profile}, 16 of 16 dimensions, {Math.Round(100 * share, MidpointRounding.AwayFromZero)}% of XL's compute", run.Errors, StringComparison.Ordinal);
+        Assert.Contains($"[{profile}, 16 of 16 dimensions, {Math.Round(100 * share, MidpointRounding.AwayFromZero)}% of XL's compute",
+            run.Errors, StringComparison.Ordinal);
     }
 
     private async Task Refused(string says, params string[] arguments)

@@ -25,7 +25,8 @@ public sealed partial class HelpTests
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var root = await Help<TModel>("--help");
-        var commands = Listed().Matches(root[root.IndexOf("Commands:", StringComparison.Ordinal)..]).Select(match => match.Groups[1].Value).ToList();
+        var commands = Listed().Matches(root[root.IndexOf("Commands:", StringComparison.Ordinal)..])
+            .Select(match => match.Groups[1].Value).ToList();
         Assert.Contains("train", commands);
         Assert.Contains("profiles", commands);
         Assert.All(root.Split('\n'), Fits);

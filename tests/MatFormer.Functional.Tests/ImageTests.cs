@@ -37,7 +37,8 @@ public sealed class ImageTests : IDisposable
         for (var step = 0; step < 150; step++) trainer.Step(corpus);
         var evaluation = ImageEvaluator.Run(model, corpus);
         Assert.Equal(100, evaluation.Images);
-        Assert.All(evaluation.Rows.Where(r => r.Costs.IsGranularity), row => Assert.True(row.Accuracy > 0.8, $"{row.Costs.Name}: {row.Accuracy}"));
+        Assert.All(
+            evaluation.Rows.Where(r => r.Costs.IsGranularity), row => Assert.True(row.Accuracy > 0.8, $"{row.Costs.Name}: {row.Accuracy}"));
         Assert.Equal(5 * 3, evaluation.Rows.Length);
         Assert.Equal([8, 16, 32], evaluation.Rows.Select(r => r.Dimension).Distinct());
         var whole = evaluation.Whole.Single(r => r.Costs.Name == "XL");
@@ -84,7 +85,8 @@ public sealed class ImageTests : IDisposable
         Assert.Contains("OracleViT is not a language model", kind.Message, StringComparison.Ordinal);
         using var language = new OracleBytes();
         using var other = new Trainer<OracleBytes>(language, new() { Batch = 4 });
-        Assert.Contains("OracleBytes takes no images", Assert.Throws<DataException>(() => other.Step(images)).Message, StringComparison.Ordinal);
+        Assert.Contains(
+            "OracleBytes takes no images", Assert.Throws<DataException>(() => other.Step(images)).Message, StringComparison.Ordinal);
         var option = Assert.Throws<ArgumentException>(() => new Trainer<OracleBytes>(language, new() { Mixup = 1 }));
         Assert.Contains("OracleBytes takes no images", option.Message, StringComparison.Ordinal);
     }
@@ -93,7 +95,8 @@ public sealed class ImageTests : IDisposable
     public async Task TheProgramOfAVisionTransformerTrainsEvaluatesAndClassifies()
     {
         var output = Path.Combine(_folder, "out");
-        var demo = await Run("demo", "--data", _data, "--steps", "60", "--batch", "32", "--learning-rate", "0.003", "--shift", "1", "--json", "--out", output);
+        var demo = await Run("demo", "--data", _data, "--steps", "60", "--batch", "32",
+            "--learning-rate", "0.003", "--shift", "1", "--json", "--out", output);
         Assert.True(demo.Code == 0, demo.Errors);
         using var document = JsonDocument.Parse(demo.Output);
         Assert.Equal(100, document.RootElement.GetProperty("validation_images").GetInt32());
@@ -107,13 +110,15 @@ public sealed class ImageTests : IDisposable
         var model = Path.Combine(output, "model.safetensors");
         var extract = await Run("extract", "--checkpoint", model, "--profile", "S M M", "--type", "bf16", "--out", output);
         Assert.True(extract.Code == 0, extract.Errors);
-        var eval = await Run("eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"), "--report", Path.Combine(output, "eval.html"), "--out", output);
+        var eval = await Run("eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"),
+            "--report", Path.Combine(output, "eval.html"), "--out", output);
         Assert.True(eval.Code == 0, eval.Errors);
         Assert.StartsWith($"Held-out images of '{_data}': 400 images to train on", eval.Output, StringComparison.Ordinal);
         var other = Path.Combine(_folder, "other");
         TestImages.Write(other, noise: 50);
         eval = await Run("eval", "--data", other, "--checkpoint", model, "--out", output);
-        Assert.Contains($"Measured on '{other}', but the model was trained on '{_data}' (other images).", eval.Output, StringComparison.Ordinal);
+        Assert.Contains(
+            $"Measured on '{other}', but the model was trained on '{_data}' (other images).", eval.Output, StringComparison.Ordinal);
         eval = await Run("eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"), "--data", _data, "--out", output);
         Assert.True(eval.Code == 0, eval.Errors);
         Assert.Contains("S M M", eval.Output, StringComparison.Ordinal);
@@ -124,14 +129,16 @@ public sealed class ImageTests : IDisposable
         using (var mixes = JsonDocument.Parse(swept.Output))
         {
             var rows = mixes.RootElement.GetProperty("sweep").EnumerateArray().ToList();
-            Assert.Equal(Mixes.Sweep<OtherViT>(2).Select(m => m.Pattern).Order(), rows.Select(row => row.GetProperty("pattern").GetString()).Order());
+            Assert.Equal(Mixes.Sweep<OtherViT>(2).Select(m => m.Pattern).Order(),
+                rows.Select(row => row.GetProperty("pattern").GetString()).Order());
             Assert.All(rows, row => Assert.True(double.IsFinite(row.GetProperty("nats_per_image_above_line").GetDouble())));
             Assert.All(rows, row => Assert.Equal(32, row.GetProperty("dimension").GetInt32()));
         }
 
         Assert.Contains("increasing: ", swept.Errors, StringComparison.Ordinal);
         Assert.Contains("Nats per image above the line", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
-        var sliced = await Run("eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"), "--data", _data, "--sweep", "2", "--out", output);
+        var sliced = await Run(
+            "eval", "--checkpoint", Path.Combine(output, "s-m-m.safetensors"), "--data", _data, "--sweep", "2", "--out", output);
         Assert.Equal(2, sliced.Code);
         Assert.Contains("--sweep needs all granularities", sliced.Errors, StringComparison.Ordinal);
 
@@ -144,7 +151,8 @@ public sealed class ImageTests : IDisposable
         using var shown = JsonDocument.Parse(classify.Output);
         Assert.Equal(1, shown.RootElement.GetProperty("probabilities").EnumerateArray().Sum(p => p.GetDouble()), 1e-4);
 
-        var resumed = await Run("train", "--data", _data, "--steps", "3", "--batch", "8", "--init", model, "--out", Path.Combine(_folder, "again"),
+        var resumed = await Run(
+            "train", "--data", _data, "--steps", "3", "--batch", "8", "--init", model, "--out", Path.Combine(_folder, "again"),
             "--tensorboard", "--recompute-activations");
         Assert.True(resumed.Code == 0, resumed.Errors);
         Assert.Contains("Beginning with", resumed.Errors, StringComparison.Ordinal);

@@ -35,7 +35,8 @@ public sealed class MixesTests
         Assert.All(mixes, m => Assert.InRange(m.Flops, least + 1, most - 1));
 
         // The sweep has the reverse of each increasing mix, at the same cost.
-        foreach (var mix in mixes.Where(m => Mixes.ShapeOf(m) == MixShape.Increasing && !m.Pattern.Contains("M 1*", StringComparison.Ordinal)))
+        foreach (var mix in mixes
+            .Where(m => Mixes.ShapeOf(m) == MixShape.Increasing && !m.Pattern.Contains("M 1*", StringComparison.Ordinal)))
         {
             var reverse = mix.Layers.Reverse().ToArray();
             Assert.Contains(mixes, m => m.Layers.AsSpan().SequenceEqual(reverse) && m.Flops == mix.Flops);

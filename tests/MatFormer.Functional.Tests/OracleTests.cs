@@ -75,7 +75,8 @@ public abstract class OracleTests : IDisposable
     {
         using var scope = NewDisposeScope();
         var recorded = ReadAll(Path.Combine(AppContext.BaseDirectory, "Oracle", "OracleLlama3.safetensors"))["frequencies." + model];
-        var scaling = new RotaryScaling(RotaryScalingKind.Llama3, factor) { OriginalContext = 8192, LowFrequencyFactor = 1, HighFrequencyFactor = 4 };
+        var scaling =
+            new RotaryScaling(RotaryScalingKind.Llama3, factor) { OriginalContext = 8192, LowFrequencyFactor = 1, HighFrequencyFactor = 4 };
         var expected = recorded.data<float>().ToArray();
 
         // The angles of the second token are the frequencies. Each is compared alone, because the last are a millionth of the first.
@@ -245,7 +246,8 @@ public abstract class OracleTests : IDisposable
                 // a query.
                 var largest = parameters.Max(parameter => parameter.grad!.abs().max().item<float>());
                 foreach (var (name, parameter) in model.named_parameters().Where(named => named.parameter.requires_grad))
-                    AssertClose(recorded[$"gradient.{objective}.{name}"], parameter.grad!, $"gradient of {name} ({objective})", largest / 100);
+                    AssertClose(
+                        recorded[$"gradient.{objective}.{name}"], parameter.grad!, $"gradient of {name} ({objective})", largest / 100);
             }
 
             Kernels.ClipGradientNorm(flat.Gradients, 1.0);
@@ -265,7 +267,9 @@ public abstract class OracleTests : IDisposable
     {
         var model = TModel.Create();
         var names = model.named_parameters().Select(p => p.Item1).Order(StringComparer.Ordinal);
-        Assert.Equal(recorded.Keys.Where(k => k.StartsWith("weight.", StringComparison.Ordinal)).Select(k => k[7..]).Order(StringComparer.Ordinal), names);
+        Assert.Equal(
+            recorded.Keys.Where(k => k.StartsWith("weight.", StringComparison.Ordinal)).Select(k => k[7..]).Order(StringComparer.Ordinal),
+            names);
         using (no_grad())
         {
             foreach (var (name, parameter) in model.named_parameters()) parameter.copy_(recorded["weight." + name]);

@@ -50,7 +50,8 @@ public sealed class PaperTests
         var planner = new Planner<Small>(new TrainerOptions { Objective = objective, Batch = 16 });
         var plans = objective is Objective.SampledPerLayer or Objective.Sandwich
             ? Enumerable.Range(1, 400).Select(step => (Plan: planner.At(step), Share: 1 / 400.0)) : planner.Typical();
-        Assert.Equal(plans.Sum(p => p.Share * Flops(p.Plan.Streams)), Compute<Small>.OfStep(objective, [], false), tolerance: 0.02 * Compute<Small>.OfStep(Objective.Sampled, [], false));
+        Assert.Equal(plans.Sum(p => p.Share * Flops(p.Plan.Streams)), Compute<Small>.OfStep(objective, [], false),
+            tolerance: 0.02 * Compute<Small>.OfStep(Objective.Sampled, [], false));
     }
 
     [Fact]
@@ -77,7 +78,8 @@ public sealed class PaperTests
         Assert.NotEqual(first["XL"].Nats, other["XL"].Nats);
 
         // A smaller baseline is compared with the largest baseline of the same seed.
-        var small = size.Run(string.Empty, new Training(Training.NameOfBaseline("S"), Objective.Sampled, 2, 1, 1e-3, [], "S"), bench, default);
+        var small = size.Run(
+            string.Empty, new Training(Training.NameOfBaseline("S"), Objective.Sampled, 2, 1, 1e-3, [], "S"), bench, default);
         Assert.InRange(small["S"].Divergence, 1e-9, 1);
         var universal = size.Run(string.Empty, new Training("split", Objective.Split, 2, 1, 1e-3, [], Points: 2), bench, default);
         Assert.Contains(universal.Rows, r => r.Shape == MixShape.Increasing && r.AboveLine is not null);
@@ -94,7 +96,8 @@ public sealed class PaperTests
             var rows = streams.Rows(layer);
             var widths = streams.HiddenWidths(layer);
             var attentions = streams.Fork >= 0 && layer <= streams.Fork ? 1 : widths.Length;
-            for (var i = 0; i < (layer == streams.Fork ? 1 : widths.Length); i++) sum += (rows is null ? 1 : (double)rows[i] / tokens) * FeedForward(widths[i]);
+            for (var i = 0; i < (layer == streams.Fork ? 1 : widths.Length); i++)
+                sum += (rows is null ? 1 : (double)rows[i] / tokens) * FeedForward(widths[i]);
             sum += (rows is null ? attentions : 1) * Attention;
         }
 
@@ -104,5 +107,6 @@ public sealed class PaperTests
     private static double FeedForward(int hidden) => 2.0 * 3 * Small.Spec.Width * hidden;
 
     private static double Attention =>
-        ((double)(Small.Granularities[0].Flops - Small.Spec.SharedFlops) / Small.Spec.Layers) - FeedForward(Small.Granularities[0].Layers[0].HiddenWidth);
+        ((double)(Small.Granularities[0].Flops - Small.Spec.SharedFlops) / Small.Spec.Layers)
+            - FeedForward(Small.Granularities[0].Layers[0].HiddenWidth);
 }

@@ -64,7 +64,8 @@ public sealed class PlanTests : IDisposable
             engine.Run();
             Assert.All(engine.Logits(0).ToArray(), logit => Assert.True(float.IsFinite(logit)));
             engine.Truncate(0, 2);
-            Assert.Equal<LayerSlice>(layers.AsSpan(), new Profile<TModel>("it", TModel.Spec.FormatPattern(layers.AsSpan())).Layers.AsSpan());
+            Assert.Equal<LayerSlice>(
+                layers.AsSpan(), new Profile<TModel>("it", TModel.Spec.FormatPattern(layers.AsSpan())).Layers.AsSpan());
         }
     }
 
@@ -107,7 +108,8 @@ public sealed class PlanTests : IDisposable
         var corpus = Path.Combine(_folder, "corpus");
         TestCorpus.Write(corpus);
         var (plan, found) = await Plans<OracleBytes>(corpus, "token", "bits_per_byte", ["--windows", "4"], ["--weights", "int8"]);
-        Assert.Equal((6, "int8", 16), (found.GetProperty("increasing_mixes").GetInt32(), found.GetProperty("weights").GetString(), found.GetProperty("cache_tokens").GetInt32()));
+        Assert.Equal((6, "int8", 16), (found.GetProperty("increasing_mixes").GetInt32(),
+            found.GetProperty("weights").GetString(), found.GetProperty("cache_tokens").GetInt32()));
         Assert.False((await Json<OracleBytes>([.. plan, "--weights", "f32", "--tokens", "31"])).TryGetProperty("best", out _));
         var (code, text, error) = await Run<OracleBytes>([.. plan, "--max-ms-per-token", "0.000001"]);
         Assert.Equal((2, string.Empty), (code, text));
@@ -125,7 +127,8 @@ public sealed class PlanTests : IDisposable
         // A measured loss is the mean of the evaluator's losses over the prefixes of the embedding.
         using var corpus = ImageCorpus.Open(images);
         using var model = Checkpoint.OpenUniversal<OtherViT>(Path.Combine(plan[^1], "model.safetensors"));
-        var losses = ImageEvaluator.Run(model, corpus).Rows.GroupBy(row => row.Costs.Name).ToDictionary(g => g.Key, g => g.Average(row => row.NatsPerImage));
+        var losses = ImageEvaluator.Run(model, corpus).Rows.GroupBy(row => row.Costs.Name)
+            .ToDictionary(g => g.Key, g => g.Average(row => row.NatsPerImage));
         foreach (var mix in found.GetProperty("mixes").EnumerateArray().Where(m => losses.ContainsKey(m.GetProperty("name").GetString()!)))
             Assert.Equal(losses[mix.GetProperty("name").GetString()!], mix.GetProperty("nats_per_image").GetDouble(), 1e-4);
     }
@@ -135,7 +138,8 @@ public sealed class PlanTests : IDisposable
     {
         using (TestPairs.Open(_folder))
         {
-            var (plan, found) = await Plans<ByteEncoder>(Path.Combine(_folder, "pairs.tsv"), "text", "nats_per_choice", ["--examples", "5"], ["--tokens", "9", "--points", "3"]);
+            var (plan, found) = await Plans<ByteEncoder>(
+                Path.Combine(_folder, "pairs.tsv"), "text", "nats_per_choice", ["--examples", "5"], ["--tokens", "9", "--points", "3"]);
             Assert.Equal((5, 9), (found.GetProperty("validation_pairs").GetInt32(), found.GetProperty("text_tokens").GetInt32()));
             var (code, _, error) = await Run<ByteEncoder>([.. plan, "--tokens", "25"]);
             Assert.Equal(2, code);
@@ -144,7 +148,8 @@ public sealed class PlanTests : IDisposable
     }
 
     // Trains a little and plans. Returns the arguments of the command and the result of the last search.
-    private async Task<(string[] Plan, JsonElement Found)> Plans<TModel>(string data, string unit, string loss, string[] amount, string[] more)
+    private async Task<(string[] Plan, JsonElement Found)> Plans<TModel>(
+        string data, string unit, string loss, string[] amount, string[] more)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var output = Path.Combine(_folder, "out");
@@ -160,8 +165,9 @@ public sealed class PlanTests : IDisposable
         {
             found = await Json<TModel>(
                 [
-                    .. plan, .. more, "--max-parameters", $"{mixed}", "--max-memory", "1GiB", $"--max-ms-per-{unit}", "60000", "--search", search,
-                    $"--max-flops-per-{unit}", $"{TModel.Granularities[^1].Flops}", "--name", "Small", "--report", page,
+                    .. plan, .. more, "--max-parameters", $"{mixed}", "--max-memory", "1GiB", $"--max-ms-per-{unit}", "60000",
+                    "--search", search, $"--max-flops-per-{unit}", $"{TModel.Granularities[^1].Flops}", "--name", "Small",
+                    "--report", page,
                 ]);
             var best = found.GetProperty("best");
             Assert.Equal((int)space.IncreasingCount, found.GetProperty("increasing_mixes").GetInt32());
@@ -177,7 +183,8 @@ public sealed class PlanTests : IDisposable
             {
                 Assert.True(mix.GetProperty("ms_per_" + unit).GetDouble() > 0);
                 Assert.Equal(mix.GetProperty("parameters").GetInt64() <= mixed, mix.GetProperty("fits").GetBoolean());
-                if (mix.GetProperty("fits").GetBoolean()) Assert.True(mix.GetProperty(loss).GetDouble() >= best.GetProperty(loss).GetDouble());
+                if (mix.GetProperty("fits").GetBoolean())
+                    Assert.True(mix.GetProperty(loss).GetDouble() >= best.GetProperty(loss).GetDouble());
             }
 
             var learned = mixes.SingleOrDefault(m => m.TryGetProperty("is_learned", out _));
@@ -191,7 +198,8 @@ public sealed class PlanTests : IDisposable
 
             var pattern = best.GetProperty("pattern").GetString();
             var isKnown = best.GetProperty("name").GetString() != pattern;
-            Assert.Equal(isKnown ? null : $"[Profile(\"Small\", \"{pattern}\")]", found.TryGetProperty("declaration", out var line) ? line.GetString() : null);
+            Assert.Equal(isKnown ? null : $"[Profile(\"Small\", \"{pattern}\")]",
+                found.TryGetProperty("declaration", out var line) ? line.GetString() : null);
             var extract = found.GetProperty("extract").GetString()!.Replace("'", "\"", StringComparison.Ordinal);
             var cut = await Json<TModel>([.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(extract), "--out", output]);
             Assert.Equal(best.GetProperty("parameters").GetInt64(), cut.GetProperty("parameters").GetInt64());

@@ -52,7 +52,9 @@ public sealed class PrecisionTests : IDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    /// <summary>The numbers are those of <see cref="NestedRounding"/>, bit for bit, on the path of any device and on that of the CPU.</summary>
+    /// <summary>
+    /// The numbers are those of <see cref="NestedRounding"/>, bit for bit, on the path of any device and on that of the CPU.
+    /// </summary>
     [Theory]
     [InlineData(8)]
     [InlineData(4)]
@@ -156,7 +158,8 @@ public sealed class PrecisionTests : IDisposable
                     roundedSlice.Round(bits);
                     var (expected, actual) = (model.Forward(profile, input), slice.forward(input));
                     var error = (expected - actual).abs().max().item<float>();
-                    Assert.True(error <= (Kernels.Cpu.IsEnabled ? 0 : 1e-6f * expected.abs().max().item<float>()), $"{profile}, {bits}: {error}");
+                    Assert.True(
+                        error <= (Kernels.Cpu.IsEnabled ? 0 : 1e-6f * expected.abs().max().item<float>()), $"{profile}, {bits}: {error}");
                     Assert.False(plain.equal(expected).all().item<bool>(), $"{profile} is not rounded to {bits} bits");
                 }
             }
@@ -404,7 +407,8 @@ public sealed class PrecisionTests : IDisposable
 
         using var profiles = JsonDocument.Parse(await Run("profiles", "--json"));
         var shown = profiles.RootElement.GetProperty("profiles").EnumerateArray().Single(p => p.GetProperty("name").GetString() == "Phone");
-        Assert.Equal((4, NestedBytes.Phone.WeightBytes), (shown.GetProperty("bits").GetInt32(), shown.GetProperty("weight_bytes").GetInt64()));
+        Assert.Equal(
+            (4, NestedBytes.Phone.WeightBytes), (shown.GetProperty("bits").GetInt32(), shown.GetProperty("weight_bytes").GetInt64()));
     }
 
     private static string? Decoded(string json)

@@ -88,9 +88,11 @@ public sealed class ProgramTests : IDisposable
         var trained = await Run("train", "--data", Corpus, "--steps", "3", "--batch", "2", "--out", output, "--json");
         Assert.True(trained.Code == 0, trained.Errors);
         using var training = JsonDocument.Parse(trained.Output);
-        foreach (string[] arguments in (string[][])[["profiles"], ["eval", "--data", Corpus], ["extract", "--profile", "Mixed"], ["generate", "--tokens", "5"]])
+        foreach (string[] arguments in (string[][])
+            [["profiles"], ["eval", "--data", Corpus], ["extract", "--profile", "Mixed"], ["generate", "--tokens", "5"]])
         {
-            string[] checkpoint = arguments[0] == "profiles" ? [] : ["--checkpoint", Path.Combine(output, "model.safetensors"), "--out", output];
+            string[] checkpoint = arguments[0] == "profiles"
+                ? [] : ["--checkpoint", Path.Combine(output, "model.safetensors"), "--out", output];
             var run = await Run([.. arguments, .. checkpoint, "--json"]);
             Assert.True(run.Code == 0, run.Errors);
             using var document = JsonDocument.Parse(run.Output);
@@ -129,7 +131,8 @@ public sealed class ProgramTests : IDisposable
             using var drafted = await Json([.. generate, "--draft", "S", "--draft-length", "4"]);
             Assert.Equal(plain.RootElement.GetProperty("text").GetString(), drafted.RootElement.GetProperty("text").GetString());
             Assert.False(plain.RootElement.TryGetProperty("drafted_tokens", out _));
-            Assert.InRange(drafted.RootElement.GetProperty("accepted_tokens").GetInt32(), 1, drafted.RootElement.GetProperty("drafted_tokens").GetInt32());
+            Assert.InRange(drafted.RootElement.GetProperty("accepted_tokens").GetInt32(), 1,
+                drafted.RootElement.GetProperty("drafted_tokens").GetInt32());
         }
 
         var losses = new List<double>();
@@ -182,7 +185,8 @@ public sealed class ProgramTests : IDisposable
         var resumed = await Run("train", "--out", stopped, "--resume");
         Assert.True(resumed.Code == 0, resumed.Errors);
         Assert.Equal(Losses(whole), Losses(stopped));
-        Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(whole, "model.safetensors")), await File.ReadAllBytesAsync(Path.Combine(stopped, "model.safetensors")));
+        Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(whole, "model.safetensors")),
+            await File.ReadAllBytesAsync(Path.Combine(stopped, "model.safetensors")));
         Assert.DoesNotContain(Directory.GetFiles(stopped), f => f.Contains(".tmp", StringComparison.Ordinal));
     }
 
@@ -222,7 +226,8 @@ public sealed class ProgramTests : IDisposable
     private static Process Start(string[] arguments)
     {
         // Background jobs of a shell ignore SIGINT, and their children inherit that. The program must be stoppable wherever the tests run.
-        var start = new ProcessStartInfo("env", ["--default-signal=INT", "dotnet"]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start =
+            new ProcessStartInfo("env", ["--default-signal=INT", "dotnet"]) { RedirectStandardOutput = true, RedirectStandardError = true };
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "TinyLm.dll"));
         foreach (var argument in arguments) start.ArgumentList.Add(argument);
         return Process.Start(start)!;

@@ -14,9 +14,11 @@ internal static class RandomDeclarations
     {
         var random = new Random(seed);
         var source = new StringBuilder("using MatFormer;\nnamespace Drawn;\n");
-        for (var i = 0; i < count; i++) source.Append(Declare(random, string.Create(CultureInfo.InvariantCulture, $"Drawn{i}"), decodersOnly ? 0 : i % 3));
+        for (var i = 0; i < count; i++)
+            source.Append(Declare(random, string.Create(CultureInfo.InvariantCulture, $"Drawn{i}"), decodersOnly ? 0 : i % 3));
         var assembly = Compile(source.ToString());
-        return [.. Enumerable.Range(0, count).Select(i => assembly.GetType(string.Create(CultureInfo.InvariantCulture, $"Drawn.Drawn{i}"), throwOnError: true)!)];
+        return [.. Enumerable.Range(0, count)
+            .Select(i => assembly.GetType(string.Create(CultureInfo.InvariantCulture, $"Drawn.Drawn{i}"), throwOnError: true)!)];
     }
 
     /// <summary>Compiles declarations and asserts that there is no warning.</summary>
@@ -49,13 +51,15 @@ internal static class RandomDeclarations
         var headWidth = 2 * random.Next(1, 9);
         var width = heads * headWidth;
         var pooling = ", Pooling = Pooling." + Pick(random, "Mean", "ClassToken");
-        text.Append(CultureInfo.InvariantCulture, $"[{(kind == 0 ? "MatLM" : kind == 1 ? "MatViT" : "MatEncoder")}(Layers = {layers}, Width = {width}, Heads = {heads}, ");
+        text.Append(CultureInfo.InvariantCulture,
+            $"[{(kind == 0 ? "MatLM" : kind == 1 ? "MatViT" : "MatEncoder")}(Layers = {layers}, Width = {width}, Heads = {heads}, ");
         var patch = random.Next(1, 4);
         var embedding = kind == 1 ? width : random.Next(2, 40);
         var side = kind == 1 ? random.Next(1, 6) : 0;
         if (kind == 1)
         {
-            text.Append(CultureInfo.InvariantCulture, $"Image = {patch * side}, Patch = {patch}, Channels = {random.Next(1, 4)}, Classes = {random.Next(2, 9)}");
+            text.Append(CultureInfo.InvariantCulture,
+                $"Image = {patch * side}, Patch = {patch}, Channels = {random.Next(1, 4)}, Classes = {random.Next(2, 9)}");
         }
         else
         {
@@ -65,7 +69,8 @@ internal static class RandomDeclarations
 
         text.Append(kind == 0 ? ")]\n" : pooling + ")]\n");
         if (kind > 0 && Flip(random))
-            text.Append(CultureInfo.InvariantCulture, $"[NestedEmbedding({(embedding > 1 ? $"{random.Next(1, embedding)}, " : "")}{embedding})]\n");
+            text.Append(
+                CultureInfo.InvariantCulture, $"[NestedEmbedding({(embedding > 1 ? $"{random.Next(1, embedding)}, " : "")}{embedding})]\n");
 
         // The widths increase strictly, and some are odd.
         var widths = new SortedSet<int>();
@@ -74,25 +79,32 @@ internal static class RandomDeclarations
         text.Append(CultureInfo.InvariantCulture, $"[Attention(KeyValueHeads = {keyValueHeads}, RotaryBase = {random.Next(100, 20000)}");
         text.Append(Pick(random, ", Bias = true", ", Bias = true, OutputBias = false", "", ""));
         text.Append(Flip(random) ? ", QkNorm = true)]\n" : ")]\n");
-        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Norm(NormKind.{Pick(random, "Rms", "Layer")}, Epsilon = 1e-{random.Next(4, 8)})]\n");
-        var position = Flip(random) ? Pick(random, kind == 1 && width % 4 == 0 ? "Sinusoidal" : kind == 1 ? "Learned" : "Rotary", "Learned") : null;
+        if (Flip(random)) text.Append(
+            CultureInfo.InvariantCulture, $"[Norm(NormKind.{Pick(random, "Rms", "Layer")}, Epsilon = 1e-{random.Next(4, 8)})]\n");
+        var position = Flip(random)
+            ? Pick(random, kind == 1 && width % 4 == 0 ? "Sinusoidal" : kind == 1 ? "Learned" : "Rotary", "Learned") : null;
         if (position is not null) text.Append(CultureInfo.InvariantCulture, $"[Position(PositionKind.{position})]\n");
         if (kind != 1 && position != "Learned" && Flip(random))
-            text.Append(CultureInfo.InvariantCulture, $"[RotaryScaling(RotaryScalingKind.{Pick(random, "Linear, 2.5", "Llama3, 8, OriginalContext = 40")})]\n");
-        if (kind == 0 && Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Embedding(Tied = {(Flip(random) ? "true" : "false")})]\n");
+            text.Append(CultureInfo.InvariantCulture,
+                $"[RotaryScaling(RotaryScalingKind.{Pick(random, "Linear, 2.5", "Llama3, 8, OriginalContext = 40")})]\n");
+        if (kind == 0 && Flip(random))
+            text.Append(CultureInfo.InvariantCulture, $"[Embedding(Tied = {(Flip(random) ? "true" : "false")})]\n");
 
         // About every second declaration has different layers, granularities with fewer heads, or profiles that skip layers.
         var own = random.Next(layers);
         var widening = random.Next(3);
         var differs = Flip(random);
         if (differs)
-            text.Append(CultureInfo.InvariantCulture, $"[FeedForward({widths.Max + widening}, {FeedForward(random)}, Layers = \"{own}\")]\n");
+            text.Append(
+                CultureInfo.InvariantCulture, $"[FeedForward({widths.Max + widening}, {FeedForward(random)}, Layers = \"{own}\")]\n");
 
         var window = kind == 0 ? ", Window = 3" : "";
-        if (Flip(random)) text.Append(CultureInfo.InvariantCulture, $"[Attention(KeyValueHeads = {heads}{window}, Layers = \"{own}-{layers - 1}\")]\n");
+        if (Flip(random))
+            text.Append(CultureInfo.InvariantCulture, $"[Attention(KeyValueHeads = {heads}{window}, Layers = \"{own}-{layers - 1}\")]\n");
         var group = heads / keyValueHeads;
         var elastic = Flip(random);
-        var granularities = widths.Select((width, i) => (Name: string.Create(CultureInfo.InvariantCulture, $"G{i}"), Width: width)).ToList();
+        var granularities = widths.Select((width, i) => (Name: string.Create(CultureInfo.InvariantCulture, $"G{i}"), Width: width))
+            .ToList();
         var isWhole = Flip(random);
 
         // About every third declaration has granularities with a narrower residual stream. Other draws do not depend on it.
@@ -104,15 +116,18 @@ internal static class RandomDeclarations
             var kept = group * Math.Max(1, keyValueHeads * (i + 1) / granularities.Count);
             var head = elastic ? string.Create(CultureInfo.InvariantCulture, $", Heads = {kept}") : "";
             var size = isWhole && i == granularities.Count - 1 ? "1.0" : granularities[i].Width.ToString(CultureInfo.InvariantCulture);
-            text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"{granularities[i].Name}\", {size}{head}{(i < cut ? stream : "")})]\n");
+            text.Append(
+                CultureInfo.InvariantCulture, $"[Granularity(\"{granularities[i].Name}\", {size}{head}{(i < cut ? stream : "")})]\n");
 
             // In one layer, the first granularity may be one unit narrower than the next one.
             if (i == 0 && Flip(random))
-                text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"G0\", {granularities[1].Width - 1}{head}, Layers = \"{own}\")]\n");
+                text.Append(
+                    CultureInfo.InvariantCulture, $"[Granularity(\"G0\", {granularities[1].Width - 1}{head}, Layers = \"{own}\")]\n");
         }
 
         if (differs && !isWhole)
-            text.Append(CultureInfo.InvariantCulture, $"[Granularity(\"G{widths.Count - 1}\", {widths.Max + widening}, Layers = \"{own}\")]\n");
+            text.Append(
+                CultureInfo.InvariantCulture, $"[Granularity(\"G{widths.Count - 1}\", {widths.Max + widening}, Layers = \"{own}\")]\n");
 
         // Every vision transformer without a class token, with an odd number of layers and one residual stream has compressed tokens.
         if (kind == 1 && layers % 2 == 1 && cut == 0 && pooling.EndsWith("Mean", StringComparison.Ordinal))

@@ -74,7 +74,8 @@ public sealed class RetrievalTests : IDisposable
         Assert.Equal((7, 144), (own.Queries, own.Documents));
         Assert.Equal(["S", "M", "XL", "Mixed"], own.Rows.Select(row => row.Costs.Name).Distinct());
         Assert.Equal([4, 8, 16], own.Rows.Select(row => row.Dimension).Distinct());
-        Assert.All(own.Rows.Where(row => row.Dimension == 16), row => Assert.True(row.RecallAt10.Value > 0.8, $"{row.Costs.Name} {row.RecallAt10}"));
+        Assert.All(own.Rows.Where(row => row.Dimension == 16),
+            row => Assert.True(row.RecallAt10.Value > 0.8, $"{row.Costs.Name} {row.RecallAt10}"));
         Assert.All(own.Rows, row =>
         {
             Assert.True(row.RecallAt1.Value <= row.ReciprocalRank.Value && row.ReciprocalRank.Value <= row.RecallAt10.Value);
@@ -114,7 +115,8 @@ public sealed class RetrievalTests : IDisposable
     {
         var pairs = TestPairs.Open(_folder);
         using var model = NewModel();
-        Assert.Contains("fewer than a batch of 8", Assert.Throws<DataException>(() => RetrievalEvaluator.Losses(model, pairs, 8)).Message, StringComparison.Ordinal);
+        Assert.Contains("fewer than a batch of 8",
+            Assert.Throws<DataException>(() => RetrievalEvaluator.Losses(model, pairs, 8)).Message, StringComparison.Ordinal);
         using var trainer = new Trainer<ByteEncoder>(model, new() { Batch = 1 });
         Assert.Contains("at least 2", Assert.Throws<DataException>(() => trainer.Step(pairs)).Message, StringComparison.Ordinal);
     }
@@ -126,7 +128,8 @@ public sealed class RetrievalTests : IDisposable
         using var words = new OracleBytes();
         using var wrong = new Trainer<OracleBytes>(words, new());
         Assert.Contains("not a text encoder", Assert.Throws<DataException>(() => wrong.Step(pairs)).Message, StringComparison.Ordinal);
-        Assert.Contains("not a text encoder", Assert.Throws<ArgumentException>(() => TextEmbedder.OfSlice(words, pairs.Tokenizer)).Message, StringComparison.Ordinal);
+        Assert.Contains("not a text encoder",
+            Assert.Throws<ArgumentException>(() => TextEmbedder.OfSlice(words, pairs.Tokenizer)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -121,7 +121,8 @@ public sealed class SliceTests : IDisposable
                     Assert.True(expected.isfinite().all().item<bool>(), $"{profile} {type}: not finite");
                     Assert.True(Agree(expected, copy.forward(input), type), $"{profile} {type} ({batch}, {time}): the copy differs");
                     Assert.True(Agree(expected, view.forward(input), type), $"{profile} {type} ({batch}, {time}): the view differs");
-                    Assert.True(Agree(expected, loaded.forward(input), type), $"{profile} {type} ({batch}, {time}): the reloaded copy differs");
+                    Assert.True(
+                        Agree(expected, loaded.forward(input), type), $"{profile} {type} ({batch}, {time}): the reloaded copy differs");
                     if (spec.Kind == ModelKind.LanguageModel) CachedDecodingEqualsTheFullForward(copy, input, expected, type);
                     foreach (var width in spec.EmbeddingDimensions)
                     {
@@ -157,7 +158,8 @@ public sealed class SliceTests : IDisposable
         Assert.True(error <= (type == ScalarType.Float32 ? 1e-5 : 0.05) * scale, $"{type}: cached decoding is off by {error} of {scale}");
     }
 
-    private static bool Same(Tensor left, Tensor right) => left.shape.AsSpan().SequenceEqual(right.shape) && left.eq(right).all().item<bool>();
+    private static bool Same(Tensor left, Tensor right) =>
+        left.shape.AsSpan().SequenceEqual(right.shape) && left.eq(right).all().item<bool>();
 
     private static long CountParameters(nn.Module model) => model.parameters().Sum(p => p.numel());
 }

@@ -59,7 +59,8 @@ public sealed class StreamsTests
         Assert.Contains("(3, 0)", rows.Message, StringComparison.Ordinal);
         using var model = new OracleLlama();
         using var tokens = zeros(4, 3, ScalarType.Int64);
-        var batch = Assert.Throws<ArgumentException>(() => model.Losses(Streams.Split<OracleLlama>([wide, narrow], [3, 2]), tokens, tokens));
+        var batch = Assert.Throws<ArgumentException>(
+            () => model.Losses(Streams.Split<OracleLlama>([wide, narrow], [3, 2]), tokens, tokens));
         Assert.Contains("divide 5 rows among them (3, 2), but the batch has 4", batch.Message, StringComparison.Ordinal);
     }
 
@@ -142,7 +143,8 @@ public sealed class StreamsTests
         var count = 1 + random.Next(4);
         var parting = random.Next(spec.Layers + 1);
         var layers = new ImmutableArray<LayerSlice>.Builder[count];
-        int[] widths = spec.ElasticWidth ? [.. layers.Select(_ => random.Next(spec.Granularities.Length)).OrderDescending()] : new int[count];
+        int[] widths = spec.ElasticWidth
+            ? [.. layers.Select(_ => random.Next(spec.Granularities.Length)).OrderDescending()] : new int[count];
         for (var stream = 0; stream < count; stream++) layers[stream] = ImmutableArray.CreateBuilder<LayerSlice>(spec.Layers);
         for (var layer = 0; layer < spec.Layers; layer++)
         {
@@ -166,9 +168,11 @@ public sealed class StreamsTests
         var input = Inputs.Of(spec, batch, time);
         var targets = Inputs.TargetsOf(spec, input);
         float[] weights = [.. profiles.Select(_ => 0.2f + random.NextSingle())];
-        var (temperature, what) = (0.5 + (2 * random.NextDouble()), $"{string.Join(" | ", profiles.Select(p => p.Pattern))}, rows ({string.Join(", ", rows ?? [])})");
+        var (temperature, what) = (0.5 + (2 * random.NextDouble()),
+            $"{string.Join(" | ", profiles.Select(p => p.Pattern))}, rows ({string.Join(", ", rows ?? [])})");
 
-        Same(model.Losses(streams, input, targets), stack(Each((profile, x, y) => model.Losses(Streams.Of(profile), x, y).select(0, 0))), weights);
+        Same(model.Losses(streams, input, targets),
+            stack(Each((profile, x, y) => model.Losses(Streams.Of(profile), x, y).select(0, 0))), weights);
         Same(
             model.DistilledLosses(streams, input, targets, temperature),
             stack([

@@ -27,8 +27,10 @@ internal static class TestImages
         var random = new Random(seed);
         var images = new byte[16 + (count * Size * Size)];
         var labels = new byte[8 + count];
-        foreach (var (place, number) in new[] { 0x803, count, Size, Size }.Index()) BinaryPrimitives.WriteInt32BigEndian(images.AsSpan(4 * place), number);
-        foreach (var (place, number) in new[] { 0x801, count }.Index()) BinaryPrimitives.WriteInt32BigEndian(labels.AsSpan(4 * place), number);
+        foreach (var (place, number) in new[] { 0x803, count, Size, Size }.Index())
+            BinaryPrimitives.WriteInt32BigEndian(images.AsSpan(4 * place), number);
+        foreach (var (place, number) in new[] { 0x801, count }.Index())
+            BinaryPrimitives.WriteInt32BigEndian(labels.AsSpan(4 * place), number);
         for (var i = 0; i < count; i++)
         {
             // All classes occur.

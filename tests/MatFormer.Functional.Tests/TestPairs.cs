@@ -17,12 +17,14 @@ public sealed partial class WordEncoder;
 /// <summary>Writes pairs to train on: a query of two words, and a document with the same words in capital letters.</summary>
 internal static class TestPairs
 {
-    private static readonly string[] s_words = ["red", "blue", "dark", "tall", "wide", "thin", "cold", "loud", "soft", "fast", "old", "new"];
+    private static readonly string[] s_words =
+        ["red", "blue", "dark", "tall", "wide", "thin", "cold", "loud", "soft", "fast", "old", "new"];
 
     public static PairCorpus Open(string folder)
     {
         var path = Path.Combine(folder, "pairs.tsv");
-        File.WriteAllLines(path, s_words.SelectMany(one => s_words.Select(other => $"{one} {other}\t{one.ToUpperInvariant()}-{other.ToUpperInvariant()}.")));
+        File.WriteAllLines(path,
+            s_words.SelectMany(one => s_words.Select(other => $"{one} {other}\t{one.ToUpperInvariant()}-{other.ToUpperInvariant()}.")));
         return PairCorpus.Open(path);
     }
 }

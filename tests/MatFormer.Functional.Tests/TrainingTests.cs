@@ -98,7 +98,8 @@ public abstract class TrainingTests<TModel> : IDisposable
             Assert.True(result.Finished);
             Assert.Equal(WrittenLosses("whole"), WrittenLosses(folder));
             foreach (var file in (string[])["checkpoint", "model", "best"])
-                Assert.Equal(File.ReadAllBytes(PathOf($"whole/{file}.safetensors")), File.ReadAllBytes(PathOf($"{folder}/{file}.safetensors")));
+                Assert.Equal(
+                    File.ReadAllBytes(PathOf($"whole/{file}.safetensors")), File.ReadAllBytes(PathOf($"{folder}/{file}.safetensors")));
         }
     }
 
@@ -140,7 +141,8 @@ public abstract class TrainingTests<TModel> : IDisposable
                 ["learning_rate"] = (float)step.LearningRate,
                 ["gradient_norm"] = (float)step.GradientNorm,
             };
-            foreach (var (name, numbers) in new[] { ("loss", step.Losses), ("divergence", step.Divergences), ("validation", step.Validation) })
+            foreach (var (name, numbers) in new[] { ("loss", step.Losses), ("divergence", step.Divergences),
+                ("validation", step.Validation) })
             {
                 if (numbers.IsEmpty) continue;
                 wanted.Add(name, numbers.Average(n => n.Item2));
@@ -379,7 +381,8 @@ public sealed class LanguageTrainingTests : TrainingTests<OracleBytes>
 
     protected override TrainingData Open(string folder) => TestCorpus.Open(folder);
 
-    protected override void Measure(OracleBytes model, TrainingData data) => Evaluator.Run(model, (TextCorpus)data, new() { Windows = 8, Continuations = 2 });
+    protected override void Measure(OracleBytes model, TrainingData data) =>
+        Evaluator.Run(model, (TextCorpus)data, new() { Windows = 8, Continuations = 2 });
 }
 
 public sealed class NarrowTrainingTests : TrainingTests<NarrowBytes>
@@ -388,7 +391,8 @@ public sealed class NarrowTrainingTests : TrainingTests<NarrowBytes>
 
     protected override TrainingData Open(string folder) => TestCorpus.Open(folder);
 
-    protected override void Measure(NarrowBytes model, TrainingData data) => Evaluator.Run(model, (TextCorpus)data, new() { Windows = 8, Continuations = 2 });
+    protected override void Measure(NarrowBytes model, TrainingData data) =>
+        Evaluator.Run(model, (TextCorpus)data, new() { Windows = 8, Continuations = 2 });
 }
 
 public sealed class ImageTrainingTests : TrainingTests<OtherViT>

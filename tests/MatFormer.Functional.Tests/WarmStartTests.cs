@@ -29,15 +29,7 @@ public sealed class WarmStartTests : IDisposable
             where TModel : MatFormerModel, IMatFormer<TModel>
         {
             using var scope = NewDisposeScope();
-            manual_seed(3);
-            var model = TModel.Create();
-            foreach (var (_, parameter) in model.named_parameters())
-            {
-                using var frozen = no_grad();
-                parameter.normal_(0, 0.3); // biases too
-            }
-
-            var input = Inputs.Of(TModel.Spec, 2);
+            var (model, input) = Drawn<TModel>();
             var (before, beforeNarrow) = (Logits(model, ^1), Logits(model, 0));
             for (var layer = 0; layer < TModel.Spec.Layers; layer++)
                 model.ReorderHiddenUnits(layer, randperm(TModel.Spec.Blocks[layer].HiddenWidth));
@@ -62,15 +54,7 @@ public sealed class WarmStartTests : IDisposable
             where TModel : MatFormerModel, IMatFormer<TModel>
         {
             using var scope = NewDisposeScope();
-            manual_seed(3);
-            var model = TModel.Create();
-            foreach (var (_, parameter) in model.named_parameters())
-            {
-                using var frozen = no_grad();
-                parameter.normal_(0, 0.3); // biases too
-            }
-
-            var input = Inputs.Of(TModel.Spec, 2);
+            var (model, input) = Drawn<TModel>();
             var (before, beforeNarrow) = (model.Forward(TModel.Granularities[^1], input), model.Forward(TModel.Granularities[0], input));
             model.ReorderChannels(randperm(TModel.Spec.Width));
             Assert.True(allclose(before, model.Forward(TModel.Granularities[^1], input), 1e-4, 1e-4), typeof(TModel).Name);
@@ -78,14 +62,17 @@ public sealed class WarmStartTests : IDisposable
         }
     }
 
-    /// <summary>A model is trained whole, its channels are shuffled, and the narrow size is measured before and after the warm start.</summary>
+    /// <summary>
+    /// A model is trained whole, its channels are shuffled, and the narrow size is measured before and after the warm start.
+    /// </summary>
     [Fact]
     public void ADenseModelsImportantChannelsComeFirst()
     {
         using var corpus = TestCorpus.Open(_folder);
         manual_seed(1);
         using var dense = new NarrowBytes();
-        using (var trainer = new Trainer<NarrowBytes>(dense, new() { Steps = 150, Batch = 8, Probabilities = [0, 0, 1] })) trainer.Fit(corpus);
+        using (var trainer = new Trainer<NarrowBytes>(dense, new() { Steps = 150, Batch = 8, Probabilities = [0, 0, 1] }))
+            trainer.Fit(corpus);
         WarmStart.OrderChannels(dense, corpus);
         using var backwards = arange(NarrowBytes.Spec.Width, dtype: ScalarType.Int64).flip(0);
         dense.ReorderChannels(backwards);
@@ -205,6 +192,21 @@ public sealed class WarmStartTests : IDisposable
         Assert.Contains(path, error.Message, StringComparison.Ordinal);
         Assert.Contains("of shape (31, 16), but (256, 32) fits", error.Message, StringComparison.Ordinal);
         Assert.Equal(before, Losses(model, corpus));
+    }
+
+    // Returns a model whose weights, also its biases, are drawn, and inputs for it.
+    private static (TModel Model, Tensor Input) Drawn<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        manual_seed(3);
+        var model = TModel.Create();
+        foreach (var (_, parameter) in model.named_parameters())
+        {
+            using var frozen = no_grad();
+            parameter.normal_(0, 0.3);
+        }
+
+        return (model, Inputs.Of(TModel.Spec, 2));
     }
 
     // Saves the weights without our metadata.

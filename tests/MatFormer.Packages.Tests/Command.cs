@@ -8,7 +8,8 @@ internal static class Command
 {
     /// <summary>Runs a program to its end and asserts that its exit code is 0.</summary>
     /// <returns>Its standard output, followed by its standard error.</returns>
-    public static async Task<string> Run(string folder, IReadOnlyDictionary<string, string> environment, string program, params string[] arguments)
+    public static async Task<string> Run(
+        string folder, IReadOnlyDictionary<string, string> environment, string program, params string[] arguments)
     {
         var (code, output) = await Try(folder, environment, program, arguments);
         Assert.True(code == 0, $"{program} {string.Join(' ', arguments)}: exit code {code}\n{output}");

@@ -35,11 +35,13 @@ public sealed class ConsumerTests(PackedFolder packed)
         var saved = await File.ReadAllBytesAsync(checkpoint);
         var (refused, says) = await Command.Try(project, packed.Environment, program);
         Assert.Equal(2, refused);
-        Assert.Matches("^'out/TextLm' holds a model with .* Use --resume to continue, another --out, or --overwrite to replace it.$", says.Trim());
+        Assert.Matches(
+            "^'out/TextLm' holds a model with .* Use --resume to continue, another --out, or --overwrite to replace it.$", says.Trim());
         Assert.Equal(saved, await File.ReadAllBytesAsync(checkpoint));
 
         PackedFolder.WriteText(Path.Combine(project, "text"));
-        var trained = await Run(project, "dotnet", "run", "--no-build", "--", "demo", "--data", "text", "--steps", "3", "--batch", "2", "--tokens", "10", "--out", "trained");
+        var trained = await Run(project, "dotnet", "run", "--no-build", "--", "demo", "--data",
+            "text", "--steps", "3", "--batch", "2", "--tokens", "10", "--out", "trained");
         Assert.Contains("bit for bit", trained, StringComparison.Ordinal);
         Assert.True(File.Exists(Path.Combine(project, "trained", "phone.safetensors")), trained);
         var profiles = await Run(project, "dotnet", "run", "--no-build", "--", "profiles");
@@ -53,5 +55,6 @@ public sealed class ConsumerTests(PackedFolder packed)
         Assert.Matches(@"TextLm\.cs\(\d+,\d+\): error MFD\d{4}", mistake);
     }
 
-    private Task<string> Run(string folder, string program, params string[] arguments) => Command.Run(folder, packed.Environment, program, arguments);
+    private Task<string> Run(string folder, string program, params string[] arguments) =>
+        Command.Run(folder, packed.Environment, program, arguments);
 }

@@ -20,7 +20,8 @@ public sealed class ContentTests(PackedFolder packed)
     [Fact]
     public void AllPackagesAndSymbolPackagesArePacked() =>
         Assert.Equal(
-            s_all.Select(p => $"{p}.{packed.Version}.nupkg").Concat(s_assemblies.Select(p => $"{p}.{packed.Version}.snupkg")).Order(StringComparer.Ordinal),
+            s_all.Select(p => $"{p}.{packed.Version}.nupkg")
+                .Concat(s_assemblies.Select(p => $"{p}.{packed.Version}.snupkg")).Order(StringComparer.Ordinal),
             Directory.GetFiles(packed.Packages).Select(Path.GetFileName).Order(StringComparer.Ordinal));
 
     [Fact]
@@ -43,7 +44,8 @@ public sealed class ContentTests(PackedFolder packed)
             [
                 "lib/net10.0/MatFormer.Runtime.dll",
                 "lib/net10.0/MatFormer.Runtime.xml",
-                $"runtimes/{(RuntimeInformation.OSArchitecture == Architecture.X64 ? "linux-x64" : "linux-arm64")}/native/libmatformer_cpu.so",
+                $"runtimes/{(RuntimeInformation.OSArchitecture == Architecture.X64 ? "linux-x64" : "linux-arm64")}/native/"
+                + "libmatformer_cpu.so",
                 .. others.Where(files.ContainsKey),
             ]);
     }
@@ -100,12 +102,15 @@ public sealed class ContentTests(PackedFolder packed)
     [Fact]
     public void NoPackageNamesPathsOfThisMachine()
     {
-        string[] private_ = [PackedFolder.Root, Environment.GetFolderPath(Environment.SpecialFolder.UserProfile).TrimEnd('/') + "/", "file://"];
+        string[] private_ =
+            [PackedFolder.Root, Environment.GetFolderPath(Environment.SpecialFolder.UserProfile).TrimEnd('/') + "/", "file://"];
         foreach (var package in s_all)
         {
             foreach (var (name, content) in packed.Read(package))
             {
-                if (Path.GetExtension(name) is ".png" || (Path.GetExtension(name) is ".dll" && !name.StartsWith("runtimes/", StringComparison.Ordinal))) continue;
+                if (Path.GetExtension(name) is ".png"
+                    || (Path.GetExtension(name) is ".dll" && !name.StartsWith("runtimes/", StringComparison.Ordinal)))
+                    continue;
                 var text = Encoding.UTF8.GetString(content);
                 foreach (var path in private_)
                     Assert.False(text.Contains(path, StringComparison.Ordinal), $"{package}: {name} names {path}");

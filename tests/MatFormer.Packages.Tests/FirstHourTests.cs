@@ -30,7 +30,8 @@ public sealed class FirstHourTests(FirstHour hour) : IClassFixture<FirstHour>
     [InlineData("serve is in the package MatFormer.Server; run 'dotnet add package MatFormer.Server'", "serve")]
     [InlineData("'Huge' is not a profile of TextLm", "generate --profile Huge")]
     [InlineData("lies in --out, whose files this run replaces", $"train --init {Model} --data text --overwrite")]
-    [InlineData("--resume: there is no checkpoint 'elsewhere/checkpoint.safetensors'; give the --out of the run", "train --resume --out elsewhere")]
+    [InlineData(
+        "--resume: there is no checkpoint 'elsewhere/checkpoint.safetensors'; give the --out of the run", "train --resume --out elsewhere")]
     [InlineData("The data 'nowhere' does not exist", "train --data nowhere --out more")]
     [InlineData("profiles has no option '--out'", "profiles --out more")]
     public async Task AMistakeIsAnsweredAndNothingIsLost(string says, string command)
@@ -136,7 +137,9 @@ public sealed class FirstHourTests(FirstHour hour) : IClassFixture<FirstHour>
         hour.Folder, new Dictionary<string, string>(), "kill", $"-{signal}", process.ToString(CultureInfo.InvariantCulture));
 }
 
-/// <summary>A folder in which a program of the template has trained a model for five steps, and cut a slice and a GGUF file from it.</summary>
+/// <summary>
+/// A folder in which a program of the template has trained a model for five steps, and cut a slice and a GGUF file from it.
+/// </summary>
 public sealed class FirstHour(PackedFolder packed) : IAsyncLifetime
 {
     private string _program = string.Empty;
@@ -166,7 +169,8 @@ public sealed class FirstHour(PackedFolder packed) : IAsyncLifetime
     /// <summary>Returns the name and the hash of each file of weights that must not be lost.</summary>
     public string[] Hashes() =>
     [
-        .. Directory.GetFiles(Path.Combine(Folder, "out", "TextLm")).Where(file => Path.GetExtension(file) is ".safetensors" or ".gguf" or ".json")
-            .Order(StringComparer.Ordinal).Select(file => $"{Path.GetFileName(file)} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(file)))}"),
+        .. Directory.GetFiles(Path.Combine(Folder, "out", "TextLm"))
+            .Where(file => Path.GetExtension(file) is ".safetensors" or ".gguf" or ".json").Order(StringComparer.Ordinal)
+            .Select(file => $"{Path.GetFileName(file)} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(file)))}"),
     ];
 }

@@ -85,7 +85,8 @@ public sealed class PackedFolder : IAsyncLifetime
         var files = new Dictionary<string, byte[]>(StringComparer.Ordinal);
         foreach (var entry in zip.Entries)
         {
-            if (entry.FullName.StartsWith("_rels/", StringComparison.Ordinal) || entry.FullName.StartsWith("package/", StringComparison.Ordinal)
+            if (entry.FullName.StartsWith("_rels/", StringComparison.Ordinal)
+                || entry.FullName.StartsWith("package/", StringComparison.Ordinal)
                 || entry.FullName == "[Content_Types].xml")
                 continue;
             using var content = new MemoryStream();

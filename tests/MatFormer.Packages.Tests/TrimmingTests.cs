@@ -46,7 +46,8 @@ public sealed class TrimmingTests(PackedFolder packed)
             "-p:PublishTrimmed=true", "-o", "trimmed");
         Assert.DoesNotMatch(@"warning|IL\d{4}", published);
         var runtime = new FileInfo(Path.Combine(project, "trimmed", "MatFormer.Runtime.dll"));
-        Assert.True(runtime.Length < new FileInfo(Path.Combine(project, "ordinary", "MatFormer.Runtime.dll")).Length, "nothing was trimmed");
+        Assert.True(
+            runtime.Length < new FileInfo(Path.Combine(project, "ordinary", "MatFormer.Runtime.dll")).Length, "nothing was trimmed");
 
         var ordinary = Path.Combine(project, "ordinary", "DocsLm");
         var trimmed = Path.Combine(project, "trimmed", "DocsLm");
@@ -66,7 +67,8 @@ public sealed class TrimmingTests(PackedFolder packed)
         foreach (var profile in (string[])["XL", "Phone"])
         {
             Assert.Equal(Tokens(await Run(project, ordinary, Generate(profile))), Tokens(await Run(project, trimmed, Generate(profile))));
-            string[] classify = ["DigitsViT", "classify", "--out", "DigitsViT", "--profile", profile, "--image", "images/7/0.pgm", "--json"];
+            string[] classify =
+                ["DigitsViT", "classify", "--out", "DigitsViT", "--profile", profile, "--image", "images/7/0.pgm", "--json"];
             Assert.Equal(Document(await Run(project, ordinary, classify)), Document(await Run(project, trimmed, classify)));
             foreach (var (program, folder) in ((string, string)[])[(ordinary, "ApiSearch"), (trimmed, "againApiSearch")])
                 await Run(project, program, "ApiSearch", "index", "--data", "pairs.tsv", "--out", folder, "--profile", profile);
@@ -118,7 +120,9 @@ public sealed class TrimmingTests(PackedFolder packed)
             usesTorch: false);
         await Run(project, "dotnet", "publish", "-c", "Release", "-r", machine, "-o", "native");
         var native = Path.Combine(project, "native");
-        Assert.DoesNotContain(Directory.GetFiles(native).Select(Path.GetFileName), file => file is not null && file.Contains(".so", StringComparison.Ordinal));
+        Assert.DoesNotContain(
+            Directory.GetFiles(native).Select(Path.GetFileName),
+            file => file is not null && file.Contains(".so", StringComparison.Ordinal));
         Assert.InRange(new FileInfo(Path.Combine(native, "Decoder")).Length, 500_000, 10_000_000);
         return await Run(native, Path.Combine(native, "Decoder"), slice);
     }
@@ -137,7 +141,8 @@ public sealed class TrimmingTests(PackedFolder packed)
             File.WriteAllBytes(Path.Combine(folder, $"{image / 10}.pgm"), [.. "P5\n28 28\n255\n"u8, .. pixels]);
         }
 
-        File.WriteAllLines(Path.Combine(project, "pairs.tsv"), Enumerable.Range(0, 40).Select(pair => $"number {pair}\tThe document of {pair}."));
+        File.WriteAllLines(
+            Path.Combine(project, "pairs.tsv"), Enumerable.Range(0, 40).Select(pair => $"number {pair}\tThe document of {pair}."));
     }
 
     // Returns the answer of `serve`, without the parts that differ from time to time.
@@ -148,10 +153,12 @@ public sealed class TrimmingTests(PackedFolder packed)
         while (await process.StandardOutput.ReadLineAsync() is { } line)
         {
             if (!line.Contains("http://", StringComparison.Ordinal)) continue;
-            using var client = new HttpClient { BaseAddress = new Uri(line.Split(' ').Single(w => w.StartsWith("http://", StringComparison.Ordinal))) };
+            using var client =
+                new HttpClient { BaseAddress = new Uri(line.Split(' ').Single(w => w.StartsWith("http://", StringComparison.Ordinal))) };
             using var content = new StringContent(
-                """{"model": "DocsLm/Phone", "messages": [{"role": "user", "content": "the model "}], "max_tokens": 24, "temperature": 0}""", null,
-                "application/json");
+                """{"model": "DocsLm/Phone", "messages": [{"role": "user", "content": "the model "}], "max_tokens": 24,"""
+                + """ "temperature": 0}""",
+                null, "application/json");
             using var response = await client.PostAsync("/v1/chat/completions", content);
             var answer = await response.Content.ReadAsStringAsync();
             Assert.True(response.IsSuccessStatusCode, answer);
@@ -176,5 +183,6 @@ public sealed class TrimmingTests(PackedFolder packed)
     // The JSON document, without the other lines of the output.
     private static string Document(string output) => output[output.IndexOf('{')..(output.LastIndexOf('}') + 1)];
 
-    private Task<string> Run(string folder, string program, params string[] arguments) => Command.Run(folder, packed.Environment, program, arguments);
+    private Task<string> Run(string folder, string program, params string[] arguments) =>
+        Command.Run(folder, packed.Environment, program, arguments);
 }

@@ -14,7 +14,8 @@ public sealed partial class TutorialTests(PackedFolder packed)
     {
         var page = await File.ReadAllTextAsync(Path.Combine(PackedFolder.Root, "docs", "tutorial.md"));
         var hive = Path.Combine(packed.Projects, "tutorial-hive");
-        await Run(packed.Projects, $"dotnet new install {packed.Packages}/MatFormer.Templates.{packed.Version}.nupkg --debug:custom-hive {hive}");
+        await Run(
+            packed.Projects, $"dotnet new install {packed.Packages}/MatFormer.Templates.{packed.Version}.nupkg --debug:custom-hive {hive}");
         var folder = Path.Combine(packed.Projects, "tutorial");
         PackedFolder.WriteText(Path.Combine(folder, "MyModel", "text"));
         string? server = null, answer = null;
@@ -57,7 +58,8 @@ public sealed partial class TutorialTests(PackedFolder packed)
 
     // Returns the lines of the shell blocks. A line that ends with a backslash is joined with the next.
     private static IEnumerable<string> Commands(string page) => ShellBlock().Matches(page)
-        .SelectMany(block => block.Groups[1].Value.Replace("\\\n", " ", StringComparison.Ordinal).Split('\n', StringSplitOptions.RemoveEmptyEntries));
+        .SelectMany(block => block.Groups[1].Value
+            .Replace("\\\n", " ", StringComparison.Ordinal).Split('\n', StringSplitOptions.RemoveEmptyEntries));
 
     private static string Code(string section) => CSharpBlock().Match(section).Groups[1].Value;
 
@@ -70,7 +72,8 @@ public sealed partial class TutorialTests(PackedFolder packed)
         while (await process.StandardOutput.ReadLineAsync() is { } line)
         {
             if (!line.Contains("http://", StringComparison.Ordinal)) continue;
-            using var client = new HttpClient { BaseAddress = new Uri(line.Split(' ').Single(w => w.StartsWith("http://", StringComparison.Ordinal))) };
+            using var client =
+                new HttpClient { BaseAddress = new Uri(line.Split(' ').Single(w => w.StartsWith("http://", StringComparison.Ordinal))) };
             using var content = new StringContent(body, Encoding.UTF8, "application/json");
             using var response = await client.PostAsync(path, content);
             var answer = await response.Content.ReadAsStringAsync();

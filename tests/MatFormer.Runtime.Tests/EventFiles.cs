@@ -11,7 +11,8 @@ internal static class EventFiles
 {
     /// <summary>Returns the events of each file of a folder, in the order in which TensorBoard reads the files.</summary>
     public static List<List<FileEvent>> Read(string folder) =>
-        [.. Directory.GetFiles(folder, "*tfevents*").Order(StringComparer.Ordinal).Select(path => Records(File.ReadAllBytes(path)).Select(Event).ToList())];
+        [.. Directory.GetFiles(folder, "*tfevents*").Order(StringComparer.Ordinal)
+            .Select(path => Records(File.ReadAllBytes(path)).Select(Event).ToList())];
 
     private static IEnumerable<byte[]> Records(byte[] file)
     {

@@ -34,11 +34,13 @@ internal sealed class Listening : IDisposable
     public IReadOnlyList<Activity> Activities => [.. _ended];
 
     /// <summary>The names of the instruments that measured something, with their units.</summary>
-    public IEnumerable<string> Instruments => _measured.Select(m => $"{m.Instrument.Name} {m.Instrument.Unit}").Distinct().Order(StringComparer.Ordinal);
+    public IEnumerable<string> Instruments =>
+        _measured.Select(m => $"{m.Instrument.Name} {m.Instrument.Unit}").Distinct().Order(StringComparer.Ordinal);
 
     /// <summary>What an instrument measured with the given tags and perhaps others, in order.</summary>
     public IReadOnlyList<double> Of(string instrument, params (string Key, string Value)[] tags) =>
-        [.. _measured.Where(m => m.Instrument.Name == instrument && tags.All(t => Equals(m.Tags.GetValueOrDefault(t.Key), t.Value))).Select(m => m.Number)];
+        [.. _measured.Where(m => m.Instrument.Name == instrument && tags.All(t => Equals(m.Tags.GetValueOrDefault(t.Key), t.Value)))
+            .Select(m => m.Number)];
 
     /// <summary>The different values of a tag of an instrument.</summary>
     public IEnumerable<object?> Values(string instrument, string tag) =>

@@ -33,7 +33,8 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         for (var layer = 0; layer < LayerCount; layer++)
         {
             register_parameter($"model.layers.{layer}.mlp.up_proj.weight", Weights.Normal(0.3, device, _layers[layer].HiddenWidth, Width));
-            register_parameter($"model.layers.{layer}.mlp.down_proj.weight", Weights.Normal(0.3, device, Width, _layers[layer].HiddenWidth));
+            register_parameter(
+                $"model.layers.{layer}.mlp.down_proj.weight", Weights.Normal(0.3, device, Width, _layers[layer].HiddenWidth));
         }
 
         Bind();
@@ -48,8 +49,10 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
         register_parameter("model.embed_tokens.weight", Weights.Whole(source._embedding, copy));
         for (var layer = 0; layer < LayerCount; layer++)
         {
-            register_parameter($"model.layers.{layer}.mlp.up_proj.weight", Weights.Rows(source._up[layer], _layers[layer].HiddenWidth, copy));
-            register_parameter($"model.layers.{layer}.mlp.down_proj.weight", Weights.Columns(source._down[layer], _layers[layer].HiddenWidth, copy));
+            register_parameter(
+                $"model.layers.{layer}.mlp.up_proj.weight", Weights.Rows(source._up[layer], _layers[layer].HiddenWidth, copy));
+            register_parameter(
+                $"model.layers.{layer}.mlp.down_proj.weight", Weights.Columns(source._down[layer], _layers[layer].HiddenWidth, copy));
         }
 
         Bind();
@@ -144,10 +147,12 @@ public sealed class TinyModel : MatFormerModel, IMatFormer<TinyModel>
             var rows = streams.BatchRows?[stream] ?? tokens.shape[0];
             var (its, wanted) = (tokens.narrow(0, first, rows), targets.narrow(0, first, rows));
             if (streams.BatchRows is not null) first += rows;
-            LayerSlice[] layers = [.. Enumerable.Range(0, LayerCount).Select(l => new LayerSlice(streams.HiddenWidths(l) is [var all] ? all : streams.HiddenWidths(l)[stream], 1))];
+            LayerSlice[] layers = [.. Enumerable.Range(0, LayerCount)
+                .Select(l => new LayerSlice(streams.HiddenWidths(l) is [var all] ? all : streams.HiddenWidths(l)[stream], 1))];
             var logits = Logits([.. layers], its);
             losses.Add(functional.cross_entropy(logits.view(-1, Vocabulary), wanted.reshape(-1)));
-            var (known, learnt) = ((Logits(Spec.WholeLayers, its).detach() / temperature).log_softmax(-1), (logits / temperature).log_softmax(-1));
+            var (known, learnt) =
+                ((Logits(Spec.WholeLayers, its).detach() / temperature).log_softmax(-1), (logits / temperature).log_softmax(-1));
             divergences.Add((known.exp() * (known - learnt)).sum([-1]).mean() * (temperature * temperature));
         }
 

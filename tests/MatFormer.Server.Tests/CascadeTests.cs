@@ -24,7 +24,8 @@ public sealed class CascadeTests
         using var model = Models.New();
 
         // Prompts are cut, some are longer than the context of 32, and there are more requests than sequences.
-        await using var scheduler = Models.Scheduler(model, 3, Models.Patient with { TokensPerPass = 9, PromptTokens = 3, PiecesAhead = 4 });
+        await using var scheduler = Models.Scheduler(
+            model, 3, Models.Patient with { TokensPerPass = 9, PromptTokens = 3, PiecesAhead = 4 });
         string[] prompts = ["a", string.Empty, "a prompt that is longer than the context, of which the end counts"];
         var wanted = new List<string>();
         var requests = new List<Task<(string Text, int Tokens, FinishReason Reason)>>();

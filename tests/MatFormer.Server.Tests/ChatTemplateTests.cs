@@ -19,8 +19,10 @@ public sealed class ChatTemplateTests : IDisposable
     public async Task AChatEqualsTheCompletionOfTheFormattedText()
     {
         await using var server = await Start();
-        var chat = await server.PostOk(Chat, new { model = "TinyLm", messages = new[] { new { role = "user", content = " hello " } }, max_tokens = 8, seed = 3 });
-        var text = await server.PostOk("/v1/completions", new { model = "TinyLm", prompt = "[hello]", max_tokens = 8, seed = 3, stop = "##" });
+        var chat = await server.PostOk(
+            Chat, new { model = "TinyLm", messages = new[] { new { role = "user", content = " hello " } }, max_tokens = 8, seed = 3 });
+        var text = await server.PostOk(
+            "/v1/completions", new { model = "TinyLm", prompt = "[hello]", max_tokens = 8, seed = 3, stop = "##" });
         Assert.Equal(
             text.GetProperty("choices")[0].GetProperty("text").GetString(),
             chat.GetProperty("choices")[0].GetProperty("message").GetProperty("content").GetString());

@@ -12,7 +12,8 @@ public sealed class DraftTests
     {
         using var model = Models.New();
         await using var scheduler = Models.Scheduler(model, 2);
-        var options = new GenerationOptions { Tokens = 60, Temperature = temperature, Seed = 3, FrequencyPenalty = 0.3, RepetitionPenalty = 1.1 };
+        var options =
+            new GenerationOptions { Tokens = 60, Temperature = temperature, Seed = 3, FrequencyPenalty = 0.3, RepetitionPenalty = 1.1 };
 
         // The texts are longer than the context of 32.
         foreach (var prompt in (string[])["x", "a prompt of some length", string.Empty])
@@ -106,14 +107,16 @@ public sealed class DraftTests
         foreach (var profile in TinyLm.Granularities)
         {
             var before = its.Server.Scheduler.Statistics.DraftedTokens;
-            var answer = await its.PostOk("/v1/completions", new { model = $"TinyLm/{profile.Name}", prompt = "x", max_tokens = 40, temperature = 0 });
+            var answer = await its.PostOk(
+                "/v1/completions", new { model = $"TinyLm/{profile.Name}", prompt = "x", max_tokens = 40, temperature = 0 });
             Assert.Equal(
                 Models.Alone(its.Model, profile, "x", new GenerationOptions { Tokens = 40 }),
                 answer.GetProperty("choices")[0].GetProperty("text").GetString());
             Assert.Equal(profile.Name == "XL", its.Server.Scheduler.Statistics.DraftedTokens > before);
         }
 
-        Assert.Contains($"matformer_drafted_tokens_total {its.Server.Scheduler.Statistics.DraftedTokens}\n", await its.Client.GetStringAsync("/metrics"));
+        Assert.Contains($"matformer_drafted_tokens_total {its.Server.Scheduler.Statistics.DraftedTokens}\n",
+            await its.Client.GetStringAsync("/metrics"));
     }
 
     private static readonly System.Collections.Immutable.ImmutableDictionary<int, double> s_onlyA =

@@ -70,8 +70,10 @@ public sealed class EncoderTests(SharedEncoder shared) : IClassFixture<SharedEnc
     public async Task BudgetsPerTextChooseTheSize()
     {
         var sizes = shared.Its.EncoderServer.Profiles.ToDictionary(p => p.Name);
-        Assert.Equal("TinyEncoder/Mixed", await Chosen(new { model = "TinyEncoder", input = "x", max_flops_per_text = sizes["Mixed"].Flops }));
-        Assert.Equal("TinyEncoder/S", await Chosen(new { model = "TinyEncoder/auto", input = "x", max_flops_per_text = sizes["M"].Flops - 1 }));
+        Assert.Equal(
+            "TinyEncoder/Mixed", await Chosen(new { model = "TinyEncoder", input = "x", max_flops_per_text = sizes["Mixed"].Flops }));
+        Assert.Equal(
+            "TinyEncoder/S", await Chosen(new { model = "TinyEncoder/auto", input = "x", max_flops_per_text = sizes["M"].Flops - 1 }));
         Assert.Equal("TinyEncoder/XL", await Chosen(new { model = "TinyEncoder", input = "x", max_ms_per_text = 1e6 }));
 
         async Task<string?> Chosen(object body) => (await shared.Its.PostOk(Embeddings, body)).GetProperty("model").GetString();
@@ -248,5 +250,6 @@ public sealed class EncoderTests(SharedEncoder shared) : IClassFixture<SharedEnc
     private static EmbeddingRequest Some(TestServer server) => new(server.EncoderServer.Profiles[0], [[1]], null, false);
 
     private static List<float[]> Vectors(JsonElement answer) =>
-        [.. answer.GetProperty("data").EnumerateArray().Select(d => d.GetProperty("embedding").EnumerateArray().Select(x => x.GetSingle()).ToArray())];
+        [.. answer.GetProperty("data").EnumerateArray()
+            .Select(d => d.GetProperty("embedding").EnumerateArray().Select(x => x.GetSingle()).ToArray())];
 }

@@ -18,7 +18,8 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         await using var its = await TestServer.Start();
         var list = JsonElement.Parse(await its.Client.GetStringAsync("/v1/models")).GetProperty("data").EnumerateArray().ToList();
         Assert.Equal(
-            ["TinyLm", "TinyLm/auto", "TinyLm/S", "TinyLm/M", "TinyLm/XL", "TinyLm/Mixed"], list.Select(m => m.GetProperty("id").GetString()));
+            ["TinyLm", "TinyLm/auto", "TinyLm/S", "TinyLm/M", "TinyLm/XL", "TinyLm/Mixed"],
+            list.Select(m => m.GetProperty("id").GetString()));
         var mixed = list[^1].GetProperty("profile");
         Assert.Equal("1*S 1*XL", mixed.GetProperty("pattern").GetString());
         Assert.Equal(TinyLm.Profiles[0].ParameterCount, mixed.GetProperty("parameters").GetInt64());
@@ -32,7 +33,16 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         await using var its = await TestServer.Start();
         foreach (var profile in TinyLm.Granularities.Concat(TinyLm.Profiles))
         {
-            var options = new GenerationOptions { Tokens = 45, Temperature = 0.9, TopP = 0.9, TopK = 50, MinP = 0.001, RepetitionPenalty = 1.2, Seed = -7 };
+            var options = new GenerationOptions
+            {
+                Tokens = 45,
+                Temperature = 0.9,
+                TopP = 0.9,
+                TopK = 50,
+                MinP = 0.001,
+                RepetitionPenalty = 1.2,
+                Seed = -7,
+            };
             var body = new Dictionary<string, object?>
             {
                 ["model"] = $"TinyLm/{profile.Name}",
@@ -101,7 +111,8 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
             ? new { model, messages, max_tokens = 3, temperature = 0, stream = true, stream_options = new { include_usage = true } }
             : new { model, messages, max_tokens = 3, temperature = 0 };
 
-        static string TextOf(JsonElement answer) => answer.GetProperty("choices")[0].GetProperty("message").GetProperty("content").GetString()!;
+        static string TextOf(JsonElement answer) =>
+            answer.GetProperty("choices")[0].GetProperty("message").GetProperty("content").GetString()!;
 
         static int CachedOf(JsonElement answer) =>
             answer.GetProperty("usage").GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32();
@@ -140,7 +151,8 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         Assert.Contains("matformer_profile_requests_total{profile=\"XL\"} 1\n", metrics);
         Assert.Contains($"matformer_generated_tokens_total {70 * names.Length}\n", metrics);
         Assert.Contains($"matformer_first_token_seconds_count {names.Length}\n", metrics);
-        Assert.All(metrics.TrimEnd('\n').Split('\n'), line => Assert.Matches(@"^(# (HELP|TYPE) matformer_\w+ .+|matformer_\w+(\{\w+=""[^""]+""\})? [0-9.eE+-]+)$", line));
+        Assert.All(metrics.TrimEnd('\n').Split('\n'),
+            line => Assert.Matches(@"^(# (HELP|TYPE) matformer_\w+ .+|matformer_\w+(\{\w+=""[^""]+""\})? [0-9.eE+-]+)$", line));
     }
 
     [Fact]
@@ -156,7 +168,8 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         Assert.Equal("TinyLm/XL", await Chosen("TinyLm", ms: 1e6));
 
         async Task<string> Chosen(string model, long? flops = null, double? ms = null) => (await its.PostOk(
-            Text, new { model, prompt = "x", max_tokens = 1, max_flops_per_token = flops, max_ms_per_token = ms })).GetProperty("model").GetString()!;
+            Text, new { model, prompt = "x", max_tokens = 1, max_flops_per_token = flops, max_ms_per_token = ms }))
+            .GetProperty("model").GetString()!;
     }
 
     // The times are given, so that the choice does not depend on this machine.
@@ -164,8 +177,10 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     public void LoadAndBudgetsChooseTheSizeByGivenTimes()
     {
         var first = shared.Its.Server.Profiles[0];
-        var catalog = new ProfileCatalog(TinyLm.Spec, TinyLm.Spec.WholeLayers, [Size("S", 1, 1, 0.1), Size("M", 2, 2, 0.2), Size("L", 4, 4, 0.5)], 5);
-        Assert.Equal(["L", "L", "M", "M", "S", "S", "S"], new[] { 1, 3, 4, 16, 17, 41, 500 }.Select(load => catalog.Select("TinyLm/auto", null, null, load).Name));
+        var catalog = new ProfileCatalog(
+            TinyLm.Spec, TinyLm.Spec.WholeLayers, [Size("S", 1, 1, 0.1), Size("M", 2, 2, 0.2), Size("L", 4, 4, 0.5)], 5);
+        Assert.Equal(["L", "L", "M", "M", "S", "S", "S"],
+            new[] { 1, 3, 4, 16, 17, 41, 500 }.Select(load => catalog.Select("TinyLm/auto", null, null, load).Name));
         Assert.Equal("M", catalog.Select("TinyLm", null, 3.9, 500).Name);
         Assert.Equal("S", catalog.Select("TinyLm/auto", 3, 3.9, 20).Name);
 
@@ -185,13 +200,19 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         await using var its = await TestServer.Start();
         var both = await its.PostOk(Embeddings, new { model = "TinyLm/Mixed", input = new[] { "one text", "another" } });
         Assert.Equal(15, both.GetProperty("usage").GetProperty("prompt_tokens").GetInt32());
-        var vectors = both.GetProperty("data").EnumerateArray().Select(d => d.GetProperty("embedding").EnumerateArray().Select(x => x.GetSingle()).ToArray()).ToList();
+        var vectors = both.GetProperty("data").EnumerateArray()
+            .Select(d => d.GetProperty("embedding").EnumerateArray().Select(x => x.GetSingle()).ToArray()).ToList();
         Assert.All(vectors, v => Assert.Equal(1, v.Sum(x => x * x), 1e-5));
         Assert.Equal((2, TinyLm.Spec.Width), (vectors.Count, vectors[1].Length));
 
         // Tokens as the input, and base64 as the output, give the same embedding.
-        var again = await its.PostOk(
-            Embeddings, new { model = "TinyLm/Mixed", input = Encoding.ASCII.GetBytes("another").Select(b => (int)b), encoding_format = "base64", dimensions = 32 });
+        var again = await its.PostOk(Embeddings, new
+        {
+            model = "TinyLm/Mixed",
+            input = Encoding.ASCII.GetBytes("another").Select(b => (int)b),
+            encoding_format = "base64",
+            dimensions = 32,
+        });
         var bytes = again.GetProperty("data")[0].GetProperty("embedding").GetBytesFromBase64();
         Assert.Equal(vectors[1], MemoryMarshal.Cast<byte, float>(bytes).ToArray());
     }
@@ -254,7 +275,8 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     [InlineData(Text, 422, "logprobs", """{"model": "TinyLm", "prompt": "x", "logprobs": 6}""")]
     [InlineData(Text, 400, "logprobs", """{"model": "TinyLm", "prompt": "x", "logprobs": true}""")]
     [InlineData(Chat, 400, "logprobs", """{"model": "TinyLm", "messages": [{"role": "user", "content": "x"}], "logprobs": 3}""")]
-    [InlineData(Chat, 422, "top_logprobs", """{"model": "TinyLm", "messages": [{"role": "user", "content": "x"}], "logprobs": true, "top_logprobs": 21}""")]
+    [InlineData(Chat, 422, "top_logprobs",
+        """{"model": "TinyLm", "messages": [{"role": "user", "content": "x"}], "logprobs": true, "top_logprobs": 21}""")]
     [InlineData(Chat, 422, "top_logprobs", """{"model": "TinyLm", "messages": [{"role": "user", "content": "x"}], "top_logprobs": 2}""")]
     [InlineData(Text, 422, "max_flops_per_token", """{"model": "TinyLm", "prompt": "x", "max_flops_per_token": 10}""")]
     [InlineData(Text, 422, "max_ms_per_token", """{"model": "TinyLm", "prompt": "x", "max_ms_per_token": 1e-9}""")]
@@ -265,10 +287,13 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     [InlineData(Chat, 400, "messages[0].role", """{"model": "TinyLm", "messages": [{"content": "hello"}]}""")]
     [InlineData(Chat, 422, "messages[0].role", """{"model": "TinyLm", "messages": [{"role": "tool", "content": "hello"}]}""")]
     [InlineData(Chat, 400, "messages[0].content", """{"model": "TinyLm", "messages": [{"role": "user"}]}""")]
-    [InlineData(Chat, 422, "messages[0].content[0]", """{"model": "TinyLm", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}""")]
-    [InlineData(Chat, 422, "messages", """{"model": "TinyLm", "messages": [{"role": "user", "content": "more than the thirty-two tokens of the context"}]}""")]
+    [InlineData(
+        Chat, 422, "messages[0].content[0]", """{"model": "TinyLm", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}""")]
+    [InlineData(Chat, 422, "messages",
+        """{"model": "TinyLm", "messages": [{"role": "user", "content": "more than the thirty-two tokens of the context"}]}""")]
     [InlineData(Chat, 422, "tools", """{"model": "TinyLm", "messages": [{"role": "user", "content": "x"}], "tools": [{}]}""")]
-    [InlineData(Chat, 422, "response_format", """{"model": "TinyLm", "messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_object"}}""")]
+    [InlineData(Chat, 422, "response_format",
+        """{"model": "TinyLm", "messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_object"}}""")]
     [InlineData(Embeddings, 400, "input", """{"model": "TinyLm"}""")]
     [InlineData(Embeddings, 422, "input", """{"model": "TinyLm", "input": ""}""")]
     [InlineData(Embeddings, 422, "input", """{"model": "TinyLm", "input": [1, 256]}""")]
@@ -288,8 +313,11 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
         await using var its = await TestServer.Start(new ModelServerOptions { MaxBodyBytes = 1000 });
         using (var response = await its.Client.GetAsync("/v1/nothing")) await IsError(response, 404, null);
         using (var response = await its.Client.GetAsync(Text)) await IsError(response, 405, null);
-        using (var response = await its.Client.PostAsync(Text, new StringContent("model=TinyLm", Encoding.UTF8, "application/x-www-form-urlencoded"))) await IsError(response, 415, null);
-        using (var response = await its.Post(Text, $$"""{"model": "TinyLm", "prompt": "{{new string('x', 1000)}}"}""")) await IsError(response, 413, null);
+        using (var response = await its.Client.PostAsync(
+            Text, new StringContent("model=TinyLm", Encoding.UTF8, "application/x-www-form-urlencoded")))
+            await IsError(response, 415, null);
+        using (var response = await its.Post(Text, $$"""{"model": "TinyLm", "prompt": "{{new string('x', 1000)}}"}"""))
+            await IsError(response, 413, null);
         using var foreign = new HttpRequestMessage(HttpMethod.Get, "/v1/models") { Headers = { Host = "example.com" } };
         using (var response = await its.Client.SendAsync(foreign)) await IsError(response, 421, null);
         var metrics = await its.Client.GetStringAsync("/metrics");
@@ -365,6 +393,7 @@ public sealed class EndpointTests(SharedServer shared) : IClassFixture<SharedSer
     private static (int Prompt, int Completion, int Total) UsageOf(JsonElement answer)
     {
         var usage = answer.GetProperty("usage");
-        return (usage.GetProperty("prompt_tokens").GetInt32(), usage.GetProperty("completion_tokens").GetInt32(), usage.GetProperty("total_tokens").GetInt32());
+        return (usage.GetProperty("prompt_tokens").GetInt32(),
+            usage.GetProperty("completion_tokens").GetInt32(), usage.GetProperty("total_tokens").GetInt32());
     }
 }

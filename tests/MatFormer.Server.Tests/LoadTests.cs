@@ -72,7 +72,8 @@ public sealed class LoadTests
             {
                 var (seed, model) = ((64 * i) + client, models[(client + i) % models.Length]);
                 var events = await its.Stream(
-                    "/v1/completions", new { model, prompt = $"client {client}", seed, max_tokens = 20 + (client % 30), temperature = 1, stream = true });
+                    "/v1/completions",
+                    new { model, prompt = $"client {client}", seed, max_tokens = 20 + (client % 30), temperature = 1, stream = true });
                 texts.Add((seed, events[0].GetProperty("model").GetString()!, TestServer.TextOf(events)!));
             }
 
@@ -86,7 +87,8 @@ public sealed class LoadTests
         }
 
         var statistics = its.Server.Scheduler.Statistics;
-        Assert.Equal((256, 0, 0, 0), ((int)statistics.Completed, (int)statistics.Failed, (int)statistics.Cancelled, (int)statistics.Refused));
+        Assert.Equal(
+            (256, 0, 0, 0), ((int)statistics.Completed, (int)statistics.Failed, (int)statistics.Cancelled, (int)statistics.Refused));
         await Models.Until(() => its.Server.Scheduler.Statistics is { Running: 0, Waiting: 0 });
     }
 

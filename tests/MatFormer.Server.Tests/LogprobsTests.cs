@@ -24,7 +24,8 @@ public sealed class LogprobsTests(SharedServer shared) : IClassFixture<SharedSer
         var events = await shared.Its.Stream(Chat, Body(("logprobs", true), ("top_logprobs", 3), ("stream", true)));
         var parts = events.Select(e => e.GetProperty("choices")[0].GetProperty("logprobs")).Where(l => l.ValueKind == JsonValueKind.Object)
             .SelectMany(l => l.GetProperty("content").EnumerateArray()).Select(e => e.ToString());
-        var wanted = whole.GetProperty("choices")[0].GetProperty("logprobs").GetProperty("content").EnumerateArray().Select(e => e.ToString());
+        var wanted = whole.GetProperty("choices")[0].GetProperty("logprobs")
+            .GetProperty("content").EnumerateArray().Select(e => e.ToString());
         Assert.Equal(wanted, parts);
     }
 
@@ -32,8 +33,11 @@ public sealed class LogprobsTests(SharedServer shared) : IClassFixture<SharedSer
     public async Task PenaltiesBiasesAndTemperatureDoNotChangeLogProbabilities()
     {
         var answer = await shared.Its.PostOk(
-            Chat, Body(("logprobs", true), ("top_logprobs", 2), ("temperature", 1.5), ("frequency_penalty", 1), ("presence_penalty", 1), ("logit_bias", new Dictionary<string, int> { ["65"] = 3 })));
-        CheckAgainstLogits("Say", [.. answer.GetProperty("choices")[0].GetProperty("logprobs").GetProperty("content").EnumerateArray()], top: 2);
+            Chat, Body(
+                ("logprobs", true), ("top_logprobs", 2), ("temperature", 1.5), ("frequency_penalty", 1), ("presence_penalty", 1),
+                ("logit_bias", new Dictionary<string, int> { ["65"] = 3 })));
+        CheckAgainstLogits(
+            "Say", [.. answer.GetProperty("choices")[0].GetProperty("logprobs").GetProperty("content").EnumerateArray()], top: 2);
     }
 
     [Fact]
@@ -69,7 +73,14 @@ public sealed class LogprobsTests(SharedServer shared) : IClassFixture<SharedSer
     [Fact]
     public async Task ACompletionReturnsTheFourListsOfLogProbabilities()
     {
-        var body = new Dictionary<string, object> { ["model"] = "TinyLm", ["prompt"] = "Say", ["max_tokens"] = 12, ["temperature"] = 0, ["logprobs"] = 2 };
+        var body = new Dictionary<string, object>
+        {
+            ["model"] = "TinyLm",
+            ["prompt"] = "Say",
+            ["max_tokens"] = 12,
+            ["temperature"] = 0,
+            ["logprobs"] = 2,
+        };
         var choice = (await shared.Its.PostOk(Text, body)).GetProperty("choices")[0];
         var logprobs = choice.GetProperty("logprobs");
         var tokens = logprobs.GetProperty("tokens").EnumerateArray().Select(t => BytesOf(t.GetString()!)).ToList();
@@ -81,7 +92,8 @@ public sealed class LogprobsTests(SharedServer shared) : IClassFixture<SharedSer
         for (var i = 0; i < 12; i++)
         {
             Assert.Equal(wanted[i][generated[i]], values[i], 1e-9);
-            var top = logprobs.GetProperty("top_logprobs")[i].EnumerateObject().ToDictionary(p => (int)BytesOf(p.Name).Single(), p => p.Value.GetDouble());
+            var top = logprobs.GetProperty("top_logprobs")[i].EnumerateObject()
+                .ToDictionary(p => (int)BytesOf(p.Name).Single(), p => p.Value.GetDouble());
             var best = wanted[i].Index().OrderByDescending(p => p.Item).Take(2).Select(p => p.Index);
             Assert.Equal(best.Append(generated[i]).Distinct().Order(), top.Keys.Order());
         }
@@ -89,7 +101,8 @@ public sealed class LogprobsTests(SharedServer shared) : IClassFixture<SharedSer
         // A stream counts its offsets on.
         body["stream"] = true;
         var events = await shared.Its.Stream(Text, body);
-        var offsets = events.SelectMany(e => e.GetProperty("choices")[0].GetProperty("logprobs").GetProperty("text_offset").EnumerateArray()).Select(o => o.GetInt32());
+        var offsets = events.SelectMany(
+            e => e.GetProperty("choices")[0].GetProperty("logprobs").GetProperty("text_offset").EnumerateArray()).Select(o => o.GetInt32());
         Assert.Equal(logprobs.GetProperty("text_offset").EnumerateArray().Select(o => o.GetInt32()), offsets);
     }
 
@@ -97,7 +110,8 @@ public sealed class LogprobsTests(SharedServer shared) : IClassFixture<SharedSer
     public async Task OffsetsCountTheCharactersOfTheText()
     {
         var bias = new Dictionary<string, int> { ["65"] = 100 };
-        var answer = await shared.Its.PostOk(Text, new { model = "TinyLm", prompt = "x", max_tokens = 4, temperature = 0, logprobs = 0, logit_bias = bias });
+        var answer = await shared.Its.PostOk(
+            Text, new { model = "TinyLm", prompt = "x", max_tokens = 4, temperature = 0, logprobs = 0, logit_bias = bias });
         var logprobs = answer.GetProperty("choices")[0].GetProperty("logprobs");
         Assert.Equal("[0,1,2,3]", logprobs.GetProperty("text_offset").ToString());
         Assert.Equal("""["A","A","A","A"]""", logprobs.GetProperty("tokens").ToString());
@@ -127,7 +141,8 @@ public sealed class LogprobsTests(SharedServer shared) : IClassFixture<SharedSer
             var best = wanted[i].Index().OrderByDescending(p => p.Item).Take(top).ToList();
             var tops = entry.GetProperty("top_logprobs").EnumerateArray().ToList();
             Assert.Equal(best.Select(p => p.Index), tops.Select(t => t.GetProperty("bytes")[0].GetInt32()));
-            Assert.Equal(best.Select(p => p.Item), tops.Select(t => t.GetProperty("logprob").GetDouble()), (a, b) => Math.Abs(a - b) < 1e-9);
+            Assert.Equal(
+                best.Select(p => p.Item), tops.Select(t => t.GetProperty("logprob").GetDouble()), (a, b) => Math.Abs(a - b) < 1e-9);
             Assert.All(tops, t => Assert.False(t.TryGetProperty("top_logprobs", out _)));
         }
     }

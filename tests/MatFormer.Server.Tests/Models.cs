@@ -20,7 +20,8 @@ internal static class Models
     public static SchedulerOptions Patient { get; } = new() { ReaderTimeout = TimeSpan.FromHours(1) };
 
     public static DecodingScheduler Scheduler(MatFormerModel model, int sequences, SchedulerOptions? options = null) =>
-        new(DecodingEngine.Create(model, new DecodingOptions { Sequences = sequences, Threads = 2, HiddenStates = true }), options ?? Patient);
+        new(DecodingEngine.Create(model, new DecodingOptions { Sequences = sequences, Threads = 2, HiddenStates = true }),
+            options ?? Patient);
 
     public static string Alone(TinyLm model, Profile<TinyLm> profile, string prompt, GenerationOptions options)
     {

@@ -7,7 +7,8 @@ using OpenAI.Embeddings;
 namespace MatFormer.Server.Tests;
 
 /// <summary>Asks the servers with OpenAI's own client.</summary>
-public sealed class OpenAiClientTests(SharedServer shared, SharedEncoder encoder) : IClassFixture<SharedServer>, IClassFixture<SharedEncoder>
+public sealed class OpenAiClientTests(SharedServer shared, SharedEncoder encoder)
+    : IClassFixture<SharedServer>, IClassFixture<SharedEncoder>
 {
     private static readonly UserChatMessage[] s_messages = [new("Say")];
 
@@ -46,7 +47,8 @@ public sealed class OpenAiClientTests(SharedServer shared, SharedEncoder encoder
         Assert.Equal((wanted, "TinyLm/M", ChatFinishReason.Length), (answer.Content[0].Text, answer.Model, answer.FinishReason));
         Assert.Equal((3, 20, 23), (answer.Usage.InputTokenCount, answer.Usage.OutputTokenCount, answer.Usage.TotalTokenCount));
         Assert.Equal(20, answer.ContentTokenLogProbabilities.Count);
-        Assert.All(answer.ContentTokenLogProbabilities, l => Assert.Equal((1, 2), (l.Utf8Bytes!.Value.Length, l.TopLogProbabilities.Count)));
+        Assert.All(
+            answer.ContentTokenLogProbabilities, l => Assert.Equal((1, 2), (l.Utf8Bytes!.Value.Length, l.TopLogProbabilities.Count)));
     }
 
     [Fact]
@@ -73,7 +75,8 @@ public sealed class OpenAiClientTests(SharedServer shared, SharedEncoder encoder
     public async Task AnEncoderEmbedsTexts(string model, string profile, int? dimensions)
     {
         var client = Client(encoder.Its).GetEmbeddingClient(model);
-        var answer = (await client.GenerateEmbeddingsAsync(["read a file", "x"], new EmbeddingGenerationOptions { Dimensions = dimensions })).Value;
+        var answer =
+            (await client.GenerateEmbeddingsAsync(["read a file", "x"], new EmbeddingGenerationOptions { Dimensions = dimensions })).Value;
         Encoders.Near(Encoders.Alone(profile, "read a file", dimensions), answer[0].ToFloats().ToArray());
         Encoders.Near(Encoders.Alone(profile, "x", dimensions), answer[1].ToFloats().ToArray());
         Assert.Equal((12, 12), (answer.Usage.InputTokenCount, answer.Usage.TotalTokenCount));
@@ -89,7 +92,8 @@ public sealed class OpenAiClientTests(SharedServer shared, SharedEncoder encoder
     [Fact]
     public async Task AnUnknownModelIsAnError()
     {
-        var error = await Assert.ThrowsAsync<ClientResultException>(() => Client(shared.Its).GetChatClient("gpt-4o").CompleteChatAsync(s_messages));
+        var error = await Assert.ThrowsAsync<ClientResultException>(
+            () => Client(shared.Its).GetChatClient("gpt-4o").CompleteChatAsync(s_messages));
         Assert.Equal(404, error.Status);
         Assert.Contains("There is no model 'gpt-4o'", error.Message);
     }
@@ -109,7 +113,8 @@ public sealed class OpenAiClientTests(SharedServer shared, SharedEncoder encoder
     {
         var options = new ChatCompletionOptions();
         options.Tools.Add(ChatTool.CreateFunctionTool("one"));
-        var error = await Assert.ThrowsAsync<ClientResultException>(() => Client(shared.Its).GetChatClient("TinyLm").CompleteChatAsync(s_messages, options));
+        var error = await Assert.ThrowsAsync<ClientResultException>(
+            () => Client(shared.Its).GetChatClient("TinyLm").CompleteChatAsync(s_messages, options));
         Assert.Equal(422, error.Status);
         Assert.Contains("'tools' is not supported", error.Message);
     }
@@ -124,5 +129,6 @@ public sealed class OpenAiClientTests(SharedServer shared, SharedEncoder encoder
     }
 
     private static OpenAIClient Client(TestServer server, string key = "any") => new(
-        new ApiKeyCredential(key), new OpenAIClientOptions { Endpoint = new Uri(server.Host.Address, "v1"), RetryPolicy = new ClientRetryPolicy(0) });
+        new ApiKeyCredential(key),
+        new OpenAIClientOptions { Endpoint = new Uri(server.Host.Address, "v1"), RetryPolicy = new ClientRetryPolicy(0) });
 }

@@ -39,7 +39,12 @@ public sealed class PenaltyTests(SharedServer shared) : IClassFixture<SharedServ
         Assert.DoesNotContain('A', (await Biased(65, -100, 0))!);
     }
 
-    private async Task<string?> Biased(int token, int bias, double temperature) => (await shared.Its.PostOk(
-        Text, new { model = "TinyLm", prompt = "AAAA", max_tokens = 8, temperature, logit_bias = new Dictionary<string, int> { [$"{token}"] = bias } }))
-        .GetProperty("choices")[0].GetProperty("text").GetString();
+    private async Task<string?> Biased(int token, int bias, double temperature) => (await shared.Its.PostOk(Text, new
+    {
+        model = "TinyLm",
+        prompt = "AAAA",
+        max_tokens = 8,
+        temperature,
+        logit_bias = new Dictionary<string, int> { [$"{token}"] = bias },
+    })).GetProperty("choices")[0].GetProperty("text").GetString();
 }

@@ -11,7 +11,8 @@ public sealed class RequestFuzzTests(SharedServer shared) : IClassFixture<Shared
     [Fact]
     public void DamagedChatsAreUnderstoodOrRefused() => Run(
         fields => Assert.NotNull(ApiRequests.Chat(shared.Its.Server, fields)),
-        """{"model": "TinyLm", "messages": [{"role": "system", "content": "\ud83d\ude00"}, {"role": "user", "content": [{"type": "text", "text": "x"}]}]}""",
+        """{"model": "TinyLm", "messages": [{"role": "system", "content": "\ud83d\ude00"}, """
+        + """{"role": "user", "content": [{"type": "text", "text": "x"}]}]}""",
         """
         {"model": "TinyLm/M", "messages": [{"role": "user", "content": "x"}], "tools": [], "tool_choice": "none", "response_format": {"type": "text"},
          "modalities": ["text"], "logprobs": false, "top_logprobs": 0, "max_completion_tokens": 5, "metadata": {"a": {"b": ["c", 1]}}}
@@ -24,7 +25,8 @@ public sealed class RequestFuzzTests(SharedServer shared) : IClassFixture<Shared
         {"model": "TinyLm/1*S 1*XL", "prompt": ["x"], "stream": true, "stream_options": {"include_usage": true}, "stop": ["a", "\u00e4"], "n": 1,
          "seed": 7, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "min_p": 0.1, "repetition_penalty": 1.1, "logit_bias": {}, "user": "me"}
         """,
-        """{"model": "TinyLm/auto", "prompt": "x", "max_flops_per_token": 100000000, "max_ms_per_token": 1e6, "max_tokens": 3, "echo": false}""");
+        """{"model": "TinyLm/auto", "prompt": "x", "max_flops_per_token": 100000000, "max_ms_per_token": 1e6,"""
+        + """ "max_tokens": 3, "echo": false}""");
 
     [Fact]
     public void DamagedEmbeddingsAreUnderstoodOrRefused() => Run(

@@ -14,15 +14,28 @@ public sealed class SchedulerTests
 
         // A pass has few tokens, so that prompts are cut. Some prompts and texts are longer than the context of 32. There are more requests
         // than sequences.
-        await using var scheduler = Models.Scheduler(model, 5, Models.Patient with { TokensPerPass = 9, PromptTokens = 3, PiecesAhead = 4 });
-        string[] prompts = ["a", string.Empty, "a prompt that is longer than the context, of which the end counts", "as long as the context is: 32 xx", "short"];
+        await using var scheduler = Models.Scheduler(
+            model, 5, Models.Patient with { TokensPerPass = 9, PromptTokens = 3, PiecesAhead = 4 });
+        string[] prompts =
+        [
+            "a", string.Empty, "a prompt that is longer than the context, of which the end counts",
+            "as long as the context is: 32 xx", "short",
+        ];
         var wanted = new List<string>();
         var requests = new List<Task<(string Text, int Tokens, FinishReason Reason)>>();
         foreach (var profile in TinyLm.Granularities.Concat(TinyLm.Profiles).Append(Profile<TinyLm>.Parse("1*M 1*XL")))
         {
             foreach (var (i, prompt) in prompts.Index())
             {
-                var options = new GenerationOptions { Tokens = 20 + (15 * i), Temperature = i % 3, TopK = 40, TopP = 0.95, RepetitionPenalty = 1.3, Seed = i };
+                var options = new GenerationOptions
+                {
+                    Tokens = 20 + (15 * i),
+                    Temperature = i % 3,
+                    TopK = 40,
+                    TopP = 0.95,
+                    RepetitionPenalty = 1.3,
+                    Seed = i,
+                };
                 wanted.Add(Models.Alone(model, profile, prompt, options));
                 requests.Add(Models.Read(scheduler.TryGenerate(prompt, profile.Layers, options)));
             }
@@ -48,8 +61,10 @@ public sealed class SchedulerTests
         var stop = whole.Text[20..23];
         var stopped = await Models.Read(scheduler.TryGenerate("x", s_whole, options with { StopStrings = [stop] }));
         if (stop.Contains('\uFFFD')) Assert.Equal(whole.Text, stopped.Text); // half a character, which never matches a stop string
-        else Assert.Equal((whole.Text[..whole.Text.IndexOf(stop, StringComparison.Ordinal)], FinishReason.Stop), (stopped.Text, stopped.Reason));
-        Assert.Equal((string.Empty, 0, FinishReason.Length), await Models.Read(scheduler.TryGenerate("x", s_whole, options with { Tokens = 0 })));
+        else Assert.Equal(
+            (whole.Text[..whole.Text.IndexOf(stop, StringComparison.Ordinal)], FinishReason.Stop), (stopped.Text, stopped.Reason));
+        Assert.Equal(
+            (string.Empty, 0, FinishReason.Length), await Models.Read(scheduler.TryGenerate("x", s_whole, options with { Tokens = 0 })));
     }
 
     [Fact]
@@ -60,7 +75,8 @@ public sealed class SchedulerTests
         var options = new GenerationOptions { Tokens = 60, Temperature = 1 };
         var slow = scheduler.TryGenerate("slow", s_whole, options);
         for (var i = 0; i < 3; i++)
-            Assert.Equal(Models.Alone(model, TinyLm.Granularities[^1], $"{i}", options), (await Models.Read(scheduler.TryGenerate($"{i}", s_whole, options))).Text);
+            Assert.Equal(Models.Alone(model, TinyLm.Granularities[^1], $"{i}", options),
+                (await Models.Read(scheduler.TryGenerate($"{i}", s_whole, options))).Text);
         Assert.Equal(1, scheduler.Statistics.Running);
         Assert.Equal(Models.Alone(model, TinyLm.Granularities[^1], "slow", options), (await Models.Read(slow)).Text);
     }
@@ -118,7 +134,8 @@ public sealed class SchedulerTests
     {
         using var model = Models.New();
         await using var scheduler = Models.Scheduler(model, 1);
-        await foreach (var piece in scheduler.TryGenerate("left", s_whole, new GenerationOptions { Tokens = int.MaxValue })!.ReadAsync()) break;
+        await foreach (var piece in scheduler.TryGenerate("left", s_whole, new GenerationOptions { Tokens = int.MaxValue })!.ReadAsync())
+            break;
         Assert.Equal(4, (await Models.Read(scheduler.TryGenerate("next", s_whole, new GenerationOptions { Tokens = 4 }))).Tokens);
     }
 
@@ -150,7 +167,8 @@ public sealed class SchedulerTests
         await Check(Prompt.Length, Prompt.Length, Prompt + ", and more");
 
         // One request is cancelled while it generates, another perhaps in the middle of its prompt.
-        await foreach (var piece in reusing.TryGenerate(Prompt, s_whole, new GenerationOptions { Tokens = int.MaxValue })!.ReadAsync()) break;
+        await foreach (var piece in reusing.TryGenerate(Prompt, s_whole, new GenerationOptions { Tokens = int.MaxValue })!.ReadAsync())
+            break;
         await Check(Prompt.Length - 1, Prompt.Length - 1, Prompt);
         reusing.TryGenerate("another prompt of more tokens", s_whole, new GenerationOptions())!.Cancel();
         await Check(0, Prompt.Length - 1, Prompt);

@@ -32,14 +32,19 @@ public sealed class ServeCommandTests : IDisposable
         var address = lines[4].Split(' ').Single(word => word.StartsWith("http://", StringComparison.Ordinal));
         using var client = new HttpClient { BaseAddress = new Uri(address) };
         using var content = new StringContent("""{"model": "TinyLm/S", "prompt": "x", "max_tokens": 5}""", null, "application/json");
-        using (var answer = await client.PostAsync("/v1/completions", content)) Assert.True(answer.IsSuccessStatusCode, await answer.Content.ReadAsStringAsync());
+        using (var answer = await client.PostAsync("/v1/completions", content))
+            Assert.True(answer.IsSuccessStatusCode, await answer.Content.ReadAsStringAsync());
         // A client that leaves in the middle of an answer is not an error.
         using var endless = new HttpRequestMessage(HttpMethod.Post, "/v1/completions")
         {
-            Content = new StringContent("""{"model": "TinyLm", "prompt": "x", "max_tokens": 2000000000, "stream": true}""", null, "application/json"),
+            Content = new StringContent(
+                """{"model": "TinyLm", "prompt": "x", "max_tokens": 2000000000, "stream": true}""", null, "application/json"),
         };
-        using (var left = await client.SendAsync(endless, HttpCompletionOption.ResponseHeadersRead)) await (await left.Content.ReadAsStreamAsync()).ReadExactlyAsync(new byte[100]);
-        while (!(await client.GetStringAsync("/metrics")).Contains("matformer_requests_total{outcome=\"cancelled\"} 1", StringComparison.Ordinal)) await Task.Delay(10);
+        using (var left = await client.SendAsync(endless, HttpCompletionOption.ResponseHeadersRead))
+            await (await left.Content.ReadAsStreamAsync()).ReadExactlyAsync(new byte[100]);
+        while (!(await client.GetStringAsync("/metrics"))
+            .Contains("matformer_requests_total{outcome=\"cancelled\"} 1", StringComparison.Ordinal))
+            await Task.Delay(10);
         Process.Start("kill", ["-" + signal, process.Id.ToString(CultureInfo.InvariantCulture)])!.WaitForExit();
         await process.WaitForExitAsync();
         Assert.True(process.ExitCode == 0, await errors);
@@ -129,7 +134,8 @@ public sealed class ServeCommandTests : IDisposable
             await stopping.CancelAsync();
             Assert.Equal(0, await running);
             const string Says = "Chats are formatted by ";
-            var file = output.ToString().Split('\n').SingleOrDefault(line => line.StartsWith(Says, StringComparison.Ordinal))?[Says.Length..];
+            var file = output.ToString().Split('\n')
+                .SingleOrDefault(line => line.StartsWith(Says, StringComparison.Ordinal))?[Says.Length..];
             var status = (int)answer.StatusCode;
             return (status, status == 200 ? null : text.Contains("messages: beside", StringComparison.Ordinal) ? "beside" : "other", file);
         }
@@ -216,7 +222,8 @@ public sealed class ServeCommandTests : IDisposable
     internal static Process Start(params string[] arguments)
     {
         // Background jobs of a shell ignore SIGINT, and their children inherit that. The program must be stoppable wherever the tests run.
-        var start = new ProcessStartInfo("env", ["--default-signal=INT", "dotnet"]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start =
+            new ProcessStartInfo("env", ["--default-signal=INT", "dotnet"]) { RedirectStandardOutput = true, RedirectStandardError = true };
         start.ArgumentList.Add(Path.Combine(AppContext.BaseDirectory, "TinyLm.dll"));
         foreach (var argument in arguments) start.ArgumentList.Add(argument);
         return Process.Start(start)!;

@@ -21,9 +21,11 @@ public sealed class TelemetryTests
         await using var its = await TestServer.Start();
         await its.PostOk(Text, new { model = "TinyLm/M", prompt = "abc", max_tokens = 6 });
         await its.PostOk(Text, new { model = "TinyLm/1*M 1*XL", prompt = "abc", max_tokens = 1 });
-        await its.Stream(Chat, new { model = "TinyLm", messages = new[] { new { role = "user", content = "hello" } }, max_tokens = 9, stream = true });
+        await its.Stream(
+            Chat, new { model = "TinyLm", messages = new[] { new { role = "user", content = "hello" } }, max_tokens = 9, stream = true });
         await Models.Until(() => listening.Of("gen_ai.server.request.duration").Count == 3);
-        foreach (var (operation, model, output) in new[] { ("text_completion", "M", 6), ("text_completion", "other", 1), ("chat", "XL", 9) })
+        foreach (var (operation, model, output) in new[] { ("text_completion", "M", 6), ("text_completion", "other", 1),
+            ("chat", "XL", 9) })
         {
             (string, string)[] tags =
             [
@@ -34,7 +36,8 @@ public sealed class TelemetryTests
             var first = Assert.Single(listening.Of("gen_ai.server.time_to_first_token", tags));
             Assert.InRange(first, 0, whole);
             Assert.Equal(output > 1 ? 1 : 0, listening.Of("gen_ai.server.time_per_output_token", tags).Count);
-            Assert.All(listening.Of("gen_ai.server.time_per_output_token", tags), each => Assert.InRange(first + (each * (output - 1)), 0, whole));
+            Assert.All(
+                listening.Of("gen_ai.server.time_per_output_token", tags), each => Assert.InRange(first + (each * (output - 1)), 0, whole));
             Assert.Equal([(double)output], listening.Of("gen_ai.client.token.usage", [.. tags, ("gen_ai.token.type", "output")]));
         }
 
@@ -48,7 +51,8 @@ public sealed class TelemetryTests
             listening.Instruments);
         var chat = listening.Activities[^1];
         Assert.Equal(("chat TinyLm", "TinyLm/XL"), (chat.DisplayName, chat.GetTagItem("gen_ai.response.model")));
-        Assert.Equal((5L, 9, 9), (chat.GetTagItem("gen_ai.usage.input_tokens"), chat.GetTagItem("gen_ai.usage.output_tokens"), chat.GetTagItem("gen_ai.request.max_tokens")));
+        Assert.Equal((5L, 9, 9), (chat.GetTagItem("gen_ai.usage.input_tokens"),
+            chat.GetTagItem("gen_ai.usage.output_tokens"), chat.GetTagItem("gen_ai.request.max_tokens")));
         Assert.Equal(["length"], Assert.IsType<string[]>(chat.GetTagItem("gen_ai.response.finish_reasons")));
         Assert.Equal("TinyLm/1*M 1*XL", listening.Activities[1].GetTagItem("gen_ai.response.model"));
     }
@@ -107,7 +111,8 @@ public sealed class TelemetryTests
         Assert.True(InText("cached_tokens_total") > 0);
 
         double InText(string name) => double.Parse(
-            Regex.Match(text, $@"^matformer_{name} (\S+)$", RegexOptions.Multiline).Groups[1].Value, System.Globalization.CultureInfo.InvariantCulture);
+            Regex.Match(text, $@"^matformer_{name} (\S+)$", RegexOptions.Multiline).Groups[1].Value,
+            System.Globalization.CultureInfo.InvariantCulture);
     }
 
     [Fact]
@@ -151,7 +156,8 @@ public sealed class TelemetryTests
         Assert.Equal(("text_completion TinyLm", "schedule TinyLm"), (outer.DisplayName, inner.DisplayName));
         Assert.Equal((outer.TraceId, outer.SpanId), (inner.TraceId, inner.ParentSpanId));
         Assert.Equal(["admitted", "first_token"], inner.Events.Select(e => e.Name));
-        Assert.Equal(("completed", 3, 4), (inner.GetTagItem("matformer.request.outcome"), inner.GetTagItem("matformer.tokens.prompt"), inner.GetTagItem("matformer.tokens.generated")));
+        Assert.Equal(("completed", 3, 4), (inner.GetTagItem("matformer.request.outcome"),
+            inner.GetTagItem("matformer.tokens.prompt"), inner.GetTagItem("matformer.tokens.generated")));
         Assert.Equal("1*S 1*XL", inner.GetTagItem("matformer.profile"));
     }
 

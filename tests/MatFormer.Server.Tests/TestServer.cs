@@ -60,7 +60,8 @@ internal sealed class TestServer : IAsyncDisposable
 
     public Task<HttpResponseMessage> Post(string path, string json, CancellationToken cancellationToken = default)
     {
-        var request = new HttpRequestMessage(HttpMethod.Post, path) { Content = new StringContent(json, Encoding.UTF8, "application/json") };
+        var request =
+            new HttpRequestMessage(HttpMethod.Post, path) { Content = new StringContent(json, Encoding.UTF8, "application/json") };
         return Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellationToken);
     }
 
@@ -84,7 +85,8 @@ internal sealed class TestServer : IAsyncDisposable
         return [.. events[..^2].Select(e => JsonElement.Parse(e["data: ".Length..]))];
     }
 
-    public static string? TextOf(IEnumerable<JsonElement> events) => string.Concat(events.SelectMany(e => e.GetProperty("choices").EnumerateArray())
+    public static string? TextOf(IEnumerable<JsonElement> events) => string.Concat(events
+        .SelectMany(e => e.GetProperty("choices").EnumerateArray())
         .Select(c => c.TryGetProperty("text", out var text) ? text.GetString()
             : c.GetProperty("delta").TryGetProperty("content", out var content) ? content.GetString() : string.Empty));
 }

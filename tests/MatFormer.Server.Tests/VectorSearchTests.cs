@@ -34,7 +34,8 @@ public sealed class VectorSearchTests : IDisposable
         var wanted = _index.Search(Embedder("S").Embed(["text 5"]), new SearchOptions { Count = 4 });
         var found = await _search.SearchAsync("text 5", 4).ToListAsync();
         Assert.Equal(wanted.Select(hit => (hit.Row, (double?)hit.Score)), found.Select(f => (f.Record.Id, f.Score)));
-        Assert.All(found, f => Assert.Equal((_index.EntryOf(f.Record.Id), null), (new IndexEntry(f.Record.Title, f.Record.Text), f.Record.Vector)));
+        Assert.All(found,
+            f => Assert.Equal((_index.EntryOf(f.Record.Id), null), (new IndexEntry(f.Record.Title, f.Record.Text), f.Record.Vector)));
     }
 
     [Fact]
@@ -91,13 +92,15 @@ public sealed class VectorSearchTests : IDisposable
 
         // The shortlist is made long enough.
         Assert.Equal(
-            _index.Search(query, options with { Count = 9, Shortlist = 9 }).Select(hit => hit.Row), await Rows(byPrefix.SearchAsync("text 5", 9)));
+            _index.Search(query, options with { Count = 9, Shortlist = 9 }).Select(hit => hit.Row),
+            await Rows(byPrefix.SearchAsync("text 5", 9)));
     }
 
     [Fact]
     public async Task CheapFirstAnswersTextsAndVectors()
     {
-        QueryEncoder<string>[] encoders = [.. ((string[])["S", "XL"]).Select((name, i) => new QueryEncoder<string>(name, i + 1, texts => Embedder(name).Embed(texts)))];
+        QueryEncoder<string>[] encoders =
+            [.. ((string[])["S", "XL"]).Select((name, i) => new QueryEncoder<string>(name, i + 1, texts => Embedder(name).Embed(texts)))];
         var query = Embedder("XL").Embed(["text 5"]);
         foreach (var (threshold, name) in new[] { (0f, "S"), (float.PositiveInfinity, "XL") })
         {
@@ -112,7 +115,8 @@ public sealed class VectorSearchTests : IDisposable
     public void WhatCannotBeHonouredIsRefusedByName()
     {
         Assert.Contains("has Filter,", Refused<string>("x", new() { Filter = its => its.Title == "x" }), StringComparison.Ordinal);
-        Assert.Contains("has VectorProperty,", Refused<string>("x", new() { VectorProperty = its => its.Vector }), StringComparison.Ordinal);
+        Assert.Contains(
+            "has VectorProperty,", Refused<string>("x", new() { VectorProperty = its => its.Vector }), StringComparison.Ordinal);
         Assert.Contains("for a Double;", Refused(1.5), StringComparison.Ordinal);
         Assert.Throws<ArgumentOutOfRangeException>(() => _search.SearchAsync("x", 0));
 
@@ -131,11 +135,13 @@ public sealed class VectorSearchTests : IDisposable
     public void AGeneratorOfAnotherWidthOrModelIsRefused()
     {
         using var narrow = new MatFormerEmbeddingGenerator(Embedder("S").WithWidth(8));
-        Assert.Contains("16 dimensions", Assert.Throws<CheckpointException>(() => new MatFormerVectorSearch(_index, narrow)).Message, StringComparison.Ordinal);
+        Assert.Contains("16 dimensions",
+            Assert.Throws<CheckpointException>(() => new MatFormerVectorSearch(_index, narrow)).Message, StringComparison.Ordinal);
         using var model = Encoders.New();
         using (TorchSharp.torch.no_grad()) ((TorchSharp.torch.Tensor)model.named_parameters().First().Item2).add_(1);
         using var other = new MatFormerEmbeddingGenerator(TextEmbedder.Of(model, TinyEncoder.Profile.S, Tokenizer.ByteLevel));
-        Assert.Contains("weights", Assert.Throws<CheckpointException>(() => new MatFormerVectorSearch(_index, other)).Message, StringComparison.Ordinal);
+        Assert.Contains("weights",
+            Assert.Throws<CheckpointException>(() => new MatFormerVectorSearch(_index, other)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -151,7 +157,8 @@ public sealed class VectorSearchTests : IDisposable
         Assert.Same(_index, _search.GetService(typeof(VectorIndex)));
         Assert.Same(_generator, _search.GetService(typeof(MatFormerEmbeddingGenerator)));
         Assert.Same(_search, _search.GetService(typeof(IVectorSearchable<IndexRecord>)));
-        Assert.Equal(_index.Path, Assert.IsType<VectorStoreCollectionMetadata>(_search.GetService(typeof(VectorStoreCollectionMetadata))).CollectionName);
+        Assert.Equal(_index.Path,
+            Assert.IsType<VectorStoreCollectionMetadata>(_search.GetService(typeof(VectorStoreCollectionMetadata))).CollectionName);
         Assert.Null(_search.GetService(typeof(VectorIndex), "key"));
         Assert.Null(_search.GetService(typeof(string)));
     }

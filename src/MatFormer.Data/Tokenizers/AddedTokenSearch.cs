@@ -6,7 +6,8 @@ namespace MatFormer;
 /// <summary>A token that is found in a text before the text is cut into words.</summary>
 /// <param name="Token">The token.</param>
 /// <param name="IsSpecial">Whether it is a special token, which plain text never becomes.</param>
-/// <param name="IsNormalized">Whether it is found by its normalized name in normalized text. Otherwise it is found in text as it is.</param>
+/// <param name="IsNormalized">Whether it is found by its normalized name in normalized text. Otherwise it is found in text as it
+/// is.</param>
 internal sealed record AddedToken(int Token, bool IsSpecial, bool IsNormalized = false);
 
 /// <summary>Looks for the names of added tokens in texts. Some families have thousands of them.</summary>

@@ -120,7 +120,8 @@ internal sealed class DecodingMixMeter<TModel> : MixMeter<TModel>
     public DecodingMixMeter(
         TModel model, DecodingEngine engine, TextCorpus corpus, int cacheTokens, int windows, CancellationToken cancellationToken)
         : base(
-            model, Feed.Of(corpus).HeldOut(TModel.Spec, Evaluator.BatchOf(TModel.Spec, new EvaluationOptions().Batch), windows), cancellationToken)
+            model, Feed.Of(corpus).HeldOut(TModel.Spec, Evaluator.BatchOf(TModel.Spec, new EvaluationOptions().Batch), windows),
+            cancellationToken)
     {
         _engine = engine;
         var all = Windows.Fixed(corpus.Validation, TModel.Spec.Context, windows).ToList();

@@ -121,7 +121,8 @@ public sealed unsafe class DecodingEngine : IDisposable
 
         var layers = profile?.Layers ?? header.Layers;
         return Pack(
-            TModel.Spec, new FileWeights(reader), packer => TModel.CreateDecodingNetwork(layers, packer), options, profile?.Name ?? header.Profile,
+            TModel.Spec, new FileWeights(reader), packer => TModel.CreateDecodingNetwork(layers, packer),
+            options, profile?.Name ?? header.Profile,
             reader.Metadata.GetValueOrDefault(CheckpointHeader.TokenizerKey));
     }
 

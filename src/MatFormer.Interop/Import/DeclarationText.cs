@@ -106,11 +106,14 @@ internal static class DeclarationText
     /// <summary>Returns the attribute that declares a scaling.</summary>
     public static string ToDeclaration(this RotaryScaling scaling)
     {
-        var text = string.Create(CultureInfo.InvariantCulture, $"[RotaryScaling(RotaryScalingKind.{scaling.Kind}, {DenseConfig.Text(scaling.Factor)}");
+        var text = string.Create(
+            CultureInfo.InvariantCulture, $"[RotaryScaling(RotaryScalingKind.{scaling.Kind}, {DenseConfig.Text(scaling.Factor)}");
         if (scaling.Kind == RotaryScalingKind.Linear) return text + ")]";
         text += string.Create(CultureInfo.InvariantCulture, $", OriginalContext = {scaling.OriginalContext}");
-        if (scaling.LowFrequencyFactor != RotaryScaling.UsualLow) text += $", LowFrequencyFactor = {DenseConfig.Text(scaling.LowFrequencyFactor)}";
-        if (scaling.HighFrequencyFactor != RotaryScaling.UsualHigh) text += $", HighFrequencyFactor = {DenseConfig.Text(scaling.HighFrequencyFactor)}";
+        if (scaling.LowFrequencyFactor != RotaryScaling.UsualLow)
+            text += $", LowFrequencyFactor = {DenseConfig.Text(scaling.LowFrequencyFactor)}";
+        if (scaling.HighFrequencyFactor != RotaryScaling.UsualHigh)
+            text += $", HighFrequencyFactor = {DenseConfig.Text(scaling.HighFrequencyFactor)}";
         return text + ")]";
     }
 }

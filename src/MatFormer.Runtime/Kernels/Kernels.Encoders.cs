@@ -279,7 +279,8 @@ public static partial class Kernels
         return known.exp().mul(difference).sum([-1]).mul(Number(temperature * temperature));
     }
 
-    private static Tensor Added(Tensor? sum, Tensor term, double share) => sum is null ? term.mul(Number(share)) : sum.add(term.mul(Number(share)), One);
+    private static Tensor Added(Tensor? sum, Tensor term, double share) =>
+        sum is null ? term.mul(Number(share)) : sum.add(term.mul(Number(share)), One);
 
     private static (long First, long Count) RowsOf(Tensor x, int streams, int[]? rows, int stream) =>
         (FirstRow(x, streams, rows, stream), rows is null ? x.shape[0] / streams : rows[stream]);

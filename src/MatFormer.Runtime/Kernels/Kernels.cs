@@ -339,7 +339,8 @@ public static partial class Kernels
         Operand.Optional(name, "keyBias", weights.KeyBias, x, keys);
         Operand.Optional(name, "valueBias", weights.ValueBias, x, keys);
         Operand.Optional(name, "outputBias", weights.OutputBias, x, width);
-        foreach (var (operand, norm) in (ReadOnlySpan<(string, NormWeights?)>)[("queryNorm", weights.QueryNorm), ("keyNorm", weights.KeyNorm)])
+        foreach (var (operand, norm) in (ReadOnlySpan<(string, NormWeights?)>)
+            [("queryNorm", weights.QueryNorm), ("keyNorm", weights.KeyNorm)])
         {
             if (norm is null) continue;
             Operand.Weight(name, operand, norm.Value.Weight, x, depth);
@@ -368,7 +369,8 @@ public static partial class Kernels
             if (count < 1 || count * depth > all || count % weights.Group != 0)
             {
                 throw new ArgumentException(
-                    $"{name}: a stream keeps {count} heads, but it must be a multiple of {weights.Group} in 1..{all / depth}.", nameof(heads));
+                    $"{name}: a stream keeps {count} heads, but it must be a multiple of {weights.Group} in 1..{all / depth}.",
+                    nameof(heads));
             }
         }
     }
@@ -388,7 +390,8 @@ public static partial class Kernels
         Operand.Weight(name, "down", weights.Down, x, width, hidden);
         var gated = weights.Kind is FeedForwardKind.SwiGlu or FeedForwardKind.GeGlu;
         if (gated != weights.Gate is not null || (!gated && weights.GateBias is not null))
-            throw new ArgumentException($"{name}: {weights.Kind} {(gated ? "needs a gate" : "has no gate, but one was given")}.", nameof(weights));
+            throw new ArgumentException(
+                $"{name}: {weights.Kind} {(gated ? "needs a gate" : "has no gate, but one was given")}.", nameof(weights));
         Operand.Optional(name, "gate", weights.Gate, x, hidden, width);
         Operand.Optional(name, "gateBias", weights.GateBias, x, hidden);
         Operand.Optional(name, "upBias", weights.UpBias, x, hidden);

@@ -55,7 +55,8 @@ internal sealed class FlatWeights : IDisposable
     public static FlatWeights? Of(nn.Module model, IEnumerable<Parameter> decaying)
     {
         var all = model.parameters().Where(parameter => parameter.requires_grad).ToList();
-        if (all.Count == 0 || all.Any(parameter => parameter.dtype != ScalarType.Float32 || parameter.device_type == DeviceType.META)) return null;
+        if (all.Count == 0 || all.Any(parameter => parameter.dtype != ScalarType.Float32 || parameter.device_type == DeviceType.META))
+            return null;
         var decay = new HashSet<Parameter>(decaying, ReferenceEqualityComparer.Instance);
         return new FlatWeights([.. all.Where(decay.Contains), .. all.Where(parameter => !decay.Contains(parameter))], decay.Count);
     }

@@ -62,7 +62,8 @@ public sealed partial class FuzzTests(ITestOutputHelper output)
     public void TheGrammarMakesEveryMistake()
     {
         // The grammar neither leaves references out nor reads generated code, and is compiled as the newest C#.
-        var mistakes = new DeclarationAnalyzer().SupportedDiagnostics.Except([Descriptors.NoRuntime, Descriptors.LanguageTooOld, MisuseDescriptors.ReadsItself]);
+        var mistakes = new DeclarationAnalyzer().SupportedDiagnostics.Except(
+            [Descriptors.NoRuntime, Descriptors.LanguageTooOld, MisuseDescriptors.ReadsItself]);
         if (s_count >= 10_000) Assert.Empty(mistakes.Select(d => d.Id).Except(s_findings.Value.Reported));
     }
 

@@ -250,7 +250,8 @@ internal sealed class Grammar
     private sealed record Nested(IReadOnlyList<string> Names, int[][] Widths, double Share, IReadOnlyList<string> Attributes, int Narrow)
     {
         // True if no two granularities have the same width in any layer.
-        public bool AreDistinct => Widths[0].Select((_, layer) => Widths.Select(w => w[layer]).Distinct().Count()).All(n => n == Widths.Length);
+        public bool AreDistinct =>
+            Widths[0].Select((_, layer) => Widths.Select(w => w[layer]).Distinct().Count()).All(n => n == Widths.Length);
     }
 
     private Nested Granularities(int layers, int width, int keyValueHeads, int group, out List<string> feedForwards)
@@ -308,7 +309,9 @@ internal sealed class Grammar
 
         // With bits, a granularity keeps whole groups of 32 hidden units.
         int Drawn(int least, int end) =>
-            _bits.Length == 0 ? _random.Next(least, end) : 32 * _random.Next((least + 31) / 32, Math.Max((least + 31) / 32, (end - 1) / 32) + 1);
+            _bits.Length == 0
+                ? _random.Next(least, end)
+                : 32 * _random.Next((least + 31) / 32, Math.Max((least + 31) / 32, (end - 1) / 32) + 1);
 
         string FeedForward(int width, params (string, string)[] more) => Of(
             "FeedForward",

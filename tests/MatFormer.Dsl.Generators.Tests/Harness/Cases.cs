@@ -194,7 +194,9 @@ internal static class Cases
         public sealed partial class Nested;
         """;
 
-    /// <summary>A vision transformer that routes the tokens of some layers, with layers that differ and sizes that keep fewer heads.</summary>
+    /// <summary>
+    /// A vision transformer that routes the tokens of some layers, with layers that differ and sizes that keep fewer heads.
+    /// </summary>
     public const string Routed = """
         using MatFormer;
 

@@ -411,7 +411,8 @@ public sealed class ExtractionTests : IDisposable
     {
         // The profile Alike skips a layer, so the layers behind it have other numbers in the folder.
         Extraction.ToHuggingFace(Save<ExportedLm>(), ExportedLm.Profile.Alike, PathOf("alike"), null);
-        var numbered = Assert.Throws<CheckpointException>(() => Checkpoint.Open<ExportedLm>(Path.Combine(PathOf("alike"), "model.safetensors")));
+        var numbered = Assert.Throws<CheckpointException>(
+            () => Checkpoint.Open<ExportedLm>(Path.Combine(PathOf("alike"), "model.safetensors")));
         Assert.Contains("only the layers 0,1,3", numbered.Message, StringComparison.Ordinal);
         var llama = Save<OracleLlama>();
         Extraction.ToHuggingFace(llama, OracleLlama.Profile.S, PathOf("s"), null);
@@ -461,7 +462,10 @@ public sealed class ExtractionTests : IDisposable
     // A tokenizer with two byte pairs and a token for the end of a text.
     private static Tokenizer NewPairTokenizer() => new(TokenizerContent.Bytes with
     {
-        Tokens = [.. TokenizerContent.Bytes.Tokens, "th"u8.ToArray(), " th"u8.ToArray(), Encoding.UTF8.GetBytes(Tokenizer.DefaultEndOfText)],
+        Tokens =
+        [
+            .. TokenizerContent.Bytes.Tokens, "th"u8.ToArray(), " th"u8.ToArray(), Encoding.UTF8.GetBytes(Tokenizer.DefaultEndOfText),
+        ],
         Merges = [('t', 'h', 256), (' ', 256, 257)],
         Added = [new AddedToken(258, true)],
         Pattern = WordPattern.Gpt2,
@@ -535,29 +539,12 @@ public sealed class ExtractionTests : IDisposable
         Assert.Equal(expected.Length, its.Length);
         var scale = expected.Max(Math.Abs);
         for (var i = 0; i < its.Length; i++)
-            Assert.True(Math.Abs(its[i] - expected[i]) <= 1e-5 * scale, $"{profile}: logit {i} is {its[i]}, not {expected[i]} (of {scale})");
+            Assert.True(
+                Math.Abs(its[i] - expected[i]) <= 1e-5 * scale, $"{profile}: logit {i} is {its[i]}, not {expected[i]} (of {scale})");
     }
 
-    // The weights are as large as they may be after training, so that every part matters, including norms and biases.
     private string Save<TModel>(string? tokenizer = null)
-        where TModel : MatFormerModel, IMatFormer<TModel>
-    {
-        manual_seed(11);
-        using var model = TModel.Create();
-        using (no_grad())
-        {
-            foreach (var (_, parameter) in model.named_parameters())
-            {
-                if (parameter.dim() == 1) parameter.add_(randn(parameter.shape) * 0.3);
-                else parameter.mul_(8);
-            }
-        }
-
-        model.TokenizerFingerprint = tokenizer;
-        var path = PathOf(TModel.Spec.Name + ".safetensors");
-        model.Save(path);
-        return path;
-    }
+        where TModel : MatFormerModel, IMatFormer<TModel> => SavedModel.Write<TModel>(_folder, 8, tokenizer);
 
     private string PathOf(string name) => Path.Combine(_folder, name);
 
@@ -565,7 +552,8 @@ public sealed class ExtractionTests : IDisposable
     private static float[] Interleave(float[] values, int headWidth, int columns)
     {
         var rows = values.Chunk(columns).ToArray();
-        return [.. rows.Chunk(headWidth).SelectMany(head => Enumerable.Range(0, headWidth / 2).SelectMany(i => (float[])[.. head[i], .. head[i + (headWidth / 2)]]))];
+        return [.. rows.Chunk(headWidth)
+            .SelectMany(head => Enumerable.Range(0, headWidth / 2).SelectMany(i => (float[])[.. head[i], .. head[i + (headWidth / 2)]]))];
     }
 
     private static byte[] Encode(float[] values, uint type) => type switch

@@ -67,7 +67,8 @@ internal sealed class GgufFile
         if (type == 0) return MemoryMarshal.Cast<byte, float>(bytes).ToArray();
         if (type == 1) return Array.ConvertAll(MemoryMarshal.Cast<byte, Half>(bytes).ToArray(), half => (float)half);
         if (type == 30)
-            return Array.ConvertAll(MemoryMarshal.Cast<byte, ushort>(bytes).ToArray(), half => BitConverter.UInt32BitsToSingle((uint)half << 16));
+            return Array.ConvertAll(
+                MemoryMarshal.Cast<byte, ushort>(bytes).ToArray(), half => BitConverter.UInt32BitsToSingle((uint)half << 16));
         var values = new List<float>();
         for (; !bytes.IsEmpty; bytes = bytes[34..])
         {

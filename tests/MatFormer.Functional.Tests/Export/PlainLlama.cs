@@ -90,7 +90,8 @@ internal sealed class PlainLlama
         Assert.Equal(parameters.GetProperty("rope_type").GetString() != "default", root.TryGetProperty("rope_scaling", out var scaling));
         if (scaling.ValueKind == JsonValueKind.Object)
         {
-            foreach (var item in scaling.EnumerateObject()) Assert.Equal(item.Value.ToString(), parameters.GetProperty(item.Name).ToString());
+            foreach (var item in scaling.EnumerateObject())
+                Assert.Equal(item.Value.ToString(), parameters.GetProperty(item.Name).ToString());
             _frequencies = Array.ConvertAll(_frequencies, frequency => Scaled(scaling, frequency));
         }
 
@@ -111,7 +112,8 @@ internal sealed class PlainLlama
             Assert.Equal("F32", entry.GetProperty("dtype").GetString());
             var offsets = entry.GetProperty("data_offsets");
             var (begin, end) = (offsets[0].GetInt32(), offsets[1].GetInt32());
-            return [.. Enumerable.Range(0, (end - begin) / 4).Select(i => (double)BitConverter.ToSingle(file, 8 + length + begin + (4 * i)))];
+            return [.. Enumerable.Range(0, (end - begin) / 4)
+                .Select(i => (double)BitConverter.ToSingle(file, 8 + length + begin + (4 * i)))];
         }
     }
 

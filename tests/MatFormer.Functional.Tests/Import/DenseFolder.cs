@@ -21,7 +21,8 @@ internal static class DenseFolder
                 : string.Create(CultureInfo.InvariantCulture, $"model-{part.Key + 1:D5}-of-{files:D5}.safetensors");
             SafetensorsWriter.Write(
                 Path.Combine(folder, name), [.. part.Select(tensor => new SafetensorsEntry(tensor.Name, tensor.Type, tensor.Shape))],
-                new Dictionary<string, string> { ["format"] = "pt" }, (tensor, stream) => stream.Write(Bytes(reader, reader.Find(tensor.Name)!)));
+                new Dictionary<string, string> { ["format"] = "pt" },
+                (tensor, stream) => stream.Write(Bytes(reader, reader.Find(tensor.Name)!)));
             foreach (var tensor in part) map[tensor.Name] = name;
         }
 

@@ -39,43 +39,40 @@ public sealed partial class KeptLm;
 /// <summary>The weights of other programs are imported exactly, or refused with a message that names the problem.</summary>
 public sealed class DenseModelTests : IDisposable
 {
+    // Models that an import can read.
+    private static readonly Type[] s_models =
+    [
+        typeof(OracleLlama), typeof(OracleElastic), typeof(GatedGelu), typeof(ImportedLm),
+        typeof(OracleLinear), typeof(ScaledNormLm), typeof(Qwen2Tied), typeof(BiasedQueryLm),
+    ];
+
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-import-").FullName;
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
     [Fact]
-    public void AnExtractedModelIsImportedBitForBit()
+    public void AnExtractedModelIsImportedBitForBit() => CheckModels(nameof(ImportsBitForBit));
+
+    private void ImportsBitForBit<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
-        Check<OracleLlama>();
-        Check<OracleElastic>();
-        Check<GatedGelu>();
-        Check<ImportedLm>();
-        Check<OracleLinear>();
-        Check<ScaledNormLm>();
-        Check<Qwen2Tied>();
-        Check<BiasedQueryLm>();
-
-        void Check<TModel>()
-            where TModel : MatFormerModel, IMatFormer<TModel>
+        var checkpoint = Save<TModel>();
+        Extraction.ToHuggingFace(checkpoint, TModel.Granularities[^1], PathOf("extracted"), null);
+        string[] forms =
+        [
+            DenseFolder.Split(PathOf("extracted"), PathOf("one")),
+            DenseFolder.Split(PathOf("extracted"), PathOf("three"), 3),
+            Path.Combine(PathOf("three"), "model.safetensors.index.json"),
+            Path.Combine(PathOf("one"), "model.safetensors"),
+            PathOf("extracted"),
+        ];
+        foreach (var form in forms)
         {
-            var checkpoint = Save<TModel>();
-            Extraction.ToHuggingFace(checkpoint, TModel.Granularities[^1], PathOf("extracted"), null);
-            string[] forms =
-            [
-                DenseFolder.Split(PathOf("extracted"), PathOf("one")),
-                DenseFolder.Split(PathOf("extracted"), PathOf("three"), 3),
-                Path.Combine(PathOf("three"), "model.safetensors.index.json"),
-                Path.Combine(PathOf("one"), "model.safetensors"),
-                PathOf("extracted"),
-            ];
-            foreach (var form in forms)
-            {
-                DenseModel.Import<TModel>(form, PathOf("imported.safetensors"));
-                Assert.Equal(File.ReadAllBytes(checkpoint), File.ReadAllBytes(PathOf("imported.safetensors")));
-            }
-
-            Directory.Delete(PathOf("three"), recursive: true);
+            DenseModel.Import<TModel>(form, PathOf("imported.safetensors"));
+            Assert.Equal(File.ReadAllBytes(checkpoint), File.ReadAllBytes(PathOf("imported.safetensors")));
         }
+
+        Directory.Delete(PathOf("three"), recursive: true);
     }
 
     [Fact]
@@ -120,24 +117,14 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Fact]
-    public void ThePrintedDeclarationCompilesAndFits()
-    {
-        Check<OracleLlama>();
-        Check<OracleElastic>();
-        Check<GatedGelu>();
-        Check<ImportedLm>();
-        Check<OracleLinear>();
-        Check<ScaledNormLm>();
-        Check<Qwen2Tied>();
-        Check<BiasedQueryLm>();
+    public void ThePrintedDeclarationCompilesAndFits() => CheckModels(nameof(DeclaresWhatFits));
 
-        void Check<TModel>()
-            where TModel : MatFormerModel, IMatFormer<TModel>
-        {
-            Extraction.ToHuggingFace(Save<TModel>(), TModel.Granularities[^1], PathOf("extracted"), null);
-            var folder = DenseFolder.Split(PathOf("extracted"), PathOf("dense"));
-            Assert.Equal(TModel.Spec.Granularities[^1].Layers, Imported(folder, DenseModel.Declare(folder, "Fitting")));
-        }
+    private void DeclaresWhatFits<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        Extraction.ToHuggingFace(Save<TModel>(), TModel.Granularities[^1], PathOf("extracted"), null);
+        var folder = DenseFolder.Split(PathOf("extracted"), PathOf("dense"));
+        Assert.Equal(TModel.Spec.Granularities[^1].Layers, Imported(folder, DenseModel.Declare(folder, "Fitting")));
     }
 
     [Fact]
@@ -162,8 +149,9 @@ public sealed class DenseModelTests : IDisposable
 
         // The widths are not divisible by 8. The window is as long as the context, so it is left out.
         DenseFolder.Configure(
-            PathOf("extracted"), ("model_type", "\"mistral\""), ("intermediate_size", "[90, 70, 90]"), ("num_key_value_heads", "4"), ("head_dim", "10"),
-            ("rope_theta", "10000.0"), ("rope_parameters", null), ("rms_norm_eps", "1e-5"), ("tie_word_embeddings", "true"), ("sliding_window", "12"));
+            PathOf("extracted"), ("model_type", "\"mistral\""), ("intermediate_size", "[90, 70, 90]"), ("num_key_value_heads", "4"),
+            ("head_dim", "10"), ("rope_theta", "10000.0"), ("rope_parameters", null), ("rms_norm_eps", "1e-5"),
+            ("tie_word_embeddings", "true"), ("sliding_window", "12"));
         Assert.Equal(
             """
             using MatFormer;
@@ -192,8 +180,9 @@ public sealed class DenseModelTests : IDisposable
         var folder = DenseFolder.Split(checkpoint, PathOf("stacked"), 2);
         DenseFolder.Configure(
             folder, ("model_type", "\"qwen3\""), ("vocab_size", "64"), ("hidden_size", "32"), ("intermediate_size", "[64, 64, 96, 96, 64]"),
-            ("num_hidden_layers", "5"), ("num_attention_heads", "4"), ("num_key_value_heads", "2"), ("head_dim", "8"), ("hidden_act", "\"gelu\""),
-            ("max_position_embeddings", "16"), ("rms_norm_eps", "1e-06"), ("rope_parameters", """{"rope_type": "default", "rope_theta": 1e6}"""),
+            ("num_hidden_layers", "5"), ("num_attention_heads", "4"), ("num_key_value_heads", "2"), ("head_dim", "8"),
+            ("hidden_act", "\"gelu\""), ("max_position_embeddings", "16"), ("rms_norm_eps", "1e-06"),
+            ("rope_parameters", """{"rope_type": "default", "rope_theta": 1e6}"""),
             ("use_sliding_window", "true"), ("sliding_window", "4"), ("tie_word_embeddings", "true"),
             ("layer_types", """["sliding_attention", "sliding_attention", "sliding_attention", "sliding_attention", "full_attention"]"""));
         DenseModel.Import<StackedLm>(folder, PathOf("imported.safetensors"));
@@ -207,7 +196,8 @@ public sealed class DenseModelTests : IDisposable
         Refused<StackedLm>(folder, "it attends to all earlier tokens, so declare no [Attention(Window = 4)] in layer 0");
         DenseFolder.Configure(folder, ("max_window_layers", "0"), ("intermediate_size", "[64, 96, 96, 96, 64]"));
         Refused<StackedLm>(
-            folder, "intermediate_size is 96, so declare [FeedForward(96, ...)], not 64 in layer 1", "it attends to 4 tokens, so declare [Attention(Window = 4)] in layer 4");
+            folder, "intermediate_size is 96, so declare [FeedForward(96, ...)], not 64 in layer 1",
+            "it attends to 4 tokens, so declare [Attention(Window = 4)] in layer 4");
     }
 
     /// <summary>The numbers of parameters are those of the published models.</summary>
@@ -215,13 +205,15 @@ public sealed class DenseModelTests : IDisposable
     public void ThePublishedQwen25IsDeclared()
     {
         DenseFolder.Configure(
-            PathOf("."), ("architectures", """["Qwen2ForCausalLM"]"""), ("model_type", "\"qwen2\""), ("vocab_size", "151936"), ("hidden_size", "896"),
-            ("intermediate_size", "4864"), ("num_hidden_layers", "24"), ("num_attention_heads", "14"), ("num_key_value_heads", "2"),
-            ("hidden_act", "\"silu\""), ("max_position_embeddings", "32768"), ("max_window_layers", "21"), ("rms_norm_eps", "1e-06"),
-            ("rope_theta", "1000000.0"), ("sliding_window", "32768"), ("tie_word_embeddings", "true"), ("use_mrope", "false"),
-            ("use_sliding_window", "false"), ("attention_dropout", "0.0"), ("initializer_range", "0.02"), ("torch_dtype", "\"bfloat16\""));
+            PathOf("."), ("architectures", """["Qwen2ForCausalLM"]"""), ("model_type", "\"qwen2\""), ("vocab_size", "151936"),
+            ("hidden_size", "896"), ("intermediate_size", "4864"), ("num_hidden_layers", "24"), ("num_attention_heads", "14"),
+            ("num_key_value_heads", "2"), ("hidden_act", "\"silu\""), ("max_position_embeddings", "32768"), ("max_window_layers", "21"),
+            ("rms_norm_eps", "1e-06"), ("rope_theta", "1000000.0"), ("sliding_window", "32768"), ("tie_word_embeddings", "true"),
+            ("use_mrope", "false"), ("use_sliding_window", "false"), ("attention_dropout", "0.0"), ("initializer_range", "0.02"),
+            ("torch_dtype", "\"bfloat16\""));
         var small = DenseModel.Declare(PathOf("."), "Fitting");
-        Assert.Contains("\n[Attention(KeyValueHeads = 2, RotaryBase = 1000000, Bias = true, OutputBias = false)]\n", small, StringComparison.Ordinal);
+        Assert.Contains(
+            "\n[Attention(KeyValueHeads = 2, RotaryBase = 1000000, Bias = true, OutputBias = false)]\n", small, StringComparison.Ordinal);
         Assert.DoesNotContain("Tied", small, StringComparison.Ordinal);
         Assert.Equal(494_032_768, Parameters(small));
 
@@ -235,7 +227,8 @@ public sealed class DenseModelTests : IDisposable
 
         // Without a number, the window of Qwen is transformers' default.
         DenseFolder.Configure(PathOf("."), ("use_sliding_window", "true"), ("max_window_layers", "21"), ("sliding_window", null));
-        Assert.Contains("\n[Attention(Window = 4096, Layers = \"21-27\")]\n", DenseModel.Declare(PathOf("."), "Fitting"), StringComparison.Ordinal);
+        Assert.Contains(
+            "\n[Attention(Window = 4096, Layers = \"21-27\")]\n", DenseModel.Declare(PathOf("."), "Fitting"), StringComparison.Ordinal);
 
         static long Parameters(string declaration)
         {
@@ -275,13 +268,15 @@ public sealed class DenseModelTests : IDisposable
     {
         Extraction.ToHuggingFace(Save<OracleLlama>(), OracleLlama.Profile.XL, PathOf("extracted"), null);
         var folder = DenseFolder.Split(PathOf("extracted"), PathOf("dense"));
-        DenseFolder.Alter(folder, tensors => tensors.Append(new("model.layers.1.self_attn.rotary_emb.inv_freq", SafetensorsType.Float32, [2])));
+        DenseFolder.Alter(
+            folder, tensors => tensors.Append(new("model.layers.1.self_attn.rotary_emb.inv_freq", SafetensorsType.Float32, [2])));
         DenseModel.Import<OracleLlama>(folder, PathOf("imported.safetensors"));
         Assert.Equal(File.ReadAllBytes(PathOf("OracleLlama.safetensors")), File.ReadAllBytes(PathOf("imported.safetensors")));
 
         // A tied head may be written as a tensor if it equals the embedding. A head of zeros does not.
         DenseFolder.Alter(folder, tensors => tensors.Append(new("lm_head.weight", SafetensorsType.Float32, [31, 16])));
-        Refused<OracleLlama>(folder, "holds the tensor 'lm_head.weight', which OracleLlama does not have; its head is not its embedding's weight, "
+        Refused<OracleLlama>(
+            folder, "holds the tensor 'lm_head.weight', which OracleLlama does not have; its head is not its embedding's weight, "
             + "so declare [Embedding(Tied = false)]");
         using (var model = Checkpoint.OpenUniversal<OracleLlama>(PathOf("OracleLlama.safetensors")))
         {
@@ -315,9 +310,11 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("rope_theta", "20000", "rope_theta is 20000, so declare [Attention(RotaryBase = 20000)], not 500")]
     [InlineData("hidden_act", "\"gelu_pytorch_tanh\"", "no word for: the activation gelu_pytorch_tanh (hidden_act).")]
     [InlineData("attention_bias", "true", "attention_bias is true, so declare [Attention(Bias = true)]")]
-    [InlineData("rope_scaling", """{"type": "linear", "factor": 2}""", "its rotary positions are scaled, so declare [RotaryScaling(RotaryScalingKind.Linear, 2)].")]
+    [InlineData("rope_scaling", """{"type": "linear", "factor": 2}""",
+        "its rotary positions are scaled, so declare [RotaryScaling(RotaryScalingKind.Linear, 2)].")]
     [InlineData("rope_parameters", """{"rope_type": "linear", "factor": 2.5}""", "declare [RotaryScaling(RotaryScalingKind.Linear, 2.5)].")]
-    [InlineData("rope_scaling", """{"rope_type": "yarn", "factor": 2}""", "no word for: scaled rotary positions (rope_scaling of the type yarn).")]
+    [InlineData(
+        "rope_scaling", """{"rope_type": "yarn", "factor": 2}""", "no word for: scaled rotary positions (rope_scaling of the type yarn).")]
     [InlineData("rope_scaling", "8", "has 8 for 'rope_scaling', not an object")]
     [InlineData("rope_scaling", """{"factor": 2}""", "lacks 'rope_scaling.rope_type'")]
     [InlineData("rope_scaling", """{"rope_type": 7}""", "has 7 for 'rope_scaling.rope_type', not a string")]
@@ -326,12 +323,14 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("rope_scaling", """{"type": "linear", "factor": 0.5}""", "has 0.5 for 'rope_scaling.factor', not a number of 1 or more")]
     [InlineData("rope_scaling", """{"type": "linear", "factor": 1e999}""", "has 1e999 for 'rope_scaling.factor', not a number above 0")]
     [InlineData("rope_scaling", """{"rope_type": "llama3", "factor": 8}""", "lacks 'rope_scaling.original_max_position_embeddings'")]
-    [InlineData("model_type", "\"qwen2\"", "qwen2 has biases of queries, keys and values, so declare [Attention(Bias = true, OutputBias = false)]; mlp_bias is false")]
+    [InlineData("model_type", "\"qwen2\"",
+        "qwen2 has biases of queries, keys and values, so declare [Attention(Bias = true, OutputBias = false)]; mlp_bias is false")]
     [InlineData("model_type", "\"qwen2_moe\"", "model_type qwen2_moe (supported: llama, mistral, qwen2, qwen3, arcee).")]
     [InlineData("model_type", "\"gemma2\"", "norms after attention and feed-forward; norms that multiply by 1 + weight")]
     [InlineData("quantization_config", """{"quant_method": "gptq"}""", "quantised weights (quantization_config)")]
     [InlineData("partial_rotary_factor", "0.5", "rotary positions for a part of each head (partial_rotary_factor)")]
-    [InlineData("layer_types", """["linear_attention", "full_attention", "full_attention"]""", "layers of the type linear_attention (layer_types)")]
+    [InlineData(
+        "layer_types", """["linear_attention", "full_attention", "full_attention"]""", "layers of the type linear_attention (layer_types)")]
     [InlineData("model_type", null, "lacks 'model_type'")]
     [InlineData("model_type", "7", "has 7 for 'model_type', not a string")]
     [InlineData("hidden_size", null, "lacks 'hidden_size'")]
@@ -356,11 +355,14 @@ public sealed class DenseModelTests : IDisposable
     }
 
     [Theory]
-    [InlineData("original_max_position_embeddings", "0", "has 0 for 'rope_scaling.original_max_position_embeddings', not a whole number above 0")]
-    [InlineData("original_max_position_embeddings", "80", "so declare [RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 80)], not [")]
+    [InlineData(
+        "original_max_position_embeddings", "0", "has 0 for 'rope_scaling.original_max_position_embeddings', not a whole number above 0")]
+    [InlineData(
+        "original_max_position_embeddings", "80", "so declare [RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 80)], not [")]
     [InlineData("low_freq_factor", null, "lacks 'rope_scaling.low_freq_factor'")]
     [InlineData("low_freq_factor", "0", "has 0 for 'rope_scaling.low_freq_factor', not a number above 0")]
-    [InlineData("low_freq_factor", "2", "OriginalContext = 40, LowFrequencyFactor = 2)], not [RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 40)].")]
+    [InlineData("low_freq_factor", "2",
+        "OriginalContext = 40, LowFrequencyFactor = 2)], not [RotaryScaling(RotaryScalingKind.Llama3, 8, OriginalContext = 40)].")]
     [InlineData("high_freq_factor", null, "lacks 'rope_scaling.high_freq_factor'")]
     [InlineData("high_freq_factor", "1.0", "has 1.0 for 'rope_scaling.high_freq_factor', not a number above low_freq_factor, which is 1")]
     public void ARotaryScalingThatDiffersFromTheDeclarationIsRefused(string key, string? json, string says)
@@ -383,11 +385,13 @@ public sealed class DenseModelTests : IDisposable
         const string Scaling = "\"factor\": 8.0, \"original_max_position_embeddings\": 40, \"low_freq_factor\": 1, \"high_freq_factor\": 4";
         Reads(("rope_parameters", null), ("rope_scaling", $"{{\"type\": \"llama3\", {Scaling}}}"));
         Reads(("rope_scaling", $"{{\"rope_type\": \"llama3\", {Scaling}}}"));
-        Reads(("rope_scaling", null), ("rope_theta", null), ("rope_parameters", $"{{\"rope_type\": \"llama3\", \"rope_theta\": 100.0, {Scaling}}}"));
+        Reads(("rope_scaling", null), ("rope_theta", null),
+            ("rope_parameters", $"{{\"rope_type\": \"llama3\", \"rope_theta\": 100.0, {Scaling}}}"));
 
         // If both forms are there, the older one counts.
         Reads(
-            ("rope_theta", "100"), ("rope_scaling", $"{{\"rope_type\": \"llama3\", {Scaling}}}"), ("rope_parameters", """{"rope_type": "default", "rope_theta": 100}"""));
+            ("rope_theta", "100"), ("rope_scaling", $"{{\"rope_type\": \"llama3\", {Scaling}}}"),
+            ("rope_parameters", """{"rope_type": "default", "rope_theta": 100}"""));
         DenseFolder.Configure(folder, ("rope_scaling", "{}"));
         Refused<OracleLlama3>(folder, "its rotary positions are not scaled, so leave [RotaryScaling] out");
         DenseFolder.Configure(folder, ("rope_scaling", """{"type": "linear", "factor": 1.0}"""));
@@ -421,7 +425,8 @@ public sealed class DenseModelTests : IDisposable
     [Fact]
     public void Gemma3nIsRefusedWithAllThatIsMissing()
     {
-        DenseFolder.Configure(PathOf("."), ("model_type", "\"gemma3n\""), ("audio_config", "{}"), ("vision_config", "{}"), ("text_config", """
+        DenseFolder.Configure(
+            PathOf("."), ("model_type", "\"gemma3n\""), ("audio_config", "{}"), ("vision_config", "{}"), ("text_config", """
             {
                 "model_type": "gemma3n_text", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 30, "num_attention_heads": 8,
                 "num_key_value_heads": 2, "head_dim": 256, "vocab_size": 262400, "hidden_activation": "gelu_pytorch_tanh", "rope_theta": 1000000.0,
@@ -447,8 +452,10 @@ public sealed class DenseModelTests : IDisposable
     [InlineData("model.embed_tokens.weight", new long[] { 32, 16 }, "[MatLM(Vocabulary = 32)]")]
     [InlineData("model.embed_tokens.weight", new long[] { 32, 24 }, "[MatLM(Vocabulary = 32)] and [MatLM(Width = 24)]")]
     [InlineData("model.layers.1.self_attn.q_proj.weight", new long[] { 32, 16 }, "[MatLM(Heads = 8)], or another HeadWidth than 4")]
-    [InlineData("model.layers.1.self_attn.k_proj.weight", new long[] { 4, 16 }, "[Attention(KeyValueHeads = 1)], or another HeadWidth than 4")]
-    [InlineData("model.layers.1.self_attn.k_proj.weight", new long[] { 6, 16 }, "[Attention(KeyValueHeads)] and HeadWidth so that their product is 6")]
+    [InlineData(
+        "model.layers.1.self_attn.k_proj.weight", new long[] { 4, 16 }, "[Attention(KeyValueHeads = 1)], or another HeadWidth than 4")]
+    [InlineData("model.layers.1.self_attn.k_proj.weight", new long[] { 6, 16 },
+        "[Attention(KeyValueHeads)] and HeadWidth so that their product is 6")]
     [InlineData("model.layers.0.self_attn.o_proj.weight", new long[] { 16, 32 }, "[MatLM(Heads = 8)], or another HeadWidth than 4")]
     [InlineData("model.layers.1.mlp.up_proj.weight", new long[] { 40, 16 }, "[FeedForward(40, ...)] in layer 1")]
     [InlineData("model.layers.0.mlp.down_proj.weight", new long[] { 16, 40 }, "[FeedForward(40, ...)] in layer 0")]
@@ -464,13 +471,15 @@ public sealed class DenseModelTests : IDisposable
     [Fact]
     public void MissingTensorsAreRefusedWithWhatToDeclare()
     {
-        Without<OracleLlama>("layers.1.", "lacks the tensor 'model.layers.1.input_layernorm.weight'; it has 1 layers, so declare [MatLM(Layers = 1)]");
+        Without<OracleLlama>(
+            "layers.1.", "lacks the tensor 'model.layers.1.input_layernorm.weight'; it has 1 layers, so declare [MatLM(Layers = 1)]");
         Without<OracleLlama>("layers.0.mlp.gate", "it was written by another program, or is damaged", "Activation.SquaredRelu");
         Without<ImportedLm>("lm_head", "leave [Embedding(Tied = false)] out");
         Without<ImportedLm>("q_norm", "lacks the tensor 'model.layers.0.self_attn.q_norm.weight'", "leave [Attention(QkNorm = true)] out");
         Without<GatedGelu>("bias", "leave [FeedForward(..., Bias = true)] out");
         Without<BiasedLm>("self_attn.v_proj.bias", "leave [Attention(Bias = true)] out");
-        Without<BiasedLm>("self_attn.o_proj.bias", "the output of its attention has no bias, so declare [Attention(Bias = true, OutputBias = false)]");
+        Without<BiasedLm>(
+            "self_attn.o_proj.bias", "the output of its attention has no bias, so declare [Attention(Bias = true, OutputBias = false)]");
         Without<BiasedLm>("_proj.bias", "leave [Attention(Bias = true)] out");
         Without<OracleClassic>("embed_positions", "leave [Position(PositionKind.Learned)] out");
         Without<OracleClassic>("layernorm.bias", "declare [Norm(NormKind.Rms)]");
@@ -538,7 +547,8 @@ public sealed class DenseModelTests : IDisposable
         {
             var astray = whole.DeepClone().AsObject();
             astray["model.norm.weight"] = elsewhere;
-            Changed(astray, $"names \"{elsewhere}\" as the file of the tensor 'model.norm.weight', which is not the name of a .safetensors file beside it");
+            Changed(astray, $"names \"{elsewhere}\" as the file of the tensor 'model.norm.weight', "
+                + "which is not the name of a .safetensors file beside it");
         }
 
         Changed([], "has no 'weight_map'");
@@ -628,7 +638,8 @@ public sealed class DenseModelTests : IDisposable
         using var model = new OracleBytes();
         var before = Weights(model);
         var folder = Dense<OracleBytes>();
-        DenseFolder.Alter(folder, tensors => tensors.Select(tensor => tensor.Name == "model.norm.weight" ? tensor with { Shape = [31] } : tensor));
+        DenseFolder.Alter(
+            folder, tensors => tensors.Select(tensor => tensor.Name == "model.norm.weight" ? tensor with { Shape = [31] } : tensor));
         Assert.Throws<CheckpointException>(() => WarmStart.Load(model, folder, corpus));
         Extraction.ToHuggingFace(PathOf("OracleBytes.safetensors"), OracleBytes.Profile.XL, PathOf("extracted"), null);
         DenseFolder.Configure(PathOf("extracted"), ("rms_norm_eps", "0.5"));
@@ -643,7 +654,8 @@ public sealed class DenseModelTests : IDisposable
         DenseModel.Import<ExportedLm>(checkpoint, PathOf("imported.safetensors"), Tokenizer.ByteLevel);
         using (var imported = Checkpoint.OpenUniversal<ExportedLm>(PathOf("imported.safetensors")))
             Assert.Equal(Tokenizer.ByteLevel.Fingerprint, imported.TokenizerFingerprint);
-        var other = new Tokenizer(TokenizerContent.Bytes with { Tokens = [.. TokenizerContent.Bytes.Tokens, "th"u8.ToArray()], Merges = [('t', 'h', 256)] });
+        var other = new Tokenizer(
+            TokenizerContent.Bytes with { Tokens = [.. TokenizerContent.Bytes.Tokens, "th"u8.ToArray()], Merges = [('t', 'h', 256)] });
         File.Delete(PathOf("imported.safetensors"));
         Assert.Throws<TokenizerException>(() => DenseModel.Import<ExportedLm>(checkpoint, PathOf("imported.safetensors"), other));
         Assert.Throws<TokenizerException>(() => DenseModel.Import<OracleLlama>(Save<OracleLlama>(), PathOf("imported.safetensors"), other));
@@ -659,6 +671,14 @@ public sealed class DenseModelTests : IDisposable
         var before = GC.GetAllocatedBytesForCurrentThread();
         DenseModel.Import<LargeLm>(folder, PathOf("imported.safetensors"));
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 5_000_000);
+    }
+
+    // Calls a check for each of the models.
+    private void CheckModels(string check)
+    {
+        var method = typeof(DenseModelTests).GetMethod(check, BindingFlags.Instance | BindingFlags.NonPublic)!;
+        foreach (var model in s_models)
+            method.MakeGenericMethod(model).Invoke(this, BindingFlags.DoNotWrapExceptions, null, null, null);
     }
 
     // Compiles a declaration, imports weights into its model, and returns what the whole model keeps of each layer.

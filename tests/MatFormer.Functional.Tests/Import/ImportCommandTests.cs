@@ -71,15 +71,18 @@ public sealed class ImportCommandTests : IDisposable
         using (var document = JsonDocument.Parse(output))
         {
             Assert.True(document.RootElement.GetProperty("ordered").GetBoolean());
-            Assert.Equal([path, PathOf("out/tokenizer.json")], document.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()));
+            Assert.Equal([path, PathOf("out/tokenizer.json")],
+                document.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()));
         }
 
         using var noGrad = no_grad();
         using var scope = NewDisposeScope();
-        using OracleBytes imported = Checkpoint.OpenUniversal<OracleBytes>(path), saved = Checkpoint.OpenUniversal<OracleBytes>(PathOf("saved.safetensors"));
+        using OracleBytes imported = Checkpoint.OpenUniversal<OracleBytes>(path),
+            saved = Checkpoint.OpenUniversal<OracleBytes>(PathOf("saved.safetensors"));
         var tokens = randint(256, [2, 32], ScalarType.Int64);
         Assert.True(allclose(imported.call(tokens), saved.call(tokens), 1e-4, 1e-4));
-        Assert.False(imported.get_parameter("model.layers.0.mlp.up_proj.weight")!.eq(saved.get_parameter("model.layers.0.mlp.up_proj.weight")!).all().item<bool>());
+        Assert.False(imported.get_parameter("model.layers.0.mlp.up_proj.weight")!
+            .eq(saved.get_parameter("model.layers.0.mlp.up_proj.weight")!).all().item<bool>());
         Assert.Equal(Tokenizer.ByteLevel.Fingerprint, imported.TokenizerFingerprint);
     }
 

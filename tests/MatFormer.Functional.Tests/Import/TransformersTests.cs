@@ -101,7 +101,8 @@ public abstract class TransformersTests : IDisposable
         DenseModel.Import<TModel>(folder, imported);
         using var model = Checkpoint.OpenUniversal<TModel>(imported);
         using var recorded = SafetensorsReader.Open(Path.Combine(folder, "recorded.safetensors"));
-        var (tokens, expected, greedy) = (Read("tokens", ScalarType.Int64), Read("logits", ScalarType.Float32), Read("greedy", ScalarType.Int64));
+        var (tokens, expected, greedy) =
+            (Read("tokens", ScalarType.Int64), Read("logits", ScalarType.Float32), Read("greedy", ScalarType.Int64));
 
         var logits = model.Forward(TModel.Granularities[^1], tokens);
         Assert.Equal(expected.shape, logits.shape);

@@ -8,7 +8,8 @@ Each file holds the weights (`weight.<name>`), a batch (`tokens` or `pixels`, `t
 width (`embeddings.<profile>.<width>`), the loss of each granularity and its distance from the whole model (`distilled.<name>`), and the
 losses of ten steps on the mean of both (`losses.distilled`). Everything is float32 and seeded.
 Written from the definitions (RMSNorm: arXiv 1910.07467, rotary embedding: 2104.09864, GLU variants: 2002.05202, MatFormer: 2310.07707,
-ViT: 2010.11929, routed tokens: 2407.19985, compressed tokens: 2407.12753, fixed positions of patches: 2104.02057, nested embeddings: 2205.13147, InfoNCE: 1807.03748, distillation: 1503.02531).
+ViT: 2010.11929, routed tokens: 2407.19985, compressed tokens: 2407.12753, fixed positions of patches: 2104.02057, nested embeddings:
+2205.13147, InfoNCE: 1807.03748, distillation: 1503.02531).
 """
 import json, math, os, struct
 import torch
@@ -69,7 +70,8 @@ NESTED = {
                          sizes=dict(S=(32, 4), M=(64, 5), XL=(72, 5))),
 }
 
-# Recorded after all others. A size that is a number below 1 or 1.0 is a budget: in the routed layers a router chooses a width for each token.
+# Recorded after all others. A size that is a number below 1 or 1.0 is a budget: in the routed layers a router chooses a width for each
+# token.
 ROUTED = {
     "RoutedViT": dict(image=12, patch=3, channels=3, classes=7, layers=3, width=24, heads=4, kv=4, hidden=48, kind="Gelu", bias=True,
                       attention_bias=True, norm="Layer", epsilon=1e-12, position="Learned", pooling="ClassToken", dimensions={24: 1.0},
@@ -418,7 +420,8 @@ def encode(c, w, batch, size):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
 
     def norm(x, name):
-        return F.layer_norm(x, (d,), w[name + ".weight"], w[name + ".bias"], eps) if c.get("norm") == "Layer" else rms(x, w[name + ".weight"])
+        return (F.layer_norm(x, (d,), w[name + ".weight"], w[name + ".bias"], eps) if c.get("norm") == "Layer"
+                else rms(x, w[name + ".weight"]))
 
     def linear(x, name, first):
         bias = w.get(name + ".bias")

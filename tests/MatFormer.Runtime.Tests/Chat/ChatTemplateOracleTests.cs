@@ -7,7 +7,8 @@ public sealed class ChatTemplateOracleTests
 {
     private static readonly JsonElement s_expected = Read("expected.json");
 
-    public static TheoryData<string> Templates => [.. Directory.GetFiles(At("templates")).Select(path => Path.GetFileName(path)!).Order(StringComparer.Ordinal)];
+    public static TheoryData<string> Templates =>
+        [.. Directory.GetFiles(At("templates")).Select(path => Path.GetFileName(path)!).Order(StringComparer.Ordinal)];
 
     [Fact]
     public void ExpressionsAndWhiteSpaceEqualThoseOfJinja()
@@ -16,7 +17,8 @@ public sealed class ChatTemplateOracleTests
         var variables = Variables(cases.GetProperty("variables"));
         var pairs = cases.GetProperty("templates").EnumerateArray().Zip(s_expected.GetProperty("cases").EnumerateArray()).ToList();
         Assert.True(pairs.Count > 200);
-        Assert.Empty(pairs.Select(pair => Difference(pair.First.GetString()!, variables, pair.Second, pair.First.ToString())).OfType<string>());
+        Assert.Empty(
+            pairs.Select(pair => Difference(pair.First.GetString()!, variables, pair.Second, pair.First.ToString())).OfType<string>());
     }
 
     [Theory]
@@ -44,7 +46,8 @@ public sealed class ChatTemplateOracleTests
     }
 
     // Returns how a text differs from the recorded one, or null if it does not.
-    private static string? Difference(string source, IEnumerable<KeyValuePair<string, object?>> variables, JsonElement expected, string what)
+    private static string? Difference(
+        string source, IEnumerable<KeyValuePair<string, object?>> variables, JsonElement expected, string what)
     {
         string? text = null, problem = null;
         var isRaised = false;

@@ -6,7 +6,8 @@ namespace MatFormer.Runtime.Tests.Chat;
 public sealed class ChatTemplateTests : IDisposable
 {
     private const string Turns =
-        "{{ bos_token }}{% for m in messages %}<turn>{{ m.role }}: {{ m.content }}</turn>\n{% endfor %}{% if add_generation_prompt %}<turn>model: {% endif %}";
+        "{{ bos_token }}{% for m in messages %}<turn>{{ m.role }}: {{ m.content }}</turn>\n{% endfor %}"
+        + "{% if add_generation_prompt %}<turn>model: {% endif %}";
 
     private static readonly ChatMessage[] s_hello = [new(ChatRole.User, "Hello")];
 
@@ -17,7 +18,8 @@ public sealed class ChatTemplateTests : IDisposable
     [Fact]
     public void ATemplateComesFromTheConfigOrFromAFileOfItsOwn()
     {
-        var config = Config($$$"""{"bos_token": "<s>", "eos_token": {"content": "</s>", "special": true}, "chat_template": "{{{Escaped("A {{ bos_token }}{{ eos_token }}")}}}"}""");
+        var config = Config("""{"bos_token": "<s>", "eos_token": {"content": "</s>", "special": true},"""
+            + $$$""" "chat_template": "{{{Escaped("A {{ bos_token }}{{ eos_token }}")}}}"}""");
         Assert.Equal("A <s></s>", ChatTemplate.Load(config).Prompt(s_hello));
         Assert.Equal("A <s></s>", ChatTemplate.Load(_folder.Path).Prompt(s_hello));
 
@@ -34,10 +36,12 @@ public sealed class ChatTemplateTests : IDisposable
     [Fact]
     public void OfSeveralTemplatesTheDefaultIsTaken()
     {
-        var config = Config("""{"chat_template": [{"name": "tool_use", "template": "{% nonsense %}"}, {"name": "default", "template": "D"}]}""");
+        var config = Config(
+            """{"chat_template": [{"name": "tool_use", "template": "{% nonsense %}"}, {"name": "default", "template": "D"}]}""");
         Assert.Equal("D", ChatTemplate.Load(config).Prompt(s_hello));
         Config("""{"chat_template": [{"name": "rag", "template": "R"}]}""");
-        Assert.Contains("no template of the name \"default\"", Assert.Throws<TokenizerException>(() => ChatTemplate.Load(config)).Message, StringComparison.Ordinal);
+        Assert.Contains("no template of the name \"default\"",
+            Assert.Throws<TokenizerException>(() => ChatTemplate.Load(config)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -49,9 +53,11 @@ public sealed class ChatTemplateTests : IDisposable
 
         // A listed token is found as it is, the longest first, also after white space.
         const string Marked = "{% for m in messages %}{{ m.content }} ##END{% endfor %}";
-        Assert.Equal(["##END"], Load(Marked, "\"added_tokens_decoder\": {\"1\": {\"content\": \"##\", \"special\": true}, \"2\": {\"content\": \"##END\", \"special\": true}}").StopStrings);
+        Assert.Equal(["##END"], Load(Marked, "\"added_tokens_decoder\": {\"1\": {\"content\": \"##\", \"special\": true}, "
+            + "\"2\": {\"content\": \"##END\", \"special\": true}}").StopStrings);
         Assert.Empty(Load(Marked).StopStrings);
-        Assert.Equal(["</s>"], Load("{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}", "\"eos_token\": \"</s>\"").StopStrings);
+        Assert.Equal(
+            ["</s>"], Load("{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}", "\"eos_token\": \"</s>\"").StopStrings);
         Assert.Empty(Load("{{ raise_exception('never') }}").StopStrings);
     }
 
@@ -74,14 +80,16 @@ public sealed class ChatTemplateTests : IDisposable
     [Fact]
     public void TokensThatAreNotSpecialMayStandInMessages()
     {
-        var template = Load(Turns, "\"pad_token\": \"!\", \"added_tokens_decoder\": {\"7\": {\"content\": \"<think>\", \"special\": false}}");
+        var template = Load(
+            Turns, "\"pad_token\": \"!\", \"added_tokens_decoder\": {\"7\": {\"content\": \"<think>\", \"special\": false}}");
         Assert.Contains("Hi! <think>", template.Prompt([new(ChatRole.User, "Hi! <think>")]), StringComparison.Ordinal);
     }
 
     [Fact]
     public void TheSpecialTokensOfTheTokenizerBesideATemplateAreRefusedToo()
     {
-        File.WriteAllText(_folder["tokenizer.json"], """{"added_tokens": [{"content": "<turn>", "special": true}, {"content": "<tool>", "special": false}]}""");
+        File.WriteAllText(_folder["tokenizer.json"],
+            """{"added_tokens": [{"content": "<turn>", "special": true}, {"content": "<tool>", "special": false}]}""");
         var template = Load(Turns);
         Assert.Contains("<tool>", template.Prompt([new(ChatRole.User, "<tool>")]), StringComparison.Ordinal);
         Assert.Throws<ArgumentException>(() => template.Prompt([new(ChatRole.User, "<turn>")]));
@@ -90,7 +98,8 @@ public sealed class ChatTemplateTests : IDisposable
     [Fact]
     public void WhatATemplateRefusesIsSaidInItsOwnWords()
     {
-        var template = Load("{% if messages|length % 2 == 0 %}{{ raise_exception('Roles must alternate!') }}{% endif %}{{ messages[0].content.x.y }}x");
+        var template = Load(
+            "{% if messages|length % 2 == 0 %}{{ raise_exception('Roles must alternate!') }}{% endif %}{{ messages[0].content.x.y }}x");
         var e = Assert.Throws<ArgumentException>(() => template.Prompt([.. s_hello, .. s_hello]));
         Assert.StartsWith("The chat template refuses the messages: Roles must alternate!", e.Message, StringComparison.Ordinal);
         Assert.Equal("messages", e.ParamName);
@@ -133,7 +142,8 @@ public sealed class ChatTemplateTests : IDisposable
         await Assert.ThrowsAsync<ArgumentException>(() => client.GetResponseAsync("<s>"));
     }
 
-    private static string Escaped(string text) => text.Replace("\n", "\\n", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal);
+    private static string Escaped(string text) =>
+        text.Replace("\n", "\\n", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal);
 
     private string Config(string json)
     {

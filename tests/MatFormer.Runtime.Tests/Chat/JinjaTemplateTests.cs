@@ -13,7 +13,10 @@ public sealed class JinjaTemplateTests
         { "{% set ns = namespace(l=[1]) %}{% for i in range(99) %}{% set ns.l = ns.l + ns.l %}{% endfor %}", "the template" },
         { "{% set ns = namespace(l=['x']) %}{% for i in range(99) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}", "the template" },
         { "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l }}", "nests too deeply" },
-        { "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l|tojson }}", "nests too deeply" },
+        {
+            "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set ns.l = [ns.l] %}{% endfor %}{{ ns.l|tojson }}",
+            "nests too deeply"
+        },
         { "{% set a = 'a' * 9000000 %}{{ (a + 'b') in a }}", "the template" },
         { "{{ 'a' * 99999999999 }}", "the template" },
         { "{{ [0] * 99999999999 }}", "the template" },
@@ -74,7 +77,8 @@ public sealed class JinjaTemplateTests
     {
         Exception? thrown = null;
         var thread = new Thread(
-            () => thrown = Record.Exception(() => JinjaTemplate.Parse("{% macro f() %}{{ ((f())) }}{% endmacro %}{{ f() }}").Render([], DateTime.UnixEpoch)),
+            () => thrown = Record.Exception(
+                () => JinjaTemplate.Parse("{% macro f() %}{{ ((f())) }}{% endmacro %}{{ f() }}").Render([], DateTime.UnixEpoch)),
             256 << 10);
         thread.Start();
         thread.Join();

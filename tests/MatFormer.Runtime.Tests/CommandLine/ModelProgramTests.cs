@@ -24,7 +24,8 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--minutes must be more than 0, not '0'", "demo --minutes 0")]
     [InlineData("--minutes", "demo --minutes NaN")]
     [InlineData("A command is missing before --minutes", "--minutes 1")]
-    [InlineData("--objective must be sampled, joint, split, sampled-per-layer, sandwich or branching, not 'bagged'", "train --objective bagged")]
+    [InlineData(
+        "--objective must be sampled, joint, split, sampled-per-layer, sandwich or branching, not 'bagged'", "train --objective bagged")]
     [InlineData("--loss-weights must be numbers with commas between them", "train --loss-weights 1;2")]
     [InlineData("Probabilities is (1, 2); it must be empty or 3 numbers", "train --probabilities 1,2")]
     [InlineData("--distillation must be above 0, at most 1, not '2'", "train --distillation 2")]
@@ -146,7 +147,8 @@ public sealed class ModelProgramTests : IDisposable
 
         var page = _folder["eval.html"];
         using (var swept = await Json(
-            "eval", "--data", _texts, "--checkpoint", model, "--dtype", "f32", "--out", _out, "--sweep", "2", "--windows", "8", "--report", page))
+            "eval", "--data", _texts, "--checkpoint", model, "--dtype", "f32",
+            "--out", _out, "--sweep", "2", "--windows", "8", "--report", page))
         {
             var mixes = swept.RootElement.GetProperty("sweep").EnumerateArray().ToList();
             Assert.Equal(8 * 16, swept.RootElement.GetProperty("validation_tokens").GetInt32());
@@ -335,7 +337,8 @@ public sealed class ModelProgramTests : IDisposable
     {
         string[] train = ["train", "--data", _texts, "--batch", "2", "--out", _out];
         using (var trained = await Json([.. train, "--steps", "3", "--tensorboard"]))
-            Assert.Contains(Path.Combine(_out, "tensorboard"), trained.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()));
+            Assert.Contains(
+                Path.Combine(_out, "tensorboard"), trained.RootElement.GetProperty("files").EnumerateArray().Select(f => f.GetString()));
         var (code, _, error) = await Run("train", "--resume", "--out", _out, "--steps", "5");
         Assert.True(code == 0, error);
         var files = EventFiles.Read(Path.Combine(_out, "tensorboard"));

@@ -75,7 +75,8 @@ public sealed class RememberedDataTests : IDisposable
         await Train();
         File.AppendAllText(Path.Combine(_texts, "00.txt"), "more");
         Assert.Contains(
-            $"Measured on '{_texts}', which has changed since the model was trained on it.", await Succeed("eval", "--windows", "2", "--out", _out),
+            $"Measured on '{_texts}', which has changed since the model was trained on it.",
+            await Succeed("eval", "--windows", "2", "--out", _out),
             StringComparison.Ordinal);
     }
 

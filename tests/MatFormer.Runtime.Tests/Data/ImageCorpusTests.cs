@@ -32,7 +32,8 @@ public sealed class ImageCorpusTests : IDisposable
         Assert.Equal([106, 107, 108, 109, 110, 111], validation.Pixels(1).ToArray());
         Assert.Throws<ArgumentOutOfRangeException>(() => training.Pixels(5).Length);
         Assert.Throws<ArgumentOutOfRangeException>(() => training.Label(-1));
-        Assert.Equal($"'{_folder.Path}': 5 images to train on, 2 to validate on, 2 x 3 pixels grey, 3 classes (0, 1, 2)", corpus.Describe());
+        Assert.Equal(
+            $"'{_folder.Path}': 5 images to train on, 2 to validate on, 2 x 3 pixels grey, 3 classes (0, 1, 2)", corpus.Describe());
     }
 
     [Fact]

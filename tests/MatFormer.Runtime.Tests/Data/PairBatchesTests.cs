@@ -61,17 +61,21 @@ public sealed class PairBatchesTests : IDisposable
         File.WriteAllLines(_folder["a.tsv"], Enumerable.Range(0, 42).Select(i => $"query {i}\tanswer {i}"));
         using var corpus = PairCorpus.Open(_folder["a.tsv"]);
         var batches = new PairBatches(corpus.Training, Tokenizer.ByteLevel, 16, new TrainerOptions { Batch = 10, Seed = 4 });
-        var epochs = Enumerable.Range(0, 2).Select(epoch => Enumerable.Range(1, 4).SelectMany(step => Queries(batches, (epoch * 4) + step)).ToList()).ToList();
+        var epochs = Enumerable.Range(0, 2)
+            .Select(epoch => Enumerable.Range(1, 4).SelectMany(step => Queries(batches, (epoch * 4) + step)).ToList()).ToList();
         Assert.All(epochs, epoch => Assert.Equal(corpus.Training.Select(pair => pair.Query).Order(), epoch.Order()));
         Assert.NotEqual(epochs[0], epochs[1]);
 
         // A batch depends on the seed and the step alone.
-        Assert.Equal(Queries(batches, 3), Queries(new PairBatches(corpus.Training, Tokenizer.ByteLevel, 16, new TrainerOptions { Batch = 10, Seed = 4 }), 3));
-        Assert.NotEqual(Queries(batches, 3), Queries(new PairBatches(corpus.Training, Tokenizer.ByteLevel, 16, new TrainerOptions { Batch = 10 }), 3));
+        Assert.Equal(Queries(batches, 3),
+            Queries(new PairBatches(corpus.Training, Tokenizer.ByteLevel, 16, new TrainerOptions { Batch = 10, Seed = 4 }), 3));
+        Assert.NotEqual(
+            Queries(batches, 3), Queries(new PairBatches(corpus.Training, Tokenizer.ByteLevel, 16, new TrainerOptions { Batch = 10 }), 3));
 
         // The prefetching thread gives the same batches.
         using var ahead = new PrefetchedBatches(batches, 2, 3);
-        Assert.Equal(Queries((PairBatch)ahead.Take(2)), Queries(new PairBatches(corpus.Training, Tokenizer.ByteLevel, 16, new TrainerOptions { Batch = 10, Seed = 4 }), 2));
+        Assert.Equal(Queries((PairBatch)ahead.Take(2)),
+            Queries(new PairBatches(corpus.Training, Tokenizer.ByteLevel, 16, new TrainerOptions { Batch = 10, Seed = 4 }), 2));
     }
 
     [Fact]
@@ -82,7 +86,8 @@ public sealed class PairBatchesTests : IDisposable
         var tokenizer = Tokenizer.Train(corpus, new() { Vocabulary = 300 });
         Assert.True(tokenizer.Encode("the query").Length < 5);
         using var encoded = corpus.With(tokenizer);
-        Assert.Equal((tokenizer, corpus.Fingerprint, corpus.Training.Count), (encoded.Tokenizer, encoded.Fingerprint, encoded.Training.Count));
+        Assert.Equal(
+            (tokenizer, corpus.Fingerprint, corpus.Training.Count), (encoded.Tokenizer, encoded.Fingerprint, encoded.Training.Count));
         Assert.Equal(Tokenizer.ByteLevel, corpus.Tokenizer);
         Assert.Contains("byte pairs", encoded.Describe(), StringComparison.Ordinal);
     }

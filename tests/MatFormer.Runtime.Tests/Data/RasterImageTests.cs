@@ -62,7 +62,8 @@ public sealed class RasterImageTests : IDisposable
     public void APaletteIsReadAsItsColours()
     {
         var image = Read(Convert.FromBase64String(Palette));
-        byte[] expected = [.. Samples(3, (c, y, x) => (((x * y) + x) % 5) is var k && c == 0 ? k * 50 : c == 1 ? 255 - (k * 40) : k * k * 10)];
+        byte[] expected =
+            [.. Samples(3, (c, y, x) => (((x * y) + x) % 5) is var k && c == 0 ? k * 50 : c == 1 ? 255 - (k * 40) : k * k * 10)];
         Assert.Equal((3, Height, Width), (image.Channels, image.Height, image.Width));
         Assert.Equal(expected, image.Pixels);
     }
@@ -267,9 +268,9 @@ public sealed class RasterImageTests : IDisposable
     [InlineData(9, 10, new[]
     {
         0, 6, 19, 42, 80, 126, 168, 58, 73, 140, 4, 10, 25, 49, 87, 134, 178, 69, 85, 152, 11, 18, 34, 60, 100, 148, 193, 85, 103, 172,
-        25, 34, 51, 78, 119, 169, 215, 109, 128, 198, 46, 56, 74, 102, 145, 152, 122, 107, 102, 102, 71, 82, 102, 132, 176, 139, 35, 111, 81,
-        12, 104, 116, 137, 169, 214, 179, 75, 153, 125, 57, 144, 157, 180, 212, 176, 142, 117, 106, 105, 108, 175, 189, 213, 247, 128, 95, 148,
-        48, 74, 149,
+        25, 34, 51, 78, 119, 169, 215, 109, 128, 198, 46, 56, 74, 102, 145, 152, 122, 107, 102, 102, 71, 82, 102, 132, 176, 139, 35, 111,
+        81, 12, 104, 116, 137, 169, 214, 179, 75, 153, 125, 57, 144, 157, 180, 212, 176, 142, 117, 106, 105, 108, 175, 189, 213, 247, 128,
+        95, 148, 48, 74, 149,
     })]
     public void ResizingEqualsThatOfPyTorch(int height, int width, int[] expected)
     {

@@ -19,7 +19,8 @@ public sealed class DecodingTelemetryTests
         var whole = Assert.Single(listening.Of("matformer.decoding.duration", its));
         Assert.InRange(Assert.Single(listening.Of("matformer.decoding.time_to_first_token", its)), 0, whole);
         var activity = Assert.Single(listening.Activities);
-        Assert.Equal(("generate Scripted", 3, 5), (activity.DisplayName, activity.GetTagItem("matformer.tokens.prompt"), activity.GetTagItem("matformer.tokens.generated")));
+        Assert.Equal(("generate Scripted", 3, 5),
+            (activity.DisplayName, activity.GetTagItem("matformer.tokens.prompt"), activity.GetTagItem("matformer.tokens.generated")));
         Assert.Equal("first_token", Assert.Single(activity.Events).Name);
         Assert.Null(Activity.Current);
     }
@@ -37,7 +38,8 @@ public sealed class DecodingTelemetryTests
         ActivitySource.AddActivityListener(listener);
         using var reader = source.StartActivity("read")!;
         using var model = new ScriptedModel("hello");
-        await foreach (var _ in TextGenerator.StreamAsync(model, "a", new GenerationOptions { Tokens = 4 }, TestContext.Current.CancellationToken))
+        await foreach (var _ in TextGenerator.StreamAsync(
+            model, "a", new GenerationOptions { Tokens = 4 }, TestContext.Current.CancellationToken))
         {
         }
 
@@ -56,7 +58,8 @@ public sealed class DecodingTelemetryTests
         });
         Assert.Throws<InvalidTimeZoneException>(() => TextGenerator.Generate(model, "a", new GenerationOptions { Tokens = 9 }));
         var activity = Assert.Single(listening.Activities);
-        Assert.Equal((ActivityStatusCode.Error, "broken", 2), (activity.Status, activity.StatusDescription, activity.GetTagItem("matformer.tokens.generated")));
+        Assert.Equal((ActivityStatusCode.Error, "broken", 2),
+            (activity.Status, activity.StatusDescription, activity.GetTagItem("matformer.tokens.generated")));
         Assert.Equal(typeof(InvalidTimeZoneException).FullName, activity.GetTagItem("error.type"));
     }
 

@@ -329,7 +329,8 @@ public sealed class SamplerTests
             foreach (var options in new[] { new GenerationOptions(), s_drawing })
             {
                 var e = Assert.Throws<DecodingException>(() => new Sampler(options).Next([0, bad, 1], [], 0));
-                Assert.Contains(float.IsNaN(bad) ? "logit of token 1 is not a number" : "logit of token 1 is infinite", e.Message, StringComparison.Ordinal);
+                Assert.Contains(float.IsNaN(bad) ? "logit of token 1 is not a number" : "logit of token 1 is infinite",
+                    e.Message, StringComparison.Ordinal);
             }
         }
 

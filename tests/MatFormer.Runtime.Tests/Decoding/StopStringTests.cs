@@ -80,15 +80,18 @@ public sealed class StopStringTests
     [Fact]
     public void RandomTextEndsWhereASearchOfTheWholeTextEndsIt()
     {
-        var texts = Gen.Choose(1, 40).SelectMany(length => Gen.ArrayOf(Gen.Elements('a', 'b', 'é', 'è'), length)).Select(c => new string(c));
+        var texts = Gen.Choose(1, 40).SelectMany(length => Gen.ArrayOf(Gen.Elements('a', 'b', 'é', 'è'), length))
+            .Select(c => new string(c));
         var stops = Gen.Choose(1, 3).SelectMany(count =>
-            Gen.ArrayOf(Gen.Choose(1, 4).SelectMany(n => Gen.ArrayOf(Gen.Elements('a', 'b', 'é', 'è'), n)).Select(c => new string(c)), count));
+            Gen.ArrayOf(
+                Gen.Choose(1, 4).SelectMany(n => Gen.ArrayOf(Gen.Elements('a', 'b', 'é', 'è'), n)).Select(c => new string(c)), count));
         var cases = from text in texts from stop in stops select (text, stop);
         Check.One(Config.QuickThrowOnFailure.WithMaxTest(300), Prop.ForAll(cases.ToArbitrary(), given =>
         {
             var (text, stop) = given;
             var end = Enumerable.Range(1, text.Length).FirstOrDefault(n => stop.Any(s => text[..n].EndsWith(s, StringComparison.Ordinal)));
-            var expected = end == 0 ? text : text[..(end - stop.Where(s => text[..end].EndsWith(s, StringComparison.Ordinal)).Max(s => s.Length))];
+            var expected = end == 0
+                ? text : text[..(end - stop.Where(s => text[..end].EndsWith(s, StringComparison.Ordinal)).Max(s => s.Length))];
             var (result, _) = Say(text, Encoding.UTF8.GetByteCount(text), stop);
             return result.Text == expected && result.FinishReason == (end == 0 ? FinishReason.Length : FinishReason.Stop);
         }));

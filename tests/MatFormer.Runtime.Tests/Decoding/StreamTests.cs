@@ -106,7 +106,8 @@ public sealed class StreamTests
         Assert.InRange(pieces.Count, 6, 40);
         var said = string.Concat(pieces.Select(p => p.Text));
         Assert.Equal(pieces.Sum(p => p.Tokens.Length), said.Length);
-        Assert.Equal(FinishReason.Cancelled, Assert.Single(await All(TextGenerator.StreamAsync(model, "a", options, stop.Token))).FinishReason);
+        Assert.Equal(
+            FinishReason.Cancelled, Assert.Single(await All(TextGenerator.StreamAsync(model, "a", options, stop.Token))).FinishReason);
     }
 
     [Fact]

@@ -133,7 +133,8 @@ public sealed class TextGeneratorTests : IDisposable
         {
             var end = Array.IndexOf(whole[row].Bytes, stop);
             Assert.Equal(end < 0 ? whole[row].Bytes : whole[row].Bytes[..end], stopped[row].Bytes);
-            Assert.Equal(end < 0 ? (60, FinishReason.Length) : (end + 1, FinishReason.Stop), (stopped[row].Tokens, stopped[row].FinishReason));
+            Assert.Equal(
+                end < 0 ? (60, FinishReason.Length) : (end + 1, FinishReason.Stop), (stopped[row].Tokens, stopped[row].FinishReason));
         }
 
         Assert.True(stopped.Select(r => r.Tokens).Distinct().Count() > 1);

@@ -241,8 +241,10 @@ public sealed class ReaderFuzzTests : IDisposable
         var template = "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content|trim }}{{ eos_token }}{% endfor %}";
         Mutator.Run(
             [
-                Encoding.UTF8.GetBytes($"{{\"bos_token\": {{\"content\": \"<s>\"}}, \"eos_token\": \"</s>\", \"chat_template\": \"{template}\", "
-                    + "\"added_tokens_decoder\": {\"0\": {\"content\": \"<s>\", \"special\": true}}, \"additional_special_tokens\": [\"<x>\"]}"),
+                Encoding.UTF8.GetBytes(
+                    $"{{\"bos_token\": {{\"content\": \"<s>\"}}, \"eos_token\": \"</s>\", \"chat_template\": \"{template}\", "
+                    + "\"added_tokens_decoder\": {\"0\": {\"content\": \"<s>\", \"special\": true}}, "
+                    + "\"additional_special_tokens\": [\"<x>\"]}"),
                 Encoding.UTF8.GetBytes($"{{\"chat_template\": [{{\"name\": \"default\", \"template\": \"{template}\"}}]}}"),
             ],
             file =>
@@ -333,7 +335,8 @@ public sealed class ReaderFuzzTests : IDisposable
     private static void Chat(string path)
     {
         var template = ChatTemplate.Load(path);
-        Assert.NotNull(template.Prompt([new(ChatRole.User, "Hello 😀"), new(ChatRole.Assistant, "<think>\nx\n</think>\n\ny"), new(ChatRole.User, "?")]));
+        Assert.NotNull(template.Prompt(
+            [new(ChatRole.User, "Hello 😀"), new(ChatRole.Assistant, "<think>\nx\n</think>\n\ny"), new(ChatRole.User, "?")]));
         Assert.False(template.StopStrings.IsDefault);
     }
 

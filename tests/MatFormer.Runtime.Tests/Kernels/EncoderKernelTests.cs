@@ -191,7 +191,8 @@ public sealed class EncoderKernelTests : IDisposable
                 {
                     var known = LogSoftmax(Scores(teacher, teacher, way, pair, prefix, 0.2));
                     var learnt = LogSoftmax(Scores(student, teacher, way, pair, prefix, 0.2));
-                    expected += share / 6 * 4 * known.Select((log, i) => double.IsInfinity(log) ? 0 : Math.Exp(log) * (log - learnt[i])).Sum();
+                    expected += share / 6 * 4 * known.Select(
+                        (log, i) => double.IsInfinity(log) ? 0 : Math.Exp(log) * (log - learnt[i])).Sum();
                 }
             }
         }
@@ -215,7 +216,8 @@ public sealed class EncoderKernelTests : IDisposable
             Math.Sin(2), Math.Sin(0.02), Math.Cos(2), Math.Cos(0.02), Math.Sin(1), Math.Sin(0.01), Math.Cos(1), Math.Cos(0.01),
         ];
         AssertClose(tensor([.. expected.Select(value => (float)value)]), table.Table[1 + (2 * 3) + 1]);
-        Assert.Contains("multiple of 4", Assert.Throws<ArgumentException>("width", () => new SinusoidalTable(3, 6, true, CPU)).Message, StringComparison.Ordinal);
+        Assert.Contains("multiple of 4",
+            Assert.Throws<ArgumentException>("width", () => new SinusoidalTable(3, 6, true, CPU)).Message, StringComparison.Ordinal);
     }
 
     // Returns the cosines, divided by the temperature, of a query and all documents, or the other way of a document and all queries.
@@ -234,7 +236,8 @@ public sealed class EncoderKernelTests : IDisposable
     }
 
     private static double[] Logits(float[] x, Tensor head, Tensor bias, int prefix) =>
-        [.. Enumerable.Range(0, (int)head.shape[0]).Select(i => Values(bias)[i] + x[..prefix].Zip(Values(head[i]), (a, b) => (double)a * b).Sum())];
+        [.. Enumerable.Range(0, (int)head.shape[0])
+            .Select(i => Values(bias)[i] + x[..prefix].Zip(Values(head[i]), (a, b) => (double)a * b).Sum())];
 
     private static double[] LogSoftmax(double[] x)
     {

@@ -73,7 +73,8 @@ public sealed class KernelNodeTests : KernelTestBase
         byte[] gradient = Bits(weights.Up.grad!);
         loss.backward();
         Assert.Contains(
-            "run the forward pass again", Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure).Message, StringComparison.Ordinal);
+            "run the forward pass again",
+            Assert.Throws<InvalidOperationException>(KernelNode.ThrowFailure).Message, StringComparison.Ordinal);
         Assert.Equal(gradient, Bits(weights.Up.grad!));
     }
 

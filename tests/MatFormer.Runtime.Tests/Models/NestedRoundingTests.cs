@@ -41,7 +41,8 @@ public sealed class NestedRoundingTests
         var row = Weights(75, factor);
         var halves = new Half[3];
         NestedRounding.Quantize(row, new sbyte[75], halves);
-        Assert.Equal(scales, string.Join(' ', halves.Select(h => BitConverter.HalfToUInt16Bits(h).ToString("x4", CultureInfo.InvariantCulture))));
+        Assert.Equal(
+            scales, string.Join(' ', halves.Select(h => BitConverter.HalfToUInt16Bits(h).ToString("x4", CultureInfo.InvariantCulture))));
         foreach (var (bits, recorded) in new[] { (8, at8), (4, at4), (2, at2) })
         {
             var rounded = new float[75];

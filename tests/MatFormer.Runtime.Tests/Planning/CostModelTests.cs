@@ -23,7 +23,8 @@ public sealed class CostModelTests
             for (var i = 0; i < 50; i++)
                 Assert.True(Squares([.. x.Select(each => Math.Max(0, each + (0.1 * (random.NextDouble() - 0.5))))]) >= least - 1e-9);
 
-            double Squares(double[] at) => rows.Zip(targets, (row, target) => Math.Pow(row.Zip(at, (a, b) => a * b).Sum() - target, 2)).Sum();
+            double Squares(double[] at) =>
+                rows.Zip(targets, (row, target) => Math.Pow(row.Zip(at, (a, b) => a * b).Sum() - target, 2)).Sum();
         });
     }
 
@@ -79,7 +80,8 @@ public sealed class CostModelTests
     private static double TimeOf(LatencyModel latency, int[] mix) =>
         latency.Whole + mix.Select((choice, layer) => latency.Difference(layer, choice)).Sum();
 
-    private static double LossOf(LossModel loss, int[] mix) => loss.Whole + mix.Select((choice, layer) => loss.Difference(layer, choice)).Sum();
+    private static double LossOf(LossModel loss, int[] mix) =>
+        loss.Whole + mix.Select((choice, layer) => loss.Difference(layer, choice)).Sum();
 
     private static bool Near(double one, double other) => Math.Abs(one - other) < 1e-6;
 

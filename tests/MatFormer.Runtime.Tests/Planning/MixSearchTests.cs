@@ -15,7 +15,8 @@ public sealed class MixSearchTests
             visited.Add(string.Join(' ', mix));
             Assert.Equal(PlanningSpecs.Sizes(space).Of(mix), cost);
         });
-        Assert.Equal(PlanningSpecs.All(space).Where(mix => IsIncreasing(space, mix)).Select(mix => string.Join(' ', mix)).Order(), visited.Order());
+        Assert.Equal(
+            PlanningSpecs.All(space).Where(mix => IsIncreasing(space, mix)).Select(mix => string.Join(' ', mix)).Order(), visited.Order());
         Assert.Equal(visited.Count, space.IncreasingCount);
     });
 
@@ -37,7 +38,8 @@ public sealed class MixSearchTests
     {
         var table = PlanningSpecs.Draw(space, random);
         var budget = DrawBudget(table, random);
-        var fitting = PlanningSpecs.All(space).Where(mix => IsIncreasing(space, mix)).Select(mix => table.Of(mix)).Where(cost => budget.AdmitsSize(cost)).ToList();
+        var fitting = PlanningSpecs.All(space).Where(mix => IsIncreasing(space, mix))
+            .Select(mix => table.Of(mix)).Where(cost => budget.AdmitsSize(cost)).ToList();
         var frontier = MixSearch.Increasing(space, table, budget);
         Assert.Equal(Unbeaten(fitting), Costs(frontier));
         if (frontier.Count == 0) return;
@@ -64,7 +66,8 @@ public sealed class MixSearchTests
             var isEmpty = frontier.Count == 0;
             MixSearch.Evolve(space, table, budget, 3, frontier);
             if (isEmpty) Assert.Equal(0, frontier.Count);
-            else Assert.Equal(Unbeaten(PlanningSpecs.All(space).Select(mix => table.Of(mix)).Where(cost => budget.AdmitsSize(cost))), Costs(frontier));
+            else Assert.Equal(
+                Unbeaten(PlanningSpecs.All(space).Select(mix => table.Of(mix)).Where(cost => budget.AdmitsSize(cost))), Costs(frontier));
         },
         cases: 15, mostLayers: 3);
 

@@ -19,7 +19,8 @@ internal static class PlanningSpecs
             if (g > 0)
             {
                 for (var layer = 0; layer < layers; layer++)
-                    if (random.Next(4) > 0) slices[layer] = new LayerSlice(slices[layer].HiddenWidth + random.Next(3) + 1, slices[layer].Heads + random.Next(2));
+                    if (random.Next(4) > 0) slices[layer] = new LayerSlice(
+                        slices[layer].HiddenWidth + random.Next(3) + 1, slices[layer].Heads + random.Next(2));
                 slices[^1] = slices[^1] with { HiddenWidth = slices[^1].HiddenWidth + 1 };
             }
 

@@ -9,7 +9,8 @@ public sealed class ProfilePlannerTests
         Blocks = [.. Enumerable.Repeat(TinyModel.Spec.Blocks[0], 6)],
     });
 
-    private static readonly IReadOnlyList<(string, int[])> s_known = [("S", new int[6]), ("M", [1, 1, 1, 1, 1, 1]), ("XL", [2, 2, 2, 2, 2, 2])];
+    private static readonly IReadOnlyList<(string, int[])> s_known =
+        [("S", new int[6]), ("M", [1, 1, 1, 1, 1, 1]), ("XL", [2, 2, 2, 2, 2, 2])];
 
     private static MixTable Table(params double[] layers)
     {
@@ -107,7 +108,8 @@ public sealed class ProfilePlannerTests
         var table = Table(1, 2, 3, 4, 5, 6);
         var smallest = table.Of(new int[6]);
         foreach (var (budget, says) in ((PlanBudget, string)[])[
-            (new() { MaxParameters = smallest.Parameters - 1 }, $"at most {smallest.Parameters - 1:n0} parameters: the smallest one, 6*S, takes {smallest.Parameters:n0}"),
+            (new() { MaxParameters = smallest.Parameters - 1 },
+                $"at most {smallest.Parameters - 1:n0} parameters: the smallest one, 6*S, takes {smallest.Parameters:n0}"),
             (new() { MaxFlops = 5 }, "at most 5 FLOPs per token: the smallest one, 6*S"),
             (new() { MaxMemoryBytes = 2000, MaxParameters = 1_000_000 }, "at most 2 kB of memory: the smallest one, 6*S, takes 13.31 kB")])
         {

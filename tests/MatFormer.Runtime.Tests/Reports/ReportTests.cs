@@ -17,7 +17,8 @@ public sealed class ReportTests
             "bits per byte of validation text (lower is better)" }) Assert.Contains(label, labels);
         Assert.DoesNotContain(labels, l => l.StartsWith("bigram", StringComparison.Ordinal));
         Assert.Contains(
-            XDocument.Parse(SizeCurve.OfSizes("TinyModel", Data(bigram: 1.6).Evaluation).ToSvg()).Descendants(ns + "text").Select(t => t.Value),
+            XDocument.Parse(SizeCurve.OfSizes("TinyModel", Data(bigram: 1.6).Evaluation).ToSvg())
+                .Descendants(ns + "text").Select(t => t.Value),
             l => l.StartsWith("bigram", StringComparison.Ordinal));
     }
 
@@ -42,7 +43,8 @@ public sealed class ReportTests
         var data = Data();
         var sweep = data.Evaluation with { Rows = [.. data.Evaluation.Rows.Where(r => !r.Costs.IsGranularity)] };
         var html = HtmlReport.Render("TinyModel", "XL", data.Evaluation, MixSweep.Of(data.Evaluation, sweep), data.Facts);
-        var body = XDocument.Parse(html[html.IndexOf("<body>", StringComparison.Ordinal)..].Replace("</html>", string.Empty, StringComparison.Ordinal));
+        var body = XDocument.Parse(
+            html[html.IndexOf("<body>", StringComparison.Ordinal)..].Replace("</html>", string.Empty, StringComparison.Ordinal));
         Assert.Equal(4, body.Descendants("svg").Count()); // two charts, each for wide and narrow windows
         var cells = body.Descendants("tr").Select(row => string.Join(' ', row.Elements().Select(cell => cell.Value))).ToList();
         Assert.Contains("increasing 1 -0.017 -0.017", cells); // a third of the way from 1.5 to 1.4
@@ -95,7 +97,8 @@ public sealed class ReportTests
     {
         EvaluationRow Row(string name, bool granularity, long parameters, double bits) =>
             new(new ProfileCosts(
-                name, granularity, granularity ? MixShape.Uniform : MixShape.Increasing, granularity ? "2*" + name : "1*S 1*XL", [new(8, 1), new(8, 1)], parameters, parameters, 2 * parameters, 64),
+                name, granularity, granularity ? MixShape.Uniform : MixShape.Increasing, granularity ? "2*" + name : "1*S 1*XL",
+                [new(8, 1), new(8, 1)], parameters, parameters, 2 * parameters, 64),
                 bits, bits * Math.Log(2), new Consistency(0.9, 0.8, 0.02, 0.03));
         return new ReportData
         {

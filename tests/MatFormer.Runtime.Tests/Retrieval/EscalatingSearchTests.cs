@@ -56,7 +56,8 @@ public sealed class EscalatingSearchTests : IDisposable
 
         var some = new EscalatingSearch<int>(index, ladder, [.. ladder[1..].Select(_ => random.NextSingle() * 0.3f)]);
         var result = some.Search(queries, options);
-        Assert.All(result.Hits.Select((hits, query) => (hits, query)), found => Assert.Equal(alone[result.Rungs[found.query]][found.query], found.hits));
+        Assert.All(result.Hits.Select((hits, query) => (hits, query)),
+            found => Assert.Equal(alone[result.Rungs[found.query]][found.query], found.hits));
         Assert.Equal(queries.Length, result.Answered.Sum());
         Assert.Equal(Enumerable.Range(0, ladder.Length).Select(rung => result.Rungs.Count(r => r == rung)), result.Answered.AsEnumerable());
         var spent = result.Rungs.Sum(rung => ladder[..(rung + 1)].Sum(e => e.FlopsPerQuery));
@@ -74,7 +75,8 @@ public sealed class EscalatingSearchTests : IDisposable
         Assert.True(best.Recall >= whole.Recall - tolerance - 1e-9);
 
         // Tries every choice of encoders, with every threshold at which a result changes.
-        var margins = ladder.Select(e => index.SearchBatch(e.Embed(queries), options with { Count = options.Count + 1 }).Select(h => h[0].Score - h[^1].Score).Distinct().ToArray()).ToArray();
+        var margins = ladder.Select(e => index.SearchBatch(e.Embed(queries), options with { Count = options.Count + 1 })
+            .Select(h => h[0].Score - h[^1].Score).Distinct().ToArray()).ToArray();
         foreach (var first in margins[0].Cast<float?>().Append(null))
         {
             foreach (var second in margins[1].Cast<float?>().Append(null))
@@ -122,7 +124,8 @@ public sealed class EscalatingSearchTests : IDisposable
             {
                 var own = new Random(query);
                 var scale = (float)(noise * (0.1 + hardness[query]) * 0.7);
-                return Vectors.Normalise([.. corpus.AsSpan(query * width, width).ToArray().Select(v => v + (scale * Vectors.Normal(own)))], width);
+                return Vectors.Normalise(
+                    [.. corpus.AsSpan(query * width, width).ToArray().Select(v => v + (scale * Vectors.Normal(own)))], width);
             }),
         ]);
     }
@@ -174,7 +177,8 @@ public sealed class EscalatingSearchTests : IDisposable
 
     // Makes queries for rows of an index of 40, and encoders of which each embeds the queries better than the one before it.
     private void Ladder(
-        int encoders, Action<Random, VectorIndex, QueryEncoder<int>[], int[], int[][]> property, int cases = 30, int queries = 25) => Check.One(
+        int encoders, Action<Random, VectorIndex, QueryEncoder<int>[], int[], int[][]> property,
+        int cases = 30, int queries = 25) => Check.One(
         Config.QuickThrowOnFailure.WithMaxTest(cases),
         Prop.ForAll(ArbMap.Default.ArbFor<int>(), seed =>
         {
@@ -191,7 +195,8 @@ public sealed class EscalatingSearchTests : IDisposable
                 {
                     var noise = Vectors.Draw(random, 40, width);
                     return new QueryEncoder<int>($"{rung}", flops += random.Next(1, 5), asked =>
-                        [.. asked.SelectMany(query => Enumerable.Range(query * width, width).Select(i => vectors[i] + (0.6f / rung * noise[i])))]);
+                        [.. asked.SelectMany(
+                            query => Enumerable.Range(query * width, width).Select(i => vectors[i] + (0.6f / rung * noise[i])))]);
                 }),
             ];
             int[] asked = [.. Enumerable.Range(0, queries).Select(_ => random.Next(40))];

@@ -35,7 +35,8 @@ public sealed class RetrievalMeasuresTests
     public void IntervalsEqualThoseWorkedOutByHand()
     {
         // Wilson's interval for 8 of 10 is 0.4902 to 0.9433.
-        var tens = RetrievalMeasures.RecallAt(1, [.. Enumerable.Range(0, 10).Select(i => Hits([i]))], [.. Enumerable.Range(0, 10).Select(i => new[] { i < 8 ? i : -1 })]);
+        var tens = RetrievalMeasures.RecallAt(
+            1, [.. Enumerable.Range(0, 10).Select(i => Hits([i]))], [.. Enumerable.Range(0, 10).Select(i => new[] { i < 8 ? i : -1 })]);
         Assert.Equal((0.8, 10), (tens.Value, tens.Queries));
         Assert.Equal(0.4902, tens.Low, 4);
         Assert.Equal(0.9433, tens.High, 4);
@@ -86,7 +87,8 @@ public sealed class RetrievalMeasuresTests
         Refused("Query 0 has no hits", () => RetrievalMeasures.NearestNeighbourAccuracy([[]], [1], [1]));
         Assert.Throws<ArgumentOutOfRangeException>(() => RetrievalMeasures.RecallAt(0, s_found, s_relevant));
 
-        static void Refused(string says, Func<RetrievalMeasure> measure) => Assert.Contains(says, Assert.Throws<ArgumentException>(() => measure()).Message);
+        static void Refused(string says, Func<RetrievalMeasure> measure) =>
+            Assert.Contains(says, Assert.Throws<ArgumentException>(() => measure()).Message);
     }
 
     private static SearchHit[] Hits(int[] rows) => [.. rows.Select((row, rank) => new SearchHit(row, 1f / (rank + 1)))];

@@ -63,7 +63,8 @@ public sealed class SearchTests : IDisposable
             {
                 var options = new SearchOptions { Count = count, Threads = random.Next(1, 5) };
                 Assert.Equal(expected[..count], index.Search(query, options));
-                Assert.All(index.SearchBatch([.. query, .. query, .. query, .. query, .. query], options), hits => Assert.Equal(expected[..count], hits));
+                Assert.All(index.SearchBatch([.. query, .. query, .. query, .. query, .. query], options),
+                    hits => Assert.Equal(expected[..count], hits));
             }
         },
         Whole);
@@ -88,7 +89,12 @@ public sealed class SearchTests : IDisposable
         if (index.Prefixes.IsEmpty) return;
         var queries = Vectors.Draw(random, 3, index.Width);
         var count = random.Next(1, index.Count + 1);
-        var options = new SearchOptions { Count = count, Prefix = index.Prefixes[random.Next(index.Prefixes.Length)], Shortlist = random.Next(count, index.Count + 3) };
+        var options = new SearchOptions
+        {
+            Count = count,
+            Prefix = index.Prefixes[random.Next(index.Prefixes.Length)],
+            Shortlist = random.Next(count, index.Count + 3),
+        };
         var first = index.SearchBatch(queries, options with { Count = options.Shortlist, Shortlist = 0 });
         var found = index.SearchBatch(queries, options);
         for (var q = 0; q < found.Length; q++)
@@ -115,7 +121,8 @@ public sealed class SearchTests : IDisposable
         using var index = VectorIndex.Open(_folder["nested"]);
         var queries = Vectors.Normalise([.. vectors[..(100 * width)].Select(v => v + (0.02f * Vectors.Normal(random)))], width);
         var truth = index.SearchBatch(queries);
-        double[] shares = [.. new[] { 10, 50, 200, 3000 }.Select(shortlist => Overlap(index.SearchBatch(queries, new SearchOptions { Prefix = 8, Shortlist = shortlist })))];
+        double[] shares = [.. new[] { 10, 50, 200, 3000 }.Select(
+            shortlist => Overlap(index.SearchBatch(queries, new SearchOptions { Prefix = 8, Shortlist = shortlist })))];
         Assert.Equal(shares.Order(), shares);
         Assert.Equal(1, shares[^1]);
         Assert.True(shares[0] < shares[2], $"{shares[0]} of 10, {shares[2]} of 200");
@@ -147,7 +154,8 @@ public sealed class SearchTests : IDisposable
         Refused("A shortlist of -1 cannot give 10 hits", [1, 1, 2], new() { Prefix = 2, Shortlist = -1 });
         Assert.Throws<ArgumentOutOfRangeException>(() => index.Search([1, 1, 2], new() { Count = 0 }));
         Assert.Throws<ArgumentOutOfRangeException>(() => index.Search([1, 1, 2], new() { Threads = 0 }));
-        Assert.Contains("not a multiple of the 3 dimensions", Assert.Throws<ArgumentException>(() => index.SearchBatch(new float[4])).Message);
+        Assert.Contains(
+            "not a multiple of the 3 dimensions", Assert.Throws<ArgumentException>(() => index.SearchBatch(new float[4])).Message);
         Assert.Empty(index.SearchBatch([]));
         Vectors.Write(_folder["b"], new float[12], 3, []);
         using var without = VectorIndex.Open(_folder["b"]);
@@ -181,7 +189,8 @@ public sealed class SearchTests : IDisposable
         Vectors.Write(_folder["a"], vectors, 24, [8]);
         using var index = VectorIndex.Open(_folder["a"]);
         var options = new SearchOptions { Prefix = 8, Shortlist = 50 };
-        var found = await Task.WhenAll(Enumerable.Range(0, 16).Select(i => Task.Run(() => index.Search(vectors.AsSpan(i * 24, 24), options))));
+        var found = await Task.WhenAll(
+            Enumerable.Range(0, 16).Select(i => Task.Run(() => index.Search(vectors.AsSpan(i * 24, 24), options))));
         Assert.Equal(found, Enumerable.Range(0, 16).Select(i => index.Search(vectors.AsSpan(i * 24, 24), options)));
     }
 

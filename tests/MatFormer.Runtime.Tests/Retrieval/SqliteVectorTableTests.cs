@@ -43,10 +43,12 @@ public sealed class SqliteVectorTableTests : IDisposable
 
             for (var row = 0; row < Rows; row += 13) Assert.Equal(index.EntryOf(row), table.EntryOf(row));
             table.CheckFits(Vectors.Identity with { Profile = "S" });
-            Assert.Contains("with the weights 'weights-1'", Assert.Throws<CheckpointException>(() => table.CheckFits(Vectors.Identity with { Weights = "w" })).Message);
+            Assert.Contains("with the weights 'weights-1'",
+                Assert.Throws<CheckpointException>(() => table.CheckFits(Vectors.Identity with { Weights = "w" })).Message);
         }
 
-        Assert.Equal(Vectors.Identity with { Tokenizer = null }, Reopened(SqliteVectorTable.Create(_connection, "bytes", 3, Vectors.Identity with { Tokenizer = null })).Identity);
+        Assert.Equal(Vectors.Identity with { Tokenizer = null },
+            Reopened(SqliteVectorTable.Create(_connection, "bytes", 3, Vectors.Identity with { Tokenizer = null })).Identity);
     }
 
     [Fact]
@@ -62,7 +64,8 @@ public sealed class SqliteVectorTableTests : IDisposable
         Assert.Equal(all.Where(hit => hit.Row % 7 >= 5).Take(6), table.Search(Query(2), 6, "year >= $year", ("$year", 2005)));
         Assert.Equal(
             all.Where(hit => hit.Row is 3 or 8),
-            table.Search(Query(2), 6, "id IN (SELECT entry FROM tags WHERE tag = $tag) AND year > $year -- both", ("$tag", "it's"), ("$year", 0)));
+            table.Search(
+                Query(2), 6, "id IN (SELECT entry FROM tags WHERE tag = $tag) AND year > $year -- both", ("$tag", "it's"), ("$year", 0)));
         Assert.Equal(all.Where(hit => hit.Row < 2 || hit.Row > 690), table.Search(Query(2), Rows, "id < 2 OR id > 690"));
         Assert.Empty(table.Search(Query(2), 5, "year IS $none", ("$none", null)));
         Assert.Contains("no such column: colour", Assert.Throws<SqliteException>(() => table.Search(Query(2), 5, "colour = 1")).Message);
@@ -98,10 +101,12 @@ public sealed class SqliteVectorTableTests : IDisposable
         }
 
         using var index = VectorIndex.Open(_folder["index"]);
-        Assert.Contains("not UTF-8", Assert.Throws<CheckpointException>(() => SqliteVectorTable.Create(_connection, "entries", index)).Message);
+        Assert.Contains(
+            "not UTF-8", Assert.Throws<CheckpointException>(() => SqliteVectorTable.Create(_connection, "entries", index)).Message);
         Assert.Equal(0L, Scalar("SELECT COUNT(*) FROM sqlite_master"));
         Execute("CREATE TABLE theirs (a)");
-        Assert.Contains("has a table 'Theirs' already", Assert.Throws<ArgumentException>(() => SqliteVectorTable.Create(_connection, "Theirs", index)).Message);
+        Assert.Contains("has a table 'Theirs' already",
+            Assert.Throws<ArgumentException>(() => SqliteVectorTable.Create(_connection, "Theirs", index)).Message);
         Assert.Equal(1L, Scalar("SELECT COUNT(*) FROM sqlite_master"));
     }
 
@@ -134,10 +139,12 @@ public sealed class SqliteVectorTableTests : IDisposable
     {
         var table = TwoRows();
         Execute("UPDATE entries SET embedding = x'0000c07f0000803f' WHERE id = 1"); // NaN, 1
-        Assert.Contains("the vector of row 1 is not a finite number", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
+        Assert.Contains(
+            "the vector of row 1 is not a finite number", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
         Assert.Equal([new SearchHit(0, 5)], table.Search([1, 2], 5, "id <> 1"));
         Execute("UPDATE entries SET embedding = x'00' WHERE id = 1");
-        Assert.Contains("1 bytes as the vector of row 1, but 2 numbers", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
+        Assert.Contains(
+            "1 bytes as the vector of row 1, but 2 numbers", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
         Execute("UPDATE entries SET id = -1 WHERE id = 1");
         Assert.Contains("the row -1", Assert.Throws<CheckpointException>(() => table.Search([1, 2])).Message);
     }

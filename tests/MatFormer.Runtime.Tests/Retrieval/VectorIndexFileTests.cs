@@ -101,10 +101,12 @@ public sealed class VectorIndexFileTests : IDisposable
         {
             var vectors = new float[10];
             vectors[8] = value;
-            Refused($"The vector of 'entry 2' (row 2) is {value} in dimension 3; vectors must be finite", vectors, Vectors.Entry(1), Vectors.Entry(2));
+            Refused($"The vector of 'entry 2' (row 2) is {value} in dimension 3; vectors must be finite",
+                vectors, Vectors.Entry(1), Vectors.Entry(2));
         }
 
-        Refused("The title or text of entry 1 (row 2) is not valid Unicode", new float[10], Vectors.Entry(1), new IndexEntry("a", "\ud800"));
+        Refused(
+            "The title or text of entry 1 (row 2) is not valid Unicode", new float[10], Vectors.Entry(1), new IndexEntry("a", "\ud800"));
         writer.Add([1, 2, 3, 4, 5], [Vectors.Entry(1)]);
         writer.Complete();
 
@@ -158,7 +160,9 @@ public sealed class VectorIndexFileTests : IDisposable
             case "no version": metadata.Remove("matformer.index"); break;
             case "version": metadata["matformer.index"] = "9"; break;
             case "no weights": metadata.Remove("matformer.weights"); break;
-            case var prefix when prefix.StartsWith("prefix ", StringComparison.Ordinal): metadata["matformer.prefixes"] = prefix[7..]; break;
+            case var prefix when prefix.StartsWith("prefix ", StringComparison.Ordinal):
+                metadata["matformer.prefixes"] = prefix[7..];
+                break;
         }
 
         SafetensorsEntry ends = new("text_ends", SafetensorsType.Int64, damage == "ends short" ? [2, 2] : [3, 2]);
@@ -172,7 +176,8 @@ public sealed class VectorIndexFileTests : IDisposable
             _ => new("vectors", SafetensorsType.Float32, [3, 5]),
         };
         SafetensorsWriter.Write(
-            FilePath, damage == "odd place" ? [ends, texts, vectors] : [ends, vectors, texts], metadata, (tensor, stream) => stream.Write(new byte[tensor.Length]));
+            FilePath, damage == "odd place" ? [ends, texts, vectors] : [ends, vectors, texts], metadata,
+            (tensor, stream) => stream.Write(new byte[tensor.Length]));
         var error = Assert.Throws<CheckpointException>(() => VectorIndex.Open(FilePath));
         Assert.Contains(says, error.Message);
         Assert.Contains(FilePath, error.Message);
@@ -228,7 +233,8 @@ public sealed class VectorIndexFileTests : IDisposable
                 File.WriteAllBytes(FilePath, bytes);
                 using var index = VectorIndex.Open(FilePath);
                 float[] query = [1, float.IsNegative(value) ? -1 : 1, 1, 1, 1];
-                foreach (var options in (SearchOptions[])[new(), new() { Threads = 3 }, new() { Prefix = 2 }, new() { Prefix = 2, Shortlist = 0 }])
+                foreach (var options in (SearchOptions[])
+                    [new(), new() { Threads = 3 }, new() { Prefix = 2 }, new() { Prefix = 2, Shortlist = 0 }])
                     Assert.Contains($"row {row},", Assert.Throws<CheckpointException>(() => index.Search(query, options)).Message);
             }
         }
@@ -274,7 +280,11 @@ public sealed class VectorIndexFileTests : IDisposable
                 new("texts", SafetensorsType.UInt8, [bytes.Length]),
             ],
             VectorIndexFile.Metadata([], Vectors.Identity),
-            (tensor, stream) => stream.Write(
-                tensor.Name switch { "text_ends" => MemoryMarshal.AsBytes(ends.AsSpan()), "texts" => bytes, _ => new byte[tensor.Length] }));
+            (tensor, stream) => stream.Write(tensor.Name switch
+            {
+                "text_ends" => MemoryMarshal.AsBytes(ends.AsSpan()),
+                "texts" => bytes,
+                _ => new byte[tensor.Length],
+            }));
     }
 }

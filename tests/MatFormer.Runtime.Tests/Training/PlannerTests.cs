@@ -38,15 +38,18 @@ public sealed class PlannerTests
             }
         }
 
-        foreach (var (name, count) in rows) Assert.InRange(count / (double)(Steps * batch), shares[Index(name)] - 0.02, shares[Index(name)] + 0.02);
+        foreach (var (name, count) in rows)
+            Assert.InRange(count / (double)(Steps * batch), shares[Index(name)] - 0.02, shares[Index(name)] + 0.02);
         Assert.Equal(3, rows.Count);
     }
 
     [Fact]
     public void SplitLeavesOutGranularitiesWithoutAShare()
     {
-        foreach (var plan in Plans(new() { Objective = Objective.Split, Batch = 7, Probabilities = [0, 1, 1] })) Assert.DoesNotContain("S", plan.Names);
-        Assert.All(Plans(new() { Objective = Objective.Split, Batch = 7, Probabilities = [1, 0, 0] }), p => Assert.Equal("S", Assert.Single(p.Names)));
+        foreach (var plan in Plans(new() { Objective = Objective.Split, Batch = 7, Probabilities = [0, 1, 1] }))
+            Assert.DoesNotContain("S", plan.Names);
+        Assert.All(Plans(new() { Objective = Objective.Split, Batch = 7, Probabilities = [1, 0, 0] }),
+            p => Assert.Equal("S", Assert.Single(p.Names)));
     }
 
     [Theory]
@@ -96,7 +99,8 @@ public sealed class PlannerTests
         Assert.Equal(["XL", "M", "S"], joint.Names.ToArray());
         Assert.Equal([2f, 2f / 3, 1f / 3], joint.Weights.ToArray());
         Assert.Equal([2f, 1f / 3, 1f / 6, 0, 1f / 3, 1f / 6], joint.Factors(0.5, 1));
-        Assert.Equal([6f, 2, 1], new Planner<TinyModel>(new() { Objective = Objective.Joint, LossWeights = [1, 2, 6], Reduction = Reduction.Sum }).At(1).Weights.ToArray());
+        Assert.Equal([6f, 2, 1], new Planner<TinyModel>(
+            new() { Objective = Objective.Joint, LossWeights = [1, 2, 6], Reduction = Reduction.Sum }).At(1).Weights.ToArray());
     }
 
     [Fact]
@@ -135,7 +139,8 @@ public sealed class PlannerTests
     private static int Index(string name) => TinyModel.Spec.Granularities.Select(g => g.Name).ToList().IndexOf(name);
 
     private static string Text(StepPlan plan) => string.Join(
-        ' ', plan.Names.Select((n, i) => $"{n}:{plan.Streams.BatchRows?[i]}:{string.Join(',', Enumerable.Range(0, 2).Select(l => plan.Streams.HiddenWidths(l) is [var one] ? one : plan.Streams.HiddenWidths(l)[i]))}"));
+        ' ', plan.Names.Select((n, i) => $"{n}:{plan.Streams.BatchRows?[i]}:" + string.Join(
+            ',', Enumerable.Range(0, 2).Select(l => plan.Streams.HiddenWidths(l) is [var one] ? one : plan.Streams.HiddenWidths(l)[i]))));
 
     private sealed class Widest : IComparer<string>
     {

@@ -109,7 +109,8 @@ public sealed class TrainerTests : IDisposable
         var read = MetricsFile.Read(_folder["out/metrics.jsonl"]).ToList();
         Assert.Equal(sandwich.SelectMany(s => s.Divergences), read.SelectMany(s => s.Divergences));
         Assert.All(read, s => Assert.Equal(Objective.Sandwich, s.Objective));
-        Assert.Equal(["S", "XL", "mix"], TrainingCurves.Read(_folder["out/metrics.jsonl"], Planner<TinyModel>.AllNames, LossUnit.BitsPerByte(1)).Select(c => c.Granularity));
+        Assert.Equal(["S", "XL", "mix"], TrainingCurves.Read(
+            _folder["out/metrics.jsonl"], Planner<TinyModel>.AllNames, LossUnit.BitsPerByte(1)).Select(c => c.Granularity));
 
         Fit(options with { Objective = Objective.Branching, Steps = 30, Overwrite = true }, out var branching);
         var names = branching.SelectMany(s => s.Losses).Select(l => l.Granularity).Distinct().Order(StringComparer.Ordinal);
@@ -235,7 +236,8 @@ public sealed class TrainerTests : IDisposable
     [Fact]
     public void AStepThatIsNotFiniteIsSkippedAndCounted()
     {
-        var options = new TrainerOptions { Steps = 20, Batch = 2, MaxSkippedSteps = 2, Objective = Objective.Joint, OutputFolder = _folder["out"] };
+        var options =
+            new TrainerOptions { Steps = 20, Batch = 2, MaxSkippedSteps = 2, Objective = Objective.Joint, OutputFolder = _folder["out"] };
         using var model = Model(1);
         using var trainer = new Trainer<TinyModel>(model, options);
         var weight = (Tensor)model.named_parameters().First().Item2;
@@ -336,7 +338,8 @@ public sealed class TrainerTests : IDisposable
         Assert.Equal(result.Steps, looks[^1].Step);
         Assert.Equal(_folder["out/best.safetensors"], result.Best);
         using var kept = Checkpoint.OpenUniversal<TinyModel>(result.Best!);
-        using var after = new Trainer<TinyModel>(kept, options with { Steps = 1, EvaluateEvery = 1, LearningRate = 1e-12, OutputFolder = null });
+        using var after = new Trainer<TinyModel>(
+            kept, options with { Steps = 1, EvaluateEvery = 1, LearningRate = 1e-12, OutputFolder = null });
         var again = after.Fit(_corpus).Last!.Validation.Average(loss => (double)loss.Loss);
         Assert.Equal(best.Loss, again, 1e-4);
 

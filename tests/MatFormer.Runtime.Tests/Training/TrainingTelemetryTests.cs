@@ -58,7 +58,8 @@ public sealed class TrainingTelemetryTests : IDisposable
                 steps.Where(s => s.Step is 3 or 6 or 7).Select(s => (double)s.Validation[i].Loss),
                 listening.Of("matformer.training.validation.loss", model, granularity));
             if (name != "XL")
-                Assert.Equal(steps.Select(s => (double)s.Divergences[i].Divergence), listening.Of("matformer.training.divergence", granularity));
+                Assert.Equal(
+                    steps.Select(s => (double)s.Divergences[i].Divergence), listening.Of("matformer.training.divergence", granularity));
         }
 
         Assert.Equal(
@@ -98,7 +99,8 @@ public sealed class TrainingTelemetryTests : IDisposable
             listening.Activities.Select(a => a.DisplayName));
         var run = listening.Activities[^1];
         Assert.All(listening.Activities.SkipLast(1), a => Assert.Same(run, a.Parent));
-        Assert.Equal((4L, true, "TinyModel"), (run.GetTagItem("matformer.training.steps"), run.GetTagItem("matformer.training.finished"), run.GetTagItem("matformer.model")));
+        Assert.Equal((4L, true, "TinyModel"),
+            (run.GetTagItem("matformer.training.steps"), run.GetTagItem("matformer.training.finished"), run.GetTagItem("matformer.model")));
         Assert.Null(Activity.Current);
     }
 

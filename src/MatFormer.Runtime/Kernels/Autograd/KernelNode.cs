@@ -33,7 +33,8 @@ internal sealed class KernelNode : autograd.SingleTensorFunction<KernelNode>
 
     /// <summary>Returns whether a gradient of any input or weight is wanted.</summary>
     public static bool IsWanted(KernelCall call) =>
-        is_grad_enabled() && (call.Inputs.Any(input => input.requires_grad) || call.Weights.Any(weight => weight is { requires_grad: true }));
+        is_grad_enabled()
+            && (call.Inputs.Any(input => input.requires_grad) || call.Weights.Any(weight => weight is { requires_grad: true }));
 
     /// <summary>Returns the output of a call, connected to autograd.</summary>
     public static Tensor Record(KernelCall call, Tensor output)

@@ -46,7 +46,8 @@ internal static class Masks
         {
             var counts = rows is null ? [.. widths.Select(width => (long)width)]
                 : widths.Zip(rows).SelectMany(stream => Enumerable.Repeat((long)stream.First, stream.Second)).ToArray();
-            var kept = arange(Number(0L), Number((long)widths[0]), One, ScalarType.Int64, device).lt(tensor(counts, device: device).unsqueeze(1)).to(dtype);
+            var kept = arange(Number(0L), Number((long)widths[0]), One, ScalarType.Int64, device)
+                .lt(tensor(counts, device: device).unsqueeze(1)).to(dtype);
             return rows is null ? kept.view(counts.Length, 1, 1, widths[0]) : kept.unsqueeze(1);
         });
 

@@ -111,7 +111,8 @@ internal static class TorchScript
         // The lists are made here because libtorch would change copies of lists that the script makes.
         Tensor[] Listed(Tensor tensor) => [tensor];
         Invoke(
-            unit, "adamw", Listed(weights), Listed(gradients), Listed(first), Listed(second), Listed(step), rate, beta1, beta2, decay, epsilon);
+            unit, "adamw", Listed(weights), Listed(gradients), Listed(first),
+            Listed(second), Listed(step), rate, beta1, beta2, decay, epsilon);
         return true;
     }
 

@@ -103,12 +103,17 @@ tekken.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=F
 tekken.decoder = decoders.ByteLevel()
 
 texts = read('expected.json')['texts'] + [
-    '▁', '▁▁▁', 'a▁b', ' ▁ ', '<s>', '<s>a', ' <s> a', 'a</s>b', 'a </s> b</s>', '<s></s>', '</s><s>x', '<unk>', 'a<unk> b', '<bos>x<eos> y', '<pad>',
-    '[INST] Hi [/INST] yes', 'x[INST]', '<0x41>', 'a<0x0A>b', '<0xFF', '\n\n\n', 'a\n\n\nb\n\n', '    if x:\n        y\n', '▁▁▁<tool> ▁▁▁', '<end_of_turn>\n',
-    'e\u0301x', ' e\u0301x y', '``quoted`` `` ', '日本 né é é日', '👍👍🏽', 'Яя', 'ABCdef GHI', 'HTTPServer', 'aB日本CD', '日本ABC', '\u0301ABC', 'x\u0301ABC',
-    ' \u0301', '.\u0301ab', '-\u0301AB', 'ǅ ǅa Aǅb ʰA ʰʰ Aʰ', 'a/b/ /\n//\r\n/', "don't DON'T", '12 345', '\u0301\u0301A', '\u0301\u0301Ab', '(ABC)', '(日A)',
+    '▁', '▁▁▁', 'a▁b', ' ▁ ', '<s>', '<s>a', ' <s> a', 'a</s>b', 'a </s> b</s>', '<s></s>', '</s><s>x', '<unk>', 'a<unk> b',
+    '<bos>x<eos> y', '<pad>',
+    '[INST] Hi [/INST] yes', 'x[INST]', '<0x41>', 'a<0x0A>b', '<0xFF', '\n\n\n', 'a\n\n\nb\n\n', '    if x:\n        y\n', '▁▁▁<tool> ▁▁▁',
+    '<end_of_turn>\n',
+    'e\u0301x', ' e\u0301x y', '``quoted`` `` ', '日本 né é é日', '👍👍🏽', 'Яя', 'ABCdef GHI', 'HTTPServer', 'aB日本CD', '日本ABC', '\u0301ABC',
+    'x\u0301ABC',
+    ' \u0301', '.\u0301ab', '-\u0301AB', 'ǅ ǅa Aǅb ʰA ʰʰ Aʰ', 'a/b/ /\n//\r\n/', "don't DON'T", '12 345', '\u0301\u0301A',
+    '\u0301\u0301Ab', '(ABC)', '(日A)',
 ]
-signs = [*'aZé日07²ǅʰ \n\r\t\u00a0\'./=👍\u0301\u200d▁Яq', '  ', '    ', ' the', 'of', ' model', '<s>', '</s>', '<bos>', '<tool>', '[INST]', '<unk>', '\n\n\n', '``', 'e\u0301x']
+signs = [*'aZé日07²ǅʰ \n\r\t\u00a0\'./=👍\u0301\u200d▁Яq', '  ', '    ', ' the', 'of', ' model', '<s>', '</s>', '<bos>', '<tool>', '[INST]',
+         '<unk>', '\n\n\n', '``', 'e\u0301x']
 draw = random.Random(1)
 texts += [''.join(draw.choice(signs) for _ in range(draw.randint(1, 14))) for _ in range(200)]
 
@@ -127,7 +132,8 @@ for name, tokenizer in [('llama2', llama2), ('mistral', mistral), ('gemma', gemm
         'decoded': {str(i): its for i, its in enumerate(decoded) if its != texts[i]},
         'names': {str(i): its for i, its in enumerate(names) if its != decoded[i] and i % 4 == 0},
         # As plain text; only where the names of special tokens are in it.
-        'plain': {str(i): ' '.join(map(str, its)) for i, its in enumerate(plain) if ' '.join(map(str, its)) not in ' '.join(map(str, ids[i]))},
+        'plain': {str(i): ' '.join(map(str, its)) for i, its in enumerate(plain)
+                  if ' '.join(map(str, its)) not in ' '.join(map(str, ids[i]))},
     }
     expected[name] = pick
 with open(at('pieces.json'), 'w', encoding='utf-8') as file:
