@@ -305,7 +305,8 @@ internal sealed class LanguageCommands<TModel>(
         var answers = result.Cascade is not { } c ? string.Empty : Output.Invariant($", {c.WidestShare:P0} of them its own");
         var routed = Settings.Routing is { } mean ? Output.Invariant($" at the budget {mean}") : string.Empty;
         Error.WriteLine(Output.Invariant(
-            $"[{chosen.ProfileName}{routed}: {result.Tokens} tokens{answers}, {result.TokensPerSecond:0} tokens/s{drafts}, finish: {reason}]"));
+            $"[{chosen.ProfileName}{routed}: {result.Tokens} tokens{answers}, {result.TokensPerSecond:0} tokens/s{drafts}, ")
+            + $"finish: {reason}]");
         if (Settings.Json)
         {
             Output.Json(Results, json =>

@@ -912,8 +912,8 @@ public sealed class DiagnosticTests
         {
             "MFD0076",
             Declare(lm: MeanViT, more: "[Attention(HeadWidth = 24), [|Lookup|](3)]"),
-            "Heads of 24 do not fill the width of 256, which the cross-attention of 'Lm' divides among them; choose a HeadWidth that divides "
-                + "it"
+            "Heads of 24 do not fill the width of 256, which the cross-attention of 'Lm' divides among them; choose a HeadWidth that "
+                + "divides it"
         },
         {
             "MFD0077",

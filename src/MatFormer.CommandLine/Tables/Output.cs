@@ -108,7 +108,8 @@ internal static class Output
             string[] cells =
             [
                 row.Costs.Name, row.UsedShare is { } used ? Invariant($"by token, {used:0.000} used") : row.Costs.Layout,
-                Count(row.Costs.Parameters), Millions(row.Costs.Flops), Invariant($"{row.BitsPerByte:0.000}"), Invariant($"{row.NatsPerToken:0.000}"), Percent(row.Consistency?.Agreement),
+                Count(row.Costs.Parameters), Millions(row.Costs.Flops), Invariant($"{row.BitsPerByte:0.000}"),
+                Invariant($"{row.NatsPerToken:0.000}"), Percent(row.Consistency?.Agreement),
                 Percent(row.Consistency?.GeneratedAgreement), Nats(row.Consistency?.Divergence), Nats(row.Consistency?.ReverseDivergence),
             ];
             table.AddRow(cells[..table.Columns.Count].Select(Cell));

@@ -168,8 +168,8 @@ public sealed unsafe class DecodingEngine : IDisposable
         if (!_network.CanRoute)
         {
             throw new ArgumentException(
-                $"The decoder has the weights of the slice {Architecture.Name}.{ProfileName}, which has no routers; create it from the whole "
-                + "model to decode at a budget.", nameof(budget));
+                $"The decoder has the weights of the slice {Architecture.Name}.{ProfileName}, which has no routers; create it from the "
+                + "whole model to decode at a budget.", nameof(budget));
         }
 
         its.Use(Layers, Architecture);

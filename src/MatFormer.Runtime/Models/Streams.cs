@@ -218,9 +218,9 @@ public sealed class Streams
     /// budgets.
     /// </param>
     /// <param name="isCausal">
-    /// Language models only. True lets each token choose by thresholds, as the model does after training; its loss does not move them. False
-    /// lets granularities choose among all tokens of a batch, as training does; the thresholds follow these choices where a gradient is
-    /// recorded.
+    /// Language models only. True lets each token choose by thresholds, as the model does after training; its loss does not move them.
+    /// False lets granularities choose among all tokens of a batch, as training does; the thresholds follow these choices where a gradient
+    /// is recorded.
     /// </param>
     /// <exception cref="ArgumentException">
     /// The model declares no routing, the budget is out of range, the language model does not declare it, or the model of images is to be
