@@ -58,12 +58,12 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "--weights", command == "eval" ? "Round the weights as decoding on the CPU would; by default they stay as they are"
             : "Weights for decoding on the CPU (int8: a scale a row; nested: a scale for 32 columns); by default "
                 + (command == "generate" ? "those of the profile's Bits, or else as --dtype" : "as --dtype"),
-        [.. Enum.GetValues<DecodingWeights>().Select(weights => weights.ShortName)]);
+        DecodingWeights.ShortNames);
     public readonly Option<string?> Draft = Text(
         "--draft", "NAME", "A smaller profile that drafts tokens for the model to verify: same text, faster");
     public readonly Option<string?> DraftWeights = Choice(
         "--draft-weights", "Weights that the draft runs with: fewer bits of the same bytes; those of --weights by default",
-        [.. Enum.GetValues<DecodingWeights>().Where(weights => weights.NestedBits > 0).Select(weights => weights.ShortName)]);
+        DecodingWeights.NestedNames);
     public readonly Option<int?> DraftLength = Number(
         "--draft-length", 1, $"within 1 and {DraftLengths.Longest}", "Tokens to draft at once; by default adapted to speed and acceptance",
         DraftLengths.Longest);
@@ -463,8 +463,7 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public DecodingWeights? DraftWeights => Named(parsed.GetValue(options.DraftWeights));
 
-    private static DecodingWeights? Named(string? name) =>
-        name is null ? null : Enum.GetValues<DecodingWeights>().Single(weights => weights.ShortName == name);
+    private static DecodingWeights? Named(string? name) => name is null ? null : DecodingWeights.OfName(name);
 
     public string? Draft => parsed.GetValue(options.Draft);
 

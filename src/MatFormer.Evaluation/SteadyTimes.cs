@@ -41,7 +41,7 @@ internal static class SteadyTimes
         double[] times = [.. measure(all)];
         for (var repeat = 0; repeat < MostRepeats; repeat++)
         {
-            int[] late = [.. all.Where(i => all.Any(j => times[i] > times[j] * (1 + Noise) && Holds(sizes[j], sizes[i])))];
+            int[] late = [.. all.Where(i => all.Any(j => times[i] > times[j] * (1 + Noise) && sizes[j].Hold(sizes[i])))];
             if (late.Length == 0) break;
             var again = measure(late);
             for (var i = 0; i < late.Length; i++) times[late[i]] = Math.Min(times[late[i]], again[i]);
@@ -49,8 +49,4 @@ internal static class SteadyTimes
 
         return times;
     }
-
-    /// <summary>Returns true if the first layers keep everything that the others keep.</summary>
-    public static bool Holds(ImmutableArray<LayerSlice> held, ImmutableArray<LayerSlice> layers) =>
-        held.Zip(layers).All(pair => pair.First.Holds(pair.Second));
 }

@@ -59,16 +59,15 @@ public sealed class LanguageModelServer : ModelServer
     internal ImmutableArray<LayerSlice> DraftFor(ServedProfile profile)
     {
         var draft = Options.Defaults.Draft;
-        if (draft.IsDefault || !SteadyTimes.Holds(profile.Layers, draft)) return default;
+        if (draft.IsDefault || !profile.Layers.Hold(draft)) return default;
         var hasFewerBits = Options.Defaults.DraftWeights is { } weights && weights != Weights;
         return hasFewerBits || !profile.Layers.AsSpan().SequenceEqual(draft.AsSpan()) ? draft : default;
     }
 
     /// <summary>Returns the cascade for a size: the levels that are smaller parts of it.</summary>
     internal ImmutableArray<CascadeLevel> CascadeFor(ServedProfile profile) =>
-        Options.Defaults.Cascade.RemoveAll(level => !SteadyTimes.Holds(profile.Layers, level.Layers)
-            || profile.Layers.AsSpan().SequenceEqual(level.Layers.AsSpan())
-            || !profile.Layers.Select(l => (l.Heads, l.Width)).SequenceEqual(level.Layers.Select(l => (l.Heads, l.Width))));
+        Options.Defaults.Cascade.RemoveAll(level => profile.Layers.AsSpan().SequenceEqual(level.Layers.AsSpan())
+            || DecodingEngine.CascadeProblem(level.Layers, profile.Layers, profile.Layers, Spec) is not null);
 
     /// <summary>Returns the error for a request that was not accepted.</summary>
     internal ApiException Refused()

@@ -75,7 +75,7 @@ internal sealed class ProfileCatalog
 
         // A slice with an undeclared pattern is served under its own name.
         if (!known.Any(p => p.Layers.AsSpan().SequenceEqual(engine.Layers.AsSpan()))) known.Add((engine.ProfileName, engine.Layers));
-        var held = known.Where(p => SteadyTimes.Holds(engine.Layers, p.Layers)).ToList();
+        var held = known.Where(p => engine.Layers.Hold(p.Layers)).ToList();
         SteadyTimes.WarmUp(() => TimeToken(engine, engine.Layers, 1));
         return new ProfileCatalog(
             spec, engine.Layers,
@@ -258,7 +258,7 @@ internal sealed class ProfileCatalog
 
         if (_isOneSize && !profile.Layers.AsSpan().SequenceEqual(_held.AsSpan()))
             throw Unknown($"'{pattern}' is not what is served: {Whole.Pattern} of {_spec.Name}, a slice without other sizes.");
-        return SteadyTimes.Holds(_held, profile.Layers) ? profile with { Name = profile.Pattern }
+        return _held.Hold(profile.Layers) ? profile with { Name = profile.Pattern }
             : throw Unknown($"'{pattern}' is larger than what is served: {Whole.Pattern} of {_spec.Name}.");
     }
 

@@ -14,9 +14,6 @@ public static class ServeCommand
     private const string TokenVariable = "MATFORMER_TOKEN";
     private const int LongestDraft = 8;
 
-    // The names of nested weights, from the most bits to the fewest.
-    private static readonly string[] s_nested = ["nested8", "nested4", "nested2"];
-
     /// <summary>
     /// Creates the command. It loads weights from a file, measures the sizes, and serves OpenAI-compatible endpoints until Ctrl-C or
     /// SIGTERM. Then its exit code is 0.
@@ -96,7 +93,7 @@ public static class ServeCommand
             Description = "Type of the weights in memory",
             DefaultValueFactory = _ => "f32",
         };
-        weights.AcceptOnlyFromAmong(["f32", "bf16", "int8", .. s_nested]);
+        weights.AcceptOnlyFromAmong(DecodingWeights.ShortNames);
         var sequences = Number("--sequences", 16, 1, 4096, "The most requests that run at once");
         var queue = Number("--queue", 256, 0, 1_000_000, "The most requests that wait");
         var maxTokens = Number("--max-tokens", 4096, 1, int.MaxValue, "The most tokens that a request may ask for");
@@ -116,7 +113,7 @@ public static class ServeCommand
         {
             Description = "Weights that the draft runs with: fewer bits of the same bytes; those of --weights by default",
         };
-        draftWeights.AcceptOnlyFromAmong(s_nested);
+        draftWeights.AcceptOnlyFromAmong(DecodingWeights.NestedNames);
         var draftLength = new Option<int?>("--draft-length")
         {
             Description = "Tokens to draft at once; by default adapted to speed and acceptance",
@@ -165,9 +162,8 @@ public static class ServeCommand
                 return;
             }
 
-            // Names of nested weights are in the order of their bits, so the longest comes first.
             if (result.GetValue(draftWeights) is { } drafted
-                && (Array.IndexOf(s_nested, result.GetValue(weights)) is var held && (held < 0 || held > Array.IndexOf(s_nested, drafted))))
+                && !DecodingWeights.OfName(result.GetValue(weights)!).Hold(DecodingWeights.OfName(drafted)))
             {
                 result.AddError($"--draft-weights {drafted} are a part of nested weights of as many bits or more; give --weights nested8.");
             }
@@ -194,7 +190,7 @@ public static class ServeCommand
                     Temperature = 0.7,
                     Tokens = Math.Min(200, parsed.GetValue(maxTokens)),
                     Draft = drafting?.Layers ?? default,
-                    DraftWeights = parsed.GetValue(draftWeights) is { } fewer ? Named(fewer) : null,
+                    DraftWeights = parsed.GetValue(draftWeights) is { } fewer ? DecodingWeights.OfName(fewer) : null,
                     DraftLength = parsed.GetValue(draftLength),
                     Cascade = parsed.GetValue(cascade) is { } levels ? CascadeLevel.Parse<TModel>(levels) : [],
                 },
@@ -206,7 +202,7 @@ public static class ServeCommand
             };
             var engine = DecodingEngine.Open<TModel>(file, options: new DecodingOptions
             {
-                Weights = Named(parsed.GetValue(weights)!),
+                Weights = DecodingWeights.OfName(parsed.GetValue(weights)!),
                 Sequences = parsed.GetValue(sequences),
                 Threads = parsed.GetValue(common.Threads),
                 HiddenStates = true,
@@ -214,7 +210,7 @@ public static class ServeCommand
             ModelServer server;
             try
             {
-                if (drafting is not null && !SteadyTimes.Holds(engine.Layers, drafting.Layers))
+                if (drafting is not null && !engine.Layers.Hold(drafting.Layers))
                 {
                     throw new CheckpointException(
                         file, $"holds {engine.ProfileName} ({TModel.Spec.FormatPattern(engine.Layers.AsSpan())}), of which the draft "
@@ -235,13 +231,6 @@ public static class ServeCommand
         });
         return command;
     }
-
-    private static DecodingWeights Named(string weights) => weights switch
-    {
-        "f32" => DecodingWeights.Float32,
-        "bf16" => DecodingWeights.BFloat16,
-        _ => Enum.Parse<DecodingWeights>(weights, ignoreCase: true),
-    };
 
     private static void CheckCascade(string file, DecodingEngine engine, GenerationOptions defaults)
     {

@@ -342,7 +342,7 @@ public sealed unsafe class DecodingEngine : IDisposable
     /// <exception cref="ArgumentException">The draft is not a part of the model that it drafts for.</exception>
     internal static void CheckDraft(ImmutableArray<LayerSlice> draft, ImmutableArray<LayerSlice> layers, ModelSpec spec)
     {
-        if (Hold(layers, draft)) return;
+        if (layers.Hold(draft)) return;
         var kept = draft.Length == layers.Length ? spec.FormatPattern(draft.AsSpan()) : $"{draft.Length} layers";
         throw new ArgumentException(
             $"The draft keeps {kept}, which is not part of the {spec.FormatPattern(layers.AsSpan())} that it is to draft for; use "
@@ -354,32 +354,39 @@ public sealed unsafe class DecodingEngine : IDisposable
     {
         for (var level = cascade.Length - 1; level >= 0; level--)
         {
-            var its = cascade[level].Layers;
-            var kept = !its.IsDefault && its.Length == layers.Length ? spec.FormatPattern(its.AsSpan()) : "another number of layers";
             var wider = level + 1 < cascade.Length ? cascade[level + 1].Layers : layers;
-            if (!Hold(wider, its))
-            {
-                throw new ArgumentException(
-                    $"The cascade asks {kept} before {spec.FormatPattern(wider.AsSpan())}, of which it is not a part; give smaller "
-                    + "profiles, narrowest first.", nameof(cascade));
-            }
-
-            if (spec.WidthOf(its.AsSpan()) != spec.WidthOf(layers.AsSpan()))
-            {
-                throw new ArgumentException(
-                    $"The cascade asks {kept}, which keeps {spec.WidthOf(its.AsSpan())} of {spec.WidthOf(layers.AsSpan())} channels; a "
-                    + "wider submodel would read keys and values of another residual stream, so use profiles of one Width.",
-                    nameof(cascade));
-            }
-
-            for (var layer = 0; layer < its.Length; layer++)
-            {
-                if (its[layer].Heads == layers[layer].Heads) continue;
-                throw new ArgumentException(
-                    $"The cascade asks {kept}, which keeps {its[layer].Heads} of the {layers[layer].Heads} heads of layer {layer}; a "
-                    + "wider submodel reads the keys and values of all of them, so use profiles with the same heads.", nameof(cascade));
-            }
+            if (CascadeProblem(cascade[level].Layers, wider, layers, spec) is { } problem)
+                throw new ArgumentException(problem, nameof(cascade));
         }
+    }
+
+    /// <summary>
+    /// Returns why a submodel cannot answer before a wider one in a cascade whose widest submodel keeps the layers; null if it can.
+    /// </summary>
+    internal static string? CascadeProblem(
+        ImmutableArray<LayerSlice> its, ImmutableArray<LayerSlice> wider, ImmutableArray<LayerSlice> layers, ModelSpec spec)
+    {
+        var kept = !its.IsDefault && its.Length == layers.Length ? spec.FormatPattern(its.AsSpan()) : "another number of layers";
+        if (!wider.Hold(its))
+        {
+            return $"The cascade asks {kept} before {spec.FormatPattern(wider.AsSpan())}, of which it is not a part; give smaller "
+                + "profiles, narrowest first.";
+        }
+
+        if (spec.WidthOf(its.AsSpan()) != spec.WidthOf(layers.AsSpan()))
+        {
+            return $"The cascade asks {kept}, which keeps {spec.WidthOf(its.AsSpan())} of {spec.WidthOf(layers.AsSpan())} channels; a "
+                + "wider submodel would read keys and values of another residual stream, so use profiles of one Width.";
+        }
+
+        for (var layer = 0; layer < its.Length; layer++)
+        {
+            if (its[layer].Heads == layers[layer].Heads) continue;
+            return $"The cascade asks {kept}, which keeps {its[layer].Heads} of the {layers[layer].Heads} heads of layer {layer}; a "
+                + "wider submodel reads the keys and values of all of them, so use profiles with the same heads.";
+        }
+
+        return null;
     }
 
     /// <exception cref="ArgumentException">A token is not in the vocabulary.</exception>
@@ -394,7 +401,7 @@ public sealed unsafe class DecodingEngine : IDisposable
     /// <exception cref="ArgumentException">The submodel keeps more than the engine holds.</exception>
     internal void CheckHeld(ImmutableArray<LayerSlice> layers)
     {
-        if (Hold(Layers, layers)) return;
+        if (Layers.Hold(layers)) return;
         throw new ArgumentException(
             $"The decoder has the weights of {Architecture.Name}.{ProfileName} ({Architecture.FormatPattern(Layers.AsSpan())}), not of "
             + (layers.IsDefault || layers.Length != Layers.Length ? "as many layers." : $"{Architecture.FormatPattern(layers.AsSpan())}."),
@@ -408,14 +415,6 @@ public sealed unsafe class DecodingEngine : IDisposable
         throw new ArgumentException(
             $"The decoder holds the weights as {Weights}, not as {weights}; create it with {nameof(DecodingOptions)}."
             + $"{nameof(DecodingOptions.Weights)} = {(weights.NestedBits > 0 ? DecodingWeights.Nested8 : weights)}.", nameof(weights));
-    }
-
-    // Returns true if the first layers keep everything that the others keep.
-    private static bool Hold(ImmutableArray<LayerSlice> some, ImmutableArray<LayerSlice> others)
-    {
-        var hold = !others.IsDefault && others.Length == some.Length;
-        for (var layer = 0; hold && layer < others.Length; layer++) hold = some[layer].Holds(others[layer]);
-        return hold;
     }
 
     // The tokens of a sequence, and the submodels that computed them.

@@ -1,3 +1,5 @@
+using System.Collections.Immutable;
+
 namespace MatFormer;
 
 /// <summary>
@@ -23,4 +25,19 @@ public readonly record struct LayerSlice(int HiddenWidth, int Heads)
     /// <summary>True if this slice keeps everything that <paramref name="other"/> keeps.</summary>
     public bool Holds(LayerSlice other) => HiddenWidth >= other.HiddenWidth && Heads >= other.Heads
         && (Width == 0 || other.IsSkipped || (other.Width > 0 && Width >= other.Width));
+}
+
+/// <summary>What the slices of all layers have in common.</summary>
+internal static class LayerSlicesExtensions
+{
+    extension(ImmutableArray<LayerSlice> layers)
+    {
+        /// <summary>Returns true if these layers keep as many layers as the others, and everything that those keep.</summary>
+        public bool Hold(ImmutableArray<LayerSlice> others)
+        {
+            var hold = !others.IsDefault && others.Length == layers.Length;
+            for (var layer = 0; hold && layer < others.Length; layer++) hold = layers[layer].Holds(others[layer]);
+            return hold;
+        }
+    }
 }

@@ -36,6 +36,16 @@ internal static class DecodingWeightsExtensions
 {
     extension(DecodingWeights weights)
     {
+        /// <summary>The names of all formats on the command line.</summary>
+        public static string[] ShortNames => [.. Enum.GetValues<DecodingWeights>().Select(weights => weights.ShortName)];
+
+        /// <summary>The names of nested weights on the command line, from the most bits to the fewest.</summary>
+        public static string[] NestedNames =>
+            [.. Enum.GetValues<DecodingWeights>().Where(weights => weights.NestedBits > 0).Select(weights => weights.ShortName)];
+
+        /// <summary>Returns the format of a name on the command line.</summary>
+        public static DecodingWeights OfName(string name) => Enum.GetValues<DecodingWeights>().Single(weights => weights.ShortName == name);
+
         /// <summary>Returns the nested weights of 8, 4 or 2 bits.</summary>
         public static DecodingWeights OfBits(int bits) =>
             bits switch { 8 => DecodingWeights.Nested8, 4 => DecodingWeights.Nested4, _ => DecodingWeights.Nested2 };
