@@ -333,7 +333,46 @@ internal sealed class CascadeExperiment : Experiment
                 .Append($"and at equal speed {Verdict(keys.Select(k => Advantage(costs, k, "speed", s => 1 / s)))}.\n");
         }
 
+        Conclude(page, choices, costs);
         return page.ToString();
+    }
+
+    // What follows from the results, in words.
+    private static void Conclude(StringBuilder page, Results choices, Results costs)
+    {
+        var advantages = s_cascades.SelectMany(names => s_thresholds.Select(threshold => KeyOf(names, threshold)))
+            .SelectMany(key => (Estimate[])[Advantage(costs, key, "flops", f => f), Advantage(costs, key, "speed", s => 1 / s)])
+            .Where(advantage => !double.IsNaN(advantage.Mean)).ToList();
+        var better = advantages.Count(advantage => advantage.IsPositive);
+        page.Append(better == 0
+            ? "\nSo here the cascade does not pay off: at no threshold is it better than a single size or mix of equal FLOPs, or of "
+                + "equal speed, beyond the interval."
+            : $"\nSo here a cascade is better beyond the interval in {better} of {advantages.Count} comparisons with a single size "
+                + "or mix of equal FLOPs, or of equal speed.");
+        var least = Uniform().Where(p => !Estimate.Of(costs.Seeds(p.Name, "loss")).IsPositive).MinBy(p => p.Flops)!;
+        if (least.Name != Whole.Name)
+        {
+            page.Append($" {least.Name.Replace("*", "\\*", StringComparison.Ordinal)} takes ")
+                .Append($"{(double)least.Flops / Whole.Flops:0%} of XL's FLOPs, and its loss is not above XL's beyond the interval, while a cascade pays for both sizes at every unsure token.");
+        }
+
+        page.Append(" This was a short training of a small model on one text. Measure your own with `calibrate` before you use a ")
+            .Append("cascade, and compare it with `plan`.\n\n");
+        var names = s_measures.Select(m => m.Name).ToList();
+        var differ = s_shares.Any(share => names.Any(one => names.Any(other => Differ(Loss(one, share), Loss(other, share)))));
+        var again = $"{names[0]}, keys and values computed again";
+        var changes = s_shares.Select(share => (Plain: Loss(names[0], share), Again: Loss(again, share))).ToList();
+        page.Append($"The three measures of sureness {(differ ? "differ" : "do not differ")} beyond their intervals. The library uses ")
+            .Append("the probability, the simplest of them. Keys and values that are computed again change the loss by up to ")
+            .Append($"{changes.Max(c => Math.Abs(c.Plain.Mean - c.Again.Mean)):0.000} bits per byte, ")
+            .Append($"{(changes.Exists(c => Differ(c.Plain, c.Again)) ? "beyond" : "within")} the intervals, and XL then computes all ")
+            .Append("tokens. The library reuses them.\n\n")
+            .Append($"This ran on {Machine.Describe()}, with weights in {(Machine.CpuHasBFloat16 ? "bf16" : "f32")}. Other programs on ")
+            .Append("the machine make the intervals of the speeds wide; the FLOPs are then the better guide.\n");
+
+        Estimate Loss(string measure, double share) => Estimate.Of(choices.Seeds($"{measure}|{share}", "loss"));
+
+        static bool Differ(Estimate one, Estimate other) => Math.Abs(one.Mean - other.Mean) > one.HalfWidth + other.HalfWidth;
     }
 
     private static string Verdict(IEnumerable<Estimate> advantages)
@@ -387,12 +426,4 @@ internal sealed class CascadeExperiment : Experiment
 
         public List<double> Seeds(string key, string what) => _values[(key, what)];
     }
-}
-
-/// <summary>Formats small differences.</summary>
-internal static class EstimateFormat
-{
-    /// <summary>Formats an estimate with its sign and four digits, such as +0.0012 ± 0.0003.</summary>
-    public static string Signed4(this Estimate estimate) =>
-        double.IsNaN(estimate.Mean) ? string.Empty : estimate.Format("+0.0000;-0.0000;0.0000");
 }

@@ -31,10 +31,15 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "--probabilities", "Relative probabilities, narrowest granularity first; equal by default");
     public readonly Option<double[]?> LossWeights = Numbers(
         "--loss-weights", "Factor for the loss of each granularity, narrowest first; 1 by default");
-    public readonly Option<int[]?> Bits = Widths("--bits", command == "eval"
-        ? "Also measure the weights rounded to these bits: 32, 8, 4, 2"
-        : "Bits that steps round weights to: 32 (none), 8, 4, 2; those of [Precision] by default");
-    public readonly Option<double[]?> BitWeights = Numbers("--bit-weights", "Factor for the loss at each of --bits; 1 by default");
+    public readonly Option<int[]?> Bits = Widths("--bits", command switch
+    {
+        "eval" => "Also measure the weights rounded to these bits: 32, 8, 4, 2",
+        "calibrate-weights" => "Bits at which the model shall be good; 8,4,2 by default",
+        _ => "Bits that steps round weights to: 32 (none), 8, 4, 2; those of [Precision] by default",
+    });
+    public readonly Option<double[]?> BitWeights = Numbers("--bit-weights", command == "calibrate-weights"
+        ? "Factor for the squared error at each of --bits; 1 by default, 0.1 for 2 bits"
+        : "Factor for the loss at each of --bits; 1 by default");
     public readonly Option<string?> Reduction = Choice(
         "--reduction", "How to combine the losses on one batch; mean by default", "mean", "sum");
     public readonly Option<double?> Distillation = Number(
@@ -74,7 +79,7 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     public readonly Option<string?> Out = Text("--out", "DIR", OutHelp(command, kind));
     public readonly Option<string?> Checkpoint = Text("--checkpoint", "FILE", (command, kind) switch
     {
-        ("plan" or "extract", _) or ("eval", ModelKind.TextEncoder) =>
+        ("plan" or "extract" or "calibrate-weights", _) or ("eval", ModelKind.TextEncoder) =>
             "The universal model's weights; model.safetensors in --out by default",
         _ => "Weights, also those of a slice; model.safetensors in --out by default",
     });
@@ -196,8 +201,12 @@ internal sealed class CommandOptions(string command, ModelKind kind)
         "--evaluate-every", 1, "1 or more", "Steps between evaluations on validation data; keeps best.safetensors");
     public readonly Option<int?> Patience = Number<int>(
         "--patience", 1, "1 or more", "Stop after N evaluations without improvement; never by default");
-    public readonly Option<int?> Windows = Number<int>("--windows", 1, "1 or more", "Validation windows, each as long as the context; "
-        + (command is "plan" or "calibrate" ? "16 by default" : "256 by default"));
+    public readonly Option<int?> Windows = Number<int>("--windows", 1, "1 or more", command switch
+    {
+        "calibrate-weights" => "Windows of training text to run over, each as long as the context, at most 512; 128 by default",
+        "plan" or "calibrate" => "Validation windows, each as long as the context; 16 by default",
+        _ => "Validation windows, each as long as the context; 256 by default",
+    });
     public readonly Option<int?> Sweep = Number<int>("--sweep", 1, "1 or more", "Measure mixes of every shape at N points of compute "
         + "between the granularities");
     public readonly Option<double?> MaxMsPerToken = Number(
@@ -262,6 +271,7 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     {
         "train" or "demo" => "Folder to write the model and all other files to; out/<model> by default",
         "tokenizer" => "Folder to write tokenizer.json to; out/<model> by default",
+        "calibrate-weights" => "Folder to write the rounded model.safetensors to, another than that of --checkpoint",
         "extract" => "Folder of the weights, and to write the slice to; out/<model> by default",
         "index" => "Folder of the weights, and to write the index to; out/<model> by default",
         "eval" or "plan" or "calibrate" when kind == ModelKind.LanguageModel =>

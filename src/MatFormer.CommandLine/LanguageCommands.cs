@@ -175,7 +175,7 @@ internal sealed class LanguageCommands<TModel>(
 
         var (device, dtype) = Compute();
         var weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype);
-        using var universal = OpenToPlan(device);
+        using var universal = OpenUniversal("plan", device);
         var tokenizer = FindTokenizer(CheckpointFolder);
         tokenizer.CheckFits(universal);
         ProfilePlanner.CheckSizes<TModel>(Settings.Budget, weights);
@@ -473,6 +473,64 @@ internal sealed class LanguageCommands<TModel>(
                 foreach (var share in row.Answered) json.WriteNumberValue(share);
                 json.WriteEndArray();
             });
+        });
+    }
+
+    public void CalibrateWeights()
+    {
+        var options = new WeightCalibrationOptions();
+        options = options with
+        {
+            Bits = Settings.Bits is { } bits ? [.. bits] : options.Bits,
+            BitWeights = Settings.BitWeights is { } factors ? [.. factors] : options.BitWeights,
+            Windows = Settings.Windows ?? options.Windows,
+        };
+        try
+        {
+            options.Validate();
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--bits, --bit-weights: {e.Message}", e);
+        }
+
+        var path = InOut("model.safetensors");
+        if (FolderOf(path) == CheckpointFolder)
+            throw new UsageException($"--out is the folder of the weights to round; give another --out, and their file as --checkpoint.");
+        if (File.Exists(path)) throw new UsageException($"'{path}' already exists; give another --out, or delete it.");
+        var (device, dtype) = Compute();
+        using var model = OpenUniversal("calibrate-weights", device);
+        model.ComputeType = dtype;
+        var tokenizer = FindTokenizer(CheckpointFolder);
+        tokenizer.CheckFits(model);
+        var copy = InOut(Tokenizer.FileName);
+        CheckReplaces(copy, tokenizer);
+        var chat = ChatFiles(CheckpointFolder, Settings.Out);
+        using var corpus = OpenRemembered(() => OpenCorpus(tokenizer));
+        var calibration = WeightCalibrator.Run(model, corpus, options, Cancellation);
+        tokenizer.Save(copy);
+        model.Save(path);
+        WriteAll(chat);
+        Output.Table(Human, calibration);
+        Human.WriteLine(Output.Invariant($"Wrote {path}: weights of 8 bits, rounded by the states at {calibration.Tokens:n0} tokens of ")
+            + $"{corpus.Source}. To measure them: eval --checkpoint {Quoted(path)} --bits {string.Join(',', options.Bits)}");
+        if (!Settings.Json) return;
+        Output.Json(Results, json =>
+        {
+            json.WriteString("model", TModel.Spec.Name);
+            json.WriteString("checkpoint", Settings.Checkpoint);
+            json.WriteNumber("training_tokens", calibration.Tokens);
+            Output.WriteObjects(json, "matrices", calibration.Matrices, matrix =>
+            {
+                json.WriteString("name", matrix.Name);
+                Output.WriteObjects(json, "errors", calibration.Bits.Select((bits, i) => (Bits: bits, I: i)), its =>
+                {
+                    json.WriteNumber("bits", its.Bits);
+                    json.WriteNumber("rounded", matrix.Plain[its.I]);
+                    json.WriteNumber("calibrated", matrix.Calibrated[its.I]);
+                });
+            });
+            WriteFiles(json, [path, copy, .. chat.Select(c => c.Path)]);
         });
     }
 

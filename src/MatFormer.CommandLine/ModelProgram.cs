@@ -21,8 +21,8 @@ public static class ModelProgram
     /// <summary>
     /// Runs the command that the arguments name. Every program has <c>demo</c>, <c>train</c>, <c>eval</c>, <c>plan</c>,
     /// <c>profiles</c> and <c>extract</c>. Without arguments, the program prints its help. Language models also have <c>import</c>,
-    /// <c>calibrate</c> and <c>generate</c>, text encoders <c>index</c>, <c>search</c> and <c>eval-retrieval</c>, both of them
-    /// <c>tokenizer</c>, and vision transformers <c>classify</c>. <c>--help</c> describes each command.
+    /// <c>calibrate</c>, <c>calibrate-weights</c> and <c>generate</c>, text encoders <c>index</c>, <c>search</c> and
+    /// <c>eval-retrieval</c>, both of them <c>tokenizer</c>, and vision transformers <c>classify</c>. <c>--help</c> describes each command.
     /// </summary>
     /// <typeparam name="TModel">The declared model.</typeparam>
     /// <param name="args">The arguments of the program.</param>
@@ -162,6 +162,9 @@ public static class ModelProgram
             "calibrate", "Measure a cascade of sizes, for generate --cascade", c => c.Calibrate(), o => [
             o.Checkpoint, o.Profile, o.Cascade, o.Thresholds, o.CascadeTolerance, o.Data, o.Tokenizer, o.Windows, o.Threads, o.Dtype,
             o.Weights, o.Out, o.Json]),
+        make(
+            "calibrate-weights", "Round trained weights so that their 8, 4 and 2 bits are good models", c => c.CalibrateWeights(), o => [
+            o.Checkpoint, o.Bits, o.BitWeights, o.Data, o.Tokenizer, o.Windows, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
         make(
             "generate", "Continue a prompt", c => c.Generate(), o => [
             o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,

@@ -254,13 +254,13 @@ internal abstract class ProgramCommands<TModel>(
     }
 
     /// <summary>Opens the universal model, and refuses a slice.</summary>
-    protected TModel OpenToPlan(Device device)
+    protected TModel OpenUniversal(string command, Device device)
     {
         var model = OpenWeights(device);
         if (model.IsUniversal && model is TModel universal) return universal;
         using (model)
         {
-            throw new UsageException($"plan needs all granularities, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; give "
+            throw new UsageException($"{command} needs all granularities, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; give "
                 + "the universal model's file.");
         }
     }
@@ -290,7 +290,7 @@ internal abstract class ProgramCommands<TModel>(
         }
 
         var (device, dtype) = Compute();
-        using var model = OpenToPlan(device);
+        using var model = OpenUniversal("plan", device);
         model.ComputeType = dtype;
         ProfilePlanner.CheckSizes(TModel.Spec, Settings.Budget);
         using var data = OpenRemembered(open);

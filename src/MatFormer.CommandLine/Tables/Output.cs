@@ -138,6 +138,19 @@ internal static class Output
         Print(writer, table);
     }
 
+    /// <summary>Writes the change of each matrix's outputs at each of the bits: by plain rounding, and after calibration.</summary>
+    public static void Table(TextWriter writer, WeightCalibration calibration)
+    {
+        var table = NewTable(["", .. calibration.Bits.Select(bits => Invariant($"outputs at {bits} bits: rounded / calibrated"))]);
+        foreach (var matrix in calibration.Matrices)
+        {
+            table.AddRow(matrix.Plain.Zip(matrix.Calibrated, (plain, calibrated) => Invariant($"{plain:0.0000%} / {calibrated:0.0000%}"))
+                .Prepend(matrix.Name).Select(Cell));
+        }
+
+        Print(writer, table);
+    }
+
     public static void Table(TextWriter writer, CascadeCalibration calibration, string whole)
     {
         var table = NewTable("threshold", "", "bits/byte", "agrees with " + whole, whole + " asked", "FLOPs/token");

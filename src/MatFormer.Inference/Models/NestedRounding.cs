@@ -20,8 +20,11 @@ internal static class NestedRounding
     /// <summary>The number of consecutive columns that share a scale.</summary>
     public const int Group = 32;
 
-    private const float Largest = 119;
-    private const float Smallest = -128;
+    /// <summary>The largest 8-bit number. With it as the largest and <see cref="Smallest"/> as the smallest, 4 bits need no clamp.</summary>
+    public const float Largest = 119;
+
+    /// <summary>The smallest 8-bit number.</summary>
+    public const float Smallest = -128;
 
     /// <summary>Rounds a row of finite weights.</summary>
     /// <param name="row">The weights of a row.</param>
@@ -53,11 +56,7 @@ internal static class NestedRounding
                 ((q * scale) + Vector<float>.Zero).CopyTo(target[i..]); // never -0, as an integer has no such value
             }
 
-            for (; i < group.Length; i++)
-            {
-                int q8 = Number(group[i], scale), q4 = (q8 + 8) >> 4;
-                target[i] = scale * (bits switch { 8 => q8, 4 => q4 * 16, _ => ((4 * (q4 >> 2)) + 1.5f) * 16 });
-            }
+            for (; i < group.Length; i++) target[i] = scale * Value(Number(group[i], scale), bits);
         }
     }
 
@@ -78,10 +77,19 @@ internal static class NestedRounding
         }
     }
 
+    /// <summary>Returns the value of an 8-bit number, or of its upper 4 or 2 bits, in units of the scale.</summary>
+    public static float Value(int q8, int bits) => bits switch
+    {
+        8 => q8,
+        4 => ((q8 + 8) >> 4) * 16,
+        _ => ((4 * ((q8 + 8) >> 6)) + 1.5f) * 16,
+    };
+
     private static int Number(float weight, float scale) =>
         (int)Math.Clamp(MathF.Round(weight / scale, MidpointRounding.ToEven), Smallest, Largest);
 
-    private static Half Scale(ReadOnlySpan<float> group)
+    /// <summary>Returns the scale of a group of finite weights: 0 if its numbers are all 0.</summary>
+    public static Half Scale(ReadOnlySpan<float> group)
     {
         float positive = 0, negative = 0;
         var i = 0;

@@ -44,7 +44,9 @@ public static partial class Kernels
             var weight = cat([Rows(w.Query, heads * depth), Rows(w.Key, keyHeads * depth), Rows(w.Value, keyHeads * depth)], 0);
             var bias = w.QueryBias is null ? null
                 : cat([Rows(w.QueryBias, heads * depth), Rows(w.KeyBias!, keyHeads * depth), Rows(w.ValueBias!, keyHeads * depth)], 0);
-            var all = Linear(Norm(x, w.Norm), weight, bias).view(batch, time, heads + (2 * keyHeads), depth);
+            var normed = Norm(x, w.Norm);
+            ProductInputs.Add(normed, w.Query, w.Key, w.Value);
+            var all = Linear(normed, weight, bias).view(batch, time, heads + (2 * keyHeads), depth);
             Tensor query, key, value;
             if (w.QueryNorm is null && w.KeyNorm is null)
             {
@@ -113,6 +115,7 @@ public static partial class Kernels
         // Returns the first m hidden units: (..., W) to (..., m).
         private static Tensor Hidden(Tensor x, FeedForwardWeights w, int m)
         {
+            ProductInputs.Add(x, w.Up, w.Gate);
             if (w.Gate is null)
                 return Activate(Linear(x, Rows(w.Up, m), w.UpBias is null ? null : Rows(w.UpBias, m)), w.Kind);
             var weight = cat([Rows(w.Gate, m), Rows(w.Up, m)], 0);
@@ -126,8 +129,11 @@ public static partial class Kernels
         private static Tensor Down(Tensor hidden, FeedForwardWeights w, long width) => Back(hidden, w.Down, w.DownBias, width);
 
         // Multiplies by the first columns of a weight that writes to the first channels: (..., in) to (..., W).
-        private static Tensor Back(Tensor x, Tensor weight, Tensor? bias, long width) =>
-            Linear(x, Rows(weight, width), bias is null ? null : Rows(bias, width));
+        private static Tensor Back(Tensor x, Tensor weight, Tensor? bias, long width)
+        {
+            ProductInputs.Add(x, weight);
+            return Linear(x, Rows(weight, width), bias is null ? null : Rows(bias, width));
+        }
 
         private static Tensor Activate(Tensor x, FeedForwardKind kind) => kind switch
         {

@@ -64,7 +64,7 @@ public static partial class Kernels
             int layer = 0)
         {
             // A cache takes the tokens of all its sequences at once.
-            if (cache is not null || IsStacked(x) || !Cpu.CanDifferentiate(w.All))
+            if (cache is not null || IsStacked(x) || ProductInputs.AreWanted || !Cpu.CanDifferentiate(w.All))
                 return AttendAtOnce(x, w, cos, sin, lengths, heads, rows, cache, layer);
             using var dense = x.contiguous().detach();
             return Run(new AttentionInBlocks(x, dense, w, cos, sin, lengths, heads, rows));
@@ -72,7 +72,7 @@ public static partial class Kernels
 
         public static Tensor FeedForward(Tensor x, FeedForwardWeights w, int[] widths, int[]? rows)
         {
-            if (IsStacked(x) || !Cpu.CanDifferentiate(w.All))
+            if (IsStacked(x) || ProductInputs.AreWanted || !Cpu.CanDifferentiate(w.All))
                 return FeedForwardAtOnce(x, w, widths, rows);
             using var dense = x.contiguous().detach();
             return Run(new FeedForwardInBlocks(x, dense, w, widths, rows));

@@ -94,6 +94,7 @@ public static partial class Kernels
         Operand.Rank(name, "weight", weight, 2, "(out, in)");
         Operand.Weight(name, "weight", weight, x, weight.shape[0], Operand.Width(x.shape[^1], weight.shape[1], nested));
         Operand.Optional(name, "bias", bias, x, weight.shape[0]);
+        ProductInputs.Add(x, weight);
         return Cpu.Takes(x) ? Cpu.Linear(x, weight, bias) : Composite.Linear(x, weight, bias);
     }
 

@@ -708,4 +708,5 @@ def main():
         print(name, os.path.getsize(os.path.join(folder, name + ".safetensors")), "bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()

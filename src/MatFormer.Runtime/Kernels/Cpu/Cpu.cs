@@ -26,8 +26,12 @@ public static partial class Kernels
         /// <summary>Whether the native library is used. For tests.</summary>
         public static bool IsEnabled { get; set; } = Problem is null;
 
-        /// <summary>Returns whether the library runs operations over x: a tensor on the CPU that is not empty.</summary>
-        public static bool Takes(Tensor x) => IsEnabled && x.device_type == DeviceType.CPU && x.numel() > 0;
+        /// <summary>
+        /// Returns whether the library runs operations over x: a tensor on the CPU that is not empty. Nothing runs in the library while the
+        /// inputs of products are received, which fused loops do not have.
+        /// </summary>
+        public static bool Takes(Tensor x) =>
+            IsEnabled && !ProductInputs.AreWanted && x.device_type == DeviceType.CPU && x.numel() > 0;
 
         /// <summary>
         /// Returns whether the library can differentiate with these weights. It adds gradients directly to leaves, so a weight that needs a

@@ -1,0 +1,25 @@
+using Paper;
+
+namespace Elasticity;
+
+/// <summary>Formats estimates of differences.</summary>
+internal static class EstimateFormat
+{
+    /// <summary>Formats an estimate with its sign and four digits, such as +0.0012 ± 0.0003.</summary>
+    public static string Signed4(this Estimate estimate) =>
+        double.IsNaN(estimate.Mean) ? string.Empty : estimate.Format("+0.0000;-0.0000;0.0000");
+
+    /// <summary>
+    /// Says in words which differences of losses are beyond their intervals, such as "better (S, M), level (L)". Below zero is better.
+    /// </summary>
+    public static string Verdict(IEnumerable<(string Name, Estimate Difference)> differences)
+    {
+        var all = differences.ToList();
+        if (all.Exists(d => d.Difference.IsAlone)) return "not known to be better or worse (one seed has no interval)";
+        var groups = all.GroupBy(d => d.Difference.IsNegative ? "better" : d.Difference.IsPositive ? "worse" : "neither better nor worse")
+            .ToList();
+        return groups is [var one]
+            ? one.Key
+            : string.Join(", ", groups.Select(g => $"{g.Key} ({string.Join(", ", g.Select(d => d.Name))})"));
+    }
+}
