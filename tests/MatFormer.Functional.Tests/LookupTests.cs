@@ -111,6 +111,7 @@ public sealed class LookupTests : IDisposable
         var (pixels, targets) = (Inputs.Of(LookupViT.Spec, 4), tensor([0L, 1, 2, 3]));
         foreach (var grid in LookupViT.Spec.Lookup!.Grids)
         {
+            using var scope = NewDisposeScope();
             var (whole, small) = (LookupViT.Profile.XL.At(grid), LookupViT.Profile.S.At(grid));
             var together = model.DistilledLosses(Streams.Of<LookupViT>(whole, small), pixels, targets, 2)[1, 1].item<float>();
             var alone = model.DistilledLosses(Streams.Of(small), pixels, targets, 2)[1, 0].item<float>();
