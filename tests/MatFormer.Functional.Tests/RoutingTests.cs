@@ -331,7 +331,7 @@ public sealed class RoutingTests : IDisposable
         return path;
     }
 
-    private static long LiveTensors()
+    internal static long LiveTensors()
     {
         long before;
         do
