@@ -890,45 +890,45 @@ public sealed class DiagnosticTests
             "Hidden of [Lookup] is 0; write a number from 1 to 1048576"
         },
         {
-            "MFD0073",
+            "MFD0070",
             Declare(lm: MeanViT, more: "[[|Lookup|]]"),
             "[Lookup] of 'Lm' names no grid of compressed tokens; write the sides of one or more, each from 1 to 8"
         },
         {
-            "MFD0074",
+            "MFD0071",
             Declare(lm: MeanViT, more: "[Lookup(5, [|5|])]"),
             "A grid of side 5 is not more than the 5 before it; write each side once, the smallest first"
         },
         {
-            "MFD0075",
+            "MFD0072",
             Declare(lm: ViT, more: "[[|Lookup|](3)]"),
             "'Lm' classifies by the mean of its compressed tokens and has no class token; write Pooling = Pooling.Mean in [MatViT]"
         },
         {
-            "MFD0075",
+            "MFD0072",
             Declare(lm: MeanViT.Replace("Pooling.Mean", "[|Pooling.ClassToken|]", StringComparison.Ordinal), more: "[Lookup(3)]"),
             "'Lm' classifies by the mean of its compressed tokens and has no class token; write Pooling = Pooling.Mean in [MatViT]"
         },
         {
-            "MFD0076",
+            "MFD0073",
             Declare(lm: MeanViT, more: "[Attention(HeadWidth = 24), [|Lookup|](3)]"),
             "Heads of 24 do not fill the width of 256, which the cross-attention of 'Lm' divides among them; choose a HeadWidth that "
                 + "divides it"
         },
         {
-            "MFD0077",
+            "MFD0074",
             Declare(lm: MeanViT, more: "[[|Lookup|](3), Routing]"),
             "[Routing] does not work with [Lookup] of 'Lm', because the tokens that a router would choose among differ from grid to grid; "
                 + "remove one of the two"
         },
         {
-            "MFD0077",
+            "MFD0074",
             Declare(lm: MeanViT, more: "[[|Lookup|](3), Precision(8)]"),
             "[Precision] does not work with [Lookup] of 'Lm', because only the nested part of the weights would be rounded in groups; "
                 + "remove one of the two"
         },
         {
-            "MFD0077",
+            "MFD0074",
             Declare(
                 lm: MeanViT, gr: "[Granularity(\"S\", 128, Width = 128), Granularity(\"XL\", 1024)]", more: "[[|Lookup|](3)]"),
             "Width of 'S' does not work with [Lookup] of 'Lm', because the cross-attention has the whole width of the model; remove one of "

@@ -313,28 +313,28 @@ internal static class Descriptors
         "A routing budget of {0} is not more than the {1} before it; write each budget once, the smallest first");
 
     public static readonly DiagnosticDescriptor NoGrid = Error(
-        "MFD0073",
+        "MFD0070",
         "The compressed tokens have no grid",
         "[Lookup] of '{0}' names no grid of compressed tokens; write the sides of one or more, each from 1 to {1}");
 
     public static readonly DiagnosticDescriptor GridsNotIncreasing = Error(
-        "MFD0074",
+        "MFD0071",
         "The grids of compressed tokens do not increase",
         "A grid of side {0} is not more than the {1} before it; write each side once, the smallest first");
 
     public static readonly DiagnosticDescriptor LookupPoolsCompressed = Error(
-        "MFD0075",
+        "MFD0072",
         "Compressed tokens do not work with a class token",
         "'{0}' classifies by the mean of its compressed tokens and has no class token; write Pooling = Pooling.Mean in [MatViT]");
 
     public static readonly DiagnosticDescriptor LookupHeads = Error(
-        "MFD0076",
+        "MFD0073",
         "The heads of the cross-attention do not fill the width",
         "Heads of {0} do not fill the width of {1}, which the cross-attention of '{2}' divides among them; choose a HeadWidth that divides "
         + "it");
 
     public static readonly DiagnosticDescriptor LookupExcludes = Error(
-        "MFD0077",
+        "MFD0074",
         "Compressed tokens do not work with another choice",
         "{0} does not work with [Lookup] of '{1}', because {2}; remove one of the two");
 
