@@ -139,7 +139,11 @@ public static class WeightCalibrator
 
         // Rows of an embedding are read as they are, as by an input of one 1. A tied one is a matrix of products besides.
         if (inputs is null) hessian = eye(columns, columns, ScalarType.Float64);
-        else if (IsEmbedding(name)) hessian = hessian.add(hessian.diagonal().mean() * eye(columns, columns, ScalarType.Float64), Numbers.One);
+        else if (IsEmbedding(name))
+        {
+            hessian = hessian.add(hessian.diagonal().mean() * eye(columns, columns, ScalarType.Float64), Numbers.One);
+        }
+
         var factors = options.BitWeights;
         if (factors.IsEmpty) factors = [.. options.Bits.Select(bits => bits == 2 ? 0.1 : 1)];
         var rounding = new CalibratedRounding(

@@ -51,7 +51,7 @@ public sealed class TrainingTests : RankTests
     [InlineData(Mpi.Mpich, 3, "--objective sampled-per-layer --accumulation 2 --distillation 0.5 --recompute-activations")]
     public void TokensAreRoutedAsInOneProcess(string mpi, int ranks, string options)
     {
-        var images = Path.Combine(_folder, "images");
+        var images = Path.Combine(Folder, "images");
         TestImages.Write(images);
         string[] arguments =
         [

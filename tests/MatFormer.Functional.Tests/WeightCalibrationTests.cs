@@ -75,7 +75,8 @@ public sealed class WeightCalibrationTests : IDisposable
             changes.Add([.. plain.Zip(Losses(model, corpus), (p, c) => p.Zip(c, (before, after) => after - before).ToList())]);
         }
 
-        var what = string.Join("; ", changes.Select(its => string.Join(" / ", its.Select(b => string.Join(" ", b.Select(c => $"{c:+0.0000;-0.0000}"))))));
+        var what = string.Join("; ", changes.Select(
+            its => string.Join(" / ", its.Select(b => string.Join(" ", b.Select(c => $"{c:+0.0000;-0.0000}"))))));
         Assert.True(changes.Average(its => its[0].Average()) < 0.01, what);
         Assert.True(changes.Average(its => its[1].Average()) < 0.01, what);
         Assert.True(changes.Average(its => its[2].Average()) < -0.05, what);

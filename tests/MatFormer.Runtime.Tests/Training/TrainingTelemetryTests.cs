@@ -115,9 +115,9 @@ public sealed class TrainingTelemetryTests : IDisposable
 
         void Report()
         {
-            TrainingTelemetry.Report("TinyModel", result, 100);
-            TrainingTelemetry.ReportValidation("TinyModel", result.Validation);
-            Assert.Null(TrainingTelemetry.Start("train", "TinyModel"));
+            TrainingTelemetry.Report("TinyModel", null, result, 100, 100);
+            TrainingTelemetry.ReportValidation("TinyModel", null, result.Validation);
+            Assert.Null(TrainingTelemetry.Start("train", "TinyModel", null));
         }
     }
 }
