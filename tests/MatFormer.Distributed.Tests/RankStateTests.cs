@@ -49,4 +49,40 @@ public sealed class RankStateTests : RankTests
         // Rows 1 and 4 of the five belong to this rank.
         Assert.Equal([2.0 * TinyLm.Spec.Context, 2.0 * TinyLm.Spec.Context], listening.Of("matformer.training.tokens"));
     }
+
+    /// <summary>The other ranks of this test add nothing to a sum, so a mean is a quarter of the rank's own threshold.</summary>
+    [Fact]
+    public void ThresholdsAreMeansOverTheRanks()
+    {
+        var text = Path.Combine(Folder, "same");
+        Directory.CreateDirectory(text);
+        for (var document = 0; document < 4; document++) File.WriteAllText(Path.Combine(text, $"{document}.txt"), new string('a', 4000));
+        using var corpus = TextCorpus.Open(text, Path.Combine(Folder, "data"));
+        using var model = Seeded();
+        using var alone = Seeded();
+        var options = new TrainerOptions { Steps = 1, Batch = 4, Objective = Objective.Joint, RoutedShare = 1 };
+        using var trainer = new Trainer<TinyRoutedLm>(model, options) { Communicator = new LoneRank(0, 4) };
+        trainer.Fit(corpus);
+
+        // The rank has one row of the batch. Each row is the same.
+        using var scope = NewDisposeScope();
+        var row = full([1, TinyRoutedLm.Spec.Context], (long)'a', ScalarType.Int64);
+        alone.Losses(Streams.Routed<TinyRoutedLm>(0.5), row, row);
+        var (expected, actual) = (Thresholds(alone), Thresholds(model));
+        Assert.Equal(4, expected.Count);
+        Assert.All(expected, threshold => Assert.InRange(threshold, 0.01, 1));
+        foreach (var (own, mean) in expected.Zip(actual)) Assert.Equal(own / 4, mean, 1e-6f);
+
+        static TinyRoutedLm Seeded()
+        {
+            manual_seed(3);
+            return new TinyRoutedLm();
+        }
+
+        static List<float> Thresholds(TinyRoutedLm its) =>
+        [
+            .. its.named_parameters().Where(named => named.name.EndsWith("router.thresholds", StringComparison.Ordinal))
+                .SelectMany(named => named.parameter.data<float>().ToArray()),
+        ];
+    }
 }

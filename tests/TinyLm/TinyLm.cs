@@ -6,6 +6,7 @@ return args switch
 {
     [nameof(TinyEncoder), .. var others] => await ModelProgram.RunAsync<TinyEncoder>(others),
     [nameof(TinyWidthEncoder), .. var others] => await ModelProgram.RunAsync<TinyWidthEncoder>(others),
+    [nameof(TinyRoutedLm), .. var others] => await ModelProgram.RunAsync<TinyRoutedLm>(others),
     [nameof(TinyViT), .. var others] => await ModelProgram.RunAsync<TinyViT>(others),
     _ => await ModelProgram.RunAsync<TinyLm>(args, ServeCommand.For<TinyLm>()),
 };
@@ -37,3 +38,10 @@ public sealed partial class TinyWidthEncoder;
 [Routing]
 [Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
 public sealed partial class TinyViT;
+
+/// <summary>A language model that routes tokens, whose commands the program runs after the argument <c>TinyRoutedLm</c>.</summary>
+[MatLM(Layers = 2, Width = 32, Heads = 4, Context = 32, Vocabulary = 256)]
+[FeedForward(64, Activation.SwiGlu)]
+[Routing(0.5)]
+[Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
+public sealed partial class TinyRoutedLm;
