@@ -66,8 +66,8 @@ public sealed class TrainingTests : IDisposable
         TestImages.Write(images);
         string[] arguments =
         [
-            "TinyViT", "train", "--data", images, "--steps", "30", "--batch", "12", "--shift", "1", "--routed-share", "0.7", "--dtype", "f32",
-            "--device", "cpu", .. options.Split(' '),
+            "TinyViT", "train", "--data", images, "--steps", "30", "--batch", "12", "--shift", "1", "--routed-share", "0.7",
+            "--dtype", "f32", "--device", "cpu", .. options.Split(' '),
         ];
         AreAlike(arguments, mpi, ranks);
         var names = Steps(Out("together")).SelectMany(step => step.GetProperty("loss").EnumerateObject()).Select(loss => loss.Name);

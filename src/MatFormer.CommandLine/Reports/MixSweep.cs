@@ -73,7 +73,8 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
         Output.Print(writer, table);
         foreach (var (shape, count, mean, worst) in ByShape)
         {
-            writer.WriteLine(Output.Invariant($"{NameOf(shape)}: {count} {(shape == MixShape.Routed ? "budgets" : "mixes")}, {Output.Signed(mean)} {Words.Spoken} above the line ")
+            var what = shape == MixShape.Routed ? "budgets" : "mixes";
+            writer.WriteLine(Output.Invariant($"{NameOf(shape)}: {count} {what}, {Output.Signed(mean)} {Words.Spoken} above the line ")
                 + Output.Invariant($"through the granularities on average, {Output.Signed(worst)} at worst"));
         }
     }
@@ -127,7 +128,8 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
 
     private string[] Cells(SweptMix mix) =>
     [
-        mix.Costs.Budget is null ? mix.Costs.Layout : mix.Costs.Name, NameOf(mix.Costs.Shape), Output.Millions(mix.Costs.Flops), Output.Invariant($"{mix.Loss:0.000}"),
+        mix.Costs.Budget is null ? mix.Costs.Layout : mix.Costs.Name, NameOf(mix.Costs.Shape), Output.Millions(mix.Costs.Flops),
+        Output.Invariant($"{mix.Loss:0.000}"),
         Output.Signed(ExcessOf(mix)), .. HasAgreement ? (string[])[Output.Percent(mix.Agreement)] : [],
     ];
 

@@ -154,7 +154,8 @@ internal static class PlanOutput
 
     private static ScatterChart Chart(ModelSpec spec, Plan plan)
     {
-        var (frontier, known) = (plan.Mixes.Where(m => m.IsOnFrontier), plan.Mixes.Where(m => m.Name != m.Pattern).ToLookup(m => m.Budget is null));
+        var frontier = plan.Mixes.Where(m => m.IsOnFrontier);
+        var known = plan.Mixes.Where(m => m.Name != m.Pattern).ToLookup(m => m.Budget is null);
         return new ScatterChart
         {
             Title = $"{spec.Name}: {LossOf(spec).Spoken} over the time of {(spec.Image is null ? "a" : "an")} {spec.Unit}",
@@ -177,6 +178,8 @@ internal static class PlanOutput
 
         ChartPoint Point(PlannedMix mix, MixCost cost, string label) => new(
             cost.Milliseconds, cost.Loss,
-            Output.Invariant($"{(mix.Budget is null ? mix.Pattern : mix.Name)}: {cost.Milliseconds:0.000} ms, {cost.Loss:0.0000} {LossOf(spec).Spoken}"), label);
+            $"{(mix.Budget is null ? mix.Pattern : mix.Name)}: "
+                + Output.Invariant($"{cost.Milliseconds:0.000} ms, {cost.Loss:0.0000} {LossOf(spec).Spoken}"),
+            label);
     }
 }
