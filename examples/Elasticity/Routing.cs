@@ -8,11 +8,11 @@ using static TorchSharp.torch;
 
 namespace Elasticity;
 
-/// <summary>A small vision transformer whose tokens may be routed.</summary>
-[MatViT(Image = 28, Patch = 7, Channels = 1, Classes = 10, Layers = 3, Width = 32, Heads = 2)]
-[FeedForward(256, Activation.Gelu, Bias = true), Attention(Bias = true)]
-[Routing(0.2, 0.35, 0.5, 0.7)]
-[Granularity("S", 16), Granularity("M", 64), Granularity("L", 128), Granularity("XL", 256)]
+/// <summary>A small vision transformer whose tokens may be routed. Its narrowest size has hardly any hidden units.</summary>
+[MatViT(Image = DigitGrids.Side, Patch = DigitGrids.Cell, Channels = 1, Classes = 10, Layers = 3, Width = 48, Heads = 3)]
+[FeedForward(192, Activation.Gelu, Bias = true), Attention(Bias = true)]
+[Routing(0.1, 0.25, 0.45, 0.7)]
+[Granularity("S", 4), Granularity("M", 24), Granularity("L", 72), Granularity("XL", 192)]
 internal sealed partial class RoutedDigits;
 
 /// <summary>Four layers of a ViT-S/16, whose times are measured.</summary>
@@ -25,7 +25,7 @@ internal sealed partial class RoutedSmall;
 /// <summary>Routing of tokens in a vision transformer, against uniform mixes of equal FLOPs.</summary>
 internal sealed class Routing : Experiment
 {
-    private const int Steps = 1500;
+    private const int Steps = 4000;
     private const int Batch = 64;
     private const int Images = 2500;
     private const int Rounds = 9;
@@ -51,8 +51,9 @@ internal sealed class Routing : Experiment
 
     public override string Run(Bench bench, CancellationToken cancellationToken)
     {
-        using var corpus = ImageCorpus.Open(bench.Images ?? throw new DataException(
-            "The experiment 'routing' needs MNIST; fetch it with examples/DigitsViT/get-mnist.sh, and give its folder as --images."));
+        var mnist = bench.Images ?? throw new DataException(
+            "The experiment 'routing' needs MNIST; fetch it with examples/DigitsViT/get-mnist.sh, and give its folder as --images.");
+        using var corpus = DigitGrids.Open(mnist, bench.Folder, cancellationToken);
         var steps = Math.Max(1, (int)(Steps * bench.Scale));
         List<(double[] Routed, double[] Mixed, double[] Sizes)> both = [];
         List<double[]> alone = [];
@@ -87,7 +88,6 @@ internal sealed class Routing : Experiment
             WeightDecay = 0.05,
             Objective = Objective.SampledPerLayer,
             RoutedShare = share,
-            Shift = 1,
             Seed = seed,
         });
         var watch = Stopwatch.StartNew();
@@ -110,7 +110,7 @@ internal sealed class Routing : Experiment
             cancellationToken.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
             float[] values = [.. part.SelectMany(i => set.Pixels(i).ToArray()).Select(value => (value / 127.5f) - 1)];
-            var pixels = tensor(values, [part.Length, 1, 28, 28]);
+            var pixels = tensor(values, [part.Length, 1, DigitGrids.Side, DigitGrids.Side]);
             var labels = tensor(part.Select(i => (long)set.Label(i)).ToArray());
             right += forward(pixels).argmax(-1).eq(labels).sum().item<long>();
         }
@@ -163,14 +163,18 @@ internal sealed class Routing : Experiment
             `dotnet run -c Release --project examples/Elasticity -- routing --images MNIST` wrote the tables of this page,
             with {bench.Seeds} seeds and {steps} steps of {Batch} images for each training, in float32, on this machine:
             {Machine.Describe()}.
-            The machine was shared with other programs, so times are only compared within a round.
+            The machine may have run other programs too, so times are only compared within a round.
 
-            A vision transformer for MNIST has three layers of width 32 with 17 tokens. Its sizes keep 16, 64, 128 or 256 hidden units. It
-            is trained twice from the same beginning: half of the steps routed, at one of four budgets, and half of them a random mix
-            (*both*); or all steps a random mix (*mixes only*). The accuracies are those on {Images} test images, in percent, with 95%
-            intervals over the seeds. *Routed* is a routed pass of the first model. A mix is the uniform one of the nearest FLOPs: every
-            token takes the same hidden units in a layer. The last column is the difference from the better of the two models' mixes, seed
-            by seed.
+            The task is made such that some tokens need more than others. An image has 16 cells of {DigitGrids.Cell} x {DigitGrids.Cell}
+            pixels. Digits of MNIST lie in {DigitGrids.Digits} of them, the others are empty, and the class is the largest digit. A cell is
+            a token.
+
+            A vision transformer has {RoutedDigits.Spec.Layers} layers of width {RoutedDigits.Spec.Width}. Its sizes keep
+            {Join(RoutedDigits.Granularities.Select(g => $"{g.Layers[0].HiddenWidth}"), "or")} hidden units. It is trained twice from the
+            same beginning: half of the steps routed, at one of {Budgets.Count} budgets, and half of them a random mix (*both*); or all
+            steps a random mix (*mixes only*). The accuracies are those on {Images} test images, in percent, with 95% intervals over the
+            seeds. *Routed* is a routed pass of the first model. A mix is the uniform one of the nearest FLOPs: every token takes the same
+            hidden units in a layer. The last column is the difference from the better of the two models' mixes, seed by seed.
 
             | budget | MFLOPs | routed | mix | MFLOPs | mix, both | mix, mixes only | routed minus mix |
             |---:|---:|---:|---|---:|---:|---:|---:|
@@ -195,6 +199,7 @@ internal sealed class Routing : Experiment
             Invariant($"{g.Name} ({g.Flops / 1e6:0.00} MFLOPs) {Estimate.Of(both.Select(b => b.Sizes[i])).Format("0.00")}"));
         text.Append(Invariant($"\nThe sizes of the first model: {string.Join(", ", sizes)}.\n\n"));
         text.Append(Invariant($"Of {Budgets.Count} budgets, routing is better beyond the interval at {better}, and worse at {worse}.\n\n"));
+        text.Append(Verdict(Estimate.Of(both.Select(b => b.Sizes[^1] - b.Sizes[0])), better, worse)).Append("\n\n");
         text.Append("""
             ## Time
 
@@ -206,7 +211,38 @@ internal sealed class Routing : Experiment
 
             """);
         foreach (var (name, flops, time) in times) text.Append(Invariant($"| {name} | {flops:0.00} | {time:0.00} |\n"));
+        var sizesOf = times.Take(RoutedSmall.Granularities.Count).ToList();
+        var slower = times.Skip(sizesOf.Count).Where(r => sizesOf.Any(size => size.Flops >= r.Flops && size.Time < r.Time)).Select(r => r.Name);
+        text.Append('\n').Append(slower.Any()
+            ? $"Slower than a uniform size of no fewer FLOPs: {Join(slower, "and")}. Choosing, gathering and scattering tokens cost time, and\n"
+                + "the groups of tokens are smaller than the whole batch.\n"
+            : "No routed pass is slower than a uniform size of no fewer FLOPs.\n");
         return text.ToString();
+    }
+
+    // What the accuracies say. Without a difference between the sizes there is nothing that routing could gain.
+    private static string Verdict(Estimate gain, int better, int worse)
+    {
+        var sizes = $"XL minus S is {gain.Format("+0.00;-0.00;0.00")} points";
+        if (!gain.IsPositive)
+        {
+            return $"So this run decides nothing about routing: {sizes}. The hidden units hardly matter here, and there is nothing for\n"
+                + "routing to gain.";
+        }
+
+        return $"The sizes differ: {sizes}. " + (better, worse) switch
+        {
+            (0, 0) => "Still, at no budget does routing differ from a uniform mix beyond the interval.",
+            (_, 0) => "So here, where most tokens need little, routing pays.",
+            (0, _) => "So even here, where most tokens need little, a uniform mix is the better way to spend the FLOPs.",
+            _ => "So whether routing pays depends on the budget.",
+        };
+    }
+
+    private static string Join(IEnumerable<string> words, string last)
+    {
+        var all = words.ToList();
+        return all.Count < 2 ? string.Concat(all) : $"{string.Join(", ", all[..^1])} {last} {all[^1]}";
     }
 
     private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
