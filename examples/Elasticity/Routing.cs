@@ -197,7 +197,7 @@ internal sealed class Routing : Experiment
 
         var sizes = RoutedDigits.Granularities.Select((g, i) =>
             Invariant($"{g.Name} ({g.Flops / 1e6:0.00} MFLOPs) {Estimate.Of(both.Select(b => b.Sizes[i])).Format("0.00")}"));
-        text.Append(Invariant($"\nThe sizes of the first model: {string.Join(", ", sizes)}.\n\n"));
+        text.Append(Invariant($"\nThe sizes of the first model:\n{string.Join(", ", sizes)}.\n\n"));
         text.Append(Invariant($"Of {Budgets.Count} budgets, routing is better beyond the interval at {better}, and worse at {worse}.\n\n"));
         text.Append(Verdict(Estimate.Of(both.Select(b => b.Sizes[^1] - b.Sizes[0])), better, worse)).Append("\n\n");
         text.Append("""
@@ -212,10 +212,11 @@ internal sealed class Routing : Experiment
             """);
         foreach (var (name, flops, time) in times) text.Append(Invariant($"| {name} | {flops:0.00} | {time:0.00} |\n"));
         var sizesOf = times.Take(RoutedSmall.Granularities.Count).ToList();
-        var slower = times.Skip(sizesOf.Count).Where(r => sizesOf.Any(size => size.Flops >= r.Flops && size.Time < r.Time)).Select(r => r.Name);
+        var slower = times.Skip(sizesOf.Count)
+            .Where(r => sizesOf.Any(size => size.Flops >= r.Flops && size.Time < r.Time)).Select(r => r.Name);
         text.Append('\n').Append(slower.Any()
-            ? $"Slower than a uniform size of no fewer FLOPs: {Join(slower, "and")}. Choosing, gathering and scattering tokens cost time, and\n"
-                + "the groups of tokens are smaller than the whole batch.\n"
+            ? $"Slower than a uniform size of no fewer FLOPs: {Join(slower, "and")}. Choosing, gathering and scattering tokens cost\n"
+                + "time, and the groups of tokens are smaller than the whole batch.\n"
             : "No routed pass is slower than a uniform size of no fewer FLOPs.\n");
         return text.ToString();
     }
