@@ -157,7 +157,7 @@ internal sealed class WidthExperiment : Experiment
                 # Width of the residual stream
 
                 `dotnet run -c Release --project examples/Elasticity -- width --seeds {bench.Seeds} --scale {bench.Scale}` writes this
-                page, here on {Machine.Describe()}, a busy machine.
+                page, here on {Machine.Describe()}. Other programs may have run beside it.
 
                 One language model of bytes (3 layers, width 96, 3 heads, 384 hidden units) has sizes from {Share(s_sizes[0])} of its
                 parameters on, because they keep fewer channels of the residual stream, and with them fewer heads and hidden units. Models are
