@@ -353,7 +353,8 @@ internal sealed class CascadeExperiment : Experiment
         if (least.Name != Whole.Name)
         {
             page.Append($" {least.Name.Replace("*", "\\*", StringComparison.Ordinal)} takes ")
-                .Append($"{(double)least.Flops / Whole.Flops:0%} of XL's FLOPs, and its loss is not above XL's beyond the interval, while a cascade pays for both sizes at every unsure token.");
+                .Append(CultureInfo.InvariantCulture, $"{(double)least.Flops / Whole.Flops:0%} of XL's FLOPs, and its loss is not above ")
+                .Append("XL's beyond the interval, while a cascade pays for both sizes at every unsure token.");
         }
 
         page.Append(" This was a short training of a small model on one text. Measure your own with `calibrate` before you use a ")

@@ -260,8 +260,9 @@ internal abstract class ProgramCommands<TModel>(
         if (model.IsUniversal && model is TModel universal) return universal;
         using (model)
         {
-            throw new UsageException($"{command} needs all granularities, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; give "
-                + "the universal model's file.");
+            throw new UsageException(
+                $"{command} needs all granularities, but '{Settings.Checkpoint}' is the slice {model.ProfileName}; give the universal "
+                + "model's file.");
         }
     }
 

@@ -20,7 +20,9 @@ internal static class NestedRounding
     /// <summary>The number of consecutive columns that share a scale.</summary>
     public const int Group = 32;
 
-    /// <summary>The largest 8-bit number. With it as the largest and <see cref="Smallest"/> as the smallest, 4 bits need no clamp.</summary>
+    /// <summary>
+    /// The largest 8-bit number. With it as the largest and <see cref="Smallest"/> as the smallest, 4 bits need no clamp.
+    /// </summary>
     public const float Largest = 119;
 
     /// <summary>The smallest 8-bit number.</summary>
