@@ -56,7 +56,8 @@ public sealed class RankStateTests : RankTests
     {
         var text = Path.Combine(Folder, "same");
         Directory.CreateDirectory(text);
-        for (var document = 0; document < 4; document++) File.WriteAllText(Path.Combine(text, $"{document}.txt"), new string('a', 4000));
+        for (var document = 0; document < 20; document++)
+            File.WriteAllText(Path.Combine(text, $"{document}.txt"), new string('a', 4000 + document));
         using var corpus = TextCorpus.Open(text, Path.Combine(Folder, "data"));
         using var model = Seeded();
         using var alone = Seeded();
