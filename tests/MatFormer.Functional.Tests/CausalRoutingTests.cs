@@ -173,17 +173,17 @@ public sealed class CausalRoutingTests : IDisposable
             };
             using var trainer = new Trainer<RoutedBytes>(model, options);
             for (var step = 0; step < 5; step++) trainer.Step(data);
-            var before = RoutingTests.LiveTensors();
+            var before = LiveTensors.Count();
             for (var step = 0; step < 10; step++) trainer.Step(data);
-            Assert.Equal(before, RoutingTests.LiveTensors());
+            Assert.Equal(before, LiveTensors.Count());
         }
 
         var tokens = Inputs.Of(RoutedBytes.Spec, 3);
         using var unrecorded = no_grad();
         model.Forward(0.4, tokens).Dispose();
-        var tensors = RoutingTests.LiveTensors();
+        var tensors = LiveTensors.Count();
         for (var pass = 0; pass < 10; pass++) model.Forward(0.4, tokens).Dispose();
-        Assert.Equal(tensors, RoutingTests.LiveTensors());
+        Assert.Equal(tensors, LiveTensors.Count());
     }
 
     [Theory]

@@ -362,7 +362,7 @@ public sealed class PrecisionTests : IDisposable
         {
             using var trainer = new Trainer<NestedBytes>(model, new TrainerOptions { Objective = objective, Steps = 100, Batch = 2 });
             for (var step = 0; step < 3; step++) trainer.Step(Corpus);
-            var tensors = LiveTensors();
+            var tensors = LiveTensors.Count();
             for (var step = 0; step < 10; step++) trainer.Step(Corpus);
             Assert.True(tensors == Tensor.TotalCount, $"{objective}: {Tensor.TotalCount - tensors} tensors more");
         }
@@ -434,20 +434,6 @@ public sealed class PrecisionTests : IDisposable
 
     private static Dictionary<string, float[]> Numbers(MatFormerModel model) =>
         model.named_parameters().ToDictionary(p => p.Item1, p => p.Item2.data<float>().ToArray());
-
-    private static long LiveTensors()
-    {
-        long before;
-        do
-        {
-            before = Tensor.TotalCount;
-            GC.Collect();
-            GC.WaitForPendingFinalizers();
-            GC.Collect();
-        }
-        while (Tensor.TotalCount != before);
-        return before;
-    }
 
     private string PathOf(string name) => Path.Combine(_folder, name);
 }

@@ -255,12 +255,12 @@ public abstract class TrainingTests<TModel> : IDisposable
                 RecomputeActivations = distilled,
             }));
             for (var step = 0; step < 5; step++) trainer.Step(Data);
-            var tensors = LiveTensors();
+            var tensors = LiveTensors.Count();
             for (var step = 0; step < 20; step++) trainer.Step(Data);
             Assert.True(tensors == Tensor.TotalCount, $"{objective}, {distilled}: {Tensor.TotalCount - tensors} tensors more");
         }
 
-        var before = LiveTensors();
+        var before = LiveTensors.Count();
         Measure(model, Data);
         Assert.Equal(before, Tensor.TotalCount);
     }
@@ -287,7 +287,7 @@ public abstract class TrainingTests<TModel> : IDisposable
         for (var step = 0; step < 50; step++) trainer.Step(Data);
 
         // A leak grows in every stretch of steps, while the rest of the process grows only once.
-        var tensors = LiveTensors();
+        var tensors = LiveTensors.Count();
         var growths = new List<double>();
         while (growths.Count < 4 && growths.All(growth => growth > 1.01))
         {
@@ -300,30 +300,9 @@ public abstract class TrainingTests<TModel> : IDisposable
         Assert.InRange(growths[^1], 0, 1.01);
     }
 
-    // Counts the live tensors after the garbage collector has freed those that nobody uses. What a finalizer frees may have held others, so
-    // it collects until a collection frees no more.
-    private static long LiveTensors()
-    {
-        long before;
-        do
-        {
-            before = Tensor.TotalCount;
-            Collect();
-        }
-        while (Tensor.TotalCount != before);
-        return before;
-    }
-
-    private static void Collect()
-    {
-        GC.Collect();
-        GC.WaitForPendingFinalizers();
-        GC.Collect();
-    }
-
     private static long Resident()
     {
-        Collect();
+        LiveTensors.Collect();
         using var process = Process.GetCurrentProcess();
         return process.WorkingSet64;
     }
