@@ -254,17 +254,17 @@ internal sealed class WidthExperiment : Experiment
                 .Write($"the model of hidden units only.\n");
             Write($"- Below {Share(HiddenLm.Granularities[0])} of the parameters, only widths have sizes here, down to ")
                 .Write($"{Share(s_sizes[0])}.\n");
-            Write($"- Against models trained alone on five times the tokens of a size, the model of all sizes is ")
+            Write($"- Against models trained alone on five times the tokens of a size, the model of all sizes is\n  ")
                 .Write($"{Verdict(all, i => found.Minus("width", i, $"alone {s_sizes[i].Name}", 0))}.\n");
             Write($"- Against models trained alone with the same tokens and FLOPs in all, it is ")
                 .Write($"{Verdict(all, i => found.Minus("width", i, $"share {s_sizes[i].Name}", 0))}.\n");
-            Write($"- Right after the warm start, the order of importance makes the smaller sizes ")
+            Write($"- Right after the warm start, the order of importance makes the smaller sizes\n  ")
                 .Write($"{Verdict(narrow, i => found.Minus($"before, {last}", i, $"before, {first}", i))} than the original order; ")
                 .Write($"after {warmSteps} steps {Verdict(narrow, i => found.Minus($"after, {last}", i, $"after, {first}", i))}.\n");
-            Write($"- Of that, sorting the channels besides the hidden units makes the smaller sizes ")
+            Write($"- Of that, sorting the channels besides the hidden units makes the smaller sizes\n  ")
                 .Write($"{Verdict(narrow, i => found.Minus($"before, {last}", i, $"before, {s_orders[1]}", i))} at once, and ")
                 .Write($"{Verdict(narrow, i => found.Minus($"after, {last}", i, $"after, {s_orders[1]}", i))} after {warmSteps} steps.\n");
-            Write($"- After these {warmSteps} steps, the sizes of the warm start are ")
+            Write($"- After these {warmSteps} steps, the sizes of the warm start are\n  ")
                 .Write($"{Verdict(all, i => found.Minus($"after, {last}", i, "width", i))} than those trained for {steps} steps from ")
                 .Write($"random weights (the dense model had {steps} steps before).\n");
         }
