@@ -6,8 +6,8 @@ namespace MatFormer.Functional.Tests;
 internal static class LiveTensors
 {
     /// <summary>
-    /// Counts the live tensors after the garbage collector has freed those that nobody uses. What a finalizer frees may have held others, so
-    /// it collects until a collection frees no more.
+    /// Counts the live tensors after the garbage collector has freed those that nobody uses. What a finalizer frees may have held others,
+    /// so it collects until a collection frees no more.
     /// </summary>
     public static long Count()
     {
