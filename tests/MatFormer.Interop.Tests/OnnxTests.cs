@@ -48,7 +48,10 @@ public sealed class OnnxTests : IDisposable
     public void OnnxRuntimeComputesWhatRandomModelsCompute()
     {
         var check = typeof(OnnxTests).GetMethod(nameof(Compare), BindingFlags.Instance | BindingFlags.NonPublic)!;
-        var models = RandomDeclarations.Compile(21, seed: 17).Where((_, i) => i % 3 != 0).ToList(); // the others are language models
+
+        // The others are language models, or have compressed tokens, which are refused.
+        var models = RandomDeclarations.Compile(33, seed: 17)
+            .Where((model, i) => i % 3 != 0 && ((ModelSpec)model.GetProperty("Spec")!.GetValue(null)!).Lookup is null).Take(14).ToList();
         Assert.Equal(14, models.Count);
         foreach (var model in models) check.MakeGenericMethod(model).Invoke(this, null);
     }
