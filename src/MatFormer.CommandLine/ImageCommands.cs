@@ -111,7 +111,7 @@ internal sealed class ImageCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException("--grid: " + e.Message, e);
+            throw new UsageException($"--grid: {ArgumentProblem.Of(e)}", e);
         }
     }
 

@@ -491,7 +491,7 @@ internal sealed class LanguageCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException($"--bits, --bit-weights: {e.Message}", e);
+            throw new UsageException($"--bits, --bit-weights: {ArgumentProblem.Of(e)}", e);
         }
 
         var path = InOut("model.safetensors");
