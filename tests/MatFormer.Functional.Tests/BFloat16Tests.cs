@@ -46,17 +46,19 @@ public sealed class BFloat16Tests : IDisposable
         using var corpus = TextCorpus.Open(text, _folder);
         TrainerOptions options = new() { Steps = 300, Batch = 8, LearningRate = 5e-4 };
         Compare<RoundedLlama>(corpus, options, within: 2.4); // the frequencies of the letters alone give 3
+        using var images = TestImages.Open(_folder, noise: 200);
+        var ofImages = new TrainerOptions { Steps = 120, Batch = 20, LearningRate = 5e-4 };
+        Compare<RoundedViT>(images, ofImages, within: 1.2); // guessing gives 1.6
+        using var pairs = TestPairs.Open(_folder);
+        var ofPairs = ofImages with { Steps = 15 };
+        Compare<RoundedEncoder>(pairs, ofPairs, within: 1.5); // guessing among seven pairs gives 1.9
+
+        // TorchSharp's operations compute bfloat16 in software on many CPUs, where all streams at once would take minutes.
+        if (!Kernels.Cpu.IsEnabled) return;
         Compare<RoundedLlama>(corpus, options with { Objective = Objective.Joint }, within: 2.4);
         Compare<RoundedClassic>(corpus, options, within: 2.4);
-
-        using var images = TestImages.Open(_folder, noise: 200);
-        options = new() { Steps = 120, Batch = 20, LearningRate = 5e-4 };
-        Compare<RoundedViT>(images, options, within: 1.2); // guessing gives 1.6
-        Compare<RoundedViT>(images, options with { Objective = Objective.Joint, Distillation = new() }, within: 1.2);
-
-        using var pairs = TestPairs.Open(_folder);
-        Compare<RoundedEncoder>(pairs, options with { Steps = 15 }, within: 1.5); // guessing among seven pairs gives 1.9
-        Compare<RoundedEncoder>(pairs, options with { Steps = 15, Objective = Objective.Joint, Distillation = new() }, within: 1.5);
+        Compare<RoundedViT>(images, ofImages with { Objective = Objective.Joint, Distillation = new() }, within: 1.2);
+        Compare<RoundedEncoder>(pairs, ofPairs with { Objective = Objective.Joint, Distillation = new() }, within: 1.5);
     }
 
     private static void Compare<TModel>(TrainingData data, TrainerOptions options, double within)

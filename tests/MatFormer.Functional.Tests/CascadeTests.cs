@@ -8,6 +8,7 @@ using static TorchSharp.torch.nn;
 namespace MatFormer.Functional.Tests;
 
 /// <summary>Tests generation in which a narrow submodel answers while it is sure, and a wider one otherwise.</summary>
+[Trait("Kernels", "any")]
 public sealed class CascadeTests
 {
     private static readonly string[] s_prompts = ["short", string.Empty, "a prompt that is longer than the context, whose end counts"];

@@ -5,6 +5,7 @@ using static TorchSharp.torch;
 namespace MatFormer.Functional.Tests;
 
 /// <summary>Compares the decoding engine with the forward pass of the model.</summary>
+[Trait("Kernels", "any")]
 public sealed class DecodingEngineTests
 {
     [Fact]

@@ -3,6 +3,7 @@ using System.Text.RegularExpressions;
 namespace MatFormer.Functional.Tests;
 
 /// <summary>Reads the help of every command of every kind of model.</summary>
+[Trait("Kernels", "any")]
 public sealed partial class HelpTests
 {
     private const int Columns = 100;

@@ -1,6 +1,7 @@
 namespace MatFormer.Functional.Tests;
 
 /// <summary>Tests the shapes of mixes, and sweeps over mixes.</summary>
+[Trait("Kernels", "any")]
 public sealed class MixesTests
 {
     [Theory]

@@ -8,6 +8,7 @@ namespace MatFormer.Functional.Tests;
 /// Tests that damaged files of declared models are either read or refused. In files of weights only the header is damaged: it says which
 /// widths, heads, channels and bits the file holds. ReaderFuzzTests damages whole files.
 /// </summary>
+[Trait("Kernels", "any")]
 public sealed class ModelFileFuzzTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-fuzz-").FullName;

@@ -3,6 +3,7 @@ using static TorchSharp.torch;
 namespace MatFormer.Functional.Tests;
 
 /// <summary>Decoding with 8, 4 and 2 bits of one copy of the weights.</summary>
+[Trait("Kernels", "any")]
 public sealed class NestedDecodingTests
 {
     /// <summary>The engine also rounds the inputs of products, keys and values, so it is only close.</summary>

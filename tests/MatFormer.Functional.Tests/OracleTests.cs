@@ -5,9 +5,11 @@ using static TorchSharp.torch;
 namespace MatFormer.Functional.Tests;
 
 /// <summary>Runs the tests with the fused loops.</summary>
+[Trait("Kernels", "any")]
 public sealed class CpuOracleTests() : OracleTests(isFused: true);
 
 /// <summary>Runs the tests with TorchSharp's operations.</summary>
+[Trait("Kernels", "any")]
 public sealed class CompositeOracleTests() : OracleTests(isFused: false);
 
 /// <summary>

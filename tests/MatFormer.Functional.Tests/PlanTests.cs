@@ -5,6 +5,7 @@ using System.Text.Json;
 namespace MatFormer.Functional.Tests;
 
 /// <summary>Tests planning with real models and a real clock. No test asserts a time.</summary>
+[Trait("Kernels", "any")]
 public sealed class PlanTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("matformer-plan-").FullName;

@@ -306,6 +306,7 @@ public sealed class RoutingTests : IDisposable
 
     /// <summary>A plan measures budgets beside the mixes. No profile can be declared for them, so none of them is the best.</summary>
     [Fact]
+    [Trait("Kernels", "any")]
     public async Task APlanShowsBudgetsBesideMixes()
     {
         var (images, output, page) = (PathOf("images"), PathOf("out"), PathOf("plan.html"));

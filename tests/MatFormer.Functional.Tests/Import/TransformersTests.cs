@@ -20,9 +20,11 @@ public sealed partial class Qwen2Tied;
 public sealed partial class Qwen2Untied;
 
 /// <summary>Runs the tests with the fused loops.</summary>
+[Trait("Kernels", "any")]
 public sealed class CpuTransformersTests() : TransformersTests(isFused: true);
 
 /// <summary>Runs the tests with TorchSharp's operations.</summary>
+[Trait("Kernels", "any")]
 public sealed class CompositeTransformersTests() : TransformersTests(isFused: false);
 
 /// <summary>
