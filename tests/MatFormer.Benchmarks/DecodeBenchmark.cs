@@ -369,7 +369,8 @@ internal static class DecodeBenchmark
         return ArgMax(engine.Logits(0));
     }
 
-    private static int ArgMax(ReadOnlySpan<float> logits)
+    /// <summary>Returns the index of the largest logit.</summary>
+    public static int ArgMax(ReadOnlySpan<float> logits)
     {
         var best = 0;
         for (var i = 1; i < logits.Length; i++)

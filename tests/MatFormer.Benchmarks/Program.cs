@@ -29,6 +29,7 @@ var known = new Dictionary<string, Func<IEnumerable<Result>>>(StringComparer.Ord
     ["tokenizer"] = TokenizerBenchmark.Run,
     ["kernels"] = KernelsBenchmark.Run,
     ["retrieval"] = RetrievalBenchmark.Run,
+    ["llama"] = LlamaBenchmark.Run,
 };
 if (names.Count != 1 || !known.TryGetValue(names[0], out var benchmark) || args.Any(a => a.StartsWith('-') && a != "--json"))
 {

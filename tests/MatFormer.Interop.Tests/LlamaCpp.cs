@@ -5,7 +5,7 @@ using LLama.Native;
 
 namespace MatFormer.Interop.Tests;
 
-/// <summary>A GGUF file in llama.cpp. All of its numbers that can be float32 are.</summary>
+/// <summary>A GGUF file in llama.cpp.</summary>
 internal sealed class LlamaCpp : IDisposable
 {
     private readonly LLamaWeights _weights;
@@ -14,17 +14,16 @@ internal sealed class LlamaCpp : IDisposable
     // llama.cpp would write pages about each file.
     static LlamaCpp() => NativeLibraryConfig.LLama.WithLogCallback((_, _) => { });
 
-    public LlamaCpp(string path)
+    /// <summary>Opens a file. Keys and values are float32 if they shall be exact, and llama.cpp's own choice otherwise.</summary>
+    public LlamaCpp(string path, int threads = 1, bool isExact = true)
     {
-        var options = new ModelParams(path)
+        var options = new ModelParams(path) { GpuLayerCount = 0, Threads = threads, BatchThreads = threads };
+        if (isExact)
         {
-            GpuLayerCount = 0,
-            Threads = 1,
-            BatchThreads = 1,
-            TypeK = GGMLType.GGML_TYPE_F32,
-            TypeV = GGMLType.GGML_TYPE_F32,
-            FlashAttention = false,
-        };
+            (options.TypeK, options.TypeV) = (GGMLType.GGML_TYPE_F32, GGMLType.GGML_TYPE_F32);
+            options.FlashAttention = false;
+        }
+
         _weights = LLamaWeights.LoadFromFile(options);
         _context = _weights.CreateContext(options);
     }
@@ -44,9 +43,9 @@ internal sealed class LlamaCpp : IDisposable
     /// <summary>Returns the logits after each token of a text.</summary>
     public float[][] Logits(ReadOnlySpan<int> tokens)
     {
-        _context.NativeHandle.MemoryClear();
-        Decode(tokens, 0);
-        return [.. Enumerable.Range(0, tokens.Length).Select(At)];
+        Clear();
+        Decode(tokens, 0, allLogits: true);
+        return [.. Enumerable.Range(0, tokens.Length).Select(index => Logits(index).ToArray())];
     }
 
     /// <summary>Returns the most likely tokens after a text.</summary>
@@ -58,23 +57,30 @@ internal sealed class LlamaCpp : IDisposable
         {
             continued.Add(logits.IndexOf(logits.Max()));
             if (continued.Count == count) return [.. continued];
-            Decode([continued[^1]], tokens.Length + continued.Count - 1);
-            logits = At(0);
+            Decode([continued[^1]], tokens.Length + continued.Count - 1, allLogits: true);
+            logits = Logits(0).ToArray();
         }
     }
+
+    /// <summary>Forgets all tokens.</summary>
+    public void Clear() => _context.NativeHandle.MemoryClear();
+
+    /// <summary>Reads tokens. The logits of all of them, or of the last, are computed.</summary>
+    public void Decode(ReadOnlySpan<int> tokens, int position, bool allLogits)
+    {
+        var batch = new LLamaBatch();
+        for (var i = 0; i < tokens.Length; i++)
+            batch.Add((LLamaToken)tokens[i], position + i, LLamaSeqId.Zero, logits: allLogits || i == tokens.Length - 1);
+        var result = _context.Decode(batch);
+        if (result != DecodeResult.Ok) throw new InvalidOperationException($"llama.cpp did not read {tokens.Length} tokens: {result}");
+    }
+
+    /// <summary>Returns the logits of a token of the last batch.</summary>
+    public ReadOnlySpan<float> Logits(int index) => _context.NativeHandle.GetLogitsIth(index);
 
     public void Dispose()
     {
         _context.Dispose();
         _weights.Dispose();
     }
-
-    private void Decode(ReadOnlySpan<int> tokens, int position)
-    {
-        var batch = new LLamaBatch();
-        foreach (var token in tokens) batch.Add((LLamaToken)token, position++, LLamaSeqId.Zero, logits: true);
-        Assert.Equal(DecodeResult.Ok, _context.Decode(batch));
-    }
-
-    private float[] At(int index) => _context.NativeHandle.GetLogitsIth(index).ToArray();
 }
