@@ -82,14 +82,18 @@ internal sealed class ProfileCatalog
 
         // A slice with an undeclared pattern is served under its own name.
         if (!known.Any(p => p.Layers.AsSpan().SequenceEqual(engine.Layers.AsSpan()))) known.Add((engine.ProfileName, engine.Layers));
-        var held = known.Where(p => engine.Layers.Hold(p.Layers)).ToList();
-        SteadyTimes.WarmUp(() => TimeToken(engine, engine.Layers, 1));
+        ImmutableArray<ServedProfile> held =
+            [.. known.Where(p => engine.Layers.Hold(p.Layers)).Select(p => Of(spec, p.Name, p.Layers))];
+        var further = Math.Min(15, engine.Capacity - 1);
+        SteadyTimes.WarmUp(() => Time(held.MaxBy(size => size.Flops)!, 1));
+
+        // Routing takes time of its own, so a budget may be slower than a size of more FLOPs.
         return new ProfileCatalog(
             spec, engine.Layers,
-            Measured(
-                [.. held.Select(p => Of(spec, p.Name, p.Layers))], Math.Min(15, engine.Capacity - 1),
-                (profile, tokens) => TimeToken(engine, profile.Layers, tokens)),
+            [.. Measured(held, further, Time), .. BudgetsOf<TModel>(engine.CanRoute).SelectMany(one => Measured([one], further, Time))],
             autoMs);
+
+        double Time(ServedProfile profile, int tokens) => TimeToken(engine, profile, tokens);
     }
 
     /// <summary>Measures the sizes of an encoder of texts or images. Nothing else may use the model meanwhile.</summary>
@@ -101,8 +105,7 @@ internal sealed class ProfileCatalog
         (string Name, ImmutableArray<LayerSlice> Layers)[] sizes = isSlice ? [(encoder.ProfileName, encoder.Layers)]
             : [.. TModel.Granularities.Concat(TModel.Profiles).Select(p => (p.Name, p.Layers))];
         ImmutableArray<ServedProfile> profiles = [.. sizes.Select(p => Of(spec, p.Name, p.Layers))];
-        ImmutableArray<double> budgets = isSlice ? [] : spec.Routing?.Budgets ?? [];
-        var routed = budgets.Select(budget => Of(ProfileCosts.Of<TModel>(budget))).ToList();
+        var routed = BudgetsOf<TModel>(canRoute: !isSlice);
         var embedders = profiles.Concat(routed).ToDictionary(profile => profile, embedderOf);
         SteadyTimes.WarmUp(() => Time(profiles[^1], 1));
 
@@ -196,6 +199,11 @@ internal sealed class ProfileCatalog
             Layers = layers,
         };
 
+    // The declared budgets, if the weights have the routers.
+    private static ImmutableArray<ServedProfile> BudgetsOf<TModel>(bool canRoute)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        canRoute && TModel.Spec.Routing is { } routing ? [.. routing.Budgets.Select(budget => Of(ProfileCosts.Of<TModel>(budget)))] : [];
+
     private static ServedProfile Of(ProfileCosts costs) =>
         new(costs.Name, costs.Pattern, costs.Parameters, costs.Flops) { Layers = costs.Layers, Budget = costs.Budget };
 
@@ -239,23 +247,27 @@ internal sealed class ProfileCatalog
     }
 
     // Returns the median milliseconds of at least 5 passes with the given number of tokens. Before each pass, the cache holds half as
-    // many tokens as still fit, but at most 64.
-    private static double TimeToken(DecodingEngine engine, ImmutableArray<LayerSlice> layers, int tokens)
+    // many tokens as still fit, but at most 64. The tokens vary, because at a budget each one chooses its hidden units.
+    private static double TimeToken(DecodingEngine engine, ServedProfile profile, int tokens)
     {
+        var next = 0L;
         var before = Math.Min(64, (engine.Capacity - tokens) / 2);
         engine.Truncate(0, 0);
-        engine.Use(0, layers);
-        if (before > 0) engine.Append(0, new int[before]);
+        if (profile.Budget is { } budget) engine.Use(0, budget);
+        else engine.Use(0, profile.Layers);
+        if (before > 0) engine.Append(0, Next(before));
         engine.Run();
         var median = Median(
             () =>
             {
-                engine.Append(0, new int[tokens]);
+                engine.Append(0, Next(tokens));
                 engine.Run();
             },
             () => engine.Truncate(0, before));
         engine.Truncate(0, 0);
         return median;
+
+        int[] Next(int count) => [.. Enumerable.Range(0, count).Select(_ => (int)(7919 * next++ % engine.Architecture.Vocabulary))];
     }
 
     private ServedProfile Parse(string pattern)
