@@ -134,7 +134,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     public readonly Option<double?> Mixup = Number<double>(
         "--mixup", 0, "0 or more", "Mix images in shares drawn from Beta(N, N); by default 0: no mixing");
     public readonly Option<int?> Grid = Number<int>(
-        "--grid", 1, "1 or more", "Side of the grid of compressed tokens, with [Lookup]; by default the largest declared");
+        "--grid", 1, "1 or more", command == "eval" ? "Measure only this grid of compressed tokens, with [Lookup]; by default each declared"
+            : "Side of the grid of compressed tokens, with [Lookup]; by default the largest declared");
     public readonly Option<int?> Shift = Number<int>("--shift", 0, "0 or more", "The most pixels to shift an image by; 0 by default");
     public readonly Option<string?> Profile = Text(
         "--profile", "NAME", command == "extract" ? "The size to save: a granularity, a profile, or a pattern such as '4*S 4*M'"

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Diagnostics;
 using System.Text.Json;
 using TorchSharp;
@@ -19,9 +20,10 @@ internal sealed class ImageCommands<TModel>(
     public void Evaluate()
     {
         var (device, dtype) = Compute();
+        CheckGrid();
         using var model = OpenWeights(device);
         model.ComputeType = dtype;
-        var mixes = MixesToSweep(model);
+        ImmutableArray<Profile<TModel>> mixes = [.. MixesToSweep(model).Select(AtGrid)];
         var corpus = OpenRemembered(OpenImages);
         var evaluation = Evaluate(model, corpus);
         var data = SayMeasured(corpus, model);
@@ -186,10 +188,22 @@ internal sealed class ImageCommands<TModel>(
 
     private int BatchOf() => Settings.Batch is { } given && Settings.Command == "eval" ? given : EvaluationBatch;
 
-    private ImageEvaluation Evaluate(MatFormerModel model, ImageCorpus corpus) => Timed(() => model.IsUniversal && model is TModel universal
-        ? ImageEvaluator.Run(universal, corpus, BatchOf(), Cancellation)
-        : ImageEvaluator.RunSlice(
-            model, ProfileCosts.Of(new Profile<TModel>(model.ProfileName, model.Layers), false), corpus, BatchOf(), Cancellation));
+    private ImageEvaluation Evaluate(MatFormerModel model, ImageCorpus corpus) => Timed(() =>
+    {
+        if (model.IsUniversal && model is TModel universal)
+        {
+            return Settings.Grid is null ? ImageEvaluator.Run(universal, corpus, BatchOf(), Cancellation)
+                : ImageEvaluator.Run(
+                    universal, [.. TModel.Granularities.Concat(TModel.Profiles).Select(AtGrid)], corpus, BatchOf(), Cancellation);
+        }
+
+        var costs = ProfileCosts.Of(AtGrid(new Profile<TModel>(model.ProfileName, model.Layers)), false);
+        return Settings.Grid is null ? ImageEvaluator.RunSlice(model, costs, corpus, BatchOf(), Cancellation)
+            : ImageEvaluator.RunSlice(model, [costs], corpus, BatchOf(), Cancellation);
+    });
+
+    // A profile at the grid of compressed tokens that is asked for, if there is one.
+    private Profile<TModel> AtGrid(Profile<TModel> profile) => Settings.Grid is { } grid ? profile.At(grid) : profile;
 
     private ImageEvaluation Timed(Func<ImageEvaluation> run)
     {

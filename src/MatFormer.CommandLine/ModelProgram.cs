@@ -190,7 +190,7 @@ public static class ModelProgram
             o.ShardMoments, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
-            o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
+            o.Checkpoint, o.Images, o.Batch, o.Grid, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
         make(
             "plan", "Find the best mix within budgets on this machine", c => c.Plan(), o => [
             o.Checkpoint, o.MaxMsPerImage, o.EncoderMemory, o.MaxParameters, o.MaxFlopsPerImage, o.Search, o.Points, o.Name, o.Images,

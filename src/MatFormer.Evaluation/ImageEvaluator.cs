@@ -56,7 +56,7 @@ public static class ImageEvaluator
     {
         var budgets = TModel.Spec.Routing?.Budgets ?? [];
         ImmutableArray<Profile<TModel>> profiles = [.. TModel.Granularities, .. TModel.Profiles];
-        var smaller = SmallerGrids(TModel.Spec).SelectMany(grid => profiles.Select(profile => profile.At(grid)));
+        var smaller = ProfileCosts.SmallerGrids(TModel.Spec).SelectMany(grid => profiles.Select(profile => profile.At(grid)));
         return Run(model, [.. profiles, .. smaller], budgets, corpus, batch, cancellationToken);
     }
 
@@ -106,16 +106,21 @@ public static class ImageEvaluator
     {
         ArgumentNullException.ThrowIfNull(slice);
         ArgumentNullException.ThrowIfNull(costs);
-        int[] grids = [.. SmallerGrids(slice.Architecture)];
-        return Run(
-            slice, [costs, .. grids.Select(grid => costs.At(slice.Architecture, grid))],
-            [(pixels, width) => slice.Classify(pixels, width), .. grids.Select(At)], 0, hasWhole: false, corpus, batch, cancellationToken);
-
-        Func<Tensor, int, Tensor> At(int grid) => (pixels, width) => slice.Classify(grid, pixels, width);
+        var smaller = ProfileCosts.SmallerGrids(slice.Architecture).Select(grid => costs.At(slice.Architecture, grid));
+        return RunSlice(slice, [costs, .. smaller], corpus, batch, cancellationToken);
     }
 
-    // The declared grids of compressed tokens but for the largest, largest first.
-    private static IEnumerable<int> SmallerGrids(ModelSpec spec) => (spec.Lookup?.Grids ?? []).Reverse().Skip(1);
+    /// <summary>Measures a slice at the grids of compressed tokens that the costs name.</summary>
+    internal static ImageEvaluation RunSlice(
+        MatFormerModel slice, ImmutableArray<ProfileCosts> costs, ImageCorpus corpus, int batch, CancellationToken cancellationToken)
+    {
+        return Run(
+            slice, costs, [.. costs.Select(its => Classify(its.Grid))], 0, hasWhole: false, corpus, batch, cancellationToken);
+
+        Func<Tensor, int, Tensor> Classify(int? grid) => grid is { } side
+            ? (pixels, width) => slice.Classify(side, pixels, width)
+            : (pixels, width) => slice.Classify(pixels, width);
+    }
 
     // The whole model is one of the forward functions, so that all are timed in the same way.
     private static ImageEvaluation Run(

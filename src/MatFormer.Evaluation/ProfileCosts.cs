@@ -42,15 +42,20 @@ public sealed record ProfileCosts(
     internal string Layout => Width is null ? Pattern : FormattableString.Invariant($"{Pattern}, {Width} channels");
 
     /// <summary>
-    /// Returns the costs of all granularities, narrowest first, then of all declared profiles, then of all declared routing budgets.
+    /// Returns the costs of all granularities, narrowest first, then of all declared profiles, then of both at each smaller grid of
+    /// compressed tokens, then of all declared routing budgets.
     /// </summary>
     public static ImmutableArray<ProfileCosts> Of<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
-        =>
+    {
+        var spec = TModel.Spec;
+        ProfileCosts[] sizes = [.. TModel.Granularities.Select(g => Of(g, true)), .. TModel.Profiles.Select(p => Of(p, false))];
+        return
         [
-            .. TModel.Granularities.Select(g => Of(g, true)), .. TModel.Profiles.Select(p => Of(p, false)),
-            .. (TModel.Spec.Routing?.Budgets ?? []).Select(Of<TModel>),
+            .. sizes, .. SmallerGrids(spec).SelectMany(grid => sizes.Select(size => size.At(spec, grid))),
+            .. (spec.Routing?.Budgets ?? []).Select(Of<TModel>),
         ];
+    }
 
     /// <summary>Returns the costs of one profile.</summary>
     public static ProfileCosts Of<TModel>(Profile<TModel> profile, bool isGranularity)
@@ -83,8 +88,11 @@ public sealed record ProfileCosts(
         Grid = grid,
     };
 
-    // A profile at the largest grid, which runs if no other is chosen, has its own name.
-    private static string NameAt(ModelSpec spec, string name, int? grid) =>
+    /// <summary>Returns the declared grids of compressed tokens but for the largest, largest first.</summary>
+    internal static IEnumerable<int> SmallerGrids(ModelSpec spec) => (spec.Lookup?.Grids ?? []).Reverse().Skip(1);
+
+    /// <summary>Returns the name of a profile at a grid, such as <c>S-3x3</c>. At the largest grid it has its own name.</summary>
+    internal static string NameAt(ModelSpec spec, string name, int? grid) =>
         grid is null || grid == spec.Lookup?.Grids[^1] ? name : FormattableString.Invariant($"{name}-{grid}x{grid}");
 
     /// <summary>Returns the costs of the routed pass of a universal model at a compute budget.</summary>

@@ -54,20 +54,32 @@ public sealed class LanguageModelServer : ModelServer
     }
 
     /// <summary>
-    /// Returns the submodel that drafts for a size; default if the draft is not a part of the size that is smaller or has fewer bits.
+    /// Returns the submodel that drafts for a size; default if the draft is not a part of the size that is smaller or has fewer bits, or if
+    /// the size is a budget, at which each token chooses its hidden units.
     /// </summary>
     internal ImmutableArray<LayerSlice> DraftFor(ServedProfile profile)
     {
         var draft = Options.Defaults.Draft;
-        if (draft.IsDefault || !profile.Layers.Hold(draft)) return default;
+        if (draft.IsDefault || profile.Budget is not null || !profile.Layers.Hold(draft)) return default;
         var hasFewerBits = Options.Defaults.DraftWeights is { } weights && weights != Weights;
         return hasFewerBits || !profile.Layers.AsSpan().SequenceEqual(draft.AsSpan()) ? draft : default;
     }
 
-    /// <summary>Returns the cascade for a size: the levels that are smaller parts of it.</summary>
-    internal ImmutableArray<CascadeLevel> CascadeFor(ServedProfile profile) =>
-        Options.Defaults.Cascade.RemoveAll(level => profile.Layers.AsSpan().SequenceEqual(level.Layers.AsSpan())
+    /// <summary>Returns the cascade for a size: the levels that are smaller parts of it. A budget has none.</summary>
+    internal ImmutableArray<CascadeLevel> CascadeFor(ServedProfile profile) => profile.Budget is not null ? []
+        : Options.Defaults.Cascade.RemoveAll(level => profile.Layers.AsSpan().SequenceEqual(level.Layers.AsSpan())
             || DecodingEngine.CascadeProblem(level.Layers, profile.Layers, profile.Layers, Spec) is not null);
+
+    /// <summary>Submits a request for text in a size; returns null if the queue is full or the server is stopping.</summary>
+    internal ScheduledGeneration? TryGenerate(TextRequest request) => request.Profile.Budget is { } budget
+        ? Scheduler.TryGenerate(request.Prompt, budget, request.Options)
+        : Scheduler.TryGenerate(request.Prompt, request.Profile.Layers, request.Options);
+
+    /// <summary>
+    /// Submits a request for the embedding of a text in a size; returns null if the queue is full or the server is stopping.
+    /// </summary>
+    internal ScheduledEmbedding? TryEmbed(int[] tokens, ServedProfile profile) => profile.Budget is { } budget
+        ? Scheduler.TryEmbed(tokens, budget) : Scheduler.TryEmbed(tokens, profile.Layers);
 
     /// <summary>Returns the error for a request that was not accepted.</summary>
     internal ApiException Refused()

@@ -35,7 +35,10 @@ public abstract class ModelServer : IAsyncDisposable
     /// <summary>The declared model.</summary>
     public ModelSpec Spec { get; }
 
-    /// <summary>The granularities and declared profiles that are served, with their costs on this machine.</summary>
+    /// <summary>
+    /// The granularities and declared profiles that are served, at each declared grid of compressed tokens, and the declared routing
+    /// budgets, with their costs on this machine.
+    /// </summary>
     public ImmutableArray<ServedProfile> Profiles => Catalog.Profiles;
 
     internal ProfileCatalog Catalog { get; }
@@ -122,9 +125,10 @@ public abstract class ModelServer : IAsyncDisposable
         RequestEmbedder EmbedderOfImages(ServedProfile size)
         {
             var profile = new Profile<TModel>(size.Name, size.Layers);
+            if (size.Grid is { } side) profile = profile.At(side);
             var images = new ImageEmbedder(
                 encoder,
-                universal is null ? encoder.Embed
+                universal is null ? size.Grid is { } grid ? (pixels, width) => encoder.Embed(grid, pixels, width) : encoder.Embed
                     : size.Budget is { } budget ? (pixels, width) => universal.Embed(budget, pixels, width)
                     : (pixels, width) => universal.Embed(profile, pixels, width));
             return (request, cancellationToken) => images.Embed(request.Images, request.Width, cancellationToken);

@@ -158,7 +158,7 @@ public static class ModelServerEndpoints
             request = isChat ? ApiRequests.Chat(server, fields) : ApiRequests.Completion(server, fields);
         telemetry?.Choose(server, request.Profile);
         telemetry?.Choose(request.Options);
-        var generation = server.Scheduler.TryGenerate(request.Prompt, request.Profile.Layers, request.Options) ?? throw server.Refused();
+        var generation = server.TryGenerate(request) ?? throw server.Refused();
         try
         {
             server.CountRequest(request.Profile);
@@ -315,7 +315,7 @@ public static class ModelServerEndpoints
         {
             foreach (var tokens in request.Texts)
             {
-                var work = server.Scheduler.TryEmbed(tokens, request.Profile.Layers) ?? throw server.Refused();
+                var work = server.TryEmbed(tokens, request.Profile) ?? throw server.Refused();
                 lock (works) works.Add(work);
             }
 

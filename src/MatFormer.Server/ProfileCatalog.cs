@@ -27,6 +27,9 @@ public sealed record ServedProfile(
     /// </summary>
     public double? Budget { get; init; }
 
+    /// <summary>The side of the grid of compressed tokens, to which the FLOPs belong; null if the model has none.</summary>
+    public int? Grid { get; init; }
+
     /// <summary>
     /// Returns the milliseconds of a pass with one token for each of the requests, or with so many texts or images, if all of them have
     /// this size.
@@ -63,7 +66,10 @@ internal sealed class ProfileCatalog
         _largestFirst = [.. profiles.OrderByDescending(p => p == Whole).ThenByDescending(p => p.Flops)];
     }
 
-    /// <summary>The granularities, declared profiles and declared routing budgets that can be served.</summary>
+    /// <summary>
+    /// The granularities and declared profiles, at each declared grid of compressed tokens, and the declared routing budgets that can be
+    /// served.
+    /// </summary>
     public ImmutableArray<ServedProfile> Profiles { get; }
 
     /// <summary>The largest size.</summary>
@@ -82,14 +88,18 @@ internal sealed class ProfileCatalog
 
         // A slice with an undeclared pattern is served under its own name.
         if (!known.Any(p => p.Layers.AsSpan().SequenceEqual(engine.Layers.AsSpan()))) known.Add((engine.ProfileName, engine.Layers));
-        var held = known.Where(p => engine.Layers.Hold(p.Layers)).ToList();
-        SteadyTimes.WarmUp(() => TimeToken(engine, engine.Layers, 1));
+        ImmutableArray<ServedProfile> held =
+            [.. known.Where(p => engine.Layers.Hold(p.Layers)).Select(p => Of(spec, p.Name, p.Layers))];
+        var further = Math.Min(15, engine.Capacity - 1);
+        SteadyTimes.WarmUp(() => Time(held.MaxBy(size => size.Flops)!, 1));
+
+        // Routing takes time of its own, so a budget may be slower than a size of more FLOPs.
         return new ProfileCatalog(
             spec, engine.Layers,
-            Measured(
-                [.. held.Select(p => Of(spec, p.Name, p.Layers))], Math.Min(15, engine.Capacity - 1),
-                (profile, tokens) => TimeToken(engine, profile.Layers, tokens)),
+            [.. Measured(held, further, Time), .. BudgetsOf<TModel>(engine.CanRoute).SelectMany(one => Measured([one], further, Time))],
             autoMs);
+
+        double Time(ServedProfile profile, int tokens) => TimeToken(engine, profile, tokens);
     }
 
     /// <summary>Measures the sizes of an encoder of texts or images. Nothing else may use the model meanwhile.</summary>
@@ -101,14 +111,17 @@ internal sealed class ProfileCatalog
         (string Name, ImmutableArray<LayerSlice> Layers)[] sizes = isSlice ? [(encoder.ProfileName, encoder.Layers)]
             : [.. TModel.Granularities.Concat(TModel.Profiles).Select(p => (p.Name, p.Layers))];
         ImmutableArray<ServedProfile> profiles = [.. sizes.Select(p => Of(spec, p.Name, p.Layers))];
-        ImmutableArray<double> budgets = isSlice ? [] : spec.Routing?.Budgets ?? [];
-        var routed = budgets.Select(budget => Of(ProfileCosts.Of<TModel>(budget))).ToList();
-        var embedders = profiles.Concat(routed).ToDictionary(profile => profile, embedderOf);
-        SteadyTimes.WarmUp(() => Time(profiles[^1], 1));
 
-        // A routed pass may take longer than any size, so nothing is out of order.
-        return new ProfileCatalog(
-            spec, encoder.Layers, [.. Measured(profiles, 7, Time), .. routed.SelectMany(one => Measured([one], 7, Time))], autoMs, isSlice);
+        // The sizes of a grid are compared with each other. A routed pass may take longer than any size, so it is compared with none.
+        ImmutableArray<ServedProfile>[] groups =
+        [
+            profiles,
+            .. ProfileCosts.SmallerGrids(spec).Select(grid => ImmutableArray.CreateRange(profiles, size => At(spec, size, grid))),
+            .. BudgetsOf<TModel>(canRoute: !isSlice).Select(one => ImmutableArray.Create(one)),
+        ];
+        var embedders = groups.SelectMany(group => group).ToDictionary(profile => profile, embedderOf);
+        SteadyTimes.WarmUp(() => Time(profiles[^1], 1));
+        return new ProfileCatalog(spec, encoder.Layers, [.. groups.SelectMany(group => Measured(group, 7, Time))], autoMs, isSlice);
 
         // Returns the median milliseconds of at least 5 passes.
         double Time(ServedProfile profile, int inputs)
@@ -194,7 +207,21 @@ internal sealed class ProfileCatalog
         new(name, spec.FormatPattern(layers.AsSpan()), spec.ParameterCount(layers.AsSpan()), spec.Flops(layers.AsSpan()))
         {
             Layers = layers,
+            Grid = spec.Lookup?.Grids[^1],
         };
+
+    // The same size at another grid of compressed tokens.
+    private static ServedProfile At(ModelSpec spec, ServedProfile size, int grid) => size with
+    {
+        Name = ProfileCosts.NameAt(spec, size.Name, grid),
+        Flops = spec.AtGrid(grid).Flops(size.Layers.AsSpan()),
+        Grid = grid,
+    };
+
+    // The declared budgets, if the weights have the routers.
+    private static ImmutableArray<ServedProfile> BudgetsOf<TModel>(bool canRoute)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        canRoute && TModel.Spec.Routing is { } routing ? [.. routing.Budgets.Select(budget => Of(ProfileCosts.Of<TModel>(budget)))] : [];
 
     private static ServedProfile Of(ProfileCosts costs) =>
         new(costs.Name, costs.Pattern, costs.Parameters, costs.Flops) { Layers = costs.Layers, Budget = costs.Budget };
@@ -239,31 +266,39 @@ internal sealed class ProfileCatalog
     }
 
     // Returns the median milliseconds of at least 5 passes with the given number of tokens. Before each pass, the cache holds half as
-    // many tokens as still fit, but at most 64.
-    private static double TimeToken(DecodingEngine engine, ImmutableArray<LayerSlice> layers, int tokens)
+    // many tokens as still fit, but at most 64. The tokens vary, because at a budget each one chooses its hidden units.
+    private static double TimeToken(DecodingEngine engine, ServedProfile profile, int tokens)
     {
+        var next = 0L;
         var before = Math.Min(64, (engine.Capacity - tokens) / 2);
         engine.Truncate(0, 0);
-        engine.Use(0, layers);
-        if (before > 0) engine.Append(0, new int[before]);
+        if (profile.Budget is { } budget) engine.Use(0, budget);
+        else engine.Use(0, profile.Layers);
+        if (before > 0) engine.Append(0, Next(before));
         engine.Run();
         var median = Median(
             () =>
             {
-                engine.Append(0, new int[tokens]);
+                engine.Append(0, Next(tokens));
                 engine.Run();
             },
             () => engine.Truncate(0, before));
         engine.Truncate(0, 0);
         return median;
+
+        int[] Next(int count) => [.. Enumerable.Range(0, count).Select(_ => (int)(7919 * next++ % engine.Architecture.Vocabulary))];
     }
 
     private ServedProfile Parse(string pattern)
     {
+        // A pattern may end in a grid, as the name of a profile does.
         ServedProfile profile;
+        var grid = ProfileCosts.SmallerGrids(_spec).FirstOrDefault(
+            side => pattern.EndsWith(ProfileCosts.NameAt(_spec, string.Empty, side), StringComparison.Ordinal));
         try
         {
-            profile = Of(_spec, pattern, _spec.ParsePattern(pattern));
+            var sizes = grid == 0 ? pattern : pattern[..^ProfileCosts.NameAt(_spec, string.Empty, grid).Length];
+            profile = Of(_spec, pattern, _spec.ParsePattern(sizes));
         }
         catch (ArgumentException e)
         {
@@ -272,8 +307,13 @@ internal sealed class ProfileCatalog
 
         if (_isOneSize && !profile.Layers.AsSpan().SequenceEqual(_held.AsSpan()))
             throw Unknown($"'{pattern}' is not what is served: {Whole.Pattern} of {_spec.Name}, a slice without other sizes.");
-        return _held.Hold(profile.Layers) ? profile with { Name = profile.Pattern }
-            : throw Unknown($"'{pattern}' is larger than what is served: {Whole.Pattern} of {_spec.Name}.");
+        if (_held.Hold(profile.Layers))
+        {
+            profile = profile with { Name = profile.Pattern };
+            return grid == 0 ? profile : At(_spec, profile, grid);
+        }
+
+        throw Unknown($"'{pattern}' is larger than what is served: {Whole.Pattern} of {_spec.Name}.");
     }
 
     private static ApiException Unknown(string message) => new(StatusCodes.Status404NotFound, message, "model", "model_not_found");

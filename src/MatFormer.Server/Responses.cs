@@ -21,6 +21,9 @@ internal sealed record SizeEntry(string Name, string Pattern, long Parameters)
     public double? Budget { get; private init; }
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? Grid { get; private init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? FlopsPerToken { get; private init; }
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -49,7 +52,7 @@ internal sealed record SizeEntry(string Name, string Pattern, long Parameters)
 
     public static SizeEntry Of(ModelSpec spec, ServedProfile p)
     {
-        var entry = new SizeEntry(p.Name, p.Pattern, p.Parameters) { Budget = p.Budget };
+        var entry = new SizeEntry(p.Name, p.Pattern, p.Parameters) { Budget = p.Budget, Grid = p.Grid };
         return spec.Kind switch
         {
             ModelKind.LanguageModel => entry with { FlopsPerToken = p.Flops, MsPerToken = p.Ms, MsPerFurtherToken = p.MsPerFurther },

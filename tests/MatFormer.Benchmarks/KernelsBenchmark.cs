@@ -13,6 +13,7 @@ internal static class KernelsBenchmark
     private const int Heads = 8;
     private const int Hidden = 1024;
     private const int Vocabulary = 4096;
+    private const int Compressed = 25; // a grid of 5 x 5
     private const int Turns = 5;
 
     private static readonly int[] s_widths = [1024, 512, 256, 128];
@@ -91,6 +92,41 @@ internal static class KernelsBenchmark
             () => Kernels.Composite.FeedForward(stacked, feedForward, s_widths, s_rows),
             [stacked, .. leaves]);
 
+        // A quarter of the tokens takes each granularity.
+        var route = new Route(
+            Weight(s_widths.Length, Width), Leaf(ScalarType.Float32, 1),
+            new RoutedLayer([.. s_widths.Order()], [.. s_widths.Select(_ => Time / s_widths.Length)]));
+        yield return Pair(
+            "routed_feed_forward", () => Kernels.FeedForward(x, feedForward, route), [x, route.Weight, route.Scale, .. leaves]);
+
+        var gather = new GatherWeights
+        {
+            Norm = norm,
+            LookupNorm = norm,
+            Query = attention.Query,
+            Key = attention.Key,
+            Value = attention.Value,
+            Output = attention.Output,
+            HeadWidth = Width / Heads,
+            LookupTokens = Time,
+        };
+        var light = feedForward with
+        {
+            Gate = Weight(Width / 2, Width),
+            Up = Weight(Width / 2, Width),
+            Down = Weight(Width, Width / 2),
+        };
+        var spread = new SpreadWeights { Norm = norm, Value = square, Light = light };
+        var image = Leaf(type, Batch, Compressed + Time, Width);
+        yield return Pair(
+            "lookup",
+            () =>
+            {
+                var gathered = Kernels.Gather(image, gather);
+                return Kernels.Spread(gathered, gathered.Compressed, spread);
+            },
+            [image, norm.Weight, gather.Query, gather.Key, gather.Value, gather.Output, square, light.Gate, light.Up, light.Down]);
+
         yield return Pair(
             "cross_entropy",
             () => Kernels.LinearCrossEntropy(x, head, tokens, 1),
@@ -123,6 +159,16 @@ internal static class KernelsBenchmark
     private static (string Name, Action Ours, Action Composite) Pair(
         string name, Func<Tensor> ours, Func<Tensor> composite, params Tensor[] leaves) =>
         (name, () => ForwardAndBackward(ours, leaves), () => ForwardAndBackward(composite, leaves));
+
+    // An operation that has one form, of fused or of composite operations.
+    private static (string Name, Action Ours, Action Composite) Pair(string name, Func<Tensor> operation, Tensor[] leaves) => (
+        name,
+        () => ForwardAndBackward(operation, leaves),
+        () => Level.Composite(() =>
+        {
+            ForwardAndBackward(operation, leaves);
+            return 0;
+        }));
 
     private static void ForwardAndBackward(Func<Tensor> operation, Tensor[] leaves)
     {

@@ -231,6 +231,31 @@ public sealed class LookupTests : IDisposable
         Assert.Equal(CompressedViT.Profile.S.At(2).Flops, small.GetProperty("flops_per_image").GetInt64());
         Assert.Contains("2 x 2 compressed tokens", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
 
+        // One grid alone, with the sweep at it, of the universal model and of a slice.
+        var one = await Run("eval", "--out", output, "--data", images, "--grid", "2", "--sweep", "1", "--json");
+        Assert.True(one.Code == 0, one.Errors);
+        using var oneDocument = JsonDocument.Parse(one.Output);
+        string[] sizes = ["S-2x2", "M-2x2", "XL-2x2", "Mixed-2x2", "Short-2x2"];
+        Assert.Equal(sizes, Names(oneDocument.RootElement.GetProperty("results")).Distinct());
+        var ofAll = results.Where(r => r.GetProperty("grid").GetInt32() == 2).Select(r => r.GetProperty("nats_per_image").GetDouble());
+        Assert.Equal(
+            ofAll, oneDocument.RootElement.GetProperty("results").EnumerateArray().Select(r => r.GetProperty("nats_per_image").GetDouble()));
+        Assert.All(oneDocument.RootElement.GetProperty("sweep").EnumerateArray(), r => Assert.Equal(2, r.GetProperty("grid").GetInt32()));
+        var extract = await Run("extract", "--out", output, "--profile", "S");
+        Assert.True(extract.Code == 0, extract.Errors);
+        var ofSlice = await Run(
+            "eval", "--checkpoint", Path.Combine(output, "s.safetensors"), "--data", images, "--grid", "2", "--json");
+        Assert.True(ofSlice.Code == 0, ofSlice.Errors);
+        using var sliceDocument = JsonDocument.Parse(ofSlice.Output);
+        Assert.Equal(["S-2x2"], Names(sliceDocument.RootElement.GetProperty("results")).Distinct());
+        var undeclared = await Run("eval", "--out", output, "--data", images, "--grid", "3");
+        Assert.Equal(2, undeclared.Code);
+        Assert.Contains("--grid: CompressedViT is trained for compressed tokens in grids", undeclared.Errors, StringComparison.Ordinal);
+        var costs = await Run("profiles", "--json");
+        using var costsDocument = JsonDocument.Parse(costs.Output);
+        Assert.Equal(
+            results.Select(r => r.GetProperty("name").GetString()).Distinct(), Names(costsDocument.RootElement.GetProperty("profiles")));
+
         var image = PathOf("image.pgm");
         await File.WriteAllBytesAsync(image, [.. "P5 8 8 255\n"u8, .. Enumerable.Range(0, 64).Select(i => (byte)(4 * i))]);
         var classify = await Run("classify", "--out", output, "--image", image, "--profile", "S", "--grid", "1", "--json");
@@ -238,6 +263,8 @@ public sealed class LookupTests : IDisposable
         var wrong = await Run("classify", "--out", output, "--image", image, "--grid", "3");
         Assert.Equal(2, wrong.Code);
         Assert.Contains("--grid: CompressedViT is trained for compressed tokens in grids", wrong.Errors, StringComparison.Ordinal);
+
+        static IEnumerable<string?> Names(JsonElement rows) => rows.EnumerateArray().Select(r => r.GetProperty("name").GetString());
 
         static async Task<(int Code, string Output, string Errors)> Run(params string[] arguments)
         {

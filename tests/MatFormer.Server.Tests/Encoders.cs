@@ -31,6 +31,14 @@ public sealed partial class TinyColourViT;
 [Granularity("S", 32), Granularity("XL", 64)]
 public sealed partial class TinyRoutedViT;
 
+/// <summary>A small vision transformer with compressed tokens.</summary>
+[MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 2, Width = 32, Heads = 4, Pooling = Pooling.Mean)]
+[FeedForward(64, Activation.Gelu, Bias = true), Attention(Bias = true)]
+[Lookup(1, 2, 3)]
+[Granularity("S", 32), Granularity("XL", 64)]
+[Profile("Mixed", "1*S 1*XL")]
+public sealed partial class TinyLookupViT;
+
 internal static class Encoders
 {
     /// <summary>Creates the same encoder each time, with weights that make the sizes differ.</summary>

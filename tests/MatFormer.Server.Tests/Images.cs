@@ -25,6 +25,9 @@ internal static class Images
     /// <inheritdoc cref="New"/>
     public static TinyRoutedViT NewRouted() => Enlarged(() => new TinyRoutedViT());
 
+    /// <inheritdoc cref="New"/>
+    public static TinyLookupViT NewLookup() => Enlarged(() => new TinyLookupViT());
+
     /// <summary>Returns the embedding of an image of the model's size, computed without a server.</summary>
     public static float[] Alone(string profile, byte[] pixels, int? width = null)
     {

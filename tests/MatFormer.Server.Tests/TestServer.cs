@@ -36,6 +36,15 @@ internal sealed class TestServer : IAsyncDisposable
         return new TestServer(model, server, host);
     }
 
+    /// <summary>Starts a server of another language model. It does not dispose of the model.</summary>
+    public static async Task<TestServer> StartText<TModel>(MatFormerModel model, ModelServerOptions? options = null)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var engine = DecodingEngine.Create(model, new DecodingOptions { Sequences = 4, Threads = 2, HiddenStates = true });
+        var server = ModelServer.Create<TModel>(engine, options ?? new ModelServerOptions { Scheduler = Models.Patient });
+        return new TestServer(null, server, await ModelServerHost.StartAsync(server, new ListenOptions { Port = 0 }));
+    }
+
     /// <summary>Starts a server of an encoder, by default of <see cref="Encoders.New"/>.</summary>
     public static async Task<TestServer> StartEncoder(EncoderServerOptions? options = null, MatFormerModel? encoder = null)
     {

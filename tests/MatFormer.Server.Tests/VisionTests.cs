@@ -121,6 +121,50 @@ public sealed class VisionTests(SharedVision shared) : IClassFixture<SharedVisio
         }
     }
 
+    [Fact]
+    public async Task DeclaredGridsAreServedBesideTheSizes()
+    {
+        using var model = Images.NewLookup();
+        await using var its = await TestServer.StartVision<TinyLookupViT>(Images.NewLookup());
+        string[] sizes = ["S", "XL", "Mixed", "S-2x2", "XL-2x2", "Mixed-2x2", "S-1x1", "XL-1x1", "Mixed-1x1"];
+        Assert.Equal(sizes, its.EncoderServer.Profiles.Select(size => size.Name));
+        var list = JsonElement.Parse(await its.Client.GetStringAsync("/v1/models")).GetProperty("data").EnumerateArray().ToList();
+        var entry = list.Single(m => m.GetProperty("id").GetString() == "TinyLookupViT/Mixed-2x2").GetProperty("profile");
+        Assert.Equal(("1*S 1*XL", 2), (entry.GetProperty("pattern").GetString(), entry.GetProperty("grid").GetInt32()));
+        var mixed = TinyLookupViT.Profile.Mixed.At(2);
+        Assert.Equal(mixed.Flops, entry.GetProperty("flops_per_image").GetInt64());
+        Assert.True(entry.GetProperty("ms_per_image").GetDouble() > 0);
+        var largest = list.Single(m => m.GetProperty("id").GetString() == "TinyLookupViT/S").GetProperty("profile");
+        Assert.Equal(3, largest.GetProperty("grid").GetInt32());
+
+        var image = Images.Random(4);
+        await Embeds(its, "TinyLookupViT/Mixed-2x2", "Mixed-2x2", mixed);
+        await Embeds(its, "TinyLookupViT", "XL", TinyLookupViT.Profile.XL);
+        await Embeds(its, "TinyLookupViT/XL S-1x1", "1*XL 1*S-1x1", Profile<TinyLookupViT>.Parse("XL S").At(1));
+        await Embeds(its, "TinyLookupViT/XL S", "1*XL 1*S", Profile<TinyLookupViT>.Parse("XL S"));
+        var flops = TinyLookupViT.Profile.S.At(1).Flops;
+        var cheapest = await its.PostOk(Embeddings, new { model = "TinyLookupViT", input = Images.Pgm(image), max_flops_per_image = flops });
+        Assert.Equal("TinyLookupViT/S-1x1", cheapest.GetProperty("model").GetString());
+        foreach (var unknown in (string[])["S-4x4", "S-3x3", "XL S-4x4"])
+        {
+            using var refused = await its.Post(Embeddings, JsonSerializer.Serialize(new { model = "TinyLookupViT/" + unknown, input = "x" }));
+            Assert.Equal(HttpStatusCode.NotFound, refused.StatusCode);
+        }
+
+        // A slice keeps all grids.
+        await using var ofSlice = await TestServer.StartVision<TinyLookupViT>(model.Extract(TinyLookupViT.Profile.Mixed));
+        Assert.Equal(["Mixed", "Mixed-2x2", "Mixed-1x1"], ofSlice.EncoderServer.Profiles.Select(size => size.Name));
+        await Embeds(ofSlice, "TinyLookupViT/Mixed-2x2", "Mixed-2x2", mixed);
+        await Embeds(ofSlice, "TinyLookupViT", "Mixed", TinyLookupViT.Profile.Mixed);
+
+        async Task Embeds(TestServer server, string name, string size, Profile<TinyLookupViT> profile)
+        {
+            var answer = await server.PostOk(Embeddings, new { model = name, input = Images.Pgm(image) });
+            Assert.Equal($"TinyLookupViT/{size}", answer.GetProperty("model").GetString());
+            Encoders.Near(Images.Alone(model, profile, image), Vectors(answer)[0]);
+        }
+    }
+
     [Theory]
     [InlineData("input", "missing", """{"model": "TinyViT"}""")]
     [InlineData("input", "not an image", """{"model": "TinyViT", "input": 5}""")]

@@ -103,7 +103,7 @@ internal static class EncoderOutput
 
         static ChartPoint Point(RetrievalRow row) => new(
             row.Costs.Flops / 1e6, 100 * (1 - row.RecallAt10.Value),
-            Output.Invariant($"{row.Costs.Name}, {row.Dimension} dimensions: {row.Costs.Flops / 1e6:0.0} MFLOPs, recall@10 "
+            Output.Invariant($"{row.Costs.Name}, {row.Dimension} dimensions: {Output.Short(row.Costs.Flops)} FLOPs, recall@10 "
                 + $"{row.RecallAt10.Value:0.0%}"),
             row.Costs.Name);
     }
@@ -173,7 +173,7 @@ internal static class EncoderOutput
 
     private static string[] Cells(RetrievalRow row, string name) =>
     [
-        name, row.Costs.Layout, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
+        name, row.Costs.Layout, Output.Count(row.Costs.Parameters), Output.Short(row.Costs.Flops),
         Output.Invariant($"{row.MicrosecondsPerQuery:0}"), Output.Invariant($"{row.Dimension}"), Output.Percent(row.RecallAt1.Value),
         Output.Percent(row.RecallAt10.Value), Output.Invariant($"{row.ReciprocalRank.Value:0.000}"),
         Output.Percent(row.GroupAccuracy?.Value),

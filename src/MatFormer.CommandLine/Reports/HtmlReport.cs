@@ -12,8 +12,8 @@ internal static class HtmlReport
         var smallest = rows[0].Costs;
         var whole = rows.Last(r => r.Costs.IsGranularity).Costs;
         var page = new ReportPage($"{data.Spec.Name}: one model, many sizes");
-        page.Note($"Trained once; every point below is cut from the same weights, from {Output.Millions(smallest.Parameters)} to "
-            + $"{Output.Millions(whole.Parameters)} parameters, without training again.");
+        page.Note($"Trained once; every point below is cut from the same weights, from {Output.Short(smallest.Parameters)} to "
+            + $"{Output.Short(whole.Parameters)} parameters, without training again.");
         page.Heading("Accuracy over size").Chart("curve.svg", SizeCurve.OfSizes(data.Spec.Name, data.Evaluation));
         Sizes(page, data.Evaluation, data.Whole);
         if (data.Curves.Count > 0)
@@ -57,7 +57,7 @@ internal static class HtmlReport
             ["Name", "Layers", "Parameters", "FLOPs per token", "Bits per byte", "Agrees with " + whole, $"on {whole}'s text",
                 $"KL(·‖{whole})", $"KL({whole}‖·)"],
             evaluation.Rows.Select(row => (ImmutableArray<string>)
-                [row.Costs.Name, row.Costs.Layout, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
+                [row.Costs.Name, row.Costs.Layout, Output.Count(row.Costs.Parameters), Output.Short(row.Costs.Flops),
                     Output.Invariant($"{row.BitsPerByte:0.000}"), Output.Percent(row.Consistency?.Agreement),
                     Output.Percent(row.Consistency?.GeneratedAgreement), Output.Nats(row.Consistency?.Divergence),
                     Output.Nats(row.Consistency?.ReverseDivergence)]),

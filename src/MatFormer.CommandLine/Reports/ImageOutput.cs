@@ -58,7 +58,7 @@ internal static class ImageOutput
 
         static ChartPoint Point(ImageRow row) => new(
             row.Costs.Flops / 1e6, 100 * (1 - row.Accuracy),
-            Output.Invariant($"{row.Costs.Name} ({row.Costs.Layout}), {row.Dimension} dimensions: {row.Costs.Flops / 1e6:0.0} MFLOPs, ")
+            Output.Invariant($"{row.Costs.Name} ({row.Costs.Layout}), {row.Dimension} dimensions: {Output.Short(row.Costs.Flops)} FLOPs, ")
                 + Output.Invariant($"accuracy {row.Accuracy:0.00%}"),
             row.Costs.Name);
     }
@@ -73,8 +73,8 @@ internal static class ImageOutput
         var page = new ReportPage($"{spec.Name}: one model, many sizes");
         if (largest is not null)
         {
-            page.Note($"Trained once; every point below is cut from the same weights, from {Output.Millions(smallest.Flops)} to "
-                + $"{Output.Millions(largest.Flops)} FLOPs per image, without training again.");
+            page.Note($"Trained once; every point below is cut from the same weights, from {Output.Short(smallest.Flops)} to "
+                + $"{Output.Short(largest.Flops)} FLOPs per image, without training again.");
         }
 
         page.Heading("Errors over compute").Chart("curve.svg", Chart(spec, evaluation));
@@ -115,7 +115,7 @@ internal static class ImageOutput
 
     private static string[] Cells(ImageRow row, bool isNested) =>
     [
-        row.Costs.Name, row.Costs.Layout, Output.Count(row.Costs.Parameters), Output.Millions(row.Costs.Flops),
+        row.Costs.Name, row.Costs.Layout, Output.Count(row.Costs.Parameters), Output.Short(row.Costs.Flops),
         Output.Invariant($"{row.MicrosecondsPerImage:0.0}"), .. isNested ? (string[])[Output.Invariant($"{row.Dimension}")] : [],
         Output.Invariant($"{row.Accuracy:0.00%}"), Output.Invariant($"{row.NatsPerImage:0.0000}"),
         row.Agreement is { } agreement ? Output.Invariant($"{agreement:0.00%}") : string.Empty,

@@ -130,7 +130,7 @@ internal sealed record MixSweep(ModelKind Kind, string Unit, ImmutableArray<Swep
 
     private string[] Cells(SweptMix mix) =>
     [
-        mix.Costs.Budget is null ? mix.Costs.Layout : mix.Costs.Name, NameOf(mix.Costs.Shape), Output.Millions(mix.Costs.Flops),
+        mix.Costs.Budget is null ? mix.Costs.Layout : mix.Costs.Name, NameOf(mix.Costs.Shape), Output.Short(mix.Costs.Flops),
         Output.Invariant($"{mix.Loss:0.000}"),
         Output.Signed(ExcessOf(mix)), .. HasAgreement ? (string[])[Output.Percent(mix.Agreement)] : [],
     ];

@@ -137,7 +137,7 @@ internal static class PlanOutput
         (mix.IsOnFrontier ? "* " : string.Empty) + (mix.Name == mix.Pattern ? string.Empty : mix.Name), LayoutOf(spec, mix),
         Output.Invariant($"{mix.Measured.Milliseconds:0.000}"), Predicted(mix, Output.Invariant($"{mix.Predicted.Milliseconds:0.000}")),
         Output.Invariant($"{mix.Measured.Loss:0.0000}"), Predicted(mix, Output.Invariant($"{mix.Predicted.Loss:0.0000}")),
-        ByteSize.Format(mix.Measured.MemoryBytes), Output.Count(mix.Measured.Parameters), Output.Millions(mix.Measured.Flops),
+        ByteSize.Format(mix.Measured.MemoryBytes), Output.Count(mix.Measured.Parameters), Output.Short(mix.Measured.Flops),
         string.Join(", ", Remarks(mix, plan, budget)),
     ];
 

@@ -87,7 +87,7 @@ internal static class Output
         {
             string[] cells =
             [
-                row.Name, row.Layout, Count(row.Parameters), Count(row.NonEmbeddingParameters), Millions(row.Flops),
+                row.Name, row.Layout, Count(row.Parameters), Count(row.NonEmbeddingParameters), Short(row.Flops),
                 .. cache.Select(_ => Invariant($"{row.KeyValueCacheBytesPerToken:n0} B")),
                 .. stored.Zip([Invariant($"{row.Bits}"), Invariant($"{row.WeightBytes:n0}")], (_, cell) => cell),
             ];
@@ -108,7 +108,7 @@ internal static class Output
             string[] cells =
             [
                 row.Costs.Name, row.UsedShare is { } used ? Invariant($"by token, {used:0.000} used") : row.Costs.Layout,
-                Count(row.Costs.Parameters), Millions(row.Costs.Flops), Invariant($"{row.BitsPerByte:0.000}"),
+                Count(row.Costs.Parameters), Short(row.Costs.Flops), Invariant($"{row.BitsPerByte:0.000}"),
                 Invariant($"{row.NatsPerToken:0.000}"), Percent(row.Consistency?.Agreement),
                 Percent(row.Consistency?.GeneratedAgreement), Nats(row.Consistency?.Divergence), Nats(row.Consistency?.ReverseDivergence),
             ];
@@ -159,7 +159,7 @@ internal static class Output
             string[] cells =
             [
                 Invariant($"{row.Threshold}"), row == calibration.Best ? "best" : string.Empty, Invariant($"{row.BitsPerByte:0.0000}"),
-                Percent(row.Agreement), Percent(row.Asked[^1]), Millions((long)row.Flops),
+                Percent(row.Agreement), Percent(row.Asked[^1]), Short((long)row.Flops),
             ];
             table.AddRow(cells.Select(Cell));
         }
@@ -195,8 +195,13 @@ internal static class Output
     /// <summary>Formats a number as 12,345,678.</summary>
     public static string Count(long number) => Invariant($"{number:n0}");
 
-    /// <summary>Formats a number in millions, as 12.3 M.</summary>
-    public static string Millions(long number) => Invariant($"{number / 1e6:0.0} M");
+    /// <summary>Formats a number in millions, as 12.3 M; one that would be 0.0 M in thousands, as 12.3 k, or as 345.</summary>
+    public static string Short(long number) => number switch
+    {
+        >= 99_950 => Invariant($"{number / 1e6:0.0} M"),
+        >= 1_000 => Invariant($"{number / 1e3:0.0} k"),
+        _ => Invariant($"{number}"),
+    };
 
     /// <summary>Formats text whose numbers are the same in every culture.</summary>
     public static string Invariant(ref InvariantText text) => text.ToString();

@@ -88,6 +88,9 @@ public sealed unsafe class DecodingEngine : IDisposable
     /// <summary>True if the engine keeps <see cref="HiddenStates"/>.</summary>
     public bool KeepsHiddenStates { get; }
 
+    /// <summary>True if the engine holds routers, so that sequences can continue at a budget.</summary>
+    internal bool CanRoute => _network.CanRoute;
+
     /// <summary>The size of the packed weights in bytes.</summary>
     public long WeightBytes => _network.Bytes;
 
@@ -162,16 +165,9 @@ public sealed unsafe class DecodingEngine : IDisposable
     public void Use(int sequence, double budget)
     {
         var its = _sequences[sequence];
-        var index = RoutingBudget.IndexOf(Architecture, budget);
+        var index = CheckHeld(budget);
         if (its.Budget == index) return;
         if (its.Length > its.Computed) throw new InvalidOperationException("Tokens were appended but not computed; call Run before Use.");
-        if (!_network.CanRoute)
-        {
-            throw new ArgumentException(
-                $"The decoder has the weights of the slice {Architecture.Name}.{ProfileName}, which has no routers; create it from the "
-                + "whole model to decode at a budget.", nameof(budget));
-        }
-
         its.Use(Layers, Architecture);
         its.Budget = index;
     }
@@ -438,6 +434,27 @@ public sealed unsafe class DecodingEngine : IDisposable
             $"The decoder has the weights of {Architecture.Name}.{ProfileName} ({Architecture.FormatPattern(Layers.AsSpan())}), not of "
             + (layers.IsDefault || layers.Length != Layers.Length ? "as many layers." : $"{Architecture.FormatPattern(layers.AsSpan())}."),
             nameof(layers));
+    }
+
+    /// <summary>Returns the place of a budget among the declared ones.</summary>
+    /// <exception cref="ArgumentException">The model does not declare the budget, or the engine holds no routers.</exception>
+    internal int CheckHeld(double budget)
+    {
+        var index = RoutingBudget.IndexOf(Architecture, budget);
+        if (CanRoute) return index;
+        throw new ArgumentException(
+            $"The decoder has the weights of the slice {Architecture.Name}.{ProfileName}, which has no routers; create it from the "
+            + "whole model to decode at a budget.", nameof(budget));
+    }
+
+    /// <exception cref="ArgumentException">A draft or a cascade would change the size, which at a budget each token chooses.</exception>
+    internal static void CheckRouted(double budget, GenerationOptions options, ModelSpec spec)
+    {
+        if (options.Draft.IsDefault && options.Cascade.IsEmpty) return;
+        var named = options.Draft.IsDefault ? nameof(GenerationOptions.Cascade) : nameof(GenerationOptions.Draft);
+        throw new ArgumentException(
+            FormattableString.Invariant($"{spec.Name} decodes at the budget {budget}, where each token chooses its hidden units; leave ")
+            + $"{nameof(GenerationOptions)}.{named} out, or use a profile.", nameof(options));
     }
 
     /// <exception cref="ArgumentException">The engine does not hold weights of this format.</exception>

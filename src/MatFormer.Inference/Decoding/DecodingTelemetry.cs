@@ -37,12 +37,13 @@ internal static class DecodingTelemetry
     /// <param name="operation">What is done.</param>
     /// <param name="spec">The model.</param>
     /// <param name="layers">The submodel; default if there are several.</param>
-    public static Activity? Start(string operation, ModelSpec spec, ImmutableArray<LayerSlice> layers)
+    /// <param name="budget">The compute budget, at which each token chooses its hidden units; null if there is none.</param>
+    public static Activity? Start(string operation, ModelSpec spec, ImmutableArray<LayerSlice> layers, double? budget)
     {
         if (!s_source.HasListeners()) return null;
         var activity = s_source.StartActivity($"{operation} {spec.Name}");
         activity?.SetTag("matformer.model", spec.Name);
-        if (!layers.IsDefault) activity?.SetTag("matformer.profile", spec.FormatPattern(layers.AsSpan()));
+        if (!layers.IsDefault) activity?.SetTag("matformer.profile", NameOf(spec, layers, budget));
         return activity;
     }
 
@@ -63,9 +64,12 @@ internal static class DecodingTelemetry
 
     public static void RecordFirstToken(ModelSpec spec, double seconds) => s_timeToFirstToken.Record(seconds, Model(spec));
 
-    public static void RecordDuration(ModelSpec spec, ImmutableArray<LayerSlice> layers, double seconds)
+    public static void RecordDuration(ModelSpec spec, ImmutableArray<LayerSlice> layers, double? budget, double seconds)
     {
         if (layers.IsDefault) s_duration.Record(seconds, Model(spec));
-        else s_duration.Record(seconds, Model(spec), new("matformer.profile", spec.FormatPattern(layers.AsSpan())));
+        else s_duration.Record(seconds, Model(spec), new("matformer.profile", NameOf(spec, layers, budget)));
     }
+
+    private static string NameOf(ModelSpec spec, ImmutableArray<LayerSlice> layers, double? budget) =>
+        budget is { } share ? RoutingBudget.NameOf(share) : spec.FormatPattern(layers.AsSpan());
 }

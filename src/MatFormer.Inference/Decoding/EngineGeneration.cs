@@ -35,7 +35,7 @@ internal sealed class EngineGeneration : Generation
     private int _passes;
 
     public EngineGeneration(DecodingEngine engine, IReadOnlyList<byte[]> prompts, GenerationOptions options, bool ownsEngine)
-        : base(prompts, options, engine.Architecture, LayersOf(engine, prompts.Count))
+        : base(prompts, options, engine.Architecture, LayersOf(engine, prompts.Count), engine.BudgetOf(0))
     {
         (_engine, _ownsEngine, _draft) = (engine, ownsEngine, options.Draft);
         (_vocabulary, _tokens, _draftWeights) = (options.Tokenizer.VocabularySize, options.Tokens, options.DraftWeights);
@@ -109,11 +109,13 @@ internal sealed class EngineGeneration : Generation
         }
     }
 
-    // The submodel of all sequences, or default if they have several.
+    // The submodel of all sequences, or default if they have several, or several budgets.
     private static ImmutableArray<LayerSlice> LayersOf(DecodingEngine engine, int sequences)
     {
         var first = engine.LayersOf(0);
-        return Enumerable.Range(1, sequences - 1).All(i => engine.LayersOf(i).AsSpan().SequenceEqual(first.AsSpan())) ? first : default;
+        return Enumerable.Range(1, sequences - 1).All(Continues) ? first : default;
+
+        bool Continues(int i) => engine.LayersOf(i).AsSpan().SequenceEqual(first.AsSpan()) && engine.BudgetOf(i) == engine.BudgetOf(0);
     }
 
     // The smaller submodel continues alone. Then its keys and values are dropped, because the model writes its own.

@@ -12,6 +12,7 @@ internal abstract class Generation : IDisposable
     private readonly GeneratedSequence[] _sequences;
     private readonly ModelSpec _spec;
     private readonly ImmutableArray<LayerSlice> _layers;
+    private readonly double? _budget;
     private readonly long _start = Stopwatch.GetTimestamp();
     private readonly Activity? _activity;
     private bool _hasToken;
@@ -21,12 +22,13 @@ internal abstract class Generation : IDisposable
     /// <param name="options">How to generate.</param>
     /// <param name="spec">The model.</param>
     /// <param name="layers">The submodel; default if the prompts have several.</param>
+    /// <param name="budget">The compute budget of all prompts; null if they have none, or several.</param>
     protected Generation(
-        IReadOnlyList<byte[]> prompts, GenerationOptions options, ModelSpec spec, ImmutableArray<LayerSlice> layers)
+        IReadOnlyList<byte[]> prompts, GenerationOptions options, ModelSpec spec, ImmutableArray<LayerSlice> layers, double? budget = null)
     {
-        (_spec, _layers) = (spec, layers);
+        (_spec, _layers, _budget) = (spec, layers, budget);
         _sequences = [.. prompts.Select((prompt, row) => new GeneratedSequence(prompt, options, row))];
-        _activity = DecodingTelemetry.Start("generate", spec, layers);
+        _activity = DecodingTelemetry.Start("generate", spec, layers, budget);
     }
 
     /// <summary>The sequences, in the order of their prompts.</summary>
@@ -56,10 +58,7 @@ internal abstract class Generation : IDisposable
         {
             if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, engine.LayersOf(row), engine.Architecture);
             DecodingEngine.CheckCascade(options.Cascade, engine.LayersOf(row), engine.Architecture);
-            if (engine.BudgetOf(row) is not { } budget || (options.Draft.IsDefault && options.Cascade.IsEmpty)) continue;
-            throw new ArgumentException(FormattableString.Invariant(
-                $"Sequence {row} of {engine.Architecture.Name} decodes at the budget {budget}, where each token chooses its hidden units; ")
-                + "generate without a draft and a cascade, or with a profile.", nameof(options));
+            if (engine.BudgetOf(row) is { } budget) DecodingEngine.CheckRouted(budget, options, engine.Architecture);
         }
 
         if (options.DraftWeights is { } weights) engine.CheckHeld(weights);
@@ -130,7 +129,7 @@ internal abstract class Generation : IDisposable
 
         if (Cascade is { } cascade) DecodingTelemetry.CountTokens(_spec, "escalated", cascade.Asked.Sum() - cascade.Answered.Sum());
         if (DecodingTelemetry.MeasuresDurations)
-            DecodingTelemetry.RecordDuration(_spec, _layers, Stopwatch.GetElapsedTime(_start).TotalSeconds);
+            DecodingTelemetry.RecordDuration(_spec, _layers, _budget, Stopwatch.GetElapsedTime(_start).TotalSeconds);
         _activity?.SetTag("matformer.tokens.prompt", prompt).SetTag("matformer.tokens.generated", generated).Dispose();
     }
 

@@ -91,12 +91,12 @@ public sealed class RoutingBudget
     /// <exception cref="ArgumentException">The model declares no routing, or not this budget.</exception>
     internal static int IndexOf(ModelSpec spec, double share)
     {
-        _ = Of(spec, share);
-        var index = spec.Routing!.Budgets.IndexOf(share);
+        var index = spec.Routing?.Budgets.IndexOf(share) ?? -1;
         if (index >= 0) return index;
+        _ = Of(spec, share);
         throw new ArgumentException(
             FormattableString.Invariant($"{spec.Name} has no thresholds for the budget {share}, only for those that it declares: ")
-            + $"{string.Join(", ", spec.Routing.Budgets.Select(b => FormattableString.Invariant($"{b}")))}; use one of them, or declare "
+            + $"{string.Join(", ", spec.Routing!.Budgets.Select(b => FormattableString.Invariant($"{b}")))}; use one of them, or declare "
             + "it in [Routing] and train.", nameof(share));
     }
 

@@ -5,10 +5,10 @@ namespace MatFormer;
 
 /// <summary>
 /// Generates text for many requests at once with one <see cref="DecodingEngine"/> (continuous batching: Yu et al., Orca, OSDI 2022). Each
-/// request has its own submodel. A background thread runs passes: each pass takes one token of every running request and a part of the
-/// prompts of new requests. A request that ends or is cancelled makes room at once for a waiting one. Its tokens stay in its sequence until
-/// another request needs the sequence: a request with the same beginning, such as the next turn of a conversation, continues from there.
-/// Several threads may use a scheduler.
+/// request has its own submodel or compute budget. A background thread runs passes: each pass takes one token of every running request and
+/// a part of the prompts of new requests. A request that ends or is cancelled makes room at once for a waiting one. Its tokens stay in its
+/// sequence until another request needs the sequence: a request with the same beginning, such as the next turn of a conversation, continues
+/// from there. Several threads may use a scheduler.
 /// </summary>
 /// <remarks>
 /// A request yields bit for bit what it would yield alone, and what <see cref="TextGenerator"/> yields with an engine. As there, a
@@ -58,7 +58,7 @@ public sealed class DecodingScheduler : IAsyncDisposable
         _engine = engine;
         Capacity = engine.Capacity;
         Sequences = engine.Sequences;
-        _free = [.. Enumerable.Range(0, engine.Sequences).Select(slot => new HeldTokens(slot, [], []))];
+        _free = [.. Enumerable.Range(0, engine.Sequences).Select(slot => new HeldTokens(slot, [], [], null))];
         _telemetry = new SchedulerTelemetry(this, engine.Architecture);
         new Thread(Work) { IsBackground = true, Name = "MatFormer scheduler" }.Start();
     }
@@ -103,8 +103,25 @@ public sealed class DecodingScheduler : IAsyncDisposable
         _engine.CheckHeld(layers);
         if (!options.Draft.IsDefault) DecodingEngine.CheckDraft(options.Draft, layers, _engine.Architecture);
         DecodingEngine.CheckCascade(options.Cascade, layers, _engine.Architecture);
-        var request = new ScheduledGeneration(this, layers, prompt, options, _options.PiecesAhead);
-        return TrySubmit(request) ? request : null;
+        return TryGenerate(prompt, layers, budget: null, options);
+    }
+
+    /// <summary>Submits a request for text at a compute budget, where each token chooses its hidden units.</summary>
+    /// <param name="prompt">The text to continue, as for <see cref="TextGenerator"/>.</param>
+    /// <param name="budget">A declared budget, as for <see cref="DecodingEngine.Use(int, double)"/>.</param>
+    /// <param name="options">How to generate. There is no draft and no cascade at a budget.</param>
+    /// <returns>The request; null if the queue is full or the scheduler is stopping.</returns>
+    /// <exception cref="ArgumentException">
+    /// An option is out of range, the model does not declare the budget, the engine holds no routers, or there is a draft or a cascade.
+    /// </exception>
+    /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
+    public ScheduledGeneration? TryGenerate(string prompt, double budget, GenerationOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        Check(options, _engine);
+        _engine.CheckHeld(budget);
+        DecodingEngine.CheckRouted(budget, options, _engine.Architecture);
+        return TryGenerate(prompt, _engine.Layers, budget, options);
     }
 
     /// <summary>Submits a request for the embedding of a text.</summary>
@@ -115,17 +132,43 @@ public sealed class DecodingScheduler : IAsyncDisposable
     /// <exception cref="NotSupportedException">The engine keeps no hidden states: <see cref="DecodingOptions.HiddenStates"/>.</exception>
     public ScheduledEmbedding? TryEmbed(ReadOnlySpan<int> tokens, ImmutableArray<LayerSlice> layers)
     {
+        _engine.CheckHeld(layers);
+        return TryEmbed(tokens, layers, budget: null);
+    }
+
+    /// <summary>Submits a request for the embedding of a text at a compute budget, where each token chooses its hidden units.</summary>
+    /// <param name="tokens">The tokens of the text: 1 to <see cref="Capacity"/>.</param>
+    /// <param name="budget">A declared budget, as for <see cref="DecodingEngine.Use(int, double)"/>.</param>
+    /// <returns>The request; null if the queue is full or the scheduler is stopping.</returns>
+    /// <exception cref="ArgumentException">
+    /// There are no tokens or too many, the model does not declare the budget, or the engine holds no routers.
+    /// </exception>
+    /// <exception cref="NotSupportedException">The engine keeps no hidden states: <see cref="DecodingOptions.HiddenStates"/>.</exception>
+    public ScheduledEmbedding? TryEmbed(ReadOnlySpan<int> tokens, double budget)
+    {
+        _engine.CheckHeld(budget);
+        return TryEmbed(tokens, _engine.Layers, budget);
+    }
+
+    private ScheduledGeneration? TryGenerate(
+        string prompt, ImmutableArray<LayerSlice> layers, double? budget, GenerationOptions options)
+    {
+        var request = new ScheduledGeneration(this, layers, budget, prompt, options, _options.PiecesAhead);
+        return TrySubmit(request) ? request : null;
+    }
+
+    private ScheduledEmbedding? TryEmbed(ReadOnlySpan<int> tokens, ImmutableArray<LayerSlice> layers, double? budget)
+    {
         if (tokens.IsEmpty || tokens.Length > Capacity)
             throw new ArgumentException($"An embedding takes 1 to {Capacity} tokens, not {tokens.Length}.", nameof(tokens));
         _engine.CheckTokens(tokens);
         if (!_engine.KeepsHiddenStates)
             throw new NotSupportedException("The engine keeps no hidden states; create it with DecodingOptions.HiddenStates.");
-        _engine.CheckHeld(layers);
-        var request = new ScheduledEmbedding(this, layers, tokens.ToArray(), _engine.Architecture.WidthOf(layers.AsSpan()));
+        var request = new ScheduledEmbedding(this, layers, budget, tokens.ToArray(), _engine.Architecture.WidthOf(layers.AsSpan()));
         return TrySubmit(request) ? request : null;
     }
 
-    /// <summary>Throws for options that <see cref="TryGenerate"/> would refuse.</summary>
+    /// <summary>Throws for options that <c>TryGenerate</c> would refuse.</summary>
     /// <exception cref="ArgumentException">An option is out of range.</exception>
     /// <exception cref="TokenizerException">The model's tokens are not those of the tokenizer.</exception>
     public static void Check(GenerationOptions options, DecodingEngine engine)
@@ -329,7 +372,8 @@ public sealed class DecodingScheduler : IAsyncDisposable
         request.CachedTokens = shared;
         _free.RemoveAt(chosen);
         _engine.Truncate(request.Slot, shared);
-        _engine.Use(request.Slot, request.Layers);
+        if (request.Budget is { } budget) _engine.Use(request.Slot, budget);
+        else _engine.Use(request.Slot, request.Layers);
         if (shared == 0) return;
         lock (_gate) _statistics = _statistics with { CachedTokens = _statistics.CachedTokens + shared };
     }
@@ -422,13 +466,13 @@ public sealed class DecodingScheduler : IAsyncDisposable
     {
         var drafting = Draft();
 
-        // Requests of one submodel are appended one after the other, so that the engine computes them together.
+        // Requests of one submodel or budget are appended one after the other, so that the engine computes them together.
         for (var i = 0; i < _pass.Count; i++)
         {
             if (_pass[i].Row >= 0) Append(_pass[i]);
             for (var j = i + 1; j < _pass.Count; j++)
             {
-                if (_pass[j].Row >= 0 && _pass[j].Submodel == _pass[i].Submodel) Append(_pass[j]);
+                if (_pass[j].Row >= 0 && _pass[j].Submodel == _pass[i].Submodel && _pass[j].Budget == _pass[i].Budget) Append(_pass[j]);
             }
         }
 
@@ -532,17 +576,17 @@ public sealed class DecodingScheduler : IAsyncDisposable
         var count = _engine.Length(request.Slot);
         if (request.Cascade is { IsUniform: false } cascade) count = Math.Min(count, cascade.PromptEnd - request.Start);
         var held = _options.ReusesPrefixes ? request.Tokens.Slice(request.Start, count) : [];
-        _free.Add(new HeldTokens(request.Slot, held.ToArray(), request.PromptLayers));
+        _free.Add(new HeldTokens(request.Slot, held.ToArray(), request.PromptLayers, request.Budget));
         _running.RemoveAt(index);
     }
 
-    // The tokens that a free sequence holds, and the submodel that computed them.
-    private readonly record struct HeldTokens(int Slot, int[] Tokens, ImmutableArray<LayerSlice> Layers)
+    // The tokens that a free sequence holds, and the submodel and budget that computed them.
+    private readonly record struct HeldTokens(int Slot, int[] Tokens, ImmutableArray<LayerSlice> Layers, double? Budget)
     {
         // Returns how many of a request's first tokens it can reuse. The last token is always computed, because its logits are needed.
         public int SharedWith(ScheduledRequest request)
         {
-            if (request.WantsAll || !request.PromptLayers.AsSpan().SequenceEqual(Layers.AsSpan())) return 0;
+            if (request.WantsAll || request.Budget != Budget || !request.PromptLayers.AsSpan().SequenceEqual(Layers.AsSpan())) return 0;
             return request.Tokens[request.Start..^1].CommonPrefixLength(Tokens);
         }
     }

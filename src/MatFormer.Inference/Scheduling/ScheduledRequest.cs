@@ -13,11 +13,17 @@ public abstract class ScheduledRequest
     private volatile bool _isCancelled;
     private volatile bool _hasEnded;
 
-    private protected ScheduledRequest(DecodingScheduler scheduler, ImmutableArray<LayerSlice> layers) =>
-        (_scheduler, Layers) = (scheduler, layers);
+    private protected ScheduledRequest(DecodingScheduler scheduler, ImmutableArray<LayerSlice> layers, double? budget) =>
+        (_scheduler, Layers, Budget) = (scheduler, layers, budget);
 
     /// <summary>The submodel that the request runs with.</summary>
     public ImmutableArray<LayerSlice> Layers { get; internal set; }
+
+    /// <summary>
+    /// The compute budget that the request runs at, where each token chooses its hidden units; null if all its tokens use those of
+    /// <see cref="Layers"/>.
+    /// </summary>
+    public double? Budget { get; }
 
     /// <summary>The number of tokens of the prompt.</summary>
     public abstract int PromptTokens { get; }
@@ -100,7 +106,7 @@ public abstract class ScheduledRequest
     internal void Begin(ModelSpec spec)
     {
         var current = Activity.Current;
-        Activity = DecodingTelemetry.Start("schedule", spec, Layers);
+        Activity = DecodingTelemetry.Start("schedule", spec, Layers, Budget);
         Activity.Current = current; // the request ends on another thread
     }
 
@@ -142,8 +148,9 @@ public sealed class ScheduledGeneration : ScheduledRequest
     private int _wasRead;
 
     internal ScheduledGeneration(
-        DecodingScheduler scheduler, ImmutableArray<LayerSlice> layers, string prompt, GenerationOptions options, int piecesAhead)
-        : base(scheduler, layers)
+        DecodingScheduler scheduler, ImmutableArray<LayerSlice> layers, double? budget, string prompt, GenerationOptions options,
+        int piecesAhead)
+        : base(scheduler, layers, budget)
     {
         _sequence = new GeneratedSequence(Encoding.UTF8.GetBytes(prompt), options, row: 0);
         PromptTokens = _sequence.Tokens.Length;
@@ -305,8 +312,9 @@ public sealed class ScheduledEmbedding : ScheduledRequest
     private readonly TaskCompletionSource<float[]> _result = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _done;
 
-    internal ScheduledEmbedding(DecodingScheduler scheduler, ImmutableArray<LayerSlice> layers, int[] tokens, int width)
-        : base(scheduler, layers) => (_tokens, _sum) = (tokens, new double[width]);
+    internal ScheduledEmbedding(
+        DecodingScheduler scheduler, ImmutableArray<LayerSlice> layers, double? budget, int[] tokens, int width)
+        : base(scheduler, layers, budget) => (_tokens, _sum) = (tokens, new double[width]);
 
     /// <summary>
     /// The mean, over the tokens, of the last hidden states, from which the logits are computed; (Width), scaled to length 1.

@@ -91,7 +91,7 @@ public sealed class DecodingTelemetryTests
             scheduler.Report(now);
             DecodingTelemetry.RecordFirstToken(TinyModel.Spec, 0.5);
             Assert.False(DecodingTelemetry.MeasuresDurations);
-            Assert.Null(DecodingTelemetry.Start("generate", TinyModel.Spec, default));
+            Assert.Null(DecodingTelemetry.Start("generate", TinyModel.Spec, default, budget: null));
         }
     }
 }

@@ -48,7 +48,7 @@ public sealed class ReportTests
         Assert.Equal(4, body.Descendants("svg").Count()); // two charts, each for wide and narrow windows
         var cells = body.Descendants("tr").Select(row => string.Join(' ', row.Elements().Select(cell => cell.Value))).ToList();
         Assert.Contains("increasing 1 -0.017 -0.017", cells); // a third of the way from 1.5 to 1.4
-        Assert.Contains("1*S 1*XL increasing 0.0 M 1.450 -0.017 90.0%", cells);
+        Assert.Contains("1*S 1*XL increasing 6.0 k 1.450 -0.017 90.0%", cells);
     }
 
     [Fact]
@@ -92,6 +92,15 @@ public sealed class ReportTests
     [InlineData(0.9, 110, true, new double[] { 1, 2, 5, 10, 20, 50, 100 })]
     public void AxisTicksAreRoundNumbers(double from, double to, bool log, double[] expected) =>
         Assert.Equal(expected, new Axis(from, to, 0, 100, log).Ticks);
+
+    [Theory]
+    [InlineData(0, "0")]
+    [InlineData(345, "345")]
+    [InlineData(12_345, "12.3 k")]
+    [InlineData(99_949, "99.9 k")]
+    [InlineData(99_950, "0.1 M")]
+    [InlineData(7_012_345, "7.0 M")]
+    public void LargeNumbersAreShort(long number, string text) => Assert.Equal(text, Output.Short(number));
 
     private static ReportData Data(double bigram = 3.7)
     {
