@@ -111,7 +111,7 @@ internal sealed class Budgets : Experiment
     }
 
     // The mixes of two adjacent granularities, the narrower one in the first layers, in the order of their sizes.
-    private static IEnumerable<Profile<TModel>> Adjacent<TModel>()
+    internal static IEnumerable<Profile<TModel>> Adjacent<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         for (var narrow = 0; narrow < TModel.Granularities.Count - 1; narrow++)

@@ -391,18 +391,9 @@ internal sealed class CascadeExperiment : Experiment
         for (var seed = 0; seed < costs.Seeds(key, what).Count; seed++)
         {
             var uniform = Uniform()
-                .Select(p => (Cost: cost(costs.Seeds(p.Name, what)[seed]), Loss: costs.Seeds(p.Name, "loss")[seed]))
-                .OrderBy(p => p.Cost).ToList();
-            var at = cost(costs.Seeds(key, what)[seed]);
-            var least = double.PositiveInfinity;
-            foreach (var left in uniform.Where(p => p.Cost <= at))
-            {
-                least = Math.Min(least, left.Loss);
-                foreach (var right in uniform.Where(p => p.Cost > at))
-                    least = Math.Min(least, left.Loss + ((right.Loss - left.Loss) * (at - left.Cost) / (right.Cost - left.Cost)));
-            }
-
-            if (double.IsFinite(least)) differences.Add(least - costs.Seeds(key, "loss")[seed]);
+                .Select(p => (cost(costs.Seeds(p.Name, what)[seed]), costs.Seeds(p.Name, "loss")[seed])).ToList();
+            if (Frontier.Best(uniform, cost(costs.Seeds(key, what)[seed])) is { } least)
+                differences.Add(least - costs.Seeds(key, "loss")[seed]);
         }
 
         return differences.Count == 0 ? new Estimate(double.NaN, double.NaN) : Estimate.Of(differences);

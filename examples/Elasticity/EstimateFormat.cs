@@ -10,14 +10,15 @@ internal static class EstimateFormat
         double.IsNaN(estimate.Mean) ? string.Empty : estimate.Format("+0.0000;-0.0000;0.0000");
 
     /// <summary>
-    /// Says in words which differences of losses are beyond their intervals, such as "better (S, M), level (L)". Below zero is better.
+    /// Says in words which differences of losses are beyond their intervals, such as "better (S, M), worse (L)". Below zero is better.
     /// </summary>
-    public static string Verdict(IEnumerable<(string Name, Estimate Difference)> differences)
+    public static string Verdict(
+        IEnumerable<(string Name, Estimate Difference)> differences, string below = "better", string above = "worse")
     {
         var all = differences.ToList();
-        if (all.Exists(d => d.Difference.IsAlone)) return "not known to be better or worse (one seed has no interval)";
-        var groups = all.GroupBy(d => d.Difference.IsNegative ? "better" : d.Difference.IsPositive ? "worse" : "neither better nor worse")
-            .ToList();
+        if (all.Exists(d => d.Difference.IsAlone)) return $"not known to be {below} or {above} (one seed has no interval)";
+        var groups = all
+            .GroupBy(d => d.Difference.IsNegative ? below : d.Difference.IsPositive ? above : $"neither {below} nor {above}").ToList();
         return groups is [var one]
             ? one.Key
             : string.Join(", ", groups.Select(g => $"{g.Key} ({string.Join(", ", g.Select(d => d.Name))})"));

@@ -1,3 +1,8 @@
+using System.Diagnostics;
+using System.Globalization;
+using MatFormer;
+using static TorchSharp.torch;
+
 namespace Elasticity;
 
 /// <summary>An experiment on one way in which a model is elastic. It writes one section of a page.</summary>
@@ -20,4 +25,35 @@ internal abstract class Experiment
 /// <param name="Scale">The share of the steps to run.</param>
 /// <param name="Folder">The folder for trained models and other files.</param>
 /// <param name="Log">Progress.</param>
-internal sealed record Bench(string? Data, string? Images, int Seeds, double Scale, string Folder, TextWriter Log);
+internal sealed record Bench(string? Data, string? Images, int Seeds, double Scale, string Folder, TextWriter Log)
+{
+    /// <summary>Returns the command that repeats an experiment.</summary>
+    public string Command(string experiment) => string.Create(
+        CultureInfo.InvariantCulture,
+        $"dotnet run -c Release --project examples/Elasticity -- {experiment}{(Images is null ? string.Empty : " --images MNIST")} "
+        + $"--seeds {Seeds} --scale {Scale} --threads {get_num_threads()}");
+
+    /// <summary>The number of steps to run of those of a full run, at least one.</summary>
+    public int Steps(int full) => Math.Max(1, (int)(full * Scale));
+
+    /// <summary>
+    /// Returns a model that is trained on the CPU with a seed for both the model and its training. What an earlier run with the same name
+    /// and steps trained is kept.
+    /// </summary>
+    public TModel Trained<TModel>(string name, TrainerOptions options, TrainingData data, CancellationToken cancellationToken)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        var path = Path.Combine(Folder, $"{TModel.Spec.Name}-{name}-{options.Steps}-{options.Seed}.safetensors");
+        if (File.Exists(path)) return Checkpoint.OpenUniversal<TModel>(path, CPU);
+        var watch = Stopwatch.StartNew();
+        manual_seed(options.Seed);
+        var model = TModel.Create(CPU);
+        using var trainer = new Trainer<TModel>(model, options);
+        if (!trainer.Fit(data, cancellationToken: cancellationToken).Finished) throw new OperationCanceledException(cancellationToken);
+        model.Save(path);
+        Log.WriteLine(string.Create(
+            CultureInfo.InvariantCulture,
+            $"{TModel.Spec.Name}, {name}, seed {options.Seed}: {options.Steps} steps, {watch.Elapsed.TotalSeconds:0} s"));
+        return model;
+    }
+}

@@ -5,7 +5,11 @@ using MatFormer;
 using static TorchSharp.torch;
 
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
-Experiment[] experiments = [new Budgets(), new CascadeExperiment(), new Routing(), new PrecisionExperiment(), new WidthExperiment()];
+Experiment[] experiments =
+[
+    new Budgets(), new CascadeExperiment(), new CausalExperiment(), new LookupExperiment(), new Routing(), new PrecisionExperiment(),
+    new WidthExperiment(),
+];
 var data = new Option<string?>("--data") { Description = "Text: a file, folder or glob; by default the XML documentation of the .NET SDK" };
 var images = new Option<string?>("--images") { Description = "Folder of the MNIST files, for the experiments that need images" };
 var seeds = new Option<int>("--seeds") { Description = "Number of seeds for each training", DefaultValueFactory = _ => 3 };

@@ -62,17 +62,19 @@ internal sealed class Routing : Experiment
             using (var model = Train(corpus, steps, seed, share: null, bench, cancellationToken))
             {
                 both.Add((
-                    [.. Budgets.Select(budget => Accuracy(corpus, pixels => model.Forward(budget, pixels), cancellationToken))],
-                    [.. Mixes.Select(mix => Accuracy(corpus, pixels => model.Forward(mix, pixels), cancellationToken))],
-                    [.. RoutedDigits.Granularities.Select(g => Accuracy(corpus, pixels => model.Forward(g, pixels), cancellationToken))]));
+                    [.. Budgets.Select(budget => Accuracy(pixels => model.Forward(budget, pixels)))],
+                    [.. Mixes.Select(mix => Accuracy(pixels => model.Forward(mix, pixels)))],
+                    [.. RoutedDigits.Granularities.Select(g => Accuracy(pixels => model.Forward(g, pixels)))]));
             }
 
             using var uniform = Train(corpus, steps, seed, share: 0, bench, cancellationToken);
-            alone.Add([.. Mixes.Select(mix => Accuracy(corpus, pixels => uniform.Forward(mix, pixels), cancellationToken))]);
+            alone.Add([.. Mixes.Select(mix => Accuracy(pixels => uniform.Forward(mix, pixels)))]);
         }
 
         var times = Times(cancellationToken);
         return Section(bench, steps, both, alone, times);
+
+        double Accuracy(Func<Tensor, Tensor> forward) => DigitAccuracy.Of(corpus, Images, forward, cancellationToken);
     }
 
     private static RoutedDigits Train(
@@ -98,26 +100,6 @@ internal sealed class Routing : Experiment
         return model;
     }
 
-    // The accuracy on test images that are spread evenly over all.
-    private static double Accuracy(ImageCorpus corpus, Func<Tensor, Tensor> forward, CancellationToken cancellationToken)
-    {
-        using var unrecorded = no_grad();
-        var (set, right) = (corpus.Validation, 0L);
-        var count = Math.Min(Images, set.Count);
-        var chosen = Enumerable.Range(0, count).Select(i => (int)((long)i * set.Count / count)).ToList();
-        foreach (var part in chosen.Chunk(250))
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            using var scope = NewDisposeScope();
-            float[] values = [.. part.SelectMany(i => set.Pixels(i).ToArray()).Select(value => (value / 127.5f) - 1)];
-            var pixels = tensor(values, [part.Length, 1, DigitGrids.Side, DigitGrids.Side]);
-            var labels = tensor(part.Select(i => (long)set.Label(i)).ToArray());
-            right += forward(pixels).argmax(-1).eq(labels).sum().item<long>();
-        }
-
-        return 100.0 * right / chosen.Count;
-    }
-
     // The time of each budget and size, as a share of XL's time in the same round. The median of the rounds counts.
     private static List<(string Name, double Flops, double Time)> Times(CancellationToken cancellationToken)
     {
@@ -133,24 +115,10 @@ internal sealed class Routing : Experiment
                 Invariant($"routed, budget {b}"), RoutingBudget.Of(RoutedSmall.Spec, b).Flops / whole,
                 (Func<Tensor>)(() => model.Forward(b, pixels)))),
         ];
-        var ratios = passes.Select(_ => new List<double>()).ToList();
-        for (var round = -1; round < Rounds; round++)
-        {
-            var its = new double[passes.Count];
-            for (var i = 0; i < its.Length; i++)
-            {
-                cancellationToken.ThrowIfCancellationRequested();
-                var watch = Stopwatch.StartNew();
-                passes[i].Run().Dispose();
-                its[i] = watch.Elapsed.TotalSeconds;
-            }
-
-            // The first round only warms up.
-            if (round < 0) continue;
-            for (var i = 0; i < its.Length; i++) ratios[i].Add(its[i] / its[RoutedSmall.Granularities.Count - 1]);
-        }
-
-        return [.. passes.Select((pass, i) => (pass.Name, pass.Flops, ratios[i].Order().ElementAt(Rounds / 2)))];
+        var times = Turns.Of(
+            [.. passes.Select(pass => (Action)(() => pass.Run().Dispose()))], RoutedSmall.Granularities.Count - 1, Rounds,
+            cancellationToken);
+        return [.. passes.Zip(times, (pass, time) => (pass.Name, pass.Flops, time.Share))];
     }
 
     private static string Section(
