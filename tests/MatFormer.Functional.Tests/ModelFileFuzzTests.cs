@@ -34,12 +34,38 @@ public sealed class ModelFileFuzzTests : IDisposable
     }
 
     [Fact]
+    public void HeadsThatNoGranularityHasAreRefused()
+    {
+        using (var model = new NestedBytes())
+        using (var slice = model.Extract<NestedBytes.Phone>()) slice.Save(WeightsPath);
+        var header = "\"matformer.heads\":\"4,4\""u8;
+        var file = File.ReadAllBytes(WeightsPath);
+        var at = file.AsSpan().IndexOf(header);
+        byte[] damaged = [.. file[..at], .. "\"matformer.heads\":\"2147483647,4\""u8, .. file[(at + header.Length)..]];
+        BinaryPrimitives.WriteInt64LittleEndian(damaged, BinaryPrimitives.ReadInt64LittleEndian(file) + damaged.Length - file.Length);
+        File.WriteAllBytes(WeightsPath, damaged);
+        var e = Assert.Throws<CheckpointException>(() => DecodingEngine.Open<NestedBytes>(WeightsPath));
+        Assert.Contains("32 hidden units and 2147483647 heads of layer 0", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void DamagedHeadersOfRoutedModelsAreReadOrRefused()
     {
         using (var model = new RoutedViT()) model.Save(WeightsPath);
         DamageHeader(() =>
         {
             using var model = Checkpoint.Open<RoutedViT>(WeightsPath);
+        });
+    }
+
+    [Fact]
+    public void DamagedHeadersOfModelsWithCompressedTokensAreReadOrRefused()
+    {
+        using (var model = new LookupViT())
+        using (var slice = model.Extract<LookupViT.Mixed>()) slice.Save(WeightsPath);
+        DamageHeader(() =>
+        {
+            using var model = Checkpoint.Open<LookupViT>(WeightsPath);
         });
     }
 

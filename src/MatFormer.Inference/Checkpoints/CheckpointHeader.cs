@@ -92,6 +92,15 @@ internal sealed record CheckpointHeader(string Path, string Profile, ImmutableAr
         var layers = ImmutableArray.CreateRange(
             widths.Zip(heads, (width, count) => new LayerSlice(width, count) { Width = width == 0 ? 0 : stream }));
         if (profile.Length == 0) throw new CheckpointException(reader.Path, "has an empty profile in its metadata; it is damaged.");
+        try
+        {
+            spec.CheckLayers(profile, layers.AsSpan(), nameof(layers));
+        }
+        catch (ArgumentException e)
+        {
+            throw new CheckpointException(reader.Path, $"is a slice that does not fit {spec.Name}: {ArgumentProblem.Of(e)}", e);
+        }
+
         var isWhole = layers.AsSpan().SequenceEqual(spec.WholeLayers.AsSpan());
         return new CheckpointHeader(reader.Path, profile, layers, isWhole && (spec.Routing is null || HasRouters(reader)))
         {

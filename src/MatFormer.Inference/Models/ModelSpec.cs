@@ -332,6 +332,30 @@ public sealed record ModelSpec
         return parsed;
     }
 
+    /// <summary>Checks that a profile keeps of each layer what some granularity keeps.</summary>
+    /// <exception cref="ArgumentException">
+    /// The number of layers is not the model's, no granularity has one of the slices, two layers keep different numbers of channels, or a
+    /// layer is left out that the model always has.
+    /// </exception>
+    internal void CheckLayers(string profile, ReadOnlySpan<LayerSlice> layers, string parameter)
+    {
+        if (layers.Length != Layers)
+            throw new ArgumentException($"The profile '{profile}' has {layers.Length} layers, but {Name} has {Layers}.", parameter);
+        for (var layer = 0; layer < layers.Length; layer++)
+        {
+            var (slice, index) = (layers[layer], layer);
+            if (slice == LayerSlice.Skipped ? CanSkip : Granularities.Any(g => g.Layers[index] == slice)) continue;
+            var sizes = Granularities.Select(g => $"{g.Name} ({g.Layers[index].HiddenWidth}, {g.Layers[index].Heads}"
+                + (ElasticWidth ? $", {WidthOf(g.Layers[index])})" : ")"));
+            var heads = ElasticWidth ? $", {slice.Heads} heads and {WidthOf(slice)} channels" : $" and {slice.Heads} heads";
+            throw new ArgumentException(
+                $"The profile '{profile}' keeps {slice.HiddenWidth} hidden units{heads} of layer {layer}, but no granularity "
+                + $"of {Name} does; use one of {string.Join(", ", sizes)}.", parameter);
+        }
+
+        CheckWidths(profile, layers, parameter);
+    }
+
     /// <summary>Checks that all layers of a profile are in a residual stream of the same width.</summary>
     /// <exception cref="ArgumentException">Two layers keep different numbers of channels.</exception>
     internal void CheckWidths(string profile, ReadOnlySpan<LayerSlice> layers, string parameter)

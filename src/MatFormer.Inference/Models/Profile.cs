@@ -17,27 +17,7 @@ public sealed class Profile<TModel>
     public Profile(string name, ImmutableArray<LayerSlice> layers)
     {
         ArgumentException.ThrowIfNullOrEmpty(name);
-        var spec = TModel.Spec;
-        if (layers.Length != spec.Layers)
-        {
-            throw new ArgumentException(
-                $"The profile '{name}' has {layers.Length} layers, but {spec.Name} has {spec.Layers}.", nameof(layers));
-        }
-
-        for (var layer = 0; layer < layers.Length; layer++)
-        {
-            var slice = layers[layer];
-            if (slice.IsSkipped ? spec.CanSkip : spec.Granularities.Any(g => g.Layers[layer] == slice)) continue;
-            var sizes = spec.Granularities.Select(g => $"{g.Name} ({g.Layers[layer].HiddenWidth}, {g.Layers[layer].Heads}"
-                + (spec.ElasticWidth ? $", {spec.WidthOf(g.Layers[layer])})" : ")"));
-            var heads = spec.ElasticWidth ? $", {slice.Heads} heads and {spec.WidthOf(slice)} channels" : $" and {slice.Heads} heads";
-            throw new ArgumentException(
-                $"The profile '{name}' keeps {slice.HiddenWidth} hidden units{heads} of layer {layer}, but no granularity "
-                + $"of {spec.Name} does; use one of {string.Join(", ", sizes)}.", nameof(layers));
-        }
-
-        spec.CheckWidths(name, layers.AsSpan(), nameof(layers));
-
+        TModel.Spec.CheckLayers(name, layers.AsSpan(), nameof(layers));
         Name = name;
         Layers = layers;
     }

@@ -56,24 +56,9 @@ public static class Checkpoint
     {
         using var reader = SafetensorsReader.Open(path);
         var header = CheckpointHeader.Read(reader, TModel.Spec);
-        MatFormerModel model;
-        if (header.IsUniversal)
-        {
-            model = TModel.Create(device);
-        }
-        else
-        {
-            try
-            {
-                model = TModel.CreateSubmodel(new Profile<TModel>(header.Profile, header.Layers) { Bits = header.Bits }, device);
-            }
-            catch (ArgumentException e)
-            {
-                throw new CheckpointException(path, $"is a slice that does not fit {TModel.Spec.Name}: {ArgumentProblem.Of(e)}", e);
-            }
-        }
-
-        return Loaded(reader, model);
+        return Loaded(reader, header.IsUniversal
+            ? TModel.Create(device)
+            : TModel.CreateSubmodel(new Profile<TModel>(header.Profile, header.Layers) { Bits = header.Bits }, device));
     }
 
     /// <summary>Loads a file that must hold the universal model.</summary>

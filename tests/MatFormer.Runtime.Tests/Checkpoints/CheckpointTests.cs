@@ -98,12 +98,14 @@ public sealed class CheckpointTests : IDisposable
         Altered("version", metadata => metadata["matformer.version"] = "99");
         Altered("widths", metadata => metadata["matformer.widths"] = "32,x");
         Altered("layers", metadata => metadata["matformer.widths"] = "32,32,32");
+        Altered("heads", metadata => metadata["matformer.heads"] = "2147483647,4"); // an engine would take memory for them
         Refused(model, "foreign", "holds the model DocsLm, not TinyModel");
         Refused(model, "other", "another declaration of TinyModel");
         Refused(model, "plain", "not written by MatFormer");
         Refused(model, "version", "format version '99'");
         Refused(model, "widths", "'32,x'");
         Refused(model, "layers", "3 numbers");
+        Refused(model, "heads", "32 hidden units and 2147483647 heads of layer 0, but no granularity of TinyModel does");
     }
 
     [Fact]
