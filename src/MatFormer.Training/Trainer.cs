@@ -45,7 +45,8 @@ public sealed class Trainer<TModel> : IDisposable
         if (model.Flat is null) model.Consolidate();
         _flat = model.Flat ?? throw new ArgumentException(
             "This model cannot be trained: its weights are frozen or hold no values; create the model again on its device.", nameof(model));
-        if (model.Device.type == DeviceType.CPU) Kernels.Cpu.Tell(_logger);
+        if (model.Device.type == DeviceType.CPU && Kernels.CpuProblem is { } problem)
+            _logger.LogWarning("Training without fused kernels, which takes several times as long: {Problem}.", problem);
         _planner = new Planner<TModel>(options);
         if (Options.Bits.Value.Any(bits => bits != 32)) _rounded = new RoundedWeights(model);
     }

@@ -124,7 +124,7 @@ internal sealed class OnnxModel
     // A narrower stream has the first channels of the whole model's positions.
     private float[] Positions(ImageSpec image, bool hasClass)
     {
-        var whole = SinusoidalTable.Values(image.Size / image.Patch, _spec.WholeWidth, hasClass);
+        var whole = SinusoidalPositions.Of(image.Size / image.Patch, _spec.WholeWidth, hasClass);
         return [.. whole.Chunk(_spec.WholeWidth).SelectMany(row => row.Take(_spec.Width))];
     }
 
