@@ -91,7 +91,7 @@ public static class WeightCalibrator
         {
             foreach (var (name, weight) in model.named_parameters())
             {
-                if (!RoundedWeights.IsRounded(name, weight)) continue;
+                if (!ModelDecoding.IsRounded(name, weight)) continue;
                 cancellationToken.ThrowIfCancellationRequested();
                 results.Add(Round(name, weight, inputs.GetValueOrDefault(TensorMemory.Of(weight)), options, cancellationToken));
             }

@@ -45,7 +45,8 @@ public sealed class Trainer<TModel> : IDisposable
         if (model.Flat is null) model.Consolidate();
         _flat = model.Flat ?? throw new ArgumentException(
             "This model cannot be trained: its weights are frozen or hold no values; create the model again on its device.", nameof(model));
-        if (model.Device.type == DeviceType.CPU) Kernels.Cpu.Tell(_logger);
+        if (model.Device.type == DeviceType.CPU && Kernels.CpuProblem is { } problem)
+            _logger.LogWarning("Training without fused kernels, which takes several times as long: {Problem}.", problem);
         _planner = new Planner<TModel>(options);
         if (Options.Bits.Value.Any(bits => bits != 32)) _rounded = new RoundedWeights(model);
     }
@@ -76,7 +77,7 @@ public sealed class Trainer<TModel> : IDisposable
     private long TokensPerStep => (long)Options.Batch * TModel.Spec.TokensPerExample * Options.Accumulation;
 
     // The number of this process; null if it trains alone.
-    private int? Rank => Communicator is { Size: > 1 } ranks ? ranks.Rank : null;
+    private object? Rank => field ??= Communicator is { Size: > 1 } ranks ? ranks.Rank : null;
 
     // The examples of a batch that this process computes.
     private int OwnExamples => Communicator is { } ranks ? BatchPart.Examples(Options.Batch, ranks.Rank, ranks.Size) : Options.Batch;

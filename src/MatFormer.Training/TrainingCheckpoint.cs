@@ -117,7 +117,7 @@ internal static class TrainingCheckpoint
         {
             if (!parameter.requires_grad) continue;
             var names = AdamWState.NamesOf(name);
-            entries.Add((parameter, misfits.Find(names.First, parameter), misfits.Find(names.Second, parameter)));
+            entries.Add((parameter, misfits.Find(names.First, parameter.shape), misfits.Find(names.Second, parameter.shape)));
         }
 
         Checkpoint.Load(reader, model);

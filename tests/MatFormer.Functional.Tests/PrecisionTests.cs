@@ -93,7 +93,7 @@ public sealed class PrecisionTests : IDisposable
             Assert.Equal(before, Numbers(model));
             rounded.Round(4);
             foreach (var (name, weight) in model.named_parameters())
-                Assert.True(weight.data<float>().ToArray().SequenceEqual(before[name]) == !RoundedWeights.IsRounded(name, weight), name);
+                Assert.True(weight.data<float>().ToArray().SequenceEqual(before[name]) == !ModelDecoding.IsRounded(name, weight), name);
 
             // Another width is rounded from float32, not from the rounded weights.
             rounded.Round(2);

@@ -115,7 +115,7 @@ public sealed class WeightCalibrationTests : IDisposable
         foreach (var (name, parameter) in model.named_parameters())
         {
             var numbers = parameter.data<float>().ToArray();
-            if (!RoundedWeights.IsRounded(name, parameter))
+            if (!ModelDecoding.IsRounded(name, parameter))
             {
                 Assert.Equal(before[name], numbers);
                 continue;

@@ -1,5 +1,3 @@
-using System.Collections.Immutable;
-using System.Globalization;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 
@@ -127,7 +125,7 @@ public static class Checkpoint
         var lacksRouters = mayLackRouters && !CheckpointHeader.HasRouters(reader);
         var parameters = model.named_parameters().Where(p => !lacksRouters || !CheckpointHeader.IsOfRouter(p.Item1)).ToList();
         var misfits = new Misfits(reader, model.Architecture);
-        var entries = parameters.ConvertAll(p => (p.Item2, misfits.Find(p.Item1, p.Item2)));
+        var entries = parameters.ConvertAll(p => (p.Item2, misfits.Find(p.Item1, p.Item2.shape)));
         misfits.CheckNoOthers(parameters.Select(p => p.Item1));
         return entries;
     }

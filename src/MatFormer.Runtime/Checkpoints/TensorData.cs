@@ -54,9 +54,7 @@ internal static class TensorData
         ScalarType.Float32 => SafetensorsType.Float32,
         ScalarType.Float16 => SafetensorsType.Float16,
         ScalarType.BFloat16 => SafetensorsType.BFloat16,
-        ScalarType.Int64 => SafetensorsType.Int64,
-        ScalarType.Byte => SafetensorsType.UInt8,
-        _ => throw new ArgumentException($"The tensor '{name}' is {dtype}; only Float32, Float16, BFloat16, Int64 and Byte can be saved."),
+        _ => throw new ArgumentException($"The tensor '{name}' is {dtype}; only Float32, Float16 and BFloat16 can be saved."),
     };
 
     private static ScalarType DtypeOf(SafetensorsType type) => type switch
@@ -64,8 +62,6 @@ internal static class TensorData
         SafetensorsType.Float32 => ScalarType.Float32,
         SafetensorsType.Float16 => ScalarType.Float16,
         SafetensorsType.BFloat16 => ScalarType.BFloat16,
-        SafetensorsType.Int64 => ScalarType.Int64,
-        SafetensorsType.UInt8 => ScalarType.Byte,
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, null),
     };
 }

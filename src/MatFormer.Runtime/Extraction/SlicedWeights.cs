@@ -1,5 +1,4 @@
 using System.Collections.Immutable;
-using System.Globalization;
 using static TorchSharp.torch;
 
 namespace MatFormer;
@@ -10,8 +9,6 @@ namespace MatFormer;
 /// <param name="Shape">The kept shape: (values), or (rows, ..., columns).</param>
 internal sealed record SlicedTensor(string Name, SafetensorsEntry Source, ImmutableArray<long> Shape)
 {
-    private const string LayerPrefix = "model.layers.";
-
     /// <summary>True for matrices, false for norms' weights and biases.</summary>
     public bool IsMatrix => Shape.Length > 1;
 
@@ -34,15 +31,7 @@ internal sealed record SlicedTensor(string Name, SafetensorsEntry Source, Immuta
     public int Interleaved { get; init; }
 
     /// <summary>The layer that the tensor belongs to, or null, and its name within the layer.</summary>
-    public (int? Layer, string Part) Place
-    {
-        get
-        {
-            if (!Name.StartsWith(LayerPrefix, StringComparison.Ordinal)) return (null, Name);
-            var end = Name.IndexOf('.', LayerPrefix.Length);
-            return (int.Parse(Name.AsSpan(LayerPrefix.Length, end - LayerPrefix.Length), CultureInfo.InvariantCulture), Name[(end + 1)..]);
-        }
-    }
+    public (int? Layer, string Part) Place => Misfits.Place(Name);
 
     /// <summary>Returns the row of the whole tensor that becomes row <paramref name="row"/> here.</summary>
     public long SourceRow(long row)

@@ -8,6 +8,13 @@ public static unsafe class ModelDecoding
     internal static DecodingWeights WeightsOf(torch.ScalarType computeType) =>
         computeType == torch.ScalarType.BFloat16 ? DecodingWeights.BFloat16 : DecodingWeights.Float32;
 
+    /// <summary>
+    /// True for a weight that has fewer bits in an engine or file of fewer bits: a matrix, but not of a router, which is small, nor a table
+    /// of positions, which is added.
+    /// </summary>
+    internal static bool IsRounded(string name, torch.Tensor weight) =>
+        weight.dim() == 2 && !name.EndsWith("embed_positions.weight", StringComparison.Ordinal) && !CheckpointHeader.IsOfRouter(name);
+
     extension(DecodingOptions)
     {
         /// <summary>
@@ -59,8 +66,7 @@ public static unsafe class ModelDecoding
             var source = new ModelWeights(model);
             foreach (var (name, parameter) in model.named_parameters())
             {
-                // Position embeddings are a table that is added, and routers are small, so engines keep both in float32.
-                if (!RoundedWeights.IsRounded(name, parameter)) continue;
+                if (!IsRounded(name, parameter)) continue;
                 var (rows, columns) = ((int)parameter.shape[0], (int)parameter.shape[1]);
                 using var row = new PackedMatrix(1, columns, weights, hasBias: false);
                 var rounded = new float[columns];

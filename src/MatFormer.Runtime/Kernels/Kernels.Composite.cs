@@ -66,16 +66,14 @@ public static partial class Kernels
             // A cache takes the tokens of all its sequences at once.
             if (cache is not null || IsStacked(x) || ProductInputs.AreWanted || !Cpu.CanDifferentiate(w.All))
                 return AttendAtOnce(x, w, cos, sin, lengths, heads, rows, cache, layer);
-            using var dense = x.contiguous().detach();
-            return Run(new AttentionInBlocks(x, dense, w, cos, sin, lengths, heads, rows));
+            return new AttentionInBlocks(x, w, cos, sin, lengths, heads, rows).Run();
         }
 
         public static Tensor FeedForward(Tensor x, FeedForwardWeights w, int[] widths, int[]? rows)
         {
             if (IsStacked(x) || ProductInputs.AreWanted || !Cpu.CanDifferentiate(w.All))
                 return FeedForwardAtOnce(x, w, widths, rows);
-            using var dense = x.contiguous().detach();
-            return Run(new FeedForwardInBlocks(x, dense, w, widths, rows));
+            return new FeedForwardInBlocks(x, w, widths, rows).Run();
         }
 
         public static Tensor HiddenImportance(Tensor x, FeedForwardWeights w)
@@ -90,22 +88,15 @@ public static partial class Kernels
         {
             if (IsStacked(x) && x.shape[0] * x.shape[1] * head.shape[0] <= SmallMatrix)
                 return CrossEntropyAtOnce(x, head, targets, rows, isShared);
-            using var dense = x.contiguous().detach();
             using var ids = targets.flatten();
-            return Run(new LossInBlocks(x, dense, head, rows, 0) { Targets = ids, IsShared = isShared });
+            return new LossInBlocks(x, head, rows, 0) { Targets = ids, IsShared = isShared }.Run();
         }
 
         public static Tensor LinearDivergence(
             Tensor x, Tensor teacher, Tensor head, int[] rows, bool isShared, int student, double temperature)
         {
-            using var dense = x.contiguous().detach();
             using var taught = teacher.contiguous().detach();
-            return Run(new LossInBlocks(x, dense, head, rows, student)
-            {
-                Teacher = taught,
-                IsShared = isShared,
-                Temperature = temperature,
-            });
+            return new LossInBlocks(x, head, rows, student) { Teacher = taught, IsShared = isShared, Temperature = temperature }.Run();
         }
 
         public static void AdamW(
@@ -183,14 +174,5 @@ public static partial class Kernels
         }
 
         private static bool IsStacked(Tensor x) => Stacks ?? x.device_type != DeviceType.CPU;
-
-        private static Tensor Run(KernelCall call)
-        {
-            KernelNode.ThrowFailure();
-            var isRecorded = KernelNode.IsWanted(call);
-            Tensor output;
-            using (no_grad()) output = call.Forward(isRecorded);
-            return isRecorded ? KernelNode.Record(call, output) : output;
-        }
     }
 }

@@ -129,15 +129,12 @@ public static partial class Kernels
     {
         using var scope = NewDisposeScope();
         var all = rows is not null ? targets : targets.dim() == 1 ? targets.repeat(streams) : targets.repeat(streams, 1);
-        Tensor? sum = null;
-        for (var i = 0; i < prefixes.Length; i++)
+        return MeanOverPrefixes(prefixes, shares, prefix =>
         {
-            var known = ClassLogits(x, head, bias, prefixes[i]).log_softmax(-1); // (N, V)
+            var known = ClassLogits(x, head, bias, prefix).log_softmax(-1); // (N, V)
             var losses = all.dim() == 1 ? known.gather(1, all.unsqueeze(1)).neg() : known.mul(all).sum([-1]).neg();
-            sum = Added(sum, StreamMeans(losses, streams, rows), shares[i]);
-        }
-
-        return sum!.MoveToOuterDisposeScope();
+            return StreamMeans(losses, streams, rows);
+        }).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -153,16 +150,14 @@ public static partial class Kernels
         using var scope = NewDisposeScope();
         var first = FirstRow(x, streams, rows, student);
         var (students, taught) = (x.narrow(0, first, x.shape[0] - first), rows is null ? teacher.repeat(streams - student, 1) : teacher);
-        Tensor? sum = null;
-        for (var i = 0; i < prefixes.Length; i++)
+        var means = MeanOverPrefixes(prefixes, shares, prefix =>
         {
             var divergences = Divergences(
-                ClassLogits(taught.detach(), head.detach(), bias.detach(), prefixes[i]),
-                ClassLogits(students, head, bias, prefixes[i]), temperature); // (N)
-            sum = Added(sum, StreamMeans(divergences, streams - student, rows?[student..]), shares[i]);
-        }
-
-        return cat([zeros(student, dtype: ScalarType.Float32, device: x.device), sum!]).MoveToOuterDisposeScope();
+                ClassLogits(taught.detach(), head.detach(), bias.detach(), prefix), ClassLogits(students, head, bias, prefix),
+                temperature); // (N)
+            return StreamMeans(divergences, streams - student, rows?[student..]);
+        });
+        return cat([zeros(student, dtype: ScalarType.Float32, device: x.device), means]).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -188,16 +183,13 @@ public static partial class Kernels
         {
             var (first, count) = RowsOf(x, streams, rows, r);
             var (mine, same) = (x.narrow(0, first, count), SamePairs(rows is null ? targets : targets.narrow(0, first, count)));
-            Tensor? sum = null;
-            for (var i = 0; i < prefixes.Length; i++)
+            means[r] = MeanOverPrefixes(prefixes, shares, prefix =>
             {
-                var unit = UnitPrefix(mine, prefixes[i]);
+                var unit = UnitPrefix(mine, prefix);
                 var scores = PairScores(unit, unit, temperature, same); // queries by documents
                 var found = scores.log_softmax(1).diagonal().mean().add(scores.log_softmax(0).diagonal().mean(), One);
-                sum = Added(sum, found, -0.5 * shares[i]);
-            }
-
-            means[r] = sum!;
+                return found.mul(Number(-0.5));
+            });
         }
 
         return stack(means).MoveToOuterDisposeScope();
@@ -234,17 +226,14 @@ public static partial class Kernels
             var (first, count) = RowsOf(x, streams, rows, r);
             var taught = rows is null ? teacher.detach() : teacher.narrow(0, first - start, count).detach();
             var (mine, same) = (x.narrow(0, first, count), SamePairs(rows is null ? targets : targets.narrow(0, first, count)));
-            Tensor? sum = null;
-            for (var i = 0; i < prefixes.Length; i++)
+            means[r] = MeanOverPrefixes(prefixes, shares, prefix =>
             {
-                var (its, own) = (UnitPrefix(taught, prefixes[i]), UnitPrefix(mine, prefixes[i]));
+                var (its, own) = (UnitPrefix(taught, prefix), UnitPrefix(mine, prefix));
                 var known = PairScores(its, its, temperature, same);
                 var ofQueries = Divergences(known, PairScores(own, its, temperature, same), softening).mean();
                 var ofDocuments = Divergences(known.t(), PairScores(its, own, temperature, same).t(), softening).mean();
-                sum = Added(sum, ofQueries.add(ofDocuments, One), 0.5 * shares[i]);
-            }
-
-            means[r] = sum!;
+                return ofQueries.add(ofDocuments, One).mul(Number(0.5));
+            });
         }
 
         return stack(means).MoveToOuterDisposeScope();
@@ -279,8 +268,18 @@ public static partial class Kernels
         return known.exp().mul(difference).sum([-1]).mul(Number(temperature * temperature));
     }
 
-    private static Tensor Added(Tensor? sum, Tensor term, double share) =>
-        sum is null ? term.mul(Number(share)) : sum.add(term.mul(Number(share)), One);
+    // The weighted mean of what is computed for each prefix.
+    private static Tensor MeanOverPrefixes(ReadOnlySpan<int> prefixes, ReadOnlySpan<double> shares, Func<int, Tensor> compute)
+    {
+        Tensor? sum = null;
+        for (var i = 0; i < prefixes.Length; i++)
+        {
+            var term = compute(prefixes[i]).mul(Number(shares[i]));
+            sum = sum?.add(term, One) ?? term;
+        }
+
+        return sum!;
+    }
 
     private static (long First, long Count) RowsOf(Tensor x, int streams, int[]? rows, int stream) =>
         (FirstRow(x, streams, rows, stream), rows is null ? x.shape[0] / streams : rows[stream]);

@@ -37,7 +37,7 @@ public static partial class Kernels
         if (kept < 1 || kept > weight.shape[1])
             throw new ArgumentException($"{name}: width is {kept}, but weight has {weight.shape[1]} columns.", nameof(width));
         return Cpu.Takes(weight) && Cpu.CanDifferentiate(weight)
-            ? Cpu.Embedding(weight, tokens, dtype, kept) : Composite.Embedding(weight, tokens, dtype, kept);
+            ? new EmbeddingCall(weight, tokens, dtype, kept).Run() : Composite.Embedding(weight, tokens, dtype, kept);
     }
 
     /// <summary>
@@ -58,7 +58,7 @@ public static partial class Kernels
                 nameof(position));
         }
 
-        return Cpu.Takes(x) ? Cpu.AddPositions(x, weight, position) : Composite.AddPositions(x, weight, position);
+        return Cpu.Takes(x) ? new PositionsCall(x, weight, position).Run() : Composite.AddPositions(x, weight, position);
     }
 
     /// <summary>
@@ -68,7 +68,7 @@ public static partial class Kernels
     public static Tensor RmsNorm(Tensor x, Tensor weight, double epsilon, bool nested = false)
     {
         CheckNorm("RmsNorm", x, new(weight, epsilon), nested);
-        return Cpu.Takes(x) ? Cpu.Norm(x, new(weight, epsilon)) : Composite.RmsNorm(x, weight, epsilon);
+        return Cpu.Takes(x) ? new NormedCall(x, new(weight, epsilon)).Run() : Composite.RmsNorm(x, weight, epsilon);
     }
 
     /// <summary>
@@ -79,7 +79,7 @@ public static partial class Kernels
     public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double epsilon, bool nested = false)
     {
         CheckNorm("LayerNorm", x, new(weight, bias, epsilon), nested);
-        return Cpu.Takes(x) ? Cpu.Norm(x, new(weight, bias, epsilon)) : Composite.LayerNorm(x, weight, bias, epsilon);
+        return Cpu.Takes(x) ? new NormedCall(x, new(weight, bias, epsilon)).Run() : Composite.LayerNorm(x, weight, bias, epsilon);
     }
 
     /// <summary>
@@ -95,7 +95,7 @@ public static partial class Kernels
         Operand.Weight(name, "weight", weight, x, weight.shape[0], Operand.Width(x.shape[^1], weight.shape[1], nested));
         Operand.Optional(name, "bias", bias, x, weight.shape[0]);
         ProductInputs.Add(x, weight);
-        return Cpu.Takes(x) ? Cpu.Linear(x, weight, bias) : Composite.Linear(x, weight, bias);
+        return Cpu.Takes(x) ? new LinearCall(x, weight, bias).Run() : Composite.Linear(x, weight, bias);
     }
 
     /// <summary>
@@ -127,18 +127,12 @@ public static partial class Kernels
         CheckAttention(x, weights, cos, sin, lengths, heads);
         var kept = heads ?? [weights.Heads];
         var counts = Operand.Rows("Attend", x, kept.Length, rows);
-        if (cache is not null)
-        {
-            if (kept.Length > 1) throw new ArgumentException($"Attend: a cache serves one stream, not {kept.Length}.", nameof(cache));
-            using var unrecorded = no_grad();
-            return Cpu.Takes(x)
-                ? Cpu.Attend(x, weights, cos, sin, null, kept, counts, cache, layer)
-                : Composite.Attend(x, weights, cos, sin, null, kept, counts, cache, layer);
-        }
-
-        return Cpu.Takes(x) && Cpu.CanDifferentiate(weights.All)
-            ? Cpu.Attend(x, weights, cos, sin, lengths, kept, counts)
-            : Composite.Attend(x, weights, cos, sin, lengths, kept, counts);
+        if (cache is not null && kept.Length > 1)
+            throw new ArgumentException($"Attend: a cache serves one stream, not {kept.Length}.", nameof(cache));
+        using var unrecorded = cache is null ? null : no_grad();
+        return Cpu.Takes(x) && (cache is not null || Cpu.CanDifferentiate(weights.All))
+            ? new AttentionCall(x, weights, cos, sin, lengths, kept, counts, cache, layer).Run()
+            : Composite.Attend(x, weights, cos, sin, lengths, kept, counts, cache, layer);
     }
 
     /// <summary>
@@ -160,7 +154,7 @@ public static partial class Kernels
         CheckFeedForward(x, weights, widths, rows, parting);
         var counts = parting ? null : Operand.Rows("FeedForward", x, widths.Length, rows);
         return Cpu.Takes(x) && Cpu.CanDifferentiate(weights.All)
-            ? Cpu.FeedForward(x, weights, widths, counts)
+            ? new FeedForwardCall(x, weights, widths, counts).Run()
             : Composite.FeedForward(x, weights, widths, counts);
     }
 
@@ -220,7 +214,7 @@ public static partial class Kernels
         Operand.Integers(name, "targets", targets, x);
         Operand.Shape(name, "targets", targets, rows is null ? counts[0] : x.shape[0], x.shape[1]);
         return Cpu.Takes(x) && Cpu.CanDifferentiate(head)
-            ? Cpu.LinearCrossEntropy(x, head, targets, counts, rows is null)
+            ? new CrossEntropyCall(x, head, targets, counts, rows is null).Run()
             : Composite.LinearCrossEntropy(x, head, targets, counts, rows is null);
     }
 
@@ -259,7 +253,7 @@ public static partial class Kernels
         if (teacher.dtype != x.dtype)
             throw new ArgumentException($"{name}: teacher is {teacher.dtype}, but x is {x.dtype}.", nameof(teacher));
         return Cpu.Takes(x) && Cpu.CanDifferentiate(head)
-            ? Cpu.LinearDivergence(x, teacher, head, counts, rows is null, student, temperature)
+            ? new DivergenceCall(x, teacher, head, counts, rows is null, student, temperature).Run()
             : Composite.LinearDivergence(x, teacher, head, counts, rows is null, student, temperature);
     }
 

@@ -9,15 +9,9 @@ namespace MatFormer;
 /// </summary>
 internal abstract class PairExchange
 {
-    [ThreadStatic]
-    private static PairExchange? t_current;
-
     /// <summary>The exchange of this thread's batches; null if they are whole.</summary>
-    public static PairExchange? Current
-    {
-        get => t_current;
-        set => t_current = value;
-    }
+    [field: ThreadStatic]
+    public static PairExchange? Current { get; set; }
 
     /// <summary>
     /// Returns the vectors of all processes, (N, D), in the order of the whole batch, with the targets, the number of streams and their

@@ -12,7 +12,7 @@ public sealed class SinusoidalTable : IDisposable
     /// <exception cref="ArgumentException">The width is not a multiple of 4.</exception>
     public SinusoidalTable(int grid, int width, bool classToken, Device device)
     {
-        var values = Values(grid, width, classToken);
+        var values = SinusoidalPositions.Of(grid, width, classToken);
         long[] shape = [values.Length / width, width];
         Table = tensor(values, shape, device: device).DetachFromDisposeScope();
     }
@@ -30,34 +30,4 @@ public sealed class SinusoidalTable : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Table.Dispose();
-
-    /// <summary>Computes the numbers of the table, row by row.</summary>
-    /// <exception cref="ArgumentException">The width is not a multiple of 4.</exception>
-    internal static float[] Values(int grid, int width, bool classToken)
-    {
-        if (width % 4 != 0)
-        {
-            throw new ArgumentException(
-                $"Sinusoidal positions need a width that is a multiple of 4 (sines and cosines of row and column), but it is {width}.",
-                nameof(width));
-        }
-
-        var (first, quarter) = (classToken ? 1 : 0, width / 4);
-        var values = new float[(first + (grid * grid)) * width];
-        for (var patch = 0; patch < grid * grid; patch++)
-        {
-            var row = values.AsSpan((first + patch) * width, width);
-            for (var i = 0; i < quarter; i++)
-            {
-                var frequency = Math.Pow(10000, -(double)i / quarter);
-                foreach (var (start, place) in (ReadOnlySpan<(int, int)>)[(0, patch / grid), (2 * quarter, patch % grid)])
-                {
-                    row[start + i] = (float)Math.Sin(place * frequency);
-                    row[start + quarter + i] = (float)Math.Cos(place * frequency);
-                }
-            }
-        }
-
-        return values;
-    }
 }

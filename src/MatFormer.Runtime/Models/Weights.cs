@@ -39,12 +39,12 @@ public static class Weights
     /// <summary>
     /// Returns the first <paramref name="rows"/> rows (dimension 0) of a weight: copied and trainable, or shared for inference only.
     /// </summary>
-    public static Parameter Rows(Parameter source, long rows, bool copy) => Slice(source, 0, rows, copy);
+    public static Parameter Rows(Parameter source, long rows, bool copy) => First(source, copy, rows);
 
     /// <summary>
     /// Returns the first <paramref name="columns"/> columns (dimension 1) of a weight: copied and trainable, or shared for inference only.
     /// </summary>
-    public static Parameter Columns(Parameter source, long columns, bool copy) => Slice(source, 1, columns, copy);
+    public static Parameter Columns(Parameter source, long columns, bool copy) => First(source, copy, source.shape[0], columns);
 
     /// <summary>
     /// Returns the beginning of a weight along each dimension: copied and trainable, or shared for inference only. A dimension of
@@ -60,7 +60,7 @@ public static class Weights
     }
 
     /// <summary>Returns a whole weight: copied and trainable, or shared for inference only.</summary>
-    public static Parameter Whole(Parameter source, bool copy) => Slice(source, 0, source.shape[0], copy);
+    public static Parameter Whole(Parameter source, bool copy) => First(source, copy);
 
     /// <summary>
     /// Reorders the rows (dimension 0) or columns (dimension 1) of a weight in place, by (rows) or (columns) int64.
@@ -70,18 +70,6 @@ public static class Weights
         using var frozen = no_grad();
         using var reordered = weight.index_select(dim, order);
         weight.copy_(reordered);
-    }
-
-    private static Parameter Slice(Parameter source, long dim, long length, bool copy)
-    {
-        using var all = source.detach();
-        var slice = all.narrow(dim, 0, length);
-        if (!copy) return Detached(new Parameter(slice, requires_grad: false));
-        using (slice)
-        {
-            using var strided = slice.clone();
-            return Detached(new Parameter(strided.contiguous()));
-        }
     }
 
     // Parameters live as long as their model, not as long as the dispose scope in which they were made.

@@ -298,11 +298,7 @@ public sealed class KernelNodeTests : KernelTestBase
         private readonly Func<Tensor, Tensor> _gradient;
 
         public Twice(Tensor x, Func<Tensor, Tensor> gradient)
-        {
-            (_x, _gradient) = (x, gradient);
-            Inputs = [x];
-            InputCount = 1;
-        }
+            : base([x]) => (_x, _gradient) = (x, gradient);
 
         public Tensor? Kept { get; private set; }
 

@@ -27,13 +27,11 @@ internal sealed class AttentionInBlocks : KernelCall
     private Tensor? _kept; // queries, keys, values and the output of attention, part after part
 
     public AttentionInBlocks(
-        Tensor input, Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows)
+        Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows)
+        : base([x], weights.All)
     {
-        (_x, _weights, _lengths, _heads, _rows) = (x, weights, lengths, heads, rows);
+        (_x, _weights, _lengths, _heads, _rows) = (Dense(x), weights, lengths, heads, rows);
         _angles = cos is null ? null : (cos, sin!);
-        Inputs = [input];
-        InputCount = 1;
-        Weights = weights.All;
     }
 
     private double Scale => 1 / Math.Sqrt(_weights.HeadWidth);

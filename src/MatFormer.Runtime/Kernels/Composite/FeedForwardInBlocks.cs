@@ -21,13 +21,8 @@ internal sealed class FeedForwardInBlocks : KernelCall
     private Tensor _x;
     private Tensor? _kept; // the projections, block after block
 
-    public FeedForwardInBlocks(Tensor input, Tensor x, FeedForwardWeights weights, int[] widths, int[]? rows)
-    {
-        (_x, _weights, _widths, _rows) = (x, weights, widths, rows);
-        Inputs = [input];
-        InputCount = 1;
-        Weights = weights.All;
-    }
+    public FeedForwardInBlocks(Tensor x, FeedForwardWeights weights, int[] widths, int[]? rows)
+        : base([x], weights.All) => (_x, _weights, _widths, _rows) = (Dense(x), weights, widths, rows);
 
     private long Projections => _weights.Gate is null ? 1 : 2;
 

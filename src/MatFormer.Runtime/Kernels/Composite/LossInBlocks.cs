@@ -15,21 +15,17 @@ internal sealed class LossInBlocks : KernelCall
     private readonly long _time;
     private readonly int[] _rows;
     private readonly int _student;
-    private readonly bool _isHeadInput;
     private readonly long[] _headShape;
     private readonly Tensor?[] _dHead; // (V, W) float32 for each stream, of the columns that it uses
     private Tensor? _dx; // (N, T, W)
 
     /// <summary>Creates the loss of the streams from the student on. The loss of earlier streams is 0.</summary>
-    public LossInBlocks(Tensor input, Tensor x, Tensor head, int[] rows, int student)
+    public LossInBlocks(Tensor x, Tensor head, int[] rows, int student)
+        : base(IsInput(head) ? [x, head] : [x], IsInput(head) ? [] : [head])
     {
-        (_x, _head, _time, _rows, _student) = (x, head, x.shape[1], rows, student);
-        _isHeadInput = head.requires_grad && !head.is_leaf;
+        (_x, _head, _time, _rows, _student) = (Dense(x), head, x.shape[1], rows, student);
         _headShape = head.shape;
         _dHead = new Tensor?[rows.Length];
-        Inputs = _isHeadInput ? [input, head] : [input];
-        InputCount = Inputs.Length;
-        Weights = _isHeadInput ? [] : [head];
     }
 
     /// <summary>The targets of cross-entropy, (N*T) int64, or (B*T) if shared; null for a divergence.</summary>
@@ -99,7 +95,7 @@ internal sealed class LossInBlocks : KernelCall
     protected override void Backward(Tensor gradient, List<Tensor> into)
     {
         using var scope = NewDisposeScope();
-        var head = _isHeadInput ? zeros(_headShape, ScalarType.Float32, gradient.device) : null;
+        var head = Weights.Length == 0 ? zeros(_headShape, ScalarType.Float32, gradient.device) : null;
         var first = 0L;
         for (var r = 0; r < _rows.Length; first += _rows[r++])
         {
@@ -114,6 +110,9 @@ internal sealed class LossInBlocks : KernelCall
         into.Add(_dx?.alias().DetachFromDisposeScope()!);
         if (head is not null) into.Add(head.MoveToOuterDisposeScope());
     }
+
+    // A head that is computed from parameters gets its gradient as an input of the node.
+    private static bool IsInput(Tensor head) => head.requires_grad && !head.is_leaf;
 
     // (n, W) to (n, V) float32.
     private Tensor LogChances(Tensor rows, Tensor head)

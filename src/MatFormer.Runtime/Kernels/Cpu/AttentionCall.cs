@@ -15,13 +15,14 @@ internal sealed unsafe class AttentionCall : CpuCall
     private readonly long _rowBytes; // the bytes of one sequence of x
 
     public AttentionCall(
-        Tensor input, Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows,
-        KeyValueCache? cache, int layer)
+        Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows, KeyValueCache? cache,
+        int layer)
+        : base([x], weights.All)
     {
+        x = Dense(x);
+        if (cos is not null) (cos, sin) = (Dense(cos), Dense(sin!));
+        if (lengths is not null) lengths = Dense(lengths);
         (_x, _weights, _cos, _sin, _lengths, _cache) = (x, weights, cos, sin, lengths, cache);
-        Inputs = [input];
-        InputCount = 1;
-        Weights = weights.All;
         long[] shape = x.shape;
         _rowBytes = shape[1] * shape[2] * x.element_size();
         var whole = new CpuLibrary.Attention
@@ -30,22 +31,12 @@ internal sealed unsafe class AttentionCall : CpuCall
             Time = shape[1],
             Width = shape[2],
             Depth = weights.HeadWidth,
-            Norm = Native(weights.Norm),
-            Query = Native(weights.Query),
-            Key = Native(weights.Key),
-            Value = Native(weights.Value),
-            Output = Native(weights.Output),
-            QueryBias = Native(weights.QueryBias),
-            KeyBias = Native(weights.KeyBias),
-            ValueBias = Native(weights.ValueBias),
-            OutputBias = Native(weights.OutputBias),
-            QueryNorm = Native(weights.QueryNorm),
-            KeyNorm = Native(weights.KeyNorm),
             Cos = (void*)TensorMemory.OfOptional(cos),
             Sin = (void*)TensorMemory.OfOptional(sin),
             Causal = weights.IsCausal ? 1 : 0,
             Window = weights.Window,
         };
+        Describe(ref whole, withGradients: false);
         if (cache is not null)
         {
             var (keys, values) = cache.Open(layer, x, heads[0] / weights.Group, weights.HeadWidth);
@@ -109,17 +100,7 @@ internal sealed unsafe class AttentionCall : CpuCall
         {
             fixed (CpuLibrary.Attention* call = &_streams[r])
             {
-                Open(ref call->Norm, _weights.Norm);
-                Open(ref call->Query, _weights.Query);
-                Open(ref call->Key, _weights.Key);
-                Open(ref call->Value, _weights.Value);
-                Open(ref call->Output, _weights.Output);
-                Open(ref call->QueryBias, _weights.QueryBias);
-                Open(ref call->KeyBias, _weights.KeyBias);
-                Open(ref call->ValueBias, _weights.ValueBias);
-                Open(ref call->OutputBias, _weights.OutputBias);
-                Open(ref call->QueryNorm, _weights.QueryNorm);
-                Open(ref call->KeyNorm, _weights.KeyNorm);
+                Describe(ref *call, withGradients: true);
                 call->Dy = from;
                 call->Dx = to;
                 CpuLibrary.Check(CpuLibrary.mf_attention_backward(call));
@@ -127,5 +108,20 @@ internal sealed unsafe class AttentionCall : CpuCall
                 to += call->Batch * _rowBytes;
             }
         }
+    }
+
+    private void Describe(ref CpuLibrary.Attention call, bool withGradients)
+    {
+        call.Norm = Native(_weights.Norm, withGradients);
+        call.Query = Native(_weights.Query, withGradients);
+        call.Key = Native(_weights.Key, withGradients);
+        call.Value = Native(_weights.Value, withGradients);
+        call.Output = Native(_weights.Output, withGradients);
+        call.QueryBias = Native(_weights.QueryBias, withGradients);
+        call.KeyBias = Native(_weights.KeyBias, withGradients);
+        call.ValueBias = Native(_weights.ValueBias, withGradients);
+        call.OutputBias = Native(_weights.OutputBias, withGradients);
+        call.QueryNorm = Native(_weights.QueryNorm, withGradients);
+        call.KeyNorm = Native(_weights.KeyNorm, withGradients);
     }
 }

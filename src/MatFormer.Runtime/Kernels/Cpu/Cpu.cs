@@ -1,4 +1,3 @@
-using Microsoft.Extensions.Logging;
 using TorchSharp;
 using static TorchSharp.torch;
 using Native = MatFormer.CpuLibrary;
@@ -47,63 +46,6 @@ public static partial class Kernels
             return true;
         }
 
-        public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype, long width)
-        {
-            using var ids = Dense(tokens);
-            return Run(new EmbeddingCall(weight, ids, dtype, width));
-        }
-
-        public static Tensor AddPositions(Tensor x, Tensor weight, long position)
-        {
-            using var dense = Dense(x);
-            using var rows = Dense(weight);
-            return Run(new PositionsCall(x, dense, weight, rows, position));
-        }
-
-        public static Tensor Norm(Tensor x, NormWeights norm)
-        {
-            using var dense = Dense(x);
-            return Run(new NormedCall(x, dense, norm));
-        }
-
-        public static Tensor Linear(Tensor x, Tensor weight, Tensor? bias)
-        {
-            using var dense = Dense(x);
-            return Run(new LinearCall(x, dense, weight, bias));
-        }
-
-        public static Tensor Attend(
-            Tensor x, AttentionWeights weights, Tensor? cos, Tensor? sin, Tensor? lengths, int[] heads, int[] rows,
-            KeyValueCache? cache = null, int layer = 0)
-        {
-            using var dense = Dense(x);
-            using var cosines = cos is null ? null : Dense(cos);
-            using var sines = sin is null ? null : Dense(sin);
-            using var counts = lengths is null ? null : Dense(lengths);
-            return Run(new AttentionCall(x, dense, weights, cosines, sines, counts, heads, rows, cache, layer));
-        }
-
-        public static Tensor FeedForward(Tensor x, FeedForwardWeights weights, int[] widths, int[]? rows)
-        {
-            using var dense = Dense(x);
-            return Run(new FeedForwardCall(x, dense, weights, widths, rows));
-        }
-
-        public static Tensor LinearCrossEntropy(Tensor x, Tensor head, Tensor targets, int[] rows, bool isShared)
-        {
-            using var dense = Dense(x);
-            using var ids = Dense(targets);
-            return Run(new CrossEntropyCall(x, dense, head, ids, rows, isShared));
-        }
-
-        public static Tensor LinearDivergence(
-            Tensor x, Tensor teacher, Tensor head, int[] rows, bool isShared, int student, double temperature)
-        {
-            using var dense = Dense(x);
-            using var taught = Dense(teacher);
-            return Run(new DivergenceCall(x, dense, taught, head, rows, isShared, student, temperature));
-        }
-
         public static void AdamW(
             Tensor parameters, Tensor gradients, Tensor firstMoments, Tensor secondMoments, double decay, double learningRate, double beta1,
             double beta2, double epsilon, long step)
@@ -137,13 +79,6 @@ public static partial class Kernels
             return norm;
         }
 
-        /// <summary>Logs one warning if operations on the CPU are not fused.</summary>
-        public static void Tell(ILogger logger)
-        {
-            if (Problem is { } problem)
-                logger.LogWarning("Training without fused kernels, which takes several times as long: {Problem}.", problem);
-        }
-
         /// <summary>Makes the library use as many threads as libtorch.</summary>
         internal static void UseThreads()
         {
@@ -152,17 +87,5 @@ public static partial class Kernels
             Native.Check(Native.mf_set_threads(threads));
             s_threads = threads;
         }
-
-        private static Tensor Run(KernelCall call)
-        {
-            KernelNode.ThrowFailure();
-            UseThreads();
-            var isRecorded = KernelNode.IsWanted(call);
-            var output = call.Forward(isRecorded);
-            return isRecorded ? KernelNode.Record(call, output) : output;
-        }
-
-        // Returns another reference to a contiguous tensor, or a contiguous copy. The caller disposes either.
-        private static Tensor Dense(Tensor x) => x.is_contiguous() ? x.detach() : x.contiguous().detach();
     }
 }

@@ -12,17 +12,14 @@ internal sealed unsafe class FeedForwardCall : CpuCall
     private readonly long[] _shape;
     private CpuLibrary.FeedForward _call;
 
-    /// <param name="input">The input that autograd knows.</param>
-    /// <param name="x">The input as a contiguous tensor.</param>
+    /// <param name="x">The input.</param>
     /// <param name="weights">The weights of the feed-forward.</param>
     /// <param name="widths">The hidden width of each stream.</param>
     /// <param name="rows">The number of rows of each stream; null where the streams part.</param>
-    public FeedForwardCall(Tensor input, Tensor x, FeedForwardWeights weights, int[] widths, int[]? rows)
+    public FeedForwardCall(Tensor x, FeedForwardWeights weights, int[] widths, int[]? rows)
+        : base([x], weights.All)
     {
-        (_x, _weights, _widths, _rows) = (x, weights, widths, rows);
-        Inputs = [input];
-        InputCount = 1;
-        Weights = weights.All;
+        (_x, _weights, _widths, _rows) = (Dense(x), weights, widths, rows);
         _shape = x.shape;
         _call = new CpuLibrary.FeedForward
         {
@@ -33,15 +30,9 @@ internal sealed unsafe class FeedForwardCall : CpuCall
             Activation = (long)weights.Kind,
             Streams = widths.Length,
             Parting = rows is null ? 1 : 0,
-            Norm = Native(weights.Norm),
-            Gate = Native(weights.Gate),
-            Up = Native(weights.Up),
-            Down = Native(weights.Down),
-            GateBias = Native(weights.GateBias),
-            UpBias = Native(weights.UpBias),
-            DownBias = Native(weights.DownBias),
-            X = (void*)TensorMemory.Of(x),
+            X = (void*)TensorMemory.Of(_x),
         };
+        Describe(withGradients: false);
     }
 
     public override Tensor Forward(bool isRecorded)
@@ -69,21 +60,26 @@ internal sealed unsafe class FeedForwardCall : CpuCall
     {
         var dx = empty(_shape, gradient.dtype);
         into.Add(dx);
+        Describe(withGradients: true);
         fixed (int* widths = _widths, rows = _rows)
         fixed (CpuLibrary.FeedForward* call = &_call)
         {
             call->Widths = widths;
             call->Rows = rows;
-            Open(ref call->Norm, _weights.Norm);
-            Open(ref call->Gate, _weights.Gate);
-            Open(ref call->Up, _weights.Up);
-            Open(ref call->Down, _weights.Down);
-            Open(ref call->GateBias, _weights.GateBias);
-            Open(ref call->UpBias, _weights.UpBias);
-            Open(ref call->DownBias, _weights.DownBias);
             call->Dy = (void*)TensorMemory.Of(gradient);
             call->Dx = (void*)TensorMemory.Of(dx);
             CpuLibrary.Check(CpuLibrary.mf_feed_forward_backward(call));
         }
+    }
+
+    private void Describe(bool withGradients)
+    {
+        _call.Norm = Native(_weights.Norm, withGradients);
+        _call.Gate = Native(_weights.Gate, withGradients);
+        _call.Up = Native(_weights.Up, withGradients);
+        _call.Down = Native(_weights.Down, withGradients);
+        _call.GateBias = Native(_weights.GateBias, withGradients);
+        _call.UpBias = Native(_weights.UpBias, withGradients);
+        _call.DownBias = Native(_weights.DownBias, withGradients);
     }
 }

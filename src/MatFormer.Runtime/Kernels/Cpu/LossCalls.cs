@@ -11,13 +11,11 @@ internal sealed unsafe class CrossEntropyCall : CpuCall
     private readonly int[]? _rows;
     private CpuLibrary.CrossEntropy _call;
 
-    public CrossEntropyCall(Tensor input, Tensor x, Tensor head, Tensor targets, int[] rows, bool isShared)
+    public CrossEntropyCall(Tensor x, Tensor head, Tensor targets, int[] rows, bool isShared)
+        : base([x], head)
     {
-        (_x, _head, _targets) = (x, head, targets);
+        (_x, _head, _targets) = (Dense(x), head, Dense(targets));
         _rows = isShared ? null : rows;
-        Inputs = [input];
-        InputCount = 1;
-        Weights = [head];
         long[] shape = x.shape;
         _call = new CpuLibrary.CrossEntropy
         {
@@ -27,8 +25,8 @@ internal sealed unsafe class CrossEntropyCall : CpuCall
             Width = shape[2],
             Streams = rows.Length,
             Head = Native(head),
-            X = (void*)TensorMemory.Of(x),
-            Targets = (void*)TensorMemory.Of(targets),
+            X = (void*)TensorMemory.Of(_x),
+            Targets = (void*)TensorMemory.Of(_targets),
         };
     }
 
@@ -61,7 +59,7 @@ internal sealed unsafe class CrossEntropyCall : CpuCall
         fixed (CpuLibrary.CrossEntropy* call = &_call)
         {
             call->Rows = rows;
-            Open(ref call->Head, _head);
+            call->Head = Native(_head, withGradient: true);
             call->Dlosses = (void*)TensorMemory.Of(gradient);
             call->Dx = (void*)TensorMemory.Of(dx);
             CpuLibrary.Check(CpuLibrary.mf_cross_entropy_backward(call));
@@ -78,14 +76,11 @@ internal sealed unsafe class DivergenceCall : CpuCall
     private readonly int[]? _rows;
     private CpuLibrary.Divergence _call;
 
-    public DivergenceCall(
-        Tensor input, Tensor x, Tensor teacher, Tensor head, int[] rows, bool isShared, int student, double temperature)
+    public DivergenceCall(Tensor x, Tensor teacher, Tensor head, int[] rows, bool isShared, int student, double temperature)
+        : base([x], head)
     {
-        (_x, _teacher, _head) = (x, teacher, head);
+        (_x, _teacher, _head) = (Dense(x), Dense(teacher), head);
         _rows = isShared ? null : rows;
-        Inputs = [input];
-        InputCount = 1;
-        Weights = [head];
         long[] shape = x.shape;
         _call = new CpuLibrary.Divergence
         {
@@ -98,8 +93,8 @@ internal sealed unsafe class DivergenceCall : CpuCall
             Student = student,
             Temperature = temperature,
             Head = Native(head),
-            X = (void*)TensorMemory.Of(x),
-            Teacher = (void*)TensorMemory.Of(teacher),
+            X = (void*)TensorMemory.Of(_x),
+            Teacher = (void*)TensorMemory.Of(_teacher),
         };
     }
 
@@ -131,7 +126,7 @@ internal sealed unsafe class DivergenceCall : CpuCall
         fixed (CpuLibrary.Divergence* call = &_call)
         {
             call->Rows = rows;
-            Open(ref call->Head, _head);
+            call->Head = Native(_head, withGradient: true);
             call->Dlosses = (void*)TensorMemory.Of(gradient);
             call->Dx = (void*)TensorMemory.Of(dx);
             CpuLibrary.Check(CpuLibrary.mf_divergence_backward(call));

@@ -15,9 +15,9 @@ internal sealed unsafe class EmbeddingCall : CpuCall
     private CpuLibrary.Embedding _call;
 
     public EmbeddingCall(Tensor weight, Tensor tokens, ScalarType dtype, long width)
+        : base([], weight)
     {
-        (_weight, _tokens, _dtype) = (weight, tokens, dtype);
-        Weights = [weight];
+        (_weight, _tokens, _dtype) = (weight, Dense(tokens), dtype);
         _shape = [.. tokens.shape, width];
         _call = new CpuLibrary.Embedding
         {
@@ -25,7 +25,7 @@ internal sealed unsafe class EmbeddingCall : CpuCall
             Count = tokens.numel(),
             Width = width,
             Weight = Native(weight),
-            Tokens = (void*)TensorMemory.Of(tokens),
+            Tokens = (void*)TensorMemory.Of(_tokens),
         };
     }
 
@@ -40,7 +40,7 @@ internal sealed unsafe class EmbeddingCall : CpuCall
 
     protected override void Backward(Tensor gradient, List<Tensor> into)
     {
-        Open(ref _call.Weight, _weight);
+        _call.Weight = Native(_weight, withGradient: true);
         _call.Dy = (void*)TensorMemory.Of(gradient);
         fixed (CpuLibrary.Embedding* call = &_call) CpuLibrary.Check(CpuLibrary.mf_embedding_backward(call));
     }
@@ -54,13 +54,12 @@ internal sealed unsafe class PositionsCall : CpuCall
     private readonly bool _isWanted;
     private CpuLibrary.Positions _call;
 
-    public PositionsCall(Tensor input, Tensor x, Tensor weight, Tensor rows, long position)
+    public PositionsCall(Tensor x, Tensor weight, long position)
+        : base([x, weight])
     {
-        _x = x;
+        _x = Dense(x);
         _weightShape = weight.shape;
         _isWanted = weight.requires_grad;
-        Inputs = [input, weight];
-        InputCount = 2;
         long[] shape = x.shape;
         _call = new CpuLibrary.Positions
         {
@@ -69,8 +68,8 @@ internal sealed unsafe class PositionsCall : CpuCall
             Time = shape[1],
             Width = shape[2],
             Position = position,
-            Weight = Native(rows),
-            X = (void*)TensorMemory.Of(x),
+            Weight = Native(Dense(weight)),
+            X = (void*)TensorMemory.Of(_x),
         };
     }
 
@@ -85,10 +84,8 @@ internal sealed unsafe class PositionsCall : CpuCall
     protected override void Backward(Tensor gradient, List<Tensor> into)
     {
         into.Add(gradient.alias());
-        var weight = _isWanted ? empty(_weightShape, ScalarType.Float32) : null;
-        into.Add(weight!);
-        if (weight is null) return;
-        _call.Weight.Gradient = (float*)TensorMemory.Of(weight);
+        Fill(ref _call.Weight, _weightShape, _isWanted, into);
+        if (!_isWanted) return;
         _call.Dy = (void*)TensorMemory.Of(gradient);
         fixed (CpuLibrary.Positions* call = &_call) CpuLibrary.Check(CpuLibrary.mf_positions_backward(call));
     }
@@ -102,11 +99,10 @@ internal sealed unsafe class NormedCall : CpuCall
     private NormWeights _norm;
     private CpuLibrary.NormCall _call;
 
-    public NormedCall(Tensor input, Tensor x, NormWeights norm)
+    public NormedCall(Tensor x, NormWeights norm)
+        : base(norm.Bias is null ? [x, norm.Weight] : [x, norm.Weight, norm.Bias])
     {
-        (_x, _norm) = (x, norm);
-        Inputs = norm.Bias is null ? [input, norm.Weight] : [input, norm.Weight, norm.Bias];
-        InputCount = Inputs.Length;
+        (_x, _norm) = (Dense(x), norm);
         _areWanted = Array.ConvertAll(Inputs, one => one.requires_grad);
         long[] shape = x.shape;
         _call = new CpuLibrary.NormCall
@@ -115,7 +111,7 @@ internal sealed unsafe class NormedCall : CpuCall
             Count = x.numel() / shape[^1],
             Width = shape[^1],
             Norm = Native(norm),
-            X = (void*)TensorMemory.Of(x),
+            X = (void*)TensorMemory.Of(_x),
         };
     }
 
@@ -142,8 +138,8 @@ internal sealed unsafe class NormedCall : CpuCall
     {
         var dx = empty_like(gradient);
         into.Add(dx);
-        Fill(ref _call.Norm.Weight, _norm.Weight, _areWanted[1], into);
-        if (_norm.Bias is { } bias) Fill(ref _call.Norm.Bias, bias, _areWanted[2], into);
+        Fill(ref _call.Norm.Weight, _norm.Weight.shape, _areWanted[1], into);
+        if (_norm.Bias is { } bias) Fill(ref _call.Norm.Bias, bias.shape, _areWanted[2], into);
         _call.Dy = (void*)TensorMemory.Of(gradient);
         _call.Dx = (void*)TensorMemory.Of(dx);
         fixed (CpuLibrary.NormCall* call = &_call) CpuLibrary.Check(CpuLibrary.mf_norm_backward(call));
@@ -160,11 +156,10 @@ internal sealed unsafe class LinearCall : CpuCall
     private Tensor? _bias;
     private CpuLibrary.Linear _call;
 
-    public LinearCall(Tensor input, Tensor x, Tensor weight, Tensor? bias)
+    public LinearCall(Tensor x, Tensor weight, Tensor? bias)
+        : base(bias is null ? [x, weight] : [x, weight, bias])
     {
-        (_x, _weight, _bias) = (x, weight, bias);
-        Inputs = bias is null ? [input, weight] : [input, weight, bias];
-        InputCount = Inputs.Length;
+        (_x, _weight, _bias) = (Dense(x), weight, bias);
         _areWanted = Array.ConvertAll(Inputs, one => one.requires_grad);
         _shape = x.shape;
         _call = new CpuLibrary.Linear
@@ -175,7 +170,7 @@ internal sealed unsafe class LinearCall : CpuCall
             Outs = weight.shape[0],
             Weight = Native(weight),
             Bias = Native(bias),
-            X = (void*)TensorMemory.Of(x),
+            X = (void*)TensorMemory.Of(_x),
         };
     }
 
@@ -198,8 +193,8 @@ internal sealed unsafe class LinearCall : CpuCall
     {
         var dx = _areWanted[0] ? empty(_shape, gradient.dtype) : null;
         into.Add(dx!);
-        Fill(ref _call.Weight, _weight, _areWanted[1], into);
-        if (_bias is not null) Fill(ref _call.Bias, _bias, _areWanted[2], into);
+        Fill(ref _call.Weight, _weight.shape, _areWanted[1], into);
+        if (_bias is not null) Fill(ref _call.Bias, _bias.shape, _areWanted[2], into);
         _call.Dy = (void*)TensorMemory.Of(gradient);
         _call.Dx = (void*)TensorMemory.OfOptional(dx);
         fixed (CpuLibrary.Linear* call = &_call) CpuLibrary.Check(CpuLibrary.mf_linear_backward(call));

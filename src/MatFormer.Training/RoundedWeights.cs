@@ -24,13 +24,9 @@ internal sealed class RoundedWeights : IDisposable
         using var unrecorded = no_grad();
         foreach (var (name, parameter) in model.named_parameters())
         {
-            if (IsRounded(name, parameter)) _matrices.Add((parameter, empty_like(parameter).DetachFromDisposeScope()));
+            if (ModelDecoding.IsRounded(name, parameter)) _matrices.Add((parameter, empty_like(parameter).DetachFromDisposeScope()));
         }
     }
-
-    /// <summary>True for a weight that has fewer bits in a model that is stored in fewer bits.</summary>
-    public static bool IsRounded(string name, Tensor weight) =>
-        weight.dim() == 2 && !name.EndsWith("embed_positions.weight", StringComparison.Ordinal) && !CheckpointHeader.IsOfRouter(name);
 
     /// <summary>
     /// Returns the bytes of a model's weights at some bits, without a file's header: the bits of the matrices, a half for each group of 32
@@ -41,7 +37,7 @@ internal sealed class RoundedWeights : IDisposable
         var bytes = 0L;
         foreach (var (name, weight) in model.named_parameters())
         {
-            if (bits == 32 || !IsRounded(name, weight))
+            if (bits == 32 || !ModelDecoding.IsRounded(name, weight))
             {
                 bytes += weight.numel() * sizeof(float);
                 continue;

@@ -1,6 +1,4 @@
 using System.Globalization;
-using TorchSharp;
-using static TorchSharp.torch;
 
 namespace MatFormer;
 
@@ -15,9 +13,9 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
     private const string Head = "lm_head.weight";
     private const int CompareBytes = 1 << 16;
 
-    /// <summary>Returns the entry that fits a tensor.</summary>
+    /// <summary>Returns the entry that fits a tensor of this name and shape.</summary>
     /// <exception cref="CheckpointException">The file has no entry that fits.</exception>
-    public SafetensorsEntry Find(string name, Tensor tensor)
+    public SafetensorsEntry Find(string name, ReadOnlySpan<long> shape)
     {
         var entry = reader.Find(name) ?? throw new CheckpointException(reader.Path, $"lacks the tensor '{name}'; {WhyMissing(name)}.");
         if (!SafetensorsFormat.IsFloatingPoint(entry.Type))
@@ -27,12 +25,12 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
                     + "F32, F16 or BF16.");
         }
 
-        if (!entry.Shape.AsSpan().SequenceEqual(tensor.shape))
+        if (!entry.Shape.AsSpan().SequenceEqual(shape))
         {
-            var instead = Declared(name, entry.Shape.AsSpan(), tensor.shape);
+            var instead = Declared(name, entry.Shape.AsSpan(), shape);
             throw new CheckpointException(
                 reader.PathOf(entry), $"holds the tensor '{name}' of shape ({string.Join(", ", entry.Shape)}), but "
-                    + $"({string.Join(", ", tensor.shape)}) fits {spec.Name}; it belongs to another model"
+                    + $"({string.Join(", ", shape.ToArray())}) fits {spec.Name}; it belongs to another model"
                     + $"{(instead.Count > 0 ? $", or declare {string.Join(" and ", instead)}" : string.Empty)}.");
         }
 
@@ -195,8 +193,8 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
 
     private int LayersInFile => reader.Tensors.Select(entry => Place(entry.Name).Layer + 1).Max() ?? 0;
 
-    // Returns the layer that a tensor belongs to, or null, and its name within the layer.
-    private static (int? Layer, string Part) Place(string name)
+    /// <summary>Returns the layer that a tensor belongs to, or null, and its name within the layer.</summary>
+    public static (int? Layer, string Part) Place(string name)
     {
         if (s_layerPrefixes.FirstOrDefault(p => name.StartsWith(p, StringComparison.Ordinal)) is not { } prefix) return (null, name);
         var parts = name[prefix.Length..].Split('.', 2);
