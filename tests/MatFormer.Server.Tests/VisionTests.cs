@@ -143,11 +143,13 @@ public sealed class VisionTests(SharedVision shared) : IClassFixture<SharedVisio
         await Embeds(its, "TinyLookupViT/XL S-1x1", "1*XL 1*S-1x1", Profile<TinyLookupViT>.Parse("XL S").At(1));
         await Embeds(its, "TinyLookupViT/XL S", "1*XL 1*S", Profile<TinyLookupViT>.Parse("XL S"));
         var flops = TinyLookupViT.Profile.S.At(1).Flops;
-        var cheapest = await its.PostOk(Embeddings, new { model = "TinyLookupViT", input = Images.Pgm(image), max_flops_per_image = flops });
+        var cheapest = await its.PostOk(
+            Embeddings, new { model = "TinyLookupViT", input = Images.Pgm(image), max_flops_per_image = flops });
         Assert.Equal("TinyLookupViT/S-1x1", cheapest.GetProperty("model").GetString());
         foreach (var unknown in (string[])["S-4x4", "S-3x3", "XL S-4x4"])
         {
-            using var refused = await its.Post(Embeddings, JsonSerializer.Serialize(new { model = "TinyLookupViT/" + unknown, input = "x" }));
+            var body = JsonSerializer.Serialize(new { model = "TinyLookupViT/" + unknown, input = "x" });
+            using var refused = await its.Post(Embeddings, body);
             Assert.Equal(HttpStatusCode.NotFound, refused.StatusCode);
         }
 
