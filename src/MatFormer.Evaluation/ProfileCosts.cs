@@ -39,7 +39,10 @@ public sealed record ProfileCosts(
     public int? Width { get; init; }
 
     /// <summary>The pattern, and the number of channels if granularities of the model keep different numbers.</summary>
-    internal string Layout => Width is null ? Pattern : FormattableString.Invariant($"{Pattern}, {Width} channels");
+    internal string Layout => LayoutOf(Pattern, Width);
+
+    internal static string LayoutOf(string pattern, int? width) =>
+        width is null ? pattern : FormattableString.Invariant($"{pattern}, {width} channels");
 
     /// <summary>
     /// Returns the costs of all granularities, narrowest first, then of all declared profiles, then of all declared routing budgets.

@@ -77,7 +77,7 @@ public sealed class Trainer<TModel> : IDisposable
     private long TokensPerStep => (long)Options.Batch * TModel.Spec.TokensPerExample * Options.Accumulation;
 
     // The number of this process; null if it trains alone.
-    private int? Rank => Communicator is { Size: > 1 } ranks ? ranks.Rank : null;
+    private object? Rank => field ??= Communicator is { Size: > 1 } ranks ? ranks.Rank : null;
 
     // The examples of a batch that this process computes.
     private int OwnExamples => Communicator is { } ranks ? BatchPart.Examples(Options.Batch, ranks.Rank, ranks.Size) : Options.Batch;

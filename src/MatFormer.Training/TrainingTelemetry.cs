@@ -47,8 +47,8 @@ internal static class TrainingTelemetry
     /// <summary>Begins an activity. Returns null if nobody listens.</summary>
     /// <param name="operation">What is done.</param>
     /// <param name="model">The model's name.</param>
-    /// <param name="rank">The number of this process among several; null if it trains alone.</param>
-    public static Activity? Start(string operation, string model, int? rank)
+    /// <param name="rank">The number of this process among several, boxed once; null if it trains alone.</param>
+    public static Activity? Start(string operation, string model, object? rank)
     {
         if (!s_source.HasListeners()) return null;
         var activity = s_source.StartActivity($"{operation} {model}");
@@ -59,11 +59,11 @@ internal static class TrainingTelemetry
 
     /// <summary>Reports what a step did.</summary>
     /// <param name="model">The model's name.</param>
-    /// <param name="rank">The number of this process among several; null if it trains alone.</param>
+    /// <param name="rank">The number of this process among several, boxed once; null if it trains alone.</param>
     /// <param name="result">The step.</param>
     /// <param name="tokens">The number of tokens in the batches of all ranks.</param>
     /// <param name="own">The number of these tokens that this rank computed.</param>
-    public static void Report(string model, int? rank, StepResult result, long tokens, long own)
+    public static void Report(string model, object? rank, StepResult result, long tokens, long own)
     {
         var its = Tags(model, rank);
         s_stepDuration.Record(tokens / result.TokensPerSecond, its);
@@ -77,10 +77,10 @@ internal static class TrainingTelemetry
     }
 
     /// <summary>Reports the losses on validation data.</summary>
-    public static void ReportValidation(string model, int? rank, ImmutableArray<(string Granularity, float Loss)> losses) =>
+    public static void ReportValidation(string model, object? rank, ImmutableArray<(string Granularity, float Loss)> losses) =>
         Report(s_validationLoss, Tags(model, rank), losses);
 
-    private static TagList Tags(string model, int? rank)
+    private static TagList Tags(string model, object? rank)
     {
         var tags = new TagList { { ModelKey, model } };
         if (rank is not null) tags.Add(RankKey, rank);

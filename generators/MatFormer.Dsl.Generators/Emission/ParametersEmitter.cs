@@ -133,7 +133,7 @@ internal static class ParametersEmitter
         var slice = isAlone
             ? null
             : $"public override Block Slice({f.LayerSlice} slice, bool copy) => new {kind.Name}(this, slice, copy);\n";
-        var prefix = BlockNames.Of(spec).Prefix;
+        var prefix = BlockNames.Of(spec.IsVision).Prefix;
         var decaying = OnLines(weights.Where(w => w.Shape.Count >= 2).Select(w => w.Field).ToList());
         f.Write($$"""
             // {{(isAlone ? "One transformer block" : $"A transformer block of {kind.LayersText}")}}; {{axes}}

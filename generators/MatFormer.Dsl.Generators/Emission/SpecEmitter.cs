@@ -211,7 +211,7 @@ internal static class SpecEmitter
 
                 // The beginning of the names of a layer's weights.
                 public static string Prefix(int layer) => string.Create(
-                    global::System.Globalization.CultureInfo.InvariantCulture, $"{{BlockNames.Of(spec).Prefix}}{layer}.");
+                    global::System.Globalization.CultureInfo.InvariantCulture, $"{{BlockNames.Of(spec.IsVision).Prefix}}{layer}.");
             }
 
             /// <summary>The granularities as profiles, narrowest first. The last is the whole model.</summary>

@@ -89,21 +89,3 @@ internal sealed record WeightSpec(
     /// <summary>The bytes of the int8 scales of a matrix that is sliced by columns. A slice keeps all of them.</summary>
     public long SharedScaleBytes => Shape.Count == 2 && Shape[1].IsCounted ? (long)Shape[0].Count * sizeof(float) : 0;
 }
-
-/// <summary>The names of a block's weights in weight files, as in Hugging Face's checkpoints of that architecture.</summary>
-internal sealed record BlockNames(
-    string Prefix, string AttentionNorm, string Query, string Key, string Value, string Output, string QueryNorm, string KeyNorm,
-    string FeedForwardNorm, string Gate, string Up, string Down)
-{
-    public static readonly BlockNames Llama = new(
-        "model.layers.", "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-        "self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj");
-
-    // Hugging Face's ViT has no norms of heads and no gates, so these names are ours.
-    public static readonly BlockNames ViT = new(
-        "vit.encoder.layer.", "layernorm_before", "attention.attention.query", "attention.attention.key", "attention.attention.value",
-        "attention.output.dense", "attention.attention.query_norm", "attention.attention.key_norm", "layernorm_after",
-        "intermediate.gate", "intermediate.dense", "output.dense");
-
-    public static BlockNames Of(ModelSpec spec) => spec.IsVision ? ViT : Llama;
-}

@@ -8,7 +8,7 @@ internal sealed class Attention(ModelSpec spec, Architecture architecture) : Blo
 {
     private const string NormField = "InputLayerNorm";
 
-    private readonly BlockNames _names = BlockNames.Of(spec);
+    private readonly BlockNames _names = BlockNames.Of(spec.IsVision);
 
     public override string Result => "attended";
 

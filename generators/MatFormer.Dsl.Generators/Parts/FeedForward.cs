@@ -8,7 +8,7 @@ internal class FeedForward(ModelSpec spec, Architecture architecture) : BlockPar
 {
     private const string NormField = "PostAttentionLayerNorm";
 
-    private readonly BlockNames _names = BlockNames.Of(spec);
+    private readonly BlockNames _names = BlockNames.Of(spec.IsVision);
 
     public override string Result => "fed";
 

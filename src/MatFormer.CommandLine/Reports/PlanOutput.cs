@@ -129,8 +129,8 @@ internal static class PlanOutput
         _ => Output.Invariant($"{plan.ValidationExamples:n0} pairs"),
     };
 
-    private static string LayoutOf(ModelSpec spec, PlannedMix mix) => !spec.ElasticWidth ? mix.Pattern
-        : Output.Invariant($"{mix.Pattern}, {spec.WidthOf(mix.Layers.AsSpan())} channels");
+    private static string LayoutOf(ModelSpec spec, PlannedMix mix) =>
+        ProfileCosts.LayoutOf(mix.Pattern, spec.ElasticWidth ? spec.WidthOf(mix.Layers.AsSpan()) : null);
 
     private static string[] Cells(ModelSpec spec, PlannedMix mix, Plan plan, PlanBudget budget) =>
     [

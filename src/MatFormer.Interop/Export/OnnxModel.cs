@@ -19,7 +19,7 @@ internal sealed class OnnxModel
 
     private readonly SlicedWeights _weights;
     private readonly ModelSpec _spec;
-    private readonly Names _names;
+    private readonly BlockNames _names;
     private readonly int _width;
     private readonly Dictionary<string, SlicedTensor> _tensors;
     private readonly HashSet<string> _used = new(StringComparer.Ordinal);
@@ -44,7 +44,7 @@ internal sealed class OnnxModel
 
         if (_spec.Lookup is not null) throw Refused("[Lookup]");
         _width = _spec.CheckEmbeddingWidth(width);
-        _names = _spec.Kind == ModelKind.VisionTransformer ? Names.ViT : Names.Text;
+        _names = BlockNames.Of(_spec.Kind == ModelKind.VisionTransformer);
         _tensors = weights.Tensors.ToDictionary(tensor => tensor.Name, StringComparer.Ordinal);
         _graph = new OnnxGraph($"{_spec.Name} {weights.ProfileName}");
     }
@@ -157,7 +157,7 @@ internal sealed class OnnxModel
         {
             var slice = _weights.Layers[layer];
             if (slice.IsSkipped) continue;
-            var prefix = string.Create(CultureInfo.InvariantCulture, $"{_names.Layer}{layer}.");
+            var prefix = string.Create(CultureInfo.InvariantCulture, $"{_names.Prefix}{layer}.");
             _graph.Scope = $"layer{Text(layer)}/";
             x = _graph.Add("Add", [x, Attention(Norm(x, prefix + _names.AttentionNorm), prefix, _spec.Blocks[layer], slice)]);
             x = _graph.Add("Add", [x, FeedForward(Norm(x, prefix + _names.FeedForwardNorm), prefix, _spec.Blocks[layer])]);
@@ -320,19 +320,4 @@ internal sealed class OnnxModel
         + "it.");
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
-
-    // The names of a layer's weights, without ".weight" and ".bias".
-    private sealed record Names(
-        string Layer, string AttentionNorm, string Query, string Key, string Value, string Output, string QueryNorm, string KeyNorm,
-        string FeedForwardNorm, string Gate, string Up, string Down)
-    {
-        public static readonly Names Text = new(
-            "model.layers.", "input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-            "self_attn.q_norm", "self_attn.k_norm", "post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj");
-
-        public static readonly Names ViT = new(
-            "vit.encoder.layer.", "layernorm_before", "attention.attention.query", "attention.attention.key", "attention.attention.value",
-            "attention.output.dense", "attention.attention.query_norm", "attention.attention.key_norm", "layernorm_after",
-            "intermediate.gate", "intermediate.dense", "output.dense");
-    }
 }
