@@ -19,7 +19,8 @@ public sealed class CausalRoutingTests : IDisposable
     public void ATrainedModelHoldsItsBudgets()
     {
         using var data = TestCorpus.Open(_folder);
-        using var model = Trained(data, new() { Steps = 240, Batch = 8, LearningRate = 3e-3, Objective = Objective.SampledPerLayer });
+        using var model = TrainingRuns.Trained<RoutedBytes>(
+            data, new() { Steps = 240, Batch = 8, LearningRate = 3e-3, Objective = Objective.SampledPerLayer });
         var evaluation = Evaluator.Run(model, data, new() { Windows = 64, Continuations = 2 });
         Assert.Equal(["S", "M", "XL", "Mixed", "routed-0.4", "routed-0.7"], evaluation.Rows.Select(row => row.Costs.Name));
         var narrow = evaluation.Rows[0];
@@ -130,17 +131,8 @@ public sealed class CausalRoutingTests : IDisposable
     {
         using var data = TestCorpus.Open(_folder);
         var options = new TrainerOptions { Steps = 8, Batch = 2, RoutedShare = 0.75, CheckpointEvery = 4 };
-        using var whole = Trained(data, options with { OutputFolder = PathOf("whole") });
-        using var half = Trained(data, options with { OutputFolder = PathOf("half") }, 4);
-        using var resumed = new RoutedBytes();
-        using (var trainer = new Trainer<RoutedBytes>(resumed, options with { OutputFolder = PathOf("half") }))
-        {
-            trainer.Resume(PathOf("half/checkpoint.safetensors"));
-            Assert.True(trainer.Fit(data).Finished);
-        }
-
-        AssertSame(whole, resumed);
-        var thresholds = whole.named_parameters().Where(p => p.name.EndsWith("router.thresholds", StringComparison.Ordinal)).ToList();
+        using var trained = TrainingRuns.AssertResumes<RoutedBytes>(data, options, PathOf("whole"), PathOf("half"));
+        var thresholds = trained.named_parameters().Where(p => p.name.EndsWith("router.thresholds", StringComparison.Ordinal)).ToList();
         Assert.Contains(thresholds, p => p.parameter.isfinite().any().item<bool>());
     }
 
@@ -150,9 +142,9 @@ public sealed class CausalRoutingTests : IDisposable
     {
         using var data = TestCorpus.Open(_folder);
         var options = new TrainerOptions { Steps = 4, Batch = 2, RoutedShare = 1 };
-        using var plain = Trained(data, options);
-        using var recomputed = Trained(data, options with { RecomputeActivations = true });
-        AssertSame(plain, recomputed);
+        using var plain = TrainingRuns.Trained<RoutedBytes>(data, options);
+        using var recomputed = TrainingRuns.Trained<RoutedBytes>(data, options with { RecomputeActivations = true });
+        TrainingRuns.AssertSame(plain, recomputed);
     }
 
     [Fact]
@@ -162,16 +154,7 @@ public sealed class CausalRoutingTests : IDisposable
         using var model = new RoutedBytes();
         foreach (var more in (bool[])[false, true])
         {
-            var options = new TrainerOptions
-            {
-                Steps = 100,
-                Batch = 2,
-                RoutedShare = 1,
-                Distillation = more ? new() : null,
-                StochasticDepth = more ? 0.5 : 0,
-                RecomputeActivations = more,
-            };
-            using var trainer = new Trainer<RoutedBytes>(model, options);
+            using var trainer = new Trainer<RoutedBytes>(model, TrainingRuns.Routed(2, withMore: more));
             for (var step = 0; step < 5; step++) trainer.Step(data);
             var before = LiveTensors.Count();
             for (var step = 0; step < 10; step++) trainer.Step(data);
@@ -318,22 +301,6 @@ public sealed class CausalRoutingTests : IDisposable
         model.Losses(streams, tokens, tokens).Dispose();
         Assert.InRange(streams.UsedShare!.Value, 0.3, 0.95);
         return model;
-    }
-
-    private static RoutedBytes Trained(TextCorpus data, TrainerOptions options, int? steps = null)
-    {
-        manual_seed(1);
-        var model = new RoutedBytes();
-        using var trainer = new Trainer<RoutedBytes>(model, options);
-        using var stop = new CancellationTokenSource();
-        trainer.Fit(data, step => { if (step.Step == steps) stop.Cancel(); }, stop.Token);
-        return model;
-    }
-
-    private static void AssertSame(RoutedBytes expected, RoutedBytes actual)
-    {
-        foreach (var ((name, one), (_, other)) in expected.named_parameters().Zip(actual.named_parameters()))
-            Assert.True(RoutingTests.Bits(one).SequenceEqual(RoutingTests.Bits(other)), name);
     }
 
     // The logits after each token, which are appended in one run or one after the other.

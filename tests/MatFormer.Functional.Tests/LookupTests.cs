@@ -140,16 +140,7 @@ public sealed class LookupTests : IDisposable
         using var data = TestImages.Open(_folder);
         manual_seed(1);
         using var model = new CompressedViT();
-        var options = new TrainerOptions
-        {
-            Steps = 150,
-            Batch = 40,
-            LearningRate = 3e-3,
-            Objective = Objective.Sandwich,
-            Distillation = distilled ? new() : null,
-            RecomputeActivations = distilled,
-        };
-        using var trainer = new Trainer<CompressedViT>(model, options);
+        using var trainer = new Trainer<CompressedViT>(model, TrainingRuns.ToLearn(distilled));
         trainer.Fit(data);
         var evaluation = ImageEvaluator.Run(model, data);
         Assert.Equal((3 + 2) * 3 * 2, evaluation.Rows.Length);

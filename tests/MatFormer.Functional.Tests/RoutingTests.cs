@@ -169,16 +169,7 @@ public sealed class RoutingTests : IDisposable
         using var data = TestImages.Open(_folder);
         manual_seed(1);
         using var model = new TokenViT();
-        var options = new TrainerOptions
-        {
-            Steps = 150,
-            Batch = 40,
-            LearningRate = 3e-3,
-            Objective = Objective.Sandwich,
-            Distillation = distilled ? new() : null,
-            RecomputeActivations = distilled,
-        };
-        using var trainer = new Trainer<TokenViT>(model, options);
+        using var trainer = new Trainer<TokenViT>(model, TrainingRuns.ToLearn(distilled));
         var names = new HashSet<string>();
         trainer.Fit(data, step => names.UnionWith(step.Losses.Select(loss => loss.Granularity)));
         Assert.Equal(["S", "XL", "mix", "routed-0.4375", "routed-0.625", "routed-0.8125"], names.Order(StringComparer.Ordinal));
@@ -198,30 +189,10 @@ public sealed class RoutingTests : IDisposable
     {
         using var data = TestImages.Open(_folder);
         var options = new TrainerOptions { Steps = 8, Batch = 4, RoutedShare = 0.75, CheckpointEvery = 4, Shift = 1 };
-        using var whole = Trained(options with { OutputFolder = PathOf("whole") }, 8);
-        using var half = Trained(options with { OutputFolder = PathOf("half") }, 4);
-        using var resumed = new TokenViT();
-        using (var trainer = new Trainer<TokenViT>(resumed, options with { OutputFolder = PathOf("half") }))
-        {
-            trainer.Resume(PathOf("half/checkpoint.safetensors"));
-            Assert.True(trainer.Fit(data).Finished);
-        }
-
-        foreach (var ((name, expected), (_, actual)) in whole.named_parameters().Zip(resumed.named_parameters()))
-            Assert.True(Bits(expected).SequenceEqual(Bits(actual)), name);
-        using var other = new Trainer<TokenViT>(resumed, options with { RoutedShare = 0.5 });
+        using var trained = TrainingRuns.AssertResumes<TokenViT>(data, options, PathOf("whole"), PathOf("half"));
+        using var other = new Trainer<TokenViT>(trained, options with { RoutedShare = 0.5 });
         var refused = Assert.Throws<CheckpointException>(() => other.Resume(PathOf("half/checkpoint.safetensors")));
         Assert.Contains("routed_share", refused.Message, StringComparison.Ordinal);
-
-        TokenViT Trained(TrainerOptions its, int steps)
-        {
-            manual_seed(1);
-            var model = new TokenViT();
-            using var trainer = new Trainer<TokenViT>(model, its);
-            using var stop = new CancellationTokenSource();
-            trainer.Fit(data, step => { if (step.Step == steps) stop.Cancel(); }, stop.Token);
-            return model;
-        }
     }
 
     [Fact]
@@ -231,16 +202,7 @@ public sealed class RoutingTests : IDisposable
         using var model = new TokenViT();
         foreach (var more in (bool[])[false, true])
         {
-            var options = new TrainerOptions
-            {
-                Steps = 100,
-                Batch = 4,
-                RoutedShare = 1,
-                Distillation = more ? new() : null,
-                StochasticDepth = more ? 0.5 : 0,
-                RecomputeActivations = more,
-            };
-            using var trainer = new Trainer<TokenViT>(model, options);
+            using var trainer = new Trainer<TokenViT>(model, TrainingRuns.Routed(4, withMore: more));
             for (var step = 0; step < 5; step++) trainer.Step(data);
             var before = LiveTensors.Count();
             for (var step = 0; step < 20; step++) trainer.Step(data);
