@@ -129,10 +129,10 @@ public static class ModelProgram
     [
         make(
             "demo", "Train, evaluate, extract, generate, and write a report", c => c.Demo(), o => [
-            o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.RoutedShare, o.LearningRate, o.Seed,
-            o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery,
-            o.Init, o.Resume, o.Overwrite, o.Prompt, o.Tokens, o.Temperature, o.Json]),
+            o.Minutes, o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Bits,
+            o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.RoutedShare, o.LearningRate, o.Seed, o.Device,
+            o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init,
+            o.Resume, o.Overwrite, o.Prompt, o.Tokens, o.Temperature, o.Json]),
         make(
             "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(), o => [
             o.Data, o.Vocabulary, o.Out, o.Json]),
@@ -141,11 +141,10 @@ public static class ModelProgram
             o.From, o.Declare, o.OrderData, o.Tokenizer, o.Device, o.Threads, o.Dtype, o.ImportOut, o.Json]),
         make(
             "train", "Train all granularities at once", c => c.Train(), o => [
-            o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.RoutedShare, o.LearningRate, o.Seed,
-            o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery,
-            o.Init, o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.ShardMoments,
-            o.Json]),
+            o.Data, o.Tokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Bits, o.BitWeights,
+            o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.RoutedShare, o.LearningRate, o.Seed, o.Device, o.Threads,
+            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.ShardMoments, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Data, o.Tokenizer, o.Windows, o.Sweep, o.Report, o.Seed, o.Batch, o.Device, o.Threads, o.Dtype,
@@ -168,8 +167,7 @@ public static class ModelProgram
         make(
             "generate", "Continue a prompt", c => c.Generate(), o => [
             o.Checkpoint, o.Tokenizer, o.Profile, o.Prompt, o.Tokens, o.Stop, o.Temperature, o.TopK, o.TopP, o.MinP, o.RepetitionPenalty,
-            o.Draft, o.DraftWeights, o.DraftLength, o.Cascade, o.Routing, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out,
-            o.Json]),
+            o.Draft, o.DraftWeights, o.DraftLength, o.Cascade, o.Routing, o.Seed, o.Device, o.Threads, o.Dtype, o.Weights, o.Out, o.Json]),
     ];
 
     private static IEnumerable<Command> OfVisionTransformer<TModel>(Make<ImageCommands<TModel>> make)
@@ -183,11 +181,10 @@ public static class ModelProgram
             o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite, o.Json]),
         make(
             "train", "Train all granularities at once", c => c.Train(), o => [
-            o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare,
-            o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery,
-            o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients,
-            o.ShardMoments, o.Json]),
+            o.Images, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation, o.DistillationTemperature,
+            o.Bits, o.BitWeights, o.StochasticDepth, o.LabelSmoothing, o.Mixup, o.Shift, o.RoutedShare, o.LearningRate, o.Seed, o.Device,
+            o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init,
+            o.Resume, o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.ShardMoments, o.Json]),
         make(
             "eval", "Measure every granularity and profile", c => c.Evaluate(), o => [
             o.Checkpoint, o.Images, o.Batch, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
@@ -209,8 +206,8 @@ public static class ModelProgram
     [
         make(
             "demo", "Train, index, measure, extract, and write a report", c => c.Demo(), o => [
-            o.Minutes, o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction,
-            o.Bits, o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads,
+            o.Minutes, o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Bits,
+            o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads,
             o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
             o.Overwrite, o.Json]),
         make(
@@ -220,10 +217,8 @@ public static class ModelProgram
             "train", "Train all granularities at once", c => c.Train(), o => [
             o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
             o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
-            o.Accumulation,
-            o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
-            o.TensorBoard, o.Distributed, o.Gradients,
-            o.ShardMoments, o.Json]),
+            o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
+            o.TensorBoard, o.Distributed, o.Gradients, o.ShardMoments, o.Json]),
         make(
             "eval", "Show the loss of every granularity", c => c.Evaluate(), o => [
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Sweep, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
