@@ -49,8 +49,13 @@ internal sealed class EncoderCommands<TModel>(
         EncoderOutput.Table(Human, losses, batch);
         var sweep = mixes.IsEmpty ? null : MixSweep.Of(
             TModel.Granularities.Zip(losses, (granularity, loss) => (ProfileCosts.Of(granularity, true), loss.Loss)),
-            mixes.Zip(
-                RetrievalEvaluator.Losses(model, mixes, pairs, batch, Cancellation), (mix, loss) => (ProfileCosts.Of(mix, false), loss)));
+            [
+                .. mixes.Zip(
+                    RetrievalEvaluator.Losses(model, mixes, pairs, batch, Cancellation),
+                    (mix, loss) => (ProfileCosts.Of(mix, false), loss)),
+                .. (TModel.Spec.Routing?.Budgets ?? []).Zip(
+                    losses.Skip(TModel.Granularities.Count), (budget, loss) => (ProfileCosts.Of<TModel>(budget), loss.Loss)),
+            ]);
         sweep?.Table(Human, Whole.Name);
         WriteEvaluated(
             data,
@@ -95,9 +100,11 @@ internal sealed class EncoderCommands<TModel>(
     {
         if (Settings.Json && Settings.Query is null) throw new UsageException("--json is for one query; give --query too.");
         CheckDimension();
+        CheckBudget();
         CheckChoice();
         var (device, dtype) = Compute();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
+        CheckRouters(model);
         model.ComputeType = dtype;
         var tokenizer = FindTokenizer(CheckpointFolder);
         using var index = OpenIndex();
@@ -281,6 +288,7 @@ internal sealed class EncoderCommands<TModel>(
         List<string> given = [];
         if (Settings.Profile is not null) given.Add("--profile");
         if (Settings.MaxFlopsPerText is not null) given.Add("--max-flops-per-text");
+        if (Settings.RoutingBudget is not null) given.Add("--budget");
         if (Settings.CheapFirst) given.Add("--cheap-first");
         if (given.Count > 1) throw new UsageException($"{given[0]} and {given[1]} both choose the profile that answers; give one of them.");
         if (!Settings.CheapFirst) return;
@@ -300,7 +308,12 @@ internal sealed class EncoderCommands<TModel>(
         List<float> thresholds = [];
         if (!Settings.CheapFirst)
         {
-            embedders = [Settings.MaxFlopsPerText is { } budget ? Largest(model, tokenizer, budget) : Embedder(model, tokenizer)];
+            embedders =
+            [
+                Settings.MaxFlopsPerText is { } flops ? Largest(model, tokenizer, flops)
+                    : Settings.RoutingBudget is { } budget ? TextEmbedder.Of((TModel)model, budget, tokenizer)
+                    : Embedder(model, tokenizer),
+            ];
         }
         else if (model is TModel universal && model.IsUniversal)
         {

@@ -48,12 +48,7 @@ internal sealed class ImageCommands<TModel>(
         CheckBudget();
         using var model = Checkpoint.Open<TModel>(Settings.Checkpoint, device);
         CheckSlice(model, profile);
-        if (Settings.RoutingBudget is not null && !model.IsUniversal)
-        {
-            throw new UsageException($"--budget needs the routers of the universal model, but '{Settings.Checkpoint}' is the slice "
-                + $"{model.ProfileName}; give the universal model's file, or leave --budget out.");
-        }
-
+        CheckRouters(model);
         var image = TModel.Spec.Image!;
         var raster = RasterImage.Read(path);
         if ((raster.Channels, raster.Height, raster.Width) != (image.Channels, image.Size, image.Size))
@@ -114,22 +109,6 @@ internal sealed class ImageCommands<TModel>(
         catch (ArgumentException e)
         {
             throw new UsageException($"--grid: {ArgumentProblem.Of(e)}", e);
-        }
-    }
-
-    // Refuses a budget that the declared model cannot compute at.
-    private void CheckBudget()
-    {
-        if (Settings.RoutingBudget is not { } budget) return;
-        if (Settings.Profile is not null)
-            throw new UsageException("--budget routes tokens among all sizes, and --profile chooses one; give one of them.");
-        try
-        {
-            RoutingBudget.Of(TModel.Spec, budget);
-        }
-        catch (ArgumentException e)
-        {
-            throw new UsageException($"--budget: {ArgumentProblem.Of(e)}", e);
         }
     }
 

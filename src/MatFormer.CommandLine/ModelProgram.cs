@@ -207,18 +207,18 @@ public static class ModelProgram
         make(
             "demo", "Train, index, measure, extract, and write a report", c => c.Demo(), o => [
             o.Minutes, o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Bits,
-            o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads,
-            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
-            o.Overwrite, o.Json]),
+            o.BitWeights, o.Distillation, o.DistillationTemperature, o.StochasticDepth, o.RoutedShare, o.LearningRate, o.Seed, o.Device,
+            o.Threads, o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init,
+            o.Resume, o.Overwrite, o.Json]),
         make(
             "tokenizer", "Learn a byte-pair vocabulary, for train --tokenizer", c => c.TrainTokenizer(), o => [
             o.Pairs, o.Vocabulary, o.Out, o.Json]),
         make(
             "train", "Train all granularities at once", c => c.Train(), o => [
             o.Pairs, o.EncoderTokenizer, o.Steps, o.Batch, o.Objective, o.Probabilities, o.LossWeights, o.Reduction, o.Distillation,
-            o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.LearningRate, o.Seed, o.Device, o.Threads, o.Dtype, o.Out,
-            o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume, o.Overwrite,
-            o.TensorBoard, o.Distributed, o.Gradients, o.ShardMoments, o.Json]),
+            o.DistillationTemperature, o.Bits, o.BitWeights, o.StochasticDepth, o.RoutedShare, o.LearningRate, o.Seed, o.Device, o.Threads,
+            o.Dtype, o.Out, o.Accumulation, o.RecomputeActivations, o.EvaluateEvery, o.Patience, o.CheckpointEvery, o.Init, o.Resume,
+            o.Overwrite, o.TensorBoard, o.Distributed, o.Gradients, o.ShardMoments, o.Json]),
         make(
             "eval", "Show the loss of every granularity", c => c.Evaluate(), o => [
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Batch, o.Sweep, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
@@ -235,8 +235,8 @@ public static class ModelProgram
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Profile, o.Index, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
         make(
             "search", "Find the documents that match a query", c => c.Search(), o => [
-            o.Checkpoint, o.EncoderTokenizer, o.Index, o.Query, o.Profile, o.MaxFlopsPerText, o.CheapFirst, o.Dimension, o.Top, o.Device,
-            o.Threads, o.Dtype, o.Out, o.Json]),
+            o.Checkpoint, o.EncoderTokenizer, o.Index, o.Query, o.Profile, o.MaxFlopsPerText, o.RoutingBudget, o.CheapFirst, o.Dimension,
+            o.Top, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
         make(
             "eval-retrieval", "Measure retrieval with every profile, and calibrate search --cheap-first",
             c => c.EvaluateRetrieval(), o => [

@@ -789,6 +789,30 @@ internal abstract class ProgramCommands<TModel>(
                 + "--profile out, or give the universal model's file.");
     }
 
+    /// <summary>Refuses a <c>--budget</c> that the declared model cannot compute at.</summary>
+    protected void CheckBudget()
+    {
+        if (Settings.RoutingBudget is not { } budget) return;
+        if (Settings.Profile is not null)
+            throw new UsageException("--budget routes tokens among all sizes, and --profile chooses one; give one of them.");
+        try
+        {
+            RoutingBudget.Of(TModel.Spec, budget);
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException($"--budget: {ArgumentProblem.Of(e)}", e);
+        }
+    }
+
+    /// <summary>Refuses a <c>--budget</c> for weights that are a slice.</summary>
+    protected void CheckRouters(MatFormerModel model)
+    {
+        if (Settings.RoutingBudget is null || model.IsUniversal) return;
+        throw new UsageException($"--budget needs the routers of the universal model, but '{Settings.Checkpoint}' is the slice "
+            + $"{model.ProfileName}; give the universal model's file, or leave --budget out.");
+    }
+
     /// <summary>Loads the weights of <c>--init</c>, if it is given.</summary>
     protected void BeginWithInit(TModel model, TrainingData data)
     {

@@ -4,10 +4,10 @@ namespace MatFormer;
 
 /// <summary>
 /// Lets a model spend compute where an image or a text needs it (Mixture of Nested Experts, arXiv 2407.19985). In each routed layer a
-/// learned router scores the tokens of an image. The widest granularity takes the tokens that it scores highest, then the next one, and the
-/// narrowest takes the rest. How many tokens each takes follows from a compute budget: the mean share of the hidden units that a token
-/// uses. One set of weights serves all budgets: <c>model.Forward(0.5, pixels)</c>. Granularities and profiles work as before, without a
-/// router.
+/// learned router scores the tokens of an image or a text. The widest granularity takes the tokens that it scores highest, then the next
+/// one, and the narrowest takes the rest. How many tokens each takes follows from a compute budget, the mean share of the hidden units that
+/// a token uses, and from the length of a text. One set of weights serves all budgets: <c>model.Forward(0.5, pixels)</c>. Granularities and
+/// profiles work as before, without a router.
 /// </summary>
 /// <remarks>
 /// A token of a language model must not depend on later ones. So there granularities choose among all tokens of a batch only in training.

@@ -36,7 +36,9 @@ public sealed record EscalationRow(
     RetrievalMeasure RecallAt10, RetrievalMeasure LastRecallAt10, double ComputeShare);
 
 /// <summary>The retrieval quality of a text encoder.</summary>
-/// <param name="Rows">A row for each profile at each dimension: granularities, narrowest first, then profiles.</param>
+/// <param name="Rows">
+/// A row for each profile at each dimension: granularities, narrowest first, then profiles, then routing budgets.
+/// </param>
 /// <param name="Queries">The number of queries.</param>
 /// <param name="Documents">The number of documents that were searched.</param>
 /// <param name="Escalation">The result of cheap first, or null for a slice.</param>
@@ -58,7 +60,10 @@ public static class RetrievalEvaluator
     internal const int Hits = 10;
     private const int QueriesAtOnce = 256;
 
-    /// <summary>Measures the queries of every granularity and declared profile, at every dimension, on the model's own index.</summary>
+    /// <summary>
+    /// Measures the queries of every granularity, declared profile and declared routing budget, at every dimension, on the model's own
+    /// index.
+    /// </summary>
     /// <param name="model">The model.</param>
     /// <param name="pairs">The validation pairs, whose queries are searched for, and the tokenizer.</param>
     /// <param name="index">
@@ -86,6 +91,9 @@ public static class RetrievalEvaluator
             var embeddings = task.Measure(embedder, ProfileCosts.Of(profile, isGranularity), rows, cancellationToken);
             ladder.Add(new(profile.Name, embedder.FlopsPerText, queries => task.Rows(embeddings, queries)));
         }
+
+        foreach (var budget in Budgets<TModel>())
+            task.Measure(TextEmbedder.Of(model, budget, pairs.Tokenizer), ProfileCosts.Of<TModel>(budget), rows, cancellationToken);
 
         // The encoders must ascend in cost without ties. The whole model is the last one.
         var whole = ladder[TModel.Granularities.Count - 1];
@@ -118,21 +126,24 @@ public static class RetrievalEvaluator
     }
 
     /// <summary>
-    /// Returns the loss of each granularity on validation pairs, in nats per choice among the batch. Losses are comparable only at the same
-    /// batch size.
+    /// Returns the loss of each granularity and declared routing budget on validation pairs, in nats per choice among the batch. Losses are
+    /// comparable only at the same batch size.
     /// </summary>
     /// <param name="model">The model.</param>
     /// <param name="pairs">The corpus whose validation pairs are evaluated.</param>
     /// <param name="batch">The number of pairs in a batch. Only whole batches are evaluated.</param>
     /// <param name="cancellationToken">Cancels the evaluation.</param>
-    /// <returns>The losses, narrowest first.</returns>
+    /// <returns>The losses of the granularities, narrowest first, and then those of the budgets, under their names.</returns>
     /// <exception cref="DataException">There are fewer validation pairs than a batch has, or the model takes no pairs.</exception>
     public static ImmutableArray<(string Granularity, double Loss)> Losses<TModel>(
         TModel model, PairCorpus pairs, int batch = 64, CancellationToken cancellationToken = default)
         where TModel : MatFormerModel, IMatFormer<TModel> =>
         [
-            .. TModel.Granularities.Zip(
-                Losses(model, [.. TModel.Granularities], pairs, batch, cancellationToken), (granularity, loss) => (granularity.Name, loss)),
+            .. TModel.Granularities.Select(granularity => granularity.Name).Concat(Budgets<TModel>().Select(RoutingBudget.NameOf)).Zip(
+                Losses(
+                    model,
+                    [.. TModel.Granularities.Select(Streams.Of), .. Budgets<TModel>().Select(budget => Streams.Routed<TModel>(budget))],
+                    pairs, batch, cancellationToken)),
         ];
 
     /// <summary>
@@ -149,6 +160,11 @@ public static class RetrievalEvaluator
     public static ImmutableArray<double> Losses<TModel>(
         TModel model, ImmutableArray<Profile<TModel>> profiles, PairCorpus pairs, int batch = 64,
         CancellationToken cancellationToken = default)
+        where TModel : MatFormerModel, IMatFormer<TModel> =>
+        Losses(model, [.. profiles.Select(Streams.Of)], pairs, batch, cancellationToken);
+
+    private static ImmutableArray<double> Losses<TModel>(
+        TModel model, ImmutableArray<Streams> passes, PairCorpus pairs, int batch, CancellationToken cancellationToken)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -164,7 +180,7 @@ public static class RetrievalEvaluator
         }
 
         using var unrecorded = no_grad();
-        var sums = new double[profiles.Length];
+        var sums = new double[passes.Length];
         foreach (var some in Feed.Of(pairs).HeldOut(TModel.Spec, batch, batches * batch))
         {
             using var scope = NewDisposeScope();
@@ -172,12 +188,15 @@ public static class RetrievalEvaluator
             for (var i = 0; i < sums.Length; i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                sums[i] += model.Losses(Streams.Of(profiles[i]), input, targets).item<float>();
+                sums[i] += model.Losses(passes[i], input, targets).item<float>();
             }
         }
 
         return [.. sums.Select(sum => sum / batches)];
     }
+
+    private static ImmutableArray<double> Budgets<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel> => TModel.Spec.Routing?.Budgets ?? [];
 
     // The queries, and the rows of the index that answer them.
     private sealed class Task

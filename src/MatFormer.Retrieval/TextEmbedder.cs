@@ -51,11 +51,31 @@ public sealed class TextEmbedder
             model, profile.Name, profile.Flops, tokenizer, dimension?.Width, (tokens, width) => model.Embed(profile, tokens, width));
     }
 
+    /// <summary>Creates an embedder that uses a universal model at a compute budget.</summary>
+    /// <param name="model">
+    /// The model, which declares <c>[Routing]</c>. It must not be disposed before the embedder is last used.
+    /// </param>
+    /// <param name="budget">The mean share of the hidden units that a token uses, at most.</param>
+    /// <param name="tokenizer">The tokenizer that the model was trained with.</param>
+    /// <exception cref="ArgumentException">
+    /// The model is not a text encoder or has no routers, or the budget is out of range.
+    /// </exception>
+    /// <exception cref="TokenizerException">The model was trained with another tokenizer.</exception>
+    public static TextEmbedder Of<TModel>(TModel model, double budget, Tokenizer tokenizer)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        return new(
+            model, RoutingBudget.NameOf(budget), RoutingBudget.Of(TModel.Spec, budget).Flops, tokenizer, null,
+            (tokens, width) => model.Embed(budget, tokens, width));
+    }
+
     /// <summary>Creates an embedder that uses a slice.</summary>
     /// <param name="slice">The slice. It must not be disposed before the embedder is last used.</param>
     /// <param name="tokenizer">The tokenizer that the model was trained with.</param>
     /// <param name="width">The declared dimension that embeddings are truncated to; null for the full width.</param>
-    /// <inheritdoc cref="Of{TModel}" path="/exception"/>
+    /// <exception cref="ArgumentException">The model is not a text encoder.</exception>
+    /// <exception cref="TokenizerException">The model was trained with another tokenizer.</exception>
     public static TextEmbedder OfSlice(MatFormerModel slice, Tokenizer tokenizer, int? width = null)
     {
         ArgumentNullException.ThrowIfNull(slice);

@@ -137,6 +137,7 @@ public abstract class ModelServer : IAsyncDisposable
         RequestEmbedder EmbedderOfTexts(ServedProfile size)
         {
             var texts = universal is null ? TextEmbedder.OfSlice(encoder, options.Tokenizer)
+                : size.Budget is { } budget ? TextEmbedder.Of(universal, budget, options.Tokenizer)
                 : TextEmbedder.Of(universal, new Profile<TModel>(size.Name, size.Layers), options.Tokenizer);
             return (request, cancellationToken) => texts.WithWidth(request.Width).EmbedTokens(request.Texts, cancellationToken);
         }

@@ -827,12 +827,6 @@ public sealed class DiagnosticTests
                 + "32"
         },
         {
-            "MFD0066",
-            Declare(lm: Encoder, more: "[[|Routing|]]"),
-            "[Routing] of 'Lm' lets a fixed number of tokens take each granularity, but the texts of a [MatEncoder] differ in length; "
-                + "declare a [MatViT] or a [MatLM], or remove it"
-        },
-        {
             "MFD0067",
             Declare(lm: ViT, more: "[Routing([|0.125|], 0.5)]"),
             "A routing budget of 0.125 cannot be met: it must be above 0.125, the share of the hidden units that 'S' has, and at most 1; "

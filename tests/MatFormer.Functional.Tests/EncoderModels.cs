@@ -72,6 +72,16 @@ public sealed partial class OracleEncoder;
 [Profile("Mixed", "S XL"), Profile("Short", "Skip XL")]
 public sealed partial class OtherEncoder;
 
+/// <summary>A text encoder whose tokens are routed in the last layers.</summary>
+[MatEncoder(
+    Layers = 3, Width = 24, Heads = 4, Context = 20, Vocabulary = 64, Embedding = 16, Pooling = Pooling.ClassToken, Temperature = 0.1)]
+[FeedForward(48, Activation.SwiGlu)]
+[NestedEmbedding(8, 16)]
+[Routing(0.4, 0.7, Layers = "1-2")]
+[Granularity("S", 12), Granularity("M", 24), Granularity("XL", 48)]
+[Profile("Mixed", "S M XL")]
+public sealed partial class RoutedEncoder;
+
 /// <summary>A vision transformer whose granularities cut the residual stream, and with it the embeddings.</summary>
 [MatViT(Image = 8, Patch = 4, Channels = 2, Classes = 5, Layers = 2, Width = 24, Heads = 4)]
 [FeedForward(32, Activation.Gelu, Bias = true)]

@@ -124,6 +124,28 @@ public abstract class OracleTests : IDisposable
     }
 
     [Fact]
+    public void RoutedTokensOfTextsOfDifferentLengthsEqualPyTorch()
+    {
+        using var scope = NewDisposeScope();
+        var recorded = ReadAll(Path.Combine(AppContext.BaseDirectory, "Oracle", "RoutedEncoder.safetensors"));
+        var (tokens, targets) = (recorded["tokens"], recorded["targets"]);
+        foreach (var budget in (double[])[0.4, 0.7])
+        {
+            using var model = Load<RoutedEncoder>(recorded);
+            var name = FormattableString.Invariant($"routed-{budget}");
+            AssertClose(recorded[$"embeddings.{name}.16"], model.Forward(budget, tokens), $"embeddings of {name}");
+            foreach (var width in (int[])[8, 16])
+                AssertClose(recorded[$"embeddings.{name}.{width}"], model.Embed(budget, tokens, width), $"{width} embeddings of {name}");
+            Follow(recorded, name, model, () => Loss(model, budget));
+        }
+
+        using var joint = Load<RoutedEncoder>(recorded);
+        Follow(recorded, "joint", joint, () => (Loss(joint, 0.4) + Loss(joint, 0.7)) / 2);
+
+        Tensor Loss(RoutedEncoder model, double budget) => model.Losses(Streams.Routed<RoutedEncoder>(budget), tokens, targets).sum();
+    }
+
+    [Fact]
     public void CompressedTokensEqualPyTorch()
     {
         using var scope = NewDisposeScope();

@@ -135,8 +135,8 @@ internal static class RandomDeclarations
         if (kind == 1 && layers % 2 == 1 && cut == 0 && pooling.EndsWith("Mean", StringComparison.Ordinal))
             text.Append(CultureInfo.InvariantCulture, $"[Lookup({(narrow.Next(2) == 0 || side < 3 ? "" : $"{side / 2}, ")}{side})]\n");
 
-        // Every vision transformer and language model with an even number of layers routes the tokens of the last ones.
-        if (kind < 2 && layers % 2 == 0)
+        // Every model with an even number of layers routes the tokens of the last ones.
+        if (layers % 2 == 0)
             text.Append(CultureInfo.InvariantCulture, $"[Routing(0.99d, Layers = \"{layers / 2}-{layers - 1}\")]\n");
         var skips = layers > 1 && Flip(random);
         for (var profile = 0; profile < 2; profile++)

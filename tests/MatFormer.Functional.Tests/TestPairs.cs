@@ -8,6 +8,14 @@ namespace MatFormer.Functional.Tests;
 [Profile("Mixed", "1*S 1*XL")]
 public sealed partial class ByteEncoder;
 
+/// <summary>ByteEncoder with routers.</summary>
+[MatEncoder(Layers = 2, Width = 32, Heads = 4, Context = 24, Vocabulary = 256, Embedding = 16)]
+[FeedForward(64, Activation.SwiGlu)]
+[NestedEmbedding(4, 8, 16), Routing(0.5, 0.75)]
+[Granularity("S", 16), Granularity("M", 32), Granularity("XL", 64)]
+[Profile("Mixed", "1*S 1*XL")]
+public sealed partial class RoutedByteEncoder;
+
 /// <summary>A text encoder with more tokens than there are bytes.</summary>
 [MatEncoder(Layers = 2, Width = 16, Heads = 2, Context = 16, Vocabulary = 512, Embedding = 8)]
 [FeedForward(16, Activation.SwiGlu)]

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using static TorchSharp.torch;
 
 namespace MatFormer.Server.Tests;
 
@@ -64,6 +65,34 @@ public sealed class EncoderTests(SharedEncoder shared) : IClassFixture<SharedEnc
         Assert.Equal(TinyEncoder.Profiles[0].Flops, mixed.GetProperty("flops_per_text").GetInt64());
         Assert.True(mixed.GetProperty("ms_per_text").GetDouble() > 0);
         Assert.False(mixed.TryGetProperty("flops_per_token", out _));
+    }
+
+    [Fact]
+    public async Task DeclaredRoutingBudgetsAreServedBesideTheSizes()
+    {
+        await using var its = await TestServer.StartVision<TinyRoutedEncoder>(NewRouted());
+        var list = JsonElement.Parse(await its.Client.GetStringAsync("/v1/models")).GetProperty("data").EnumerateArray().ToList();
+        var entry = list.Single(m => m.GetProperty("id").GetString() == "TinyRoutedEncoder/routed-0.5").GetProperty("profile");
+        Assert.Equal(0.5, entry.GetProperty("budget").GetDouble());
+        Assert.Equal(RoutingBudget.Of(TinyRoutedEncoder.Spec, 0.5).Flops, entry.GetProperty("flops_per_text").GetInt64());
+        var answer = await its.PostOk(Embeddings, new { model = "TinyRoutedEncoder/routed-0.5", input = s_texts });
+        using var model = NewRouted();
+        var embedder = TextEmbedder.Of(model, 0.5, Tokenizer.ByteLevel);
+        foreach (var (text, vector) in s_texts.Zip(Vectors(answer))) Encoders.Near(embedder.Embed([text]), vector);
+
+        static TinyRoutedEncoder NewRouted()
+        {
+            manual_seed(12);
+            var model = new TinyRoutedEncoder();
+            using var unrecorded = no_grad();
+            foreach (var (name, parameter) in model.named_parameters())
+            {
+                if (name.EndsWith("router.alpha", StringComparison.Ordinal)) parameter.fill_(0.5);
+                else parameter.mul_(2.5);
+            }
+
+            return model;
+        }
     }
 
     [Fact]

@@ -10,6 +10,12 @@ namespace MatFormer.Server.Tests;
 [Profile("Mixed", "1*S 1*XL")]
 public sealed partial class TinyEncoder;
 
+/// <summary>A small byte-level text encoder that routes tokens.</summary>
+[MatEncoder(Layers = 2, Width = 32, Heads = 4, Context = 24, Vocabulary = 256, Embedding = 16)]
+[FeedForward(64, Activation.SwiGlu), Routing(0.5)]
+[Granularity("S", 16), Granularity("XL", 64)]
+public sealed partial class TinyRoutedEncoder;
+
 /// <summary>A small vision transformer of grey images, with nested embeddings.</summary>
 [MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 2, Width = 32, Heads = 4)]
 [FeedForward(64, Activation.Gelu, Bias = true), Attention(Bias = true)]

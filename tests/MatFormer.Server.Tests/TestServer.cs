@@ -52,7 +52,7 @@ internal sealed class TestServer : IAsyncDisposable
         return new TestServer(null, server, await ModelServerHost.StartAsync(server, new ListenOptions { Port = 0 }));
     }
 
-    /// <summary>Starts a server of a vision transformer.</summary>
+    /// <summary>Starts a server of an encoder of texts or images.</summary>
     public static async Task<TestServer> StartVision<TModel>(MatFormerModel model, EncoderServerOptions? options = null)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {

@@ -289,12 +289,6 @@ internal static class Descriptors
         "With [Precision], {0} weights of a row share a scale, but '{1}' ends inside such a group with {2} {3}{4}; write a multiple of "
         + "{5}");
 
-    public static readonly DiagnosticDescriptor RoutingNeedsImages = Error(
-        "MFD0066",
-        "Routing needs a vision transformer or a language model",
-        "[Routing] of '{0}' lets a fixed number of tokens take each granularity, but the texts of a [MatEncoder] differ in length; "
-        + "declare a [MatViT] or a [MatLM], or remove it");
-
     public static readonly DiagnosticDescriptor RoutingBudgetOutOfRange = Error(
         "MFD0067",
         "A routing budget is out of range",

@@ -12,7 +12,7 @@ internal static class RoutingEmitter
         var f = new CodeFile(spec.Type);
         var (input, head) = (model.Input, model.Head);
         if (spec.IsDecoder) WriteLogits(f, input, head);
-        else WriteEncodings(f, input, head);
+        else WriteEncodings(f, spec, input, head);
         f.Write($$"""
 
             internal sealed partial class Network
@@ -34,7 +34,7 @@ internal static class RoutingEmitter
         }
         """);
 
-    private static void WriteEncodings(CodeFile f, InputPart input, HeadPart head)
+    private static void WriteEncodings(CodeFile f, ModelSpec spec, InputPart input, HeadPart head)
     {
         var routed = $"{f.Streams}.Routed<{f.Model}>(budget)";
         f.Write($$"""
@@ -42,7 +42,7 @@ internal static class RoutingEmitter
             public override {{f.Tensor}} Forward(double budget, {{f.Tensor}} {{input.Name}})
             {
                 {{input.Check}}({{input.Name}});
-                return _network.Logits({{input.Name}}, {{routed}}, ComputeType);  //| {{head.GivenShape}}
+                return _network.{{(spec.IsVision ? "Logits" : "Forward")}}({{input.Name}}, {{routed}}, ComputeType);  //| {{head.GivenShape}}
             }
 
             /// <inheritdoc/>
@@ -51,6 +51,9 @@ internal static class RoutingEmitter
                 {{input.Check}}({{input.Name}});
                 return _network.Embed({{input.Name}}, {{routed}}, EmbeddingWidth(width), ComputeType);  //| (B, width)
             }
+            """);
+        if (!spec.IsVision) return;
+        f.Write($$"""
 
             /// <inheritdoc/>
             public override {{f.Tensor}} Classify(double budget, {{f.Tensor}} {{input.Name}}, int? width = null)

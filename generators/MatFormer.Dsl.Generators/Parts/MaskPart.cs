@@ -123,6 +123,7 @@ internal sealed class LengthMask(ModelSpec spec) : MaskPart(spec)
         yield return "var lengths = " + lengths;
         yield return "using var released = recomputation is null ? lengths : null;";
         yield return "recomputation?.Keep(lengths);";
+        if (Spec.Routing is not null) yield return "streams = streams.Over(lengths);";
     }
 }
 

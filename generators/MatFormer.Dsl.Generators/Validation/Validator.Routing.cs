@@ -11,12 +11,6 @@ internal sealed partial class Validator
     private RoutingSpec? CheckRouting(List<GranularitySpec> granularities, EquatableArray<BlockSpec> blocks)
     {
         if (_declaration.Routing is not { } routing) return null;
-        if (!IsVision && !IsDecoder)
-        {
-            Report(Descriptors.RoutingNeedsImages, routing.At, ModelName);
-            return null;
-        }
-
         if (Assign([routing], "routing", isNeeded: false) is not { } routed) return null;
         var layers = Enumerable.Range(0, routed.Length).Where(layer => routed[layer] is not null).ToList();
         foreach (var layer in layers)

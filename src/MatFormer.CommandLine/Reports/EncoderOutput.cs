@@ -85,7 +85,7 @@ internal static class EncoderOutput
         json.WriteNumber(name + "_high", measure.High);
     }
 
-    /// <summary>Returns a chart of missed documents over FLOPs, with a line for each dimension.</summary>
+    /// <summary>Returns a chart of missed documents over FLOPs, with lines for each dimension.</summary>
     public static ScatterChart Chart(ModelSpec spec, RetrievalEvaluation evaluation)
     {
         var isUniversal = evaluation.Rows.Any(row => row.Costs.IsGranularity);
@@ -98,6 +98,9 @@ internal static class EncoderOutput
             [
                 .. evaluation.Rows.Where(row => row.Costs.IsGranularity || !isUniversal).GroupBy(row => row.Dimension)
                     .Select(rows => new ChartSeries(Output.Invariant($"{rows.Key} dimensions"), [.. rows.Select(Point)], IsLine: true)),
+                .. evaluation.Rows.Where(row => row.Costs.Budget is not null).GroupBy(row => row.Dimension)
+                    .Select(rows => new ChartSeries(
+                        Output.Invariant($"tokens routed at a budget, {rows.Key} dimensions"), [.. rows.Select(Point)], IsLine: true)),
             ],
         };
 

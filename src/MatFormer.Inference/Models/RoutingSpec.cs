@@ -19,6 +19,23 @@ public sealed record RoutedLayer(ImmutableArray<int> Widths, ImmutableArray<int>
     internal long HiddenUnits => Widths.Zip(Tokens, (width, tokens) => (long)width * tokens).Sum();
 }
 
+/// <summary>Counts the hidden units that tokens use and those that they could use.</summary>
+internal sealed class RoutedUse
+{
+    private long _used;
+    private long _all;
+
+    /// <summary>The share of the hidden units that a token has used on average; null before the first token.</summary>
+    public double? Share => _all == 0 ? null : (double)_used / _all;
+
+    /// <summary>Counts the tokens of a layer.</summary>
+    public void Add(RoutedLayer layer)
+    {
+        _used += layer.HiddenUnits;
+        _all += (long)layer.Widths[^1] * layer.Tokens.Sum();
+    }
+}
+
 /// <summary>
 /// A compute budget of a routed model, and what follows from it. Of all distributions of the tokens whose mean share of the hidden units is
 /// the budget, the one of greatest entropy is taken (arXiv 2407.19985, section 3.3, without a preference for wide granularities): the share
@@ -31,12 +48,22 @@ public sealed class RoutingBudget
     // A budget may be written as 0.1 where the narrowest share is 0.1 too, but not in binary.
     private const double Rounding = 1e-9;
 
+    // The shares of tokens that granularities take in each routed layer, before they are rounded to whole tokens.
+    private readonly double[]?[] _capacities;
+
     private RoutingBudget(ModelSpec spec, double share)
     {
         Share = share;
+        _capacities = new double[]?[spec.Layers];
         var layers = new RoutedLayer?[spec.Layers];
+        var tokens = spec.Context + (spec.Kind == ModelKind.TextEncoder && spec.Pooling == Pooling.ClassToken ? 1 : 0);
         foreach (var layer in spec.Routing!.Layers)
-            layers[layer] = Distribute([.. spec.Granularities.Select(g => g.Layers[layer].HiddenWidth)], spec.Context, share);
+        {
+            ImmutableArray<int> widths = [.. spec.Granularities.Select(g => g.Layers[layer].HiddenWidth)];
+            _capacities[layer] = Capacities(SharesOf(widths), share);
+            layers[layer] = Distribute(widths, _capacities[layer]!, tokens, share);
+        }
+
         Layers = [.. layers];
         Flops = spec.SharedFlops;
         for (var layer = 0; layer < spec.Layers; layer++)
@@ -45,10 +72,10 @@ public sealed class RoutingBudget
             Flops += block.CostOf(block.Flops, whole);
             if (layers[layer] is not { } its) continue;
 
-            // FLOPs per hidden unit are those of all tokens of an image together, or of one token, of which this is the mean.
-            var unused = ((long)whole.HiddenWidth * spec.Context) - its.HiddenUnits;
-            Flops -= block.Flops.PerHiddenUnit * unused / spec.Context;
-            Flops += 2L * TokensOf(spec) * spec.Width * its.Widths.Length;
+            // FLOPs per hidden unit are those of all tokens of an input together, or of one token, of which this is the mean.
+            var unused = ((long)whole.HiddenWidth * tokens) - its.HiddenUnits;
+            Flops -= block.Flops.PerHiddenUnit * unused / tokens;
+            Flops += 2L * (spec.Kind == ModelKind.LanguageModel ? 1 : tokens) * spec.Width * its.Widths.Length;
         }
     }
 
@@ -61,8 +88,8 @@ public sealed class RoutingBudget
     public ImmutableArray<RoutedLayer?> Layers { get; }
 
     /// <summary>
-    /// The FLOPs (a multiply-add is two) of the forward pass over one image, or on average over one token of a text, with those of the
-    /// routers.
+    /// The FLOPs (a multiply-add is two) of the forward pass over one image, over one text of an encoder that fills the context, or on
+    /// average over one token of a language model, with those of the routers.
     /// </summary>
     public long Flops { get; }
 
@@ -101,16 +128,14 @@ public sealed class RoutingBudget
     }
 
     /// <summary>Returns how many of a number of tokens take each granularity of a routed layer.</summary>
-    internal RoutedLayer Over(int layer, int tokens) => Distribute(Layers[layer]!.Widths, tokens, Share);
+    internal RoutedLayer Over(int layer, int tokens) => Distribute(Layers[layer]!.Widths, _capacities[layer]!, tokens, Share);
 
-    // The tokens whose FLOPs are counted together.
-    private static int TokensOf(ModelSpec spec) => spec.Kind == ModelKind.LanguageModel ? 1 : spec.Context;
+    // Widths are counted as shares of the widest.
+    private static double[] SharesOf(ImmutableArray<int> widths) => [.. widths.Select(width => (double)width / widths[^1])];
 
-    private static RoutedLayer Distribute(ImmutableArray<int> widths, int tokens, double budget)
+    private static RoutedLayer Distribute(ImmutableArray<int> widths, double[] capacities, int tokens, double budget)
     {
-        // Widths are counted as shares of the widest.
-        double[] shares = [.. widths.Select(width => (double)width / widths[^1])];
-        var capacities = Capacities(shares, budget);
+        var shares = SharesOf(widths);
         int[] counts = [.. capacities.Select(capacity => (int)Math.Floor((capacity * tokens) + Rounding))];
         counts[0] += tokens - counts.Sum();
 

@@ -19,7 +19,7 @@ public static partial class Kernels
     /// x + (alpha * r + 1) * feed-forward(norm(x)), the second half of a routed layer: x (B, T, W) -> (B, T, W). A token uses the hidden
     /// units of the granularity that takes it, and r is its score there: the softmax over the granularities of the router's product with x.
     /// In each sequence the widest granularity takes the tokens that it scores highest, then the next one of the rest, and so on (Mixture
-    /// of Nested Experts, arXiv 2407.19985, algorithm 1). Scores are float32.
+    /// of Nested Experts, arXiv 2407.19985, algorithm 1). Scores are float32. Texts of different lengths have numbers of their own.
     /// </summary>
     /// <remarks>
     /// With thresholds, granularities choose among all tokens of the batch instead, and if a gradient is recorded, each threshold moves
@@ -40,7 +40,7 @@ public static partial class Kernels
         Operand.Weight(name, "router", route.Weight, x, widths.Length, x.shape[2]);
         Operand.Weight(name, "alpha", route.Scale, x, 1);
         long width = x.shape[2], sequences = route.Thresholds is null ? x.shape[0] : 1, time = x.shape[0] * x.shape[1] / sequences;
-        if (tokens.Sum() != time)
+        if (route.Texts is null && tokens.Sum() != time)
         {
             throw new ArgumentException(
                 $"{name}: the route is for {tokens.Sum()} tokens ({string.Join(", ", tokens)}), but x has {time}.", nameof(route));
@@ -49,7 +49,10 @@ public static partial class Kernels
         if (route.Thresholds is { } all) Operand.Weight(name, "thresholds", all, x, all.shape[0], widths.Length - 1);
         using var scope = NewDisposeScope();
         var scores = Linear(x.to(ScalarType.Float32), route.Weight).softmax(-1).view(sequences, time, -1); // (B, T, G)
-        var (order, cells) = route.IsCausal ? Reached(scores.detach(), route, out tokens) : Chosen(scores.detach(), tokens.AsSpan());
+        var (order, cells) = route.IsCausal ? Reached(scores.detach(), route, out tokens)
+            : route.Texts is { } texts ? ChosenOf(scores.detach(), texts, out tokens)
+            : Chosen(scores.detach(), tokens.AsSpan());
+        if (route.Texts is not null) sequences = 1;
 
         // A granularity without tokens is no stream.
         int[] used = [.. Enumerable.Range(0, widths.Length).Reverse().Where(g => tokens[g] > 0)];
@@ -86,6 +89,39 @@ public static partial class Kernels
         return (cat(parts, 0), cat(places, 0));
     }
 
+    // Returns the same for texts of different lengths, and how many tokens of all texts take each granularity. The padding after a text
+    // takes the narrowest one. A token is taken if its rank among the free tokens of its text is below the granularity's number.
+    private static (Tensor Tokens, Tensor Scores) ChosenOf(Tensor scores, RoutedLayer[] texts, out ImmutableArray<int> tokens)
+    {
+        using var unrecorded = no_grad();
+        var (time, granularities) = (scores.shape[1], texts[0].Widths.Length);
+        long[] shape = [texts.Length, granularities];
+        var counts = tensor([.. texts.SelectMany(text => text.Tokens).Select(count => (long)count)], shape, device: scores.device);
+        var places = arange(Number(0L), Number(time), One, ScalarType.Int64, scores.device).unsqueeze(0); // (1, T)
+        var isTaken = places.ge(counts.sum(1, keepdim: true)); // (B, T)
+        var chosen = zeros_like(isTaken, ScalarType.Int64);
+        var all = new int[granularities];
+        for (var g = granularities - 1; g > 0; g--)
+        {
+            all[g] = texts.Sum(text => text.Tokens[g]);
+            var free = scores.select(2, g).masked_fill(isTaken, Number(-1L));
+            var its = free.argsort(1, descending: true).argsort(1).lt(counts.narrow(1, g, 1));
+            chosen = chosen.masked_fill(its, Number((long)g));
+            isTaken = isTaken.logical_or(its);
+        }
+
+        all[0] = checked((int)chosen.numel()) - all.Sum();
+        tokens = ImmutableCollectionsMarshal.AsImmutableArray(all);
+        return Sorted(chosen.view(-1), granularities);
+    }
+
+    // Returns the tokens in the order of their granularities (B*T) int64, widest first, and the places of their scores.
+    private static (Tensor Tokens, Tensor Scores) Sorted(Tensor granularities, int count)
+    {
+        var order = granularities.argsort(0, descending: true);
+        return (order, order.mul(Number(count)).add(granularities.index_select(0, order), One));
+    }
+
     // Returns the same for tokens that choose by thresholds, and how many take each granularity. The host must know that, so it waits.
     private static (Tensor Tokens, Tensor Scores) Reached(Tensor scores, Route route, out ImmutableArray<int> tokens)
     {
@@ -100,8 +136,7 @@ public static partial class Kernels
         foreach (var granularity in host.data<long>()) counts[granularity]++;
         tokens = ImmutableCollectionsMarshal.AsImmutableArray(counts);
         route.Use?.Add(route.Layer with { Tokens = tokens });
-        var order = granularities.argsort(0, descending: true);
-        return (order, order.mul(Number(flat.shape[1])).add(granularities.index_select(0, order), One));
+        return Sorted(granularities, counts.Length);
     }
 
     // Moves the thresholds of a budget towards the lowest score that each granularity took. One that takes no token is infinite, and one

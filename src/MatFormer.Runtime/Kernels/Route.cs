@@ -10,6 +10,9 @@ namespace MatFormer;
 [EditorBrowsable(EditorBrowsableState.Never)]
 public sealed record Route(Tensor Weight, Tensor Scale, RoutedLayer Layer)
 {
+    /// <summary>How many tokens of each text take each granularity, if texts have different lengths; otherwise null.</summary>
+    internal RoutedLayer[]? Texts { get; init; }
+
     /// <summary>
     /// (budgets, granularities - 1) float32 of a language model: the score from which each granularity but the narrowest takes a token.
     /// Null if granularities choose among the tokens of a sequence.
@@ -27,21 +30,4 @@ public sealed record Route(Tensor Weight, Tensor Scale, RoutedLayer Layer)
 
     /// <summary>Counts the hidden units that tokens of a causal route use; null if nobody asks.</summary>
     internal RoutedUse? Use { get; init; }
-}
-
-/// <summary>Counts the hidden units that tokens use and those that they could use.</summary>
-internal sealed class RoutedUse
-{
-    private long _used;
-    private long _all;
-
-    /// <summary>The share of the hidden units that a token has used on average; null before the first token.</summary>
-    public double? Share => _all == 0 ? null : (double)_used / _all;
-
-    /// <summary>Counts the tokens of a layer.</summary>
-    public void Add(RoutedLayer layer)
-    {
-        _used += layer.HiddenUnits;
-        _all += (long)layer.Widths[^1] * layer.Tokens.Sum();
-    }
 }

@@ -73,9 +73,9 @@ public sealed class Routers
     public Route? Of(int layer, Streams streams)
     {
         ArgumentNullException.ThrowIfNull(streams);
-        return streams.Budget?.Layers[layer] is { } routed && _layers[layer] is { } its
-            ? new Route(its.Weight, its.Scale, routed)
-            : null;
+        if (streams.Budget?.Layers[layer] is not { } routed || _layers[layer] is not { } its) return null;
+        var texts = streams.Lengths is { } lengths ? Array.ConvertAll(lengths, length => streams.Budget.Over(layer, length)) : null;
+        return new Route(its.Weight, its.Scale, routed) { Texts = texts };
     }
 
     /// <summary>

@@ -26,7 +26,7 @@ public sealed class Streams
         (Count, Width, BatchRows, _parting, Fork) = (whole.Count, whole.Width, whole.BatchRows, whole._parting, whole.Fork);
         (_hiddenWidths, _heads, _scales) = (whole._hiddenWidths, whole._heads, scales);
         (Widest, Budget, Grid) = (whole.Widest, whole.Budget, whole.Grid);
-        (BudgetIndex, IsCausal, Use) = (whole.BudgetIndex, whole.IsCausal, whole.Use);
+        (BudgetIndex, IsCausal, Use, Lengths) = (whole.BudgetIndex, whole.IsCausal, whole.Use, whole.Lengths);
     }
 
     private Streams(Streams[] groups, int[]? rows)
@@ -106,6 +106,9 @@ public sealed class Streams
 
     internal RoutedUse? Use { get; private init; }
 
+    /// <summary>The number of tokens of each text of a routed pass of a text encoder.</summary>
+    internal int[]? Lengths { get; private init; }
+
     /// <summary>
     /// The hidden width of each stream in one layer, widest first; a single one before the streams part. Do not change it.
     /// </summary>
@@ -138,6 +141,19 @@ public sealed class Streams
 
     /// <summary>Returns these streams at a grid of compressed tokens, or at the largest declared grid if it is null.</summary>
     public Streams At(int? grid) => grid == Grid ? this : new Streams(this, _scales) { Grid = grid };
+
+    /// <summary>
+    /// Returns these streams over texts of the given lengths, (B) int64. A routed pass distributes the tokens of each text by its length,
+    /// so the host waits for the lengths. Other streams are returned as they are.
+    /// </summary>
+    [EditorBrowsable(EditorBrowsableState.Never)]
+    public Streams Over(Tensor lengths)
+    {
+        ArgumentNullException.ThrowIfNull(lengths);
+        if (Budget is null) return this;
+        using var host = lengths.cpu();
+        return new Streams(this, _scales) { Lengths = [.. host.data<long>().Select(length => (int)length)] };
+    }
 
     /// <summary>
     /// Returns these streams with scaled layers. A layer with scale 0 is left out; other layers' contributions are multiplied by their

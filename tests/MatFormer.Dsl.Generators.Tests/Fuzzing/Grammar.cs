@@ -120,7 +120,7 @@ internal sealed class Grammar
 
         if (IsWild() || (isDecoder && Flip())) attributes.Add(Of("Embedding", ("Tied?", Bool())));
         if (_bits.Length > 0) attributes.Add(Of("Precision", [.. _bits.Select(bits => ("", Int(bits)))]));
-        if (IsWild() || (kind != "MatEncoder" && !isCompressed && granularities.AreDistinct && Flip())) attributes.Add(Routing());
+        if (IsWild() || (!isCompressed && granularities.AreDistinct && Flip())) attributes.Add(Routing());
         if (IsWild() || isCompressed) attributes.Add(Lookup());
 
         // Budgets are above the size of the narrowest model and near the size of the whole model.

@@ -248,6 +248,18 @@ internal static class Cases
         public sealed partial class RoutedText;
         """;
 
+    /// <summary>A text encoder that routes tokens, whose texts have different lengths.</summary>
+    public const string RoutedTexts = """
+        using MatFormer;
+
+        /// <summary>Spends compute where a document needs it.</summary>
+        [MatEncoder(Layers = 3, Width = 24, Heads = 4, Context = 16, Vocabulary = 40, Embedding = 16, Pooling = Pooling.ClassToken)]
+        [FeedForward(48, Activation.SwiGlu), NestedEmbedding(8, 16)]
+        [Routing(0.5, Layers = "1-2")]
+        [Granularity("S", 0.25, Heads = 2), Granularity("M", 0.5), Granularity("XL", 1.0)]
+        public sealed partial class RoutedTexts;
+        """;
+
     /// <summary>A declaration with a mistake, for which the generator writes a skeleton.</summary>
     public const string Mistaken = """
         using MatFormer;
@@ -289,6 +301,7 @@ internal static class Cases
         [nameof(Compressed)] = Compressed,
         [nameof(PlainCompressed)] = PlainCompressed,
         [nameof(RoutedText)] = RoutedText,
+        [nameof(RoutedTexts)] = RoutedTexts,
         [nameof(Mistaken)] = Mistaken,
     };
 

@@ -93,6 +93,13 @@ ROUTED_TEXT = {
                      thresholds={0.4: [0.45, 0.6], 0.7: [0.3, 0.4]}),
 }
 
+# Each text has its own length, and by it the numbers of tokens of the widths.
+ROUTED_ENCODER = {
+    "RoutedEncoder": dict(layers=3, width=24, heads=4, kv=4, context=20, vocabulary=64, embedding=16, hidden=48, kind="SwiGlu",
+                          position="Rotary", pooling="ClassToken", temperature=0.1, dimensions={8: 0.5, 16: 0.5},
+                          routed=[1, 2], widths=[12, 24, 48], sizes={"routed-0.4": 0.4, "routed-0.7": 0.7}),
+}
+
 # Also recorded after the others. A size (m, h, w) keeps the first w channels of the residual stream too.
 NARROW = {
     "OracleNarrow": dict(layers=2, width=24, heads=4, kv=2, context=11, vocabulary=29, hidden=32, kind="SwiGlu", bias=True, qk_norm=True,
@@ -378,7 +385,7 @@ def tokens_of(widths, tokens, budget):
 
 
 def routes(c, w, x, p, budget):
-    """The width of each token of an image or a batch, and what scales its feed-forward: the widest takes the best, then the next, ..."""
+    """The width of each token of an image, a text or a batch, and what scales its feed-forward: the widest takes the best, then the next, ..."""
     scores, widths = (x @ w[p + "router.weight"].t()).softmax(-1), [None] * len(x)
     scale = [None] * len(x)
     for i in reversed(range(len(c["widths"]))):
@@ -693,10 +700,11 @@ def main():
     folder = os.path.dirname(os.path.abspath(__file__))
     first = {**CASES, **ENCODERS, **SCALED}
     # Each of these was recorded beside the others, with seeds that continue those of the first.
-    later = [ROUTED, LOOKUP, {**NARROW, **NARROW_ENCODERS}, ROUTED_TEXT]
+    later = [ROUTED, LOOKUP, {**NARROW, **NARROW_ENCODERS}, ROUTED_TEXT, ROUTED_ENCODER]
     cases = [*enumerate(first.items()), *(case for group in later for case in enumerate(group.items(), len(first)))]
     for seed, (name, case) in cases:
-        recorded = (record_encoder if name in {**ENCODERS, **ROUTED, **LOOKUP, **NARROW_ENCODERS} else record_decoder)({**case}, seed)
+        encoders = {**ENCODERS, **ROUTED, **ROUTED_ENCODER, **LOOKUP, **NARROW_ENCODERS}
+        recorded = (record_encoder if name in encoders else record_decoder)({**case}, seed)
         if name == "OracleLlama3":  # those of Llama 3.1 8B and Llama 3.2 1B, as their config.json has them
             for model, head, factor in (("llama3.1", 128, 8.0), ("llama3.2", 64, 32.0)):
                 scaling = {**case["scaling"], "factor": factor, "original_max_position_embeddings": 8192}
