@@ -37,7 +37,13 @@ internal sealed class ImageCommands<TModel>(
         WriteEvaluated(data, json => ImageOutput.WriteEvaluation(json, evaluation), sweep);
     }
 
-    public void Plan() => PlanEncoder(OpenImages);
+    public void Plan()
+    {
+        CheckGrid();
+        if (Settings is { Search: PlanSearch.Learned, Grid: not null })
+            throw new UsageException("--search learned learns at the largest grid of compressed tokens; leave --grid out.");
+        PlanEncoder(OpenImages, Settings.Grid);
+    }
 
     public void Classify()
     {

@@ -190,8 +190,8 @@ public static class ModelProgram
             o.Checkpoint, o.Images, o.Batch, o.Grid, o.Sweep, o.Seed, o.Report, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
         make(
             "plan", "Find the best mix within budgets on this machine", c => c.Plan(), o => [
-            o.Checkpoint, o.MaxMsPerImage, o.EncoderMemory, o.MaxParameters, o.MaxFlopsPerImage, o.Search, o.Points, o.Name, o.Images,
-            o.PlanExamples, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
+            o.Checkpoint, o.MaxMsPerImage, o.EncoderMemory, o.MaxParameters, o.MaxFlopsPerImage, o.Grid, o.Search, o.Points, o.Name,
+            o.Images, o.PlanExamples, o.Report, o.Seed, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
         make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o => [o.Json]),
         make(
             "extract", "Save the weights of one profile as a separate model", c => c.Extract(), o => [

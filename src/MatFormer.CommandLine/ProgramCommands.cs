@@ -280,7 +280,8 @@ internal abstract class ProgramCommands<TModel>(
 
     /// <summary>Finds the best mix of a vision transformer or text encoder within budgets.</summary>
     /// <param name="open">Opens the data to evaluate on.</param>
-    protected void PlanEncoder<TData>(Func<TData> open)
+    /// <param name="grid">The grid of compressed tokens at which mixes run; null for the largest.</param>
+    protected void PlanEncoder<TData>(Func<TData> open, int? grid = null)
         where TData : TrainingData
     {
         CheckPlan();
@@ -293,15 +294,20 @@ internal abstract class ProgramCommands<TModel>(
         var (device, dtype) = Compute();
         using var model = OpenUniversal("plan", device);
         model.ComputeType = dtype;
-        ProfilePlanner.CheckSizes(TModel.Spec, Settings.Budget);
+        ProfilePlanner.CheckSizes(TModel.Spec.AtGrid(grid), Settings.Budget);
         using var data = OpenRemembered(open);
-        var options = WhatToPlan(Settings.TextTokens);
+        var options = WhatToPlan(Settings.TextTokens) with { Grid = grid };
         var plan = ProfilePlanner.Run(model, data, options, Error.WriteLine, Cancellation);
         var threads = Settings.Threads ?? Machine.Threads;
-        var what = TModel.Spec.Image is not null ? "one image at a time"
+        var what = TModel.Spec.Image is not null
+            ? "one image at a time" + (grid is null ? string.Empty : Output.Invariant($" with {grid} x {grid} compressed tokens"))
             : Output.Invariant($"texts of {plan.CacheTokens} tokens, one at a time");
         var conditions = Output.Invariant($"{Describe(dtype)}, {threads} threads, {what}");
-        Show(plan, options, conditions, SayMeasured(data, model), dtype, device, json => json.WriteNumber("threads", threads));
+        Show(plan, options, conditions, SayMeasured(data, model), dtype, device, json =>
+        {
+            json.WriteNumber("threads", threads);
+            if (grid is { } side) json.WriteNumber("grid", side);
+        });
     }
 
     /// <summary>Shows a plan: the measurements, the profile to declare, and the command that extracts it.</summary>

@@ -256,13 +256,49 @@ public sealed class LookupTests : IDisposable
         Assert.Contains("--grid: CompressedViT is trained for compressed tokens in grids", wrong.Errors, StringComparison.Ordinal);
 
         static IEnumerable<string?> Names(JsonElement rows) => rows.EnumerateArray().Select(r => r.GetProperty("name").GetString());
+    }
 
-        static async Task<(int Code, string Output, string Errors)> Run(params string[] arguments)
+    [Fact]
+    [Trait("Kernels", "any")]
+    public async Task APlanIsThatOfTheGrid()
+    {
+        var (images, output, page) = (PathOf("images"), PathOf("out"), PathOf("plan.html"));
+        TestImages.Write(images);
+        Directory.CreateDirectory(output);
+        using (var model = new CompressedViT()) model.Save(Path.Combine(output, "model.safetensors"));
+        string[] plan = ["plan", "--out", output, "--data", images, "--examples", "100", "--points", "2", "--dtype", "f32"];
+        var small = CompressedViT.Profile.XL.At(1).Flops;
+        var at = await Run([.. plan, "--grid", "1", "--max-flops-per-image", $"{small}", "--report", page, "--json"]);
+        Assert.True(at.Code == 0, at.Errors);
+        Assert.Contains("with 1 x 1 compressed tokens", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
+        using var document = JsonDocument.Parse(at.Output);
+        Assert.Equal(1, document.RootElement.GetProperty("grid").GetInt32());
+        using var corpus = ImageCorpus.Open(images);
+        using var opened = Checkpoint.OpenUniversal<CompressedViT>(Path.Combine(output, "model.safetensors"));
+        var rows = ImageEvaluator.Run(opened, corpus).Rows.ToLookup(row => row.Costs.Name);
+        var mixes = document.RootElement.GetProperty("mixes").EnumerateArray().ToDictionary(mix => mix.GetProperty("name").GetString()!);
+        foreach (var size in CompressedViT.Granularities)
         {
-            using StringWriter output = new(), error = new();
-            var code = await ModelProgram.RunAsync<CompressedViT>(arguments, output, error, CancellationToken.None);
-            return (code, output.ToString(), error.ToString());
+            // The loss of a plan is the one that is trained: the mean of both dimensions.
+            var (mix, its) = (mixes[size.Name], rows[size.Name + "-1x1"].ToList());
+            Assert.Equal(its[0].Costs.Flops, mix.GetProperty("flops_per_image").GetInt64());
+            Assert.Equal(its.Average(row => row.NatsPerImage), mix.GetProperty("nats_per_image").GetDouble(), 1e-4);
+            Assert.True(mix.GetProperty("fits").GetBoolean());
         }
+
+        var undeclared = await Run([.. plan, "--grid", "3"]);
+        Assert.Equal(2, undeclared.Code);
+        Assert.Contains("--grid: CompressedViT is trained for compressed tokens in grids", undeclared.Errors, StringComparison.Ordinal);
+        var learned = await Run([.. plan, "--grid", "1", "--search", "learned", "--max-flops-per-image", $"{small}"]);
+        Assert.Equal(2, learned.Code);
+        Assert.Contains("leave --grid out", learned.Errors, StringComparison.Ordinal);
+    }
+
+    private static async Task<(int Code, string Output, string Errors)> Run(params string[] arguments)
+    {
+        using StringWriter output = new(), error = new();
+        var code = await ModelProgram.RunAsync<CompressedViT>(arguments, output, error, CancellationToken.None);
+        return (code, output.ToString(), error.ToString());
     }
 
     // Fused loops give the same bits. The rounding of libtorch's matrix products depends on the memory layout of their operands.

@@ -45,7 +45,7 @@ internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOu
     public double[] Milliseconds(IReadOnlyList<ImmutableArray<LayerSlice>> mixes) => Milliseconds(mixes, Turn);
 
     /// <inheritdoc/>
-    public double[] Losses(IReadOnlyList<ImmutableArray<LayerSlice>> mixes) => Losses([.. mixes.Select(Streams.Of)]);
+    public double[] Losses(IReadOnlyList<ImmutableArray<LayerSlice>> mixes) => Losses([.. mixes.Select(StreamsOf)]);
 
     /// <summary>Times mixes, or other passes that <paramref name="turn"/> runs as <see cref="Turn"/> runs a mix.</summary>
     protected double[] Milliseconds<T>(IReadOnlyList<T> passes, Action<T, int, List<double>> turn)
@@ -98,6 +98,9 @@ internal abstract class MixMeter<TModel>(TModel model, IEnumerable<Batch> heldOu
 
         return Array.ConvertAll(losses, loss => loss * LossScale);
     }
+
+    /// <summary>Returns the pass of a mix.</summary>
+    protected virtual Streams StreamsOf(ImmutableArray<LayerSlice> layers) => Streams.Of(layers);
 
     /// <summary>Prepares the timing of mixes.</summary>
     protected virtual void Prepare()
@@ -169,16 +172,18 @@ internal sealed class EncoderMixMeter<TModel> : MixMeter<TModel>, IDisposable
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
     private readonly TModel _model;
+    private readonly int? _grid;
     private readonly Tensor _input;
 
     /// <param name="model">The encoder.</param>
     /// <param name="heldOut">The batches to evaluate on.</param>
     /// <param name="tokens">The number of tokens of the timed text.</param>
+    /// <param name="grid">The grid of compressed tokens; null for the largest.</param>
     /// <param name="cancellationToken">Cancels measurements.</param>
-    public EncoderMixMeter(TModel model, IEnumerable<Batch> heldOut, int tokens, CancellationToken cancellationToken)
+    public EncoderMixMeter(TModel model, IEnumerable<Batch> heldOut, int tokens, int? grid, CancellationToken cancellationToken)
         : base(model, heldOut, cancellationToken)
     {
-        _model = model;
+        (_model, _grid) = (model, grid);
 
         // The time does not depend on the values of the input.
         _input = TModel.Spec.Image is { } image ? zeros([1, image.Channels, image.Size, image.Size], device: model.Device)
@@ -192,9 +197,12 @@ internal sealed class EncoderMixMeter<TModel> : MixMeter<TModel>, IDisposable
         Milliseconds(budgets, (budget, times, taken) => Turn(() => _model.Forward(budget, _input), times, taken)),
         Losses([.. budgets.Select(budget => Streams.Routed<TModel>(budget))]));
 
+    protected override Streams StreamsOf(ImmutableArray<LayerSlice> layers) => base.StreamsOf(layers).At(_grid);
+
     protected override void Turn(ImmutableArray<LayerSlice> layers, int times, List<double> taken)
     {
         var profile = new Profile<TModel>("mix", layers);
+        if (_grid is { } grid) profile = profile.At(grid);
         Turn(() => _model.Forward(profile, _input), times, taken);
     }
 

@@ -15,6 +15,12 @@ public sealed record PlanOptions
     /// </summary>
     public int? CacheTokens { get; init; }
 
+    /// <summary>
+    /// For a model with compressed tokens: the side of the grid at which mixes are planned; the largest declared grid if null.
+    /// <see cref="PlanSearch.Learned"/> needs null.
+    /// </summary>
+    public int? Grid { get; init; }
+
     /// <summary>The largest number of windows of validation text for the evaluation of mixes. Each is as long as the context.</summary>
     public int Windows { get; init; } = 16;
 

@@ -62,7 +62,9 @@ public static class ProfilePlanner
     /// <param name="progress">Called with a description of each step that is done.</param>
     /// <param name="cancellationToken">Cancels planning.</param>
     /// <exception cref="PlanException">No mix meets the budget, or there are too many mixes to search.</exception>
-    /// <exception cref="ArgumentException">The model is a language model, or an option is out of range.</exception>
+    /// <exception cref="ArgumentException">
+    /// The model is a language model, an option is out of range, or the model declares no such grid.
+    /// </exception>
     /// <exception cref="DataException">The data do not fit the model, or there are fewer than two validation examples.</exception>
     /// <exception cref="TokenizerException">The model and the data have different tokenizers.</exception>
     public static Plan Run<TModel>(
@@ -73,7 +75,7 @@ public static class ProfilePlanner
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(data);
         options ??= new PlanOptions();
-        var spec = TModel.Spec;
+        var spec = TModel.Spec.AtGrid(options.Grid);
         if (spec.Kind == ModelKind.LanguageModel)
         {
             throw new ArgumentException(
@@ -92,7 +94,7 @@ public static class ProfilePlanner
         if (batches.Count > 1 && spec.Kind == ModelKind.TextEncoder) batches.RemoveAll(batch => batch.Examples < EncoderBatch);
         if (batches.Count == 0 || batches[0].Examples < 2)
             throw new DataException($"The data of {data.Source} has fewer than 2 validation examples; give more data.");
-        using var meter = new EncoderMixMeter<TModel>(model, batches, tokens, cancellationToken);
+        using var meter = new EncoderMixMeter<TModel>(model, batches, tokens, options.Grid, cancellationToken);
         var plan = OfEachWidth(
             spec, options.Budget, space => Run(
                 space, SizesOf(space), KnownIn<TModel>(space), meter, options, progress,
@@ -283,6 +285,8 @@ public static class ProfilePlanner
     {
         if (options.Search == PlanSearch.Learned && !options.Budget.IsGiven)
             throw new ArgumentException("A mix is learned for a budget, but none is given; set a limit.", nameof(options));
+        if (options is { Search: PlanSearch.Learned, Grid: not null })
+            throw new ArgumentException("A mix is learned at the largest grid of compressed tokens; leave Grid out.", nameof(options));
     }
 
     // Times are predicted by then, so the budget may limit them.
