@@ -20,12 +20,16 @@ public abstract class KernelTestBase : IDisposable
     /// <summary>The form that runs TorchSharp's operations on all streams in one pass, as on a GPU.</summary>
     protected const string Stacked = "stacked";
 
-    private static readonly string[] s_compositeForms = [Composite, Stacked];
+    /// <summary>The form that runs TorchSharp's operations in many small blocks, as those of large models.</summary>
+    protected const string Blocks = "blocks";
+
+    private static readonly string[] s_compositeForms = [Composite, Stacked, Blocks];
 
     // These tests may be the first to use TorchSharp, and no generated code installs its library here.
     static KernelTestBase() => TorchLibrary.Install();
 
     private readonly DisposeScope _scope = NewDisposeScope();
+    private readonly (long Numbers, long Queries) _blocks = (Kernels.Composite.BlockNumbers, Kernels.Composite.BlockQueries);
     private readonly Random _random = new(7);
     private readonly int _threads = get_num_threads();
     private string _form = Composite;
@@ -55,6 +59,7 @@ public abstract class KernelTestBase : IDisposable
     {
         Kernels.Cpu.IsEnabled = Kernels.Cpu.Problem is null;
         Kernels.Composite.Stacks = null;
+        (Kernels.Composite.BlockNumbers, Kernels.Composite.BlockQueries) = _blocks;
         if (Kernels.Cpu.IsEnabled) CpuLibrary.UseInstructionSet(CpuLibrary.InstructionSets[0]);
         set_num_threads(_threads);
         _scope.Dispose();
@@ -68,6 +73,7 @@ public abstract class KernelTestBase : IDisposable
         Kernels.Cpu.IsEnabled = IsCpu;
         if (IsCpu) CpuLibrary.UseInstructionSet(form);
         Kernels.Composite.Stacks = form == Stacked;
+        (Kernels.Composite.BlockNumbers, Kernels.Composite.BlockQueries) = form == Blocks ? (500, 7) : _blocks;
 
         // The work is so small that several threads of libtorch would mostly wait for each other.
         set_num_threads(IsCpu ? _threads : 1);

@@ -10,12 +10,6 @@ namespace MatFormer;
 /// </summary>
 internal sealed class AttentionInBlocks : KernelCall
 {
-    // The number of queries in a block. Keys that no query of a block sees are skipped, so smaller blocks mean less work in more calls.
-    private const long BlockQueries = 64;
-
-    // The largest number of scores in a block, and of numbers in a part. It is small for the reasons given in FeedForwardInBlocks.
-    private const long BlockNumbers = 1L << 19;
-
     private readonly AttentionWeights _weights;
     private readonly (Tensor Cos, Tensor Sin)? _angles;
     private readonly Tensor? _lengths;
@@ -125,7 +119,7 @@ internal sealed class AttentionInBlocks : KernelCall
     private IEnumerable<(long First, long Batch, long Heads)> Parts()
     {
         var first = 0L;
-        var most = Math.Max(BlockNumbers / (4 * _x.shape[1] * _x.shape[2]), 1);
+        var most = Math.Max(Kernels.Composite.BlockNumbers / (4 * _x.shape[1] * _x.shape[2]), 1);
         for (var r = 0; r < _heads.Length; first += _rows[r++])
         {
             for (var at = 0L; at < _rows[r]; at += most) yield return (first + at, Math.Min(most, _rows[r] - at), _heads[r]);
@@ -255,8 +249,8 @@ internal sealed class AttentionInBlocks : KernelCall
 
     private IEnumerable<Block> Blocks(long batch, long keyHeads, long groups, long time)
     {
-        var queries = Math.Min(time, BlockQueries);
-        var sequences = Math.Clamp(BlockNumbers / (keyHeads * groups * queries * time), 1, batch);
+        var queries = Math.Min(time, Kernels.Composite.BlockQueries);
+        var sequences = Math.Clamp(Kernels.Composite.BlockNumbers / (keyHeads * groups * queries * time), 1, batch);
         for (var sequence = 0L; sequence < batch; sequence += sequences)
         {
             for (var query = 0L; query < time; query += queries)

@@ -10,11 +10,6 @@ namespace MatFormer;
 /// </summary>
 internal sealed class FeedForwardInBlocks : KernelCall
 {
-    // The size of the largest matrix of a block, in numbers. Matrices of this size stay in the cache. They may lie between memory that is
-    // kept; freeing them then leaves only small gaps. Gaps matter because libtorch asks for aligned memory, for which the C library seldom
-    // finds a gap of the same size again.
-    private const long BlockNumbers = 1L << 19;
-
     private readonly FeedForwardWeights _weights;
     private readonly int[] _widths;
     private readonly int[]? _rows;
@@ -141,7 +136,7 @@ internal sealed class FeedForwardInBlocks : KernelCall
         for (var r = 0; r < _widths.Length; r++)
         {
             var count = (_rows?[r] ?? _x.shape[0]) * time;
-            var block = Math.Max(BlockNumbers / Math.Max(_widths[0], 4 * _x.shape[2]), 1);
+            var block = Math.Max(Kernels.Composite.BlockNumbers / Math.Max(_widths[0], 4 * _x.shape[2]), 1);
             for (var at = 0L; at < count; at += block)
                 yield return (_widths[r], _rows is null ? at : first + at, first + at, Math.Min(block, count - at));
             first += count;
