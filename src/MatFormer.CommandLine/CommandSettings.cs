@@ -385,6 +385,9 @@ internal sealed class CommandOptions(string command, ModelKind kind)
 /// <summary>The values of the options of a command.</summary>
 internal sealed class CommandSettings(CommandOptions options, ParseResult parsed, string modelName)
 {
+    /// <summary>The file of an index, if <c>--index</c> names no other.</summary>
+    public const string IndexName = "index.safetensors";
+
     private const string Prefix = "program.";
 
     /// <summary>
@@ -408,7 +411,7 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public string? Alone => parsed.GetValue(options.Alone);
 
-    public string Index => parsed.GetValue(options.Index) ?? Path.Combine(Out, "index.safetensors");
+    public string Index => parsed.GetValue(options.Index) ?? Path.Combine(Out, IndexName);
 
     public string? Query => parsed.GetValue(options.Query);
 

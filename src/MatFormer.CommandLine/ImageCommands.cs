@@ -139,7 +139,8 @@ internal sealed class ImageCommands<TModel>(
         var encoding = StoredType;
         var isFolder = Settings.Format == "huggingface";
         var path = isFolder ? InOut(FileName(profile)) : SlicePath(profile);
-        CheckExtract(path);
+        if (isFolder) CheckExtractFolder(path);
+        else CheckExtract(path);
         if (isFolder) Extraction.ToHuggingFace(Settings.Checkpoint, profile, path, tokenizer: null, encoding);
         else Extraction.ToSafetensors(Settings.Checkpoint, profile, path, encoding);
         return path;
@@ -175,16 +176,17 @@ internal sealed class ImageCommands<TModel>(
 
     private ImageEvaluation Evaluate(MatFormerModel model, ImageCorpus corpus) => Timed(() =>
     {
-        if (model.IsUniversal && model is TModel universal)
+        var universal = model.IsUniversal ? model as TModel : null;
+        var slice = new Profile<TModel>(model.ProfileName, model.Layers);
+        return (universal, Settings.Grid) switch
         {
-            return Settings.Grid is null ? ImageEvaluator.Run(universal, corpus, BatchOf(), Cancellation)
-                : ImageEvaluator.Run(
-                    universal, [.. TModel.Granularities.Concat(TModel.Profiles).Select(AtGrid)], corpus, BatchOf(), Cancellation);
-        }
-
-        var costs = ProfileCosts.Of(AtGrid(new Profile<TModel>(model.ProfileName, model.Layers)), false);
-        return Settings.Grid is null ? ImageEvaluator.RunSlice(model, costs, corpus, BatchOf(), Cancellation)
-            : ImageEvaluator.RunSlice(model, [costs], corpus, BatchOf(), Cancellation);
+            ({ }, null) => ImageEvaluator.Run(universal, corpus, BatchOf(), Cancellation),
+            ({ }, { } grid) => ImageEvaluator.Run(
+                universal, [.. TModel.Granularities.Concat(TModel.Profiles).Select(p => p.At(grid))], corpus, BatchOf(), Cancellation),
+            (null, null) => ImageEvaluator.RunSlice(model, ProfileCosts.Of(slice, false), corpus, BatchOf(), Cancellation),
+            (null, { } grid) => ImageEvaluator.RunSlice(
+                model, [ProfileCosts.Of(slice.At(grid), false)], corpus, BatchOf(), Cancellation),
+        };
     });
 
     // A profile at the grid of compressed tokens that is asked for, if there is one.

@@ -234,7 +234,8 @@ internal sealed class LanguageCommands<TModel>(
             "gguf" => InOut($"{FileName(profile)}-{Settings.Type}.gguf"),
             _ => SlicePath(profile),
         };
-        CheckExtract(path);
+        if (Settings.Format == "huggingface") CheckExtractFolder(path);
+        else CheckExtract(path);
         switch (Settings.Format)
         {
             case "huggingface":

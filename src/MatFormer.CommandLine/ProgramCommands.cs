@@ -758,7 +758,13 @@ internal abstract class ProgramCommands<TModel>(
 
     private static float[] Floats(Tensor logits) => MemoryMarshal.Cast<byte, float>(logits.contiguous().cpu().bytes).ToArray();
 
-    protected string SlicePath(Profile<TModel> profile) => InOut(FileName(profile) + ".safetensors");
+    // A profile may be called Best, but best.safetensors holds the best weights of training.
+    protected string SlicePath(Profile<TModel> profile)
+    {
+        var name = FileName(profile);
+        var isTaken = RunFolder.Replaced.Append(CommandSettings.IndexName).Contains(name + ".safetensors");
+        return InOut(name + (isTaken ? "-slice" : string.Empty) + ".safetensors");
+    }
 
     // A pattern has characters that are awkward in file names.
     protected static string FileName(Profile<TModel> profile) => profile.Name.ToLowerInvariant().Replace('*', 'x').Replace(' ', '-');
@@ -909,6 +915,15 @@ internal abstract class ProgramCommands<TModel>(
     {
         if (Path.GetFullPath(path) == Path.GetFullPath(Settings.Checkpoint))
             throw new UsageException($"'{path}' would replace the weights that it is extracted from; give another --out.");
+    }
+
+    /// <summary>Refuses to write a folder for Hugging Face over weights that an extraction did not write.</summary>
+    protected void CheckExtractFolder(string path)
+    {
+        CheckExtract(Path.Combine(path, RunFolder.WeightsName));
+        var isExtracted = File.Exists(Path.Combine(path, "config.json")) && !File.Exists(Path.Combine(path, RunFolder.CheckpointName));
+        if (!isExtracted && RunFolder.Occupant(path, TModel.Spec) is var (what, _))
+            throw new UsageException($"'{path}' holds {what}, which the extracted files would replace; give another --out.");
     }
 
     /// <summary>Extracts the first declared profile, saves it, loads it again and compares it with the universal model.</summary>

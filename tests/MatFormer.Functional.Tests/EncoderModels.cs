@@ -96,3 +96,10 @@ public sealed partial class NarrowViT;
 [NestedEmbedding(8, 16)]
 [Granularity("S", 12, Width = 16), Granularity("XL", 32)]
 public sealed partial class NarrowEncoder;
+
+/// <summary>A text encoder whose sizes and profiles are called like the files of a run.</summary>
+[MatEncoder(Layers = 2, Width = 16, Heads = 2, Context = 20, Vocabulary = 256, Embedding = 16)]
+[FeedForward(32, Activation.SwiGlu)]
+[Granularity("Model", 16), Granularity("Checkpoint", 32)]
+[Profile("Best", "Model Checkpoint"), Profile("Index", "Checkpoint Model")]
+public sealed partial class TakenEncoder;

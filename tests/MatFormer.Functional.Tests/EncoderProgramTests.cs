@@ -121,6 +121,31 @@ public sealed class EncoderProgramTests : IDisposable
     }
 
     [Fact]
+    [Trait("Kernels", "any")]
+    public async Task SlicesWhoseNamesTrainingTakesAreWrittenBesideItsFiles()
+    {
+        using var pairs = TestPairs.Open(_folder);
+        string[] where = ["--data", PairsPath, "--out", OutputPath];
+        var demo = await Run<TakenEncoder>(
+            ["demo", .. where, "--steps", "4", "--batch", "8", "--evaluate-every", "2", "--checkpoint-every", "2"]);
+        Assert.True(demo.Code == 0, demo.Errors);
+        var written = Directory.GetFiles(OutputPath, "*.safetensors").ToDictionary(path => path, File.ReadAllBytes);
+        Assert.Equal(
+            ["best", "best-slice", "checkpoint", "index", "model"],
+            written.Keys.Select(Path.GetFileNameWithoutExtension).Order(StringComparer.Ordinal));
+        foreach (var profile in TakenEncoder.Granularities.Concat(TakenEncoder.Profiles))
+        {
+            var extract = await Run<TakenEncoder>("extract", "--out", OutputPath, "--profile", profile.Name, "--json");
+            Assert.True(extract.Code == 0, extract.Errors);
+            using var slice = Checkpoint.Open<TakenEncoder>(
+                Path.Combine(OutputPath, profile.Name.ToLowerInvariant() + "-slice.safetensors"));
+            Assert.Equal(profile.Name, slice.ProfileName);
+        }
+
+        Assert.All(written, file => Assert.Equal(file.Value, File.ReadAllBytes(file.Key)));
+    }
+
+    [Fact]
     public async Task ABudgetChoosesTheProfileThatAnswers()
     {
         var (small, medium, whole) = s_flops;

@@ -190,6 +190,36 @@ public sealed class ImportCommandTests : IDisposable
             folder => Assert.Equal("a template", File.ReadAllText(PathOf(folder + "/chat_template.jinja"))));
     }
 
+    [Fact]
+    public async Task AFolderForHuggingFaceReplacesNoTrainedWeights()
+    {
+        var (code, _, error) = await Run("train", "--data", _texts, "--steps", "2", "--batch", "2", "--out", PathOf("runs/s"));
+        Assert.True(code == 0, error);
+        var weights = PathOf("runs/s/model.safetensors");
+        var trained = File.ReadAllBytes(weights);
+        string[] extract = ["extract", "--checkpoint", weights, "--profile", "S", "--format", "huggingface", "--out"];
+        (code, _, error) = await Run([.. extract, PathOf("runs")]);
+        Assert.Equal(2, code);
+        Assert.Contains("would replace the weights that it is extracted from", error, StringComparison.Ordinal);
+        extract[2] = PathOf("copy.safetensors");
+        File.Copy(weights, extract[2]);
+        (code, _, error) = await Run([.. extract, PathOf("runs")]);
+        Assert.Equal(2, code);
+        Assert.Contains("holds a model with 2 trained steps, which the extracted files would replace", error, StringComparison.Ordinal);
+        File.Delete(PathOf("runs/s/checkpoint.safetensors"));
+        (code, _, error) = await Run([.. extract, PathOf("runs")]);
+        Assert.Equal(2, code);
+        Assert.Contains("holds the weights model.safetensors, which", error, StringComparison.Ordinal);
+        Assert.Equal(trained, File.ReadAllBytes(weights));
+
+        // What an extraction wrote can be extracted again.
+        for (var i = 0; i < 2; i++)
+        {
+            (code, _, error) = await Run([.. extract, PathOf("extracted")]);
+            Assert.True(code == 0, error);
+        }
+    }
+
     // A byte-level tokenizer in which two bytes have each other's token.
     private static Tokenizer Swapped()
     {

@@ -29,8 +29,12 @@ internal static class Mutator
     ];
 
     /// <summary>The number of mutants of each reader: the environment variable <c>MATFORMER_MUTANTS</c>, or 300.</summary>
-    public static int Count { get; } = Environment.GetEnvironmentVariable("MATFORMER_MUTANTS") is { Length: > 0 } count
-        ? int.Parse(count, CultureInfo.InvariantCulture) : DefaultCount;
+    public static int Count { get; } = Number("MATFORMER_MUTANTS") ?? DefaultCount;
+
+    /// <summary>
+    /// The first mutant: the environment variable <c>MATFORMER_FIRST_MUTANT</c>, or 0. A long run that was stopped continues there.
+    /// </summary>
+    private static int First { get; } = Number("MATFORMER_FIRST_MUTANT") ?? 0;
 
     /// <summary>
     /// Gives damaged files to a reader. Fails if the reader throws an exception that it does not document, or allocates too much.
@@ -45,7 +49,7 @@ internal static class Mutator
         foreach (var seed in seeds) read(seed);
         var escaped = new Dictionary<string, (int Count, string First)>();
         var refused = 0;
-        for (var i = 0; i < Count; i++)
+        for (var i = First; i < Count; i++)
         {
             var random = new Random(i);
             var file = Mutate(seeds[random.Next(seeds.Count)], random);
@@ -70,7 +74,7 @@ internal static class Mutator
         }
 
         Assert.True(escaped.Count == 0, string.Join('\n', escaped.Select(e => $"{e.Value.Count} mutants: {e.Key}\n{e.Value.First}")));
-        Assert.True(Count < DefaultCount || refused > 0, "The reader refused nothing.");
+        Assert.True(Count - First < DefaultCount || refused > 0, "The reader refused nothing.");
 
         void Note(string kind, int mutant, object what)
         {
@@ -148,6 +152,9 @@ internal static class Mutator
         2 => Math.Min(length, 4 * random.Next(10)),
         _ => random.Next(length + 1),
     };
+
+    private static int? Number(string variable) =>
+        Environment.GetEnvironmentVariable(variable) is { Length: > 0 } number ? int.Parse(number, CultureInfo.InvariantCulture) : null;
 
     private static byte[] Number(Random random)
     {
