@@ -8,14 +8,18 @@ namespace MatFormer;
 
 /// <summary>
 /// A communicator over MPI, for tensors on the CPU. One thread makes all calls of the library, in the order in which operations begin, so
-/// that messages move while other threads compute. While it waits it sleeps, because there may be no core for it.
+/// that messages move while other threads compute. Messages move only during calls, and there may be no core for this thread. So it sleeps
+/// between calls, and less if another thread waits for the operation.
 /// </summary>
 internal sealed unsafe partial class MpiCommunicator : ICommunicator
 {
     private const int Failed = 1;
 
-    // Tests of a request before the thread sleeps between them, and how long it sleeps at first and later.
+    // Tests of a request before the thread sleeps for the first time, and between sleeps if another thread waits for the request.
     private const int Spins = 50;
+    private const int SpinsIfAwaited = 32;
+
+    // How often and how long the thread sleeps at first, and how long later.
     private const int ShortSleeps = 500;
     private const uint ShortMicroseconds = 20;
     private const uint LongMicroseconds = 200;
@@ -26,6 +30,7 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
     private readonly Thread _thread;
     private readonly MpiLibrary _library;
     private byte[] _pieces = [];
+    private volatile int _waiting;
     private volatile bool _aborts;
     private bool _isDisposed;
 
@@ -149,7 +154,7 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
 
     private Operation Begin(Action<Operation> run)
     {
-        var operation = new Operation(run);
+        var operation = new Operation(this, run);
         _operations.Add(operation);
         return operation;
     }
@@ -164,10 +169,11 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
     {
         nint request = 0;
         begin(&request);
-        for (var tries = 0; !_library.Test(&request); tries++)
+        for (int tries = 1, sleeps = 0; !_library.Test(&request); tries++)
         {
             if (_aborts) _library.Abort(Failed);
-            if (tries >= Spins) Sleep(tries < ShortSleeps ? ShortMicroseconds : LongMicroseconds);
+            if (_waiting > 0 ? tries % SpinsIfAwaited > 0 : tries <= Spins) continue;
+            _ = usleep(sleeps++ < ShortSleeps ? ShortMicroseconds : LongMicroseconds);
         }
     }
 
@@ -205,13 +211,11 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
         return (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
     }
 
-    private static void Sleep(uint microseconds) => _ = usleep(microseconds);
-
     // Thread.Sleep sleeps a millisecond or more.
     [LibraryImport("libc")]
     private static partial int usleep(uint microseconds);
 
-    private sealed class Operation(Action<Operation> run) : ICommunication
+    private sealed class Operation(MpiCommunicator communicator, Action<Operation> run) : ICommunication
     {
         private readonly ManualResetEventSlim _hasEnded = new();
         private Exception? _failure;
@@ -238,7 +242,9 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
 
         public void Wait()
         {
+            Interlocked.Increment(ref communicator._waiting);
             _hasEnded.Wait();
+            Interlocked.Decrement(ref communicator._waiting);
             if (_failure is not null) throw new DistributedException(_failure.Message, _failure);
         }
     }
