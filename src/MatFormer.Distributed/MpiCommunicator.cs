@@ -15,14 +15,13 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
 {
     private const int Failed = 1;
 
-    // Tests of a request before the thread sleeps for the first time, and between sleeps if another thread waits for the request.
-    private const int Spins = 50;
-    private const int SpinsIfAwaited = 32;
-
-    // How often and how long the thread sleeps at first, and how long later.
-    private const int ShortSleeps = 500;
+    // The thread sleeps after each group of tests of a request. Sleeps of 20 microseconds take half of a core from a thread that computes
+    // there, so they are for threads that wait. Who waits long waits for a rank that computes or writes a file.
+    private const int Group = 32;
+    private const uint UnawaitedMicroseconds = 500;
     private const uint ShortMicroseconds = 20;
     private const uint LongMicroseconds = 200;
+    private const int ShortSleeps = 500;
 
     private static int s_isConnected;
 
@@ -172,8 +171,9 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
         for (int tries = 1, sleeps = 0; !_library.Test(&request); tries++)
         {
             if (_aborts) _library.Abort(Failed);
-            if (_waiting > 0 ? tries % SpinsIfAwaited > 0 : tries <= Spins) continue;
-            _ = usleep(sleeps++ < ShortSleeps ? ShortMicroseconds : LongMicroseconds);
+            if (tries % Group > 0) continue;
+            if (_waiting == 0) _ = usleep(UnawaitedMicroseconds);
+            else _ = usleep(sleeps++ < ShortSleeps ? ShortMicroseconds : LongMicroseconds);
         }
     }
 
