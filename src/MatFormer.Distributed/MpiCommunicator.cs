@@ -8,17 +8,20 @@ namespace MatFormer;
 
 /// <summary>
 /// A communicator over MPI, for tensors on the CPU. One thread makes all calls of the library, in the order in which operations begin, so
-/// that messages move while other threads compute. While it waits it sleeps, because there may be no core for it.
+/// that messages move while other threads compute. Messages move only during calls, and there may be no core for this thread. So it sleeps
+/// between calls, and less if another thread waits for the operation.
 /// </summary>
 internal sealed unsafe partial class MpiCommunicator : ICommunicator
 {
     private const int Failed = 1;
 
-    // Tests of a request before the thread sleeps between them, and how long it sleeps at first and later.
-    private const int Spins = 50;
-    private const int ShortSleeps = 500;
+    // The thread sleeps after each group of tests of a request. Sleeps of 20 microseconds take half of a core from a thread that computes
+    // there, so they are for threads that wait. Who waits long waits for a rank that computes or writes a file.
+    private const int Group = 32;
+    private const uint UnawaitedMicroseconds = 500;
     private const uint ShortMicroseconds = 20;
     private const uint LongMicroseconds = 200;
+    private const int ShortSleeps = 500;
 
     private static int s_isConnected;
 
@@ -26,6 +29,7 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
     private readonly Thread _thread;
     private readonly MpiLibrary _library;
     private byte[] _pieces = [];
+    private volatile int _waiting;
     private volatile bool _aborts;
     private bool _isDisposed;
 
@@ -149,7 +153,7 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
 
     private Operation Begin(Action<Operation> run)
     {
-        var operation = new Operation(run);
+        var operation = new Operation(this, run);
         _operations.Add(operation);
         return operation;
     }
@@ -164,10 +168,12 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
     {
         nint request = 0;
         begin(&request);
-        for (var tries = 0; !_library.Test(&request); tries++)
+        for (int tries = 1, sleeps = 0; !_library.Test(&request); tries++)
         {
             if (_aborts) _library.Abort(Failed);
-            if (tries >= Spins) Sleep(tries < ShortSleeps ? ShortMicroseconds : LongMicroseconds);
+            if (tries % Group > 0) continue;
+            if (_waiting == 0) _ = usleep(UnawaitedMicroseconds);
+            else _ = usleep(sleeps++ < ShortSleeps ? ShortMicroseconds : LongMicroseconds);
         }
     }
 
@@ -205,13 +211,11 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
         return (ushort)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
     }
 
-    private static void Sleep(uint microseconds) => _ = usleep(microseconds);
-
     // Thread.Sleep sleeps a millisecond or more.
     [LibraryImport("libc")]
     private static partial int usleep(uint microseconds);
 
-    private sealed class Operation(Action<Operation> run) : ICommunication
+    private sealed class Operation(MpiCommunicator communicator, Action<Operation> run) : ICommunication
     {
         private readonly ManualResetEventSlim _hasEnded = new();
         private Exception? _failure;
@@ -238,7 +242,9 @@ internal sealed unsafe partial class MpiCommunicator : ICommunicator
 
         public void Wait()
         {
+            Interlocked.Increment(ref communicator._waiting);
             _hasEnded.Wait();
+            Interlocked.Decrement(ref communicator._waiting);
             if (_failure is not null) throw new DistributedException(_failure.Message, _failure);
         }
     }

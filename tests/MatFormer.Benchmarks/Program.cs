@@ -8,9 +8,9 @@ if (args is [MemoryBenchmark.Child, var dtype, var run])
     return 0;
 }
 
-if (args is [DistributedBenchmark.Child, var objective, var side])
+if (args is [DistributedBenchmark.Child, var objective, var folder])
 {
-    DistributedBenchmark.RunChild(objective, side == "alone");
+    DistributedBenchmark.RunChild(objective, folder);
     return 0;
 }
 

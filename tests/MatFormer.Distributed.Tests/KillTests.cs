@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 
 namespace MatFormer.Distributed.Tests;
 
@@ -40,6 +42,7 @@ public sealed class KillTests : RankTests
         ];
         var whole = Out("whole");
         Mpi.On(mpi, Ranks, [.. arguments, "--out", whole]).Succeeded();
+        TestContext.Current.TestOutputHelper?.WriteLine($"{mpi}, never stopped: {End(whole)}");
         for (var i = first; i < Count; i += 2)
         {
             // Every other run divides the moments, and a resumed run may change that.
@@ -59,15 +62,23 @@ public sealed class KillTests : RankTests
                 Mpi.On(mpi, ranks, [.. its, "--out", resumed, "--shard-moments", $"{ranks == 2}"]).Succeeded();
                 var losses = LargestDifference(Steps(whole), Steps(resumed));
                 var weights = Numbers(whole, "model").Zip(Numbers(resumed, "model"), (one, other) => Math.Abs(one - other)).Max();
-                figures.Add(FormattableString.Invariant($"{ranks}: {losses:g2} {weights:g2}"));
+                figures.Add(FormattableString.Invariant(
+                    $"  {ranks} ranks: losses differ by {losses:g2}, weights by {weights:g2}: {End(resumed)}"));
                 Assert.InRange(Math.Max(losses, weights), 0, ranks == Ranks ? 0 : Tolerance);
                 Assert.Empty(Directory.GetFiles(resumed, "*.tmp"));
             }
 
             TestContext.Current.TestOutputHelper?.WriteLine(
-                $"{mpi}, {s_moments[i]}, {(isBegun ? "resumed" : "begun again")}: losses and weights differ by "
-                + string.Join(", ", figures));
+                $"{mpi}, killed at '{s_moments[i]}', {(isBegun ? "resumed" : "begun again")}:\n{string.Join('\n', figures)}");
         }
+    }
+
+    // Names the losses of the last evaluation and the weights of a run.
+    private static string End(string folder)
+    {
+        var losses = Steps(folder)[^1].GetProperty("validation").EnumerateObject().Select(loss => $"{loss.Name} {loss.Value}");
+        var hash = SHA256.HashData(MemoryMarshal.AsBytes<float>(Numbers(folder, "model")));
+        return $"{string.Join(", ", losses)}, weights {Convert.ToHexStringLower(hash.AsSpan(0, 8))}";
     }
 
     // Open MPI's mpirun can end a little earlier than the ranks that it ends. The first rank holds the lock of the folder until its end.

@@ -6,13 +6,53 @@ namespace MatFormer.Distributed.Tests;
 /// <summary>Trains on several ranks and compares with one process. A batch is the same, however many ranks share it.</summary>
 public sealed class TrainingTests : RankTests
 {
+    private static readonly string[] s_combinations =
+    [
+        "--objective sampled --accumulation 2",
+        "--objective joint --distillation 0.5",
+        "--objective split --distillation 0.5 --recompute-activations",
+        "--objective sampled-per-layer --recompute-activations",
+        "--objective sandwich --distillation 0.5 --accumulation 2",
+        "--objective branching --stochastic-depth 0.3 --accumulation 2 --recompute-activations",
+        "TinyEncoder --objective sampled --recompute-activations",
+        "TinyEncoder --objective split --distillation 0.5 --accumulation 2",
+        "TinyEncoder --objective branching",
+        "TinyWidthEncoder --objective joint --distillation 0.5 --recompute-activations",
+    ];
+
+    /// <summary>
+    /// An MPI, a number of ranks and options: a few, or all with the environment variable <c>MATFORMER_COMBINATIONS</c>.
+    /// </summary>
+    public static TheoryData<string, int, string> Combinations
+    {
+        get
+        {
+            if (Environment.GetEnvironmentVariable("MATFORMER_COMBINATIONS") is null or "")
+            {
+                return new()
+                {
+                    { Mpi.Open, 2, s_combinations[1] }, { Mpi.Open, 4, s_combinations[2] }, { Mpi.Mpich, 4, s_combinations[4] },
+                };
+            }
+
+            var all = new TheoryData<string, int, string>();
+            foreach (var mpi in (string[])[Mpi.Open, Mpi.Mpich])
+            {
+                foreach (var ranks in (int[])[1, 2, 4])
+                {
+                    foreach (var options in s_combinations) all.Add(mpi, ranks, options);
+                }
+            }
+
+            return all;
+        }
+    }
+
     [Theory]
     [InlineData(Mpi.Open, 1, "--objective sampled")]
-    [InlineData(Mpi.Open, 2, "--objective joint")]
-    [InlineData(Mpi.Open, 4, "--objective split --distillation 0.5")]
     [InlineData(Mpi.Open, 3, "--objective branching --accumulation 2 --recompute-activations --stochastic-depth 0.3")]
     [InlineData(Mpi.Mpich, 2, "--objective sampled --evaluate-every 10 --patience 1")]
-    [InlineData(Mpi.Mpich, 4, "--objective sandwich --loss-weights 3,2,1")]
+    [InlineData(Mpi.Mpich, 2, "--objective sandwich --loss-weights 3,2,1")]
     [InlineData(Mpi.Open, 2, "--objective joint --bits 32,8,4 --bit-weights 1,2,1")]
     [InlineData(Mpi.Mpich, 3, "--objective joint --bits 8,2 --accumulation 2 --distillation 0.5")]
     public void TheLossesAreThoseOfOneProcess(string mpi, int ranks, string options)
@@ -77,16 +117,17 @@ public sealed class TrainingTests : RankTests
     }
 
     [Theory]
-    [InlineData(Mpi.Open, 2)]
-    [InlineData(Mpi.Open, 4)]
-    [InlineData(Mpi.Mpich, 2)]
-    public void TwoRunsOfOneWorldSizeAreBitEqual(string mpi, int ranks)
+    [MemberData(nameof(Combinations))]
+    public void TwoRunsOfOneWorldSizeAreBitEqual(string mpi, int ranks, string options)
     {
-        string[] arguments = [.. Text(20), "--objective", "split", "--distributed", "mpi"];
-        var (first, second) = (Out("first"), Out("second"));
-        Mpi.On(mpi, ranks, [.. arguments, "--out", first]).Succeeded();
-        Mpi.On(mpi, ranks, [.. arguments, "--out", second]).Succeeded();
-        Assert.Equal(Numbers(first, "model"), Numbers(second, "model"));
+        string[] words = options.Split(' ');
+        string[] arguments = words[0].StartsWith("Tiny", StringComparison.Ordinal) ? [words[0], .. PairsOfText(50), .. words[1..]]
+            : [.. Text(50), .. words];
+        AreAlike(arguments, mpi, ranks);
+        var second = Out("second");
+        Mpi.On(mpi, ranks, [.. arguments, "--distributed", "mpi", "--out", second]).Succeeded();
+        Assert.Equal(Numbers(Out("together"), "model"), Numbers(second, "model"));
+        Assert.Equal(0, LargestDifference(Steps(Out("together")), Steps(second)));
     }
 
     [Theory]
