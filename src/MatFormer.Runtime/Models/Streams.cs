@@ -106,6 +106,8 @@ public sealed class Streams
 
     internal RoutedUse? Use { get; private init; }
 
+    internal RoutedScores? Scores { get; private init; }
+
     /// <summary>
     /// The hidden width of each stream in one layer, widest first; a single one before the streams part. Do not change it.
     /// </summary>
@@ -138,6 +140,9 @@ public sealed class Streams
 
     /// <summary>Returns these streams at a grid of compressed tokens, or at the largest declared grid if it is null.</summary>
     public Streams At(int? grid) => grid == Grid ? this : new Streams(this, _scales) { Grid = grid };
+
+    /// <summary>Returns the streams of a routed pass of a language model that collects the scores of its tokens.</summary>
+    internal Streams Collecting(RoutedScores scores) => new(this, _scales) { Scores = scores };
 
     /// <summary>
     /// Returns these streams with scaled layers. A layer with scale 0 is left out; other layers' contributions are multiplied by their
@@ -218,9 +223,8 @@ public sealed class Streams
     /// budgets.
     /// </param>
     /// <param name="isCausal">
-    /// Language models only. True lets each token choose by thresholds, as the model does after training; its loss does not move them.
-    /// False lets granularities choose among all tokens of a batch, as training does; the thresholds follow these choices where a gradient
-    /// is recorded.
+    /// Language models only. True lets each token choose by thresholds, as the model does after training. False lets granularities choose
+    /// among all tokens of a batch, as training does.
     /// </param>
     /// <exception cref="ArgumentException">
     /// The model declares no routing, the budget is out of range, the language model does not declare it, or the model of images is to be
