@@ -98,8 +98,8 @@ internal sealed class PrecisionExperiment : Experiment
             the objective `split`, on {(bench.Data is null ? "the XML documentation of the .NET SDK" : "other text")}. `without` trains in
             float32. `without, calibrated` is the same model after `calibrate-weights` with 256 windows of training text: its weights are
             8-bit numbers, which were chosen so that 8, 4 and 2 bits change the outputs of each matrix little. `for 8, 4, 2` rounds the weights
-            of each step to one of these bits, which is drawn. Both trainings have the same data, steps and FLOPs. The numbers are bits per byte of validation text (mean of {bench.Seeds} seeds ± 95% interval) after rounding to the bits of
-            the column.
+            of each step to one of these bits, which is drawn. Both trainings have the same data, steps and FLOPs. The numbers are bits per
+            byte of validation text (mean of {bench.Seeds} seeds ± 95% interval) after rounding to the bits of the column.
 
 
             """);

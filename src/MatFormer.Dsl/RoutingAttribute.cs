@@ -11,8 +11,8 @@ namespace MatFormer;
 /// </summary>
 /// <remarks>
 /// A token of a language model must not depend on later ones. So there granularities choose among all tokens of a batch only in training.
-/// Training also finds thresholds of the scores for each declared budget. By these each token chooses afterwards, from its own hidden state
-/// alone, and the budget holds on average.
+/// At its end, training sets thresholds of the scores for each declared budget. By these each token chooses afterwards, from its own hidden
+/// state alone, and the budget holds on average.
 /// </remarks>
 [AttributeUsage(AttributeTargets.Class, Inherited = false)]
 #if MATFORMER_GENERATOR

@@ -74,11 +74,10 @@ internal sealed class DataParallel<TModel> : IDisposable
     }
 
     /// <summary>
-    /// Replaces the thresholds of a language model, which a routed step has moved by the rank's own tokens, by their means over all ranks.
+    /// Replaces the thresholds of a language model, which each rank has found from its own tokens, by their means over all ranks.
     /// </summary>
-    public void AverageThresholds(StepPlan plan)
+    public void AverageThresholds()
     {
-        if (plan.Streams.Budget is null || TModel.Spec.Kind != ModelKind.LanguageModel) return;
         using var unrecorded = no_grad();
         foreach (var (name, thresholds) in _model.named_parameters())
         {

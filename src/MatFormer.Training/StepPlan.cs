@@ -36,7 +36,6 @@ internal sealed class Planner<TModel>
     private readonly TrainerOptions _options;
     private readonly double[] _cumulative;
     private readonly StepPlan[] _alone;
-    private readonly StepPlan[] _routed;
     private readonly double _routedShare;
 
     /// <param name="options">The options, which the caller has validated.</param>
@@ -45,7 +44,7 @@ internal sealed class Planner<TModel>
         _options = options;
         _cumulative = Cumulative(options.Probabilities);
         _alone = [.. TModel.Granularities.Select((_, i) => Shared([Named(i)]))];
-        _routed = [.. Budgets.Select(budget => new StepPlan(Streams.Routed<TModel>(budget), [RoutingBudget.NameOf(budget)], [1]))];
+        Routed = [.. Budgets.Select(budget => new StepPlan(Streams.Routed<TModel>(budget), [RoutingBudget.NameOf(budget)], [1]))];
         _routedShare = options.RoutedShareOf(TModel.Spec);
         All = Shared([.. TModel.Granularities.Select((_, i) => Named(^(i + 1)))]);
     }
@@ -58,6 +57,9 @@ internal sealed class Planner<TModel>
     /// <summary>The plan of all granularities over the same batch.</summary>
     public StepPlan All { get; }
 
+    /// <summary>The plans of routed passes at the declared budgets.</summary>
+    public ImmutableArray<StepPlan> Routed { get; }
+
     /// <summary>Returns the plan of a step. Steps are numbered from 1.</summary>
     public StepPlan At(long step)
     {
@@ -68,7 +70,7 @@ internal sealed class Planner<TModel>
 
         // The number decides both whether the step is routed and the budget.
         var unit = new CounterRandom(_options.Seed, RandomPurpose.Routing).Unit(step);
-        return unit < _routedShare ? _routed[Math.Min(_routed.Length - 1, (int)(unit / _routedShare * _routed.Length))] : Uniform(step);
+        return unit < _routedShare ? Routed[Math.Min(Routed.Length - 1, (int)(unit / _routedShare * Routed.Length))] : Uniform(step);
     }
 
     // The plan of a step that is not routed.
@@ -102,7 +104,7 @@ internal sealed class Planner<TModel>
     public IEnumerable<(StepPlan Plan, double Share)> Typical() => !Grids.IsEmpty
         ? TypicalUniform().SelectMany(typical => Grids.Select(grid => (At(typical.Plan, grid), typical.Share / Grids.Length)))
         : (_routedShare == 1 ? [] : TypicalUniform().Select(typical => (typical.Plan, typical.Share * (1 - _routedShare))))
-        .Concat(_routedShare == 0 ? [] : _routed.Select(plan => (plan, _routedShare / _routed.Length)));
+        .Concat(_routedShare == 0 ? [] : Routed.Select(plan => (plan, _routedShare / Routed.Length)));
 
     private IEnumerable<(StepPlan Plan, double Share)> TypicalUniform()
     {

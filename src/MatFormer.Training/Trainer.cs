@@ -15,6 +15,9 @@ namespace MatFormer;
 public sealed class Trainer<TModel> : IDisposable
     where TModel : MatFormerModel, IMatFormer<TModel>
 {
+    // The tokens that set the thresholds of a budget.
+    private const int ThresholdTokens = 16 * 1024;
+
     private readonly TModel _model;
     private readonly ILogger _logger;
     private readonly FlatWeights _flat;
@@ -179,6 +182,7 @@ public sealed class Trainer<TModel> : IDisposable
             }
         }
 
+        SetThresholds(data);
         SaveCheckpoint(data);
         var finished = StepsDone >= Options.Steps || HasStoppedEarly;
         string? weights = null;
@@ -210,6 +214,50 @@ public sealed class Trainer<TModel> : IDisposable
     {
         ArgumentNullException.ThrowIfNull(data);
         return Step(data, CancellationToken.None);
+    }
+
+    /// <summary>
+    /// Sets the thresholds by which tokens of a routed language model choose, such that its weights use each declared budget on average on
+    /// text to train on. <see cref="Fit"/> does so at its end and whenever it saves the best weights. Call this after the last
+    /// <see cref="Step(TrainingData)"/>. Other models stay as they are.
+    /// </summary>
+    /// <exception cref="DataException">
+    /// The data do not fit this model, are too few, or are not those of the resumed run.
+    /// </exception>
+    public void SetThresholds(TrainingData data)
+    {
+        ArgumentNullException.ThrowIfNull(data);
+        if (TModel.Spec is not { Kind: ModelKind.LanguageModel, Routing: not null }) return;
+        Use(data);
+        using var unrecorded = no_grad();
+
+        // The next batches, which the weights have not seen yet. Nothing that training does depends on the thresholds, so a resumed run
+        // finds the same. Batches that are made ahead use another thread, so these have their own source.
+        var batches = Feed.Of(data).Batches(TModel.Spec, Options);
+        var batch = batches.NewBatch();
+        var count = ((ThresholdTokens - 1) / ((long)Options.Batch * TModel.Spec.TokensPerExample)) + 1;
+        foreach (var plan in _planner.Routed)
+        {
+            using var scores = new RoutedScores(plan.Streams.Budget!, plan.Streams.BudgetIndex);
+            var streams = plan.Streams.Collecting(scores.Add);
+            for (var i = 0; i < count; i++)
+            {
+                using var scope = NewDisposeScope();
+                batches.Fill(FirstBatch(StepsDone + 1) + i, batch);
+                var (input, targets) = batch.ToTensors(_parallel is null ? _model.Device : CPU);
+                if (_parallel is not null)
+                {
+                    var part = _parallel.PartOf(plan);
+                    (input, targets) = (_parallel.Rows(input, part), _parallel.Rows(targets, part));
+                }
+
+                _model.Losses(streams, input, targets);
+            }
+
+            scores.SetThresholds();
+        }
+
+        _parallel?.AverageThresholds();
     }
 
     // With several ranks, it also decides whether all of them stop after this step.
@@ -336,7 +384,6 @@ public sealed class Trainer<TModel> : IDisposable
         if (_parallel is not null)
         {
             (_stops, communication) = _parallel.Finish(sums, cancellationToken.IsCancellationRequested);
-            _parallel.AverageThresholds(plan);
         }
 
         float[] values = [.. sums.Select(sum => (float)(sum / Options.Accumulation / bits.Length))];
@@ -491,7 +538,12 @@ public sealed class Trainer<TModel> : IDisposable
 
         for (var i = 0; i < sums.Length; i++) sums[i] /= examples;
         _stop = _stop.After(sums.Average(), StepsDone);
-        if (_stop.BestStep == StepsDone && Written is not null && PathOf(RunFolder.BestName) is { } path) _model.Save(path);
+        if (_stop.BestStep == StepsDone)
+        {
+            SetThresholds(data);
+            if (Written is not null && PathOf(RunFolder.BestName) is { } path) _model.Save(path);
+        }
+
         var losses = InOrder(_planner.All.Names.Zip(sums.Select(sum => (float)sum)));
         TrainingTelemetry.ReportValidation(TModel.Spec.Name, Rank, losses);
         return losses;

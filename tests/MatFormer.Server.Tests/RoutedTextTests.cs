@@ -169,7 +169,7 @@ public sealed class RoutedTextTests
             if (name.EndsWith("router.alpha", StringComparison.Ordinal)) weight.fill_(0.5);
             else if (name.EndsWith("router.weight", StringComparison.Ordinal)) weight.normal_(0, 2);
             else if (!name.EndsWith("router.thresholds", StringComparison.Ordinal)) weight.mul_(2.5);
-            else weight.copy_(tensor(new[,] { { 0.4f, 0.7f }, { 0.2f, 0.45f } }));
+            else weight.copy_(tensor(new[,] { { 0.4f, 0.7f }, { 0.2f, 0.45f } }).logit());
         }
 
         return model;

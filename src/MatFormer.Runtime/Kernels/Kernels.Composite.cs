@@ -16,16 +16,10 @@ public static partial class Kernels
         /// <summary>Whether all streams are computed at once; null lets the device decide. For tests and measurements.</summary>
         public static bool? Stacks { get; set; }
 
-        /// <summary>
-        /// On the CPU, about the most numbers of a matrix of a block. More leave the CPU's cache and take memory, also as gaps between kept
-        /// memory; fewer mean more calls. Tests set fewer.
-        /// </summary>
+        /// <summary>The most numbers of a matrix of a block on the CPU. More leave its cache; fewer mean more calls. Tests set fewer.</summary>
         public static long BlockNumbers { get; set; } = 1L << 21;
 
-        /// <summary>
-        /// On the CPU, the most queries of a block of attention. Keys that no query of a block sees are skipped, so fewer queries mean less
-        /// work in more calls. Tests set fewer.
-        /// </summary>
+        /// <summary>The most queries of a block on the CPU. More compute scores in vain; fewer mean more calls. Tests set fewer.</summary>
         public static long BlockQueries { get; set; } = 128;
 
         public static Tensor Embedding(Tensor weight, Tensor tokens, ScalarType dtype, long width)

@@ -91,6 +91,7 @@ public sealed class Routers
             Thresholds = its.Thresholds,
             Budget = streams.BudgetIndex,
             IsCausal = streams.IsCausal,
+            Scores = streams.Scores is { } scores ? odds => scores(layer, its.Thresholds!, odds) : null,
             Use = streams.Use,
         };
     }

@@ -106,6 +106,9 @@ public sealed class Streams
 
     internal RoutedUse? Use { get; private init; }
 
+    /// <summary>Receives the thresholds and the log-odds of each layer of a routed pass of a language model.</summary>
+    internal Action<int, Tensor, Tensor>? Scores { get; private init; }
+
     /// <summary>The number of tokens of each text of a routed pass of a text encoder.</summary>
     internal int[]? Lengths { get; private init; }
 
@@ -141,6 +144,9 @@ public sealed class Streams
 
     /// <summary>Returns these streams at a grid of compressed tokens, or at the largest declared grid if it is null.</summary>
     public Streams At(int? grid) => grid == Grid ? this : new Streams(this, _scales) { Grid = grid };
+
+    /// <summary>Returns the streams of a routed pass of a language model whose scores are received.</summary>
+    internal Streams Collecting(Action<int, Tensor, Tensor> scores) => new(this, _scales) { Scores = scores };
 
     /// <summary>
     /// Returns these streams over texts of the given lengths, (B) int64. A routed pass distributes the tokens of each text by its length,
@@ -234,9 +240,8 @@ public sealed class Streams
     /// budgets.
     /// </param>
     /// <param name="isCausal">
-    /// Language models only. True lets each token choose by thresholds, as the model does after training; its loss does not move them.
-    /// False lets granularities choose among all tokens of a batch, as training does; the thresholds follow these choices where a gradient
-    /// is recorded.
+    /// Language models only. True lets each token choose by thresholds, as the model does after training. False lets granularities choose
+    /// among all tokens of a batch, as training does.
     /// </param>
     /// <exception cref="ArgumentException">
     /// The model declares no routing, the budget is out of range, the language model does not declare it, or the model of images is to be

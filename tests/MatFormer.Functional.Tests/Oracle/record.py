@@ -597,7 +597,7 @@ def record_decoder(c, seed):
 
     out = record(c, seed, parameters, batch, outputs, loss)
     for i in c.get("routed", []):
-        out[f"weight.model.layers.{i}.router.thresholds"] = torch.tensor(list(c["thresholds"].values()))
+        out[f"weight.model.layers.{i}.router.thresholds"] = torch.tensor(list(c["thresholds"].values())).logit()  # log-odds
     return out
 
 

@@ -113,7 +113,7 @@ internal static class Definitions
         return cat([.. Enumerable.Range(0, (int)one.shape[1]).Select(t =>
         {
             var g = route.Layer.Widths.Length - 1;
-            while (g > 0 && scores[t, g].item<float>() < route.Thresholds![route.Budget, g - 1].item<float>()) g--;
+            while (g > 0 && scores[t, g].logit().item<float>() < route.Thresholds![route.Budget, g - 1].item<float>()) g--;
             var token = one.narrow(1, t, 1);
             var added = FeedForward(token, w, [route.Layer.Widths[g]], [1]) - Wide(token);
             return Wide(token) + (((route.Scale * scores[t, g]) + 1) * added);

@@ -36,7 +36,7 @@ public sealed class RoutingKernelTests : KernelTestBase
             var weights = FeedForward(8, 12, FeedForwardKind.SwiGlu, isBiased: true);
             var route = new Route(Matrix(3, 8), Vector(1, 1), new([2, 5, 12], [10, 5, 6]))
             {
-                Thresholds = tensor(new[,] { { 2f, 2f }, { 0.3f, 0.4f } }),
+                Thresholds = tensor(new[,] { { 2f, 2f }, { 0.3f, 0.4f } }).logit(),
                 Budget = 1,
                 IsCausal = isCausal,
             };
@@ -48,34 +48,60 @@ public sealed class RoutingKernelTests : KernelTestBase
         }
     }
 
-    /// <summary>The first batch sets the thresholds, and later ones move them. They do not move without a gradient.</summary>
+    /// <summary>Thresholds are those of all tokens that passed, as if they had been one batch.</summary>
     [Fact]
-    public void ThresholdsFollowTheLowestScoresThatWereTaken()
+    public void ThresholdsAreTheLowestLogOddsThatWouldBeTakenOfAllTokens()
     {
         Use(Composite);
+        using var unrecorded = no_grad();
         var weights = FeedForward(8, 12, FeedForwardKind.Gelu);
         var thresholds = full(2, 2, float.PositiveInfinity, ScalarType.Float32);
-        var route = new Route(Matrix(3, 8), Vector(1, 1), new([2, 5, 12], [4, 0, 3])) { Thresholds = thresholds, Budget = 1 };
-        var x = X(1, 7, 8);
-        using (no_grad()) Kernels.FeedForward(x, weights, route);
+        List<Tensor> seen = [];
+        var route = new Route(Matrix(3, 8), Vector(1, 1), new([2, 5, 12], [4, 0, 3])) { Thresholds = thresholds, Scores = Seen };
+        Tensor[] batches = [X(1, 7, 8), X(1, 7, 8), X(1, 7, 8)];
+        foreach (var batch in batches) Kernels.FeedForward(batch, weights, route);
         Assert.All(thresholds.data<float>().ToArray(), value => Assert.Equal(float.PositiveInfinity, value));
-        Kernels.FeedForward(x, weights, route);
-        var first = Cut(x);
-        Assert.All(thresholds.data<float>().ToArray()[..3], value => Assert.Equal(float.PositiveInfinity, value));
-        Assert.Equal(first, thresholds[1, 1].item<float>(), 1e-6f);
 
-        // The tokens that choose by the thresholds are then those that were chosen.
-        using (no_grad())
-            Assert.True(allclose(Kernels.FeedForward(x, weights, route), Kernels.FeedForward(x, weights, route with { IsCausal = true })));
-        var other = X(1, 7, 8);
-        Kernels.FeedForward(other, weights, route);
-        Assert.Equal((0.95f * first) + (0.05f * Cut(other)), thresholds[1, 1].item<float>(), 1e-6f);
+        // The tokens that choose by the thresholds are then those that granularities choose.
+        var all = cat(batches, 1);
+        var sorted = route with { Layer = new([2, 5, 12], [10, 5, 6]), Budget = 1, Scores = null };
+        thresholds[1].copy_(Kernels.Thresholds(cat(seen, 1), sorted.Layer.Tokens));
+        var chosen = Kernels.FeedForward(all, weights, sorted);
+        Assert.True(allclose(chosen, Kernels.FeedForward(all, weights, sorted with { IsCausal = true }), 1e-4, 1e-5));
 
-        // A granularity that takes all tokens has the threshold 0.
-        Kernels.FeedForward(x, weights, route with { Budget = 0, Layer = new([2, 5, 12], [0, 0, 7]) });
-        Assert.Equal(0, thresholds[0, 1].item<float>());
+        // A granularity takes no token, or all that are left.
+        var given = tensor(new[,,] { { { 1f, 2f, 5f }, { 1f, 3f, 4f } } });
+        Assert.Equal([float.NegativeInfinity, float.PositiveInfinity], Kernels.Thresholds(given, [0, 2, 0]).data<float>().ToArray());
+        Assert.Equal([3f, 5f], Kernels.Thresholds(tensor(new[,,] { { { 1f, 2f, 5f }, { 1f, 3f, 4f }, { 1f, 0f, 0f } } }), [1, 1, 1])
+            .data<float>().ToArray());
 
-        float Cut(Tensor of) => of.view(7, 8).matmul(route.Weight.t()).softmax(-1).select(1, 2).topk(3).values[2].item<float>();
+        void Seen(Tensor odds) => seen.Add(odds.clone().DetachFromDisposeScope());
+    }
+
+    /// <summary>Of scores that are all 1 in float32, the widest granularity takes those of the largest log-odds.</summary>
+    [Fact]
+    public void SaturatedScoresAreToldApart()
+    {
+        Use(Composite);
+        using var unrecorded = no_grad();
+        var weights = FeedForward(8, 12, FeedForwardKind.Gelu);
+        var router = zeros(3, 8);
+        router[2, 0] = 1;
+        var route = new Route(router, zeros(1), new([2, 5, 12], [4, 0, 3]))
+        {
+            Thresholds = full(1, 2, float.PositiveInfinity, ScalarType.Float32),
+        };
+        var x = X(1, 7, 8).detach();
+        x.select(2, 0).copy_(tensor(new[] { 40f, 70f, 50f, 90f, 60f, 30f, 80f }));
+        var settling = route with { Scores = odds => route.Thresholds[0].copy_(Kernels.Thresholds(odds, route.Layer.Tokens)) };
+        Kernels.FeedForward(x, weights, settling);
+        Assert.Equal(70 - Math.Log(2), route.Thresholds[0, 1].item<float>(), 1e-4);
+        var chosen = Kernels.FeedForward(x, weights, route with { IsCausal = true });
+        foreach (var (token, hidden) in new[] { 2, 12, 2, 12, 2, 2, 12 }.Index())
+        {
+            var alone = Kernels.FeedForward(x.narrow(1, token, 1), weights, [hidden], [1]);
+            Assert.True(allclose(alone, chosen.narrow(1, token, 1), 1e-4, 1e-4));
+        }
     }
 
     [Theory]

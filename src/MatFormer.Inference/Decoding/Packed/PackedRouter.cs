@@ -16,25 +16,29 @@ public sealed unsafe class PackedRouter
 
     /// <summary>
     /// Returns the granularity of a token, and the factor of what its feed-forward adds: 1 + alpha * score. The widest granularity whose
-    /// score reaches its threshold takes the token.
+    /// log-odds reach its threshold takes the token.
     /// </summary>
     /// <param name="kernels">The arithmetic.</param>
     /// <param name="x">The token before the norm, padded like the rows of the router.</param>
     /// <param name="budget">The place of the budget among the declared ones.</param>
     internal (int Granularity, float Factor) Choose(DecodingKernels kernels, float* x, int budget)
     {
-        var scores = stackalloc float[_granularities];
-        var largest = float.NegativeInfinity;
-        for (var g = 0; g < _granularities; g++)
-        {
-            scores[g] = kernels.Dot(x, _weight.Row(g), _weight.Stride);
-            largest = MathF.Max(largest, scores[g]);
-        }
-
-        var sum = 0f;
-        for (var g = 0; g < _granularities; g++) sum += scores[g] = MathF.Exp(scores[g] - largest);
+        var logits = stackalloc float[_granularities];
+        for (var g = 0; g < _granularities; g++) logits[g] = kernels.Dot(x, _weight.Row(g), _weight.Stride);
         var taken = _granularities - 1;
-        while (taken > 0 && !(scores[taken] / sum >= _thresholds.Row(budget)[taken - 1])) taken--;
-        return (taken, 1 + (_scale.Row(0)[0] * scores[taken] / sum));
+        var odds = Odds(logits, taken);
+        while (taken > 0 && !(odds >= _thresholds.Row(budget)[taken - 1])) odds = Odds(logits, --taken);
+        return (taken, 1 + (_scale.Row(0)[0] / (1 + MathF.Exp(-odds))));
+    }
+
+    // The log-odds of a softmax: the logit minus the log-sum-exp of the others. Its score is 1 / (1 + exp(-log-odds)).
+    private float Odds(float* logits, int granularity)
+    {
+        var (largest, sum) = (float.NegativeInfinity, 0f);
+        for (var g = 0; g < _granularities; g++)
+            if (g != granularity) largest = MathF.Max(largest, logits[g]);
+        for (var g = 0; g < _granularities; g++)
+            if (g != granularity) sum += MathF.Exp(logits[g] - largest);
+        return logits[granularity] - largest - MathF.Log(sum);
     }
 }
