@@ -16,7 +16,7 @@ public static partial class Kernels
         /// <summary>Whether all streams are computed at once; null lets the device decide. For tests and measurements.</summary>
         public static bool? Stacks { get; set; }
 
-        /// <summary>The most numbers of a matrix of a block on the CPU. More leave its cache; fewer mean more calls. Tests set fewer.</summary>
+        /// <summary>The most numbers of a matrix of a block on the CPU. More leave its cache; fewer cost calls. Tests set fewer.</summary>
         public static long BlockNumbers { get; set; } = 1L << 21;
 
         /// <summary>The most queries of a block on the CPU. More compute scores in vain; fewer mean more calls. Tests set fewer.</summary>
