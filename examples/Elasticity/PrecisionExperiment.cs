@@ -94,12 +94,13 @@ internal sealed class PrecisionExperiment : Experiment
         text.Append(CultureInfo.InvariantCulture, $"""
             # Precision
 
-            A language model of bytes (3 layers, width 64, hidden 32 to 256) was trained for {steps} steps of {Batch} windows of 64 bytes, with
-            the objective `split`, on {(bench.Data is null ? "the XML documentation of the .NET SDK" : "other text")}. `without` trains in
-            float32. `without, calibrated` is the same model after `calibrate-weights` with 256 windows of training text: its weights are
-            8-bit numbers, which were chosen so that 8, 4 and 2 bits change the outputs of each matrix little. `for 8, 4, 2` rounds the weights
-            of each step to one of these bits, which is drawn. Both trainings have the same data, steps and FLOPs. The numbers are bits per
-            byte of validation text (mean of {bench.Seeds} seeds ± 95% interval) after rounding to the bits of the column.
+            A language model of bytes (3 layers, width 64, hidden 32 to 256) was trained for {steps} steps of {Batch} windows of 64 bytes,
+            with the objective `split`, on {(bench.Data is null ? "the XML documentation of the .NET SDK" : "other text")}. `without`
+            trains in float32. `without, calibrated` is the same model after `calibrate-weights` with 256 windows of training text: its
+            weights are 8-bit numbers, which were chosen so that 8, 4 and 2 bits change the outputs of each matrix little. `for 8, 4, 2`
+            rounds the weights of each step to one of these bits, which is drawn. Both trainings have the same data, steps and FLOPs. The
+            numbers are bits per byte of validation text (mean of {bench.Seeds} seeds ± 95% interval) after rounding to the bits of the
+            column.
 
 
             """);

@@ -18,8 +18,8 @@ internal sealed unsafe partial class MpiLibrary
     private const int Global = 0x100;
     private const int Funneled = 1; // one thread makes all calls
 
-    // A call of Open MPI moves a few fragments between processes of one machine. In calls that are rare, because the thread shares its core,
-    // its own fragments of 32 KiB take several times as long. The names are those of its versions 4 and 5.
+    // A call of Open MPI moves a few fragments between processes of one machine. Calls are rare, because the thread shares its core, so
+    // Open MPI's own fragments of 32 KiB would take several times as long. The names are those of its versions 4 and 5.
     private const string FragmentBytes = "262144";
     private static readonly string[] s_fragments = ["OMPI_MCA_btl_vader_max_send_size", "OMPI_MCA_btl_sm_max_send_size"];
 

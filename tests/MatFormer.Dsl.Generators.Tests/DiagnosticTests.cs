@@ -910,19 +910,19 @@ public sealed class DiagnosticTests
                 + "divides it"
         },
         {
-            "MFD0074",
+            "MFD0066",
             Declare(lm: MeanViT, more: "[[|Lookup|](3), Routing]"),
             "[Routing] does not work with [Lookup] of 'Lm', because the tokens that a router would choose among differ from grid to grid; "
                 + "remove one of the two"
         },
         {
-            "MFD0074",
+            "MFD0066",
             Declare(lm: MeanViT, more: "[[|Lookup|](3), Precision(8)]"),
             "[Precision] does not work with [Lookup] of 'Lm', because only the nested part of the weights would be rounded in groups; "
                 + "remove one of the two"
         },
         {
-            "MFD0074",
+            "MFD0066",
             Declare(
                 lm: MeanViT, gr: "[Granularity(\"S\", 128, Width = 128), Granularity(\"XL\", 1024)]", more: "[[|Lookup|](3)]"),
             "Width of 'S' does not work with [Lookup] of 'Lm', because the cross-attention has the whole width of the model; remove one of "

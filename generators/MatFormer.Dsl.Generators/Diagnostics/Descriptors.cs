@@ -289,6 +289,11 @@ internal static class Descriptors
         "With [Precision], {0} weights of a row share a scale, but '{1}' ends inside such a group with {2} {3}{4}; write a multiple of "
         + "{5}");
 
+    public static readonly DiagnosticDescriptor LookupExcludes = Error(
+        "MFD0066",
+        "Compressed tokens do not work with another choice",
+        "{0} does not work with [Lookup] of '{1}', because {2}; remove one of the two");
+
     public static readonly DiagnosticDescriptor RoutingBudgetOutOfRange = Error(
         "MFD0067",
         "A routing budget is out of range",
@@ -326,11 +331,6 @@ internal static class Descriptors
         "The heads of the cross-attention do not fill the width",
         "Heads of {0} do not fill the width of {1}, which the cross-attention of '{2}' divides among them; choose a HeadWidth that divides "
         + "it");
-
-    public static readonly DiagnosticDescriptor LookupExcludes = Error(
-        "MFD0074",
-        "Compressed tokens do not work with another choice",
-        "{0} does not work with [Lookup] of '{1}', because {2}; remove one of the two");
 
     // An error cannot be hidden by a setting or pragma, because the code that is generated for a wrong declaration only throws.
     private static DiagnosticDescriptor Error(string id, string title, string message) => new(

@@ -37,12 +37,13 @@ internal static class RoutingEmitter
     private static void WriteEncodings(CodeFile f, ModelSpec spec, InputPart input, HeadPart head)
     {
         var routed = $"{f.Streams}.Routed<{f.Model}>(budget)";
+        var whole = spec.IsVision ? "Logits" : "Forward";
         f.Write($$"""
             /// <inheritdoc/>
             public override {{f.Tensor}} Forward(double budget, {{f.Tensor}} {{input.Name}})
             {
                 {{input.Check}}({{input.Name}});
-                return _network.{{(spec.IsVision ? "Logits" : "Forward")}}({{input.Name}}, {{routed}}, ComputeType);  //| {{head.GivenShape}}
+                return _network.{{whole}}({{input.Name}}, {{routed}}, ComputeType);  //| {{head.GivenShape}}
             }
 
             /// <inheritdoc/>
