@@ -42,9 +42,10 @@ internal static class DistributedBenchmark
             double[] Seconds(Side side) => [.. turns.Where(turn => turn.Side == side).Select(turn => turn.Seconds)];
             foreach (var (side, what) in ((Side, string)[])[(Side.Ranks, "2_ranks"), (Side.Apart, "2_ranks_without_exchange")])
             {
-                yield return Benchmarks.Turns.Ratio(
-                    $"{name}.bf16.{what}.vs_2_threads", (Seconds(side), Seconds(Side.Alone)),
-                    (double)Batch * BenchLm.Spec.Context * Steps) with { Kernels = Level.Name };
+                var tokens = (double)Batch * BenchLm.Spec.Context * Steps;
+                var ratio = Benchmarks.Turns.Ratio(
+                    $"{name}.bf16.{what}.vs_2_threads", (Seconds(side), Seconds(Side.Alone)), tokens);
+                yield return ratio with { Kernels = Level.Name };
             }
 
             var ranks = turns.Where(turn => turn.Side == Side.Ranks).ToList();

@@ -70,9 +70,9 @@ public sealed class RoutingKernelTests : KernelTestBase
         Assert.True(allclose(chosen, Kernels.FeedForward(all, weights, sorted with { IsCausal = true }), 1e-4, 1e-5));
 
         // A granularity takes no token, or all that are left.
-        var given = tensor(new[,,] { { { 1f, 2f, 5f }, { 1f, 3f, 4f } } });
+        var given = tensor(new[, ,] { { { 1f, 2f, 5f }, { 1f, 3f, 4f } } });
         Assert.Equal([float.NegativeInfinity, float.PositiveInfinity], Kernels.Thresholds(given, [0, 2, 0]).data<float>().ToArray());
-        Assert.Equal([3f, 5f], Kernels.Thresholds(tensor(new[,,] { { { 1f, 2f, 5f }, { 1f, 3f, 4f }, { 1f, 0f, 0f } } }), [1, 1, 1])
+        Assert.Equal([3f, 5f], Kernels.Thresholds(tensor(new[, ,] { { { 1f, 2f, 5f }, { 1f, 3f, 4f }, { 1f, 0f, 0f } } }), [1, 1, 1])
             .data<float>().ToArray());
 
         void Seen(Tensor odds) => seen.Add(odds.clone().DetachFromDisposeScope());
