@@ -81,7 +81,8 @@ constexpr int most_terms = 3;
 // The words from tile to tile of a packed left operand. Without a gap, many tiles would fall into few sets of the cache.
 constexpr int64_t tile_stride(int64_t words) { return words * tile + 16; }
 constexpr int64_t tile_words(int64_t stride) { return (stride - 16) / tile; }
-constexpr int64_t query_block = 48;  // queries that attention processes at once
+constexpr int64_t query_block = 48;  // queries that attention processes at once with vectors
+constexpr int64_t most_queries = 64;  // and with the tile matrix unit
 
 struct Table {
     const char* name;

@@ -1,5 +1,5 @@
-// bfloat16 products with the CPU's tile matrix unit, AMX (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1,
-// chapter 18). build.sh names the compiler flags of this file. Everything else comes from the AVX-512 table.
+// bfloat16 products and attention with the CPU's tile matrix unit, AMX (Intel 64 and IA-32 Architectures Software Developer's Manual,
+// volume 1, chapter 18). build.sh names the compiler flags of this file. Everything else comes from the AVX-512 table.
 #include "kernels_cpu.h"
 
 #if defined(__x86_64__)
@@ -10,7 +10,7 @@
 #include <unistd.h>
 #endif
 
-#include "kernels_cpu_vectors.h"
+#include "kernels_cpu_attention.h"
 
 namespace mf::cpu {
 namespace {
@@ -151,11 +151,10 @@ void pack_right(Element compute, const Matrix& b, int64_t depth, int64_t columns
     for (int64_t n = 0; n < columns; n += panel, out += stride * panel) std::memset(out, 0, static_cast<size_t>(filled * panel) * 4);
 }
 
-// Word (i, w) of a tile is packed[i * tile_words(stride) + w]. Words that pad the depth are 0.
-template <class T>
-void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, float* packed, int64_t stride) {
-    const int64_t words = padded((depth + 1) / 2, side), row = tile_words(stride);
-    const auto place = [&](int64_t i) { return packed + i / tile * stride + i % tile * row; };
+// Packs the words of row i to place(i). Words that pad the depth are 0.
+template <class T, class Place>
+void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, const Place& place) {
+    const int64_t words = padded((depth + 1) / 2, side);
     if (a_row == 1) {
         // Two adjacent blocks are read together: a cache line holds both, and the lines of wide matrices fall into the same few sets.
         for (int64_t w = 0; w < words; w += side) {
@@ -210,11 +209,13 @@ void pack_left(Element compute, const Matrix& a, int64_t rows, int64_t depth, vo
         table_avx512_bf16.pack_left(compute, a, rows, depth, packed, stride, word);
         return;
     }
-    auto* out = static_cast<float*>(packed) + word;
+    // Word (i, w) of a tile is packed[i * tile_words(stride) + w].
+    const int64_t row = tile_words(stride);
+    const auto place = [&](int64_t i) { return static_cast<float*>(packed) + word + i / tile * stride + i % tile * row; };
     if (a.element == Float) {
-        pack_left_of(static_cast<const float*>(a.data), a.row, a.column, rows, depth, true, out, stride);
+        pack_left_of(static_cast<const float*>(a.data), a.row, a.column, rows, depth, true, place);
     } else {
-        pack_left_of(static_cast<const Narrow*>(a.data), a.row, a.column, rows, depth, false, out, stride);
+        pack_left_of(static_cast<const Narrow*>(a.data), a.row, a.column, rows, depth, false, place);
     }
 }
 
@@ -224,38 +225,36 @@ struct Rows {
     int64_t row, tile;
 };
 
-// Computes sums (up to two tiles of rows, a panel) = or += the product of `words` words of both operands.
-template <class Unit, bool two>
-void accumulate(int64_t words, const float* upper, const float* lower, int64_t row, const float* b, float* sums, bool more) {
-    constexpr int64_t width = panel * 4;
-    float* below = sums + tile * panel;
+// Computes sums (one or two tiles of rows, one or two of columns) = or += the product of `words` words of both operands. Rows of the right
+// operand and of the sums are b_row and sums_row words apart.
+template <class Unit, bool tall, bool wide>
+inline __attribute__((always_inline)) void accumulate(int64_t words, const float* upper, const float* lower, int64_t row, const float* b,
+                                                      int64_t b_row, float* sums, float* below, int64_t sums_row, bool more) {
     if (more) {
-        Unit::template load<0>(sums, width);
-        Unit::template load<1>(sums + side, width);
-        if (two) Unit::template load<2>(below, width);
-        if (two) Unit::template load<3>(below + side, width);
+        Unit::template load<0>(sums, sums_row * 4);
+        if (wide) Unit::template load<1>(sums + side, sums_row * 4);
+        if (tall) Unit::template load<2>(below, sums_row * 4);
+        if (tall && wide) Unit::template load<3>(below + side, sums_row * 4);
     } else {
         Unit::template zero<0>();
-        Unit::template zero<1>();
-        if (two) Unit::template zero<2>();
-        if (two) Unit::template zero<3>();
+        if (wide) Unit::template zero<1>();
+        if (tall) Unit::template zero<2>();
+        if (tall && wide) Unit::template zero<3>();
     }
-    for (int64_t w = 0; w < words; w += side, b += side * panel) {
-        Unit::template load<6>(b, width);
+    for (int64_t w = 0; w < words; w += side, b += side * b_row) {
+        Unit::template load<6>(b, b_row * 4);
         Unit::template load<4>(upper + w, row * 4);
         Unit::template multiply<0, 4, 6>();
-        Unit::template load<7>(b + side, width);
-        Unit::template multiply<1, 4, 7>();
-        if (two) {
-            Unit::template load<5>(lower + w, row * 4);
-            Unit::template multiply<2, 5, 6>();
-            Unit::template multiply<3, 5, 7>();
-        }
+        if (wide) Unit::template load<7>(b + side, b_row * 4);
+        if (wide) Unit::template multiply<1, 4, 7>();
+        if (tall) Unit::template load<5>(lower + w, row * 4);
+        if (tall) Unit::template multiply<2, 5, 6>();
+        if (tall && wide) Unit::template multiply<3, 5, 7>();
     }
-    Unit::template store<0>(sums, width);
-    Unit::template store<1>(sums + side, width);
-    if (two) Unit::template store<2>(below, width);
-    if (two) Unit::template store<3>(below + side, width);
+    Unit::template store<0>(sums, sums_row * 4);
+    if (wide) Unit::template store<1>(sums + side, sums_row * 4);
+    if (tall) Unit::template store<2>(below, sums_row * 4);
+    if (tall && wide) Unit::template store<3>(below + side, sums_row * 4);
 }
 
 template <class T>
@@ -327,10 +326,12 @@ void multiply(Element compute, const Term* terms, int count, int64_t first, int6
                         const int64_t upper = std::min(tile, height - r), lower = std::min(tile, height - r - upper);
                         const float* a = left[t].data + (i + r) / tile * left[t].tile + w;
                         registers.shape(upper, lower == 0 ? upper : lower);
+                        float *above = sums + r * panel, *below = above + tile * panel;
                         if (lower > 0) {
-                            accumulate<Unit, true>(here, a, a + left[t].tile, left[t].row, b + w * panel, sums + r * panel, more);
+                            accumulate<Unit, true, true>(here, a, a + left[t].tile, left[t].row, b + w * panel, panel, above, below, panel,
+                                                         more);
                         } else {
-                            accumulate<Unit, false>(here, a, nullptr, left[t].row, b + w * panel, sums + r * panel, more);
+                            accumulate<Unit, false, true>(here, a, nullptr, left[t].row, b + w * panel, panel, above, below, panel, more);
                         }
                     }
                 }
@@ -344,6 +345,228 @@ void multiply(Element compute, const Term* terms, int count, int64_t first, int6
     }
 }
 
+// ---- Attention ----
+// It multiplies as the products above do, in two by two tiles of up to sixteen rows. Depths are padded with zeros to whole tiles.
+
+// Rows of words.
+struct Left {
+    const float* data;
+    int64_t row;
+};
+
+// c (rows, columns) = or += x times y, of `words` words. Columns are padded to whole tiles in y and c, and words in both operands.
+template <class Unit>
+void product(Registers<Unit>& registers, int64_t rows, int64_t columns, int64_t words, Left x, const float* y, int64_t y_row, float* c,
+             int64_t c_row, bool more) {
+    for (int64_t i = 0; i < rows; i += 2 * side) {
+        const int64_t upper = std::min(side, rows - i), lower = std::min(side, rows - i - upper);
+        registers.shape(upper, lower == 0 ? upper : lower);
+        const float *a = x.data + i * x.row, *under = a + side * x.row;
+        for (int64_t n = 0; n < columns; n += 2 * side) {
+            float *above = c + i * c_row + n, *below = above + side * c_row;
+            const bool wide = columns - n > side;
+            if (lower > 0 && wide) {
+                accumulate<Unit, true, true>(words, a, under, x.row, y + n, y_row, above, below, c_row, more);
+            } else if (lower > 0) {
+                accumulate<Unit, true, false>(words, a, under, x.row, y + n, y_row, above, below, c_row, more);
+            } else if (wide) {
+                accumulate<Unit, false, true>(words, a, under, x.row, y + n, y_row, above, below, c_row, more);
+            } else {
+                accumulate<Unit, false, false>(words, a, under, x.row, y + n, y_row, above, below, c_row, more);
+            }
+        }
+    }
+}
+
+int64_t padded_words(int64_t depth) { return padded((depth + 1) / 2, side); }
+
+// Packs the columns of a head, each a row in memory, as panels.
+void pack_panels(const Narrow* in, int64_t stride, int64_t columns, int64_t depth, float* out) {
+    pack_right(BFloat16, {in, BFloat16, 1, stride}, depth, columns, out, padded_words(depth));
+}
+
+// Packs pairs of rows of a head, followed by zeros.
+void pack_pairs(const Narrow* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
+    pack_rows(in, stride, rows, depth, out, row);
+    const int64_t pairs = (rows + 1) / 2;
+    std::fill(out + pairs * row, out + padded(pairs, side) * row, 0.0f);
+}
+
+// Packs a head's columns as rows of `row` words, which join neighbouring rows of the head.
+void pack_turned(const Narrow* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
+    pack_left_of(in, 1, stride, depth, rows, false, [&](int64_t i) { return out + i * row; });
+}
+
+// Returns rows of a head as a left operand: in place if they consist of whole tiles, otherwise copied to `space`.
+Left left_of(const Narrow* in, int64_t stride, int64_t rows, int64_t depth, float* space) {
+    if (depth % (2 * side) == 0 && stride % 2 == 0) return {reinterpret_cast<const float*>(in), stride / 2};
+    const int64_t words = padded_words(depth);
+    pack_left_of(in, stride, 1, rows, depth, false, [&](int64_t i) { return space + i * words; });
+    return {space, words};
+}
+
+template <class Unit>
+struct TileProducts {
+    static constexpr int64_t block = most_queries, group = 2 * side;
+    Registers<Unit> registers;
+
+    static void pack_columns(const Narrow* in, int64_t stride, int64_t columns, int64_t depth, float* out) {
+        pack_panels(in, stride, columns, depth, out);
+    }
+    static void pack_rows(const Narrow* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
+        pack_pairs(in, stride, rows, depth, out, row);
+    }
+    void score(const Attention& a, int64_t rows, const Sight& seen, const Narrow* q, float* space, const float* keys, float* scores,
+               int64_t row) {
+        const Left left = left_of(q, a.query.time, rows, a.depth, space);
+        const int64_t words = padded_words(a.depth);
+        for (int64_t i = 0; i < rows; i += group) {
+            const int64_t height = std::min(group, rows - i);
+            for (int64_t n = lowest_panel(a, seen(i) - 1); n < seen(i + height - 1); n += panel) {
+                product(registers, height, panel, words, {left.data + i * left.row, left.row}, keys + n * words, panel,
+                        scores + i * row + n, row, false);
+            }
+        }
+    }
+    void mix(int64_t rows, int64_t columns, int64_t words, const float* x, int64_t x_row, const float* y, float* c) {
+        product(registers, rows, columns, padded(words, side), {x, x_row}, y, columns, c, columns, false);
+    }
+};
+
+template <class Unit>
+void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, float* log_sum, void* scratch) {
+    if (a.queries < 8) return table_avx512_bf16.attention_forward[BFloat16](a, b, h, out, log_sum, scratch);
+    attend<Narrow, TileProducts<Unit>>(a, b, h, out, log_sum, scratch);
+}
+
+// The formulas are those of the other tables. dK and dV are computed turned, as dK^T = Q^T dS and dV^T = dO^T P, because P and dS then are
+// right operands as they are stored.
+template <class Unit>
+void attention_backward(const Attention& a, int64_t b, int64_t key_head, const void* out, const void* dout, const float* log_sum,
+                        void* dquery, void* dkey, void* dvalue, void* scratch) {
+    constexpr int64_t block = most_queries, group = 2 * side;
+    const int64_t groups = a.heads / a.key_heads, depth = a.depth, words = padded_words(depth);
+    const int64_t row = padded(depth, lanes), length = padded(a.keys, panel);
+    float* keys = static_cast<float*>(scratch);  // panels, for scores
+    float* values = keys + length * words;
+    float* key_pairs = values + length * words;  // for the gradient of the queries
+    float* key_sums = key_pairs + length / 2 * row;  // (depth, keys), as value_sums
+    float* value_sums = key_sums + row * length;
+    float* query = value_sums + row * length;
+    float* query_turned = query + block * words;
+    float* gradient = query_turned + row * block / 2;
+    float* gradient_turned = gradient + block * words;
+    float* mixed = gradient_turned + row * block / 2;
+    float* slopes = mixed + block * row;
+    const Slopes to{slopes, slopes + block * length / 2, slopes + block * length, length};
+
+    const auto *key = head_of<Narrow>(a.key, b, key_head), *value = head_of<Narrow>(a.value, b, key_head);
+    pack_panels(key, a.key.time, a.keys, depth, keys);
+    pack_panels(value, a.value.time, a.keys, depth, values);
+    pack_pairs(key, a.key.time, a.keys, depth, key_pairs, row);
+    std::fill(key_sums, query, 0.0f);
+
+    Registers<Unit> registers;
+    for (int64_t h = key_head * groups; h < (key_head + 1) * groups; h++) {
+        for (int64_t t = 0; t < a.queries; t += block) {
+            const int64_t rows = std::min(block, a.queries - t), next_rows = std::min(block, a.queries - t - rows);
+            const Sight seen(a, b, t);
+            const int64_t base = (b * a.queries + t) * a.heads + h, first = seen.first, stride = a.heads * depth;
+            const int64_t visible = seen(rows - 1), columns = padded(visible, panel), start = lowest_panel(a, seen(0) - 1);
+            const Narrow* q = head_of<Narrow>(a.query, b, h) + t * a.query.time;
+            const Narrow *y = static_cast<const Narrow*>(out) + base * depth, *dy = static_cast<const Narrow*>(dout) + base * depth;
+            foresee(q + rows * a.query.time, a.query.time, next_rows, depth);
+            foresee(y + rows * stride, stride, next_rows, depth);
+            foresee(dy + rows * stride, stride, next_rows, depth);
+            const Left left = left_of(q, a.query.time, rows, depth, query), right = left_of(dy, stride, rows, depth, gradient);
+            pack_turned(q, a.query.time, rows, depth, query_turned, block / 2);
+            pack_turned(dy, stride, rows, depth, gradient_turned, block / 2);
+            float logs[block] = {}, dots[block] = {};
+            for (int64_t r = 0; r < rows; r++) {
+                logs[r] = log_sum[(b * a.heads + h) * a.queries + t + r];
+                F products{};
+                for (int64_t i = 0; i < depth; i += lanes)
+                    products += load(dy + r * stride + i, depth - i) * load(y + r * stride + i, depth - i);
+                dots[r] = sum(products);
+            }
+
+            for (int64_t r = 0; r < rows; r += group) {
+                const int64_t height = std::min(group, rows - r), low = lowest_panel(a, seen(r) - 1), high = seen(r + height - 1);
+                const int64_t inner = height % 2 == 0 ? seen(r) : 0, outer = lowest(a, high - 1);
+                for (int64_t n = start; n < columns; n += panel) {
+                    const bool any = n >= low && n < high, whole = n + panel <= inner && n >= outer;
+                    alignas(64) float s[group * panel], d[group * panel];
+                    if (any) {
+                        product(registers, height, panel, words, {left.data + r * left.row, left.row}, keys + n * words, panel, s, panel,
+                                false);
+                        product(registers, height, panel, words, {right.data + r * right.row, right.row}, values + n * words, panel, d,
+                                panel, false);
+                    }
+                    for (int64_t i = 0; i < height; i += 2) {
+                        for (int64_t j = 0; j < panel; j += lanes) {
+                            const float *p = s + i * panel + j, *slope = d + i * panel + j;
+                            if (!any) {
+                                const F none[2] = {};
+                                to.put<NarrowWords>(r + i, n + j, none, none);
+                                continue;
+                            }
+                            const F scores[2] = {load(p), load(p + panel)}, gradients[2] = {load(slope), load(slope + panel)};
+                            if (whole) {
+                                put_slopes<NarrowWords, true>(a, seen, scores, gradients, r + i, rows, n + j, logs, dots, to);
+                            } else {
+                                put_slopes<NarrowWords, false>(a, seen, scores, gradients, r + i, rows, n + j, logs, dots, to);
+                            }
+                        }
+                    }
+                }
+            }
+            // Rows that pad the last queries to whole tiles are 0.
+            for (int64_t w = (rows + 1) / 2; w < padded_words(rows); w++) {
+                std::fill(to.chances + w * length + start, to.chances + w * length + columns, 0.0f);
+                std::fill(to.columns + w * length + start, to.columns + w * length + columns, 0.0f);
+            }
+
+            for (int64_t i = 0; i < rows; i += group) {
+                const int64_t height = std::min(group, rows - i), skipped = lowest_panel(a, seen(i) - 1) / 2;
+                product(registers, height, row, padded_words(seen(i + height - 1)) - skipped,
+                        {to.rows + i * (length / 2) + skipped, length / 2}, key_pairs + skipped * row, row, mixed + i * row, row, false);
+            }
+            for (int64_t r = 0; r < rows; r++) {
+                Narrow* dq = static_cast<Narrow*>(dquery) + (base + r * a.heads) * depth;
+                for (int64_t i = 0; i < depth; i += lanes) store(dq + i, load(mixed + r * row + i), depth - i);
+            }
+            // Causal: keys from s on are seen by the queries from s - first on, until the window has passed. Otherwise all queries see
+            // them.
+            for (int64_t s = start; s < visible; s += panel) {
+                const int64_t from = a.causal && s > first ? (s - first) / panel * side : 0;
+                const int64_t until = a.causal ? std::min(rows, s + panel - 1 - first + a.window) : rows;
+                if (until <= 0) continue;
+                const int64_t here = padded_words(until) - from;
+                product(registers, depth, panel, here, {gradient_turned + from, block / 2}, to.chances + from * length + s, length,
+                        value_sums + s, length, true);
+                product(registers, depth, panel, here, {query_turned + from, block / 2}, to.columns + from * length + s, length,
+                        key_sums + s, length, true);
+            }
+        }
+    }
+
+    const auto deliver_turned = [&](const float* sums, void* to) {
+        for (int64_t s = 0; s < a.keys; s += side) {
+            for (int64_t i = 0; i < depth; i += side) {
+                F turned[lanes];
+                for (int64_t j = 0; j < side; j++) turned[j] = load(sums + (i + j) * length + s);
+                transpose(turned);
+                for (int64_t j = 0; j < side && s + j < a.keys; j++) {
+                    auto* out = static_cast<Narrow*>(to) + ((b * a.keys + s + j) * a.key_heads + key_head) * depth + i;
+                    store(out, turned[j], depth - i);
+                }
+            }
+        }
+    };
+    deliver_turned(key_sums, dkey);
+    deliver_turned(value_sums, dvalue);
+}
+
 template <class Unit>
 Table with(const char* name) {
     Table table = table_avx512_bf16;
@@ -352,6 +575,8 @@ Table with(const char* name) {
     table.pack_right = pack_right;
     table.pack_left = pack_left;
     table.multiply = multiply<Unit>;
+    table.attention_forward[BFloat16] = attention_forward<Unit>;
+    table.attention_backward[BFloat16] = attention_backward<Unit>;
     return table;
 }
 

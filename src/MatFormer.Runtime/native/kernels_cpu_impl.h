@@ -1,8 +1,5 @@
 // The inner loops. One source file for each instruction set includes them, defines MF_TABLE, and has its own compiler flags.
-#include <cmath>
-#include <type_traits>
-
-#include "kernels_cpu_vectors.h"
+#include "kernels_cpu_attention.h"
 
 namespace mf::cpu {
 namespace {
@@ -24,42 +21,6 @@ inline F exponential(F x) {
     I exponent = (reinterpret_cast<I>(shifted) - 0x4b400000) << 23;
     return reinterpret_cast<F>(reinterpret_cast<I>(p) + exponent);
 #endif
-}
-
-constexpr float log2_of_e = 1.44269504f;
-
-// 2^x, relative error 1e-7: 2^(n + r) with a polynomial, fitted on |r| <= 1/2, for 2^r.
-inline F power_of_two(F x) {
-#if defined(__AVX512F__)
-    F n = reinterpret_cast<F>(_mm512_roundscale_ps(reinterpret_cast<__m512>(x), 0));
-#else
-    x = minimum(maximum(x, splat(-126.0f)), splat(126.0f));
-    F shifted = x + 12582912.0f;
-    F n = shifted - 12582912.0f;
-#endif
-    F r = x - n;
-    F p = r * 1.326472632e-3f + 9.671512991e-3f;
-    p = p * r + 5.550733581e-2f;
-    p = p * r + 2.4022242427e-1f;
-    p = p * r + 6.9314700365e-1f;
-    p = p * r + 1.0f;
-#if defined(__AVX512F__)
-    return reinterpret_cast<F>(_mm512_scalef_ps(reinterpret_cast<__m512>(p), reinterpret_cast<__m512>(n)));
-#else
-    I exponent = (reinterpret_cast<I>(shifted) - 0x4b400000) << 23;
-    return reinterpret_cast<F>(reinterpret_cast<I>(p) + exponent);
-#endif
-}
-
-// log2(x) of positive normal numbers, absolute error 1e-7: x = 2^n m with m near 1, and the series of atanh((m - 1) / (m + 1)).
-inline F log_two(F x) {
-    const I bits = reinterpret_cast<I>(x) - 0x3f3504f3;  // the bits of sqrt(1/2)
-    const F n = __builtin_convertvector(bits >> 23, F), m = reinterpret_cast<F>((bits & 0x7fffff) + 0x3f3504f3);
-    const F t = (m - 1.0f) / (m + 1.0f), u = t * t;
-    F p = u * 0.320598898f + 0.412198583f;
-    p = p * u + 0.577078016f;
-    p = p * u + 0.961796694f;
-    return n + (p * u + 2.885390082f) * t;
 }
 
 // erf(x) and e^(-x^2): erfc(|x|) = t P(t) e^(-x^2), t = 1 / (1 + 0.48 |x|), P fitted to 1e-8 absolute
@@ -600,34 +561,6 @@ void rotary(const void* x, const float* cos, const float* sin, void* y, int64_t 
 }
 
 // ---- Attention ----
-// Each head is computed separately, in blocks of queries, so that scores stay in the cache. Scores are computed again for the gradient (as
-// in FlashAttention, arXiv 2205.14135). Only the logarithm of each row's sum is kept, to the base 2, because exponentials are powers of 2.
-// Bfloat16 heads are multiplied without conversion, with float32 sums. Probabilities and their gradients are rounded to bfloat16 before
-// they are multiplied.
-
-template <class T>
-using WordsOf = std::conditional_t<element_of<T> == BFloat16, NarrowWords, WideWords>;
-
-template <class T>
-inline const T* head_of(const Heads& x, int64_t b, int64_t h) {
-    return static_cast<const T*>(x.data) + b * x.batch + h * x.head;
-}
-
-template <class Words>
-inline int64_t words_in(int64_t n) {
-    return (n + Words::per_word - 1) / Words::per_word;
-}
-
-// Packs rows (or pairs of rows) of a head as words, `row` words each, padded with zeros.
-template <class T>
-void pack_rows(const T* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
-    using Words = WordsOf<T>;
-    for (int64_t s = 0; s < rows; s += Words::per_word, out += row) {
-        for (int64_t i = 0; i < depth; i += lanes) {
-            store(out + i, words_of<Words>(in + s * stride + i, stride, s + 1 < rows, false, depth - i));
-        }
-    }
-}
 
 // Returns rows of a head as a left operand: in place if possible, otherwise copied to `space`, followed by zeros up to `until`.
 template <class T>
@@ -646,22 +579,6 @@ Operands left_of(const T* in, int64_t stride, int64_t rows, int64_t depth, float
     for (int64_t i = rows * words; i < until * words; i++) space[i] = 0;
     return {words, space, words, 1, nullptr, 0};
 }
-
-// Return the first key that the query at key `last` sees, and the start of that key's panel. The tile that begins with this query starts
-// there.
-inline int64_t lowest(const Attention& a, int64_t last) { return last < a.window ? 0 : last + 1 - a.window; }
-inline int64_t lowest_panel(const Attention& a, int64_t last) { return lowest(a, last) / panel * panel; }
-
-// The number of keys, counted from the first, that each row of a block of queries sees.
-struct Sight {
-    bool causal;
-    int64_t first, length;
-
-    Sight(const Attention& a, int64_t b, int64_t t)
-        : causal(a.causal), first(a.keys - a.queries + t), length(a.lengths == nullptr ? a.keys : a.lengths[b % a.length_count]) {}
-
-    int64_t operator()(int64_t r) const { return causal ? first + r + 1 : length; }
-};
 
 // scores (rows, keys) = left times packed keys, for the keys that each tile of rows sees.
 template <class Words>
@@ -724,96 +641,29 @@ void attention_rows(const Attention& a, int64_t b, int64_t h, T* out, float* log
 }
 
 template <class T>
-void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, float* log_sum, void* scratch) {
+struct VectorProducts {
     using Words = WordsOf<T>;
-    auto* space = static_cast<float*>(scratch);
-    if (a.queries < 8) return attention_rows<T>(a, b, h, static_cast<T*>(out), log_sum, space);
+    static constexpr int64_t block = query_block, group = tile;
 
-    // The type to which probabilities are rounded.
-    using P = std::conditional_t<Words::per_word == 2, Narrow, float>;
-    const int64_t groups = a.heads / a.key_heads, kh = h / groups, depth = a.depth;
-    const int64_t row = padded(depth, lanes), length = padded(a.keys, panel);
-    float* keys = space;
-    float* values = keys + length * (depth + 1);
-    float* query = values + a.keys * row;
-    float* mixed = query + query_block * row;
-    float* scores = mixed + query_block * row;
-    auto* chances = reinterpret_cast<P*>(Words::per_word == 2 ? scores + query_block * length : scores);
-    pack_right_of<Words>(head_of<T>(a.key, b, kh), 1, a.key.time, depth, a.keys, false, keys, words_in<Words>(depth));
-    pack_rows(head_of<T>(a.value, b, kh), a.value.time, a.keys, depth, values, row);
-
-    for (int64_t t = 0; t < a.queries; t += query_block) {
-        const int64_t rows = a.queries - t < query_block ? a.queries - t : query_block;
-        const int64_t next_rows = a.queries - t - rows < query_block ? a.queries - t - rows : query_block;
-        const Sight seen(a, b, t);
-        const T* q = head_of<T>(a.query, b, h) + t * a.query.time;
-        T* y = static_cast<T*>(out) + ((b * a.queries + t) * a.heads + h) * depth;
-        foresee(q + rows * a.query.time, a.query.time, next_rows, depth);
-        foresee<true>(y, a.heads * depth, rows, depth);
-        if ((h + 1) % groups == 0 && kh + 1 < a.key_heads) {
-            foresee(head_of<T>(a.key, b, kh + 1) + t * a.key.time, a.key.time, rows, depth);
-            foresee(head_of<T>(a.value, b, kh + 1) + t * a.value.time, a.value.time, rows, depth);
-        }
-        const Operands left = left_of(q, a.query.time, rows, depth, query);
-        score<Words>(a, rows, seen, left, keys, scores, length);
-
-        const float scale = a.scale * log2_of_e;
-        float tops_of[query_block] = {}, totals_of[query_block] = {}, inverse[query_block];
-        for (int64_t r = 0; r < rows; r++) {
-            const int64_t count = seen(r), whole = count / lanes * lanes, end = padded(seen(padded(r + 1, tile) - 1), panel);
-            const float* x = scores + r * length;
-            P* p = chances + r * length;
-            // The first seen key is `low`, the tile starts at `start`, and from `inner` on all lanes are seen.
-            const int64_t low = lowest(a, count - 1), start = lowest_panel(a, seen(r / tile * tile) - 1), inner = padded(low, lanes);
-            const int64_t edge = inner - lanes;
-            const I above = ~lanes_below(low - edge);
-            const I rest = inner > whole ? lanes_below(count - whole) & above : lanes_below(count - whole);
-            F tops = select(rest, load(x + whole), splat(-INFINITY));
-            if (inner > low && edge < whole) tops = maximum(tops, select(above, load(x + edge), splat(-INFINITY)));
-            for (int64_t i = inner; i < whole; i += lanes) tops = maximum(tops, load(x + i));
-            const float top = largest(tops) * scale;
-            F totals{};
-            int64_t i = start;
-            for (; i < low / lanes * lanes; i += lanes) store(p + i, F{});
-            if (i < inner && i < whole) {
-                F e = select(above, power_of_two(load(x + i) * scale - top), F{});
-                totals += e;
-                store(p + i, e);
-                i += lanes;
-            }
-            for (; i < whole; i += lanes) {
-                F e = power_of_two(load(x + i) * scale - top);
-                totals += e;
-                store(p + i, e);
-            }
-            if (i < count) {
-                F e = select(rest, power_of_two(load(x + i) * scale - top), F{});
-                totals += e;
-                store(p + i, e);
-                i += lanes;
-            }
-            for (; i < end && i < length; i += lanes) store(p + i, F{});
-            tops_of[r] = top;
-            totals_of[r] = sum(totals);
-        }
-        for (int64_t r = 0; r < rows; r += lanes) {
-            const F total = load(totals_of + r);
-            store(inverse + r, 1.0f / total);
-            if (log_sum != nullptr) store(log_sum + (b * a.heads + h) * a.queries + t + r, load(tops_of + r) + log_two(total), rows - r);
-        }
-
-        for (int64_t i = 0; i < rows; i += tile) {
-            const int64_t height = rows - i < tile ? rows - i : tile;
-            const int64_t start = lowest_panel(a, seen(i) - 1), skipped = start / Words::per_word;
-            const auto* p = reinterpret_cast<const float*>(chances + i * length) + skipped;
-            mix<Words>(height, row,
-                       {words_in<Words>(seen(i + height - 1)) - skipped, p, length / Words::per_word, 1, values + skipped * row, row},
-                       mixed + i * row, row, false);
-        }
-        for (int64_t r = 0; r < rows; r++, y += a.heads * depth) {
-            for (int64_t i = 0; i < depth; i += lanes) store(y + i, load(mixed + r * row + i) * inverse[r], depth - i);
-        }
+    static void pack_columns(const T* in, int64_t stride, int64_t columns, int64_t depth, float* out) {
+        pack_right_of<Words>(in, 1, stride, depth, columns, false, out, words_in<Words>(depth));
     }
+    static void pack_rows(const T* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
+        cpu::pack_rows(in, stride, rows, depth, out, row);
+    }
+    static void score(const Attention& a, int64_t rows, const Sight& seen, const T* q, float* space, const float* keys, float* scores,
+                      int64_t row) {
+        cpu::score<Words>(a, rows, seen, left_of(q, a.query.time, rows, a.depth, space), keys, scores, row);
+    }
+    static void mix(int64_t rows, int64_t columns, int64_t words, const float* x, int64_t x_row, const float* y, float* c) {
+        cpu::mix<Words>(rows, columns, {words, x, x_row, 1, y, columns}, c, columns, false);
+    }
+};
+
+template <class T>
+void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, float* log_sum, void* scratch) {
+    if (a.queries < 8) return attention_rows<T>(a, b, h, static_cast<T*>(out), log_sum, static_cast<float*>(scratch));
+    attend<T, VectorProducts<T>>(a, b, h, out, log_sum, scratch);
 }
 
 // The numbers of rows and of vectors of keys for which S and dP are computed together. Their sums fill the registers.
@@ -843,30 +693,6 @@ inline __attribute__((always_inline)) void score_and_slope(const Operands& q, co
     }
 }
 
-// The targets of P and dS. dS is stored by rows, and both are stored by columns, where words join neighbouring queries. With float words
-// the two layouts are the same.
-struct Slopes {
-    float *rows, *columns, *chances;
-    int64_t length;
-
-    template <class Words>
-    void put(int64_t r, int64_t i, const F* p, const F* s) const {
-        if constexpr (Words::per_word == 2) {
-            auto* even = reinterpret_cast<Narrow*>(rows) + r * length + i;
-            store(even, s[0]);
-            store(even + length, s[1]);
-            const auto join = [](F low, F high) {
-                return reinterpret_cast<F>(extend(narrow(low)) | (extend(narrow(high)) << 16));
-            };
-            store(chances + r / 2 * length + i, join(p[0], p[1]));
-            store(columns + r / 2 * length + i, join(s[0], s[1]));
-        } else {
-            store(chances + r * length + i, p[0]);
-            store(rows + r * length + i, s[0]);
-        }
-    }
-};
-
 // Computes P and dS for `height` rows of a block of queries, from r on, and the vectors of keys from n on. With `whole`, all these rows see
 // all these keys.
 template <class Words, bool whole>
@@ -878,19 +704,13 @@ inline void slopes_of(const Attention& a, const Sight& seen, const Operands& q, 
     for (int64_t i = 0; i < slope_tile; i += Words::per_word) {
 #pragma GCC unroll 4
         for (int64_t j = 0; j < slope_vectors; j++) {
-            F p[Words::per_word], slope[Words::per_word];
+            F scores[Words::per_word], gradients[Words::per_word];
 #pragma GCC unroll 2
             for (int64_t w = 0; w < Words::per_word; w++) {
-                p[w] = power_of_two(s[i + w][j] * (a.scale * log2_of_e) - logs[r + i + w]);
-                slope[w] = p[w] * (d[i + w][j] - dots[r + i + w]) * a.scale;
-                if constexpr (!whole) {
-                    const int64_t visible = i + w < height ? seen(r + i + w) : 0, first = n + j * lanes;
-                    const I inside = lanes_below(visible - first) & ~lanes_below(lowest(a, visible - 1) - first);
-                    p[w] = select(inside, p[w], F{});
-                    slope[w] = select(inside, slope[w], F{});
-                }
+                scores[w] = s[i + w][j];
+                gradients[w] = d[i + w][j];
             }
-            to.put<Words>(r + i, n + j * lanes, p, slope);
+            put_slopes<Words, whole>(a, seen, scores, gradients, r + i, r + height, n + j * lanes, logs, dots, to);
         }
     }
 }

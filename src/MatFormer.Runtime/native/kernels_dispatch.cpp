@@ -14,11 +14,12 @@ std::vector<const Table*> supported() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
         && __builtin_cpu_supports("avx512vl")) {
-        if (__builtin_cpu_supports("avx512bf16")) {
-            if (allows_amx()) tables.push_back(&table_amx_bf16());
-            tables.push_back(&table_avx512_bf16);
-        }
+        // Intel's CPUs multiply pairs of bfloat16 at half the speed of float32: 87 and 155 GFLOP/s on a core of an Emerald Rapids.
+        const bool pairs = __builtin_cpu_supports("avx512bf16"), slow = __builtin_cpu_is("intel");
+        if (pairs && allows_amx()) tables.push_back(&table_amx_bf16());
+        if (pairs && !slow) tables.push_back(&table_avx512_bf16);
         tables.push_back(&table_avx512);
+        if (pairs && slow) tables.push_back(&table_avx512_bf16);
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) tables.push_back(&table_avx2);
 #endif
@@ -62,12 +63,12 @@ void use_instruction_set(const std::string& name) {
 
 int64_t attention_forward_scratch(const Attention& a) {
     const int64_t length = (a.keys + panel) / panel * panel, row = (a.depth + 15) / 16 * 16;
-    return 4 * (length * (a.depth + 1) + a.keys * row + query_block * (2 * row + 2 * length));
+    return 4 * (length * (2 * row + 1) + most_queries * (2 * row + 2 * length));
 }
 
 int64_t attention_backward_scratch(const Attention& a) {
     const int64_t length = (a.keys + panel) / panel * panel, row = (a.depth + 15) / 16 * 16;
-    return 4 * (2 * length * (a.depth + 1) + 3 * a.keys * row + query_block * (5 * row + 2 * length));
+    return 4 * (length * (5 * row + 2) + most_queries * (5 * row + 2 * length));
 }
 
 }  // namespace mf::cpu
