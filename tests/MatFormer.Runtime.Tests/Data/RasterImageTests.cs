@@ -280,6 +280,7 @@ public sealed class RasterImageTests : IDisposable
         Assert.Equal((height, width), (image.Height, image.Width));
         Assert.Equal(expected.Length, image.Pixels.Length);
         Assert.All(image.Pixels.Zip(expected), pair => Assert.InRange(pair.First - pair.Second, -1, 1));
+        Oracles.Compared("PyTorch: resized pixels", expected.Length);
     }
 
     [Fact]
