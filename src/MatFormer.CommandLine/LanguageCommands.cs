@@ -190,7 +190,8 @@ internal sealed class LanguageCommands<TModel>(
         var options = WhatToPlan(Settings.CacheTokens);
         var plan = ProfilePlanner.Run(universal, engine, corpus, options, Error.WriteLine, Cancellation);
 
-        var conditions = Output.Invariant($"weights as {weights.ShortName}, {threads} threads, {plan.CacheTokens} tokens in the cache");
+        var conditions = $"weights as {weights.ShortName}, {Counted.Of(threads, "thread")}, "
+            + $"{Counted.Of(plan.CacheTokens, "token")} in the cache";
         Show(plan, options, conditions, SayMeasured(corpus, universal), dtype, CPU, json =>
         {
             json.WriteString("weights", weights.ShortName);
@@ -302,11 +303,11 @@ internal sealed class LanguageCommands<TModel>(
         Human.WriteLine();
         var reason = result.FinishReason.ToString().ToLowerInvariant();
         var drafts = result.Drafts is not { } d ? string.Empty : Output.Invariant(
-            $", {d.Acceptance:P0} of {d.Drafted} drafted tokens accepted, {d.MeanLength:0.0} at once");
+            $", {d.Acceptance:P0} of {Counted.Of(d.Drafted, "drafted token")} accepted, {d.MeanLength:0.0} at once");
         var answers = result.Cascade is not { } c ? string.Empty : Output.Invariant($", {c.WidestShare:P0} of them its own");
         var routed = Settings.Routing is { } mean ? Output.Invariant($" at the budget {mean}") : string.Empty;
         Error.WriteLine(Output.Invariant(
-            $"[{chosen.ProfileName}{routed}: {result.Tokens} tokens{answers}, {result.TokensPerSecond:0} tokens/s{drafts}, ")
+            $"[{chosen.ProfileName}{routed}: {Counted.Of(result.Tokens, "token")}{answers}, {result.TokensPerSecond:0} tokens/s{drafts}, ")
             + $"finish: {reason}]");
         if (Settings.Json)
         {

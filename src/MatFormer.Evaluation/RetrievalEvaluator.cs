@@ -177,8 +177,8 @@ public static class RetrievalEvaluator
         if (batches == 0)
         {
             throw new DataException(
-                $"The data of {pairs.Source} has {pairs.Validation.Count} validation pairs, fewer than a batch of {batch}; give more data, "
-                + "or a smaller batch.");
+                $"The data of {pairs.Source} has {Counted.Of(pairs.Validation.Count, "validation pair")}, fewer than a batch of {batch}; "
+                + "give more data, or a smaller batch.");
         }
 
         using var unrecorded = no_grad();
@@ -212,7 +212,11 @@ public static class RetrievalEvaluator
         {
             ArgumentNullException.ThrowIfNull(index);
             if (index.Count < Hits)
-                throw new DataException($"The index '{index.Path}' has {index.Count} documents; give one of at least {Hits}.");
+            {
+                throw new DataException(
+                    $"The index '{index.Path}' has {Counted.Of(index.Count, "document")}; give one of at least {Hits}.");
+            }
+
             _index = index;
             Queries = [.. pairs.Validation.Select(pair => pair.Query)];
             _groups = [.. pairs.Validation.Select(pair => pair.Group)];

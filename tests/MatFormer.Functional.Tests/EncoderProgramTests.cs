@@ -86,7 +86,7 @@ public sealed class EncoderProgramTests : IDisposable
         Assert.Contains("Cheap first", eval.Output, StringComparison.Ordinal);
         var ofSlice = await Run("eval-retrieval", "--out", output, "--checkpoint", slice, "--json"); // the index remembers its pairs
         Assert.True(ofSlice.Code == 0, ofSlice.Errors);
-        Assert.Contains($"Held-out pairs of '{data}': 1 files", ofSlice.Errors, StringComparison.Ordinal);
+        Assert.Contains($"Held-out pairs of '{data}': 1 file,", ofSlice.Errors, StringComparison.Ordinal);
         using (var document = JsonDocument.Parse(ofSlice.Output))
             Assert.Equal(3, document.RootElement.GetProperty("results").GetArrayLength());
         var refused = await Run("search", "--out", output, "--checkpoint", other, "--query", "old new");

@@ -90,8 +90,8 @@ public sealed class ImageCorpus : TrainingData
         var names = classes.Length <= 10 ? string.Join(", ", classes) : $"{classes[0]}, {classes[1]}, ..., {classes[^1]}";
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"{Source}: {Training.Count} images to train on, {Validation.Count} to validate on, {Size(Training)}, {classes.Length} classes "
-            + $"({names})");
+            $"{Source}: {Counted.Of(Training.Count, "image")} to train on, {Validation.Count} to validate on, {Size(Training)}, "
+            + $"{Counted.Of(classes.Length, "class", "classes")} ({names})");
     }
 
     /// <summary>Allocates the pixels of images.</summary>
