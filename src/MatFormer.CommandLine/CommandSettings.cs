@@ -507,6 +507,10 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
 
     public string Checkpoint => parsed.GetValue(options.Checkpoint) ?? Path.Combine(Out, "model.safetensors");
 
+    /// <summary>Returns true if a path is that of the weights that a command takes by default, and there are none.</summary>
+    public bool LacksModel(string path) =>
+        parsed.GetValue(options.Checkpoint) is null && path == Checkpoint && !Path.Exists(path);
+
     public string? Init => parsed.GetValue(options.Init);
 
     public string? From => parsed.GetValue(options.From);

@@ -113,7 +113,16 @@ public static class ModelProgram
             // The command runs on this thread, because a dispose scope of tensors belongs to one thread.
             made.SetAction((parsed, cancellationToken) =>
             {
-                run(create(new CommandSettings(options, parsed, name), cancellationToken));
+                var settings = new CommandSettings(options, parsed, name);
+                try
+                {
+                    run(create(settings, cancellationToken));
+                }
+                catch (CheckpointException e) when (settings.LacksModel(e.Path))
+                {
+                    throw new UsageException($"There is no '{e.Path}'; train a model first, or give --checkpoint or --out.", e);
+                }
+
                 return Task.FromResult(Done);
             });
             return made;

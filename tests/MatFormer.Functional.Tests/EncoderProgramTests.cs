@@ -250,7 +250,7 @@ public sealed class EncoderProgramTests : IDisposable
     [InlineData("--tolerance must be within 0 and 1", "eval-retrieval", "--tolerance", "2")]
     [InlineData("'dotnet add package MatFormer.Server'", "serve")]
     [InlineData("--profile is missing", "extract")]
-    [InlineData("does not exist", "index")]
+    [InlineData("train a model first", "index")]
     [InlineData("--batch 1", "eval", "--batch", "1")]
     public async Task WrongInputEndsWithExitCode2AndOneLine(string says, params string[] arguments)
     {

@@ -63,6 +63,7 @@ public sealed class ImageCorpus : TrainingData
         ArgumentException.ThrowIfNullOrEmpty(path);
         if (resize is var (height, width) && (height <= 0 || width <= 0))
             throw new ArgumentOutOfRangeException(nameof(resize), $"Images cannot be resized to {height} x {width} pixels.");
+        if (File.Exists(path)) throw new DataException($"The images '{path}' are a file; give the folder that holds the images.");
         if (!Directory.Exists(path)) throw new DataException($"The folder of images '{path}' does not exist; give an existing folder.");
         try
         {

@@ -122,6 +122,19 @@ public sealed class ModelProgramTests : IDisposable
         Assert.StartsWith($"--out '{file}' is a file; give a folder.", run.Error, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("generate")]
+    [InlineData("eval")]
+    [InlineData("extract --profile S")]
+    public async Task ACommandBeforeTrainingSaysThatAModelIsNeeded(string command)
+    {
+        var (code, output, error) = await Run([.. command.Split(' '), "--out", _out]);
+        Assert.Equal((2, string.Empty), (code, output));
+        Assert.Equal(
+            $"There is no '{Path.Combine(_out, "model.safetensors")}'; train a model first, or give --checkpoint or --out.",
+            error.TrimEnd());
+    }
+
     [Fact]
     public async Task ARunThatCannotBeResumedSaysOnlyWhy()
     {
