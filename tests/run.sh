@@ -8,7 +8,7 @@ dotnet build MatFormer.Dsl.sln -c Release -v quiet --nologo || { echo "the build
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
-export logs
+export logs ORACLE_COUNTS=$logs
 
 # Two projects run at a time, because much of the work of each is in one thread. The output of a project is printed when it has ended.
 # OMP_WAIT_POLICY lets waiting threads of libtorch leave their core to the other project. The functional tests, which take longest, have one
@@ -45,6 +45,11 @@ while read -r project level; do
     fi
     failed=$((failed + ${counts% *})) passed=$((passed + ${counts#* }))
 done <<<"$runs"
+
+# What the tests compared with other programs, summed over both kernels.
+echo "Values compared with other programs:"
+cat "$logs"/*.oracles | awk '{ count = $1; $1 = ""; sums[$0] += count } END { for (its in sums) printf "%12d %s\n", sums[its], its }' \
+    | LC_ALL=C sort -k 2
 
 echo "$passed passed, $failed failed"
 [ "$status" = 0 ] && [ "$failed" = 0 ]

@@ -50,9 +50,12 @@ if (line.Errors is [var error, ..])
     return 2;
 }
 
+// System.CommandLine's own handler would give up two seconds after Ctrl-C, but a run may take longer until it checks for it.
+using var signals = new StopSignals(CancellationToken.None);
 try
 {
-    return await line.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+    return await line.InvokeAsync(
+        new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }, signals.Token);
 }
 catch (OperationCanceledException)
 {

@@ -1,10 +1,8 @@
 using System.Collections.Immutable;
-using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using MatFormer;
 using Paper;
-using static TorchSharp.torch;
 
 namespace Elasticity;
 
@@ -73,38 +71,27 @@ internal sealed class WidthExperiment : Experiment
 
         return new Page(bench, corpus, steps, warmSteps, found).Write();
 
-        // What an earlier run with the same steps trained is kept.
         TModel Trained<TModel>(string name, int steps, ImmutableArray<double> probabilities, int seed)
-            where TModel : MatFormerModel, IMatFormer<TModel>
-        {
-            var path = Path.Combine(bench.Folder, $"{TModel.Spec.Name}-{name}-{steps}-{seed}.safetensors");
-            if (File.Exists(path)) return Checkpoint.OpenUniversal<TModel>(path, CPU);
-            var watch = Stopwatch.StartNew();
-            manual_seed(seed);
-            var model = TModel.Create(CPU);
-            Train(model, steps, probabilities, seed);
-            model.Save(path);
-            bench.Log.WriteLine(string.Create(
-                CultureInfo.InvariantCulture, $"{TModel.Spec.Name}, {name}, seed {seed}: {steps} steps, {watch.Elapsed.TotalSeconds:0} s"));
-            return model;
-        }
+            where TModel : MatFormerModel, IMatFormer<TModel> =>
+            bench.Trained<TModel>(name, Options(steps, probabilities, seed), corpus, cancellationToken);
 
         void Train<TModel>(TModel model, int steps, ImmutableArray<double> probabilities, int seed)
             where TModel : MatFormerModel, IMatFormer<TModel>
         {
-            var options = new TrainerOptions
-            {
-                Steps = steps,
-                Batch = Batch,
-                Objective = Objective.Split,
-                Probabilities = probabilities,
-                LearningRate = LearningRate,
-                Seed = seed,
-            };
-            using var trainer = new Trainer<TModel>(model, options);
+            using var trainer = new Trainer<TModel>(model, Options(steps, probabilities, seed));
             if (!trainer.Fit(corpus, cancellationToken: cancellationToken).Finished)
                 throw new OperationCanceledException(cancellationToken);
         }
+
+        static TrainerOptions Options(int steps, ImmutableArray<double> probabilities, int seed) => new()
+        {
+            Steps = steps,
+            Batch = Batch,
+            Objective = Objective.Split,
+            Probabilities = probabilities,
+            LearningRate = LearningRate,
+            Seed = seed,
+        };
 
         double[] Losses<TModel>(TModel model)
             where TModel : MatFormerModel, IMatFormer<TModel> => LossesOf(model, TModel.Granularities);

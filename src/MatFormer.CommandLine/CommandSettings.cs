@@ -50,8 +50,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     public readonly Option<long?> Seed = Number("--seed", long.MinValue, "a whole number", SeedHelp(command, kind));
     public readonly Option<string?> Device = Choice(
         "--device", "Where to compute; by default CUDA if available, else the CPU", "cpu", "cuda");
-    public readonly Option<int?> Threads = Number<int>("--threads", 1, "1 or more", "Threads on the CPU; by default OMP_NUM_THREADS, or "
-        + "one per physical core");
+    public readonly Option<int?> Threads = Number<int>(
+        "--threads", 1, "from 1 to 4096", "Threads on the CPU; by default OMP_NUM_THREADS, or one per physical core", most: 4096);
     public readonly Option<string?> Dtype = Choice(
         "--dtype", "Type of activations and matrix products; bf16 by default if supported", "f32", "bf16");
     public readonly Option<string?> Weights = Choice(
@@ -299,6 +299,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
             {
                 if (value.Length == 0 && name != "--prompt") result.AddError($"{name} is empty; give {help}, or leave it out.");
                 if (value.StartsWith("--", StringComparison.Ordinal)) result.AddError($"{name} needs {help} after it, not '{value}'.");
+                if (name == "--out" && help == "DIR" && File.Exists(value)) result.AddError($"--out '{value}' is a file; give a folder.");
+                if (name == "--report" && Directory.Exists(value)) result.AddError($"--report '{value}' is a folder; give a file.");
             }
         });
         return option;
@@ -372,11 +374,15 @@ internal sealed class CommandOptions(string command, ModelKind kind)
             CustomParser = result =>
             {
                 var value = result.Tokens[^1].Value;
-                if (T.TryParse(value, CultureInfo.InvariantCulture, out var number) && number.CompareTo(least) >= 0
+
+                // Without a style, 0,5 would be 5.
+                var isNumber = double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out _);
+                if (isNumber && T.TryParse(value, CultureInfo.InvariantCulture, out var number) && number.CompareTo(least) >= 0
                     && (most is not { } limit || number.CompareTo(limit) <= 0)
                     && !(number is double d && !double.IsFinite(d)))
                     return number;
-                result.AddError($"{name} must be {wanted}, not '{value}'.");
+                result.AddError(isNumber ? $"{name} must be {wanted}, not '{value}'."
+                    : $"{name} must be a number such as {(typeof(T) == typeof(double) ? "0.5" : "20")}, not '{value}'.");
                 return null;
             },
         };
@@ -500,6 +506,10 @@ internal sealed class CommandSettings(CommandOptions options, ParseResult parsed
     public string Out => parsed.GetValue(options.Out) ?? parsed.GetValue(options.ImportOut) ?? Path.Combine("out", modelName);
 
     public string Checkpoint => parsed.GetValue(options.Checkpoint) ?? Path.Combine(Out, "model.safetensors");
+
+    /// <summary>Returns true if a path is that of the weights that a command takes by default, and there are none.</summary>
+    public bool LacksModel(string path) =>
+        parsed.GetValue(options.Checkpoint) is null && path == Checkpoint && !Path.Exists(path);
 
     public string? Init => parsed.GetValue(options.Init);
 

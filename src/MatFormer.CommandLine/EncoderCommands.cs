@@ -119,7 +119,10 @@ internal sealed class EncoderCommands<TModel>(
             Shortlist = 0,
         };
         string[] first = ["first uses allocate"];
-        foreach (var encoder in search.Encoders) index.SearchBatch(encoder.Embed(first), options);
+        SteadyTimes.WarmUp(() =>
+        {
+            foreach (var encoder in search.Encoders) index.SearchBatch(encoder.Embed(first), options);
+        });
         if (Settings.Query is { } query)
         {
             Answer(query);
@@ -148,7 +151,7 @@ internal sealed class EncoderCommands<TModel>(
 
             Human.WriteLine(Output.Invariant(
                 $"[{profile}, {dimension} of {index.Width} dimensions, {share:0%} of {Whole.Name}'s compute: {embeddingMs:0.00} ms to "
-                + $"embed, {searchMs:0.00} ms to search {index.Count:n0} documents"
+                + $"embed, {searchMs:0.00} ms to search {Counted.Of(index.Count, "document")}"
                 + $"{(index.Indexed is null ? null : $" of {index.Indexed}")}]"));
             if (!Settings.Json) return;
             Output.Json(Results, json =>

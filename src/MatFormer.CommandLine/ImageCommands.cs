@@ -60,8 +60,8 @@ internal sealed class ImageCommands<TModel>(
         if ((raster.Channels, raster.Height, raster.Width) != (image.Channels, image.Size, image.Size))
         {
             throw new UsageException(
-                $"'{path}' has {raster.Height} x {raster.Width} pixels and {raster.Channels} channels, but {TModel.Spec.Name} takes "
-                    + $"{image.Size} x {image.Size} and {image.Channels}; give an image of that size.");
+                $"'{path}' has {raster.Height} x {raster.Width} pixels and {Counted.Of(raster.Channels, "channel")}, but "
+                    + $"{TModel.Spec.Name} takes {image.Size} x {image.Size} and {image.Channels}; give an image of that size.");
         }
 
         using var unrecorded = no_grad();
@@ -196,7 +196,7 @@ internal sealed class ImageCommands<TModel>(
     {
         var watch = Stopwatch.StartNew();
         var evaluation = run();
-        Error.WriteLine(Output.Invariant($"Evaluated on {evaluation.Images:n0} images in {watch.Elapsed.TotalSeconds:0.0} s."));
+        Error.WriteLine(Output.Invariant($"Evaluated on {Counted.Of(evaluation.Images, "image")} in {watch.Elapsed.TotalSeconds:0.0} s."));
         return evaluation;
     }
 }

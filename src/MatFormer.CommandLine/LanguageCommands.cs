@@ -190,7 +190,8 @@ internal sealed class LanguageCommands<TModel>(
         var options = WhatToPlan(Settings.CacheTokens);
         var plan = ProfilePlanner.Run(universal, engine, corpus, options, Error.WriteLine, Cancellation);
 
-        var conditions = Output.Invariant($"weights as {weights.ShortName}, {threads} threads, {plan.CacheTokens} tokens in the cache");
+        var conditions = $"weights as {weights.ShortName}, {Counted.Of(threads, "thread")}, "
+            + $"{Counted.Of(plan.CacheTokens, "token")} in the cache";
         Show(plan, options, conditions, SayMeasured(corpus, universal), dtype, CPU, json =>
         {
             json.WriteString("weights", weights.ShortName);
@@ -302,11 +303,11 @@ internal sealed class LanguageCommands<TModel>(
         Human.WriteLine();
         var reason = result.FinishReason.ToString().ToLowerInvariant();
         var drafts = result.Drafts is not { } d ? string.Empty : Output.Invariant(
-            $", {d.Acceptance:P0} of {d.Drafted} drafted tokens accepted, {d.MeanLength:0.0} at once");
+            $", {d.Acceptance:P0} of {Counted.Of(d.Drafted, "drafted token")} accepted, {d.MeanLength:0.0} at once");
         var answers = result.Cascade is not { } c ? string.Empty : Output.Invariant($", {c.WidestShare:P0} of them its own");
         var routed = Settings.Routing is { } mean ? Output.Invariant($" at the budget {mean}") : string.Empty;
         Error.WriteLine(Output.Invariant(
-            $"[{chosen.ProfileName}{routed}: {result.Tokens} tokens{answers}, {result.TokensPerSecond:0} tokens/s{drafts}, ")
+            $"[{chosen.ProfileName}{routed}: {Counted.Of(result.Tokens, "token")}{answers}, {result.TokensPerSecond:0} tokens/s{drafts}, ")
             + $"finish: {reason}]");
         if (Settings.Json)
         {
@@ -547,20 +548,18 @@ internal sealed class LanguageCommands<TModel>(
         using var slice = Checkpoint.Open<TModel>(check.Path, universal.Device);
         slice.ComputeType = dtype;
         var prompt = Settings.Prompt ?? DefaultPrompt(corpus);
-        var samples = new List<Sample>();
+        List<Sample> samples;
         using (var narrowest = universal.View(TModel.Granularities[0]))
         {
             narrowest.ComputeType = dtype;
-            WarmUp(engine: null, narrowest, Sampling(corpus.Tokenizer, Settings.Tokens));
-            foreach (var model in new[] { narrowest, slice, universal })
-            {
-                var generated = TextGenerator.Generate(
-                    model, prompt, Sampling(corpus.Tokenizer, Settings.Tokens), cancellationToken: Cancellation);
-                samples.Add(new Sample(model.ProfileName, prompt, generated.Text, generated.TokensPerSecond));
-                Human.WriteLine();
-                Human.WriteLine(Output.Invariant($"--- {model.ProfileName}, {generated.TokensPerSecond:0} tokens/s"));
-                Human.WriteLine(prompt + generated.Text);
-            }
+            samples = Continue([narrowest, slice, universal], prompt, Sampling(corpus.Tokenizer, Settings.Tokens));
+        }
+
+        foreach (var sample in samples)
+        {
+            Human.WriteLine();
+            Human.WriteLine(Output.Invariant($"--- {sample.Profile}, {sample.TokensPerSecond:0} tokens/s"));
+            Human.WriteLine(prompt + sample.Text);
         }
 
         var metrics = InOut("metrics.jsonl");
@@ -597,6 +596,30 @@ internal sealed class LanguageCommands<TModel>(
                 json.WriteNumber("tokens_per_second", sample.TokensPerSecond);
             });
         });
+    }
+
+    // Continues the prompt with each model. The models take turns, so that other load on the machine affects all of them.
+    private List<Sample> Continue(MatFormerModel[] models, string prompt, GenerationOptions sampling)
+    {
+        const int Turns = 5;
+        WarmUp(engine: null, models[0], sampling);
+        var texts = new string[models.Length];
+        var seconds = SteadyTimes.Measure([.. models.Select(model => model.Layers)], some =>
+        {
+            double[] shortest = [.. some.Select(_ => double.PositiveInfinity)];
+            for (var turn = 0; turn < Turns; turn++)
+            {
+                for (var i = 0; i < some.Count; i++)
+                {
+                    var generated = TextGenerator.Generate(models[some[i]], prompt, sampling, cancellationToken: Cancellation);
+                    texts[some[i]] = generated.Text;
+                    shortest[i] = Math.Min(shortest[i], 1 / generated.TokensPerSecond);
+                }
+            }
+
+            return shortest;
+        });
+        return [.. models.Select((model, i) => new Sample(model.ProfileName, prompt, texts[i], 1 / seconds[i]))];
     }
 
     // A printed speed is that of warm code. A few tokens after an empty prompt take little time, also with a large model.

@@ -85,8 +85,7 @@ public static class ModelProgram
         }
         catch (Exception e) when (e is TrainingException or DecodingException or ExternalException)
         {
-            // Messages of libtorch may have several lines, and all of them help.
-            error.WriteLine(e.Message);
+            error.WriteLine(WithoutFrames(e.Message));
             return Failed;
         }
     }
@@ -114,7 +113,16 @@ public static class ModelProgram
             // The command runs on this thread, because a dispose scope of tensors belongs to one thread.
             made.SetAction((parsed, cancellationToken) =>
             {
-                run(create(new CommandSettings(options, parsed, name), cancellationToken));
+                var settings = new CommandSettings(options, parsed, name);
+                try
+                {
+                    run(create(settings, cancellationToken));
+                }
+                catch (CheckpointException e) when (settings.LacksModel(e.Path))
+                {
+                    throw new UsageException($"There is no '{e.Path}'; train a model first, or give --checkpoint or --out.", e);
+                }
+
                 return Task.FromResult(Done);
             });
             return made;
@@ -243,6 +251,11 @@ public static class ModelProgram
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Index, o.Tolerance, o.Alone, o.Report, o.Device, o.Threads, o.Dtype, o.Out,
             o.Json]),
     ];
+
+    // Messages of libtorch may have several lines. All of them help but those that list the functions of its stack.
+    internal static string WithoutFrames(string message) => string.Join(
+        '\n', message.Split('\n').Where(line => !line.StartsWith("frame #", StringComparison.Ordinal)
+            && !line.StartsWith("Exception raised from ", StringComparison.Ordinal))).TrimEnd();
 
     private static string OneLine(string message) =>
         string.Join(' ', message.Split((char[])['\r', '\n'], StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));

@@ -66,7 +66,8 @@ internal abstract class ProgramCommands<TModel>(
         if (ranks.Rank == 0)
         {
             // Some launchers name only the process of a rank that was killed.
-            Error.WriteLine($"Training on {ranks.Size} ranks over {ranks.Description}: process {string.Join(", ", processes)}.");
+            Error.WriteLine(
+                $"Training on {Counted.Of(ranks.Size, "rank")} over {ranks.Description}: process {string.Join(", ", processes)}.");
             return;
         }
 
@@ -95,7 +96,7 @@ internal abstract class ProgramCommands<TModel>(
         var early = result.StoppedEarly ? ", and stopped because validation no longer improved" : string.Empty;
         var skipped = result.Skipped > 0 ? $", {result.Skipped} of them skipped" : string.Empty;
         var kept = result.Best is not null ? $" Best on validation data: step {result.BestStep}." : string.Empty;
-        Human.WriteLine($"Trained {result.Steps} steps{skipped}{early}.{kept} Wrote {string.Join(", ", files)}.");
+        Human.WriteLine($"Trained {Counted.Of(result.Steps, "step")}{skipped}{early}.{kept} Wrote {string.Join(", ", files)}.");
         if (Settings.Json)
         {
             Output.Json(Results, json =>
@@ -301,8 +302,8 @@ internal abstract class ProgramCommands<TModel>(
         var threads = Settings.Threads ?? Machine.Threads;
         var what = TModel.Spec.Image is not null
             ? "one image at a time" + (grid is null ? string.Empty : Output.Invariant($" with {grid} x {grid} compressed tokens"))
-            : Output.Invariant($"texts of {plan.CacheTokens} tokens, one at a time");
-        var conditions = Output.Invariant($"{Describe(dtype)}, {threads} threads, {what}");
+            : Output.Invariant($"texts of {Counted.Of(plan.CacheTokens, "token")}, one at a time");
+        var conditions = Output.Invariant($"{Describe(dtype)}, {Counted.Of(threads, "thread")}, {what}");
         Show(plan, options, conditions, SayMeasured(data, model), dtype, device, json =>
         {
             json.WriteNumber("threads", threads);
@@ -484,7 +485,7 @@ internal abstract class ProgramCommands<TModel>(
         if (TModel.Spec.Routing is not null) text += Output.Invariant($", {options.RoutedShareOf(TModel.Spec):0.##%} of the steps routed");
         if (options.LabelSmoothing > 0) text += Output.Invariant($", label smoothing {options.LabelSmoothing}");
         if (options.Mixup > 0) text += Output.Invariant($", mixup {options.Mixup}");
-        if (options.Shift > 0) text += Output.Invariant($", shifts of up to {options.Shift} pixels");
+        if (options.Shift > 0) text += Output.Invariant($", shifts of up to {Counted.Of(options.Shift, "pixel")}");
         return options.Distillation is { } distillation
             ? text + Output.Invariant(
                 $", {distillation.Weight:0.##%} distilled from {Whole.Name} at temperature {distillation.Temperature}")
@@ -669,7 +670,7 @@ internal abstract class ProgramCommands<TModel>(
         using var trainer = new Trainer<TModel>(model, options with { OutputFolder = null });
         var seconds = StepTime.Measure(trainer, data, CalibrationRepeats, Cancellation);
         var steps = (int)Math.Clamp(Math.Floor(Settings.Minutes * 60 / seconds / 10) * 10, 10, int.MaxValue);
-        Error.WriteLine(Output.Invariant($"A step takes {seconds * 1000:0} ms: {steps:n0} steps in about {Settings.Minutes} minutes "
+        Error.WriteLine(Output.Invariant($"A step takes {seconds * 1000:0} ms: {Counted.Of(steps, "step")} in about {Settings.Minutes} min "
             + $"(--steps sets another number)."));
         return steps;
     }
@@ -688,8 +689,8 @@ internal abstract class ProgramCommands<TModel>(
             };
             if (checkpoint is not null)
             {
-                SayChanges(checkpoint, options, dtype);
                 trainer.Resume(checkpoint, allowsOtherOptions: true);
+                SayChanges(checkpoint, options, dtype);
             }
 
             Begin(model, data);
@@ -854,7 +855,7 @@ internal abstract class ProgramCommands<TModel>(
     {
         var batch = options.Batch * options.Accumulation;
         return Output.Invariant(
-            $"{options.Steps:n0} of {batch} {name}s, {(double)options.Steps * batch / examples:0.0} times each {name}");
+            $"{options.Steps:n0} of {Counted.Of(batch, name)}, {(double)options.Steps * batch / examples:0.0} times each {name}");
     }
 
     /// <summary>Returns the weight files that a run wrote: the last weights, and the best ones if the run evaluated.</summary>

@@ -82,20 +82,22 @@ public static class RetrievalEvaluator
         ArgumentNullException.ThrowIfNull(pairs);
         var task = new Task(pairs, index);
         var rows = ImmutableArray.CreateBuilder<RetrievalRow>();
-        var ladder = new List<QueryEncoder<int>>();
-        foreach (var profile in TModel.Granularities.Concat(TModel.Profiles))
-        {
-            var embedder = TextEmbedder.Of(model, profile, pairs.Tokenizer);
-            embedder.CheckFits(index);
-            var isGranularity = TModel.Granularities.Contains(profile);
-            var embeddings = task.Measure(embedder, ProfileCosts.Of(profile, isGranularity), rows, cancellationToken);
-            ladder.Add(new(profile.Name, embedder.FlopsPerText, queries => task.Rows(embeddings, queries)));
-        }
-
-        foreach (var budget in Budgets<TModel>())
-            task.Measure(TextEmbedder.Of(model, budget, pairs.Tokenizer), ProfileCosts.Of<TModel>(budget), rows, cancellationToken);
+        List<(TextEmbedder Embedder, ProfileCosts Costs)> profiles =
+        [
+            .. TModel.Granularities.Concat(TModel.Profiles).Select(profile => (
+                TextEmbedder.Of(model, profile, pairs.Tokenizer), ProfileCosts.Of(profile, TModel.Granularities.Contains(profile)))),
+        ];
+        foreach (var (embedder, _) in profiles) embedder.CheckFits(index);
+        var routed = Budgets<TModel>()
+            .Select(budget => (TextEmbedder.Of(model, budget, pairs.Tokenizer), ProfileCosts.Of<TModel>(budget)));
+        var embeddings = task.Measure([.. profiles, .. routed], rows, cancellationToken);
 
         // The encoders must ascend in cost without ties. The whole model is the last one.
+        List<QueryEncoder<int>> ladder =
+        [
+            .. profiles.Select((its, i) => new QueryEncoder<int>(
+                its.Costs.Name, its.Embedder.FlopsPerText, queries => task.Rows(embeddings[i], queries))),
+        ];
         var whole = ladder[TModel.Granularities.Count - 1];
         List<QueryEncoder<int>> ascending =
             [.. ladder.Where(encoder => encoder.FlopsPerQuery < whole.FlopsPerQuery).OrderBy(encoder => encoder.FlopsPerQuery)
@@ -121,7 +123,7 @@ public static class RetrievalEvaluator
         ArgumentNullException.ThrowIfNull(pairs);
         var task = new Task(pairs, index);
         var rows = ImmutableArray.CreateBuilder<RetrievalRow>();
-        task.Measure(queries, costs, rows, cancellationToken);
+        task.Measure([(queries, costs)], rows, cancellationToken);
         return new RetrievalEvaluation(rows.ToImmutable(), task.Queries.Length, index.Count, null);
     }
 
@@ -175,8 +177,8 @@ public static class RetrievalEvaluator
         if (batches == 0)
         {
             throw new DataException(
-                $"The data of {pairs.Source} has {pairs.Validation.Count} validation pairs, fewer than a batch of {batch}; give more data, "
-                + "or a smaller batch.");
+                $"The data of {pairs.Source} has {Counted.Of(pairs.Validation.Count, "validation pair")}, fewer than a batch of {batch}; "
+                + "give more data, or a smaller batch.");
         }
 
         using var unrecorded = no_grad();
@@ -210,7 +212,11 @@ public static class RetrievalEvaluator
         {
             ArgumentNullException.ThrowIfNull(index);
             if (index.Count < Hits)
-                throw new DataException($"The index '{index.Path}' has {index.Count} documents; give one of at least {Hits}.");
+            {
+                throw new DataException(
+                    $"The index '{index.Path}' has {Counted.Of(index.Count, "document")}; give one of at least {Hits}.");
+            }
+
             _index = index;
             Queries = [.. pairs.Validation.Select(pair => pair.Query)];
             _groups = [.. pairs.Validation.Select(pair => pair.Group)];
@@ -233,45 +239,59 @@ public static class RetrievalEvaluator
 
         public string[] Queries { get; }
 
-        /// <summary>Adds a row for each dimension. Returns the embeddings of the queries.</summary>
-        public float[] Measure(
-            TextEmbedder embedder, ProfileCosts costs, ImmutableArray<RetrievalRow>.Builder rows, CancellationToken cancellationToken)
+        /// <summary>
+        /// Adds a row for each embedder and dimension. Returns each embedder's embeddings of the queries. The embedders take turns, so that
+        /// other load on the machine affects the times of all.
+        /// </summary>
+        public float[][] Measure(
+            IReadOnlyList<(TextEmbedder Embedder, ProfileCosts Costs)> all, ImmutableArray<RetrievalRow>.Builder rows,
+            CancellationToken cancellationToken)
         {
-            if (embedder.Width != _index.Width)
+            float[][] embeddings = [.. all.Select(_ => new float[(long)Queries.Length * _index.Width])];
+            var times = all.Select(_ => new List<double>()).ToList();
+            foreach (var (embedder, _) in all)
             {
-                throw new ArgumentException(
-                    $"The queries are embedded at {embedder.Width} dimensions, but the vectors of '{_index.Path}' have {_index.Width}; "
-                    + "embed them at full width.", nameof(embedder));
+                if (embedder.Width != _index.Width)
+                {
+                    throw new ArgumentException(
+                        $"The queries are embedded at {embedder.Width} dimensions, but the vectors of '{_index.Path}' have {_index.Width}; "
+                        + "embed them at full width.", nameof(all));
+                }
+
+                embedder.Embed(Queries[..Math.Min(QueriesAtOnce, Queries.Length)], cancellationToken); // warm-up: first uses allocate
             }
 
-            var embeddings = new float[(long)Queries.Length * _index.Width];
-            var times = new List<double>();
-            embedder.Embed(Queries[..Math.Min(QueriesAtOnce, Queries.Length)], cancellationToken); // warm-up: first uses allocate
             for (var first = 0; first < Queries.Length; first += QueriesAtOnce)
             {
                 var some = Queries[first..Math.Min(first + QueriesAtOnce, Queries.Length)];
-                var watch = Stopwatch.StartNew();
-                embedder.Embed(some, cancellationToken).CopyTo(embeddings.AsSpan(first * _index.Width));
-                if (times.Count == 0 || some.Length == QueriesAtOnce) times.Add(watch.Elapsed.TotalMicroseconds / some.Length);
+                for (var i = 0; i < all.Count; i++)
+                {
+                    var watch = Stopwatch.StartNew();
+                    all[i].Embedder.Embed(some, cancellationToken).CopyTo(embeddings[i].AsSpan(first * _index.Width));
+                    if (first == 0 || some.Length == QueriesAtOnce) times[i].Add(watch.Elapsed.TotalMicroseconds / some.Length);
+                }
             }
 
-            var time = times.Order().ElementAt(times.Count / 2);
-            foreach (var dimension in _index.Prefixes.Append(_index.Width))
+            for (var i = 0; i < all.Count; i++)
             {
-                cancellationToken.ThrowIfCancellationRequested();
-                var options = new SearchOptions
+                var time = times[i].Order().ElementAt(times[i].Count / 2);
+                foreach (var dimension in _index.Prefixes.Append(_index.Width))
                 {
-                    Count = Hits,
-                    Prefix = dimension < _index.Width ? dimension : null,
-                    Shortlist = 0,
-                    Threads = Environment.ProcessorCount,
-                };
-                var found = _index.SearchBatch(embeddings, options);
-                rows.Add(new RetrievalRow(
-                    costs, dimension, RetrievalMeasures.RecallAt(1, found, _relevant), RetrievalMeasures.RecallAt(Hits, found, _relevant),
-                    RetrievalMeasures.MeanReciprocalRank(found, _relevant),
-                    _groups.All(group => group is null) ? null : RetrievalMeasures.NearestNeighbourAccuracy(found, _groups, _rowGroups),
-                    time));
+                    cancellationToken.ThrowIfCancellationRequested();
+                    var options = new SearchOptions
+                    {
+                        Count = Hits,
+                        Prefix = dimension < _index.Width ? dimension : null,
+                        Shortlist = 0,
+                        Threads = Environment.ProcessorCount,
+                    };
+                    var found = _index.SearchBatch(embeddings[i], options);
+                    rows.Add(new RetrievalRow(
+                        all[i].Costs, dimension, RetrievalMeasures.RecallAt(1, found, _relevant),
+                        RetrievalMeasures.RecallAt(Hits, found, _relevant), RetrievalMeasures.MeanReciprocalRank(found, _relevant),
+                        _groups.All(group => group is null) ? null
+                            : RetrievalMeasures.NearestNeighbourAccuracy(found, _groups, _rowGroups), time));
+                }
             }
 
             return embeddings;

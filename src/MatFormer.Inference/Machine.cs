@@ -44,7 +44,8 @@ public static class Machine
 
     /// <summary>Describes the processor, its cores and the system in one line.</summary>
     public static string Describe() =>
-        $"{Processor()}, {Environment.ProcessorCount} cores, {RuntimeInformation.OSDescription}, {RuntimeInformation.FrameworkDescription}";
+        $"{Processor()}, {Counted.Of(Environment.ProcessorCount, "core")}, {RuntimeInformation.OSDescription}, "
+        + RuntimeInformation.FrameworkDescription;
 
     private static string Processor()
     {

@@ -278,8 +278,9 @@ public static class ServeCommand
         CustomParser = result =>
         {
             var text = result.Tokens[^1].Value;
-            if (double.TryParse(text, CultureInfo.InvariantCulture, out var ms) && ms > 0 && double.IsFinite(ms)) return ms;
-            result.AddError($"--auto-ms must be more than 0, not '{text}'.");
+            if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var ms) && double.IsFinite(ms) && ms > 0)
+                return ms;
+            result.AddError($"--auto-ms must be a number above 0, not '{text}'.");
             return 0;
         },
     };

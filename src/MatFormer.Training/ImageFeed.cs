@@ -22,8 +22,8 @@ internal sealed class ImageFeed(ImageCorpus images) : Feed
         if (images.Training.Classes.Length != image.Classes)
         {
             throw new DataException(
-                $"The images of {images.Source} have {images.Training.Classes.Length} classes, but {spec.Name} declares "
-                + $"{image.Classes}; declare [MatViT(Classes = {images.Training.Classes.Length})] for them.");
+                $"The images of {images.Source} have {Counted.Of(images.Training.Classes.Length, "class", "classes")}, but "
+                + $"{spec.Name} declares {image.Classes}; declare [MatViT(Classes = {images.Training.Classes.Length})] for them.");
         }
     }
 

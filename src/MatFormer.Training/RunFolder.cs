@@ -59,8 +59,7 @@ internal sealed class RunFolder : IDisposable
         var names = Replaced.Concat(others).Where(name => File.Exists(Path.Combine(path, name))).ToList();
         if (names.Count == 0) return null;
         if (names[0] == CheckpointName && TrainingCheckpoint.StepsOf(Path.Combine(path, CheckpointName), spec) is { } steps)
-            return (string.Create(CultureInfo.InvariantCulture, $"a model with {steps} trained step{(steps == 1 ? string.Empty : "s")}"),
-                true);
+            return ($"a model with {Counted.Of(steps, "trained step")}", true);
         return ($"the weights {string.Join(" and ", names)}", false);
     }
 

@@ -102,7 +102,11 @@ internal static class TrainingCheckpoint
         if (!header.IsUniversal || step < 0 || step > stored.Steps)
             throw new CheckpointException(path, "has contradictory metadata; it is damaged.");
         if (step > options.Steps)
-            throw new CheckpointException(path, $"has {step} steps already, more than the {options.Steps} to train; give more steps.");
+        {
+            throw new CheckpointException(
+                path, $"has {Counted.Of(step, "step")} already, more than the {options.Steps} to train; give more steps.");
+        }
+
 
         // A run without an evaluation or a skipped step has not written these keys.
         var stop = new EarlyStop(

@@ -202,22 +202,8 @@ public sealed class CausalRoutingTests : IDisposable
     public void RoutedStepsAndPassesLeakNoTensors()
     {
         using var data = TestCorpus.Open(_folder);
-        using var model = new RoutedBytes();
-        foreach (var more in (bool[])[false, true])
-        {
-            using var trainer = new Trainer<RoutedBytes>(model, TrainingRuns.Routed(2, withMore: more));
-            for (var step = 0; step < 5; step++) trainer.Step(data);
-            var before = LiveTensors.Count();
-            for (var step = 0; step < 10; step++) trainer.Step(data);
-            Assert.Equal(before, LiveTensors.Count());
-        }
-
         var tokens = Inputs.Of(RoutedBytes.Spec, 3);
-        using var unrecorded = no_grad();
-        model.Forward(0.4, tokens).Dispose();
-        var tensors = LiveTensors.Count();
-        for (var pass = 0; pass < 10; pass++) model.Forward(0.4, tokens).Dispose();
-        Assert.Equal(tensors, LiveTensors.Count());
+        TrainingRuns.AssertLeaksNothing<RoutedBytes>(data, 2, model => model.Forward(0.4, tokens));
     }
 
     [Theory]

@@ -86,7 +86,7 @@ public sealed class EncoderProgramTests : IDisposable
         Assert.Contains("Cheap first", eval.Output, StringComparison.Ordinal);
         var ofSlice = await Run("eval-retrieval", "--out", output, "--checkpoint", slice, "--json"); // the index remembers its pairs
         Assert.True(ofSlice.Code == 0, ofSlice.Errors);
-        Assert.Contains($"Held-out pairs of '{data}': 1 files", ofSlice.Errors, StringComparison.Ordinal);
+        Assert.Contains($"Held-out pairs of '{data}': 1 file,", ofSlice.Errors, StringComparison.Ordinal);
         using (var document = JsonDocument.Parse(ofSlice.Output))
             Assert.Equal(3, document.RootElement.GetProperty("results").GetArrayLength());
         var refused = await Run("search", "--out", output, "--checkpoint", other, "--query", "old new");
@@ -250,7 +250,7 @@ public sealed class EncoderProgramTests : IDisposable
     [InlineData("--tolerance must be within 0 and 1", "eval-retrieval", "--tolerance", "2")]
     [InlineData("'dotnet add package MatFormer.Server'", "serve")]
     [InlineData("--profile is missing", "extract")]
-    [InlineData("does not exist", "index")]
+    [InlineData("train a model first", "index")]
     [InlineData("--batch 1", "eval", "--batch", "1")]
     public async Task WrongInputEndsWithExitCode2AndOneLine(string says, params string[] arguments)
     {

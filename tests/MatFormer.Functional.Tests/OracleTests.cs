@@ -1,3 +1,4 @@
+using MatFormer.Tests;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
@@ -87,6 +88,7 @@ public abstract class OracleTests : IDisposable
         var actual = sin.flatten().data<float>().ToArray().Zip(cos.flatten().data<float>().ToArray(), MathF.Atan2).ToArray();
         Assert.Equal(expected.Length, actual.Length);
         for (var pair = 0; pair < expected.Length; pair++) Assert.InRange(actual[pair] / expected[pair], 1 - 1e-5f, 1 + 1e-5f);
+        Oracles.Compared("PyTorch: rotary frequencies of published models", expected.Length);
     }
 
     [Fact]
@@ -309,6 +311,7 @@ public abstract class OracleTests : IDisposable
         var scale = Math.Max(expected.abs().max().item<float>(), least);
         var error = (expected - actual.detach()).abs().max().item<float>();
         Assert.True(error <= Tolerance * scale, $"{what}: off by {error}, largest value {scale}");
+        Oracles.Compared("PyTorch: logits, embeddings, losses and gradients", expected.numel());
     }
 
     internal static Dictionary<string, Tensor> ReadAll(string path)

@@ -41,7 +41,7 @@ public sealed class RoutedEncoderTests : IDisposable
     [Fact]
     public void TheRouteOfATextDependsNeitherOnItsBatchNorOnItsPadding()
     {
-        using var model = Drawn<RoutedEncoder>();
+        using var model = TrainingRuns.Drawn<RoutedEncoder>();
         using var unrecorded = no_grad();
         var tokens = full([5, 20], -1, ScalarType.Int64);
         int[] lengths = [20, 1, 7, 13, 2];
@@ -114,27 +114,9 @@ public sealed class RoutedEncoderTests : IDisposable
     public void RoutedStepsAndPassesLeakNoTensors()
     {
         using var pairs = TestPairs.Open(_folder);
-        using var model = new RoutedByteEncoder();
-        foreach (var more in (bool[])[false, true])
-        {
-            using var trainer = new Trainer<RoutedByteEncoder>(model, TrainingRuns.Routed(4, withMore: more));
-            for (var step = 0; step < 5; step++) trainer.Step(pairs);
-            var before = LiveTensors.Count();
-            for (var step = 0; step < 20; step++) trainer.Step(pairs);
-            Assert.Equal(before, LiveTensors.Count());
-        }
-
         var tokens = Inputs.Of(RoutedByteEncoder.Spec, 3);
-        using var unrecorded = no_grad();
-        model.Forward(0.5, tokens).Dispose();
-        var tensors = LiveTensors.Count();
-        for (var pass = 0; pass < 10; pass++)
-        {
-            model.Forward(0.5, tokens).Dispose();
-            model.Embed(0.5, tokens, 8).Dispose();
-        }
-
-        Assert.Equal(tensors, LiveTensors.Count());
+        TrainingRuns.AssertLeaksNothing<RoutedByteEncoder>(
+            pairs, 4, model => model.Forward(0.5, tokens), model => model.Embed(0.5, tokens, 8));
     }
 
     [Fact]
@@ -209,21 +191,5 @@ public sealed class RoutedEncoderTests : IDisposable
         using StringWriter output = new(), error = new();
         var code = await ModelProgram.RunAsync<RoutedByteEncoder>(arguments, output, error, CancellationToken.None);
         return (code, output.ToString(), error.ToString());
-    }
-
-    // A model whose scores weigh.
-    private static TModel Drawn<TModel>()
-        where TModel : MatFormerModel, IMatFormer<TModel>
-    {
-        manual_seed(1);
-        var model = TModel.Create();
-        using var unrecorded = no_grad();
-        foreach (var (name, weight) in model.named_parameters())
-        {
-            if (name.EndsWith("router.alpha", StringComparison.Ordinal)) weight.fill_(0.5);
-            if (name.EndsWith("router.weight", StringComparison.Ordinal)) weight.normal_(0, 1);
-        }
-
-        return model;
     }
 }

@@ -82,7 +82,7 @@ public sealed class RoutingTests : IDisposable
     [Fact]
     public void TheRouteOfAnImageDoesNotDependOnItsBatch()
     {
-        using var model = Drawn(1);
+        using var model = TrainingRuns.Drawn<TokenViT>();
         using var unrecorded = no_grad();
         var pixels = Inputs.Of(TokenViT.Spec, 4);
         var all = model.Forward(0.6, pixels);
@@ -96,7 +96,7 @@ public sealed class RoutingTests : IDisposable
     [Fact]
     public void ABudgetThatCannotBeMetIsRefused()
     {
-        using var model = Drawn(1);
+        using var model = TrainingRuns.Drawn<TokenViT>();
         var pixels = Inputs.Of(TokenViT.Spec, 1);
         foreach (var budget in (double[])[0.24, 1.01, double.NaN])
         {
@@ -120,7 +120,7 @@ public sealed class RoutingTests : IDisposable
     public void ASavedModelRoutesAsBeforeAndItsSlicesHaveNoRouters()
     {
         var path = PathOf("model.safetensors");
-        using var model = Drawn(1);
+        using var model = TrainingRuns.Drawn<TokenViT>();
         model.Save(path);
         using var opened = Checkpoint.OpenUniversal<TokenViT>(path);
         using var unrecorded = no_grad();
@@ -199,33 +199,14 @@ public sealed class RoutingTests : IDisposable
     public void RoutedStepsAndPassesLeakNoTensors()
     {
         using var data = TestImages.Open(_folder);
-        using var model = new TokenViT();
-        foreach (var more in (bool[])[false, true])
-        {
-            using var trainer = new Trainer<TokenViT>(model, TrainingRuns.Routed(4, withMore: more));
-            for (var step = 0; step < 5; step++) trainer.Step(data);
-            var before = LiveTensors.Count();
-            for (var step = 0; step < 20; step++) trainer.Step(data);
-            Assert.Equal(before, LiveTensors.Count());
-        }
-
         var pixels = Inputs.Of(TokenViT.Spec, 3);
-        using var unrecorded = no_grad();
-        model.Forward(0.5, pixels).Dispose();
-        var tensors = LiveTensors.Count();
-        for (var pass = 0; pass < 10; pass++)
-        {
-            model.Forward(0.5, pixels).Dispose();
-            model.Embed(0.5, pixels, 8).Dispose();
-        }
-
-        Assert.Equal(tensors, LiveTensors.Count());
+        TrainingRuns.AssertLeaksNothing<TokenViT>(data, 4, model => model.Forward(0.5, pixels), model => model.Embed(0.5, pixels, 8));
     }
 
     [Fact]
     public void InBFloat16ARoutedPassIsCloseToFloat32()
     {
-        using var model = Drawn(1);
+        using var model = TrainingRuns.Drawn<TokenViT>();
         using var unrecorded = no_grad();
         var pixels = Inputs.Of(TokenViT.Spec, 8);
         var wide = model.Forward(0.9, pixels);
@@ -274,7 +255,7 @@ public sealed class RoutingTests : IDisposable
         var (images, output, page) = (PathOf("images"), PathOf("out"), PathOf("plan.html"));
         TestImages.Write(images);
         Directory.CreateDirectory(output);
-        using (var model = Drawn(1)) model.Save(Path.Combine(output, "model.safetensors"));
+        using (var model = TrainingRuns.Drawn<TokenViT>()) model.Save(Path.Combine(output, "model.safetensors"));
         var plan = await Run(
             "plan", "--out", output, "--data", images, "--examples", "100", "--points", "2", "--dtype", "f32", "--report", page, "--json",
             "--max-flops-per-image", $"{TokenViT.FlopsPerImage}");
@@ -307,7 +288,7 @@ public sealed class RoutingTests : IDisposable
         using var corpus = ImageCorpus.Open(images);
         var pixels = corpus.Validation.Pixels(0).ToArray();
         await File.WriteAllBytesAsync(picture, [.. "P5 8 8 255\n"u8, .. pixels]);
-        using var model = Drawn(1);
+        using var model = TrainingRuns.Drawn<TokenViT>();
         model.Save(file);
         var classify = await Run("classify", "--checkpoint", file, "--image", picture, "--budget", "0.5", "--dtype", "f32", "--json");
         Assert.True(classify.Code == 0, classify.Errors);
@@ -350,21 +331,6 @@ public sealed class RoutingTests : IDisposable
         Granularities = [.. widths.Select((width, i) => new Granularity($"G{i}", [(1, new LayerSlice(width, 4))]))],
         Routing = new([], [0]),
     };
-
-    // A model whose scores weigh.
-    private static TokenViT Drawn(long seed)
-    {
-        manual_seed(seed);
-        var model = new TokenViT();
-        using var unrecorded = no_grad();
-        foreach (var (name, weight) in model.named_parameters())
-        {
-            if (name.EndsWith("router.alpha", StringComparison.Ordinal)) weight.fill_(0.5);
-            if (name.EndsWith("router.weight", StringComparison.Ordinal)) weight.normal_(0, 1);
-        }
-
-        return model;
-    }
 
     private string Saved(MatFormerModel model)
     {

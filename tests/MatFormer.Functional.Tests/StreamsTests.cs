@@ -93,6 +93,16 @@ public sealed class StreamsTests
         static void Same(Tensor one, Tensor other) => Assert.True(one.eq(other).all().item<bool>());
     }
 
+    [Fact]
+    public void CopiesKeepTheReceiverOfScores()
+    {
+        Action<int, Tensor, Tensor> scores = (_, _, _) => { };
+        var streams = Streams.Routed<RoutedBytes>(0.4).Collecting(scores);
+        Assert.Same(scores, streams.Thinned([.. Enumerable.Repeat(1.0, RoutedBytes.Spec.Layers)]).Scores);
+        using var lengths = zeros(2, ScalarType.Int64);
+        Assert.Same(scores, streams.Over(lengths).Scores);
+    }
+
     private static void StackedEqualsSequential<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {

@@ -54,6 +54,50 @@ internal static class TrainingRuns
         return model;
     }
 
+    /// <summary>
+    /// Checks that routed steps of a new model, alone and with everything else, leave no tensors, and neither do passes.
+    /// </summary>
+    public static void AssertLeaksNothing<TModel>(TrainingData data, int batch, params Func<TModel, Tensor>[] passes)
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        using var model = TModel.Create();
+        foreach (var more in (bool[])[false, true])
+        {
+            using var trainer = new Trainer<TModel>(model, Routed(batch, withMore: more));
+            for (var step = 0; step < 5; step++) trainer.Step(data);
+            var before = LiveTensors.Count();
+            for (var step = 0; step < 20; step++) trainer.Step(data);
+            Assert.Equal(before, LiveTensors.Count());
+        }
+
+        using var unrecorded = no_grad();
+        Pass();
+        var tensors = LiveTensors.Count();
+        for (var i = 0; i < 10; i++) Pass();
+        Assert.Equal(tensors, LiveTensors.Count());
+
+        void Pass()
+        {
+            foreach (var pass in passes) pass(model).Dispose();
+        }
+    }
+
+    /// <summary>Creates a model whose routers' scores weigh.</summary>
+    public static TModel Drawn<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
+    {
+        manual_seed(1);
+        var model = TModel.Create();
+        using var unrecorded = no_grad();
+        foreach (var (name, weight) in model.named_parameters())
+        {
+            if (name.EndsWith("router.alpha", StringComparison.Ordinal)) weight.fill_(0.5);
+            if (name.EndsWith("router.weight", StringComparison.Ordinal)) weight.normal_(0, 1);
+        }
+
+        return model;
+    }
+
     /// <summary>Checks that two models have the same weights, bit for bit.</summary>
     public static void AssertSame(MatFormerModel expected, MatFormerModel actual)
     {

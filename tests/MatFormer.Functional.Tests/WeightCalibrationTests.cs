@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using MatFormer.Tests;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -28,6 +29,7 @@ public sealed class WeightCalibrationTests : IDisposable
         var weights = recorded["weight"].data<float>().ToArray();
         rounding.Round(weights);
         Assert.Equal(recorded["rounded"].data<float>().ToArray(), weights);
+        Oracles.Compared("PyTorch: weights rounded by calibration", weights.Length);
     }
 
     /// <summary>The columns of a size do not rely on columns that the size lacks to take their errors.</summary>

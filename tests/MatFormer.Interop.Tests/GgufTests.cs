@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using MatFormer.Tests;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -49,10 +50,12 @@ public sealed class GgufTests : IDisposable
                 var its = llama.Logits([.. prompt, .. expected[..^1]]);
                 var worst = its.Zip(logits, (a, b) => a.Zip(b, (x, y) => Math.Abs(x - y)).Max()).Max();
                 Assert.True(worst <= tolerance * scale, $"{encoding} {profile}: {worst / scale} of the largest logit");
+                Oracles.Compared("llama.cpp: logits", its.Sum(row => row.LongLength));
                 if (encoding != WeightEncoding.Float32) continue;
                 var margin = logits[(Prompt - 1)..].Min(Margin);
                 Assert.True(margin > 2 * tolerance * scale, $"{profile}: two tokens are as likely; take another seed");
                 Assert.Equal(expected, llama.Continue(prompt, Continued));
+                Oracles.Compared("llama.cpp: generated tokens", expected.Length);
             }
         }
     }
@@ -90,6 +93,7 @@ public sealed class GgufTests : IDisposable
                 var scale = logits.Max(row => row.Max(Math.Abs));
                 var (apart, rounding) = (Mean(its, logits), Mean(logits, unrounded));
                 Assert.True(apart <= Nearness * scale, $"{encoding} {profile}: {apart / scale} of the largest logit");
+                Oracles.Compared("llama.cpp: logits", its.Sum(row => row.LongLength));
 
                 // What both round is the same, so they differ far less from each other than from the exact weights.
                 if (weights == DecodingWeights.Nested4)
@@ -139,6 +143,7 @@ public sealed class GgufTests : IDisposable
                 using var llama = new LlamaCpp(Gguf(checkpoint, profile, Tokenizer.ByteLevel, encoding));
                 var tokens = llama.Continue(llama.Tokenize(text[..Prompt]), Continued);
                 Assert.Equal(expected, llama.TextOf(tokens));
+                Oracles.Compared("llama.cpp: generated tokens", tokens.Length);
             }
         }
     }
@@ -162,6 +167,7 @@ public sealed class GgufTests : IDisposable
             var composed = composes ? text.Normalize(NormalizationForm.FormC) : text;
             Assert.Equal(tokens, llama.Tokenize(composed));
             Assert.Equal(composed, llama.TextOf(tokens));
+            Oracles.Compared("llama.cpp: tokens of texts", tokens.Length);
         });
 
         static string PathOf(string file) => Path.Combine(AppContext.BaseDirectory, "Tokenizers", file);

@@ -151,7 +151,8 @@ internal static class EncoderOutput
     {
         var widest = evaluation.Rows[^1].RecallAt10;
         return Output.Invariant(
-            $"{evaluation.Queries:n0} held-out queries over {evaluation.Documents:n0} documents; recall@10 by chance is "
+            $"{Counted.Of(evaluation.Queries, "held-out query", "held-out queries")} over {evaluation.Documents:n0} documents; "
+            + $"recall@10 by chance is "
             + $"{evaluation.ChanceAt10:0.00%}. Shares have a 95% confidence interval of ±{(widest.High - widest.Low) / 2:0.0%}.");
     }
 

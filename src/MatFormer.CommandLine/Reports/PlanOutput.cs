@@ -55,7 +55,7 @@ internal static class PlanOutput
         page.Heading("Accuracy over time").Chart("plan.svg", Chart(spec, plan));
         page.Note(spec.Kind == ModelKind.LanguageModel
             ? Output.Invariant(
-                $"On {plan.ValidationBytes:n0} bytes of held-out text, one token at a time after {plan.CacheTokens} others.")
+                $"On {plan.ValidationBytes:n0} bytes of held-out text, one token at a time after {Counted.Of(plan.CacheTokens, "other")}.")
             : $"On {Evaluated(spec, plan)} that were held out, one {spec.Unit} at a time.");
         page.Table(
             [
@@ -124,9 +124,9 @@ internal static class PlanOutput
 
     private static string Evaluated(ModelSpec spec, Plan plan) => spec.Kind switch
     {
-        ModelKind.LanguageModel => Output.Invariant($"{plan.ValidationTokens:n0} tokens"),
-        ModelKind.VisionTransformer => Output.Invariant($"{plan.ValidationExamples:n0} images"),
-        _ => Output.Invariant($"{plan.ValidationExamples:n0} pairs"),
+        ModelKind.LanguageModel => Counted.Of(plan.ValidationTokens, "token"),
+        ModelKind.VisionTransformer => Counted.Of(plan.ValidationExamples, "image"),
+        _ => Counted.Of(plan.ValidationExamples, "pair"),
     };
 
     private static string LayoutOf(ModelSpec spec, PlannedMix mix) =>

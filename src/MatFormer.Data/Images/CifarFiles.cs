@@ -62,6 +62,6 @@ internal static class CifarFiles
         if (!File.Exists(path)) return [.. Enumerable.Range(0, Classes).Select(label => label.ToString(CultureInfo.InvariantCulture))];
         string[] names = [.. File.ReadLines(path).Select(line => line.Trim()).Where(line => line.Length > 0)];
         return names.Length == Classes ? [.. names] : throw new DataException(
-            $"'{path}' has {names.Length} names of classes, but CIFAR-10 has {Classes}; download it again.");
+            $"'{path}' has {Counted.Of(names.Length, "name")} of classes, but CIFAR-10 has {Classes}; download it again.");
     }
 }

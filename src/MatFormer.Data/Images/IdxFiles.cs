@@ -53,8 +53,9 @@ internal sealed class IdxFiles
             var (dimensions, pixels) = ReadFile(path, ImageDimensions);
             return dimensions[0] == labels.Length
                 ? new ImageSet($"'{path}'", 1, dimensions[1], dimensions[2], pixels, labels, classes)
-                : throw new DataException($"'{path}' has {dimensions[0]} images, but '{labelPath}' has {labels.Length} labels; take both "
-                    + "from one source.");
+                : throw new DataException(
+                    $"'{path}' has {Counted.Of(dimensions[0], "image")}, but '{labelPath}' has {Counted.Of(labels.Length, "label")}; "
+                    + "take both from one source.");
         }
     }
 

@@ -63,6 +63,7 @@ public sealed class ImageCorpus : TrainingData
         ArgumentException.ThrowIfNullOrEmpty(path);
         if (resize is var (height, width) && (height <= 0 || width <= 0))
             throw new ArgumentOutOfRangeException(nameof(resize), $"Images cannot be resized to {height} x {width} pixels.");
+        if (File.Exists(path)) throw new DataException($"The images '{path}' are a file; give the folder that holds the images.");
         if (!Directory.Exists(path)) throw new DataException($"The folder of images '{path}' does not exist; give an existing folder.");
         try
         {
@@ -90,8 +91,8 @@ public sealed class ImageCorpus : TrainingData
         var names = classes.Length <= 10 ? string.Join(", ", classes) : $"{classes[0]}, {classes[1]}, ..., {classes[^1]}";
         return string.Create(
             CultureInfo.InvariantCulture,
-            $"{Source}: {Training.Count} images to train on, {Validation.Count} to validate on, {Size(Training)}, {classes.Length} classes "
-            + $"({names})");
+            $"{Source}: {Counted.Of(Training.Count, "image")} to train on, {Validation.Count} to validate on, {Size(Training)}, "
+            + $"{Counted.Of(classes.Length, "class", "classes")} ({names})");
     }
 
     /// <summary>Allocates the pixels of images.</summary>

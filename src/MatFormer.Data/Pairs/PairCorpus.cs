@@ -31,9 +31,10 @@ public sealed class PairCorpus : TrainingData
     {
         if (pairs.Count < MinimumPairs)
         {
-            throw new DataException($"The data {source} holds {pairs.Count} pairs of a query and a document"
-                + (leftOut > 0 ? $" ({leftOut} were left out as duplicates)" : string.Empty)
-                + (skippedFiles > 0 ? $" ({skippedFiles} files are neither XML documentation nor .tsv, .jsonl or such)" : string.Empty)
+            throw new DataException($"The data {source} holds {Counted.Of(pairs.Count, "pair")} of a query and a document"
+                + (leftOut > 0 ? $" ({leftOut} left out as duplicates)" : string.Empty)
+                + (skippedFiles > 0 ? $" ({Counted.Of(skippedFiles, "file")} left out, neither XML documentation nor .tsv, .jsonl or such)"
+                    : string.Empty)
                 + $", but at least {MinimumPairs} are needed; give more pairs.");
         }
 
@@ -152,8 +153,8 @@ public sealed class PairCorpus : TrainingData
     /// <summary>Returns one line that says what the pairs are and how many there are.</summary>
     public string Describe() => string.Create(
         CultureInfo.InvariantCulture,
-        $"{Source}: {Files} files{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, no pairs)" : string.Empty)}, "
-        + $"{Training.Count} pairs to train on, "
+        $"{Source}: {Counted.Of(Files, "file")}{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, no pairs)" : string.Empty)}, "
+        + $"{Counted.Of(Training.Count, "pair")} to train on, "
         + $"{Validation.Count} to validate on{(LeftOut > 0 ? $"; {LeftOut} left out as duplicates" : string.Empty)}; "
         + $"tokens: {Tokenizer.Describe()}");
 

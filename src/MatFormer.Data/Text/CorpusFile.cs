@@ -125,7 +125,7 @@ internal static class CorpusFile
 
             if (_length < MinimumBytes)
             {
-                var left = skipped > 0 ? $" ({skipped} files contain zero bytes, so they are not text and were left out)" : string.Empty;
+                var left = skipped > 0 ? $" ({Counted.Of(skipped, "file")} with zero bytes left out, not text)" : string.Empty;
                 throw new DataException($"The data {source} holds {_length} bytes of text without duplicates{left}, but at least "
                     + $"{MinimumBytes} are needed; give more text.");
             }

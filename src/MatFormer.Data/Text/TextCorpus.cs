@@ -110,8 +110,8 @@ public sealed class TextCorpus : TrainingData
     /// <summary>Returns one line that says what the text is and how much there is.</summary>
     public string Describe() => string.Create(
         CultureInfo.InvariantCulture,
-        $"{Source}: {Files} files{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, not text)" : string.Empty)}, "
-        + $"{Training.Documents + Validation.Documents} documents, {Training.Bytes / 1e6:0.00} MB to train on, "
+        $"{Source}: {Counted.Of(Files, "file")}{(SkippedFiles > 0 ? $" ({SkippedFiles} left out, not text)" : string.Empty)}, "
+        + $"{Counted.Of(Training.Documents + Validation.Documents, "document")}, {Training.Bytes / 1e6:0.00} MB to train on, "
         + $"{Validation.Bytes / 1e6:0.00} MB to validate on; tokens: {Tokenizer.Describe()}{(Tokenizer.IsByteLevel ? string.Empty
             : string.Create(CultureInfo.InvariantCulture, $", of {Training.BytesPerToken:0.00} bytes each"))}");
 
@@ -143,7 +143,7 @@ public sealed class TextCorpus : TrainingData
         var path = System.IO.Path.Combine(folder, "corpus.bin");
         if (Map(source, path, key, logger, cancellationToken) is { } prepared) return prepared;
 
-        logger.LogInformation("Preparing text from {Source} ({Files} files).", source, files.Count);
+        logger.LogInformation("Preparing text from {Source} ({Files}).", source, Counted.Of(files.Count, "file"));
         CorpusFile.Write(path, files, limit, key, source, progress, cancellationToken);
         return Map(source, path, key, logger, cancellationToken)
             ?? throw new DataException($"The prepared text '{path}' changed while it was opened; run again.");

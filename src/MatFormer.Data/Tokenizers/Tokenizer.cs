@@ -277,7 +277,7 @@ public sealed record TokenizerOptions
         if (Vocabulary < least || Vocabulary > 1 << 24)
         {
             throw new ArgumentException($"The tokenizer option Vocabulary is {Vocabulary}; it must be at least {least} (256 bytes and "
-                + $"{SpecialTokens.Length} special tokens) and at most {1 << 24}.");
+                + $"{Counted.Of(SpecialTokens.Length, "special token")}) and at most {1 << 24}.");
         }
 
         if (MinimumCount < 1) throw new ArgumentException($"The tokenizer option MinimumCount is {MinimumCount}; it must be 1 or more.");

@@ -67,7 +67,8 @@ internal static class MixLearner
                 losses[rival] += model.Losses(streams[rival], input, targets).to(ScalarType.Float64).sum().item<double>();
         }
 
-        progress?.Invoke($"Learned from {Steps} batches of training data, and compared {rivals.Count} mixes on {Comparisons} others.");
+        progress?.Invoke($"Learned from {Steps} batches of training data, and compared {Counted.Of(rivals.Count, "mix", "mixes")} on "
+            + $"{Comparisons} others.");
         var least = losses.IndexOf(losses.Min());
         return (rivals[least], losses[least]);
     }

@@ -175,10 +175,10 @@ public static class ProfilePlanner
         CheckSizes(space, sizes, budget);
         var timed = LatencyModel.Probes(space);
         var latency = LatencyModel.Fit(space, timed, Time(LayersOf(timed)));
-        progress?.Invoke($"Timed {timed.Count} mixes.");
+        progress?.Invoke($"Timed {Counted.Of(timed.Count, "mix", "mixes")}.");
         var evaluated = LossModel.Probes(space);
         var loss = LossModel.Fit(space, evaluated, meter.Losses(LayersOf(evaluated)));
-        progress?.Invoke($"Evaluated {evaluated.Count} mixes.");
+        progress?.Invoke($"Evaluated {Counted.Of(evaluated.Count, "mix", "mixes")}.");
 
         var table = sizes.With(latency, loss);
         var frontier = MixSearch.Increasing(space, table, budget);

@@ -44,7 +44,7 @@ internal sealed class Misfits(SafetensorsReader reader, ModelSpec spec)
         var known = names.ToHashSet(StringComparer.Ordinal);
         var others = reader.Tensors.Where(entry => !known.Contains(entry.Name) && !SaysNothing(entry)).ToList();
         if (others is not [var first, ..]) return;
-        var more = others.Count > 1 ? string.Create(CultureInfo.InvariantCulture, $" (and {others.Count - 1} others)") : string.Empty;
+        var more = others.Count > 1 ? $" (and {Counted.Of(others.Count - 1, "other")})" : string.Empty;
         throw new CheckpointException(
             reader.PathOf(first), $"holds the tensor '{first.Name}'{more}, which {spec.Name} does not have; {WhyMore(first.Name)}.");
     }

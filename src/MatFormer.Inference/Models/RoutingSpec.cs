@@ -130,6 +130,13 @@ public sealed class RoutingBudget
     /// <summary>Returns how many of a number of tokens take each granularity of a routed layer.</summary>
     internal RoutedLayer Over(int layer, int tokens) => Distribute(Layers[layer]!.Widths, _capacities[layer]!, tokens, Share);
 
+    /// <summary>Returns how many tokens of each text take each granularity. Texts of equal length share an object.</summary>
+    internal RoutedLayer[] Over(int layer, int[] lengths)
+    {
+        var known = lengths.Distinct().ToDictionary(length => length, length => Over(layer, length));
+        return Array.ConvertAll(lengths, length => known[length]);
+    }
+
     // Widths are counted as shares of the widest.
     private static double[] SharesOf(ImmutableArray<int> widths) => [.. widths.Select(width => (double)width / widths[^1])];
 

@@ -74,7 +74,7 @@ public sealed class Routers
     {
         ArgumentNullException.ThrowIfNull(streams);
         if (streams.Budget?.Layers[layer] is not { } routed || _layers[layer] is not { } its) return null;
-        var texts = streams.Lengths is { } lengths ? Array.ConvertAll(lengths, length => streams.Budget.Over(layer, length)) : null;
+        var texts = streams.Lengths is { } lengths ? streams.Budget.Over(layer, lengths) : null;
         return new Route(its.Weight, its.Scale, routed) { Texts = texts };
     }
 

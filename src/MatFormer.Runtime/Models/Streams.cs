@@ -26,7 +26,7 @@ public sealed class Streams
         (Count, Width, BatchRows, _parting, Fork) = (whole.Count, whole.Width, whole.BatchRows, whole._parting, whole.Fork);
         (_hiddenWidths, _heads, _scales) = (whole._hiddenWidths, whole._heads, scales);
         (Widest, Budget, Grid) = (whole.Widest, whole.Budget, whole.Grid);
-        (BudgetIndex, IsCausal, Use, Lengths) = (whole.BudgetIndex, whole.IsCausal, whole.Use, whole.Lengths);
+        (BudgetIndex, IsCausal, Use, Scores, Lengths) = (whole.BudgetIndex, whole.IsCausal, whole.Use, whole.Scores, whole.Lengths);
     }
 
     private Streams(Streams[] groups, int[]? rows)

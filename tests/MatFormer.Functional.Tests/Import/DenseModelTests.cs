@@ -509,7 +509,7 @@ public sealed class DenseModelTests : IDisposable
         DenseFolder.Alter(folder, tensors => tensors.Append(new("model.layers.1.mlp.gate_proj.weight", SafetensorsType.Float32, [1])));
         Refused<OracleOdd>(folder, "declare Activation.SwiGlu or Activation.GeGlu");
         DenseFolder.Alter(folder, tensors => tensors.Append(new("model.more.weight", SafetensorsType.Float32, [1])));
-        Refused<OracleOdd>(folder, "(and 1 others)");
+        Refused<OracleOdd>(folder, "(and 1 other)");
         folder = Dense<Qwen2Tied>();
         DenseFolder.Alter(folder, tensors => tensors.Append(new("model.layers.1.self_attn.o_proj.bias", SafetensorsType.Float32, [1])));
         Refused<Qwen2Tied>(folder, "its attention has biases, so declare [Attention(Bias = true)] without OutputBias = false.");

@@ -1,3 +1,4 @@
+using MatFormer.Tests;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -110,6 +111,7 @@ public abstract class TransformersTests : IDisposable
         Assert.Equal(expected.shape, logits.shape);
         var (error, scale) = ((expected - logits).abs().max().item<float>(), expected.abs().max().item<float>());
         Assert.True(error <= Tolerance * scale, $"off by {error}, largest logit {scale}");
+        Oracles.Compared("transformers: logits", expected.numel());
 
         using var engine = DecodingEngine.Create(model);
         int[] next = [.. tokens[0].data<long>().Select(token => (int)token)];
@@ -121,6 +123,8 @@ public abstract class TransformersTests : IDisposable
             next = [Array.IndexOf(its, its.Max())];
             Assert.Equal(token, next[0]);
         }
+
+        Oracles.Compared("transformers: generated tokens", greedy.numel());
 
         Tensor Read(string name, ScalarType type)
         {

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MatFormer.Tests;
 
 namespace MatFormer.Runtime.Tests.Chat;
 
@@ -19,6 +20,7 @@ public sealed class ChatTemplateOracleTests
         Assert.True(pairs.Count > 200);
         Assert.Empty(
             pairs.Select(pair => Difference(pair.First.GetString()!, variables, pair.Second, pair.First.ToString())).OfType<string>());
+        Oracles.Compared("Jinja: rendered expressions", pairs.Count);
     }
 
     [Theory]
@@ -43,6 +45,7 @@ public sealed class ChatTemplateOracleTests
             variables.Remove("name");
             return Difference(source, variables, r[2], r[1].GetString()!);
         }).OfType<string>());
+        Oracles.Compared("transformers: conversations rendered by chat templates", recorded.Count);
     }
 
     // Returns how a text differs from the recorded one, or null if it does not.

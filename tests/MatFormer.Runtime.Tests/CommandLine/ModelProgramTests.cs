@@ -21,6 +21,10 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("'many'", "train --batch many")]
     [InlineData("--steps must be 1 or more, not '-3'", "train --steps -3")]
     [InlineData("--steps must be 1 or more, not '1.5'", "train --steps 1.5")]
+    [InlineData("--steps must be a number such as 20, not 'many'", "train --steps many")]
+    [InlineData("--threads must be from 1 to 4096, not '100000'", "train --threads 100000")]
+    [InlineData("--learning-rate must be a number such as 0.5, not '0,001'", "train --learning-rate 0,001")]
+    [InlineData("--max-ms-per-token must be a number such as 0.5, not '1ms'", "plan --max-ms-per-token 1ms")]
     [InlineData("--minutes must be more than 0, not '0'", "demo --minutes 0")]
     [InlineData("--minutes", "demo --minutes NaN")]
     [InlineData("A command is missing before --minutes", "--minutes 1")]
@@ -91,6 +95,55 @@ public sealed class ModelProgramTests : IDisposable
         Assert.Single(error.Trim().Split('\n'));
         Assert.Equal(string.Empty, output);
         Assert.Equal(before, _folder.Files);
+    }
+
+    [Fact]
+    public void AnErrorOfLibtorchIsShownWithoutItsStack() => Assert.Equal(
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 53248000000 bytes.\nFree some.",
+        ModelProgram.WithoutFrames("""
+            DefaultCPUAllocator: can't allocate memory: you tried to allocate 53248000000 bytes.
+            Free some.
+            Exception raised from alloc_cpu at alloc_cpu.cpp:127 (most recent call first):
+            frame #0: c10::alloc_cpu(unsigned long) + 0x358 (0x7f9fece9a148 in libc10.so)
+            frame #1: clone + 0x44 (0x7f9fece9a148 in libc.so.6)
+
+            """.ReplaceLineEndings("\n")));
+
+    [Fact]
+    public async Task AReportNeedsAFileAndARunAFolder()
+    {
+        Directory.CreateDirectory(_out);
+        var report = await Run("eval", "--report", _out);
+        Assert.Equal((2, string.Empty), (report.Code, report.Output));
+        Assert.StartsWith($"--report '{_out}' is a folder; give a file.", report.Error, StringComparison.Ordinal);
+        var file = Path.Combine(_texts, "00.txt");
+        var run = await Run("extract", "--profile", "S", "--out", file);
+        Assert.Equal((2, string.Empty), (run.Code, run.Output));
+        Assert.StartsWith($"--out '{file}' is a file; give a folder.", run.Error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("generate")]
+    [InlineData("eval")]
+    [InlineData("extract --profile S")]
+    public async Task ACommandBeforeTrainingSaysThatAModelIsNeeded(string command)
+    {
+        var (code, output, error) = await Run([.. command.Split(' '), "--out", _out]);
+        Assert.Equal((2, string.Empty), (code, output));
+        Assert.Equal(
+            $"There is no '{Path.Combine(_out, "model.safetensors")}'; train a model first, or give --checkpoint or --out.",
+            error.TrimEnd());
+    }
+
+    [Fact]
+    public async Task ARunThatCannotBeResumedSaysOnlyWhy()
+    {
+        await Train();
+        using (await Json("train", "--resume", "--out", _out, "--steps", "2")) { }
+
+        var (code, _, error) = await Run("train", "--resume", "--out", _out, "--steps", "1");
+        Assert.Equal(2, code);
+        Assert.Contains("has 2 steps already", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -237,6 +237,8 @@ public sealed class ImageCorpusTests : IDisposable
         Fails(_folder.Path, "train-images-idx3-ubyte");
         Fails("nowhere", "does not exist");
         WriteImage("a/1.png", 10);
+        var file = Assert.Throws<DataException>(() => ImageCorpus.Open(_folder["a/1.png"]));
+        Assert.Contains("are a file; give the folder", file.Message, StringComparison.Ordinal);
         File.WriteAllBytes(_folder["a/2.jpg"], [0xFF, 0xD8, 0xFF, 0xE0]);
         Fails("2.jpg", "its header is damaged");
         File.Delete(_folder["a/2.jpg"]);

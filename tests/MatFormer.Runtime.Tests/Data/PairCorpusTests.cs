@@ -70,7 +70,7 @@ public sealed class PairCorpusTests : IDisposable
         Assert.Equal((285, 15), (corpus.Training.Count, corpus.Validation.Count));
         Assert.Empty(corpus.Training.Select(TypeOf).Intersect(corpus.Validation.Select(TypeOf)));
         Assert.Equal(corpus.Fingerprint, PairCorpus.Open(_folder["*.xml"]).Fingerprint);
-        Assert.Equal($"'{_folder["a.xml"]}': 1 files, 285 pairs to train on, 15 to validate on; tokens: bytes", corpus.Describe());
+        Assert.Equal($"'{_folder["a.xml"]}': 1 file, 285 pairs to train on, 15 to validate on; tokens: bytes", corpus.Describe());
 
         WriteDocumentation("a.xml", string.Concat(Enumerable.Range(0, 30).Select(i => string.Create(
             CultureInfo.InvariantCulture, $"<member name='P:N.Type.Part{i}'><summary>The thing number {i}.</summary></member>"))));
@@ -116,7 +116,7 @@ public sealed class PairCorpusTests : IDisposable
     {
         File.WriteAllLines(_folder["a.tsv"], Lines(19));
         File.WriteAllText(_folder["b.txt"], "text");
-        Fails(_folder.Path, "19 pairs", "1 files are neither", "at least 20");
+        Fails(_folder.Path, "19 pairs", "1 file left out, neither", "at least 20");
         File.WriteAllLines(_folder["a.tsv"], Lines(20));
         Assert.Equal((1, 1), (PairCorpus.Open(_folder.Path).Files, PairCorpus.Open(_folder.Path).SkippedFiles));
         var e = Assert.Throws<DataException>(() => PairCorpus.Open(_folder["nowhere"]));

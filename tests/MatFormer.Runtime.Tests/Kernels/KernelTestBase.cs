@@ -25,9 +25,6 @@ public abstract class KernelTestBase : IDisposable
 
     private static readonly string[] s_compositeForms = [Composite, Stacked, Blocks];
 
-    // These tests may be the first to use TorchSharp, and no generated code installs its library here.
-    static KernelTestBase() => TorchLibrary.Install();
-
     private readonly DisposeScope _scope = NewDisposeScope();
     private readonly (long Numbers, long Queries) _blocks = (Kernels.Composite.BlockNumbers, Kernels.Composite.BlockQueries);
     private readonly Random _random = new(7);

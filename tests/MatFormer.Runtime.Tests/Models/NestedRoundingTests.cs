@@ -1,4 +1,5 @@
 using System.Globalization;
+using MatFormer.Tests;
 
 namespace MatFormer.Runtime.Tests;
 
@@ -47,8 +48,10 @@ public sealed class NestedRoundingTests
         {
             var rounded = new float[75];
             NestedRounding.Round(row, bits, rounded);
-            var every = rounded.Where((_, i) => i % 9 == 0).Select(Bits).Select(b => b.ToString("x8", CultureInfo.InvariantCulture));
+            List<string> every =
+                [.. rounded.Where((_, i) => i % 9 == 0).Select(Bits).Select(b => b.ToString("x8", CultureInfo.InvariantCulture))];
             Assert.Equal(recorded, string.Join(' ', every));
+            Oracles.Compared("numpy: rounded weights", every.Count);
         }
     }
 
@@ -62,6 +65,7 @@ public sealed class NestedRoundingTests
         var q8 = new sbyte[75];
         NestedRounding.Quantize(Weights(75, 1), q8, new Half[3]);
         Assert.Equal(recorded, q8);
+        Oracles.Compared("numpy: rounded weights", q8.Length);
     }
 
     /// <summary>The rounded weights of every width are the values of the planes, whose upper bits are the narrower numbers.</summary>

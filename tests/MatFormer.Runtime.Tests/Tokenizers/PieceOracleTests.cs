@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using MatFormer.Tests;
 
 namespace MatFormer.Runtime.Tests.Tokenizers;
 
@@ -21,7 +22,7 @@ public sealed class PieceOracleTests
         var (tokenizer, expected) = (Tokenizer.Load(At(name + ".json")), Expected.GetProperty("files").GetProperty(name));
         var ids = expected.GetProperty("ids").EnumerateArray().Select(t => t.GetString()!).ToList();
         Assert.Equal(Texts.Length, ids.Count);
-        foreach (var (text, its) in Texts.Zip(ids)) AssertSame(text, its, string.Join(' ', tokenizer.Encode(text)));
+        foreach (var (text, its) in Texts.Zip(ids)) AssertTokens(text, its, tokenizer.Encode(text));
     }
 
     [Theory]
@@ -33,7 +34,7 @@ public sealed class PieceOracleTests
         foreach (var plain in expected.GetProperty("plain").EnumerateObject())
         {
             var text = Texts[int.Parse(plain.Name)];
-            AssertSame(text, plain.Value.GetString()!, string.Join(' ', tokenizer.Encode(text, specialTokens: false)));
+            AssertTokens(text, plain.Value.GetString()!, tokenizer.Encode(text, specialTokens: false));
         }
     }
 
@@ -48,6 +49,7 @@ public sealed class PieceOracleTests
             var tokens = tokenizer.Encode(text);
             var its = decoded.TryGetProperty($"{i}", out var other) ? other.GetString()! : text;
             AssertSame(text, its, tokenizer.Decode(tokens, specialTokens: false));
+            Oracles.Compared("Hugging Face's tokenizers: decoded tokens", tokens.Length);
             if (names.TryGetProperty($"{i}", out var withNames)) AssertSame(text, withNames.GetString()!, tokenizer.Decode(tokens));
 
             var stream = new TokenStream(tokenizer);
@@ -100,6 +102,12 @@ public sealed class PieceOracleTests
     [InlineData("metaspace", "normalizes text in its own way")]
     public void WhatGgufCannotExpressIsSaid(string name, string says) =>
         Assert.Equal(says, GgufTokenizer.Problem(Tokenizer.Load(At(name + ".json"))));
+
+    private static void AssertTokens(string text, string expected, int[] ours)
+    {
+        AssertSame(text, expected, string.Join(' ', ours));
+        Oracles.Compared("Hugging Face's tokenizers: tokens", ours.Length);
+    }
 
     private static void AssertSame(string text, string expected, string ours) =>
         Assert.True(expected == ours, $"{Quoted(text)}: {Quoted(expected)}, not {Quoted(ours)}");

@@ -2,6 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
+using MatFormer.Tests;
 
 namespace MatFormer.Runtime.Tests.Tokenizers;
 
@@ -29,6 +30,7 @@ public sealed class TokenizerOracleTests
             var ours = string.Join(' ', encoded);
             Assert.True(expected == ours, $"{JsonSerializer.Serialize(text)}: {expected}, not {ours}");
             Assert.Equal(name == "qwen2" ? text.Normalize(NormalizationForm.FormC) : text, tokenizer.Decode(encoded));
+            Oracles.Compared("Hugging Face's tokenizers: tokens", encoded.Length);
         }
     }
 
@@ -60,6 +62,7 @@ public sealed class TokenizerOracleTests
         Assert.Equal(expected.GetProperty("count").GetInt32(), merges.Count);
         var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(string.Join('\n', merges))));
         Assert.Equal(expected.GetProperty("sha256").GetString(), hash);
+        Oracles.Compared("Hugging Face's tokenizers: learnt pairs", merges.Count);
     }
 
     // Counts words line by line, as Hugging Face's trainer reads files.
