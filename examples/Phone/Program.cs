@@ -1,6 +1,6 @@
 // Runs a slice for a phone: one profile of the universal model's file, with 8-bit weights and without libtorch.
 //   dotnet run --project examples/Phone -c Release -- [model.safetensors] [prompt]
-// As one native program: dotnet publish examples/Phone -c Release -r linux-x64 -p:PublishAot=true
+// As one native program: dotnet publish examples/Phone -c Release -r linux-x64 -p:PublishAot=true -p:IlcInstructionSet=x86-64-v3
 using MatFormer;
 
 var file = args.ElementAtOrDefault(0) ?? "out/DocsLm/model.safetensors";
