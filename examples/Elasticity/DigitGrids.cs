@@ -4,8 +4,9 @@ using MatFormer;
 namespace Elasticity;
 
 /// <summary>
-/// Makes images of 4 x 4 cells, most of which are empty, from MNIST. A few random cells hold a digit of 7 x 7 pixels, and the class of an
-/// image is its largest digit. So to read an image, each digit must be read, and nothing is to be done for the other cells.
+/// Makes images of 4 x 4 cells, most of which are empty, from MNIST. A few random cells hold a digit of 7 x 7 pixels, upright or turned by a
+/// quarter, and the class of an image is its largest digit. So to read an image, each digit must be read, and nothing is to be done for the
+/// other cells.
 /// </summary>
 internal static class DigitGrids
 {
@@ -47,8 +48,13 @@ internal static class DigitGrids
             foreach (var (digit, cell) in cells.Zip(random.Shuffled(16)))
             {
                 var its = digits.Pixels(digit);
+                var isTurned = random.Next(2) == 1;
                 for (var row = 0; row < Cell; row++)
-                    its.Slice(row * Cell, Cell).CopyTo(pixels[(((((cell / 4) * Cell) + row) * Side) + ((cell % 4) * Cell))..]);
+                {
+                    var target = pixels.Slice(((((cell / 4) * Cell) + row) * Side) + ((cell % 4) * Cell), Cell);
+                    for (var column = 0; column < Cell; column++)
+                        target[column] = its[isTurned ? ((Cell - 1 - column) * Cell) + row : (row * Cell) + column];
+                }
             }
 
             labels[8 + i] = (byte)label;

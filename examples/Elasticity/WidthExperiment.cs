@@ -143,7 +143,7 @@ internal sealed class WidthExperiment : Experiment
             Write($"""
                 # Width of the residual stream
 
-                `dotnet run -c Release --project examples/Elasticity -- width --seeds {bench.Seeds} --scale {bench.Scale}` writes this
+                `{bench.Command("width")}` writes this
                 page, here on {Machine.Describe()}. Other programs may have run beside it.
 
                 One language model of bytes (3 layers, width 96, 3 heads, 384 hidden units) has sizes from {Share(s_sizes[0])} of its
