@@ -4,9 +4,9 @@ using MatFormer;
 namespace Elasticity;
 
 /// <summary>
-/// Makes images of 4 x 4 cells, most of which are empty, from MNIST. A few random cells hold a digit of 7 x 7 pixels, upright or turned by a
-/// quarter, and the class of an image is its largest digit. So to read an image, each digit must be read, and nothing is to be done for the
-/// other cells.
+/// Makes images of 4 x 4 cells, most of which are empty, from MNIST. A few random cells hold a digit of 7 x 7 pixels, upright or turned by
+/// a quarter, and the class of an image is its largest digit. So to read an image, each digit must be read, and nothing is to be done for
+/// the other cells.
 /// </summary>
 internal static class DigitGrids
 {

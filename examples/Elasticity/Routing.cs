@@ -139,8 +139,8 @@ internal sealed class Routing : Experiment
         text.Append("# Tokens that choose their size\n\n");
         text.Append(Invariant($"""
             `{bench.Command("routing")}`
-            wrote the tables of this page, with {bench.Seeds} seeds and {steps} steps of {Batch} images for each training, in float32, on this machine:
-            {Machine.Describe()}.
+            wrote the tables of this page, with {bench.Seeds} seeds and {steps} steps of {Batch} images for each training, in float32,
+            on this machine: {Machine.Describe()}.
             The machine may have run other programs too, so times are only compared within a round.
 
             The task is made such that some tokens need more than others. An image has 16 cells of {DigitGrids.Cell} x {DigitGrids.Cell}

@@ -147,8 +147,8 @@ internal sealed class WidthExperiment : Experiment
                 page, here on {Machine.Describe()}. Other programs may have run beside it.
 
                 One language model of bytes (3 layers, width 96, 3 heads, 384 hidden units) has sizes from {Share(s_sizes[0])} of its
-                parameters on, because they keep fewer channels of the residual stream, and with them fewer heads and hidden units. Models are
-                trained for {steps} steps of {Batch} windows of 64 bytes with the objective `split`, in float32, with {bench.Seeds} seeds.
+                parameters on, because they keep fewer channels of the residual stream, and with them fewer heads and hidden units. Models
+                are trained for {steps} steps of {Batch} windows of 64 bytes with the objective `split`, in float32, with {bench.Seeds} seeds.
                 The numbers are bits per byte on {Windows} windows of validation text, with 95% intervals over the seeds. The text is
                 {corpus.Describe()}.
 
