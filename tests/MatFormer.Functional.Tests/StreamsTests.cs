@@ -140,12 +140,8 @@ public sealed class StreamsTests
     private static Profile<TModel> Part<TModel>(Streams streams, int stream)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
-        var whole = TModel.Spec.WholeLayers;
-        var part = new Profile<TModel>("part", [.. whole.Select((_, l) =>
-            new LayerSlice(Of(streams.HiddenWidths(l)), Of(streams.Heads(l))) { Width = streams.Width ?? 0 })]);
+        var part = new Profile<TModel>("part", streams.Layers(stream));
         return streams.Grid is { } grid ? part.At(grid) : part;
-
-        int Of(int[] all) => all.Length == 1 ? all[0] : all[stream];
     }
 
     // The streams are the same up to a layer. From there on, each layer has different granularities, widest first.

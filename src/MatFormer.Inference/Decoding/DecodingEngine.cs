@@ -409,7 +409,7 @@ public sealed unsafe class DecodingEngine : IDisposable
 
         for (var layer = 0; layer < its.Length; layer++)
         {
-            if (its[layer].Heads == layers[layer].Heads) continue;
+            if (its[layer].SharesCache(layers[layer])) continue;
             return $"The cascade asks {kept}, which keeps {its[layer].Heads} of the {layers[layer].Heads} heads of layer {layer}; a "
                 + "wider submodel reads the keys and values of all of them, so use profiles with the same heads.";
         }
@@ -509,7 +509,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             {
                 for (var layer = 0; layer < next.Length; layer++)
                 {
-                    if (next[layer].Heads <= layers[layer].Heads) continue;
+                    if (layers[layer].CacheHolds(next[layer])) continue;
                     throw new ArgumentException(
                         $"The sequence cannot go on as {spec.FormatPattern(next.AsSpan())}: that needs {next[layer].Heads} heads of layer "
                         + $"{layer}, of which its tokens from {first} on, computed as {spec.FormatPattern(layers.AsSpan())}, have "
@@ -525,7 +525,7 @@ public sealed unsafe class DecodingEngine : IDisposable
             if (some == others) return true;
             for (var layer = 0; layer < some.Length; layer++)
             {
-                if (some[layer].Heads != others[layer].Heads) return false;
+                if (!some[layer].SharesCache(others[layer])) return false;
             }
 
             return true;

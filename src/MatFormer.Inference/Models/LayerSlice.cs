@@ -25,6 +25,12 @@ public readonly record struct LayerSlice(int HiddenWidth, int Heads)
     /// <summary>True if this slice keeps everything that <paramref name="other"/> keeps.</summary>
     public bool Holds(LayerSlice other) => HiddenWidth >= other.HiddenWidth && Heads >= other.Heads
         && (Width == 0 || other.IsSkipped || (other.Width > 0 && Width >= other.Width));
+
+    /// <summary>Returns true if the cache of this slice has the keys and values that the other slice reads.</summary>
+    internal bool CacheHolds(LayerSlice other) => Heads >= other.Heads;
+
+    /// <summary>Returns true if both slices read the same keys and values.</summary>
+    internal bool SharesCache(LayerSlice other) => CacheHolds(other) && other.CacheHolds(this);
 }
 
 /// <summary>What the slices of all layers have in common.</summary>

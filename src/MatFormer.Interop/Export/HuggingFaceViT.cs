@@ -20,7 +20,7 @@ internal sealed class HuggingFaceViT
         var problem = spec.Lookup is not null ? "it has compressed tokens, and ViT has none; remove [Lookup]"
             : unlike ? $"its layers have different sizes ({spec.FormatPattern(layers.AsSpan())}), but ViT's are alike; give a "
                 + "profile that is alike in all layers"
-            : layers.Where((l, i) => l.Heads != spec.Blocks[i].Heads || spec.Blocks[i].KeyValueHeads != spec.Blocks[i].Heads).Any()
+            : layers.Where((l, i) => l.Heads != spec.Blocks[i].Heads || spec.Blocks[i].KeyValueHeadsOf(l) != spec.Blocks[i].Heads).Any()
                 ? "it keeps fewer heads than declared, or it has fewer key/value heads than heads; give a profile with all heads, and "
                     + "declare no KeyValueHeads"
             : spec.Blocks.Any(b => b.Activation != Activation.Gelu || !b.Bias)

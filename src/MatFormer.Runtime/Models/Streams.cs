@@ -13,6 +13,7 @@ namespace MatFormer;
 /// </summary>
 public sealed class Streams
 {
+    private readonly ImmutableArray<LayerSlice>[] _streams;
     private readonly int[][] _hiddenWidths;
     private readonly int[][] _heads;
     private readonly int _parting;
@@ -25,7 +26,7 @@ public sealed class Streams
     {
         (Count, Width, BatchRows, _parting, Fork) = (whole.Count, whole.Width, whole.BatchRows, whole._parting, whole.Fork);
         (_hiddenWidths, _heads, _scales) = (whole._hiddenWidths, whole._heads, scales);
-        (Widest, Budget, Grid) = (whole.Widest, whole.Budget, whole.Grid);
+        (_streams, Budget, Grid) = (whole._streams, whole.Budget, whole.Grid);
         (BudgetIndex, IsCausal, Use, Scores, Lengths) = (whole.BudgetIndex, whole.IsCausal, whole.Use, whole.Scores, whole.Lengths);
     }
 
@@ -33,13 +34,13 @@ public sealed class Streams
     {
         (Count, Width, BatchRows, _parting, Fork) = (groups.Sum(group => group.Count), groups[0].Width, rows, -1, -1);
         (_hiddenWidths, _heads, _scales, _groups) = (groups[0]._hiddenWidths, groups[0]._heads, groups[0]._scales, groups);
-        Widest = groups[0].Widest;
+        _streams = groups[0]._streams;
     }
 
     private Streams(int parting, ReadOnlySpan<ImmutableArray<LayerSlice>> streams, int[]? rows)
     {
         Count = streams.Length;
-        Widest = streams[0];
+        _streams = streams.ToArray();
         BatchRows = rows;
         _parting = parting;
         Fork = rows is null ? parting : -1;
@@ -130,7 +131,10 @@ public sealed class Streams
     public bool IsScaled(int layer) => _scales is not null && _scales[layer] != 1;
 
     /// <summary>What the first stream keeps of each layer. It holds what all other streams keep.</summary>
-    internal ImmutableArray<LayerSlice> Widest { get; }
+    internal ImmutableArray<LayerSlice> Widest => _streams[0];
+
+    /// <summary>Returns what one of <see cref="Groups"/> keeps of each layer in a stream.</summary>
+    internal ImmutableArray<LayerSlice> Layers(int stream) => _streams[stream];
 
     /// <summary>Returns the output of a scaled layer, given its input and its output without the scale: (N, T, Width) each.</summary>
     public Tensor Scaled(int layer, Tensor input, Tensor output)
@@ -174,17 +178,7 @@ public sealed class Streams
     }
 
     /// <summary>True if the first stream keeps exactly these slices of the layers, for every token.</summary>
-    public bool BeginWith(ImmutableArray<LayerSlice> layers)
-    {
-        if (Budget is not null) return false;
-        for (var layer = 0; layer < _heads.Length; layer++)
-        {
-            var slice = new LayerSlice(_hiddenWidths[layer][0], _heads[layer][0]);
-            if (layers[layer] != (slice.IsSkipped ? slice : slice with { Width = Width ?? 0 })) return false;
-        }
-
-        return true;
-    }
+    public bool BeginWith(ImmutableArray<LayerSlice> layers) => Budget is null && layers.AsSpan().SequenceEqual(Widest.AsSpan());
 
     /// <summary>Checks that a batch (B, ...) has as many rows as the streams divide among them.</summary>
     /// <exception cref="ArgumentException">The batch has another number of rows.</exception>
