@@ -84,25 +84,52 @@ public sealed class WeightCalibrationTests : IDisposable
         Assert.True(changes.Average(its => its[2].Average()) < -0.05, what);
     }
 
+    /// <summary>Every size of every model gains, but how much varies by chance, so that is averaged.</summary>
     [Fact]
     public void FewBitsOfATrainedModelAreNearerToItThanThoseOfPlainRounding()
     {
         using var corpus = TestCorpus.Open(_folder);
+        var shares = new List<(int Bits, double Share)>();
+        for (var seed = 1; seed <= 3; seed++)
+        {
+            using var scope = NewDisposeScope();
+            using var model = Trained(corpus, seed);
+            using var unrecorded = no_grad();
+            var tokens = tensor(
+                Windows.Fixed(corpus.Validation, 32, 48).SelectMany(w => w[..32]).Select(t => (long)t).ToArray(), [48, 32]);
+            var exact = CalibratedBytes.Granularities.Select(size => model.Forward(size, tokens)).ToList();
+            var far = Distances(model, tokens, exact);
+            WeightCalibrator.Run(model, corpus);
+            shares.AddRange(far.Zip(Distances(model, tokens, exact), (before, after) => (before.Bits, after.Distance / before.Distance)));
+        }
+
+        var what = string.Join(", ", shares.Select(its => $"{its.Bits} bits: {its.Share:0.000}"));
+        Assert.All(shares, its => Assert.True(its.Share < 1, what));
+        Assert.All(shares.GroupBy(its => its.Bits), bits => Assert.True(bits.Average(its => its.Share) < 0.75, what));
+    }
+
+    // The mean squared distance of the logits of each size from the exact ones, at 4 and 2 bits.
+    private static List<(int Bits, double Distance)> Distances(CalibratedBytes model, Tensor tokens, List<Tensor> exact)
+    {
+        using var rounded = new RoundedWeights(model);
+        var distances = new List<(int, double)>();
+        foreach (var bits in (int[])[4, 2])
+        {
+            rounded.Round(bits);
+            distances.AddRange(CalibratedBytes.Granularities.Zip(exact, (size, logits) =>
+                (bits, (double)(model.Forward(size, tokens) - logits).square().mean().item<float>())));
+        }
+
+        return distances;
+    }
+
+    [Fact]
+    public void CalibrationChangesTheOutputsOfMatricesLessAndKeepsTheirEightBits()
+    {
+        using var corpus = TestCorpus.Open(_folder);
         using var model = Trained(corpus, 1);
-        using var scope = NewDisposeScope();
-        using var unrecorded = no_grad();
-        var tokens = tensor(Windows.Fixed(corpus.Validation, 32, 48).SelectMany(w => w[..32]).Select(t => (long)t).ToArray(), [48, 32]);
-        var exact = CalibratedBytes.Granularities.Select(size => model.Forward(size, tokens)).ToList();
-        var far = Distances();
         var before = model.named_parameters().ToDictionary(p => p.name, p => p.parameter.data<float>().ToArray());
         var calibration = WeightCalibrator.Run(model, corpus);
-        var near = Distances();
-        for (var size = 0; size < 3; size++)
-        {
-            var what = string.Join(", ", far.Zip(near, (p, c) => $"{p[size]:0.00000} -> {c[size]:0.00000}"));
-            Assert.True(near[0][size] < 0.8 * far[0][size], what);
-            Assert.True(near[1][size] < far[1][size], what);
-        }
 
         // The outputs of nearly all matrices change less at few bits.
         Assert.Equal(128 * 32, calibration.Tokens);
@@ -130,21 +157,6 @@ public sealed class WeightCalibrationTests : IDisposable
                 NestedRounding.Round(numbers.AsSpan(row, columns), 8, again);
                 Assert.True(MemoryMarshal.AsBytes(again.AsSpan()).SequenceEqual(MemoryMarshal.AsBytes(numbers.AsSpan(row, columns))), name);
             }
-        }
-
-        // The mean squared distance of the logits of each size from the exact ones, at 4 and 2 bits.
-        List<List<double>> Distances()
-        {
-            using var rounded = new RoundedWeights(model);
-            var distances = new List<List<double>>();
-            foreach (var bits in (int[])[4, 2])
-            {
-                rounded.Round(bits);
-                distances.Add([.. CalibratedBytes.Granularities.Zip(exact, (size, logits) =>
-                    (double)(model.Forward(size, tokens) - logits).square().mean().item<float>())]);
-            }
-
-            return distances;
         }
     }
 
