@@ -30,8 +30,7 @@ internal sealed class Routing : Experiment
     private const int Images = 5000;
     private const int Rounds = 9;
 
-    // Matrices begin with a standard deviation of 0.02 or less, which suits wide models. Here a row has 48 weights, so that feed-forwards
-    // would begin almost linear, and sizes would not differ for thousands of steps. This factor makes it about 1 / sqrt(48).
+    // It makes the standard deviation of matrices about 1 / sqrt(48).
     private const float Spread = 6;
 
     public override string Name => "routing";
@@ -86,12 +85,7 @@ internal sealed class Routing : Experiment
     {
         manual_seed(seed);
         var model = new RoutedDigits();
-        using (no_grad())
-        {
-            foreach (var (name, weight) in model.named_parameters())
-                if (weight.dim() > 1 && !name.Contains("router", StringComparison.Ordinal)) weight.mul_(Spread);
-        }
-
+        Bench.Spread(model, Spread);
         using var trainer = new Trainer<RoutedDigits>(model, new()
         {
             Steps = steps,
