@@ -60,8 +60,8 @@ internal sealed record Bench(string? Data, string? Images, int Seeds, double Sca
     }
 
     /// <summary>
-    /// Multiplies the initial matrices of a narrow model. They begin with a standard deviation of 0.02 or less, which suits wide models. With
-    /// rows of 48 or 64 weights, feed-forwards would begin almost linear, and sizes would not differ for thousands of steps.
+    /// Multiplies the initial matrices of a narrow model. They begin with a standard deviation of 0.02 or less, which suits wide models.
+    /// With rows of 48 or 64 weights, feed-forwards would begin almost linear, and sizes would not differ for thousands of steps.
     /// </summary>
     public static void Spread(MatFormerModel model, float factor)
     {
