@@ -138,8 +138,11 @@ private:
     int64_t upper_ = 0, lower_ = 0;
 };
 
+// The words of a depth, padded to whole tiles.
+int64_t padded_words(int64_t depth) { return padded((depth + 1) / 2, side); }
+
 int64_t word_count(Element compute, int64_t depth) {
-    return compute == BFloat16 ? padded((depth + 1) / 2, side) : table_avx512_bf16.word_count(compute, depth);
+    return compute == BFloat16 ? padded_words(depth) : table_avx512_bf16.word_count(compute, depth);
 }
 
 // Packs in the layout of the AVX-512 table. Words that pad the depth are 0.
@@ -154,7 +157,7 @@ void pack_right(Element compute, const Matrix& b, int64_t depth, int64_t columns
 // Packs the words of row i to place(i). Words that pad the depth are 0.
 template <class T, class Place>
 void pack_left_of(const T* a, int64_t a_row, int64_t a_column, int64_t rows, int64_t depth, bool round, const Place& place) {
-    const int64_t words = padded((depth + 1) / 2, side);
+    const int64_t words = padded_words(depth);
     if (a_row == 1) {
         // Two adjacent blocks are read together: a cache line holds both, and the lines of wide matrices fall into the same few sets.
         for (int64_t w = 0; w < words; w += side) {
@@ -378,20 +381,6 @@ void product(Registers<Unit>& registers, int64_t rows, int64_t columns, int64_t 
     }
 }
 
-int64_t padded_words(int64_t depth) { return padded((depth + 1) / 2, side); }
-
-// Packs the columns of a head, each a row in memory, as panels.
-void pack_panels(const Narrow* in, int64_t stride, int64_t columns, int64_t depth, float* out) {
-    pack_right(BFloat16, {in, BFloat16, 1, stride}, depth, columns, out, padded_words(depth));
-}
-
-// Packs pairs of rows of a head, followed by zeros.
-void pack_pairs(const Narrow* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
-    pack_rows(in, stride, rows, depth, out, row);
-    const int64_t pairs = (rows + 1) / 2;
-    std::fill(out + pairs * row, out + padded(pairs, side) * row, 0.0f);
-}
-
 // Packs a head's columns as rows of `row` words, which join neighbouring rows of the head.
 void pack_turned(const Narrow* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
     pack_left_of(in, 1, stride, depth, rows, false, [&](int64_t i) { return out + i * row; });
@@ -410,11 +399,14 @@ struct TileProducts {
     static constexpr int64_t block = most_queries, group = 2 * side;
     Registers<Unit> registers;
 
+    // Packs the columns of a head, each a row in memory, as panels.
     static void pack_columns(const Narrow* in, int64_t stride, int64_t columns, int64_t depth, float* out) {
-        pack_panels(in, stride, columns, depth, out);
+        pack_right(BFloat16, {in, BFloat16, 1, stride}, depth, columns, out, padded_words(depth));
     }
+    // Packs pairs of rows of a head, followed by zeros.
     static void pack_rows(const Narrow* in, int64_t stride, int64_t rows, int64_t depth, float* out, int64_t row) {
-        pack_pairs(in, stride, rows, depth, out, row);
+        cpu::pack_rows(in, stride, rows, depth, out, row);
+        std::fill(out + (rows + 1) / 2 * row, out + padded_words(rows) * row, 0.0f);
     }
     void score(const Attention& a, int64_t rows, const Sight& seen, const Narrow* q, float* space, const float* keys, float* scores,
                int64_t row) {
@@ -444,7 +436,8 @@ void attention_forward(const Attention& a, int64_t b, int64_t h, void* out, floa
 template <class Unit>
 void attention_backward(const Attention& a, int64_t b, int64_t key_head, const void* out, const void* dout, const float* log_sum,
                         void* dquery, void* dkey, void* dvalue, void* scratch) {
-    constexpr int64_t block = most_queries, group = 2 * side;
+    using Products = TileProducts<Unit>;
+    constexpr int64_t block = Products::block, group = Products::group;
     const int64_t groups = a.heads / a.key_heads, depth = a.depth, words = padded_words(depth);
     const int64_t row = padded(depth, lanes), length = padded(a.keys, panel);
     float* keys = static_cast<float*>(scratch);  // panels, for scores
@@ -461,9 +454,9 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
     const Slopes to{slopes, slopes + block * length / 2, slopes + block * length, length};
 
     const auto *key = head_of<Narrow>(a.key, b, key_head), *value = head_of<Narrow>(a.value, b, key_head);
-    pack_panels(key, a.key.time, a.keys, depth, keys);
-    pack_panels(value, a.value.time, a.keys, depth, values);
-    pack_pairs(key, a.key.time, a.keys, depth, key_pairs, row);
+    Products::pack_columns(key, a.key.time, a.keys, depth, keys);
+    Products::pack_columns(value, a.value.time, a.keys, depth, values);
+    Products::pack_rows(key, a.key.time, a.keys, depth, key_pairs, row);
     std::fill(key_sums, query, 0.0f);
 
     Registers<Unit> registers;
@@ -482,13 +475,7 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
             pack_turned(q, a.query.time, rows, depth, query_turned, block / 2);
             pack_turned(dy, stride, rows, depth, gradient_turned, block / 2);
             float logs[block] = {}, dots[block] = {};
-            for (int64_t r = 0; r < rows; r++) {
-                logs[r] = log_sum[(b * a.heads + h) * a.queries + t + r];
-                F products{};
-                for (int64_t i = 0; i < depth; i += lanes)
-                    products += load(dy + r * stride + i, depth - i) * load(y + r * stride + i, depth - i);
-                dots[r] = sum(products);
-            }
+            row_terms(a, b, h, t, rows, y, dy, log_sum, logs, dots);
 
             for (int64_t r = 0; r < rows; r += group) {
                 const int64_t height = std::min(group, rows - r), low = lowest_panel(a, seen(r) - 1), high = seen(r + height - 1);

@@ -114,6 +114,19 @@ struct Slopes {
     }
 };
 
+// Finds what dS needs of each row of a block of queries: the logarithm of its sum, and the product of its output and that gradient.
+template <class T>
+void row_terms(const Attention& a, int64_t b, int64_t h, int64_t t, int64_t rows, const T* y, const T* dy, const float* log_sum,
+               float* logs, float* dots) {
+    const int64_t depth = a.depth, stride = a.heads * depth;
+    for (int64_t r = 0; r < rows; r++) {
+        logs[r] = log_sum[(b * a.heads + h) * a.queries + t + r];
+        F products{};
+        for (int64_t i = 0; i < depth; i += lanes) products += load(dy + r * stride + i, depth - i) * load(y + r * stride + i, depth - i);
+        dots[r] = sum(products);
+    }
+}
+
 // Stores P and dS of one row, or of two that a word joins, and of a vector of keys from n on. With `whole`, these rows see all these keys.
 template <class Words, bool whole>
 inline __attribute__((always_inline)) void put_slopes(const Attention& a, const Sight& seen, const F (&s)[Words::per_word],

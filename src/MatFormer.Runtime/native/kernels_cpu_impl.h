@@ -771,13 +771,7 @@ void attention_backward(const Attention& a, int64_t b, int64_t key_head, const v
             const Operands left = left_of(q, a.query.time, rows, depth, query, until);
             const Operands right = left_of(dy, stride, rows, depth, gradient, until);
             float logs[query_block] = {}, dots[query_block] = {};
-            for (int64_t r = 0; r < rows; r++) {
-                logs[r] = log_sum[(b * a.heads + h) * a.queries + t + r];
-                F products{};
-                for (int64_t i = 0; i < depth; i += lanes)
-                    products += load(dy + r * stride + i, depth - i) * load(y + r * stride + i, depth - i);
-                dots[r] = sum(products);
-            }
+            row_terms(a, b, h, t, rows, y, dy, log_sum, logs, dots);
             for (int64_t r = 0; r < rows; r += slope_tile) {
                 const int64_t height = rows - r < slope_tile ? rows - r : slope_tile;
                 const int64_t low = lowest_panel(a, seen(r) - 1), high = seen(r + height - 1);
