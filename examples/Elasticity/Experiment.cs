@@ -40,8 +40,7 @@ internal sealed record Bench(string? Data, string? Images, int Seeds, double Sca
     /// Returns a model that is trained on the CPU with a seed for both the model and its training. What an earlier run with the same name
     /// and steps trained is kept.
     /// </summary>
-    public TModel Trained<TModel>(
-        string name, TrainerOptions options, TrainingData data, CancellationToken cancellationToken, float spread = 1)
+    public TModel Trained<TModel>(string name, TrainerOptions options, TrainingData data, CancellationToken cancellationToken)
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         var path = Path.Combine(Folder, $"{TModel.Spec.Name}-{name}-{options.Steps}-{options.Seed}.safetensors");
@@ -49,7 +48,6 @@ internal sealed record Bench(string? Data, string? Images, int Seeds, double Sca
         var watch = Stopwatch.StartNew();
         manual_seed(options.Seed);
         var model = TModel.Create(CPU);
-        if (spread != 1) Spread(model, spread);
         using var trainer = new Trainer<TModel>(model, options);
         if (!trainer.Fit(data, cancellationToken: cancellationToken).Finished) throw new OperationCanceledException(cancellationToken);
         model.Save(path);
@@ -57,16 +55,5 @@ internal sealed record Bench(string? Data, string? Images, int Seeds, double Sca
             CultureInfo.InvariantCulture,
             $"{TModel.Spec.Name}, {name}, seed {options.Seed}: {options.Steps} steps, {watch.Elapsed.TotalSeconds:0} s"));
         return model;
-    }
-
-    /// <summary>
-    /// Multiplies the initial matrices of a narrow model. They begin with a standard deviation of 0.02 or less, which suits wide models.
-    /// With rows of 48 or 64 weights, feed-forwards would begin almost linear, and sizes would not differ for thousands of steps.
-    /// </summary>
-    public static void Spread(MatFormerModel model, float factor)
-    {
-        using var unrecorded = no_grad();
-        foreach (var (name, weight) in model.named_parameters())
-            if (weight.dim() > 1 && !name.Contains("router", StringComparison.Ordinal)) weight.mul_(factor);
     }
 }

@@ -41,9 +41,6 @@ internal sealed class LookupExperiment : Experiment
     private const int TimedImages = 16;
     private const int Rounds = 9;
 
-    // It makes the standard deviation of matrices about 1 / sqrt(64).
-    private const float Spread = 6;
-
     public override string Name => "lookup";
 
     public override string Question => "Are few compressed tokens better than a plain ViT of equal FLOPs? (needs --images)";
@@ -69,9 +66,9 @@ internal sealed class LookupExperiment : Experiment
                 Objective = Objective.Sampled,
                 Seed = seed,
             };
-            using var lookup = bench.Trained<LookupDigits>("lookup", options, corpus, cancellationToken, Spread);
-            using var fine = bench.Trained<FineDigits>("lookup", options, corpus, cancellationToken, Spread);
-            using var coarse = bench.Trained<CoarseDigits>("lookup", options, corpus, cancellationToken, Spread);
+            using var lookup = bench.Trained<LookupDigits>("lookup", options, corpus, cancellationToken);
+            using var fine = bench.Trained<FineDigits>("lookup", options, corpus, cancellationToken);
+            using var coarse = bench.Trained<CoarseDigits>("lookup", options, corpus, cancellationToken);
             found.Add(Measure(
                 [.. Passes("coarse", coarse, CoarseDigits.Granularities), .. Passes("fine", fine, FineDigits.Granularities),
                     .. Passes("lookup", lookup, Compressed)],
@@ -147,8 +144,7 @@ internal sealed class LookupExperiment : Experiment
 
                 The images are MNIST's digits, scaled to {Side} x {Side} pixels. Three models of width {LookupDigits.Spec.Width} are trained
                 with {bench.Seeds} seeds, each for {bench.Steps(FullSteps)} steps of {Batch} images in float32 with the objective `sampled`:
-                each step trains one size, and in the first model at one grid. The sizes keep {widths} hidden units. Matrices begin with
-                {Spread} times the usual standard deviation, because they are narrow.
+                each step trains one size, and in the first model at one grid. The sizes keep {widths} hidden units.
 
                 - *Lookup* has {LookupDigits.Spec.Layers} layers and patches of 2 x 2 pixels: 144 lookup tokens, and {counts} compressed
                   tokens. The light feed-forward has {LookupDigits.Spec.Lookup!.Hidden} hidden units.

@@ -30,9 +30,6 @@ internal sealed class Routing : Experiment
     private const int Images = 5000;
     private const int Rounds = 9;
 
-    // It makes the standard deviation of matrices about 1 / sqrt(48).
-    private const float Spread = 6;
-
     public override string Name => "routing";
 
     public override string Question => "Does a ViT that routes tokens beat uniform sizes of equal FLOPs? (needs --images)";
@@ -85,7 +82,6 @@ internal sealed class Routing : Experiment
     {
         manual_seed(seed);
         var model = new RoutedDigits();
-        Bench.Spread(model, Spread);
         using var trainer = new Trainer<RoutedDigits>(model, new()
         {
             Steps = steps,
@@ -142,8 +138,7 @@ internal sealed class Routing : Experiment
             class is the largest digit. A cell is a token.
 
             A vision transformer has {RoutedDigits.Spec.Layers} layers of width {RoutedDigits.Spec.Width} and one head. Its sizes keep
-            {Join(RoutedDigits.Granularities.Select(g => $"{g.Layers[0].HiddenWidth}"), "or")} hidden units. Its matrices begin with
-            {Spread} times the usual standard deviation, because they are narrow.
+            {Join(RoutedDigits.Granularities.Select(g => $"{g.Layers[0].HiddenWidth}"), "or")} hidden units.
 
             It is trained twice from the same beginning: half of the steps routed, at one of {Budgets.Count} budgets, and half of them a
             random mix (*both*); or all steps a random mix (*mixes only*). The accuracies are those on {Images} test images, in percent,
@@ -215,7 +210,7 @@ internal sealed class Routing : Experiment
         {
             (0, 0) => "Still, at no budget does routing differ from a uniform mix beyond the interval.",
             (_, 0) => "So here, where most tokens need little, routing pays.",
-            (0, _) => "So even here, where most tokens need little, a uniform mix is the better way to spend the FLOPs.",
+            (0, _) => "So even here, where most tokens need little, routing gains nothing: a uniform mix is level or better.",
             _ => "So whether routing pays depends on the budget.",
         };
     }

@@ -9,6 +9,9 @@ namespace MatFormer.Functional.Tests;
 public sealed class StreamsTests
 {
     private const double Tolerance = 2e-5;
+
+    // A small gradient, above all of a bias, is a sum of larger ones that nearly cancel. So its rounding errors are theirs.
+    private const float Least = 0.05f;
     private const int Batch = 5;
 
     [Fact]
@@ -224,7 +227,7 @@ public sealed class StreamsTests
             {
                 // A layer that no stream uses has no gradient in one form, and a gradient of zeros in the other.
                 var wanted = gradient ?? zeros_like(its ?? tensor(0f));
-                Near(wanted, its ?? zeros_like(wanted), Math.Max(wanted.abs().max().item<float>(), 0.01f * scale), "gradient of " + name);
+                Near(wanted, its ?? zeros_like(wanted), Math.Max(wanted.abs().max().item<float>(), Least * scale), "gradient of " + name);
             }
         }
 

@@ -212,5 +212,5 @@ public sealed class OnnxTests : IDisposable
     }
 
     private string Save<TModel>()
-        where TModel : MatFormerModel, IMatFormer<TModel> => SavedModel.Write<TModel>(_folder, 4);
+        where TModel : MatFormerModel, IMatFormer<TModel> => SavedModel.Write<TModel>(_folder);
 }

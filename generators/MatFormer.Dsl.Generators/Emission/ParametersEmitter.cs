@@ -254,14 +254,17 @@ internal static class ParametersEmitter
     private static string Drawn(CodeFile f, ModelSpec spec, BlockSpec? block, WeightSpec weight)
     {
         var shape = string.Join(", ", weight.Shape.Select(d => Kept(spec, block, d)));
+        var normal = 1 / Math.Sqrt(spec.Width);
         return weight.Draw switch
         {
             Draw.Ones => $"{weight.Field} = {f.Weights}.Ones(device, {shape});",
             Draw.Zeros => $"{weight.Field} = {f.Weights}.Zeros(device, {shape});",
-            Draw.Normal => $"{weight.Field} = {f.Weights}.Normal(0.02, device, {shape});",
-            _ => $"{weight.Field} = {f.Weights}.Normal({Literals.Of(0.02 / Math.Sqrt(2.0 * spec.Layers))}, device, {shape});"
-                + $"  //| 0.02 / sqrt(2 * {Literals.Of(spec.Layers)} layers)",
+            Draw.Normal => Random(normal, $"1 / sqrt({Literals.Of(spec.Width)} channels)"),
+            _ => Random(normal / Math.Sqrt(2.0 * spec.Layers), $"the same / sqrt(2 * {Literals.Of(spec.Layers)} layers)"),
         };
+
+        string Random(double deviation, string why) =>
+            $"{weight.Field} = {f.Weights}.Normal({Literals.Of(Math.Round(deviation, 5))}, device, {shape});  //| {why}";
     }
 
     private static string Sliced(CodeFile f, ModelSpec spec, BlockSpec? block, WeightSpec weight)

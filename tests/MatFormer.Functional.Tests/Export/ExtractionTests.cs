@@ -544,7 +544,7 @@ public sealed class ExtractionTests : IDisposable
     }
 
     private string Save<TModel>(string? tokenizer = null)
-        where TModel : MatFormerModel, IMatFormer<TModel> => SavedModel.Write<TModel>(_folder, 8, tokenizer);
+        where TModel : MatFormerModel, IMatFormer<TModel> => SavedModel.Write<TModel>(_folder, tokenizer);
 
     private string PathOf(string name) => Path.Combine(_folder, name);
 
