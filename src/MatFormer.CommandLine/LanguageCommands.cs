@@ -235,8 +235,7 @@ internal sealed class LanguageCommands<TModel>(
             "gguf" => InOut($"{FileName(profile)}-{Settings.Type}.gguf"),
             _ => SlicePath(profile),
         };
-        if (Settings.Format == "huggingface") CheckExtractFolder(path);
-        else CheckExtract(path);
+        CheckExtract(path, isFolder: Settings.Format == "huggingface");
         switch (Settings.Format)
         {
             case "huggingface":
@@ -493,7 +492,7 @@ internal sealed class LanguageCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException($"--bits, --bit-weights: {ArgumentProblem.Of(e)}", e);
+            throw new UsageException(OptionProblem.Of(e), e);
         }
 
         var path = InOut("model.safetensors");

@@ -190,7 +190,7 @@ public sealed class WeightCalibrationTests : IDisposable
             ("Bits must be one or more of 8, 4 and 2, descending, not (32)", new() { Bits = [32] }),
             ("not ()", new() { Bits = [] }),
             ("not (2, 4)", new() { Bits = [2, 4] }),
-            ("BitWeights must be empty or 2 numbers above 0, not (1)", new() { Bits = [8, 4], BitWeights = [1] }),
+            ("BitWeights is (1); it must be left out, or 2 numbers above 0", new() { Bits = [8, 4], BitWeights = [1] }),
             ("not (1, 0)", new() { Bits = [8, 4], BitWeights = [1, 0] }),
             ("Windows must be 1 or more, not 0", new() { Windows = 0 }),
             ("Damping must be above 0, not -1", new() { Damping = -1 }),
