@@ -66,7 +66,7 @@ public static class FleetProxy
             var ready = states.TryGetCluster(Cluster, out var cluster)
                 ? cluster.Destinations.Values.Count(replica => replica.Health.Active == DestinationHealth.Healthy) : 0;
             context.Response.StatusCode = ready > 0 ? StatusCodes.Status200OK : StatusCodes.Status503ServiceUnavailable;
-            return context.Response.WriteAsync($"{ready} replicas are ready");
+            return context.Response.WriteAsync(ready == 1 ? "1 replica is ready" : $"{ready} replicas are ready");
         }));
         application.MapReverseProxy(pipeline => pipeline.Use((context, next) => Forward(context, next, options)));
         return application;

@@ -150,6 +150,22 @@ public sealed class FleetTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task ReadyReplicasAreCounted()
+    {
+        await using var its = await TestServer.Start();
+        await StartProxy([its.Host.Address]);
+        var said = string.Empty;
+        for (var i = 0; i < 600 && !said.StartsWith('1'); i++)
+        {
+            if (i > 0) await Task.Delay(100);
+            using var ready = await Client.GetAsync("/readyz");
+            said = await ready.Content.ReadAsStringAsync();
+        }
+
+        Assert.Equal("1 replica is ready", said);
+    }
+
+    [Fact]
     public async Task OtherNamesOfThisMachineAreRefused()
     {
         await StartProxy([new Uri("http://127.0.0.1:1")]);
