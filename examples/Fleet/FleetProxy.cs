@@ -31,6 +31,7 @@ public static class FleetProxy
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.Services.AddRoutingCore();
         builder.Logging.SetMinimumLevel(LogLevel.Warning).AddSimpleConsole(o => o.SingleLine = true);
+        builder.Logging.AddFilter("Microsoft.Extensions.Hosting", LogLevel.None); // logs only exceptions that are thrown anyway
         builder.Logging.AddFilter("Yarp", LogLevel.Error); // a replica that cannot be reached is no surprise here
         builder.Services.Configure<ConsoleLoggerOptions>(o => o.LogToStandardErrorThreshold = LogLevel.Trace);
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>

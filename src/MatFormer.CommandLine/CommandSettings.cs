@@ -387,7 +387,8 @@ internal sealed class CommandOptions(string command, ModelKind kind)
                 var isWhole = typeof(T) != typeof(double);
                 result.AddError(
                     !isNumber ? $"{name} must be a number such as {(isWhole ? "20" : "0.5")}, not '{value}'."
-                    : !isOfType && real >= double.CreateChecked(T.MaxValue) ? $"{name} {value} is too large; give at most {most ?? T.MaxValue}."
+                    : !isOfType && real >= double.CreateChecked(T.MaxValue)
+                        ? $"{name} {value} is too large; give at most {most ?? T.MaxValue}."
                     : !isOfType && isWhole && real >= double.CreateChecked(least)
                         ? $"{name} must be a whole number such as 20, not '{value}'."
                     : $"{name} must be {wanted}, not '{value}'.");

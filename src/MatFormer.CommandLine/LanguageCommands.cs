@@ -425,7 +425,7 @@ internal sealed class LanguageCommands<TModel>(
         {
             Weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype),
             Threads = Settings.Threads,
-            Sequences = options.Windows,
+            Sequences = Math.Min(options.Windows, 64), // more windows take turns, since each sequence takes memory
         });
         try
         {

@@ -924,7 +924,8 @@ internal abstract class ProgramCommands<TModel>(
         var isExtracted = File.Exists(Path.Combine(path, "config.json")) && !File.Exists(Path.Combine(path, RunFolder.CheckpointName));
         if (isFolder && !isExtracted && RunFolder.Occupant(path, TModel.Spec) is var (what, _))
             throw new UsageException($"'{path}' holds {what}, which the extracted files would replace; give another --out.");
-        if (!Settings.Overwrite && (isFolder ? Directory.Exists(path) && Directory.EnumerateFileSystemEntries(path).Any() : File.Exists(path)))
+        var isTaken = isFolder ? Directory.Exists(path) && Directory.EnumerateFileSystemEntries(path).Any() : File.Exists(path);
+        if (isTaken && !Settings.Overwrite)
             throw new UsageException($"'{path}' already exists; give another --out, or --overwrite to replace it.");
     }
 

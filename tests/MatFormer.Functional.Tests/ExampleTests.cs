@@ -2,7 +2,7 @@ using System.Diagnostics;
 
 namespace MatFormer.Functional.Tests;
 
-/// <summary>Gives the programs of examples/ that use a trained DocsLm files that are none.</summary>
+/// <summary>Gives the programs of examples/ wrong files and arguments.</summary>
 [Trait("Kernels", "any")]
 public sealed class ExampleTests : IDisposable
 {
@@ -31,6 +31,19 @@ public sealed class ExampleTests : IDisposable
             Assert.Contains($"'{PathOf(file)}'", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
             Assert.Contains(says, error, StringComparison.Ordinal);
         }
+    }
+
+    [Theory]
+    [InlineData("Paper", "--seeds must be from 1 to 10, not 'many'.", "reproduce --seeds many")]
+    [InlineData("Paper", "--scale must be above 0, at most 100, not '0'.", "reproduce --scale 0")]
+    [InlineData("Paper", "'reprodcue'", "reprodcue")]
+    [InlineData("Elasticity", "--threads must be 1 or more, not '1.5'.", "width --threads 1.5")]
+    [InlineData("Elasticity", "'widht'", "widht")]
+    public async Task WrongArgumentsOfExperimentsAreAnsweredByOneLine(string example, string says, string arguments)
+    {
+        var (code, error) = await Run(example, arguments.Split(' '));
+        Assert.True(code == 2, error);
+        Assert.Contains(says, Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
     }
 
     private string PathOf(string name) => Path.Combine(_folder, name);

@@ -1,5 +1,6 @@
 using System.ClientModel;
 using System.ClientModel.Primitives;
+using System.Diagnostics;
 using System.Net;
 using System.Net.Http.Json;
 using System.Text;
@@ -147,6 +148,17 @@ public sealed class FleetTests : IAsyncDisposable
         Assert.Equal(HttpStatusCode.ServiceUnavailable, ready.StatusCode);
         using var alive = await Client.GetAsync("/livez");
         Assert.Equal(HttpStatusCode.OK, alive.StatusCode);
+    }
+
+    [Fact]
+    public async Task AnAddressThatTheMachineDoesNotHaveIsAnsweredByOneLine()
+    {
+        string[] arguments = [Path.Combine(AppContext.BaseDirectory, "Fleet.dll"), "--replica", "http://127.0.0.1:1", "--host", "192.0.2.1"];
+        using var process = Process.Start(new ProcessStartInfo("dotnet", arguments) { RedirectStandardError = true })!;
+        var error = await process.StandardError.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.True(process.ExitCode == 2, error);
+        Assert.EndsWith("Give another --host or --port.", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
     }
 
     [Fact]
