@@ -153,7 +153,8 @@ public sealed class FleetTests : IAsyncDisposable
     [Fact]
     public async Task AnAddressThatTheMachineDoesNotHaveIsAnsweredByOneLine()
     {
-        string[] arguments = [Path.Combine(AppContext.BaseDirectory, "Fleet.dll"), "--replica", "http://127.0.0.1:1", "--host", "192.0.2.1"];
+        string[] arguments =
+            [Path.Combine(AppContext.BaseDirectory, "Fleet.dll"), "--replica", "http://127.0.0.1:1", "--host", "192.0.2.1"];
         using var process = Process.Start(new ProcessStartInfo("dotnet", arguments) { RedirectStandardError = true })!;
         var error = await process.StandardError.ReadToEndAsync();
         await process.WaitForExitAsync();
