@@ -231,7 +231,8 @@ public sealed class WeightCalibrationTests : IDisposable
         [
             ("already exists; give another --out", [.. common, "--out", output]),
             ("--out is the folder of the weights", [.. common, "--out", Path.GetDirectoryName(weights)!]),
-            ("--bits is (32); it must be one or more of 8, 4 and 2, descending", [.. common, "--bits", "32", "--out", Path.Combine(_folder, "new")]),
+            ("--bits is (32); it must be one or more of 8, 4 and 2, descending",
+                [.. common, "--bits", "32", "--out", Path.Combine(_folder, "new")]),
             ("--bit-weights is (1); it must be left out, or 2 numbers above 0",
                 [.. common, "--bits", "8,4", "--bit-weights", "1", "--out", Path.Combine(_folder, "new")]),
             ("is the slice S", ["calibrate-weights", "--checkpoint", Path.Combine(_folder, "slice", "s.safetensors"), "--data",
