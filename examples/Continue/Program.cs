@@ -4,13 +4,18 @@ using MatFormer;
 
 var file = args.ElementAtOrDefault(0) ?? "out/DocsLm/model.safetensors";
 var prompt = args.ElementAtOrDefault(1) ?? "Returns the ";
-if (!File.Exists(file))
+DecodingEngine opened;
+try
 {
-    Console.Error.WriteLine($"There is no '{file}'; run `bash examples/run.sh` to train it, or give the path of another model.");
+    opened = DecodingEngine.Open(file, DocsLm.Profile.XL, new DecodingOptions { Weights = DecodingWeights.BFloat16 });
+}
+catch (CheckpointException e)
+{
+    Console.Error.WriteLine(Path.Exists(file) ? e.Message : $"There is no '{file}'; run `bash examples/run.sh`, or give another file.");
     return 2;
 }
 
-using var engine = DecodingEngine.Open<DocsLm>(file, options: new DecodingOptions { Weights = DecodingWeights.BFloat16 });
+using var engine = opened;
 var options = new GenerationOptions { Tokens = 120, Temperature = 0.7, TopP = 0.95, StopStrings = ["\n\n"] };
 foreach (var profile in (Profile<DocsLm>[])[DocsLm.Profile.S, DocsLm.Profile.Phone, DocsLm.Profile.XL])
 {

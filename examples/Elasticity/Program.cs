@@ -20,9 +20,9 @@ var output = new Option<string>("--out")
     Description = "Folder for the sections and the trained models",
     DefaultValueFactory = _ => Path.Combine("out", "Elasticity"),
 };
-seeds.Validators.Add(r => Check(r.GetValue(seeds) is >= 1 and <= 10, r, "--seeds must be from 1 to 10"));
-scale.Validators.Add(r => Check(r.GetValue(scale) is > 0 and <= 100, r, "--scale must be above 0, at most 100"));
-threads.Validators.Add(r => Check(r.GetValue(threads) is null or >= 1, r, "--threads must be 1 or more"));
+seeds.Validators.Add(r => Check<int>(r, n => n is >= 1 and <= 10, "--seeds must be from 1 to 10"));
+scale.Validators.Add(r => Check<double>(r, n => n is > 0 and <= 100, "--scale must be above 0, at most 100"));
+threads.Validators.Add(r => Check<int>(r, n => n >= 1, "--threads must be 1 or more"));
 
 var root = new RootCommand("Measures each way in which a model is elastic, and writes a section of docs/elasticity.md for each.");
 foreach (var experiment in experiments)
@@ -44,7 +44,7 @@ foreach (var experiment in experiments)
 }
 
 var line = root.Parse(args);
-if (line.Errors is [var error, ..])
+if (line.Errors is [.., var error]) // the first one may only say that there is no command
 {
     Console.Error.WriteLine($"{error.Message} See '--help'.");
     return 2;
@@ -68,7 +68,9 @@ catch (Exception e) when (e is DataException or CheckpointException or IOExcepti
     return 2;
 }
 
-static void Check(bool good, System.CommandLine.Parsing.OptionResult result, string message)
+static void Check<T>(System.CommandLine.Parsing.OptionResult result, Func<T, bool> isGood, string message)
+    where T : IParsable<T>
 {
-    if (!good) result.AddError($"{message}, not '{string.Join(' ', result.Tokens)}'.");
+    if (result.Tokens is [var token] && !(T.TryParse(token.Value, CultureInfo.InvariantCulture, out var number) && isGood(number)))
+        result.AddError($"{message}, not '{token.Value}'.");
 }

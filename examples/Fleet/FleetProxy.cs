@@ -31,6 +31,7 @@ public static class FleetProxy
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.Services.AddRoutingCore();
         builder.Logging.SetMinimumLevel(LogLevel.Warning).AddSimpleConsole(o => o.SingleLine = true);
+        builder.Logging.AddFilter("Microsoft.Extensions.Hosting", LogLevel.None); // logs only exceptions that are thrown anyway
         builder.Logging.AddFilter("Yarp", LogLevel.Error); // a replica that cannot be reached is no surprise here
         builder.Services.Configure<ConsoleLoggerOptions>(o => o.LogToStandardErrorThreshold = LogLevel.Trace);
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
@@ -66,7 +67,7 @@ public static class FleetProxy
             var ready = states.TryGetCluster(Cluster, out var cluster)
                 ? cluster.Destinations.Values.Count(replica => replica.Health.Active == DestinationHealth.Healthy) : 0;
             context.Response.StatusCode = ready > 0 ? StatusCodes.Status200OK : StatusCodes.Status503ServiceUnavailable;
-            return context.Response.WriteAsync($"{ready} replicas are ready");
+            return context.Response.WriteAsync(ready == 1 ? "1 replica is ready" : $"{ready} replicas are ready");
         }));
         application.MapReverseProxy(pipeline => pipeline.Use((context, next) => Forward(context, next, options)));
         return application;

@@ -3,6 +3,7 @@
 //   dotnet run --project examples/Fleet -c Release -- --replica http://127.0.0.1:8081 --replica http://127.0.0.1:8082
 using System.CommandLine;
 using System.Net;
+using System.Net.Sockets;
 using Fleet;
 
 var replicas = new Option<string[]>("--replica")
@@ -78,9 +79,9 @@ try
         ProcessTerminationTimeout = TimeSpan.FromMinutes(1),
     });
 }
-catch (IOException e)
+catch (Exception e) when (e is IOException or SocketException)
 {
-    Console.Error.WriteLine(e.Message); // the port is in use
+    Console.Error.WriteLine($"Cannot listen there: {e.Message.TrimEnd('.')}. Give another --host or --port."); // the port may be in use
     return 2;
 }
 

@@ -24,10 +24,10 @@ var dtype = new Option<string>("--dtype")
 };
 var output = new Option<string>("--out") { Description = "Output folder", DefaultValueFactory = _ => Path.Combine("out", "Paper") };
 dtype.AcceptOnlyFromAmong("f32", "bf16");
-seeds.Validators.Add(r => Check(r.GetValue(seeds) is >= 1 and <= 10, r, "--seeds must be from 1 to 10"));
-scale.Validators.Add(r => Check(r.GetValue(scale) is > 0 and <= 100, r, "--scale must be above 0, at most 100"));
-windows.Validators.Add(r => Check(r.GetValue(windows) >= 1, r, "--windows must be 1 or more"));
-threads.Validators.Add(r => Check(r.GetValue(threads) is null or >= 1, r, "--threads must be 1 or more"));
+seeds.Validators.Add(r => Check<int>(r, n => n is >= 1 and <= 10, "--seeds must be from 1 to 10"));
+scale.Validators.Add(r => Check<double>(r, n => n is > 0 and <= 100, "--scale must be above 0, at most 100"));
+windows.Validators.Add(r => Check<int>(r, n => n >= 1, "--windows must be 1 or more"));
+threads.Validators.Add(r => Check<int>(r, n => n >= 1, "--threads must be 1 or more"));
 
 var reproduce = new Command("reproduce", "Train universal models and their baselines, and write a report that compares them with the paper")
 {
@@ -54,7 +54,7 @@ reproduce.SetAction((parsed, cancellationToken) =>
 });
 var root = new RootCommand("Reproduces the paper's claims at the scale of two cores and an hour.") { reproduce };
 var command = root.Parse(args);
-if (command.Errors is [var error, ..])
+if (command.Errors is [.., var error]) // the first one may only say that there is no command
 {
     Console.Error.WriteLine($"{error.Message} See '{(command.CommandResult.Command == root ? string.Empty : "reproduce ")}--help'.");
     return 2;
@@ -76,7 +76,9 @@ catch (Exception e) when (e is DataException or CheckpointException or IOExcepti
     return 2;
 }
 
-static void Check(bool good, System.CommandLine.Parsing.OptionResult result, string message)
+static void Check<T>(System.CommandLine.Parsing.OptionResult result, Func<T, bool> isGood, string message)
+    where T : IParsable<T>
 {
-    if (!good) result.AddError($"{message}, not '{string.Join(' ', result.Tokens)}'.");
+    if (result.Tokens is [var token] && !(T.TryParse(token.Value, CultureInfo.InvariantCulture, out var number) && isGood(number)))
+        result.AddError($"{message}, not '{token.Value}'.");
 }

@@ -5,14 +5,19 @@ using MatFormer;
 
 var file = args.ElementAtOrDefault(0) ?? "out/DocsLm/model.safetensors";
 var prompt = args.ElementAtOrDefault(1) ?? "Returns the ";
-if (!File.Exists(file))
+DecodingEngine opened;
+try
 {
-    Console.Error.WriteLine($"There is no '{file}'; run `bash examples/run.sh` to train it, or give the path of another model.");
+    // The engine reads only the weights of Phone. The file may also be a slice (`extract --profile Phone`).
+    opened = DecodingEngine.Open(file, DocsLm.Profile.Phone, new DecodingOptions { Weights = DecodingWeights.Int8 });
+}
+catch (CheckpointException e)
+{
+    Console.Error.WriteLine(Path.Exists(file) ? e.Message : $"There is no '{file}'; run `bash examples/run.sh`, or give another file.");
     return 2;
 }
 
-// The engine reads only the weights of Phone. The file may also be a slice (`extract --profile Phone`).
-using var engine = DecodingEngine.Open(file, DocsLm.Profile.Phone, new DecodingOptions { Weights = DecodingWeights.Int8 });
+using var engine = opened;
 Console.WriteLine(
     $"{engine.ProfileName}: {DocsLm.Phone.ParameterCount:N0} parameters, {engine.WeightBytes / 1e6:N1} MB of weights, "
     + $"{engine.SequenceBytes / 1e6:N1} MB of keys and values");

@@ -11,13 +11,17 @@ using Microsoft.Extensions.Logging;
 
 var file = args.ElementAtOrDefault(0) ?? "out/DocsLm/model.safetensors";
 var prompt = args.ElementAtOrDefault(1) ?? "Returns the ";
-if (!File.Exists(file))
+DecodingEngine engine;
+try
 {
-    Console.Error.WriteLine($"There is no '{file}'; run `bash examples/run.sh` to train it, or give the path of another model.");
+    engine = DecodingEngine.Open(file, DocsLm.Profile.XL, new DecodingOptions { Sequences = 8, HiddenStates = true });
+}
+catch (CheckpointException e)
+{
+    Console.Error.WriteLine(Path.Exists(file) ? e.Message : $"There is no '{file}'; run `bash examples/run.sh`, or give another file.");
     return 2;
 }
 
-var engine = DecodingEngine.Open<DocsLm>(file, options: new DecodingOptions { Sequences = 8, HiddenStates = true });
 await using var server = ModelServer.Create<DocsLm>(engine, new ModelServerOptions { MaxTokens = 500 });
 var builder = WebApplication.CreateSlimBuilder();
 builder.Logging.ClearProviders();
@@ -51,6 +55,5 @@ return 0;
 async Task<JsonElement> Ask(string path, object body)
 {
     using var response = await client.PostAsJsonAsync(path, body);
-    response.EnsureSuccessStatusCode();
-    return await response.Content.ReadFromJsonAsync<JsonElement>();
+    return await response.EnsureSuccessStatusCode().Content.ReadFromJsonAsync<JsonElement>();
 }

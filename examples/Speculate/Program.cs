@@ -4,13 +4,18 @@ using MatFormer;
 
 var file = args.ElementAtOrDefault(0) ?? "out/DocsLm/model.safetensors";
 var prompt = args.ElementAtOrDefault(1) ?? "Gets or sets a value that indicates ";
-if (!File.Exists(file))
+DecodingEngine opened;
+try
 {
-    Console.Error.WriteLine($"There is no '{file}'; run `bash examples/run.sh` to train it, or give the path of another model.");
+    opened = DecodingEngine.Open(file, DocsLm.Profile.XL);
+}
+catch (CheckpointException e)
+{
+    Console.Error.WriteLine(Path.Exists(file) ? e.Message : $"There is no '{file}'; run `bash examples/run.sh`, or give another file.");
     return 2;
 }
 
-using var engine = DecodingEngine.Open<DocsLm>(file);
+using var engine = opened;
 var alone = new GenerationOptions { Tokens = 200, Temperature = 0.5 };
 Profile<DocsLm>[] sizes = [DocsLm.Profile.S, DocsLm.Profile.M];
 GenerationOptions[] options = [alone, .. sizes.Select(draft => alone with { Draft = draft.Layers })];

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using System.Numerics;
 
 namespace MatFormer;
 
@@ -242,7 +243,11 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     {
         Description = "Resume from the checkpoint in --out, which remembers the other options"
     };
-    public readonly Option<bool> Overwrite = new("--overwrite") { Description = "Replace the model that an earlier run left in --out" };
+    public readonly Option<bool> Overwrite = new("--overwrite")
+    {
+        Description = command == "extract" ? "Replace a file that exists, such as that of an earlier extract"
+            : "Replace the model that an earlier run left in --out"
+    };
     public readonly Option<bool> Json = new("--json")
     {
         Description = "Write one JSON document to standard output, and everything else to "
@@ -367,7 +372,7 @@ internal sealed class CommandOptions(string command, ModelKind kind)
     };
 
     private static Option<T?> Number<T>(string name, T least, string wanted, string description, T? most = null)
-        where T : struct, IParsable<T>, IComparable<T> => new(name)
+        where T : struct, INumber<T>, IMinMaxValue<T> => new(name)
         {
             Description = description,
             HelpName = "N",
@@ -376,13 +381,17 @@ internal sealed class CommandOptions(string command, ModelKind kind)
                 var value = result.Tokens[^1].Value;
 
                 // Without a style, 0,5 would be 5.
-                var isNumber = double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out _);
-                if (isNumber && T.TryParse(value, CultureInfo.InvariantCulture, out var number) && number.CompareTo(least) >= 0
-                    && (most is not { } limit || number.CompareTo(limit) <= 0)
-                    && !(number is double d && !double.IsFinite(d)))
-                    return number;
-                result.AddError(isNumber ? $"{name} must be {wanted}, not '{value}'."
-                    : $"{name} must be a number such as {(typeof(T) == typeof(double) ? "0.5" : "20")}, not '{value}'.");
+                var isNumber = double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out var real);
+                var isOfType = T.TryParse(value, CultureInfo.InvariantCulture, out var number) && T.IsFinite(number);
+                if (isNumber && isOfType && number >= least && !(number > most)) return number;
+                var isWhole = typeof(T) != typeof(double);
+                result.AddError(
+                    !isNumber ? $"{name} must be a number such as {(isWhole ? "20" : "0.5")}, not '{value}'."
+                    : !isOfType && real >= double.CreateChecked(T.MaxValue)
+                        ? $"{name} {value} is too large; give at most {most ?? T.MaxValue}."
+                    : !isOfType && isWhole && real >= double.CreateChecked(least)
+                        ? $"{name} must be a whole number such as 20, not '{value}'."
+                    : $"{name} must be {wanted}, not '{value}'.");
                 return null;
             },
         };

@@ -139,8 +139,7 @@ internal sealed class ImageCommands<TModel>(
         var encoding = StoredType;
         var isFolder = Settings.Format == "huggingface";
         var path = isFolder ? InOut(FileName(profile)) : SlicePath(profile);
-        if (isFolder) CheckExtractFolder(path);
-        else CheckExtract(path);
+        CheckExtract(path, isFolder);
         if (isFolder) Extraction.ToHuggingFace(Settings.Checkpoint, profile, path, tokenizer: null, encoding);
         else Extraction.ToSafetensors(Settings.Checkpoint, profile, path, encoding);
         return path;

@@ -235,8 +235,7 @@ internal sealed class LanguageCommands<TModel>(
             "gguf" => InOut($"{FileName(profile)}-{Settings.Type}.gguf"),
             _ => SlicePath(profile),
         };
-        if (Settings.Format == "huggingface") CheckExtractFolder(path);
-        else CheckExtract(path);
+        CheckExtract(path, isFolder: Settings.Format == "huggingface");
         switch (Settings.Format)
         {
             case "huggingface":
@@ -426,7 +425,7 @@ internal sealed class LanguageCommands<TModel>(
         {
             Weights = Settings.Weights ?? ModelDecoding.WeightsOf(dtype),
             Threads = Settings.Threads,
-            Sequences = options.Windows,
+            Sequences = Math.Min(options.Windows, 64), // more windows take turns, since each sequence takes memory
         });
         try
         {
@@ -493,7 +492,7 @@ internal sealed class LanguageCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException($"--bits, --bit-weights: {ArgumentProblem.Of(e)}", e);
+            throw new UsageException(OptionProblem.Of(e), e);
         }
 
         var path = InOut("model.safetensors");

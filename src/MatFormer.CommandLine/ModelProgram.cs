@@ -164,7 +164,7 @@ public static class ModelProgram
         make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o => [o.Json]),
         make(
             "extract", "Save the weights of one profile as a separate model", c => c.Extract(), o => [
-            o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Json]),
+            o.Checkpoint, o.Profile, o.Format, o.Type, o.Out, o.Overwrite, o.Json]),
         make(
             "calibrate", "Measure a cascade of sizes, for generate --cascade", c => c.Calibrate(), o => [
             o.Checkpoint, o.Profile, o.Cascade, o.Thresholds, o.CascadeTolerance, o.Data, o.Tokenizer, o.Windows, o.Threads, o.Dtype,
@@ -203,7 +203,7 @@ public static class ModelProgram
         make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o => [o.Json]),
         make(
             "extract", "Save the weights of one profile as a separate model", c => c.Extract(), o => [
-            o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Json]),
+            o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Overwrite, o.Json]),
         make(
             "classify", "Classify an image", c => c.Classify(), o => [
             o.Checkpoint, o.Image, o.Profile, o.RoutingBudget, o.Grid, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),
@@ -237,7 +237,7 @@ public static class ModelProgram
         make("profiles", "Show the sizes and costs of all profiles, without weights", c => c.Profiles(), o => [o.Json]),
         make(
             "extract", "Save the weights of one profile as a separate model", c => c.Extract(), o => [
-            o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Json]),
+            o.Checkpoint, o.Profile, o.Format, o.Type, o.Dimension, o.Out, o.Overwrite, o.Json]),
         make(
             "index", "Embed all documents and write the index", c => c.MakeIndex(), o => [
             o.Checkpoint, o.Pairs, o.EncoderTokenizer, o.Profile, o.Index, o.Device, o.Threads, o.Dtype, o.Out, o.Json]),

@@ -25,13 +25,27 @@ internal static class ParseErrors
                 + $"await ModelProgram.RunAsync<{spec.Name}>(args, ServeCommand.For<{spec.Name}>());";
         }
 
+        var others = word switch
+        {
+            "import" or "calibrate" or "calibrate-weights" or "generate" => "language models",
+            "classify" => "vision transformers",
+            "index" or "search" or "eval-retrieval" => "text encoders",
+            "tokenizer" => "language models and text encoders",
+            _ => null,
+        };
+        if (others is not null) return $"{word} is a command of {others}, and {spec.Name} is none of them.";
         return $"There is no command '{word}'{Meant(word, root.Subcommands.Select(c => c.Name))}";
     }
 
     // The most specific error is shown: one about an option, else one about an unknown word, else any other.
     private static string DescribeOption(ParseResult parsed, Command command)
     {
-        if (parsed.Errors.FirstOrDefault(e => e.SymbolResult is OptionResult or ArgumentResult) is { } ofOption) return ofOption.Message;
+        if (parsed.Errors.FirstOrDefault(e => e.SymbolResult is OptionResult or ArgumentResult) is { } ofOption)
+        {
+            return ofOption.SymbolResult is OptionResult { Tokens: [], Option: var option }
+                ? $"{option.Name} needs {option.HelpName ?? "a value"} after it." : ofOption.Message;
+        }
+
         var unknown = parsed.UnmatchedTokens.FirstOrDefault(t => t.StartsWith('-')) ?? parsed.UnmatchedTokens.FirstOrDefault();
         if (unknown is null) return parsed.Errors[0].Message;
         return unknown.StartsWith('-')

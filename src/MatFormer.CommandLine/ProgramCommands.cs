@@ -459,7 +459,7 @@ internal abstract class ProgramCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException(e.Message, e);
+            throw new UsageException(OptionProblem.Of(e), e);
         }
     }
 
@@ -573,7 +573,7 @@ internal abstract class ProgramCommands<TModel>(
         }
         catch (ArgumentException e)
         {
-            throw new UsageException($"{e.Message} {TModel.Spec.Name} declares Vocabulary = {TModel.Spec.Vocabulary}.", e);
+            throw new UsageException($"{OptionProblem.Of(e)} {TModel.Spec.Name} declares Vocabulary = {TModel.Spec.Vocabulary}.", e);
         }
     }
 
@@ -911,20 +911,22 @@ internal abstract class ProgramCommands<TModel>(
         });
     }
 
-    /// <summary>Refuses to overwrite the weights that are being read.</summary>
-    protected void CheckExtract(string path)
+    /// <summary>
+    /// Refuses to overwrite the weights that are being read or what training wrote, and, without <c>--overwrite</c>, anything else.
+    /// </summary>
+    protected void CheckExtract(string path, bool isFolder = false)
     {
-        if (Path.GetFullPath(path) == Path.GetFullPath(Settings.Checkpoint))
+        var weights = isFolder ? Path.Combine(path, RunFolder.WeightsName) : path;
+        if (Path.GetFullPath(weights) == Path.GetFullPath(Settings.Checkpoint))
             throw new UsageException($"'{path}' would replace the weights that it is extracted from; give another --out.");
-    }
-
-    /// <summary>Refuses to write a folder for Hugging Face over weights that an extraction did not write.</summary>
-    protected void CheckExtractFolder(string path)
-    {
-        CheckExtract(Path.Combine(path, RunFolder.WeightsName));
+        if (isFolder ? File.Exists(path) : Directory.Exists(path))
+            throw new UsageException($"'{path}' is a {(isFolder ? "file" : "folder")}; give another --out, or delete it.");
         var isExtracted = File.Exists(Path.Combine(path, "config.json")) && !File.Exists(Path.Combine(path, RunFolder.CheckpointName));
-        if (!isExtracted && RunFolder.Occupant(path, TModel.Spec) is var (what, _))
+        if (isFolder && !isExtracted && RunFolder.Occupant(path, TModel.Spec) is var (what, _))
             throw new UsageException($"'{path}' holds {what}, which the extracted files would replace; give another --out.");
+        var isTaken = isFolder ? Directory.Exists(path) && Directory.EnumerateFileSystemEntries(path).Any() : File.Exists(path);
+        if (isTaken && !Settings.Overwrite)
+            throw new UsageException($"'{path}' already exists; give another --out, or --overwrite to replace it.");
     }
 
     /// <summary>Extracts the first declared profile, saves it, loads it again and compares it with the universal model.</summary>

@@ -32,14 +32,14 @@ public sealed record WeightCalibrationOptions
             nameof(Bits), $"({string.Join(", ", Bits)})", "one or more of 8, 4 and 2, descending");
         Check(
             BitWeights.IsEmpty || (BitWeights.Length == Bits.Length && BitWeights.All(w => w > 0 && double.IsFinite(w))),
-            nameof(BitWeights), $"({string.Join(", ", BitWeights)})", $"empty or {Bits.Length} numbers above 0");
+            nameof(BitWeights), $"({string.Join(", ", BitWeights)})", $"left out, or {Counted.Of(Bits.Length, "number")} above 0");
         Check(Windows >= 1, nameof(Windows), Windows, "1 or more");
         Check(Damping > 0 && double.IsFinite(Damping), nameof(Damping), Damping, "above 0");
     }
 
     private static void Check(bool good, string name, object value, string range)
     {
-        if (!good) throw new ArgumentException($"{nameof(WeightCalibrationOptions)}.{name} must be {range}, not {value}.");
+        if (!good) throw new ArgumentException(FormattableString.Invariant($"The calibration option {name} is {value}; it must be {range}."));
     }
 }
 

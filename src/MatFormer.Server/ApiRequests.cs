@@ -107,7 +107,11 @@ internal static class ApiRequests
         var isList = input.ValueKind == JsonValueKind.Array && input.GetArrayLength() > 0 && input[0].ValueKind != JsonValueKind.Number;
         JsonElement[] entries = isList ? [.. input.EnumerateArray()] : [input];
         if (entries.Length > server.MaxInputs)
-            throw ApiException.Impossible($"'input' has {entries.Length} entries; at most {server.MaxInputs} are allowed.", "input");
+        {
+            throw ApiException.Impossible(
+                $"'input' has {entries.Length} entries; at most {Counted.Of(server.MaxInputs, "is", "are")} allowed.", "input");
+        }
+
         var profile = Profile(server, fields, entries.Length);
         fields.Finish();
         if (image is not null)
@@ -138,7 +142,8 @@ internal static class ApiRequests
     {
         if (tokens <= server.MaxPromptTokens) return;
         throw ApiException.Impossible(
-            $"'{field}' has {tokens} tokens, but at most {server.MaxPromptTokens} fit; shorten it.", field, "context_length_exceeded");
+            $"'{field}' has {tokens} tokens, but at most {Counted.Of(server.MaxPromptTokens, "fits", "fit")}; shorten it.", field,
+            "context_length_exceeded");
     }
 
     private static TextRequest Text(

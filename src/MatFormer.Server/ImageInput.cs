@@ -65,8 +65,8 @@ internal static class ImageInput
         if (entry.GetArrayLength() != count)
         {
             throw ApiException.Malformed(
-                $"'{name}' has {entry.GetArrayLength()} numbers, but an image of {image.Channels} x {image.Size} x {image.Size} pixels "
-                + $"(channels, rows, columns) has {count}.", name);
+                $"'{name}' has {Counted.Of(entry.GetArrayLength(), "number")}, but an image of {image.Channels} x {image.Size} x "
+                + $"{image.Size} pixels (channels, rows, columns) has {count}.", name);
         }
 
         var pixels = new byte[count];

@@ -201,7 +201,8 @@ public abstract class ModelServer : IAsyncDisposable
         var seconds = (int)Math.Clamp(Math.Ceiling(secondsToWait), 1, 60);
         return new ApiException(
             StatusCodes.Status429TooManyRequests,
-            FormattableString.Invariant($"{running} requests run and {waiting} wait; the queue is full. Try again in {seconds} s."),
+            $"{Counted.Of(running, "request runs", "requests run")} and {Counted.Of(waiting, "waits", "wait")}; the queue is full. "
+            + FormattableString.Invariant($"Try again in {seconds} s."),
             code: "queue_full")
         {
             RetryAfterSeconds = seconds,

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
@@ -44,7 +45,7 @@ public sealed class ModelServerHost : IAsyncDisposable
     /// <param name="options">Where to listen; null for the defaults.</param>
     /// <param name="cancellationToken">Cancels the start.</param>
     /// <exception cref="ArgumentException">The port is out of range, or other machines could reach the server without a token.</exception>
-    /// <exception cref="IOException">The port is in use.</exception>
+    /// <exception cref="IOException">The port is in use, or the address is not one of this machine.</exception>
     public static async Task<ModelServerHost> StartAsync(
         ModelServer server, ListenOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -76,10 +77,13 @@ public sealed class ModelServerHost : IAsyncDisposable
         {
             await application.StartAsync(cancellationToken).ConfigureAwait(false);
         }
-        catch
+        catch (Exception e)
         {
             await application.DisposeAsync().ConfigureAwait(false);
-            throw;
+            if (e is not SocketException) throw;
+            throw new IOException(
+                $"The server cannot listen at {new IPEndPoint(options.Address, options.Port)}: {e.Message}. Give an address of this "
+                + "machine and a port that may be used.", e);
         }
 
         return new ModelServerHost(server, application);

@@ -305,6 +305,7 @@ public static class ServeCommand
     private static string? Token(string? file)
     {
         if (file is null) return Environment.GetEnvironmentVariable(TokenVariable) is { Length: > 0 } token ? token : null;
+        if (!File.Exists(file)) throw new IOException($"The file of --token-file, '{file}', does not exist.");
         var line = File.ReadLines(file).FirstOrDefault()?.Trim();
         return line is { Length: > 0 } ? line
             : throw new IOException($"The file of --token-file, '{file}', has no token in its first line.");

@@ -202,8 +202,9 @@ public sealed record TrainerOptions
         Check(Patience >= 0, nameof(Patience), Patience, "0 or more");
         Check(Patience == 0 || EvaluateEvery > 0, nameof(Patience), Patience, "0 unless EvaluateEvery is given");
         Check(Enum.IsDefined(Objective), nameof(Objective), Objective, $"one of {string.Join(", ", Enum.GetNames<Objective>())}");
+        var objective = Objectives.NameOf(Objective);
         Check(
-            !Objectives.Mixes(Objective) || Objectives.CanMix(spec), nameof(Objective), Objective,
+            !Objectives.Mixes(Objective) || Objectives.CanMix(spec), nameof(Objective), objective,
             $"another one, as the layers of {spec.Name} cannot be mixed into more than its granularities");
         Check(
             Probabilities.IsEmpty
@@ -211,13 +212,13 @@ public sealed record TrainerOptions
                 && Probabilities.Sum() > 0),
             nameof(Probabilities),
             $"({string.Join(", ", Probabilities)})",
-            $"empty or {granularities} numbers from 0 on, not all 0");
+            $"left out, or {granularities} numbers from 0 on, not all 0");
         Check(
             Probabilities.IsEmpty || Objectives.Draws(Objective), nameof(Probabilities), $"({string.Join(", ", Probabilities)})",
-            $"empty for the objective {Objective}, which does not use probabilities");
+            $"left out for the objective {objective}, which does not use probabilities");
         Check(
             LossWeights.IsEmpty || (LossWeights.Length == granularities && LossWeights.All(w => w > 0 && double.IsFinite(w))),
-            nameof(LossWeights), $"({string.Join(", ", LossWeights)})", $"empty or {granularities} numbers above 0");
+            nameof(LossWeights), $"({string.Join(", ", LossWeights)})", $"left out, or {granularities} numbers above 0");
         ImmutableArray<int> bits = BitsOf(spec);
         Check(
             bits.All(b => b is 32 or 8 or 4 or 2) && bits.Distinct().Count() == bits.Length && !bits.IsEmpty, nameof(Bits),
@@ -225,11 +226,11 @@ public sealed record TrainerOptions
         Check(
             BitWeights.IsEmpty || (BitWeights.Length == bits.Length && BitWeights.All(w => w > 0 && double.IsFinite(w))),
             nameof(BitWeights), $"({string.Join(", ", BitWeights)})",
-            $"empty or {bits.Length} numbers above 0, one for each of {string.Join(", ", bits)} bits");
+            $"left out, or {Counted.Of(bits.Length, "number")} above 0, one for each of {string.Join(", ", bits)} bits");
         Check(Enum.IsDefined(Reduction), nameof(Reduction), Reduction, "Mean or Sum");
         Check(
             Reduction == Reduction.Mean || Objectives.SharesTheBatch(Objective), nameof(Reduction), Reduction,
-            $"Mean for the objective {Objective}, which gives each row of the batch one loss");
+            $"Mean for the objective {objective}, which gives each row of the batch one loss");
         Check(Distillation is null or { Weight: > 0 and <= 1 }, "Distillation.Weight", Distillation?.Weight, "above 0, at most 1");
         Check(
             Distillation is null || (Distillation.Temperature > 0 && double.IsFinite(Distillation.Temperature)), "Distillation.Temperature",
@@ -237,7 +238,7 @@ public sealed record TrainerOptions
         Check(StochasticDepth is >= 0 and < 1, nameof(StochasticDepth), StochasticDepth, "from 0 to below 1");
         Check(
             RoutedShare is null || spec.Routing is not null, nameof(RoutedShare), RoutedShare,
-            $"null, as {spec.Name} declares no [Routing]");
+            $"left out, as {spec.Name} declares no [Routing]");
         Check(RoutedShare is null or (>= 0 and <= 1), nameof(RoutedShare), RoutedShare, "from 0 to 1");
         Check(LabelSmoothing is >= 0 and < 1, nameof(LabelSmoothing), LabelSmoothing, "from 0 to below 1");
         Check(Mixup >= 0 && double.IsFinite(Mixup), nameof(Mixup), Mixup, "0 or more");

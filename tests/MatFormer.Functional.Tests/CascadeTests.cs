@@ -328,7 +328,7 @@ public sealed class CascadeTests
                 ("--thresholds must be within 0 and 1", ["calibrate", "--thresholds", "0.5,2", .. common]),
                 ("--tolerance must be 0 or more", ["calibrate", "--tolerance", "-1", .. common]),
                 ("--cascade: 'Huge' is not a profile", ["calibrate", "--cascade", "S,Huge", .. common]),
-                ("before 2*S, of which it is not a part", ["calibrate", "--cascade", "M,S", .. common]),
+                ("before 2*S, of which it is not a part", ["calibrate", "--cascade", "M,S", "--windows", "1000000000", .. common]),
             ];
             foreach (var (says, arguments) in wrong)
             {

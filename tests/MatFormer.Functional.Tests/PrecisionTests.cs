@@ -374,7 +374,7 @@ public sealed class PrecisionTests : IDisposable
         using var model = NewModel();
         Refused(new TrainerOptions { Bits = [8, 3] }, "The training option Bits is (8, 3); it must be one or more of 32, 8, 4 and 2");
         Refused(new TrainerOptions { Bits = [8, 8] }, "each once");
-        Refused(new TrainerOptions { BitWeights = [1, 1] }, "BitWeights is (1, 1); it must be empty or 3 numbers above 0");
+        Refused(new TrainerOptions { BitWeights = [1, 1] }, "BitWeights is (1, 1); it must be left out, or 3 numbers above 0");
 
         void Refused(TrainerOptions options, string says) => Assert.Contains(
             says, Assert.Throws<ArgumentException>(() => new Trainer<NestedBytes>(model, options)).Message, StringComparison.Ordinal);

@@ -187,13 +187,13 @@ public sealed class WeightCalibrationTests : IDisposable
         using var model = new CalibratedBytes();
         (string Says, WeightCalibrationOptions Options)[] wrong =
         [
-            ("Bits must be one or more of 8, 4 and 2, descending, not (32)", new() { Bits = [32] }),
-            ("not ()", new() { Bits = [] }),
-            ("not (2, 4)", new() { Bits = [2, 4] }),
-            ("BitWeights must be empty or 2 numbers above 0, not (1)", new() { Bits = [8, 4], BitWeights = [1] }),
-            ("not (1, 0)", new() { Bits = [8, 4], BitWeights = [1, 0] }),
-            ("Windows must be 1 or more, not 0", new() { Windows = 0 }),
-            ("Damping must be above 0, not -1", new() { Damping = -1 }),
+            ("Bits is (32); it must be one or more of 8, 4 and 2, descending", new() { Bits = [32] }),
+            ("Bits is ()", new() { Bits = [] }),
+            ("Bits is (2, 4)", new() { Bits = [2, 4] }),
+            ("BitWeights is (1); it must be left out, or 2 numbers above 0", new() { Bits = [8, 4], BitWeights = [1] }),
+            ("BitWeights is (1, 0)", new() { Bits = [8, 4], BitWeights = [1, 0] }),
+            ("Windows is 0; it must be 1 or more", new() { Windows = 0 }),
+            ("Damping is -1; it must be above 0", new() { Damping = -1 }),
         ];
         foreach (var (says, options) in wrong)
         {
@@ -231,8 +231,10 @@ public sealed class WeightCalibrationTests : IDisposable
         [
             ("already exists; give another --out", [.. common, "--out", output]),
             ("--out is the folder of the weights", [.. common, "--out", Path.GetDirectoryName(weights)!]),
-            ("8, 4 and 2, descending, not (32)", [.. common, "--bits", "32", "--out", Path.Combine(_folder, "new")]),
-            ("2 numbers above 0", [.. common, "--bits", "8,4", "--bit-weights", "1", "--out", Path.Combine(_folder, "new")]),
+            ("--bits is (32); it must be one or more of 8, 4 and 2, descending",
+                [.. common, "--bits", "32", "--out", Path.Combine(_folder, "new")]),
+            ("--bit-weights is (1); it must be left out, or 2 numbers above 0",
+                [.. common, "--bits", "8,4", "--bit-weights", "1", "--out", Path.Combine(_folder, "new")]),
             ("is the slice S", ["calibrate-weights", "--checkpoint", Path.Combine(_folder, "slice", "s.safetensors"), "--data",
                 Path.Combine(_folder, "text"), "--out", Path.Combine(_folder, "new")]),
         ];

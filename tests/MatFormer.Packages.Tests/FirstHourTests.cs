@@ -26,6 +26,8 @@ public sealed class FirstHourTests(FirstHour hour) : IClassFixture<FirstHour>
     [InlineData("'out/TextLm/phone.safetensors' is the slice Phone of TextLm and has no other profile's weights",
         $"train --init {Slice} --data text --out more")]
     [InlineData("is the slice Phone of TextLm", $"extract --profile S --checkpoint {Slice}")]
+    [InlineData("'out/TextLm/phone.safetensors' already exists; give another --out, or --overwrite to replace it.",
+        "extract --profile Phone")]
     [InlineData("'out/TextLm/phone-f32.gguf' is a GGUF file", "generate --checkpoint out/TextLm/phone-f32.gguf")]
     [InlineData("serve is in the package MatFormer.Server; run 'dotnet add package MatFormer.Server'", "serve")]
     [InlineData("'Huge' is not a profile of TextLm", "generate --profile Huge")]

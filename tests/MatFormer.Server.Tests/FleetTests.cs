@@ -1,5 +1,6 @@
 using System.ClientModel;
 using System.ClientModel.Primitives;
+using System.Diagnostics;
 using System.Net;
 using System.Net.Http.Json;
 using System.Text;
@@ -147,6 +148,34 @@ public sealed class FleetTests : IAsyncDisposable
         Assert.Equal(HttpStatusCode.ServiceUnavailable, ready.StatusCode);
         using var alive = await Client.GetAsync("/livez");
         Assert.Equal(HttpStatusCode.OK, alive.StatusCode);
+    }
+
+    [Fact]
+    public async Task AnAddressThatTheMachineDoesNotHaveIsAnsweredByOneLine()
+    {
+        string[] arguments =
+            [Path.Combine(AppContext.BaseDirectory, "Fleet.dll"), "--replica", "http://127.0.0.1:1", "--host", "192.0.2.1"];
+        using var process = Process.Start(new ProcessStartInfo("dotnet", arguments) { RedirectStandardError = true })!;
+        var error = await process.StandardError.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        Assert.True(process.ExitCode == 2, error);
+        Assert.EndsWith("Give another --host or --port.", Assert.Single(error.Trim().Split('\n')), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task ReadyReplicasAreCounted()
+    {
+        await using var its = await TestServer.Start();
+        await StartProxy([its.Host.Address]);
+        var said = string.Empty;
+        for (var i = 0; i < 600 && !said.StartsWith('1'); i++)
+        {
+            if (i > 0) await Task.Delay(100);
+            using var ready = await Client.GetAsync("/readyz");
+            said = await ready.Content.ReadAsStringAsync();
+        }
+
+        Assert.Equal("1 replica is ready", said);
     }
 
     [Fact]

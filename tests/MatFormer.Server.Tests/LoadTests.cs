@@ -25,7 +25,9 @@ public sealed class LoadTests
         {
             Assert.Equal(HttpStatusCode.TooManyRequests, refused.StatusCode);
             Assert.InRange(refused.Headers.RetryAfter!.Delta!.Value.TotalSeconds, 1, 60);
-            Assert.Contains("queue_full", await refused.Content.ReadAsStringAsync());
+            var said = await refused.Content.ReadAsStringAsync();
+            Assert.Contains("queue_full", said);
+            Assert.Contains("1 request runs and 1 waits; the queue is full.", said);
         }
 
         running.Dispose(); // closes the connection

@@ -77,6 +77,7 @@ public sealed class ServeCommandTests : IDisposable
             ("--sequences", ["--checkpoint", checkpoint, "--sequences", "none"]),
             ("int8", ["--checkpoint", checkpoint, "--weights", "int4"]),
             ("--token-file", ["--checkpoint", checkpoint, "--token-file", empty]),
+            ("The file of --token-file, 'nowhere', does not exist.", ["--checkpoint", checkpoint, "--token-file", "nowhere"]),
             ("--draft", ["--checkpoint", checkpoint, "--draft", "Huge"]),
             ("--draft-length", ["--checkpoint", checkpoint, "--draft-length", "3"]),
             ("--weights nested8", ["--checkpoint", checkpoint, "--draft", "S", "--draft-weights", "nested4", "--weights", "nested2"]),
@@ -84,6 +85,8 @@ public sealed class ServeCommandTests : IDisposable
             ("leave one of them out", ["--checkpoint", checkpoint, "--cascade", "S:0.5", "--draft", "S"]),
             ("2*M before 1*S 1*XL, of which it is not a part", ["--checkpoint", mixed, "--cascade", "M:0.5"]),
             (port, ["--checkpoint", checkpoint, "--port", port]),
+            ("The server cannot listen at 192.0.2.1:8080", // an address for examples, which no machine has
+                ["--checkpoint", checkpoint, "--host", "192.0.2.1", "--allow-anonymous"]),
             ("The chat template 'nowhere.jinja' does not exist", ["--checkpoint", checkpoint, "--chat-template", "nowhere.jinja"]),
         ];
         foreach (var (says, arguments) in cases)

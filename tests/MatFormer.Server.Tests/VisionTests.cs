@@ -173,6 +173,7 @@ public sealed class VisionTests(SharedVision shared) : IClassFixture<SharedVisio
     [InlineData("input", "not an image", """{"model": "TinyViT", "input": {"type": "image_url"}}""")]
     [InlineData("input[1]", "not an image", """{"model": "TinyViT", "input": ["UDUgMSAxIDI1NQow", true]}""")]
     [InlineData("input", "has 0 numbers", """{"model": "TinyViT", "input": []}""")]
+    [InlineData("input", "has 1 number, but", """{"model": "TinyViT", "input": [1]}""")]
     [InlineData("input", "has 3 numbers", """{"model": "TinyViT", "input": [1, 2, 3]}""")]
     [InlineData("input", "not base64", """{"model": "TinyViT", "input": "a digit"}""")]
     [InlineData("input", "not base64", """{"model": "TinyViT", "input": ""}""")]

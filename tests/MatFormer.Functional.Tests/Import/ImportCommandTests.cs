@@ -212,12 +212,17 @@ public sealed class ImportCommandTests : IDisposable
         Assert.Contains("holds the weights model.safetensors, which", error, StringComparison.Ordinal);
         Assert.Equal(trained, File.ReadAllBytes(weights));
 
-        // What an extraction wrote can be extracted again.
-        for (var i = 0; i < 2; i++)
-        {
-            (code, _, error) = await Run([.. extract, PathOf("extracted")]);
-            Assert.True(code == 0, error);
-        }
+        // What an extraction wrote is replaced by another one only if that is asked for.
+        (code, _, error) = await Run([.. extract, PathOf("extracted")]);
+        Assert.True(code == 0, error);
+        var extracted = PathOf("extracted/s");
+        (code, _, error) = await Run([.. extract, PathOf("extracted")]);
+        Assert.Equal((2, $"'{extracted}' already exists; give another --out, or --overwrite to replace it."), (code, error.TrimEnd()));
+        (code, _, error) = await Run([.. extract, PathOf("extracted"), "--overwrite"]);
+        Assert.True(code == 0, error);
+        File.WriteAllText(PathOf("s"), "a file");
+        (code, _, error) = await Run([.. extract, _folder, "--overwrite"]);
+        Assert.Equal((2, $"'{PathOf("s")}' is a file; give another --out, or delete it."), (code, error.TrimEnd()));
     }
 
     // A byte-level tokenizer in which two bytes have each other's token.

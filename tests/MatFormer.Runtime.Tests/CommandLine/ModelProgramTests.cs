@@ -20,7 +20,13 @@ public sealed class ModelProgramTests : IDisposable
     [Theory]
     [InlineData("'many'", "train --batch many")]
     [InlineData("--steps must be 1 or more, not '-3'", "train --steps -3")]
-    [InlineData("--steps must be 1 or more, not '1.5'", "train --steps 1.5")]
+    [InlineData("--steps must be 1 or more, not '0.5'", "train --steps 0.5")]
+    [InlineData("--steps must be a whole number such as 20, not '1.5'", "train --steps 1.5")]
+    [InlineData("--steps must be a whole number such as 20, not '1e6'", "train --steps 1e6")]
+    [InlineData("--steps 99999999999 is too large; give at most 2147483647.", "train --steps 99999999999")]
+    [InlineData("--seed 9223372036854775808 is too large; give at most 9223372036854775807.", "train --seed 9223372036854775808")]
+    [InlineData("--draft-length 1e99 is too large; give at most 8.", "generate --draft-length 1e99")]
+    [InlineData("--learning-rate 1e999 is too large", "train --learning-rate 1e999")]
     [InlineData("--steps must be a number such as 20, not 'many'", "train --steps many")]
     [InlineData("--threads must be from 1 to 4096, not '100000'", "train --threads 100000")]
     [InlineData("--learning-rate must be a number such as 0.5, not '0,001'", "train --learning-rate 0,001")]
@@ -31,14 +37,21 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData(
         "--objective must be sampled, joint, split, sampled-per-layer, sandwich or branching, not 'bagged'", "train --objective bagged")]
     [InlineData("--loss-weights must be numbers with commas between them", "train --loss-weights 1;2")]
-    [InlineData("Probabilities is (1, 2); it must be empty or 3 numbers", "train --probabilities 1,2")]
+    [InlineData("--probabilities is (1, 2); it must be left out, or 3 numbers", "train --probabilities 1,2")]
+    [InlineData("--probabilities is (1, 1, 1); it must be left out for the objective sampled-per-layer",
+        "train --objective sampled-per-layer --probabilities 1,1,1")]
+    [InlineData("--routed-share is 0.5; it must be left out, as TinyModel declares no [Routing]", "train --routed-share 0.5")]
+    [InlineData("--stochastic-depth is 1; it must be from 0 to below 1", "train --stochastic-depth 1")]
+    [InlineData("--reduction is Sum; it must be Mean for the objective sampled", "train --reduction sum")]
+    [InlineData("--bit-weights is (1, 2); it must be left out, or 1 number above 0", "train --bit-weights 1,2")]
     [InlineData("--distillation must be above 0, at most 1, not '2'", "train --distillation 2")]
     [InlineData("--distillation-temperature is given, but nothing is distilled", "train --distillation-temperature 2")]
     [InlineData("--dtype must be f32 or bf16", "train --dtype f16")]
     [InlineData("--device must be cpu or cuda", "train --device tpu")]
-    [InlineData("Batch is 2000000000; it must be at most 16777216", "train --batch 2000000000")]
+    [InlineData("--batch is 2000000000; it must be at most 16777216", "train --batch 2000000000")]
     [InlineData("--frobnicate", "train --frobnicate")]
     [InlineData("There is no command 'frobnicate'. See", "frobnicate")]
+    [InlineData("search is a command of text encoders, and TinyModel is none of them. See", "search --query x")]
     [InlineData("There is no command 'trian'; did you mean 'train'?", "trian")]
     [InlineData("train has no option '--stesp'; did you mean '--steps'?", "train --stesp 3")]
     [InlineData("train does not take 'folder'", "train folder")]
@@ -48,6 +61,8 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--resume continues the run that --overwrite would replace", "train --resume --overwrite")]
     [InlineData("--max-memory 20 has no unit; give one, such as 20MB", "plan --max-memory 20")]
     [InlineData("--data needs PATH after it", "train --data --resume")]
+    [InlineData("--steps needs N after it.", "train --out nowhere --steps")]
+    [InlineData("--prompt needs TEXT after it.", "generate --out nowhere --prompt")]
     [InlineData("--out is empty", "train --out ''")]
     [InlineData("--steps", "train --steps 1 --steps 2")]
     [InlineData("--profile is missing", "extract")]
@@ -72,7 +87,7 @@ public sealed class ModelProgramTests : IDisposable
     [InlineData("--max-ms-per-token must be more than 0, not '0'", "plan --max-ms-per-token 0")]
     [InlineData("--max-memory must be a size such as 20MB or 1.5GiB, not '20XB'", "plan --max-memory 20XB")]
     [InlineData("--max-parameters must be 1 or more, not '0'", "plan --max-parameters 0")]
-    [InlineData("--max-flops-per-token must be 1 or more, not '1.5'", "plan --max-flops-per-token 1.5")]
+    [InlineData("--max-flops-per-token must be a whole number such as 20, not '1.5'", "plan --max-flops-per-token 1.5")]
     [InlineData("--search must be increasing, evolutionary or learned, not 'random'", "plan --search random")]
     [InlineData("--search learned finds the mix for a budget, but none is given", "plan --search learned")]
     [InlineData("--points must be 1 or more, not '0'", "plan --points 0")]
@@ -330,7 +345,7 @@ public sealed class ModelProgramTests : IDisposable
 
     [Theory]
     [InlineData("--vocabulary 321 is more than the 320 tokens that TinyModel declares", "tokenizer --vocabulary 321")]
-    [InlineData("Vocabulary is 256; it must be at least 257", "tokenizer --vocabulary 256")]
+    [InlineData("--vocabulary is 256; it must be at least 257", "tokenizer --vocabulary 256")]
     [InlineData("'nowhere.json' does not exist", "train --tokenizer nowhere.json")]
     public async Task AWrongTokenizerExitsWithCode2AndOneLine(string says, string command) =>
         await WrongUsageExitsWithCode2AndOneLine(says, command);
@@ -481,6 +496,27 @@ public sealed class ModelProgramTests : IDisposable
         WriteCheckpoint(250);
         await Train("--overwrite");
         Assert.Equal(1, TrainingCheckpoint.StepsOf(Path.Combine(_out, "checkpoint.safetensors"), TinyModel.Spec));
+    }
+
+    [Fact]
+    public async Task AFileIsReplacedByAnExtractOnlyIfAsked()
+    {
+        var (model, file) = (_folder["model.safetensors"], Path.Combine(_out, "phone.safetensors"));
+        using (var untrained = TinyModel.Create()) untrained.Save(model);
+        Directory.CreateDirectory(_out);
+        File.WriteAllText(file, "weights of another model");
+        string[] extract = ["extract", "--checkpoint", model, "--profile", "Phone", "--out", _out];
+        var (code, output, error) = await Run(extract);
+        Assert.Equal((2, string.Empty), (code, output));
+        Assert.Equal($"'{file}' already exists; give another --out, or --overwrite to replace it.", error.Trim());
+        Assert.Equal("weights of another model", File.ReadAllText(file));
+        (code, _, error) = await Run([.. extract, "--overwrite"]);
+        Assert.True(code == 0, error);
+        Assert.InRange(new FileInfo(file).Length, 1000, long.MaxValue);
+        File.Delete(file);
+        Directory.CreateDirectory(file);
+        (code, _, error) = await Run([.. extract, "--overwrite"]);
+        Assert.Equal((2, $"'{file}' is a folder; give another --out, or delete it."), (code, error.Trim()));
     }
 
     [Fact]
