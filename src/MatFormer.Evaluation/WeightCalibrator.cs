@@ -39,7 +39,8 @@ public sealed record WeightCalibrationOptions
 
     private static void Check(bool good, string name, object value, string range)
     {
-        if (!good) throw new ArgumentException(FormattableString.Invariant($"The calibration option {name} is {value}; it must be {range}."));
+        if (good) return;
+        throw new ArgumentException(FormattableString.Invariant($"The calibration option {name} is {value}; it must be {range}."));
     }
 }
 

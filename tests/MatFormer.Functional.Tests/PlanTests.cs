@@ -202,7 +202,8 @@ public sealed class PlanTests : IDisposable
             Assert.Equal(isKnown ? null : $"[Profile(\"Small\", \"{pattern}\")]",
                 found.TryGetProperty("declaration", out var line) ? line.GetString() : null);
             var extract = found.GetProperty("extract").GetString()!.Replace("'", "\"", StringComparison.Ordinal);
-            var cut = await Json<TModel>([.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(extract), "--out", output, "--overwrite"]);
+            var cut = await Json<TModel>(
+                [.. System.CommandLine.Parsing.CommandLineParser.SplitCommandLine(extract), "--out", output, "--overwrite"]);
             Assert.Equal(best.GetProperty("parameters").GetInt64(), cut.GetProperty("parameters").GetInt64());
             var html = await File.ReadAllTextAsync(page);
             Assert.Contains(pattern!, html, StringComparison.Ordinal);

@@ -7,8 +7,8 @@ namespace MatFormer.Functional.Tests;
 internal static class SavedModel
 {
     /// <summary>
-    /// Saves a model in a folder and returns the path of the file. Its norms and biases differ from ones and zeros, so that every part
-    /// matters.
+    /// Saves a model in a folder and returns the path of the file. Its matrices are as large as those of a trained model, and its norms and
+    /// biases differ from ones and zeros, so that every part matters.
     /// </summary>
     public static string Write<TModel>(string folder, string? tokenizer = null)
         where TModel : MatFormerModel, IMatFormer<TModel>
@@ -18,7 +18,10 @@ internal static class SavedModel
         using (no_grad())
         {
             foreach (var (_, parameter) in model.named_parameters())
+            {
                 if (parameter.dim() == 1) parameter.add_(randn(parameter.shape) * 0.3);
+                else parameter.normal_(0, 0.15);
+            }
         }
 
         model.TokenizerFingerprint = tokenizer;

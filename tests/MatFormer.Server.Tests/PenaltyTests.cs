@@ -35,7 +35,7 @@ public sealed class PenaltyTests(SharedServer shared) : IClassFixture<SharedServ
     [Fact]
     public async Task ABiasExcludesAToken()
     {
-        Assert.Contains('A', (await Biased(65, 5, 0))!);
+        Assert.Contains('A', (await Biased(65, 100, 0))!);
         Assert.DoesNotContain('A', (await Biased(65, -100, 0))!);
     }
 

@@ -254,17 +254,20 @@ internal static class ParametersEmitter
     private static string Drawn(CodeFile f, ModelSpec spec, BlockSpec? block, WeightSpec weight)
     {
         var shape = string.Join(", ", weight.Shape.Select(d => Kept(spec, block, d)));
-        var normal = 1 / Math.Sqrt(spec.Width);
+        var (normal, why) = spec.Kind == ModelKind.TextEncoder ? (0.02, null)
+            : (1 / Math.Sqrt(spec.Width), $"  //| 1 / sqrt({Literals.Of(spec.Width)} channels)");
         return weight.Draw switch
         {
             Draw.Ones => $"{weight.Field} = {f.Weights}.Ones(device, {shape});",
             Draw.Zeros => $"{weight.Field} = {f.Weights}.Zeros(device, {shape});",
-            Draw.Normal => Random(normal, $"1 / sqrt({Literals.Of(spec.Width)} channels)"),
-            _ => Random(normal / Math.Sqrt(2.0 * spec.Layers), $"the same / sqrt(2 * {Literals.Of(spec.Layers)} layers)"),
+            Draw.Normal => Random(normal) + why,
+            _ => Random(normal / Math.Sqrt(2.0 * spec.Layers))
+                + $"  //| {Rounded(normal)} / sqrt(2 * {Literals.Of(spec.Layers)} layers)",
         };
 
-        string Random(double deviation, string why) =>
-            $"{weight.Field} = {f.Weights}.Normal({Literals.Of(Math.Round(deviation, 5))}, device, {shape});  //| {why}";
+        string Random(double deviation) => $"{weight.Field} = {f.Weights}.Normal({Rounded(deviation)}, device, {shape});";
+
+        static string Rounded(double deviation) => Literals.Of(Math.Round(deviation, 5));
     }
 
     private static string Sliced(CodeFile f, ModelSpec spec, BlockSpec? block, WeightSpec weight)
