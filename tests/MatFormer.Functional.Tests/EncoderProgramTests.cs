@@ -59,7 +59,7 @@ public sealed class EncoderProgramTests : IDisposable
         }
 
         // A slice searches the index of its model, and makes another index.
-        var extract = await Run("extract", "--out", output, "--profile", "Mixed");
+        var extract = await Run("extract", "--out", output, "--profile", "Mixed", "--overwrite");
         Assert.True(extract.Code == 0, extract.Errors);
         var slice = Path.Combine(output, "mixed.safetensors");
         var sliced = await Run("search", "--out", output, "--checkpoint", slice, "--query", "old new");
@@ -135,7 +135,7 @@ public sealed class EncoderProgramTests : IDisposable
             written.Keys.Select(Path.GetFileNameWithoutExtension).Order(StringComparer.Ordinal));
         foreach (var profile in TakenEncoder.Granularities.Concat(TakenEncoder.Profiles))
         {
-            var extract = await Run<TakenEncoder>("extract", "--out", OutputPath, "--profile", profile.Name, "--json");
+            var extract = await Run<TakenEncoder>("extract", "--out", OutputPath, "--profile", profile.Name, "--overwrite", "--json");
             Assert.True(extract.Code == 0, extract.Errors);
             using var slice = Checkpoint.Open<TakenEncoder>(
                 Path.Combine(OutputPath, profile.Name.ToLowerInvariant() + "-slice.safetensors"));
