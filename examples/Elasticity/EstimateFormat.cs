@@ -10,7 +10,7 @@ internal static class EstimateFormat
         double.IsNaN(estimate.Mean) ? string.Empty : estimate.Format("+0.0000;-0.0000;0.0000");
 
     /// <summary>
-    /// Says in words which differences of losses are beyond their intervals, such as "better (S, M), worse (L)". Below zero is better.
+    /// Says in words which differences of losses are beyond their intervals, such as "better (S, M) and worse (L)". Below zero is better.
     /// </summary>
     public static string Verdict(
         IEnumerable<(string Name, Estimate Difference)> differences, string below = "better", string above = "worse")
@@ -21,6 +21,13 @@ internal static class EstimateFormat
             .GroupBy(d => d.Difference.IsNegative ? below : d.Difference.IsPositive ? above : $"neither {below} nor {above}").ToList();
         return groups is [var one]
             ? one.Key
-            : string.Join(", ", groups.Select(g => $"{g.Key} ({string.Join(", ", g.Select(d => d.Name))})"));
+            : Join(groups.Select(g => $"{g.Key} ({string.Join(", ", g.Select(d => d.Name))})"), "and");
+    }
+
+    /// <summary>Joins words with commas, and the last one with a word, as in "S, M and L".</summary>
+    public static string Join(IEnumerable<string> words, string last)
+    {
+        var all = words.ToList();
+        return all.Count < 2 ? string.Concat(all) : $"{string.Join(", ", all[..^1])} {last} {all[^1]}";
     }
 }

@@ -138,7 +138,7 @@ internal sealed class Routing : Experiment
             class is the largest digit. A cell is a token.
 
             A vision transformer has {RoutedDigits.Spec.Layers} layers of width {RoutedDigits.Spec.Width} and one head. Its sizes keep
-            {Join(RoutedDigits.Granularities.Select(g => $"{g.Layers[0].HiddenWidth}"), "or")} hidden units.
+            {EstimateFormat.Join(RoutedDigits.Granularities.Select(g => $"{g.Layers[0].HiddenWidth}"), "or")} hidden units.
 
             It is trained twice from the same beginning: half of the steps routed, at one of {Budgets.Count} budgets, and half of them a
             random mix (*both*); or all steps a random mix (*mixes only*). The accuracies are those on {Images} test images, in percent,
@@ -190,8 +190,8 @@ internal sealed class Routing : Experiment
         var slower = times.Skip(sizesOf.Count)
             .Where(r => sizesOf.Any(size => size.Flops >= r.Flops && size.Time < r.Time)).Select(r => r.Name);
         text.Append('\n').Append(slower.Any()
-            ? $"Slower than a uniform size of no fewer FLOPs: {Join(slower, "and")}. Choosing, gathering and scattering tokens cost\n"
-                + "time, and the groups of tokens are smaller than the whole batch.\n"
+            ? $"Slower than a uniform size of no fewer FLOPs: {EstimateFormat.Join(slower, "and")}.\n"
+                + "Choosing, gathering and scattering tokens cost time, and the groups of tokens are smaller than the whole batch.\n"
             : "No routed pass is slower than a uniform size of no fewer FLOPs.\n");
         return text.ToString();
     }
@@ -213,12 +213,6 @@ internal sealed class Routing : Experiment
             (0, _) => "So even here, where most tokens need little, routing gains nothing: a uniform mix is level or better.",
             _ => "So whether routing pays depends on the budget.",
         };
-    }
-
-    private static string Join(IEnumerable<string> words, string last)
-    {
-        var all = words.ToList();
-        return all.Count < 2 ? string.Concat(all) : $"{string.Join(", ", all[..^1])} {last} {all[^1]}";
     }
 
     private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);

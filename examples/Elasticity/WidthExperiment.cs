@@ -233,7 +233,7 @@ internal sealed class WidthExperiment : Experiment
             var names = string.Join(", ", equal.Select(i => s_sizes[i].Name));
             var (first, last) = (s_orders[0], s_orders[^1]);
             Write($"\n## What it shows\n\n");
-            Write($"- At equal parameters ({names}), sizes with fewer channels are ")
+            Write($"- At equal parameters ({names}), sizes with fewer channels are\n  ")
                 .Write($"{Verdict(equal, i => found.Minus("width", i, "hidden", Partner(s_sizes[i])!.Value))} than sizes with ")
                 .Write($"fewer hidden units only.\n");
             Write($"- The whole size of the model with widths is ")
@@ -246,7 +246,7 @@ internal sealed class WidthExperiment : Experiment
             Write($"- Against models trained alone with the same tokens and FLOPs in all, it is ")
                 .Write($"{Verdict(all, i => found.Minus("width", i, $"share {s_sizes[i].Name}", 0))}.\n");
             Write($"- Right after the warm start, the order of importance makes the smaller sizes\n  ")
-                .Write($"{Verdict(narrow, i => found.Minus($"before, {last}", i, $"before, {first}", i))} than the original order; ")
+                .Write($"{Verdict(narrow, i => found.Minus($"before, {last}", i, $"before, {first}", i))} than the original order;\n  ")
                 .Write($"after {warmSteps} steps {Verdict(narrow, i => found.Minus($"after, {last}", i, $"after, {first}", i))}.\n");
             Write($"- Of that, sorting the channels besides the hidden units makes the smaller sizes\n  ")
                 .Write($"{Verdict(narrow, i => found.Minus($"before, {last}", i, $"before, {s_orders[1]}", i))} at once, and ")

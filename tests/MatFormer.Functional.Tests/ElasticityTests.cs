@@ -39,7 +39,7 @@ public sealed class ElasticityTests
     {
         Assert.Equal("better", EstimateFormat.Verdict([("S", new(-2, 1)), ("M", new(-3, 1))]));
         Assert.Equal(
-            "better (S), neither better nor worse (M), worse (L)",
+            "better (S), neither better nor worse (M) and worse (L)",
             EstimateFormat.Verdict([("S", new(-2, 1)), ("M", new(-1, 2)), ("L", new(2, 1))]));
         Assert.Contains("one seed", EstimateFormat.Verdict([("S", Estimate.Of([1]))]), StringComparison.Ordinal);
     }
