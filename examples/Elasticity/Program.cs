@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using Elasticity;
 using MatFormer;
+using Paper;
 using static TorchSharp.torch;
 
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
@@ -20,9 +21,9 @@ var output = new Option<string>("--out")
     Description = "Folder for the sections and the trained models",
     DefaultValueFactory = _ => Path.Combine("out", "Elasticity"),
 };
-seeds.Validators.Add(r => Check<int>(r, n => n is >= 1 and <= 10, "--seeds must be from 1 to 10"));
-scale.Validators.Add(r => Check<double>(r, n => n is > 0 and <= 100, "--scale must be above 0, at most 100"));
-threads.Validators.Add(r => Check<int>(r, n => n >= 1, "--threads must be 1 or more"));
+seeds.Check<int>(n => n is >= 1 and <= 10, "--seeds must be from 1 to 10");
+scale.Check<double>(n => n is > 0 and <= 100, "--scale must be above 0, at most 100");
+threads.Check<int>(n => n >= 1, "--threads must be 1 or more");
 
 var root = new RootCommand("Measures each way in which a model is elastic, and writes a section of docs/elasticity.md for each.");
 foreach (var experiment in experiments)
@@ -66,11 +67,4 @@ catch (Exception e) when (e is DataException or CheckpointException or IOExcepti
 {
     Console.Error.WriteLine(e.Message);
     return 2;
-}
-
-static void Check<T>(System.CommandLine.Parsing.OptionResult result, Func<T, bool> isGood, string message)
-    where T : IParsable<T>
-{
-    if (result.Tokens is [var token] && !(T.TryParse(token.Value, CultureInfo.InvariantCulture, out var number) && isGood(number)))
-        result.AddError($"{message}, not '{token.Value}'.");
 }

@@ -24,10 +24,10 @@ var dtype = new Option<string>("--dtype")
 };
 var output = new Option<string>("--out") { Description = "Output folder", DefaultValueFactory = _ => Path.Combine("out", "Paper") };
 dtype.AcceptOnlyFromAmong("f32", "bf16");
-seeds.Validators.Add(r => Check<int>(r, n => n is >= 1 and <= 10, "--seeds must be from 1 to 10"));
-scale.Validators.Add(r => Check<double>(r, n => n is > 0 and <= 100, "--scale must be above 0, at most 100"));
-windows.Validators.Add(r => Check<int>(r, n => n >= 1, "--windows must be 1 or more"));
-threads.Validators.Add(r => Check<int>(r, n => n >= 1, "--threads must be 1 or more"));
+seeds.Check<int>(n => n is >= 1 and <= 10, "--seeds must be from 1 to 10");
+scale.Check<double>(n => n is > 0 and <= 100, "--scale must be above 0, at most 100");
+windows.Check<int>(n => n >= 1, "--windows must be 1 or more");
+threads.Check<int>(n => n >= 1, "--threads must be 1 or more");
 
 var reproduce = new Command("reproduce", "Train universal models and their baselines, and write a report that compares them with the paper")
 {
@@ -74,11 +74,4 @@ catch (Exception e) when (e is DataException or CheckpointException or IOExcepti
 {
     Console.Error.WriteLine(e.Message);
     return 2;
-}
-
-static void Check<T>(System.CommandLine.Parsing.OptionResult result, Func<T, bool> isGood, string message)
-    where T : IParsable<T>
-{
-    if (result.Tokens is [var token] && !(T.TryParse(token.Value, CultureInfo.InvariantCulture, out var number) && isGood(number)))
-        result.AddError($"{message}, not '{token.Value}'.");
 }
