@@ -124,7 +124,7 @@ public sealed class SliceTests : IDisposable
                     Assert.True(
                         Agree(expected, loaded.forward(input), type), $"{profile} {type} ({batch}, {time}): the reloaded copy differs");
 
-                    // A norm over one or two channels is nearly a sign, which the rounding to bf16 may turn over.
+                    // A norm over one or two channels is nearly a sign, which the rounding of one of the passes may turn over.
                     if (spec.Kind == ModelKind.LanguageModel && (type == ScalarType.Float32 || profile.Width > 2))
                         CachedDecodingEqualsTheFullForward(copy, input, expected, type);
                     foreach (var width in spec.EmbeddingDimensions)
@@ -158,7 +158,17 @@ public sealed class SliceTests : IDisposable
         var stepwise = cat(parts, 1);
         var scale = expected.abs().max().item<float>();
         var error = (stepwise - expected).abs().max().item<float>();
-        Assert.True(error <= (type == ScalarType.Float32 ? 1e-5 : 0.05) * scale, $"{type}: cached decoding is off by {error} of {scale}");
+        var limit = 1e-5f * scale;
+        if (type == ScalarType.BFloat16)
+        {
+            // Some drawn models amplify rounding, so that it moves their logits far from those in float32. It may move each pass as far.
+            model.ComputeType = ScalarType.Float32;
+            var rounding = (expected - model.forward(tokens)).abs().max().item<float>();
+            model.ComputeType = type;
+            limit = (0.03f * scale) + (2 * rounding);
+        }
+
+        Assert.True(error <= limit, $"{type}: cached decoding is off by {error} of {scale}; the limit is {limit}");
     }
 
     private static bool Same(Tensor left, Tensor right) =>
