@@ -78,7 +78,7 @@ public sealed class BFloat16Tests : IDisposable
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(6);
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         model.ComputeType = type;
         using var trainer = new Trainer<TModel>(model, options with { EvaluateEvery = options.Steps, EvaluationWindows = 200 });
         return trainer.Fit(data).Last!.Validation;

@@ -163,11 +163,11 @@ public sealed class CascadeTests
     [Fact]
     public void InvalidCascadesAreRefused()
     {
-        using var model = new WindowedLm();
+        using var model = DrawnModel.New<WindowedLm>();
         using var small = model.Extract(WindowedLm.Profile.S);
-        using var heads = new HeadsLm();
-        using var shallow = new ShallowLm();
-        using var narrow = new NarrowBytes();
+        using var heads = DrawnModel.New<HeadsLm>();
+        using var shallow = DrawnModel.New<ShallowLm>();
+        using var narrow = DrawnModel.New<NarrowBytes>();
         ImmutableArray<LayerSlice> s = WindowedLm.Profile.S.Layers, mixed = WindowedLm.Profile.Mixed.Layers;
         (string Says, MatFormerModel Model, GenerationOptions Options)[] cases =
         [
@@ -376,7 +376,7 @@ public sealed class CascadeTests
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(11);
-        var model = TModel.Create();
+        var model = DrawnModel.New<TModel>();
         using var unrecorded = no_grad();
         foreach (var (_, parameter) in model.named_parameters()) parameter.mul_(2.5);
         return model;

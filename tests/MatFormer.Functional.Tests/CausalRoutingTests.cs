@@ -74,7 +74,7 @@ public sealed class CausalRoutingTests : IDisposable
     public void ThresholdsAreSetAfterTheLastStep()
     {
         using var data = TestCorpus.Open(_folder);
-        using var model = new RoutedBytes();
+        using var model = DrawnModel.New<RoutedBytes>();
         using var trainer = new Trainer<RoutedBytes>(model, new TrainerOptions { Steps = 2, Batch = 2, RoutedShare = 1 });
         trainer.Step(data);
         var thresholds = model.named_parameters().Where(p => p.name.EndsWith("router.thresholds", StringComparison.Ordinal)).ToList();
@@ -122,7 +122,7 @@ public sealed class CausalRoutingTests : IDisposable
     public void BeforeTrainingEveryTokenTakesTheNarrowestGranularity()
     {
         manual_seed(1);
-        using var model = new RoutedBytes();
+        using var model = DrawnModel.New<RoutedBytes>();
         using var unrecorded = no_grad();
         var tokens = Inputs.Of(RoutedBytes.Spec, 2);
         var streams = Streams.Routed<RoutedBytes>(0.7, isCausal: true);
@@ -323,7 +323,7 @@ public sealed class CausalRoutingTests : IDisposable
     private static RoutedBytes Drawn()
     {
         manual_seed(3);
-        var model = new RoutedBytes();
+        var model = DrawnModel.New<RoutedBytes>();
         using var unrecorded = no_grad();
         foreach (var (name, weight) in model.named_parameters())
         {

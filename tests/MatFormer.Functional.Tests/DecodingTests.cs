@@ -57,7 +57,7 @@ public sealed class DecodingTests
     [Fact]
     public void InvalidDraftsAreRefused()
     {
-        using var model = new WindowedLm();
+        using var model = DrawnModel.New<WindowedLm>();
         using var small = model.Extract(WindowedLm.Profile.S);
         var error = Assert.Throws<ArgumentException>(
             () => TextGenerator.Generate(small, "a", new GenerationOptions { Draft = WindowedLm.Profile.Mixed.Layers }));
@@ -73,7 +73,7 @@ public sealed class DecodingTests
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(5);
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         string[] prompts = ["short", "", "a prompt that is longer than the context, whose end counts"];
         foreach (var temperature in (double[])[0, 0.7, 1.5])
         {
@@ -118,7 +118,7 @@ public sealed class DecodingTests
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(3);
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         using var view = model.View(TModel.Profiles[0]);
 
         // Prompts are shorter than the context, as long, or longer, and the texts go beyond it. There is no sampling, because its random

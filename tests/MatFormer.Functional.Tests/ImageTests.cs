@@ -24,7 +24,7 @@ public sealed class ImageTests : IDisposable
     {
         using var corpus = ImageCorpus.Open(_data);
         manual_seed(1);
-        using var model = new OtherViT();
+        using var model = DrawnModel.New<OtherViT>();
         using var trainer = new Trainer<OtherViT>(model, new()
         {
             Steps = 150,
@@ -57,7 +57,7 @@ public sealed class ImageTests : IDisposable
     public void APrefixIsClassifiedAsIfTheRestOfTheEmbeddingWereZero()
     {
         manual_seed(1);
-        using var model = new OtherViT();
+        using var model = DrawnModel.New<OtherViT>();
         using var unrecorded = no_grad();
         using var scope = NewDisposeScope();
         var pixels = Inputs.Of(OtherViT.Spec, 5);
@@ -76,14 +76,14 @@ public sealed class ImageTests : IDisposable
     public void DataOfAnotherKindIsRefused()
     {
         using var images = ImageCorpus.Open(_data);
-        using var vision = new OracleViT();
+        using var vision = DrawnModel.New<OracleViT>();
         using var trainer = new Trainer<OracleViT>(vision, new() { Batch = 4 });
         var size = Assert.Throws<DataException>(() => trainer.Step(images));
         Assert.Contains("8 x 8 pixels grey, but OracleViT takes 12 x 12 pixels and 3 channels", size.Message, StringComparison.Ordinal);
         using var text = TestCorpus.Open(_folder);
         var kind = Assert.Throws<DataException>(() => trainer.Step(text));
         Assert.Contains("OracleViT is not a language model", kind.Message, StringComparison.Ordinal);
-        using var language = new OracleBytes();
+        using var language = DrawnModel.New<OracleBytes>();
         using var other = new Trainer<OracleBytes>(language, new() { Batch = 4 });
         Assert.Contains(
             "OracleBytes takes no images", Assert.Throws<DataException>(() => other.Step(images)).Message, StringComparison.Ordinal);
@@ -168,7 +168,7 @@ public sealed class ImageTests : IDisposable
     [Fact]
     public async Task AFolderForHuggingFaceDescribesItsModel()
     {
-        using var model = new OracleViT();
+        using var model = DrawnModel.New<OracleViT>();
         var folder = WriteHuggingFace(model);
         using var config = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(folder, "config.json")));
         Assert.Equal("ViTForImageClassification", config.RootElement.GetProperty("architectures")[0].GetString());
@@ -185,7 +185,7 @@ public sealed class ImageTests : IDisposable
     public void AFolderForHuggingFaceLoadsAgain()
     {
         manual_seed(5);
-        using var model = new OracleViT();
+        using var model = DrawnModel.New<OracleViT>();
         using var slice = OracleViT.CreateSubmodel(OracleViT.Profile.M);
         slice.LoadNamed(WriteHuggingFace(model));
         using var pixels = Inputs.Of(OracleViT.Spec, 3);
@@ -198,12 +198,12 @@ public sealed class ImageTests : IDisposable
     public void AVisionTransformerThatHuggingFaceCannotExpressIsRefused()
     {
         var file = Path.Combine(_folder, "vit.safetensors");
-        using var model = new OracleViT();
+        using var model = DrawnModel.New<OracleViT>();
         model.Save(file);
         var mixed = Assert.Throws<ExtractionException>(
             () => Extraction.ToHuggingFace(file, OracleViT.Profile.Mixed, Path.Combine(_folder, "mixed"), tokenizer: null));
         Assert.Contains("different sizes", mixed.Message, StringComparison.Ordinal);
-        using var other = new OtherViT();
+        using var other = DrawnModel.New<OtherViT>();
         other.Save(file);
         var gated = Assert.Throws<ExtractionException>(
             () => Extraction.ToHuggingFace(file, OtherViT.Profile.XL, Path.Combine(_folder, "gated"), tokenizer: null));

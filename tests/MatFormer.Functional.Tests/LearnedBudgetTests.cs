@@ -30,7 +30,7 @@ public sealed class LearnedBudgetTests : IDisposable
     {
         using var scope = NewDisposeScope();
         manual_seed(3);
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         Stir(model);
         var space = new MixSpace(TModel.Spec);
         using var batch = new Given(TModel.Spec);
@@ -63,7 +63,7 @@ public sealed class LearnedBudgetTests : IDisposable
         const double Step = 0.004;
         using var scope = NewDisposeScope();
         manual_seed(4);
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         Stir(model);
         var space = new MixSpace(TModel.Spec);
         using var batch = new Given(TModel.Spec);
@@ -118,7 +118,7 @@ public sealed class LearnedBudgetTests : IDisposable
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(5);
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         var options = new TrainerOptions { Steps = 30, Batch = 8, Objective = Objective.SampledPerLayer };
         using (var trainer = new Trainer<TModel>(model, options)) trainer.Fit(data);
         var before = Bits(model);

@@ -18,7 +18,7 @@ public sealed class LookupTests : IDisposable
     public void AGridIsAChoiceAndTheLargestIsTheDefault()
     {
         manual_seed(1);
-        using var model = new CompressedViT();
+        using var model = DrawnModel.New<CompressedViT>();
         using var unrecorded = no_grad();
         var pixels = Inputs.Of(CompressedViT.Spec, 3);
         Assert.Equal(Bits(model.forward(pixels)), Bits(model.Forward(4, pixels)));
@@ -34,7 +34,7 @@ public sealed class LookupTests : IDisposable
     {
         var path = PathOf("model.safetensors");
         manual_seed(1);
-        using var model = new CompressedViT();
+        using var model = DrawnModel.New<CompressedViT>();
         model.Save(path);
         using var opened = Checkpoint.OpenUniversal<CompressedViT>(path);
         using var unrecorded = no_grad();
@@ -80,7 +80,7 @@ public sealed class LookupTests : IDisposable
     [Fact]
     public void AGridThatIsNotDeclaredIsRefused()
     {
-        using var model = new LookupViT();
+        using var model = DrawnModel.New<LookupViT>();
         using var slice = model.Extract<LookupViT.S>();
         var pixels = Inputs.Of(LookupViT.Spec, 1);
         Action[] calls =
@@ -90,12 +90,12 @@ public sealed class LookupTests : IDisposable
         ];
         foreach (var call in calls)
             Assert.Contains("grids of side 2, 3, not", Assert.Throws<ArgumentException>(call).Message, StringComparison.Ordinal);
-        using var other = new OtherViT();
+        using var other = DrawnModel.New<OtherViT>();
         var ofModel = Assert.Throws<NotSupportedException>(() => other.Forward(3, pixels));
         Assert.Contains("declare [Lookup]", ofModel.Message, StringComparison.Ordinal);
         var ofProfile = Assert.Throws<ArgumentException>(() => OtherViT.Profile.S.At(3));
         Assert.Contains("declare [Lookup]", ofProfile.Message, StringComparison.Ordinal);
-        using var routed = new RoutedViT();
+        using var routed = DrawnModel.New<RoutedViT>();
         var whole = Assert.Throws<NotSupportedException>(() => routed.Forward(1, pixels));
         Assert.Contains("write the routing budget as 1.0", whole.Message, StringComparison.Ordinal);
         var mixed = Assert.Throws<ArgumentException>(() => Streams.Of<LookupViT>(LookupViT.Profile.XL.At(2), LookupViT.Profile.S.At(3)));
@@ -107,7 +107,7 @@ public sealed class LookupTests : IDisposable
     public void AStudentLearnsFromTheWholeModelAtItsGrid()
     {
         manual_seed(1);
-        using var model = new LookupViT();
+        using var model = DrawnModel.New<LookupViT>();
         var (pixels, targets) = (Inputs.Of(LookupViT.Spec, 4), tensor([0L, 1, 2, 3]));
         foreach (var grid in LookupViT.Spec.Lookup!.Grids)
         {
@@ -139,7 +139,7 @@ public sealed class LookupTests : IDisposable
     {
         using var data = TestImages.Open(_folder);
         manual_seed(1);
-        using var model = new CompressedViT();
+        using var model = DrawnModel.New<CompressedViT>();
         using var trainer = new Trainer<CompressedViT>(model, TrainingRuns.ToLearn(distilled));
         trainer.Fit(data);
         var evaluation = ImageEvaluator.Run(model, data);
@@ -160,7 +160,7 @@ public sealed class LookupTests : IDisposable
     [Fact]
     public void PassesAtGridsLeakNoTensors()
     {
-        using var model = new CompressedViT();
+        using var model = DrawnModel.New<CompressedViT>();
         using var slice = model.View<CompressedViT.M>();
         using var unrecorded = no_grad();
         var pixels = Inputs.Of(CompressedViT.Spec, 3);
@@ -182,7 +182,7 @@ public sealed class LookupTests : IDisposable
     public void InBFloat16AGridIsCloseToFloat32()
     {
         manual_seed(1);
-        using var model = new CompressedViT();
+        using var model = DrawnModel.New<CompressedViT>();
         using var unrecorded = no_grad();
         var pixels = Inputs.Of(CompressedViT.Spec, 8);
         var wide = model.Forward(2, pixels);
@@ -196,7 +196,7 @@ public sealed class LookupTests : IDisposable
     public void OtherFormatsRefuseCompressedTokens()
     {
         var path = PathOf("model.safetensors");
-        using var model = new LookupViT();
+        using var model = DrawnModel.New<LookupViT>();
         model.Save(path);
         var onnx = Assert.Throws<ExtractionException>(() => Extraction.ToOnnx(path, LookupViT.Profile.S, PathOf("model.onnx")));
         Assert.Contains("it has [Lookup]", onnx.Message, StringComparison.Ordinal);
@@ -265,7 +265,7 @@ public sealed class LookupTests : IDisposable
         var (images, output, page) = (PathOf("images"), PathOf("out"), PathOf("plan.html"));
         TestImages.Write(images);
         Directory.CreateDirectory(output);
-        using (var model = new CompressedViT()) model.Save(Path.Combine(output, "model.safetensors"));
+        using (var model = DrawnModel.New<CompressedViT>()) model.Save(Path.Combine(output, "model.safetensors"));
         string[] plan = ["plan", "--out", output, "--data", images, "--examples", "100", "--points", "2", "--dtype", "f32"];
         var small = CompressedViT.Profile.XL.At(1).Flops;
         var at = await Run([.. plan, "--grid", "1", "--max-flops-per-image", $"{small}", "--report", page, "--json"]);

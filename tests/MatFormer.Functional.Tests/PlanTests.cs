@@ -26,7 +26,7 @@ public sealed class PlanTests : IDisposable
     private static void MemoryOf<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         var space = new MixSpace(TModel.Spec);
         foreach (var weights in Enum.GetValues<DecodingWeights>())
         {
@@ -51,7 +51,7 @@ public sealed class PlanTests : IDisposable
     private static void ProbesRun<TModel>()
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         var space = new MixSpace(TModel.Spec);
         using var engine = DecodingEngine.Create(model, new DecodingOptions { Threads = 1 });
         engine.Append(0, [1, 2]);

@@ -85,7 +85,7 @@ public sealed class PrecisionTests : IDisposable
     [Fact]
     public void OnlyMatricesAreRoundedAndTheyAreFloat32AgainAfterwards()
     {
-        using var model = new OracleNested();
+        using var model = DrawnModel.New<OracleNested>();
         var before = Numbers(model);
         using (var rounded = new RoundedWeights(model))
         {
@@ -142,7 +142,7 @@ public sealed class PrecisionTests : IDisposable
             where TModel : MatFormerModel, IMatFormer<TModel>
         {
             manual_seed(5);
-            using var model = TModel.Create();
+            using var model = DrawnModel.New<TModel>();
             using var unrecorded = no_grad();
             using var input = Inputs.Of(TModel.Spec, 3);
             foreach (var profile in TModel.Granularities.Concat(TModel.Profiles))
@@ -197,7 +197,7 @@ public sealed class PrecisionTests : IDisposable
     public void FilesOfSlicesRememberTheirBits()
     {
         var (whole, slice, cut) = (PathOf("whole.safetensors"), PathOf("slice.safetensors"), PathOf("cut.safetensors"));
-        using var model = new NestedBytes();
+        using var model = DrawnModel.New<NestedBytes>();
         model.Save(whole);
         using (var phone = model.Extract<NestedBytes.Phone>())
         {
@@ -221,7 +221,7 @@ public sealed class PrecisionTests : IDisposable
     public void AFileWithBitsThatCannotBeIsRefused()
     {
         var path = PathOf("slice.safetensors");
-        using (var model = new NestedBytes())
+        using (var model = DrawnModel.New<NestedBytes>())
         using (var phone = model.Extract<NestedBytes.Phone>()) phone.Save(path);
         var bytes = File.ReadAllBytes(path);
         var at = bytes.AsSpan().IndexOf("\"matformer.bits\":\"4\""u8);
@@ -429,7 +429,7 @@ public sealed class PrecisionTests : IDisposable
     private static NestedBytes NewModel()
     {
         manual_seed(1);
-        return new NestedBytes();
+        return DrawnModel.New<NestedBytes>();
     }
 
     private static Dictionary<string, float[]> Numbers(MatFormerModel model) =>

@@ -60,7 +60,7 @@ public sealed class RecomputationTests : IDisposable
         byte[][] Weights(bool recomputed)
         {
             manual_seed(2);
-            using var model = new OracleBytes();
+            using var model = DrawnModel.New<OracleBytes>();
             using var trainer = new Trainer<OracleBytes>(model, new()
             {
                 Objective = Objective.Sandwich,
@@ -78,7 +78,7 @@ public sealed class RecomputationTests : IDisposable
     [Fact]
     public void TheGraphOfTheLossDoesNotContainTheLayers()
     {
-        using var model = new OracleUneven();
+        using var model = DrawnModel.New<OracleUneven>();
         using var tokens = zeros(2, 7, ScalarType.Int64);
         var streams = Streams.Of(OracleUneven.Granularities[^1]);
         using var recomputation = new Recomputation();
@@ -94,7 +94,7 @@ public sealed class RecomputationTests : IDisposable
     [Fact]
     public void ARecomputationServesOnePass()
     {
-        using var model = new OracleLlama();
+        using var model = DrawnModel.New<OracleLlama>();
         using var tokens = zeros(2, 7, ScalarType.Int64);
         using var recomputation = new Recomputation();
         using var kept = model.Loss(OracleLlama.Profile.S, tokens, tokens);
@@ -110,7 +110,7 @@ public sealed class RecomputationTests : IDisposable
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(12);
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         model.ComputeType = type;
         var random = new Random(12);
         foreach (var objective in Enum.GetValues<Objective>())

@@ -73,7 +73,7 @@ public sealed class RoutingTests : IDisposable
     public void AtTheEndsOfItsRangeANewModelIsAProfile(double budget, string pattern)
     {
         manual_seed(1);
-        using var model = new RoutedViT();
+        using var model = DrawnModel.New<RoutedViT>();
         using var unrecorded = no_grad();
         var pixels = Inputs.Of(RoutedViT.Spec, 5);
         Assert.True(allclose(model.Forward(new Profile<RoutedViT>("P", pattern), pixels), model.Forward(budget, pixels), 1e-5, 1e-6));
@@ -107,7 +107,7 @@ public sealed class RoutingTests : IDisposable
         using var slice = model.Extract<TokenViT.XL>();
         var ofSlice = Assert.Throws<NotSupportedException>(() => slice.Forward(0.5, pixels));
         Assert.Contains("is a slice and has no routers", ofSlice.Message, StringComparison.Ordinal);
-        using var other = new OtherViT();
+        using var other = DrawnModel.New<OtherViT>();
         var ofOther = Assert.Throws<NotSupportedException>(() => other.Forward(0.5, pixels));
         Assert.Contains("declare [Routing]", ofOther.Message, StringComparison.Ordinal);
         var ofStreams = Assert.Throws<ArgumentException>(() => Streams.Routed<OtherViT>(0.5));
@@ -144,10 +144,10 @@ public sealed class RoutingTests : IDisposable
     public void WeightsWithoutRoutersAreABeginning()
     {
         var path = PathOf("model.safetensors");
-        using var dense = new OracleViT();
+        using var dense = DrawnModel.New<OracleViT>();
         dense.Save(path);
         manual_seed(2);
-        using var model = new PlainRoutedViT();
+        using var model = DrawnModel.New<PlainRoutedViT>();
         var before = Bits(Router(model));
         model.LoadNamed(path);
         Assert.Equal(before, Bits(Router(model)));
@@ -168,7 +168,7 @@ public sealed class RoutingTests : IDisposable
     {
         using var data = TestImages.Open(_folder);
         manual_seed(1);
-        using var model = new TokenViT();
+        using var model = DrawnModel.New<TokenViT>();
         using var trainer = new Trainer<TokenViT>(model, TrainingRuns.ToLearn(distilled));
         var names = new HashSet<string>();
         trainer.Fit(data, step => names.UnionWith(step.Losses.Select(loss => loss.Granularity)));

@@ -58,7 +58,7 @@ public sealed class SliceTests : IDisposable
     [Fact]
     public void TheConstantsOfAGeneratedProfileAreThoseOfItsModel()
     {
-        using var model = new OracleLlama();
+        using var model = DrawnModel.New<OracleLlama>();
         using var mixed = model.Extract<OracleLlama.Mixed>();
         Assert.Equal(OracleLlama.Mixed.ParameterCount, CountParameters(mixed));
         Assert.Equal(OracleLlama.Mixed.ParameterCount, OracleLlama.Profile.Mixed.ParameterCount);
@@ -71,7 +71,7 @@ public sealed class SliceTests : IDisposable
     [Fact]
     public void AViewSharesTheWeightsAndACopyDoesNot()
     {
-        using var model = new OracleLlama();
+        using var model = DrawnModel.New<OracleLlama>();
         using var view = model.View<OracleLlama.S>();
         using var copy = model.Extract<OracleLlama.S>();
         using var tokens = zeros(1, 3, ScalarType.Int64);
@@ -95,7 +95,7 @@ public sealed class SliceTests : IDisposable
         var spec = TModel.Spec;
         var random = new Random(7);
         manual_seed(7);
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         var mix = new Profile<TModel>(
             "mix", [.. Enumerable.Range(0, spec.Layers).Select(l => spec.Granularities[Inputs.Mixable(spec, 0, random)].Layers[l])]);
         foreach (var profile in TModel.Granularities.Concat(TModel.Profiles).Append(mix))

@@ -60,7 +60,7 @@ public sealed class StreamsTests
         Assert.Contains("widest first", order.Message, StringComparison.Ordinal);
         var rows = Assert.Throws<ArgumentException>(() => Streams.Split<OracleLlama>([wide, narrow], [3, 0]));
         Assert.Contains("(3, 0)", rows.Message, StringComparison.Ordinal);
-        using var model = new OracleLlama();
+        using var model = DrawnModel.New<OracleLlama>();
         using var tokens = zeros(4, 3, ScalarType.Int64);
         var batch = Assert.Throws<ArgumentException>(
             () => model.Losses(Streams.Split<OracleLlama>([wide, narrow], [3, 2]), tokens, tokens));
@@ -75,7 +75,7 @@ public sealed class StreamsTests
     {
         manual_seed(4);
         using var scope = NewDisposeScope();
-        using var model = new OtherViT();
+        using var model = DrawnModel.New<OtherViT>();
         var input = Inputs.Of(OtherViT.Spec, 4);
         var targets = Inputs.TargetsOf(OtherViT.Spec, input);
         var whole = Streams.Of(OtherViT.Profile.XL);
@@ -110,7 +110,7 @@ public sealed class StreamsTests
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(11);
-        using var model = TModel.Create();
+        using var model = DrawnModel.New<TModel>();
         var random = new Random(11);
         var spec = TModel.Spec;
 

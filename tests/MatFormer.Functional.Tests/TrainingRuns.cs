@@ -87,7 +87,7 @@ internal static class TrainingRuns
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(1);
-        var model = TModel.Create();
+        var model = DrawnModel.New<TModel>();
         using var unrecorded = no_grad();
         foreach (var (name, weight) in model.named_parameters())
         {

@@ -70,7 +70,7 @@ public sealed class WarmStartTests : IDisposable
     {
         using var corpus = TestCorpus.Open(_folder);
         manual_seed(1);
-        using var dense = new NarrowBytes();
+        using var dense = DrawnModel.New<NarrowBytes>();
         using (var trainer = new Trainer<NarrowBytes>(dense, new() { Steps = 150, Batch = 8, Probabilities = [0, 0, 1] }))
             trainer.Fit(corpus);
         WarmStart.OrderChannels(dense, corpus);
@@ -78,7 +78,7 @@ public sealed class WarmStartTests : IDisposable
         dense.ReorderChannels(backwards);
         var path = Path.Combine(_folder, "dense.safetensors");
         SaveAsOthersDo(dense, path);
-        using var warm = new NarrowBytes();
+        using var warm = DrawnModel.New<NarrowBytes>();
         Assert.True(WarmStart.Load(warm, path, corpus));
         var (before, after) = (Losses(dense, corpus), Losses(warm, corpus));
         var what = $"{string.Join(", ", before)} and then {string.Join(", ", after)}";
@@ -90,7 +90,7 @@ public sealed class WarmStartTests : IDisposable
     public void ChannelsWithoutAnOrderAreNotOrdered()
     {
         using var corpus = TestCorpus.Open(_folder);
-        using var model = new OracleBytes();
+        using var model = DrawnModel.New<OracleBytes>();
         var error = Assert.Throws<NotSupportedException>(() => WarmStart.OrderChannels(model, corpus));
         Assert.Contains("keep the whole residual stream", error.Message, StringComparison.Ordinal);
     }
@@ -100,7 +100,7 @@ public sealed class WarmStartTests : IDisposable
     {
         using var scope = NewDisposeScope();
         manual_seed(4);
-        var model = new OracleBytes();
+        var model = DrawnModel.New<OracleBytes>();
         var tokens = randint(256, [2, 8], ScalarType.Int64);
         var named = model.named_parameters().ToDictionary(p => p.Item1, p => (Tensor)p.Item2);
         using (no_grad())
@@ -127,7 +127,7 @@ public sealed class WarmStartTests : IDisposable
     public void ADenseModelsImportantUnitsComeFirst()
     {
         Check<OracleBytes>(TestCorpus.Open(_folder), new() { Steps = 300, Batch = 8 });
-        Check<RoundedViT>(TestImages.Open(_folder, noise: 200), new() { Steps = 100, Batch = 40, LearningRate = 2e-3 });
+        Check<RoundedViT>(TestImages.Open(_folder, noise: 120), new() { Steps = 60, Batch = 40, LearningRate = 2e-3 });
         Check<RoundedEncoder>(TestPairs.Open(_folder), new() { Steps = 60, Batch = 16, LearningRate = 2e-3 });
 
         void Check<TModel>(TrainingData data, TrainerOptions options)
@@ -183,8 +183,8 @@ public sealed class WarmStartTests : IDisposable
     public void AFileOfAnotherShapeChangesNothing()
     {
         using var corpus = TestCorpus.Open(_folder);
-        using var model = new OracleBytes();
-        using var other = new OracleLlama();
+        using var model = DrawnModel.New<OracleBytes>();
+        using var other = DrawnModel.New<OracleLlama>();
         var path = Path.Combine(_folder, "other.safetensors");
         SaveAsOthersDo(other, path);
         var before = Losses(model, corpus);
@@ -199,7 +199,7 @@ public sealed class WarmStartTests : IDisposable
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(3);
-        var model = TModel.Create();
+        var model = DrawnModel.New<TModel>();
         foreach (var (_, parameter) in model.named_parameters())
         {
             using var frozen = no_grad();

@@ -165,7 +165,7 @@ public sealed class WeightCalibrationTests : IDisposable
     {
         using var corpus = TestCorpus.Open(_folder);
         manual_seed(3);
-        using var model = new CalibratedBytes();
+        using var model = DrawnModel.New<CalibratedBytes>();
         using var tokens = randint(256, [2, 8], ScalarType.Int64);
         var seen = new HashSet<string>();
         var names = model.named_parameters().ToDictionary(p => TensorMemory.Of(p.parameter), p => p.name);
@@ -184,7 +184,7 @@ public sealed class WeightCalibrationTests : IDisposable
     public void WrongOptionsAreRefused()
     {
         using var corpus = TestCorpus.Open(_folder);
-        using var model = new CalibratedBytes();
+        using var model = DrawnModel.New<CalibratedBytes>();
         (string Says, WeightCalibrationOptions Options)[] wrong =
         [
             ("Bits is (32); it must be one or more of 8, 4 and 2, descending", new() { Bits = [32] }),
@@ -209,7 +209,7 @@ public sealed class WeightCalibrationTests : IDisposable
         TestCorpus.Write(Path.Combine(_folder, "text"));
         Directory.CreateDirectory(Path.GetDirectoryName(weights)!);
         manual_seed(4);
-        using (var model = new CalibratedBytes()) model.Save(weights);
+        using (var model = DrawnModel.New<CalibratedBytes>()) model.Save(weights);
         var before = await File.ReadAllBytesAsync(weights);
         string[] common = ["calibrate-weights", "--checkpoint", weights, "--data", Path.Combine(_folder, "text"), "--dtype", "f32"];
         var (code, text, error) = await Run([.. common, "--windows", "3", "--bits", "8,4", "--out", output, "--json"]);
@@ -250,7 +250,7 @@ public sealed class WeightCalibrationTests : IDisposable
     private static CalibratedBytes Trained(TextCorpus corpus, int seed)
     {
         manual_seed(seed);
-        var model = new CalibratedBytes();
+        var model = DrawnModel.New<CalibratedBytes>();
         var options = new TrainerOptions { Steps = 250, Batch = 8, Objective = Objective.Split, LearningRate = 5e-3, Seed = seed };
         using var trainer = new Trainer<CalibratedBytes>(model, options);
         trainer.Fit(corpus);

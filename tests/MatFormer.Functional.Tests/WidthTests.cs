@@ -37,7 +37,7 @@ public sealed class WidthTests : IDisposable
     [Fact]
     public void AFileSaysItsWidthAndLoadsOnlyWhereItFits()
     {
-        using var model = new OracleNarrow();
+        using var model = DrawnModel.New<OracleNarrow>();
         var path = Path.Combine(_folder, "s.safetensors");
         using (var slice = model.Extract<OracleNarrow.S>()) slice.Save(path);
         using (var reader = SafetensorsReader.Open(path))
@@ -60,7 +60,7 @@ public sealed class WidthTests : IDisposable
     [Fact]
     public void AnEnginesHiddenStatesAreAsWideAsTheStream()
     {
-        using var model = new OracleNarrow();
+        using var model = DrawnModel.New<OracleNarrow>();
         using var engine = DecodingEngine.Create(model, new DecodingOptions { Sequences = 2, HiddenStates = true });
         engine.Use(1, OracleNarrow.Profile.S);
         engine.Append(0, [1, 2, 3]);
@@ -80,7 +80,7 @@ public sealed class WidthTests : IDisposable
     {
         using var corpus = TestCorpus.Open(_folder);
         manual_seed(1);
-        using var model = new NarrowBytes();
+        using var model = DrawnModel.New<NarrowBytes>();
         var training = new TrainerOptions { Objective = Objective.Joint, Steps = 60, Batch = 8 };
         using (var trainer = new Trainer<NarrowBytes>(model, training)) trainer.Fit(corpus);
         using var engine = DecodingEngine.Create(model);

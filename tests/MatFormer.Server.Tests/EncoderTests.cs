@@ -83,7 +83,7 @@ public sealed class EncoderTests(SharedEncoder shared) : IClassFixture<SharedEnc
         static TinyRoutedEncoder NewRouted()
         {
             manual_seed(12);
-            var model = new TinyRoutedEncoder();
+            var model = DrawnModel.New<TinyRoutedEncoder>();
             using var unrecorded = no_grad();
             foreach (var (name, parameter) in model.named_parameters())
             {

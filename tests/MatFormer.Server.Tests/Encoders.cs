@@ -51,7 +51,7 @@ internal static class Encoders
     public static TinyEncoder New()
     {
         manual_seed(12);
-        var model = new TinyEncoder();
+        var model = DrawnModel.New<TinyEncoder>();
         using var unrecorded = no_grad();
         foreach (var (_, parameter) in model.named_parameters()) parameter.mul_(2.5);
         return model;

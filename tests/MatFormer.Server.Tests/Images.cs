@@ -17,16 +17,16 @@ internal static class Images
     public static byte[] OfPng => [.. Enumerable.Range(0, Size * Size).Select(i => (byte)(4 * i))];
 
     /// <summary>Creates the same model each time, with weights that make the sizes differ.</summary>
-    public static TinyViT New() => Enlarged(() => new TinyViT());
+    public static TinyViT New() => Enlarged<TinyViT>();
 
     /// <inheritdoc cref="New"/>
-    public static TinyColourViT NewColour() => Enlarged(() => new TinyColourViT());
+    public static TinyColourViT NewColour() => Enlarged<TinyColourViT>();
 
     /// <inheritdoc cref="New"/>
-    public static TinyRoutedViT NewRouted() => Enlarged(() => new TinyRoutedViT());
+    public static TinyRoutedViT NewRouted() => Enlarged<TinyRoutedViT>();
 
     /// <inheritdoc cref="New"/>
-    public static TinyLookupViT NewLookup() => Enlarged(() => new TinyLookupViT());
+    public static TinyLookupViT NewLookup() => Enlarged<TinyLookupViT>();
 
     /// <summary>Returns the embedding of an image of the model's size, computed without a server.</summary>
     public static float[] Alone(string profile, byte[] pixels, int? width = null)
@@ -48,11 +48,11 @@ internal static class Images
         return embed(tensor(Array.ConvertAll(pixels, p => (p / 127.5f) - 1), shape)).data<float>().ToArray();
     }
 
-    private static TModel Enlarged<TModel>(Func<TModel> create)
-        where TModel : MatFormerModel
+    private static TModel Enlarged<TModel>()
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(13);
-        var model = create();
+        var model = DrawnModel.New<TModel>();
         using var unrecorded = no_grad();
         foreach (var (_, parameter) in model.named_parameters()) parameter.mul_(2.5);
         return model;

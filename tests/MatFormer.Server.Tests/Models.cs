@@ -8,7 +8,7 @@ internal static class Models
     public static TinyLm New()
     {
         manual_seed(11);
-        var model = new TinyLm();
+        var model = DrawnModel.New<TinyLm>();
 
         // With the initial weights, the distributions are nearly uniform, and the sizes would hardly differ.
         using var unrecorded = no_grad();

@@ -162,7 +162,7 @@ public sealed class RoutedTextTests
     private static TinyRoutedText New()
     {
         manual_seed(11);
-        var model = new TinyRoutedText();
+        var model = DrawnModel.New<TinyRoutedText>();
         using var unrecorded = no_grad();
         foreach (var (name, weight) in model.named_parameters())
         {

@@ -38,7 +38,8 @@ internal class FeedForward(ModelSpec spec, Architecture architecture) : BlockPar
 
         yield return WeightSpec.Matrix("UpProjection", _names.Up + ".weight", Draw.Normal, hidden, width);
         if (block.Bias) yield return WeightSpec.Vector("UpBias", _names.Up + ".bias", Draw.Zeros, hidden);
-        yield return WeightSpec.Matrix("DownProjection", _names.Down + ".weight", Draw.Residual, width, hidden);
+        // A feed-forward that writes nothing at first learns faster than one that writes noise.
+        yield return WeightSpec.Matrix("DownProjection", _names.Down + ".weight", Draw.Zeros, width, hidden);
         if (block.Bias) yield return WeightSpec.Vector("DownBias", _names.Down + ".bias", Draw.Zeros, width);
     }
 

@@ -129,7 +129,7 @@ internal sealed class LookupSpread(ModelSpec spec, Architecture architecture) : 
             .Concat(Linear("SpreadValue", "lookup.spread_value", Draw.Residual, Spec.Width, Spec.Width, Spec.AttentionBias))
             .Concat(architecture.Norm.WeightsOf(LightNormField, "lookup.light_norm"))
             .Concat(Linear("LightUp", "lookup.up", Draw.Normal, _hidden, Spec.Width, block.Bias).Select(OfAllTokens))
-            .Concat(Linear("LightDown", "lookup.down", Draw.Residual, Spec.Width, _hidden, block.Bias).Select(OfAllTokens));
+            .Concat(Linear("LightDown", "lookup.down", Draw.Zeros, Spec.Width, _hidden, block.Bias).Select(OfAllTokens));
 
     public override long Flops(BlockSpec block) => block.Spreads ? 2L * Spec.Attending * Spec.Context * Spec.Width : 0;
 

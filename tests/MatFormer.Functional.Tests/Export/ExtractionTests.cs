@@ -423,7 +423,7 @@ public sealed class ExtractionTests : IDisposable
     [Fact]
     public void AWeightThatOverflowsItsTypeIsRefused()
     {
-        using var model = new OracleLlama();
+        using var model = DrawnModel.New<OracleLlama>();
         using (no_grad()) model.get_parameter("model.layers.1.mlp.up_proj.weight")!.fill_(1e5);
         var checkpoint = PathOf("huge.safetensors");
         model.Save(checkpoint);

@@ -14,7 +14,7 @@ public sealed class ImportCommandTests : IDisposable
     public ImportCommandTests()
     {
         manual_seed(7);
-        using (var model = new OracleBytes()) model.Save(PathOf("saved.safetensors"));
+        using (var model = DrawnModel.New<OracleBytes>()) model.Save(PathOf("saved.safetensors"));
         Extraction.ToHuggingFace(PathOf("saved.safetensors"), OracleBytes.Profile.XL, PathOf("extracted"), Tokenizer.ByteLevel);
         _dense = DenseFolder.Split(PathOf("extracted"), PathOf("dense"), 3);
         _texts = PathOf("texts");
