@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . build/setup.sh
-dotnet build examples/ApiSearch -c Release -v quiet --nologo
+dotnet build examples/ApiSearch -c Release -v quiet --nologo >&2
 exec dotnet run --project examples/ApiSearch -c Release --no-build -- demo "$@"

@@ -17,6 +17,6 @@ while [ $# -gt 0 ]; do
 done
 . build/setup.sh
 bash examples/DigitsViT/get-mnist.sh "$data"
-dotnet build examples/DigitsViT -c Release -v quiet --nologo
+dotnet build examples/DigitsViT -c Release -v quiet --nologo >&2
 exec dotnet run --project examples/DigitsViT -c Release --no-build -- demo \
     --data "$data" --objective sampled-per-layer --shift 2 "${arguments[@]}"

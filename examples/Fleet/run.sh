@@ -7,8 +7,8 @@ cd "$(dirname "$0")/../.."
 . build/setup.sh
 count=${1:-2}
 [ -f out/DocsLm/model.safetensors ] || { echo "error: train DocsLm first: bash examples/run.sh --minutes 2" >&2; exit 2; }
-dotnet build examples/DocsLm -c Release -v quiet --nologo
-dotnet build examples/Fleet -c Release -v quiet --nologo
+dotnet build examples/DocsLm -c Release -v quiet --nologo >&2
+dotnet build examples/Fleet -c Release -v quiet --nologo >&2
 servers=() replicas=()
 trap 'kill "${servers[@]}" 2>/dev/null; wait' EXIT
 for i in $(seq "$count"); do
