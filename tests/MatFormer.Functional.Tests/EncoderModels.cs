@@ -36,6 +36,12 @@ public sealed partial class RoutedViT;
 [Profile("Short", "S Skip XL")]
 public sealed partial class TokenViT;
 
+/// <summary>A vision transformer that routes tokens and has few mixes, which take little time to measure.</summary>
+[MatViT(Image = 8, Patch = 2, Channels = 1, Classes = 5, Layers = 2, Width = 32, Heads = 4)]
+[FeedForward(64, Activation.Gelu), Routing(0.4, 0.7)]
+[Granularity("S", 16), Granularity("XL", 64)]
+public sealed partial class PlannedViT;
+
 /// <summary>A vision transformer with compressed tokens, whose grids do not all divide the patches.</summary>
 [MatViT(Image = 12, Patch = 3, Channels = 3, Classes = 7, Layers = 2, Width = 24, Heads = 4, Pooling = Pooling.Mean)]
 [FeedForward(48, Activation.Gelu, Bias = true), Attention(Bias = true)]

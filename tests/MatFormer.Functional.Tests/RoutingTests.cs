@@ -255,18 +255,18 @@ public sealed class RoutingTests : IDisposable
         var (images, output, page) = (PathOf("images"), PathOf("out"), PathOf("plan.html"));
         TestImages.Write(images);
         Directory.CreateDirectory(output);
-        using (var model = TrainingRuns.Drawn<TokenViT>()) model.Save(Path.Combine(output, "model.safetensors"));
-        var plan = await Run(
+        using (var model = TrainingRuns.Drawn<PlannedViT>()) model.Save(Path.Combine(output, "model.safetensors"));
+        var plan = await Run<PlannedViT>(
             "plan", "--out", output, "--data", images, "--examples", "100", "--points", "2", "--dtype", "f32", "--report", page, "--json",
-            "--max-flops-per-image", $"{TokenViT.FlopsPerImage}");
+            "--max-flops-per-image", $"{PlannedViT.FlopsPerImage}");
         Assert.True(plan.Code == 0, plan.Errors);
-        Assert.Contains("routed-0.625", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
+        Assert.Contains("routed-0.7", await File.ReadAllTextAsync(page), StringComparison.Ordinal);
         using var document = JsonDocument.Parse(plan.Output);
         var mixes = document.RootElement.GetProperty("mixes").EnumerateArray().ToList();
         var routed = mixes.Where(mix => mix.TryGetProperty("budget", out _)).OrderBy(mix => mix.GetProperty("budget").GetDouble()).ToList();
-        Assert.Equal(Budgets, routed.Select(mix => mix.GetProperty("budget").GetDouble()));
+        Assert.Equal([0.4, 0.7], routed.Select(mix => mix.GetProperty("budget").GetDouble()));
         using var corpus = ImageCorpus.Open(images);
-        using var opened = Checkpoint.OpenUniversal<TokenViT>(Path.Combine(output, "model.safetensors"));
+        using var opened = Checkpoint.OpenUniversal<PlannedViT>(Path.Combine(output, "model.safetensors"));
         var rows = ImageEvaluator.Run(opened, corpus).Rows.ToLookup(row => row.Costs.Name);
         foreach (var mix in routed)
         {
@@ -316,10 +316,13 @@ public sealed class RoutingTests : IDisposable
 
     private static double[] Budgets => [0.4375, 0.625, 0.8125];
 
-    private static async Task<(int Code, string Output, string Errors)> Run(params string[] arguments)
+    private static Task<(int Code, string Output, string Errors)> Run(params string[] arguments) => Run<TokenViT>(arguments);
+
+    private static async Task<(int Code, string Output, string Errors)> Run<TModel>(params string[] arguments)
+        where TModel : MatFormerModel, IMatFormer<TModel>
     {
         using StringWriter output = new(), error = new();
-        var code = await ModelProgram.RunAsync<TokenViT>(arguments, output, error, CancellationToken.None);
+        var code = await ModelProgram.RunAsync<TModel>(arguments, output, error, CancellationToken.None);
         return (code, output.ToString(), error.ToString());
     }
 

@@ -392,7 +392,7 @@ public sealed class ImageTrainingTests : TrainingTests<OtherViT>
 
 public sealed class LookupTrainingTests : TrainingTests<CompressedViT>
 {
-    protected override TrainerOptions Learning { get; } = new() { Steps = 100, Batch = 40, LearningRate = 3e-3 };
+    protected override TrainerOptions Learning { get; } = new() { Steps = 50, Batch = 40, LearningRate = 3e-3 };
 
     protected override TrainingData Open(string folder) => TestImages.Open(folder);
 
