@@ -152,8 +152,10 @@ public static class ImageEvaluator
                 for (var i = 0; i < costs.Length; i++) forwards[i / dimensions.Length](pixels, dimensions[i % dimensions.Length]);
             }
 
-            for (var i = 0; i < costs.Length; i++)
+            // The first passes after the comparisons take longer, because threads were asleep. So each batch begins with another size.
+            for (var turn = 0; turn < costs.Length; turn++)
             {
+                var i = (turn + (examples[0] / batch)) % costs.Length;
                 var watch = Stopwatch.StartNew();
                 var logits = forwards[i / dimensions.Length](pixels, dimensions[i % dimensions.Length]);
                 if (model.Device.type == DeviceType.CUDA) cuda.synchronize();
