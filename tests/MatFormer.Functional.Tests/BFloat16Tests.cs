@@ -50,7 +50,9 @@ public sealed class BFloat16Tests : IDisposable
         var ofImages = new TrainerOptions { Steps = 120, Batch = 20, LearningRate = 5e-4 };
         Compare<RoundedViT>(images, ofImages, within: 1.2); // guessing gives 1.6
         using var pairs = TestPairs.Open(_folder);
-        var ofPairs = ofImages with { Steps = 15 };
+
+        // The losses of pairs fall by a tenth in a step. After more steps, rounding shifts them by more than a percent.
+        var ofPairs = ofImages with { Steps = 10 };
         Compare<RoundedEncoder>(pairs, ofPairs, within: 1.5); // guessing among seven pairs gives 1.9
 
         // TorchSharp's operations compute bfloat16 in software on many CPUs, where all streams at once would take minutes.

@@ -128,7 +128,7 @@ public sealed class WarmStartTests : IDisposable
     {
         Check<OracleBytes>(TestCorpus.Open(_folder), new() { Steps = 300, Batch = 8 });
         Check<RoundedViT>(TestImages.Open(_folder, noise: 120), new() { Steps = 60, Batch = 40, LearningRate = 2e-3 });
-        Check<RoundedEncoder>(TestPairs.Open(_folder), new() { Steps = 60, Batch = 16, LearningRate = 2e-3 });
+        Check<RoundedEncoder>(TestPairs.Open(_folder), new() { Steps = 30, Batch = 16, LearningRate = 2e-3 });
 
         void Check<TModel>(TrainingData data, TrainerOptions options)
             where TModel : MatFormerModel, IMatFormer<TModel>
