@@ -199,7 +199,7 @@ public sealed class WarmStartTests : IDisposable
         where TModel : MatFormerModel, IMatFormer<TModel>
     {
         manual_seed(3);
-        var model = DrawnModel.New<TModel>();
+        var model = TModel.Create();
         foreach (var (_, parameter) in model.named_parameters())
         {
             using var frozen = no_grad();
